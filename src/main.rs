@@ -1,0 +1,2 @@
+//! argv, exit codes; all else is the library's.
+fn main() {}

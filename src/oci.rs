@@ -1,0 +1,21 @@
+//! The values of the registry protocol: names, digests, manifests, routes, wire errors. Values only; no I/O.
+//!
+//! Text becomes a value here, once, at the door; nothing downstream parses again.
+
+mod digest;
+mod error;
+/// Strict JSON.
+pub mod json;
+mod manifest;
+/// Media types.
+pub mod media_type;
+mod name;
+mod route;
+
+pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
+pub use error::{ErrorCode, WireError};
+pub use manifest::{Content, Descriptor, InvalidPlatform, MAX_MANIFEST, Manifest, Platform, Refused};
+pub use name::{
+    DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
+};
+pub use route::{Endpoint, InvalidRoute, Page, Route};

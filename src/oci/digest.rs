@@ -1,0 +1,225 @@
+//! Content digests: `sha256:…` and `sha512:…`, lower-case hex only, as the OCI image specification registers them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::Digest as _;
+
+/// The digest of some content. Small and `Copy`: it is the key of nearly every map in the program.
+///
+/// Grammar: OCI image-spec, descriptor.md, "Digests". Only registered algorithms are accepted, because the digest of
+/// an unknown algorithm cannot be verified.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Digest {
+    algorithm: Algorithm,
+    /// The hash; bytes past the algorithm's length are zero.
+    bytes: [u8; 64],
+}
+
+impl Digest {
+    /// The SHA-256 digest of `content`.
+    pub fn sha256(content: &[u8]) -> Self {
+        Self::of(Algorithm::Sha256, content)
+    }
+
+    /// The digest of `content` under `algorithm`.
+    pub fn of(algorithm: Algorithm, content: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(content);
+        hasher.finish()
+    }
+
+    /// The algorithm that made this digest.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hash itself: 32 or 64 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.algorithm.len()]
+    }
+
+    /// The hash in lower-case hex, without the algorithm.
+    pub fn hex(&self) -> String {
+        let mut out = String::with_capacity(2 * self.algorithm.len());
+        for byte in self.as_bytes() {
+            for nibble in [byte >> 4, byte & 15] {
+                out.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+            }
+        }
+        out
+    }
+
+    /// The first twelve hex digits, as people quote digests.
+    pub fn short(&self) -> String {
+        self.hex()[..12].to_owned()
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let (name, hex) = text.split_once(':').ok_or(InvalidDigest::Form)?;
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => return Err(InvalidDigest::Algorithm),
+        };
+        if hex.len() != 2 * algorithm.len() {
+            return Err(InvalidDigest::Form);
+        }
+        let mut bytes = [0; 64];
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self { algorithm, bytes })
+    }
+}
+
+fn nibble(c: u8) -> Result<u8, InvalidDigest> {
+    match c {
+        b'0'..=b'9' => Ok(c - b'0'),
+        b'a'..=b'f' => Ok(c - b'a' + 10),
+        _ => Err(InvalidDigest::Form),
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A hash algorithm that the OCI image specification registers.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Algorithm {
+    /// SHA-256, the one in daily use.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name before the colon; also the folder name in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// Computes a digest over bytes as they flow past.
+pub struct Hasher(State);
+
+enum State {
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl Hasher {
+    /// A hasher with nothing hashed yet.
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(sha2::Sha512::new()),
+        })
+    }
+
+    /// Hashes more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
+    }
+
+    /// The digest of all that was hashed.
+    pub fn finish(self) -> Digest {
+        let mut bytes = [0; 64];
+        let algorithm = match self.0 {
+            State::Sha256(state) => {
+                bytes[..32].copy_from_slice(&state.finalize());
+                Algorithm::Sha256
+            }
+            State::Sha512(state) => {
+                bytes.copy_from_slice(&state.finalize());
+                Algorithm::Sha512
+            }
+        };
+        Digest { algorithm, bytes }
+    }
+}
+
+/// Why a text is no digest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidDigest {
+    /// Neither `sha256` nor `sha512`.
+    #[error("unknown digest algorithm; sha256 and sha512 are known")]
+    Algorithm,
+    /// No colon, the wrong length, or a character that is not lower-case hex.
+    #[error("a digest is sha256: and 64, or sha512: and 128, lower-case hex digits")]
+    Form,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_prints() {
+        let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::sha256(b"").to_string(), text);
+        assert_eq!(text.parse::<Digest>().unwrap(), Digest::sha256(b""));
+        let long = Digest::of(Algorithm::Sha512, b"x");
+        assert_eq!(long.to_string().parse::<Digest>().unwrap(), long);
+        assert_eq!(Digest::sha256(b"").short(), "e3b0c44298fc");
+    }
+
+    #[test]
+    fn refuses_what_is_no_digest() {
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (text, why) in [
+            (hex.to_owned(), InvalidDigest::Form),
+            (format!("SHA256:{hex}"), InvalidDigest::Algorithm),
+            (format!("sha384:{hex}"), InvalidDigest::Algorithm),
+            (format!("md5:{hex}"), InvalidDigest::Algorithm),
+            (format!("sha256:{}", hex.to_uppercase()), InvalidDigest::Form),
+            (format!("sha256:{}", &hex[1..]), InvalidDigest::Form),
+            (format!("sha256:{hex}0"), InvalidDigest::Form),
+            (format!("sha512:{hex}"), InvalidDigest::Form),
+            (format!("sha256: {}", &hex[1..]), InvalidDigest::Form),
+            (String::new(), InvalidDigest::Form),
+        ] {
+            assert_eq!(text.parse::<Digest>(), Err(why), "{text}");
+        }
+    }
+}

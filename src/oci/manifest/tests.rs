@@ -1,0 +1,90 @@
+use super::*;
+
+const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn blob(media_type: &str, extra: &str) -> String {
+    format!(r#"{{"mediaType":"{media_type}","digest":"sha256:{HEX}","size":0{extra}}}"#)
+}
+
+fn image_text(extra: &str) -> String {
+    let (config, layer) = (blob(media_type::OCI_CONFIG, ""), blob(media_type::OCI_LAYER_GZIP, ""));
+    format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]{extra}}}"#)
+}
+
+fn parse(text: &str) -> Result<Manifest, Refused> {
+    Manifest::parse(Bytes::copy_from_slice(text.as_bytes()), None)
+}
+
+#[test]
+fn images_and_indexes() {
+    let manifest = parse(&image_text("")).unwrap();
+    assert_eq!(manifest.media_type, media_type::OCI_MANIFEST);
+    assert!(manifest.names_blob(&Digest::sha256(b"")));
+    assert!(!manifest.names_blob(&Digest::sha256(b"x")));
+    let child = blob(media_type::OCI_MANIFEST, r#","platform":{"os":"linux","architecture":"arm","variant":"v7"}"#);
+    let index = parse(&format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#)).unwrap();
+    assert_eq!(index.media_type, media_type::OCI_INDEX);
+    assert_eq!(index.children()[0].platform.as_ref().unwrap().to_string(), "linux/arm/v7");
+    assert!(!index.names_blob(&Digest::sha256(b"")), "a child manifest is no blob");
+}
+
+#[test]
+fn nulls_are_absent_as_in_go() {
+    let text = image_text(r#","subject":null,"annotations":null,"artifactType":null"#);
+    assert!(parse(&text).unwrap().subject.is_none());
+}
+
+#[test]
+fn refused_outright() {
+    let embedded = blob(media_type::OCI_MANIFEST, r#","data":"e30=""#);
+    for (text, part) in [
+        ("[]".to_owned(), "a JSON object"),
+        ("{".to_owned(), "strict JSON"),
+        (r#"{"schemaVersion":2}"#.to_owned(), "neither manifests"),
+        (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema 1"),
+        (image_text(r#","fsLayers":[]"#), "schema 1"),
+        (image_text(r#","manifests":[]"#), "both an index and an image"),
+        (image_text(r#","Layers":[]"#), "read as \"layers\""),
+        (image_text(r#","layers":[]"#), "stands twice"),
+        (image_text(r#","mediaType":"application/vnd.oci.image.index.v1+json""#), "does not fit"),
+        (image_text("").replace("sha256:", "md5:"), "unknown digest algorithm"),
+        (image_text("").replace("\"size\":0", "\"size\":-1"), "size"),
+        (image_text("").replace("\"size\":0", "\"size\":1.5"), "size"),
+        (image_text("").replace("\"size\":0", "\"size\":1e3"), "size"),
+        (image_text("").replace("\"schemaVersion\":2", "\"schemaVersion\":3"), "schemaVersion"),
+        (format!(r#"{{"schemaVersion":2,"manifests":[{embedded}]}}"#), "embeds a manifest"),
+        (image_text(&format!(r#","subject":{embedded}"#)), "embeds a manifest"),
+    ] {
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}\n{error}");
+    }
+    assert_eq!(Manifest::parse(Bytes::from(vec![b' '; MAX_MANIFEST + 1]), None).unwrap_err(), Refused::TooLarge);
+}
+
+#[test]
+fn the_header_must_agree_with_the_body() {
+    let parse = |text: &str, header| Manifest::parse(Bytes::copy_from_slice(text.as_bytes()), Some(header));
+    let said = image_text(r#","mediaType":"application/vnd.docker.distribution.manifest.v2+json""#);
+    assert_eq!(parse(&said, media_type::DOCKER_MANIFEST).unwrap().media_type, media_type::DOCKER_MANIFEST);
+    assert_eq!(parse(&said, "application/json").unwrap().media_type, media_type::DOCKER_MANIFEST);
+    assert!(matches!(parse(&said, media_type::OCI_MANIFEST), Err(Refused::ContentType(..))));
+    assert!(matches!(parse(&image_text(""), media_type::OCI_INDEX), Err(Refused::MediaType(_))));
+    assert_eq!(parse(&image_text(""), media_type::DOCKER_SCHEMA1_SIGNED).unwrap_err(), Refused::Schema1);
+    assert_eq!(parse(&image_text(""), "text/plain; charset=utf-8").unwrap_err(), Refused::Schema1);
+}
+
+#[test]
+fn urls_are_seen_wherever_they_stand() {
+    let text = image_text("").replacen("\"size\":0", r#""size":0,"urls":["https://evil.example/x"]"#, 1);
+    let manifest = parse(&text).unwrap();
+    assert_eq!(manifest.foreign_url(|_| false), Some("https://evil.example/x"));
+    assert_eq!(manifest.foreign_url(|url| url.starts_with("https://evil.example/")), None);
+}
+
+#[test]
+fn named_by_another_algorithm() {
+    let manifest = parse(&image_text("")).unwrap();
+    let sha512 = Digest::of(crate::oci::Algorithm::Sha512, &manifest.bytes);
+    assert_eq!(manifest.clone().named(sha512).unwrap().digest, sha512);
+    assert_eq!(manifest.named(Digest::sha256(b"other")).unwrap_err(), Refused::Digest);
+}

@@ -1,0 +1,356 @@
+//! Names of things in registries: hosts, repositories, tags and references. Parsed once, printed back unchanged.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::{Digest, InvalidDigest};
+
+/// Docker Hub's canonical name.
+pub const DOCKER_HUB: &str = "docker.io";
+
+/// A registry's canonical host, lower case, with the port where it is not the scheme's own: `docker.io`,
+/// `registry.acme.com:5000`.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Host(Arc<str>);
+
+impl Host {
+    /// The host as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is Docker Hub, whose short names get `library/`.
+    pub fn is_docker_hub(&self) -> bool {
+        &*self.0 == DOCKER_HUB
+    }
+}
+
+impl FromStr for Host {
+    type Err = InvalidName;
+
+    /// Folds the case and drops a trailing dot of the name and the port 443.
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let lower = text.to_ascii_lowercase();
+        let (name, port) = match lower.rsplit_once(':') {
+            Some((name, port)) if !lower.ends_with(']') => (name, Some(port)),
+            _ => (&*lower, None),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let port_is_number = |p: &str| p.len() <= 5 && p.parse::<u16>().is_ok_and(|n| n > 0) && !p.starts_with('+');
+        if !(is_dns_name(name) || is_bracketed_ipv6(name)) || !port.is_none_or(port_is_number) {
+            return Err(InvalidName::Host);
+        }
+        Ok(Self(match port {
+            None | Some("443") => name.into(),
+            Some(port) => format!("{name}:{port}").into(),
+        }))
+    }
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+fn is_bracketed_ipv6(name: &str) -> bool {
+    name.strip_prefix('[')
+        .and_then(|n| n.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// A repository's path within its registry: `library/nginx`.
+///
+/// Grammar and length limit: OCI distribution-spec, "Pulling manifests" (`<name>`).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Repository(Arc<str>);
+
+impl Repository {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Repository {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.len() <= 255 && text.split('/').all(is_path_component) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName::Repository)
+        }
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    if !alphanumeric(first) || !alphanumeric(last) {
+        return false;
+    }
+    bytes
+        .split(|&c| alphanumeric(c))
+        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&c| c == b'-'))
+}
+
+/// A tag: `latest`. Grammar: OCI distribution-spec, "Pulling manifests" (`<reference>` as a tag).
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// The tag that a reference without tag or digest means.
+    pub fn latest() -> Self {
+        Self("latest".into())
+    }
+
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+        let valid = text.len() <= 128
+            && text.bytes().next().is_some_and(word)
+            && text.bytes().all(|c| word(c) || c == b'.' || c == b'-');
+        if valid { Ok(Self(text.into())) } else { Err(InvalidName::Tag) }
+    }
+}
+
+macro_rules! text_value {
+    ($($name:ident)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0.as_ref().into()
+            }
+        }
+    )*};
+}
+text_value!(Host Repository Tag);
+
+/// What a manifest is asked for by.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Reference {
+    /// By content.
+    Digest(Digest),
+    /// By name, which may move.
+    Tag(Tag),
+}
+
+impl FromStr for Reference {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(f),
+            Self::Tag(tag) => tag.fmt(f),
+        }
+    }
+}
+
+/// A repository of a registry, by the registry's own name: `docker.io/library/nginx`.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct ImageName {
+    /// The registry, never the proxy.
+    pub host: Host,
+    /// The path within it.
+    pub repository: Repository,
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)
+    }
+}
+
+/// An image as people write it: `nginx`, `icr.io/ns/app:v1@sha256:…`, with Docker's rules for short names.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ImageReference {
+    /// Registry and repository, short names made full.
+    pub name: ImageName,
+    /// The tag, where one is written.
+    pub tag: Option<Tag>,
+    /// The digest, where one is written.
+    pub digest: Option<Digest>,
+}
+
+impl ImageReference {
+    /// What to ask the registry for: the digest, else the tag, else `latest`.
+    pub fn reference(&self) -> Reference {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => Reference::Digest(*digest),
+            (None, Some(tag)) => Reference::Tag(tag.clone()),
+            (None, None) => Reference::Tag(Tag::latest()),
+        }
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = InvalidName;
+
+    /// The first component is a host when it holds a dot or a colon or is `localhost`; else the image is Docker Hub's
+    /// (github.com/distribution/reference, `ParseNormalizedNamed`).
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let (text, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse()?)),
+            None => (text, None),
+        };
+        let (host, path) = match text.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+            _ => (DOCKER_HUB, text),
+        };
+        let (path, tag) = match path.split_once(':') {
+            Some((path, tag)) => (path, Some(tag.parse()?)),
+            None => (path, None),
+        };
+        let mut host: Host = host.parse()?;
+        if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") {
+            host = Host(DOCKER_HUB.into());
+        }
+        let repository = if host.is_docker_hub() { docker_hub_repository(path)? } else { path.parse()? };
+        Ok(Self { name: ImageName { host, repository }, tag, digest })
+    }
+}
+
+/// A Docker Hub repository with the `library/` that its short names leave out.
+pub fn docker_hub_repository(path: &str) -> Result<Repository, InvalidName> {
+    if path.contains('/') { path.parse() } else { format!("library/{path}").parse() }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a text names nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidName {
+    /// The digest part is malformed.
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+    /// No DNS name or address with an optional port.
+    #[error("not a registry host")]
+    Host,
+    /// Not lower-case path components joined by slashes, or longer than 255 bytes.
+    #[error("a repository is lower-case letters, digits and single separators (. _ __ -) in components joined by /")]
+    Repository,
+    /// Not a tag.
+    #[error("a tag is at most 128 letters, digits, _, . and -, and begins with none of the last two")]
+    Tag,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories() {
+        for good in ["nginx", "library/nginx", "a/b/c", "a.b", "a_b", "a__b", "a--b", "0", "x-y/z"] {
+            assert!(good.parse::<Repository>().is_ok(), "{good}");
+        }
+        let long = "a".repeat(256);
+        for bad in [
+            "", "/", "a/", "/a", "a//b", "A", "a/B", "a..b", "a___b", ".a", "a.", "-a", "a-", "a%2fb", "a b", "ä",
+            "a._b", &*long,
+        ] {
+            assert!(bad.parse::<Repository>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags() {
+        for good in ["latest", "v1.0", "_x", "A-b_c.d", &"x".repeat(128)] {
+            assert!(good.parse::<Tag>().is_ok(), "{good}");
+        }
+        for bad in ["", ".x", "-x", "a/b", "a:b", "a b", "é", &*"x".repeat(129)] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_canonical() {
+        for (text, host) in [
+            ("docker.io", "docker.io"),
+            ("Docker.IO", "docker.io"),
+            ("docker.io.", "docker.io"),
+            ("docker.io:443", "docker.io"),
+            ("localhost:5000", "localhost:5000"),
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(text.parse::<Host>().unwrap().as_str(), host, "{text}");
+        }
+        for bad in ["", "a/b", "a:0", "a:99999", "a:", "a..b", "http://a", "a b", "-a", "a@b", "[::1", "[x]", "a:+1"] {
+            assert!(bad.parse::<Host>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn image_references() {
+        let hex = "0".repeat(64);
+        for (text, printed) in [
+            ("nginx", "docker.io/library/nginx"),
+            ("nginx:1.27", "docker.io/library/nginx:1.27"),
+            ("acme/app", "docker.io/acme/app"),
+            ("index.docker.io/nginx", "docker.io/library/nginx"),
+            ("localhost/app:v1", "localhost/app:v1"),
+            ("registry.acme.com:5000/team/app", "registry.acme.com:5000/team/app"),
+        ] {
+            assert_eq!(text.parse::<ImageReference>().unwrap().to_string(), printed, "{text}");
+        }
+        let both: ImageReference = format!("ubuntu:v1@sha256:{hex}").parse().unwrap();
+        assert_eq!(both.to_string(), format!("docker.io/library/ubuntu:v1@sha256:{hex}"));
+        assert!(matches!(both.reference(), Reference::Digest(_)));
+        for bad in ["", "?", "Nginx", "nginx:", "nginx@sha256:1", "a.b/", "http://x/y"] {
+            assert!(bad.parse::<ImageReference>().is_err(), "{bad}");
+        }
+    }
+}

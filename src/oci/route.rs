@@ -1,0 +1,235 @@
+//! The request's path and query, parsed once: OCI distribution-spec, "Endpoints", the pull half.
+
+use std::str::FromStr;
+
+use super::digest::{Digest, InvalidDigest};
+use super::name::{Host, InvalidName, Reference, Repository};
+
+/// What a registry request asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// The `ns` query parameter: the registry that containerd means.
+    pub ns: Option<Host>,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+/// An endpoint with its arguments. `name` is the whole path before the endpoint's word: it may begin with an upstream.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// `/v2/`
+    Base,
+    /// `/v2/<name>/blobs/<digest>`
+    Blob {
+        /// Upstream and repository.
+        name: Repository,
+        /// The blob's digest.
+        digest: Digest,
+    },
+    /// `/v2/<name>/manifests/<reference>`
+    Manifest {
+        /// Upstream and repository.
+        name: Repository,
+        /// Tag or digest.
+        reference: Reference,
+    },
+    /// `/v2/<name>/referrers/<digest>`
+    Referrers {
+        /// Upstream and repository.
+        name: Repository,
+        /// The subject's digest.
+        digest: Digest,
+        /// What to ask the upstream beyond that.
+        page: Page,
+    },
+    /// `/v2/<name>/tags/list`
+    Tags {
+        /// Upstream and repository.
+        name: Repository,
+        /// What to ask the upstream beyond that.
+        page: Page,
+    },
+}
+
+/// The query parameters that lists take; nothing else of a query goes upstream.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Page {
+    /// `n`: at most so many entries.
+    pub n: Option<u32>,
+    /// `last`: continue after this entry.
+    pub last: Option<String>,
+    /// `artifactType`: only referrers of this type.
+    pub artifact_type: Option<String>,
+    /// Opaque continuation parameters (`next_page`, `page`, `token` …), as upstreams' own `Link` headers name them.
+    pub opaque: Vec<(String, String)>,
+}
+
+impl Route {
+    /// Parses the raw path, undecoded, and the raw query.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`] says what is malformed; [`InvalidRoute::Upload`] marks the push half of the specification.
+    pub fn parse(path: &str, query: Option<&str>) -> Result<Self, InvalidRoute> {
+        let rest = path.strip_prefix("/v2").ok_or(InvalidRoute::Path)?;
+        let (ns, page) = parse_query(query.unwrap_or_default())?;
+        if matches!(rest, "" | "/") {
+            return Ok(Self { ns, endpoint: Endpoint::Base });
+        }
+        let rest = rest.strip_prefix('/').ok_or(InvalidRoute::Path)?;
+        if rest.contains("/blobs/uploads") {
+            return Err(InvalidRoute::Upload);
+        }
+        Ok(Self { ns, endpoint: Endpoint::parse(rest, page)? })
+    }
+}
+
+impl Endpoint {
+    fn parse(rest: &str, page: Page) -> Result<Self, InvalidRoute> {
+        let (head, argument) = rest.rsplit_once('/').ok_or(InvalidRoute::Path)?;
+        let (name, word) = head.rsplit_once('/').ok_or(InvalidRoute::Path)?;
+        let name: Repository = name.parse()?;
+        match word {
+            "blobs" => Ok(Self::Blob { name, digest: argument.parse()? }),
+            "manifests" => {
+                Ok(Self::Manifest { name, reference: Reference::from_str(argument).map_err(reference_error)? })
+            }
+            "referrers" => Ok(Self::Referrers { name, digest: argument.parse()?, page }),
+            "tags" if argument == "list" => Ok(Self::Tags { name, page }),
+            _ => Err(InvalidRoute::Path),
+        }
+    }
+}
+
+fn reference_error(error: InvalidName) -> InvalidRoute {
+    match error {
+        InvalidName::Digest(error) => InvalidRoute::Digest(error),
+        other => InvalidRoute::Reference(other),
+    }
+}
+
+const MAX_QUERY: usize = 4096;
+
+fn parse_query(query: &str) -> Result<(Option<Host>, Page), InvalidRoute> {
+    if query.len() > MAX_QUERY {
+        return Err(InvalidRoute::Query("longer than 4096 bytes"));
+    }
+    let mut ns = None;
+    let mut page = Page::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value)?;
+        match &*decode(key)? {
+            "ns" if ns.is_some() => return Err(InvalidRoute::Query("more than one ns")),
+            "ns" => ns = Some(value.parse().map_err(InvalidRoute::Namespace)?),
+            "n" => page.n = Some(value.parse().map_err(|_| InvalidRoute::Query("n is no number"))?),
+            "last" => page.last = Some(value),
+            "artifactType" => page.artifact_type = Some(value),
+            key @ ("next_page" | "next" | "page" | "page_token" | "token" | "continuation") => {
+                page.opaque.push((key.to_owned(), value));
+            }
+            _ => {} // not ours, and not passed on
+        }
+    }
+    Ok((ns, page))
+}
+
+fn decode(text: &str) -> Result<String, InvalidRoute> {
+    let plus = text.replace('+', " ");
+    let decoded =
+        percent_encoding::percent_decode_str(&plus).decode_utf8().map_err(|_| InvalidRoute::Query("not UTF-8"))?;
+    if decoded.chars().any(char::is_control) {
+        return Err(InvalidRoute::Query("a control character"));
+    }
+    Ok(decoded.into_owned())
+}
+
+/// Why a request's target is no endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidRoute {
+    /// The digest is malformed.
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+    /// The repository is malformed.
+    #[error("invalid repository name: {0}")]
+    Name(#[from] InvalidName),
+    /// `ns` names no host.
+    #[error("invalid ns: {0}")]
+    Namespace(InvalidName),
+    /// No such endpoint.
+    #[error("no such endpoint")]
+    Path,
+    /// The query is malformed.
+    #[error("invalid query: {0}")]
+    Query(&'static str),
+    /// The tag is malformed.
+    #[error("invalid reference: {0}")]
+    Reference(InvalidName),
+    /// A push endpoint.
+    #[error("this registry is pull-only")]
+    Upload,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn parse(target: &str) -> Result<Route, InvalidRoute> {
+        let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
+        Route::parse(path, query)
+    }
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(parse("/v2/").unwrap().endpoint, Endpoint::Base);
+        assert_eq!(parse("/v2").unwrap().endpoint, Endpoint::Base);
+        let name: Repository = "docker.io/library/nginx".parse().unwrap();
+        let route = parse("/v2/docker.io/library/nginx/manifests/1.27?ns=Docker.io%3A443").unwrap();
+        assert_eq!(route.ns.unwrap().as_str(), "docker.io");
+        assert_eq!(route.endpoint, Endpoint::Manifest { name: name.clone(), reference: "1.27".parse().unwrap() });
+        let digest: Digest = format!("sha256:{HEX}").parse().unwrap();
+        let blob = parse(&format!("/v2/docker.io/library/nginx/blobs/{digest}")).unwrap().endpoint;
+        assert_eq!(blob, Endpoint::Blob { name: name.clone(), digest });
+        let tags = parse("/v2/docker.io/library/nginx/tags/list?n=5&last=a%2Bb").unwrap().endpoint;
+        let page = Page { n: Some(5), last: Some("a+b".into()), ..Page::default() };
+        assert_eq!(tags, Endpoint::Tags { name: name.clone(), page });
+        // a repository may be called like an endpoint
+        assert!(matches!(parse("/v2/a/tags/list/manifests/x").unwrap().endpoint, Endpoint::Manifest { .. }));
+        assert!(matches!(parse("/v2/blobs/manifests/manifests/x").unwrap().endpoint, Endpoint::Manifest { .. }));
+    }
+
+    #[test]
+    fn malformed_targets() {
+        for bad in [
+            "/",
+            "/v1/",
+            "/v2x",
+            "/v2//",
+            "/v2/x",
+            "/v2/manifests/x",
+            "/v2/a/manifests/",
+            "/v2/a//manifests/x",
+            "/v2/../a/manifests/x",
+            "/v2/a/%2e%2e/manifests/x",
+            "/v2/a%2Fb/manifests/x",
+            "/v2/A/manifests/x",
+            "/v2/a/manifests/sha256:12",
+            "/v2/a/manifests/SHA256:x",
+            "/v2/a/blobs/latest",
+            "/v2/a/tags/other",
+            "/v2/a/manifests/x/",
+            "/v2/a/manifests/.x",
+            "/v2/a/manifests/x?ns=a&ns=b",
+            "/v2/a/manifests/x?ns=http://a",
+            "/v2/a/manifests/x?ns=",
+            "/v2/a/tags/list?n=-1",
+            "/v2/a/tags/list?last=%00",
+            "/v2/a/tags/list?last=%ff",
+            "/v2/a/blobs/uploads/",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse("/v2/a/blobs/uploads/x").unwrap_err(), InvalidRoute::Upload);
+    }
+}
