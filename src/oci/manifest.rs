@@ -1,7 +1,5 @@
 //! Manifests and indexes, read strictly: a body is accepted only if every client reads the same from it.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use serde_json::{Map, Value};
 

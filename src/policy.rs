@@ -1,0 +1,22 @@
+//! Policy: documents become rules, rules and evidence become decisions. Pure: no I/O, no clock, no logging.
+//!
+//! [`decide`] is the only maker of a [`Permit`], and only a permit opens the way to content.
+
+mod decide;
+mod evidence;
+mod rule;
+mod subject;
+
+pub use decide::{
+    Decision, Denial, DenialKind, Kind, ListingPermit, Permit, Question, Selected, Stage, TrustFindings, VaAssessment,
+    Verdict, admit_listing, assess, decide, no_match, trust_verdict,
+};
+pub use evidence::{
+    AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,
+    VaFindings, VaStatus,
+};
+pub use rule::{
+    Authority, AuthorityId, Behaviour, Identity, InvalidSeverity, Mode, Requirement, Rule, Scheme, Severity, Signer,
+    VaRule,
+};
+pub use subject::{InvalidScope, Scope, Subject};

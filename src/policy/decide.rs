@@ -1,0 +1,569 @@
+//! The decision: a pure function of rule, subject, evidence and time, and the only maker of a [`Permit`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::evidence::{Issue, Observed, TrustEvidence, TrustOutcome, VaEvidence, VaFindings, VaStatus};
+use super::rule::{Authority, Behaviour, Mode, Requirement, Rule, VaRule};
+use super::subject::Subject;
+use crate::oci::{Digest, ImageName, Manifest};
+
+/// Decides whether a manifest may be served.
+///
+/// Order: trust, then simple signing, then vulnerabilities, and the first that fails decides (CISE's order). In audit
+/// mode a denial becomes a permit that carries what would have been said.
+pub fn decide(question: &Question<'_>) -> Decision {
+    let Some(rule) = &question.selected.rule else { return Decision::Admit(question.permit(None, None)) };
+    match judge(rule, question) {
+        Ok(until) => Decision::Admit(question.permit(None, until)),
+        Err(denial) if rule.mode == Mode::Audit => Decision::Admit(question.permit(Some(denial), None)),
+        Err(denial) => Decision::Deny(denial),
+    }
+}
+
+/// Decides whether the tags and referrers of a repository may be listed: where any rule selects it.
+pub fn admit_listing(name: &ImageName, selected: &[Selected]) -> Option<ListingPermit> {
+    (!selected.is_empty()).then(|| ListingPermit { name: name.clone() })
+}
+
+/// The denial of a subject that no document selects.
+pub fn no_match(subject: &Subject, message: String) -> Denial {
+    Denial {
+        subject: subject.to_string(),
+        kind: DenialKind::Policy,
+        stage: Stage::Policy,
+        document: None,
+        rule: None,
+        reasons: vec![message],
+    }
+}
+
+/// Everything that a decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What was asked for.
+    pub subject: &'a Subject,
+    /// The digest of the bytes that would be served.
+    pub digest: Digest,
+    /// What those bytes are.
+    pub kind: Kind,
+    /// The document and entry that speak for the subject.
+    pub selected: &'a Selected,
+    /// What is known about signatures.
+    pub trust: &'a TrustFindings,
+    /// What is known about vulnerabilities; `None` when nobody was asked, because the rule or a failed trust check
+    /// made it needless.
+    pub va: Option<&'a VaFindings>,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
+
+impl Question<'_> {
+    fn permit(&self, would_deny: Option<Denial>, until: Option<Timestamp>) -> Permit {
+        Permit {
+            name: self.subject.name.clone(),
+            digest: self.digest,
+            document: self.selected.document.clone(),
+            rule: self.selected.entry.clone(),
+            would_deny: would_deny.map(Box::new),
+            until,
+        }
+    }
+
+    fn deny(&self, stage: Stage, kind: DenialKind, reasons: Vec<String>) -> Denial {
+        Denial {
+            subject: self.subject.to_string(),
+            kind,
+            stage,
+            document: Some(self.selected.document.clone()),
+            rule: Some(self.selected.entry.clone()),
+            reasons,
+        }
+    }
+}
+
+/// What the bytes of a manifest are, by content and never by label.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Neither an image nor signatures: a chart, a model.
+    Artifact,
+    /// Signatures, attestations or SBOMs, and nothing that can be run.
+    Attachment,
+    /// An image of one platform.
+    Image,
+    /// A list of manifests.
+    Index,
+}
+
+/// The document and the entry that speak for a subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selected {
+    /// Kind and name: `ClusterImagePolicy/default`.
+    pub document: Arc<str>,
+    /// The entry's `name`, which is its pattern.
+    pub entry: Arc<str>,
+    /// What it asks for; `None` where it has no `policy`, which admits.
+    pub rule: Option<Arc<Rule>>,
+}
+
+/// Signature evidence for what is judged, and for the indexes of the same repository that list it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrustFindings {
+    /// About the manifest itself.
+    pub own: TrustEvidence,
+    /// About indexes that list it, by their digest: trust in an index is trust in its children.
+    pub inherited: Vec<(Digest, TrustEvidence)>,
+    /// About the children of an index, where the index itself may go unsigned: all of them must be trusted.
+    pub children: Vec<(Digest, TrustEvidence)>,
+}
+
+/// The answer of one check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The check failed, for these reasons.
+    Fail(Vec<String>),
+    /// The check passed, and holds until then.
+    Pass(Option<Timestamp>),
+    /// The rule does not ask for it.
+    Skipped,
+    /// It could not be found out.
+    Unknown {
+        /// Why.
+        reasons: Vec<String>,
+        /// Whether asking again may help.
+        temporary: bool,
+    },
+}
+
+/// The signature half of a decision, which the gate takes first: where it does not pass, nobody is asked about
+/// vulnerabilities. Returns the verdict of `trust` and that of `simple`.
+pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings) -> [Verdict; 2] {
+    [&rule.trust, &rule.simple].map(|requirement| match requirement {
+        None => Verdict::Skipped,
+        Some(_) if kind == Kind::Attachment => Verdict::Skipped,
+        Some(requirement) => verdict_of_findings(requirement, findings),
+    })
+}
+
+/// Own trust, else that of an index which lists the manifest, else (for an index) that of every child.
+fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings) -> Verdict {
+    let own = verdict(requirement, &findings.own);
+    if matches!(own, Verdict::Pass(_)) {
+        return own;
+    }
+    let inherited = findings.inherited.iter().map(|(_, evidence)| verdict(requirement, evidence));
+    let children: Vec<_> = findings.children.iter().map(|(_, evidence)| verdict(requirement, evidence)).collect();
+    let children = (!children.is_empty()).then(|| all_of(children));
+    let others: Vec<_> = inherited.chain(children).collect();
+    if let Some(pass) = others.iter().find(|verdict| matches!(verdict, Verdict::Pass(_))) {
+        return pass.clone();
+    }
+    // A parent that could not be examined leaves open whether the child is trusted.
+    match others.into_iter().find(|verdict| matches!(verdict, Verdict::Unknown { .. })) {
+        Some(unknown) if matches!(own, Verdict::Fail(_)) => unknown,
+        _ => own,
+    }
+}
+
+fn verdict(requirement: &Requirement, evidence: &TrustEvidence) -> Verdict {
+    match requirement {
+        Requirement::Accept => Verdict::Pass(None),
+        Requirement::Reject => Verdict::Fail(vec!["the policy rejects every image here".into()]),
+        Requirement::Authority(authority) => authority_verdict(authority, evidence.outcome(authority.id())),
+        Requirement::AllOf(parts) => all_of(parts.iter().map(|part| verdict(part, evidence)).collect()),
+        Requirement::AnyOf(parts) => at_least(1, parts, evidence),
+        Requirement::AtLeast { count, of } => at_least(*count, of, evidence),
+    }
+}
+
+fn authority_verdict(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>) -> Verdict {
+    let name = authority.name();
+    let Some(observed) = outcome else {
+        return Verdict::Unknown { reasons: vec![format!("{name}: was not asked")], temporary: true };
+    };
+    match &observed.value {
+        TrustOutcome::Verified { .. } => Verdict::Pass(observed.until),
+        TrustOutcome::Unverified { found } if found.is_empty() => Verdict::Fail(vec![format!("{name}: not signed")]),
+        TrustOutcome::Unverified { found } => Verdict::Fail(vec![format!("{name}: {}", found.join("; "))]),
+        TrustOutcome::Unknown { why, temporary } => {
+            Verdict::Unknown { reasons: vec![format!("{name}: {why}")], temporary: *temporary }
+        }
+    }
+}
+
+/// Everything must pass. An empty list of parts asks for something that nobody can give, so it fails.
+fn all_of(parts: Vec<Verdict>) -> Verdict {
+    let needed = parts.len();
+    combine(parts, needed.max(1))
+}
+
+fn at_least(count: usize, parts: &[Requirement], evidence: &TrustEvidence) -> Verdict {
+    combine(parts.iter().map(|part| verdict(part, evidence)).collect(), count.max(1))
+}
+
+fn combine(parts: Vec<Verdict>, needed: usize) -> Verdict {
+    let (mut ends, mut failures, mut unknowns, mut temporary) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let mut open = 0;
+    for part in parts {
+        match part {
+            Verdict::Pass(until) => ends.push(until),
+            Verdict::Fail(reasons) => failures.extend(reasons),
+            Verdict::Unknown { reasons, temporary: may_help } => {
+                open += 1;
+                temporary |= may_help;
+                unknowns.extend(reasons);
+            }
+            Verdict::Skipped => {}
+        }
+    }
+    if ends.len() >= needed {
+        // It holds as long as enough of the parts do: the weakest of the longest-lived ones.
+        ends.sort_by_key(|until| until.unwrap_or(Timestamp::MAX));
+        return Verdict::Pass(ends[ends.len() - needed]);
+    }
+    if ends.len() + open >= needed {
+        unknowns.extend(failures);
+        return Verdict::Unknown { reasons: unknowns, temporary };
+    }
+    failures.extend(unknowns);
+    if failures.is_empty() {
+        failures.push("no authority is named".into());
+    }
+    Verdict::Fail(failures)
+}
+
+/// The whole judgement of one rule: until when it admits, or the denial.
+fn judge(rule: &Rule, question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
+    let mut until = None;
+    let stages = [Stage::Trust, Stage::Simple];
+    for (stage, verdict) in stages.into_iter().zip(trust_verdict(rule, question.kind, question.trust)) {
+        until = earliest(until, accept(question, stage, verdict)?);
+    }
+    let Some(va) = rule.va.as_ref().filter(|_| question.kind != Kind::Attachment) else { return Ok(until) };
+    let verdict = va_verdict(va, question);
+    Ok(earliest(until, accept(question, Stage::Va, verdict)?))
+}
+
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
+fn accept(question: &Question<'_>, stage: Stage, verdict: Verdict) -> Result<Option<Timestamp>, Denial> {
+    match verdict {
+        Verdict::Pass(until) => Ok(until),
+        Verdict::Skipped => Ok(None),
+        Verdict::Fail(reasons) => Err(question.deny(stage, DenialKind::Policy, reasons)),
+        Verdict::Unknown { reasons, temporary: true } => Err(question.deny(
+            stage,
+            if question.is_pending() { DenialKind::Pending } else { DenialKind::Unavailable },
+            reasons,
+        )),
+        Verdict::Unknown { reasons, temporary: false } => Err(question.deny(stage, DenialKind::Policy, reasons)),
+    }
+}
+
+impl Question<'_> {
+    fn is_pending(&self) -> bool {
+        let pending = |evidence: &Observed<VaEvidence>| matches!(evidence.value, VaEvidence::Pending { .. });
+        match self.va {
+            None => false,
+            Some(VaFindings::Image(evidence)) => pending(evidence),
+            Some(VaFindings::Children(children)) => children.iter().any(|child| pending(&child.evidence)),
+        }
+    }
+}
+
+fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
+    if question.kind == Kind::Artifact {
+        return assessed(
+            rule,
+            &assess(rule, &VaEvidence::Unsupported { why: "not a container image".into() }, question.now),
+        );
+    }
+    match question.va {
+        None => Verdict::Unknown { reasons: vec!["no source was asked".into()], temporary: true },
+        Some(VaFindings::Image(evidence)) => assessed(rule, &assess(rule, &evidence.value, question.now)),
+        Some(VaFindings::Children(children)) => {
+            let verdicts: Vec<_> = children
+                .iter()
+                .map(|child| (child, assessed(rule, &assess(rule, &child.evidence.value, question.now))))
+                .collect();
+            index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
+        }
+    }
+}
+
+/// An index is denied when every child that matters is denied; each child is judged again when it is pulled.
+fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> Verdict {
+    let (mut reasons, mut temporary, mut unknown) = (Vec::new(), false, false);
+    for (platform, verdict) in children {
+        match verdict {
+            Verdict::Pass(_) | Verdict::Skipped => return Verdict::Pass(None),
+            Verdict::Fail(why) => reasons.push(format!("{platform}: {}", why.join("; "))),
+            Verdict::Unknown { reasons: why, temporary: may_help } => {
+                unknown = true;
+                temporary |= may_help;
+                reasons.push(format!("{platform}: {}", why.join("; ")));
+            }
+        }
+    }
+    match (reasons.is_empty(), unknown) {
+        (true, _) => Verdict::Fail(vec!["the index has no image for any platform that matters here".into()]),
+        (false, true) => Verdict::Unknown { reasons, temporary },
+        (false, false) => Verdict::Fail(reasons),
+    }
+}
+
+/// An assessment in IBM's words, under a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaAssessment {
+    /// IBM's word.
+    pub status: VaStatus,
+    /// The issues that count under the rule and are not exempt.
+    pub blocking: Vec<Issue>,
+    /// Issues that are exempt.
+    pub exempt: usize,
+    /// Why there is no assessment, where there is none.
+    pub why: Option<String>,
+    /// Until when the report is young enough.
+    pub until: Option<Timestamp>,
+    /// Whether asking again may help, where there is no assessment.
+    temporary: bool,
+}
+
+/// Weighs vulnerability evidence under a rule.
+pub fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessment {
+    let without = |status, why: &str, temporary| VaAssessment {
+        status,
+        blocking: Vec::new(),
+        exempt: 0,
+        why: Some(why.to_owned()),
+        until: None,
+        temporary,
+    };
+    let report = match evidence {
+        VaEvidence::Report(report) => report,
+        VaEvidence::Unscanned => return without(VaStatus::Unscanned, "no report speaks of this image", false),
+        VaEvidence::Incomplete { why } => return without(VaStatus::Incomplete, why, false),
+        VaEvidence::Unsupported { why } => return without(VaStatus::Unsupported, why, false),
+        VaEvidence::Unavailable { why } | VaEvidence::Pending { why } => {
+            return without(VaStatus::Unscanned, why, true);
+        }
+    };
+    let until = match report_until(rule, report.generated_at) {
+        Ok(until) if until.is_none_or(|until| now < until) => until,
+        Ok(_) => return without(VaStatus::Unscanned, "the report is older than the policy allows", false),
+        Err(why) => return without(VaStatus::Unscanned, why, false),
+    };
+    let (exempt, open): (Vec<_>, Vec<_>) = report.issues.iter().partition(|issue| issue.exempt);
+    let blocking: Vec<Issue> = open.into_iter().filter(|issue| counts(rule, issue)).cloned().collect();
+    let status = match (blocking.is_empty(), exempt.is_empty()) {
+        (false, _) => VaStatus::Fail,
+        (true, false) => VaStatus::Warn,
+        (true, true) => VaStatus::Ok,
+    };
+    VaAssessment { status, blocking, exempt: exempt.len(), why: None, until, temporary: false }
+}
+
+fn report_until(rule: &VaRule, generated_at: Option<Timestamp>) -> Result<Option<Timestamp>, &'static str> {
+    match (rule.max_report_age, generated_at) {
+        (None, _) => Ok(None),
+        (Some(_), None) => Err("the report does not say when it was made, and the policy limits its age"),
+        (Some(age), Some(at)) => Ok(Some(at.saturating_add(age).unwrap_or(Timestamp::MAX))),
+    }
+}
+
+fn counts(rule: &VaRule, issue: &Issue) -> bool {
+    rule.always_block.iter().any(|id| issue.is_called(id))
+        || (issue.severity.counts_from(rule.severity) && (!rule.fixable_only || issue.is_fixable()))
+}
+
+fn assessed(rule: &VaRule, assessment: &VaAssessment) -> Verdict {
+    let why = |word: &str| {
+        let why = assessment.why.as_deref().unwrap_or_default();
+        vec![if why.is_empty() { word.to_owned() } else { format!("{word}: {why}") }]
+    };
+    let behaviour = match assessment.status {
+        VaStatus::Ok | VaStatus::Warn => return Verdict::Pass(assessment.until),
+        VaStatus::Fail => return Verdict::Fail(vec![describe(&assessment.blocking)]),
+        VaStatus::Unscanned if assessment.temporary => rule.unavailable,
+        VaStatus::Unscanned => rule.unscanned,
+        VaStatus::Incomplete => rule.incomplete,
+        VaStatus::Unsupported => rule.unsupported,
+    };
+    match behaviour {
+        Behaviour::Allow => Verdict::Pass(None),
+        Behaviour::Deny if assessment.temporary => {
+            Verdict::Unknown { reasons: why("no assessment yet"), temporary: true }
+        }
+        Behaviour::Deny => Verdict::Fail(why(assessment.status.as_str())),
+    }
+}
+
+/// `3 issues not exempt (CVE-2024-1 critical openssl fixed in 3.0.11; +2)`: the worst first, and only one in full.
+fn describe(blocking: &[Issue]) -> String {
+    let count = match blocking.len() {
+        1 => "1 issue not exempt".to_owned(),
+        n => format!("{n} issues not exempt"),
+    };
+    let Some(worst) = blocking.iter().rev().max_by_key(|issue| issue.severity as u8) else { return count };
+    let mut text = format!("{count} ({} {}", worst.id, worst.severity.as_str());
+    if let Some(package) = worst.packages.iter().max_by_key(|package| package.fixed.is_some()) {
+        text.push_str(&format!(" {}", package.name));
+        if let Some(fixed) = &package.fixed {
+            text.push_str(&format!(" fixed in {fixed}"));
+        }
+    }
+    if blocking.len() > 1 {
+        text.push_str(&format!("; +{}", blocking.len() - 1));
+    }
+    text + ")"
+}
+
+/// Admit or deny.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// With the value that opens the way to content.
+    Admit(Permit),
+    /// With the reason.
+    Deny(Denial),
+}
+
+/// Proof that a manifest was admitted. Made nowhere but in this file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Permit {
+    name: ImageName,
+    digest: Digest,
+    document: Arc<str>,
+    rule: Arc<str>,
+    would_deny: Option<Box<Denial>>,
+    until: Option<Timestamp>,
+}
+
+impl Permit {
+    /// Upstream and repository that it is for.
+    pub fn name(&self) -> &ImageName {
+        &self.name
+    }
+
+    /// The content that it is for.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The document that admitted.
+    pub fn document(&self) -> &str {
+        &self.document
+    }
+
+    /// The entry that admitted.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// In audit mode: the denial that was not carried out.
+    pub fn would_deny(&self) -> Option<&Denial> {
+        self.would_deny.as_deref()
+    }
+
+    /// Until when the decision holds, where evidence ends.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// The permit for a blob that the admitted manifest names. `None` when this is not that manifest, or when the
+    /// manifest does not name the blob.
+    pub fn for_blob(&self, manifest: &Manifest, blob: Digest) -> Option<Self> {
+        (manifest.digest == self.digest && manifest.names_blob(&blob)).then(|| Self { digest: blob, ..self.clone() })
+    }
+}
+
+/// Proof that a repository is one that a rule selects: opens its lists, and no content.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListingPermit {
+    name: ImageName,
+}
+
+impl ListingPermit {
+    /// Upstream and repository that it is for.
+    pub fn name(&self) -> &ImageName {
+        &self.name
+    }
+}
+
+/// Why something is not served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denial {
+    /// What was asked for.
+    pub subject: String,
+    /// Whether it is final.
+    pub kind: DenialKind,
+    /// What failed.
+    pub stage: Stage,
+    /// Kind and name of the document; `None` when none selects the subject.
+    pub document: Option<Arc<str>>,
+    /// The entry's pattern.
+    pub rule: Option<Arc<str>>,
+    /// What failed and what would help, shortest first.
+    pub reasons: Vec<String>,
+}
+
+/// Whether a denial is final.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DenialKind {
+    /// Evidence is on its way: ask again soon.
+    Pending,
+    /// The policy denies.
+    Policy,
+    /// It cannot be judged now, and the policy does not admit that.
+    Unavailable,
+}
+
+/// The part of a rule that decided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// No document selects the subject, or the manifest itself is refused.
+    Policy,
+    /// Portieris' simple signing.
+    Simple,
+    /// Signatures.
+    Trust,
+    /// Vulnerabilities.
+    Va,
+}
+
+impl Stage {
+    /// Lower case, as in messages and `policy eval`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Simple => "simple",
+            Self::Trust => "trust",
+            Self::Va => "va",
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.kind {
+            DenialKind::Pending => "is being verified",
+            DenialKind::Policy => "denied",
+            DenialKind::Unavailable => "cannot be judged now",
+        };
+        write!(f, "pullgate: {} {verb}", self.subject)?;
+        if let (Some(document), Some(rule)) = (&self.document, &self.rule) {
+            write!(f, " by {document} \"{rule}\"")?;
+        }
+        write!(f, ": ")?;
+        if self.stage != Stage::Policy {
+            write!(f, "{}: ", self.stage.as_str())?;
+        }
+        f.write_str(&self.reasons.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests;
