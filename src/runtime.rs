@@ -1,11 +1,13 @@
 //! What every long-lived part stands on: tracked tasks and their end, the clock, metrics, logging.
 
 mod clock;
+mod flights;
 mod metrics;
 mod tasks;
 mod telemetry;
 
 pub use clock::Clock;
+pub use flights::Flights;
 pub use metrics::Metrics;
 pub use tasks::Tasks;
 pub use telemetry::{LogFormat, init as init_telemetry};

@@ -1,0 +1,356 @@
+//! Durable state that is not content: what tags meant, what manifests name, which repository delivered what, evidence.
+//!
+//! SQLite in WAL mode. Rows are written after the content that they name, so a crash leaves content without rows and
+//! never rows without content. Nothing here is asked on the hot path: callers keep moka caches in front.
+
+mod evidence;
+mod memo;
+mod state_dir;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlSafeStr};
+
+pub use memo::Memo;
+pub use state_dir::{StateDir, StateDirError};
+
+use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
+
+/// The rows. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database `pullgate.db` in the state directory and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// When the file is damaged, cannot be written, or was written by a newer version.
+    pub async fn open(state: &Path) -> Result<Self, StoreError> {
+        let path = state.join("pullgate.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(10));
+        let at = |error| StoreError::Open { path: path.clone(), error };
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(at)?;
+        match migrations().run(&pool).await {
+            Ok(()) => Ok(Self { pool }),
+            Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer { path, version }),
+            Err(error) => Err(StoreError::Migrate { path, error }),
+        }
+    }
+
+    /// Records what a tag means now.
+    pub async fn record_tag(
+        &self,
+        name: &ImageName,
+        tag: &Tag,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let digest = digest.to_string();
+        let mut transaction = self.pool.begin().await?;
+        for sql in [
+            "INSERT INTO tags (host, repository, tag, digest, checked_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at",
+            "INSERT INTO tag_history (host, repository, tag, digest, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = excluded.seen_at",
+        ] {
+            sqlx::query(sql)
+                .bind(name.host.as_str())
+                .bind(name.repository.as_str())
+                .bind(tag.as_str())
+                .bind(&digest)
+                .bind(now.as_millisecond())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// What a tag meant when it was last looked up, and when that was.
+    pub async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
+        let row = sqlx::query("SELECT digest, checked_at FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(tag.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| Ok((digest_of(row.try_get(0)?)?, time_of(row.try_get(1)?)))).transpose()
+    }
+
+    /// Forgets what a tag means: the upstream says that it is gone.
+    pub async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(tag.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The tags through which a digest is known since `since`: its own, and those of indexes that list it.
+    pub async fn tags_of(&self, name: &ImageName, digest: Digest, since: Timestamp) -> Result<Vec<Tag>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT tag FROM tag_history WHERE host = ?1 AND repository = ?2 AND seen_at >= ?4 AND (digest = ?3 OR digest IN \
+             (SELECT manifest FROM members WHERE host = ?1 AND repository = ?2 AND member = ?3 AND is_manifest = 1)) \
+             GROUP BY tag ORDER BY MAX(seen_at) DESC LIMIT 100",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(digest.to_string())
+        .bind(since.as_millisecond())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()
+    }
+
+    /// Records a manifest that the repository delivered, and what it names.
+    pub async fn record_manifest(
+        &self,
+        name: &ImageName,
+        manifest: &Manifest,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let digest = manifest.digest.to_string();
+        let size = i64::try_from(manifest.bytes.len()).unwrap_or(i64::MAX);
+        let is_manifest = i64::from(matches!(manifest.content, Content::Index(_)));
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = excluded.seen_at",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(&digest)
+        .bind(&manifest.media_type)
+        .bind(size)
+        .bind(now.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        for member in manifest.descriptors() {
+            sqlx::query(
+                "INSERT INTO members (host, repository, manifest, member, is_manifest) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (host, repository, manifest, member) DO NOTHING",
+            )
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(&digest)
+            .bind(member.digest.to_string())
+            .bind(is_manifest)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// The media type of a manifest that the repository delivered; `None` when it never did.
+    pub async fn manifest(&self, name: &ImageName, digest: Digest) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT media_type FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
+    /// Notes that a manifest was served.
+    pub async fn record_pull(&self, name: &ImageName, digest: Digest, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE manifests SET pulled_at = ?4 WHERE host = ?1 AND repository = ?2 AND digest = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .bind(now.as_millisecond())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Which children of an index were served here.
+    pub async fn pulled_children(&self, name: &ImageName, index: Digest) -> Result<Vec<Digest>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT manifests.digest FROM members JOIN manifests ON manifests.host = members.host \
+             AND manifests.repository = members.repository AND manifests.digest = members.member \
+             WHERE members.host = ?1 AND members.repository = ?2 AND members.manifest = ?3 AND manifests.pulled_at IS NOT NULL",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(index.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
+    /// The manifests of the repository that name this digest, newest first: indexes for a manifest, images for a blob.
+    pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Vec<Digest>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT members.manifest FROM members JOIN manifests ON manifests.host = members.host \
+             AND manifests.repository = members.repository AND manifests.digest = members.manifest \
+             WHERE members.host = ?1 AND members.repository = ?2 AND members.member = ?3 \
+             ORDER BY manifests.seen_at DESC LIMIT 100",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(member.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
+    /// Children that indexes of the repository list and that were never fetched, newest index first, at most `limit`.
+    pub async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT members.manifest, members.member FROM members JOIN manifests AS parents ON parents.host = members.host \
+             AND parents.repository = members.repository AND parents.digest = members.manifest \
+             WHERE members.host = ?1 AND members.repository = ?2 AND members.is_manifest = 1 AND NOT EXISTS \
+             (SELECT 1 FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = members.member) \
+             ORDER BY parents.seen_at DESC LIMIT ?3",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, digest_of(row.try_get(1)?)?))).collect()
+    }
+
+    /// Records that the repository itself delivered or confirmed a blob.
+    pub async fn record_link(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO links (host, repository, digest, size, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = excluded.seen_at",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(digest.to_string())
+        .bind(i64::try_from(size).unwrap_or(i64::MAX))
+        .bind(now.as_millisecond())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether the repository itself delivered or confirmed a blob.
+    pub async fn has_link(&self, name: &ImageName, digest: Digest) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM links WHERE host = ?1 AND repository = ?2 AND digest = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Every tag that is known, with what it means.
+    pub async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
+        let rows = sqlx::query("SELECT host, repository, tag, digest FROM tags ORDER BY host, repository, tag")
+            .fetch_all(&self.pool)
+            .await?;
+        let known = |row: &sqlx::sqlite::SqliteRow| {
+            let invalid = |_| StoreError::Row("an invalid name");
+            Ok(KnownImage {
+                name: ImageName {
+                    host: row.try_get::<String, _>(0)?.parse().map_err(invalid)?,
+                    repository: row.try_get::<String, _>(1)?.parse().map_err(invalid)?,
+                },
+                tag: tag_of(row.try_get(2)?)?,
+                digest: digest_of(row.try_get(3)?)?,
+            })
+        };
+        rows.iter().map(known).collect()
+    }
+
+    /// Closes the database, so that its journal is folded in.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A tag that is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KnownImage {
+    /// Upstream and repository.
+    pub name: ImageName,
+    /// The tag.
+    pub tag: Tag,
+    /// What it means.
+    pub digest: Digest,
+}
+
+fn migrations() -> Migrator {
+    let steps = [(1, "first", include_str!("store/migrations/0001_first.sql"))];
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(steps.into_iter().map(migration).collect())
+}
+
+fn digest_of(text: String) -> Result<Digest, StoreError> {
+    text.parse().map_err(|_| StoreError::Row("an invalid digest"))
+}
+
+fn tag_of(text: String) -> Result<Tag, StoreError> {
+    text.parse().map_err(|_| StoreError::Row("an invalid tag"))
+}
+
+fn time_of(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MIN)
+}
+
+/// Why durable state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Migration failed.
+    #[error("{path}: the database cannot be brought to this version's schema: {error}")]
+    Migrate {
+        /// The database file.
+        path: PathBuf,
+        /// What failed.
+        error: MigrateError,
+    },
+    /// A newer pullgate wrote it.
+    #[error(
+        "{path}: the database was written by a newer pullgate (schema {version}); run that version, or give this one its own `state_dir`"
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// The schema step that this version does not know.
+        version: i64,
+    },
+    /// It cannot be opened.
+    #[error(
+        "{path}: the database cannot be opened: {error}; if the file is damaged, move it away: everything in it can be fetched again"
+    )]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// What failed.
+        error: sqlx::Error,
+    },
+    /// A row holds what this program never wrote.
+    #[error("the database holds {0}")]
+    Row(&'static str),
+    /// A statement failed: disk full, read-only, damaged.
+    #[error("the database failed: {0}")]
+    Sql(#[from] sqlx::Error),
+}
+
+#[cfg(test)]
+mod tests;

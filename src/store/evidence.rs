@@ -1,0 +1,63 @@
+//! Rows of evidence, as JSON.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::{Store, StoreError, time_of};
+use crate::policy::Observed;
+
+impl Store {
+    /// Keeps evidence under a topic and a subject.
+    pub async fn record_evidence(
+        &self,
+        topic: &str,
+        subject: &str,
+        evidence: &Observed<String>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO evidence (topic, subject, value, observed_at, valid_until) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (topic, subject) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at, \
+             valid_until = excluded.valid_until",
+        )
+        .bind(topic)
+        .bind(subject)
+        .bind(&evidence.value)
+        .bind(evidence.at.as_millisecond())
+        .bind(evidence.until.map(Timestamp::as_millisecond))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Evidence that was kept, as long as it holds.
+    pub async fn evidence(
+        &self,
+        topic: &str,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<Option<Observed<String>>, StoreError> {
+        let row = sqlx::query(
+            "SELECT value, observed_at, valid_until FROM evidence WHERE topic = ?1 AND subject = ?2 \
+             AND (valid_until IS NULL OR valid_until > ?3)",
+        )
+        .bind(topic)
+        .bind(subject)
+        .bind(now.as_millisecond())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            let until: Option<i64> = row.try_get(2)?;
+            Ok(Observed { value: row.try_get(0)?, at: time_of(row.try_get(1)?), until: until.map(time_of) })
+        })
+        .transpose()
+    }
+
+    /// Drops evidence that no longer holds. Returns how many rows went.
+    pub async fn drop_stale_evidence(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM evidence WHERE valid_until IS NOT NULL AND valid_until <= ?1")
+            .bind(now.as_millisecond())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}

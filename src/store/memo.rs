@@ -1,0 +1,87 @@
+//! Memoised evidence: moka in front, rows behind, single-flight between.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Store;
+use crate::policy::Observed;
+use crate::runtime::{Clock, Flights, Tasks};
+
+/// How long an answer without a durable end is kept in memory at most; the row stays.
+const MEMORY_TTL: Duration = Duration::from_secs(3600);
+
+/// Evidence of one topic, by subject. Survives restarts; asked for by many at once, it is gathered once.
+pub struct Memo<V> {
+    topic: &'static str,
+    memory: moka::sync::Cache<Arc<str>, Arc<Observed<V>>>,
+    flights: Flights<Arc<str>, Arc<Observed<V>>>,
+    store: Store,
+    clock: Clock,
+}
+
+impl<V> Memo<V>
+where
+    V: Clone + DeserializeOwned + Send + Serialize + Sync + 'static,
+{
+    /// A memo in the given store, holding at most `entries` in memory.
+    pub fn new(topic: &'static str, entries: u64, store: Store, clock: Clock, tasks: Tasks) -> Self {
+        let memory = moka::sync::Cache::builder().max_capacity(entries).time_to_live(MEMORY_TTL).build();
+        Self { topic, memory, flights: Flights::new(tasks), store, clock }
+    }
+
+    /// The evidence on a subject: from memory, else from the store, else gathered by `gather`, which runs on when the
+    /// caller leaves. `None` when gathering broke down.
+    ///
+    /// What `is_durable` refuses (an upstream that did not answer) is kept in memory alone.
+    pub async fn obtain<F>(&self, subject: Arc<str>, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
+    where
+        F: Future<Output = Observed<V>> + Send + 'static,
+    {
+        if let Some(known) = self.recall(&subject) {
+            return Some(known);
+        }
+        let (topic, memory) = (self.topic, self.memory.clone());
+        let (store, clock, key) = (self.store.clone(), self.clock.clone(), subject.clone());
+        let work = move || async move {
+            let stored = load(&store, topic, &key, &clock).await;
+            let is_new = stored.is_none();
+            let evidence = Arc::new(match stored {
+                Some(stored) => stored,
+                None => gather.await,
+            });
+            memory.insert(key.clone(), evidence.clone());
+            if is_new && is_durable(&evidence.value) {
+                save(&store, topic, &key, &evidence).await;
+            }
+            evidence
+        };
+        self.flights.join(subject, work).await
+    }
+
+    fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
+        let known = self.memory.get(subject)?;
+        known.until.is_none_or(|until| self.clock.now() < until).then_some(known)
+    }
+}
+
+/// A row that cannot be read is no evidence: it is gathered again.
+async fn load<V: DeserializeOwned>(store: &Store, topic: &str, subject: &str, clock: &Clock) -> Option<Observed<V>> {
+    let row = store.evidence(topic, subject, clock.now()).await;
+    let Observed { value, at, until } =
+        row.inspect_err(|error| tracing::warn!(topic, %error, "stored evidence cannot be read")).ok()??;
+    let value = serde_json::from_str(&value).ok()?;
+    Some(Observed { value, at, until })
+}
+
+/// Evidence that cannot be stored still holds; only a restart forgets it.
+async fn save<V: Serialize>(store: &Store, topic: &str, subject: &str, evidence: &Observed<V>) {
+    let Ok(value) = serde_json::to_string(&evidence.value) else { return };
+    let row = Observed { value, at: evidence.at, until: evidence.until };
+    if let Err(error) = store.record_evidence(topic, subject, &row).await {
+        tracing::warn!(topic, %error, "evidence cannot be stored; it will be gathered again after a restart");
+    }
+}
