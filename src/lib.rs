@@ -1,3 +1,4 @@
 //! pullgate: a caching OCI registry proxy that enforces image policy at the moment of the pull.
 pub mod oci;
 pub mod runtime;
+pub mod sample;
