@@ -18,6 +18,7 @@ mod answer;
 mod body;
 mod content;
 mod fault;
+mod flush;
 mod listen;
 mod log;
 

@@ -8,15 +8,17 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use tokio::sync::Notify;
 
 use super::fault::{Closed, Fault, Hit, Rule};
 
 /// How much is handed to the connection at a time, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Sends `bytes` as the faults demand.
-pub(super) fn send(bytes: Bytes, hit: Hit) -> UnsyncBoxBody<Bytes, Closed> {
-    let mut sender = Sender { rest: bytes, sent: 0, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
+/// Sends `bytes` as the faults demand. `flushed` tells of each flush of the connection.
+pub(super) fn send(bytes: Bytes, hit: Hit, flushed: Arc<Notify>) -> UnsyncBoxBody<Bytes, Closed> {
+    let mut sender =
+        Sender { rest: bytes, sent: 0, flushed, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
     for rule in hit.0 {
         match rule.fault {
             Fault::Cut(at) => sender.cut = Some(at),
@@ -32,6 +34,7 @@ pub(super) fn send(bytes: Bytes, hit: Hit) -> UnsyncBoxBody<Bytes, Closed> {
 struct Sender {
     rest: Bytes,
     sent: u64,
+    flushed: Arc<Notify>,
     cut: Option<u64>,
     flip: Option<u64>,
     stall: Option<(u64, Arc<Rule>)>,
@@ -42,10 +45,7 @@ struct Sender {
 impl Sender {
     async fn next(mut self) -> Option<(Result<Frame<Bytes>, Closed>, Self)> {
         if self.cut.is_some_and(|at| at <= self.sent) {
-            // The connection sends what it has when the body makes it wait; it drops it when the body fails.
-            tokio::task::yield_now().await;
-            self.cut = None;
-            self.rest.clear();
+            self.flushed.notified().await;
             return Some((Err(Closed), self));
         }
         if let Some((_, rule)) = self.stall.take_if(|(at, _)| *at <= self.sent) {

@@ -14,11 +14,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fault::Closed;
+use super::flush::Flushing;
 use super::{Registry, body};
 use crate::runtime::Tasks;
 
@@ -103,8 +105,10 @@ async fn connection(registry: Registry, stream: TcpStream, tls: Option<Arc<Serve
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(registry: Registry, stream: S, tls: bool) {
-    let service = service_fn(|request| respond(&registry, request, tls));
-    let served = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+    let flushed = Arc::new(Notify::new());
+    let service = service_fn(|request| respond(&registry, request, tls, flushed.clone()));
+    let stream = TokioIo::new(Flushing::new(stream, flushed.clone()));
+    let served = http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "sample registry: connection ended");
     }
@@ -114,6 +118,7 @@ async fn respond(
     registry: &Registry,
     mut request: Request<Incoming>,
     tls: bool,
+    flushed: Arc<Notify>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Closed>>, Closed> {
     let shared = &registry.0;
     let number = shared.log.arrived(&request);
@@ -131,5 +136,5 @@ async fn respond(
     let (mut head, content) = answer.into_parts();
     head.headers.insert(header::CONTENT_LENGTH, content.len().into());
     hit.edit_headers(&mut head.headers);
-    Ok(Response::from_parts(head, body::send(content, hit)))
+    Ok(Response::from_parts(head, body::send(content, hit, flushed)))
 }
