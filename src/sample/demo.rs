@@ -30,20 +30,24 @@ impl DemoImage {
 /// A Debian package as an image has it installed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Package {
-    /// Its name; the source package has the same.
+    /// Its name.
     pub name: &'static str,
+    /// The source package, which advisories name.
+    pub source: &'static str,
     /// The installed version.
     pub version: &'static str,
     /// The version that mends the demo's advisory for it; `None` where there is no advisory.
     pub fixed: Option<&'static str>,
 }
 
-const fn current(name: &'static str, version: &'static str) -> Package {
-    Package { name, version, fixed: None }
+const fn package(name: &'static str, source: &'static str, version: &'static str) -> Package {
+    Package { name, source, version, fixed: None }
 }
 
-const fn outdated(name: &'static str, version: &'static str, fixed: &'static str) -> Package {
-    Package { name, version, fixed: Some(fixed) }
+impl Package {
+    const fn fixed_in(self, version: &'static str) -> Self {
+        Self { fixed: Some(version), ..self }
+    }
 }
 
 /// The images, in the order in which the tutorial's image list shows them:
@@ -67,29 +71,18 @@ pub fn demo_images() -> Vec<DemoImage> {
     ]
 }
 
-const HELLO_WORLD: &[Package] = &[current("base-files", "12.4+deb12u5")];
+const BASE: Package = package("base-files", "base-files", "12.4+deb12u5");
+const SSL: Package = package("libssl3", "openssl", "3.0.13-1~deb12u1");
+const OLD_SSL: Package = package("libssl3", "openssl", "3.0.11-1~deb12u1").fixed_in("3.0.13-1~deb12u1");
+const OLD_CURL: Package = package("libcurl4", "curl", "7.88.1-10+deb12u3").fixed_in("7.88.1-10+deb12u5");
+const OLD_EXPAT: Package = package("libexpat1", "expat", "2.5.0-1").fixed_in("2.5.0-1+deb12u1");
+const ZLIB: Package = package("zlib1g", "zlib", "1:1.2.13.dfsg-1");
 
-const NGINX: &[Package] = &[
-    current("base-files", "12.4+deb12u5"),
-    outdated("openssl", "3.0.11-1~deb12u1", "3.0.13-1~deb12u1"),
-    outdated("curl", "7.88.1-10+deb12u3", "7.88.1-10+deb12u5"),
-    outdated("expat", "2.5.0-1", "2.5.0-1+deb12u1"),
-    current("nginx", "1.26.0-1~bookworm"),
-];
-
-const TOMCAT: &[Package] = &[
-    current("base-files", "12.4+deb12u5"),
-    current("zlib", "1:1.2.13.dfsg-1"),
-    outdated("openssl", "3.0.11-1~deb12u1", "3.0.13-1~deb12u1"),
-];
-
-const TOMCAT_V2: &[Package] = &[
-    current("base-files", "12.4+deb12u5"),
-    current("zlib", "1:1.2.13.dfsg-1"),
-    current("openssl", "3.0.13-1~deb12u1"),
-];
-
-const PRIVATE: &[Package] = &[current("base-files", "12.4+deb12u5"), current("openssl", "3.0.13-1~deb12u1")];
+const HELLO_WORLD: &[Package] = &[BASE];
+const NGINX: &[Package] = &[BASE, OLD_SSL, OLD_CURL, OLD_EXPAT, ZLIB];
+const TOMCAT: &[Package] = &[BASE, OLD_SSL, ZLIB];
+const TOMCAT_V2: &[Package] = &[BASE, SSL, ZLIB];
+const PRIVATE: &[Package] = &[BASE, SSL];
 
 fn demo_image(repository: &'static str, tag: &'static str, signed: bool, packages: &'static [Package]) -> DemoImage {
     let name = format!("{repository}:{tag}");
@@ -119,11 +112,11 @@ const OS_RELEASE: &str = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\
 
 /// The package database, in dpkg's own format (deb822).
 fn status(packages: &[Package], architecture: &str) -> String {
-    let paragraph = |package: &Package| {
-        let Package { name, version, .. } = package;
+    let paragraph = |&Package { name, source, version, .. }: &Package| {
+        let source = if source == name { String::new() } else { format!("Source: {source}\n") };
         format!(
             "Package: {name}\nStatus: install ok installed\nPriority: optional\nSection: misc\n\
-             Maintainer: Debian <debian@lists.debian.org>\nArchitecture: {architecture}\nVersion: {version}\n\
+             Maintainer: Debian <debian@lists.debian.org>\nArchitecture: {architecture}\n{source}Version: {version}\n\
              Description: {name}\n\n"
         )
     };

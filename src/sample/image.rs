@@ -118,16 +118,18 @@ const COMPLETE: &str = "every field that the builder demands is set above";
 
 /// A multi-platform index of `children`.
 pub fn index(children: &[Built]) -> Built {
-    let manifests: Vec<Value> = children.iter().map(Built::descriptor).collect();
-    let body = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests});
-    children.iter().fold(raw(media_type::OCI_INDEX, &body), |index, child| index.with_content_of(child))
+    list(media_type::OCI_INDEX, children)
 }
 
 /// A Docker manifest list of `children`.
 pub fn docker_list(children: &[Built]) -> Built {
+    list(media_type::DOCKER_LIST, children)
+}
+
+fn list(media_type: &str, children: &[Built]) -> Built {
     let manifests: Vec<Value> = children.iter().map(Built::descriptor).collect();
-    let body = json!({"schemaVersion": 2, "mediaType": media_type::DOCKER_LIST, "manifests": manifests});
-    children.iter().fold(raw(media_type::DOCKER_LIST, &body), |list, child| list.with_content_of(child))
+    let body = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+    children.iter().fold(raw(media_type, &body), Built::with_content_of)
 }
 
 /// An artifact: the empty configuration and `layers` of any type (image-spec, "Guidelines for Artifact Usage").
@@ -152,12 +154,9 @@ pub fn referrer(subject: &Built, artifact_type: &str, layers: &[Layer], annotati
 /// A manifest as cosign attaches it under a tag such as `sha256-….sig`: an image configuration whose `rootfs` names the
 /// layers, and layers that carry their signatures as annotations.
 pub fn attachment(layers: &[Layer]) -> Built {
-    let config = layers
-        .iter()
-        .fold(Image::linux_amd64().created("0001-01-01T00:00:00Z"), |image, layer| image.layer(layer.clone()));
-    let config =
-        Image { platform: Platform { os: String::new(), architecture: String::new(), variant: None }, ..config };
-    assemble(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &config.configuration(), layers, |_| {})
+    let nowhere = Platform { os: String::new(), architecture: String::new(), variant: None };
+    let image = Image { layers: layers.to_vec(), ..Image::new(nowhere).created("0001-01-01T00:00:00Z") };
+    assemble(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &image.configuration(), layers, |_| {})
 }
 
 /// The tag under which things attached to `subject` are found: `sha256-<hex>` and `suffix`, which is `.sig`, `.att`,

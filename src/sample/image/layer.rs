@@ -15,8 +15,10 @@ use crate::oci::{Digest, media_type};
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Layer packed with Zstandard.
 const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Docker's uncompressed layer.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// Docker's layer, gzip.
-const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// A layer, or any other blob that a manifest lists as one.
 #[derive(Clone, Debug)]
@@ -86,8 +88,11 @@ impl Layer {
 
     /// The same layer as Docker's schema 2 calls it.
     pub(super) fn docker(self) -> Self {
-        let media_type =
-            if self.media_type == media_type::OCI_LAYER_GZIP { DOCKER_LAYER.into() } else { self.media_type };
+        let media_type = match &*self.media_type {
+            OCI_LAYER => DOCKER_LAYER.into(),
+            media_type::OCI_LAYER_GZIP => DOCKER_LAYER_GZIP.into(),
+            _ => self.media_type,
+        };
         Self { media_type, ..self }
     }
 

@@ -65,7 +65,7 @@ fn indexes_and_referrers_name_what_they_belong_to() {
     assert_eq!((index.manifests.len(), index.configs.len()), (3, 2));
 
     let layer = Layer::of("application/vnd.example", "x").annotation("key", "value");
-    let referrer = parse(&referrer(&index, "application/vnd.example", &[layer.clone()], &[("a", "b")]));
+    let referrer = parse(&referrer(&index, "application/vnd.example", std::slice::from_ref(&layer), &[("a", "b")]));
     assert_eq!(referrer.subject.unwrap().digest, index.root);
     let attached = parse(&attachment(&[layer]));
     assert_eq!(attached.descriptors().nth(1).unwrap().annotation("key"), Some("value"));

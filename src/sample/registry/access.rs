@@ -73,22 +73,18 @@ impl AccessRules {
         self.lock().tokens.clear();
     }
 
-    /// Whether a request with these headers may read from `repository`, which is empty for `/v2/`.
-    ///
-    /// # Errors
-    /// The answer that asks for credentials. `origin` is this registry's own URL, for the realm.
-    pub(super) fn check(&self, repository: &str, headers: &HeaderMap, origin: &str) -> Result<(), Response<Bytes>> {
+    /// The answer that asks for credentials, unless a request with these headers may read from `repository`, which is
+    /// empty for `/v2/`. `origin` is this registry's own URL, for the realm.
+    pub(super) fn refusal(&self, repository: &str, headers: &HeaderMap, origin: &str) -> Option<Response<Bytes>> {
         let state = self.lock();
+        let token = bearer(headers);
         match state.rule(repository) {
-            Access::Public => Ok(()),
-            Access::Basic(owner) if basic(headers).as_ref() == Some(&owner) => Ok(()),
-            Access::Basic(_) => Err(unauthorized("Basic realm=\"sample\"")),
+            Access::Public => None,
+            Access::Basic(owner) if basic(headers).as_ref() == Some(&owner) => None,
+            Access::Basic(_) => Some(unauthorized("Basic realm=\"sample\"")),
+            Access::AnonymousToken | Access::Token(_) if state.opens(token.as_deref(), repository) => None,
             Access::AnonymousToken | Access::Token(_) => {
-                let scopes = bearer(headers).and_then(|token| state.tokens.get(&token));
-                match scopes {
-                    Some(scopes) if repository.is_empty() || scopes.iter().any(|scope| scope == repository) => Ok(()),
-                    _ => Err(unauthorized(&state.challenge(repository, origin, bearer(headers).is_some()))),
-                }
+                Some(unauthorized(&state.challenge(repository, origin, token.is_some())))
             }
         }
     }
@@ -123,6 +119,11 @@ impl AccessRules {
 impl State {
     fn rule(&self, repository: &str) -> Access {
         self.rules.get(repository).or_else(|| self.rules.get("*")).cloned().unwrap_or_default()
+    }
+
+    fn opens(&self, token: Option<&str>, repository: &str) -> bool {
+        let granted = token.and_then(|token| self.tokens.get(token));
+        granted.is_some_and(|names| repository.is_empty() || names.iter().any(|name| name == repository))
     }
 
     fn challenge(&self, repository: &str, origin: &str, had_token: bool) -> String {

@@ -1,5 +1,7 @@
 //! Requests to answers: the pull half of the OCI distribution specification, with content as whole, shared bytes.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
@@ -38,8 +40,8 @@ impl Shared {
             | Endpoint::Referrers { name, .. }
             | Endpoint::Tags { name, .. } => name.as_str(),
         };
-        if let Err(challenge) = self.access.check(repository, headers, origin) {
-            return challenge;
+        if let Some(refusal) = self.access.refusal(repository, headers, origin) {
+            return refusal;
         }
         match endpoint {
             Endpoint::Base => json(&json!({})),
@@ -86,7 +88,6 @@ impl Shared {
     }
 
     fn referrers(&self, name: &Repository, digest: &Digest, page: &Page, uri: &Uri) -> Response<Bytes> {
-        use std::sync::atomic::Ordering::Relaxed;
         if self.without_referrers.load(Relaxed) {
             return refuse(StatusCode::NOT_FOUND, ErrorCode::Unsupported, "no such endpoint");
         }

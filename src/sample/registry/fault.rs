@@ -14,7 +14,7 @@ use crate::oci::{ErrorCode, WireError};
 #[derive(Clone, Debug)]
 pub struct On {
     method: Option<Method>,
-    /// The parts of the path between the stars.
+    /// The whole path, with stars for any text.
     pattern: String,
     times: Option<u64>,
 }
@@ -65,7 +65,8 @@ fn matches_glob(pattern: &str, text: &str) -> bool {
 /// What goes wrong. Several faults may hit one request: the first [`Answer`](Self::Answer) or [`Close`](Self::Close)
 /// takes the place of the registry's answer and leaves later ones of these for later requests; the others add up.
 ///
-/// Bytes are counted from the start of the body that is sent, which for a range is not the start of the content.
+/// Bytes are counted from the start of the body that is sent, which for a range is not the start of the content. A place
+/// at or past its end does nothing.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// This answer and no other. A `Location` may have `{path}` in it, which stands for the request's path.

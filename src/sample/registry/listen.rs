@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -52,6 +53,9 @@ impl Listening {
     }
 }
 
+/// How long to wait after a failed accept.
+const RETRY_ACCEPT: Duration = Duration::from_millis(10);
+
 fn scheme(tls: bool) -> &'static str {
     if tls { "https" } else { "http" }
 }
@@ -69,7 +73,7 @@ pub(super) fn listen(
         while let Some(accepted) = until_stop(&stop, &inner, listener.accept()).await {
             // An error here is a connection that ended before it was accepted, or too many open files.
             let Ok((stream, _)) = accepted else {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(RETRY_ACCEPT).await;
                 continue;
             };
             let (registry, tls, stop, tasks) = (registry.clone(), tls.clone(), stop.clone(), inner.clone());
@@ -134,7 +138,10 @@ async fn respond(
     };
     shared.log.answered(number, answer.status());
     let (mut head, content) = answer.into_parts();
-    head.headers.insert(header::CONTENT_LENGTH, content.len().into());
+    // A 304 would have to say how long the content is that it does not send (RFC 9110 §8.6).
+    if head.status != StatusCode::NOT_MODIFIED {
+        head.headers.insert(header::CONTENT_LENGTH, content.len().into());
+    }
     hit.edit_headers(&mut head.headers);
     Ok(Response::from_parts(head, body::send(content, hit, flushed)))
 }
