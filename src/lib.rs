@@ -2,4 +2,5 @@
 pub mod oci;
 pub mod policy;
 pub mod runtime;
+pub mod sample;
 pub mod store;

@@ -1,0 +1,208 @@
+//! The registry itself: what it holds, who may have it, how it misbehaves, and what it was asked.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+
+use super::image::{self, Built};
+use crate::oci::{Digest, media_type};
+use crate::runtime::Tasks;
+
+mod access;
+mod answer;
+mod body;
+mod content;
+mod fault;
+mod flush;
+mod listen;
+mod log;
+
+pub use access::{Access, Credentials};
+pub use fault::{Fault, Injected, On};
+pub use listen::Listening;
+pub use log::LoggedRequest;
+
+/// A registry in memory. Cheap to clone; all clones are the same registry.
+///
+/// Repositories and tags are plain text here: a name that the specification does not allow is kept and never found.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    content: content::Content,
+    access: access::AccessRules,
+    faults: fault::Faults,
+    log: log::Log,
+    /// Whether the referrers API is missing.
+    without_referrers: AtomicBool,
+    /// How many referrers stand on one page; 0 for all.
+    referrers_page: AtomicUsize,
+}
+
+impl Registry {
+    /// An empty registry that gives everything to everybody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in all content of `built`, and points `tag` to its root.
+    pub fn push(&self, repository: &str, tag: Option<&str>, built: &Built) {
+        for manifest in &built.manifests {
+            self.put_manifest_as(repository, manifest.digest, &manifest.media_type, manifest.bytes.clone());
+        }
+        for (digest, bytes) in &built.blobs {
+            self.put_blob_as(repository, *digest, bytes.clone());
+        }
+        if let Some(tag) = tag {
+            self.tag(repository, tag, built.root);
+        }
+    }
+
+    /// Takes in one manifest, and points `tag` to it. `media_type` is what the registry will say in `Content-Type`.
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: impl Into<Bytes>,
+    ) -> Digest {
+        let bytes = bytes.into();
+        let digest = Digest::sha256(&bytes);
+        self.put_manifest_as(repository, digest, media_type, bytes);
+        if let Some(tag) = tag {
+            self.tag(repository, tag, digest);
+        }
+        digest
+    }
+
+    /// Takes in one manifest under a digest that is not checked: one of another algorithm, or a wrong one.
+    pub fn put_manifest_as(&self, repository: &str, digest: Digest, media_type: &str, bytes: impl Into<Bytes>) {
+        self.0.content.edit(repository, |r| r.manifests.insert(digest, (media_type.into(), bytes.into())));
+    }
+
+    /// Takes in one blob.
+    pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
+        let bytes = bytes.into();
+        let digest = Digest::sha256(&bytes);
+        self.put_blob_as(repository, digest, bytes);
+        digest
+    }
+
+    /// Takes in one blob under a digest that is not checked.
+    pub fn put_blob_as(&self, repository: &str, digest: Digest, bytes: impl Into<Bytes>) {
+        self.0.content.edit(repository, |r| r.blobs.insert(digest, bytes.into()));
+    }
+
+    /// Points `tag` to a manifest, which need not be there.
+    pub fn tag(&self, repository: &str, tag: &str, digest: Digest) {
+        self.0.content.edit(repository, |r| r.tags.insert(tag.into(), digest));
+    }
+
+    /// Forgets a tag; the manifest stays.
+    pub fn delete_tag(&self, repository: &str, tag: &str) {
+        self.0.content.edit(repository, |r| r.tags.remove(tag));
+    }
+
+    /// Forgets a manifest; tags that point to it are then unknown.
+    pub fn delete_manifest(&self, repository: &str, digest: &Digest) {
+        self.0.content.edit(repository, |r| r.manifests.remove(digest));
+    }
+
+    /// Forgets a blob.
+    pub fn delete_blob(&self, repository: &str, digest: &Digest) {
+        self.0.content.edit(repository, |r| r.blobs.remove(digest));
+    }
+
+    /// Lists the referrers of `subject` under its fallback tag, as clients do where the referrers API is missing
+    /// (distribution-spec, "Referrers Tag Schema").
+    pub fn push_referrers_tag(&self, repository: &str, subject: &Digest) {
+        let referrers = self.0.content.referrers(repository, subject);
+        let tag = image::attachment_tag(subject, "");
+        let body = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": referrers,
+        });
+        self.put_manifest(repository, Some(&tag), media_type::OCI_INDEX, body.to_string());
+    }
+
+    /// Switches the referrers API on, which it is at first, or off: 404, as older registries answer.
+    pub fn set_referrers_api(&self, on: bool) {
+        self.0.without_referrers.store(!on, Ordering::Relaxed);
+    }
+
+    /// Puts at most so many referrers on a page; 0 for all.
+    pub fn set_referrers_page(&self, entries: usize) {
+        self.0.referrers_page.store(entries, Ordering::Relaxed);
+    }
+
+    /// Says who may pull from `repository`; `*` is every repository that has no rule of its own, and `/v2/`.
+    pub fn set_access(&self, repository: &str, access: Access) {
+        self.0.access.set(repository, access);
+    }
+
+    /// Names another token server than this registry's own `/token` in challenges.
+    pub fn set_token_realm(&self, url: &str) {
+        self.0.access.set_realm(url);
+    }
+
+    /// What `/token` says of its tokens' life, in seconds. They are good until [`revoke_tokens`](Self::revoke_tokens).
+    pub fn set_token_lifetime(&self, seconds: u64) {
+        self.0.access.set_lifetime(seconds);
+    }
+
+    /// Ends all tokens that were issued.
+    pub fn revoke_tokens(&self) {
+        self.0.access.revoke();
+    }
+
+    /// Makes every request that `on` matches misbehave. For tests, the canary and the soak.
+    pub fn inject(&self, on: On, fault: Fault) -> Injected {
+        self.0.faults.add(on, fault)
+    }
+
+    /// Behaves again. Requests that are held or stalled go on.
+    pub fn clear_faults(&self) {
+        self.0.faults.clear();
+    }
+
+    /// Every request since the start or the last [`clear_log`](Self::clear_log), in the order of arrival.
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.0.log.read(<[_]>::to_vec)
+    }
+
+    /// How many logged requests `predicate` holds for.
+    pub fn count(&self, predicate: impl Fn(&LoggedRequest) -> bool) -> usize {
+        self.0.log.read(|log| log.iter().filter(|request| predicate(request)).count())
+    }
+
+    /// Empties the log.
+    pub fn clear_log(&self) {
+        self.0.log.clear();
+    }
+
+    /// Resolves as soon as `predicate` holds for the log; the caller bounds the time.
+    pub async fn wait_for(&self, predicate: impl FnMut(&[LoggedRequest]) -> bool) {
+        self.0.log.wait_for(predicate).await;
+    }
+
+    /// Binds `address` and serves plain HTTP/1.1 there.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(&self, address: SocketAddr, tasks: &Tasks) -> io::Result<Listening> {
+        self.serve(TcpListener::bind(address).await?, None, tasks)
+    }
+
+    /// Serves HTTP/1.1 on `listener`, in TLS where a configuration is given, until it is stopped or `tasks` are.
+    ///
+    /// # Errors
+    /// When the listener does not know its address.
+    pub fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, tasks: &Tasks) -> io::Result<Listening> {
+        listen::listen(self.clone(), listener, tls, tasks)
+    }
+}

@@ -1,0 +1,81 @@
+//! What the registry holds, repository by repository.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::oci::{Digest, Reference};
+
+/// All repositories. Nothing is shared between them: a blob of one is unknown in another.
+#[derive(Debug, Default)]
+pub(super) struct Content(Mutex<HashMap<String, Repository>>);
+
+/// One repository.
+#[derive(Debug, Default)]
+pub(super) struct Repository {
+    /// Media type and bytes. In the digests' order, so that lists of referrers do not change from run to run.
+    pub(super) manifests: BTreeMap<Digest, (String, Bytes)>,
+    pub(super) tags: BTreeMap<String, Digest>,
+    pub(super) blobs: HashMap<Digest, Bytes>,
+}
+
+impl Content {
+    /// Changes a repository, which is made when it is not there.
+    pub(super) fn edit<T>(&self, repository: &str, change: impl FnOnce(&mut Repository) -> T) {
+        change(self.lock().entry(repository.into()).or_default());
+    }
+
+    /// The tags after `last`, in order; `None` where the repository is unknown.
+    pub(super) fn tags(&self, repository: &str, last: Option<&str>) -> Option<Vec<String>> {
+        let repositories = self.lock();
+        let tags = repositories.get(repository)?.tags.keys();
+        Some(tags.filter(|tag| last.is_none_or(|last| tag.as_str() > last)).cloned().collect())
+    }
+
+    /// Digest, media type and bytes of a manifest.
+    pub(super) fn manifest(&self, repository: &str, reference: &Reference) -> Option<(Digest, String, Bytes)> {
+        let repositories = self.lock();
+        let repository = repositories.get(repository)?;
+        let digest = match reference {
+            Reference::Digest(digest) => digest,
+            Reference::Tag(tag) => repository.tags.get(tag.as_str())?,
+        };
+        let (media_type, bytes) = repository.manifests.get(digest)?;
+        Some((*digest, media_type.clone(), bytes.clone()))
+    }
+
+    /// The bytes of a blob; shared, not copied.
+    pub(super) fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
+        self.lock().get(repository)?.blobs.get(digest).cloned()
+    }
+
+    /// Descriptors of the manifests whose subject is `subject` (distribution-spec, "Listing Referrers").
+    pub(super) fn referrers(&self, repository: &str, subject: &Digest) -> Vec<Value> {
+        let repositories = self.lock();
+        let Some(repository) = repositories.get(repository) else { return Vec::new() };
+        let subject = subject.to_string();
+        let manifests = repository.manifests.iter();
+        manifests.filter_map(|(digest, (media_type, bytes))| referrer(&subject, digest, media_type, bytes)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Repository>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn referrer(subject: &str, digest: &Digest, media_type: &str, bytes: &[u8]) -> Option<Value> {
+    // Hostile manifests are no referrers of anything here; they are served as they are all the same.
+    let body: Value = serde_json::from_slice(bytes).ok()?;
+    if body["subject"]["digest"] != subject {
+        return None;
+    }
+    let artifact_type = body.get("artifactType").unwrap_or(&body["config"]["mediaType"]);
+    let mut descriptor =
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len(), "artifactType": artifact_type});
+    if let Some(annotations) = body.get("annotations") {
+        descriptor["annotations"] = annotations.clone();
+    }
+    Some(descriptor)
+}

@@ -1,0 +1,96 @@
+//! What the registry was asked.
+
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use tokio::sync::watch;
+
+/// A request as it arrived, and the status of its answer.
+#[derive(Clone, Debug)]
+pub struct LoggedRequest {
+    /// The method.
+    pub method: Method,
+    /// The path, undecoded.
+    pub path: String,
+    /// The query, undecoded.
+    pub query: Option<String>,
+    /// The scheme of `Authorization`: `Basic` or `Bearer`. What follows it is not kept.
+    pub authorization: Option<String>,
+    /// `Range`.
+    pub range: Option<String>,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// `Accept`; several are joined by a comma.
+    pub accept: Option<String>,
+    /// The answer's status; none while the request is held, and where the connection was closed without an answer.
+    pub status: Option<StatusCode>,
+    number: u64,
+}
+
+impl LoggedRequest {
+    /// Whether this is a request of `method` whose path has `part` in it.
+    pub fn is(&self, method: &str, part: &str) -> bool {
+        self.method == method && self.path.contains(part)
+    }
+}
+
+/// The log. Those who wait for it are woken by each change.
+#[derive(Debug, Default)]
+pub(super) struct Log(watch::Sender<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    requests: Vec<LoggedRequest>,
+    arrived: u64,
+}
+
+impl Log {
+    /// Notes a request, and gives the number under which [`answered`](Self::answered) finds it.
+    pub(super) fn arrived<B>(&self, request: &Request<B>) -> u64 {
+        let text = |name| joined(request.headers(), name);
+        let scheme = |value: String| value.split(' ').next().unwrap_or_default().to_owned();
+        let logged = LoggedRequest {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().map(str::to_owned),
+            authorization: text(header::AUTHORIZATION).map(scheme),
+            range: text(header::RANGE),
+            user_agent: text(header::USER_AGENT),
+            accept: text(header::ACCEPT),
+            status: None,
+            number: 0,
+        };
+        let mut number = 0;
+        self.0.send_modify(|state| {
+            state.arrived += 1;
+            number = state.arrived;
+            state.requests.push(LoggedRequest { number, ..logged });
+        });
+        number
+    }
+
+    /// Notes the status of an answer.
+    pub(super) fn answered(&self, number: u64, status: StatusCode) {
+        self.0.send_modify(|state| {
+            if let Some(request) = state.requests.iter_mut().rev().find(|request| request.number == number) {
+                request.status = Some(status);
+            }
+        });
+    }
+
+    pub(super) fn read<T>(&self, reader: impl FnOnce(&[LoggedRequest]) -> T) -> T {
+        reader(&self.0.borrow().requests)
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.send_modify(|state| state.requests.clear());
+    }
+
+    pub(super) async fn wait_for(&self, mut predicate: impl FnMut(&[LoggedRequest]) -> bool) {
+        // Fails only when the sender is gone, and it is borrowed here.
+        let _ = self.0.subscribe().wait_for(|state| predicate(&state.requests)).await;
+    }
+}
+
+fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    let values: Vec<_> = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}

@@ -1,0 +1,270 @@
+//! What the integration tests share: a sample registry on a port of its own, and a plain HTTP/1.1 client that shows what
+//! libraries hide (the reason phrase, malformed requests, bodies that end early). Every wait has an end.
+
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use pullgate::runtime::Tasks;
+use pullgate::sample::{Listening, Registry};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long anything in a test may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The most of an answer that is read, in bytes.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+/// The future's output; a test that waits for longer than [`PATIENCE`] fails.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("this takes longer than any test may wait")
+}
+
+/// A new directory that goes with the value.
+pub(crate) fn temp_dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// A sample registry that listens on loopback for as long as the test's runtime lives. It is a [`Registry`] to use.
+pub(crate) struct TestRegistry {
+    registry: Registry,
+    /// Where it listens; [`Listening::stop`] takes it down.
+    pub(crate) listening: Listening,
+}
+
+impl TestRegistry {
+    /// An empty registry, plain HTTP.
+    pub(crate) async fn start() -> Self {
+        let registry = Registry::new();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listening = registry.bind(address, &Tasks::new()).await.expect("a free port");
+        Self { registry, listening }
+    }
+
+    /// An empty registry that speaks TLS with a certificate of `ca`.
+    pub(crate) async fn start_tls(ca: &TestCa) -> Self {
+        let registry = Registry::new();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let listening = registry.serve(listener, Some(ca.server_config()), &Tasks::new()).expect("an address");
+        Self { registry, listening }
+    }
+
+    /// `http://127.0.0.1:PORT` and `path`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.listening.url())
+    }
+}
+
+impl Deref for TestRegistry {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+/// A certificate authority for one test.
+pub(crate) struct TestCa {
+    /// The root certificate, PEM.
+    pub(crate) pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl TestCa {
+    /// A new root.
+    pub(crate) fn new() -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).expect("a certificate");
+        Self { pem: root.pem(), issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// A server's configuration with a new certificate for `127.0.0.1` and `localhost`.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let params = rcgen::CertificateParams::new(names).expect("good names");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows the default versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key);
+        Arc::new(config.expect("certificate and key fit"))
+    }
+}
+
+/// GET over plain HTTP.
+pub(crate) async fn get(url: &str) -> Answer {
+    request("GET", url, &[]).await
+}
+
+/// HEAD over plain HTTP.
+pub(crate) async fn head(url: &str) -> Answer {
+    request("HEAD", url, &[]).await
+}
+
+/// Any request without a body, with headers, over plain HTTP.
+pub(crate) async fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    Exchange::start(method, url, headers).await.finish().await
+}
+
+/// Sends these bytes as they are, and gives all bytes that come until the peer closes.
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Bytes {
+    let mut stream = soon(TcpStream::connect(address)).await.expect("the peer listens");
+    // A peer may refuse, and close, before it has read everything.
+    let _ = soon(stream.write_all(bytes)).await;
+    let mut answer = Vec::new();
+    let _ = soon(stream.take(MAX_ANSWER as u64).read_to_end(&mut answer)).await;
+    answer.into()
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The status; 0 where the connection ended before there was one.
+    pub(crate) status: u16,
+    /// The reason phrase.
+    pub(crate) reason: String,
+    /// The headers as they came; names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The body.
+    pub(crate) body: Bytes,
+    /// Whether all came that `Content-Length` or the chunks promised.
+    pub(crate) complete: bool,
+}
+
+impl Answer {
+    /// The first header of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; a test whose answer is no JSON fails.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}
+
+/// An answer whose head has come and whose body is read as the test wants it.
+pub(crate) struct Exchange {
+    stream: TcpStream,
+    buffer: BytesMut,
+    answer: Answer,
+    head_only: bool,
+}
+
+impl Exchange {
+    /// Sends the request, and reads the head of the answer.
+    pub(crate) async fn start(method: &str, url: &str, headers: &[(&str, &str)]) -> Self {
+        let rest = url.strip_prefix("http://").expect("a plain HTTP URL");
+        let at = rest.find('/').unwrap_or(rest.len());
+        let (authority, target) = (&rest[..at], if at == rest.len() { "/" } else { &rest[at..] });
+        let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        let mut stream = soon(TcpStream::connect(authority)).await.expect("the peer listens");
+        soon(stream.write_all(text.as_bytes())).await.expect("the peer reads");
+        let mut exchange = Self { stream, buffer: BytesMut::new(), answer: no_answer(), head_only: method == "HEAD" };
+        exchange.read_head().await;
+        exchange
+    }
+
+    /// The head of the answer; its body is empty.
+    pub(crate) fn head(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// The next `len` bytes of a body with `Content-Length`, fewer where it ends.
+    pub(crate) async fn read(&mut self, len: usize) -> Bytes {
+        while self.buffer.len() < len && self.fill().await {}
+        let len = len.min(self.buffer.len());
+        self.buffer.split_to(len).freeze()
+    }
+
+    /// Reads the rest of the body.
+    pub(crate) async fn finish(mut self) -> Answer {
+        let length = self.answer.header("content-length").map(|length| length.parse().expect("a length"));
+        let chunked = self.answer.header("transfer-encoding") == Some("chunked");
+        let bodiless = self.head_only || matches!(self.answer.status, 0 | 100..200 | 204 | 304);
+        match length {
+            _ if bodiless => self.answer.complete = self.answer.status != 0,
+            _ if chunked => while self.read_chunk().await {},
+            Some(length) => {
+                self.answer.body = self.read(length).await;
+                self.answer.complete = self.answer.body.len() == length;
+            }
+            None => {
+                self.answer.body = self.read(MAX_ANSWER).await;
+                self.answer.complete = true;
+            }
+        }
+        self.answer
+    }
+
+    async fn read_head(&mut self) {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at;
+            }
+            if !self.fill().await {
+                return;
+            }
+        };
+        let head = String::from_utf8_lossy(&self.buffer.split_to(end)).into_owned();
+        self.buffer.advance(4);
+        let mut lines = head.split("\r\n");
+        let mut status = lines.next().unwrap_or_default().splitn(3, ' ').skip(1);
+        self.answer.status = status.next().and_then(|code| code.parse().ok()).expect("a status line");
+        self.answer.reason = status.next().unwrap_or_default().into();
+        let pairs = lines.filter_map(|line| line.split_once(':'));
+        self.answer.headers = pairs.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+    }
+
+    /// Reads one chunk (RFC 9112 §7.1); false after the last, or where the connection ended.
+    async fn read_chunk(&mut self) -> bool {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
+                break at;
+            }
+            if !self.fill().await {
+                return false;
+            }
+        };
+        let line = String::from_utf8_lossy(&self.buffer.split_to(end)).into_owned();
+        self.buffer.advance(2);
+        let len = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16).expect("a chunk's length");
+        let chunk = self.read(len + 2).await;
+        self.answer.complete = len == 0;
+        self.answer.body = [&self.answer.body[..], &chunk[..len.min(chunk.len())]].concat().into();
+        len > 0 && chunk.len() == len + 2
+    }
+
+    /// Reads more; false at the end of the connection.
+    async fn fill(&mut self) -> bool {
+        assert!(self.buffer.len() < MAX_ANSWER, "the answer is larger than any test wants");
+        matches!(soon(self.stream.read_buf(&mut self.buffer)).await, Ok(1..))
+    }
+}
+
+fn no_answer() -> Answer {
+    Answer { status: 0, reason: String::new(), headers: Vec::new(), body: Bytes::new(), complete: false }
+}
