@@ -1,6 +1,10 @@
 //! pullgate: a caching OCI registry proxy that enforces image policy at the moment of the pull.
+pub mod audit;
+pub mod cache;
 pub mod oci;
 pub mod policy;
+pub mod resolve;
 pub mod runtime;
 pub mod sample;
 pub mod store;
+pub mod upstream;

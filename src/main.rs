@@ -1,2 +1,1 @@
-//! argv, exit codes; all else is the library's.
 fn main() {}

@@ -9,7 +9,8 @@ mod subject;
 
 pub use decide::{
     Decision, Denial, DenialKind, Kind, ListingPermit, Permit, Question, Selected, Stage, TrustFindings, VaAssessment,
-    Verdict, admit_listing, assess, decide, no_match, trust_verdict,
+    Verdict, admit_listing, admit_listing_unmatched, admit_unmatched, assess, decide, no_match, no_match_in,
+    trust_verdict,
 };
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,

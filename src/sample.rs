@@ -8,6 +8,8 @@ mod demo;
 /// Builders of images, indexes, artifacts and attachments.
 pub mod image;
 mod registry;
+mod signing;
 
 pub use demo::{DemoImage, Package, demo_images};
 pub use registry::{Access, Credentials, Fault, Injected, Listening, LoggedRequest, On, Registry};
+pub use signing::{SigningError, SigningKey};

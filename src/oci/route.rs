@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::digest::{Digest, InvalidDigest};
 use super::name::{Host, InvalidName, Reference, Repository};
 
@@ -62,6 +64,26 @@ pub struct Page {
     pub artifact_type: Option<String>,
     /// Opaque continuation parameters (`next_page`, `page`, `token` …), as upstreams' own `Link` headers name them.
     pub opaque: Vec<(String, String)>,
+}
+
+impl Page {
+    /// Reads the query of an upstream's `Link` to its next page.
+    ///
+    /// # Errors
+    /// When the query is malformed.
+    pub fn from_query(query: &str) -> Result<Self, InvalidRoute> {
+        parse_query(query).map(|(_, page)| page)
+    }
+
+    /// The parameters as `key=value` pairs, encoded.
+    pub fn to_query(&self) -> Vec<String> {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let n = self.n.map(|n| format!("n={n}"));
+        let last = self.last.as_deref().map(|last| format!("last={}", encode(last)));
+        let kind = self.artifact_type.as_deref().map(|kind| format!("artifactType={}", encode(kind)));
+        let opaque = self.opaque.iter().map(|(key, value)| format!("{key}={}", encode(value)));
+        n.into_iter().chain(last).chain(kind).chain(opaque).collect()
+    }
 }
 
 impl Route {

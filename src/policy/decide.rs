@@ -28,10 +28,37 @@ pub fn admit_listing(name: &ImageName, selected: &[Selected]) -> Option<ListingP
     (!selected.is_empty()).then(|| ListingPermit { name: name.clone() })
 }
 
+/// The listing permit of a gate in audit mode for a repository that no document selects.
+pub fn admit_listing_unmatched(name: &ImageName) -> ListingPermit {
+    ListingPermit { name: name.clone() }
+}
+
+/// The permit of a gate in audit mode for a subject that no document selects: it carries the denial.
+pub fn admit_unmatched(subject: &Subject, digest: Digest, message: String) -> Permit {
+    Permit {
+        name: subject.name.clone(),
+        digest,
+        size: None,
+        document: "none".into(),
+        rule: "".into(),
+        would_deny: Some(Box::new(no_match(subject, message))),
+        until: None,
+    }
+}
+
 /// The denial of a subject that no document selects.
 pub fn no_match(subject: &Subject, message: String) -> Denial {
+    unmatched(subject.to_string(), message)
+}
+
+/// The denial of a repository that no document selects.
+pub fn no_match_in(name: &ImageName, message: String) -> Denial {
+    unmatched(name.to_string(), message)
+}
+
+fn unmatched(subject: String, message: String) -> Denial {
     Denial {
-        subject: subject.to_string(),
+        subject,
         kind: DenialKind::Policy,
         stage: Stage::Policy,
         document: None,
@@ -65,6 +92,7 @@ impl Question<'_> {
         Permit {
             name: self.subject.name.clone(),
             digest: self.digest,
+            size: None,
             document: self.selected.document.clone(),
             rule: self.selected.entry.clone(),
             would_deny: would_deny.map(Box::new),
@@ -436,6 +464,7 @@ pub enum Decision {
 pub struct Permit {
     name: ImageName,
     digest: Digest,
+    size: Option<u64>,
     document: Arc<str>,
     rule: Arc<str>,
     would_deny: Option<Box<Denial>>,
@@ -451,6 +480,11 @@ impl Permit {
     /// The content that it is for.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The size in bytes that the admitted manifest says this content has.
+    pub fn size(&self) -> Option<u64> {
+        self.size
     }
 
     /// The document that admitted.
@@ -476,7 +510,9 @@ impl Permit {
     /// The permit for a blob that the admitted manifest names. `None` when this is not that manifest, or when the
     /// manifest does not name the blob.
     pub fn for_blob(&self, manifest: &Manifest, blob: Digest) -> Option<Self> {
-        (manifest.digest == self.digest && manifest.names_blob(&blob)).then(|| Self { digest: blob, ..self.clone() })
+        let named = manifest.descriptors().find(|descriptor| descriptor.digest == blob)?;
+        let is_ours = manifest.digest == self.digest && manifest.names_blob(&blob);
+        is_ours.then(|| Self { digest: blob, size: Some(named.size), ..self.clone() })
     }
 }
 

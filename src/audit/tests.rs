@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use super::*;
+
+fn record(image: &str) -> Record {
+    Record {
+        schema: SCHEMA,
+        time: Timestamp::from_second(1).unwrap(),
+        request_id: "1".into(),
+        client: "127.0.0.1".into(),
+        client_name: None,
+        scope: String::new(),
+        method: "GET".into(),
+        endpoint: "manifest",
+        image: image.into(),
+        digest: None,
+        decision: "deny",
+        document: None,
+        rule: None,
+        stage: Some("policy"),
+        reasons: vec!["a \"quoted\"\nreason".into()],
+        trust_age_seconds: None,
+        va_age_seconds: None,
+        duration_ms: 3,
+    }
+}
+
+fn config(dir: &std::path::Path, required: bool) -> Config {
+    Config { file: dir.join("sub/audit.jsonl"), required, max_file_size: 600, keep: 2 }
+}
+
+#[tokio::test]
+async fn lines_are_whole_and_files_are_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new();
+    let audit = Audit::new(&config(dir.path(), false), &tasks, &Metrics::default()).unwrap();
+    for n in 0..10 {
+        audit.write_later(record(&format!("image-{n}")));
+    }
+    drop(audit);
+    assert!(tasks.drain(Duration::from_secs(10)).await, "the writer leaves nothing unwritten");
+    let mut files: Vec<_> = std::fs::read_dir(dir.path().join("sub")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 3, "the current one and two that are kept: {files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.len() <= 600);
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(value["schema"], 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_moved_file_is_begun_anew_after_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), true);
+    let audit = Audit::new(&config, &Tasks::new(), &Metrics::default()).unwrap();
+    assert!(audit.write(record("first")).await);
+    std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
+    audit.reopen();
+    assert!(audit.write(record("second")).await);
+    assert!(std::fs::read_to_string(&config.file).unwrap().contains("second"));
+    assert!(std::fs::read_to_string(dir.path().join("moved")).unwrap().contains("first"));
+}
+
+#[tokio::test]
+async fn what_is_required_and_cannot_be_written_is_said() {
+    let config = Config { file: "/dev/full".into(), required: true, max_file_size: u64::MAX, keep: 1 };
+    let audit = Audit::new(&config, &Tasks::new(), &Metrics::default()).unwrap();
+    assert!(!audit.write(record("lost")).await);
+}

@@ -1,0 +1,131 @@
+//! Files named by digest. A name exists only when the bytes under it were verified and synced.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::oci::Digest;
+
+/// The folder of all content.
+pub(super) struct Disk {
+    root: PathBuf,
+    next: AtomicU64,
+}
+
+impl Disk {
+    /// Opens the folder and removes what a process that died left in `partial`.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        let partial = root.join("partial");
+        fs::create_dir_all(&partial)?;
+        for entry in fs::read_dir(&partial)? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(Self { root: root.to_owned(), next: AtomicU64::new(0) })
+    }
+
+    /// Whether content is here, whole.
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// The file and its size in bytes. Opening is inline: a name in the page cache costs microseconds, a hop to
+    /// another thread ten times that.
+    pub(super) fn file(&self, digest: Digest) -> io::Result<Option<(File, u64)>> {
+        match File::open(self.path(digest)) {
+            Ok(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some((file, size)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All bytes of small content; content larger than `limit` bytes is an error.
+    pub(super) async fn read(&self, digest: Digest, limit: usize) -> io::Result<Option<Bytes>> {
+        let Some((mut file, size)) = self.file(digest)? else { return Ok(None) };
+        if size > limit as u64 {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than what may be read whole"));
+        }
+        blocking(move || {
+            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+            file.read_to_end(&mut bytes)?;
+            Ok(Some(Bytes::from(bytes)))
+        })
+        .await
+    }
+
+    /// Writes content whose digest was computed over these very bytes; replaces what the disk may have damaged.
+    pub(super) async fn write(&self, digest: Digest, bytes: Bytes) -> io::Result<()> {
+        if self.read(digest, bytes.len()).await.is_ok_and(|known| known.is_some_and(|known| known == bytes)) {
+            return Ok(());
+        }
+        let (partial, path) = (self.partial(digest)?, self.path(digest));
+        blocking(move || {
+            (&*partial.file).write_all(&bytes)?;
+            partial.publish(&path)
+        })
+        .await
+    }
+
+    /// A new file in `partial`, on the same file system as the content.
+    pub(super) fn partial(&self, digest: Digest) -> io::Result<Partial> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        Ok(Partial { file: Arc::new(file), path: Some(path) })
+    }
+
+    /// Where content lies: `ALGORITHM/ab/abcdef…`.
+    pub(super) fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join(digest.algorithm().name()).join(&hex[..2]).join(hex)
+    }
+}
+
+/// A file in progress; removed when it is dropped unpublished.
+pub(super) struct Partial {
+    /// Open for reading and writing.
+    pub(super) file: Arc<File>,
+    path: Option<PathBuf>,
+}
+
+impl Partial {
+    /// Appends at an offset.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Syncs the bytes and gives them their name. After this returns, no crash can take them back or change them.
+    pub(super) fn publish(mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_data()?;
+        let folder = path.parent().unwrap_or(path);
+        fs::create_dir_all(folder)?;
+        if let Some(partial) = &self.path {
+            fs::rename(partial, path)?;
+        }
+        self.path = None;
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // What remains here is swept at the next start.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Runs file work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}

@@ -1,0 +1,332 @@
+//! Tag to digest to manifest, for judging: what was judged is what is served, byte for byte.
+//!
+//! A tag is looked up once per freshness window. While the upstream is down or overloaded, what it meant last is used
+//! for a bounded time. Manifests are known per repository: one that another repository delivered opens nothing here.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cache::{Cache, CacheError};
+use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Reference, Refused, Tag};
+use crate::runtime::{Clock, Flights, Tasks};
+use crate::store::{Store, StoreError};
+use crate::upstream::{self, Upstream};
+
+/// Resolves references. Cheap to clone.
+#[derive(Clone)]
+pub struct Resolver {
+    inner: Arc<Inner>,
+    lookups: Arc<Flights<(ImageName, Tag), Result<Resolved, ResolveError>>>,
+    fetches: Arc<Flights<(ImageName, Digest), Result<Arc<Manifest>, ResolveError>>>,
+}
+
+struct Inner {
+    cache: Arc<Cache>,
+    store: Store,
+    clock: Clock,
+    tag_memory: SignedDuration,
+    tags: moka::sync::Cache<(ImageName, Tag), (Digest, Timestamp)>,
+    manifests: moka::sync::Cache<(ImageName, Digest), Arc<Manifest>>,
+    /// The manifests that name a digest. Exact, because this process is the only writer and invalidates.
+    naming: moka::sync::Cache<(ImageName, Digest), Arc<[Digest]>>,
+    known_tags: moka::sync::Cache<(ImageName, Digest), Arc<[Tag]>>,
+}
+
+/// A manifest, and whether its tag could be checked.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The manifest.
+    pub manifest: Arc<Manifest>,
+    /// Why the tag's meaning may be out of date, where it may be.
+    pub stale: Option<String>,
+}
+
+impl Resolver {
+    /// A resolver. `tag_memory` is how long a tag counts as a name of a digest after it was last seen to mean it.
+    pub fn new(cache: Arc<Cache>, store: Store, clock: Clock, tasks: &Tasks, tag_memory: SignedDuration) -> Self {
+        let minute = std::time::Duration::from_secs(60);
+        let inner = Inner {
+            cache,
+            store,
+            clock,
+            tag_memory,
+            tags: moka::sync::Cache::new(50_000),
+            manifests: moka::sync::Cache::builder()
+                .weigher(|_, manifest: &Arc<Manifest>| u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX))
+                .max_capacity(64 * 1024 * 1024)
+                .build(),
+            naming: moka::sync::Cache::new(100_000),
+            known_tags: moka::sync::Cache::builder().max_capacity(50_000).time_to_live(minute).build(),
+        };
+        Self {
+            inner: Arc::new(inner),
+            lookups: Arc::new(Flights::new(tasks.clone())),
+            fetches: Arc::new(Flights::new(tasks.clone())),
+        }
+    }
+
+    /// The manifest that a reference means now.
+    pub async fn resolve(
+        &self,
+        upstream: &Arc<Upstream>,
+        name: &ImageName,
+        reference: &Reference,
+    ) -> Result<Resolved, ResolveError> {
+        match reference {
+            Reference::Digest(digest) => {
+                let manifest = self.manifest(upstream, name, *digest).await?;
+                Ok(Resolved { manifest, stale: None })
+            }
+            Reference::Tag(tag) => self.tag(upstream, name, tag).await,
+        }
+    }
+
+    /// A manifest by digest: from memory, from disk where this repository delivered it, else from the upstream.
+    pub async fn manifest(
+        &self,
+        upstream: &Arc<Upstream>,
+        name: &ImageName,
+        digest: Digest,
+    ) -> Result<Arc<Manifest>, ResolveError> {
+        if let Some(manifest) = self.inner.manifests.get(&(name.clone(), digest)) {
+            return Ok(manifest);
+        }
+        let (inner, upstream, image) = (self.inner.clone(), upstream.clone(), name.clone());
+        let work = || async move { inner.load(&upstream, &image, digest).await };
+        self.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))
+    }
+
+    /// A manifest that this repository delivered earlier; asks no upstream.
+    pub async fn known_manifest(&self, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
+        match self.inner.manifests.get(&(name.clone(), digest)) {
+            Some(manifest) => Some(manifest),
+            None => self.inner.load_known(name, digest).await.ok().flatten(),
+        }
+    }
+
+    /// Whether this repository delivered a manifest of this digest.
+    pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
+        if self.inner.manifests.contains_key(&(name.clone(), digest)) {
+            return Ok(true);
+        }
+        Ok(self.inner.store.manifest(name, digest).await?.is_some())
+    }
+
+    /// The tags through which a digest is known, its own and those of indexes that list it.
+    pub async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, ResolveError> {
+        let key = (name.clone(), digest);
+        if let Some(tags) = self.inner.known_tags.get(&key) {
+            return Ok(tags);
+        }
+        let since = self.inner.clock.now().saturating_sub(self.inner.tag_memory).unwrap_or(Timestamp::MIN);
+        let tags: Arc<[Tag]> = self.inner.store.tags_of(name, digest, since).await?.into();
+        self.inner.known_tags.insert(key, tags.clone());
+        Ok(tags)
+    }
+
+    /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
+    pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, ResolveError> {
+        let key = (name.clone(), member);
+        if let Some(manifests) = self.inner.naming.get(&key) {
+            return Ok(manifests);
+        }
+        let manifests: Arc<[Digest]> = self.inner.store.naming(name, member).await?.into();
+        self.inner.naming.insert(key, manifests.clone());
+        Ok(manifests)
+    }
+
+    async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {
+        let known = self.inner.known(name, tag).await?;
+        if let Some((digest, checked_at)) = known {
+            let age = self.inner.clock.now().duration_since(checked_at);
+            if age < to_signed(upstream.config().tag_ttl) {
+                let manifest = self.manifest(upstream, name, digest).await?;
+                return Ok(Resolved { manifest, stale: None });
+            }
+        }
+        let (resolver, upstream, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
+        let work = || async move { resolver.look_up(&upstream, &image, &wanted, known).await };
+        self.lookups.join((name.clone(), tag.clone()), work).await.unwrap_or(Err(ResolveError::Interrupted))
+    }
+
+    /// Asks the upstream what a tag means, by HEAD, which costs the least and never counts as a pull.
+    async fn look_up(
+        &self,
+        upstream: &Arc<Upstream>,
+        name: &ImageName,
+        tag: &Tag,
+        known: Option<(Digest, Timestamp)>,
+    ) -> Result<Resolved, ResolveError> {
+        let reference = Reference::Tag(tag.clone());
+        let found = match upstream.head_manifest(&name.repository, &reference).await {
+            Ok(head) => match head.digest {
+                Some(digest) => self.manifest(upstream, name, digest).await,
+                None => self.inner.fetch(upstream, name, &reference).await,
+            },
+            // Some registries answer HEAD with an error and GET with the manifest.
+            Err(upstream::Error::Protocol(_)) => self.inner.fetch(upstream, name, &reference).await,
+            Err(error) => Err(error.into()),
+        };
+        match found {
+            Ok(manifest) => {
+                self.inner.learn_tag(name, tag, &manifest).await?;
+                Ok(Resolved { manifest, stale: None })
+            }
+            Err(ResolveError::NotFound) => {
+                self.inner.forget_tag(name, tag).await?;
+                Err(ResolveError::NotFound)
+            }
+            Err(error) => self.stale(upstream, name, known, error).await,
+        }
+    }
+
+    async fn stale(
+        &self,
+        upstream: &Arc<Upstream>,
+        name: &ImageName,
+        known: Option<(Digest, Timestamp)>,
+        error: ResolveError,
+    ) -> Result<Resolved, ResolveError> {
+        let Some((digest, checked_at)) = known.filter(|_| error.is_temporary()) else { return Err(error) };
+        if self.inner.clock.now().duration_since(checked_at) > to_signed(upstream.config().stale_for) {
+            return Err(error);
+        }
+        let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
+        tracing::warn!(image.name = %name, %error, "serving what the tag meant last");
+        Ok(Resolved { manifest, stale: Some(error.to_string()) })
+    }
+}
+
+impl Inner {
+    async fn known(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, ResolveError> {
+        let key = (name.clone(), tag.clone());
+        if let Some(known) = self.tags.get(&key) {
+            return Ok(Some(known));
+        }
+        let known = self.store.tag(name, tag).await?;
+        if let Some(known) = known {
+            self.tags.insert(key, known);
+        }
+        Ok(known)
+    }
+
+    async fn load(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Result<Arc<Manifest>, ResolveError> {
+        match self.load_known(name, digest).await? {
+            Some(manifest) => Ok(manifest),
+            None => self.fetch(upstream, name, &Reference::Digest(digest)).await,
+        }
+    }
+
+    /// Reads a manifest again as it was read when it came; bytes that the disk changed count as absent.
+    async fn load_known(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<Manifest>>, ResolveError> {
+        let Some(media_type) = self.store.manifest(name, digest).await? else { return Ok(None) };
+        let Some(bytes) = self.cache.peek(digest, MAX_MANIFEST).await? else { return Ok(None) };
+        match Manifest::parse(bytes, Some(&media_type)).and_then(|manifest| manifest.named(digest)) {
+            Ok(manifest) => {
+                let manifest = Arc::new(manifest);
+                self.manifests.insert((name.clone(), digest), manifest.clone());
+                Ok(Some(manifest))
+            }
+            Err(error) => {
+                tracing::error!(manifest.digest = %digest, %error, "the cached manifest is damaged; it is fetched again");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        upstream: &Upstream,
+        name: &ImageName,
+        reference: &Reference,
+    ) -> Result<Arc<Manifest>, ResolveError> {
+        let fetched = upstream.manifest(&name.repository, reference).await?;
+        let mut manifest = Manifest::parse(fetched.bytes, fetched.content_type.as_deref())?;
+        if let Reference::Digest(digest) = reference {
+            manifest = manifest.named(*digest)?;
+        }
+        // Content first, then the row that names it.
+        self.cache.keep(manifest.digest, manifest.bytes.clone()).await?;
+        self.store.record_manifest(name, &manifest, self.clock.now()).await?;
+        for member in manifest.descriptors() {
+            let key = (name.clone(), member.digest);
+            self.naming.invalidate(&key);
+            self.known_tags.invalidate(&key);
+        }
+        let manifest = Arc::new(manifest);
+        self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
+        Ok(manifest)
+    }
+
+    async fn learn_tag(&self, name: &ImageName, tag: &Tag, manifest: &Manifest) -> Result<(), ResolveError> {
+        let now = self.clock.now();
+        self.store.record_tag(name, tag, manifest.digest, now).await?;
+        self.tags.insert((name.clone(), tag.clone()), (manifest.digest, now));
+        self.known_tags.invalidate(&(name.clone(), manifest.digest));
+        if let Content::Index(children) = &manifest.content {
+            for child in children {
+                self.known_tags.invalidate(&(name.clone(), child.digest));
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), ResolveError> {
+        self.tags.invalidate(&(name.clone(), tag.clone()));
+        Ok(self.store.forget_tag(name, tag).await?)
+    }
+}
+
+fn to_signed(duration: std::time::Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// Why a reference does not resolve.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The process is ending, or the work broke down.
+    #[error("the request was interrupted; come again")]
+    Interrupted,
+    /// The upstream does not have it.
+    #[error("the upstream does not have this manifest")]
+    NotFound,
+    /// The manifest is refused whatever the policy says.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The database failed.
+    #[error("{0}")]
+    Store(String),
+    /// The upstream did not deliver.
+    #[error(transparent)]
+    Upstream(upstream::Error),
+}
+
+impl ResolveError {
+    /// Whether asking again may help, so that an older answer may stand in.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_temporary(),
+            Self::Cache(_) | Self::Interrupted | Self::Store(_) => true,
+            Self::NotFound | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl From<upstream::Error> for ResolveError {
+    fn from(error: upstream::Error) -> Self {
+        match error {
+            upstream::Error::NotFound => Self::NotFound,
+            other => Self::Upstream(other),
+        }
+    }
+}
+
+impl From<StoreError> for ResolveError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}

@@ -1,0 +1,159 @@
+//! How an upstream is configured.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::oci::Host;
+
+/// One `[[upstream]]`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name that policies and clients use.
+    pub host: Host,
+    /// Where it is: scheme and authority, and a path prefix where it has one.
+    pub url: String,
+    /// Other names of the same registry.
+    pub aliases: Vec<Host>,
+    /// Its name as the first component of a path, beside the host.
+    pub path: Option<String>,
+    /// How long a tag's digest is taken as fresh.
+    pub tag_ttl: Duration,
+    /// How long a tag may be served stale while the registry is down.
+    pub stale_for: Duration,
+    /// More certificate authorities, PEM.
+    pub ca: Option<PathBuf>,
+    /// Whether its certificate is not checked.
+    pub insecure: bool,
+    /// The egress proxy; by the environment's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` where none is given.
+    pub proxy: Option<String>,
+    /// Credentials.
+    pub auth: Auth,
+    /// The scopes that may use the credentials' reach; `None` is everyone.
+    pub serve_to: Option<Vec<String>>,
+    /// Hosts of token services that may have the credentials, beside the registry's own site.
+    pub realms: Vec<String>,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long an answer's headers may take.
+    pub header_timeout: Duration,
+    /// How long a body may be silent.
+    pub idle_timeout: Duration,
+    /// How often a request is tried.
+    pub attempts: u32,
+}
+
+impl Config {
+    /// An upstream with every default.
+    pub fn new(host: Host, url: impl Into<String>) -> Self {
+        Self {
+            host,
+            url: url.into(),
+            aliases: Vec::new(),
+            path: None,
+            tag_ttl: Duration::from_secs(60),
+            stale_for: Duration::from_secs(24 * 3600),
+            ca: None,
+            insecure: false,
+            proxy: None,
+            auth: Auth::Anonymous,
+            serve_to: None,
+            realms: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+            attempts: 4,
+        }
+    }
+}
+
+/// Where credentials come from.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// None.
+    Anonymous,
+    /// User name and password.
+    Basic {
+        /// The name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
+    DockerConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A credential helper: a program that speaks Docker's `get` protocol.
+    Helper {
+        /// The program: a path, or a name as `docker-credential-NAME` has it.
+        program: String,
+    },
+    /// An IBM Cloud API key: the user `iamapikey`.
+    Iam {
+        /// The key.
+        api_key: Secret,
+    },
+}
+
+/// Where a secret is. Never the secret itself, so it can be printed; read again whenever it is needed, so that it can be
+/// changed without a restart.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Secret {
+    /// In an environment variable.
+    Env(String),
+    /// In a file; a line break at the end is not part of it.
+    File(PathBuf),
+}
+
+impl Secret {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Says which file or variable, and never what is in it.
+    pub fn read(&self) -> Result<String, String> {
+        match self {
+            Self::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
+            Self::File(path) => std::fs::read_to_string(path)
+                .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
+                .map_err(|error| format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+/// Why upstreams cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A CA file.
+    #[error("{path}: no certificate authorities can be read: {error}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: String,
+    },
+    /// The default is none of the upstreams.
+    #[error("default_upstream {0:?} is not the host of an upstream")]
+    Default(String),
+    /// The system has no certificate authorities.
+    #[error("no certificate authorities are installed: {0}; install ca-certificates, or name a `ca` for each upstream")]
+    NoRoots(String),
+    /// A proxy that is no URL.
+    #[error("{0:?} is not a proxy URL")]
+    Proxy(String),
+    /// Two upstreams of one name.
+    #[error("two upstreams are called {0:?}; hosts, aliases and paths must differ")]
+    Twice(String),
+    /// Not an http or https URL.
+    #[error("{0:?} is not an http or https URL")]
+    Url(String),
+}
