@@ -2,10 +2,12 @@
 
 mod clock;
 mod metrics;
+mod readiness;
 mod tasks;
 mod telemetry;
 
 pub use clock::Clock;
 pub use metrics::Metrics;
+pub use readiness::{BlockReady, Readiness, ReadinessReport};
 pub use tasks::Tasks;
 pub use telemetry::{LogFormat, init as init_telemetry};
