@@ -6,5 +6,6 @@ pub mod policy;
 pub mod resolve;
 pub mod runtime;
 pub mod sample;
+pub mod server;
 pub mod store;
 pub mod upstream;

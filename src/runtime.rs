@@ -3,11 +3,13 @@
 mod clock;
 mod flights;
 mod metrics;
+mod readiness;
 mod tasks;
 mod telemetry;
 
 pub use clock::Clock;
 pub use flights::Flights;
 pub use metrics::Metrics;
+pub use readiness::{BlockReady, Readiness, ReadinessReport};
 pub use tasks::Tasks;
 pub use telemetry::{LogFormat, init as init_telemetry};

@@ -1,0 +1,113 @@
+//! Whether the process is ready to serve, and what is less than well although it serves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+/// What must happen before the process is ready, and what is degraded. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<State>>);
+
+impl Readiness {
+    /// Nothing awaited, nothing degraded: ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Holds readiness back until the guard is dropped. Several guards may bear one name.
+    pub fn block(&self, name: &str) -> BlockReady {
+        *self.state().awaited.entry(name.to_owned()).or_default() += 1;
+        BlockReady { readiness: self.clone(), name: name.to_owned() }
+    }
+
+    /// Says that `name` works with less than it should have, and why; `None` says that all is well again.
+    pub fn degraded(&self, name: &str, why: Option<String>) {
+        let mut state = self.state();
+        match why {
+            Some(why) => state.degraded.insert(name.to_owned(), why),
+            None => state.degraded.remove(name),
+        };
+    }
+
+    /// How things stand now.
+    pub fn report(&self) -> ReadinessReport {
+        let state = self.state();
+        let awaited: Vec<String> = state.awaited.keys().cloned().collect();
+        ReadinessReport { ready: awaited.is_empty(), awaited, degraded: state.degraded.clone() }
+    }
+
+    fn release(&self, name: &str) {
+        let mut state = self.state();
+        let Some(count) = state.awaited.get_mut(name) else { return };
+        *count -= 1;
+        if *count == 0 {
+            state.awaited.remove(name);
+            let awaited: Vec<&String> = state.awaited.keys().collect();
+            tracing::info!(part = name, ?awaited, "ready");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Holds readiness back while it lives.
+#[derive(Debug)]
+pub struct BlockReady {
+    readiness: Readiness,
+    name: String,
+}
+
+impl Drop for BlockReady {
+    fn drop(&mut self) {
+        self.readiness.release(&self.name);
+    }
+}
+
+/// How things stand at one instant.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ReadinessReport {
+    /// Whether requests should be sent here. Something degraded does not make it false.
+    pub ready: bool,
+    /// What is still awaited.
+    pub awaited: Vec<String>,
+    /// What works with less than it should have, and why.
+    pub degraded: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    awaited: BTreeMap<String, usize>,
+    degraded: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Readiness;
+
+    #[test]
+    fn is_ready_when_the_last_guard_of_each_name_is_gone() {
+        let readiness = Readiness::new();
+        assert!(readiness.report().ready);
+        let (first, second) = (readiness.block("listener"), readiness.block("listener"));
+        let third = readiness.block("store");
+        assert_eq!(readiness.report().awaited, ["listener", "store"]);
+        drop((first, third));
+        assert_eq!(readiness.report().awaited, ["listener"]);
+        drop(second);
+        assert!(readiness.report().ready);
+    }
+
+    #[test]
+    fn degraded_is_told_and_stays_ready() {
+        let readiness = Readiness::new();
+        readiness.degraded("policy", Some("b.yaml:3: unknown key".into()));
+        let report = readiness.report();
+        assert!(report.ready);
+        assert_eq!(report.degraded["policy"], "b.yaml:3: unknown key");
+        readiness.degraded("policy", None);
+        assert!(readiness.report().degraded.is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! The rim: listeners, TLS, who a client is, limits; the admin side on its own listener and socket.
+//!
+//! It turns bytes into requests with an identity and answers into bytes. It bounds in size and time everything that a
+//! peer controls. It never decides whether an image may be served, and never reads more of a request than its head.
+
+mod body;
+mod certificates;
+mod connection;
+mod identity;
+mod limits;
+mod listener;
+mod proxy_protocol;
+mod stream;
+mod tls;
+
+pub use body::Body;
+pub use certificates::Certificates;
+pub use identity::{Client, ClientCertificate, ProxyHeader};
+pub use limits::Limits;
+pub use listener::{BindError, Bound, Config, Service, bind};
+pub use tls::{TlsConfig, TlsError};

@@ -1,0 +1,107 @@
+//! The certificates of all listeners: read again on request and when their files change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Unit;
+
+use super::tls::{Tls, TlsConfig, TlsError, Validity};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+
+/// How often the files are read. They are compared by content, so that symlink swaps, copies that keep the time and
+/// network file systems without change events are all seen.
+const WATCH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The certificates of all listeners. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    entries: Vec<(Arc<str>, Arc<Tls>)>,
+    clock: Clock,
+    readiness: Readiness,
+    expiry: Family<ListenerLabel, Gauge>,
+    failures: Counter,
+}
+
+impl Certificates {
+    pub(super) fn new(clock: &Clock, metrics: &Metrics, readiness: &Readiness) -> Self {
+        let expiry = "When the certificate of a listener expires, in seconds since the epoch";
+        let failures = "Certificate files that changed and could not be used; the old ones stay";
+        Self {
+            entries: Vec::new(),
+            clock: clock.clone(),
+            readiness: readiness.clone(),
+            expiry: metrics.register_with_unit(
+                "certificate_expiry_timestamp",
+                expiry,
+                Unit::Seconds,
+                Family::default(),
+            ),
+            failures: metrics.register("certificate_reload_failures", failures, Counter::default()),
+        }
+    }
+
+    pub(super) fn load(&mut self, listener: &str, config: TlsConfig, http2: bool) -> Result<Arc<Tls>, TlsError> {
+        let (tls, validity) = Tls::load(config, http2, self.clock.now())?;
+        let tls = Arc::new(tls);
+        self.entries.push((listener.into(), tls.clone()));
+        self.tell_expiry(listener, validity);
+        Ok(tls)
+    }
+
+    /// Reads all files again. Handshakes from now on use what is new and good; where something is wrong, the old
+    /// certificate stays in service, `/readyz` says `degraded`, and the log says what to mend.
+    ///
+    /// # Errors
+    /// What is wrong, one for each listener.
+    pub fn reload(&self) -> Result<(), Vec<TlsError>> {
+        let errors: Vec<TlsError> = self.entries.iter().filter_map(|(name, tls)| self.reload_one(name, tls)).collect();
+        let why: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        self.readiness.degraded("certificates", (!why.is_empty()).then(|| why.join("; ")));
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn reload_one(&self, listener: &str, tls: &Tls) -> Option<TlsError> {
+        match tls.reload(self.clock.now()) {
+            Ok(None) => None,
+            Ok(Some(validity)) => {
+                tracing::info!(listener, until = %validity.until, "certificate reloaded");
+                self.tell_expiry(listener, validity);
+                None
+            }
+            Err(error) => {
+                tracing::error!(listener, %error, "certificate not reloaded; the old one stays in service");
+                self.failures.inc();
+                Some(error)
+            }
+        }
+    }
+
+    /// Reads the files again and again until shutdown.
+    pub(super) async fn watch(self, tasks: Tasks) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let stopping = tasks.stopping();
+        let mut stopping = std::pin::pin!(stopping);
+        while tokio::time::timeout(WATCH_INTERVAL, stopping.as_mut()).await.is_err() {
+            let certificates = self.clone();
+            let reload = tasks.spawn_blocking(move || certificates.reload().is_ok());
+            // Errors are told where they are found.
+            let _ = reload.await;
+        }
+    }
+
+    fn tell_expiry(&self, listener: &str, validity: Validity) {
+        let label = ListenerLabel { listener: listener.to_owned() };
+        self.expiry.get_or_create(&label).set(validity.until.as_second());
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ListenerLabel {
+    listener: String,
+}

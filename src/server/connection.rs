@@ -1,0 +1,179 @@
+//! One connection: HTTP/1.1 or HTTP/2 over a stream, until it ends or shutdown has let it finish.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::Body;
+use super::limits::{Capacity, Limits, RequestPermit};
+use super::stream::HeadDeadline;
+use crate::oci::{ErrorCode, WireError};
+use crate::runtime::Tasks;
+
+/// hyper refuses less.
+const MIN_BUFFER: usize = 8192;
+/// More only costs memory: large pieces of a body pass by the buffer.
+const BUFFER: usize = 64 * 1024;
+/// Enough for a client that asks for all layers at once.
+const HTTP2_STREAMS: u32 = 128;
+
+/// Serves requests until the client closes, breaks a limit, or shutdown begins and what was asked is answered.
+pub(super) async fn serve<IO, H, F>(io: IO, http2: bool, capacity: &Capacity, tasks: &Tasks, handle: H)
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let limits = &*capacity.limits;
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let io = HeadDeadline::new(io, in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
+    let room = capacity.clone();
+    let service = service_fn(move |request| {
+        let guard = InFlight::new(in_flight.clone());
+        let answer = room.request().map(|permit| (permit, AssertUnwindSafe(handle(request)).catch_unwind()));
+        let room = room.clone();
+        async move {
+            let (permit, mut response) = match answer {
+                Some((permit, answer)) => (Some(permit), answer.await.unwrap_or_else(|_| panicked())),
+                None => (None, busy()),
+            };
+            if room.is_crowded() && !http2 {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| GuardedBody { body, _guard: guard, _permit: permit }))
+        }
+    });
+    let ended = if http2 {
+        let mut connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = tasks.stopping() => { connection.as_mut().graceful_shutdown(); connection.await }
+        }
+    } else {
+        let mut connection = std::pin::pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = tasks.stopping() => { connection.as_mut().graceful_shutdown(); connection.await }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn Error, "connection ended early");
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The stream has the real deadlines; this is what makes hyper read on after an answer, and a second net.
+        .header_read_timeout(limits.idle_timeout + limits.header_timeout + Duration::from_secs(1))
+        .max_header_size(limits.max_header_bytes)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_header_bytes.max(BUFFER).max(MIN_BUFFER));
+    builder
+}
+
+fn http2_builder(limits: &Limits, tasks: &Tasks) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(Spawner(tasks.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.write_stall_timeout);
+    builder
+}
+
+/// A handler that panicked is a bug of ours: that request fails, the others go on. The panic itself is in the log.
+fn panicked() -> Response<Body> {
+    tracing::error!("a request handler panicked; answered 500");
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// The answer when as many requests are in flight as may be.
+fn busy() -> Response<Body> {
+    let text = WireError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Unavailable,
+        "pullgate: as many requests are in flight as max_requests_in_flight allows",
+    );
+    let mut response = Response::new(Body::from(text.body()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// Counts a request from its head until the last byte of the answer is handed over, or nobody wants it any more.
+struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+struct GuardedBody {
+    body: Body,
+    _guard: InFlight,
+    _permit: Option<RequestPermit>,
+}
+
+impl http_body::Body for GuardedBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs HTTP/2 streams as tracked tasks.
+#[derive(Clone)]
+struct Spawner(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}

@@ -1,0 +1,155 @@
+//! Who a client is: the address, the certificate, and the scope that follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+use sha2::{Digest as _, Sha256};
+use x509_cert::der::{Decode as _, asn1::Utf8StringRef};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::policy::Scope;
+
+/// Who sent a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Client {
+    /// The client's own address, as far as trusted proxies can be believed.
+    pub address: IpAddr,
+    /// The other end of the connection: the client, or the last proxy before us.
+    pub peer: SocketAddr,
+    /// Whose rules apply.
+    pub scope: Scope,
+    /// The listener it came in by, as its address is configured.
+    pub listener: Arc<str>,
+    /// The verified client certificate, where the listener asks for one.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// Whether the connection to us is TLS.
+    pub tls: bool,
+}
+
+/// What a verified client certificate says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientCertificate {
+    /// The subject's common name.
+    pub common_name: Option<String>,
+    /// The subject's alternative names: DNS names, e-mail addresses and URIs, as written.
+    pub names: Vec<String>,
+    /// SHA-256 of the certificate, in lower-case hex.
+    pub fingerprint: String,
+}
+
+/// How trusted proxies name the client. One way alone is believed: a proxy that writes one header passes the other on
+/// as the client wrote it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ProxyHeader {
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// The PROXY protocol, version 1 or 2, at the connection's start; a trusted proxy must then send it.
+    ProxyProtocol,
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+}
+
+/// Whom to believe about addresses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Proxies {
+    pub(super) trusted: Vec<IpNet>,
+    pub(super) header: ProxyHeader,
+}
+
+impl Proxies {
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
+
+    /// The rightmost address that is no trusted proxy: what stands left of it was written by someone unknown. Where an
+    /// entry is no address, the proxy that wrote it stands for the client.
+    pub(super) fn client_address(&self, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut address = connected;
+        for entry in self.entries(headers) {
+            if !self.trusts(address) {
+                break;
+            }
+            let Some(before) = entry else { break };
+            address = before;
+        }
+        address
+    }
+
+    /// The addresses that proxies wrote, last first; `None` for what is no address.
+    fn entries(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        let (name, parse): (&str, fn(&str) -> Option<IpAddr>) = match self.header {
+            ProxyHeader::Forwarded => ("forwarded", forwarded_for),
+            ProxyHeader::ProxyProtocol => return Vec::new(),
+            ProxyHeader::XForwardedFor => ("x-forwarded-for", node_address),
+        };
+        let lines = headers.get_all(name).iter().rev();
+        let entries = lines.flat_map(|line| line.as_bytes().rsplit(|c| *c == b','));
+        entries.map(|entry| std::str::from_utf8(entry).ok().and_then(|entry| parse(entry.trim()))).collect()
+    }
+}
+
+impl ClientCertificate {
+    /// Reads a certificate that the handshake has verified. `None` when it cannot be read.
+    pub(super) fn parse(der: &[u8]) -> Option<Self> {
+        let certificate = x509_cert::Certificate::from_der(der).ok()?;
+        Some(Self {
+            common_name: common_name(&certificate),
+            names: alternative_names(&certificate)?,
+            fingerprint: Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+
+    /// The scope that the names stand for; `fallback` when none is listed, and `None` when they stand for several.
+    pub(super) fn scope(&self, scopes: &BTreeMap<String, Scope>, fallback: &Scope) -> Option<Scope> {
+        let names = self.names.iter().chain(&self.common_name);
+        let found: BTreeSet<&Scope> = names.filter_map(|name| scopes.get(name)).collect();
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (None, _) => Some(fallback.clone()),
+            (Some(scope), None) => Some(scope.clone()),
+            (Some(_), Some(_)) => None,
+        }
+    }
+}
+
+/// `for=` of one element of a `Forwarded` header.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let mut nodes = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+    let (_, node) = nodes.next()?;
+    node_address(node.trim().trim_matches('"'))
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn node_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
+    Some(IpAddr::to_canonical(&address))
+}
+
+fn common_name(certificate: &x509_cert::Certificate) -> Option<String> {
+    let subject = &certificate.tbs_certificate.subject;
+    let attributes = subject.0.iter().flat_map(|rdn| rdn.0.iter());
+    let mut names = attributes.filter(|attribute| attribute.oid.to_string() == "2.5.4.3");
+    let value = &names.next()?.value;
+    let utf8 = value.decode_as::<Utf8StringRef<'_>>().ok().map(|text| text.as_str().to_owned());
+    utf8.or_else(|| std::str::from_utf8(value.value()).ok().map(str::to_owned))
+}
+
+fn alternative_names(certificate: &x509_cert::Certificate) -> Option<Vec<String>> {
+    let Some((_, SubjectAltName(names))) = certificate.tbs_certificate.get::<SubjectAltName>().ok()? else {
+        return Some(Vec::new());
+    };
+    let text = |name| match name {
+        GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+        GeneralName::Rfc822Name(name) => Some(name.as_str().to_owned()),
+        GeneralName::UniformResourceIdentifier(name) => Some(name.as_str().to_owned()),
+        _ => None,
+    };
+    Some(names.into_iter().filter_map(text).collect())
+}

@@ -1,0 +1,339 @@
+//! Listeners: all are bound before any serves, and each connection gets an identity before its first request.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::body::Body;
+use super::certificates::Certificates;
+use super::connection;
+use super::identity::{Client, ClientCertificate, Proxies, ProxyHeader};
+use super::limits::{Capacity, Limits};
+use super::proxy_protocol;
+use super::stream::WriteStall;
+use super::tls::{Tls, TlsConfig, TlsError};
+use crate::policy::Scope;
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+
+/// Unsent bytes that the kernel takes of a connection; more only makes a large answer hold back small ones.
+const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
+/// What rustls takes of an answer before it waits for the socket: one piece of a blob.
+const TLS_BUFFER: usize = 256 * 1024;
+/// After a failed accept (out of descriptors, say), so that the log is not all there is.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// One listener.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// `address:port` or `host:port`; port 0 lets the system choose.
+    pub address: String,
+    /// TLS; plain HTTP without.
+    pub tls: Option<TlsConfig>,
+    /// Whose rules apply to what comes in here; cluster-wide ones without.
+    pub scope: Option<Scope>,
+    /// The proxies that are believed about who the client is.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How they say it.
+    pub proxy_header: ProxyHeader,
+    /// Also offers HTTP/2, after HTTP/1.1 and by ALPN alone, so only with TLS.
+    pub http2: bool,
+}
+
+/// What answers registry requests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. Dropped when the client goes away.
+    fn call(&self, request: Request<Incoming>, client: Client) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Address {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The TLS files cannot be used: a mistake of configuration.
+    #[error("cannot listen on {address}: {source}")]
+    Tls {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: TlsError,
+    },
+}
+
+/// Binds every listener, so that a mistake in one keeps all from serving.
+///
+/// # Errors
+/// The first listener whose address or TLS files cannot be used.
+pub async fn bind(
+    configs: Vec<Config>,
+    limits: Limits,
+    clock: &Clock,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> Result<Bound, BindError> {
+    let mut certificates = Certificates::new(clock, metrics, readiness);
+    let mut listeners = Vec::new();
+    for config in configs {
+        listeners.push(Arc::new(Listener::bind(config, &mut certificates).await?));
+    }
+    Ok(Bound { listeners, capacity: Capacity::new(limits), certificates, counters: Counters::new(metrics) })
+}
+
+/// Listeners that are bound and do not serve yet: clients wait in the kernel's backlog.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<Arc<Listener>>,
+    capacity: Capacity,
+    certificates: Certificates,
+    counters: Counters,
+}
+
+impl Bound {
+    /// The addresses as bound, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.bound).collect()
+    }
+
+    /// The certificates, for reading them again when asked to (SIGHUP).
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
+    }
+
+    /// Serves until shutdown begins; then accepts no more and lets what was asked be answered. All of it runs as
+    /// tracked tasks, so the caller waits by [`Tasks::drain`].
+    pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks) {
+        for listener in self.listeners {
+            let shared = Shared {
+                listener,
+                service: service.clone(),
+                capacity: self.capacity.clone(),
+                counters: self.counters.clone(),
+                tasks: tasks.clone(),
+            };
+            tasks.spawn(Arc::new(shared).accept_until_stop());
+        }
+        tasks.spawn(self.certificates.watch(tasks.clone()));
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Counters {
+    accepted: Counter,
+    open: Gauge,
+    tls_failures: Counter,
+}
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            accepted: metrics.register("connections_accepted", "Connections accepted", Counter::default()),
+            open: metrics.register("connections_open", "Connections open now", Gauge::default()),
+            tls_failures: metrics.register("tls_handshake_failures", "TLS handshakes failed", Counter::default()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Listener {
+    label: Arc<str>,
+    socket: TcpListener,
+    bound: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    scope: Scope,
+    proxies: Proxies,
+}
+
+impl Listener {
+    async fn bind(config: Config, certificates: &mut Certificates) -> Result<Self, BindError> {
+        let tls = config.tls.map(|tls| certificates.load(&config.address, tls, config.http2)).transpose();
+        let tls = tls.map_err(|source| BindError::Tls { address: config.address.clone(), source })?;
+        let error = |source| BindError::Address { address: config.address.clone(), source };
+        let socket = TcpListener::bind(&config.address).await.map_err(error)?;
+        Ok(Self {
+            label: config.address.as_str().into(),
+            bound: socket.local_addr().map_err(error)?,
+            socket,
+            tls,
+            scope: config.scope.unwrap_or(Scope::CLUSTER),
+            proxies: Proxies { trusted: config.trusted_proxies, header: config.proxy_header },
+        })
+    }
+}
+
+struct Shared<S> {
+    listener: Arc<Listener>,
+    service: Arc<S>,
+    capacity: Capacity,
+    counters: Counters,
+    tasks: Tasks,
+}
+
+impl<S: Service> Shared<S> {
+    async fn accept_until_stop(self: Arc<Self>) {
+        tracing::info!(address = %self.listener.bound, tls = self.listener.tls.is_some(), "listening");
+        loop {
+            let (stream, peer, permit) = tokio::select! {
+                biased;
+                () = self.tasks.stopping() => break,
+                accepted = self.accept() => accepted,
+            };
+            self.counters.accepted.inc();
+            self.tasks.spawn(self.clone().connection(stream, peer, permit));
+        }
+    }
+
+    /// The next connection, once there is room for it.
+    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let (stream, peer) = match self.listener.socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(address = %self.listener.bound, %error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if let Ok(permit) = self.capacity.connections.clone().acquire_owned().await {
+                return (stream, peer, permit);
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+        let _open = OpenGuard::new(&self.counters.open);
+        if let Err(error) = self.clone().greet(stream, peer).await {
+            tracing::debug!(%peer, %error, "connection refused");
+        }
+    }
+
+    /// Everything before the first request, within one time limit; then the requests.
+    async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        prepare(&stream)?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let limits = &self.capacity.limits;
+        let mut stream = WriteStall::new(stream, limits.write_stall_timeout);
+        let handshake = async {
+            let address = self.client_behind_proxy(&mut stream, peer).await?;
+            match &self.listener.tls {
+                None => Ok((address, Wire::Plain(stream))),
+                Some(tls) => Ok((address, self.tls_handshake(stream, tls).await?)),
+            }
+        };
+        let (address, wire) = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))?;
+        let client = |tls, certificate, scope| Client {
+            address,
+            peer,
+            scope,
+            listener: self.listener.label.clone(),
+            certificate,
+            tls,
+        };
+        match wire {
+            Wire::Plain(stream) => {
+                let client = client(false, None, self.listener.scope.clone());
+                self.requests(stream, false, client).await;
+            }
+            Wire::Tls(stream, certificate, scope) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let client = client(true, certificate, scope);
+                self.requests(*stream, http2, client).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The address at the far end of the connection, which with the PROXY protocol is not the peer's.
+    async fn client_behind_proxy(&self, stream: &mut WriteStall<TcpStream>, peer: SocketAddr) -> io::Result<IpAddr> {
+        let proxies = &self.listener.proxies;
+        if proxies.header != ProxyHeader::ProxyProtocol || !proxies.trusts(peer.ip()) {
+            return Ok(peer.ip());
+        }
+        let source = proxy_protocol::read(stream).await?;
+        Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
+    }
+
+    async fn tls_handshake(&self, stream: WriteStall<TcpStream>, tls: &Tls) -> io::Result<Wire> {
+        let accepted = TlsAcceptor::from(tls.current()).accept(stream).await;
+        let mut stream = accepted.inspect_err(|_| {
+            self.counters.tls_failures.inc();
+        })?;
+        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+        let (certificate, scope) = self.certificate(&stream, tls)?;
+        Ok(Wire::Tls(Box::new(stream), certificate, scope))
+    }
+
+    fn certificate(
+        &self,
+        stream: &TlsStream<WriteStall<TcpStream>>,
+        tls: &Tls,
+    ) -> io::Result<(Option<Arc<ClientCertificate>>, Scope)> {
+        let Some(der) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else {
+            return Ok((None, self.listener.scope.clone()));
+        };
+        let refuse = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+        let certificate = ClientCertificate::parse(der).ok_or_else(|| refuse("unreadable client certificate"))?;
+        let scope = certificate.scope(&tls.config().client_names, &self.listener.scope);
+        let scope = scope.ok_or_else(|| refuse("the client certificate's names stand for several scopes"))?;
+        Ok((Some(Arc::new(certificate)), scope))
+    }
+
+    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: Client)
+    where
+        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let shared = self.clone();
+        let handle = move |request: Request<Incoming>| {
+            let address = shared.listener.proxies.client_address(client.address, request.headers());
+            let client = Client { address, ..client.clone() };
+            let service = shared.service.clone();
+            async move { service.call(request, client).await }
+        };
+        connection::serve(stream, http2, &self.capacity, &self.tasks, handle).await;
+    }
+}
+
+enum Wire {
+    Plain(WriteStall<TcpStream>),
+    Tls(Box<TlsStream<WriteStall<TcpStream>>>, Option<Arc<ClientCertificate>>, Scope),
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
+}
+
+struct OpenGuard(Gauge);
+
+impl OpenGuard {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

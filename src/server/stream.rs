@@ -1,0 +1,159 @@
+//! Streams that give up on clients who do not take or send.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// Fails a write of which the other end takes not one byte for too long. It lies beneath TLS, where bytes are real.
+pub(super) struct WriteStall<IO> {
+    io: IO,
+    timeout: Duration,
+    stalled: bool,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<IO> WriteStall<IO> {
+    pub(super) fn new(io: IO, timeout: Duration) -> Self {
+        Self { io, timeout, stalled: false, deadline: Box::pin(tokio::time::sleep(timeout)) }
+    }
+
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = false;
+            return written;
+        }
+        if !self.stalled {
+            self.stalled = true;
+            self.deadline.as_mut().reset(Instant::now() + self.timeout);
+        }
+        ready!(self.deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes")))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for WriteStall<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for WriteStall<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.watch(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, closed)
+    }
+}
+
+/// Fails a read when a request's head, or the next request, is too long in coming. hyper has one timeout for both, so
+/// the streams tell them apart: it lies above TLS, where a byte is a byte of a request.
+pub(super) struct HeadDeadline<IO> {
+    io: IO,
+    in_flight: Arc<AtomicUsize>,
+    /// `None` under HTTP/2, whose frames need not belong to a request.
+    head: Option<Duration>,
+    idle: Duration,
+    awaited: Awaited,
+    deadline: Pin<Box<Sleep>>,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Awaited {
+    /// Nothing: a request is being answered.
+    Answer,
+    /// The rest of a request's head, or the connection's first request.
+    Head,
+    /// A request's first byte.
+    Request,
+}
+
+impl<IO> HeadDeadline<IO> {
+    /// `in_flight` counts the connection's requests that are being answered.
+    pub(super) fn new(io: IO, in_flight: Arc<AtomicUsize>, http2: bool, head: Duration, idle: Duration) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(head));
+        Self { io, in_flight, head: (!http2).then_some(head), idle, awaited: Awaited::Head, deadline }
+    }
+
+    fn await_until(&mut self, awaited: Awaited, timeout: Duration) {
+        self.awaited = awaited;
+        self.deadline.as_mut().reset(Instant::now() + timeout);
+    }
+
+    fn watch(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if self.in_flight.load(Ordering::Acquire) > 0 {
+            self.awaited = Awaited::Answer;
+            return read;
+        }
+        if read.is_ready() {
+            if let (Some(head), Awaited::Answer | Awaited::Request) = (self.head, self.awaited) {
+                self.await_until(Awaited::Head, head);
+            }
+            return read;
+        }
+        if self.awaited == Awaited::Answer {
+            self.await_until(Awaited::Request, self.idle);
+        }
+        ready!(self.deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no complete request came in time")))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for HeadDeadline<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.watch(cx, read)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for HeadDeadline<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,239 @@
+//! TLS for listeners: certificates from files, read again when they change. A broken new pair keeps the old one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use x509_cert::der::Decode as _;
+
+use crate::policy::Scope;
+
+/// A certificate file is never larger.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// TLS on one listener. All files are PEM and read again when they change.
+#[derive(Clone, Debug, Default)]
+pub struct TlsConfig {
+    /// The server's certificate, followed by its intermediates.
+    pub certificate: PathBuf,
+    /// The certificate's private key: PKCS#8, SEC1 or PKCS#1.
+    pub key: PathBuf,
+    /// Authorities of client certificates. When set, a client must have one.
+    pub client_ca: Option<PathBuf>,
+    /// The scope that a name in a client certificate stands for, compared as written: a DNS name, e-mail address or URI
+    /// of the alternative names, or the common name. A certificate with no such name has the listener's scope; one whose
+    /// names stand for several scopes is refused.
+    pub client_names: BTreeMap<String, Scope>,
+}
+
+/// The TLS side of one listener. Its certificate can be swapped while it serves.
+#[derive(Debug)]
+pub(super) struct Tls {
+    config: TlsConfig,
+    http2: bool,
+    current: ArcSwap<ServerConfig>,
+    /// What is in service, so that only a change is looked at.
+    loaded: Mutex<(Files, Validity)>,
+}
+
+impl Tls {
+    /// Reads the files. Fails on a certificate that is not valid at `now`, for no client could use it.
+    pub(super) fn load(config: TlsConfig, http2: bool, now: Timestamp) -> Result<(Self, Validity), TlsError> {
+        let files = Files::read(&config)?;
+        let (current, validity) = files.build(&config, http2, now)?;
+        let loaded = Mutex::new((files, validity));
+        Ok((Self { config, http2, current: ArcSwap::from_pointee(current), loaded }, validity))
+    }
+
+    /// The configuration for the next handshake.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    pub(super) fn config(&self) -> &TlsConfig {
+        &self.config
+    }
+
+    /// Reads the files again. `None` when they are as they were. An error leaves the old certificate in service, and
+    /// comes again with every call until it is mended; a certificate in service that has expired is one.
+    pub(super) fn reload(&self, now: Timestamp) -> Result<Option<Validity>, TlsError> {
+        let files = Files::read(&self.config)?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.0 == files {
+            loaded.1.check(&self.config.certificate, now)?;
+            return Ok(None);
+        }
+        let (config, validity) = files.build(&self.config, self.http2, now)?;
+        *loaded = (files, validity);
+        self.current.store(Arc::new(config));
+        Ok(Some(validity))
+    }
+}
+
+/// When a certificate can be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Validity {
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+impl Validity {
+    fn check(self, path: &Path, now: Timestamp) -> Result<(), TlsError> {
+        if now > self.until {
+            return Err(TlsError::Expired { path: path.to_owned(), until: self.until });
+        }
+        if now < self.from {
+            return Err(TlsError::NotYetValid { path: path.to_owned(), from: self.from });
+        }
+        Ok(())
+    }
+}
+
+/// Why a listener cannot speak TLS. All of these are mistakes of configuration or files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificate cannot be parsed.
+    #[error("{}: {what}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The certificate has expired.
+    #[error(
+        "{}: the certificate expired on {until}; put a renewed one in its place (`pullgate certs init` renews a \
+         development certificate)",
+        path.display()
+    )]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// When it expired.
+        until: Timestamp,
+    },
+    /// The key cannot be used, or is not the certificate's.
+    #[error("{}: {what}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The certificate is not valid yet.
+    #[error("{}: the certificate is valid only from {from}; is this machine's clock right?", path.display())]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// From when it is valid.
+        from: Timestamp,
+    },
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The files' bytes.
+#[derive(Eq, PartialEq)]
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Files { .. }")
+    }
+}
+
+impl Files {
+    fn read(config: &TlsConfig) -> Result<Self, TlsError> {
+        Ok(Self {
+            certificate: read(&config.certificate)?,
+            key: read(&config.key)?,
+            client_ca: config.client_ca.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn build(&self, config: &TlsConfig, http2: bool, now: Timestamp) -> Result<(ServerConfig, Validity), TlsError> {
+        let chain = certificates(&config.certificate, &self.certificate)?;
+        let validity = checked_validity(&config.certificate, &chain[0], now)?;
+        let key_error = |what: String| TlsError::Key { path: config.key.clone(), what };
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| key_error(format!("no usable private key in PEM: {error}")))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(|error| key_error(error.to_string()))?;
+        let builder = match (&config.client_ca, &self.client_ca) {
+            (Some(path), Some(pem)) => builder.with_client_cert_verifier(client_verifier(path, pem)?),
+            _ => builder.with_no_client_auth(),
+        };
+        let mut server = builder.with_single_cert(chain, key).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                key_error(format!("this is not the key of the certificate {}", config.certificate.display()))
+            }
+            error => key_error(error.to_string()),
+        })?;
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if http2 {
+            // Second, for clients that offer both do better with HTTP/1.1: a connection a blob, and a reason phrase.
+            server.alpn_protocols.push(b"h2".to_vec());
+        }
+        Ok((server, validity))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let error = |source| TlsError::Read { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(error)?.len() > MAX_FILE {
+        return Err(error(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any certificate file")));
+    }
+    fs::read(path).map_err(error)
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let error = |what: String| TlsError::Certificate { path: path.to_owned(), what };
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|source| error(format!("not PEM: {source}")))?;
+    if chain.is_empty() { Err(error("no certificate in PEM".to_owned())) } else { Ok(chain) }
+}
+
+fn checked_validity(path: &Path, der: &CertificateDer<'_>, now: Timestamp) -> Result<Validity, TlsError> {
+    let certificate = x509_cert::Certificate::from_der(der)
+        .map_err(|error| TlsError::Certificate { path: path.to_owned(), what: format!("not X.509: {error}") })?;
+    let instant = |time: x509_cert::time::Time| {
+        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    };
+    let validity = certificate.tbs_certificate.validity;
+    let validity = Validity { from: instant(validity.not_before), until: instant(validity.not_after) };
+    validity.check(path, now)?;
+    Ok(validity)
+}
+
+fn client_verifier(path: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let error = |what: String| TlsError::Certificate { path: path.to_owned(), what };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, pem)? {
+        roots.add(certificate).map_err(|source| error(source.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|source| error(source.to_string()))
+}
