@@ -102,7 +102,7 @@ impl Reports {
             Ok(Some(new)) => self.swap(new),
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, "reading vulnerability reports failed; the reports stay as they were")
+                tracing::error!(%error, "reading vulnerability reports failed; the reports stay as they were");
             }
         }
         self.0.scans.send_modify(|scans| *scans += 1);

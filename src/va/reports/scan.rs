@@ -28,7 +28,7 @@ pub(super) fn scan(directories: &[PathBuf], old: &Index) -> Index {
     let mut limits = Vec::new();
     if walk.found.len() > MAX_FILES {
         limits.push(format!("more than {MAX_FILES} files: the oldest {} are not read", walk.found.len() - MAX_FILES));
-        walk.found.sort_by(|(_, a), (_, b)| b.mtime.cmp(&a.mtime));
+        walk.found.sort_by_key(|(_, file)| std::cmp::Reverse(file.mtime));
         walk.found.truncate(MAX_FILES);
     }
     let mut files = BTreeMap::new();
@@ -112,7 +112,7 @@ impl Walk {
 }
 
 /// Tells whether a file is as it was.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Fingerprint {
     place: (u64, u64),
     size: u64,
