@@ -57,8 +57,6 @@ struct Fixture {
     client: Client,
     server: Arc<Server>,
     clock: Clock,
-    /// Dropped with the test: its end ends the server.
-    _tasks: Tasks,
 }
 
 async fn fixture(script: Vec<(u16, Bytes)>, token: (u16, Value)) -> Fixture {
@@ -89,7 +87,7 @@ async fn fixture(script: Vec<(u16, Bytes)>, token: (u16, Value)) -> Fixture {
         ..Config::new(ApiKey::Value("key+/".into()))
     };
     let client = Client::new(config, clock.clone(), &Metrics::default()).unwrap();
-    Fixture { client, server, clock, _tasks: tasks }
+    Fixture { client, server, clock }
 }
 
 fn token() -> (u16, Value) {
@@ -323,7 +321,8 @@ async fn the_key_is_read_for_every_token() {
     let fixture = scripted(&[(200, r#"{"status":"OK"}"#)]).await;
     let config = Config { api_key: ApiKey::File(file.path().into()), ..fixture.client.0.config.clone() };
     let client = Client::new(config, fixture.clock.clone(), &Metrics::default()).unwrap();
-    let fetch = || client.fetch(&image("icr.io"), manifest(), None);
+    let name = image("icr.io");
+    let fetch = || client.fetch(&name, manifest(), None);
     assert!(why(fetch().await.value).contains("empty"));
     std::fs::write(file.path(), "first\n").unwrap();
     report(fetch().await.value);
