@@ -111,6 +111,17 @@ impl Sources {
     }
 }
 
+/// The first line of others' text, of bounded length.
+fn one_line(text: Option<String>) -> Option<String> {
+    const LONGEST: usize = 200;
+    let text = text?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    if line.chars().count() <= LONGEST {
+        return Some(line.to_owned());
+    }
+    Some(line.chars().take(LONGEST - 1).chain(['…']).collect())
+}
+
 /// A configuration that cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]

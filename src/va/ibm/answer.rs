@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::policy::{AffectedPackage, Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::va::one_line;
 
 /// Reads an answer. A status that is not known is an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
@@ -117,7 +118,7 @@ impl Vulnerability {
             severity: Severity::Unknown,
             packages,
             exempt,
-            title: self.summary.filter(|text| !text.is_empty()),
+            title: one_line(self.summary),
         }
     }
 }
@@ -163,7 +164,7 @@ impl Configuration {
             severity: Severity::Unknown,
             packages: Vec::new(),
             exempt: self.exempt == Some(true),
-            title: self.description.filter(|text| !text.is_empty()),
+            title: one_line(self.description),
         }
     }
 }

@@ -12,11 +12,12 @@ use serde::Deserialize;
 
 use super::document::{
     Assessment, Document, Finding, InvalidReport, Statement, digest_of, read, severity, some, source, text_or_nothing,
-    time, title,
+    time,
 };
 use super::purl::Purl;
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, IssueKind, Severity};
+use crate::va::one_line;
 
 /// Reads a document. It is a report when its subject is a container known by digest, it lists components, and at least
 /// one vulnerability is not analysed away: a list of nothing but `not_affected` is what somebody says about those few,
@@ -87,7 +88,7 @@ impl Reader<'_> {
             package: None,
             purl: None,
             exempt: vulnerability.suppresses() == Some(true),
-            title: title(vulnerability.description.clone()),
+            title: one_line(vulnerability.description.clone()),
         };
         let affects: Vec<&Affected> = vulnerability.affects.iter().flatten().collect();
         if affects.is_empty() {
@@ -313,7 +314,7 @@ impl Vulnerability {
         let prefix = format!("Upgrade {name} to version ");
         match advice.split("; ").find_map(|part| part.trim().strip_prefix(&prefix)) {
             Some(version) => Some(version.to_owned()),
-            None => title(Some(advice)),
+            None => one_line(Some(advice)),
         }
     }
 }

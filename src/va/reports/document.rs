@@ -179,17 +179,6 @@ pub(super) fn severity(word: Option<&str>) -> Severity {
     word.and_then(|word| word.trim().parse().ok()).unwrap_or(Severity::Unknown)
 }
 
-/// One line, of bounded length.
-pub(super) fn title(text: Option<String>) -> Option<String> {
-    const LONGEST: usize = 200;
-    let text = text?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    if line.chars().count() <= LONGEST {
-        return Some(line.to_owned());
-    }
-    Some(line.chars().take(LONGEST - 1).chain(['…']).collect())
-}
-
 /// A text that says something.
 pub(super) fn some(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())

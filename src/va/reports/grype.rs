@@ -3,10 +3,11 @@
 use serde::Deserialize;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time, title,
+    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
+use crate::va::one_line;
 
 /// Reads a report of an image: the one whose configuration is `source.target.imageID`, or that `manifestDigest` or
 /// `repoDigests` name.
@@ -142,7 +143,7 @@ impl Match {
                 fixed: self.vulnerability.fix.and_then(Fix::version),
             }),
             exempt: ignored,
-            title: title(self.vulnerability.description),
+            title: one_line(self.vulnerability.description),
         };
         names.into_iter().map(|id| Finding { id, ..finding.clone() }).collect()
     }

@@ -25,6 +25,8 @@ pub(super) struct Index {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct File {
     pub(super) fingerprint: Fingerprint,
+    /// Its content could not be had, which may be otherwise the next time even where the file stays the same.
+    pub(super) unread: bool,
     pub(super) content: Result<Arc<Document>, String>,
 }
 

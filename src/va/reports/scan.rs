@@ -33,21 +33,20 @@ pub(super) fn scan(directories: &[PathBuf], old: &Index) -> Index {
     }
     let mut files = BTreeMap::new();
     for (path, fingerprint) in walk.found {
-        let same = old.files.get(&path).filter(|file| file.fingerprint == fingerprint);
+        let same = old.files.get(&path).filter(|file| file.fingerprint == fingerprint && !file.unread);
         let file = same.cloned().unwrap_or_else(|| read(&path, fingerprint));
         files.insert(path, file);
     }
     Index::new(files, walk.broken, limits)
 }
 
-/// Reads one file, also into an error that is kept until the file changes.
 fn read(path: &Path, seen: Fingerprint) -> File {
     match content(path) {
         Ok((fingerprint, content)) => {
-            let document = document::parse(&content).map(Arc::new).map_err(|e| e.to_string());
-            File { fingerprint, content: document }
+            let content = document::parse(&content).map(Arc::new).map_err(|e| e.to_string());
+            File { fingerprint, unread: false, content }
         }
-        Err(error) => File { fingerprint: seen, content: Err(error.to_string()) },
+        Err(error) => File { fingerprint: seen, unread: true, content: Err(error.to_string()) },
     }
 }
 

@@ -38,6 +38,7 @@ fn read(value: &Value) -> Result<Document, String> {
 fn index(contents: &[&str]) -> Index {
     let file = |text: &&str| index::File {
         fingerprint: scan::Fingerprint::default(),
+        unread: false,
         content: parse(text.as_bytes()).map(Arc::new).map_err(|e| e.to_string()),
     };
     let files: BTreeMap<_, _> =
@@ -194,6 +195,10 @@ fn what_is_no_report_of_an_image() {
         (change(TRIVY, &|v| v["Metadata"] = json!({"RepoTags": ["a:b"]})), "no image"),
         (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"] = json!({})), "invalid type"),
         (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"][0] = json!({"Severity": "LOW"})), "VulnerabilityID"),
+        (
+            change(TRIVY, &|v| v["Results"][0]["ExperimentalModifiedFindings"][0]["Finding"] = json!({})),
+            "VulnerabilityID",
+        ),
         (change(GRYPE, &|v| v["source"] = json!({"type": "directory", "target": "/"})), "not of an image"),
         (change(GRYPE, &|v| v["matches"] = json!({})), "invalid type"),
         (change(GRYPE, &|v| v["source"]["target"] = json!({"userInput": "app:1"})), "no digest"),
@@ -348,6 +353,8 @@ fn a_truncated_document_is_never_a_report() {
         assert!(parse(format!("{text}{text}").as_bytes()).is_err(), "two documents");
         assert!(parse(format!("\u{feff}{text}").as_bytes()).is_ok());
     }
+    let twice = TRIVY.replacen('{', r#"{"Results": [],"#, 1);
+    assert!(parse(twice.as_bytes()).unwrap_err().to_string().contains("duplicate field"));
     assert!(parse(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes()).is_err());
 }
 

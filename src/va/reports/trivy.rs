@@ -3,10 +3,11 @@
 use serde::Deserialize;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time, title,
+    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
+use crate::va::one_line;
 
 /// Reads a report of a container image. The image is the one whose configuration is `Metadata.ImageID`, and those that
 /// `Metadata.RepoDigests` name; a digest there that is an index's names no image of a platform and so matches none.
@@ -32,12 +33,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     if os.eosl {
         name.push_str(&format!(" ({} is past its end of support)", os.name()));
     }
-    let assessment = Assessment {
-        source: name,
-        generated_at: time(report.created_at.as_deref()),
-        incomplete: missing(&os, &results),
-        findings: results.into_iter().flat_map(ScanResult::findings).collect(),
-    };
+    let incomplete = missing(&os, &results);
+    let mut findings = Vec::new();
+    for result in results {
+        result.collect(&mut findings)?;
+    }
+    let generated_at = time(report.created_at.as_deref());
+    let assessment = Assessment { source: name, generated_at, incomplete, findings };
     Ok(Document { subjects, assessment: Some(assessment), ..Document::default() })
 }
 
@@ -105,14 +107,16 @@ struct ScanResult {
 
 impl ScanResult {
     /// Whatever the result's class, what is listed counts; licences are no security issue.
-    fn findings(self) -> Vec<Finding> {
+    fn collect(self, findings: &mut Vec<Finding>) -> Result<(), InvalidReport> {
         let target = self.target.unwrap_or_default();
-        let mut findings = Vec::new();
         findings.extend(self.vulnerabilities.into_iter().flatten().map(Vulnerability::finding));
         findings.extend(self.misconfigurations.into_iter().flatten().filter_map(|m| m.finding(&target)));
         findings.extend(self.secrets.into_iter().flatten().map(|secret| secret.finding(&target)));
-        findings.extend(self.experimental_modified_findings.into_iter().flatten().filter_map(|m| m.finding(&target)));
-        findings
+        for modified in self.experimental_modified_findings.into_iter().flatten() {
+            let why = |e: serde_json::Error| InvalidReport::new(format!("ExperimentalModifiedFindings: {e}"));
+            findings.extend(modified.finding(&target).map_err(why)?);
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +158,7 @@ impl Vulnerability {
             }),
             purl: purl.as_deref().and_then(Purl::parse),
             exempt: self.status.as_deref() == Some("not_affected"),
-            title: title(self.title),
+            title: one_line(self.title),
         }
     }
 }
@@ -216,7 +220,7 @@ fn configuration(
         package: (!target.is_empty()).then_some(place),
         purl: None,
         exempt,
-        title: title(text),
+        title: one_line(text),
     }
 }
 
@@ -231,14 +235,14 @@ struct Modified {
 }
 
 impl Modified {
-    fn finding(self, target: &str) -> Option<Finding> {
+    fn finding(self, target: &str) -> serde_json::Result<Option<Finding>> {
         let finding = match self.kind.as_deref() {
-            Some("vulnerability") => Vulnerability::deserialize(self.finding).ok()?.finding(),
-            Some("misconfiguration") => Misconfiguration::deserialize(self.finding).ok()?.finding(target)?,
-            Some("secret") => Secret::deserialize(self.finding).ok()?.finding(target),
-            _ => return None,
+            Some("vulnerability") => Some(Vulnerability::deserialize(self.finding)?.finding()),
+            Some("misconfiguration") => Misconfiguration::deserialize(self.finding)?.finding(target),
+            Some("secret") => Some(Secret::deserialize(self.finding)?.finding(target)),
+            _ => None,
         };
         let suppressed = matches!(self.status.as_deref(), Some("ignored" | "not_affected" | "fixed"));
-        Some(Finding { exempt: finding.exempt || suppressed, ..finding })
+        Ok(finding.map(|finding| Finding { exempt: finding.exempt || suppressed, ..finding }))
     }
 }

@@ -21,8 +21,7 @@ pub(super) struct Watcher {
     wake: Arc<Notify>,
     /// Dropping it ends the watch. `None` where the system has none to give: then only the rescan finds changes.
     inner: Option<RecommendedWatcher>,
-    /// Not there when the watch was set.
-    missing: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Watcher {
@@ -39,14 +38,18 @@ impl Watcher {
         let inner = inner
             .inspect_err(|error| tracing::warn!(%error, "vulnerability reports cannot be watched, only rescanned"))
             .ok();
-        let mut watcher = Self { wake, inner, missing: directories.to_vec() };
-        watcher.watch_missing();
+        let mut watcher = Self { wake, inner, directories: directories.to_vec() };
+        watcher.watch();
         watcher
     }
 
-    fn watch_missing(&mut self) {
+    /// Also sets again the watch of a directory that was not there, or that was replaced by another of its name.
+    fn watch(&mut self) {
         let Some(inner) = &mut self.inner else { return };
-        self.missing.retain(|directory| inner.watch(directory, RecursiveMode::Recursive).is_err());
+        for directory in &self.directories {
+            // One that cannot be watched cannot be read either, which the scan tells.
+            let _ = inner.watch(directory, RecursiveMode::Recursive);
+        }
     }
 
     /// Looks again after every change, and every `rescan`, until shutdown.
@@ -55,7 +58,7 @@ impl Watcher {
             tokio::select! {
                 () = tasks.stopping() => return,
                 () = self.wake.notified() => self.settle().await,
-                () = tokio::time::sleep(rescan) => self.watch_missing(),
+                () = tokio::time::sleep(rescan) => self.watch(),
             }
             reports.scan(&tasks).await;
         }
