@@ -1,4 +1,4 @@
-//! Reports of other scanners in local directories: Trivy, Grype and CycloneDX files, told apart by content.
+//! Reports of other scanners in local directories: Trivy, Grype, CycloneDX and OpenVEX files, told apart by content.
 //!
 //! A report is bound to an image by the digest of its manifest or of its configuration and by nothing else: never by a
 //! name or a tag. The digest of an index names no image of a platform, so it binds nothing. Of several reports of one
@@ -26,6 +26,7 @@ mod cyclonedx;
 mod document;
 mod grype;
 mod index;
+mod openvex;
 mod purl;
 mod scan;
 mod trivy;

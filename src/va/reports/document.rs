@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
 use super::purl::Purl;
-use super::{cyclonedx, grype, trivy};
+use super::{cyclonedx, grype, openvex, trivy};
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Severity};
 
@@ -31,8 +31,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
         grype::parse(bytes)
     } else if probe.bom_format.as_deref() == Some("CycloneDX") {
         cyclonedx::parse(bytes)
+    } else if probe.is_open_vex() {
+        openvex::parse(bytes)
     } else {
-        Err(InvalidReport::new("no report of a known format (Trivy JSON, Grype JSON, CycloneDX JSON)"))
+        Err(InvalidReport::new("no report of a known format (Trivy JSON, Grype JSON, CycloneDX JSON, OpenVEX)"))
     }
 }
 
@@ -220,4 +222,12 @@ struct Probe {
     descriptor: Option<IgnoredAny>,
     #[serde(rename = "bomFormat")]
     bom_format: Option<String>,
+    #[serde(rename = "@context", default, deserialize_with = "text_or_nothing")]
+    context: Option<String>,
+}
+
+impl Probe {
+    fn is_open_vex(&self) -> bool {
+        self.context.as_deref().is_some_and(|context| context.starts_with("https://openvex.dev/ns"))
+    }
 }

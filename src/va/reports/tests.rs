@@ -291,6 +291,48 @@ fn statements_of_an_unknown_product_say_nothing() {
     }
 }
 
+/// One OpenVEX statement on CVE-2024-0002, which `libc6` has in the Trivy fixture.
+fn open_vex(statement: &Value) -> String {
+    let mut whole = json!({"vulnerability": {"name": "X-1", "aliases": ["CVE-2024-0002"]}});
+    whole.as_object_mut().unwrap().extend(statement.as_object().unwrap().clone());
+    json!({
+        "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://example.com/vex", "author": "A",
+        "timestamp": "2026-01-01T00:00:00Z", "version": 1, "statements": [whole],
+    })
+    .to_string()
+}
+
+#[test]
+fn open_vex_statements() {
+    let image = json!({"@id": format!("pkg:oci/app@{}?repository_url=r.io", digest(CONFIG))});
+    let with = |parts: &[&str]| {
+        let parts: Vec<_> = parts.iter().map(|id| json!({"@id": id})).collect();
+        json!({"@id": format!("pkg:oci/app@{}", digest(CONFIG)), "subcomponents": parts})
+    };
+    let because = "vulnerable_code_not_present";
+    for (product, status, justification, exempt) in [
+        (image.clone(), "not_affected", because, true),
+        (image.clone(), "not_affected", "", false),
+        (image.clone(), "fixed", "", true),
+        (image.clone(), "affected", because, false),
+        (image.clone(), "under_investigation", because, false),
+        (image, "fine", because, false),
+        (with(&["pkg:deb/debian/libc6"]), "fixed", "", true),
+        (with(&["pkg:deb/debian/zlib1g"]), "fixed", "", false),
+        (with(&["libc6"]), "fixed", "", false),
+        (json!({"@id": format!("pkg:oci/app@{}", digest(OTHER))}), "fixed", "", false),
+        (json!({"@id": "pkg:oci/app@1.0"}), "fixed", "", false),
+        (json!({"@id": "pkg:oci/app", "subcomponents": [{"@id": "pkg:deb/debian/libc6"}]}), "fixed", "", false),
+        (json!({"@id": "pkg:deb/debian/libc6"}), "fixed", "", true),
+        (json!({"@id": "x", "identifiers": {"purl": "pkg:deb/debian/libc6@2.36-9"}}), "fixed", "", true),
+        (json!({"@id": "registry.example.com/team/app:1.0"}), "fixed", "", false),
+    ] {
+        let text = open_vex(&json!({"products": [product], "status": status, "justification": justification}));
+        assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
+        assert_eq!(index(&[&text]).lookup(&[digest(CONFIG)]), None, "statements are no report");
+    }
+}
+
 #[test]
 fn the_newest_report_counts() {
     let at = |text: &str, time: Value| {
