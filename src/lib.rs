@@ -9,3 +9,4 @@ pub mod sample;
 pub mod server;
 pub mod store;
 pub mod upstream;
+pub mod va;

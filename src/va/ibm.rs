@@ -1,0 +1,279 @@
+//! IBM's Vulnerability Advisor, version 4 (cloud.ibm.com/apidocs/container-registry/va; version 3, which Portieris asks, was
+//! switched off in November 2023).
+//!
+//! Asks for one image by digest, and never for one whose registry is not IBM's: the token goes nowhere else. An answer
+//! that is not understood is never taken for a clean one.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use jiff::SignedDuration;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use super::InvalidConfig;
+use super::http::{Client as Http, Failed, is_confidential};
+use crate::oci::{Digest, Host, ImageName};
+use crate::policy::{Observed, VaEvidence};
+use crate::runtime::{Clock, Metrics};
+
+mod answer;
+mod token;
+
+use token::{Token, Tokens};
+
+/// How to ask.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Registries whose images are asked about: a host (`icr.io`), or all hosts below one (`.icr.io`).
+    pub hosts: Vec<String>,
+    /// The service's base address; by default `https://` and the image's own registry.
+    pub url: Option<String>,
+    /// The IAM token endpoint.
+    pub iam_url: String,
+    /// The IAM API key.
+    pub api_key: ApiKey,
+    /// The account whose images and exemptions are meant, where a policy names none.
+    pub account: Option<String>,
+    /// Certificates to trust beside the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// The wait before the second attempt; the third waits twice as long.
+    pub retry_wait: Duration,
+    /// How long a report is taken as current. The service's own advisories change about every 12 hours.
+    pub report_ttl: Duration,
+    /// How long an image is taken as not scanned yet.
+    pub unscanned_ttl: Duration,
+}
+
+impl Config {
+    /// The public service with an API key.
+    pub fn new(api_key: ApiKey) -> Self {
+        Self {
+            hosts: vec!["icr.io".into(), ".icr.io".into()],
+            url: None,
+            iam_url: "https://iam.cloud.ibm.com/identity/token".into(),
+            api_key,
+            account: None,
+            ca: None,
+            timeout: Duration::from_secs(10),
+            retry_wait: Duration::from_secs(1),
+            report_ttl: Duration::from_secs(12 * 3600),
+            unscanned_ttl: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+/// Where the API key comes from. Never printed.
+#[derive(Clone)]
+pub enum ApiKey {
+    /// The first line of a file, read for every token, so that the key can be changed.
+    File(PathBuf),
+    /// The key itself, from the environment.
+    Value(String),
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(…)"),
+        }
+    }
+}
+
+/// Asks the service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    hosts: Vec<HostPattern>,
+    url: Option<Uri>,
+    http: Http,
+    tokens: Tokens,
+    clock: Clock,
+    requests: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+/// Attempts at one request.
+const TRIES: u32 = 3;
+/// The largest report that is read, in bytes.
+const MAX_ANSWER: usize = 16 << 20;
+/// How long a failure is taken as one.
+const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(10);
+/// RFC 3986, unreserved: all else in an image's name is escaped, its slashes included.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+impl Client {
+    /// # Errors
+    /// When an address is malformed or would carry credentials in the clear, a host is none, or the CA file is unusable.
+    pub fn new(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, InvalidConfig> {
+        let hosts = config.hosts.iter().map(|text| HostPattern::parse(text)).collect::<Result<_, _>>()?;
+        let url = config.url.as_deref().map(address).transpose()?;
+        let http = Http::new(config.ca.as_deref()).map_err(InvalidConfig::new)?;
+        let tokens = Tokens::new(address(&config.iam_url)?, config.api_key.clone(), http.clone(), clock.clone());
+        let requests = Family::default();
+        let help = "Answers of IBM's Vulnerability Advisor, by outcome";
+        let requests = metrics.register("va_ibm_requests", help, requests);
+        Ok(Self(Arc::new(Inner { config, hosts, url, http, tokens, clock, requests })))
+    }
+
+    /// Whether images of this registry are asked about.
+    pub fn serves(&self, host: &Host) -> bool {
+        self.0.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// Asks about the image with this manifest, for an account's exemptions. Takes as long as all attempts together;
+    /// `until` in the answer says how long it may be kept.
+    pub async fn fetch(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Observed<VaEvidence> {
+        let asked = if self.serves(&image.host) {
+            self.ask(image, manifest, account).await
+        } else {
+            Err(Problem(format!("{} is no registry of IBM's", image.host)))
+        };
+        let (value, outcome) = match asked {
+            Ok(value) => (value, "answered"),
+            Err(Problem(why)) => {
+                tracing::warn!(%image, %manifest, %why, "no assessment from IBM's Vulnerability Advisor");
+                (VaEvidence::Unavailable { why: format!("IBM Vulnerability Advisor: {why}") }, "failed")
+            }
+        };
+        self.0.requests.get_or_create(&[("outcome", outcome)]).inc();
+        self.observed(value)
+    }
+
+    fn observed(&self, value: VaEvidence) -> Observed<VaEvidence> {
+        let config = &self.0.config;
+        let ttl = match value {
+            VaEvidence::Report(_) | VaEvidence::Unsupported { .. } => lifetime(config.report_ttl),
+            VaEvidence::Unscanned | VaEvidence::Incomplete { .. } => lifetime(config.unscanned_ttl),
+            VaEvidence::Unavailable { .. } | VaEvidence::Pending { .. } => FAILURE_TTL,
+        };
+        let at = self.0.clock.now();
+        Observed { value, at, until: Some(at.saturating_add(ttl).unwrap_or(at)) }
+    }
+
+    async fn ask(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Result<VaEvidence, Problem> {
+        let uri = self.uri(image, manifest)?;
+        let account = account.or(self.0.config.account.as_deref());
+        let mut token = self.0.tokens.current().await.map_err(Problem)?;
+        let (mut status, mut body) = self.request(&uri, account, &token).await?;
+        if status == StatusCode::UNAUTHORIZED {
+            // A token can end before its time: once, a new one is tried.
+            token = self.0.tokens.replace(&token).await.map_err(Problem)?;
+            (status, body) = self.request(&uri, account, &token).await?;
+        }
+        match status {
+            StatusCode::OK => answer::parse(&body).map_err(Problem),
+            StatusCode::NOT_FOUND => Ok(VaEvidence::Unscanned),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Problem(format!(
+                "{status}: the API key may not read vulnerability reports of this image; \
+                 check the key, its Reader access to the namespace, and the account"
+            ))),
+            status => Err(Problem(format!("it answered {status}"))),
+        }
+    }
+
+    fn uri(&self, image: &ImageName, manifest: Digest) -> Result<Uri, Problem> {
+        let base = match &self.0.url {
+            Some(url) => url.to_string(),
+            None => format!("https://{}", image.host),
+        };
+        let name = format!("{image}@{manifest}");
+        let path = format!("/va/api/v4/report/image/{}", utf8_percent_encode(&name, SEGMENT));
+        (base.trim_end_matches('/').to_owned() + &path).parse().map_err(|e| Problem(format!("no address: {e}")))
+    }
+
+    /// Tries again where a second attempt may help.
+    async fn request(&self, uri: &Uri, account: Option<&str>, token: &Token) -> Result<(StatusCode, Bytes), Problem> {
+        let config = &self.0.config;
+        let mut attempt = 0;
+        loop {
+            let request = get(uri, account, token)?;
+            let answer = self.0.http.send(request, MAX_ANSWER, config.timeout).await;
+            let problem = match answer {
+                Ok((status, _)) if is_temporary(status) => Problem(format!("it answered {status}")),
+                Ok(answer) => return Ok(answer),
+                Err(failed @ Failed::TooLarge(_)) => return Err(Problem(failed.to_string())),
+                Err(failed) => Problem(failed.to_string()),
+            };
+            attempt += 1;
+            if attempt == TRIES {
+                return Err(problem);
+            }
+            tokio::time::sleep(config.retry_wait * attempt).await;
+        }
+    }
+}
+
+fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
+}
+
+fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<Bytes>>, Problem> {
+    let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", token.text()))
+        .map_err(|_| Problem("the token is no header value".into()))?;
+    authorization.set_sensitive(true);
+    let mut request = Request::builder()
+        .method(Method::GET)
+        .uri(uri)
+        .header(header::AUTHORIZATION, authorization)
+        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT_LANGUAGE, "en")
+        .header(header::USER_AGENT, concat!("pullgate/", env!("CARGO_PKG_VERSION")));
+    if let Some(account) = account {
+        request = request.header("Account", account);
+    }
+    request.body(Full::default()).map_err(|e| Problem(format!("no request: {e}")))
+}
+
+fn lifetime(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+fn address(text: &str) -> Result<Uri, InvalidConfig> {
+    let uri: Uri = text.parse().map_err(|e| InvalidConfig::new(format!("{text}: {e}")))?;
+    if is_confidential(&uri) {
+        Ok(uri)
+    } else {
+        Err(InvalidConfig::new(format!("{text}: credentials travel over https only, or within this machine")))
+    }
+}
+
+/// Why there is no assessment.
+#[derive(Debug)]
+struct Problem(String);
+
+/// `icr.io`, or `.icr.io` for every host below it.
+#[derive(Debug)]
+enum HostPattern {
+    Below(String),
+    Exactly(Host),
+}
+
+impl HostPattern {
+    fn parse(text: &str) -> Result<Self, InvalidConfig> {
+        let below = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
+        let host: Host = below.unwrap_or(text).parse().map_err(|e| InvalidConfig::new(format!("{text}: {e}")))?;
+        Ok(if below.is_some() { Self::Below(format!(".{host}")) } else { Self::Exactly(host) })
+    }
+
+    fn matches(&self, host: &Host) -> bool {
+        match self {
+            Self::Below(suffix) => host.as_str().ends_with(suffix.as_str()),
+            Self::Exactly(exactly) => exactly == host,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! The service's report (`ScanReport` in IBM/container-registry-go-sdk, vulnerabilityadvisorv4).
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::policy::{AffectedPackage, Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::va::one_line;
+
+/// Reads an answer. A status that is not known is an error.
+pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
+    let report: ScanReport = serde_json::from_slice(bytes).map_err(|e| format!("the answer is no report: {e}"))?;
+    let system = report.system();
+    match &*report.status {
+        "OK" | "WARN" => Ok(VaEvidence::Report(report.into_report(false))),
+        "FAIL" | "BLOCK" => Ok(VaEvidence::Report(report.into_report(true))),
+        "UNSUPPORTED" => Ok(VaEvidence::Unsupported { why: format!("IBM does not support {system}") }),
+        "INCOMPLETE" => Ok(VaEvidence::Incomplete { why: format!("IBM assessed {system} in part") }),
+        "UNSCANNED" => Ok(VaEvidence::Unscanned),
+        other => Err(format!("the status {other:?} is not known")),
+    }
+}
+
+#[derive(Deserialize)]
+struct ScanReport {
+    status: String,
+    /// Seconds since 1970.
+    scan_time: Option<i64>,
+    os_distribution: Option<Distribution>,
+    vulnerabilities: Option<Vec<Vulnerability>>,
+    configuration_issues: Option<Vec<Configuration>>,
+}
+
+impl ScanReport {
+    fn system(&self) -> String {
+        let named = self.os_distribution.as_ref().map(Distribution::name).filter(|name| !name.is_empty());
+        named.unwrap_or_else(|| "the image's system".into())
+    }
+
+    /// What the service fails must fail here, so where it names no issue that counts, its word itself is one.
+    fn into_report(self, fails: bool) -> Report {
+        let mut issues: Vec<_> = self.vulnerabilities.into_iter().flatten().map(Vulnerability::issue).collect();
+        issues.extend(self.configuration_issues.into_iter().flatten().map(Configuration::issue));
+        if fails && issues.iter().all(|issue| issue.exempt) {
+            issues.push(unnamed());
+        }
+        let generated_at = self.scan_time.filter(|seconds| *seconds > 0);
+        Report {
+            source: "ibm-va-v4".into(),
+            generated_at: generated_at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+            issues,
+        }
+    }
+}
+
+fn unnamed() -> Issue {
+    Issue {
+        id: "IBM-VA-FAIL".into(),
+        aliases: Vec::new(),
+        // Of the two kinds the one that counts whether or not a fix is published.
+        kind: IssueKind::Configuration,
+        severity: Severity::Unknown,
+        packages: Vec::new(),
+        exempt: false,
+        title: Some("IBM's Vulnerability Advisor fails this image and names no issue that is not exempt".into()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Distribution {
+    distribution_id: Option<String>,
+    version_id: Option<String>,
+}
+
+impl Distribution {
+    fn name(&self) -> String {
+        [&self.distribution_id, &self.version_id]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+#[derive(Deserialize)]
+struct Vulnerability {
+    cve_id: String,
+    summary: Option<String>,
+    cve_exempt: Option<bool>,
+    exempt_status: Option<String>,
+    security_notices: Option<Vec<Notice>>,
+}
+
+impl Vulnerability {
+    /// The service gives no severity. A `partial` exemption covers some of the notices, so the issue still counts; and
+    /// only where there is one notice alone is it another name of the issue.
+    fn issue(self) -> Issue {
+        let exempt = match self.exempt_status.as_deref() {
+            Some(status) => status == "exempt",
+            None => self.cve_exempt == Some(true),
+        };
+        let notices = self.security_notices.unwrap_or_default();
+        let aliases = match &notices[..] {
+            [only] => only.notice_id.clone().into_iter().collect(),
+            _ => Vec::new(),
+        };
+        let mut packages: Vec<AffectedPackage> = Vec::new();
+        for package in notices.into_iter().flat_map(|notice| notice.vulnerable_packages.unwrap_or_default()) {
+            let package = package.affected();
+            if !packages.contains(&package) {
+                packages.push(package);
+            }
+        }
+        Issue {
+            id: self.cve_id,
+            aliases,
+            kind: IssueKind::Vulnerability,
+            severity: Severity::Unknown,
+            packages,
+            exempt,
+            title: one_line(self.summary),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Notice {
+    notice_id: Option<String>,
+    vulnerable_packages: Option<Vec<Package>>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    package_name: String,
+    installed_version: Option<String>,
+    fix_version: Option<String>,
+}
+
+impl Package {
+    fn affected(self) -> AffectedPackage {
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        AffectedPackage {
+            name: self.package_name,
+            installed: some(self.installed_version),
+            fixed: some(self.fix_version),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    #[serde(rename = "type")]
+    kind: String,
+    description: Option<String>,
+    exempt: Option<bool>,
+}
+
+impl Configuration {
+    fn issue(self) -> Issue {
+        Issue {
+            id: self.kind,
+            aliases: Vec::new(),
+            kind: IssueKind::Configuration,
+            severity: Severity::Unknown,
+            packages: Vec::new(),
+            exempt: self.exempt == Some(true),
+            title: one_line(self.description),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! IAM tokens for an API key (cloud.ibm.com/apidocs/iam-identity-token-api, `getTokenApiKey`).
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use jiff::{SignedDuration, Timestamp};
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::ApiKey;
+use crate::runtime::Clock;
+use crate::va::http::{Client as Http, Failed};
+
+/// A bearer token. Never printed.
+#[derive(Clone)]
+pub(super) struct Token {
+    text: Arc<str>,
+    expires: Timestamp,
+    epoch: u64,
+}
+
+impl Token {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// The current token, exchanged once however many ask, and kept until shortly before it ends.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    url: Uri,
+    key: ApiKey,
+    http: Http,
+    clock: Clock,
+    /// Tokens have numbers, so that everybody who holds the old one asks for the same new one.
+    epoch: AtomicU64,
+    cache: Cache<u64, Token>,
+}
+
+/// A token is exchanged so long before it ends.
+const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+const MAX_ANSWER: usize = 64 << 10;
+const MAX_KEY: usize = 4 << 10;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Tokens {
+    pub(super) fn new(url: Uri, key: ApiKey, http: Http, clock: Clock) -> Self {
+        // moka's default policy may refuse a new entry in favour of an old one that is used often.
+        let cache = Cache::builder().max_capacity(4).eviction_policy(EvictionPolicy::lru()).build();
+        Self { url, key, http, clock, epoch: AtomicU64::new(0), cache }
+    }
+
+    /// A token that is valid now.
+    pub(super) async fn current(&self) -> Result<Token, String> {
+        let token = self.of(self.epoch.load(Ordering::Acquire)).await?;
+        let fresh = self.clock.now() < token.expires;
+        if fresh { Ok(token) } else { self.replace(&token).await }
+    }
+
+    /// Another token than this one.
+    pub(super) async fn replace(&self, old: &Token) -> Result<Token, String> {
+        let next = old.epoch + 1;
+        let epoch = self.epoch.fetch_max(next, Ordering::AcqRel).max(next);
+        self.of(epoch).await
+    }
+
+    /// Failures are not kept: the next to ask tries again.
+    async fn of(&self, epoch: u64) -> Result<Token, String> {
+        self.cache.try_get_with(epoch, self.exchange(epoch)).await.map_err(|e| String::clone(&e))
+    }
+
+    async fn exchange(&self, epoch: u64) -> Result<Token, String> {
+        let key = self.key().await?;
+        let form = format!(
+            "grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey={}",
+            utf8_percent_encode(&key, NON_ALPHANUMERIC)
+        );
+        let request = || {
+            Request::builder()
+                .method(Method::POST)
+                .uri(&self.url)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(header::ACCEPT, "application/json")
+                .body(Full::new(Bytes::from(form.clone())))
+                .map_err(|e| e.to_string())
+        };
+        // One more attempt: a pooled connection may have ended meanwhile.
+        let answer = match self.http.send(request()?, MAX_ANSWER, TIMEOUT).await {
+            Err(Failed::Transport(_)) => self.http.send(request()?, MAX_ANSWER, TIMEOUT).await,
+            answer => answer,
+        };
+        match answer {
+            Ok((StatusCode::OK, body)) => self.token(&body, epoch),
+            Ok((status, _)) => Err(format!("IAM answered {status} to the API key")),
+            Err(failed) => Err(format!("IAM: {failed}")),
+        }
+    }
+
+    fn token(&self, body: &[u8], epoch: u64) -> Result<Token, String> {
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| "IAM's answer is no token")?;
+        let lifetime = SignedDuration::from_secs(answer.expires_in.clamp(0, 24 * 3600));
+        let expires = self.clock.now().saturating_add(lifetime - MARGIN);
+        let expires = expires.map_err(|e| e.to_string())?;
+        Ok(Token { text: answer.access_token.into(), expires, epoch })
+    }
+
+    async fn key(&self) -> Result<String, String> {
+        let path = match &self.key {
+            ApiKey::Value(key) => return Ok(key.clone()),
+            ApiKey::File(path) => path,
+        };
+        let failed = |why: String| format!("the API key in {}: {why}", path.display());
+        let text = tokio::fs::read_to_string(path).await.map_err(|e| failed(e.to_string()))?;
+        match text.lines().next().map(str::trim) {
+            Some(key) if !key.is_empty() && key.len() <= MAX_KEY => Ok(key.to_owned()),
+            _ => Err(failed("is empty or too long".into())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    /// Seconds.
+    expires_in: i64,
+}

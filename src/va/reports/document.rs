@@ -1,0 +1,233 @@
+//! One file of the reports directory, read into what all formats have in common.
+//!
+//! The format is told by content, never by name. What decides is read strictly: a truncated document, a known key of the
+//! wrong type or a format that is not known is an error, never an empty report.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
+
+use super::purl::Purl;
+use super::{cyclonedx, grype, openvex, trivy};
+use crate::oci::Digest;
+use crate::policy::{AffectedPackage, Issue, IssueKind, Severity};
+
+/// Reads a file's content.
+///
+/// # Errors
+/// When it is no complete JSON document, no report of a known format, or speaks of no image.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    // serde reads arrays into structs too; no known format begins with one.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(InvalidReport::new("not a JSON object"));
+    }
+    let probe: Probe = read(bytes)?;
+    if probe.schema_version.is_some() && (probe.artifact_type.is_some() || probe.artifact_name.is_some()) {
+        trivy::parse(bytes)
+    } else if probe.matches.is_some() && probe.descriptor.is_some() {
+        grype::parse(bytes)
+    } else if probe.bom_format.as_deref() == Some("CycloneDX") {
+        cyclonedx::parse(bytes)
+    } else if probe.is_open_vex() {
+        openvex::parse(bytes)
+    } else {
+        Err(InvalidReport::new("no report of a known format (Trivy JSON, Grype JSON, CycloneDX JSON, OpenVEX)"))
+    }
+}
+
+/// What a file says, and of which images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Document {
+    /// Manifest and configuration digests of the image that the report is about.
+    pub(crate) subjects: Vec<Digest>,
+    /// The report, where the file holds one.
+    pub(crate) assessment: Option<Assessment>,
+    /// VEX statements.
+    pub(crate) statements: Vec<Statement>,
+    /// What the file holds that has no effect, and why.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A scanner's report of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Assessment {
+    /// The scanner and its version.
+    pub(crate) source: String,
+    /// When the report was made.
+    pub(crate) generated_at: Option<Timestamp>,
+    /// Why the report does not cover the whole image, where it does not.
+    pub(crate) incomplete: Option<String>,
+    /// One for each issue and package.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// One issue in one package.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Finding {
+    pub(crate) id: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) kind: IssueKind,
+    pub(crate) severity: Severity,
+    pub(crate) package: Option<AffectedPackage>,
+    pub(crate) purl: Option<Purl>,
+    pub(crate) exempt: bool,
+    pub(crate) title: Option<String>,
+}
+
+/// What a VEX document says of one vulnerability.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Statement {
+    /// The vulnerability's identifiers, all of them.
+    pub(crate) ids: Vec<String>,
+    /// The images it is about; empty: any image that holds one of the packages.
+    pub(crate) images: Vec<Digest>,
+    /// The packages it is about; empty: the whole of the images.
+    pub(crate) packages: Vec<Purl>,
+    /// When it was made: of two that contradict each other the later holds.
+    pub(crate) at: Option<Timestamp>,
+    /// Whether the image is not affected, as opposed to affected or under investigation.
+    pub(crate) suppresses: bool,
+}
+
+impl Statement {
+    /// Whether the statement is about this finding in an image that has these digests.
+    pub(crate) fn is_about(&self, finding: &Finding, image: &[Digest]) -> bool {
+        let names = |id: &str| {
+            finding.id.eq_ignore_ascii_case(id) || finding.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(id))
+        };
+        let in_package = |purl: &Purl| self.packages.iter().any(|package| package.covers(purl));
+        self.ids.iter().any(|id| names(id))
+            && (self.images.is_empty() || self.images.iter().any(|digest| image.contains(digest)))
+            && (self.packages.is_empty() || finding.purl.as_ref().is_some_and(in_package))
+    }
+}
+
+/// Findings of the same identifier become one issue that affects several packages. It is exempt when every one of its
+/// findings is; else it lists the packages that count. Worst first.
+pub(crate) fn issues(findings: impl IntoIterator<Item = Finding>) -> Vec<Issue> {
+    let mut issues: Vec<Issue> = Vec::new();
+    let mut places: HashMap<(bool, String), usize> = HashMap::new();
+    for finding in findings {
+        let key = (finding.kind == IssueKind::Vulnerability, finding.id.to_ascii_lowercase());
+        match places.get(&key) {
+            Some(&place) => add(&mut issues[place], finding),
+            None => {
+                places.insert(key, issues.len());
+                issues.push(issue(finding));
+            }
+        }
+    }
+    issues
+        .sort_by(|a, b| (a.exempt, b.severity as u8).cmp(&(b.exempt, a.severity as u8)).then_with(|| a.id.cmp(&b.id)));
+    issues
+}
+
+fn issue(finding: Finding) -> Issue {
+    Issue {
+        id: finding.id,
+        aliases: finding.aliases,
+        kind: finding.kind,
+        severity: finding.severity,
+        packages: finding.package.into_iter().collect(),
+        exempt: finding.exempt,
+        title: finding.title,
+    }
+}
+
+fn add(to: &mut Issue, finding: Finding) {
+    if to.exempt != finding.exempt {
+        if to.exempt {
+            *to = issue(finding);
+        }
+        return;
+    }
+    for alias in finding.aliases {
+        if !to.is_called(&alias) {
+            to.aliases.push(alias);
+        }
+    }
+    if finding.severity as u8 > to.severity as u8 {
+        to.severity = finding.severity;
+    }
+    to.title = to.title.take().or(finding.title);
+    if let Some(package) = finding.package
+        && !to.packages.contains(&package)
+    {
+        to.packages.push(package);
+    }
+}
+
+/// Why a file is no report.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidReport(String);
+
+impl InvalidReport {
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Reads a format's own types.
+pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, InvalidReport> {
+    serde_json::from_slice(bytes).map_err(|e| InvalidReport(e.to_string()))
+}
+
+/// The severity that a word means. A word that is not known is not harmless.
+pub(super) fn severity(word: Option<&str>) -> Severity {
+    word.and_then(|word| word.trim().parse().ok()).unwrap_or(Severity::Unknown)
+}
+
+/// A text that says something.
+pub(super) fn some(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+/// The digest in `name@sha256:…` or in a bare `sha256:…`.
+pub(super) fn digest_of(text: &str) -> Option<Digest> {
+    text.rsplit_once('@').map_or(text, |(_, digest)| digest).parse().ok()
+}
+
+/// The scanner's name with its version.
+pub(super) fn source(name: &str, version: Option<String>) -> String {
+    match some(version) {
+        Some(version) => format!("{name} {version}"),
+        None => name.to_owned(),
+    }
+}
+
+/// An RFC 3339 time. Go's zero time and anything else mean that the time is not known.
+pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
+}
+
+/// For a time: attestations hold numbers there, which mean nothing here.
+pub(super) fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned))
+}
+
+#[derive(Deserialize)]
+struct Probe {
+    #[serde(rename = "SchemaVersion")]
+    schema_version: Option<IgnoredAny>,
+    #[serde(rename = "ArtifactName")]
+    artifact_name: Option<IgnoredAny>,
+    #[serde(rename = "ArtifactType")]
+    artifact_type: Option<IgnoredAny>,
+    matches: Option<IgnoredAny>,
+    descriptor: Option<IgnoredAny>,
+    #[serde(rename = "bomFormat")]
+    bom_format: Option<String>,
+    #[serde(rename = "@context", default, deserialize_with = "text_or_nothing")]
+    context: Option<String>,
+}
+
+impl Probe {
+    fn is_open_vex(&self) -> bool {
+        self.context.as_deref().is_some_and(|context| context.starts_with("https://openvex.dev/ns"))
+    }
+}

@@ -1,0 +1,131 @@
+//! Looks through the directories and reads what is new.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::document;
+use super::index::{File, Index};
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+/// How many files are read: the ones that changed last.
+const MAX_FILES: usize = 20_000;
+/// How many directory entries are looked at.
+const MAX_ENTRIES: usize = 200_000;
+/// How deep directories nest; links may make them endless.
+const MAX_DEPTH: usize = 16;
+
+/// Reads everything anew, except for files that are as they were.
+pub(super) fn scan(directories: &[PathBuf], old: &Index) -> Index {
+    let mut walk = Walk::default();
+    for directory in directories {
+        walk.directory(directory, 0);
+    }
+    let mut limits = Vec::new();
+    if walk.found.len() > MAX_FILES {
+        limits.push(format!("more than {MAX_FILES} files: the oldest {} are not read", walk.found.len() - MAX_FILES));
+        walk.found.sort_by_key(|(_, file)| std::cmp::Reverse(file.mtime));
+        walk.found.truncate(MAX_FILES);
+    }
+    let mut files = BTreeMap::new();
+    for (path, fingerprint) in walk.found {
+        let same = old.files.get(&path).filter(|file| file.fingerprint == fingerprint && !file.unread);
+        let file = same.cloned().unwrap_or_else(|| read(&path, fingerprint));
+        files.insert(path, file);
+    }
+    Index::new(files, walk.broken, limits)
+}
+
+fn read(path: &Path, seen: Fingerprint) -> File {
+    match content(path) {
+        Ok((fingerprint, content)) => {
+            let content = document::parse(&content).map(Arc::new).map_err(|e| e.to_string());
+            File { fingerprint, unread: false, content }
+        }
+        Err(error) => File { fingerprint: seen, unread: true, content: Err(error.to_string()) },
+    }
+}
+
+fn content(path: &Path) -> std::io::Result<(Fingerprint, Vec<u8>)> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.len() > MAX_FILE {
+        return Err(std::io::Error::other(format!("larger than {} MiB", MAX_FILE >> 20)));
+    }
+    let mut content = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 != metadata.len() {
+        return Err(std::io::Error::other("it changed while it was read"));
+    }
+    Ok((Fingerprint::new(&metadata), content))
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Vec<(PathBuf, Fingerprint)>,
+    entries: usize,
+    /// Directories that could not be read whole.
+    broken: Vec<String>,
+}
+
+impl Walk {
+    fn directory(&mut self, path: &Path, depth: usize) {
+        if let Err(why) = self.entries(path, depth) {
+            self.broken.push(format!("{}: {why}", path.display()));
+        }
+    }
+
+    fn entries(&mut self, path: &Path, depth: usize) -> Result<(), String> {
+        if depth > MAX_DEPTH {
+            return Err("nested too deeply".into());
+        }
+        for entry in fs::read_dir(path).map_err(|e| e.to_string())? {
+            let entry = entry.map_err(|e| e.to_string())?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(format!("more than {MAX_ENTRIES} directory entries"));
+            }
+            // Hidden names are unfinished copies and a mounted ConfigMap's own machinery.
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                self.entry(&entry.path(), depth);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows links, as mounted ConfigMaps consist of them.
+    fn entry(&mut self, path: &Path, depth: usize) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.directory(path, depth + 1),
+            Ok(metadata) if metadata.is_file() => self.found.push((path.to_owned(), Fingerprint::new(&metadata))),
+            Ok(_) => {}
+            // Gone since the directory was read, which another event will tell, or a link to nothing.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => self.broken.push(format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+/// Tells whether a file is as it was.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Fingerprint {
+    place: (u64, u64),
+    size: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl Fingerprint {
+    fn new(metadata: &Metadata) -> Self {
+        Self {
+            place: (metadata.dev(), metadata.ino()),
+            size: metadata.len(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

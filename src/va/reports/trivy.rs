@@ -1,0 +1,248 @@
+//! Trivy's JSON report, schema 2 (aquasecurity/trivy, `pkg/types/report.go`).
+
+use serde::Deserialize;
+
+use super::document::{
+    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time,
+};
+use super::purl::Purl;
+use crate::policy::{AffectedPackage, IssueKind};
+use crate::va::one_line;
+
+/// Reads a report of a container image. The image is the one whose configuration is `Metadata.ImageID`, and those that
+/// `Metadata.RepoDigests` name; a digest there that is an index's names no image of a platform and so matches none.
+pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
+    let report: Report = read(bytes)?;
+    if report.schema_version != 2 {
+        return Err(InvalidReport::new(format!("Trivy schema {} is not known", report.schema_version)));
+    }
+    match report.artifact_type.as_deref() {
+        Some("container_image") => {}
+        Some(other) => return Err(InvalidReport::new(format!("a Trivy report of a {other}, not of an image"))),
+        None => return Err(InvalidReport::new("a Trivy report that does not say what it is about")),
+    }
+    let metadata = report.metadata.unwrap_or_default();
+    let digests = metadata.repo_digests.iter().flatten().chain(&metadata.image_id);
+    let subjects: Vec<_> = digests.filter_map(|text| digest_of(text)).collect();
+    if subjects.is_empty() {
+        return Err(InvalidReport::new("a Trivy report with neither ImageID nor RepoDigests speaks of no image"));
+    }
+    let results = report.results.unwrap_or_default();
+    let os = metadata.os.unwrap_or_default();
+    let mut name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
+    if os.eosl {
+        name.push_str(&format!(" ({} is past its end of support)", os.name()));
+    }
+    let incomplete = missing(&os, &results);
+    let mut findings = Vec::new();
+    for result in results {
+        result.collect(&mut findings)?;
+    }
+    let generated_at = time(report.created_at.as_deref());
+    let assessment = Assessment { source: name, generated_at, incomplete, findings };
+    Ok(Document { subjects, assessment: Some(assessment), ..Document::default() })
+}
+
+/// Trivy lists the system's packages as a result even when nothing is wrong with them. Where it found a system and has
+/// no such result, it was told to leave it out (`--scanners secret`, `--pkg-types library`) or does not know it.
+fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
+    let found = some(os.family.clone()).is_some_and(|family| family != "none");
+    let listed = results.iter().any(|result| result.class.as_deref() == Some("os-pkgs"));
+    (found && !listed).then(|| format!("the packages of {} were not assessed", os.name()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Report {
+    schema_version: u64,
+    artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    created_at: Option<String>,
+    trivy: Option<Program>,
+    metadata: Option<Metadata>,
+    results: Option<Vec<ScanResult>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Program {
+    version: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    #[serde(rename = "OS")]
+    os: Option<Os>,
+    #[serde(rename = "ImageID")]
+    image_id: Option<String>,
+    repo_digests: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Os {
+    family: Option<String>,
+    name: Option<String>,
+    #[serde(rename = "EOSL", default)]
+    eosl: bool,
+}
+
+impl Os {
+    fn name(&self) -> String {
+        [&self.family, &self.name].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ScanResult {
+    target: Option<String>,
+    class: Option<String>,
+    vulnerabilities: Option<Vec<Vulnerability>>,
+    misconfigurations: Option<Vec<Misconfiguration>>,
+    secrets: Option<Vec<Secret>>,
+    experimental_modified_findings: Option<Vec<Modified>>,
+}
+
+impl ScanResult {
+    /// Whatever the result's class, what is listed counts; licences are no security issue.
+    fn collect(self, findings: &mut Vec<Finding>) -> Result<(), InvalidReport> {
+        let target = self.target.unwrap_or_default();
+        findings.extend(self.vulnerabilities.into_iter().flatten().map(Vulnerability::finding));
+        findings.extend(self.misconfigurations.into_iter().flatten().filter_map(|m| m.finding(&target)));
+        findings.extend(self.secrets.into_iter().flatten().map(|secret| secret.finding(&target)));
+        for modified in self.experimental_modified_findings.into_iter().flatten() {
+            let why = |e: serde_json::Error| InvalidReport::new(format!("ExperimentalModifiedFindings: {e}"));
+            findings.extend(modified.finding(&target).map_err(why)?);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Vulnerability {
+    #[serde(rename = "VulnerabilityID")]
+    id: String,
+    #[serde(rename = "VendorIDs")]
+    vendor_ids: Option<Vec<String>>,
+    pkg_name: Option<String>,
+    pkg_identifier: Option<PackageIdentifier>,
+    installed_version: Option<String>,
+    fixed_version: Option<String>,
+    status: Option<String>,
+    severity: Option<String>,
+    title: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PackageIdentifier {
+    #[serde(rename = "PURL")]
+    purl: Option<String>,
+}
+
+impl Vulnerability {
+    /// `fixed` as a status means that a fix is published, not that the image has it.
+    fn finding(self) -> Finding {
+        let purl = self.pkg_identifier.and_then(|identifier| identifier.purl);
+        Finding {
+            id: self.id,
+            aliases: self.vendor_ids.unwrap_or_default(),
+            kind: IssueKind::Vulnerability,
+            severity: severity(self.severity.as_deref()),
+            package: self.pkg_name.map(|name| AffectedPackage {
+                name,
+                installed: some(self.installed_version),
+                fixed: some(self.fixed_version),
+            }),
+            purl: purl.as_deref().and_then(Purl::parse),
+            exempt: self.status.as_deref() == Some("not_affected"),
+            title: one_line(self.title),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Misconfiguration {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "AVDID")]
+    avd_id: Option<String>,
+    title: Option<String>,
+    status: Option<String>,
+    severity: Option<String>,
+}
+
+impl Misconfiguration {
+    fn finding(self, target: &str) -> Option<Finding> {
+        let exempt = match self.status.as_deref() {
+            Some("PASS") => return None,
+            Some("EXCEPTION") => true,
+            _ => false,
+        };
+        let aliases = some(self.avd_id).filter(|alias| *alias != self.id).into_iter().collect();
+        Some(configuration(self.id, aliases, self.severity.as_deref(), self.title, target, exempt))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Secret {
+    #[serde(rename = "RuleID")]
+    rule_id: String,
+    severity: Option<String>,
+    title: Option<String>,
+}
+
+impl Secret {
+    fn finding(self, target: &str) -> Finding {
+        configuration(self.rule_id, Vec::new(), self.severity.as_deref(), self.title, target, false)
+    }
+}
+
+/// A secret in an image is, in IBM's two classes, a configuration issue.
+fn configuration(
+    id: String,
+    aliases: Vec<String>,
+    word: Option<&str>,
+    text: Option<String>,
+    target: &str,
+    exempt: bool,
+) -> Finding {
+    let place = AffectedPackage { name: target.to_owned(), installed: None, fixed: None };
+    Finding {
+        id,
+        aliases,
+        kind: IssueKind::Configuration,
+        severity: severity(word),
+        package: (!target.is_empty()).then_some(place),
+        purl: None,
+        exempt,
+        title: one_line(text),
+    }
+}
+
+/// What `.trivyignore` or VEX took out of the report (`--show-suppressed`).
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Modified {
+    #[serde(rename = "Type")]
+    kind: Option<String>,
+    status: Option<String>,
+    finding: serde_json::Value,
+}
+
+impl Modified {
+    fn finding(self, target: &str) -> serde_json::Result<Option<Finding>> {
+        let finding = match self.kind.as_deref() {
+            Some("vulnerability") => Some(Vulnerability::deserialize(self.finding)?.finding()),
+            Some("misconfiguration") => Misconfiguration::deserialize(self.finding)?.finding(target),
+            Some("secret") => Some(Secret::deserialize(self.finding)?.finding(target)),
+            _ => None,
+        };
+        let suppressed = matches!(self.status.as_deref(), Some("ignored" | "not_affected" | "fixed"));
+        Ok(finding.map(|finding| Finding { exempt: finding.exempt || suppressed, ..finding }))
+    }
+}
