@@ -2,3 +2,4 @@
 pub mod oci;
 pub mod policy;
 pub mod runtime;
+pub mod trust;
