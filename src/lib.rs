@@ -9,4 +9,5 @@ pub mod sample;
 pub mod server;
 pub mod store;
 pub mod upstream;
+pub mod trust;
 pub mod va;

@@ -10,6 +10,8 @@ mod manifest;
 /// Media types.
 pub mod media_type;
 mod name;
+/// What image signatures are made over.
+pub mod payload;
 mod route;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};

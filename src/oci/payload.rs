@@ -1,0 +1,167 @@
+//! What image signatures are made over: simple-signing payloads, DSSE envelopes, in-toto statements. Parsed, not
+//! verified.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use serde_json::{Map, Value};
+
+use super::digest::Digest;
+use super::json;
+
+/// The payload type of in-toto statements in DSSE envelopes, and their media type in BuildKit's manifests.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// The only value of `critical.type` that cosign and containers/image write.
+const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
+
+/// The payload of a classic cosign signature (cosign, SIGNATURE_SPEC.md, "Simple Signing").
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SimpleSigning {
+    /// The name under which the image was signed; not checked by cosign, and different behind mirrors.
+    pub reference: String,
+    /// The manifest that is signed.
+    pub digest: Digest,
+}
+
+impl SimpleSigning {
+    /// Reads a payload, as strictly as containers/image does: nothing is duplicate, and `critical` holds exactly what
+    /// the format defines, for an unknown member there would be a condition that nobody checks.
+    ///
+    /// # Errors
+    /// Says what is missing, unknown or malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
+        let known = ["critical", "docker-manifest-digest", "docker-reference", "identity", "image", "optional", "type"];
+        let body = object(bytes, &known, &["optional"])?;
+        let [critical, optional] = members(&body, ["critical", "optional"])?;
+        if !matches!(optional, Value::Object(_) | Value::Null) {
+            return Err(InvalidPayload("optional is neither an object nor null"));
+        }
+        let [identity, image, kind] = members(as_object(critical)?, ["identity", "image", "type"])?;
+        let [reference] = members(as_object(identity)?, ["docker-reference"])?;
+        let [digest] = members(as_object(image)?, ["docker-manifest-digest"])?;
+        if *kind != SIMPLE_SIGNING_TYPE {
+            return Err(InvalidPayload("its type is not \"cosign container image signature\""));
+        }
+        let digest = as_text(digest)?.parse().map_err(|_| InvalidPayload("docker-manifest-digest is no digest"))?;
+        Ok(Self { reference: as_text(reference)?.to_owned(), digest })
+    }
+}
+
+/// A DSSE envelope (secure-systems-lab/dsse, envelope.md).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Envelope {
+    /// What the payload is.
+    pub payload_type: String,
+    /// The payload, decoded.
+    pub payload: Vec<u8>,
+}
+
+impl Envelope {
+    /// Reads an envelope; its signatures must be there and are not verified.
+    ///
+    /// # Errors
+    /// Says what is missing or malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
+        Self::from_json(&Value::Object(object(bytes, &["payload", "payloadType", "signatures", "sig", "keyid"], &[])?))
+    }
+
+    /// Reads an envelope within another document.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`].
+    pub fn from_json(value: &Value) -> Result<Self, InvalidPayload> {
+        let text = |key| value.get(key).and_then(Value::as_str).ok_or(InvalidPayload("it is no DSSE envelope"));
+        let signed = |s: &Value| s.get("sig").and_then(Value::as_str).is_some_and(|sig| decode(sig).is_ok());
+        match value.get("signatures").and_then(Value::as_array) {
+            Some(signatures) if !signatures.is_empty() && signatures.iter().all(signed) => {}
+            _ => return Err(InvalidPayload("the DSSE envelope has no signature")),
+        }
+        Ok(Self { payload_type: text("payloadType")?.to_owned(), payload: decode(text("payload")?)? })
+    }
+}
+
+/// DSSE's pre-authentication encoding: what is signed (secure-systems-lab/dsse, protocol.md).
+pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    out.extend_from_slice(payload);
+    out
+}
+
+/// An in-toto statement (in-toto/attestation, statement.md), without its predicate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Statement {
+    /// What is stated.
+    pub predicate_type: String,
+    /// What it is stated of: every sha256 and sha512 digest of every subject.
+    pub subjects: Vec<Digest>,
+}
+
+impl Statement {
+    /// Reads a statement of version 0.1 or 1.
+    ///
+    /// # Errors
+    /// Says what is missing or malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
+        let known = ["_type", "digest", "predicate", "predicateType", "subject"];
+        let body = object(bytes, &known, &["annotations", "predicate"])?;
+        match body.get("_type").and_then(Value::as_str) {
+            Some("https://in-toto.io/Statement/v1" | "https://in-toto.io/Statement/v0.1") => {}
+            _ => return Err(InvalidPayload("it is no in-toto statement")),
+        }
+        let predicate_type = body.get("predicateType").and_then(Value::as_str);
+        let subjects = body.get("subject").and_then(Value::as_array);
+        let digests = |subject: &Value| ["sha256", "sha512"].map(|algorithm| subject_digest(subject, algorithm));
+        Ok(Self {
+            predicate_type: predicate_type.ok_or(InvalidPayload("the statement has no predicateType"))?.to_owned(),
+            subjects: subjects
+                .ok_or(InvalidPayload("the statement has no subject"))?
+                .iter()
+                .flat_map(digests)
+                .flatten()
+                .collect(),
+        })
+    }
+}
+
+fn subject_digest(subject: &Value, algorithm: &str) -> Option<Digest> {
+    format!("{algorithm}:{}", subject.get("digest")?.get(algorithm)?.as_str()?).parse().ok()
+}
+
+/// Why some bytes are not the payload that they should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidPayload(&'static str);
+
+fn object(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Map<String, Value>, InvalidPayload> {
+    match json::parse(bytes, known, free_form) {
+        Ok(Value::Object(body)) => Ok(body),
+        _ => Err(InvalidPayload("its payload is no strict JSON object")),
+    }
+}
+
+/// The values of exactly these keys.
+fn members<'a, const N: usize>(
+    body: &'a Map<String, Value>,
+    keys: [&str; N],
+) -> Result<[&'a Value; N], InvalidPayload> {
+    if body.len() != N || !keys.iter().all(|key| body.contains_key(*key)) {
+        return Err(InvalidPayload("its payload has missing or unknown members"));
+    }
+    Ok(keys.map(|key| &body[key]))
+}
+
+fn as_object(value: &Value) -> Result<&Map<String, Value>, InvalidPayload> {
+    value.as_object().ok_or(InvalidPayload("a member of critical is no object"))
+}
+
+fn as_text(value: &Value) -> Result<&str, InvalidPayload> {
+    value.as_str().ok_or(InvalidPayload("a member of critical is no text"))
+}
+
+/// Either alphabet, as DSSE asks of readers.
+fn decode(text: &str) -> Result<Vec<u8>, InvalidPayload> {
+    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| InvalidPayload("it is not base64"))
+}
+
+#[cfg(test)]
+mod tests;

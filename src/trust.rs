@@ -1,0 +1,111 @@
+//! Trust: who signed an image. Signatures are looked for in the image's own repository and verified offline.
+//!
+//! [`verify`] finds out and says what it found; it has no opinion, and no rule reaches it. It never asks a transparency
+//! log, a certificate authority or any other service, and never reads another repository than the image's: a claim made
+//! in one repository never speaks for another. A registry that does not answer is [`TrustOutcome::Unknown`], never
+//! "unsigned".
+
+mod cosign;
+mod discovery;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::oci::{Digest, ImageName, Manifest, Page, Reference, Repository};
+use crate::policy::{Authority, AuthorityId, Scheme, TrustOutcome};
+use crate::runtime::Tasks;
+use discovery::Found;
+
+/// What trust reads from a registry.
+pub trait SignatureSource: Send + Sync {
+    /// A manifest of at most [`crate::oci::MAX_MANIFEST`] bytes; `None` when the registry says 404.
+    fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> impl Future<Output = Result<Option<FetchedManifest>, SourceError>> + Send;
+
+    /// A blob of at most `limit` bytes, verified against its digest; `None` when the registry says 404.
+    fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        limit: usize,
+    ) -> impl Future<Output = Result<Option<Bytes>, SourceError>> + Send;
+
+    /// One page of the referrers of a digest, and the page after it; `None` when the registry does not have the
+    /// referrers API (distribution-spec, "Listing Referrers": 404).
+    fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        page: &Page,
+    ) -> impl Future<Output = Result<Option<(Bytes, Option<Page>)>, SourceError>> + Send;
+}
+
+/// A manifest as a registry sent it, not parsed yet.
+#[derive(Clone, Debug)]
+pub struct FetchedManifest {
+    /// The body.
+    pub bytes: Bytes,
+    /// The `Content-Type` header, where there is one.
+    pub content_type: Option<String>,
+}
+
+/// Why a registry gave no answer. This is never "there is no signature".
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{why}")]
+pub struct SourceError {
+    /// What happened, for people.
+    pub why: String,
+    /// Whether another attempt may succeed.
+    pub temporary: bool,
+}
+
+/// What each authority says about the image of this manifest, in the order of `authorities`.
+///
+/// Signatures are fetched once for all authorities. One that verifies is enough; those that fail are named with the
+/// reason. Cosign by key is verified by this version; every other scheme is `Unknown`, which denies.
+pub async fn verify(
+    source: &impl SignatureSource,
+    tasks: &Tasks,
+    image: &ImageName,
+    manifest: &Manifest,
+    authorities: &[Arc<Authority>],
+) -> Vec<(AuthorityId, TrustOutcome)> {
+    if !authorities.iter().any(|authority| matches!(authority.scheme(), Scheme::CosignKey { .. })) {
+        return judge(authorities, manifest, &Found::default());
+    }
+    let found = discovery::run(source, &image.repository, manifest.digest).await;
+    let (work, subject) = (authorities.to_vec(), manifest.clone());
+    match tasks.spawn_blocking(move || judge(&work, &subject, &found)).await {
+        Ok(outcomes) => outcomes,
+        Err(_) => authorities.iter().map(|authority| (authority.id().clone(), interrupted())).collect(),
+    }
+}
+
+fn judge(authorities: &[Arc<Authority>], manifest: &Manifest, found: &Found) -> Vec<(AuthorityId, TrustOutcome)> {
+    let claims = cosign::Claims::read(found, manifest);
+    let outcome = |authority: &Authority| match authority.scheme() {
+        Scheme::CosignKey { keys } => cosign::by_key(keys, &claims, found),
+        Scheme::CosignKeyless { .. } => unverified_scheme("a cosign keyless signature"),
+        Scheme::Gpg { .. } => unverified_scheme("an OpenPGP simple signature"),
+        Scheme::Notation { .. } => unverified_scheme("a Notary Project signature"),
+        Scheme::Notary { .. } => unverified_scheme("Docker Content Trust"),
+        Scheme::Unusable { why } => TrustOutcome::Unknown { why: why.clone(), temporary: false },
+    };
+    authorities.iter().map(|authority| (authority.id().clone(), outcome(authority))).collect()
+}
+
+fn unverified_scheme(what: &str) -> TrustOutcome {
+    TrustOutcome::Unknown { why: format!("{what} is not verified by this version"), temporary: false }
+}
+
+fn interrupted() -> TrustOutcome {
+    TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true }
+}
+
+#[cfg(test)]
+mod tests;
