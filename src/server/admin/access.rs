@@ -1,0 +1,122 @@
+//! Who may do what on the admin side.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use http::uri::Authority;
+use http::{HeaderMap, Request, StatusCode, header};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{AdminError, ApiResponse, Caller, Config, is_mutating};
+
+/// Shorter tokens could be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// The rules of the listener.
+#[derive(Debug)]
+pub(super) struct Access {
+    bound: IpAddr,
+    hosts: Vec<String>,
+    token: Option<Token>,
+}
+
+impl Access {
+    pub(super) fn new(config: &Config, bound: SocketAddr) -> Result<Self, AdminError> {
+        let token = config.token_file.clone().map(Token::new).transpose()?;
+        Ok(Self { bound: bound.ip().to_canonical(), hosts: config.hosts.clone(), token })
+    }
+
+    /// Refuses what a web page made a browser send: a `Host` that is not ours (DNS rebinding), a foreign `Origin`.
+    pub(super) fn check_browser<B>(&self, caller: Caller, request: &Request<B>) -> Result<(), ApiResponse> {
+        if matches!(caller, Caller::Socket { .. }) {
+            return Ok(());
+        }
+        let refuse = |why| Err(ApiResponse::error(StatusCode::FORBIDDEN, why));
+        let Some(host) = single(request.headers(), header::HOST) else {
+            return refuse("one Host header is required");
+        };
+        let named = [host.parse().ok(), request.uri().authority().cloned().or_else(|| host.parse().ok())];
+        if !named.iter().all(|name| name.as_ref().is_some_and(|name| self.is_ours(name))) {
+            return refuse("this Host is not the admin listener's; admin.hosts lists more names");
+        }
+        let origin = request.headers().get(header::ORIGIN).map(http::HeaderValue::as_bytes);
+        if origin.is_some_and(|origin| !is_same_origin(origin, host)) {
+            return refuse("requests from other origins are refused");
+        }
+        Ok(())
+    }
+
+    /// Who the caller turns out to be, if it may do what it asks for.
+    pub(super) async fn authorize<B>(&self, caller: Caller, request: &Request<B>) -> Result<Caller, ApiResponse> {
+        let Caller::Network(peer) = caller else { return Ok(caller) };
+        if let Some(presented) = request.headers().get(header::AUTHORIZATION) {
+            let good = match &self.token {
+                Some(token) => token.matches(presented.as_bytes()).await,
+                None => false,
+            };
+            let refusal = || ApiResponse::error(StatusCode::UNAUTHORIZED, "the token is wrong");
+            return if good { Ok(Caller::Token(peer)) } else { Err(refusal()) };
+        }
+        if self.bound.is_loopback() && !is_mutating(request.method()) {
+            return Ok(caller);
+        }
+        let how = "a call that changes something, or comes from elsewhere, needs the Unix socket in the state directory, \
+                   or the token of admin.token_file";
+        let status = if self.token.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+        Err(ApiResponse::error(status, how))
+    }
+
+    /// Whether a request for this name was meant for us. An address cannot be rebound, so a listener on all addresses
+    /// takes any; the port is left alone, because port forwarding changes it.
+    fn is_ours(&self, name: &Authority) -> bool {
+        let host = name.host();
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            let address = address.to_canonical();
+            return address.is_loopback() || address == self.bound || self.bound.is_unspecified();
+        }
+        host.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+    }
+}
+
+/// The bearer token, read from its file whenever it is needed, so that it can be changed at any time.
+#[derive(Debug)]
+struct Token {
+    path: PathBuf,
+}
+
+impl Token {
+    fn new(path: PathBuf) -> Result<Self, AdminError> {
+        let error = |what| AdminError::Token { path: path.clone(), what };
+        let text = std::fs::read_to_string(&path).map_err(|source| error(source.to_string()))?;
+        if text.trim().len() < MIN_TOKEN {
+            return Err(error(format!("a token has at least {MIN_TOKEN} characters")));
+        }
+        Ok(Self { path })
+    }
+
+    /// Compares digests, so that neither the time taken nor the length tells anything.
+    async fn matches(&self, authorization: &[u8]) -> bool {
+        let scheme = authorization.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
+        let presented = authorization.get(7..).unwrap_or_default().trim_ascii();
+        let Ok(token) = tokio::fs::read(&self.path).await else {
+            tracing::error!(path = %self.path.display(), "admin: the token file cannot be read; calls are refused");
+            return false;
+        };
+        let token = token.trim_ascii();
+        let equal = Sha256::digest(presented).as_slice().ct_eq(Sha256::digest(token).as_slice());
+        scheme && token.len() >= MIN_TOKEN && bool::from(equal)
+    }
+}
+
+fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() { None } else { value.to_str().ok() }
+}
+
+fn is_same_origin(origin: &[u8], host: &str) -> bool {
+    let rest = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host.as_bytes()))
+}

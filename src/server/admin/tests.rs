@@ -1,0 +1,216 @@
+//! The admin side over real sockets.
+
+use super::*;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+const TOKEN: &str = "0123456789abcdef0123";
+
+/// Answers with what it was asked.
+struct Echo;
+
+impl Api for Echo {
+    async fn call(&self, request: ApiRequest) -> ApiResponse {
+        let ApiRequest { method, path, query, body, caller } = request;
+        let caller = match caller {
+            Caller::Network(_) => "network",
+            Caller::Socket { .. } => "socket",
+            Caller::Token(_) => "token",
+        };
+        let echo = json!({
+            "call": format!("{method} {path} {} {}", query.unwrap_or_default(), body.len()), "caller": caller,
+        });
+        ApiResponse::new(StatusCode::OK, &echo)
+    }
+}
+
+struct Fixture {
+    address: SocketAddr,
+    dir: TempDir,
+    readiness: Readiness,
+    tasks: Tasks,
+}
+
+impl Fixture {
+    async fn start(with_token: bool) -> Self {
+        Self::start_at("127.0.0.1:0", with_token).await.unwrap()
+    }
+
+    async fn start_at(address: &str, with_token: bool) -> Result<Self, AdminError> {
+        let dir = tempfile::tempdir().unwrap();
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
+        let config = Config {
+            address: address.to_owned(),
+            hosts: vec!["gate.example".to_owned()],
+            token_file: with_token.then_some(token_file),
+            socket: dir.path().join("admin.sock"),
+        };
+        let (metrics, readiness, tasks) = (Metrics::default(), Readiness::new(), Tasks::new());
+        let bound = bind(config, &metrics, &readiness).await?;
+        let address = bound.address();
+        bound.run(&Arc::new(Echo), &tasks);
+        Ok(Self { address, dir, readiness, tasks })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// Status and everything after the head. `headers` are whole lines; a `Host` is added when there is none.
+    async fn ask(&self, line: &str, headers: &[&str], body: &str) -> (u16, String) {
+        let stream = TcpStream::connect(("127.0.0.1", self.address.port())).await.unwrap();
+        let own = format!("Host: {}", self.address);
+        let has_host = headers.iter().any(|header| header.starts_with("Host"));
+        let mut headers = headers.to_vec();
+        if !has_host {
+            headers.push(&own);
+        }
+        exchange(stream, line, &headers, body).await
+    }
+
+    async fn ask_socket(&self, line: &str, body: &str) -> (u16, String) {
+        exchange(UnixStream::connect(self.socket()).await.unwrap(), line, &["Host: pullgate"], body).await
+    }
+}
+
+async fn exchange<IO>(mut stream: IO, line: &str, headers: &[&str], body: &str) -> (u16, String)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let headers: String = headers.iter().filter(|header| !header.is_empty()).map(|h| format!("{h}\r\n")).collect();
+    let length = body.len();
+    let request = format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    // The server may answer and close before it has read all.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn health_and_metrics() {
+    let fixture = Fixture::start(false).await;
+    assert_eq!(fixture.ask("GET /livez", &[], "").await, (200, "ok\n".to_owned()));
+    let (status, text) = fixture.ask("GET /metrics", &[], "").await;
+    assert!(status == 200 && text.ends_with("# EOF\n"));
+    assert_eq!(fixture.ask("POST /livez", &[], "").await.0, 405);
+    assert_eq!(fixture.ask("GET /nothing", &[], "").await.0, 404);
+}
+
+#[tokio::test]
+async fn ready_waits_for_its_guards_and_degraded_stays_in_service() {
+    let fixture = Fixture::start(false).await;
+    let guard = fixture.readiness.block("store");
+    let (status, text) = fixture.ask("GET /readyz", &[], "").await;
+    assert_eq!((status, text.as_str()), (503, r#"{"ready":false,"awaited":["store"],"degraded":{}}"#));
+    drop(guard);
+    fixture.readiness.degraded("policy", Some("b.yaml is broken".into()));
+    let (status, text) = fixture.ask("GET /readyz", &[], "").await;
+    assert_eq!(status, 200);
+    assert!(text.contains(r#""degraded":{"policy":"b.yaml is broken"}"#), "{text}");
+}
+
+#[tokio::test]
+async fn reading_is_open_on_loopback_and_changing_is_not() {
+    let fixture = Fixture::start(false).await;
+    let (status, text) = fixture.ask("GET /api/v1/images?scope=a%20b", &[], "").await;
+    assert_eq!((status, text.as_str()), (200, r#"{"call":"GET images scope=a%20b 0","caller":"network"}"#));
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        assert_eq!(fixture.ask(&format!("{method} /api/v1/exemptions"), &[], "{}").await.0, 403, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_opens_and_a_wrong_one_does_not() {
+    let fixture = Fixture::start(true).await;
+    let good = format!("Authorization: Bearer {TOKEN}");
+    let (status, text) = fixture.ask("POST /api/v1/exemptions", &[&good], "{}").await;
+    assert_eq!((status, text.as_str()), (200, r#"{"call":"POST exemptions  2","caller":"token"}"#));
+    assert_eq!(fixture.ask("POST /api/v1/exemptions", &[], "{}").await.0, 401);
+    for wrong in ["Bearer 0123456789abcdef0124", "Bearer ", "Bearer", "", &format!("Basic {TOKEN}")] {
+        let header = format!("Authorization: {wrong}");
+        assert_eq!(fixture.ask("POST /api/v1/exemptions", &[&header], "{}").await.0, 401, "{wrong:?}");
+        assert_eq!(fixture.ask("GET /api/v1/images", &[&header], "").await.0, 401, "{wrong:?}");
+    }
+    std::fs::write(fixture.dir.path().join("token"), "a-quite-different-token").unwrap();
+    assert_eq!(fixture.ask("POST /api/v1/exemptions", &[&good], "{}").await.0, 401, "the file is read again");
+    std::fs::write(fixture.dir.path().join("token"), "").unwrap();
+    assert_eq!(fixture.ask("POST /api/v1/exemptions", &["Authorization: Bearer "], "").await.0, 401, "fails closed");
+}
+
+#[tokio::test]
+async fn the_socket_may_change_things() {
+    let fixture = Fixture::start(false).await;
+    let (status, text) = fixture.ask_socket("DELETE /api/v1/exemptions/7", "").await;
+    assert_eq!((status, text.as_str()), (200, r#"{"call":"DELETE exemptions/7  0","caller":"socket"}"#));
+}
+
+#[tokio::test]
+async fn a_page_that_rebinds_its_name_or_comes_from_elsewhere_is_refused() {
+    let fixture = Fixture::start(true).await;
+    let port = fixture.address.port();
+    let good = format!("Authorization: Bearer {TOKEN}");
+    for host in ["evil.example", "localhost.evil.example", "gate.example.evil.example", "192.0.2.1", "", "a b"] {
+        let host = format!("Host: {host}");
+        assert_eq!(fixture.ask("GET /livez", &[&host], "").await.0, 403, "{host}");
+        assert_eq!(fixture.ask("POST /api/v1/x", &[&host, &good], "").await.0, 403, "{host}");
+    }
+    for host in ["localhost", &format!("localhost:{port}"), "[::1]:80", "127.0.0.1", "GATE.example:5001"] {
+        assert_eq!(fixture.ask("GET /livez", &[&format!("Host: {host}")], "").await.0, 200, "{host}");
+    }
+    assert_eq!(fixture.ask("GET /livez", &["Host: localhost", "Host: localhost"], "").await.0, 403);
+    assert_eq!(fixture.ask("GET http://evil.example/livez", &["Host: localhost"], "").await.0, 403);
+    for origin in ["http://evil.example", "null", "http://127.0.0.1:1", &format!("ftp://127.0.0.1:{port}")] {
+        let origin = format!("Origin: {origin}");
+        assert_eq!(fixture.ask("POST /api/v1/x", &[&origin, &good], "").await.0, 403, "{origin}");
+    }
+    let same = format!("Origin: http://127.0.0.1:{port}");
+    assert_eq!(fixture.ask("POST /api/v1/x", &[&same, &good], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn beyond_loopback_a_token_is_required_for_reading_too() {
+    assert!(matches!(Fixture::start_at("0.0.0.0:0", false).await, Err(AdminError::Exposed { .. })));
+    let fixture = Fixture::start_at("0.0.0.0:0", true).await.unwrap();
+    assert_eq!(fixture.ask("GET /api/v1/images", &["Host: localhost"], "").await.0, 401);
+    assert_eq!(fixture.ask("GET /readyz", &["Host: 192.0.2.1:5001"], "").await.0, 200);
+    let good = format!("Authorization: Bearer {TOKEN}");
+    assert_eq!(fixture.ask("GET /api/v1/images", &["Host: localhost", &good], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_short_or_missing_token_keeps_it_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    let config = |token: &Path| Config {
+        address: "127.0.0.1:0".to_owned(),
+        hosts: Vec::new(),
+        token_file: Some(token.to_owned()),
+        socket: dir.path().join("admin.sock"),
+    };
+    let start = async || bind(config(&path), &Metrics::default(), &Readiness::new()).await;
+    assert!(matches!(start().await, Err(AdminError::Token { .. })));
+    std::fs::write(&path, "   short   ").unwrap();
+    assert!(matches!(start().await, Err(AdminError::Token { .. })));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let fixture = Fixture::start(false).await;
+    assert_eq!(fixture.ask_socket("PUT /api/v1/x", &"x".repeat(MAX_BODY)).await.0, 200);
+    assert_eq!(fixture.ask_socket("PUT /api/v1/x", &"x".repeat(MAX_BODY + 1)).await.0, 413);
+}
+
+#[tokio::test]
+async fn shutdown_ends_it_and_removes_the_socket() {
+    let fixture = Fixture::start(false).await;
+    assert!(fixture.socket().exists());
+    assert!(fixture.tasks.drain(Duration::from_secs(5)).await);
+    assert!(!fixture.socket().exists());
+}
