@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::runtime::{Metrics, Tasks};
+use crate::runtime::Metrics;
 use file::RotatingFile;
 
 /// The version of the record's schema.
@@ -88,6 +88,7 @@ pub struct Audit {
 }
 
 enum Message {
+    Close(oneshot::Sender<()>),
     Record(Box<Record>, Option<oneshot::Sender<bool>>),
     Reopen,
 }
@@ -97,13 +98,14 @@ impl Audit {
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn new(config: &Config, tasks: &Tasks, metrics: &Metrics) -> Result<Self, AuditError> {
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, AuditError> {
         let open = RotatingFile::open(config.file.clone(), config.max_file_size, config.keep);
         let file = open.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })?;
         let (queue, messages) = mpsc::channel(1024);
         let lost = metrics.register("audit_records_lost", "Decisions that could not be recorded", Counter::default());
         let counter = lost.clone();
-        tasks.spawn_blocking(move || write_all(file, messages, &counter));
+        // Not a tracked task: it outlives all of those, so that their last records are written.
+        tokio::task::spawn_blocking(move || write_all(file, messages, &counter));
         Ok(Self { queue, required: config.required, lost })
     }
 
@@ -126,6 +128,15 @@ impl Audit {
         }
     }
 
+    /// Writes what was handed over so far and ends the writer. What comes later is lost, and counted.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(done)).await.is_ok() {
+            // The writer has ended when it does not answer.
+            let _ = closed.await;
+        }
+    }
+
     /// Opens the file anew, after it was moved away (SIGHUP).
     pub fn reopen(&self) {
         // A full queue means that records are being written; the next signal comes again.
@@ -133,10 +144,14 @@ impl Audit {
     }
 }
 
-/// Runs on a thread of its own until every [`Audit`] is gone, and leaves nothing unwritten.
+/// Runs on a thread of its own until it is closed or every [`Audit`] is gone, and leaves nothing unwritten.
 fn write_all(mut file: RotatingFile, mut messages: mpsc::Receiver<Message>, lost: &Counter) {
     while let Some(message) = messages.blocking_recv() {
         match message {
+            Message::Close(done) => {
+                let _ = done.send(());
+                return;
+            }
             Message::Reopen => {
                 if let Err(error) = file.reopen() {
                     tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 pub use body::ContentBody;
 use disk::Disk;
-use fill::Fill;
+pub use fill::Fill;
 
 use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;

@@ -6,6 +6,7 @@ mod metrics;
 mod readiness;
 mod tasks;
 mod telemetry;
+mod units;
 
 pub use clock::Clock;
 pub use flights::Flights;
@@ -13,3 +14,4 @@ pub use metrics::Metrics;
 pub use readiness::{BlockReady, Readiness, ReadinessReport};
 pub use tasks::Tasks;
 pub use telemetry::{LogFormat, init as init_telemetry};
+pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size};

@@ -3,20 +3,28 @@
 //! It turns bytes into requests with an identity and answers into bytes. It bounds in size and time everything that a
 //! peer controls. It never decides whether an image may be served, and never reads more of a request than its head.
 
+/// The admin side.
 pub mod admin;
+mod api;
 mod body;
 mod certificates;
 mod connection;
+mod errors;
 mod identity;
 mod limits;
 mod listener;
 mod proxy_protocol;
+mod range;
+mod registry;
+mod request_log;
 mod stream;
 mod tls;
 
+pub use api::{AdminApi, check};
 pub use body::Body;
 pub use certificates::Certificates;
 pub use identity::{Client, ClientCertificate, ProxyHeader};
 pub use limits::Limits;
 pub use listener::{BindError, Bound, Config, Service, bind};
+pub use registry::Registry;
 pub use tls::{TlsConfig, TlsError};

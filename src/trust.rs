@@ -7,6 +7,7 @@
 
 mod cosign;
 mod discovery;
+mod memo;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::oci::{Digest, ImageName, Manifest, Page, Reference, Repository};
 use crate::policy::{Authority, AuthorityId, Scheme, TrustOutcome};
 use crate::runtime::Tasks;
 use discovery::Found;
+pub use memo::{Config, Trust};
 
 /// What trust reads from a registry.
 pub trait SignatureSource: Send + Sync {

@@ -11,6 +11,7 @@ use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Metrics, Tasks};
 
 mod http;
+mod memo;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
 /// Assessments as text for people.
@@ -19,6 +20,7 @@ pub mod report_text;
 pub mod reports;
 
 pub use ibm::Client as Ibm;
+pub use memo::Va;
 pub use reports::Reports;
 
 /// Where to look.

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 
 fn record(image: &str) -> Record {
@@ -32,13 +30,11 @@ fn config(dir: &std::path::Path, required: bool) -> Config {
 #[tokio::test]
 async fn lines_are_whole_and_files_are_rotated() {
     let dir = tempfile::tempdir().unwrap();
-    let tasks = Tasks::new();
-    let audit = Audit::new(&config(dir.path(), false), &tasks, &Metrics::default()).unwrap();
+    let audit = Audit::new(&config(dir.path(), false), &Metrics::default()).unwrap();
     for n in 0..10 {
         audit.write_later(record(&format!("image-{n}")));
     }
-    drop(audit);
-    assert!(tasks.drain(Duration::from_secs(10)).await, "the writer leaves nothing unwritten");
+    audit.close().await;
     let mut files: Vec<_> = std::fs::read_dir(dir.path().join("sub")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     assert_eq!(files.len(), 3, "the current one and two that are kept: {files:?}");
@@ -56,7 +52,7 @@ async fn lines_are_whole_and_files_are_rotated() {
 async fn a_moved_file_is_begun_anew_after_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), true);
-    let audit = Audit::new(&config, &Tasks::new(), &Metrics::default()).unwrap();
+    let audit = Audit::new(&config, &Metrics::default()).unwrap();
     assert!(audit.write(record("first")).await);
     std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
     audit.reopen();
@@ -68,6 +64,6 @@ async fn a_moved_file_is_begun_anew_after_reopen() {
 #[tokio::test]
 async fn what_is_required_and_cannot_be_written_is_said() {
     let config = Config { file: "/dev/full".into(), required: true, max_file_size: u64::MAX, keep: 1 };
-    let audit = Audit::new(&config, &Tasks::new(), &Metrics::default()).unwrap();
+    let audit = Audit::new(&config, &Metrics::default()).unwrap();
     assert!(!audit.write(record("lost")).await);
 }

@@ -1,0 +1,93 @@
+//! The parts of a gate, built in the order in which they stand on each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::{BuildError, Reload};
+use crate::audit::Audit;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::gate::{self, Gate};
+use crate::resolve::Resolver;
+use crate::rulebook::Rulebook;
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::server::Certificates;
+use crate::store::{StateDir, Store};
+use crate::trust::Trust;
+use crate::upstream::Upstreams;
+use crate::va::Va;
+
+/// Everything that runs.
+pub(super) struct Parts {
+    pub(super) gate: Arc<Gate>,
+    pub(super) rulebook: Arc<Rulebook>,
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+    pub(super) tasks: Tasks,
+    audit: Audit,
+    store: Store,
+    /// The lock, held until everything else has ended.
+    state: StateDir,
+}
+
+impl Parts {
+    pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
+        let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
+        let (dir, settings) = (config.policy_dir.clone(), config.policy.clone());
+        let rulebook = Arc::new(Rulebook::load(dir, settings, config.gate.audit, readiness.clone(), &metrics)?);
+        let upstreams =
+            Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
+        let store = Store::open(state.path()).await?;
+        let cache = config.cache.clone();
+        let cache = Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), &metrics)?;
+        let cache = Arc::new(cache);
+        let audit = Audit::new(&config.audit, &metrics)?;
+        let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
+        let parts = gate::Parts {
+            upstreams: Arc::new(upstreams),
+            rulebook: rulebook.clone(),
+            resolver: Resolver::new(cache.clone(), store.clone(), clock.clone(), &tasks, tag_memory),
+            trust: Trust::new(config.trust, store.clone(), clock.clone(), tasks.clone()),
+            va: Va::new(config.va.clone(), store.clone(), &tasks, clock.clone(), &metrics).await?,
+            cache,
+            store: store.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
+        tasks.spawn(forget_stale_evidence(store.clone(), clock, tasks.clone()));
+        Ok(Self { gate, rulebook, metrics, readiness, tasks, audit, store, state })
+    }
+
+    pub(super) fn reload(&self, certificates: Certificates) -> Reload {
+        Reload { rulebook: self.rulebook.clone(), certificates, audit: self.audit.clone() }
+    }
+
+    /// Lets what runs finish, at most so long; then writes what is left, and gives the state directory free.
+    pub(super) async fn close(self, grace: Duration) {
+        let Self { gate, audit, store, state, tasks, .. } = self;
+        drop(gate);
+        if !tasks.drain(grace).await {
+            tracing::warn!(tasks = tasks.running(), "some streams did not finish within the grace");
+        }
+        audit.close().await;
+        store.close().await;
+        drop(state);
+    }
+}
+
+/// Once an hour: evidence that has ended takes no room.
+async fn forget_stale_evidence(store: Store, clock: Clock, tasks: Tasks) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+            () = tasks.stopping() => return,
+        }
+        if let Err(error) = store.drop_stale_evidence(clock.now()).await {
+            tracing::warn!(%error, "evidence that has ended could not be dropped");
+        }
+    }
+}

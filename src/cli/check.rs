@@ -1,0 +1,85 @@
+//! `pullgate check IMAGE`: judged as the gate would, with everything that was found.
+
+use super::remote::{self, query};
+use super::{Exit, Output, Where};
+use crate::gate::{Assessment, AuthorityExplanation, Explanation};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// The image: docker.io/library/nginx:1.27, or a short name.
+    image: String,
+    /// The Kubernetes namespace, or other scope, whose rules apply.
+    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
+    namespace: String,
+    #[command(flatten)]
+    place: Where,
+    /// Judge here and now by the configuration, without a running gate: for CI jobs.
+    #[arg(long)]
+    offline: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &CheckArgs) -> Exit {
+    match explanation(&args.place, &args.image, &args.namespace, args.offline) {
+        Ok(explanation) => {
+            match args.output {
+                Output::Json => println!("{}", serde_json::to_string_pretty(&explanation).unwrap_or_default()),
+                Output::Table => print!("{}", describe(&explanation)),
+            }
+            if explanation.decision == "deny" { Exit::Denied } else { Exit::Ok }
+        }
+        Err(error) => super::fail(error),
+    }
+}
+
+/// Asks the running gate; where none runs on the configuration's state directory, judges here.
+pub(super) fn explanation(place: &Where, image: &str, namespace: &str, offline: bool) -> Result<Explanation, String> {
+    let path = format!("/api/v1/check?{}", query(&[("image", image), ("namespace", namespace)]));
+    if offline || (place.server.is_none() && place.config.is_some() && !remote::is_running(place)) {
+        let config = super::config::load_or_say(place.config.as_deref())?;
+        return super::runtime()
+            .map_err(|error| error.to_string())?
+            .block_on(crate::app::check_offline(config, image, namespace));
+    }
+    remote::get(place, &path)
+}
+
+/// The explanation for people.
+pub(super) fn describe(explanation: &Explanation) -> String {
+    let mut text = format!("{}\n", explanation.image);
+    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<12} {value}\n"));
+    line("decision", &explanation.decision);
+    if let Some(digest) = &explanation.digest {
+        line("digest", &digest.to_string());
+    }
+    if let Some(kind) = &explanation.kind {
+        line("kind", kind);
+    }
+    if !explanation.message.is_empty() {
+        line("reason", &explanation.message);
+    }
+    for rule in &explanation.rules {
+        line("rule", &format!("{} {:?}: {}", rule.document, rule.rule, if rule.admits { "admits" } else { "denies" }));
+        for AuthorityExplanation { authority, outcome, details } in &rule.authorities {
+            line("  trust", &format!("{authority}: {outcome}: {}", details.join("; ")));
+        }
+        for assessment in &rule.assessments {
+            line("  va", &describe_assessment(assessment));
+            for found in &assessment.issues {
+                let blocks = if found.blocks { "blocks" } else if found.issue.exempt { "exempt" } else { "does not count" };
+                line("   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
+            }
+        }
+    }
+    text
+}
+
+fn describe_assessment(assessment: &Assessment) -> String {
+    let platform = assessment.platform.as_deref().unwrap_or("image");
+    let source = assessment.source.as_deref().map(|source| format!(", by {source}")).unwrap_or_default();
+    let why = assessment.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{platform}: {}{source}{why}", assessment.status)
+}

@@ -1,0 +1,245 @@
+//! Everything that the demo needs, in one process: an upstream, a key, reports, policies, a gate.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::app;
+use crate::config::Config;
+use crate::oci::{Digest, Manifest};
+use crate::runtime::Tasks;
+use crate::sample::{Access, Credentials, DemoImage, Listening, Registry, SigningKey, demo_images};
+
+/// The name of the embedded upstream.
+pub(super) const HOST: &str = "demo.registry";
+
+/// The tutorial's four combinations of its two flags: trust, va.
+pub(super) const FLAGS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+/// The tutorial's policy file: line 13 is the trust flag, line 15 the VA flag.
+const POLICY: &str = "\
+# Cluster Wide Policy .YAML - the tutorial's file
+apiVersion: securityenforcement.admission.cloud.ibm.com/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: ibmcloud-default-cluster-image-policy
+spec:
+   repositories:
+    # This enforces that all images deployed to this cluster pass trust and VA
+    # To override, set an ImagePolicy for a specific Kubernetes namespace or modify this policy
+    - name: \"*\"
+      policy:
+        trust:
+          enabled: false
+        va:
+          enabled: false
+";
+
+/// The running demo.
+pub(super) struct House {
+    folder: PathBuf,
+    images: Vec<Shown>,
+    upstream: Listening,
+    upstream_tasks: Tasks,
+    address: SocketAddr,
+    reload: app::Reload,
+    stop: Option<oneshot::Sender<()>>,
+    gate: JoinHandle<()>,
+}
+
+/// An image that the table shows.
+pub(super) struct Shown {
+    repository: &'static str,
+    tag: &'static str,
+    signed: bool,
+    issues: usize,
+}
+
+impl Shown {
+    pub(super) fn label(&self) -> String {
+        format!("{}:{}", self.repository, self.tag)
+    }
+
+    pub(super) fn path(&self) -> String {
+        format!("/v2/{HOST}/{}/manifests/{}", self.repository, self.tag)
+    }
+
+    pub(super) fn properties(&self) -> String {
+        let signed = if self.signed { "signed" } else { "unsigned" };
+        match self.issues {
+            0 => format!("{signed}, no issues"),
+            1 => format!("{signed}, 1 issue"),
+            n => format!("{signed}, {n} issues"),
+        }
+    }
+
+    /// What the tutorial says becomes of it.
+    pub(super) fn is_admitted(&self, trust: bool, va: bool) -> bool {
+        (!trust || self.signed) && (!va || self.issues == 0)
+    }
+}
+
+impl House {
+    pub(super) async fn build(listen: SocketAddr) -> Result<Self, String> {
+        let folder = std::env::temp_dir().join(format!("pullgate-demo-{}", std::process::id()));
+        for name in ["policies", "reports"] {
+            fs::create_dir_all(folder.join(name)).map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+        let images = demo_images();
+        let registry = Registry::new();
+        let pem = furnish(&registry, &images, &folder)?;
+        let upstream_tasks = Tasks::new();
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let upstream = registry.bind(anywhere, &upstream_tasks).await.map_err(|error| error.to_string())?;
+        let config = configuration(&folder, listen, &upstream.url(), &pem)?;
+        let bound = app::build(config).await.map_err(|error| error.to_string())?;
+        let address = *bound.addresses().first().ok_or("no listener")?;
+        let reload = bound.reloader();
+        let (stop, stopped) = oneshot::channel();
+        let run = async move {
+            let stopped = async { drop(stopped.await) };
+            bound.run(stopped).await;
+        };
+        let gate = upstream_tasks.spawn(run);
+        let images = images.iter().map(shown).collect();
+        Ok(Self { folder, images, upstream, upstream_tasks, address, reload, stop: Some(stop), gate })
+    }
+
+    pub(super) fn images(&self) -> &[Shown] {
+        &self.images
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn upstream_url(&self) -> String {
+        self.upstream.url()
+    }
+
+    pub(super) fn policies(&self) -> PathBuf {
+        self.folder.join("policies")
+    }
+
+    /// Writes the policy with lines 13 and 15 as the tutorial's `sed` leaves them, and takes it into use at once.
+    pub(super) fn set_flags(&self, trust: bool, va: bool) -> Result<(), String> {
+        write_policy(&self.folder, trust, va)?;
+        self.reload.all();
+        Ok(())
+    }
+
+    /// Stops the gate, then the upstream, and leaves nothing behind.
+    pub(super) async fn close(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The gate has gone already when nobody hears this.
+            let _ = stop.send(());
+        }
+        let _ = (&mut self.gate).await;
+        self.upstream.stop().await;
+        self.upstream_tasks.drain(Duration::from_secs(2)).await;
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn shown(image: &DemoImage) -> Shown {
+    Shown { repository: image.repository, tag: image.tag, signed: image.signed, issues: image.outdated().count() }
+}
+
+/// Pushes the images, signs those that are to be signed, writes a report for each. Returns the public key.
+fn furnish(registry: &Registry, images: &[DemoImage], folder: &Path) -> Result<String, String> {
+    let key = SigningKey::generate().map_err(|error| error.to_string())?;
+    for image in images {
+        registry.push(image.repository, Some(image.tag), &image.built);
+        if image.signed {
+            let reference = format!("{HOST}/{}", image.repository);
+            key.sign(registry, image.repository, &reference, image.built.root).map_err(|error| error.to_string())?;
+        }
+        if image.private {
+            registry.set_access(image.repository, Access::Basic(Credentials::new("demo", "demo")));
+        }
+        write_reports(image, &folder.join("reports"))?;
+    }
+    write_policy(folder, false, false)?;
+    fs::write(folder.join("password"), "demo").map_err(|error| error.to_string())?;
+    key.public_pem().map_err(|error| error.to_string())
+}
+
+fn write_policy(folder: &Path, trust: bool, va: bool) -> Result<(), String> {
+    let flag = |number: usize, line: &str| match number {
+        13 => line.replace("false", &trust.to_string()),
+        15 => line.replace("false", &va.to_string()),
+        _ => line.to_owned(),
+    };
+    let lines: Vec<String> = POLICY.lines().enumerate().map(|(index, line)| flag(index + 1, line)).collect();
+    let path = folder.join("policies/default.yaml");
+    fs::write(&path, lines.join("\n") + "\n").map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A report in Trivy's format for each platform's image.
+fn write_reports(image: &DemoImage, folder: &Path) -> Result<(), String> {
+    for document in &image.built.manifests {
+        let manifest = Manifest::parse(document.bytes.clone(), Some(&document.media_type));
+        let Ok(manifest) = manifest else { continue };
+        let crate::oci::Content::Image { config, .. } = &manifest.content else { continue };
+        let text = report(image, manifest.digest, config.digest).to_string();
+        let path = folder.join(format!("{}.json", manifest.digest.hex()));
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn report(image: &DemoImage, manifest: Digest, config: Digest) -> serde_json::Value {
+    let name = format!("{HOST}/{}", image.repository);
+    let issues: Vec<_> = image
+        .outdated()
+        .enumerate()
+        .map(|(number, package)| {
+            json!({
+                "VulnerabilityID": format!("CVE-2024-{}", 1001 + number),
+                "PkgName": package.name,
+                "InstalledVersion": package.version,
+                "FixedVersion": package.fixed,
+                "Status": "fixed",
+                "Severity": "HIGH",
+                "Title": format!("a flaw in {}, made up for the demo", package.source),
+            })
+        })
+        .collect();
+    json!({
+        "SchemaVersion": 2,
+        "CreatedAt": "2026-11-01T00:00:00Z",
+        "ArtifactName": format!("{name}:{}", image.tag),
+        "ArtifactType": "container_image",
+        "Metadata": {
+            "OS": {"Family": "debian", "Name": "12.5"},
+            "ImageID": config.to_string(),
+            "RepoDigests": [format!("{name}@{manifest}")],
+        },
+        "Results": [{"Target": "demo (debian 12.5)", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": issues}],
+    })
+}
+
+/// The configuration, read as any configuration file is.
+fn configuration(folder: &Path, listen: SocketAddr, upstream: &str, pem: &str) -> Result<Config, String> {
+    fs::write(folder.join("demo.pub"), pem).map_err(|error| error.to_string())?;
+    let text = format!(
+        "state_dir = \"state\"\n\
+         [[listener]]\naddress = \"{listen}\"\n\
+         [admin]\naddress = \"127.0.0.1:0\"\n\
+         [policy]\ndir = \"policies\"\n\
+         [trust]\ndefault_authorities = [\"demo\"]\n\
+         [trust.authority.demo.cosign.key]\nfile = \"demo.pub\"\n\
+         [va]\nreports = [\"reports\"]\n\
+         [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream}\"\nserve_to = \"everyone\"\n\
+         auth = {{ type = \"basic\", username = \"demo\", password_file = \"password\" }}\n"
+    );
+    let path = folder.join("pullgate.toml");
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Config::load(Some(&path), std::iter::empty())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}

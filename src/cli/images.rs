@@ -1,0 +1,88 @@
+//! `pullgate images`: what `ibmcloud cr images` prints, for everything that went through the gate.
+
+use super::{Exit, Output, Where};
+use crate::gate::ListedImage;
+
+/// Arguments of `images`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ImagesArgs {
+    #[command(flatten)]
+    place: Where,
+    /// Only repositories that begin with this.
+    #[arg(long, value_name = "PREFIX")]
+    restrict: Option<String>,
+    /// Print digests in full.
+    #[arg(long)]
+    no_trunc: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &ImagesArgs) -> Exit {
+    let images: Vec<ListedImage> = match super::remote::get(&args.place, "/api/v1/images") {
+        Ok(images) => images,
+        Err(error) => return super::fail(error),
+    };
+    let wanted = |image: &&ListedImage| args.restrict.as_ref().is_none_or(|prefix| image.repository.starts_with(&**prefix));
+    let images: Vec<_> = images.iter().filter(wanted).collect();
+    if args.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&images).unwrap_or_default());
+        return Exit::Ok;
+    }
+    let header = ["REPOSITORY", "TAG", "DIGEST", "NAMESPACE", "CREATED", "SIZE", "SECURITY STATUS"];
+    let rows = images.iter().map(|image| {
+        [
+            image.repository.clone(),
+            image.tag.clone(),
+            if args.no_trunc { image.digest.to_string() } else { image.digest.short() },
+            image.namespace.clone(),
+            image.created.as_deref().map_or("-", |created| created.get(..10).unwrap_or(created)).to_owned(),
+            image.size.map_or("-".into(), human_size),
+            image.security_status.clone(),
+        ]
+    });
+    print!("{}", table(header, rows));
+    Exit::Ok
+}
+
+/// Decimal units, as `cr images` and `docker images` print them.
+fn human_size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// Columns as wide as their widest cell, three spaces apart.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut lines = vec![header.map(str::to_owned)];
+    lines.extend(rows);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_columns() {
+        assert_eq!(human_size(999), "999 B");
+        assert_eq!(human_size(36_200_000), "36.2 MB");
+        let text = table(["A", "LONG"], [["wide cell".into(), "x".into()]].into_iter());
+        assert_eq!(text, "A           LONG\nwide cell   x\n");
+    }
+}

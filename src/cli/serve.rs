@@ -1,0 +1,64 @@
+//! `pullgate serve`.
+
+use std::path::PathBuf;
+
+use super::Exit;
+use crate::app::{self, Bound};
+use crate::config::Config;
+use crate::runtime::init_telemetry;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write the bound addresses as JSON to this file once every listener is open.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ServeArgs) -> Exit {
+    let config = match super::config::load(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    if let Err(error) = init_telemetry(&config.log.filter, config.log.format, colour) {
+        return super::fail(error);
+    }
+    let runtime = match super::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::fail(error),
+    };
+    let exit = runtime.block_on(serve(config, args));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    exit
+}
+
+async fn serve(config: Config, args: &ServeArgs) -> Exit {
+    let bound = match app::build(config).await {
+        Ok(bound) => bound,
+        Err(error) => {
+            eprintln!("pullgate: {error}");
+            return if error.is_configuration() { Exit::Config } else { Exit::Failure };
+        }
+    };
+    if let Some(path) = &args.ready_file
+        && let Err(error) = write_ready_file(path, &bound)
+    {
+        return super::fail(format!("{}: the ready file cannot be written: {error}", path.display()));
+    }
+    bound.run(app::signals()).await;
+    Exit::Ok
+}
+
+/// Written beside and renamed, so that whoever waits for the file never reads half of it.
+fn write_ready_file(path: &std::path::Path, bound: &Bound) -> std::io::Result<()> {
+    let listeners: Vec<String> = bound.addresses().iter().map(ToString::to_string).collect();
+    let admin = bound.admin_address().to_string();
+    let text = serde_json::json!({"listeners": listeners, "admin": admin}).to_string();
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(partial, path)
+}

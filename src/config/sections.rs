@@ -1,0 +1,429 @@
+//! One function for each section: keys, defaults, and what contradicts itself.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::reader::Table;
+use super::{Config, Log};
+use crate::policy::{Authority, Identity, Scheme, Settings};
+use crate::runtime::LogFormat;
+use crate::upstream::{Auth, Secret};
+use crate::{audit, cache, gate, server, trust, upstream, va};
+
+/// Reads the whole file. `None` only together with a problem.
+pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
+    let state_dir = root.file("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
+    let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
+    let default_upstream = root.value("default_upstream");
+    let log = log(root.table("log"));
+    let listeners = listeners(&mut root);
+    let limits = limits(root.table("limits"));
+    let admin = admin(root.table("admin"), &state_dir);
+    let gate = gate(root.table("gate"));
+    let policy_dir = policy(root.table("policy"));
+    let (trust, mut policy) = trust(root.table("trust"));
+    let (va, fixable_only) = va(root.table("va"));
+    policy.ibm_fixable_only = fixable_only;
+    let cache = cache(root.table("cache"));
+    let audit = audit(root.table("audit"), &state_dir);
+    let upstreams = upstreams(&mut root);
+    if let Some(host) = &default_upstream
+        && !upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
+    {
+        root.problem("default_upstream", format!("{host} is not the host of an [[upstream]]"), None);
+    }
+    root.finish();
+    let policy_dir = policy_dir?;
+    Some(Config {
+        state_dir, log, shutdown_grace, default_upstream, listeners, limits, admin, gate, policy_dir, policy, trust, va,
+        cache, audit, upstreams,
+    })
+}
+
+fn log(mut table: Table<'_>) -> Log {
+    let log = Log {
+        filter: table.text("filter").unwrap_or_else(|| "info".into()),
+        format: table.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]).unwrap_or_default(),
+    };
+    table.finish();
+    log
+}
+
+fn listeners(root: &mut Table<'_>) -> Vec<server::Config> {
+    let tables = root.tables("listener");
+    let mut seen = BTreeSet::new();
+    let mut listeners = Vec::new();
+    for mut table in tables {
+        let address = table.text("address").unwrap_or_else(|| "127.0.0.1:5000".into());
+        check_address(&table, "address", &address);
+        if !address.ends_with(":0") && !seen.insert(address.clone()) {
+            table.problem("address", format!("{address} is the address of another listener too"), None);
+        }
+        let headers = [
+            ("forwarded", server::ProxyHeader::Forwarded),
+            ("proxy-protocol", server::ProxyHeader::ProxyProtocol),
+            ("x-forwarded-for", server::ProxyHeader::XForwardedFor),
+        ];
+        listeners.push(server::Config {
+            address,
+            tls: table.optional_table("tls").and_then(tls),
+            scope: table.value("scope"),
+            trusted_proxies: table.values("trusted_proxies").unwrap_or_default(),
+            proxy_header: table.choice("proxy_header", &headers).unwrap_or_default(),
+            http2: table.flag("http2").unwrap_or(false),
+        });
+        table.finish();
+    }
+    if listeners.is_empty() && !root.reader.has_problems() {
+        listeners.push(server::Config { address: "127.0.0.1:5000".into(), ..Default::default() });
+    }
+    listeners
+}
+
+fn tls(mut table: Table<'_>) -> Option<server::TlsConfig> {
+    let (certificate, key) = (table.file("certificate"), table.file("key"));
+    let client_ca = table.file("client_ca");
+    let client_names = table.named_tables("client_names");
+    let mut names = std::collections::BTreeMap::new();
+    for (name, mut inner) in client_names {
+        if let Some(scope) = inner.value("scope") {
+            names.insert(name, scope);
+        }
+        inner.finish();
+    }
+    if certificate.is_none() || key.is_none() {
+        let hint = "`pullgate certs init` makes both for development";
+        table.problem("certificate", "tls needs both a certificate and a key", Some(hint));
+    }
+    let path = table.path.clone();
+    let reader = table.reader;
+    table.finish();
+    if !names.is_empty() && client_ca.is_none() {
+        reader.problem(&path, "client_names without client_ca: no client would show a certificate", None);
+    }
+    Some(server::TlsConfig { certificate: certificate?, key: key?, client_ca, client_names: names })
+}
+
+fn limits(mut table: Table<'_>) -> server::Limits {
+    let default = server::Limits::default();
+    let limits = server::Limits {
+        max_connections: count(table.number("max_connections", 1, 1_000_000), default.max_connections),
+        max_requests_in_flight: table
+            .number("max_requests_in_flight", 1, 1_000_000)
+            .map(|n| count(Some(n), 0))
+            .or(default.max_requests_in_flight),
+        header_timeout: table.duration("header_timeout").unwrap_or(default.header_timeout),
+        max_header_bytes: count(table.size("max_header_size"), default.max_header_bytes),
+        max_headers: default.max_headers,
+        idle_timeout: table.duration("idle_timeout").unwrap_or(default.idle_timeout),
+        write_stall_timeout: table.duration("write_timeout").unwrap_or(default.write_stall_timeout),
+        tls_handshake_timeout: table.duration("tls_handshake_timeout").unwrap_or(default.tls_handshake_timeout),
+    };
+    if limits.max_header_bytes < 8192 {
+        table.problem("max_header_size", "must be at least 8KiB", None);
+    }
+    table.finish();
+    limits
+}
+
+fn count(number: Option<u64>, default: usize) -> usize {
+    number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+fn admin(mut table: Table<'_>, state_dir: &Path) -> server::admin::Config {
+    let admin = server::admin::Config {
+        address: table.text("address").unwrap_or_else(|| "127.0.0.1:5001".into()),
+        hosts: table.texts("hosts").unwrap_or_default(),
+        token_file: table.file("token_file"),
+        socket: table.file("socket").unwrap_or_else(|| state_dir.join("admin.sock")),
+    };
+    check_address(&table, "address", &admin.address);
+    let host = admin.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
+    if !is_loopback && admin.token_file.is_none() {
+        let hint = "give it a token_file, or keep it on 127.0.0.1";
+        table.problem("address", format!("{} can be reached from other machines", admin.address), Some(hint));
+    }
+    table.finish();
+    admin
+}
+
+fn check_address(table: &Table<'_>, key: &str, address: &str) {
+    let port = address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+    if port.is_none() {
+        table.problem(key, format!("{address:?} is no address"), Some("write host:port, such as 0.0.0.0:5000"));
+    }
+}
+
+fn gate(mut table: Table<'_>) -> gate::Config {
+    let default = gate::Config::default();
+    let config = gate::Config {
+        audit: table.choice("mode", &[("audit", true), ("enforce", false)]).unwrap_or(default.audit),
+        verdict_wait: table.duration("verdict_wait").unwrap_or(default.verdict_wait),
+        platforms: table.values("platforms").unwrap_or_default(),
+        attachment_limit: table.size("attachment_limit").unwrap_or(default.attachment_limit),
+        tag_memory: table.duration("tag_memory").unwrap_or(default.tag_memory),
+        url_hosts: table.texts("url_hosts").unwrap_or_default(),
+        max_unseen_children: table
+            .number("max_unseen_children", 0, 1000)
+            .map_or(default.max_unseen_children, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+    };
+    if config.verdict_wait > Duration::from_secs(28) {
+        let hint = "containerd gives up on an answer after 30s";
+        table.problem("verdict_wait", "must be at most 28s", Some(hint));
+    }
+    table.finish();
+    config
+}
+
+fn policy(mut table: Table<'_>) -> Option<PathBuf> {
+    let dir = table.file("dir");
+    if dir.is_none() {
+        let hint = "write [policy] dir = \"policies\"; config/policies of the project has sets to start from";
+        table.problem("dir", "the folder of policy documents must be named", Some(hint));
+    }
+    table.finish();
+    dir
+}
+
+fn trust(mut table: Table<'_>) -> (trust::Config, Settings) {
+    let default = trust::Config::default();
+    let signed = |duration: Option<Duration>, default| {
+        duration.map_or(default, |duration| SignedDuration::try_from(duration).unwrap_or(default))
+    };
+    let config = trust::Config {
+        negative_ttl: signed(table.duration("negative_ttl"), default.negative_ttl),
+        ttl: signed(table.duration("ttl"), default.ttl),
+    };
+    let authorities: Vec<Arc<Authority>> = table.named_tables("authority").into_iter().filter_map(authority).collect();
+    let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
+    for name in &default_authorities {
+        if name != "notary" && !authorities.iter().any(|authority| authority.name() == name) {
+            let hint = format!("define [trust.authority.{name}]");
+            table.problem("default_authorities", format!("{name:?} is no authority"), Some(&hint));
+        }
+    }
+    table.finish();
+    (config, Settings { default_authorities, authorities, ..Settings::default() })
+}
+
+/// The same shape as an entry of `authorities` in a `pullgate.io/v1` document.
+fn authority((name, mut table): (String, Table<'_>)) -> Option<Arc<Authority>> {
+    let cosign = table.optional_table("cosign").and_then(cosign);
+    let notary = table.optional_table("notary").map(|mut notary| {
+        let scheme = Scheme::Notary { server: notary.text("server"), signers: Vec::new() };
+        notary.finish();
+        scheme
+    });
+    let scheme = cosign.or(notary);
+    if scheme.is_none() {
+        let hint = format!("write [trust.authority.{name}.cosign.key] file = \"release.pub\"");
+        table.problem("cosign", "the authority has no means to verify", Some(&hint));
+    }
+    table.finish();
+    Some(Arc::new(Authority::new(name, scheme?)))
+}
+
+fn cosign(mut table: Table<'_>) -> Option<Scheme> {
+    let by_key = table.optional_table("key").and_then(|mut key| {
+        let pem = key.text("data").or_else(|| {
+            let path = key.file("file")?;
+            let text = std::fs::read_to_string(&path);
+            text.map_err(|error| key.problem("file", format!("{}: {error}", path.display()), None)).ok()
+        });
+        if pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN PUBLIC KEY-----")) {
+            key.problem("file", "is no PEM public key", Some("`cosign public-key` prints one"));
+        }
+        key.finish();
+        Some(Scheme::CosignKey { keys: vec![pem?] })
+    });
+    let keyless = table.optional_table("keyless").and_then(|mut keyless| {
+        let issuer = keyless.text("issuer");
+        let identity = keyless.text("identity").map(Identity::Exact);
+        let identity = identity.or_else(|| keyless.text("identity_glob").map(Identity::Glob));
+        if issuer.is_none() || identity.is_none() {
+            keyless.problem("issuer", "keyless needs an issuer and an identity", None);
+        }
+        keyless.finish();
+        Some(Scheme::CosignKeyless { issuer: issuer?, identity: identity? })
+    });
+    table.finish();
+    by_key.or(keyless)
+}
+
+fn va(mut table: Table<'_>) -> (va::Config, bool) {
+    let default = va::Config::default();
+    let config = va::Config {
+        reports: table.files("reports").unwrap_or_default(),
+        rescan: table.duration("rescan").unwrap_or(default.rescan),
+        ibm: table.optional_table("ibm").and_then(ibm),
+    };
+    let fixable_only = table.flag("fixable_only").unwrap_or(false);
+    table.finish();
+    (config, fixable_only)
+}
+
+fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
+    let key_file = table.file("api_key_file").map(va::ibm::ApiKey::File);
+    let key_env = table.text("api_key_env").and_then(|name| {
+        let value = std::env::var(&name);
+        value.map_err(|_| table.problem("api_key_env", format!("{name} is not set"), None)).ok()
+    });
+    let Some(api_key) = key_file.or(key_env.map(va::ibm::ApiKey::Value)) else {
+        table.problem("api_key_file", "an IAM API key must be named", Some("api_key_file or api_key_env"));
+        return None;
+    };
+    let default = va::ibm::Config::new(api_key);
+    let config = va::ibm::Config {
+        hosts: table.texts("hosts").unwrap_or_else(|| default.hosts.clone()),
+        url: table.text("url"),
+        iam_url: table.text("iam_url").unwrap_or_else(|| default.iam_url.clone()),
+        account: table.text("account"),
+        ca: table.file("ca"),
+        report_ttl: table.duration("ttl").unwrap_or(default.report_ttl),
+        unscanned_ttl: table.duration("unscanned_ttl").unwrap_or(default.unscanned_ttl),
+        ..default
+    };
+    table.finish();
+    Some(config)
+}
+
+fn cache(mut table: Table<'_>) -> cache::Config {
+    let default = cache::Config::default();
+    let config = cache::Config {
+        small_object: count(table.size("small_object"), default.small_object),
+        memory: table.size("memory").unwrap_or(default.memory),
+        max_fills: count(table.number("max_fills", 1, 10_000), default.max_fills),
+    };
+    table.finish();
+    config
+}
+
+fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
+    let config = audit::Config {
+        // Records are state: a relative path begins there and not at the configuration file.
+        file: state_dir.join(table.text("file").unwrap_or_else(|| "audit.jsonl".into())),
+        required: table.flag("required").unwrap_or(false),
+        max_file_size: table.size("max_file_size").unwrap_or(100 * 1024 * 1024),
+        keep: table.number("keep", 0, 10_000).map_or(10, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+    };
+    table.finish();
+    config
+}
+
+fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
+    let mut seen = BTreeSet::new();
+    let upstreams: Vec<_> = root.tables("upstream").into_iter().filter_map(|table| upstream(table, &mut seen)).collect();
+    if upstreams.is_empty() && !root.reader.has_problems() {
+        let hint = "write [[upstream]] host = \"docker.io\" url = \"https://registry-1.docker.io\"";
+        root.problem("upstream", "a gate needs at least one upstream", Some(hint));
+    }
+    upstreams
+}
+
+fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstream::Config> {
+    let host = table.value::<crate::oci::Host>("host");
+    if host.is_none() && !table.has("host") {
+        table.problem("host", "an upstream needs a host: the name that policies and clients use", None);
+    }
+    let url = table.text("url").or_else(|| host.as_ref().map(|host| format!("https://{host}"))).unwrap_or_default();
+    let mut config = upstream::Config::new(host.clone()?, url);
+    if !config.url.starts_with("https://") && !config.url.starts_with("http://") {
+        table.problem("url", format!("{:?} is not an http or https URL", config.url), None);
+    }
+    config.aliases = table.values("aliases").unwrap_or_default();
+    config.path = table.text("path");
+    names(&table, &config, seen);
+    config.tag_ttl = table.duration("tag_ttl").unwrap_or(config.tag_ttl);
+    config.stale_for = table.duration("stale_for").unwrap_or(config.stale_for);
+    config.ca = table.file("ca");
+    config.insecure = table.flag("insecure").unwrap_or(false);
+    config.proxy = table.text("proxy");
+    config.realms = table.texts("realms").unwrap_or_default();
+    config.connect_timeout = table.duration("connect_timeout").unwrap_or(config.connect_timeout);
+    config.header_timeout = table.duration("header_timeout").unwrap_or(config.header_timeout);
+    config.idle_timeout = table.duration("idle_timeout").unwrap_or(config.idle_timeout);
+    config.attempts = table.number("attempts", 1, 10).map_or(config.attempts, |n| u32::try_from(n).unwrap_or(1));
+    config.serve_to = serve_to(&mut table);
+    if let Some(auth_table) = table.optional_table("auth") {
+        config.auth = auth(auth_table)?;
+        if !table.was_given("serve_to") {
+            let hint = "serve_to = \"everyone\", or a list of scopes";
+            table.problem("auth", "who may use these credentials' reach must be said", Some(hint));
+        }
+    }
+    table.finish();
+    Some(config)
+}
+
+/// Hosts, aliases and paths share one space: the first component of a request's path.
+fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<String>) {
+    let mut own = BTreeSet::new();
+    own.insert(config.host.to_string());
+    own.extend(config.aliases.iter().map(ToString::to_string));
+    if let Some(path) = &config.path {
+        if path.parse::<crate::oci::Repository>().is_err() || path.contains('/') {
+            table.problem("path", format!("{path:?} cannot be a component of a path"), None);
+        }
+        own.insert(path.clone());
+    }
+    for name in own {
+        if !seen.insert(name.clone()) {
+            table.problem("host", format!("another upstream is called {name:?} too"), None);
+        }
+    }
+}
+
+/// `"everyone"`, or a list of scopes.
+fn serve_to(table: &mut Table<'_>) -> Option<Vec<String>> {
+    let is_text = table.is_text("serve_to");
+    if !is_text {
+        return table.texts("serve_to");
+    }
+    match table.text("serve_to").as_deref() {
+        Some("everyone") => {}
+        _ => table.problem("serve_to", "must be \"everyone\" or a list of scopes", None),
+    }
+    None
+}
+
+fn auth(mut table: Table<'_>) -> Option<Auth> {
+    let auth = match &*table.text("type").unwrap_or_default() {
+        "basic" => {
+            let username = table.text("username");
+            if username.is_none() {
+                table.problem("username", "basic credentials need a username", None);
+            }
+            Some(Auth::Basic { username: username?, password: secret(&mut table, "password", "password_file", "password_env")? })
+        }
+        "docker-config" => table.file("file").map(|file| Auth::DockerConfig { file }),
+        "helper" => table.text("program").map(|program| Auth::Helper { program }),
+        "iam" => secret(&mut table, "api_key", "api_key_file", "api_key_env").map(|api_key| Auth::Iam { api_key }),
+        _ => {
+            table.problem("type", "must be basic, docker-config, helper or iam", None);
+            return None;
+        }
+    };
+    if auth.is_none() && !table.reader.has_problems() {
+        table.problem("type", "what this type needs is missing", Some("docker-config: file; helper: program"));
+    }
+    table.finish();
+    auth
+}
+
+fn secret(table: &mut Table<'_>, inline: &'static str, file: &'static str, variable: &'static str) -> Option<Secret> {
+    if table.has(inline) {
+        let hint = format!("write {file} = \"…\" or {variable} = \"…\"");
+        table.problem(inline, "a secret must not stand in the configuration", Some(&hint));
+        return None;
+    }
+    let secret = table.file(file).map(Secret::File).or_else(|| table.text(variable).map(Secret::Env));
+    if secret.is_none() {
+        table.problem(file, format!("{file} or {variable} must say where the secret is"), None);
+    }
+    secret
+}

@@ -1,0 +1,209 @@
+//! The configuration in force, written as a configuration file.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::Config;
+use crate::policy::{Identity, Scheme};
+use crate::runtime::{LogFormat, format_duration, format_size};
+use crate::upstream::{Auth, Secret};
+use crate::{server, upstream};
+
+/// Everything but secrets, of which only the file or the variable is known here.
+pub(super) fn show(config: &Config) -> String {
+    let mut out = Text(String::new());
+    out.path("state_dir", &config.state_dir);
+    out.line("shutdown_grace", quoted(&format_duration(config.shutdown_grace)));
+    if let Some(host) = &config.default_upstream {
+        out.line("default_upstream", quoted(host.as_str()));
+    }
+    out.section("[log]");
+    out.line("filter", quoted(&config.log.filter));
+    out.line("format", quoted(if config.log.format == LogFormat::Json { "json" } else { "text" }));
+    config.listeners.iter().for_each(|one| listener(&mut out, one));
+    limits(&mut out, config);
+    parts(&mut out, config);
+    evidence(&mut out, config);
+    config.upstreams.iter().for_each(|one| upstream(&mut out, one));
+    out.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn section(&mut self, name: &str) {
+        self.0.push_str(&format!("\n{name}\n"));
+    }
+
+    fn line(&mut self, key: &str, value: impl std::fmt::Display) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.line(key, quoted(&path.display().to_string()));
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn listener(out: &mut Text, listener: &server::Config) {
+    out.section("[[listener]]");
+    out.line("address", quoted(&listener.address));
+    if let Some(scope) = &listener.scope {
+        out.line("scope", quoted(&scope.to_string()));
+    }
+    out.line("trusted_proxies", list(&listener.trusted_proxies));
+    out.line("proxy_header", quoted(match listener.proxy_header {
+        server::ProxyHeader::Forwarded => "forwarded",
+        server::ProxyHeader::ProxyProtocol => "proxy-protocol",
+        server::ProxyHeader::XForwardedFor => "x-forwarded-for",
+    }));
+    out.line("http2", listener.http2);
+    if let Some(tls) = &listener.tls {
+        out.path("tls.certificate", &tls.certificate);
+        out.path("tls.key", &tls.key);
+        tls.client_ca.iter().for_each(|ca| out.path("tls.client_ca", ca));
+        for (name, scope) in &tls.client_names {
+            out.line(&format!("tls.client_names.{name:?}.scope"), quoted(&scope.to_string()));
+        }
+    }
+}
+
+fn limits(out: &mut Text, config: &Config) {
+    let limits = &config.limits;
+    out.section("[limits]");
+    out.line("max_connections", limits.max_connections);
+    if let Some(most) = limits.max_requests_in_flight {
+        out.line("max_requests_in_flight", most);
+    }
+    out.line("header_timeout", quoted(&format_duration(limits.header_timeout)));
+    out.line("max_header_size", quoted(&format_size(limits.max_header_bytes as u64)));
+    out.line("idle_timeout", quoted(&format_duration(limits.idle_timeout)));
+    out.line("write_timeout", quoted(&format_duration(limits.write_stall_timeout)));
+    out.line("tls_handshake_timeout", quoted(&format_duration(limits.tls_handshake_timeout)));
+    out.section("[admin]");
+    out.line("address", quoted(&config.admin.address));
+    out.line("hosts", list(&config.admin.hosts));
+    out.path("socket", &config.admin.socket);
+    config.admin.token_file.iter().for_each(|file| out.path("token_file", file));
+}
+
+fn parts(out: &mut Text, config: &Config) {
+    let gate = &config.gate;
+    out.section("[gate]");
+    out.line("mode", quoted(if gate.audit { "audit" } else { "enforce" }));
+    out.line("verdict_wait", quoted(&format_duration(gate.verdict_wait)));
+    out.line("platforms", list(&gate.platforms));
+    out.line("attachment_limit", quoted(&format_size(gate.attachment_limit)));
+    out.line("tag_memory", quoted(&format_duration(gate.tag_memory)));
+    out.line("url_hosts", list(&gate.url_hosts));
+    out.line("max_unseen_children", gate.max_unseen_children);
+    out.section("[policy]");
+    out.path("dir", &config.policy_dir);
+    out.section("[cache]");
+    out.line("small_object", quoted(&format_size(config.cache.small_object as u64)));
+    out.line("memory", quoted(&format_size(config.cache.memory)));
+    out.line("max_fills", config.cache.max_fills);
+    out.section("[audit]");
+    out.path("file", &config.audit.file);
+    out.line("required", config.audit.required);
+    out.line("max_file_size", quoted(&format_size(config.audit.max_file_size)));
+    out.line("keep", config.audit.keep);
+}
+
+fn evidence(out: &mut Text, config: &Config) {
+    let seconds = |duration: jiff::SignedDuration| duration.unsigned_abs();
+    out.section("[trust]");
+    out.line("default_authorities", list(&config.policy.default_authorities));
+    out.line("negative_ttl", quoted(&format_duration(seconds(config.trust.negative_ttl))));
+    out.line("ttl", quoted(&format_duration(seconds(config.trust.ttl))));
+    for authority in &config.policy.authorities {
+        out.section(&format!("[trust.authority.{:?}]", authority.name()));
+        match authority.scheme() {
+            Scheme::CosignKey { keys } => out.line("cosign.key.data", quoted(&keys.join(""))),
+            Scheme::CosignKeyless { issuer, identity } => {
+                out.line("cosign.keyless.issuer", quoted(issuer));
+                match identity {
+                    Identity::Exact(text) => out.line("cosign.keyless.identity", quoted(text)),
+                    Identity::Glob(text) => out.line("cosign.keyless.identity_glob", quoted(text)),
+                }
+            }
+            Scheme::Notary { server, .. } => out.line("notary.server", quoted(server.as_deref().unwrap_or_default())),
+            Scheme::Gpg { .. } | Scheme::Notation { .. } | Scheme::Unusable { .. } => {}
+        }
+    }
+    out.section("[va]");
+    let reports: Vec<String> = config.va.reports.iter().map(|path| path.display().to_string()).collect();
+    out.line("reports", list(&reports));
+    out.line("rescan", quoted(&format_duration(config.va.rescan)));
+    out.line("fixable_only", config.policy.ibm_fixable_only);
+    if let Some(ibm) = &config.va.ibm {
+        out.section("[va.ibm]");
+        out.line("hosts", list(&ibm.hosts));
+        ibm.url.iter().for_each(|url| out.line("url", quoted(url)));
+        out.line("iam_url", quoted(&ibm.iam_url));
+        ibm.account.iter().for_each(|account| out.line("account", quoted(account)));
+        out.line("ttl", quoted(&format_duration(ibm.report_ttl)));
+        out.line("unscanned_ttl", quoted(&format_duration(ibm.unscanned_ttl)));
+        out.line("# api_key", quoted(&format!("{:?}", ibm.api_key)));
+    }
+}
+
+fn upstream(out: &mut Text, upstream: &upstream::Config) {
+    out.section("[[upstream]]");
+    out.line("host", quoted(upstream.host.as_str()));
+    out.line("url", quoted(&upstream.url));
+    out.line("aliases", list(&upstream.aliases));
+    upstream.path.iter().for_each(|path| out.line("path", quoted(path)));
+    out.line("tag_ttl", quoted(&format_duration(upstream.tag_ttl)));
+    out.line("stale_for", quoted(&format_duration(upstream.stale_for)));
+    upstream.ca.iter().for_each(|ca| out.path("ca", ca));
+    out.line("insecure", upstream.insecure);
+    upstream.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+    out.line("realms", list(&upstream.realms));
+    out.line("connect_timeout", quoted(&format_duration(upstream.connect_timeout)));
+    out.line("header_timeout", quoted(&format_duration(upstream.header_timeout)));
+    out.line("idle_timeout", quoted(&format_duration(upstream.idle_timeout)));
+    out.line("attempts", upstream.attempts);
+    match &upstream.serve_to {
+        Some(scopes) => out.line("serve_to", list(scopes)),
+        None => out.line("serve_to", quoted("everyone")),
+    }
+    if let Some(text) = auth(&upstream.auth) {
+        out.line("auth", text);
+    }
+}
+
+fn auth(auth: &Auth) -> Option<String> {
+    let secret = |name: &str, secret: &Secret| match secret {
+        Secret::Env(variable) => format!("{name}_env = {variable:?}"),
+        Secret::File(path) => format!("{name}_file = {:?}", path.display().to_string()),
+    };
+    match auth {
+        Auth::Anonymous => None,
+        Auth::Basic { username, password } => {
+            Some(format!("{{ type = \"basic\", username = {username:?}, {} }}", secret("password", password)))
+        }
+        Auth::DockerConfig { file } => {
+            Some(format!("{{ type = \"docker-config\", file = {:?} }}", file.display().to_string()))
+        }
+        Auth::Helper { program } => Some(format!("{{ type = \"helper\", program = {program:?} }}")),
+        Auth::Iam { api_key } => Some(format!("{{ type = \"iam\", {} }}", secret("api_key", api_key))),
+    }
+}
+
+/// A proxy's URL may hold credentials.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        _ => url.to_owned(),
+    }
+}

@@ -1,0 +1,88 @@
+//! Why a request is not served; the one mapping to the wire is the server's.
+
+use crate::cache::CacheError;
+use crate::oci::{Digest, InvalidName};
+use crate::policy::Denial;
+use crate::resolve::ResolveError;
+use crate::store::StoreError;
+use crate::upstream;
+
+/// Why a request is not served.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GateError {
+    /// No manifest of the repository names the blob.
+    #[error("{name} has no manifest here that names {digest}; pull the image's manifest first")]
+    BlobUnknown {
+        /// Upstream and repository.
+        name: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The cache cannot open it.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The policy does not admit it, or cannot be judged now.
+    #[error("{0}")]
+    Denied(Denial),
+    /// A descriptor would send the client to another host.
+    #[error("pullgate: {subject} refused: it sends clients to {url} for content; allow the host in gate.url_hosts if that is meant")]
+    ForeignUrl {
+        /// What was asked for.
+        subject: String,
+        /// The URL.
+        url: String,
+    },
+    /// The path names no repository once the upstream is taken off.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The path names no upstream, and there is no default.
+    #[error("pullgate: the request names no upstream; this gate serves {}", served.join(", "))]
+    NoUpstream {
+        /// What is served.
+        served: Vec<String>,
+    },
+    /// The upstream's credentials are not for this scope.
+    #[error("pullgate: {upstream} is not served to {}; see serve_to of that upstream", for_whom(scope))]
+    NotServed {
+        /// The upstream.
+        upstream: String,
+        /// The scope that asked.
+        scope: String,
+    },
+    /// Evidence is on its way.
+    #[error("pullgate: {subject} is being verified; come again")]
+    Pending {
+        /// What was asked for.
+        subject: String,
+    },
+    /// The reference does not resolve.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The database failed.
+    #[error("{0}")]
+    Store(String),
+    /// `ns` names no upstream.
+    #[error("pullgate: {asked} is not an upstream of this gate; it serves {}", served.join(", "))]
+    UnknownUpstream {
+        /// What was asked for.
+        asked: String,
+        /// What is served.
+        served: Vec<String>,
+    },
+    /// The decision could not be recorded, and the configuration requires that it is.
+    #[error("pullgate: the decision could not be recorded, and audit.required is set")]
+    Unrecorded,
+    /// The upstream did not deliver.
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
+}
+
+fn for_whom(scope: &str) -> String {
+    if scope.is_empty() { "clients without a scope".into() } else { format!("scope {scope:?}") }
+}
+
+impl From<StoreError> for GateError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}

@@ -1,0 +1,297 @@
+//! Judging as a request would be judged, and telling all of it: `pullgate check`, `va` and `images`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Gate, GateError, Target};
+use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
+use crate::policy::{
+    self, Decision, Denial, Issue, Kind, Observed, Rule, Selected, Selection, TrustOutcome, VaEvidence,
+    VaFindings, VaRule,
+};
+use crate::resolve::Resolved;
+use crate::store::KnownImage;
+
+/// Everything that the gate knows and thinks of one image.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Explanation {
+    /// Upstream, repository and reference, by the upstream's own name.
+    pub image: String,
+    /// The namespace whose rules were asked; empty is cluster-wide.
+    pub namespace: String,
+    /// The digest that was judged, where it got that far.
+    pub digest: Option<Digest>,
+    /// `image`, `index`, `artifact` or `attachment`.
+    pub kind: Option<String>,
+    /// `admit`, `would-deny` or `deny`.
+    pub decision: String,
+    /// The reason as a client would read it; empty when admitted.
+    pub message: String,
+    /// Every entry that speaks for the image, with what was found under it.
+    pub rules: Vec<RuleExplanation>,
+}
+
+/// One entry, and what was found under it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RuleExplanation {
+    /// Kind and name of the document.
+    pub document: String,
+    /// The entry's pattern.
+    pub rule: String,
+    /// Whether this entry admits.
+    pub admits: bool,
+    /// Why not.
+    pub message: String,
+    /// Every authority that the entry names.
+    pub authorities: Vec<AuthorityExplanation>,
+    /// Vulnerability assessments: one for an image, one for each child of an index that matters.
+    pub assessments: Vec<Assessment>,
+}
+
+/// What one authority found.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct AuthorityExplanation {
+    /// Its name.
+    pub authority: String,
+    /// `verified`, `not verified`, `unknown`, or `inherited` from an index.
+    pub outcome: String,
+    /// Who signed, what failed, or why it is unknown.
+    pub details: Vec<String>,
+}
+
+/// One vulnerability assessment.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Assessment {
+    /// The image's digest.
+    pub digest: Digest,
+    /// Its platform, where an index says it.
+    pub platform: Option<String>,
+    /// IBM's word.
+    pub status: String,
+    /// Who says so.
+    pub source: Option<String>,
+    /// Why there is no assessment.
+    pub why: Option<String>,
+    /// All issues of the report.
+    pub issues: Vec<IssueExplanation>,
+}
+
+/// One issue.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct IssueExplanation {
+    /// The issue.
+    #[serde(flatten)]
+    pub issue: Issue,
+    /// Whether it counts under the rule.
+    pub blocks: bool,
+}
+
+/// One known tag, as `cr images` lists it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ListedImage {
+    /// Upstream and repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// What it means.
+    pub digest: Digest,
+    /// IBM's namespace: the first component of the repository.
+    pub namespace: String,
+    /// When it was made, as its configuration says (RFC 3339); `None` when that is not known here.
+    pub created: Option<String>,
+    /// All layers together, in bytes; `None` when that is not known here.
+    pub size: Option<u64>,
+    /// What is known about its vulnerabilities.
+    pub security_status: String,
+}
+
+impl Gate {
+    /// Judges an image for a namespace and tells everything that was found.
+    ///
+    /// # Errors
+    /// When there is nothing to judge: unknown upstream, unknown image, an upstream that does not answer.
+    pub async fn explain(&self, target: &Target, reference: &Reference) -> Result<Explanation, GateError> {
+        let subject = self.subject(target, reference).await?;
+        let mut explanation = Explanation {
+            image: target.describe(reference),
+            namespace: target.scope.to_string(),
+            digest: None,
+            kind: None,
+            decision: "deny".into(),
+            message: String::new(),
+            rules: Vec::new(),
+        };
+        let selection = self.rulebook.rules().select(&subject);
+        let selected = match selection {
+            Selection::Entries(selected) => selected,
+            Selection::Deny(message) => {
+                explanation.message = policy::no_match(&subject, message).to_string();
+                return Ok(explanation);
+            }
+        };
+        let Resolved { manifest, .. } = self.resolve(target, reference).await?;
+        let kind = self.kind(target, &manifest).await;
+        explanation.digest = Some(manifest.digest);
+        explanation.kind = Some(kind_name(kind).into());
+        let mut denial = None;
+        for selected in &selected {
+            let (rule, decision) = self.explain_rule(target, &subject, selected, kind, &manifest).await?;
+            explanation.rules.push(rule);
+            match decision {
+                Decision::Admit(permit) => {
+                    let would_deny = permit.would_deny();
+                    explanation.decision = (if would_deny.is_some() { "would-deny" } else { "admit" }).into();
+                    explanation.message = would_deny.map(ToString::to_string).unwrap_or_default();
+                    return Ok(explanation);
+                }
+                Decision::Deny(why) => denial = denial.or(Some(why)),
+            }
+        }
+        explanation.message = denial.as_ref().map(Denial::to_string).unwrap_or_default();
+        Ok(explanation)
+    }
+
+    async fn explain_rule(
+        &self,
+        target: &Target,
+        subject: &policy::Subject,
+        selected: &Selected,
+        kind: Kind,
+        manifest: &Arc<Manifest>,
+    ) -> Result<(RuleExplanation, Decision), GateError> {
+        let evidence = self.evidence(target, selected, kind, manifest).await?;
+        let decision = policy::decide(&policy::Question {
+            subject,
+            digest: manifest.digest,
+            kind,
+            selected,
+            trust: &evidence.trust,
+            va: evidence.va.as_ref(),
+            now: self.clock.now(),
+        });
+        let message = match &decision {
+            Decision::Admit(permit) => permit.would_deny().map(ToString::to_string).unwrap_or_default(),
+            Decision::Deny(denial) => denial.to_string(),
+        };
+        let explanation = RuleExplanation {
+            document: selected.document.to_string(),
+            rule: selected.entry.to_string(),
+            admits: matches!(decision, Decision::Admit(_)),
+            message,
+            authorities: selected.rule.as_ref().map_or_else(Vec::new, |rule| authorities(rule, &evidence.trust)),
+            assessments: self.assessments(selected.rule.as_deref(), evidence.va.as_ref(), manifest),
+        };
+        Ok((explanation, decision))
+    }
+
+    fn assessments(&self, rule: Option<&Rule>, va: Option<&VaFindings>, manifest: &Manifest) -> Vec<Assessment> {
+        let Some(rule) = rule.and_then(|rule| rule.va.as_ref()) else { return Vec::new() };
+        match va {
+            None => Vec::new(),
+            Some(VaFindings::Image(evidence)) => vec![self.assessment(rule, manifest.digest, None, evidence)],
+            Some(VaFindings::Children(children)) => children
+                .iter()
+                .map(|child| self.assessment(rule, child.digest, Some(child.platform.clone()), &child.evidence))
+                .collect(),
+        }
+    }
+
+    fn assessment(&self, rule: &VaRule, digest: Digest, platform: Option<String>, evidence: &Observed<VaEvidence>) -> Assessment {
+        let assessed = policy::assess(rule, &evidence.value, self.clock.now());
+        let (source, mut issues) = match &evidence.value {
+            VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
+            _ => (None, Vec::new()),
+        };
+        issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
+        let issues = issues
+            .into_iter()
+            .map(|issue| IssueExplanation { blocks: assessed.blocking.contains(&issue), issue })
+            .collect();
+        Assessment { digest, platform, status: assessed.status.as_str().into(), source, why: assessed.why, issues }
+    }
+
+    /// Every tag that is known here, with what is known about it; asks no upstream.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn images(&self) -> Result<Vec<ListedImage>, GateError> {
+        let mut listed = Vec::new();
+        for KnownImage { name, tag, digest } in self.store.images().await? {
+            let image = self.known_image(&name, digest).await;
+            let namespace = name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
+            listed.push(ListedImage {
+                repository: name.to_string(),
+                tag: tag.to_string(),
+                digest,
+                namespace,
+                created: image.as_ref().and_then(|(_, created)| created.clone()),
+                size: image.as_ref().map(|(manifest, _)| size_of(manifest)),
+                security_status: self.security_status(&name, image.as_ref().map(|(manifest, _)| &**manifest)).await,
+            });
+        }
+        Ok(listed)
+    }
+
+    /// The image behind a digest, or the child of an index that matters here, with its date: only what is here.
+    async fn known_image(&self, name: &ImageName, digest: Digest) -> Option<(Arc<Manifest>, Option<String>)> {
+        let mut manifest = self.resolver.known_manifest(name, digest).await?;
+        if !manifest.children().is_empty() {
+            let pulled = self.store.pulled_children(name, digest).await.unwrap_or_default();
+            let children = super::evidence::relevant(manifest.children(), &pulled, &self.config.platforms);
+            manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
+        }
+        let Content::Image { config, .. } = &manifest.content else { return None };
+        let bytes = self.cache.peek(config.digest, 1024 * 1024).await.ok().flatten();
+        let created = bytes.and_then(|bytes| oci_spec::image::ImageConfiguration::from_reader(&*bytes).ok());
+        let created = created.and_then(|configuration| configuration.created().clone());
+        Some((manifest, created))
+    }
+
+    async fn security_status(&self, name: &ImageName, manifest: Option<&Manifest>) -> String {
+        let Some(Manifest { content: Content::Image { config, .. }, digest, .. }) = manifest else {
+            return "Not Scanned".into();
+        };
+        let evidence = self.va.evidence(name, *digest, config.digest, None).await;
+        crate::va::report_text::security_status(&evidence.value)
+    }
+}
+
+fn size_of(manifest: &Manifest) -> u64 {
+    match &manifest.content {
+        Content::Image { layers, .. } => layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
+        Content::Index(_) => 0,
+    }
+}
+
+fn authorities(rule: &Rule, findings: &policy::TrustFindings) -> Vec<AuthorityExplanation> {
+    rule.authorities()
+        .iter()
+        .map(|authority| {
+            let inherited = findings.inherited.iter().find_map(|(index, evidence)| {
+                let verified = matches!(evidence.outcome(authority.id())?.value, TrustOutcome::Verified { .. });
+                verified.then(|| format!("by the index {index} that lists it"))
+            });
+            let (outcome, details) = match (findings.own.outcome(authority.id()).map(|observed| &observed.value), inherited) {
+                (Some(TrustOutcome::Verified { signer }), _) => ("verified", vec![signer.clone()]),
+                (_, Some(index)) => ("inherited", vec![index]),
+                (Some(TrustOutcome::Unverified { found }), None) if found.is_empty() => {
+                    ("not verified", vec!["no signature was found".into()])
+                }
+                (Some(TrustOutcome::Unverified { found }), None) => ("not verified", found.clone()),
+                (Some(TrustOutcome::Unknown { why, .. }), None) => ("unknown", vec![why.clone()]),
+                (None, None) => ("unknown", vec!["was not asked".into()]),
+            };
+            AuthorityExplanation { authority: authority.name().to_owned(), outcome: outcome.into(), details }
+        })
+        .collect()
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Artifact => "artifact",
+        Kind::Attachment => "attachment",
+        Kind::Image => "image",
+        Kind::Index => "index",
+    }
+}

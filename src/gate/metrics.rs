@@ -1,0 +1,69 @@
+//! What the gate counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Unit;
+
+use super::record::{Entry, decision_name};
+use super::{Answer, GateError};
+use crate::oci::{Digest, ImageName};
+use crate::runtime::Metrics;
+
+pub(super) struct GateMetrics {
+    decisions: Family<DecisionLabels, Counter>,
+    verdict: Histogram,
+    /// Manifests whose pull was noted lately, so that each is written once and not on every request.
+    noted: moka::sync::Cache<(ImageName, Digest), ()>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DecisionLabels {
+    decision: &'static str,
+    reason: &'static str,
+}
+
+impl GateMetrics {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let buckets = exponential_buckets(0.000_05, 3.0, 14);
+        Self {
+            decisions: metrics.register("decisions", "Decisions by outcome and deciding stage", Family::default()),
+            verdict: metrics.register_with_unit(
+                "verdict",
+                "From the request to the decision",
+                Unit::Seconds,
+                Histogram::new(buckets),
+            ),
+            noted: moka::sync::Cache::builder()
+                .max_capacity(10_000)
+                .time_to_live(std::time::Duration::from_secs(3600))
+                .build(),
+        }
+    }
+
+    pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) {
+        let (decision, reason) = match answer {
+            Ok(Answer::Base) => return,
+            Ok(Answer::Manifest { permit, .. } | Answer::Blob { permit, .. }) => match permit.would_deny() {
+                Some(denial) => ("would-deny", denial.stage.as_str()),
+                None => ("admit", ""),
+            },
+            Ok(Answer::List { .. }) => ("admit", ""),
+            Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
+            Err(error) => (decision_name(error), ""),
+        };
+        self.decisions.get_or_create(&DecisionLabels { decision, reason }).inc();
+        self.verdict.observe(entry.elapsed_seconds());
+    }
+
+    /// Whether this manifest's pull is to be noted now.
+    pub(super) fn first_pull(&self, name: &ImageName, digest: Digest) -> bool {
+        let key = (name.clone(), digest);
+        let is_new = !self.noted.contains_key(&key);
+        if is_new {
+            self.noted.insert(key, ());
+        }
+        is_new
+    }
+}

@@ -1,0 +1,188 @@
+//! The audit record of a request, written even when the client has gone.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::{Answer, Ask, GateError, Target};
+use crate::audit::{Audit, Record, SCHEMA};
+use crate::oci::{Endpoint, Manifest};
+use crate::policy::{Denial, DenialKind, Permit, TrustFindings, VaEvidence, VaFindings};
+
+/// The record in the making. Dropped unfinished, it says that the request was abandoned.
+pub struct Entry {
+    record: Option<Record>,
+    audit: Audit,
+    started: Instant,
+}
+
+impl Entry {
+    /// Begins the record of a request.
+    pub fn new(ask: &Ask, audit: &Audit, now: Timestamp) -> Self {
+        let record = Record {
+            schema: SCHEMA,
+            time: now,
+            request_id: ask.request_id.clone(),
+            client: ask.client.clone(),
+            client_name: ask.client_name.clone(),
+            scope: ask.scope.to_string(),
+            method: ask.method.clone(),
+            endpoint: endpoint_name(&ask.route.endpoint),
+            image: asked_name(&ask.route.endpoint),
+            digest: None,
+            decision: "abandoned",
+            document: None,
+            rule: None,
+            stage: None,
+            reasons: Vec::new(),
+            trust_age_seconds: None,
+            va_age_seconds: None,
+            duration_ms: 0,
+        };
+        Self { record: Some(record), audit: audit.clone(), started: Instant::now() }
+    }
+
+    /// Nothing was decided, so nothing is recorded.
+    pub fn discard(&mut self) {
+        self.record = None;
+    }
+
+    /// Whole seconds and parts of them since the request came.
+    pub(super) fn elapsed_seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn about(&mut self, target: &Target, endpoint: &Endpoint) {
+        self.with(|record| {
+            record.image = match endpoint {
+                Endpoint::Manifest { reference, .. } => target.describe(reference),
+                Endpoint::Blob { digest, .. } | Endpoint::Referrers { digest, .. } => format!("{}@{digest}", target.name),
+                Endpoint::Base | Endpoint::Tags { .. } => target.name.to_string(),
+            };
+        });
+    }
+
+    pub(super) fn resolved(&mut self, manifest: &Manifest) {
+        self.with(|record| record.digest = Some(manifest.digest.to_string()));
+    }
+
+    pub(super) fn admitted(&mut self, manifest: &Manifest, permit: &Permit) {
+        self.with(|record| {
+            record.digest = Some(manifest.digest.to_string());
+            record.document = Some(permit.document().to_owned());
+            record.rule = Some(permit.rule().to_owned());
+        });
+    }
+
+    pub(super) fn evidence(&mut self, trust: &TrustFindings, va: Option<&VaFindings>, now: Timestamp) {
+        let age = |at: Timestamp| now.duration_since(at).as_secs();
+        self.with(|record| {
+            record.trust_age_seconds = trust.own.iter().map(|(_, observed)| age(observed.at)).max();
+            record.va_age_seconds = va.and_then(oldest).map(age);
+        });
+    }
+
+    /// Writes the record. False when it could not be written and must be.
+    pub(super) async fn finish(mut self, answer: &Result<Answer, GateError>) -> bool {
+        let Some(mut record) = self.record.take() else { return true };
+        match answer {
+            Ok(answer) => conclude(&mut record, answer),
+            Err(error) => explain(&mut record, error),
+        }
+        record.duration_ms = self.duration_ms();
+        self.audit.write(record).await
+    }
+
+    fn duration_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn with(&mut self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let duration_ms = self.duration_ms();
+        if let Some(record) = self.record.take() {
+            self.audit.write_later(Record { duration_ms, ..record });
+        }
+    }
+}
+
+fn oldest(va: &VaFindings) -> Option<Timestamp> {
+    let at = |observed: &crate::policy::Observed<VaEvidence>| match &observed.value {
+        VaEvidence::Report(report) => report.generated_at.unwrap_or(observed.at),
+        _ => observed.at,
+    };
+    match va {
+        VaFindings::Image(observed) => Some(at(observed)),
+        VaFindings::Children(children) => children.iter().map(|child| at(&child.evidence)).min(),
+    }
+}
+
+fn conclude(record: &mut Record, answer: &Answer) {
+    record.decision = "admit";
+    if let Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } = answer
+        && let Some(denial) = permit.would_deny()
+    {
+        record.decision = "would-deny";
+        record.stage = Some(denial.stage.as_str());
+        record.reasons.clone_from(&denial.reasons);
+    }
+}
+
+fn explain(record: &mut Record, error: &GateError) {
+    let GateError::Denied(denial) = error else {
+        record.decision = decision_name(error);
+        record.reasons = vec![error.to_string()];
+        return;
+    };
+    let Denial { kind, stage, document, rule, reasons, .. } = denial;
+    record.decision = decision_name(error);
+    let _ = kind;
+    record.stage = Some(stage.as_str());
+    record.document = document.as_deref().map(str::to_owned);
+    record.rule = rule.as_deref().map(str::to_owned);
+    record.reasons.clone_from(reasons);
+}
+
+/// The word for an outcome that is not an admission, in records and metrics.
+pub(super) fn decision_name(error: &GateError) -> &'static str {
+    match error {
+        GateError::Denied(denial) => match denial.kind {
+            DenialKind::Pending => "pending",
+            DenialKind::Policy => "deny",
+            DenialKind::Unavailable => "unavailable",
+        },
+        GateError::Pending { .. } => "pending",
+        GateError::ForeignUrl { .. }
+        | GateError::NotServed { .. }
+        | GateError::NoUpstream { .. }
+        | GateError::UnknownUpstream { .. }
+        | GateError::Resolve(crate::resolve::ResolveError::Refused(_)) => "refused",
+        _ => "error",
+    }
+}
+
+fn endpoint_name(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Base => "base",
+        Endpoint::Blob { .. } => "blob",
+        Endpoint::Manifest { .. } => "manifest",
+        Endpoint::Referrers { .. } => "referrers",
+        Endpoint::Tags { .. } => "tags",
+    }
+}
+
+fn asked_name(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Base => String::new(),
+        Endpoint::Blob { name, digest } | Endpoint::Referrers { name, digest, .. } => format!("{name}@{digest}"),
+        Endpoint::Manifest { name, reference } => format!("{name}:{reference}"),
+        Endpoint::Tags { name, .. } => name.to_string(),
+    }
+}

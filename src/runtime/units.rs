@@ -1,0 +1,116 @@
+//! Durations and sizes as people write them: `20s`, `1h30m`, `200GiB`.
+
+use std::time::Duration;
+
+/// Reads a duration: whole numbers with a unit (`ms`, `s`, `m`, `h`, `d`), joined.
+///
+/// # Errors
+/// When the text is anything else, or longer than a few centuries.
+pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(InvalidDuration);
+    }
+    while !rest.is_empty() {
+        let (number, after) = split_number(rest).ok_or(InvalidDuration)?;
+        let end = after.find(|c: char| c.is_ascii_digit() || c == ' ').unwrap_or(after.len());
+        let milliseconds = match &after[..end] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(InvalidDuration),
+        };
+        let part = number.checked_mul(milliseconds).filter(|part| *part <= 10_000_000_000_000).ok_or(InvalidDuration)?;
+        total += Duration::from_millis(part);
+        rest = after[end..].trim_start();
+    }
+    Ok(total)
+}
+
+/// Writes a duration as [`parse_duration`] reads it.
+pub fn format_duration(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, milliseconds) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+        if rest >= milliseconds {
+            text.push_str(&format!("{}{unit}", rest / milliseconds));
+            rest %= milliseconds;
+        }
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
+/// Reads a size in bytes: a whole number with a unit (`B`, `KB` … decimal, `KiB` … binary) or with none.
+///
+/// # Errors
+/// When the text is anything else, or more than a `u64` holds.
+pub fn parse_size(text: &str) -> Result<u64, InvalidSize> {
+    let (number, unit) = split_number(text.trim()).ok_or(InvalidSize)?;
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(InvalidSize),
+    };
+    number.checked_mul(factor).ok_or(InvalidSize)
+}
+
+/// Writes a size as [`parse_size`] reads it, by the largest binary unit that divides it.
+pub fn format_size(bytes: u64) -> String {
+    let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, factor)| bytes >= *factor && bytes % factor == 0) {
+        Some((unit, factor)) => format!("{}{unit}", bytes / factor),
+        None => format!("{bytes}B"),
+    }
+}
+
+fn split_number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+/// A text is no duration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a duration is whole numbers with units, such as 500ms, 20s, 1h30m or 30d")]
+pub struct InvalidDuration;
+
+/// A text is no size.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a size is a whole number with a unit, such as 256KiB, 100MB or 200GiB")]
+pub struct InvalidSize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [("20s", 20_000), ("1h30m", 5_400_000), ("500ms", 500), ("30d", 2_592_000_000), ("1h 5s", 3_605_000), ("0s", 0)] {
+            assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+            assert_eq!(parse_duration(&format_duration(Duration::from_millis(millis))).unwrap().as_millis() as u64, millis);
+        }
+        for bad in ["", "20", "s", "1.5s", "-1s", "1y", "99999999999999999999s", "999999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("200GiB", 200 << 30), ("256KiB", 256 << 10), ("1MB", 1_000_000), ("5", 5), ("7B", 7), ("1 GiB", 1 << 30)] {
+            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
+            assert_eq!(parse_size(&format_size(bytes)).unwrap(), bytes);
+        }
+        for bad in ["", "GiB", "1.5GiB", "-1", "1XB", "99999999999TiB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

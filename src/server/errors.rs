@@ -1,0 +1,151 @@
+//! The one mapping from what went wrong to what the client is told.
+
+use http::{Response, StatusCode, header};
+use hyper::ext::ReasonPhrase;
+
+use super::Body;
+use super::registry::insert;
+use crate::cache::CacheError;
+use crate::gate::GateError;
+use crate::oci::{Endpoint, ErrorCode, InvalidRoute, WireError};
+use crate::policy::{Denial, DenialKind};
+use crate::resolve::ResolveError;
+use crate::upstream;
+
+/// How many seconds a client is asked to wait for evidence: kubelet's own back-off begins at ten.
+const PENDING_RETRY: u64 = 5;
+/// How many seconds a client is asked to wait while the gate cannot judge.
+const UNAVAILABLE_RETRY: u64 = 10;
+
+/// The response to a request that the gate did not admit.
+pub(super) fn respond_to(error: &GateError, endpoint: &Endpoint) -> Response<Body> {
+    response(&wire_error(error, endpoint))
+}
+
+/// The error for a target that is no endpoint.
+pub(super) fn respond_to_route(error: InvalidRoute) -> WireError {
+    let (status, code) = match error {
+        InvalidRoute::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        InvalidRoute::Name(_) | InvalidRoute::Namespace(_) | InvalidRoute::Query(_) => {
+            (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid)
+        }
+        InvalidRoute::Path => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
+        InvalidRoute::Reference(_) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
+        InvalidRoute::Upload => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+    };
+    WireError::new(status, code, format!("pullgate: {error}"))
+}
+
+/// JSON body, and the reason in the HTTP/1.1 reason phrase, which containerd shows for a HEAD that has no body.
+pub(super) fn response(error: &WireError) -> Response<Body> {
+    let body = error.body();
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = error.status;
+    if let Ok(phrase) = ReasonPhrase::try_from(error.reason_phrase().into_bytes()) {
+        response.extensions_mut().insert(phrase);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    insert(headers, header::CONTENT_TYPE, "application/json");
+    // A denial depends on the policy of this moment, so nobody between here and the client may keep it.
+    insert(headers, header::CACHE_CONTROL, "no-store");
+    if error.status == StatusCode::METHOD_NOT_ALLOWED {
+        insert(headers, header::ALLOW, "GET, HEAD");
+    }
+    if let Some(seconds) = error.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    *response.body_mut() = Body::from(body);
+    response
+}
+
+fn wire_error(error: &GateError, endpoint: &Endpoint) -> WireError {
+    let unavailable = |message: String| {
+        WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_after(UNAVAILABLE_RETRY)
+    };
+    match error {
+        GateError::Denied(denial) => denied(denial),
+        GateError::Pending { .. } => pending(error.to_string()),
+        GateError::BlobUnknown { .. } => WireError::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string()),
+        GateError::Name(_) => WireError::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, error.to_string()),
+        GateError::ForeignUrl { .. }
+        | GateError::NoUpstream { .. }
+        | GateError::NotServed { .. }
+        | GateError::UnknownUpstream { .. } => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
+        GateError::Store(_) | GateError::Unrecorded => unavailable(format!("pullgate: {error}")),
+        GateError::Resolve(error) => resolve(error, endpoint),
+        GateError::Cache(error) => cache(error, endpoint),
+        GateError::Upstream(error) => upstream(error, endpoint),
+    }
+}
+
+fn denied(denial: &Denial) -> WireError {
+    match denial.kind {
+        DenialKind::Policy => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, denial.to_string()),
+        DenialKind::Pending => pending(denial.to_string()),
+        DenialKind::Unavailable => {
+            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, denial.to_string())
+                .retry_after(UNAVAILABLE_RETRY)
+        }
+    }
+}
+
+fn pending(message: String) -> WireError {
+    WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message).retry_after(PENDING_RETRY)
+}
+
+fn resolve(error: &ResolveError, endpoint: &Endpoint) -> WireError {
+    match error {
+        ResolveError::Cache(error) => cache(error, endpoint),
+        ResolveError::NotFound => not_found(endpoint, error.to_string()),
+        // Bytes that no policy can make right: final, and 403 so that clients do not look for them elsewhere here.
+        ResolveError::Refused(_) => {
+            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
+        }
+        ResolveError::Interrupted | ResolveError::Store(_) => {
+            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
+                .retry_after(UNAVAILABLE_RETRY)
+        }
+        ResolveError::Upstream(error) => upstream(error, endpoint),
+    }
+}
+
+fn cache(error: &CacheError, endpoint: &Endpoint) -> WireError {
+    match error {
+        CacheError::NotFound => not_found(endpoint, error.to_string()),
+        CacheError::Upstream(error) => upstream(error, endpoint),
+        CacheError::Size { .. } => {
+            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
+        }
+        CacheError::Busy | CacheError::Disk(_) => {
+            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
+                .retry_after(UNAVAILABLE_RETRY)
+        }
+    }
+}
+
+/// The message says that it was the upstream, so that nobody looks for the policy at fault.
+fn upstream(error: &upstream::Error, endpoint: &Endpoint) -> WireError {
+    use upstream::Error;
+    let message = format!("pullgate: upstream: {error}");
+    match error {
+        Error::NotFound => not_found(endpoint, message),
+        Error::Unauthorized(_) => WireError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message),
+        Error::Forbidden(_) | Error::Refused(_) => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+        Error::RateLimited { retry_after } => {
+            WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+                .retry_after(retry_after.unwrap_or(UNAVAILABLE_RETRY))
+        }
+        _ => WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+            .retry_after(UNAVAILABLE_RETRY),
+    }
+}
+
+fn not_found(endpoint: &Endpoint, message: String) -> WireError {
+    let code = match endpoint {
+        Endpoint::Manifest { .. } | Endpoint::Referrers { .. } => ErrorCode::ManifestUnknown,
+        Endpoint::Blob { .. } => ErrorCode::BlobUnknown,
+        Endpoint::Base | Endpoint::Tags { .. } => ErrorCode::NameUnknown,
+    };
+    WireError::new(StatusCode::NOT_FOUND, code, message)
+}

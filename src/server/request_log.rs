@@ -1,0 +1,137 @@
+//! One log line and one count per registry request, when its last byte has gone or its client has.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Unit;
+
+use super::{Body, Client};
+use crate::runtime::Metrics;
+
+/// What is counted.
+#[derive(Clone)]
+pub(super) struct RequestMetrics {
+    requests: Family<RequestLabels, Counter>,
+    bytes: Counter,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    method: &'static str,
+    status: u16,
+}
+
+impl RequestMetrics {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let sent = "Bytes of registry content sent to clients";
+        Self {
+            requests: metrics.register("requests", "Registry requests answered", Family::default()),
+            bytes: metrics.register_with_unit("sent", sent, Unit::Bytes, Counter::default()),
+        }
+    }
+}
+
+/// The line in the making; written when it is dropped.
+pub(super) struct RequestLog {
+    metrics: RequestMetrics,
+    started: Instant,
+    request_id: String,
+    client: String,
+    method: &'static str,
+    path: String,
+    status: Option<StatusCode>,
+    bytes: u64,
+    is_whole: bool,
+}
+
+impl RequestLog {
+    pub(super) fn new<B>(metrics: &RequestMetrics, request: &Request<B>, client: &Client, request_id: &str) -> Self {
+        let method = match request.method().as_str() {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            _ => "other",
+        };
+        Self {
+            metrics: metrics.clone(),
+            started: Instant::now(),
+            request_id: request_id.to_owned(),
+            client: client.address.to_string(),
+            method,
+            // The query may hold what clients mean for themselves; the path holds names alone.
+            path: request.uri().path().chars().take(512).collect(),
+            status: None,
+            bytes: 0,
+            is_whole: false,
+        }
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// The body, which writes the line when it ends.
+    pub(super) fn follow(mut self, body: Body) -> Body {
+        if !matches!(body, Body::Stream(_)) {
+            self.bytes = body.size_hint().exact().unwrap_or_default();
+            self.is_whole = true;
+            return body;
+        }
+        Body::stream(Followed { body, log: self })
+    }
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        let status = self.status.map_or(0, |status| status.as_u16());
+        self.metrics.requests.get_or_create(&RequestLabels { method: self.method, status }).inc();
+        self.metrics.bytes.inc_by(self.bytes);
+        tracing::info!(
+            request.id = self.request_id,
+            client.address = self.client,
+            http.method = self.method,
+            http.path = self.path,
+            http.status = status,
+            sent_bytes = self.bytes,
+            complete = self.is_whole,
+            duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+struct Followed {
+    body: Body,
+    log: RequestLog,
+}
+
+impl http_body::Body for Followed {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => self.log.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+            Some(Err(error)) => tracing::warn!(request.id = self.log.request_id, %error, "the body broke off"),
+            None => {}
+        }
+        self.log.is_whole = matches!(frame, Some(Ok(_)) | None) && self.body.is_end_stream();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,154 @@
+//! Signature evidence, memoised by repository, digest and authorities.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{FetchedManifest, SignatureSource, SourceError, verify};
+use crate::oci::{Digest, ImageName, Manifest, Page, Reference, Repository};
+use crate::policy::{Authority, Observed, Scheme, TrustEvidence, TrustOutcome};
+use crate::runtime::{Clock, Tasks};
+use crate::store::{Memo, Store};
+use crate::upstream::{self, Upstream};
+
+/// How long evidence holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// How long it is relied on that no signature was found: a new one is seen after that.
+    pub negative_ttl: SignedDuration,
+    /// How long a signature whose validity does not follow from bytes and keys alone is relied on.
+    pub ttl: SignedDuration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { negative_ttl: SignedDuration::from_secs(60), ttl: SignedDuration::from_hours(24) }
+    }
+}
+
+/// How long a registry that did not answer is left alone.
+const TROUBLE_TTL: SignedDuration = SignedDuration::from_secs(2);
+
+/// Asks authorities about manifests, and remembers what they say.
+pub struct Trust {
+    config: Config,
+    memo: Memo<Outcomes>,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+/// What each authority says, by its identity.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+struct Outcomes(BTreeMap<String, TrustOutcome>);
+
+impl Outcomes {
+    fn is_known(&self) -> bool {
+        !self.0.values().any(|outcome| matches!(outcome, TrustOutcome::Unknown { temporary: true, .. }))
+    }
+}
+
+impl Trust {
+    /// A front of the verifiers.
+    pub fn new(config: Config, store: Store, clock: Clock, tasks: Tasks) -> Self {
+        let memo = Memo::new("trust", 50_000, store, clock.clone(), tasks.clone());
+        Self { config, memo, clock, tasks }
+    }
+
+    /// What the authorities say about a manifest of this repository. Asked for by many at once, it is found out once.
+    pub async fn evidence(
+        &self,
+        upstream: &Arc<Upstream>,
+        image: &ImageName,
+        manifest: &Arc<Manifest>,
+        authorities: &[Arc<Authority>],
+    ) -> TrustEvidence {
+        let mut evidence = TrustEvidence::default();
+        if authorities.is_empty() {
+            return evidence;
+        }
+        let (config, clock, tasks) = (self.config, self.clock.clone(), self.tasks.clone());
+        let (upstream, name, subject, asked) = (upstream.clone(), image.clone(), manifest.clone(), authorities.to_vec());
+        let gather = async move {
+            let found = verify(&*upstream, &tasks, &name, &subject, &asked).await;
+            let now = clock.now();
+            let until = holds_until(&config, &asked, found.iter().map(|(_, outcome)| outcome), now);
+            let outcomes = found.into_iter().map(|(id, outcome)| (id.to_string(), outcome)).collect();
+            Observed { value: Outcomes(outcomes), at: now, until }
+        };
+        let key = key(image, manifest.digest, authorities);
+        let observed = self.memo.obtain(key.into(), Outcomes::is_known, gather).await;
+        for authority in authorities {
+            let known = observed.as_ref().and_then(|observed| observed.value.0.get(&authority.id().to_string()));
+            let value = known.cloned().unwrap_or_else(|| TrustOutcome::Unknown {
+                why: "the verification broke down".into(),
+                temporary: true,
+            });
+            let (at, until) = observed.as_ref().map_or((self.clock.now(), None), |o| (o.at, o.until));
+            evidence.insert(authority.id().clone(), Observed { value, at, until });
+        }
+        evidence
+    }
+}
+
+/// The repository is part of the key: a claim made in one never speaks for another. So is each authority's identity,
+/// which covers its keys: evidence for an old key never speaks for a new one.
+fn key(image: &ImageName, digest: Digest, authorities: &[Arc<Authority>]) -> String {
+    let mut ids: Vec<String> = authorities.iter().map(|authority| authority.id().to_string()).collect();
+    ids.sort();
+    format!("{image}@{digest} {}", ids.join(" "))
+}
+
+/// A signature by a key, once verified, holds as long as the key is trusted; everything else is looked for again.
+fn holds_until<'a>(
+    config: &Config,
+    authorities: &[Arc<Authority>],
+    outcomes: impl Iterator<Item = &'a TrustOutcome>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let outcomes: Vec<_> = outcomes.collect();
+    let ttl = if outcomes.iter().any(|outcome| matches!(outcome, TrustOutcome::Unknown { temporary: true, .. })) {
+        TROUBLE_TTL
+    } else if !outcomes.iter().all(|outcome| matches!(outcome, TrustOutcome::Verified { .. })) {
+        config.negative_ttl
+    } else if authorities.iter().all(|authority| matches!(authority.scheme(), Scheme::CosignKey { .. })) {
+        return None;
+    } else {
+        config.ttl
+    };
+    Some(now.saturating_add(ttl).unwrap_or(Timestamp::MAX))
+}
+
+impl SignatureSource for Upstream {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<FetchedManifest>, SourceError> {
+        let fetched = found(Self::manifest(self, repository, reference).await)?;
+        Ok(fetched.map(|fetched| FetchedManifest { bytes: fetched.bytes, content_type: fetched.content_type }))
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        found(self.blob_bytes(repository, digest, limit).await)
+    }
+
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        page: &Page,
+    ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
+        Ok(found(Self::referrers(self, repository, digest, page).await)?.map(|list| (list.bytes, list.next)))
+    }
+}
+
+/// 404 is an answer; everything else that is not one leaves the question open.
+fn found<T>(result: Result<T, upstream::Error>) -> Result<Option<T>, SourceError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(upstream::Error::NotFound) => Ok(None),
+        Err(error) => Err(SourceError { temporary: error.is_temporary(), why: error.to_string() }),
+    }
+}

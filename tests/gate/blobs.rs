@@ -1,0 +1,208 @@
+//! Blobs: ranges, conditions, shared fills, and what opens nothing.
+
+use http::Method;
+use pullgate::oci::Digest;
+use pullgate::sample::image::{Image, Layer, noise};
+use pullgate::sample::{Access, Credentials, Fault, On};
+
+use crate::harness::{ALLOW_ALL, TestGate};
+use crate::pull::{multi, simple};
+use crate::support::{Exchange, TestRegistry, request};
+
+/// An image whose one layer is this large.
+fn large(bytes: usize) -> (pullgate::sample::image::Built, Digest, bytes::Bytes) {
+    let content = noise(bytes, 7);
+    let image =
+        Image::linux_amd64().layer(Layer::of("application/vnd.oci.image.layer.v1.tar", content.clone())).build();
+    (image, Digest::sha256(&content), content)
+}
+
+#[tokio::test]
+async fn ranges_and_conditions_on_a_hit() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, content) = large(600_000);
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let path = format!("/library/app/blobs/{layer}");
+    assert_eq!(gate.get(&path).await.body, content);
+    for (range, start, end) in
+        [("0-", 0, 600_000), ("500-1499", 500, 1500), ("-500", 599_500, 600_000), ("599000-700000", 599_000, 600_000)]
+    {
+        let got = request("GET", &gate.url(&path), &[("range", &format!("bytes={range}"))]).await;
+        assert_eq!(got.status, 206);
+        assert_eq!(got.body, content.slice(start..end), "{range}");
+        assert_eq!(got.header("content-range"), Some(&*format!("bytes {start}-{}/600000", end - 1)));
+    }
+    let got = request("GET", &gate.url(&path), &[("range", "bytes=600000-")]).await;
+    assert_eq!((got.status, got.header("content-range")), (416, Some("bytes */600000")));
+    let etag = format!("\"{layer}\"");
+    assert_eq!(request("GET", &gate.url(&path), &[("if-none-match", &etag)]).await.status, 304);
+    assert_eq!(registry.count(|r| r.is("GET", &layer.to_string())), 1);
+}
+
+#[tokio::test]
+async fn one_download_for_everyone_and_a_range_on_a_miss() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, content) = large(3_000_000);
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let stall = registry.inject(On::path(&format!("*/blobs/{layer}")).method(Method::GET), Fault::Stall(1_500_000));
+    let url = gate.url(&format!("/library/app/blobs/{layer}"));
+    let mut readers = Vec::new();
+    for n in 0..5 {
+        let start = n * 200_000;
+        let mut reader = Exchange::start("GET", &url, &[("range", &format!("bytes={start}-"))]).await;
+        assert_eq!(reader.head().status, 206);
+        // What has come is readable before the rest has.
+        assert_eq!(reader.read(100_000).await, content.slice(start..start + 100_000));
+        readers.push((start, reader));
+    }
+    // A reader that leaves changes nothing.
+    readers.pop();
+    stall.release();
+    for (start, reader) in readers {
+        let got = reader.finish().await;
+        assert_eq!(got.body, content.slice(start + 100_000..));
+    }
+    assert_eq!(registry.count(|r| r.is("GET", &layer.to_string())), 1);
+}
+
+#[tokio::test]
+async fn a_cut_download_is_taken_up_again() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, content) = large(1_000_000);
+    registry.push("library/app", Some("1"), &image);
+    let blobs = || On::path(&format!("*/blobs/{layer}")).method(Method::GET);
+    registry.inject(blobs().times(2), Fault::Cut(400_000));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let got = gate.get(&format!("/library/app/blobs/{layer}")).await;
+    assert!(got.complete);
+    assert_eq!(got.body, content);
+}
+
+#[tokio::test]
+async fn wrong_bytes_never_complete_and_nothing_of_them_is_kept() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, content) = large(1_000_000);
+    registry.push("library/app", Some("1"), &image);
+    let flip = registry.inject(On::path(&format!("*/blobs/{layer}")).method(Method::GET), Fault::Flip(999_999));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let path = format!("/library/app/blobs/{layer}");
+    let got = gate.get(&path).await;
+    assert!(!got.complete, "a reader completed content whose digest is wrong");
+    assert_eq!(got.body.len().max(999_999), 999_999, "the last byte is held back");
+    flip.remove();
+    let got = gate.get(&path).await;
+    assert!(got.complete);
+    assert_eq!(got.body, content);
+}
+
+#[tokio::test]
+async fn a_blob_that_no_manifest_names_is_unknown_and_a_manifest_is_judged_as_a_blob_too() {
+    let registry = TestRegistry::start().await;
+    let (image, loose) = (simple("named"), registry.put_blob("library/app", "loose"));
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let unknown = gate.get(&format!("/library/app/blobs/{loose}")).await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(unknown.json()["errors"][0]["code"], "BLOB_UNKNOWN");
+    let manifest = gate.get(&format!("/library/app/blobs/{}", image.root)).await;
+    assert_eq!((manifest.status, manifest.body), (200, image.manifest().bytes.clone()));
+    gate.set_policy(&crate::harness::policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    assert_eq!(gate.get(&format!("/library/app/blobs/{}", image.root)).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_blob_may_be_asked_for_before_its_platforms_manifest() {
+    let registry = TestRegistry::start().await;
+    let image = multi("index first");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(gate.get(&format!("/library/app/blobs/{digest}")).await.body, bytes);
+    }
+}
+
+/// A public manifest that names a private layer unlocks nothing: not cached, not being filled.
+#[tokio::test]
+async fn a_private_layer_is_not_opened_by_a_public_manifest_that_names_it() {
+    let registry = TestRegistry::start().await;
+    let (private, layer, content) = large(800_000);
+    registry.push("team/private", Some("1"), &private);
+    // The attacker's repository has a manifest that names the private layer, but not the layer.
+    registry.push("attacker/public", Some("1"), &private);
+    registry.delete_blob("attacker/public", &layer);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    for repository in ["team/private", "attacker/public"] {
+        assert_eq!(gate.get(&format!("/{repository}/manifests/1")).await.status, 200);
+    }
+    let stall = registry
+        .inject(On::path(&format!("/v2/team/private/blobs/{layer}")).method(Method::GET), Fault::Stall(400_000));
+    let mut filling = Exchange::start("GET", &gate.url(&format!("/team/private/blobs/{layer}")), &[]).await;
+    assert_eq!(filling.read(1000).await, content.slice(..1000));
+    let steal = format!("/attacker/public/blobs/{layer}");
+    assert_eq!(gate.get(&steal).await.status, 404, "while it is filled");
+    stall.release();
+    assert_eq!(filling.finish().await.body, content.slice(1000..));
+    assert_eq!(gate.get(&steal).await.status, 404, "when it is cached");
+    // A repository that really has it needs no second download.
+    registry.put_blob("attacker/public", content.clone());
+    assert_eq!(gate.get(&steal).await.body, content);
+    assert_eq!(
+        registry.count(|r| r.method == Method::GET && r.path == format!("/v2/attacker/public/blobs/{layer}")),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_manifest_and_an_upstream_that_disagree_on_a_size_are_refused() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, _) = large(100_000);
+    let text = String::from_utf8(image.manifest().bytes.to_vec()).unwrap().replace("\"size\":100000", "\"size\":99999");
+    registry.push("library/app", None, &image);
+    registry.put_manifest("library/app", Some("1"), &image.manifest().media_type, text);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let got = gate.get(&format!("/library/app/blobs/{layer}")).await;
+    assert_eq!(got.status, 403, "{}", got.text());
+}
+
+#[tokio::test]
+async fn credentials_reach_the_upstream_and_only_the_scopes_that_they_are_for() {
+    let registry = TestRegistry::start().await;
+    let image = simple("private");
+    registry.push("team/private", Some("1"), &image);
+    registry.set_access("team/private", Access::Basic(Credentials::new("robot", "secret")));
+    let auth = "auth = { type = \"basic\", username = \"robot\", password_file = \"password\" }";
+    let everyone = TestGate::new(&registry, ALLOW_ALL)
+        .file("password", "secret")
+        .upstream(auth)
+        .upstream("serve_to = \"everyone\"");
+    let gate = everyone.start().await;
+    assert_eq!(gate.get("/team/private/manifests/1").await.status, 200);
+    gate.stop().await;
+    let some =
+        TestGate::new(&registry, ALLOW_ALL).file("password", "secret").upstream(auth).upstream("serve_to = [\"ci\"]");
+    let gate = some.start().await;
+    registry.clear_log();
+    let refused = gate.get("/team/private/manifests/1").await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(
+        registry.requests().len(),
+        0,
+        "a credentialed upstream was asked from a listener that it does not serve"
+    );
+    gate.stop().await;
+    let ci = TestGate::new(&registry, ALLOW_ALL)
+        .file("password", "secret")
+        .upstream(auth)
+        .upstream("serve_to = [\"ci\"]")
+        .listener("scope = \"ci\"");
+    assert_eq!(ci.start().await.get("/team/private/manifests/1").await.status, 200);
+}

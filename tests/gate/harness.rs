@@ -1,0 +1,200 @@
+//! A gate as a test wants it, by a builder that reads as a sentence.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pullgate::app::{self, Bound, BuildError};
+use pullgate::config::Config;
+use pullgate::runtime::Tasks;
+use pullgate::sample::SigningKey;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::support::{Answer, TestRegistry, request, soon, temp_dir};
+
+/// The name of the upstream in tests.
+pub(crate) const HOST: &str = "registry.test";
+
+/// Admits everything.
+pub(crate) const ALLOW_ALL: &str = "\
+apiVersion: pullgate.io/v1
+kind: ClusterImagePolicy
+metadata: {name: default}
+spec:
+  repositories:
+  - name: \"*\"
+    policy: {}
+";
+
+/// A document of our own dialect with these entries.
+pub(crate) fn policy(entries: &str) -> String {
+    format!(
+        "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: default}}\nspec:\n  authorities:\n  \
+         - name: release\n    cosign: {{key: {{file: release.pub}}}}\n  repositories:\n{entries}"
+    )
+}
+
+/// What a gate is made of.
+pub(crate) struct TestGate {
+    folder: tempfile::TempDir,
+    upstream_url: String,
+    upstream: String,
+    listener: String,
+    rest: String,
+    /// The key of the authority `release`.
+    pub(crate) key: SigningKey,
+}
+
+impl TestGate {
+    /// In front of a registry, with a policy.
+    pub(crate) fn new(registry: &TestRegistry, policy: &str) -> Self {
+        let folder = temp_dir();
+        let key = SigningKey::generate().expect("a key");
+        fs::create_dir(folder.path().join("policies")).expect("a folder");
+        fs::create_dir(folder.path().join("reports")).expect("a folder");
+        let pem = key.public_pem().expect("a PEM");
+        fs::write(folder.path().join("policies/release.pub"), pem).expect("a file");
+        fs::write(folder.path().join("policies/default.yaml"), policy).expect("a file");
+        let upstream = "attempts = 2\n".to_owned();
+        let upstream_url = registry.listening.url();
+        Self { folder, upstream_url, upstream, listener: String::new(), rest: String::new(), key }
+    }
+
+    /// More lines for `[[upstream]]`.
+    pub(crate) fn upstream(mut self, lines: &str) -> Self {
+        self.upstream.push_str(lines);
+        self.upstream.push('\n');
+        self
+    }
+
+    /// More lines for `[[listener]]`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener.push_str(lines);
+        self.listener.push('\n');
+        self
+    }
+
+    /// More sections.
+    pub(crate) fn with(mut self, lines: &str) -> Self {
+        self.rest.push_str(lines);
+        self.rest.push('\n');
+        self
+    }
+
+    /// The folder of the configuration, the policies and the state.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file beside the configuration.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.path().join(name), text).expect("a file");
+        self
+    }
+
+    /// The configuration, read as the program reads it.
+    pub(crate) fn config(&self) -> Config {
+        let Self { upstream_url, upstream, listener, rest, .. } = self;
+        let text = format!(
+            "state_dir = \"state\"\nshutdown_grace = \"10s\"\n\
+             [[listener]]\naddress = \"127.0.0.1:0\"\n{listener}\
+             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [policy]\ndir = \"policies\"\n\
+             [va]\nreports = [\"reports\"]\n\
+             [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream_url}\"\n{upstream}\n{rest}"
+        );
+        let path = self.path().join("pullgate.toml");
+        fs::write(&path, text).expect("a file");
+        Config::load(Some(&path), std::iter::empty()).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    /// Starts it.
+    pub(crate) async fn start(self) -> Gate {
+        self.try_start().await.unwrap_or_else(|(_, error)| panic!("{error}"))
+    }
+
+    /// Starts it, or says why it does not.
+    pub(crate) async fn try_start(self) -> Result<Gate, (Self, BuildError)> {
+        match app::build(self.config()).await {
+            Ok(bound) => Ok(Gate::run(self, bound)),
+            Err(error) => Err((self, error)),
+        }
+    }
+}
+
+/// A running gate.
+pub(crate) struct Gate {
+    made_of: TestGate,
+    url: String,
+    admin: String,
+    reload: app::Reload,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Gate {
+    fn run(made_of: TestGate, bound: Bound) -> Self {
+        let url = format!("http://{}", bound.addresses()[0]);
+        let admin = format!("http://{}", bound.admin_address());
+        let reload = bound.reloader();
+        let (stop, stopped) = oneshot::channel();
+        let running = Tasks::new().spawn(async move {
+            bound.run(async { drop(stopped.await) }).await;
+        });
+        Self { made_of, url, admin, reload, stop, running }
+    }
+
+    /// The key of the authority `release`.
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.made_of.key
+    }
+
+    /// A URL by path prefix: `/library/x/manifests/1` of the upstream.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/v2/{HOST}{path}", self.url)
+    }
+
+    /// A URL with any path.
+    pub(crate) fn any_url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// A URL of the admin side.
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("{}{path}", self.admin)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        request("GET", &self.url(path), &[]).await
+    }
+
+    pub(crate) async fn head(&self, path: &str) -> Answer {
+        request("HEAD", &self.url(path), &[]).await
+    }
+
+    /// Replaces the policy and takes it into use.
+    pub(crate) fn set_policy(&self, text: &str) {
+        fs::write(self.made_of.path().join("policies/default.yaml"), text).expect("a file");
+        self.reload.all();
+    }
+
+    /// A file in the configuration's folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.made_of.path().join(name)
+    }
+
+    /// Stops it and waits until it has.
+    pub(crate) async fn stop(self) -> TestGate {
+        let _ = self.stop.send(());
+        soon(self.running).await.expect("it ends well");
+        self.made_of
+    }
+
+    /// The audit records, after the gate has stopped, so that all are written.
+    pub(crate) async fn stop_and_read_audit(self) -> (TestGate, Vec<serde_json::Value>) {
+        let made_of = self.stop().await;
+        let text = fs::read_to_string(made_of.path().join("state/audit.jsonl")).expect("an audit file");
+        let records = text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+        (made_of, records)
+    }
+}

@@ -1,0 +1,211 @@
+//! Whole pulls: admitted images arrive, denied ones do not, and the reason is said.
+
+use pullgate::sample::image::{self, Image, Layer, Tree};
+use pullgate::sample::{Fault, On};
+
+use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
+use crate::support::{TestRegistry, request};
+
+/// An image of one layer.
+pub(crate) fn simple(name: &str) -> image::Built {
+    Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("app", name.to_owned()))).build()
+}
+
+/// An index of two platforms.
+pub(crate) fn multi(name: &str) -> image::Built {
+    let platform = |text: &str| {
+        let layer = Layer::gzip(&Tree::new().file("app", format!("{name} {text}")));
+        Image::new(text.parse().unwrap()).layer(layer).build()
+    };
+    image::index(&[platform("linux/amd64"), platform("linux/arm64")])
+}
+
+#[tokio::test]
+async fn an_admitted_image_arrives_whole() {
+    let registry = TestRegistry::start().await;
+    let image = multi("whole");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+
+    let head = gate.head("/library/app/manifests/1").await;
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("docker-content-digest"), Some(&*image.root.to_string()));
+    assert!(head.body.is_empty());
+    let index = gate.get("/library/app/manifests/1").await;
+    assert_eq!(index.body, image.manifest().bytes);
+    assert_eq!(index.header("content-type"), Some("application/vnd.oci.image.index.v1+json"));
+    assert_eq!(index.header("content-length"), head.header("content-length"));
+    for document in &image.manifests {
+        let got = gate.get(&format!("/library/app/manifests/{}", document.digest)).await;
+        assert_eq!((got.status, &got.body), (200, &document.bytes));
+    }
+    for (digest, bytes) in &image.blobs {
+        let got = gate.get(&format!("/library/app/blobs/{digest}")).await;
+        assert_eq!((got.status, &got.body, got.complete), (200, bytes, true));
+        let head = gate.head(&format!("/library/app/blobs/{digest}")).await;
+        assert_eq!(head.header("content-length"), Some(&*bytes.len().to_string()));
+    }
+}
+
+#[tokio::test]
+async fn an_unsigned_image_is_denied_with_the_reason_and_no_blob_is_asked_for() {
+    let registry = TestRegistry::start().await;
+    let image = simple("unsigned");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n")).start().await;
+
+    let head = gate.head("/library/app/manifests/1").await;
+    assert_eq!(head.status, 403);
+    assert!(
+        head.reason.contains("denied by ClusterImagePolicy/default \"*\": trust: release: not signed"),
+        "{}",
+        head.reason
+    );
+    let by_tag = gate.get("/library/app/manifests/1").await;
+    let by_digest = gate.get(&format!("/library/app/manifests/{}", image.root)).await;
+    for denied in [&by_tag, &by_digest] {
+        assert_eq!(denied.status, 403);
+        assert_eq!(denied.json()["errors"][0]["code"], "DENIED");
+        assert!(denied.json()["errors"][0]["detail"].is_string());
+    }
+    let message = by_tag.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with(&format!("pullgate: {HOST}/library/app:1 denied by")), "{message}");
+    for (digest, _) in &image.blobs {
+        let denied = gate.get(&format!("/library/app/blobs/{digest}")).await;
+        assert_eq!(denied.status, 403, "{}", denied.text());
+        assert_eq!(registry.count(|r| r.is("GET", &digest.to_string())), 0, "the upstream was asked for a denied blob");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_image_is_admitted_by_tag_and_by_digest_and_its_signature_stays_fetchable() {
+    let registry = TestRegistry::start().await;
+    let image = multi("signed");
+    registry.push("library/app", Some("1"), &image);
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), image.root).unwrap();
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    // The children inherit the index's signature.
+    for document in &image.manifests {
+        let got = gate.get(&format!("/library/app/manifests/{}", document.digest)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+    }
+    let tag = image::attachment_tag(&image.root, ".sig");
+    let signature = gate.get(&format!("/library/app/manifests/{tag}")).await;
+    assert_eq!(signature.status, 200, "{}", signature.text());
+    let layer = signature.json()["layers"][0]["digest"].as_str().unwrap().to_owned();
+    assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn vulnerabilities_deny_by_config_digest_and_never_by_an_index_digest() {
+    let registry = TestRegistry::start().await;
+    let (bad, good) = (multi("bad"), multi("good"));
+    registry.push("library/bad", Some("1"), &bad);
+    registry.push("library/good", Some("1"), &good);
+    let rule = "  - {name: \"*\", policy: {va: {severity: high, unscanned: deny}}}\n";
+    let made = TestGate::new(&registry, &policy(rule));
+    let mut n = 0;
+    let mut report = |config: &str, repo_digest: &str, issues: &str| {
+        let text = format!(
+            r#"{{"SchemaVersion":2,"CreatedAt":"2026-01-01T00:00:00Z","ArtifactName":"x","ArtifactType":"container_image",
+            "Metadata":{{"ImageID":"{config}","RepoDigests":["{repo_digest}"]}},
+            "Results":[{{"Target":"x","Class":"os-pkgs","Type":"debian","Vulnerabilities":[{issues}]}}]}}"#
+        );
+        n += 1;
+        std::fs::write(made.path().join(format!("reports/{n}.json")), text).unwrap();
+    };
+    let issue = r#"{"VulnerabilityID":"CVE-2024-1","PkgName":"openssl","InstalledVersion":"1","FixedVersion":"2","Severity":"CRITICAL"}"#;
+    for config in &bad.configs {
+        report(&config.to_string(), "x@sha256:0000000000000000000000000000000000000000000000000000000000000000", issue);
+    }
+    for config in &good.configs {
+        report(&config.to_string(), "x@sha256:0000000000000000000000000000000000000000000000000000000000000000", "");
+    }
+    let third = multi("third");
+    registry.push("library/third", Some("1"), &third);
+    report("sha256:1111111111111111111111111111111111111111111111111111111111111111", &format!("x@{}", third.root), "");
+    let gate = made.start().await;
+    let denied = gate.get("/library/bad/manifests/1").await;
+    assert_eq!(denied.status, 403);
+    assert!(denied.text().contains("1 issue not exempt (CVE-2024-1 critical openssl fixed in 2)"), "{}", denied.text());
+    assert_eq!(gate.get("/library/good/manifests/1").await.status, 200);
+    let unscanned = gate.get("/library/third/manifests/1").await;
+    assert_eq!(unscanned.status, 403, "an index digest names no platform, so it binds nothing");
+    assert!(unscanned.text().contains("UNSCANNED"), "{}", unscanned.text());
+}
+
+#[tokio::test]
+async fn audit_mode_admits_and_warns() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("audited"));
+    let text = policy("  - {name: \"*\", policy: {trust: release}}\n").replace("spec:\n", "spec:\n  mode: audit\n");
+    let gate = TestGate::new(&registry, &text).start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    let warning = got.header("warning").unwrap();
+    assert!(
+        warning.starts_with("299 - \"audit mode, would be denied: pullgate: registry.test/library/app:1"),
+        "{warning}"
+    );
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records[0]["decision"], "would-deny");
+}
+
+#[tokio::test]
+async fn the_whole_gate_in_audit_mode_admits_what_no_rule_selects() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("audited"));
+    let gate = TestGate::new(&registry, &policy("  - {name: \"elsewhere/*\", policy: {}}\n"))
+        .with("[gate]\nmode = \"audit\"")
+        .start()
+        .await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert!(got.header("warning").is_some());
+}
+
+#[tokio::test]
+async fn a_policy_change_takes_effect_on_the_next_request_and_a_broken_one_does_not() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("changing"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    gate.set_policy(&policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
+    gate.set_policy("apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nnonsense: true\n");
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403, "the last good rules stay");
+    let ready = request("GET", &gate.admin_url("/readyz"), &[]).await;
+    assert_eq!(ready.status, 200);
+    assert!(ready.text().contains("policy"), "{}", ready.text());
+}
+
+#[tokio::test]
+async fn a_signature_that_comes_later_is_seen_once_the_negative_has_ended() {
+    let registry = TestRegistry::start().await;
+    let image = simple("late");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"))
+        .with("[trust]\nnegative_ttl = \"1ms\"")
+        .start()
+        .await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
+    gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), image.root).unwrap();
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_not_unsigned() {
+    let registry = TestRegistry::start().await;
+    let image = simple("unknown");
+    registry.push("library/app", Some("1"), &image);
+    registry.inject(On::path("*/referrers/*"), Fault::status(http::StatusCode::INTERNAL_SERVER_ERROR));
+    registry.inject(On::path("*sha256-*"), Fault::status(http::StatusCode::INTERNAL_SERVER_ERROR));
+    let gate = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n")).start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert!(got.header("retry-after").is_some());
+    assert!(!got.text().contains("not signed"), "{}", got.text());
+}
