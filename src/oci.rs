@@ -2,6 +2,7 @@
 //!
 //! Text becomes a value here, once, at the door; nothing downstream parses again.
 
+mod attachment;
 mod digest;
 mod error;
 /// Strict JSON.
@@ -13,7 +14,10 @@ mod name;
 /// What image signatures are made over.
 pub mod payload;
 mod route;
+/// What bytes are, whatever is said of them.
+pub mod sniff;
 
+pub use attachment::{NotAttachment, is_attachment};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{ErrorCode, WireError};
 pub use manifest::{Content, Descriptor, InvalidPlatform, MAX_MANIFEST, Manifest, Platform, Refused};

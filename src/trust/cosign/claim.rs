@@ -15,23 +15,20 @@ const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// Keys of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto) that decide anything here.
 const BUNDLE_KEYS: &[&str] = &[
-    "mediaType",
-    "verificationMaterial",
-    "publicKey",
-    "hint",
     "certificate",
-    "x509CertificateChain",
-    "messageSignature",
-    "messageDigest",
-    "algorithm",
     "digest",
-    "signature",
     "dsseEnvelope",
+    "mediaType",
+    "messageDigest",
+    "messageSignature",
     "payload",
     "payloadType",
-    "signatures",
+    "publicKey",
     "sig",
-    "keyid",
+    "signature",
+    "signatures",
+    "verificationMaterial",
+    "x509CertificateChain",
 ];
 
 /// A signature whose statement names the image. Whether anybody made it is for a key to say.

@@ -100,3 +100,6 @@ pub(super) fn parse_all(texts: &[String]) -> (Vec<Key>, Vec<String>) {
     }
     (keys, unusable)
 }
+
+#[cfg(test)]
+mod tests;
