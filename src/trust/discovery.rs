@@ -211,7 +211,7 @@ impl<S: SignatureSource> Search<'_, S> {
             let (bytes, next) = match self.source.referrers(self.repository, &self.digest, page).await {
                 Ok(Some(answer)) => answer,
                 Ok(None) => return (listed, None),
-                Err(error) => return (listed, Some(unanswered("the referrers", error))),
+                Err(error) => return (listed, Some(unanswered("the referrers", &error))),
             };
             match Manifest::parse(bytes, Some(media_type::OCI_INDEX)) {
                 Ok(index) => listed.extend_from_slice(index.children()),
@@ -247,7 +247,7 @@ impl<S: SignatureSource> Search<'_, S> {
                 Ok(manifest) => Ok(Some(manifest)),
                 Err(refused) => Err(Trouble::Broken(format!("tag {reference}: {refused}"))),
             },
-            Err(error) => Err(unanswered(&format!("tag {reference}"), error)),
+            Err(error) => Err(unanswered(&format!("tag {reference}"), &error)),
         }
     }
 
@@ -258,7 +258,7 @@ impl<S: SignatureSource> Search<'_, S> {
         let fetched = match self.source.manifest(self.repository, &reference).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return broken("is listed as a referrer but is not in the repository"),
-            Err(error) => return Err(unanswered(&format!("referrer {name}"), error)),
+            Err(error) => return Err(unanswered(&format!("referrer {name}"), &error)),
         };
         let manifest = match parse(fetched).and_then(|manifest| manifest.named(referrer.digest)) {
             Ok(manifest) => manifest,
@@ -280,7 +280,7 @@ impl<S: SignatureSource> Search<'_, S> {
             Ok(Some(bytes)) if Digest::of(digest.algorithm(), &bytes) == digest => Ok((digest, bytes)),
             Ok(Some(_)) => Err(Trouble::Broken(format!("signature {name}: the bytes do not have its digest"))),
             Ok(None) => Err(Trouble::Broken(format!("signature {name}: is not in the repository"))),
-            Err(error) => Err(unanswered(&format!("signature {name}"), error)),
+            Err(error) => Err(unanswered(&format!("signature {name}"), &error)),
         }
     }
 }
@@ -314,12 +314,13 @@ fn classic_layers(manifest: &Manifest) -> Vec<Pointer> {
     layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING).map(pointer).collect()
 }
 
-fn unanswered(what: &str, error: SourceError) -> Trouble {
-    Trouble::Unanswered(SourceError { why: format!("{what} cannot be read: {}", error.why), ..error })
+fn unanswered(what: &str, error: &SourceError) -> Trouble {
+    let why = clip(format!("{what} cannot be read: {error}"));
+    Trouble::Unanswered(SourceError { why, temporary: error.temporary })
 }
 
 /// An answer that is no list says nothing about signatures.
 fn senseless(refused: &Refused) -> Trouble {
-    let why = format!("the registry's list of referrers is unusable: {refused}");
+    let why = clip(format!("the registry's list of referrers is unusable: {refused}"));
     Trouble::Unanswered(SourceError { why, temporary: false })
 }

@@ -19,6 +19,7 @@ const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 /// A key pair of some kind.
+#[expect(clippy::type_complexity, reason = "a boxed closure, once")]
 struct Signer {
     kind: &'static str,
     spki: Vec<u8>,
@@ -413,6 +414,7 @@ async fn classic_signatures_that_do_not_count() {
         (changed("/critical/identity", json!([])), "is no object"),
         (changed("/optional", json!("x")), "optional is neither"),
         (signer.classic(&unknown), "missing or unknown members"),
+        (signer.classic_text((text.clone() + &" ".repeat(300_000)).into()), "larger than 256 KiB"),
         (signer.classic_text(duplicate.into()), "no strict JSON object"),
         (signer.classic_text(folded.into()), "no strict JSON object"),
         ((text.replace("acme", "evil").into(), signature.clone()), "was not made by"),
@@ -457,6 +459,8 @@ async fn bundles_that_do_not_count() {
             stated("predicateType", "https://slsa.dev/provenance/v1"),
             "attestation of \"https://slsa.dev/provenance/v1\"",
         ),
+        (stated("predicateType", &"x".repeat(1000)), "x…"),
+        (stated("predicateType", &"x".repeat(300_000)), "larger than 256 KiB"),
         (stated("_type", "https://in-toto.io/Statement/v2"), "no in-toto statement"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.1".into()), "of an old version"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.2".into()), "of an old version"),
@@ -570,6 +574,30 @@ async fn bounds_are_said_and_are_not_unsigned() {
     let large = registry.push(&manifest_json(&json!([large]), Some(&digest)));
     registry.api = Api::Pages(vec![vec![large]]);
     assert_refused(&registry.judge_by(&signer).await, "is larger than 8 MiB");
+}
+
+#[tokio::test]
+async fn many_and_large_referrers_are_not_all_fetched() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    let mut referrers = Vec::new();
+    for number in 0..9 {
+        let content = Digest::sha256(&[number]);
+        let layer = json!({"mediaType": BUNDLE_V03, "digest": content, "size": 8 << 20});
+        referrers.push(registry.push(&manifest_json(&json!([layer]), Some(&digest))));
+    }
+    registry.api = Api::Pages(vec![referrers]);
+    assert_unknown(&registry.judge_by(&signer).await, "would exceed 64 MiB", false);
+    let other = |number: usize| {
+        let digest = Digest::sha256(&number.to_be_bytes());
+        json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1, "artifactType": "application/x"})
+    };
+    let mut referrers: Vec<_> = (0..300).map(other).collect();
+    registry.api = Api::Pages(vec![referrers.clone()]);
+    assert_unknown(&registry.judge_by(&signer).await, "of 300 referrers only 200 were looked at", false);
+    referrers.push(registry.bundle(&digest, &signer.bundle(&statement(&digest))));
+    registry.api = Api::Pages(vec![referrers]);
+    assert_verified(&registry.judge_by(&signer).await, "(bundle)");
 }
 
 #[tokio::test]
