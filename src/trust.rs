@@ -38,7 +38,8 @@ pub trait SignatureSource: Send + Sync {
     ) -> impl Future<Output = Result<Option<Bytes>, SourceError>> + Send;
 
     /// One page of the referrers of a digest, and the page after it; `None` when the registry does not have the
-    /// referrers API (distribution-spec, "Listing Referrers": 404).
+    /// referrers API: 404 (distribution-spec, "Listing Referrers"), and 400, 406 or an answer that is not of the type of
+    /// an index, as older registries say it. Every other failure is an error.
     fn referrers(
         &self,
         repository: &Repository,
@@ -107,6 +108,16 @@ fn unverified_scheme(what: &str) -> TrustOutcome {
 
 fn interrupted() -> TrustOutcome {
     TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true }
+}
+
+/// A reason short enough to keep, whatever an attacker wrote into what it quotes.
+fn clip(mut reason: String) -> String {
+    const MAX_REASON: usize = 300;
+    if reason.len() > MAX_REASON {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason.push('…');
+    }
+    reason
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn check_content(media_type: &str, bytes: &[u8]) -> Result<(), &'static str> {
     let invalid = |_: InvalidPayload| "it is not what its media type claims";
     match media_type {
         "application/vnd.dev.cosign.simplesigning.v1+json" => SimpleSigning::parse(bytes).map(drop).map_err(invalid),
-        "application/vnd.dsse.envelope.v1+json" => check_envelope(Envelope::parse(bytes).map_err(invalid)?),
+        "application/vnd.dsse.envelope.v1+json" => check_envelope(&Envelope::parse(bytes).map_err(invalid)?),
         IN_TOTO => Statement::parse(bytes).map(drop).map_err(invalid),
         "application/spdx+json" | "text/spdx+json" => has_texts(bytes, &["spdxVersion"]),
         "application/vnd.cyclonedx+json" => has_texts(bytes, &["bomFormat"]),
@@ -78,7 +78,7 @@ fn check_content(media_type: &str, bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-fn check_envelope(envelope: Envelope) -> Result<(), &'static str> {
+fn check_envelope(envelope: &Envelope) -> Result<(), &'static str> {
     if envelope.payload_type != IN_TOTO {
         return Err("its payload is no in-toto statement");
     }
@@ -93,7 +93,7 @@ fn check_bundle(bytes: &[u8]) -> Result<(), &'static str> {
         return Err("it is no Sigstore bundle");
     }
     match bundle.get("dsseEnvelope") {
-        Some(envelope) => check_envelope(Envelope::from_json(envelope).map_err(|_| "its envelope is malformed")?),
+        Some(envelope) => check_envelope(&Envelope::from_json(envelope).map_err(|_| "its envelope is malformed")?),
         None if is_object("messageSignature") => Ok(()),
         None => Err("it is a Sigstore bundle without a signature"),
     }
@@ -147,8 +147,8 @@ pub enum NotAttachment {
     /// The bytes that were given are not those that the manifest names.
     #[error("the bytes do not have the digest {0}")]
     Bytes(Digest),
-    /// The configuration is no JSON object.
-    #[error("its configuration is no JSON object")]
+    /// The configuration is no JSON object, or a tar too.
+    #[error("its configuration is not just a JSON object")]
     Config,
     /// An index lists manifests.
     #[error("it is an index")]

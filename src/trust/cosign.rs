@@ -6,7 +6,8 @@
 mod claim;
 mod key;
 
-use super::discovery::Found;
+use super::clip;
+use super::discovery::{Attached, Found};
 use crate::oci::Manifest;
 use crate::policy::TrustOutcome;
 use claim::Claim;
@@ -18,8 +19,8 @@ pub(super) struct Claims(Vec<(String, Result<Claim, String>)>);
 impl Claims {
     /// Reads everything that was found as a claim about this manifest. No signature is verified yet.
     pub(super) fn read(found: &Found, manifest: &Manifest) -> Self {
-        let read = |attached: &super::discovery::Attached| {
-            (attached.name.clone(), claim::read(&attached.bytes, &attached.form, manifest))
+        let read = |attached: &Attached| {
+            (attached.name.clone(), claim::read(&attached.bytes, &attached.form, manifest).map_err(clip))
         };
         Self(found.signatures.iter().map(read).collect())
     }
@@ -60,7 +61,7 @@ fn not_verified(reasons: Vec<String>, found: &Found) -> TrustOutcome {
 fn signer(key: &Key, claim: &Claim) -> String {
     match &claim.reference {
         // Not compared: a mirror's name differs from the one at signing, and only this repository was read.
-        Some(reference) => format!("{key} ({}, signed as {reference:?})", claim.form),
+        Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
         None => format!("{key} ({})", claim.form),
     }
 }
@@ -70,5 +71,54 @@ fn describe(keys: &[Key]) -> String {
         [only] => only.to_string(),
         [first, rest @ ..] => format!("{first} or {} more", rest.len()),
         [] => "any key".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::oci::{Content, Digest, media_type};
+    use crate::trust::discovery::Form;
+
+    /// The cases of sigstore-conformance. A manifest stands for the artifact, whose bytes the cases sign.
+    #[test]
+    fn sigstore_conformance() {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/sigstore-conformance");
+        let Ok(cases) = std::fs::read_dir(root.join("bundle-verify")) else {
+            eprintln!("skipped: the sigstore-conformance vectors are not beside the package");
+            return;
+        };
+        let mut verified = Vec::new();
+        for case in cases.map(|case| case.unwrap().path()).filter(|case| case.join("bundle.sigstore.json").exists()) {
+            let read = |name: &str| std::fs::read(case.join(name)).ok();
+            let bundle = Bytes::from(read("bundle.sigstore.json").unwrap());
+            let artifact = read("artifact").unwrap_or_else(|| std::fs::read(root.join("a.txt")).unwrap());
+            // A key that made none of the signatures stands for cases that bring none.
+            let other = root.join("bundle-verify/managed-key-wrong-key_fail");
+            let key = read("key.pub").unwrap_or_else(|| std::fs::read(other.join("key.pub")).unwrap());
+            let claims =
+                Claims(vec![("bundle".into(), claim::read(&bundle, &Form::Bundle, &artifact_manifest(artifact)))]);
+            let outcome = by_key(&[String::from_utf8(key).unwrap()], &claims, &Found::default());
+            if matches!(outcome, TrustOutcome::Verified { .. }) {
+                verified.push(case.file_name().unwrap().to_string_lossy().into_owned());
+            }
+        }
+        verified.sort();
+        assert_eq!(verified, ["managed-key-and-trusted-root", "managed-key-happy-path"]);
+    }
+
+    fn artifact_manifest(bytes: Vec<u8>) -> Manifest {
+        Manifest {
+            digest: Digest::sha256(&bytes),
+            bytes: bytes.into(),
+            media_type: media_type::OCI_INDEX.into(),
+            content: Content::Index(Vec::new()),
+            subject: None,
+            artifact_type: None,
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Finds what may be cosign signatures of a digest: the `.sig` tag, the referrers API, and the referrers tag that
 //! stands in for it. Everything is bounded, and what was not looked at is said.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::{FetchedManifest, SignatureSource, SourceError};
+use super::{FetchedManifest, SignatureSource, SourceError, clip};
 use crate::oci::{
     Content, Descriptor, Digest, MAX_MANIFEST, Manifest, Page, Reference, Refused, Repository, media_type,
 };
@@ -72,14 +74,14 @@ pub(super) enum Form {
 impl Found {
     fn note(&mut self, trouble: Trouble) {
         match trouble {
-            Trouble::Broken(what) => self.broken.push(what),
+            Trouble::Broken(what) => self.broken.push(clip(what)),
             Trouble::Limit(what) => self.limits.push(what),
             Trouble::Unanswered(error) => self.gaps.push(error),
         }
     }
 
     /// Keeps the good, notes the rest.
-    fn sort<T>(&mut self, results: impl IntoIterator<Item = Result<T, Trouble>>) -> Vec<T> {
+    fn keep<T>(&mut self, results: impl IntoIterator<Item = Result<T, Trouble>>) -> Vec<T> {
         results.into_iter().filter_map(|result| result.map_err(|trouble| self.note(trouble)).ok()).collect()
     }
 }
@@ -100,6 +102,14 @@ struct Pointer {
     form: Form,
 }
 
+impl Pointer {
+    fn attached(self, blobs: &HashMap<Digest, Bytes>) -> Option<Attached> {
+        let bytes = blobs.get(&self.descriptor.digest)?.clone();
+        let kind = if matches!(self.form, Form::Bundle) { "bundle" } else { "classic signature" };
+        Some(Attached { name: format!("{kind} {}", self.descriptor.digest.short()), bytes, form: self.form })
+    }
+}
+
 /// Looks everywhere and fetches what may be a signature. Never fails: what went wrong is in [`Found`].
 pub(super) async fn run(source: &impl SignatureSource, repository: &Repository, digest: Digest) -> Found {
     let search = Search { source, repository, digest };
@@ -109,16 +119,29 @@ pub(super) async fn run(source: &impl SignatureSource, repository: &Repository, 
     let listed = select_referrers(listed, &mut budget, &mut found);
     let referrers: Vec<_> =
         stream::iter(listed).map(|referrer| search.referrer(referrer)).buffered(CONCURRENCY).collect().await;
-    let pointers = found.sort(referrers.into_iter().chain([classic])).into_iter().flatten().collect();
-    let pointers = select_signatures(pointers, &mut budget, &mut found);
-    let attached: Vec<_> = stream::iter(pointers).map(|p| search.fetch(p)).buffered(CONCURRENCY).collect().await;
-    found.signatures = found.sort(attached);
+    let mut pointers: Vec<_> = found.keep(referrers.into_iter().chain([classic])).into_iter().flatten().collect();
+    if pointers.len() > MAX_SIGNATURES {
+        found.limits.push(format!("of {} signatures only {MAX_SIGNATURES} were looked at", pointers.len()));
+        pointers.truncate(MAX_SIGNATURES);
+    }
+    let mut blobs = unique(pointers.iter().map(|pointer| pointer.descriptor.clone()));
+    blobs.retain(|blob| is_affordable(blob, MAX_BLOB, &mut budget, &mut found));
+    let blobs: Vec<_> = stream::iter(blobs).map(|blob| search.blob(blob)).buffered(CONCURRENCY).collect().await;
+    let blobs: HashMap<_, _> = found.keep(blobs).into_iter().collect();
+    found.signatures = pointers.into_iter().filter_map(|pointer| pointer.attached(&blobs)).collect();
     found
+}
+
+/// Each content once: the classic signatures of several keys often share one payload.
+fn unique(descriptors: impl IntoIterator<Item = Descriptor>) -> Vec<Descriptor> {
+    let mut seen = HashSet::new();
+    descriptors.into_iter().filter(|descriptor| seen.insert(descriptor.digest)).collect()
 }
 
 /// Which referrers are opened: those first whose type says or does not deny that they are cosign's. The type is a hint;
 /// GHCR's referrers tags and some registries list bundles as `application/vnd.oci.empty.v1+json`, so none is left out.
-fn select_referrers(mut listed: Vec<Descriptor>, budget: &mut u64, found: &mut Found) -> Vec<Descriptor> {
+fn select_referrers(listed: Vec<Descriptor>, budget: &mut u64, found: &mut Found) -> Vec<Descriptor> {
+    let mut listed = unique(listed);
     let is_likely = |d: &Descriptor| match d.artifact_type.as_deref() {
         None | Some(media_type::OCI_EMPTY) => true,
         Some(other) => other.starts_with("application/vnd.dev."),
@@ -130,15 +153,6 @@ fn select_referrers(mut listed: Vec<Descriptor>, budget: &mut u64, found: &mut F
     }
     listed.retain(|descriptor| is_affordable(descriptor, MAX_MANIFEST as u64, budget, found));
     listed
-}
-
-fn select_signatures(mut pointers: Vec<Pointer>, budget: &mut u64, found: &mut Found) -> Vec<Pointer> {
-    if pointers.len() > MAX_SIGNATURES {
-        found.limits.push(format!("of {} signatures only {MAX_SIGNATURES} were looked at", pointers.len()));
-        pointers.truncate(MAX_SIGNATURES);
-    }
-    pointers.retain(|pointer| is_affordable(&pointer.descriptor, MAX_BLOB, budget, found));
-    pointers
 }
 
 /// Whether something of the size that its descriptor says may be fetched; takes it off the budget. The size is checked
@@ -197,7 +211,7 @@ impl<S: SignatureSource> Search<'_, S> {
             let (bytes, next) = match self.source.referrers(self.repository, &self.digest, page).await {
                 Ok(Some(answer)) => answer,
                 Ok(None) => return (listed, None),
-                Err(error) => return (listed, Some(unanswered("the referrers", error))),
+                Err(error) => return (listed, Some(unanswered("the referrers", &error))),
             };
             match Manifest::parse(bytes, Some(media_type::OCI_INDEX)) {
                 Ok(index) => listed.extend_from_slice(index.children()),
@@ -233,7 +247,7 @@ impl<S: SignatureSource> Search<'_, S> {
                 Ok(manifest) => Ok(Some(manifest)),
                 Err(refused) => Err(Trouble::Broken(format!("tag {reference}: {refused}"))),
             },
-            Err(error) => Err(unanswered(&format!("tag {reference}"), error)),
+            Err(error) => Err(unanswered(&format!("tag {reference}"), &error)),
         }
     }
 
@@ -244,7 +258,7 @@ impl<S: SignatureSource> Search<'_, S> {
         let fetched = match self.source.manifest(self.repository, &reference).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return broken("is listed as a referrer but is not in the repository"),
-            Err(error) => return Err(unanswered(&format!("referrer {name}"), error)),
+            Err(error) => return Err(unanswered(&format!("referrer {name}"), &error)),
         };
         let manifest = match parse(fetched).and_then(|manifest| manifest.named(referrer.digest)) {
             Ok(manifest) => manifest,
@@ -258,19 +272,15 @@ impl<S: SignatureSource> Search<'_, S> {
         }
     }
 
-    async fn fetch(&self, pointer: Pointer) -> Result<Attached, Trouble> {
-        let Pointer { descriptor, form } = pointer;
-        let kind = if matches!(form, Form::Bundle) { "bundle" } else { "classic signature" };
-        let name = format!("{kind} {}", descriptor.digest.short());
+    async fn blob(&self, descriptor: Descriptor) -> Result<(Digest, Bytes), Trouble> {
+        let (digest, name) = (descriptor.digest, descriptor.digest.short());
         // is_affordable has bounded the size
         let limit = usize::try_from(descriptor.size).unwrap_or(usize::MAX);
-        match self.source.blob(self.repository, &descriptor.digest, limit).await {
-            Ok(Some(bytes)) if Digest::of(descriptor.digest.algorithm(), &bytes) == descriptor.digest => {
-                Ok(Attached { name, bytes, form })
-            }
-            Ok(Some(_)) => Err(Trouble::Broken(format!("{name}: the bytes do not have its digest"))),
-            Ok(None) => Err(Trouble::Broken(format!("{name}: is not in the repository"))),
-            Err(error) => Err(unanswered(&name, error)),
+        match self.source.blob(self.repository, &digest, limit).await {
+            Ok(Some(bytes)) if Digest::of(digest.algorithm(), &bytes) == digest => Ok((digest, bytes)),
+            Ok(Some(_)) => Err(Trouble::Broken(format!("signature {name}: the bytes do not have its digest"))),
+            Ok(None) => Err(Trouble::Broken(format!("signature {name}: is not in the repository"))),
+            Err(error) => Err(unanswered(&format!("signature {name}"), &error)),
         }
     }
 }
@@ -304,12 +314,13 @@ fn classic_layers(manifest: &Manifest) -> Vec<Pointer> {
     layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING).map(pointer).collect()
 }
 
-fn unanswered(what: &str, error: SourceError) -> Trouble {
-    Trouble::Unanswered(SourceError { why: format!("{what} cannot be read: {}", error.why), ..error })
+fn unanswered(what: &str, error: &SourceError) -> Trouble {
+    let why = clip(format!("{what} cannot be read: {error}"));
+    Trouble::Unanswered(SourceError { why, temporary: error.temporary })
 }
 
 /// An answer that is no list says nothing about signatures.
 fn senseless(refused: &Refused) -> Trouble {
-    let why = format!("the registry's list of referrers is unusable: {refused}");
+    let why = clip(format!("the registry's list of referrers is unusable: {refused}"));
     Trouble::Unanswered(SourceError { why, temporary: false })
 }

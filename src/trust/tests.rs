@@ -1,1 +1,673 @@
+use std::collections::HashMap;
+use std::sync::Mutex;
 
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha512};
+
+use super::*;
+use crate::oci::payload::pae;
+use crate::oci::{Algorithm, media_type};
+use crate::policy::{Identity, Signer as NotarySigner};
+
+const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// A key pair of some kind.
+#[expect(clippy::type_complexity, reason = "a boxed closure, once")]
+struct Signer {
+    kind: &'static str,
+    spki: Vec<u8>,
+    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+}
+
+impl Signer {
+    fn ecdsa(kind: &'static str, algorithm: &'static EcdsaSigningAlgorithm) -> Self {
+        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+        let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        Self { kind, spki, sign: Box::new(move |m| pair.sign(&SystemRandom::new(), m).unwrap().as_ref().to_vec()) }
+    }
+
+    fn p256() -> Self {
+        Self::ecdsa("ECDSA P-256", &signature::ECDSA_P256_SHA256_ASN1_SIGNING)
+    }
+
+    fn rsa() -> Self {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        let sign = move |m: &[u8]| {
+            let mut out = vec![0; pair.public_modulus_len()];
+            pair.sign(&signature::RSA_PKCS1_SHA256, &SystemRandom::new(), m, &mut out).unwrap();
+            out
+        };
+        Self { kind: "RSA", spki, sign: Box::new(sign) }
+    }
+
+    fn ed25519() -> Self {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        Self { kind: "Ed25519", spki, sign: Box::new(move |m| pair.sign(m).as_ref().to_vec()) }
+    }
+
+    fn ed25519ph() -> Self {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        let seed = aws_lc_rs::encoding::AsBigEndian::as_be_bytes(&pair.seed().unwrap()).unwrap();
+        let seed: &aws_lc_rs::encoding::Curve25519SeedBin<'_> = &seed;
+        let pair = ed25519_dalek::SigningKey::from_bytes(seed.as_ref().try_into().unwrap());
+        let sign = move |m: &[u8]| pair.sign_prehashed(Sha512::new_with_prefix(m), None).unwrap().to_bytes().to_vec();
+        Self { kind: "Ed25519", spki, sign: Box::new(sign) }
+    }
+
+    fn all() -> Vec<Self> {
+        vec![
+            Self::p256(),
+            Self::ecdsa("ECDSA P-384", &signature::ECDSA_P384_SHA384_ASN1_SIGNING),
+            Self::ecdsa("ECDSA P-521", &signature::ECDSA_P521_SHA512_ASN1_SIGNING),
+            Self::ecdsa("ECDSA P-521", &signature::ECDSA_P521_SHA256_ASN1_SIGNING),
+            Self::rsa(),
+            Self::ed25519(),
+            Self::ed25519ph(),
+        ]
+    }
+
+    fn pem(&self) -> String {
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&self.spki))
+    }
+
+    fn authority(&self) -> Arc<Authority> {
+        Arc::new(Authority::new("release", Scheme::CosignKey { keys: vec![self.pem()] }))
+    }
+
+    /// A classic signature: payload, annotation.
+    fn classic(&self, payload: &Value) -> (Vec<u8>, Option<String>) {
+        self.classic_text(payload.to_string().into())
+    }
+
+    fn classic_text(&self, payload: Vec<u8>) -> (Vec<u8>, Option<String>) {
+        let signature = STANDARD.encode((self.sign)(&payload));
+        (payload, Some(signature))
+    }
+
+    fn bundle(&self, statement: &Value) -> Value {
+        let payload = statement.to_string();
+        let sig = STANDARD.encode((self.sign)(&pae("application/vnd.in-toto+json", payload.as_bytes())));
+        json!({
+            "mediaType": BUNDLE_V03,
+            "verificationMaterial": {"publicKey": {"hint": "not to be believed"}, "tlogEntries": []},
+            "dsseEnvelope": {
+                "payload": STANDARD.encode(payload), "payloadType": "application/vnd.in-toto+json",
+                "signatures": [{"sig": sig}]
+            }
+        })
+    }
+
+    fn message_bundle(&self, message: &[u8]) -> Value {
+        let digest = STANDARD.encode(Digest::sha256(message).as_bytes());
+        json!({
+            "mediaType": BUNDLE_V03,
+            "verificationMaterial": {"publicKey": {"hint": ""}},
+            "messageSignature": {
+                "messageDigest": {"algorithm": "SHA2_256", "digest": digest},
+                "signature": STANDARD.encode((self.sign)(message))
+            }
+        })
+    }
+}
+
+fn payload(digest: &Digest) -> Value {
+    json!({
+        "critical": {
+            "identity": {"docker-reference": "registry.acme.com/app"},
+            "image": {"docker-manifest-digest": digest},
+            "type": "cosign container image signature"
+        },
+        "optional": null
+    })
+}
+
+fn statement(digest: &Digest) -> Value {
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": digest.hex()}}],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "predicate": {}
+    })
+}
+
+fn manifest_json(layers: &Value, subject: Option<&Digest>) -> Value {
+    let empty = json!({"mediaType": media_type::OCI_EMPTY, "digest": Digest::sha256(b"{}"), "size": 2});
+    let mut manifest = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": empty, "layers": layers
+    });
+    if let Some(digest) = subject {
+        manifest["subject"] = json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1});
+    }
+    manifest
+}
+
+fn image() -> Manifest {
+    let layer = json!({"mediaType": media_type::OCI_LAYER_GZIP, "digest": Digest::sha256(b"layer"), "size": 5});
+    parse(&manifest_json(&json!([layer]), None))
+}
+
+fn parse(manifest: &Value) -> Manifest {
+    Manifest::parse(manifest.to_string().into(), None).unwrap()
+}
+
+fn index_json(manifests: &[Value]) -> Bytes {
+    json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}).to_string().into()
+}
+
+/// What the referrers API does.
+enum Api {
+    Absent,
+    Pages(Vec<Vec<Value>>),
+    Endless,
+    Circular,
+    Fails(bool),
+    Answers(&'static str),
+}
+
+/// A registry in memory, with one repository.
+struct Registry {
+    repository: Repository,
+    manifests: HashMap<String, Bytes>,
+    blobs: HashMap<Digest, Bytes>,
+    api: Api,
+    /// References and digests on which the registry fails.
+    failing: Vec<String>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Registry {
+    fn new(api: Api) -> Self {
+        let (manifests, blobs, failing, asked) = Default::default();
+        Self { repository: "team/app".parse().unwrap(), manifests, blobs, api, failing, asked }
+    }
+
+    fn push_blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
+        let digest = Digest::sha256(&bytes);
+        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+        self.blobs.insert(digest, bytes.into());
+        descriptor
+    }
+
+    fn classic_manifest(&mut self, signatures: Vec<(Vec<u8>, Option<String>)>, subject: Option<&Digest>) -> Value {
+        let mut layers = Vec::new();
+        for (payload, signature) in signatures {
+            let mut layer = self.push_blob(SIMPLE_SIGNING, payload);
+            if let Some(signature) = signature {
+                layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
+            }
+            layers.push(layer);
+        }
+        manifest_json(&layers.into(), subject)
+    }
+
+    fn with_classic(mut self, digest: &Digest, signatures: Vec<(Vec<u8>, Option<String>)>) -> Self {
+        let manifest = self.classic_manifest(signatures, None);
+        self.manifests.insert(format!("sha256-{}.sig", digest.hex()), manifest.to_string().into());
+        self
+    }
+
+    /// Stores a manifest; gives its descriptor, as clients that know no artifact types write it.
+    fn push(&mut self, manifest: &Value) -> Value {
+        let bytes = Bytes::from(manifest.to_string());
+        let digest = Digest::sha256(&bytes);
+        let descriptor = json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": bytes.len(),
+            "artifactType": media_type::OCI_EMPTY
+        });
+        self.manifests.insert(digest.to_string(), bytes);
+        descriptor
+    }
+
+    fn bundle(&mut self, subject: &Digest, bundle: &Value) -> Value {
+        let layer = self.push_blob(BUNDLE_V03, bundle.to_string().into());
+        self.push(&manifest_json(&json!([layer]), Some(subject)))
+    }
+
+    /// One bundle, listed by the API.
+    fn with_bundle(bundle: &Value) -> Self {
+        Self::with_bundle_of(&image().digest, bundle)
+    }
+
+    fn with_bundle_of(subject: &Digest, bundle: &Value) -> Self {
+        let mut registry = Self::new(Api::Absent);
+        let descriptor = registry.bundle(subject, bundle);
+        registry.api = Api::Pages(vec![vec![descriptor]]);
+        registry
+    }
+
+    fn fails(&self, what: &str) -> Result<(), SourceError> {
+        self.asked.lock().unwrap().push(what.to_owned());
+        match self.failing.iter().any(|failing| failing == what) {
+            true => Err(SourceError { why: "500 Internal Server Error".into(), temporary: true }),
+            false => Ok(()),
+        }
+    }
+
+    async fn judge(&self, authorities: &[Arc<Authority>]) -> Vec<TrustOutcome> {
+        let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
+        let outcomes = verify(self, &Tasks::new(), &name, &image(), authorities).await;
+        assert!(outcomes.iter().map(|(id, _)| id).eq(authorities.iter().map(|a| a.id())));
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    async fn judge_by(&self, signer: &Signer) -> TrustOutcome {
+        self.judge(&[signer.authority()]).await.remove(0)
+    }
+}
+
+impl SignatureSource for Registry {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<FetchedManifest>, SourceError> {
+        self.fails(&reference.to_string())?;
+        let found = self.manifests.get(&reference.to_string()).filter(|_| *repository == self.repository);
+        Ok(found.map(|bytes| FetchedManifest { bytes: bytes.clone(), content_type: None }))
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        self.fails(&digest.to_string())?;
+        let found = self.blobs.get(digest).filter(|_| *repository == self.repository);
+        assert!(found.is_none_or(|blob| blob.len() <= limit));
+        Ok(found.cloned())
+    }
+
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        page: &Page,
+    ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
+        assert_eq!(*digest, image().digest);
+        let at = page.last.as_ref().map_or(0, |last| last.parse::<usize>().unwrap());
+        let next = |to: usize| Some(Page { last: Some(to.to_string()), ..Page::default() });
+        match &self.api {
+            _ if *repository != self.repository => Ok(None),
+            Api::Absent => Ok(None),
+            Api::Pages(pages) => Ok(Some((index_json(&pages[at]), next(at + 1).filter(|_| at + 1 < pages.len())))),
+            Api::Endless => Ok(Some((index_json(&[]), next(at + 1)))),
+            Api::Circular => Ok(Some((index_json(&[]), Some(Page::default())))),
+            Api::Fails(temporary) => Err(SourceError { why: "403 Forbidden".into(), temporary: *temporary }),
+            Api::Answers(body) => Ok(Some((Bytes::from_static(body.as_bytes()), None))),
+        }
+    }
+}
+
+#[track_caller]
+fn assert_verified(outcome: &TrustOutcome, part: &str) {
+    assert!(matches!(outcome, TrustOutcome::Verified { signer } if signer.contains(part)), "{part}: {outcome:?}");
+}
+
+#[track_caller]
+fn assert_refused(outcome: &TrustOutcome, part: &str) {
+    let TrustOutcome::Unverified { found } = outcome else { panic!("{part}: {outcome:?}") };
+    assert!(found.len() == 1 && found[0].contains(part), "{part}: {found:?}");
+}
+
+#[track_caller]
+fn assert_unknown(outcome: &TrustOutcome, part: &str, as_temporary: bool) {
+    let TrustOutcome::Unknown { why, temporary } = outcome else { panic!("{part}: {outcome:?}") };
+    assert!(why.contains(part) && *temporary == as_temporary, "{part}: {outcome:?}");
+}
+
+#[tokio::test]
+async fn every_kind_of_key_in_both_forms() {
+    let (digest, stranger) = (image().digest, Signer::p256());
+    for signer in Signer::all() {
+        let classic = Registry::new(Api::Absent).with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+        assert_verified(&classic.judge_by(&signer).await, signer.kind);
+        assert_verified(&classic.judge_by(&signer).await, "(classic, signed as \"registry.acme.com/app\")");
+        assert_refused(&classic.judge_by(&stranger).await, "was not made by ECDSA P-256 key");
+        for bundle in [signer.bundle(&statement(&digest)), signer.message_bundle(&image().bytes)] {
+            let bundle = Registry::with_bundle(&bundle);
+            assert_verified(&bundle.judge_by(&signer).await, signer.kind);
+            assert_refused(&bundle.judge_by(&stranger).await, "was not made by ECDSA P-256 key");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bundles_are_found_by_the_api_and_by_the_tag() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let bundle = signer.bundle(&statement(&digest));
+    for api in [Api::Absent, Api::Pages(vec![vec![]])] {
+        let mut registry = Registry::new(api);
+        let descriptor = registry.bundle(&digest, &bundle);
+        registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[descriptor]));
+        assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    }
+    let mut paged = Registry::new(Api::Absent);
+    let descriptor = paged.bundle(&digest, &bundle);
+    paged.api = Api::Pages(vec![vec![], vec![descriptor]]);
+    assert_verified(&paged.judge_by(&signer).await, "(bundle)");
+    let mut experimental = Registry::new(Api::Absent);
+    let manifest = experimental.classic_manifest(vec![signer.classic(&payload(&digest))], Some(&digest));
+    let descriptor = experimental.push(&manifest);
+    experimental.api = Api::Pages(vec![vec![descriptor]]);
+    assert_verified(&experimental.judge_by(&signer).await, "(classic");
+}
+
+#[tokio::test]
+async fn both_forms_are_looked_at_for_all_authorities() {
+    let (digest, old, new, stranger) = (image().digest, Signer::p256(), Signer::p256(), Signer::p256());
+    let both = Registry::with_bundle(&new.bundle(&statement(&digest)))
+        .with_classic(&digest, vec![(b"{}".to_vec(), Some("AA==".into())), old.classic(&payload(&digest))]);
+    let outcomes = both.judge(&[old.authority(), new.authority(), stranger.authority()]).await;
+    assert_verified(&outcomes[0], "(classic");
+    assert_verified(&outcomes[1], "(bundle)");
+    assert!(matches!(&outcomes[2], TrustOutcome::Unverified { found } if found.len() == 3), "{outcomes:?}");
+    let asked = both.asked.lock().unwrap();
+    let mut once = asked.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), asked.len(), "everything is fetched once");
+}
+
+#[tokio::test]
+async fn nothing_found_is_unverified() {
+    let signer = Signer::p256();
+    for api in [Api::Absent, Api::Pages(vec![vec![]])] {
+        assert_eq!(Registry::new(api).judge_by(&signer).await, TrustOutcome::Unverified { found: vec![] });
+    }
+}
+
+#[tokio::test]
+async fn a_signature_in_another_repository_does_not_count() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::with_bundle(&signer.bundle(&statement(&digest)))
+        .with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    registry.repository = "team/other".parse().unwrap();
+    assert_eq!(registry.judge_by(&signer).await, TrustOutcome::Unverified { found: vec![] });
+}
+
+#[tokio::test]
+async fn classic_signatures_that_do_not_count() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let (good, other) = (payload(&digest), Digest::sha256(b"other"));
+    let changed = |pointer: &str, value: Value| {
+        let mut payload = good.clone();
+        *payload.pointer_mut(pointer).unwrap() = value;
+        signer.classic(&payload)
+    };
+    let mut unknown = good.clone();
+    unknown["critical"]["expires"] = "2020-01-01".into();
+    let text = good.to_string();
+    let duplicate = text.replacen("\"image\"", "\"image\":{\"docker-manifest-digest\":\"\"},\"image\"", 1);
+    let folded = text.replacen("\"image\"", "\"Image\":{},\"image\"", 1);
+    let (valid, signature) = signer.classic(&good);
+    for (signed, part) in [
+        (signer.classic(&payload(&other)), "is for another image"),
+        (changed("/critical/type", "atomic container signature".into()), "its type is not"),
+        (changed("/critical/image", json!({})), "missing or unknown members"),
+        (changed("/critical/image/docker-manifest-digest", "sha1:00".into()), "is no digest"),
+        (changed("/critical/identity", json!([])), "is no object"),
+        (changed("/optional", json!("x")), "optional is neither"),
+        (signer.classic(&unknown), "missing or unknown members"),
+        (signer.classic_text((text.clone() + &" ".repeat(300_000)).into()), "larger than 256 KiB"),
+        (signer.classic_text(duplicate.into()), "no strict JSON object"),
+        (signer.classic_text(folded.into()), "no strict JSON object"),
+        ((text.replace("acme", "evil").into(), signature.clone()), "was not made by"),
+        ((valid.clone(), None), "annotation with the signature is missing"),
+        ((valid.clone(), Some("?".into())), "not base64"),
+        ((valid, Some(String::new())), "was not made by"),
+    ] {
+        let registry = Registry::new(Api::Absent).with_classic(&digest, vec![signed]);
+        assert_refused(&registry.judge_by(&signer).await, part);
+    }
+}
+
+#[tokio::test]
+async fn bundles_that_do_not_count() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let (good, other) = (statement(&digest), Digest::sha256(b"other"));
+    let stated = |key: &str, value: &str| {
+        let mut statement = good.clone();
+        statement[key] = value.into();
+        signer.bundle(&statement)
+    };
+    let changed = |key: &str, value: Value| {
+        let mut bundle = signer.bundle(&good);
+        bundle[key] = value;
+        bundle
+    };
+    let mut retyped = signer.bundle(&good);
+    retyped["dsseEnvelope"]["payloadType"] = "text/plain".into();
+    let mut tampered = signer.bundle(&good);
+    tampered["dsseEnvelope"]["payload"] = STANDARD.encode(statement(&digest).to_string() + " ").into();
+    let mut two = signer.bundle(&good);
+    two["dsseEnvelope"]["signatures"] = json!([{"sig": ""}, two["dsseEnvelope"]["signatures"][0]]);
+    let mut lying = signer.message_bundle(&image().bytes);
+    lying["messageSignature"]["messageDigest"] =
+        signer.message_bundle(b"x")["messageSignature"]["messageDigest"].clone();
+    let mut without_type = signer.bundle(&good);
+    without_type.as_object_mut().unwrap().remove("mediaType");
+    let certificate = json!({"certificate": {"rawBytes": "AAAA"}});
+    for (bundle, part) in [
+        (signer.bundle(&statement(&other)), "is for another image"),
+        (
+            stated("predicateType", "https://slsa.dev/provenance/v1"),
+            "attestation of \"https://slsa.dev/provenance/v1\"",
+        ),
+        (stated("predicateType", &"x".repeat(1000)), "x…"),
+        (stated("predicateType", &"x".repeat(300_000)), "larger than 256 KiB"),
+        (stated("_type", "https://in-toto.io/Statement/v2"), "no in-toto statement"),
+        (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.1".into()), "of an old version"),
+        (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.2".into()), "of an old version"),
+        (changed("mediaType", "application/vnd.dev.sigstore.bundle.v9+json".into()), "no Sigstore bundle"),
+        (without_type, "of an old version"),
+        (changed("verificationMaterial", certificate), "keyless"),
+        (changed("messageSignature", signer.message_bundle(b"x")["messageSignature"].clone()), "two signatures"),
+        (retyped, "not an in-toto statement"),
+        (tampered, "was not made by"),
+        (two, "exactly one signature"),
+        (signer.message_bundle(b"x"), "over other bytes"),
+        (lying, "over other bytes"),
+    ] {
+        assert_refused(&Registry::with_bundle(&bundle).judge_by(&signer).await, part);
+    }
+    let elsewhere = Registry::with_bundle_of(&other, &signer.bundle(&good));
+    assert_refused(&elsewhere.judge_by(&signer).await, "its subject is another image");
+}
+
+#[tokio::test]
+async fn other_referrers_are_no_signatures() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    let sbom = registry.push_blob("application/spdx+json", b"{}".to_vec());
+    let sbom = registry.push(&manifest_json(&json!([sbom]), Some(&digest)));
+    registry.api = Api::Pages(vec![vec![sbom]]);
+    assert_eq!(registry.judge_by(&signer).await, TrustOutcome::Unverified { found: vec![] });
+    let mut notation = manifest_json(&json!([]), Some(&digest));
+    notation["artifactType"] = "application/vnd.cncf.notary.signature".into();
+    let notation = registry.push(&notation);
+    registry.api = Api::Pages(vec![vec![notation]]);
+    assert_refused(&registry.judge_by(&signer).await, "a Notary Project signature");
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_not_unsigned() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    for temporary in [true, false] {
+        let silent = Registry::new(Api::Fails(temporary));
+        assert_unknown(&silent.judge_by(&signer).await, "the referrers cannot be read: 403 Forbidden", temporary);
+        let signed = silent.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+        assert_verified(&signed.judge_by(&signer).await, "(classic");
+    }
+    for body in ["<html>", "{}", &*Box::leak(image_text().into_boxed_str())] {
+        let registry = Registry::new(Api::Answers(body));
+        assert!(!matches!(registry.judge_by(&signer).await, TrustOutcome::Unverified { .. }), "{body}");
+    }
+    for tag in [format!("sha256-{}.sig", digest.hex()), format!("sha256-{}", digest.hex())] {
+        let mut registry = Registry::new(Api::Absent);
+        registry.failing.push(tag);
+        assert_unknown(&registry.judge_by(&signer).await, "500 Internal Server Error", true);
+    }
+    let registry = Registry::with_bundle(&signer.bundle(&statement(&digest)));
+    for failing in registry.manifests.keys().cloned().chain(registry.blobs.keys().map(ToString::to_string)) {
+        let mut registry = Registry::with_bundle(&signer.bundle(&statement(&digest)));
+        let known = registry.manifests.contains_key(&failing);
+        registry.failing.push(failing);
+        // The bundle's own digest differs with every signature; the manifest's too.
+        registry.failing.extend(registry.manifests.keys().filter(|_| known).cloned().collect::<Vec<_>>());
+        registry.failing.extend(registry.blobs.keys().filter(|_| !known).map(ToString::to_string).collect::<Vec<_>>());
+        assert_unknown(&registry.judge_by(&signer).await, "500 Internal Server Error", true);
+    }
+}
+
+fn image_text() -> String {
+    String::from_utf8(image().bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn wrong_bytes_and_missing_content_are_said() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let bundle = signer.bundle(&statement(&digest));
+    let mut swapped = Registry::with_bundle(&bundle);
+    swapped.blobs.values_mut().for_each(|blob| *blob = Bytes::from_static(b"{}"));
+    assert_refused(&swapped.judge_by(&signer).await, "do not have its digest");
+    let mut missing = Registry::with_bundle(&bundle);
+    missing.blobs.clear();
+    assert_refused(&missing.judge_by(&signer).await, "is not in the repository");
+    let mut unlisted = Registry::with_bundle(&bundle);
+    unlisted.manifests.clear();
+    assert_refused(&unlisted.judge_by(&signer).await, "listed as a referrer but is not in the repository");
+    let mut replaced = Registry::with_bundle(&bundle);
+    replaced.manifests.values_mut().for_each(|manifest| *manifest = image().bytes);
+    assert_refused(&replaced.judge_by(&signer).await, "do not have the digest");
+}
+
+#[tokio::test]
+async fn bounds_are_said_and_are_not_unsigned() {
+    let (digest, signer, stranger) = (image().digest, Signer::p256(), Signer::p256());
+    let mut many: Vec<_> = (0..discovery::MAX_SIGNATURES)
+        .map(|number| {
+            let mut payload = payload(&digest);
+            payload["optional"] = json!({"number": number});
+            stranger.classic(&payload)
+        })
+        .collect();
+    many.insert(0, signer.classic(&payload(&digest)));
+    let oldest = Registry::new(Api::Absent).with_classic(&digest, many.clone());
+    assert_unknown(&oldest.judge_by(&signer).await, "of 51 signatures only 50 were looked at", false);
+    many.rotate_left(1);
+    let newest = Registry::new(Api::Absent).with_classic(&digest, many);
+    assert_verified(&newest.judge_by(&signer).await, "(classic");
+    for api in [Api::Endless, Api::Circular] {
+        let registry = Registry::new(api);
+        assert_unknown(&registry.judge_by(&signer).await, "does not end", false);
+        let signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+        assert_verified(&signed.judge_by(&signer).await, "(classic");
+    }
+    let large = json!({"mediaType": BUNDLE_V03, "digest": Digest::sha256(b""), "size": 9 << 20});
+    let mut registry = Registry::new(Api::Absent);
+    let large = registry.push(&manifest_json(&json!([large]), Some(&digest)));
+    registry.api = Api::Pages(vec![vec![large]]);
+    assert_refused(&registry.judge_by(&signer).await, "is larger than 8 MiB");
+}
+
+#[tokio::test]
+async fn many_and_large_referrers_are_not_all_fetched() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    let mut referrers = Vec::new();
+    for number in 0..9 {
+        let content = Digest::sha256(&[number]);
+        let layer = json!({"mediaType": BUNDLE_V03, "digest": content, "size": 8 << 20});
+        referrers.push(registry.push(&manifest_json(&json!([layer]), Some(&digest))));
+    }
+    registry.api = Api::Pages(vec![referrers]);
+    assert_unknown(&registry.judge_by(&signer).await, "would exceed 64 MiB", false);
+    let other = |number: usize| {
+        let digest = Digest::sha256(&number.to_be_bytes());
+        json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1, "artifactType": "application/x"})
+    };
+    let mut referrers: Vec<_> = (0..300).map(other).collect();
+    registry.api = Api::Pages(vec![referrers.clone()]);
+    assert_unknown(&registry.judge_by(&signer).await, "of 300 referrers only 200 were looked at", false);
+    referrers.push(registry.bundle(&digest, &signer.bundle(&statement(&digest))));
+    registry.api = Api::Pages(vec![referrers]);
+    assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+}
+
+#[tokio::test]
+async fn any_key_of_an_authority_suffices() {
+    let (digest, old, new) = (image().digest, Signer::p256(), Signer::ed25519());
+    let registry = Registry::with_bundle(&old.bundle(&statement(&digest)));
+    let by = |keys: Vec<String>| vec![Arc::new(Authority::new("a", Scheme::CosignKey { keys }))];
+    for keys in [vec![new.pem(), old.pem()], vec![new.pem() + &old.pem()], vec!["rubbish".into(), old.pem()]] {
+        assert_verified(&registry.judge(&by(keys)).await[0], "ECDSA P-256");
+    }
+    for (keys, part) in [
+        (vec![], "the authority has no key"),
+        (vec!["rubbish".into()], "public key 1 is no PEM of type PUBLIC KEY"),
+        (vec![old.pem().replace("PUBLIC", "PRIVATE")], "public key 1 is no PEM"),
+        (vec!["-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".into()], "public key 1 is neither"),
+    ] {
+        assert_unknown(&registry.judge(&by(keys)).await[0], part, false);
+    }
+}
+
+#[tokio::test]
+async fn schemes_of_other_versions_are_unknown() {
+    let notary =
+        Scheme::Notary { server: None, signers: vec![NotarySigner { name: "a".into(), public_key: String::new() }] };
+    for (scheme, part) in [
+        (Scheme::CosignKeyless { issuer: "i".into(), identity: Identity::Exact("x".into()) }, "keyless"),
+        (Scheme::Gpg { keyrings: vec![], identity: String::new(), store_url: None }, "OpenPGP"),
+        (Scheme::Notation { certificates: vec![], identities: vec![] }, "Notary Project"),
+        (notary, "Docker Content Trust"),
+        (Scheme::Unusable { why: "secret a/b is missing".into() }, "secret a/b is missing"),
+    ] {
+        let registry = Registry::new(Api::Absent);
+        let outcome = registry.judge(&[Arc::new(Authority::new("a", scheme))]).await.remove(0);
+        assert_unknown(&outcome, part, false);
+        assert!(registry.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_named_by_sha512_is_found_by_that_name() {
+    let signer = Signer::p256();
+    let subject = image().named(Digest::of(Algorithm::Sha512, &image().bytes)).unwrap();
+    let mut registry = Registry::new(Api::Absent);
+    let mut statement = statement(&image().digest);
+    statement["subject"] = json!([{"digest": {"sha512": subject.digest.hex()}}]);
+    let descriptor = registry.bundle(&subject.digest, &signer.bundle(&statement));
+    registry.manifests.insert(format!("sha512-{}", &subject.digest.hex()[..64]), index_json(&[descriptor]));
+    let found = discovery::run(&Sha512Only(registry), &"team/app".parse().unwrap(), subject.digest).await;
+    assert_eq!(found.signatures.len(), 1, "{found:?}");
+    assert_verified(&judge(&[signer.authority()], &subject, &found)[0].1, "(bundle)");
+}
+
+/// A registry whose referrers API is absent for any digest.
+struct Sha512Only(Registry);
+
+impl SignatureSource for Sha512Only {
+    async fn manifest(&self, r: &Repository, reference: &Reference) -> Result<Option<FetchedManifest>, SourceError> {
+        self.0.manifest(r, reference).await
+    }
+
+    async fn blob(&self, r: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        SignatureSource::blob(&self.0, r, digest, limit).await
+    }
+
+    async fn referrers(
+        &self,
+        _: &Repository,
+        _: &Digest,
+        _: &Page,
+    ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
+        Ok(None)
+    }
+}

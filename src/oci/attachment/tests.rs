@@ -8,9 +8,7 @@ const DSSE: &str = "application/vnd.dsse.envelope.v1+json";
 const COSE: &str = "application/cose";
 
 fn judge(config: &[u8], layers: &[(&str, Vec<u8>)]) -> Result<(), NotAttachment> {
-    let descriptor = |media_type: &str, bytes: &[u8]| {
-        json!({"mediaType": media_type, "digest": Digest::sha256(bytes), "size": bytes.len()})
-    };
+    let descriptor = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": Digest::sha256(bytes), "size": bytes.len()});
     let listed: Vec<Value> = layers.iter().map(|(media_type, bytes)| descriptor(media_type, bytes)).collect();
     let manifest = json!({
         "schemaVersion": 2, "config": descriptor(media_type::OCI_CONFIG, config), "layers": listed
@@ -37,7 +35,8 @@ fn simple_signing(optional: &Value) -> String {
 }
 
 fn statement() -> String {
-    json!({"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "p", "predicate": {}}).to_string()
+    json!({"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "p", "predicate": {}})
+        .to_string()
 }
 
 fn envelope(payload_type: &str) -> Value {
@@ -124,11 +123,14 @@ fn a_tar_labelled_as_a_signature_is_refused() {
 /// which wants no trailing blocks, would take it.
 #[test]
 fn json_that_is_a_tar_too_is_refused() {
-    let mut text = format!(r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"{}"#, "x".repeat(400));
+    let mut text =
+        format!(r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"{}"#, "x".repeat(400));
     text.truncate(512);
     let mut header: Vec<u8> = text.into_bytes();
     header.resize(512, b'x');
-    for (at, field) in [(100, "0000644 "), (108, "0000000 "), (116, "0000000 "), (124, "00000000000 "), (136, "00000000000 ")] {
+    for (at, field) in
+        [(100, "0000644 "), (108, "0000000 "), (116, "0000000 "), (124, "00000000000 "), (136, "00000000000 ")]
+    {
         header[at..at + field.len()].copy_from_slice(field.as_bytes());
     }
     header[156] = b'0';

@@ -1,1 +1,70 @@
+use super::*;
 
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn simple_signing() {
+    // as cosign writes it
+    let text = format!(
+        r#"{{"critical":{{"identity":{{"docker-reference":"a.b/c"}},"image":{{"docker-manifest-digest":"{DIGEST}"}},"type":"cosign container image signature"}},"optional":{{"tag":"v1"}}}}"#
+    );
+    let read = SimpleSigning::parse(text.as_bytes()).unwrap();
+    assert_eq!((&*read.reference, read.digest), ("a.b/c", DIGEST.parse().unwrap()));
+    for (from, to) in [
+        (r#""optional":{"tag":"v1"}"#, r#""optional":{"tag":"v1","tag":"v2"}"#),
+        (r#","optional":{"tag":"v1"}"#, ""),
+        (r#""optional""#, r#""extra":1,"optional""#),
+        ("a.b/c\"}", "a.b/c\",\"x\":1}"),
+        ("\"a.b/c\"", "1"),
+        ("cosign container", "Cosign container"),
+        (DIGEST, "sha256:00"),
+        ("critical", "Critical"),
+        ("{\"critical", " x{\"critical"),
+    ] {
+        assert!(text.contains(from));
+        assert!(SimpleSigning::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
+    }
+}
+
+/// secure-systems-lab/dsse, protocol.md, "Test Vectors".
+#[test]
+fn pre_authentication_encoding() {
+    let encoded = pae("http://example.com/HelloWorld", b"hello world");
+    assert_eq!(encoded, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+}
+
+#[test]
+fn envelopes() {
+    let text = r#"{"payloadType":"t","payload":"-_8=","signatures":[{"keyid":"","sig":"AA=="}]}"#;
+    let read = Envelope::parse(text.as_bytes()).unwrap();
+    assert_eq!((&*read.payload_type, &*read.payload), ("t", &[0xfb, 0xff][..]));
+    for (from, to) in [
+        ("-_8=", "-_"),
+        ("[{\"keyid\":\"\",\"sig\":\"AA==\"}]", "[]"),
+        ("\"sig\"", "\"Sig\""),
+        ("AA==", "?"),
+        ("\"payload\":", "\"payload\":\"\",\"payload\":"),
+        ("\"t\"", "1"),
+    ] {
+        assert!(Envelope::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn statements() {
+    let text = format!(
+        r#"{{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"p","subject":[{{"name":"n","digest":{{"sha256":"{}","gitCommit":"00"}}}},{{"name":"m"}}],"predicate":{{"A":1,"a":2}}}}"#,
+        &DIGEST[7..]
+    );
+    let read = Statement::parse(text.as_bytes()).unwrap();
+    assert_eq!((&*read.predicate_type, &*read.subjects), ("p", &[DIGEST.parse().unwrap()][..]));
+    for (from, to) in [
+        ("Statement/v0.1", "Statement/v9"),
+        ("predicateType", "predicate_type"),
+        ("\"subject\":[", "\"subject\":[],\"Subject\":["),
+        ("\"subject\"", "\"object\""),
+        ("\"a\":2", "\"A\":2"),
+    ] {
+        assert!(Statement::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
+    }
+}

@@ -15,24 +15,24 @@ const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// Keys of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto) that decide anything here.
 const BUNDLE_KEYS: &[&str] = &[
-    "mediaType",
-    "verificationMaterial",
-    "publicKey",
-    "hint",
     "certificate",
-    "x509CertificateChain",
-    "messageSignature",
-    "messageDigest",
-    "algorithm",
     "digest",
-    "signature",
     "dsseEnvelope",
+    "mediaType",
+    "messageDigest",
+    "messageSignature",
     "payload",
     "payloadType",
-    "signatures",
+    "publicKey",
     "sig",
-    "keyid",
+    "signature",
+    "signatures",
+    "verificationMaterial",
+    "x509CertificateChain",
 ];
+
+/// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
+const MAX_PAYLOAD: usize = 256 * 1024;
 
 /// A signature whose statement names the image. Whether anybody made it is for a key to say.
 pub(super) struct Claim {
@@ -60,6 +60,7 @@ pub(super) fn read(bytes: &Bytes, form: &Form, manifest: &Manifest) -> Result<Cl
 fn classic(payload: &Bytes, signature: Option<&str>, manifest: &Manifest) -> Result<Claim, String> {
     let encoded = signature.ok_or("its annotation with the signature is missing")?;
     let signature = STANDARD.decode(encoded).map_err(|_| "its signature is not base64")?;
+    check_size(payload)?;
     let payload_says = SimpleSigning::parse(payload).map_err(|e| e.to_string())?;
     if !is_digest_of(&payload_says.digest, manifest) {
         return Err(format!("is for another image, {}", payload_says.digest));
@@ -107,6 +108,7 @@ fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec
 
 /// An attestation about the image, provenance for one, is no signature of it, though it is signed too.
 fn check_statement(payload: &[u8], manifest: &Manifest) -> Result<(), String> {
+    check_size(payload)?;
     let statement = Statement::parse(payload).map_err(|e| e.to_string())?;
     if statement.predicate_type != SIGNATURE_PREDICATE {
         return Err(format!("is an attestation of {:?}, not a signature", statement.predicate_type));
@@ -115,6 +117,10 @@ fn check_statement(payload: &[u8], manifest: &Manifest) -> Result<(), String> {
         return Err("is for another image".into());
     }
     Ok(())
+}
+
+fn check_size(payload: &[u8]) -> Result<(), &'static str> {
+    if payload.len() > MAX_PAYLOAD { Err("its payload is larger than 256 KiB") } else { Ok(()) }
 }
 
 /// Whether the digest, of either algorithm, is that of the manifest's own bytes.

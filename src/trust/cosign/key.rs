@@ -39,7 +39,7 @@ const ALGORITHMS: &[(&str, &[&dyn VerificationAlgorithm])] = &[
 
 const ED25519: &str = "Ed25519";
 
-/// The most keys of one authority.
+/// The most keys of one PEM text.
 const MAX_KEYS: usize = 64;
 
 /// A public key, ready to verify.
@@ -85,18 +85,22 @@ fn verify_prehashed(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> boo
 pub(super) fn parse_all(texts: &[String]) -> (Vec<Key>, Vec<String>) {
     let (mut keys, mut unusable) = (Vec::new(), Vec::new());
     for (text, number) in texts.iter().zip(1..) {
-        let before = keys.len();
-        for der in SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes()).take(MAX_KEYS) {
-            match der.ok().and_then(|der| Key::from_spki(&der)) {
-                Some(key) => keys.push(key),
-                None => {
-                    unusable.push(format!("public key {number} is neither ECDSA P-256, P-384, P-521, RSA nor Ed25519"))
-                }
-            }
-        }
-        if keys.len() == before && unusable.is_empty() {
-            unusable.push(format!("public key {number} is no PEM of type PUBLIC KEY"));
+        match parse(text) {
+            Ok(parsed) => keys.extend(parsed),
+            Err(why) => unusable.push(format!("public key {number} {why}")),
         }
     }
     (keys, unusable)
 }
+
+fn parse(text: &str) -> Result<Vec<Key>, &'static str> {
+    let parse = |der: SubjectPublicKeyInfoDer<'_>| {
+        Key::from_spki(&der).ok_or("is neither ECDSA P-256, P-384, P-521, RSA nor Ed25519")
+    };
+    let blocks = SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes()).take(MAX_KEYS);
+    let keys = blocks.map(|der| der.map_err(|_| "is not valid PEM").and_then(parse)).collect::<Result<Vec<_>, _>>()?;
+    if keys.is_empty() { Err("is no PEM of type PUBLIC KEY") } else { Ok(keys) }
+}
+
+#[cfg(test)]
+mod tests;
