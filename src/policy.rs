@@ -3,20 +3,28 @@
 //! [`decide`] is the only maker of a [`Permit`], and only a permit opens the way to content.
 
 mod decide;
+mod documents;
 mod evidence;
+mod pattern;
+mod problem;
 mod rule;
+mod ruleset;
 mod subject;
+mod yaml;
 
 pub use decide::{
     Decision, Denial, DenialKind, Kind, ListingPermit, Permit, Question, Selected, Stage, TrustFindings, VaAssessment,
     Verdict, admit_listing, assess, decide, no_match, trust_verdict,
 };
+pub use documents::{Materials, NoMaterials, Parsed, Settings, Source};
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,
     VaFindings, VaStatus,
 };
+pub use problem::{Problem, ProblemSeverity};
 pub use rule::{
     Authority, AuthorityId, Behaviour, Identity, InvalidSeverity, Mode, Requirement, Rule, Scheme, Severity, Signer,
     VaRule,
 };
+pub use ruleset::{RuleSet, Selection};
 pub use subject::{InvalidScope, Scope, Subject};

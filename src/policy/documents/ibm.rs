@@ -1,0 +1,255 @@
+//! IBM's two dialects: CISE's `securityenforcement.admission.cloud.ibm.com/v1beta1` and Portieris'
+//! `portieris.cloud.ibm.com/v1`.
+//!
+//! An unknown key is an error, even where IBM's API server would have dropped it without a word, because it may be a
+//! check that its author believes in. Two exceptions, both known to be harmless: `policies: null` (a slip in a file that
+//! IBM shipped) and `mutateImage` in v1beta1, neither of which asks for a check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::envelope::{Dialect, PolicyObject};
+use super::fields::Fields;
+use super::material::{self, Block};
+use super::simple::Simple;
+use super::{Context, NOTARY, lint};
+use crate::policy::pattern::Pattern;
+use crate::policy::problem::ProblemSeverity;
+use crate::policy::rule::{Authority, Mode, Requirement, Rule, Scheme, Signer, VaRule};
+use crate::policy::ruleset::Entry;
+use crate::policy::yaml::{Node, Value};
+
+/// The keys of a `policy`.
+const POLICY_KEYS: &[&str] = &["trust", "simple", "va", "vulnerability", "mutateImage"];
+
+/// The entries of a document.
+pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> Vec<Entry> {
+    let Some(spec) = &policy.spec else {
+        let hint = "write spec.repositories";
+        policy.report.warn(policy.at, format!("{} has no repositories: it matches nothing", policy.label()), hint);
+        return Vec::new();
+    };
+    spec.only(&["repositories"]);
+    let list = spec.list("repositories");
+    if list.is_empty() {
+        let message = format!("{} has no repositories: it matches nothing", policy.label());
+        policy.report.warn(spec.at, message, "add an entry");
+    }
+    lint::names(list, policy.report, ProblemSeverity::Warning);
+    list.iter().filter_map(|node| entry(node, policy, context)).collect()
+}
+
+fn entry(node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) -> Option<Entry> {
+    let fields = Fields::of(node, "an entry of repositories", policy.report)?;
+    entry_keys(&fields);
+    let name = fields.required("name")?;
+    let checks = fields.map("policy").map(|fields| Checks::read(&fields, policy));
+    let own = policy.namespace.as_deref();
+    if let Some(checks) = &checks {
+        checks.warn_missing(node, policy, context);
+    }
+    Some(Entry {
+        document: policy.label().into(),
+        name: name.into(),
+        pattern: Pattern::new(name),
+        rule: checks.as_ref().map(|checks| Arc::new(checks.rule(own, context))),
+        by_namespace: match (&checks, own) {
+            (Some(checks), None) => checks.by_namespace(context),
+            _ => BTreeMap::new(),
+        },
+    })
+}
+
+/// The keys beside `name`: a check that stands beside `policy` instead of in it would enforce nothing.
+fn entry_keys(fields: &Fields<'_>) {
+    for entry in fields.entries() {
+        match &*entry.key {
+            "policies" if entry.node.value == Value::Null => {
+                let hint = "the key is policy; without it the entry asks for no check";
+                fields.report.warn(entry.at, "\"policies\" is no key, and is empty", hint);
+            }
+            "policies" => fields.report.error_hint(entry.at, "\"policies\" is no key", "did you mean \"policy\"?"),
+            key if POLICY_KEYS.contains(&key) => {
+                let message = format!("{key:?} stands beside policy, where it enforces nothing");
+                fields.report.error_hint(entry.at, message, "indent it under policy");
+            }
+            _ => fields.known(entry, &["name", "policy"]),
+        }
+    }
+    lint::null_policy(fields);
+}
+
+/// What an entry asks for, not yet looked up in a namespace.
+#[derive(Debug)]
+struct Checks<'a> {
+    trust: Option<Trust<'a>>,
+    simple: Option<Simple<'a>>,
+    va: Option<Va<'a>>,
+}
+
+/// `trust.enabled: true`.
+#[derive(Debug)]
+struct Trust<'a> {
+    server: Option<&'a str>,
+    secrets: Vec<&'a str>,
+}
+
+/// `va.enabled: true`, or `vulnerability.ICCRVA.enabled: true`.
+#[derive(Debug)]
+struct Va<'a> {
+    account: Option<&'a str>,
+}
+
+impl<'a> Checks<'a> {
+    fn read(fields: &Fields<'a>, policy: &PolicyObject<'_>) -> Self {
+        policy_keys(fields, policy.dialect);
+        fields.flag("mutateImage");
+        Self {
+            trust: fields.map("trust").and_then(|trust| Trust::read(&trust)),
+            simple: fields.map("simple").and_then(|simple| Simple::read(&simple)),
+            va: va(fields),
+        }
+    }
+
+    /// The rule for requests from this namespace; `None` is one that has no secret.
+    fn rule(&self, namespace: Option<&str>, context: &Context<'_>) -> Rule {
+        Rule {
+            mode: Mode::Enforce,
+            trust: self.trust.as_ref().map(|trust| trust.requirement(namespace, context)),
+            simple: self.simple.as_ref().map(|simple| simple.requirement(namespace, context)),
+            va: self.va.as_ref().map(|va| VaRule {
+                account: va.account.map(str::to_owned),
+                fixable_only: context.settings.ibm_fixable_only,
+                ..VaRule::ibm()
+            }),
+        }
+    }
+
+    /// The rules of a cluster-wide entry for the namespaces that have one of the secrets that it names.
+    fn by_namespace(&self, context: &Context<'_>) -> BTreeMap<Arc<str>, Arc<Rule>> {
+        let mut names = self.simple.as_ref().map(Simple::request_secrets).unwrap_or_default();
+        names.extend(self.trust.iter().flat_map(|trust| &trust.secrets));
+        if names.is_empty() {
+            return BTreeMap::new();
+        }
+        let has_one = |space: &String| names.iter().any(|name| context.secrets.find(space, name).is_some());
+        let namespaces = context.secrets.namespaces().into_iter().filter(has_one);
+        namespaces.map(|space| (space.as_str().into(), Arc::new(self.rule(Some(&space), context)))).collect()
+    }
+
+    /// A missing secret denies every pull, as in Portieris; better known now than then.
+    fn warn_missing(&self, node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) {
+        let own = policy.namespace.as_deref().map(str::to_owned);
+        let spaces = own.map_or_else(|| context.secrets.namespaces(), |own| [own].into());
+        let found = |name: &str| spaces.iter().any(|space| context.secrets.find(space, name).is_some());
+        let mut missing: Vec<&str> = self.trust.iter().flat_map(|trust| &trust.secrets).copied().collect();
+        missing.retain(|name| !found(name));
+        if let Some(simple) = &self.simple {
+            let none = simple.missing(None, context);
+            let nowhere =
+                |name: &&&str| spaces.iter().all(|space| simple.missing(Some(space), context).contains(*name));
+            missing.extend(none.iter().filter(nowhere));
+        }
+        for name in missing {
+            let message = format!("secret {name:?} is not there: images that this entry selects are denied");
+            let hint = "add a Secret document, or a folder secrets/NAMESPACE/NAME";
+            policy.report.warn(node.at, message, hint);
+        }
+    }
+}
+
+fn policy_keys(fields: &Fields<'_>, dialect: Dialect) {
+    for entry in fields.entries() {
+        match (&*entry.key, dialect) {
+            ("va", Dialect::Portieris) => {
+                let message = "\"va\" is no key of portieris.cloud.ibm.com/v1, where it would be dropped";
+                fields.report.error_hint(entry.at, message, "write vulnerability: {ICCRVA: {enabled: true}}");
+            }
+            ("mutateImage", Dialect::Cise) => {
+                fields.report.warn(entry.at, "\"mutateImage\" has no meaning here", "remove it");
+            }
+            ("simpleStore", _) => {
+                let hint = "write storeURL and storeSecret under simple";
+                fields.report.error_hint(entry.at, "unknown key \"simpleStore\" in policy", hint);
+            }
+            _ => fields.known(entry, POLICY_KEYS),
+        }
+    }
+}
+
+impl<'a> Trust<'a> {
+    fn read(fields: &Fields<'a>) -> Option<Self> {
+        fields.only(&["enabled", "signerSecrets", "trustServer"]);
+        let enabled = fields.flag("enabled");
+        let server = fields.text("trustServer");
+        if let Some(server) = server.filter(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+            fields.report.error_hint(fields.at, format!("trustServer {server:?} is no URL"), "write https://HOST");
+        }
+        let secrets: Vec<_> = fields
+            .list("signerSecrets")
+            .iter()
+            .filter_map(|node| Fields::of(node, "an entry of signerSecrets", fields.report))
+            .inspect(|secret| secret.only(&["name"]))
+            .filter_map(|secret| secret.required("name"))
+            .collect();
+        if enabled.is_none() && (!secrets.is_empty() || server.is_some()) {
+            let message = "trust without enabled checks nothing, whatever else it says";
+            fields.report.warn(fields.at, message, "write enabled: true, or enabled: false");
+        }
+        (enabled == Some(true)).then_some(Self { server, secrets })
+    }
+
+    /// With signers: Docker Content Trust by all of them. Without: any one of the configured authorities.
+    fn requirement(&self, namespace: Option<&str>, context: &Context<'_>) -> Requirement {
+        let server = self.server.map(str::to_owned);
+        if !self.secrets.is_empty() {
+            let signers: Result<Vec<_>, _> = self.secrets.iter().map(|name| signer(name, namespace, context)).collect();
+            let authority = match signers {
+                Ok(signers) => Authority::new(NOTARY, Scheme::Notary { server, signers }),
+                Err(why) => Authority::new(self.secrets.join(","), Scheme::Unusable { why }),
+            };
+            return Requirement::Authority(Arc::new(authority));
+        }
+        let notary =
+            || Arc::new(Authority::new(NOTARY, Scheme::Notary { server: server.clone(), signers: Vec::new() }));
+        let by_name = |name: &String| match &**name {
+            NOTARY => Some(notary()),
+            name => context.settings.authorities.iter().find(|authority| authority.name() == name).cloned(),
+        };
+        let names = &context.settings.default_authorities;
+        Requirement::AnyOf(names.iter().filter_map(by_name).map(Requirement::Authority).collect())
+    }
+}
+
+/// A signer from a secret with `name` and `publicKey`; the reason is in Portieris' words.
+fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Result<Signer, String> {
+    let why = |what: String| format!("could not get signerSecret from your cluster, {what}");
+    let data = namespace.and_then(|namespace| context.secrets.find(namespace, secret));
+    let data = data.ok_or_else(|| {
+        let from = namespace.map(|namespace| format!(" in namespace {namespace:?}")).unwrap_or_default();
+        why(format!("secret {secret:?} not found{from}"))
+    })?;
+    let value = |key: &str| data.get(key).ok_or_else(|| why(format!("secret {secret:?} has no {key:?}")));
+    let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: no text")))?;
+    let public_key = material::check(value("publicKey")?, Block::SignerKey)
+        .map_err(|what| why(format!("secret {secret:?}: {what}")))?;
+    Ok(Signer { name: name.trim().to_owned(), public_key })
+}
+
+fn va<'a>(policy: &Fields<'a>) -> Option<Va<'a>> {
+    let cise = policy.map("va").is_some_and(|va| {
+        va.only(&["enabled"]);
+        va.flag("enabled") == Some(true)
+    });
+    let vulnerability = policy.map("vulnerability");
+    let advisor = vulnerability.and_then(|vulnerability| {
+        vulnerability.only(&["ICCRVA"]);
+        vulnerability.map("ICCRVA")
+    });
+    let account = advisor.and_then(|advisor| {
+        advisor.only(&["enabled", "account"]);
+        advisor.text("account")
+    });
+    let portieris = advisor.is_some_and(|advisor| advisor.flag("enabled") == Some(true));
+    (cise || portieris).then_some(Va { account: account.filter(|_| portieris) })
+}

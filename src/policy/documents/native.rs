@@ -1,0 +1,217 @@
+//! Our own dialect, `pullgate.io/v1`: a superset of IBM's two. Every unknown key is an error.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::authority::{self, one_of};
+use super::envelope::PolicyObject;
+use super::fields::{Fields, text};
+use super::{Context, NOTARY, lint};
+use crate::policy::pattern::Pattern;
+use crate::policy::problem::ProblemSeverity;
+use crate::policy::rule::{Authority, Behaviour, Mode, Requirement, Rule, Scheme, Severity, VaRule};
+use crate::policy::ruleset::Entry;
+use crate::policy::yaml::{Node, Value};
+
+/// The entries of a document.
+pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> Vec<Entry> {
+    let Some(spec) = &policy.spec else {
+        policy.report.error(policy.at, format!("{} has no spec", policy.label()));
+        return Vec::new();
+    };
+    spec.only(&["mode", "authorities", "repositories"]);
+    let reader = Reader {
+        mode: mode(spec),
+        own: authority::of_document(spec, policy, context),
+        settings: &context.settings.authorities,
+    };
+    let list = spec.list("repositories");
+    if list.is_empty() {
+        let message = format!("{} has no repositories: it matches nothing", policy.label());
+        policy.report.warn(spec.at, message, "add an entry");
+    }
+    lint::names(list, policy.report, ProblemSeverity::Error);
+    list.iter().filter_map(|node| reader.entry(node, policy)).collect()
+}
+
+fn mode(spec: &Fields<'_>) -> Mode {
+    match spec.text("mode") {
+        None | Some("enforce") => Mode::Enforce,
+        Some("audit") => Mode::Audit,
+        Some(other) => {
+            spec.report.error_hint(spec.at, format!("unknown mode {other:?}"), "a mode is enforce or audit");
+            Mode::Enforce
+        }
+    }
+}
+
+/// What the entries of one document share.
+struct Reader<'a> {
+    mode: Mode,
+    own: Vec<Arc<Authority>>,
+    settings: &'a [Arc<Authority>],
+}
+
+impl Reader<'_> {
+    fn entry(&self, node: &Node, policy: &PolicyObject<'_>) -> Option<Entry> {
+        let fields = Fields::of(node, "an entry of repositories", policy.report)?;
+        for entry in fields.entries() {
+            if ["trust", "va"].contains(&&*entry.key) {
+                let message = format!("{:?} stands beside policy, where it enforces nothing", entry.key);
+                fields.report.error_hint(entry.at, message, "indent it under policy");
+            } else {
+                fields.known(entry, &["name", "policy"]);
+            }
+        }
+        lint::null_policy(&fields);
+        let name = fields.required("name")?;
+        Some(Entry {
+            document: policy.label().into(),
+            name: name.into(),
+            pattern: Pattern::new(name),
+            rule: fields.map("policy").map(|checks| Arc::new(self.rule(&checks))),
+            by_namespace: BTreeMap::new(),
+        })
+    }
+
+    fn rule(&self, fields: &Fields<'_>) -> Rule {
+        fields.only(&["trust", "va"]);
+        let trust = fields.get("trust").map(|node| self.requirement(node, fields));
+        Rule {
+            mode: self.mode,
+            trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
+            simple: None,
+            va: fields.map("va").map(|va| va_rule(&va)),
+        }
+    }
+
+    /// A name, or a mapping with one of `anyOf`, `allOf` and `atLeast`. `None` after a problem was reported.
+    fn requirement(&self, node: &Node, parent: &Fields<'_>) -> Option<Requirement> {
+        if !matches!(node.value, Value::Map(_)) {
+            return self.named(node, parent);
+        }
+        let fields = Fields::of(node, "trust", parent.report)?;
+        let ways = ["anyOf", "allOf", "atLeast"];
+        fields.only(&ways);
+        match one_of(&fields, &ways)? {
+            "anyOf" => Some(Requirement::AnyOf(self.parts(&fields, "anyOf")?)),
+            "allOf" => Some(Requirement::AllOf(self.parts(&fields, "allOf")?)),
+            _ => {
+                let fields = fields.map("atLeast")?;
+                fields.only(&["count", "of"]);
+                let (count, of) = (fields.count("count")?, self.parts(&fields, "of")?);
+                if count > of.len() {
+                    fields.report.error(fields.at, format!("{count} of {} can never be met", of.len()));
+                }
+                Some(Requirement::AtLeast { count, of })
+            }
+        }
+    }
+
+    /// The parts of a combination, at least one. One authority may stand there once only: its signature must not
+    /// count twice.
+    fn parts(&self, fields: &Fields<'_>, key: &str) -> Option<Vec<Requirement>> {
+        let list = fields.list(key);
+        if list.is_empty() {
+            fields.report.error(fields.at, format!("{key} is missing or empty"));
+            return None;
+        }
+        let parts: Vec<_> = list.iter().map(|node| self.requirement(node, fields)).collect::<Option<_>>()?;
+        for (i, part) in parts.iter().enumerate() {
+            if parts[..i].contains(part) {
+                fields.report.error(list[i].at, format!("the same part stands twice in {key}"));
+            }
+        }
+        Some(parts)
+    }
+
+    fn named(&self, node: &Node, parent: &Fields<'_>) -> Option<Requirement> {
+        let name = text(node, "an authority", parent.report)?;
+        let known = self.own.iter().chain(self.settings).find(|authority| authority.name() == name).cloned();
+        let builtin = || {
+            let scheme = Scheme::Notary { server: None, signers: Vec::new() };
+            (name == NOTARY).then(|| Arc::new(Authority::new(NOTARY, scheme)))
+        };
+        let found = known.or_else(builtin).map(Requirement::Authority);
+        if found.is_none() {
+            let hint = "authorities stand under spec.authorities or in the configuration";
+            parent.report.error_hint(node.at, format!("no authority is called {name:?}"), hint);
+        }
+        found
+    }
+}
+
+/// Our defaults: every issue from `low` on counts, whether a fix is published or not, and whatever is not known denies;
+/// artifacts that are no images are `unsupported`, so a repository of charts that asks for `va` says
+/// `unsupported: allow`.
+fn va_rule(fields: &Fields<'_>) -> VaRule {
+    let behaviours = ["unscanned", "incomplete", "unsupported", "unavailable"];
+    let mut known = vec!["severity", "fixableOnly", "alwaysBlock", "maxReportAge"];
+    known.extend(behaviours);
+    fields.only(&known);
+    let [unscanned, incomplete, unsupported, unavailable] = behaviours.map(|key| behaviour(fields, key));
+    VaRule {
+        severity: severity(fields),
+        fixable_only: fields.flag("fixableOnly").unwrap_or(false),
+        always_block: fields.texts("alwaysBlock").into_iter().map(str::to_owned).collect(),
+        unscanned,
+        incomplete,
+        unsupported,
+        unavailable,
+        max_report_age: fields.text("maxReportAge").and_then(|text| age(text, fields)),
+        account: None,
+    }
+}
+
+fn severity(fields: &Fields<'_>) -> Severity {
+    match fields.text("severity").map(str::parse::<Severity>) {
+        None => Severity::Low,
+        Some(Ok(severity)) if severity != Severity::Unknown => severity,
+        Some(_) => {
+            fields.report.error(fields.at, "severity is negligible, low, medium, high or critical");
+            Severity::Low
+        }
+    }
+}
+
+fn behaviour(fields: &Fields<'_>, key: &str) -> Behaviour {
+    match fields.text(key) {
+        None | Some("deny") => Behaviour::Deny,
+        Some("allow") => Behaviour::Allow,
+        Some(other) => {
+            fields.report.error_hint(fields.at, format!("{key}: unknown word {other:?}"), "write allow or deny");
+            Behaviour::Deny
+        }
+    }
+}
+
+fn age(text: &str, fields: &Fields<'_>) -> Option<SignedDuration> {
+    let age = duration(text).filter(SignedDuration::is_positive);
+    if age.is_none() {
+        let hint = "write a number and w, d, h, m or s: 7d, 12h, 1d12h";
+        fields.report.error_hint(fields.at, format!("maxReportAge {text:?} is no duration"), hint);
+    }
+    age
+}
+
+/// Numbers with units, added up: `7d`, `12h`, `1d12h`.
+fn duration(text: &str) -> Option<SignedDuration> {
+    let (mut total, mut rest) = (SignedDuration::ZERO, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let seconds = match rest[digits..].chars().next()? {
+            'w' => 7 * 24 * 3600,
+            'd' => 24 * 3600,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        let count: i64 = rest[..digits].parse().ok()?;
+        total = total.checked_add(SignedDuration::from_secs(count.checked_mul(seconds)?))?;
+        rest = &rest[digits + 1..];
+    }
+    Some(total)
+}

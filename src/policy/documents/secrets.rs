@@ -1,0 +1,70 @@
+//! Secrets that documents name: `Secret` documents, and those that are kept beside them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Materials;
+use super::envelope::SecretObject;
+use super::fields::{Fields, text};
+
+/// All secrets, by namespace and name. Never printed.
+pub(super) struct Secrets<'a> {
+    documents: BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>,
+    materials: &'a dyn Materials,
+}
+
+impl<'a> Secrets<'a> {
+    /// Reads the documents. One secret in two places must be the same in both.
+    pub(super) fn read(objects: &[SecretObject<'_>], materials: &'a dyn Materials) -> Self {
+        let mut documents = BTreeMap::new();
+        for object in objects {
+            let data = data(&object.fields);
+            let other = materials.secret(&object.namespace, object.name);
+            let label = format!("Secret {}/{}", object.namespace, object.name);
+            if other.is_some_and(|other| other != data) {
+                let message = format!("{label} is also kept in a folder, with other content");
+                object.fields.report.error(object.fields.at, message);
+            }
+            if documents.insert((object.namespace.clone(), object.name.to_owned()), data).is_some() {
+                object.fields.report.error(object.fields.at, format!("{label} stands twice"));
+            }
+        }
+        Self { documents, materials }
+    }
+
+    /// The data of a secret.
+    pub(super) fn find(&self, namespace: &str, name: &str) -> Option<Cow<'_, BTreeMap<String, Vec<u8>>>> {
+        match self.documents.get(&(namespace.to_owned(), name.to_owned())) {
+            Some(data) => Some(Cow::Borrowed(data)),
+            None => self.materials.secret(namespace, name).map(Cow::Owned),
+        }
+    }
+
+    /// Every namespace that has a secret.
+    pub(super) fn namespaces(&self) -> BTreeSet<String> {
+        let documents = self.documents.keys().map(|(namespace, _)| namespace.clone());
+        documents.chain(self.materials.secret_namespaces()).collect()
+    }
+}
+
+/// `data` in base64, over which `stringData` is laid.
+fn data(fields: &Fields<'_>) -> BTreeMap<String, Vec<u8>> {
+    let report = fields.report;
+    let mut all = BTreeMap::new();
+    for entry in fields.map("data").iter().flat_map(|data| data.entries()) {
+        let Some(encoded) = text(&entry.node, "a value of data", report) else { continue };
+        let compact: String = encoded.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        match STANDARD.decode(compact) {
+            Ok(bytes) => drop(all.insert(entry.key.clone(), bytes)),
+            Err(_) => report.error(entry.node.at, format!("the value of {:?} is not base64", entry.key)),
+        }
+    }
+    for entry in fields.map("stringData").iter().flat_map(|data| data.entries()) {
+        let value = text(&entry.node, "a value of stringData", report);
+        value.map(|value| all.insert(entry.key.clone(), value.as_bytes().to_vec()));
+    }
+    all
+}
