@@ -5,7 +5,8 @@ mod check;
 mod config;
 mod demo;
 mod images;
-mod policy;
+/// `pullgate policy check|match|eval`.
+pub mod policy;
 mod remote;
 mod serve;
 mod va;

@@ -13,7 +13,7 @@ use notify::{RecursiveMode, Watcher};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
-pub use directory::{DirMaterials, DirectoryError, read_dir};
+pub use directory::{DirMaterials, Error as DirectoryError, read_dir};
 
 use crate::policy::{Parsed, Problem, ProblemSeverity, RuleSet, Settings};
 use crate::runtime::{Metrics, Readiness, Tasks};

@@ -1,5 +1,173 @@
-//! placeholder until merge
-use super::Exit;
-#[derive(Debug, clap::Subcommand)]
-pub(super) enum PolicyCommand { }
-pub(super) fn run(command: PolicyCommand) -> Exit { match command {} }
+//! `pullgate policy`: lint documents, show which entry wins, and replay decisions for given evidence. Offline.
+
+mod command;
+mod eval;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+pub(super) use command::{PolicyCommand, run};
+pub use eval::eval;
+
+use super::Output;
+use crate::oci::ImageReference;
+use crate::policy::{Problem, ProblemSeverity, RuleSet, Scope, Selected, Selection, Settings, Subject};
+use crate::rulebook;
+
+/// Everything is in order; warnings and notes are.
+pub const EXIT_OK: u8 = 0;
+/// Something cannot be read, or a case of `policy eval` is malformed.
+pub const EXIT_FAILURE: u8 = 1;
+/// `policy check` found an error.
+pub const EXIT_FINDINGS: u8 = 2;
+/// `policy match` and `policy eval`: the documents have errors, or the namespace is none.
+pub const EXIT_CONFIGURATION: u8 = 78;
+
+/// Where a command prints.
+pub struct Streams<'a> {
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+}
+
+/// `policy check DIR`: all problems of all documents. Exit codes: 0 without errors, 2 with, 1 when the directory cannot
+/// be read.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let (sources, materials) = match rulebook::read_dir(dir) {
+        Ok(read) => read,
+        Err(error) => {
+            writeln!(streams.err, "pullgate: {error}")?;
+            return Ok(EXIT_FAILURE);
+        }
+    };
+    let parsed = RuleSet::parse(&sources, &materials, settings);
+    for problem in &parsed.problems {
+        match output {
+            Output::Json => writeln!(streams.out, "{}", problem_json(problem))?,
+            Output::Table => writeln!(streams.out, "{problem}")?,
+        }
+    }
+    if output == Output::Table {
+        let count = |severity| parsed.problems.iter().filter(|problem| problem.severity == severity).count();
+        let (errors, warnings) = (count(ProblemSeverity::Error), count(ProblemSeverity::Warning));
+        let rules = parsed.rules.as_ref().map_or_else(String::new, |rules| {
+            format!("{} policies with {} entries: ", rules.documents(), rules.len())
+        });
+        writeln!(streams.out, "{rules}{errors} errors, {warnings} warnings")?;
+    }
+    Ok(if parsed.rules.is_some() { EXIT_OK } else { EXIT_FINDINGS })
+}
+
+/// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. Exit codes: 0 whatever the
+/// outcomes, 78 when the documents have errors or the namespace is none, 1 when the directory cannot be read.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn match_images(
+    policies: &Path,
+    namespace: &str,
+    images: &[String],
+    settings: &Settings,
+    output: Output,
+    streams: &mut Streams<'_>,
+) -> io::Result<u8> {
+    let rules = match load(policies, settings, streams.err)? {
+        Ok(rules) => rules,
+        Err(code) => return Ok(code),
+    };
+    let Ok(scope) = namespace.parse::<Scope>() else {
+        writeln!(streams.err, "pullgate: {namespace:?} is no namespace")?;
+        return Ok(EXIT_CONFIGURATION);
+    };
+    for image in images {
+        let found = match_one(&rules, image, &scope);
+        match output {
+            Output::Json => writeln!(streams.out, "{found}")?,
+            Output::Table => {
+                let text = |key: &str| found[key].as_str().unwrap_or("-").to_owned();
+                let (source, document) = (text("source"), text("document"));
+                let (outcome, entry, message) = (text("outcome"), text("repository"), text("message"));
+                writeln!(streams.out, "{image}\t{outcome}\t{source}/{document}\t{entry}\t{message}")?;
+            }
+        }
+    }
+    Ok(EXIT_OK)
+}
+
+/// The rules of a directory; else its problems on `err`, and the exit code.
+fn load(dir: &Path, settings: &Settings, err: &mut dyn Write) -> io::Result<Result<RuleSet, u8>> {
+    let (sources, materials) = match rulebook::read_dir(dir) {
+        Ok(read) => read,
+        Err(error) => {
+            writeln!(err, "pullgate: {error}")?;
+            return Ok(Err(EXIT_FAILURE));
+        }
+    };
+    let parsed = RuleSet::parse(&sources, &materials, settings);
+    for problem in parsed.problems.iter().filter(|problem| problem.severity != ProblemSeverity::Note) {
+        writeln!(err, "{problem}")?;
+    }
+    Ok(parsed.rules.ok_or(EXIT_CONFIGURATION))
+}
+
+fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
+    let answer = |source: &str, document: Option<&str>, entry: Option<&str>, outcome: &str, message: &str| {
+        json!({
+            "image": image, "namespace": scope.to_string(), "source": source, "document": document,
+            "repository": entry, "outcome": outcome, "message": message,
+        })
+    };
+    let Ok(reference) = image.parse::<ImageReference>() else {
+        return answer("none", None, None, "deny", &invalid_name(image));
+    };
+    let winner = match rules.select(&subject(reference, scope.clone())) {
+        Selection::Entries(entries) => entries.into_iter().next(),
+        Selection::Deny(_) => None,
+    };
+    let Some(selected) = winner else {
+        return answer("none", None, None, "deny", &rules.no_match_message(image, scope));
+    };
+    let (source, document) = selected.document.split_once('/').unwrap_or(("none", ""));
+    let (outcome, message) = checks(&selected);
+    answer(source, Some(document), Some(&selected.entry), outcome, &message)
+}
+
+/// Portieris' words.
+fn invalid_name(image: &str) -> String {
+    format!("Deny \"{image}\", invalid image name")
+}
+
+/// What an image reference asks for; a tag beside a digest is a name that the digest is known by.
+fn subject(reference: ImageReference, scope: Scope) -> Subject {
+    let asked = reference.reference();
+    let mut subject = Subject::new(reference.name, asked, scope);
+    if reference.digest.is_some() {
+        subject.known_tags.extend(reference.tag);
+    }
+    subject
+}
+
+fn checks(selected: &Selected) -> (&'static str, String) {
+    let Some(rule) = selected.rule.as_ref().filter(|rule| !rule.admits_all()) else {
+        return ("allow", "no checks".into());
+    };
+    let names = [("trust", rule.trust.is_some()), ("simple", rule.simple.is_some()), ("va", rule.va.is_some())];
+    let asked: Vec<_> = names.iter().filter(|(_, asked)| *asked).map(|(name, _)| *name).collect();
+    ("rule", format!("checks: {}", asked.join(", ")))
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    json!({
+        "severity": problem.severity.to_string(), "file": problem.file, "line": problem.line,
+        "column": problem.column, "message": problem.message, "hint": problem.hint,
+    })
+}
+
+#[cfg(test)]
+mod tests;

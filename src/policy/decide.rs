@@ -166,23 +166,23 @@ pub enum Verdict {
 }
 
 /// The signature half of a decision, which the gate takes first: where it does not pass, nobody is asked about
-/// vulnerabilities. Returns the verdict of `trust` and that of `simple`.
-pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings) -> [Verdict; 2] {
+/// vulnerabilities. Returns the verdict of `trust` and that of `simple`. Evidence that ended before `now` says nothing.
+pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> [Verdict; 2] {
     [&rule.trust, &rule.simple].map(|requirement| match requirement {
         None => Verdict::Skipped,
         Some(_) if kind == Kind::Attachment => Verdict::Skipped,
-        Some(requirement) => verdict_of_findings(requirement, findings),
+        Some(requirement) => verdict_of_findings(requirement, findings, now),
     })
 }
 
 /// Own trust, else that of an index which lists the manifest, else (for an index) that of every child.
-fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings) -> Verdict {
-    let own = verdict(requirement, &findings.own);
+fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now: Timestamp) -> Verdict {
+    let own = verdict(requirement, &findings.own, now);
     if matches!(own, Verdict::Pass(_)) {
         return own;
     }
-    let inherited = findings.inherited.iter().map(|(_, evidence)| verdict(requirement, evidence));
-    let children: Vec<_> = findings.children.iter().map(|(_, evidence)| verdict(requirement, evidence)).collect();
+    let inherited = findings.inherited.iter().map(|(_, evidence)| verdict(requirement, evidence, now));
+    let children: Vec<_> = findings.children.iter().map(|(_, evidence)| verdict(requirement, evidence, now)).collect();
     let children = (!children.is_empty()).then(|| all_of(children));
     let others: Vec<_> = inherited.chain(children).collect();
     if let Some(pass) = others.iter().find(|verdict| matches!(verdict, Verdict::Pass(_))) {
@@ -195,22 +195,25 @@ fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings) -> V
     }
 }
 
-fn verdict(requirement: &Requirement, evidence: &TrustEvidence) -> Verdict {
+fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Verdict {
     match requirement {
         Requirement::Accept => Verdict::Pass(None),
         Requirement::Reject => Verdict::Fail(vec!["the policy rejects every image here".into()]),
-        Requirement::Authority(authority) => authority_verdict(authority, evidence.outcome(authority.id())),
-        Requirement::AllOf(parts) => all_of(parts.iter().map(|part| verdict(part, evidence)).collect()),
-        Requirement::AnyOf(parts) => at_least(1, parts, evidence),
-        Requirement::AtLeast { count, of } => at_least(*count, of, evidence),
+        Requirement::Authority(authority) => authority_verdict(authority, evidence.outcome(authority.id()), now),
+        Requirement::AllOf(parts) => all_of(parts.iter().map(|part| verdict(part, evidence, now)).collect()),
+        Requirement::AnyOf(parts) => at_least(1, parts, evidence, now),
+        Requirement::AtLeast { count, of } => at_least(*count, of, evidence, now),
     }
 }
 
-fn authority_verdict(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>) -> Verdict {
+fn authority_verdict(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>, now: Timestamp) -> Verdict {
     let name = authority.name();
     let Some(observed) = outcome else {
         return Verdict::Unknown { reasons: vec![format!("{name}: was not asked")], temporary: true };
     };
+    if has_ended(observed, now) {
+        return Verdict::Unknown { reasons: vec![format!("{name}: must be verified again")], temporary: true };
+    }
     match &observed.value {
         TrustOutcome::Verified { .. } => Verdict::Pass(observed.until),
         TrustOutcome::Unverified { found } if found.is_empty() => Verdict::Fail(vec![format!("{name}: not signed")]),
@@ -221,14 +224,19 @@ fn authority_verdict(authority: &Authority, outcome: Option<&Observed<TrustOutco
     }
 }
 
+/// Whether something was observed too long ago to be relied on, for good or ill.
+fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
+    observed.until.is_some_and(|until| until <= now)
+}
+
 /// Everything must pass. An empty list of parts asks for something that nobody can give, so it fails.
 fn all_of(parts: Vec<Verdict>) -> Verdict {
     let needed = parts.len();
     combine(parts, needed.max(1))
 }
 
-fn at_least(count: usize, parts: &[Requirement], evidence: &TrustEvidence) -> Verdict {
-    combine(parts.iter().map(|part| verdict(part, evidence)).collect(), count.max(1))
+fn at_least(count: usize, parts: &[Requirement], evidence: &TrustEvidence, now: Timestamp) -> Verdict {
+    combine(parts.iter().map(|part| verdict(part, evidence, now)).collect(), count.max(1))
 }
 
 fn combine(parts: Vec<Verdict>, needed: usize) -> Verdict {
@@ -266,7 +274,7 @@ fn combine(parts: Vec<Verdict>, needed: usize) -> Verdict {
 fn judge(rule: &Rule, question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
     let mut until = None;
     let stages = [Stage::Trust, Stage::Simple];
-    for (stage, verdict) in stages.into_iter().zip(trust_verdict(rule, question.kind, question.trust)) {
+    for (stage, verdict) in stages.into_iter().zip(trust_verdict(rule, question.kind, question.trust, question.now)) {
         until = earliest(until, accept(question, stage, verdict)?);
     }
     let Some(va) = rule.va.as_ref().filter(|_| question.kind != Kind::Attachment) else { return Ok(until) };
@@ -285,7 +293,7 @@ fn accept(question: &Question<'_>, stage: Stage, verdict: Verdict) -> Result<Opt
         Verdict::Fail(reasons) => Err(question.deny(stage, DenialKind::Policy, reasons)),
         Verdict::Unknown { reasons, temporary: true } => Err(question.deny(
             stage,
-            if question.is_pending() { DenialKind::Pending } else { DenialKind::Unavailable },
+            if stage == Stage::Va && question.is_pending() { DenialKind::Pending } else { DenialKind::Unavailable },
             reasons,
         )),
         Verdict::Unknown { reasons, temporary: false } => Err(question.deny(stage, DenialKind::Policy, reasons)),
@@ -312,23 +320,36 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
     }
     match question.va {
         None => Verdict::Unknown { reasons: vec!["no source was asked".into()], temporary: true },
-        Some(VaFindings::Image(evidence)) => assessed(rule, &assess(rule, &evidence.value, question.now)),
+        Some(VaFindings::Image(evidence)) => observed_verdict(rule, evidence, question.now),
         Some(VaFindings::Children(children)) => {
             let verdicts: Vec<_> = children
                 .iter()
-                .map(|child| (child, assessed(rule, &assess(rule, &child.evidence.value, question.now))))
+                .map(|child| (child, observed_verdict(rule, &child.evidence, question.now)))
                 .collect();
             index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
         }
     }
 }
 
-/// An index is denied when every child that matters is denied; each child is judged again when it is pulled.
+/// An assessment holds no longer than the evidence that it rests on.
+fn observed_verdict(rule: &VaRule, evidence: &Observed<VaEvidence>, now: Timestamp) -> Verdict {
+    if has_ended(evidence, now) {
+        return Verdict::Unknown { reasons: vec!["must be assessed again".into()], temporary: true };
+    }
+    match assessed(rule, &assess(rule, &evidence.value, now)) {
+        Verdict::Pass(until) => Verdict::Pass(earliest(until, evidence.until)),
+        other => other,
+    }
+}
+
+/// An index is denied when every child that matters is denied; each child is judged again when it is pulled. It passes
+/// for as long as one of them does.
 fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> Verdict {
-    let (mut reasons, mut temporary, mut unknown) = (Vec::new(), false, false);
+    let (mut passes, mut reasons, mut temporary, mut unknown) = (Vec::new(), Vec::new(), false, false);
     for (platform, verdict) in children {
         match verdict {
-            Verdict::Pass(_) | Verdict::Skipped => return Verdict::Pass(None),
+            Verdict::Pass(until) => passes.push(*until),
+            Verdict::Skipped => passes.push(None),
             Verdict::Fail(why) => reasons.push(format!("{platform}: {}", why.join("; "))),
             Verdict::Unknown { reasons: why, temporary: may_help } => {
                 unknown = true;
@@ -336,6 +357,9 @@ fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> 
                 reasons.push(format!("{platform}: {}", why.join("; ")));
             }
         }
+    }
+    if let Some(longest) = passes.into_iter().max_by_key(|until| until.unwrap_or(Timestamp::MAX)) {
+        return Verdict::Pass(longest);
     }
     match (reasons.is_empty(), unknown) {
         (true, _) => Verdict::Fail(vec!["the index has no image for any platform that matters here".into()]),

@@ -1,0 +1,89 @@
+//! The arguments of `pullgate policy`.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, Streams, check, eval, match_images};
+use crate::cli::{Exit, Output};
+use crate::config::Config;
+use crate::policy::Settings;
+
+/// Commands about policy documents; none needs a gate.
+#[derive(Debug, clap::Subcommand)]
+pub(in crate::cli) enum PolicyCommand {
+    /// Lint documents: errors and warnings with file:line:column. Exit code 2 when there is an error.
+    Check {
+        /// The folder of documents.
+        dir: PathBuf,
+        #[command(flatten)]
+        settings: SettingsFrom,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show which document and entry win for an image.
+    Match {
+        /// The folder of documents.
+        #[arg(long, value_name = "DIR")]
+        policies: PathBuf,
+        /// The Kubernetes namespace, or other scope, whose rules apply.
+        #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
+        namespace: String,
+        /// The images.
+        #[arg(required = true)]
+        images: Vec<String>,
+        #[command(flatten)]
+        settings: SettingsFrom,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Decide for given evidence: one JSON case a line on standard input, one decision a line on standard output.
+    Eval {
+        /// The folder of documents.
+        #[arg(long, value_name = "DIR")]
+        policies: PathBuf,
+        #[command(flatten)]
+        settings: SettingsFrom,
+    },
+}
+
+/// Where the authorities of the configuration come from.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct SettingsFrom {
+    /// The configuration whose authorities and defaults documents are read with.
+    #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl SettingsFrom {
+    fn load(&self) -> Result<Settings, Exit> {
+        match &self.config {
+            None => Ok(Settings::default()),
+            Some(path) => crate::cli::config::load(Some(path)).map(|Config { policy, .. }| policy),
+        }
+    }
+}
+
+pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
+    let (PolicyCommand::Check { settings, .. } | PolicyCommand::Match { settings, .. } | PolicyCommand::Eval { settings, .. }) =
+        &command;
+    let settings = match settings.load() {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let mut streams = Streams { out: &mut io::stdout().lock(), err: &mut io::stderr() };
+    let code = match command {
+        PolicyCommand::Check { dir, output, .. } => check(&dir, &settings, output, &mut streams),
+        PolicyCommand::Match { policies, namespace, images, output, .. } => {
+            match_images(&policies, &namespace, &images, &settings, output, &mut streams)
+        }
+        PolicyCommand::Eval { policies, .. } => eval(&policies, &settings, &mut io::stdin().lock(), &mut streams),
+    };
+    match code {
+        Ok(EXIT_OK) => Exit::Ok,
+        Ok(EXIT_FINDINGS) => Exit::Denied,
+        Ok(EXIT_CONFIGURATION) => Exit::Config,
+        Ok(_) | Err(_) => Exit::Failure,
+    }
+}

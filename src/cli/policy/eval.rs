@@ -1,0 +1,314 @@
+//! `policy eval`: decisions for evidence that is given, one case a line. The decision is the gate's own; only the
+//! evidence is made here.
+
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
+use crate::oci::{Digest, ImageReference};
+use crate::policy::{
+    AffectedPackage, Authority, Decision, Denial, Issue, IssueKind, Kind, Observed, Question, Report, RuleSet, Scheme,
+    Scope, Selected, Selection, Settings, Severity, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence, VaFindings,
+    Verdict, decide, no_match, trust_verdict,
+};
+
+/// The longest line, in bytes.
+const MAX_LINE: u64 = 1024 * 1024;
+
+/// `policy eval --policies DIR < cases.jsonl`: one decision a line. A malformed case gives a denial with an `error`
+/// for its `id`, and exit code 1 at the end; otherwise the code is 0, or 78 when the documents have errors.
+///
+/// # Errors
+/// When the cases cannot be read or the output cannot be written.
+pub fn eval(
+    policies: &Path,
+    settings: &Settings,
+    reader: &mut dyn BufRead,
+    streams: &mut Streams<'_>,
+) -> io::Result<u8> {
+    let rules = match load(policies, settings, streams.err)? {
+        Ok(rules) => rules,
+        Err(code) => return Ok(code),
+    };
+    let mut code = EXIT_OK;
+    while let Some(line) = next_line(reader)? {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let answer = answer(&rules, &line).unwrap_or_else(|(id, why)| {
+            code = EXIT_FAILURE;
+            let mut answer = line_of(&id, "deny", None, false, &format!("malformed case: {why}"));
+            answer["error"] = why.into();
+            answer
+        });
+        writeln!(streams.out, "{answer}")?;
+    }
+    Ok(code)
+}
+
+/// The next line; one that is too long is cut, which makes it malformed.
+fn next_line(reader: &mut dyn BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = Read::take(&mut *reader, MAX_LINE).read_until(b'\n', &mut line)?;
+    if read as u64 == MAX_LINE && line.last() != Some(&b'\n') {
+        line.truncate(64);
+        skip_line(reader)?;
+    }
+    Ok((read > 0).then_some(line))
+}
+
+fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        let end = buffer.iter().position(|&c| c == b'\n');
+        let (used, done) = end.map_or((buffer.len(), buffer.is_empty()), |at| (at + 1, true));
+        reader.consume(used);
+        if done {
+            return Ok(());
+        }
+    }
+}
+
+/// One case.
+#[derive(Deserialize)]
+struct Case {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    namespace: Option<String>,
+    image: String,
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default)]
+    trust: Option<Trust>,
+    #[serde(default)]
+    va: Option<Va>,
+}
+
+/// Who signed. `signers`: null is no trust data at all.
+#[derive(Default, Deserialize)]
+struct Trust {
+    #[serde(default)]
+    signers: Option<Vec<String>>,
+    #[serde(default)]
+    simple: Option<Vec<String>>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// An assessment in IBM's words.
+#[derive(Deserialize)]
+struct Va {
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    issues: Issues,
+}
+
+/// So many, or each.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Issues {
+    #[default]
+    None,
+    Count(usize),
+    Each(Vec<CaseIssue>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CaseIssue {
+    Id(String),
+    Full {
+        id: String,
+        #[serde(default)]
+        severity: Option<String>,
+        #[serde(default)]
+        package: Option<String>,
+        #[serde(default)]
+        fixed: Option<String>,
+        #[serde(default)]
+        exempt: bool,
+    },
+}
+
+/// The answer, or the case's `id` and what is wrong with it.
+fn answer(rules: &RuleSet, line: &[u8]) -> Result<Value, (Value, String)> {
+    let value: Value = serde_json::from_slice(line).map_err(|error| (Value::Null, error.to_string()))?;
+    let id = value.get("id").cloned().unwrap_or_default();
+    judge(rules, value).map_err(|why| (id, why))
+}
+
+fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
+    let case: Case = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let scope: Scope = case.namespace.as_deref().unwrap_or_default().parse().map_err(|e| format!("namespace: {e}"))?;
+    let digest = case.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|e| format!("digest: {e}"))?;
+    let Ok(reference) = case.image.parse::<ImageReference>() else {
+        return Ok(line_of(&case.id, "deny", Some("policy"), false, &invalid_name(&case.image)));
+    };
+    // Content is what the evidence is about; where the case does not name it, any digest stands for it.
+    let digest = reference.digest.or(digest).unwrap_or_else(|| Digest::sha256(case.image.as_bytes()));
+    let subject = subject(reference, scope);
+    let entries = match rules.select(&subject) {
+        Selection::Entries(entries) => entries,
+        Selection::Deny(_) => {
+            let denial = no_match(&subject, rules.no_match_message(&case.image, &subject.scope));
+            return Ok(denied(&case.id, &denial, false));
+        }
+    };
+    let mut first = None;
+    for selected in &entries {
+        let evidence = Evidence::of(&case, selected);
+        let question = evidence.question(&subject, digest, selected);
+        match decide(&question) {
+            Decision::Admit(permit) => {
+                let message = match permit.would_deny() {
+                    Some(denial) => format!("audit mode: {denial}"),
+                    None => format!("admitted by {} \"{}\"", permit.document(), permit.rule()),
+                };
+                return Ok(line_of(&case.id, "admit", None, evidence.va.is_some(), &message));
+            }
+            Decision::Deny(denial) => drop(first.get_or_insert((denial, evidence.va.is_some()))),
+        }
+    }
+    let (denial, consulted) = first.ok_or("no entry was selected")?;
+    Ok(denied(&case.id, &denial, consulted))
+}
+
+fn denied(id: &Value, denial: &Denial, va_consulted: bool) -> Value {
+    line_of(id, "deny", Some(denial.stage.as_str()), va_consulted, &denial.to_string())
+}
+
+fn line_of(id: &Value, decision: &str, stage: Option<&str>, va_consulted: bool, message: &str) -> Value {
+    json!({"id": id, "decision": decision, "stage": stage, "va_consulted": va_consulted, "message": message})
+}
+
+/// What a case says, as the gate would have found it.
+struct Evidence {
+    trust: TrustFindings,
+    /// `None` where nobody is asked: the rule wants no assessment, or signatures deny first.
+    va: Option<VaFindings>,
+}
+
+impl Evidence {
+    fn of(case: &Case, selected: &Selected) -> Self {
+        let none = Trust::default();
+        let trust = case.trust.as_ref().unwrap_or(&none);
+        let mut own = TrustEvidence::default();
+        let Some(rule) = &selected.rule else { return Self { trust: TrustFindings::default(), va: None } };
+        for authority in rule.authorities() {
+            own.insert(authority.id().clone(), observed(outcome(&authority, trust)));
+        }
+        let trust = TrustFindings { own, ..TrustFindings::default() };
+        let passes = trust_verdict(rule, Kind::Image, &trust, Timestamp::UNIX_EPOCH)
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped));
+        let asked = passes && rule.va.is_some();
+        Self { trust, va: asked.then(|| VaFindings::Image(observed(assessment(case.va.as_ref())))) }
+    }
+
+    fn question<'a>(
+        &'a self,
+        subject: &'a crate::policy::Subject,
+        digest: Digest,
+        selected: &'a Selected,
+    ) -> Question<'a> {
+        let (trust, va) = (&self.trust, self.va.as_ref());
+        Question { subject, digest, kind: Kind::Image, selected, trust, va, now: Timestamp::UNIX_EPOCH }
+    }
+}
+
+fn observed<T>(value: T) -> Observed<T> {
+    Observed { value, at: Timestamp::UNIX_EPOCH, until: None }
+}
+
+/// An authority verified where its name stands in a list; Docker Content Trust where there is trust data by all the
+/// signers that it asks for. Names stand for secrets that are not there: the evidence says that they verified.
+fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
+    if let Some(why) = &trust.error {
+        return TrustOutcome::Unknown { why: why.clone(), temporary: false };
+    }
+    let listed = |name: &str| [&trust.signers, &trust.simple].into_iter().flatten().flatten().any(|n| n == name);
+    let verified = listed(authority.name())
+        || match authority.scheme() {
+            Scheme::Notary { signers, .. } => trust.signers.as_ref().is_some_and(|found| {
+                let all = signers.iter().all(|signer| found.contains(&signer.name));
+                all && (!signers.is_empty() || authority.name() == "notary")
+            }),
+            Scheme::Unusable { .. } => authority.name().split(',').all(listed),
+            _ => false,
+        };
+    if verified {
+        return TrustOutcome::Verified { signer: authority.name().to_owned() };
+    }
+    match authority.scheme() {
+        Scheme::Unusable { why } => TrustOutcome::Unknown { why: why.clone(), temporary: false },
+        Scheme::Notary { signers, .. } if trust.signers.is_some() && !signers.is_empty() => {
+            let wanted: Vec<_> = signers.iter().map(|signer| &*signer.name).collect();
+            TrustOutcome::Unverified { found: vec![format!("not signed by all of {}", wanted.join(", "))] }
+        }
+        Scheme::Notary { .. } => TrustOutcome::Unverified { found: vec!["no valid trust data".into()] },
+        _ => TrustOutcome::Unverified { found: Vec::new() },
+    }
+}
+
+/// IBM's word as evidence. `OK` and `WARN` say that no issue counts. `FAIL`, its older name `BLOCK`, and every word
+/// that is not known say that some issue does: where none is listed that could, one that always counts stands for it.
+fn assessment(va: Option<&Va>) -> VaEvidence {
+    let Some(Va { status: Some(status), issues }) = va else { return VaEvidence::Unscanned };
+    let mut issues = listed(issues);
+    match &**status {
+        "UNSCANNED" => return VaEvidence::Unscanned,
+        "INCOMPLETE" => return VaEvidence::Incomplete { why: String::new() },
+        "UNSUPPORTED" => return VaEvidence::Unsupported { why: String::new() },
+        "OK" => issues.clear(),
+        "WARN" => {
+            issues.iter_mut().for_each(|issue| issue.exempt = true);
+            if issues.is_empty() {
+                issues.push(Issue { exempt: true, ..issue("exempt issue") });
+            }
+        }
+        _ if issues.iter().all(|issue| issue.exempt) => issues.push(issue(&format!("status {status}"))),
+        _ => {}
+    }
+    VaEvidence::Report(Report { source: "policy eval".into(), generated_at: Some(Timestamp::UNIX_EPOCH), issues })
+}
+
+fn listed(issues: &Issues) -> Vec<Issue> {
+    let each = |one: &CaseIssue| match one {
+        CaseIssue::Id(id) => issue(id),
+        CaseIssue::Full { id, severity, package, fixed, exempt } => Issue {
+            kind: IssueKind::Vulnerability,
+            severity: severity.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Severity::Unknown),
+            packages: vec![AffectedPackage {
+                name: package.clone().unwrap_or_default(),
+                installed: None,
+                fixed: fixed.clone(),
+            }],
+            exempt: *exempt,
+            ..issue(id)
+        },
+    };
+    match issues {
+        Issues::None => Vec::new(),
+        Issues::Count(count) => (1..=(*count).min(1000)).map(|n| issue(&format!("issue {n}"))).collect(),
+        Issues::Each(list) => list.iter().map(each).collect(),
+    }
+}
+
+/// An issue that counts under every rule.
+fn issue(id: &str) -> Issue {
+    Issue {
+        id: id.to_owned(),
+        aliases: Vec::new(),
+        kind: IssueKind::Configuration,
+        severity: Severity::Unknown,
+        packages: Vec::new(),
+        exempt: false,
+        title: None,
+    }
+}
