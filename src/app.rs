@@ -15,10 +15,10 @@ use crate::config::Config;
 use crate::gate::{Explanation, Gate};
 use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks};
-use crate::server::{self, AdminApi, Registry};
-use crate::store::{StateDir, StateDirError, StoreError};
 use crate::server::BindError;
 use crate::server::admin::AdminError;
+use crate::server::{self, AdminApi, Registry};
+use crate::store::{StateDir, StateDirError, StoreError};
 use crate::{upstream, va};
 use parts::Parts;
 
@@ -120,7 +120,8 @@ async fn on_hangup(reload: Reload, tasks: Tasks) {
 
 /// Resolves on SIGTERM or SIGINT.
 pub async fn signals() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be caught; stop the process by SIGKILL");
         return std::future::pending().await;
     };

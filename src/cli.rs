@@ -1,6 +1,7 @@
 //! The command line: one file per command, argv and exit codes here.
 
-mod certs;
+/// `pullgate certs init`.
+pub mod certs;
 mod check;
 mod config;
 mod demo;

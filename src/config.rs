@@ -78,7 +78,10 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake, each with its place and a hint.
-    pub fn load(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Problem>> {
         let environment: HashMap<String, String> = environment.collect();
         let path = find(path, &environment).map_err(|problem| vec![problem])?;
         let (reader, tree) = read(&path, environment).map_err(|problem| vec![problem])?;
@@ -133,19 +136,26 @@ fn read(path: &Path, environment: HashMap<String, String>) -> Result<(Reader, Va
     if is_large {
         return Err(wrong("larger than 1 MiB: this is no configuration".into(), None));
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong(format!("cannot be read: {error}"), Some("does the file exist, and may this user read it?")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        wrong(format!("cannot be read: {error}"), Some("does the file exist, and may this user read it?"))
+    })?;
     let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     let (format, places) =
         if is_yaml { (FileFormat::Yaml, places::yaml(&text)) } else { (FileFormat::Toml, places::toml(&text)) };
-    let ours: HashMap<String, String> = environment.into_iter().filter(|(name, _)| name.starts_with("PULLGATE__")).collect();
+    let ours: HashMap<String, String> =
+        environment.into_iter().filter(|(name, _)| name.starts_with("PULLGATE__")).collect();
     let variables: BTreeMap<String, String> = ours
         .keys()
         .map(|name| (name["PULLGATE__".len()..].to_ascii_lowercase().replace("__", "."), name.clone()))
         .collect();
-    let source = Environment::with_prefix("PULLGATE").prefix_separator("__").separator("__").try_parsing(true).source(Some(ours));
+    let source = Environment::with_prefix("PULLGATE")
+        .prefix_separator("__")
+        .separator("__")
+        .try_parsing(true)
+        .source(Some(ours));
     let built = config::Config::builder().add_source(File::from_str(&text, format)).add_source(source).build();
-    let tree = built.and_then(config::Config::try_deserialize::<Value>).map_err(|error| wrong(error.to_string(), None))?;
+    let tree =
+        built.and_then(config::Config::try_deserialize::<Value>).map_err(|error| wrong(error.to_string(), None))?;
     Ok((Reader::new(path.to_owned(), places, variables), tree))
 }
 

@@ -209,7 +209,12 @@ impl Gate {
         }
     }
 
-    async fn admit_in_time(&self, target: &Target, reference: &Reference, entry: &mut Entry) -> Result<Admitted, GateError> {
+    async fn admit_in_time(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        entry: &mut Entry,
+    ) -> Result<Admitted, GateError> {
         let wait = self.config.verdict_wait;
         let admitted = tokio::time::timeout(wait, self.admit(target, reference, entry)).await;
         let admitted = admitted.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(reference) }))?;
@@ -306,7 +311,8 @@ impl Gate {
     /// Remembers that somebody pulls this platform, off the request's path.
     fn note_pull(&self, target: &Target, manifest: &Manifest) {
         if self.metrics.first_pull(&target.name, manifest.digest) {
-            let (store, name, digest, now) = (self.store.clone(), target.name.clone(), manifest.digest, self.clock.now());
+            let (store, name, digest, now) =
+                (self.store.clone(), target.name.clone(), manifest.digest, self.clock.now());
             self.tasks.spawn(async move {
                 if let Err(error) = store.record_pull(&name, digest, now).await {
                     tracing::warn!(%error, "a pull could not be noted");

@@ -89,7 +89,9 @@ impl Rulebook {
             Ok(watcher)
         });
         let watcher = watched
-            .inspect_err(|error| tracing::warn!(%error, "the policy directory cannot be watched; it is read every minute"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "the policy directory cannot be watched; it is read every minute"),
+            )
             .ok();
         let (rulebook, stop) = (self.clone(), tasks.clone());
         tasks.spawn(async move {

@@ -11,9 +11,9 @@ use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Metrics, Tasks};
 
 mod http;
-mod memo;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
+mod memo;
 /// Assessments as text for people.
 pub mod report_text;
 /// Reports of other scanners in local directories.

@@ -37,8 +37,7 @@ impl Parts {
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
         let (dir, settings) = (config.policy_dir.clone(), config.policy.clone());
         let rulebook = Arc::new(Rulebook::load(dir, settings, config.gate.audit, readiness.clone(), &metrics)?);
-        let upstreams =
-            Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
+        let upstreams = Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
         let store = Store::open(state.path()).await?;
         let cache = config.cache.clone();
         let cache = Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), &metrics)?;

@@ -69,7 +69,13 @@ pub(super) fn describe(explanation: &Explanation) -> String {
         for assessment in &rule.assessments {
             line("  va", &describe_assessment(assessment));
             for found in &assessment.issues {
-                let blocks = if found.blocks { "blocks" } else if found.issue.exempt { "exempt" } else { "does not count" };
+                let blocks = if found.blocks {
+                    "blocks"
+                } else if found.issue.exempt {
+                    "exempt"
+                } else {
+                    "does not count"
+                };
                 line("   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
             }
         }

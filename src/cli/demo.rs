@@ -50,7 +50,9 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     let house = House::build(listen).await?;
     println!("pullgate demo: an upstream with {} sample images at {}", house.images().len(), house.upstream_url());
     println!("               the gate at http://{}; policies in {}", house.address(), house.policies().display());
-    println!("               content trust is satisfied by the demo's own cosign key (trust.default_authorities = [\"demo\"])");
+    println!(
+        "               content trust is satisfied by the demo's own cosign key (trust.default_authorities = [\"demo\"])"
+    );
     println!();
     let all_as_expected = four_cases(&house).await?;
     if args.once {

@@ -24,7 +24,8 @@ pub(super) fn run(args: &ImagesArgs) -> Exit {
         Ok(images) => images,
         Err(error) => return super::fail(error),
     };
-    let wanted = |image: &&ListedImage| args.restrict.as_ref().is_none_or(|prefix| image.repository.starts_with(&**prefix));
+    let wanted =
+        |image: &&ListedImage| args.restrict.as_ref().is_none_or(|prefix| image.repository.starts_with(&**prefix));
     let images: Vec<_> = images.iter().filter(wanted).collect();
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&images).unwrap_or_default());

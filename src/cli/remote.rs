@@ -40,7 +40,8 @@ pub(super) fn get<T: DeserializeOwned>(place: &Where, path: &str) -> Result<T, S
     if status != StatusCode::OK {
         return Err(message(status, &body));
     }
-    serde_json::from_slice(&body).map_err(|error| format!("the gate's answer cannot be read: {error}; is it the same version?"))
+    serde_json::from_slice(&body)
+        .map_err(|error| format!("the gate's answer cannot be read: {error}; is it the same version?"))
 }
 
 /// Whether a gate listens on the configuration's socket.

@@ -45,11 +45,18 @@ pub(super) fn run(args: &VaArgs) -> Exit {
 /// IBM's columns.
 fn row(found: &IssueExplanation) -> [String; 4] {
     let issue = &found.issue;
-    let status = if issue.exempt { "Exempt" } else if found.blocks { "Active" } else { "Below the rule" };
+    let status = if issue.exempt {
+        "Exempt"
+    } else if found.blocks {
+        "Active"
+    } else {
+        "Below the rule"
+    };
     let packages: Vec<&str> = issue.packages.iter().map(|package| &*package.name).collect();
-    let upgrades = issue.packages.iter().filter_map(|package| {
-        package.fixed.as_ref().map(|fixed| format!("Upgrade {} to {fixed}", package.name))
-    });
+    let upgrades = issue
+        .packages
+        .iter()
+        .filter_map(|package| package.fixed.as_ref().map(|fixed| format!("Upgrade {} to {fixed}", package.name)));
     let resolve = upgrades.collect::<Vec<_>>().join("; ");
     let resolve = if resolve.is_empty() { "No fix is published".into() } else { resolve };
     [format!("{} ({})", issue.id, issue.severity.as_str()), status.into(), packages.join(", "), resolve]

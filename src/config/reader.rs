@@ -47,7 +47,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(file: PathBuf, places: BTreeMap<String, (usize, usize)>, variables: BTreeMap<String, String>) -> Self {
+    pub(super) fn new(
+        file: PathBuf,
+        places: BTreeMap<String, (usize, usize)>,
+        variables: BTreeMap<String, String>,
+    ) -> Self {
         Self { file, places, variables, problems: RefCell::default(), keys: RefCell::default() }
     }
 
@@ -278,7 +282,8 @@ impl<'r> Table<'r> {
     /// Says what was not asked for.
     pub(super) fn finish(self) {
         for key in self.map.keys() {
-            let close = self.known.iter().filter(|known| distance(known, key) <= 2).min_by_key(|known| distance(known, key));
+            let close =
+                self.known.iter().filter(|known| distance(known, key) <= 2).min_by_key(|known| distance(known, key));
             let hint = match close {
                 Some(known) => format!("did you mean {known:?}?"),
                 None => format!("known here: {}", self.known.iter().copied().collect::<Vec<_>>().join(", ")),

@@ -39,8 +39,21 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     root.finish();
     let policy_dir = policy_dir?;
     Some(Config {
-        state_dir, log, shutdown_grace, default_upstream, listeners, limits, admin, gate, policy_dir, policy, trust, va,
-        cache, audit, upstreams,
+        state_dir,
+        log,
+        shutdown_grace,
+        default_upstream,
+        listeners,
+        limits,
+        admin,
+        gate,
+        policy_dir,
+        policy,
+        trust,
+        va,
+        cache,
+        audit,
+        upstreams,
     })
 }
 
@@ -317,7 +330,8 @@ fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
 
 fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
     let mut seen = BTreeSet::new();
-    let upstreams: Vec<_> = root.tables("upstream").into_iter().filter_map(|table| upstream(table, &mut seen)).collect();
+    let upstreams: Vec<_> =
+        root.tables("upstream").into_iter().filter_map(|table| upstream(table, &mut seen)).collect();
     if upstreams.is_empty() && !root.reader.has_problems() {
         let hint = "write [[upstream]] host = \"docker.io\" url = \"https://registry-1.docker.io\"";
         root.problem("upstream", "a gate needs at least one upstream", Some(hint));
@@ -398,7 +412,10 @@ fn auth(mut table: Table<'_>) -> Option<Auth> {
             if username.is_none() {
                 table.problem("username", "basic credentials need a username", None);
             }
-            Some(Auth::Basic { username: username?, password: secret(&mut table, "password", "password_file", "password_env")? })
+            Some(Auth::Basic {
+                username: username?,
+                password: secret(&mut table, "password", "password_file", "password_env")?,
+            })
         }
         "docker-config" => table.file("file").map(|file| Auth::DockerConfig { file }),
         "helper" => table.text("program").map(|program| Auth::Helper { program }),

@@ -61,11 +61,14 @@ fn listener(out: &mut Text, listener: &server::Config) {
         out.line("scope", quoted(&scope.to_string()));
     }
     out.line("trusted_proxies", list(&listener.trusted_proxies));
-    out.line("proxy_header", quoted(match listener.proxy_header {
-        server::ProxyHeader::Forwarded => "forwarded",
-        server::ProxyHeader::ProxyProtocol => "proxy-protocol",
-        server::ProxyHeader::XForwardedFor => "x-forwarded-for",
-    }));
+    out.line(
+        "proxy_header",
+        quoted(match listener.proxy_header {
+            server::ProxyHeader::Forwarded => "forwarded",
+            server::ProxyHeader::ProxyProtocol => "proxy-protocol",
+            server::ProxyHeader::XForwardedFor => "x-forwarded-for",
+        }),
+    );
     out.line("http2", listener.http2);
     if let Some(tls) = &listener.tls {
         out.path("tls.certificate", &tls.certificate);

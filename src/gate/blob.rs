@@ -8,7 +8,12 @@ use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::Permit;
 
 impl Gate {
-    pub(super) async fn admit_blob_in_time(&self, target: &Target, blob: Digest, entry: &mut Entry) -> Result<Permit, GateError> {
+    pub(super) async fn admit_blob_in_time(
+        &self,
+        target: &Target,
+        blob: Digest,
+        entry: &mut Entry,
+    ) -> Result<Permit, GateError> {
         let judged = tokio::time::timeout(self.config.verdict_wait, self.admit_blob(target, blob, entry)).await;
         judged.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(&Reference::Digest(blob)) }))
     }

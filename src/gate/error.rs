@@ -25,7 +25,9 @@ pub enum GateError {
     #[error("{0}")]
     Denied(Denial),
     /// A descriptor would send the client to another host.
-    #[error("pullgate: {subject} refused: it sends clients to {url} for content; allow the host in gate.url_hosts if that is meant")]
+    #[error(
+        "pullgate: {subject} refused: it sends clients to {url} for content; allow the host in gate.url_hosts if that is meant"
+    )]
     ForeignUrl {
         /// What was asked for.
         subject: String,

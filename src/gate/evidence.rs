@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Descriptor, Digest, Manifest, Platform};
 use crate::policy::{
@@ -27,7 +29,9 @@ impl Gate {
         };
         let trust = self.trust_findings(target, rule, kind, manifest).await?;
         let va = match &rule.va {
-            Some(va) if passes(rule, kind, &trust) => self.va_findings(target, va, kind, manifest).await?,
+            Some(va) if passes(rule, kind, &trust, self.clock.now()) => {
+                self.va_findings(target, va, kind, manifest).await?
+            }
             _ => None,
         };
         Ok(Evidence { trust, va })
@@ -42,14 +46,15 @@ impl Gate {
         manifest: &Arc<Manifest>,
     ) -> Result<TrustFindings, GateError> {
         let authorities = rule.authorities();
-        let mut findings = TrustFindings { own: self.ask_trust(target, manifest, &authorities).await, ..Default::default() };
-        if authorities.is_empty() || passes(rule, kind, &findings) {
+        let mut findings =
+            TrustFindings { own: self.ask_trust(target, manifest, &authorities).await, ..Default::default() };
+        if authorities.is_empty() || passes(rule, kind, &findings, self.clock.now()) {
             return Ok(findings);
         }
         for parent in self.resolver.naming(&target.name, manifest.digest).await?.iter() {
             let index = self.resolver.manifest(&target.upstream, &target.name, *parent).await?;
             findings.inherited.push((*parent, self.ask_trust(target, &index, &authorities).await));
-            if passes(rule, kind, &findings) {
+            if passes(rule, kind, &findings, self.clock.now()) {
                 return Ok(findings);
             }
         }
@@ -60,7 +65,12 @@ impl Gate {
         Ok(findings)
     }
 
-    async fn ask_trust(&self, target: &Target, manifest: &Arc<Manifest>, authorities: &[Arc<Authority>]) -> crate::policy::TrustEvidence {
+    async fn ask_trust(
+        &self,
+        target: &Target,
+        manifest: &Arc<Manifest>,
+        authorities: &[Arc<Authority>],
+    ) -> crate::policy::TrustEvidence {
         self.trust.evidence(&target.upstream, &target.name, manifest, authorities).await
     }
 
@@ -103,8 +113,10 @@ impl Gate {
     }
 }
 
-fn passes(rule: &Rule, kind: Kind, findings: &TrustFindings) -> bool {
-    trust_verdict(rule, kind, findings).iter().all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped))
+fn passes(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> bool {
+    trust_verdict(rule, kind, findings, now)
+        .iter()
+        .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped))
 }
 
 pub(super) fn relevant(children: &[Descriptor], pulled: &[Digest], platforms: &[Platform]) -> Vec<Descriptor> {
@@ -168,6 +180,10 @@ mod tests {
         assert_eq!(chosen(&[&children[1]], &[]), ["linux/s390x"], "what was pulled");
         assert_eq!(chosen(&[], &["linux/arm"]), ["linux/arm/v7"], "what is configured, any variant");
         assert_eq!(chosen(&[&children[1]], &["linux/arm/v7"]), ["linux/s390x", "linux/arm/v7"], "both");
-        assert_eq!(chosen(&[], &["windows/amd64"]), [&*here], "configured platforms that the index has not say nothing");
+        assert_eq!(
+            chosen(&[], &["windows/amd64"]),
+            [&*here],
+            "configured platforms that the index has not say nothing"
+        );
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
 use crate::policy::{
-    self, Decision, Denial, Issue, Kind, Observed, Rule, Selected, Selection, TrustOutcome, VaEvidence,
-    VaFindings, VaRule,
+    self, Decision, Denial, Issue, Kind, Observed, Rule, Selected, Selection, TrustOutcome, VaEvidence, VaFindings,
+    VaRule,
 };
 use crate::resolve::Resolved;
 use crate::store::KnownImage;
@@ -197,7 +197,13 @@ impl Gate {
         }
     }
 
-    fn assessment(&self, rule: &VaRule, digest: Digest, platform: Option<String>, evidence: &Observed<VaEvidence>) -> Assessment {
+    fn assessment(
+        &self,
+        rule: &VaRule,
+        digest: Digest,
+        platform: Option<String>,
+        evidence: &Observed<VaEvidence>,
+    ) -> Assessment {
         let assessed = policy::assess(rule, &evidence.value, self.clock.now());
         let (source, mut issues) = match &evidence.value {
             VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
@@ -272,16 +278,17 @@ fn authorities(rule: &Rule, findings: &policy::TrustFindings) -> Vec<AuthorityEx
                 let verified = matches!(evidence.outcome(authority.id())?.value, TrustOutcome::Verified { .. });
                 verified.then(|| format!("by the index {index} that lists it"))
             });
-            let (outcome, details) = match (findings.own.outcome(authority.id()).map(|observed| &observed.value), inherited) {
-                (Some(TrustOutcome::Verified { signer }), _) => ("verified", vec![signer.clone()]),
-                (_, Some(index)) => ("inherited", vec![index]),
-                (Some(TrustOutcome::Unverified { found }), None) if found.is_empty() => {
-                    ("not verified", vec!["no signature was found".into()])
-                }
-                (Some(TrustOutcome::Unverified { found }), None) => ("not verified", found.clone()),
-                (Some(TrustOutcome::Unknown { why, .. }), None) => ("unknown", vec![why.clone()]),
-                (None, None) => ("unknown", vec!["was not asked".into()]),
-            };
+            let (outcome, details) =
+                match (findings.own.outcome(authority.id()).map(|observed| &observed.value), inherited) {
+                    (Some(TrustOutcome::Verified { signer }), _) => ("verified", vec![signer.clone()]),
+                    (_, Some(index)) => ("inherited", vec![index]),
+                    (Some(TrustOutcome::Unverified { found }), None) if found.is_empty() => {
+                        ("not verified", vec!["no signature was found".into()])
+                    }
+                    (Some(TrustOutcome::Unverified { found }), None) => ("not verified", found.clone()),
+                    (Some(TrustOutcome::Unknown { why, .. }), None) => ("unknown", vec![why.clone()]),
+                    (None, None) => ("unknown", vec!["was not asked".into()]),
+                };
             AuthorityExplanation { authority: authority.name().to_owned(), outcome: outcome.into(), details }
         })
         .collect()

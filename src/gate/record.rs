@@ -56,7 +56,9 @@ impl Entry {
         self.with(|record| {
             record.image = match endpoint {
                 Endpoint::Manifest { reference, .. } => target.describe(reference),
-                Endpoint::Blob { digest, .. } | Endpoint::Referrers { digest, .. } => format!("{}@{digest}", target.name),
+                Endpoint::Blob { digest, .. } | Endpoint::Referrers { digest, .. } => {
+                    format!("{}@{digest}", target.name)
+                }
                 Endpoint::Base | Endpoint::Tags { .. } => target.name.to_string(),
             };
         });

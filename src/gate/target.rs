@@ -68,8 +68,7 @@ impl Gate {
             return Err(GateError::NotServed { upstream: upstream.host().to_string(), scope: scope.to_string() });
         }
         let host = upstream.host().clone();
-        let repository =
-            if host.is_docker_hub() { docker_hub_repository(repository) } else { repository.parse() }?;
+        let repository = if host.is_docker_hub() { docker_hub_repository(repository) } else { repository.parse() }?;
         Ok(Target { upstream: upstream.clone(), name: ImageName { host, repository }, scope: scope.clone() })
     }
 

@@ -23,7 +23,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
             "d" => 86_400_000,
             _ => return Err(InvalidDuration),
         };
-        let part = number.checked_mul(milliseconds).filter(|part| *part <= 10_000_000_000_000).ok_or(InvalidDuration)?;
+        let part =
+            number.checked_mul(milliseconds).filter(|part| *part <= 10_000_000_000_000).ok_or(InvalidDuration)?;
         total += Duration::from_millis(part);
         rest = after[end..].trim_start();
     }
@@ -94,9 +95,19 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("20s", 20_000), ("1h30m", 5_400_000), ("500ms", 500), ("30d", 2_592_000_000), ("1h 5s", 3_605_000), ("0s", 0)] {
+        for (text, millis) in [
+            ("20s", 20_000),
+            ("1h30m", 5_400_000),
+            ("500ms", 500),
+            ("30d", 2_592_000_000),
+            ("1h 5s", 3_605_000),
+            ("0s", 0),
+        ] {
             assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
-            assert_eq!(parse_duration(&format_duration(Duration::from_millis(millis))).unwrap().as_millis() as u64, millis);
+            assert_eq!(
+                parse_duration(&format_duration(Duration::from_millis(millis))).unwrap().as_millis() as u64,
+                millis
+            );
         }
         for bad in ["", "20", "s", "1.5s", "-1s", "1y", "99999999999999999999s", "999999999999d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
@@ -105,7 +116,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("200GiB", 200 << 30), ("256KiB", 256 << 10), ("1MB", 1_000_000), ("5", 5), ("7B", 7), ("1 GiB", 1 << 30)] {
+        for (text, bytes) in
+            [("200GiB", 200 << 30), ("256KiB", 256 << 10), ("1MB", 1_000_000), ("5", 5), ("7B", 7), ("1 GiB", 1 << 30)]
+        {
             assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
             assert_eq!(parse_size(&format_size(bytes)).unwrap(), bytes);
         }

@@ -172,8 +172,7 @@ pub async fn bind(config: Config, metrics: &Metrics, readiness: &Readiness) -> R
     let access = Access::new(&config, address)?;
     let socket =
         Socket::bind(&config.socket).map_err(|source| AdminError::Socket { path: config.socket.clone(), source })?;
-    let capacity = Capacity::new(Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() });
-    Ok(Bound { listener, address, socket, access, capacity, metrics: metrics.clone(), readiness: readiness.clone() })
+    Ok(Bound { listener, address, socket, access, metrics: metrics.clone(), readiness: readiness.clone() })
 }
 
 /// The admin side, bound and not serving yet.
@@ -183,7 +182,6 @@ pub struct Bound {
     address: SocketAddr,
     socket: Socket,
     access: Access,
-    capacity: Capacity,
     metrics: Metrics,
     readiness: Readiness,
 }
@@ -196,8 +194,8 @@ impl Bound {
 
     /// Serves until shutdown begins. All of it runs as tracked tasks, so the caller waits by [`Tasks::drain`].
     pub fn run<A: Api>(self, api: &Arc<A>, tasks: &Tasks) {
-        let Self { listener, address, socket, access, capacity, metrics, readiness } = self;
-        let admin = Admin { api: api.clone(), access, capacity, metrics, readiness, tasks: tasks.clone() };
+        let Self { listener, address, socket, access, metrics, readiness } = self;
+        let admin = Admin { api: api.clone(), access, metrics, readiness, tasks: tasks.clone() };
         let admin = Arc::new(admin);
         tracing::info!(%address, socket = %socket.path().display(), "admin listening");
         tasks.spawn(admin.clone().accept_network(listener));
@@ -208,7 +206,6 @@ impl Bound {
 struct Admin<A> {
     api: Arc<A>,
     access: Access,
-    capacity: Capacity,
     metrics: Metrics,
     readiness: Readiness,
     tasks: Tasks,
@@ -216,18 +213,20 @@ struct Admin<A> {
 
 impl<A: Api> Admin<A> {
     async fn accept_network(self: Arc<Self>, listener: TcpListener) {
+        let capacity = capacity();
         while let Some(accepted) = self.unless_stopping(listener.accept()).await {
             match accepted {
-                Ok((stream, peer)) => self.serve(stream, Caller::Network(peer)).await,
+                Ok((stream, peer)) => self.serve(stream, Caller::Network(peer), &capacity).await,
                 Err(error) => pause(&error).await,
             }
         }
     }
 
     async fn accept_socket(self: Arc<Self>, socket: Socket) {
+        let capacity = capacity();
         while let Some(accepted) = self.unless_stopping(socket.accept()).await {
             match accepted {
-                Ok((stream, uid)) => self.serve(stream, Caller::Socket { uid }).await,
+                Ok((stream, uid)) => self.serve(stream, Caller::Socket { uid }, &capacity).await,
                 Err(error) => pause(&error).await,
             }
         }
@@ -241,16 +240,16 @@ impl<A: Api> Admin<A> {
         }
     }
 
-    async fn serve<IO>(self: &Arc<Self>, stream: IO, caller: Caller)
+    async fn serve<IO>(self: &Arc<Self>, stream: IO, caller: Caller, capacity: &Capacity)
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let permit = tokio::select! {
-            permit = self.capacity.connections.clone().acquire_owned() => permit,
+            permit = capacity.connections.clone().acquire_owned() => permit,
             () = self.tasks.stopping() => return,
         };
-        let stream = WriteStall::new(stream, self.capacity.limits.write_stall_timeout);
-        let admin = self.clone();
+        let stream = WriteStall::new(stream, capacity.limits.write_stall_timeout);
+        let (admin, capacity) = (self.clone(), capacity.clone());
         self.tasks.spawn(async move {
             let _permit = permit;
             let handler = admin.clone();
@@ -258,7 +257,7 @@ impl<A: Api> Admin<A> {
                 let admin = handler.clone();
                 async move { admin.answer(request, caller).await }
             };
-            connection::serve(stream, false, &admin.capacity, &admin.tasks, handle).await;
+            connection::serve(stream, false, &capacity, &admin.tasks, handle).await;
         });
     }
 
@@ -310,6 +309,11 @@ impl<A: Api> Admin<A> {
         let query = parts.uri.query().map(str::to_owned);
         self.api.call(ApiRequest { method: parts.method, path, query, body, caller }).await
     }
+}
+
+/// The socket has its own, so that whoever fills the listener does not keep the operator out.
+fn capacity() -> Capacity {
+    Capacity::new(Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() })
 }
 
 fn is_mutating(method: &Method) -> bool {

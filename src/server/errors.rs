@@ -66,12 +66,16 @@ fn wire_error(error: &GateError, endpoint: &Endpoint) -> WireError {
     match error {
         GateError::Denied(denial) => denied(denial),
         GateError::Pending { .. } => pending(error.to_string()),
-        GateError::BlobUnknown { .. } => WireError::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string()),
+        GateError::BlobUnknown { .. } => {
+            WireError::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
+        }
         GateError::Name(_) => WireError::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, error.to_string()),
         GateError::ForeignUrl { .. }
         | GateError::NoUpstream { .. }
         | GateError::NotServed { .. }
-        | GateError::UnknownUpstream { .. } => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string()),
+        | GateError::UnknownUpstream { .. } => {
+            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string())
+        }
         GateError::Store(_) | GateError::Unrecorded => unavailable(format!("pullgate: {error}")),
         GateError::Resolve(error) => resolve(error, endpoint),
         GateError::Cache(error) => cache(error, endpoint),

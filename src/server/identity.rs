@@ -153,3 +153,52 @@ fn alternative_names(certificate: &x509_cert::Certificate) -> Option<Vec<String>
     };
     Some(names.into_iter().filter_map(text).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(header: ProxyHeader, lines: &[&str]) -> String {
+        let trusted = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()];
+        let name = if header == ProxyHeader::Forwarded { "forwarded" } else { "x-forwarded-for" };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, line.parse().unwrap());
+        }
+        Proxies { trusted, header }.client_address("10.0.0.1".parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn the_rightmost_address_that_is_no_trusted_proxy_is_the_client() {
+        let cases: [(&[&str], &str); 10] = [
+            (&[], "10.0.0.1"),
+            (&["192.0.2.1"], "192.0.2.1"),
+            (&["192.0.2.9, 192.0.2.1, 10.2.2.2"], "192.0.2.1"),
+            (&["192.0.2.9", "192.0.2.1,10.2.2.2"], "192.0.2.1"),
+            (&["10.3.3.3, 10.2.2.2"], "10.3.3.3"),
+            (&["192.0.2.9, unknown"], "10.0.0.1"),
+            (&["192.0.2.9, , 10.2.2.2"], "10.2.2.2"),
+            (&["192.0.2.1:4711"], "192.0.2.1"),
+            (&["[2001:db8::1]:4711, 2001:db8:1::7"], "2001:db8::1"),
+            (&["::ffff:192.0.2.1"], "192.0.2.1"),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(client(ProxyHeader::XForwardedFor, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_as_rfc_7239_writes_it() {
+        let cases: [(&[&str], &str); 6] = [
+            (&["for=192.0.2.1"], "192.0.2.1"),
+            (&["For=\"[2001:db8::1]:80\";proto=https;by=10.0.0.1"], "2001:db8::1"),
+            (&["for=192.0.2.9, proto=https ; for=192.0.2.1"], "192.0.2.1"),
+            (&["for=192.0.2.9, for=_hidden"], "10.0.0.1"),
+            (&["for=192.0.2.9, proto=https"], "10.0.0.1"),
+            (&["for=\"192.0.2.9, for=192.0.2.1"], "192.0.2.1"),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(client(ProxyHeader::Forwarded, lines), expected, "{lines:?}");
+        }
+    }
+}

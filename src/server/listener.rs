@@ -337,3 +337,6 @@ impl Drop for OpenGuard {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,13 @@ pub(super) fn requested(headers: &HeaderMap, size: u64, etag: &str) -> Ranged {
     let Some(spec) = range.trim().strip_prefix("bytes=") else { return Ranged::Whole };
     let Some((first, last)) = spec.split_once('-') else { return Ranged::Whole };
     match (number(first), number(last)) {
-        (Some(start), _) if start >= size => if last.is_empty() || number(last).is_some() { Ranged::Unsatisfiable } else { Ranged::Whole },
+        (Some(start), _) if start >= size => {
+            if last.is_empty() || number(last).is_some() {
+                Ranged::Unsatisfiable
+            } else {
+                Ranged::Whole
+            }
+        }
         (Some(start), None) if last.trim().is_empty() => Ranged::Part { start, end: size },
         (Some(start), Some(last)) if last >= start => Ranged::Part { start, end: last.saturating_add(1).min(size) },
         (Some(_), Some(_)) => Ranged::Unsatisfiable,

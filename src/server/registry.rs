@@ -102,11 +102,18 @@ fn respond(request: &Request<Incoming>, answer: Answer) -> Response<Body> {
             warn(response.headers_mut(), &permit, None);
             response
         }
-        Answer::List { list, .. } => respond_list(request, list.bytes, list.content_type.as_deref(), list.next.as_ref()),
+        Answer::List { list, .. } => {
+            respond_list(request, list.bytes, list.content_type.as_deref(), list.next.as_ref())
+        }
     }
 }
 
-fn respond_manifest(headers: &HeaderMap, manifest: &Manifest, permit: &Permit, stale: Option<String>) -> Response<Body> {
+fn respond_manifest(
+    headers: &HeaderMap,
+    manifest: &Manifest,
+    permit: &Permit,
+    stale: Option<String>,
+) -> Response<Body> {
     let size = manifest.bytes.len() as u64;
     let mut response = ranged(headers, size, permit.digest(), |start, end| {
         // Both lie within a length that is a usize.
@@ -156,7 +163,12 @@ fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The next page is asked for at this gate, never at the upstream.
-fn respond_list(request: &Request<Incoming>, bytes: Bytes, content_type: Option<&str>, next: Option<&Page>) -> Response<Body> {
+fn respond_list(
+    request: &Request<Incoming>,
+    bytes: Bytes,
+    content_type: Option<&str>,
+    next: Option<&Page>,
+) -> Response<Body> {
     let mut response = json(Body::from(bytes));
     if let Some(content_type) = content_type {
         insert(response.headers_mut(), header::CONTENT_TYPE, content_type);
@@ -177,7 +189,15 @@ fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
         let quoted: String = text
             .chars()
             .take(1000)
-            .map(|c| if c == '"' || c == '\\' { '\'' } else if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+            .map(|c| {
+                if c == '"' || c == '\\' {
+                    '\''
+                } else if c.is_ascii_graphic() || c == ' ' {
+                    c
+                } else {
+                    '?'
+                }
+            })
             .collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             headers.append(header::WARNING, value);

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
 use x509_cert::der::Decode as _;
 
 use crate::policy::Scope;
@@ -30,7 +31,7 @@ pub struct TlsConfig {
     /// Authorities of client certificates. When set, a client must have one.
     pub client_ca: Option<PathBuf>,
     /// The scope that a name in a client certificate stands for, compared as written: a DNS name, e-mail address or URI
-    /// of the alternative names, or the common name. A certificate with no such name has the listener's scope; one whose
+    /// of the alternative names, and the common name. A certificate with no such name has the listener's scope; one whose
     /// names stand for several scopes is refused.
     pub client_names: BTreeMap<String, Scope>,
 }
@@ -41,8 +42,8 @@ pub(super) struct Tls {
     config: TlsConfig,
     http2: bool,
     current: ArcSwap<ServerConfig>,
-    /// What is in service, so that only a change is looked at.
-    loaded: Mutex<(Files, Validity)>,
+    /// The digest of what is in service, so that only a change is looked at and no second copy of the key is kept.
+    loaded: Mutex<([u8; 32], Validity)>,
 }
 
 impl Tls {
@@ -50,7 +51,7 @@ impl Tls {
     pub(super) fn load(config: TlsConfig, http2: bool, now: Timestamp) -> Result<(Self, Validity), TlsError> {
         let files = Files::read(&config)?;
         let (current, validity) = files.build(&config, http2, now)?;
-        let loaded = Mutex::new((files, validity));
+        let loaded = Mutex::new((files.digest(), validity));
         Ok((Self { config, http2, current: ArcSwap::from_pointee(current), loaded }, validity))
     }
 
@@ -68,12 +69,13 @@ impl Tls {
     pub(super) fn reload(&self, now: Timestamp) -> Result<Option<Validity>, TlsError> {
         let files = Files::read(&self.config)?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if loaded.0 == files {
+        let digest = files.digest();
+        if loaded.0 == digest {
             loaded.1.check(&self.config.certificate, now)?;
             return Ok(None);
         }
         let (config, validity) = files.build(&self.config, self.http2, now)?;
-        *loaded = (files, validity);
+        *loaded = (digest, validity);
         self.current.store(Arc::new(config));
         Ok(Some(validity))
     }
@@ -148,17 +150,10 @@ pub enum TlsError {
 }
 
 /// The files' bytes.
-#[derive(Eq, PartialEq)]
 struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Files {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Files { .. }")
-    }
 }
 
 impl Files {
@@ -168,6 +163,15 @@ impl Files {
             key: read(&config.key)?,
             client_ca: config.client_ca.as_deref().map(read).transpose()?,
         })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for file in [&self.certificate, &self.key].into_iter().chain(&self.client_ca) {
+            hash.update((file.len() as u64).to_be_bytes());
+            hash.update(file);
+        }
+        hash.finalize().into()
     }
 
     fn build(&self, config: &TlsConfig, http2: bool, now: Timestamp) -> Result<(ServerConfig, Validity), TlsError> {

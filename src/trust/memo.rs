@@ -69,7 +69,8 @@ impl Trust {
             return evidence;
         }
         let (config, clock, tasks) = (self.config, self.clock.clone(), self.tasks.clone());
-        let (upstream, name, subject, asked) = (upstream.clone(), image.clone(), manifest.clone(), authorities.to_vec());
+        let (upstream, name, subject, asked) =
+            (upstream.clone(), image.clone(), manifest.clone(), authorities.to_vec());
         let gather = async move {
             let found = verify(&*upstream, &tasks, &name, &subject, &asked).await;
             let now = clock.now();

@@ -52,9 +52,9 @@ impl Va {
                 let subject = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
                 let gather = async move { ibm.fetch(&name, manifest, account.as_deref()).await };
                 let found = self.memo.obtain(subject.into(), is_durable, gather).await;
-                found.map(Arc::unwrap_or_clone).unwrap_or_else(|| {
-                    self.now(VaEvidence::Unavailable { why: "the request was interrupted".into() })
-                })
+                found
+                    .map(Arc::unwrap_or_clone)
+                    .unwrap_or_else(|| self.now(VaEvidence::Unavailable { why: "the request was interrupted".into() }))
             }
         }
     }

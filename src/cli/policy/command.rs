@@ -66,8 +66,9 @@ impl SettingsFrom {
 }
 
 pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
-    let (PolicyCommand::Check { settings, .. } | PolicyCommand::Match { settings, .. } | PolicyCommand::Eval { settings, .. }) =
-        &command;
+    let (PolicyCommand::Check { settings, .. }
+    | PolicyCommand::Match { settings, .. }
+    | PolicyCommand::Eval { settings, .. }) = &command;
     let settings = match settings.load() {
         Ok(settings) => settings,
         Err(exit) => return exit,

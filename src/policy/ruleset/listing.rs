@@ -14,11 +14,8 @@ impl RuleSet {
     pub fn select_repository(&self, name: &ImageName, scope: &Scope) -> Selection {
         let names = name_spellings(name);
         let entries = self.entries(scope).map_or(&[][..], |entries| &entries.by_weight);
-        let selected: Vec<_> = entries
-            .iter()
-            .filter(|entry| reaches_into(entry, &names))
-            .map(|entry| entry.selected(scope))
-            .collect();
+        let selected: Vec<_> =
+            entries.iter().filter(|entry| reaches_into(entry, &names)).map(|entry| entry.selected(scope)).collect();
         if selected.is_empty() {
             return Selection::Deny(self.no_match_message(&name.to_string(), scope));
         }

@@ -133,7 +133,7 @@ async fn the_token_opens_and_a_wrong_one_does_not() {
     let (status, text) = fixture.ask("POST /api/v1/exemptions", &[&good], "{}").await;
     assert_eq!((status, text.as_str()), (200, r#"{"call":"POST exemptions  2","caller":"token"}"#));
     assert_eq!(fixture.ask("POST /api/v1/exemptions", &[], "{}").await.0, 401);
-    for wrong in ["Bearer 0123456789abcdef0124", "Bearer ", "Bearer", "", &format!("Basic {TOKEN}")] {
+    for wrong in ["Bearer 0123456789abcdef0124", "Bearer ", "Bearer", "", &format!("Digest {TOKEN}")] {
         let header = format!("Authorization: {wrong}");
         assert_eq!(fixture.ask("POST /api/v1/exemptions", &[&header], "{}").await.0, 401, "{wrong:?}");
         assert_eq!(fixture.ask("GET /api/v1/images", &[&header], "").await.0, 401, "{wrong:?}");
