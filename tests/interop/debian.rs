@@ -58,8 +58,9 @@ fn a_layer_that_an_admitted_image_has_too_is_not_served_from_a_denied_repository
     assert_eq!(admitted.blobs, denied.blobs);
     let status = |path: String| {
         let url = format!("{}/v2/{UPSTREAM}/{path}", world.gate.url());
+        let accept = ["--header", "Accept: application/vnd.oci.image.manifest.v1+json"];
         let arguments = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
-        Program::new("curl", world.dir()).args(arguments).run().text()
+        Program::new("curl", world.dir()).args(accept).args(arguments).run().text()
     };
     let layer = admitted.blobs.last().expect("a layer");
     assert_eq!(status("admitted/debian/manifests/12".to_owned()), "200");

@@ -21,6 +21,9 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Between two looks at a foreign daemon, which has no event to wait for.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How much of its log a daemon shows when a test fails.
+const LAST_LINES: usize = 20;
+
 /// A program to run with a home, and an environment, of its own.
 pub(crate) struct Program(Command);
 
@@ -38,10 +41,10 @@ impl Program {
     fn wrapped(wrapper: &[&str], name: &str, home: &Path) -> Self {
         let mut command = Command::new(wrapper[0]);
         command.args(&wrapper[1..]).arg(located(name)).stdin(Stdio::null());
-        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy", "DOCKER_CONFIG"] {
             command.env_remove(variable);
         }
-        for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "DOCKER_CONFIG", "TMPDIR"] {
+        for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "TMPDIR"] {
             command.env(variable, home);
         }
         Self(command)
@@ -172,7 +175,10 @@ impl Drop for Daemon {
             let _ = self.child.wait();
         }
         if thread::panicking() {
-            eprintln!("--- {} wrote:\n{}", self.name, self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
+            eprintln!("--- {} wrote last:", self.name);
+            lines.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
 }

@@ -158,8 +158,10 @@ fn asks_for_content(target: &str, image: &Image) -> bool {
 /// The status of the image's manifest at a registry.
 fn status(home: &Path, registry: &str, image: &Image) -> String {
     let url = format!("{registry}/v2/{}/manifests/{}", image.repository, image.tag);
+    // Without it docker-registry says 404 of every OCI manifest.
+    let accept = ["--header", "Accept: application/vnd.oci.image.manifest.v1+json"];
     let arguments = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
-    Program::new("curl", home).args(arguments).run().text()
+    Program::new("curl", home).args(accept).args(arguments).run().text()
 }
 
 /// Puts the key of releases where policies look for it.
