@@ -1,0 +1,56 @@
+//! crane, which asks with HEAD first, by path prefix.
+
+use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_tar};
+
+pub(crate) struct Crane;
+
+impl Client for Crane {
+    fn pull(&self, world: &World, image: &Image) -> Finished {
+        let target = world.new_dir(&image.repository);
+        let reference = world.gate.reference(&image.name());
+        let arguments = ["pull", "--insecure", "--format=oci", &reference];
+        Program::new("crane", world.dir()).args(arguments).args([target]).run()
+    }
+
+    /// The layout has the digest; the file system is asked for again, through the gate.
+    fn content(&self, world: &World, image: &Image) -> (Vec<u8>, Option<String>) {
+        let index = std::fs::read(world.dir().join(&image.repository).join("index.json")).expect("the layout's index");
+        let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
+        let digest = index["manifests"][0]["digest"].as_str().expect("a digest").to_owned();
+        let reference = world.gate.reference(&image.name());
+        let tar = Program::new("crane", world.dir()).args(["export", "--insecure", &reference, "-"]).run().bytes();
+        (file_of_tar(tar.as_slice(), PAYLOAD), Some(digest))
+    }
+}
+
+#[test]
+fn by_path_prefix() {
+    World::new().enforces(&Crane);
+}
+
+/// `crane digest` sends HEAD alone where it can: a denial has no body then, and crane asks again with GET.
+#[test]
+fn a_digest_is_told_only_for_an_admitted_image() {
+    let mut world = World::new();
+    let digest = |world: &World, image: &Image| {
+        let reference = world.gate.reference(&image.name());
+        Program::new("crane", world.dir()).args(["digest", "--insecure", &reference]).run()
+    };
+    assert_eq!(digest(&world, &world.admitted).text(), world.admitted.digest);
+    assert_reason(&digest(&world, &world.denied).refusal(), &world.denied.name());
+    world.assert_no_way_round();
+}
+
+/// The digest of a denied image, known from elsewhere, opens nothing either.
+#[test]
+fn a_denied_image_is_denied_by_digest() {
+    let mut world = World::new();
+    let reference = world.gate.reference(&format!("{}@{}", world.denied.repository, world.denied.digest));
+    let output = Program::new("crane", world.dir()).args(["manifest", "--insecure", &reference]).run().refusal();
+    assert!(output.contains("denied by ClusterImagePolicy/interop"), "{output}");
+    for blob in world.denied.blobs.clone() {
+        let reference = world.gate.reference(&format!("{}@{blob}", world.denied.repository));
+        Program::new("crane", world.dir()).args(["blob", "--insecure", &reference]).run().refusal();
+    }
+    world.assert_no_way_round();
+}

@@ -1,0 +1,16 @@
+//! What the suites share: a world of registries, images and a gate, and the checks that every client must pass.
+
+mod gate;
+mod image;
+mod process;
+mod registry;
+mod world;
+
+pub(crate) use gate::{Gate, GateConfig};
+pub(crate) use image::{Image, PAYLOAD, file_of_layer, file_of_tar};
+pub(crate) use process::{Daemon, Finished, Program};
+pub(crate) use registry::{Registry, Variant};
+pub(crate) use world::{Client, DOCKER_HUB, FALLBACK_PATH, Setup, World, assert_reason};
+
+/// The name under which policies and path-style clients know the upstream.
+pub(crate) const UPSTREAM: &str = "registry.test";

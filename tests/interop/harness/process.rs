@@ -1,0 +1,190 @@
+//! Foreign programs: run to their end, or for as long as a test lasts. Every wait is bounded.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program may run, in seconds; the longest here unpacks a Debian system on a busy machine.
+const PROGRAM_SECONDS: &str = "180";
+
+/// How long a daemon may take to get ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a daemon may take to end, before it is killed.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Between two looks at a foreign daemon, which has no event to wait for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How much of its log a daemon shows when a test fails.
+const LAST_LINES: usize = 20;
+
+/// A program to run with a home, and an environment, of its own.
+pub(crate) struct Program(Command);
+
+impl Program {
+    /// `name` from the path or from what `tests/tools` built, with `home` as home, configuration and runtime directory.
+    pub(crate) fn new(name: &str, home: &Path) -> Self {
+        Self::wrapped(&["timeout", "--kill-after=5", PROGRAM_SECONDS], name, home)
+    }
+
+    /// As [`Program::new`], for [`Daemon::start`]: it gets a signal when the test that started it goes away.
+    pub(crate) fn daemon(name: &str, home: &Path) -> Self {
+        Self::wrapped(&["setpriv", "--pdeathsig", "TERM"], name, home)
+    }
+
+    fn wrapped(wrapper: &[&str], name: &str, home: &Path) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(located(name)).stdin(Stdio::null());
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy", "DOCKER_CONFIG"] {
+            command.env_remove(variable);
+        }
+        for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "TMPDIR"] {
+            command.env(variable, home);
+        }
+        Self(command)
+    }
+
+    /// More arguments.
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    /// An environment variable.
+    pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(key, value);
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(mut self) -> Finished {
+        let command = format!("{:?}", self.0);
+        let output = self.0.output().unwrap_or_else(|error| panic!("{command}: {error}"));
+        Finished {
+            command,
+            success: output.status.success(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A program that has ended.
+pub(crate) struct Finished {
+    command: String,
+    success: bool,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Finished {
+    /// Whether it did.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.success
+    }
+
+    /// What it wrote to standard output; panics unless it succeeded.
+    #[track_caller]
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        assert!(self.success, "{}\nfailed:\n{}", self.command, self.output());
+        self.stdout
+    }
+
+    /// As [`Finished::bytes`], as text without the line break at its end.
+    #[track_caller]
+    pub(crate) fn text(self) -> String {
+        String::from_utf8(self.bytes()).expect("text on standard output").trim_end().to_owned()
+    }
+
+    /// All that a person at the terminal read; panics unless it failed.
+    #[track_caller]
+    pub(crate) fn refusal(self) -> String {
+        assert!(!self.success, "{}\nsucceeded, and should not have:\n{}", self.command, self.output());
+        self.output()
+    }
+
+    fn output(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
+    }
+}
+
+/// A program that runs until the value is dropped.
+pub(crate) struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it; what it writes goes to `log`, standard output to a file of its own where `output` names one.
+    pub(crate) fn start(name: &str, mut program: Program, log: &Path, output: Option<&Path>) -> Self {
+        let stderr = File::create(log).expect("a log file");
+        let stdout = match output {
+            Some(path) => File::create(path).expect("an output file"),
+            None => stderr.try_clone().expect("a second handle of the log file"),
+        };
+        let child = program.0.stdout(stdout).stderr(stderr).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// What `probe` finds, as soon as it finds something; panics with the log when the daemon ends or time runs out.
+    pub(crate) fn wait_for<T>(&mut self, mut probe: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = probe() {
+                return found;
+            }
+            let ended = self.child.try_wait().expect("the state of a child");
+            assert!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.name, self.log());
+            assert!(Instant::now() < end, "{} does not get ready:\n{}", self.name, self.log());
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Everything that it has written so far, without what went to another file.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn ends_within(&mut self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return true;
+            }
+            thread::sleep(PAUSE);
+        }
+        false
+    }
+}
+
+impl Drop for Daemon {
+    /// Asks it to end, so that it ends what it started itself, and kills it if it does not.
+    fn drop(&mut self) {
+        // A child that has ended already is no error here, nor is one that cannot be signalled any more.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        if !self.ends_within(GRACE) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
+            eprintln!("--- {} wrote last:", self.name);
+            lines.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// The program of that name that `tests/tools` built, else the name, for the path to find.
+fn located(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin").join(name);
+    if built.exists() { built } else { PathBuf::from(name) }
+}

@@ -1,0 +1,44 @@
+//! skopeo, by path prefix.
+
+use std::fs;
+
+use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_layer};
+
+struct Skopeo;
+
+impl Client for Skopeo {
+    fn pull(&self, world: &World, image: &Image) -> Finished {
+        let source = format!("docker://{}", world.gate.reference(&image.name()));
+        let target = format!("dir:{}", world.new_dir(&image.repository).display());
+        let arguments = ["copy", "--src-tls-verify=false", &source, &target];
+        Program::new("skopeo", world.dir()).args(["--insecure-policy"]).args(arguments).run()
+    }
+
+    fn content(&self, world: &World, image: &Image) -> (Vec<u8>, Option<String>) {
+        let copied = world.new_dir(&image.repository);
+        let manifest = copied.join("manifest.json");
+        let digest = Program::new("skopeo", world.dir()).args(["manifest-digest".as_ref(), manifest.as_os_str()]);
+        let layer = image.blobs.last().expect("a layer").replace("sha256:", "");
+        let bytes = fs::read(copied.join(layer)).expect("the layer's file");
+        (file_of_layer(&bytes, PAYLOAD), Some(digest.run().text()))
+    }
+}
+
+#[test]
+fn by_path_prefix() {
+    World::new().enforces(&Skopeo);
+}
+
+/// What skopeo shows of an image is the upstream's, not the gate's.
+#[test]
+fn inspects_an_admitted_image_and_reads_why_another_is_denied() {
+    let mut world = World::new();
+    let inspect = |world: &World, image: &Image| {
+        let reference = format!("docker://{}", world.gate.reference(&image.name()));
+        let options = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &reference];
+        Program::new("skopeo", world.dir()).args(options).run()
+    };
+    assert_eq!(inspect(&world, &world.admitted).text(), world.admitted.digest);
+    assert_reason(&inspect(&world, &world.denied).refusal(), &world.denied.name());
+    world.assert_no_way_round();
+}
