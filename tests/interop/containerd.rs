@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Client, Daemon, Finished, Setup, Image, PAYLOAD, Program, World, file_of_layer};
+use crate::harness::{Client, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_layer};
 
 /// A containerd with root, state and socket of its own, and a hosts directory.
 pub(crate) struct Containerd {

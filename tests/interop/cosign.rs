@@ -24,7 +24,10 @@ enum Form {
 impl Key {
     fn generate(dir: &Path, name: &str) -> Self {
         let prefix = dir.join(name);
-        cosign(dir).args(["generate-key-pair".as_ref(), "--output-key-prefix".as_ref(), prefix.as_os_str()]).run().bytes();
+        cosign(dir)
+            .args(["generate-key-pair".as_ref(), "--output-key-prefix".as_ref(), prefix.as_os_str()])
+            .run()
+            .bytes();
         Self { private: prefix.with_extension("key"), public: prefix.with_extension("pub") }
     }
 
@@ -112,7 +115,8 @@ fn what_replaced_a_signed_image_is_denied() {
     let image = Image::push(&world.store, world.dir(), "signed/app", "1");
     key.sign(world.dir(), world.store.address(), &image, Form::Classic);
     let replacement = world.denied.name();
-    let (from, to) = (format!("{}/{replacement}", world.store.address()), format!("{}/signed/app:1", world.store.address()));
+    let (from, to) =
+        (format!("{}/{replacement}", world.store.address()), format!("{}/signed/app:1", world.store.address()));
     Program::new("crane", world.dir()).args(["copy", "--insecure", &from, &to]).run().bytes();
     world.denies(&Crane, &image);
 }

@@ -1,6 +1,6 @@
 //! curl: what stands on the wire.
 
-use crate::harness::{Client, Finished, Setup, Image, PAYLOAD, Program, UPSTREAM, World, file_of_layer};
+use crate::harness::{Client, Finished, Image, PAYLOAD, Program, Setup, UPSTREAM, World, file_of_layer};
 
 struct Curl;
 
@@ -9,7 +9,10 @@ impl Curl {
         let url = format!("{}/v2/{UPSTREAM}/{path}", world.gate.url());
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
         let ca = world.gate.ca().display().to_string();
-        Program::new("curl", world.dir()).args(["--silent", "--show-error", "--cacert", &ca, "--header", accept]).args(options).args([url])
+        Program::new("curl", world.dir())
+            .args(["--silent", "--show-error", "--cacert", &ca, "--header", accept])
+            .args(options)
+            .args([url])
     }
 }
 

@@ -74,7 +74,8 @@ fn a_layer_that_an_admitted_image_has_too_is_not_served_from_a_denied_repository
 fn assert_same_tree(world: &World, root: &Path) {
     let tar = PathBuf::from(root_file_system());
     let arguments = ["--compare", "--numeric-owner", "--file"];
-    let arguments = arguments.iter().map(AsRef::as_ref).chain([tar.as_os_str(), "--directory".as_ref(), root.as_os_str()]);
+    let arguments =
+        arguments.iter().map(AsRef::as_ref).chain([tar.as_os_str(), "--directory".as_ref(), root.as_os_str()]);
     Program::new("tar", world.dir()).args(arguments).run().bytes();
     assert!(fs::metadata(root.join("var/lib/dpkg/status")).is_ok_and(|status| status.len() > 1000));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::harness::{Client, DOCKER_HUB, Daemon, Finished, Setup, Image, PAYLOAD, Program, World, file_of_tar};
+use crate::harness::{Client, DOCKER_HUB, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_tar};
 
 /// A dockerd, with the containerd that it starts, of its own.
 struct Dockerd {
@@ -25,7 +25,8 @@ impl Dockerd {
         let (configuration, data, exec, pid) = (path("daemon.json"), path("data"), path("exec"), path("pid"));
         fs::write(&configuration, "{}").expect("dockerd's configuration");
         let paths = ["--config-file", &configuration, "--data-root", &data, "--exec-root", &exec, "--pidfile", &pid];
-        let network = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"];
+        let network =
+            ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"];
         let mut program = Program::daemon("dockerd", &home).args(paths).args(network).args(options);
         program = program.args(["--storage-driver=vfs", "--host", &socket]);
         if let Some(proxy) = proxy {

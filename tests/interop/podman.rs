@@ -16,7 +16,8 @@ impl Podman {
         let home = world.new_dir("podman");
         let file = home.join("registries.conf");
         fs::write(&file, registries).expect("registries.conf");
-        fs::write(home.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).expect("policy.json");
+        fs::write(home.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)
+            .expect("policy.json");
         Self { registries: file, storage: home.join("storage") }
     }
 
@@ -25,9 +26,7 @@ impl Podman {
         let (fallback, gate) = (world.fallback.address(), world.gate.address());
         Self::with(
             world,
-            &format!(
-                "[[registry]]\nprefix = \"{fallback}\"\nlocation = \"{gate}/{FALLBACK_PATH}\"\ninsecure = true\n"
-            ),
+            &format!("[[registry]]\nprefix = \"{fallback}\"\nlocation = \"{gate}/{FALLBACK_PATH}\"\ninsecure = true\n"),
         )
     }
 
@@ -53,10 +52,11 @@ impl Podman {
         let home = world.dir().join("podman");
         let (root, run) = (self.storage.join("root"), self.storage.join("run"));
         let global = ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none", "--root"];
-        Program::new("podman", &home)
-            .env("CONTAINERS_REGISTRIES_CONF", &self.registries)
-            .args(global)
-            .args([root.as_os_str(), "--runroot".as_ref(), run.as_os_str()])
+        Program::new("podman", &home).env("CONTAINERS_REGISTRIES_CONF", &self.registries).args(global).args([
+            root.as_os_str(),
+            "--runroot".as_ref(),
+            run.as_os_str(),
+        ])
     }
 }
 

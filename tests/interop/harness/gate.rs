@@ -60,7 +60,8 @@ impl GateConfig {
         fs::write(&configuration, self.text(dir)).expect("the configuration");
         let (log, ready) = (dir.join("gate.log"), dir.join("ready.json"));
         let arguments = ["serve".as_ref(), "--config".as_ref(), configuration.as_os_str()];
-        let program = Program::daemon(&program(), dir).args(arguments).args(["--ready-file".as_ref(), ready.as_os_str()]);
+        let program =
+            Program::daemon(&program(), dir).args(arguments).args(["--ready-file".as_ref(), ready.as_os_str()]);
         let mut daemon = Daemon::start("pullgate", program, &log, None);
         let text = daemon.wait_for(|| fs::read_to_string(&ready).ok());
         let bound: Value = serde_json::from_str(&text).expect("the ready file");

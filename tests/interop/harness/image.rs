@@ -74,7 +74,13 @@ pub(crate) fn file_of_tar(tar: impl Read, path: &str) -> Vec<u8> {
     for entry in archive.entries().expect("a tar") {
         let mut entry = entry.expect("a tar");
         // Of "./srv/payload" as of "srv/payload".
-        if entry.path().expect("a path").components().filter(|part| *part != Component::CurDir).eq(Path::new(path).components()) {
+        if entry
+            .path()
+            .expect("a path")
+            .components()
+            .filter(|part| *part != Component::CurDir)
+            .eq(Path::new(path).components())
+        {
             let mut content = Vec::new();
             entry.read_to_end(&mut content).expect("the file");
             return content;
@@ -103,9 +109,9 @@ fn layer(work: &Path, name: &str, path: &str, content: &[u8]) -> String {
 
 /// Bytes that no compression shortens, the same for the same name.
 fn payload(name: &str) -> Vec<u8> {
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut state = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;

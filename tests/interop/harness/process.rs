@@ -41,7 +41,9 @@ impl Program {
     fn wrapped(wrapper: &[&str], name: &str, home: &Path) -> Self {
         let mut command = Command::new(wrapper[0]);
         command.args(&wrapper[1..]).arg(located(name)).stdin(Stdio::null());
-        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy", "DOCKER_CONFIG"] {
+        for variable in
+            ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy", "DOCKER_CONFIG"]
+        {
             command.env_remove(variable);
         }
         for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "TMPDIR"] {

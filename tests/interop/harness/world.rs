@@ -145,7 +145,8 @@ fn gate(dir: &Path, setup: &Setup, upstream: &Registry, fallback: &Registry) -> 
 /// The words that every client shows: who denied what, by which document and rule, and why.
 #[track_caller]
 pub(crate) fn assert_reason(output: &str, name: &str) {
-    let said = output.contains("pullgate: ") && output.contains(&format!("/{name} denied by ClusterImagePolicy/interop"));
+    let said =
+        output.contains("pullgate: ") && output.contains(&format!("/{name} denied by ClusterImagePolicy/interop"));
     assert!(said, "the reason is not in the client's output:\n{output}");
     assert!(output.contains("trust: "), "what failed is not in the client's output:\n{output}");
 }
