@@ -187,7 +187,8 @@ fn rules(hosts: &[&str]) -> String {
         format!(
             "  - name: \"{host}/admitted/*\"
     policy: {{}}
-XX    policy: {{trust: {{anyOf: [release]}}}}
+  - name: \"{host}/*\"
+    policy: {{trust: {{anyOf: [release]}}}}
 "
         )
     };
