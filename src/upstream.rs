@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod credentials;
 mod exchange;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -89,7 +89,10 @@ fn permits_are_made_in_one_place() {
         assert!(is_decide || !builds, "{}: builds a permit", file.display());
         let asks = code.contains("decide(&") || code.contains("admit_unmatched(") || code.contains("admit_listing");
         // `policy.rs` names them for those who may ask.
-        let may_ask = is_decide || file.ends_with("src/policy.rs") || module == "gate" || file.to_string_lossy().contains("/cli/policy/");
+        let may_ask = is_decide
+            || file.ends_with("src/policy.rs")
+            || module == "gate"
+            || file.to_string_lossy().contains("/cli/policy/");
         assert!(may_ask || !asks, "{}: asks for a decision", file.display());
         let opens = code.contains("cache.open(");
         assert!(module == "gate" || module == "cache" || !opens, "{}: opens content", file.display());

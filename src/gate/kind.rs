@@ -18,6 +18,8 @@ use crate::upstream::{self, Upstream};
 const PREFIX: usize = 64 * 1024;
 /// The largest configuration that is read to see that it is no image's, in bytes.
 const MAX_CONFIG: usize = 1024 * 1024;
+/// The most manifests of a fallback tag that are read for a proof.
+const MAX_REFERRERS: usize = 50;
 /// The most layers that are read for a proof.
 const MAX_LAYERS: usize = 64;
 
@@ -35,7 +37,40 @@ pub(super) enum Proof {
 impl Gate {
     /// What is judged. Never fails: where nothing is proven, it is an image.
     pub(super) async fn kind(&self, target: &Target, manifest: &Arc<Manifest>) -> Kind {
-        let Content::Image { config, layers } = &manifest.content else { return Kind::Index };
+        let Content::Image { config, layers } = &manifest.content else {
+            return self.kind_of_index(target, manifest).await;
+        };
+        self.kind_of_image(target, manifest, config, layers).await
+    }
+
+    /// The fallback tag of registries without the referrers API is an index of attachments (distribution-spec,
+    /// "Referrers Tag Schema"). It is one itself when every manifest that it lists is proven to be one.
+    async fn kind_of_index(&self, target: &Target, manifest: &Manifest) -> Kind {
+        let children = manifest.children();
+        let names_a_platform = children.iter().any(|child| child.platform.is_some());
+        if names_a_platform || children.len() > MAX_REFERRERS {
+            return Kind::Index;
+        }
+        for child in children {
+            let found = self.resolver.manifest(&target.upstream, &target.name, child.digest).await;
+            let Ok(Content::Image { config, layers }) = found.as_ref().map(|found| &found.content) else {
+                return Kind::Index;
+            };
+            let Ok(found) = &found else { return Kind::Index };
+            if self.kind_of_image(target, found, config, layers).await != Kind::Attachment {
+                return Kind::Index;
+            }
+        }
+        Kind::Attachment
+    }
+
+    async fn kind_of_image(
+        &self,
+        target: &Target,
+        manifest: &Arc<Manifest>,
+        config: &Descriptor,
+        layers: &[Descriptor],
+    ) -> Kind {
         let claim = claim(config, layers, manifest.artifact_type.as_deref(), self.config.attachment_limit);
         let Some(claim) = claim else { return Kind::Image };
         let subject = format!("{}@{}", target.name, manifest.digest).into();

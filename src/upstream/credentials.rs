@@ -40,7 +40,7 @@ pub(super) async fn load(auth: &Auth, config: &Config) -> Result<Option<Credenti
         Auth::Basic { username, password: secret } => Ok(password(username, secret.read()?)),
         Auth::Iam { api_key } => Ok(password("iamapikey", api_key.read()?)),
         Auth::Helper { program } => helper(program, &config.host).await.map(Some),
-        Auth::DockerConfig { file } => docker_config(file, &config.host).await,
+        Auth::DockerConfig { file } => docker_config(file, config).await,
     }
 }
 
@@ -64,14 +64,15 @@ struct DockerAuth {
     password: Option<String>,
 }
 
-async fn docker_config(file: &Path, host: &Host) -> Result<Option<Credentials>, String> {
+async fn docker_config(file: &Path, upstream: &Config) -> Result<Option<Credentials>, String> {
+    let host = &upstream.host;
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = tokio::fs::read(file).await.map_err(|error| wrong(error.to_string()))?;
     // The parser's own words could quote what is in the file.
     let config: DockerConfig = serde_json::from_slice(&text).map_err(|error| {
         wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column()))
     })?;
-    let names = docker_names(host);
+    let names = docker_names(upstream);
     if let Some(name) = names.iter().find_map(|name| config.cred_helpers.get(name)) {
         return helper(name, host).await.map(Some);
     }
@@ -85,11 +86,14 @@ async fn docker_config(file: &Path, host: &Host) -> Result<Option<Credentials>, 
     }
 }
 
-/// The keys under which Docker keeps a registry's entry.
-fn docker_names(host: &Host) -> Vec<String> {
-    let mut names =
-        vec![host.to_string(), format!("https://{host}"), format!("https://{host}/v2/"), format!("https://{host}/v1/")];
-    if host.is_docker_hub() {
+/// The keys under which Docker keeps a registry's entry: by its name here, and by the address that it is asked at.
+fn docker_names(upstream: &Config) -> Vec<String> {
+    let authority = upstream.url.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let of = |host: &str| {
+        [host.to_owned(), format!("https://{host}"), format!("https://{host}/v2/"), format!("https://{host}/v1/")]
+    };
+    let mut names: Vec<String> = [upstream.host.as_str(), authority].into_iter().flat_map(of).collect();
+    if upstream.host.is_docker_hub() {
         names.extend(["https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io"].map(str::to_owned));
     }
     names

@@ -17,10 +17,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::auth::Tokens;
 use super::config::{Auth, Config, ConfigError};
@@ -86,7 +82,7 @@ impl Exchange {
         if !matches!(base.scheme_str(), Some("http" | "https")) || base.host().is_none() {
             return Err(ConfigError::Url(config.url.clone()));
         }
-        let tls = tls(&config)?;
+        let tls = super::tls::client_config(&config)?;
         let proxies = Arc::new(proxies(&config)?);
         let client = |reach| {
             let connector = Connector {
@@ -329,75 +325,6 @@ fn proxies(config: &Config) -> Result<Matcher, ConfigError> {
             uri.host().ok_or_else(|| ConfigError::Proxy(proxy.clone()))?;
             Ok(Matcher::builder().all(proxy.clone()).build())
         }
-    }
-}
-
-fn tls(config: &Config) -> Result<ClientConfig, ConfigError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::NoRoots(error.to_string()))?;
-    if config.insecure {
-        let verifier = Arc::new(NoVerification(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
-    }
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = &config.ca {
-        let failed = |error: String| ConfigError::Ca { path: path.clone(), error };
-        let before = roots.len();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
-            let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-            roots.add(certificate).map_err(|error| failed(error.to_string()))?;
-        }
-        if roots.len() == before {
-            return Err(failed("the file holds no certificate".into()));
-        }
-    }
-    if roots.is_empty() && config.url.starts_with("https:") {
-        let why: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
-        return Err(ConfigError::NoRoots(why.join("; ")));
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// `insecure = true`: the operator says that the network is trusted. Content is still verified by digest.
-#[derive(Debug)]
-struct NoVerification(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

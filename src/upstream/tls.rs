@@ -1,0 +1,153 @@
+//! TLS to upstreams: whom to believe.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_cert::der::Decode;
+
+use super::config::{Config, ConfigError};
+
+/// The system's authorities and those of the upstream's `ca`; none at all with `insecure`.
+pub(super) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConfigError::NoRoots(error.to_string()))?;
+    if config.insecure {
+        let verifier = Arc::new(NoVerification(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+    }
+    let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if let Some(path) = &config.ca {
+        let failed = |error: String| ConfigError::Ca { path: path.clone(), error };
+        let before = roots.len();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
+            let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+            roots.add(certificate.clone()).map_err(|error| failed(error.to_string()))?;
+            pinned.push(certificate);
+        }
+        if roots.len() == before {
+            return Err(failed("the file holds no certificate".into()));
+        }
+    }
+    if roots.is_empty() && config.url.starts_with("https:") {
+        let why: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
+        return Err(ConfigError::NoRoots(why.join("; ")));
+    }
+    if pinned.is_empty() {
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+    }
+    let no_verifier = |error: rustls::client::VerifierBuilderError| ConfigError::NoRoots(error.to_string());
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(no_verifier)?;
+    let verifier = Arc::new(Pinned { inner, pinned });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// Verifies as usual, and also takes a self-signed certificate that is itself in the `ca` file: what
+/// `openssl req -x509` makes, and much documentation of registries recommends, calls itself a CA, which a server's
+/// certificate may not be otherwise. The operator named exactly these bytes; name and dates are checked all the same.
+#[derive(Debug)]
+struct Pinned {
+    inner: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        if verified.is_ok() || !self.pinned.iter().any(|pinned| pinned == certificate) {
+            return verified;
+        }
+        check_dates(certificate, now)?;
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+    let parsed = x509_cert::Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let validity = parsed.tbs_certificate.validity;
+    let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs();
+    if now.as_secs() < seconds(validity.not_before) {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now.as_secs() > seconds(validity.not_after) {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
+/// `insecure = true`: the operator says that the network is trusted. Content is still verified by digest.
+#[derive(Debug)]
+struct NoVerification(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for NoVerification {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
