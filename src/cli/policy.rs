@@ -54,9 +54,10 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
     if output == Output::Table {
         let count = |severity| parsed.problems.iter().filter(|problem| problem.severity == severity).count();
         let (errors, warnings) = (count(ProblemSeverity::Error), count(ProblemSeverity::Warning));
-        let rules = parsed.rules.as_ref().map_or_else(String::new, |rules| {
-            format!("{} policies with {} entries: ", rules.documents(), rules.len())
-        });
+        let rules = parsed
+            .rules
+            .as_ref()
+            .map_or_else(String::new, |rules| format!("{} policies with {} entries: ", rules.documents(), rules.len()));
         writeln!(streams.out, "{rules}{errors} errors, {warnings} warnings")?;
     }
     Ok(if parsed.rules.is_some() { EXIT_OK } else { EXIT_FINDINGS })

@@ -294,10 +294,8 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
         None => Verdict::Unknown { reasons: vec!["no source was asked".into()], temporary: true },
         Some(VaFindings::Image(evidence)) => observed_verdict(rule, evidence, question.now),
         Some(VaFindings::Children(children)) => {
-            let verdicts: Vec<_> = children
-                .iter()
-                .map(|child| (child, observed_verdict(rule, &child.evidence, question.now)))
-                .collect();
+            let verdicts: Vec<_> =
+                children.iter().map(|child| (child, observed_verdict(rule, &child.evidence, question.now))).collect();
             index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
         }
     }
