@@ -70,6 +70,14 @@ fn switches_of_the_ibm_dialects() {
     for entry in ["{name: '*'}", "{name: '*', policy: }", "{name: '*', policy: null}"] {
         assert_eq!(rule(&parse(&[&policy("cise", entry)]), "nginx", ""), None);
     }
+    // The one schema that does not allow null.
+    assert!(said(&policy("portieris", "{name: '*', policy: null}")).contains("warning: policy is empty"));
+    assert_eq!(
+        said(
+            &policy("portieris", "{name: '*', policy: null}").replace("Cluster", "").replace("p}", "p, namespace: x}")
+        ),
+        ""
+    );
     let account = "{name: '*', policy: {vulnerability: {ICCRVA: {enabled: true, account: abc}}}}";
     let account = rule(&parse(&[&policy("portieris", account)]), "nginx", "").unwrap();
     assert_eq!(account.va.unwrap().account.as_deref(), Some("abc"));
@@ -260,6 +268,16 @@ spec:
     assert_eq!(va.always_block, ["CVE-1"]);
     for (from, to) in [("PUBLIC KEY", "EC PRIVATE KEY"), ("TUZrd0V3WUg=", "?"), ("name: s, key", "name: t, key")] {
         assert!(parse(&[&text.replace(from, to)]).rules.is_none(), "{to}");
+    }
+}
+
+#[test]
+fn authorities_of_the_configuration() {
+    let parse = |name, json: &str| Authority::parse(name, json, &NoMaterials);
+    let key = format!(r#"{{"cosign":{{"key":{{"data":"{PEM}"}}}}}}"#);
+    assert!(matches!(parse("release", &key).unwrap().scheme(), Scheme::CosignKey { .. }));
+    for (name, json) in [("notary", &*key), ("a b", &key), ("a", ""), ("a", "{}"), ("a", r#"{"cosign":{}, "x":1}"#)] {
+        assert!(!parse(name, json).unwrap_err().is_empty(), "{name} {json}");
     }
 }
 

@@ -109,3 +109,50 @@ proptest! {
         parse(&yaml);
     }
 }
+
+/// No megabyte of anything holds the reader up.
+#[test]
+fn large_nonsense_is_read_in_linear_time() {
+    let units = [
+        "[",
+        "{",
+        "[a, ",
+        "{a: ",
+        "- ",
+        "? ",
+        "a: ",
+        "&a ",
+        "'",
+        "\"",
+        "|\n",
+        "a:\n ",
+        ": ",
+        "!",
+        "%",
+        "\t",
+        "---\n",
+        "a,",
+        "[]\n",
+        "a\n",
+        "- a\n",
+        "{a: 1}, ",
+        "\\",
+        "\"\\",
+        "a: &b c\n",
+        "a b ",
+        "\n",
+        "\r",
+        "- - ",
+        "# x\n",
+        "]",
+        "...\n",
+    ];
+    for unit in units {
+        let text = unit.repeat(100_000 / unit.len());
+        let begin = std::time::Instant::now();
+        parse(&text);
+        let time = begin.elapsed();
+        println!("{unit:?} {time:?}");
+        assert!(time < std::time::Duration::from_secs(10), "{unit:?}: {time:?}");
+    }
+}
