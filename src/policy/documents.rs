@@ -115,6 +115,17 @@ impl RuleSet {
     }
 }
 
+impl Authority {
+    /// Reads an authority of the configuration: its name, and its table (`cosign: …`, `notation: …`, `notary: …` or
+    /// `gpg: …`) as JSON. It is written as in `pullgate.io/v1` documents.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(name: &str, json: &str, materials: &dyn Materials) -> Result<Self, Vec<Problem>> {
+        authority::of_configuration(name, json, materials)
+    }
+}
+
 /// What documents may refer to.
 struct Context<'a> {
     materials: &'a dyn Materials,

@@ -1,1 +1,345 @@
+use jiff::SignedDuration;
 
+use super::*;
+use crate::oci::ImageReference;
+use crate::policy::{AffectedPackage, ChildFinding, IssueKind, Report, Scheme, Scope, Severity};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn authority(name: &str) -> Arc<Authority> {
+    Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![name.into()] }))
+}
+
+fn by(name: &str) -> Requirement {
+    Requirement::Authority(authority(name))
+}
+
+#[derive(Clone, Copy)]
+enum Outcome {
+    Verified(Option<i64>),
+    Unsigned,
+    Down,
+    NoScheme,
+}
+use Outcome::{Down, NoScheme, Unsigned, Verified};
+
+fn evidence(outcomes: &[(&str, Outcome)]) -> TrustEvidence {
+    let mut evidence = TrustEvidence::default();
+    for (name, outcome) in outcomes {
+        let (value, until) = match *outcome {
+            Verified(until) => (TrustOutcome::Verified { signer: "s".into() }, until),
+            Unsigned => (TrustOutcome::Unverified { found: Vec::new() }, None),
+            Down => (TrustOutcome::Unknown { why: "no answer".into(), temporary: true }, None),
+            NoScheme => (TrustOutcome::Unknown { why: "unknown scheme".into(), temporary: false }, None),
+        };
+        evidence.insert(authority(name).id().clone(), Observed { value, at: NOW, until: until.map(at) });
+    }
+    evidence
+}
+
+fn own(outcomes: &[(&str, Outcome)]) -> TrustFindings {
+    TrustFindings { own: evidence(outcomes), ..TrustFindings::default() }
+}
+
+fn trust(requirement: Requirement, kind: Kind, findings: &TrustFindings) -> Verdict {
+    let rule = Rule { trust: Some(requirement), ..Rule::default() };
+    let [trust, simple] = trust_verdict(&rule, kind, findings, NOW);
+    assert_eq!(simple, Verdict::Skipped);
+    trust
+}
+
+/// One letter for a verdict: `u` where asking again may help, `U` where not.
+fn letter(verdict: &Verdict) -> char {
+    match verdict {
+        Verdict::Pass(_) => 'P',
+        Verdict::Fail(_) => 'F',
+        Verdict::Skipped => 'S',
+        Verdict::Unknown { temporary: true, .. } => 'u',
+        Verdict::Unknown { temporary: false, .. } => 'U',
+    }
+}
+
+fn image(rule: Rule, findings: &TrustFindings, va: Option<&VaFindings>, kind: Kind) -> Decision {
+    let name: ImageReference = "icr.io/a/b:v1".parse().unwrap();
+    let subject = Subject::new(name.name.clone(), name.reference(), Scope::CLUSTER);
+    let selected = Selected { document: "ClusterImagePolicy/p".into(), entry: "*".into(), rule: Some(Arc::new(rule)) };
+    let digest = Digest::sha256(b"image");
+    decide(&Question { subject: &subject, digest, kind, selected: &selected, trust: findings, va, now: NOW })
+}
+
+fn stage(decision: &Decision) -> Option<(Stage, DenialKind)> {
+    match decision {
+        Decision::Admit(_) => None,
+        Decision::Deny(denial) => Some((denial.stage, denial.kind)),
+    }
+}
+
+#[test]
+fn combinations_and_what_is_not_known() {
+    let parts = || vec![by("a"), by("b"), by("c")];
+    let at_least = |count| Requirement::AtLeast { count, of: parts() };
+    let yes = Verified(None);
+    for (requirement, outcomes, expected) in [
+        (by("a"), [yes, Unsigned, Unsigned], 'P'),
+        (by("a"), [Unsigned, yes, yes], 'F'),
+        (by("a"), [Down, yes, yes], 'u'),
+        (by("a"), [NoScheme, yes, yes], 'U'),
+        (Requirement::AnyOf(parts()), [Unsigned, Down, yes], 'P'),
+        (Requirement::AnyOf(parts()), [Unsigned, Down, Unsigned], 'u'),
+        (Requirement::AnyOf(parts()), [Unsigned, NoScheme, Unsigned], 'U'),
+        (Requirement::AnyOf(parts()), [Unsigned; 3], 'F'),
+        (Requirement::AllOf(parts()), [yes; 3], 'P'),
+        (Requirement::AllOf(parts()), [yes, yes, Down], 'u'),
+        (Requirement::AllOf(parts()), [yes, Unsigned, Down], 'F'),
+        (at_least(2), [yes, Unsigned, yes], 'P'),
+        (at_least(2), [yes, Unsigned, Down], 'u'),
+        (at_least(2), [yes, Unsigned, Unsigned], 'F'),
+        (at_least(2), [Unsigned, Unsigned, Down], 'F'),
+        (at_least(0), [Unsigned; 3], 'F'),
+        (at_least(4), [yes; 3], 'F'),
+        (Requirement::AnyOf(Vec::new()), [yes; 3], 'F'),
+        (Requirement::AllOf(Vec::new()), [yes; 3], 'F'),
+        (Requirement::AllOf(vec![by("a"), Requirement::AnyOf(vec![by("b"), by("c")])]), [yes, Unsigned, yes], 'P'),
+        (Requirement::Accept, [Unsigned; 3], 'P'),
+        (Requirement::Reject, [yes; 3], 'F'),
+        (by("nobody asked"), [yes; 3], 'u'),
+    ] {
+        let [a, b, c] = outcomes;
+        let verdict = trust(requirement.clone(), Kind::Image, &own(&[("a", a), ("b", b), ("c", c)]));
+        assert_eq!(letter(&verdict), expected, "{requirement:?}");
+    }
+}
+
+#[test]
+fn a_key_of_the_same_name_is_another_authority() {
+    let renewed = Arc::new(Authority::new("a", Scheme::CosignKey { keys: vec!["new".into()] }));
+    let verdict = trust(Requirement::Authority(renewed), Kind::Image, &own(&[("a", Verified(None))]));
+    assert_eq!(letter(&verdict), 'u');
+}
+
+#[test]
+fn evidence_ends() {
+    let any = || Requirement::AnyOf(vec![by("a"), by("b")]);
+    let all = || Requirement::AllOf(vec![by("a"), by("b")]);
+    for (requirement, ends, expected) in [
+        (any(), [Some(10), Some(20)], Verdict::Pass(Some(at(20)))),
+        (all(), [Some(10), Some(20)], Verdict::Pass(Some(at(10)))),
+        (any(), [Some(10), None], Verdict::Pass(None)),
+        (all(), [Some(10), None], Verdict::Pass(Some(at(10)))),
+        (any(), [Some(-1), Some(5)], Verdict::Pass(Some(at(5)))),
+    ] {
+        let found = own(&[("a", Verified(ends[0])), ("b", Verified(ends[1]))]);
+        assert_eq!(trust(requirement, Kind::Image, &found), expected);
+    }
+    for ended in [0, -1] {
+        assert_eq!(letter(&trust(by("a"), Kind::Image, &own(&[("a", Verified(Some(ended)))]))), 'u');
+    }
+    let rule = Rule { trust: Some(by("a")), ..Rule::default() };
+    let Decision::Admit(permit) = image(rule, &own(&[("a", Verified(Some(7)))]), None, Kind::Image) else { panic!() };
+    assert_eq!(permit.until(), Some(at(7)));
+}
+
+#[test]
+fn trust_comes_from_indexes_and_children() {
+    let digest = Digest::sha256(b"other");
+    let one = |outcome| (digest, evidence(&[("a", outcome)]));
+    for (own_outcome, inherited, children, expected) in [
+        (Unsigned, vec![Verified(None)], vec![], 'P'),
+        (Unsigned, vec![Unsigned, Verified(None)], vec![], 'P'),
+        (Unsigned, vec![Unsigned], vec![], 'F'),
+        (Unsigned, vec![Down], vec![], 'u'),
+        (Down, vec![Unsigned], vec![], 'u'),
+        (Down, vec![Verified(None)], vec![], 'P'),
+        (Unsigned, vec![Verified(Some(-1))], vec![], 'u'),
+        (Unsigned, vec![], vec![Verified(None), Verified(None)], 'P'),
+        (Unsigned, vec![], vec![Verified(None), Unsigned], 'F'),
+        (Unsigned, vec![], vec![Verified(None), Down], 'u'),
+        (Verified(None), vec![], vec![Unsigned], 'P'),
+    ] {
+        let findings = TrustFindings {
+            own: evidence(&[("a", own_outcome)]),
+            inherited: inherited.into_iter().map(one).collect(),
+            children: children.into_iter().map(one).collect(),
+        };
+        assert_eq!(letter(&trust(by("a"), Kind::Index, &findings)), expected);
+    }
+}
+
+fn issue(id: &str, severity: Severity, fixed: bool, exempt: bool) -> Issue {
+    let package =
+        AffectedPackage { name: "openssl".into(), installed: None, fixed: fixed.then(|| "3.0.11".to_owned()) };
+    Issue {
+        id: id.into(),
+        aliases: vec![format!("GHSA-{id}")],
+        kind: IssueKind::Vulnerability,
+        severity,
+        packages: vec![package],
+        exempt,
+        title: None,
+    }
+}
+
+fn report(issues: Vec<Issue>) -> VaEvidence {
+    VaEvidence::Report(Report { source: "s".into(), generated_at: Some(NOW), issues })
+}
+
+fn observed(value: VaEvidence, until: Option<i64>) -> Observed<VaEvidence> {
+    Observed { value, at: NOW, until: until.map(at) }
+}
+
+fn va_rule() -> VaRule {
+    VaRule { severity: Severity::High, fixable_only: true, always_block: vec!["CVE-9".into()], ..VaRule::ibm() }
+}
+
+#[test]
+fn which_issues_count() {
+    let ibm = VaRule::ibm;
+    for (rule, issue, status) in [
+        (ibm(), issue("CVE-1", Severity::Negligible, false, false), VaStatus::Fail),
+        (ibm(), issue("CVE-1", Severity::Critical, true, true), VaStatus::Warn),
+        (va_rule(), issue("CVE-1", Severity::High, true, false), VaStatus::Fail),
+        (va_rule(), issue("CVE-1", Severity::High, false, false), VaStatus::Ok),
+        (va_rule(), issue("CVE-1", Severity::Medium, true, false), VaStatus::Ok),
+        (va_rule(), issue("CVE-1", Severity::Unknown, true, false), VaStatus::Fail),
+        (va_rule(), issue("CVE-9", Severity::Low, false, false), VaStatus::Fail),
+        (va_rule(), issue("cve-9", Severity::Low, false, false), VaStatus::Fail),
+    ] {
+        assert_eq!(assess(&rule, &report(vec![issue.clone()]), NOW).status, status, "{issue:?}");
+    }
+    assert_eq!(assess(&ibm(), &report(Vec::new()), NOW).status, VaStatus::Ok);
+}
+
+#[test]
+fn what_has_no_assessment() {
+    let why = || "why".to_owned();
+    let policy = DenialKind::Policy;
+    for (evidence, ibm, strict) in [
+        (VaEvidence::Unscanned, Some(policy), Some(policy)),
+        (VaEvidence::Incomplete { why: why() }, Some(policy), Some(policy)),
+        (VaEvidence::Unsupported { why: why() }, None, Some(policy)),
+        (VaEvidence::Unavailable { why: why() }, Some(DenialKind::Unavailable), Some(DenialKind::Unavailable)),
+        (VaEvidence::Pending { why: why() }, Some(DenialKind::Pending), Some(DenialKind::Pending)),
+    ] {
+        let all = |behaviour| VaRule {
+            unscanned: behaviour,
+            incomplete: behaviour,
+            unsupported: behaviour,
+            unavailable: behaviour,
+            ..VaRule::ibm()
+        };
+        for (rule, expected) in [(VaRule::ibm(), ibm), (all(Behaviour::Deny), strict), (all(Behaviour::Allow), None)] {
+            let rule = Rule { va: Some(rule), ..Rule::default() };
+            let va = VaFindings::Image(observed(evidence.clone(), None));
+            let decision = image(rule, &TrustFindings::default(), Some(&va), Kind::Image);
+            assert_eq!(stage(&decision), expected.map(|kind| (Stage::Va, kind)), "{evidence:?}");
+        }
+    }
+}
+
+#[test]
+fn reports_and_assessments_grow_old() {
+    let rule = |age| VaRule { max_report_age: Some(SignedDuration::from_secs(age)), ..VaRule::ibm() };
+    let age = |rule: &VaRule, now| assess(rule, &report(Vec::new()), at(now));
+    assert_eq!((age(&rule(10), 9).status, age(&rule(10), 9).until), (VaStatus::Ok, Some(at(10))));
+    assert_eq!(age(&rule(10), 10).status, VaStatus::Unscanned);
+    let undated = VaEvidence::Report(Report { source: "s".into(), generated_at: None, issues: Vec::new() });
+    assert_eq!(assess(&rule(10), &undated, NOW).status, VaStatus::Unscanned);
+    assert_eq!(assess(&VaRule::ibm(), &undated, NOW).status, VaStatus::Ok);
+    let decision = |until| {
+        let va = VaFindings::Image(observed(report(Vec::new()), until));
+        let rule = Rule { va: Some(rule(10)), ..Rule::default() };
+        image(rule, &TrustFindings::default(), Some(&va), Kind::Image)
+    };
+    let Decision::Admit(permit) = decision(Some(3)) else { panic!() };
+    assert_eq!(permit.until(), Some(at(3)));
+    assert_eq!(stage(&decision(Some(0))), Some((Stage::Va, DenialKind::Unavailable)));
+}
+
+#[test]
+fn an_index_is_denied_when_every_child_is() {
+    let (bad, good) = (report(vec![issue("CVE-1", Severity::High, true, false)]), report(Vec::new()));
+    let down = VaEvidence::Unavailable { why: "down".into() };
+    let decide_for = |children: &[(&VaEvidence, Option<i64>)]| {
+        let child = |(value, until): &(&VaEvidence, Option<i64>)| ChildFinding {
+            digest: Digest::sha256(b"child"),
+            platform: "linux/amd64".into(),
+            evidence: observed((*value).clone(), *until),
+        };
+        let va = VaFindings::Children(children.iter().map(child).collect());
+        let rule = Rule { va: Some(VaRule::ibm()), ..Rule::default() };
+        image(rule, &TrustFindings::default(), Some(&va), Kind::Index)
+    };
+    let denied = |kind| Some((Stage::Va, kind));
+    assert_eq!(stage(&decide_for(&[(&bad, None), (&good, None)])), None);
+    assert_eq!(stage(&decide_for(&[(&bad, None), (&bad, None)])), denied(DenialKind::Policy));
+    assert_eq!(stage(&decide_for(&[(&bad, None), (&down, None)])), denied(DenialKind::Unavailable));
+    assert_eq!(stage(&decide_for(&[])), denied(DenialKind::Policy));
+    let Decision::Admit(permit) = decide_for(&[(&good, Some(5)), (&good, Some(9)), (&bad, None)]) else { panic!() };
+    assert_eq!(permit.until(), Some(at(9)));
+}
+
+/// Trust, then simple, then vulnerabilities: the first that fails decides.
+#[test]
+fn stages_in_order() {
+    let bad = VaFindings::Image(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None));
+    let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()), mode: Mode::Enforce };
+    let yes = Verified(None);
+    for (t, s, va, expected) in [
+        (Unsigned, Unsigned, Some(&bad), Some(Stage::Trust)),
+        (yes, Unsigned, Some(&bad), Some(Stage::Simple)),
+        (yes, yes, Some(&bad), Some(Stage::Va)),
+        (yes, yes, None, Some(Stage::Va)),
+    ] {
+        let found = own(&[("t", t), ("s", s)]);
+        let decision = image(rule(), &found, va, Kind::Image);
+        assert_eq!(stage(&decision).map(|(stage, _)| stage), expected);
+        let audit = Rule { mode: Mode::Audit, ..rule() };
+        let Decision::Admit(permit) = image(audit, &found, va, Kind::Image) else { panic!() };
+        assert_eq!(permit.would_deny().map(|denial| denial.stage), expected);
+    }
+    // Pending assessments do not make a signature check pending.
+    let pending = VaFindings::Image(observed(VaEvidence::Pending { why: String::new() }, None));
+    let down = image(rule(), &own(&[("t", Down), ("s", yes)]), Some(&pending), Kind::Image);
+    assert_eq!(stage(&down), Some((Stage::Trust, DenialKind::Unavailable)));
+}
+
+#[test]
+fn kinds() {
+    let rule = || Rule { trust: Some(by("a")), va: Some(VaRule::ibm()), ..Rule::default() };
+    let signed = own(&[("a", Verified(None))]);
+    let none = TrustFindings::default();
+    assert_eq!(stage(&image(rule(), &none, None, Kind::Attachment)), None);
+    assert_eq!(stage(&image(rule(), &signed, None, Kind::Artifact)), None);
+    assert_eq!(stage(&image(rule(), &own(&[("a", Unsigned)]), None, Kind::Artifact)).unwrap().0, Stage::Trust);
+    let strict = Rule { va: Some(VaRule { unsupported: Behaviour::Deny, ..VaRule::ibm() }), ..rule() };
+    assert_eq!(stage(&image(strict, &signed, None, Kind::Artifact)).unwrap().0, Stage::Va);
+    assert_eq!(stage(&image(Rule::default(), &none, None, Kind::Image)), None);
+}
+
+#[test]
+fn reasons_name_document_rule_and_worst_issue() {
+    let issues = ["CVE-1", "CVE-2", "CVE-3"].map(|id| match id {
+        "CVE-2" => issue(id, Severity::Critical, true, false),
+        _ => issue(id, Severity::Low, false, false),
+    });
+    let va = VaFindings::Image(observed(report(issues.into()), None));
+    let rule = Rule { va: Some(VaRule::ibm()), ..Rule::default() };
+    let Decision::Deny(denial) = image(rule, &TrustFindings::default(), Some(&va), Kind::Image) else { panic!() };
+    assert_eq!(
+        denial.to_string(),
+        "pullgate: icr.io/a/b:v1 denied by ClusterImagePolicy/p \"*\": va: 3 issues not exempt (CVE-2 critical openssl \
+         fixed in 3.0.11; +2)"
+    );
+}
+
+#[test]
+fn lists_need_an_entry() {
+    let name = ImageName { host: "icr.io".parse().unwrap(), repository: "a".parse().unwrap() };
+    assert_eq!(admit_listing(&name, &[]), None);
+    let selected = Selected { document: "d".into(), entry: "*".into(), rule: None };
+    assert_eq!(admit_listing(&name, &[selected]).unwrap().name(), &name);
+}

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::envelope::PolicyObject;
 use super::fields::{Fields, text};
 use super::material::{self, Block};
-use super::{Context, NOTARY, simple};
-use crate::policy::problem::Reporter;
+use super::secrets::Secrets;
+use super::{Context, Materials, NOTARY, Settings, Source, read, simple};
+use crate::policy::problem::{Problem, Problems, Reporter};
 use crate::policy::rule::{Authority, Identity, Scheme, Signer};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
-use crate::policy::yaml::{Node, Value};
+use crate::policy::yaml::{Node, Position, Value};
 
 /// The keys that say how an authority signs; each authority has one of them.
 const SCHEMES: [&str; 4] = ["cosign", "notation", "notary", "gpg"];
@@ -33,6 +34,34 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
     known
 }
 
+/// An authority of the configuration: its table as JSON text, its name beside it.
+///
+/// # Errors
+/// Everything that is wrong with it. The places are those of the text that was given.
+pub(super) fn of_configuration(name: &str, text: &str, materials: &dyn Materials) -> Result<Authority, Vec<Problem>> {
+    let problems = Problems::default();
+    let file = format!("trust.authority.{name}");
+    let source = Source { path: file.clone(), text: text.to_owned() };
+    let roots = read(&source, &problems);
+    let report = Reporter::new(&file, &problems);
+    let settings = Settings::default();
+    let context = Context { materials, secrets: Secrets::read(&[], materials), settings: &settings };
+    let fields = roots.first().and_then(|root| Fields::of(root, "an authority", report));
+    let authority = fields.and_then(|fields| {
+        fields.only(&SCHEMES);
+        named(name, &fields, Place { namespace: DEFAULT_NAMESPACE, context: &context })
+    });
+    match authority {
+        Some(authority) if !problems.any_error() => Ok(authority),
+        _ => {
+            if !problems.any_error() {
+                report.error(Position::default(), "an authority is empty");
+            }
+            Err(problems.into_sorted())
+        }
+    }
+}
+
 /// Where relative things are looked up.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -46,7 +75,10 @@ fn authority(fields: &Fields<'_>, place: Place<'_>) -> Option<Authority> {
     let mut known = vec!["name"];
     known.extend(SCHEMES);
     fields.only(&known);
-    let name = fields.required("name")?;
+    named(fields.required("name")?, fields, place)
+}
+
+fn named(name: &str, fields: &Fields<'_>, place: Place<'_>) -> Option<Authority> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     if !name.bytes().all(plain) || name.len() > 63 || name == NOTARY {
         let hint = "letters, digits, dots, dashes and underscores, at most 63; \"notary\" is Docker Content Trust's";

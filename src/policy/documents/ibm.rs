@@ -42,6 +42,10 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> Vec<E
 fn entry(node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) -> Option<Entry> {
     let fields = Fields::of(node, "an entry of repositories", policy.report)?;
     entry_keys(&fields);
+    if policy.dialect == Dialect::Portieris && policy.namespace.is_none() {
+        // The only kind whose schema does not allow null here, so that the API server never accepted it.
+        lint::null_policy(&fields);
+    }
     let name = fields.required("name")?;
     let checks = fields.map("policy").map(|fields| Checks::read(&fields, policy));
     let own = policy.namespace.as_deref();
@@ -76,7 +80,6 @@ fn entry_keys(fields: &Fields<'_>) {
             _ => fields.known(entry, &["name", "policy"]),
         }
     }
-    lint::null_policy(fields);
 }
 
 /// What an entry asks for, not yet looked up in a namespace.

@@ -54,7 +54,7 @@ impl<'a> Secrets<'a> {
 fn data(fields: &Fields<'_>) -> BTreeMap<String, Vec<u8>> {
     let report = fields.report;
     let mut all = BTreeMap::new();
-    for entry in fields.map("data").iter().flat_map(|data| data.entries()) {
+    for entry in fields.map("data").iter().flat_map(Fields::entries) {
         let Some(encoded) = text(&entry.node, "a value of data", report) else { continue };
         let compact: String = encoded.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         match STANDARD.decode(compact) {
@@ -62,7 +62,7 @@ fn data(fields: &Fields<'_>) -> BTreeMap<String, Vec<u8>> {
             Err(_) => report.error(entry.node.at, format!("the value of {:?} is not base64", entry.key)),
         }
     }
-    for entry in fields.map("stringData").iter().flat_map(|data| data.entries()) {
+    for entry in fields.map("stringData").iter().flat_map(Fields::entries) {
         let value = text(&entry.node, "a value of stringData", report);
         value.map(|value| all.insert(entry.key.clone(), value.as_bytes().to_vec()));
     }

@@ -2,7 +2,7 @@
 
 /// The candidate that is nearest to a text, where one is near enough to have been meant.
 pub(super) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let limit = (text.len() / 4).clamp(1, 3);
+    let limit = (text.len() / 2).clamp(1, 3);
     candidates
         .iter()
         .map(|candidate| (distance(&text.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), *candidate))

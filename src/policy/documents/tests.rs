@@ -1,1 +1,314 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::oci::ImageReference;
+use crate::policy::{
+    Behaviour, Mode, ProblemSeverity, Requirement, Rule, Scheme, Selection, Severity, Subject, VaRule,
+};
+
+const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nTUZrd0V3WUg=\\n-----END PUBLIC KEY-----";
+
+fn parse(texts: &[&str]) -> Parsed {
+    let sources: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(i, text)| Source { path: format!("{i}.yaml"), text: (*text).to_owned() })
+        .collect();
+    RuleSet::parse(&sources, &NoMaterials, &Settings::default())
+}
+
+fn said(text: &str) -> String {
+    parse(&[text]).problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+fn policy(dialect: &str, entry: &str) -> String {
+    let api = match dialect {
+        "cise" => "securityenforcement.admission.cloud.ibm.com/v1beta1",
+        "portieris" => "portieris.cloud.ibm.com/v1",
+        _ => "pullgate.io/v1",
+    };
+    format!("apiVersion: {api}\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec: {{repositories: [{entry}]}}\n")
+}
+
+/// The rule for an image, `None` where the entry has no `policy`.
+fn rule(parsed: &Parsed, image: &str, namespace: &str) -> Option<Rule> {
+    let reference: ImageReference = image.parse().unwrap();
+    let asked = reference.reference();
+    let subject = Subject::new(reference.name, asked, namespace.parse().unwrap());
+    let rules = parsed.rules.as_ref().unwrap_or_else(|| panic!("{:#?}", parsed.problems));
+    match rules.select(&subject) {
+        Selection::Entries(entries) => entries[0].rule.as_deref().cloned(),
+        Selection::Deny(why) => panic!("{why}"),
+    }
+}
+
+fn scheme(requirement: Option<Requirement>) -> Scheme {
+    match requirement {
+        Some(Requirement::Authority(authority)) => authority.scheme().clone(),
+        Some(Requirement::AnyOf(mut parts) | Requirement::AllOf(mut parts)) if parts.len() == 1 => scheme(parts.pop()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn switches_of_the_ibm_dialects() {
+    for (dialect, checks, trust, va) in [
+        ("cise", "{trust: {enabled: true}, va: {enabled: true}}", true, true),
+        ("cise", "{trust: {enabled: false}, va: {enabled: yes}}", false, true),
+        ("cise", "{trust: {enabled: on}}", true, false),
+        ("cise", "{trust: {}, va: {}}", false, false),
+        ("cise", "{vulnerability: {ICCRVA: {enabled: true}}}", false, true),
+        ("portieris", "{vulnerability: {ICCRVA: {enabled: true}}, mutateImage: false}", false, true),
+        ("portieris", "{trust: {enabled: true}}", true, false),
+        ("portieris", "{simple: {requirements: []}}", false, false),
+    ] {
+        let parsed = parse(&[&policy(dialect, &format!("{{name: '*', policy: {checks}}}"))]);
+        let rule = rule(&parsed, "nginx", "").unwrap();
+        assert_eq!((rule.trust.is_some(), rule.va.is_some(), rule.simple), (trust, va, None), "{dialect} {checks}");
+        assert!(rule.va.is_none_or(|va| va == VaRule::ibm()));
+    }
+    for entry in ["{name: '*'}", "{name: '*', policy: }", "{name: '*', policy: null}"] {
+        assert_eq!(rule(&parse(&[&policy("cise", entry)]), "nginx", ""), None);
+    }
+    // The one schema that does not allow null.
+    assert!(said(&policy("portieris", "{name: '*', policy: null}")).contains("warning: policy is empty"));
+    assert_eq!(
+        said(
+            &policy("portieris", "{name: '*', policy: null}").replace("Cluster", "").replace("p}", "p, namespace: x}")
+        ),
+        ""
+    );
+    let account = "{name: '*', policy: {vulnerability: {ICCRVA: {enabled: true, account: abc}}}}";
+    let account = rule(&parse(&[&policy("portieris", account)]), "nginx", "").unwrap();
+    assert_eq!(account.va.unwrap().account.as_deref(), Some("abc"));
+}
+
+#[test]
+fn default_authorities_answer_for_bare_trust() {
+    let text = policy("cise", "{name: '*', policy: {trust: {enabled: true, trustServer: 'https://n.io'}}}");
+    let source = [Source { path: "p".into(), text }];
+    let key = Scheme::CosignKey { keys: vec!["k".into()] };
+    let mut settings = Settings {
+        default_authorities: vec!["notary".into(), "release".into()],
+        authorities: vec![Arc::new(Authority::new("release", key))],
+        ibm_fixable_only: false,
+    };
+    let parsed = RuleSet::parse(&source, &NoMaterials, &settings);
+    let Some(Requirement::AnyOf(parts)) = rule(&parsed, "nginx", "").unwrap().trust else { panic!() };
+    assert_eq!(parts.len(), 2);
+    let notary = Scheme::Notary { server: Some("https://n.io".into()), signers: Vec::new() };
+    assert_eq!(scheme(Some(parts[0].clone())), notary);
+    settings.default_authorities.push("nobody".into());
+    assert!(RuleSet::parse(&source, &NoMaterials, &settings).rules.is_none());
+}
+
+/// Each must be an error, or a check that somebody believes in would vanish.
+#[test]
+fn errors() {
+    for (dialect, entry, message) in [
+        ("cise", "{name: a, policies: {trust: {enabled: true}}}", "\"policies\" is no key"),
+        ("cise", "{name: a, policy: , trust: {enabled: true}}", "stands beside policy"),
+        ("portieris", "{name: a, policy: , va: {enabled: true}}", "stands beside policy"),
+        ("portieris", "{name: a, policy: {va: {enabled: true}}}", "no key of portieris.cloud.ibm.com/v1"),
+        ("portieris", "{name: a, policy: {simpleStore: {url: x}}}", "simpleStore"),
+        ("portieris", "{name: a, policy: {trusst: {enabled: true}}}", "did you mean \"trust\"?"),
+        ("cise", "{name: a, policy: {trust: {enabled: 'true'}}}", "must be true or false, not text"),
+        ("cise", "{name: a, policy: {trust: {enabled: True, enabled: False}}}", "stands twice"),
+        ("cise", "{name: a, policy: {trust: {Enabled: true}}}", "unknown key \"Enabled\""),
+        ("cise", "{name: 1.5}", "must be text, not a number"),
+        ("cise", "{policy: {}}", "name of an entry of repositories is missing"),
+        ("cise", "{name: a, policy: {trust: {enabled: true, trustServer: x}}}", "is no URL"),
+        ("portieris", "{name: a, policy: {simple: {requirements: [{type: signedBy}]}}}", "keySecret of"),
+        ("portieris", "{name: a, policy: {simple: {requirements: [{type: x}]}}}", "unknown type of requirement"),
+        (
+            "portieris",
+            "{name: a, policy: {simple: {requirements: [{type: signedBy, keySecret: k, signedIdentity: {type: exactReference}}]}}}",
+            "calls it matchExactReference",
+        ),
+        ("pullgate", "{name: 'test.com*', policy: {}}", "ends in *"),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: ci}}", "no authority is called \"ci\""),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: {anyOf: []}}}", "missing or empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: {anyOf: [notary], allOf: [notary]}}}", "exactly one of"),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 2, of: [notary]}}}}", "can never be met"),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 2, of: [notary, notary]}}}}", "stands twice"),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 0, of: [notary]}}}}", "from 1"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {severity: hihg}}}", "severity is"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {unscanned: maybe}}}", "write allow or deny"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {maxReportAge: soon}}}", "is no duration"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {enabled: true}}}", "unknown key \"enabled\""),
+    ] {
+        let text = policy(dialect, entry);
+        let parsed = parse(&[&text]);
+        assert!(parsed.rules.is_none(), "{entry}");
+        assert!(said(&text).contains(message), "{entry}: {}", said(&text));
+    }
+}
+
+#[test]
+fn documents_that_may_be_policies_do_not_vanish() {
+    let good = policy("portieris", "{name: a}");
+    for (from, to, expected) in [
+        ("portieris.cloud", "sportieris.cloud", "did you mean \"portieris.cloud.ibm.com/v1\"?"),
+        ("ibm.com/v1", "ibm.com/v2", "did you mean"),
+        ("kind: ClusterImagePolicy", "kind: ClusterImagePolicies", "unknown kind"),
+        ("apiVersion: portieris.cloud.ibm.com/v1", "apiVersion: example.com/v1", "no kind"),
+        ("kind: ClusterImagePolicy\n", "", "needs apiVersion and kind"),
+        ("metadata: {name: p}", "metadata: {name: p, namspace: x}", "unknown key \"namspace\""),
+        ("metadata: {name: p}", "metadata: {}", "name of metadata is missing"),
+        ("spec:", "spce:", "did you mean \"spec\"?"),
+        ("kind: ClusterImagePolicy", "<<: {kind: ClusterImagePolicy}", "needs apiVersion and kind"),
+        ("spec: {", "spec: {<<: {}, ", "merge keys"),
+    ] {
+        let text = good.replace(from, to);
+        assert_ne!(text, good);
+        assert!(parse(&[&text]).rules.is_none() && said(&text).contains(expected), "{text}{}", said(&text));
+    }
+    let twice = parse(&[&good, &good]);
+    assert!(twice.rules.is_none() && twice.problems[0].to_string().contains("stands twice"), "{:?}", twice.problems);
+}
+
+#[test]
+fn what_is_no_policy_is_skipped_with_a_note() {
+    for text in [
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {template: {<<: {a: 1}}}\n",
+        "resources: [a.yaml]\n",
+        "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: x}\n",
+    ] {
+        let parsed = parse(&[text]);
+        assert!(parsed.rules.is_some() && parsed.problems.len() == 1, "{:?}", parsed.problems);
+        assert_ne!(parsed.problems[0].severity, ProblemSeverity::Error);
+    }
+}
+
+#[test]
+fn lists_and_what_a_server_adds() {
+    let item = "apiVersion: portieris.cloud.ibm.com/v1\n  kind: ImagePolicy\n  metadata:\n    name: a\n    namespace: prod\n    \
+                uid: x\n    resourceVersion: '1'\n    managedFields: [{a: b}]\n    creationTimestamp: 2021-01-01T00:00:00Z\n  \
+                spec: {repositories: [{name: icr.io/a}]}\n  status: {}\n";
+    for head in ["apiVersion: v1\nkind: List\n", "apiVersion: portieris.cloud.ibm.com/v1\nkind: ImagePolicyList\n"] {
+        let parsed = parse(&[&format!("{head}metadata: {{resourceVersion: ''}}\nitems:\n- {item}")]);
+        assert_eq!(rule(&parsed, "icr.io/a", "prod"), None);
+    }
+    let bare = item.replace("apiVersion: portieris.cloud.ibm.com/v1\n  kind: ImagePolicy\n  ", "");
+    let list = format!("apiVersion: portieris.cloud.ibm.com/v1\nkind: ImagePolicyList\nitems:\n- {bare}");
+    assert_eq!(rule(&parse(&[&list]), "icr.io/a", "prod"), None);
+    let no_namespace = policy("cise", "{name: icr.io/a}").replace("Cluster", "");
+    assert!(said(&no_namespace).contains("note: metadata names no namespace"));
+    assert_eq!(rule(&parse(&[&no_namespace]), "icr.io/a", "default"), None);
+}
+
+fn secret(namespace: &str, name: &str, data: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\nstringData: {{{data}}}\n"
+    )
+}
+
+#[test]
+fn signer_secrets_are_those_of_the_namespace_that_asks() {
+    let document = policy("cise", "{name: '*', policy: {trust: {enabled: true, signerSecrets: [{name: alice}]}}}");
+    let alice = secret("prod", "alice", &format!("name: al, publicKey: \"{PEM}\""));
+    let parsed = parse(&[&document, &alice]);
+    let Scheme::Notary { signers, .. } = scheme(rule(&parsed, "nginx", "prod").unwrap().trust) else { panic!() };
+    assert_eq!(signers[0].name, "al");
+    for other in ["dev", ""] {
+        let Scheme::Unusable { why } = scheme(rule(&parsed, "nginx", other).unwrap().trust) else { panic!() };
+        assert!(why.starts_with("could not get signerSecret from your cluster, "), "{why}");
+    }
+    for data in ["name: al", "name: al, publicKey: x", "publicKey: x"] {
+        let parsed = parse(&[&document, &secret("prod", "alice", data)]);
+        assert!(matches!(scheme(rule(&parsed, "nginx", "prod").unwrap().trust), Scheme::Unusable { .. }), "{data}");
+    }
+    let cluster_wide = parse(&[&document, &alice.replace("prod", "default")]);
+    assert!(matches!(scheme(rule(&cluster_wide, "nginx", "").unwrap().trust), Scheme::Notary { .. }));
+}
+
+#[test]
+fn simple_requirements() {
+    let requirements = "[{type: insecureAcceptAnything}, {type: signedBy, keySecret: k, keySecretNamespace: keys, \
+                        signedIdentity: {type: matchExactRepository, dockerRepository: a.io/b}}]";
+    let entry = format!("{{name: '*', policy: {{simple: {{storeURL: 'https://s', requirements: {requirements}}}}}}}");
+    let ring = "-----BEGIN PGP PUBLIC KEY BLOCK-----\\n\\nabc=\\n-----END PGP PUBLIC KEY BLOCK-----";
+    let parsed = parse(&[&policy("portieris", &entry), &secret("keys", "k", &format!("key: \"{ring}\""))]);
+    let Some(Requirement::AllOf(parts)) = rule(&parsed, "nginx", "x").unwrap().simple else { panic!() };
+    assert_eq!(parts[0], Requirement::Accept);
+    let Scheme::Gpg { identity, store_url, .. } = scheme(Some(parts[1].clone())) else { panic!() };
+    assert_eq!(identity, r#"{"dockerRepository":"a.io/b","type":"matchExactRepository"}"#);
+    assert_eq!(store_url.as_deref(), Some("https://s"));
+}
+
+#[test]
+fn our_own_dialect() {
+    let text = format!(
+        r#"
+apiVersion: pullgate.io/v1
+kind: ClusterImagePolicy
+metadata: {{name: default}}
+spec:
+  mode: audit
+  authorities:
+  - {{name: release, cosign: {{key: {{data: "{PEM}"}}}}}}
+  - {{name: pair, cosign: {{keys: [{{data: "{PEM}"}}, {{secret: {{name: s, key: cosign.pub}}}}]}}}}
+  - {{name: ci, cosign: {{keyless: {{issuer: "https://i", identity: {{glob: "https://github.com/acme/*"}}}}}}}}
+  repositories:
+  - {{name: "a.io/*", policy: {{trust: {{anyOf: [release, {{atLeast: {{count: 2, of: [pair, ci, notary]}}}}]}}, va: {{}}}}}}
+  - name: "b.io/*"
+    policy: {{va: {{severity: high, fixableOnly: true, unscanned: allow, maxReportAge: 1d12h, alwaysBlock: [CVE-1]}}}}
+---
+{}"#,
+        secret("default", "s", &format!("cosign.pub: \"{PEM}\""))
+    );
+    let parsed = parse(&[&text]);
+    let first = rule(&parsed, "a.io/x", "").unwrap();
+    assert_eq!((first.mode, first.authorities().len()), (Mode::Audit, 4));
+    let va = first.va.unwrap();
+    assert_eq!((va.severity, va.unscanned, va.unsupported), (Severity::Low, Behaviour::Deny, Behaviour::Deny));
+    let va = rule(&parsed, "b.io/x", "").unwrap().va.unwrap();
+    assert_eq!((va.severity, va.fixable_only, va.unscanned), (Severity::High, true, Behaviour::Allow));
+    assert_eq!(va.max_report_age, Some(jiff::SignedDuration::from_hours(36)));
+    assert_eq!(va.always_block, ["CVE-1"]);
+    for (from, to) in [("PUBLIC KEY", "EC PRIVATE KEY"), ("TUZrd0V3WUg=", "?"), ("name: s, key", "name: t, key")] {
+        assert!(parse(&[&text.replace(from, to)]).rules.is_none(), "{to}");
+    }
+}
+
+#[test]
+fn authorities_of_the_configuration() {
+    let parse = |name, json: &str| Authority::parse(name, json, &NoMaterials);
+    let key = format!(r#"{{"cosign":{{"key":{{"data":"{PEM}"}}}}}}"#);
+    assert!(matches!(parse("release", &key).unwrap().scheme(), Scheme::CosignKey { .. }));
+    for (name, json) in [("notary", &*key), ("a b", &key), ("a", ""), ("a", "{}"), ("a", r#"{"cosign":{}, "x":1}"#)] {
+        assert!(!parse(name, json).unwrap_err().is_empty(), "{name} {json}");
+    }
+}
+
+#[test]
+fn names_that_reach_too_far_or_nowhere() {
+    for (name, expected) in [
+        ("test.com*", "warning: the host of \"test.com*\" ends in *"),
+        ("*icr.io/a", "write *.icr.io"),
+        ("https://icr.io/*", "can match nothing"),
+        ("icr.io/Foo", "lower case"),
+    ] {
+        let text = policy("cise", &format!("{{name: '{name}'}}"));
+        assert!(parse(&[&text]).rules.is_some() && said(&text).contains(expected), "{}", said(&text));
+    }
+    for name in ["*", "*.icr.io/armada/*", "registry*.bluemix.net/*", "nginx", "a.io:5000/b:V1"] {
+        assert_eq!(said(&policy("cise", &format!("{{name: '{name}', policy: {{}}}}"))), "", "{name}");
+    }
+}
+
+#[test]
+fn problems_name_their_place() {
+    let text = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: a}\nspec:\n  mod: audit\n";
+    assert!(said(text).starts_with("0.yaml:5:3: error: unknown key \"mod\" in spec (hint: did you mean \"mode\"?)\n"));
+}
+
+proptest! {
+    #[test]
+    fn never_panics(cut in 0usize..600, junk in "[a-z\\[\\]{}:,*&!'\" \n-]{0,6}", text in any::<String>()) {
+        let good = policy("cise", "{name: '*', policy: {trust: {enabled: true, signerSecrets: [{name: a}]}, va: {}}}");
+        let at = (0..=cut.min(good.len())).rev().find(|at| good.is_char_boundary(*at)).unwrap_or(0);
+        parse(&[&format!("{}{junk}{}", &good[..at], &good[at..])]);
+        parse(&[&text]);
+    }
+}

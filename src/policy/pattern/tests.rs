@@ -1,1 +1,94 @@
+use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
+
+use super::*;
+
+fn matches(pattern: &str, text: &str) -> bool {
+    Pattern::new(pattern).matches(&Spelling::new(text.into()))
+}
+
+#[test]
+fn portieris_table() {
+    for (pattern, text, expected) in [
+        ("*", "icr.io/a/b:v1", true),
+        ("*", "nginx", true),
+        ("icr.io/*", "icr.io/a/b:v1", true),
+        ("icr.io/*", "icr.io.evil.io/a", false),
+        ("icr.io/*", "evil.io/icr.io/a", false),
+        ("icr.io/a", "icr.io/a", true),
+        ("icr.io/a", "icr.io/a:v1", true),
+        ("icr.io/a", "icr.io/a@sha256:00", false),
+        ("icr.io/a*", "icr.io/a@sha256:00", true),
+        ("icr.io/a:v1", "icr.io/a:v1", true),
+        ("icr.io/a:v1", "icr.io/a:v2", false),
+        ("icr.io/a:v*", "icr.io/a:v2", true),
+        ("icr.io/a", "icr.io/ab:v1", false),
+        ("*.trusted.io/x/*", "evil.io/a.trusted.io/x/y", false),
+        ("*.trusted.io/x/*", "a.trusted.io/x/y", true),
+        ("*/a", "nginx", false),
+        ("test.com*", "test.com.evil.io/a", true),
+        ("nginx", "nginx:1.27", true),
+        ("nginx", "icr.io/nginx", false),
+        ("registry*.bluemix.net/armada/*", "registry.ng.bluemix.net/armada/x:1", true),
+        ("ICR.io/*", "icr.io/a", true),
+        ("Test.Com*", "test.com/a", true),
+        ("icr.io/A", "icr.io/a", false),
+        ("icr.io/a:V1", "icr.io/a:v1", false),
+        ("icr.io:443/a", "icr.io/a", true),
+        ("icr.io/a**b", "icr.io/axxb", true),
+        ("a*b*c", "a", false),
+        ("*ab*ab*", "ab", false),
+        ("*ab*ab*", "abab", true),
+        ("", "a", false),
+    ] {
+        assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn specificity_counts_literal_bytes() {
+    assert_eq!(Pattern::new("*a*b*").literals(), 2);
+    assert_eq!(Pattern::new("icr.io/a").exact(), Some("icr.io/a"));
+    assert_eq!(Pattern::new("icr.io/*").exact(), None);
+}
+
+/// A matcher that tries every way would need longer than the universe has lasted.
+#[test]
+fn adversarial_patterns_take_no_time() {
+    let text = Spelling::new(format!("h/{}", "a".repeat(500)));
+    let pattern = Pattern::new(&format!("h/{}b", "a*".repeat(250)));
+    let nested = Pattern::new(&"*a".repeat(500));
+    let begin = Instant::now();
+    for _ in 0..100 {
+        assert!(!pattern.matches(&text));
+        nested.matches(&text);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+/// The rule as Portieris states it, by trying everything.
+fn naive(pattern: &str, text: &str) -> bool {
+    let tries = |pattern: &str, text: &str| glob(pattern.as_bytes(), text.as_bytes());
+    let either = |pattern: &str, text: &str| tries(pattern, text) || tries(&format!("{pattern}:*"), text);
+    match (pattern.split_once('/'), text.split_once('/')) {
+        (None, _) => either(pattern, text),
+        (Some((host, rest)), Some((first, other))) => tries(host, first) && either(rest, other),
+        (Some(_), None) => false,
+    }
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some((b'*', rest)) => (0..=text.len()).any(|skip| glob(rest, &text[skip..])),
+        Some((c, rest)) => text.split_first().is_some_and(|(t, others)| c == t && glob(rest, others)),
+    }
+}
+
+proptest! {
+    #[test]
+    fn as_the_naive_matcher(pattern in "[ab/:@*]{0,8}", text in "[ab/:@]{0,10}") {
+        prop_assert_eq!(matches(&pattern, &text), naive(&pattern, &text));
+    }
+}

@@ -1,1 +1,158 @@
+use proptest::prelude::*;
 
+use super::*;
+
+fn one(text: &str) -> Value {
+    let (mut roots, faults) = parse(text);
+    assert_eq!(faults, [], "{text}");
+    roots.pop().map_or(Value::Null, |node| node.value)
+}
+
+/// A value without its places.
+fn bare(text: &str) -> String {
+    fn write(value: &Value) -> String {
+        match value {
+            Value::List(items) => format!("{:?}", items.iter().map(|item| write(&item.value)).collect::<Vec<_>>()),
+            Value::Map(entries) => {
+                format!("{:?}", entries.iter().map(|e| (&e.key, write(&e.node.value))).collect::<Vec<_>>())
+            }
+            scalar => format!("{scalar:?}"),
+        }
+    }
+    write(&one(text))
+}
+
+fn fault(text: &str) -> String {
+    let (_, faults) = parse(text);
+    faults.first().map(|fault| format!("{}:{} {}", fault.at.line, fault.at.column, fault.message)).unwrap_or_default()
+}
+
+#[test]
+fn plain_scalars_as_go_yaml_v2_resolves_them() {
+    for word in ["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"] {
+        assert_eq!(one(word), Value::Bool(true), "{word}");
+    }
+    for word in ["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"] {
+        assert_eq!(one(word), Value::Bool(false), "{word}");
+    }
+    for word in ["yES", "tRUE", "oN", "nO", "t", "nil", "NuLL", "1.2.3", "v1", "0x", "--1", "1__x", "e5", ".", "+"] {
+        assert_eq!(one(word), Value::Text(word.into()), "{word}");
+    }
+    for (word, number) in [("0", 0), ("-7", -7), ("+7", 7), ("1_000", 1000), ("0x1F", 31), ("0b11", 3), ("017", 15)] {
+        assert_eq!(one(word), Value::Int(number), "{word}");
+    }
+    for word in ["1.5", ".5", "1.", "1e3", "-1.5E-3", ".inf", "-.Inf", ".NaN", "99999999999999999999"] {
+        assert_eq!(one(word), Value::Float, "{word}");
+    }
+    for word in ["~", "null", "Null", "NULL", ""] {
+        assert_eq!(one(&format!("a: {word}")).kind(), "a mapping");
+        assert_eq!(bare(&format!("a: {word}")), bare("a: null"), "{word}");
+    }
+    for text in ["\"true\"", "'true'", "!!str true", "|-\n  true", ">-\n  true"] {
+        assert_eq!(one(text), Value::Text("true".into()), "{text}");
+    }
+}
+
+#[test]
+fn json_and_several_documents() {
+    assert_eq!(bare(r#"{"a": [1, "x", null, true]}"#), bare("a:\n- 1\n- 'x'\n- ~\n- yes\n"));
+    assert_eq!(parse("---\n---\na: 1\n---\n# nothing\n---\nb: 2\n...\n").0.len(), 2);
+    assert_eq!(one("\u{feff}a: 1\r\nb: 2\r\n").kind(), "a mapping");
+}
+
+#[test]
+fn positions() {
+    let (roots, _) = parse("a:\n  - b: x\n    c: y\n");
+    let list = roots[0].find("a").unwrap();
+    let Value::List(items) = &list.value else { panic!() };
+    assert_eq!(items[0].find("c").unwrap().at, Position { line: 3, column: 8 });
+}
+
+#[test]
+fn refused() {
+    assert_eq!(fault("a: 1\nb: 2\na: 3\n"), "3:1 key \"a\" stands twice");
+    assert_eq!(fault("a: 1\n\"a\": 3\n"), "2:1 key \"a\" stands twice");
+    assert!(fault("a: !custom x").contains("tag !custom is not supported"));
+    assert!(fault("a: !!bool maybe").contains("is not"));
+    assert!(fault("a: !!binary eA==").contains("not supported"));
+    assert!(fault("[x]: y").contains("a key must be plain text"));
+    assert!(fault("a: &a [*a]").contains("not finished"));
+    assert!(fault("a: *b").contains("not YAML"));
+    assert!(fault("a: [1").contains("not YAML"));
+    assert!(fault(&"[".repeat(100)).contains("nested deeper"));
+    assert!(fault(&"#".repeat(MAX_FILE + 1)).contains("larger than"));
+}
+
+#[test]
+fn aliases_are_copied_within_a_budget() {
+    assert_eq!(bare("a: &x {b: 1}\nc: *x\n"), bare("a: {b: 1}\nc: {b: 1}\n"));
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..12 {
+        bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", ")));
+    }
+    assert!(fault(&bomb).contains("aliases expand to too much"));
+    let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), vec!["*a"; 1000].join(", "));
+    assert!(fault(&text).contains("aliases expand to too much"));
+}
+
+#[test]
+fn merge_keys_are_seen() {
+    let (roots, _) = parse("a: &a {b: 1}\nc:\n  <<: *a\n");
+    assert_eq!(roots[0].merge_key(), Some(Position { line: 3, column: 3 }));
+    assert_eq!(parse("c: {\"<<\": 1}").0[0].merge_key(), None);
+}
+
+proptest! {
+    #[test]
+    fn never_panics(text in any::<String>(), yaml in "([ \n:\\-\\[\\]{}&*!|>'\"?,#a<~%@0]{1,2}){0,60}") {
+        parse(&text);
+        parse(&yaml);
+    }
+}
+
+/// No megabyte of anything holds the reader up.
+#[test]
+fn large_nonsense_is_read_in_linear_time() {
+    let units = [
+        "[",
+        "{",
+        "[a, ",
+        "{a: ",
+        "- ",
+        "? ",
+        "a: ",
+        "&a ",
+        "'",
+        "\"",
+        "|\n",
+        "a:\n ",
+        ": ",
+        "!",
+        "%",
+        "\t",
+        "---\n",
+        "a,",
+        "[]\n",
+        "a\n",
+        "- a\n",
+        "{a: 1}, ",
+        "\\",
+        "\"\\",
+        "a: &b c\n",
+        "a b ",
+        "\n",
+        "\r",
+        "- - ",
+        "# x\n",
+        "]",
+        "...\n",
+    ];
+    for unit in units {
+        let text = unit.repeat(100_000 / unit.len());
+        let begin = std::time::Instant::now();
+        parse(&text);
+        let time = begin.elapsed();
+        println!("{unit:?} {time:?}");
+        assert!(time < std::time::Duration::from_secs(10), "{unit:?}: {time:?}");
+    }
+}
