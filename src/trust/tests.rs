@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use aws_lc_rs::encoding::AsDer;
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha512};
 
 use super::*;
 use crate::oci::payload::pae;
-use crate::oci::{Algorithm, media_type};
+use crate::oci::{Algorithm, Content, is_attachment, media_type};
 use crate::policy::{Identity, Signer as NotarySigner};
 
 const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -177,6 +178,8 @@ enum Api {
 /// A registry in memory, with one repository.
 struct Registry {
     repository: Repository,
+    /// Whose referrers may be asked for.
+    subject: Digest,
     manifests: HashMap<String, Bytes>,
     blobs: HashMap<Digest, Bytes>,
     api: Api,
@@ -188,7 +191,7 @@ struct Registry {
 impl Registry {
     fn new(api: Api) -> Self {
         let (manifests, blobs, failing, asked) = Default::default();
-        Self { repository: "team/app".parse().unwrap(), manifests, blobs, api, failing, asked }
+        Self { repository: "team/app".parse().unwrap(), subject: image().digest, manifests, blobs, api, failing, asked }
     }
 
     fn push_blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
@@ -289,7 +292,7 @@ impl SignatureSource for Registry {
         digest: &Digest,
         page: &Page,
     ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
-        assert_eq!(*digest, image().digest);
+        assert_eq!(*digest, self.subject);
         let at = page.last.as_ref().map_or(0, |last| last.parse::<usize>().unwrap());
         let next = |to: usize| Some(Page { last: Some(to.to_string()), ..Page::default() });
         match &self.api {
@@ -640,34 +643,51 @@ async fn schemes_of_other_versions_are_unknown() {
 async fn a_manifest_named_by_sha512_is_found_by_that_name() {
     let signer = Signer::p256();
     let subject = image().named(Digest::of(Algorithm::Sha512, &image().bytes)).unwrap();
-    let mut registry = Registry::new(Api::Absent);
+    let mut registry = Registry { subject: subject.digest, ..Registry::new(Api::Absent) };
     let mut statement = statement(&image().digest);
     statement["subject"] = json!([{"digest": {"sha512": subject.digest.hex()}}]);
     let descriptor = registry.bundle(&subject.digest, &signer.bundle(&statement));
     registry.manifests.insert(format!("sha512-{}", &subject.digest.hex()[..64]), index_json(&[descriptor]));
-    let found = discovery::run(&Sha512Only(registry), &"team/app".parse().unwrap(), subject.digest).await;
+    let found = discovery::run(&registry, &"team/app".parse().unwrap(), subject.digest).await;
     assert_eq!(found.signatures.len(), 1, "{found:?}");
     assert_verified(&judge(&[signer.authority()], &subject, &found)[0].1, "(bundle)");
 }
 
-/// A registry whose referrers API is absent for any digest.
-struct Sha512Only(Registry);
-
-impl SignatureSource for Sha512Only {
-    async fn manifest(&self, r: &Repository, reference: &Reference) -> Result<Option<FetchedManifest>, SourceError> {
-        self.0.manifest(r, reference).await
+/// What cosign itself wrote: see tests/data/cosign/README.md.
+#[tokio::test]
+async fn what_cosign_writes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cosign");
+    let authority = |name: &str| {
+        let pem = std::fs::read_to_string(root.join(name).with_extension("pub")).unwrap();
+        Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![pem] }))
+    };
+    let authorities = ["p256", "p384", "ed25519", "stranger"].map(authority);
+    let image = Manifest::parse(std::fs::read(root.join("image.json")).unwrap().into(), None).unwrap();
+    for (case, form) in [("classic", "(classic, signed as"), ("bundle", "(bundle)")] {
+        let registry = recorded(&root.join(case), image.digest);
+        let found = discovery::run(&registry, &registry.repository, image.digest).await;
+        let outcomes = judge(&authorities, &image, &found);
+        outcomes[..3].iter().for_each(|(_, outcome)| assert_verified(outcome, form));
+        assert!(matches!(&outcomes[3].1, TrustOutcome::Unverified { found } if found.len() == 3), "{outcomes:?}");
+        for manifest in registry.manifests.values().map(|bytes| Manifest::parse(bytes.clone(), None).unwrap()) {
+            let Content::Image { config, layers } = &manifest.content else { continue };
+            let layers: Vec<_> = layers.iter().map(|layer| registry.blobs[&layer.digest].clone()).collect();
+            assert_eq!(is_attachment(&manifest, &registry.blobs[&config.digest], &layers), Ok(()), "{case}");
+        }
     }
+}
 
-    async fn blob(&self, r: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
-        SignatureSource::blob(&self.0, r, digest, limit).await
-    }
-
-    async fn referrers(
-        &self,
-        _: &Repository,
-        _: &Digest,
-        _: &Page,
-    ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
-        Ok(None)
-    }
+/// A registry as it was recorded: `tag/NAME`, `manifest/…`, `blob/…`.
+fn recorded(folder: &Path, subject: Digest) -> Registry {
+    let files = |kind: &str| {
+        let entries = std::fs::read_dir(folder.join(kind)).into_iter().flatten().map(|entry| entry.unwrap());
+        entries
+            .map(|entry| (entry.file_name().into_string().unwrap(), Bytes::from(std::fs::read(entry.path()).unwrap())))
+            .collect::<Vec<_>>()
+    };
+    let mut registry = Registry { subject, ..Registry::new(Api::Absent) };
+    registry.manifests.extend(files("tag"));
+    registry.manifests.extend(files("manifest").into_iter().map(|(_, b)| (Digest::sha256(&b).to_string(), b)));
+    registry.blobs.extend(files("blob").into_iter().map(|(_, bytes)| (Digest::sha256(&bytes), bytes)));
+    registry
 }
