@@ -343,6 +343,3 @@ impl From<upstream::Error> for CacheError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

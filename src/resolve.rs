@@ -17,8 +17,13 @@ use crate::upstream::{self, Upstream};
 #[derive(Clone)]
 pub struct Resolver {
     inner: Arc<Inner>,
-    lookups: Arc<Flights<(ImageName, Tag), Result<Resolved, ResolveError>>>,
-    fetches: Arc<Flights<(ImageName, Digest), Result<Arc<Manifest>, ResolveError>>>,
+    flights: Arc<ResolverFlights>,
+}
+
+/// Look-ups and fetches under way.
+struct ResolverFlights {
+    lookups: Flights<(ImageName, Tag), Result<Resolved, ResolveError>>,
+    fetches: Flights<(ImageName, Digest), Result<Arc<Manifest>, ResolveError>>,
 }
 
 struct Inner {
@@ -61,8 +66,10 @@ impl Resolver {
         };
         Self {
             inner: Arc::new(inner),
-            lookups: Arc::new(Flights::new(tasks.clone())),
-            fetches: Arc::new(Flights::new(tasks.clone())),
+            flights: Arc::new(ResolverFlights {
+                lookups: Flights::new(tasks.clone()),
+                fetches: Flights::new(tasks.clone()),
+            }),
         }
     }
 
@@ -94,7 +101,7 @@ impl Resolver {
         }
         let (inner, upstream, image) = (self.inner.clone(), upstream.clone(), name.clone());
         let work = || async move { inner.load(&upstream, &image, digest).await };
-        self.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))
+        self.flights.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))
     }
 
     /// A manifest that this repository delivered earlier; asks no upstream.
@@ -147,7 +154,7 @@ impl Resolver {
         }
         let (resolver, upstream, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
         let work = || async move { resolver.look_up(&upstream, &image, &wanted, known).await };
-        self.lookups.join((name.clone(), tag.clone()), work).await.unwrap_or(Err(ResolveError::Interrupted))
+        self.flights.lookups.join((name.clone(), tag.clone()), work).await.unwrap_or(Err(ResolveError::Interrupted))
     }
 
     /// Asks the upstream what a tag means, by HEAD, which costs the least and never counts as a pull.

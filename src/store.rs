@@ -301,11 +301,11 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(steps.into_iter().map(migration).collect())
 }
 
-fn digest_of(text: String) -> Result<Digest, StoreError> {
+fn digest_of(text: &str) -> Result<Digest, StoreError> {
     text.parse().map_err(|_| StoreError::Row("an invalid digest"))
 }
 
-fn tag_of(text: String) -> Result<Tag, StoreError> {
+fn tag_of(text: &str) -> Result<Tag, StoreError> {
     text.parse().map_err(|_| StoreError::Row("an invalid tag"))
 }
 

@@ -1,5 +1,7 @@
 //! The house rules as a test: which module may use which (ARCHITECTURE.md), and who may make what.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -70,6 +70,7 @@ impl Reader {
     }
 
     /// Every key that was asked for, list positions left out: what a configuration may say.
+    #[cfg(test)]
     pub(super) fn keys(&self) -> BTreeSet<String> {
         self.keys.borrow().clone()
     }
@@ -232,11 +233,11 @@ impl<'r> Table<'r> {
     }
 
     /// A table within this one; an empty one where there is none, so that its defaults are read the same way.
-    pub(super) fn table(&mut self, key: &'static str) -> Table<'r> {
+    pub(super) fn table(&mut self, key: &'static str) -> Self {
         self.optional_table(key).unwrap_or_else(|| self.reader.table(&self.path_of(key), Map::new()))
     }
 
-    pub(super) fn optional_table(&mut self, key: &'static str) -> Option<Table<'r>> {
+    pub(super) fn optional_table(&mut self, key: &'static str) -> Option<Self> {
         match self.take(key)? {
             Value::Object(map) => Some(self.reader.table(&self.path_of(key), map)),
             other => self.wrong(key, "a table", &other),
@@ -244,7 +245,7 @@ impl<'r> Table<'r> {
     }
 
     /// The tables of a `[[list]]`.
-    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table<'r>> {
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Self> {
         let path = self.path_of(key);
         match self.take(key) {
             None => Vec::new(),
@@ -263,7 +264,7 @@ impl<'r> Table<'r> {
     }
 
     /// The tables of a table whose keys are names.
-    pub(super) fn named_tables(&mut self, key: &'static str) -> Vec<(String, Table<'r>)> {
+    pub(super) fn named_tables(&mut self, key: &'static str) -> Vec<(String, Self)> {
         let Some(table) = self.optional_table(key) else { return Vec::new() };
         let (reader, path) = (table.reader, table.path.clone());
         let named = |(name, value): (String, Value)| match value {

@@ -29,13 +29,13 @@ fn a_minimal_file_has_every_default() {
     assert_eq!(config.admin.address, "127.0.0.1:5001");
     assert_eq!(config.upstreams[0].url, "https://docker.io");
     assert!(config.policy_dir.ends_with("p") && config.policy_dir.is_absolute());
-    assert_eq!(config.audit.file, std::path::Path::new("/var/lib/pullgate/audit.jsonl"));
+    assert_eq!(config.audit.file, Path::new("/var/lib/pullgate/audit.jsonl"));
 }
 
 /// The file of the project documents every key that is read, and what it sets is the default.
 #[test]
 fn the_documented_configuration_is_true() {
-    let path = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pullgate.toml"));
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pullgate.toml"));
     let (reader, tree) = read(path, HashMap::new()).unwrap();
     let (documented, reader) = Config::from_tree(reader, tree).unwrap();
     let minimal = "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"docker.io\"\nurl = \"https://registry-1.docker.io\"\n\

@@ -61,6 +61,7 @@ pub struct Manifest {
 
 /// What a manifest lists.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each manifest, and it is always behind an Arc")]
 pub enum Content {
     /// Manifests, by platform or otherwise.
     Index(Vec<Descriptor>),
@@ -218,11 +219,11 @@ fn refuse_schema1(body: &Map<String, Value>, content_type: Option<&str>) -> Resu
         || by_body
         || body.contains_key("fsLayers")
         || body.contains_key("signatures")
-        || *version == Value::from(1)
+        || version.as_i64() == Some(1)
     {
         return Err(Refused::Schema1);
     }
-    if *version != Value::from(2) {
+    if version.as_i64() != Some(2) {
         return Err(Refused::Shape("schemaVersion must be 2"));
     }
     Ok(())
@@ -309,7 +310,7 @@ fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
         platform: optional(body, "platform").map(platform).transpose()?,
         artifact_type: text(body, "artifactType")?,
         urls: strings(body, "urls")?,
-        has_data: optional(body, "data").is_some_and(|data| *data != Value::from("")),
+        has_data: optional(body, "data").is_some_and(|data| data.as_str() != Some("")),
         annotations: annotations(body)?,
     })
 }

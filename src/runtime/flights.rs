@@ -32,8 +32,7 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         let mut result = self.begin(key, work);
-        let value = result.wait_for(Option::is_some).await.ok()?.clone();
-        value
+        result.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     fn begin<F>(&self, key: K, work: impl FnOnce() -> F) -> watch::Receiver<Option<V>>

@@ -68,7 +68,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidSize> {
 /// Writes a size as [`parse_size`] reads it, by the largest binary unit that divides it.
 pub fn format_size(bytes: u64) -> String {
     let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, factor)| bytes >= *factor && bytes % factor == 0) {
+    match units.into_iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
         None => format!("{bytes}B"),
     }

@@ -130,7 +130,7 @@ fn token_request(
         return Err(Error::Refused(format!("{}: its token service {realm} is not https", config.host)));
     }
     let own = exchange.base().host().unwrap_or_default();
-    if credentials.is_some() && !is_own_site(own, &host) && !config.realms.iter().any(|known| *known == host) {
+    if credentials.is_some() && !is_own_site(own, &host) && !config.realms.contains(&host) {
         return Err(Error::Refused(format!(
             "{}: its token service is at {host}, which is not the registry's own site, so it gets no credentials; \
              add {host:?} to `realms` of this upstream if that is right",

@@ -288,7 +288,9 @@ impl Sender {
         let mut words = Vec::new();
         while let Some(current) = cause {
             let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if current.is::<PrivateAddress>() || inner.is_some_and(|inner| inner.is::<PrivateAddress>()) {
+            if current.is::<PrivateAddress>()
+                || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<PrivateAddress>)
+            {
                 return Error::Refused(format!(
                     "{}: it sends pullgate to {host}, which is, or resolves to, a private address; that is not followed",
                     self.config.host

@@ -15,7 +15,7 @@ pub(crate) fn simple(name: &str) -> image::Built {
 pub(crate) fn multi(name: &str) -> image::Built {
     let platform = |text: &str| {
         let layer = Layer::gzip(&Tree::new().file("app", format!("{name} {text}")));
-        Image::new(text.parse().unwrap()).layer(layer).build()
+        Image::new(text.parse().expect("a platform")).layer(layer).build()
     };
     image::index(&[platform("linux/amd64"), platform("linux/arm64")])
 }
