@@ -1,7 +1,7 @@
 //! Content: verified, named by digest, on disk, with small objects in memory.
 //!
 //! Content reaches clients only by [`Cache::open`], which takes a [`Permit`]. A blob that is not here is filled once and
-//! followed by everyone who asks: see [`fill`]. Bytes become visible under their digest only when they have it.
+//! followed by everyone who asks: see [`Fill`]. Bytes become visible under their digest only when they have it.
 
 mod body;
 mod disk;

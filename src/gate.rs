@@ -1,6 +1,6 @@
 //! The pipeline: what a request asks for is selected, resolved, judged and, with a permit, opened.
 //!
-//! Read [`Gate::answer`] first; everything else here is a step of it. The gate holds no opinion of its own: rules come
+//! Read `Gate::answer` first; everything else here is a step of it. The gate holds no opinion of its own: rules come
 //! from the rulebook, evidence from `trust` and `va`, the decision from `policy`.
 
 mod blob;

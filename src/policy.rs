@@ -1,6 +1,6 @@
 //! Policy: documents become rules, rules and evidence become decisions. Pure: no I/O, no clock, no logging.
 //!
-//! [`decide`] is the only maker of a [`Permit`], and only a permit opens the way to content.
+//! [`decide()`] is the only maker of a [`Permit`], and only a permit opens the way to content.
 
 mod decide;
 mod documents;

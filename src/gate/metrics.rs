@@ -14,6 +14,7 @@ use crate::runtime::Metrics;
 pub(super) struct GateMetrics {
     decisions: Family<DecisionLabels, Counter>,
     verdict: Histogram,
+    evidence_age: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Manifests whose pull was noted lately, so that each is written once and not on every request.
     noted: moka::sync::Cache<(ImageName, Digest), ()>,
 }
@@ -22,6 +23,11 @@ pub(super) struct GateMetrics {
 struct DecisionLabels {
     decision: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KindLabels {
+    kind: &'static str,
 }
 
 impl GateMetrics {
@@ -34,6 +40,12 @@ impl GateMetrics {
                 "From the request to the decision",
                 Unit::Seconds,
                 Histogram::new(buckets),
+            ),
+            evidence_age: metrics.register_with_unit(
+                "evidence_age",
+                "How old the evidence of a decision was",
+                Unit::Seconds,
+                Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 6.0, 10))),
             ),
             noted: moka::sync::Cache::builder()
                 .max_capacity(10_000)
@@ -55,6 +67,11 @@ impl GateMetrics {
         };
         self.decisions.get_or_create(&DecisionLabels { decision, reason }).inc();
         self.verdict.observe(entry.elapsed_seconds());
+        for (kind, age) in entry.evidence_ages() {
+            // Seconds of evidence stay far below what a double holds exactly.
+            #[expect(clippy::cast_precision_loss, reason = "see above")]
+            self.evidence_age.get_or_create(&KindLabels { kind }).observe(age as f64);
+        }
     }
 
     /// Whether this manifest's pull is to be noted now.

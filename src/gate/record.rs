@@ -52,6 +52,13 @@ impl Entry {
         self.started.elapsed().as_secs_f64()
     }
 
+    /// How old the evidence was, in seconds, by what it is about.
+    pub(super) fn evidence_ages(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        let ages =
+            self.record.as_ref().map(|record| [("trust", record.trust_age_seconds), ("va", record.va_age_seconds)]);
+        ages.into_iter().flatten().filter_map(|(kind, age)| Some((kind, age?)))
+    }
+
     pub(super) fn about(&mut self, target: &Target, endpoint: &Endpoint) {
         self.with(|record| {
             record.image = match endpoint {
@@ -143,9 +150,8 @@ fn explain(record: &mut Record, error: &GateError) {
         record.reasons = vec![error.to_string()];
         return;
     };
-    let Denial { kind, stage, document, rule, reasons, .. } = denial;
+    let Denial { stage, document, rule, reasons, .. } = denial;
     record.decision = decision_name(error);
-    let _ = kind;
     record.stage = Some(stage.as_str());
     record.document = document.as_deref().map(str::to_owned);
     record.rule = rule.as_deref().map(str::to_owned);

@@ -199,7 +199,7 @@ async fn a_public_registry_cannot_send_pullgate_into_private_networks() {
         ("rebound.test".to_owned(), inner.listening.address()),
     ];
     let config = Config { url: format!("http://public.test:{port}"), ..world.config() };
-    let sender = exchange::Exchange::with_resolver(
+    let sender = Exchange::with_resolver(
         config,
         &world.tasks,
         ExchangeMetrics::new(&Metrics::default()),

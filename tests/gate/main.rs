@@ -4,7 +4,10 @@
 mod support;
 
 mod blobs;
+mod cache;
 mod harness;
+mod observe;
 mod pull;
 mod routes;
 mod rules;
+mod startup;

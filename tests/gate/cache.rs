@@ -1,0 +1,158 @@
+//! Tags, freshness, staleness, and what survives a restart.
+
+use http::{Method, StatusCode};
+use pullgate::sample::{Fault, On};
+
+use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
+use crate::pull::{multi, simple};
+use crate::support::{TestRegistry, request};
+
+#[tokio::test]
+async fn a_fresh_tag_is_not_asked_for_again_and_an_old_one_is_revalidated_by_head() {
+    let registry = TestRegistry::start().await;
+    let image = simple("fresh");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"1h\"").start().await;
+    for _ in 0..3 {
+        assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    }
+    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 1);
+    assert_eq!(registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/")), 1);
+    gate.stop().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+    registry.clear_log();
+    for _ in 0..3 {
+        assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    }
+    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 3);
+    assert_eq!(
+        registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/")),
+        1,
+        "the manifest is kept"
+    );
+}
+
+#[tokio::test]
+async fn a_moved_tag_is_seen_and_the_old_digest_stays_served() {
+    let registry = TestRegistry::start().await;
+    let (old, new) = (simple("old"), simple("new"));
+    registry.push("library/app", Some("1"), &old);
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.body, old.manifest().bytes);
+    registry.push("library/app", Some("1"), &new);
+    assert_eq!(gate.get("/library/app/manifests/1").await.body, new.manifest().bytes);
+    assert_eq!(gate.get(&format!("/library/app/manifests/{}", old.root)).await.body, old.manifest().bytes);
+}
+
+#[tokio::test]
+async fn while_the_upstream_is_down_a_known_tag_is_served_stale_and_says_so() {
+    let registry = TestRegistry::start().await;
+    let image = simple("stale");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for fault in [Fault::status(StatusCode::SERVICE_UNAVAILABLE), Fault::too_many_requests(600), Fault::Close] {
+        let down = registry.inject(On::any(), fault);
+        let got = gate.get("/library/app/manifests/1").await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert!(got.header("warning").is_some_and(|text| text.contains("could not be checked")));
+        let unknown = gate.get("/library/app/manifests/2").await;
+        assert!([429, 503].contains(&unknown.status), "never 404: {}", unknown.status);
+        assert!(unknown.header("retry-after").is_some());
+        down.remove();
+    }
+    // The upstream's own 404 is an answer, not an outage.
+    registry.delete_tag("library/app", "1");
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
+}
+
+#[tokio::test]
+async fn staleness_is_bounded() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("bounded"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"\nstale_for = \"0s\"").start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    registry.inject(On::any(), Fault::status(StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 503);
+}
+
+#[tokio::test]
+async fn everything_known_survives_a_restart_without_the_upstream() {
+    let registry = TestRegistry::start().await;
+    let image = multi("survivor");
+    registry.push("library/app", Some("1"), &image);
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), image.root).unwrap();
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for document in &image.manifests {
+        assert_eq!(gate.get(&format!("/library/app/manifests/{}", document.digest)).await.status, 200);
+    }
+    for (digest, _) in &image.blobs {
+        assert_eq!(gate.get(&format!("/library/app/blobs/{digest}")).await.status, 200);
+    }
+    let made = gate.stop().await;
+    registry.inject(On::any(), Fault::status(StatusCode::SERVICE_UNAVAILABLE));
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.body, image.manifest().bytes);
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(gate.get(&format!("/library/app/blobs/{digest}")).await.body, bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_on_disk_is_fetched_again() {
+    let registry = TestRegistry::start().await;
+    let image = simple("damaged");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let made = gate.stop().await;
+    let hex = image.root.hex();
+    let file = made.path().join(format!("state/blobs/sha256/{}/{hex}", &hex[..2]));
+    std::fs::write(&file, "{}").unwrap();
+    let gate = made.start().await;
+    assert_eq!(gate.get(&format!("/library/app/manifests/{}", image.root)).await.body, image.manifest().bytes);
+    assert_eq!(std::fs::read(&file).unwrap(), image.manifest().bytes);
+}
+
+#[tokio::test]
+async fn many_who_ask_for_one_tag_cost_one_look_up() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("crowd"));
+    let held = registry.inject(On::manifests(), Fault::Gate);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let url = gate.url("/library/app/manifests/1");
+    let asks: Vec<_> = (0..20)
+        .map(|_| {
+            let url = url.clone();
+            pullgate::runtime::Tasks::new().spawn(async move { request("GET", &url, &[]).await.status })
+        })
+        .collect();
+    held.wait_for_hits(1).await;
+    held.release();
+    held.remove();
+    for ask in asks {
+        assert_eq!(ask.await.unwrap(), 200);
+    }
+    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 1);
+}
+
+#[tokio::test]
+async fn evidence_that_takes_too_long_is_pending_and_the_retry_finds_it_done() {
+    let registry = TestRegistry::start().await;
+    let image = simple("slow");
+    registry.push("library/app", Some("1"), &image);
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"))
+        .with("[gate]\nverdict_wait = \"300ms\"");
+    made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), image.root).unwrap();
+    let held = registry.inject(On::path("*sha256-*"), Fault::Gate);
+    let gate = made.start().await;
+    let pending = gate.get("/library/app/manifests/1").await;
+    assert_eq!(pending.status, 429, "{}", pending.text());
+    assert_eq!(pending.json()["errors"][0]["code"], "TOOMANYREQUESTS");
+    assert!(pending.header("retry-after").is_some());
+    held.release();
+    held.remove();
+    crate::support::soon(async { while gate.get("/library/app/manifests/1").await.status != 200 {} }).await;
+}

@@ -1,0 +1,117 @@
+//! What is recorded and counted, and the admin side.
+
+use crate::harness::{ALLOW_ALL, TestGate, policy};
+use crate::pull::simple;
+use crate::support::{Exchange, TestRegistry, request, soon};
+use pullgate::sample::{Fault, On};
+
+#[tokio::test]
+async fn one_record_for_each_decision_with_everything_that_decided() {
+    let registry = TestRegistry::start().await;
+    let image = simple("recorded");
+    registry.push("library/app", Some("1"), &image);
+    let rules = "  - {name: \"registry.test/library/app\", policy: {trust: release}}\n  - {name: \"registry.test/open/*\", policy: {}}\n";
+    registry.push("open/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, &policy(rules)).listener("scope = \"ci\"").start().await;
+    let denied = gate.get("/library/app/manifests/1").await;
+    assert_eq!(gate.head("/open/app/manifests/1").await.status, 200);
+    assert_eq!(gate.get("/elsewhere/app/manifests/1").await.status, 403);
+    assert_eq!(gate.get("/open/app/manifests/none").await.status, 404);
+    let request_id = denied.header("x-request-id").unwrap().to_owned();
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records.len(), 4, "{records:#?}");
+    let first = &records[0];
+    assert_eq!(first["schema"], 1);
+    assert_eq!(first["request_id"], request_id);
+    assert_eq!(first["client"], "127.0.0.1");
+    assert_eq!(first["scope"], "ci");
+    assert_eq!(first["image"], "registry.test/library/app:1");
+    assert_eq!(first["digest"], image.root.to_string());
+    assert_eq!(first["decision"], "deny");
+    assert_eq!(first["document"], "ClusterImagePolicy/default");
+    assert_eq!(first["rule"], "registry.test/library/app");
+    assert_eq!(first["stage"], "trust");
+    assert_eq!(first["reasons"][0], "release: not signed");
+    assert!(first["duration_ms"].is_u64() && first["trust_age_seconds"].is_i64() && first["time"].is_string());
+    assert_eq!((&records[1]["decision"], &records[1]["method"]), (&"admit".into(), &"HEAD".into()));
+    assert_eq!((&records[2]["decision"], &records[2]["stage"]), (&"deny".into(), &"policy".into()));
+    assert_eq!(records[3]["decision"], "error");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_recorded_all_the_same() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("left"));
+    let held = registry.inject(On::manifests(), Fault::Gate);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let url = gate.url("/library/app/manifests/1");
+    let leaving =
+        pullgate::runtime::Tasks::new().spawn(async move { Exchange::start("GET", &url, &[]).await.head().status });
+    held.wait_for_hits(1).await;
+    leaving.abort();
+    let file = gate.file("state/audit.jsonl");
+    soon(async {
+        while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"abandoned\"")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    held.release();
+}
+
+#[tokio::test]
+async fn what_must_be_recorded_and_cannot_be_is_not_served() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("full"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[audit]\nfile = \"/dev/full\"\nrequired = true").start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert!(got.text().contains("audit.required"), "{}", got.text());
+}
+
+#[tokio::test]
+async fn metrics_health_and_the_api() {
+    let registry = TestRegistry::start().await;
+    let image = simple("measured");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n")).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
+    let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
+    for wanted in [
+        "pullgate_decisions_total{decision=\"deny\",reason=\"trust\"} 1",
+        "pullgate_requests_total{method=\"GET\",status=\"403\"} 1",
+        "pullgate_verdict_seconds_count 1",
+        "pullgate_upstream_requests_total{upstream=\"registry.test\",method=\"HEAD\",status=\"200\"} 1",
+        "pullgate_cache_fills_in_flight 0",
+        "pullgate_evidence_age_seconds_count{kind=\"trust\"} 1",
+    ] {
+        assert!(metrics.contains(wanted), "{wanted}\n{metrics}");
+    }
+    assert_eq!(request("GET", &gate.admin_url("/livez"), &[]).await.status, 200);
+    assert_eq!(request("GET", &gate.admin_url("/readyz"), &[]).await.status, 200);
+    let check = request("GET", &gate.admin_url("/api/v1/check?image=registry.test%2Flibrary%2Fapp%3A1"), &[]).await;
+    assert_eq!(check.json()["decision"], "deny");
+    assert_eq!(check.json()["rules"][0]["authorities"][0]["outcome"], "not verified");
+    let images = request("GET", &gate.admin_url("/api/v1/images"), &[]).await.json();
+    assert_eq!(images[0]["repository"], "registry.test/library/app");
+    assert_eq!(images[0]["digest"], image.root.to_string());
+    assert_eq!(images[0]["security_status"], "Scanning", "IBM's word for what has no report yet");
+}
+
+#[tokio::test]
+async fn secrets_appear_nowhere() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("secret"));
+    let auth =
+        "auth = { type = \"basic\", username = \"robot\", password_file = \"password\" }\nserve_to = \"everyone\"";
+    let made = TestGate::new(&registry, ALLOW_ALL).file("password", "hunter2").upstream(auth);
+    let config = made.config();
+    assert!(!format!("{config:?}").contains("hunter2") && !config.show().contains("hunter2"));
+    registry.set_access("*", pullgate::sample::Access::Basic(pullgate::sample::Credentials::new("robot", "other")));
+    let gate = made.start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 401);
+    assert!(!got.text().contains("hunter2"));
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert!(!format!("{records:?}").contains("hunter2"));
+}

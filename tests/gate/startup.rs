@@ -1,0 +1,96 @@
+//! What keeps a gate from starting says what is wrong and what to do.
+
+use std::net::TcpListener;
+
+use crate::harness::{ALLOW_ALL, TestGate};
+use crate::support::TestRegistry;
+
+async fn why_not(made: TestGate) -> (String, bool) {
+    match made.try_start().await {
+        Ok(_) => panic!("it started"),
+        Err((_, error)) => (error.to_string(), error.is_configuration()),
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_state_directory() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let state = gate.file("state");
+    let error = pullgate::store::StateDir::open(&state).unwrap_err().to_string();
+    assert!(error.contains("another pullgate is running") && error.contains("state_dir"), "{error}");
+    gate.stop().await;
+    pullgate::store::StateDir::open(&state).unwrap();
+}
+
+#[tokio::test]
+async fn broken_or_unreadable_policies() {
+    let registry = TestRegistry::start().await;
+    let (why, is_configuration) = why_not(TestGate::new(&registry, "apiVersion: portieris.cloud.ibm.com/v1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec:\n  repositories:\n  - name: '*'\n    policy: {va: {enabled: true}}\n")).await;
+    assert!(is_configuration && why.contains("default.yaml:7:"), "{why}");
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    std::fs::remove_file(made.path().join("policies/release.pub")).unwrap();
+    std::fs::remove_file(made.path().join("policies/default.yaml")).unwrap();
+    std::fs::remove_dir(made.path().join("policies")).unwrap();
+    let (why, is_configuration) = why_not(made).await;
+    assert!(is_configuration && why.contains("policies"), "{why}");
+}
+
+#[tokio::test]
+async fn a_port_in_use() {
+    let registry = TestRegistry::start().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let made = TestGate::new(&registry, ALLOW_ALL).with(&format!("[[listener]]\naddress = \"{address}\""));
+    let (why, is_configuration) = why_not(made).await;
+    assert!(!is_configuration && why.contains(&address.to_string()), "{why}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate() {
+    let registry = TestRegistry::start().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    let made = TestGate::new(&registry, ALLOW_ALL)
+        .file("old.crt", &certificate.pem())
+        .file("old.key", &key.serialize_pem())
+        .listener("tls = { certificate = \"old.crt\", key = \"old.key\" }");
+    let (why, is_configuration) = why_not(made).await;
+    assert!(is_configuration && why.contains("old.crt") && why.contains("2021"), "{why}");
+}
+
+#[tokio::test]
+async fn a_state_directory_of_another_version_or_that_is_none() {
+    let registry = TestRegistry::start().await;
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    std::fs::create_dir(made.path().join("state")).unwrap();
+    std::fs::write(made.path().join("state/pullgate.db"), "no database, but long enough to be looked at as one")
+        .unwrap();
+    let (why, _) = why_not(made).await;
+    assert!(why.contains("pullgate.db") && why.contains("database"), "{why}");
+    let made = TestGate::new(&registry, ALLOW_ALL).file("state", "a file where the directory should be");
+    let (why, _) = why_not(made).await;
+    assert!(why.contains("state directory cannot be used"), "{why}");
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_written_is_said_to_the_client_and_costs_nothing_that_is_there() {
+    let registry = TestRegistry::start().await;
+    let image = crate::pull::simple("disk");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    // Content can no longer be written: the folder of partial files is gone.
+    std::fs::remove_dir_all(gate.file("state/blobs/partial")).unwrap();
+    let (digest, bytes) = &image.blobs[0];
+    let path = format!("/library/app/blobs/{digest}");
+    let failed = gate.get(&path).await;
+    assert_eq!(failed.status, 503, "{}", failed.text());
+    assert!(failed.text().contains("the cache's disk failed"), "{}", failed.text());
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200, "what is there is served");
+    std::fs::create_dir(gate.file("state/blobs/partial")).unwrap();
+    assert_eq!(gate.get(&path).await.body, bytes, "and it recovers by itself");
+}
