@@ -86,12 +86,10 @@ mod tests {
 
     /// The cases of sigstore-conformance. A manifest stands for the artifact, whose bytes the cases sign.
     #[test]
+    #[ignore = "reads ../shared"]
     fn sigstore_conformance() {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/sigstore-conformance");
-        let Ok(cases) = std::fs::read_dir(root.join("bundle-verify")) else {
-            eprintln!("skipped: the sigstore-conformance vectors are not beside the package");
-            return;
-        };
+        let cases = std::fs::read_dir(root.join("bundle-verify")).unwrap();
         let mut verified = Vec::new();
         for case in cases.map(|case| case.unwrap().path()).filter(|case| case.join("bundle.sigstore.json").exists()) {
             let read = |name: &str| std::fs::read(case.join(name)).ok();
