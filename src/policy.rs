@@ -2,7 +2,9 @@
 //!
 //! [`decide()`] is the only maker of a [`Permit`], and only a permit opens the way to content.
 
+mod assess;
 mod decide;
+mod denial;
 mod documents;
 mod evidence;
 mod pattern;
@@ -12,11 +14,12 @@ mod ruleset;
 mod subject;
 mod yaml;
 
+pub use assess::{VaAssessment, assess};
 pub use decide::{
-    Decision, Denial, DenialKind, Kind, ListingPermit, Permit, Question, Selected, Stage, TrustFindings, VaAssessment,
-    Verdict, admit_listing, admit_listing_unmatched, admit_unmatched, assess, decide, no_match, no_match_in,
-    trust_verdict,
+    Decision, Kind, ListingPermit, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
+    admit_listing_unmatched, admit_unmatched, decide, no_match, no_match_in, trust_verdict,
 };
+pub use denial::{Denial, DenialKind, Stage};
 pub use documents::{Materials, NoMaterials, Parsed, Settings, Source};
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,

@@ -2,7 +2,9 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::oci::ImageReference;
-use crate::policy::{AffectedPackage, ChildFinding, IssueKind, Report, Scheme, Scope, Severity};
+use crate::policy::{
+    AffectedPackage, Behaviour, ChildFinding, Issue, IssueKind, Report, Scheme, Scope, Severity, VaRule, VaStatus,
+};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
