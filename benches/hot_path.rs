@@ -1,0 +1,54 @@
+//! The pure parts that every request passes: route, select, decide. Run with `cargo bench`.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no library")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use pullgate::oci::{Digest, ImageName, Route};
+use pullgate::policy::{
+    Kind, NoMaterials, Question, RuleSet, Scope, Selection, Settings, Source, Subject, TrustFindings, decide,
+};
+
+/// A rule set of this many entries, of which the last is the one that matches.
+fn rules(entries: usize) -> RuleSet {
+    let mut text = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: default}\nspec:\n  repositories:\n".to_owned();
+    for n in 0..entries {
+        text.push_str(&format!("  - {{name: \"registry.acme.com/team-{n}/*\", policy: {{}}}}\n"));
+    }
+    text.push_str("  - {name: \"docker.io/library/*\", policy: {}}\n");
+    let source = Source { path: "bench.yaml".into(), text };
+    RuleSet::parse(&[source], &NoMaterials, &Settings::default()).rules.unwrap()
+}
+
+fn subject() -> Subject {
+    let name = ImageName { host: "docker.io".parse().unwrap(), repository: "library/nginx".parse().unwrap() };
+    Subject::new(name, "1.27".parse().unwrap(), Scope::CLUSTER)
+}
+
+fn hot_path(c: &mut Criterion) {
+    c.bench_function("route", |b| {
+        b.iter(|| Route::parse(black_box("/v2/library/nginx/manifests/1.27"), black_box(Some("ns=docker.io"))));
+    });
+    let subject = subject();
+    for entries in [10, 1000] {
+        let rules = rules(entries);
+        c.bench_function(&format!("select among {entries}"), |b| b.iter(|| rules.select(black_box(&subject))));
+    }
+    let Selection::Entries(selected) = rules(10).select(&subject) else { panic!("it matches") };
+    let trust = TrustFindings::default();
+    let question = Question {
+        subject: &subject,
+        digest: Digest::sha256(b"manifest"),
+        kind: Kind::Image,
+        selected: &selected[0],
+        trust: &trust,
+        va: None,
+        now: Timestamp::UNIX_EPOCH,
+    };
+    c.bench_function("decide", |b| b.iter(|| decide(black_box(&question))));
+}
+
+criterion_group!(benches, hot_path);
+criterion_main!(benches);
