@@ -13,7 +13,9 @@ use pullgate::policy::{
 
 /// A rule set of this many entries, of which the last is the one that matches.
 fn rules(entries: usize) -> RuleSet {
-    let mut text = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: default}\nspec:\n  repositories:\n".to_owned();
+    let mut text =
+        "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: default}\nspec:\n  repositories:\n"
+            .to_owned();
     for n in 0..entries {
         text.push_str(&format!("  - {{name: \"registry.acme.com/team-{n}/*\", policy: {{}}}}\n"));
     }
