@@ -85,6 +85,20 @@ fn deployments_beside_policies_are_skipped() {
     assert_eq!((code, lines.len(), &lines[0]["severity"]), (EXIT_OK, 1, &json!("note")));
 }
 
+/// The tutorial's folder as it stands: one policy, and two Deployments that are passed over.
+#[test]
+fn tutorial_folder_is_read_unchanged() {
+    let shared: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "shared", "tutorial"].iter().collect();
+    if !shared.exists() {
+        return;
+    }
+    let (sources, materials) = rulebook::read_dir(&shared).unwrap();
+    let parsed = RuleSet::parse(&sources, &materials, &Settings::default());
+    assert_eq!(parsed.rules.map(|rules| (rules.documents(), rules.len())), Some((1, 1)));
+    let notes = parsed.problems.iter().filter(|problem| problem.severity == ProblemSeverity::Note).count();
+    assert_eq!((parsed.problems.len(), notes), (2, 2), "{:?}", parsed.problems);
+}
+
 #[test]
 fn every_word_of_ibm() {
     let policy = TUTORIAL.replace("va:\n          enabled: false", "va:\n          enabled: true");
