@@ -20,10 +20,11 @@ use tokio::sync::Semaphore;
 pub use body::ContentBody;
 use disk::Disk;
 pub use fill::Fill;
+use fill::FillError;
 
 use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;
-use crate::runtime::{Clock, Flights, Metrics, Tasks};
+use crate::runtime::{Clock, Flights, Metrics, Readiness, Tasks};
 use crate::store::Store;
 use crate::upstream::{self, Upstream};
 
@@ -44,6 +45,8 @@ impl Default for Config {
     }
 }
 
+/// The name under which `/readyz` speaks of the disk.
+const TOPIC: &str = "cache";
 /// How long a request waits for its turn when all fills are taken.
 const FILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -64,6 +67,7 @@ struct Inner {
     store: Store,
     tasks: Tasks,
     clock: Clock,
+    readiness: Readiness,
     metrics: CacheMetrics,
 }
 
@@ -78,6 +82,7 @@ impl Cache {
         store: Store,
         tasks: Tasks,
         clock: Clock,
+        readiness: Readiness,
         metrics: &Metrics,
     ) -> Result<Self, CacheError> {
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
@@ -92,6 +97,7 @@ impl Cache {
             store,
             tasks: tasks.clone(),
             clock,
+            readiness,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -133,12 +139,13 @@ impl Cache {
         if let Some(bytes) = self.inner.memory.get(&digest) {
             return Ok(Some(bytes));
         }
-        self.inner.disk.read(digest, limit).await.map_err(|error| CacheError::Disk(error.to_string()))
+        self.inner.disk.read(digest, limit).await.map_err(|error| self.inner.disk_failed(&error))
     }
 
     /// Keeps content that was read and verified whole: manifests.
     pub async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<(), CacheError> {
-        self.inner.disk.write(digest, bytes.clone()).await.map_err(|error| CacheError::Disk(error.to_string()))?;
+        self.inner.disk.write(digest, bytes.clone()).await.map_err(|error| self.inner.disk_failed(&error))?;
+        self.inner.readiness.degraded(TOPIC, None);
         self.inner.remember(digest, &bytes);
         Ok(())
     }
@@ -174,6 +181,12 @@ impl Cache {
 }
 
 impl Inner {
+    /// Says so where operators look, until something can be written again.
+    fn disk_failed(&self, error: &std::io::Error) -> CacheError {
+        self.readiness.degraded(TOPIC, Some(error.to_string()));
+        CacheError::Disk(error.to_string())
+    }
+
     fn is_here_or_coming(&self, digest: Digest) -> bool {
         self.memory.contains_key(&digest) || self.running(digest).is_some() || self.disk.has(digest)
     }
@@ -189,7 +202,7 @@ impl Inner {
         if let Some(fill) = self.running(digest) {
             return Ok(Some(Opened::Filling(fill)));
         }
-        let disk = |error: std::io::Error| CacheError::Disk(error.to_string());
+        let disk = |error: std::io::Error| self.disk_failed(&error);
         let Some((file, size)) = self.disk.file(digest).map_err(disk)? else { return Ok(None) };
         if size > self.config.small_object as u64 {
             return Ok(Some(Opened::File { file: Arc::new(file), size }));
@@ -226,7 +239,7 @@ impl Inner {
             // There is no last byte to hold back, so the digest is checked before anything is said.
             return Err(CacheError::NotFound);
         }
-        let partial = inner.disk.partial(digest).map_err(|error| CacheError::Disk(error.to_string()))?;
+        let partial = inner.disk.partial(digest, stream.size).map_err(|error| inner.disk_failed(&error))?;
         let fill = Arc::new(Fill::new(digest, stream.size, partial.file.clone()));
         {
             let mut running = inner.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,6 +252,11 @@ impl Inner {
         let (state, pumped) = (inner.clone(), fill.clone());
         inner.tasks.spawn(async move {
             let outcome = fill::pump(&state.disk, &pumped, partial, stream, &upstream, &name.repository).await;
+            match &outcome {
+                Ok(()) => state.readiness.degraded(TOPIC, None),
+                Err(FillError::Disk(error)) => drop(state.disk_failed(error)),
+                Err(_) => {}
+            }
             if let Err(error) = &outcome {
                 tracing::warn!(blob.digest = %digest, image.name = %name, %error, "fill failed; nothing of it is kept");
             }

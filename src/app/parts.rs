@@ -40,7 +40,8 @@ impl Parts {
         let upstreams = Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
         let store = Store::open(state.path()).await?;
         let cache = config.cache.clone();
-        let cache = Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), &metrics)?;
+        let cache =
+            Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics)?;
         let cache = Arc::new(cache);
         let audit = Audit::new(&config.audit, &metrics)?;
         let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::oci::Digest;
 
@@ -65,7 +67,7 @@ impl Disk {
         if self.read(digest, bytes.len()).await.is_ok_and(|known| known.is_some_and(|known| known == bytes)) {
             return Ok(());
         }
-        let (partial, path) = (self.partial(digest)?, self.path(digest));
+        let (partial, path) = (self.partial(digest, bytes.len() as u64)?, self.path(digest));
         blocking(move || {
             (&*partial.file).write_all(&bytes)?;
             partial.publish(&path)
@@ -73,12 +75,18 @@ impl Disk {
         .await
     }
 
-    /// A new file in `partial`, on the same file system as the content.
-    pub(super) fn partial(&self, digest: Digest) -> io::Result<Partial> {
+    /// A new file in `partial`, on the same file system as the content, with room for so many bytes: a full disk is
+    /// known before the first byte is sent, and not in the middle of an answer.
+    pub(super) fn partial(&self, digest: Digest, size: u64) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        Ok(Partial { file: Arc::new(file), path: Some(path) })
+        let partial = Partial { file: Arc::new(file), path: Some(path) };
+        match fallocate(&*partial.file, FallocateFlags::KEEP_SIZE, 0, size.max(1)) {
+            // Some file systems cannot promise room; then the write itself will say.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(partial),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Where content lies: `ALGORITHM/ab/abcdef…`.

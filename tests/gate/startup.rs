@@ -90,7 +90,10 @@ async fn a_disk_that_cannot_be_written_is_said_to_the_client_and_costs_nothing_t
     let failed = gate.get(&path).await;
     assert_eq!(failed.status, 503, "{}", failed.text());
     assert!(failed.text().contains("the cache's disk failed"), "{}", failed.text());
+    let ready = async || crate::support::request("GET", &gate.admin_url("/readyz"), &[]).await.text();
+    assert!(ready().await.contains("\"cache\""), "{}", ready().await);
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200, "what is there is served");
     std::fs::create_dir(gate.file("state/blobs/partial")).unwrap();
     assert_eq!(gate.get(&path).await.body, bytes, "and it recovers by itself");
+    assert!(!ready().await.contains("\"cache\""), "{}", ready().await);
 }
