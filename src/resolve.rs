@@ -4,6 +4,7 @@
 //! for a bounded time. Manifests are known per repository: one that another repository delivered opens nothing here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,6 +13,9 @@ use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Reference, 
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{Store, StoreError};
 use crate::upstream::{self, Upstream};
+
+/// How long an upstream may be silent before a tag that is known is served stale.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Resolves references. Cheap to clone.
 #[derive(Clone)]
@@ -50,7 +54,7 @@ pub struct Resolved {
 impl Resolver {
     /// A resolver. `tag_memory` is how long a tag counts as a name of a digest after it was last seen to mean it.
     pub fn new(cache: Arc<Cache>, store: Store, clock: Clock, tasks: &Tasks, tag_memory: SignedDuration) -> Self {
-        let minute = std::time::Duration::from_secs(60);
+        let minute = Duration::from_secs(60);
         let inner = Inner {
             cache,
             store,
@@ -152,9 +156,17 @@ impl Resolver {
                 return Ok(Resolved { manifest, stale: None });
             }
         }
-        let (resolver, upstream, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
-        let work = || async move { resolver.look_up(&upstream, &image, &wanted, known).await };
-        self.flights.lookups.join((name.clone(), tag.clone()), work).await.unwrap_or(Err(ResolveError::Interrupted))
+        let (resolver, asked, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
+        let work = || async move { resolver.look_up(&asked, &image, &wanted, known).await };
+        let looked_up = self.flights.lookups.join((name.clone(), tag.clone()), work);
+        if known.is_none() {
+            return looked_up.await.unwrap_or(Err(ResolveError::Interrupted));
+        }
+        // An upstream that is silent is as good as down; the look-up goes on, and the next request profits.
+        match tokio::time::timeout(SILENCE, looked_up).await {
+            Ok(found) => found.unwrap_or(Err(ResolveError::Interrupted)),
+            Err(_) => self.stale(upstream, name, known, ResolveError::Silent).await,
+        }
     }
 
     /// Asks the upstream what a tag means, by HEAD, which costs the least and never counts as a pull.
@@ -285,7 +297,7 @@ impl Inner {
     }
 }
 
-fn to_signed(duration: std::time::Duration) -> SignedDuration {
+fn to_signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
@@ -304,6 +316,9 @@ pub enum ResolveError {
     /// The manifest is refused whatever the policy says.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The upstream did not answer for so long that what is known stands in.
+    #[error("the upstream has not answered within 3 s")]
+    Silent,
     /// The database failed.
     #[error("{0}")]
     Store(String),
@@ -317,7 +332,7 @@ impl ResolveError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Upstream(error) => error.is_temporary(),
-            Self::Cache(_) | Self::Interrupted | Self::Store(_) => true,
+            Self::Cache(_) | Self::Interrupted | Self::Silent | Self::Store(_) => true,
             Self::NotFound | Self::Refused(_) => false,
         }
     }

@@ -106,7 +106,7 @@ fn resolve(error: &ResolveError, endpoint: &Endpoint) -> WireError {
         ResolveError::Refused(_) => {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
         }
-        ResolveError::Interrupted | ResolveError::Store(_) => {
+        ResolveError::Interrupted | ResolveError::Silent | ResolveError::Store(_) => {
             WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
                 .retry_after(UNAVAILABLE_RETRY)
         }

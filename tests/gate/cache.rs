@@ -67,6 +67,19 @@ async fn while_the_upstream_is_down_a_known_tag_is_served_stale_and_says_so() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_is_silent_is_as_good_as_down() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("silent"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let held = registry.inject(On::any(), Fault::Gate);
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert!(got.header("warning").is_some_and(|text| text.contains("has not answered")));
+    held.release();
+}
+
+#[tokio::test]
 async fn staleness_is_bounded() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("bounded"));
