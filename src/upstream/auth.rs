@@ -1,287 +1,228 @@
-//! Tokens: the registry's challenge, the token service, and who may see the credentials.
+//! Tokens: the token service, and who may see the credentials.
 //!
 //! Distribution specification, "Token Authentication" (distribution/distribution docs, spec/auth/token).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use http_body_util::Full;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use moka::sync::Cache;
 use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+use url::form_urlencoded::Serializer;
 
+use super::Error;
+use super::body::read_whole;
+use super::challenge::Challenge;
+use super::client::{Client, host};
+use super::config::Auth;
 use super::credentials::{self, Credentials};
-use super::exchange::Exchange;
-use super::{Error, read_bounded};
+use super::retry::retry_after;
+use super::site::is_same_site;
 use crate::runtime::{Flights, Tasks};
 
 /// The largest answer of a token service, in bytes.
 const MAX_TOKEN: usize = 256 * 1024;
 /// What a token lives when its service does not say (the specification's default).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// What a token lives at most, whatever its service says.
+const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// A token is renewed so long before its end.
 const MARGIN: Duration = Duration::from_secs(10);
+/// After so long a password is read again from where it is kept.
+const PASSWORD_LIFE: Duration = Duration::from_secs(60);
+
+/// The value of an `Authorization` header, and how long it is good.
+#[derive(Clone, Eq, PartialEq)]
+pub(super) struct Authorization {
+    pub(super) value: HeaderValue,
+    until: Instant,
+}
+
+impl Authorization {
+    fn new(text: &str, life: Duration) -> Option<Self> {
+        let mut value = HeaderValue::from_str(text).ok()?;
+        value.set_sensitive(true);
+        Some(Self { value, until: Instant::now() + life })
+    }
+}
 
 /// The authorizations of one upstream, by scope.
 pub(super) struct Tokens {
-    known: moka::sync::Cache<String, Authorization>,
+    known: Cache<String, Authorization>,
     flights: Flights<String, Result<Authorization, Error>>,
-}
-
-#[derive(Clone)]
-struct Authorization {
-    value: HeaderValue,
-    until: Option<Instant>,
-}
-
-/// The registry's own answer to a request without, or with a wrong, authorization (RFC 9110 §11.6.1).
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Challenge {
-    Basic,
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
 impl Tokens {
     pub(super) fn new(tasks: Tasks) -> Self {
-        Self { known: moka::sync::Cache::new(10_000), flights: Flights::new(tasks) }
+        Self { known: Cache::new(10_000), flights: Flights::new(tasks) }
     }
 
     /// An authorization that was obtained for this scope and has not ended.
-    pub(super) fn known(&self, scope: &str) -> Option<HeaderValue> {
-        let known = self.known.get(scope)?;
-        known.until.is_none_or(|until| Instant::now() < until).then_some(known.value)
+    pub(super) fn known(&self, scope: &str) -> Option<Authorization> {
+        known(&self.known, scope)
     }
 
-    /// An authorization for a challenge; `None` when the registry asks for one that cannot be had.
+    /// Forgets an authorization that the registry refused, unless there is a newer one.
+    pub(super) fn forget(&self, scope: &str, refused: &Authorization) {
+        if self.known(scope).as_ref() == Some(refused) {
+            self.known.invalidate(scope);
+        }
+    }
+
+    /// An authorization for a challenge, other than the one that was just refused. One request to the helper and to the
+    /// token service for everyone who asks for the same scope at the same time, which goes on when they have left.
     pub(super) async fn obtain(
         &self,
-        exchange: &Exchange,
+        client: &Arc<Client>,
         scope: &str,
-        challenges: &[String],
-        refused: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>, Error> {
-        let challenge = challenges.iter().find_map(|text| parse(text));
-        let Some(challenge) = challenge else { return Ok(None) };
-        if let Some(known) = self.known(scope).filter(|known| Some(known) != refused) {
-            return Ok(Some(known));
-        }
-        let credentials =
-            credentials::load(&exchange.config().auth, exchange.config()).await.map_err(Error::Unauthorized)?;
-        let authorization = match &challenge {
-            Challenge::Basic => credentials.as_ref().and_then(basic).map(|value| Authorization { value, until: None }),
-            Challenge::Bearer { realm, service, scope: asked } => {
-                let asked = asked.as_deref().unwrap_or(scope);
-                let request = token_request(exchange, realm, service.as_deref(), asked, credentials.as_ref())?;
-                Some(self.ask(exchange, scope, request).await?)
-            }
-        };
-        let Some(authorization) = authorization else { return Ok(None) };
-        if Some(&authorization.value) == refused {
-            return Ok(None);
-        }
-        self.known.insert(scope.to_owned(), authorization.clone());
-        Ok(Some(authorization.value))
-    }
-
-    /// One token request for everyone who asks for the same scope at the same time.
-    async fn ask(
-        &self,
-        exchange: &Exchange,
-        scope: &str,
-        request: Request<Full<Bytes>>,
+        challenge: Challenge,
+        refused: Option<Authorization>,
     ) -> Result<Authorization, Error> {
-        let (host, idle) = (exchange.config().host.clone(), exchange.config().idle_timeout);
-        let client = exchange.sender();
+        let (cache, client, key) = (self.known.clone(), client.clone(), scope.to_owned());
+        let interrupted = format!("{}: the token request was interrupted", client.config().host);
         let work = move || async move {
-            let response = client.request(request).await?;
-            let status = response.status();
-            let body = read_bounded(response.into_body(), MAX_TOKEN, idle, &host).await?;
-            match status {
-                StatusCode::OK => authorization(&body)
-                    .ok_or_else(|| Error::Protocol(format!("{host}: the token service sent no token"))),
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Unauthorized(format!(
-                    "{host}: the token service refuses the credentials that are configured"
-                ))),
-                StatusCode::TOO_MANY_REQUESTS => Err(Error::RateLimited { retry_after: None }),
-                status => Err(Error::Unavailable(format!("{host}: the token service answered {status}"))),
+            // Another request may have obtained it since this one was refused.
+            if let Some(fresh) = known(&cache, &key).filter(|fresh| Some(fresh) != refused.as_ref()) {
+                return Ok(fresh);
             }
+            let fresh = answer(&client, &key, &challenge).await?;
+            cache.insert(key, fresh.clone());
+            Ok(fresh)
         };
-        let broken = || Err(Error::Unavailable("the token request was interrupted".into()));
-        self.flights.join(scope.to_owned(), work).await.unwrap_or_else(broken)
+        self.flights.join(scope.to_owned(), work).await.unwrap_or(Err(Error::Unavailable(interrupted)))
     }
 }
 
-/// A request to the token service. Credentials go along only to the registry's own site, or a host that is listed.
-fn token_request(
-    exchange: &Exchange,
-    realm: &str,
-    service: Option<&str>,
-    scope: &str,
-    credentials: Option<&Credentials>,
-) -> Result<Request<Full<Bytes>>, Error> {
-    let config = exchange.config();
-    let uri: Uri = realm.parse().map_err(|_| exchange.protocol("the token service's address is no URL"))?;
-    let host = uri.host().ok_or_else(|| exchange.protocol("the token service's address has no host"))?.to_owned();
-    let is_plain = uri.scheme_str() != Some("https");
-    if is_plain && (uri.scheme_str() != Some("http") || exchange.base().scheme_str() != Some("http")) {
-        return Err(Error::Refused(format!("{}: its token service {realm} is not https", config.host)));
-    }
-    let own = exchange.base().host().unwrap_or_default();
-    if credentials.is_some() && !is_own_site(own, &host) && !config.realms.contains(&host) {
-        return Err(Error::Refused(format!(
-            "{}: its token service is at {host}, which is not the registry's own site, so it gets no credentials; \
-             add {host:?} to `realms` of this upstream if that is right",
-            config.host
-        )));
-    }
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut form = vec![format!("scope={}", encode(scope))];
-    form.extend(service.map(|service| format!("service={}", encode(service))));
-    let failed = |error: http::Error| exchange.protocol(&error.to_string());
-    if let Some(Credentials::IdentityToken(token)) = credentials {
-        form.extend([
-            "grant_type=refresh_token".to_owned(),
-            "client_id=pullgate".to_owned(),
-            format!("refresh_token={}", encode(token)),
-        ]);
-        let request = Request::builder().method(Method::POST).uri(uri);
-        let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        return request.body(form.join("&").into()).map_err(failed);
-    }
-    let separator = if uri.query().is_some() { '&' } else { '?' };
-    let mut request = Request::builder().method(Method::GET).uri(format!("{realm}{separator}{}", form.join("&")));
-    if let Some(value) = credentials.and_then(basic) {
-        request = request.header(header::AUTHORIZATION, value);
-    }
-    request.body(Full::default()).map_err(failed)
+fn known(cache: &Cache<String, Authorization>, scope: &str) -> Option<Authorization> {
+    cache.get(scope).filter(|known| Instant::now() < known.until)
 }
 
-fn basic(credentials: &Credentials) -> Option<HeaderValue> {
+/// What to send for a challenge of the registry.
+async fn answer(client: &Client, scope: &str, challenge: &Challenge) -> Result<Authorization, Error> {
+    let host = &client.config().host;
+    match challenge {
+        Challenge::Basic => {
+            let credentials = load(client).await?;
+            let header = credentials.as_ref().and_then(basic);
+            header.and_then(|header| Authorization::new(&header, PASSWORD_LIFE)).ok_or_else(|| {
+                let wanted = "asks for a user name and a password; configure `auth` for this upstream";
+                Error::Unauthorized(format!("{host}, without credentials that it takes, {wanted}"))
+            })
+        }
+        Challenge::Bearer { realm, service, scope: asked } => {
+            let realm = Url::parse(realm)
+                .map_err(|_| client.protocol("the address of its token service is no URL"))
+                .and_then(|realm| trusted(client, realm))?;
+            let scope = asked.as_deref().unwrap_or(scope);
+            let request = TokenRequest { realm, service: service.as_deref(), scope };
+            request.send(client, load(client).await?.as_ref()).await
+        }
+    }
+}
+
+async fn load(client: &Client) -> Result<Option<Credentials>, Error> {
+    let config = client.config();
+    let wrong = |error| Error::Unauthorized(format!("{}: {error}", config.host));
+    credentials::load(&config.auth, config).await.map_err(wrong)
+}
+
+/// The address of a token service, if it may be asked: over TLS, and, where there are credentials, only at the
+/// registry's own site or a host that the operator lists.
+fn trusted(client: &Client, realm: Url) -> Result<Url, Error> {
+    client.allow(&realm, &format!("its token service at {}", host(&realm)))?;
+    let config = client.config();
+    let named = host(&realm);
+    let is_known =
+        is_same_site(host(client.base()), named) || config.realms.iter().any(|known| known.eq_ignore_ascii_case(named));
+    if is_known || matches!(config.auth, Auth::Anonymous) {
+        return Ok(realm);
+    }
+    Err(Error::Refused(format!(
+        "{}: its token service is at {named}, which is not the registry's own site, so it gets no credentials; \
+         add {named:?} to `realms` of this upstream if that is right",
+        config.host
+    )))
+}
+
+struct TokenRequest<'a> {
+    realm: Url,
+    service: Option<&'a str>,
+    scope: &'a str,
+}
+
+impl TokenRequest<'_> {
+    async fn send(&self, client: &Client, credentials: Option<&Credentials>) -> Result<Authorization, Error> {
+        let host = &client.config().host;
+        let (url, request) = self.build(credentials).map_err(|error| client.protocol(&error.to_string()))?;
+        let response = client.send(&url, request).await?;
+        let (status, headers) = (response.status(), response.headers());
+        let wait = retry_after(headers).map(|wait| wait.as_secs());
+        match status {
+            StatusCode::OK => {
+                let body = read_whole(response.into_body(), MAX_TOKEN, client.config()).await?;
+                token(&body).ok_or_else(|| client.protocol("its token service sent no token"))
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Unauthorized(match credentials {
+                Some(_) => format!("{host}: its token service refuses the credentials that are configured"),
+                None => format!("{host}: its token service wants credentials; configure `auth` for this upstream"),
+            })),
+            StatusCode::TOO_MANY_REQUESTS => Err(Error::RateLimited { retry_after: wait }),
+            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                Err(Error::Unavailable(format!("{host}: its token service answered {status}")))
+            }
+            // A redirect among them: where credentials go is decided once.
+            status => Err(client.protocol(&format!("its token service answered {status}"))),
+        }
+    }
+
+    /// A GET as the specification has it; a refresh token goes in the body of a POST (its "OAuth2 Token").
+    fn build(&self, credentials: Option<&Credentials>) -> Result<(Url, Request<Full<Bytes>>), http::Error> {
+        let mut url = self.realm.clone();
+        let mut form = Serializer::new(String::new());
+        form.extend_pairs(self.service.map(|service| ("service", service)));
+        form.append_pair("scope", self.scope);
+        if let Some(Credentials::IdentityToken(refresh)) = credentials {
+            form.append_pair("grant_type", "refresh_token");
+            form.append_pair("client_id", "pullgate").append_pair("refresh_token", refresh);
+            let request = Request::post("/").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            return Ok((url, request.body(form.finish().into())?));
+        }
+        let own = url.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&"));
+        url.set_query(Some(&format!("{}{}", own.unwrap_or_default(), form.finish())));
+        let mut request = Request::get("/");
+        if let Some(header) = credentials.and_then(basic) {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        Ok((url, request.body(Full::default())?))
+    }
+}
+
+fn basic(credentials: &Credentials) -> Option<String> {
     let Credentials::Password { username, password } = credentials else { return None };
-    let mut value =
-        HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }
 
 #[derive(Deserialize)]
 struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    /// Seconds. Whatever is no whole number counts as not said.
+    expires_in: Option<Value>,
 }
 
-fn authorization(body: &[u8]) -> Option<Authorization> {
+fn token(body: &[u8]) -> Option<Authorization> {
     let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty())?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(Duration::from_secs(24 * 3600));
-    let until = Instant::now() + life.saturating_sub(MARGIN).max(life / 2);
-    Some(Authorization { value, until: Some(until) })
-}
-
-/// Whether two hosts are of one site: the same, one the parent of the other, or siblings under a domain that is not
-/// open to registration by anybody. Conservative: what is not sure is listed in `realms` by the operator.
-fn is_own_site(registry: &str, realm: &str) -> bool {
-    let (registry, realm) = (registry.to_ascii_lowercase(), realm.to_ascii_lowercase());
-    if registry == realm {
-        return true;
-    }
-    if registry.parse::<std::net::IpAddr>().is_ok() || realm.parse::<std::net::IpAddr>().is_ok() {
-        return false;
-    }
-    let parent = |host: &str| host.split_once('.').map(|(_, parent)| parent.to_owned()).unwrap_or_default();
-    let site = if parent(&registry) == parent(&realm) {
-        parent(&registry)
-    } else if parent(&registry) == realm {
-        realm
-    } else if parent(&realm) == registry {
-        registry
-    } else {
-        return false;
-    };
-    site.contains('.') && !is_shared(&site)
-}
-
-/// Domains under which strangers are neighbours: country second levels, and hosting services.
-fn is_shared(site: &str) -> bool {
-    let labels: Vec<&str> = site.split('.').collect();
-    let second_level = ["ac", "co", "com", "edu", "go", "gob", "gov", "ne", "net", "nom", "or", "org"];
-    let is_country = matches!(&*labels, [second, country] if country.len() == 2 && second_level.contains(second));
-    let hosting = [
-        "amazonaws.com",
-        "azurecr.io",
-        "azurewebsites.net",
-        "cloudfront.net",
-        "github.io",
-        "herokuapp.com",
-        "pages.dev",
-        "run.app",
-        "vercel.app",
-        "workers.dev",
-        "appspot.com",
-        "web.app",
-    ];
-    is_country || hosting.iter().any(|known| site == *known || site.ends_with(&format!(".{known}")))
-}
-
-/// Reads one challenge: a scheme and parameters, some of them quoted.
-fn parse(text: &str) -> Option<Challenge> {
-    let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-    if scheme.eq_ignore_ascii_case("basic") {
-        return Some(Challenge::Basic);
-    }
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let (mut realm, mut service, mut scope) = (None, None, None);
-    for (key, value) in parameters(rest) {
-        match &*key {
-            "realm" => realm = Some(value),
-            "service" => service = Some(value),
-            "scope" => scope = Some(value).filter(|scope| !scope.is_empty()),
-            _ => {}
-        }
-    }
-    Some(Challenge::Bearer { realm: realm?, service, scope })
-}
-
-/// `key="value, with commas", key=value`
-fn parameters(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut rest = text.trim_start_matches([' ', ',']);
-    while let Some((key, after)) = rest.split_once('=') {
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => unquote(quoted),
-            None => {
-                let (value, after) = after.split_once(',').unwrap_or((after, ""));
-                (value.trim().to_owned(), after)
-            }
-        };
-        found.push((key.trim().to_ascii_lowercase(), value));
-        rest = after.trim_start_matches([' ', ',']);
-    }
-    found
-}
-
-fn unquote(text: &str) -> (String, &str) {
-    let (mut value, mut escaped) = (String::new(), false);
-    for (at, c) in text.char_indices() {
-        match c {
-            c if escaped => {
-                value.push(c);
-                escaped = false;
-            }
-            '\\' => escaped = true,
-            '"' => return (value, &text[at + 1..]),
-            c => value.push(c),
-        }
-    }
-    (value, "")
+    let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
+    let life = answer.expires_in.and_then(|seconds| seconds.as_u64()).map_or(DEFAULT_LIFE, Duration::from_secs);
+    let life = life.min(MAX_LIFE);
+    Authorization::new(&format!("Bearer {token}"), life.saturating_sub(MARGIN).max(life / 2))
 }
 
 #[cfg(test)]
@@ -289,47 +230,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges() {
-        let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
-            let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
-            Some(Challenge::Bearer { realm: realm.into(), service, scope })
-        };
-        for (text, wanted) in [
-            ("Basic realm=\"x\"", Some(Challenge::Basic)),
-            ("basic", Some(Challenge::Basic)),
-            (
-                "Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:a:pull\"",
-                bearer("https://a/t", Some("s"), Some("repository:a:pull")),
-            ),
-            ("bearer realm=https://a/t, service=s", bearer("https://a/t", Some("s"), None)),
-            ("Bearer realm=\"a,b\\\"c\"", bearer("a,b\"c", None, None)),
-            ("Bearer service=\"s\"", None),
-            ("Negotiate", None),
-            ("Bearer realm=\"unclosed", bearer("unclosed", None, None)),
-            ("", None),
+    fn tokens_in_either_field_and_for_how_long() {
+        for (body, value, seconds) in [
+            (r#"{"token":"a"}"#, Some("Bearer a"), 50),
+            (r#"{"access_token":"b","expires_in":300}"#, Some("Bearer b"), 290),
+            (r#"{"token":"","access_token":"b","expires_in":10}"#, Some("Bearer b"), 5),
+            (r#"{"token":"a","expires_in":"300"}"#, Some("Bearer a"), 50),
+            (r#"{"token":"a","expires_in":-1}"#, Some("Bearer a"), 50),
+            (r#"{"token":"a","expires_in":99999999999999}"#, Some("Bearer a"), 24 * 3600 - 10),
+            (r#"{"token":"a\r\nX: y"}"#, None, 0),
+            (r#"{"token":""}"#, None, 0),
+            ("{}", None, 0),
+            ("<html>", None, 0),
         ] {
-            assert_eq!(parse(text), wanted, "{text}");
-        }
-    }
-
-    #[test]
-    fn sites() {
-        for (registry, realm, same) in [
-            ("registry-1.docker.io", "auth.docker.io", true),
-            ("ghcr.io", "ghcr.io", true),
-            ("registry.gitlab.com", "gitlab.com", true),
-            ("GHCR.io", "ghcr.IO", true),
-            ("registry.acme.com", "evil.com", false),
-            ("registry.acme.com", "acme.com.evil.io", false),
-            ("registry.acme.com", "xacme.com", false),
-            ("acme.com", "evil.com", false),
-            ("acme.co.uk", "evil.co.uk", false),
-            ("one.azurecr.io", "two.azurecr.io", false),
-            ("10.0.0.1", "10.0.0.2", false),
-            ("127.0.0.1", "127.0.0.1", true),
-            ("localhost", "other", false),
-        ] {
-            assert_eq!(is_own_site(registry, realm), same, "{registry} {realm}");
+            let found = token(body.as_bytes());
+            assert_eq!(found.as_ref().map(|found| found.value.to_str().unwrap()), value, "{body}");
+            if let Some(found) = found {
+                let left = found.until - Instant::now();
+                assert!(
+                    left <= Duration::from_secs(seconds)
+                        && left + Duration::from_secs(2) > Duration::from_secs(seconds)
+                );
+            }
         }
     }
 }

@@ -1,13 +1,18 @@
 //! How an upstream is configured.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::oci::Host;
 
+/// The largest secret, in bytes.
+const MAX_SECRET: u64 = 64 * 1024;
+
 /// One `[[upstream]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The name that policies and clients use.
     pub host: Host,
@@ -23,9 +28,10 @@ pub struct Config {
     pub stale_for: Duration,
     /// More certificate authorities, PEM.
     pub ca: Option<PathBuf>,
-    /// Whether its certificate is not checked.
+    /// Whether the certificate of the registry's own host is not checked. Other hosts' certificates always are.
     pub insecure: bool,
-    /// The egress proxy; by the environment's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` where none is given.
+    /// The egress proxy, an `http://` URL; by the environment's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` where none is
+    /// given, and none at all where the text is empty.
     pub proxy: Option<String>,
     /// Credentials.
     pub auth: Auth,
@@ -33,14 +39,21 @@ pub struct Config {
     pub serve_to: Option<Vec<String>>,
     /// Hosts of token services that may have the credentials, beside the registry's own site.
     pub realms: Vec<String>,
-    /// How long a connection may take.
+    /// How long a connection may take: name, TCP, egress proxy.
     pub connect_timeout: Duration,
-    /// How long an answer's headers may take.
+    /// How long the TLS handshake may take.
+    pub tls_timeout: Duration,
+    /// How long an answer's headers may take, the connection included.
     pub header_timeout: Duration,
     /// How long a body may be silent.
     pub idle_timeout: Duration,
+    /// How long a body that is read whole may take: a manifest, a list, a token.
+    pub body_timeout: Duration,
     /// How often a request is tried.
     pub attempts: u32,
+    /// How long a request may wait between its tries, in all. A registry that asks for more is passed on as
+    /// [`Error::RateLimited`](super::Error::RateLimited) at once.
+    pub retry_budget: Duration,
 }
 
 impl Config {
@@ -60,10 +73,20 @@ impl Config {
             serve_to: None,
             realms: Vec::new(),
             connect_timeout: Duration::from_secs(10),
+            tls_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
             attempts: 4,
+            retry_budget: Duration::from_secs(5),
         }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// The name and the place: a proxy's URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("host", &self.host).field("auth", &self.auth).finish_non_exhaustive()
     }
 }
 
@@ -114,9 +137,18 @@ impl Secret {
     pub fn read(&self) -> Result<String, String> {
         match self {
             Self::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
-            Self::File(path) => std::fs::read_to_string(path)
-                .map(|text| text.trim_end_matches(['\n', '\r']).to_owned())
-                .map_err(|error| format!("{}: {error}", path.display())),
+            Self::File(path) => {
+                let wrong = |what: &dyn fmt::Display| format!("{}: {what}", path.display());
+                let mut text = String::new();
+                File::open(path)
+                    .and_then(|file| file.take(MAX_SECRET + 1).read_to_string(&mut text))
+                    .map_err(|error| wrong(&error))?;
+                match text.trim_end_matches(['\n', '\r']) {
+                    "" => Err(wrong(&"the file is empty")),
+                    _ if text.len() as u64 > MAX_SECRET => Err(wrong(&"larger than a secret can be")),
+                    secret => Ok(secret.to_owned()),
+                }
+            }
         }
     }
 }
@@ -147,13 +179,14 @@ pub enum ConfigError {
     /// The system has no certificate authorities.
     #[error("no certificate authorities are installed: {0}; install ca-certificates, or name a `ca` for each upstream")]
     NoRoots(String),
-    /// A proxy that is no URL.
-    #[error("{0:?} is not a proxy URL")]
+    /// A proxy that cannot be used. Its URL is not repeated, because it may hold a password.
+    #[error("the egress proxy of {0} must be an http:// URL with a host")]
     Proxy(String),
     /// Two upstreams of one name.
     #[error("two upstreams are called {0:?}; hosts, aliases and paths must differ")]
     Twice(String),
-    /// Not an http or https URL.
-    #[error("{0:?} is not an http or https URL")]
+    /// Not an http or https URL, or one with more than scheme, authority and path. It is not repeated, because it may
+    /// hold a password.
+    #[error("the url of {0} must be an http or https URL without user, query and fragment")]
     Url(String),
 }

@@ -1,120 +1,135 @@
 //! Connections: where they may go is checked on the very addresses that are connected to.
+//!
+//! A name that an answer brought along is resolved here, once, and only its public addresses are tried, so a name that
+//! means one address to a check and another to the connection (DNS rebinding) gains nothing.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
-/// What an address must be.
+use super::address::is_private;
+
+/// After so long the next address of a name is tried beside the first (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// So many addresses of a name are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// Who named the host that is connected to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reach {
-    /// The registry's own address, wherever it is.
-    Any,
-    /// An address that an answer named: only a public one, so that no answer makes the gate ask its own network.
-    Public,
+    /// The operator: the registry's own host, wherever it is.
+    Own,
+    /// An answer of the registry: only public addresses, so that no answer makes the gate ask its own network.
+    Named,
 }
 
-/// How host names become addresses; tests bring their own.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Resolver(Option<Arc<Vec<(String, SocketAddr)>>>);
-
-impl Resolver {
-    #[cfg(test)]
-    pub(super) fn fixed(names: Vec<(String, SocketAddr)>) -> Self {
-        Self(Some(Arc::new(names)))
-    }
-
-    pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        if let Some(names) = &self.0
-            && let Some((_, address)) = names.iter().find(|(name, _)| name == host)
-        {
-            return Ok(vec![*address]);
-        }
-        Ok(tokio::net::lookup_host((host, port)).await?.collect())
-    }
-}
-
-/// Opens TCP connections, through a proxy where one is configured.
+/// Opens TCP connections, through an egress proxy where one is configured.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) reach: Reach,
-    pub(super) resolver: Resolver,
+    pub(super) network: Network,
     pub(super) proxies: Arc<Matcher>,
+    /// For all of a connection but TLS: name, TCP, the proxy's answer.
     pub(super) timeout: Duration,
+    /// Whether the registry was last seen at a private address; then it may well have its token service and its
+    /// storage there too.
+    pub(super) at_home: Arc<AtomicBool>,
 }
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<TcpStream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { reach, resolver, proxies, timeout } = self.clone();
+        let connector = self.clone();
         Box::pin(async move {
-            let Some(proxy) = proxies.intercept(&uri) else {
-                return Ok(Direct { reach, resolver, timeout }.connect(&uri).await?);
-            };
-            // The proxy resolves the name, so only addresses written as such can be checked here.
-            if reach == Reach::Public && literal(&uri).is_some_and(is_private) {
-                return Err(private(&uri).into());
+            match timeout(connector.timeout, connector.connect(&uri)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("no connection within {} s", connector.timeout.as_secs_f32()).into()),
             }
-            let direct = Direct { reach: Reach::Any, resolver, timeout };
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), direct);
-            if let Some(credentials) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(credentials.clone());
-            }
-            let tunnelled = tokio::time::timeout(timeout, tunnel.call(uri)).await;
-            tunnelled
-                .map_err(|_| "the egress proxy did not answer")?
-                .map_err(|error| format!("egress proxy: {error}").into())
         })
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-#[derive(Clone)]
-struct Direct {
-    reach: Reach,
-    resolver: Resolver,
-    timeout: Duration,
-}
-
-impl Direct {
-    async fn connect(&self, uri: &Uri) -> io::Result<TokioIo<TcpStream>> {
-        let host = host_of(uri).ok_or_else(|| io::Error::other("the URL has no host"))?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-        let found = match literal(uri) {
-            Some(address) => vec![SocketAddr::new(address, port)],
-            None => tokio::time::timeout(self.timeout, self.resolver.resolve(host, port))
-                .await
-                .map_err(|_| io::Error::other(format!("{host}: the name was not resolved in time")))??,
-        };
-        let allowed: Vec<_> =
-            found.iter().filter(|address| self.reach == Reach::Any || !is_private(address.ip())).copied().collect();
-        if allowed.is_empty() && !found.is_empty() {
-            return Err(private(uri));
+impl Connector {
+    async fn connect(&self, uri: &Uri) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
+        if let Some(proxy) = self.proxies.intercept(uri) {
+            return self.tunnel(uri, &proxy).await;
         }
-        let connected = tokio::time::timeout(self.timeout, TcpStream::connect(&*allowed)).await;
-        let stream = connected.map_err(|_| io::Error::other(format!("{host}: no connection in time")))??;
-        stream.set_nodelay(true)?;
-        Ok(TokioIo::new(stream))
+        let found = self.network.resolve(uri).await?;
+        let is_home = !found.is_empty() && found.iter().all(|address| is_private(address.ip()));
+        if self.reach == Reach::Own {
+            self.at_home.store(is_home, Ordering::Relaxed);
+        }
+        let allowed: Vec<_> = found.iter().filter(|address| self.may_reach(address.ip())).copied().collect();
+        if allowed.is_empty() && !found.is_empty() {
+            return Err(PrivateAddress.into());
+        }
+        Ok(self.network.connect(&allowed).await?)
+    }
+
+    /// The proxy resolves the name, so only an address that is written as such can be checked here.
+    async fn tunnel(&self, uri: &Uri, proxy: &Intercept) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
+        let address = literal(uri);
+        if self.reach == Reach::Own {
+            self.at_home.store(address.is_some_and(is_private), Ordering::Relaxed);
+        }
+        if address.is_some_and(|address| !self.may_reach(address)) {
+            return Err(PrivateAddress.into());
+        }
+        if proxy.uri().scheme_str() != Some("http") {
+            return Err("only http:// egress proxies are supported".into());
+        }
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), Direct(self.network.clone()));
+        if let Some(credentials) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        tunnel.call(with_port(uri)?).await.map_err(|error| format!("egress proxy: {}", causes(&error)).into())
+    }
+
+    fn may_reach(&self, address: IpAddr) -> bool {
+        self.reach == Reach::Own || self.at_home.load(Ordering::Relaxed) || !is_private(address)
     }
 }
+
+/// An error and what caused it, in one line.
+pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut words: Vec<String> =
+        std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
+    words.dedup();
+    words.join(": ")
+}
+
+/// What refuses a private address; found again in the chain of causes.
+#[derive(Debug, thiserror::Error)]
+#[error("a private address")]
+pub(super) struct PrivateAddress;
+
+/// The proxy itself: named by the operator, so connected to wherever it is.
+#[derive(Clone)]
+struct Direct(Network);
 
 impl Service<Uri> for Direct {
     type Response = TokioIo<TcpStream>;
@@ -126,62 +141,141 @@ impl Service<Uri> for Direct {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let direct = self.clone();
-        Box::pin(async move { direct.connect(&uri).await })
+        let network = self.0.clone();
+        Box::pin(async move { network.connect(&network.resolve(&uri).await?).await })
     }
 }
 
-/// What refuses a private address; found again in the chain of causes.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is, or resolves to, a private address")]
-pub(super) struct PrivateAddress(String);
+/// Names and TCP. Tests bring their own names: what those resolve to is judged like any address, and then found on
+/// loopback, so that a test can have a public registry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
 
-fn private(uri: &Uri) -> io::Error {
-    io::Error::other(PrivateAddress(uri.host().unwrap_or_default().to_owned()))
+impl Network {
+    #[cfg(test)]
+    pub(super) fn fixed(names: &[(&str, &str)]) -> Self {
+        let parse = |(name, address): &(&str, &str)| (String::from(*name), address.parse().unwrap());
+        Self(Some(Arc::new(names.iter().map(parse).collect())))
+    }
+
+    async fn resolve(&self, uri: &Uri) -> io::Result<Vec<SocketAddr>> {
+        let host = host_of(uri).ok_or_else(|| io::Error::other("the URL has no host"))?;
+        let port = port_of(uri);
+        if let Some(address) = literal(uri) {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        if let Some(names) = &self.0 {
+            let found = names.iter().filter(|(name, _)| name == host);
+            return Ok(found.map(|(_, address)| SocketAddr::new(*address, port)).collect());
+        }
+        Ok(tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect())
+    }
+
+    /// The first connection that comes about; each address has a head start over the next.
+    async fn connect(&self, addresses: &[SocketAddr]) -> io::Result<TokioIo<TcpStream>> {
+        let attempt = |(place, address): (u32, &SocketAddr)| {
+            let address = self.place(*address);
+            async move {
+                sleep(STAGGER * place).await;
+                TcpStream::connect(address).await
+            }
+        };
+        let mut attempts: FuturesUnordered<_> = (0..).zip(addresses).map(attempt).collect();
+        let mut failed = io::Error::other("the name has no address");
+        while let Some(outcome) = attempts.next().await {
+            match outcome {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(TokioIo::new(stream));
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn place(&self, address: SocketAddr) -> SocketAddr {
+        if self.0.is_some() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address }
+    }
 }
 
 /// The host without the brackets of an IPv6 address.
-pub(super) fn host_of(uri: &Uri) -> Option<&str> {
+fn host_of(uri: &Uri) -> Option<&str> {
     let host = uri.host()?;
     Some(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
+}
+
+fn port_of(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 })
 }
 
 fn literal(uri: &Uri) -> Option<IpAddr> {
     host_of(uri)?.parse().ok()
 }
 
-/// Whether an address is none of the public internet's: loopback, RFC 1918, link-local, unique local (RFC 4193),
-/// carrier-grade NAT (RFC 6598), unspecified, multicast, and the same within IPv6.
-pub(super) fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_private_v4(v4),
-        IpAddr::V6(v6) => {
-            let segments = v6.segments();
-            // IPv4-mapped, IPv4-compatible, and NAT64 (RFC 6052) carry a v4 address in their last 32 bits.
-            let embedded = v6.to_ipv4().or_else(|| {
-                let [.., high, low] = segments;
-                (segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0])
-                    .then(|| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
-            });
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || segments[0] & 0xfe00 == 0xfc00
-                || segments[0] & 0xffc0 == 0xfe80
-                || embedded.is_some_and(is_private_v4)
-        }
+/// The tunnel takes 443 for every port that is not written.
+fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
+    let authority = format!("{}:{}", uri.host().unwrap_or_default(), port_of(uri));
+    Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
+}
+
+/// TLS on top of [`Connector`], with a bound of its own: a peer that accepts and then says nothing holds nobody.
+#[derive(Clone)]
+pub(super) struct TlsBound {
+    pub(super) https: HttpsConnector<Connector>,
+    /// For all of a connection, TLS included.
+    pub(super) timeout: Duration,
+}
+
+impl Service<Uri> for TlsBound {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.https.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connection, limit) = (self.https.call(uri), self.timeout);
+        Box::pin(async move {
+            match timeout(limit, connection).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(format!("no TLS connection within {} s", limit.as_secs_f32()).into()),
+            }
+        })
     }
 }
 
-fn is_private_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, ..] = v4.octets();
-    v4.is_loopback()
-        || v4.is_private()
-        || v4.is_link_local()
-        || v4.is_multicast()
-        || v4.is_broadcast()
-        || a == 0
-        || (a == 100 && b & 0xc0 == 64)
-        || (a == 198 && b & 0xfe == 18)
-        || a >= 240
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_is_asked_for_the_port_that_the_scheme_means() {
+        for (url, authority) in [
+            ("http://a.test/v2/", "a.test:80"),
+            ("https://a.test", "a.test:443"),
+            ("http://a.test:5000", "a.test:5000"),
+            ("http://[::1]/", "[::1]:80"),
+        ] {
+            assert_eq!(with_port(&url.parse().unwrap()).unwrap().authority().unwrap(), authority);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_address_that_is_written_as_private_goes_through_the_proxy() {
+        let mut connector = Connector {
+            reach: Reach::Named,
+            network: Network::default(),
+            proxies: Arc::new(Matcher::builder().all("http://127.0.0.1:9").build()),
+            timeout: Duration::from_secs(5),
+            at_home: Arc::default(),
+        };
+        let error = connector.call("http://169.254.169.254/".parse().unwrap()).await.unwrap_err();
+        assert!(error.is::<PrivateAddress>(), "{error}");
+        connector.proxies = Arc::new(Matcher::builder().all("https://127.0.0.1:9").build());
+        let error = connector.call("http://a.test/".parse().unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains("only http://"), "plain text to a TLS port: {error}");
+    }
 }

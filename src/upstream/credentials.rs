@@ -67,7 +67,7 @@ struct DockerAuth {
 async fn docker_config(file: &Path, upstream: &Config) -> Result<Option<Credentials>, String> {
     let host = &upstream.host;
     let wrong = |what: String| format!("{}: {what}", file.display());
-    let text = tokio::fs::read(file).await.map_err(|error| wrong(error.to_string()))?;
+    let text = read_file(file).await.map_err(|error| wrong(error.to_string()))?;
     // The parser's own words could quote what is in the file.
     let config: DockerConfig = serde_json::from_slice(&text).map_err(|error| {
         wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column()))
@@ -84,6 +84,12 @@ async fn docker_config(file: &Path, upstream: &Config) -> Result<Option<Credenti
             None => Err(wrong(format!("has no entry for {host}"))),
         },
     }
+}
+
+async fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    tokio::fs::File::open(file).await?.take(MAX_ANSWER).read_to_end(&mut text).await?;
+    Ok(text)
 }
 
 /// The keys under which Docker keeps a registry's entry: by its name here, and by the address that it is asked at.
@@ -156,6 +162,9 @@ async fn run(program: &str, server: &str) -> std::io::Result<Vec<u8>> {
     if let Some(stdout) = child.stdout.take() {
         stdout.take(MAX_ANSWER).read_to_end(&mut output).await?;
     }
-    child.wait().await?;
-    Ok(output)
+    match child.wait().await?.success() {
+        true => Ok(output),
+        // What it wrote may hold anything, so it is not repeated.
+        false => Err(std::io::Error::other("it failed; run it by hand to see why")),
+    }
 }

@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use http::header::CONTENT_ENCODING;
+use std::time::Duration;
+
+use http::header::{self, CONTENT_ENCODING};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connect::{Resolver, is_private};
-use super::exchange::ExchangeMetrics;
 use super::*;
 use crate::sample::image::{Built, Image, Layer, Tree, noise};
 use crate::sample::{Access, Credentials, Fault, Listening, On, Registry};
+use http::HeaderMap;
 
 struct World {
     registry: Registry,
@@ -39,7 +40,12 @@ impl World {
     }
 
     fn upstream(&self, config: Config) -> Arc<Upstream> {
-        Arc::new(Upstream::new(config, &self.tasks, ExchangeMetrics::new(&Metrics::default())).unwrap())
+        self.upstream_in(config, &Network::default())
+    }
+
+    fn upstream_in(&self, config: Config, network: &Network) -> Arc<Upstream> {
+        let metrics = RequestMetrics::new(&Metrics::default());
+        Arc::new(Upstream::new(config, &self.tasks, metrics, network).unwrap())
     }
 
     fn with_credentials(&self, auth: Auth) -> Arc<Upstream> {
@@ -192,60 +198,54 @@ async fn a_redirect_loses_the_authorization_at_another_host_and_never_leaves_tls
 async fn a_public_registry_cannot_send_pullgate_into_private_networks() {
     let world = World::new().await;
     let inner = World::new().await;
-    let port = world.listening.address().port();
-    // The registry's name resolves to something public for the check, and the connection to its own host is allowed.
-    let names = vec![
-        ("public.test".to_owned(), SocketAddr::from(([93, 184, 216, 34], port))),
-        ("rebound.test".to_owned(), inner.listening.address()),
-    ];
+    let (port, inner_port) = (world.listening.address().port(), inner.listening.address().port());
+    let network = Network::fixed(&[
+        ("public.test", "93.184.216.34"),
+        ("storage.test", "93.184.216.35"),
+        ("rebound.test", "10.0.0.7"),
+        ("mapped.test", "::ffff:169.254.169.254"),
+    ]);
     let config = Config { url: format!("http://public.test:{port}"), ..world.config() };
-    let sender = Exchange::with_resolver(
-        config,
-        &world.tasks,
-        ExchangeMetrics::new(&Metrics::default()),
-        Resolver::fixed(names),
-    )
-    .unwrap()
-    .sender();
-    for target in [
-        inner.listening.url(),
-        format!("http://rebound.test:{}", inner.listening.address().port()),
-        "http://[::ffff:127.0.0.1]:1".into(),
-    ] {
-        let request = http::Request::get(format!("{target}/v2/")).body(http_body_util::Full::default()).unwrap();
-        let error = sender.request(request).await.unwrap_err();
-        assert!(matches!(&error, Error::Refused(text) if text.contains("private address")), "{target}: {error}");
+    let upstream = world.upstream_in(config, &network);
+    for target in ["rebound.test", "mapped.test", "127.0.0.1", "[::1]", "2130706433", "0x7f.1"] {
+        let away = format!("http://{target}:{inner_port}/");
+        let realm = format!("Bearer realm=\"{away}token\"");
+        for fault in [Fault::redirect(&away), Fault::unauthorized(&realm)] {
+            let injected = world.registry.inject(On::manifests(), fault);
+            let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+            assert!(matches!(&error, Error::Refused(text) if text.contains("private address")), "{target}: {error}");
+            injected.remove();
+        }
     }
     assert_eq!(inner.registry.requests().len(), 0);
+    // Another public host is followed, and a private registry may send to private hosts.
+    world
+        .registry
+        .inject(On::manifests().times(1), Fault::redirect(&format!("http://storage.test:{inner_port}{{path}}")));
+    upstream.manifest(&repository(), &tag()).await.unwrap();
+    let private = Config { url: format!("http://rebound.test:{port}"), ..world.config() };
+    world
+        .registry
+        .inject(On::manifests().times(1), Fault::redirect(&format!("http://mapped.test:{inner_port}{{path}}")));
+    world.upstream_in(private, &network).manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!(inner.registry.requests().len(), 2);
 }
 
-#[test]
-fn private_addresses() {
-    for private in [
-        "127.0.0.1",
-        "10.1.2.3",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "255.255.255.255",
-        "224.0.0.1",
-        "198.18.0.1",
-        "::1",
-        "::",
-        "fc00::1",
-        "fe80::1",
-        "::ffff:10.0.0.1",
-        "64:ff9b::a00:1",
-        "ff02::1",
-        "240.0.0.1",
-    ] {
-        assert!(is_private(private.parse().unwrap()), "{private}");
+#[tokio::test]
+async fn what_the_storage_asks_for_is_not_answered_with_the_registrys_credentials() {
+    let (world, storage) = (World::new().await, World::new().await);
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = world.with_credentials(password(&folder, "secret"));
+    let realm = format!("Bearer realm=\"{}/token\"", storage.listening.url());
+    world.registry.inject(On::manifests(), Fault::redirect(&format!("{}{{path}}", storage.listening.url())));
+    for challenge in ["Basic", &*realm] {
+        let asked = storage.registry.inject(On::manifests(), Fault::unauthorized(challenge));
+        let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+        assert!(matches!(error, Error::Unauthorized(_)), "{error}");
+        asked.remove();
     }
-    for public in ["93.184.216.34", "8.8.8.8", "2606:4700::1", "100.128.0.1", "172.32.0.1", "::ffff:8.8.8.8"] {
-        assert!(!is_private(public.parse().unwrap()), "{public}");
-    }
+    let all = [world.registry.requests(), storage.registry.requests()].concat();
+    assert!(all.iter().all(|request| request.authorization.is_none() && request.path != "/token"), "{all:?}");
 }
 
 #[tokio::test]
@@ -261,6 +261,17 @@ async fn trouble_is_tried_again_and_told() {
     let long = world.registry.inject(On::manifests(), Fault::too_many_requests(600));
     assert_eq!(get().await, Err(Error::RateLimited { retry_after: Some(600) }));
     assert_eq!(long.hits(), 1, "a long wait is the client's");
+    long.remove();
+    let far = Fault::status(StatusCode::SERVICE_UNAVAILABLE).with(header::RETRY_AFTER, "86400");
+    let long = world.registry.inject(On::manifests(), far);
+    assert!(matches!(get().await, Err(Error::Unavailable(_))));
+    assert_eq!(long.hits(), 1, "nobody waits for a day");
+    long.remove();
+    let dated = Fault::status(StatusCode::TOO_MANY_REQUESTS)
+        .with(header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT")
+        .with(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:59:37 GMT");
+    let long = world.registry.inject(On::manifests(), dated);
+    assert_eq!(get().await, Err(Error::RateLimited { retry_after: Some(600) }));
     long.remove();
     let down = world.registry.inject(On::manifests(), Fault::status(StatusCode::BAD_GATEWAY));
     let error = get().await.unwrap_err();
@@ -306,6 +317,215 @@ async fn answers_that_are_none_are_refused() {
     let nowhere = world.registry.inject(On::manifests(), Fault::status(StatusCode::FOUND));
     assert!(matches!(upstream.manifest(&repository(), &by_digest).await, Err(Error::Protocol(_))));
     nowhere.remove();
+    let part = Fault::Answer { status: StatusCode::PARTIAL_CONTENT, headers: HeaderMap::new(), body: "{}".into() };
+    let part = world.registry.inject(On::manifests(), part);
+    assert!(
+        matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Protocol(_))),
+        "nobody asked for a part"
+    );
+    part.remove();
+    world.registry.inject(On::manifests(), Fault::Flip(5));
+    assert!(
+        matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Digest(_))),
+        "not what its header says"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_drips_does_not_hold_anybody() {
+    let world = World::new().await;
+    let upstream = world.upstream(Config { attempts: 1, body_timeout: Duration::from_millis(300), ..world.config() });
+    let drip = Fault::Trickle { piece: 1, pause: Duration::from_millis(50) };
+    world.registry.inject(On::manifests(), drip);
+    let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(error.to_string().contains("not complete within"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_has_the_length_that_was_announced() {
+    let world = World::new().await;
+    let digest = world.registry.put_blob("team/app", noise(1000, 7));
+    let upstream = world.upstream(world.config());
+    let unsaid = world.registry.inject(On::blobs().method(Method::GET), Fault::Header(header::CONTENT_LENGTH, None));
+    assert_eq!(upstream.blob(&repository(), &digest, 0).await.unwrap().size, 1000, "a HEAD says it");
+    unsaid.remove();
+    let cut = world.registry.inject(On::blobs(), Fault::Cut(600));
+    let mut stream = upstream.blob(&repository(), &digest, 0).await.unwrap();
+    let mut received = 0;
+    let error = loop {
+        match stream.next().await.expect("the end comes as an error") {
+            Ok(bytes) => received += bytes.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_temporary() && received <= 600, "{error}");
+    assert!(stream.next().await.is_none(), "nothing follows an error");
+    cut.remove();
+    let wrong = Fault::header(header::CONTENT_RANGE, "bytes 300-999/1000");
+    world.registry.inject(On::blobs(), wrong);
+    assert!(matches!(upstream.blob(&repository(), &digest, 400).await, Err(Error::Protocol(_))));
+}
+
+#[tokio::test]
+async fn only_a_registry_that_says_so_has_no_referrers_api() {
+    let world = World::new().await;
+    let upstream = world.upstream(Config { attempts: 1, ..world.config() });
+    let get = async || upstream.referrers(&repository(), &world.image.root, &Page::default()).await.map(|_| ());
+    let on = || On::path("*/referrers/*");
+    for status in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED] {
+        let absent = world.registry.inject(on(), Fault::status(status));
+        assert_eq!(get().await, Err(Error::NotFound), "{status}");
+        absent.remove();
+    }
+    let page = Fault::Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: "<html>".into() };
+    let page = world.registry.inject(on(), page);
+    assert_eq!(get().await, Err(Error::NotFound), "a page for people");
+    page.remove();
+    for fault in [
+        Fault::status(StatusCode::FORBIDDEN),
+        Fault::status(StatusCode::CONFLICT),
+        Fault::header(CONTENT_ENCODING, "gzip"),
+        Fault::header(header::LINK, "<?n=1>; rel=\"next\""),
+    ] {
+        let unclear = world.registry.inject(on(), fault.clone());
+        let page = Page { n: Some(1), ..Page::default() };
+        let list = upstream.referrers(&repository(), &world.image.root, &page).await;
+        assert!(list.as_ref().is_err_and(|error| *error != Error::NotFound), "{fault:?}: {list:?}");
+        unclear.remove();
+    }
+}
+
+/// A certificate for 127.0.0.1 and localhost, and the server that shows it.
+async fn tls_registry(world: &World) -> (Listening, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listening = world.registry.serve(listener, Some(Arc::new(server)), &world.tasks).unwrap();
+    (listening, made.cert.pem())
+}
+
+#[tokio::test]
+async fn certificates_are_checked_but_the_own_hosts_where_it_is_insecure() {
+    let (world, storage) = (World::new().await, World::new().await);
+    let ((own, pem), (other, _)) = (tls_registry(&world).await, tls_registry(&storage).await);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let config = Config { url: format!("https://{}", own.address()), attempts: 1, ..world.config() };
+    let get = async |config: Config| world.upstream(config).manifest(&repository(), &tag()).await.map(|_| ());
+    get(Config { ca: Some(ca), ..config.clone() }).await.unwrap();
+    let error = get(config.clone()).await.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable(text) if text.contains("certificate")), "{error}");
+    let insecure = Config { insecure: true, ..config.clone() };
+    get(insecure.clone()).await.unwrap();
+    let to = |scheme: &str, port: u16| Fault::redirect(&format!("{scheme}://localhost:{port}{{path}}"));
+    world.registry.inject(On::manifests().times(1), to("https", other.address().port()));
+    let error = get(insecure).await.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable(text) if text.contains("certificate")), "{error}");
+    let insecure = Config { insecure: true, ..config };
+    world.registry.inject(On::manifests().times(1), to("http", storage.listening.address().port()));
+    assert!(matches!(get(insecure).await, Err(Error::Refused(_))), "never from https to http");
+    assert_eq!(storage.registry.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::new().await;
+    let upstream = world.upstream(Config {
+        url: format!("https://{}", listener.local_addr().unwrap()),
+        attempts: 1,
+        insecure: true,
+        connect_timeout: Duration::from_millis(100),
+        tls_timeout: Duration::from_millis(100),
+        ..world.config()
+    });
+    let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(error.to_string().contains("no TLS connection within"), "{error}");
+}
+
+#[tokio::test]
+async fn a_helper_runs_once_for_everyone_and_what_a_failed_one_says_does_not_count() {
+    let world = World::new().await;
+    world.registry.set_access("*", Access::Basic(Credentials::new("robot", "secret")));
+    let folder = tempfile::tempdir().unwrap();
+    let (program, runs) = (folder.path().join("helper"), folder.path().join("runs"));
+    let write = |end: &str| {
+        let answer = r#"{"Username":"robot","Secret":"secret"}"#;
+        let script = format!("#!/bin/sh\ncat >/dev/null\necho x >>{}\necho '{answer}'\n{end}\n", runs.display());
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    write("exit 1");
+    let upstream = world.with_credentials(Auth::Helper { program: program.display().to_string() });
+    assert!(matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Unauthorized(_))));
+    std::fs::remove_file(&runs).unwrap();
+    write("");
+    let gate = world.registry.inject(On::manifests(), Fault::Gate);
+    let pulls: Vec<_> = (0..8)
+        .map(|_| {
+            let upstream = upstream.clone();
+            world.tasks.spawn(async move { upstream.manifest(&repository(), &tag()).await.map(|_| ()) })
+        })
+        .collect();
+    gate.wait_for_hits(8).await;
+    gate.release();
+    for pull in pulls {
+        pull.await.unwrap().unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&runs).unwrap(), "x\n");
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_read_again() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = world.with_credentials(password(&folder, "old"));
+    for secret in ["old", "new"] {
+        world.registry.set_access("*", Access::Basic(Credentials::new("robot", secret)));
+        password(&folder, secret);
+        upstream.manifest(&repository(), &tag()).await.unwrap();
+    }
+}
+
+#[test]
+fn what_may_hold_a_password_is_not_printed() {
+    let host: Host = "a.test".parse().unwrap();
+    let new = |config: Config| Upstreams::new(vec![config], None, &Tasks::new(), &Metrics::default()).err().unwrap();
+    for proxy in ["https://u:hunter2@proxy:1", "socks5://u:hunter2@proxy:1", "http://"] {
+        let config = Config { proxy: Some(proxy.into()), ..Config::new(host.clone(), "http://a.test") };
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = new(config);
+        assert!(matches!(error, ConfigError::Proxy(_)) && !error.to_string().contains("hunter2"), "{error}");
+    }
+    for url in ["https://u:hunter2@a.test", "https://a.test/?x", "https://a.test/#x", "ftp://a.test", "a.test", ""] {
+        let error = new(Config::new(host.clone(), url));
+        assert!(matches!(error, ConfigError::Url(_)) && !error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_status() {
+    let (world, metrics) = (World::new().await, Metrics::default());
+    let config = world.config();
+    let upstreams = Upstreams::new(vec![config], None, &world.tasks, &metrics).unwrap();
+    let upstream = upstreams.by_path("registry.test").unwrap();
+    world.registry.inject(On::manifests().times(1), Fault::status(StatusCode::from_u16(599).unwrap()));
+    upstream.manifest(&repository(), &tag()).await.unwrap();
+    let text = metrics.render();
+    for status in ["200", "other"] {
+        let line =
+            format!("upstream_requests_total{{upstream=\"registry.test\",method=\"GET\",status=\"{status}\"}} 1");
+        assert!(text.contains(&line), "{text}");
+    }
+    assert!(text.contains("pullgate_upstream_request_seconds_count{upstream=\"registry.test\"} 2"), "{text}");
 }
 
 #[tokio::test]
@@ -399,12 +619,4 @@ fn upstreams_are_found_by_their_names_and_names_are_theirs_alone() {
     let mut bad = config("a.test", None, None);
     bad.url = "ftp://x".into();
     assert!(matches!(new(vec![bad], None), Err(ConfigError::Url(_))));
-}
-
-#[test]
-fn links_to_the_next_page_keep_nothing_but_the_query() {
-    let page = next_page("<https://evil.example/v2/x/tags/list?n=2&last=b%2Bc>; rel=\"next\"").unwrap();
-    assert_eq!((page.n, page.last.as_deref()), (Some(2), Some("b+c")));
-    assert!(next_page("<https://x/?n=2>; rel=\"prev\"").is_none());
-    assert!(next_page("nonsense").is_none());
 }

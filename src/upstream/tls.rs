@@ -1,30 +1,37 @@
 //! TLS to upstreams: whom to believe.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
+use rustls_native_certs::CertificateResult;
 use x509_cert::der::Decode;
 
 use super::config::{Config, ConfigError};
 
-/// The system's authorities and those of the upstream's `ca`; none at all with `insecure`.
-pub(super) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::NoRoots(error.to_string()))?;
-    if config.insecure {
-        let verifier = Arc::new(NoVerification(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+/// For the registry's own host: as for any other, unless it is `insecure`.
+pub(super) fn own_host(config: &Config) -> Result<ClientConfig, ConfigError> {
+    if !config.insecure {
+        return other_hosts(config);
     }
+    let (builder, provider) = builder()?;
+    let verifier = Arc::new(NoVerification(provider));
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// For hosts that answers name, `insecure` or not: the system's authorities and those of the upstream's `ca`.
+pub(super) fn other_hosts(config: &Config) -> Result<ClientConfig, ConfigError> {
+    let (builder, provider) = builder()?;
     let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
+    let system = system();
+    roots.add_parsable_certificates(system.certs.iter().cloned());
     if let Some(path) = &config.ca {
         let failed = |error: String| ConfigError::Ca { path: path.clone(), error };
         let before = roots.len();
@@ -37,7 +44,7 @@ pub(super) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError
             return Err(failed("the file holds no certificate".into()));
         }
     }
-    if roots.is_empty() && config.url.starts_with("https:") {
+    if roots.is_empty() && config.url.starts_with("https:") && !config.insecure {
         let why: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
         return Err(ConfigError::NoRoots(why.join("; ")));
     }
@@ -48,6 +55,18 @@ pub(super) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(no_verifier)?;
     let verifier = Arc::new(Pinned { inner, pinned });
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+fn builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoProvider>), ConfigError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    Ok((builder.map_err(|error| ConfigError::NoRoots(error.to_string()))?, provider))
+}
+
+/// Read once: it is the same for every upstream, and takes a while.
+fn system() -> &'static CertificateResult {
+    static SYSTEM: OnceLock<CertificateResult> = OnceLock::new();
+    SYSTEM.get_or_init(rustls_native_certs::load_native_certs)
 }
 
 /// Verifies as usual, and also takes a self-signed certificate that is itself in the `ca` file: what
@@ -115,7 +134,7 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), ru
 
 /// `insecure = true`: the operator says that the network is trusted. Content is still verified by digest.
 #[derive(Debug)]
-struct NoVerification(Arc<rustls::crypto::CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(

@@ -1,0 +1,163 @@
+//! Single requests: by which connections they go, what they always carry, how long they may take.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use tokio::time::timeout;
+use url::Url;
+
+use super::Error;
+use super::config::{Config, ConfigError};
+use super::connect::{Connector, Network, PrivateAddress, Reach, TlsBound, causes};
+use super::metrics::RequestMetrics;
+use super::tls;
+
+/// How long a connection that nobody uses is kept.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// How many of them, by host.
+const POOL_SIZE: usize = 16;
+
+/// Sends single requests for one upstream. The registry's own host and all others have connections of their own, so
+/// that a connection which only the former may have is never used for the latter.
+pub(super) struct Client {
+    config: Config,
+    base: Url,
+    own: legacy::Client<TlsBound, Full<Bytes>>,
+    named: legacy::Client<TlsBound, Full<Bytes>>,
+    metrics: RequestMetrics,
+}
+
+impl Client {
+    pub(super) fn new(config: Config, metrics: RequestMetrics, network: &Network) -> Result<Self, ConfigError> {
+        let base = base(&config)?;
+        let connector = Connector {
+            reach: Reach::Own,
+            network: network.clone(),
+            proxies: Arc::new(proxies(&config)?),
+            timeout: config.connect_timeout,
+            at_home: Arc::new(AtomicBool::new(false)),
+        };
+        let named = Connector { reach: Reach::Named, ..connector.clone() };
+        let client = |connector, tls| {
+            let timeout = config.connect_timeout + config.tls_timeout;
+            pool(TlsBound { https: https(connector, tls), timeout })
+        };
+        let (own, named) = (client(connector, tls::own_host(&config)?), client(named, tls::other_hosts(&config)?));
+        Ok(Self { own, named, base, metrics, config })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Whether this is the registry itself: scheme, host and port.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Checks a URL that an answer named, before anything is sent there.
+    pub(super) fn allow(&self, url: &Url, what: &str) -> Result<(), Error> {
+        let refused = |why: &str| Err(Error::Refused(format!("{}: {what} {why}", self.config.host)));
+        match url.scheme() {
+            _ if url.host().is_none() => refused("names no host"),
+            _ if !url.username().is_empty() || url.password().is_some() => refused("brings credentials of its own"),
+            "https" => Ok(()),
+            "http" if self.base.scheme() == "http" => Ok(()),
+            _ => refused("is not https"),
+        }
+    }
+
+    /// Sends one request to wherever it says.
+    pub(super) async fn send(&self, url: &Url, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("pullgate/", env!("CARGO_PKG_VERSION"))));
+        // Bytes are named by their digest, so nobody may encode them on the way.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let client = if url.host() == self.base.host() { &self.own } else { &self.named };
+        let (method, started) = (request.method().clone(), Instant::now());
+        let outcome = match timeout(self.config.header_timeout, client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.no_answer(url, &error)),
+            Err(_) => {
+                let limit = self.config.header_timeout.as_secs_f32();
+                Err(Error::Unavailable(format!("{}: no answer within {limit} s", host(url))))
+            }
+        };
+        let status = outcome.as_ref().ok().map(Response::status);
+        self.metrics.observe(self.config.host.as_str(), &method, status, started);
+        outcome
+    }
+
+    pub(super) fn protocol(&self, what: &str) -> Error {
+        Error::Protocol(format!("{}: {what}", self.config.host))
+    }
+
+    fn no_answer(&self, url: &Url, error: &(dyn StdError + 'static)) -> Error {
+        let mut chain = std::iter::successors(Some(error), |&error| error.source());
+        if chain.any(<dyn StdError>::is::<PrivateAddress>) {
+            return Error::Refused(format!(
+                "{}: it sends pullgate to {}, which is, or resolves to, a private address; that is not followed",
+                self.config.host,
+                host(url)
+            ));
+        }
+        Error::Unavailable(format!("{}: {}", host(url), causes(error)))
+    }
+}
+
+/// The host of a URL for messages; the rest may hold signatures that open something.
+pub(super) fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+fn base(config: &Config) -> Result<Url, ConfigError> {
+    let wrong = || ConfigError::Url(config.host.to_string());
+    let url = Url::parse(&config.url).map_err(|_| wrong())?;
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    let is_http = matches!(url.scheme(), "http" | "https") && url.host().is_some();
+    if is_http && is_plain && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
+}
+
+/// By the environment where nothing is configured. A proxy is spoken to in plain text, so it must say `http`.
+fn proxies(config: &Config) -> Result<Matcher, ConfigError> {
+    match &config.proxy {
+        None => Ok(Matcher::from_env()),
+        Some(proxy) if proxy.is_empty() => Ok(Matcher::builder().build()),
+        Some(proxy) => match proxy.parse::<Uri>() {
+            Ok(uri) if matches!(uri.scheme_str(), None | Some("http")) && uri.host().is_some() => {
+                Ok(Matcher::builder().all(proxy.clone()).build())
+            }
+            _ => Err(ConfigError::Proxy(config.host.to_string())),
+        },
+    }
+}
+
+fn https(connector: Connector, tls: ClientConfig) -> hyper_rustls::HttpsConnector<Connector> {
+    HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector)
+}
+
+/// The pool drives its own connections; they end with it, and hold nothing that shutdown must wait for.
+fn pool(connector: TlsBound) -> legacy::Client<TlsBound, Full<Bytes>> {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(POOL_SIZE)
+        .build(connector)
+}

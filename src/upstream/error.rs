@@ -1,0 +1,43 @@
+//! Why an upstream did not deliver.
+
+/// Why an upstream did not deliver. The text names it, and says what to do where something can be done.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Bytes that do not have their digest.
+    #[error("{0}")]
+    Digest(String),
+    /// 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// 404.
+    #[error("not found")]
+    NotFound,
+    /// An answer that a registry does not give.
+    #[error("{0}")]
+    Protocol(String),
+    /// 429, for longer than a request may wait.
+    #[error("the registry's rate limit is reached")]
+    RateLimited {
+        /// After how many seconds it may be asked again, where it says so.
+        retry_after: Option<u64>,
+    },
+    /// What this client refuses to do: a private address, a token service of another site, a downgrade.
+    #[error("{0}")]
+    Refused(String),
+    /// More bytes than are read.
+    #[error("{0}")]
+    TooLarge(String),
+    /// 401, with the credentials that are configured or without any.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// No connection, no answer, 5xx.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Error {
+    /// Whether asking again later may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::Unavailable(_))
+    }
+}

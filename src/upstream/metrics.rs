@@ -1,0 +1,64 @@
+//! What is counted of requests to upstreams.
+
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Unit;
+
+use crate::runtime::Metrics;
+
+/// The metrics of all upstreams. Each exchange counts: redirects followed, token requests and further tries too.
+#[derive(Clone)]
+pub(super) struct RequestMetrics {
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    upstream: String,
+    method: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct UpstreamLabels {
+    upstream: String,
+}
+
+impl RequestMetrics {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 3.0, 10));
+        let seconds = Family::new_with_constructor(histogram);
+        let requests = "Requests to upstreams by status; none is no answer";
+        Self {
+            requests: metrics.register("upstream_requests", requests, Family::default()),
+            seconds: metrics.register_with_unit(
+                "upstream_request",
+                "Until the answer's headers",
+                Unit::Seconds,
+                seconds,
+            ),
+        }
+    }
+
+    pub(super) fn observe(&self, upstream: &str, method: &Method, status: Option<StatusCode>, started: Instant) {
+        let upstream = upstream.to_owned();
+        let labels = RequestLabels { upstream: upstream.clone(), method: method.to_string(), status: label(status) };
+        self.requests.get_or_create(&labels).inc();
+        self.seconds.get_or_create(&UpstreamLabels { upstream }).observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// The code where it is a registered one: the peer chooses it, and must not choose how many series there are.
+fn label(status: Option<StatusCode>) -> String {
+    match status {
+        Some(status) if status.canonical_reason().is_some() => status.as_str().to_owned(),
+        Some(_) => "other".to_owned(),
+        None => "none".to_owned(),
+    }
+}

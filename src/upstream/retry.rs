@@ -1,0 +1,123 @@
+//! When to ask again: exponential back-off with jitter, and what `Retry-After` says (RFC 9110 §10.2.3).
+
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+
+use super::Error;
+use super::config::Config;
+use crate::runtime::Clock;
+
+/// The first pause between two tries; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What went wrong, and how long the peer asked to be left alone.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) wait: Option<Duration>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let wait = match &error {
+            Error::RateLimited { retry_after } => retry_after.map(Duration::from_secs),
+            _ => None,
+        };
+        Self { error, wait }
+    }
+}
+
+/// The tries that one request has left.
+pub(super) struct Retries {
+    tries: u32,
+    /// What may still be spent on pauses, in all.
+    budget: Duration,
+    pause: Duration,
+}
+
+impl Retries {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { tries: config.attempts.saturating_sub(1), budget: config.retry_budget, pause: FIRST_PAUSE }
+    }
+
+    /// How long to wait before the next try; `None` when there is none.
+    pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
+        if self.tries == 0 || !failure.error.is_temporary() {
+            return None;
+        }
+        let jitter = self.pause.mul_f64(fastrand::f64());
+        let pause = failure.wait.unwrap_or(self.pause / 2) + jitter;
+        if failure.wait.unwrap_or(pause) > self.budget {
+            return None;
+        }
+        self.tries -= 1;
+        self.budget = self.budget.saturating_sub(pause);
+        self.pause *= 2;
+        Some(pause)
+    }
+}
+
+/// `Retry-After` in either form. The date is taken relative to the answer's own `Date`, so that clocks need not agree.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = date(text)?;
+    let now = own_date(headers, &header::DATE).unwrap_or_else(|| Clock::system().now());
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+fn own_date(headers: &HeaderMap, name: &HeaderName) -> Option<Timestamp> {
+    date(headers.get(name)?.to_str().ok()?)
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7); the obsolete forms are not read.
+fn date(text: &str) -> Option<Timestamp> {
+    DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        for (value, date, wanted) in [
+            ("7", None, Some(7)),
+            ("0", None, Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", date, Some(10)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", date, Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", None, Some(0)),
+            ("-1", None, None),
+            ("soon", None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+            date.map(|date| headers.insert(header::DATE, date.parse().unwrap()));
+            assert_eq!(retry_after(&headers), wanted.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn tries_and_budget_end() {
+        let mut config = Config::new("a.io".parse().unwrap(), "https://a.io");
+        config.attempts = 3;
+        let failed = Failure::from(Error::Unavailable("x".into()));
+        let mut retries = Retries::new(&config);
+        let pauses: Vec<_> = std::iter::from_fn(|| retries.next(&failed)).collect();
+        assert_eq!(pauses.len(), 2);
+        assert!(pauses[0] >= FIRST_PAUSE / 2 && pauses[1] <= FIRST_PAUSE * 3);
+
+        let limited = |seconds| Failure::from(Error::RateLimited { retry_after: Some(seconds) });
+        let mut retries = Retries::new(&config);
+        assert!(retries.next(&limited(3600)).is_none());
+        assert!(retries.next(&limited(5)).is_some());
+        assert!(retries.next(&limited(5)).is_none(), "the budget is spent");
+        assert!(Retries::new(&config).next(&Error::NotFound.into()).is_none());
+    }
+}
