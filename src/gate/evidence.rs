@@ -53,6 +53,10 @@ impl Gate {
         }
         for parent in self.resolver.naming(&target.name, manifest.digest).await?.iter() {
             let index = self.resolver.manifest(&target.upstream, &target.name, *parent).await?;
+            // An image may name the same digest as a layer; its signature says nothing of what those bytes would run.
+            if !matches!(index.content, Content::Index(_)) {
+                continue;
+            }
             findings.inherited.push((*parent, self.ask_trust(target, &index, &authorities).await));
             if passes(rule, kind, &findings, self.clock.now()) {
                 return Ok(findings);

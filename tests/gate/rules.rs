@@ -58,6 +58,12 @@ async fn a_relabelled_configuration_makes_no_image_an_artifact() {
         ("own", "application/vnd.acme.thing.v1+json", None),
         ("own-layers", "application/vnd.acme.thing.v1+json", Some("application/vnd.acme.layer")),
         ("empty", "application/vnd.oci.empty.v1+json", Some("application/vnd.acme.layer")),
+        // Archives of this type are never unpacked, so only the configuration's bytes tell.
+        (
+            "chart",
+            "application/vnd.cncf.helm.config.v1+json",
+            Some("application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
+        ),
     ] {
         let relabelled = changed(&image, |body| {
             body["config"]["mediaType"] = media_type.into();
@@ -113,6 +119,20 @@ async fn a_signature_in_another_repository_speaks_for_nobody_here() {
     assert_eq!(gate.get("/library/signed/manifests/1").await.status, 200);
     assert_eq!(gate.get("/library/unsigned/manifests/1").await.status, 403);
     assert_eq!(gate.get(&format!("/library/unsigned/manifests/{}", image.root)).await.status, 403);
+}
+
+#[tokio::test]
+async fn an_image_that_carries_a_manifest_as_a_layer_passes_it_no_trust() {
+    let registry = TestRegistry::start().await;
+    let evil = simple("evil");
+    let carrier = Image::linux_amd64().layer(Layer::of(OCI, evil.manifest().bytes.clone())).build();
+    registry.push("library/app", Some("carrier"), &carrier);
+    registry.push("library/app", None, &evil);
+    let gate = strict(&registry).await;
+    gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), carrier.root).unwrap();
+    assert_eq!(gate.get("/library/app/manifests/carrier").await.status, 200);
+    let got = gate.get(&format!("/library/app/manifests/{}", evil.root)).await;
+    assert_eq!(got.status, 403, "{}", got.text());
 }
 
 #[tokio::test]
