@@ -120,7 +120,13 @@ impl Cache {
                 self.inner.metrics.hits.inc();
                 return Ok(opened);
             }
-        } else if self.inner.is_here_or_coming(digest) {
+        } else if let Some(fill) = self.inner.running(digest).filter(|fill| fill.name() == name) {
+            self.inner.metrics.hits.inc();
+            return Ok(Opened::Filling(fill));
+        } else if self.inner.is_here(digest)
+            // A registry's HEAD speaks for its own repositories: what another registry delivered, it opens nothing of.
+            && self.inner.store.has_link_at(&name.host, digest).await.map_err(CacheError::store)?
+        {
             let size = upstream.head_blob(&name.repository, &digest).await?;
             self.link(name, digest, size).await?;
             if let Some(opened) = self.inner.opened(digest).await? {
@@ -129,9 +135,7 @@ impl Cache {
             }
         }
         self.inner.metrics.misses.inc();
-        let fill = self.start(permit, upstream).await?;
-        self.link(name, digest, fill.size()).await?;
-        Ok(Opened::Filling(fill))
+        Ok(Opened::Filling(self.start(permit, upstream).await?))
     }
 
     /// Content for judging, at most `limit` bytes: manifests. Never for clients.
@@ -187,8 +191,8 @@ impl Inner {
         CacheError::Disk(error.to_string())
     }
 
-    fn is_here_or_coming(&self, digest: Digest) -> bool {
-        self.memory.contains_key(&digest) || self.running(digest).is_some() || self.disk.has(digest)
+    fn is_here(&self, digest: Digest) -> bool {
+        self.memory.contains_key(&digest) || self.disk.has(digest)
     }
 
     fn running(&self, digest: Digest) -> Option<Arc<Fill>> {
@@ -240,11 +244,13 @@ impl Inner {
             return Err(CacheError::NotFound);
         }
         let partial = inner.disk.partial(digest, stream.size).map_err(|error| inner.disk_failed(&error))?;
-        let fill = Arc::new(Fill::new(digest, stream.size, partial.file.clone()));
+        let fill = Arc::new(Fill::new(name.clone(), digest, stream.size, partial.file.clone()));
         {
             let mut running = inner.running.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(other) = running.get(&digest) {
-                return Ok(other.clone());
+                // Another registry's download is not followed on this one's word; it is over soon.
+                let is_same = other.name().host == name.host;
+                return if is_same { Ok(other.clone()) } else { Err(CacheError::Busy) };
             }
             running.insert(digest, fill.clone());
         }
@@ -253,7 +259,14 @@ impl Inner {
         inner.tasks.spawn(async move {
             let outcome = fill::pump(&state.disk, &pumped, partial, stream, &upstream, &name.repository).await;
             match &outcome {
-                Ok(()) => state.readiness.degraded(TOPIC, None),
+                Ok(()) => {
+                    state.readiness.degraded(TOPIC, None);
+                    // Only bytes that were verified link the blob to the repository that sent them.
+                    let linked = state.store.record_link(&name, digest, pumped.size(), state.clock.now()).await;
+                    if let Err(error) = linked {
+                        tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
+                    }
+                }
                 Err(FillError::Disk(error)) => drop(state.disk_failed(error)),
                 Err(_) => {}
             }

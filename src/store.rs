@@ -18,7 +18,7 @@ use sqlx::{Row, SqlSafeStr};
 pub use memo::Memo;
 pub use state_dir::{StateDir, StateDirError};
 
-use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
+use crate::oci::{Content, Digest, Host, ImageName, Manifest, Tag};
 
 /// The rows. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -252,6 +252,16 @@ impl Store {
             .bind(name.host.as_str())
             .bind(name.repository.as_str())
             .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether any repository of this registry delivered or confirmed a blob.
+    pub async fn has_link_at(&self, host: &Host, digest: Digest) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM links WHERE digest = ?1 AND host = ?2 LIMIT 1")
+            .bind(digest.to_string())
+            .bind(host.as_str())
             .fetch_optional(&self.pool)
             .await?;
         Ok(row.is_some())

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::{Disk, Partial};
-use crate::oci::{Digest, Hasher, Repository};
+use crate::oci::{Digest, Hasher, ImageName, Repository};
 use crate::upstream::{self, BlobStream, Upstream};
 
 /// How often a broken download is taken up again where it stopped.
@@ -23,6 +23,7 @@ const QUEUE: usize = 8;
 
 /// A download in progress.
 pub struct Fill {
+    name: ImageName,
     digest: Digest,
     size: u64,
     file: Arc<File>,
@@ -41,13 +42,18 @@ pub(super) enum Progress {
 }
 
 impl Fill {
-    pub(super) fn new(digest: Digest, size: u64, file: Arc<File>) -> Self {
-        Self { digest, size, file, progress: watch::channel(Progress::Readable(0)).0 }
+    pub(super) fn new(name: ImageName, digest: Digest, size: u64, file: Arc<File>) -> Self {
+        Self { name, digest, size, file, progress: watch::channel(Progress::Readable(0)).0 }
     }
 
     /// The size of the whole content in bytes, as the upstream announced it.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The repository that delivers it.
+    pub(super) fn name(&self) -> &ImageName {
+        &self.name
     }
 
     pub(super) fn file(&self) -> Arc<File> {

@@ -63,7 +63,12 @@ impl Gate {
             if self.admit(target, &Reference::Digest(index), entry).await.is_err() {
                 continue;
             }
-            let Ok(manifest) = self.resolver.manifest(&target.upstream, &target.name, child).await else { continue };
+            let manifest = match self.resolver.manifest(&target.upstream, &target.name, child).await {
+                Ok(manifest) => manifest,
+                // While the upstream does not answer, the blob may well be known to it.
+                Err(error) if error.is_temporary() => return Err(error.into()),
+                Err(_) => continue,
+            };
             if names(&manifest, blob) {
                 let admitted = self.admit(target, &Reference::Digest(child), entry).await?;
                 return Ok(permit_for(&admitted, blob));

@@ -9,6 +9,10 @@ use crate::oci::{Content, Descriptor, Digest, Manifest, Platform};
 use crate::policy::{
     Authority, ChildFinding, Kind, Rule, Selected, TrustFindings, VaFindings, VaRule, Verdict, trust_verdict,
 };
+use crate::resolve::ResolveError;
+
+/// The most children of an index that one request looks at.
+const MAX_CHILDREN: usize = 32;
 
 /// What is known about one manifest, as far as one rule asks.
 pub(super) struct Evidence {
@@ -94,7 +98,12 @@ impl Gate {
             (Content::Index(_), _) => {
                 let mut findings = Vec::new();
                 for child in self.relevant_children(target, manifest).await? {
-                    let image = self.resolver.manifest(&target.upstream, &target.name, child.digest).await?;
+                    let image = match self.resolver.manifest(&target.upstream, &target.name, child.digest).await {
+                        Ok(image) => image,
+                        // A mirror may keep an index and not every platform of it; nobody can pull that one.
+                        Err(ResolveError::NotFound) => continue,
+                        Err(error) => return Err(error.into()),
+                    };
                     let Content::Image { config, .. } = &image.content else { continue };
                     let evidence = self.va.evidence(&target.name, child.digest, config.digest, account).await;
                     let platform = child.platform.as_ref().map_or_else(|| child.digest.short(), ToString::to_string);
@@ -131,8 +140,13 @@ pub(super) fn relevant(children: &[Descriptor], pulled: &[Digest], platforms: &[
         };
         children.iter().filter(is_wanted).cloned().collect::<Vec<_>>()
     };
-    let chosen = of(platforms);
-    if chosen.is_empty() { of(&[this_platform()]) } else { chosen }
+    let mut chosen = of(platforms);
+    if chosen.is_empty() {
+        chosen = of(&[this_platform()]);
+    }
+    // Each is judged again when it is pulled; one request must not use up a pull quota.
+    chosen.truncate(MAX_CHILDREN);
+    chosen
 }
 
 /// A platform without a variant means every variant.

@@ -155,7 +155,9 @@ async fn a_private_layer_is_not_opened_by_a_public_manifest_that_names_it() {
     registry.put_blob("attacker/public", content.clone());
     assert_eq!(gate.get(&steal).await.body, content);
     assert_eq!(
-        registry.count(|r| r.method == Method::GET && r.path == format!("/v2/attacker/public/blobs/{layer}")),
+        registry.count(|r| r.status.is_some_and(|status| status.is_success())
+            && r.method == Method::GET
+            && r.path == format!("/v2/attacker/public/blobs/{layer}")),
         0
     );
 }

@@ -52,6 +52,7 @@ CREATE TABLE links (
     seen_at BIGINT NOT NULL,
     PRIMARY KEY (host, repository, digest)
 );
+CREATE INDEX links_by_digest ON links (digest);
 
 -- Evidence that was expensive to come by, as JSON.
 CREATE TABLE evidence (
