@@ -132,8 +132,13 @@ fn is_attachment_type(essence: &str) -> bool {
 
 /// Whether some client would run this configuration: by the keys that it needs, in any spelling that Go accepts.
 fn is_image_config(bytes: &[u8]) -> bool {
-    let Ok(Value::Object(config)) = serde_json::from_slice(bytes) else { return false };
-    let has = |key: &str| config.keys().any(|known| known.eq_ignore_ascii_case(key));
+    let config = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(config)) => config,
+        Ok(_) => return false,
+        // Go reads objects that this reader does not: what looks like one counts as an image's.
+        Err(_) => return bytes.trim_ascii_start().starts_with(b"{"),
+    };
+    let has = |key: &str| config.keys().any(|known| known.replace('\u{17f}', "s").eq_ignore_ascii_case(key));
     has("rootfs") || (has("architecture") && has("os"))
 }
 
