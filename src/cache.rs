@@ -1,31 +1,47 @@
 //! Content: verified, named by digest, on disk, with small objects in memory.
 //!
 //! Content reaches clients only by [`Cache::open`], which takes a [`Permit`]. A blob that is not here is filled once and
-//! followed by everyone who asks: see [`Fill`]. Bytes become visible under their digest only when they have it.
+//! followed by everyone who asks: see `fill`. Bytes become visible under their digest only when they have it. While the
+//! disk takes nothing, blobs are streamed through: see `relay`. What goes when room is needed: see `evict`.
 
 mod body;
+mod buffers;
 mod disk;
+mod download;
+mod evict;
 mod fill;
+mod fills;
+mod reading;
+mod relay;
+mod usage;
+mod verify;
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Semaphore;
+use prometheus_client::registry::Unit;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, Notify};
 
-pub use body::ContentBody;
+pub use body::{ContentBody, Transfer};
 use disk::Disk;
-pub use fill::Fill;
-use fill::FillError;
+use download::Source;
+pub use fill::Follower;
+use fills::Fills;
+pub use reading::Reading;
+use reading::Readings;
+pub use relay::Relay;
+use usage::{Touched, Usage};
+pub use verify::Verified;
 
-use crate::oci::{Digest, ImageName};
+use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::Permit;
 use crate::runtime::{Clock, Flights, Metrics, Readiness, Tasks};
-use crate::store::Store;
+use crate::store::{Store, StoredContent};
 use crate::upstream::{self, Upstream};
 
 /// How the cache behaves.
@@ -35,35 +51,62 @@ pub struct Config {
     pub small_object: usize,
     /// How much memory small objects may take, in bytes.
     pub memory: u64,
-    /// How many blobs are filled at the same time.
+    /// How much of the disk content may take, in bytes.
+    pub max_size: u64,
+    /// How much of the disk is left free, in bytes, but never more than a tenth of it.
+    pub min_free: u64,
+    /// At this share of `max_size`, in percent, eviction begins.
+    pub high_watermark: u64,
+    /// At this share of `max_size`, in percent, it ends.
+    pub low_watermark: u64,
+    /// What was not used for so long goes whatever room there is; `None` keeps it.
+    pub max_age: Option<Duration>,
+    /// How many blobs are downloaded at the same time.
     pub max_fills: usize,
+    /// How many downloads go on whose readers have all left.
+    pub orphan_fill_limit: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { small_object: 256 * 1024, memory: 64 * 1024 * 1024, max_fills: 64 }
+        Self {
+            small_object: 256 * 1024,
+            memory: 64 * 1024 * 1024,
+            max_size: 200 * 1024 * 1024 * 1024,
+            min_free: 1024 * 1024 * 1024,
+            high_watermark: 95,
+            low_watermark: 85,
+            max_age: None,
+            max_fills: 64,
+            orphan_fill_limit: 16,
+        }
     }
 }
 
 /// The name under which `/readyz` speaks of the disk.
 const TOPIC: &str = "cache";
-/// How long a request waits for its turn when all fills are taken.
-const FILL_WAIT: Duration = Duration::from_secs(10);
 
 /// The cache. Shared by all requests.
 pub struct Cache {
     inner: Arc<Inner>,
-    starts: Flights<(ImageName, Digest), Result<Arc<Fill>, CacheError>>,
+    starts: Flights<(ImageName, Digest), Result<Opened, CacheError>>,
+    confirmations: Flights<(ImageName, Digest), Result<u64, CacheError>>,
     /// Links that were looked up: which repository delivered which blob.
     links: moka::sync::Cache<(ImageName, Digest), ()>,
 }
 
 struct Inner {
     config: Config,
-    disk: Disk,
+    disk: Arc<Disk>,
     memory: moka::sync::Cache<Digest, Bytes>,
-    running: Mutex<HashMap<Digest, Arc<Fill>>>,
-    turns: Arc<Semaphore>,
+    readings: Readings,
+    fills: Fills,
+    usage: Arc<Usage>,
+    touched: Touched,
+    /// One eviction at a time.
+    evicting: Mutex<()>,
+    /// Told when room becomes scarce.
+    scarce: Notify,
     store: Store,
     tasks: Tasks,
     clock: Clock,
@@ -72,11 +115,12 @@ struct Inner {
 }
 
 impl Cache {
-    /// Opens the cache in the state directory, and sweeps what an earlier process left half-written.
+    /// Opens the cache in the state directory, and sweeps what an earlier process left half-written. What lies there is
+    /// looked through beside serving.
     ///
     /// # Errors
-    /// When the directory cannot be read or written.
-    pub fn new(
+    /// When the directory or the database cannot be read or written.
+    pub async fn new(
         config: Config,
         state: &Path,
         store: Store,
@@ -86,22 +130,32 @@ impl Cache {
         metrics: &Metrics,
     ) -> Result<Self, CacheError> {
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
+        let totals = store.content_totals().await.map_err(CacheError::store)?;
+        let usage = Arc::new(Usage::default());
+        usage.added(totals.blob_bytes + totals.manifest_bytes);
         let weigher = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let inner = Inner {
+        let inner = Arc::new(Inner {
             memory: moka::sync::Cache::builder().weigher(weigher).max_capacity(config.memory).build(),
-            turns: Arc::new(Semaphore::new(config.max_fills)),
-            running: Mutex::default(),
+            fills: Fills::new(config.max_fills, config.orphan_fill_limit),
+            readings: Readings::default(),
+            usage,
+            touched: Touched::default(),
+            evicting: Mutex::default(),
+            scarce: Notify::new(),
             metrics: CacheMetrics::new(metrics),
             config,
-            disk,
+            disk: Arc::new(disk),
             store,
             tasks: tasks.clone(),
             clock,
             readiness,
-        };
+        });
+        tasks.spawn(inner.clone().reconcile());
+        tasks.spawn(inner.clone().evict_until_stop());
         Ok(Self {
-            inner: Arc::new(inner),
-            starts: Flights::new(tasks),
+            inner,
+            starts: Flights::new(tasks.clone()),
+            confirmations: Flights::new(tasks),
             links: moka::sync::Cache::builder().max_capacity(100_000).build(),
         })
     }
@@ -114,44 +168,131 @@ impl Cache {
     /// # Errors
     /// [`CacheError::NotFound`] when the repository does not have it; the others are temporary.
     pub async fn open(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Opened, CacheError> {
-        let (name, digest) = (permit.name(), permit.digest());
-        if self.is_linked(name, digest).await? {
-            if let Some(opened) = self.inner.opened(digest).await? {
-                self.inner.metrics.hits.inc();
-                return Ok(opened);
-            }
-        } else if let Some(fill) = self.inner.running(digest).filter(|fill| fill.name() == name) {
+        if let Some(opened) = self.at_hand(permit, upstream).await? {
             self.inner.metrics.hits.inc();
-            return Ok(Opened::Filling(fill));
-        } else if self.inner.is_here(digest)
-            // A registry's HEAD speaks for its own repositories: what another registry delivered, it opens nothing of.
-            && self.inner.store.has_link_at(&name.host, digest).await.map_err(CacheError::store)?
-        {
-            let size = upstream.head_blob(&name.repository, &digest).await?;
-            self.link(name, digest, size).await?;
-            if let Some(opened) = self.inner.opened(digest).await? {
-                self.inner.metrics.hits.inc();
-                return Ok(opened);
-            }
+            return Ok(opened);
         }
         self.inner.metrics.misses.inc();
-        Ok(Opened::Filling(self.start(permit, upstream).await?))
+        let (name, digest) = (permit.name().clone(), permit.digest());
+        let (inner, expected, upstream) = (self.inner.clone(), permit.size(), upstream.clone());
+        let key = (name.clone(), digest);
+        let work = || async move { inner.start(Source { upstream, name, digest, size: 0 }, expected).await };
+        self.starts.join(key, work).await.unwrap_or(Err(CacheError::Busy))
     }
 
-    /// Content for judging, at most `limit` bytes: manifests. Never for clients.
-    pub async fn peek(&self, digest: Digest, limit: usize) -> Result<Option<Bytes>, CacheError> {
-        if let Some(bytes) = self.inner.memory.get(&digest) {
-            return Ok(Some(bytes));
+    /// The size in bytes of the content that a permit is for, where the same rules would open it. Downloads nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn size(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
+        if let Some(opened) = self.at_hand(permit, upstream).await? {
+            return Ok(opened.size());
         }
-        self.inner.disk.read(digest, limit).await.map_err(|error| self.inner.disk_failed(&error))
+        self.confirm(permit, upstream).await
     }
 
-    /// Keeps content that was read and verified whole: manifests.
-    pub async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<(), CacheError> {
-        self.inner.disk.write(digest, bytes.clone()).await.map_err(|error| self.inner.disk_failed(&error))?;
-        self.inner.readiness.degraded(TOPIC, None);
-        self.inner.remember(digest, &bytes);
-        Ok(())
+    /// Content that is here or on its way, where the permit's repository may have it.
+    async fn at_hand(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Option<Opened>, CacheError> {
+        let (name, digest) = (permit.name(), permit.digest());
+        let (inner, key) = (&self.inner, (name.host.clone(), digest));
+        if self.is_linked(name, digest).await? {
+            if let Some(opened) = inner.opened(digest).await {
+                return Ok(Some(opened));
+            }
+            return Ok(inner.fills.follow(&key, |_| true).map(Opened::Filling));
+        }
+        if let Some(follower) = inner.fills.follow(&key, |fill| fill.name() == name) {
+            return Ok(Some(Opened::Filling(follower)));
+        }
+        // A registry's HEAD speaks for its own repositories: what another registry delivered, it opens nothing of.
+        let is_filled = inner.fills.has(&key);
+        let is_here =
+            inner.is_here(digest) && inner.store.has_link_at(&name.host, digest).await.map_err(CacheError::store)?;
+        if !is_filled && !is_here {
+            return Ok(None);
+        }
+        let size = self.confirm(permit, upstream).await?;
+        if is_here {
+            self.link(name, digest, size).await;
+            return Ok(inner.opened(digest).await);
+        }
+        Ok(inner.fills.follow(&key, |_| true).filter(|fill| fill.size() == size).map(Opened::Filling))
+    }
+
+    /// Asks the repository itself whether it has the blob, by HEAD.
+    async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
+        let (name, digest, upstream) = (permit.name().clone(), permit.digest(), upstream.clone());
+        let key = (name.clone(), digest);
+        let work = || async move { upstream.head_blob(&name.repository, &digest).await.map_err(CacheError::from) };
+        let size = self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))?;
+        match permit.size() {
+            Some(manifest) if manifest != size => Err(CacheError::Size { digest, manifest, upstream: size }),
+            _ => Ok(size),
+        }
+    }
+
+    /// Content for judging, at most `limit` bytes: manifests. Never for clients. What cannot be read counts as absent.
+    pub async fn peek(&self, digest: Digest, limit: usize) -> Option<Bytes> {
+        if let Some(bytes) = self.inner.memory.get(&digest) {
+            return Some(bytes);
+        }
+        let read = self.inner.disk.read(digest, limit).await;
+        read.inspect_err(|error| self.inner.disk_failed(error)).ok().flatten()
+    }
+
+    /// Keeps content that was read and verified whole: manifests. On a disk that takes nothing they stay in memory.
+    pub async fn keep(&self, digest: Digest, bytes: Bytes) {
+        let inner = &self.inner;
+        inner.remember(digest, &bytes);
+        let reserved = inner.reserve(bytes.len() as u64).await;
+        match inner.disk.write(digest, bytes.clone()).await {
+            Ok(()) => {
+                inner.disk_works();
+                let (size, used_at) = (bytes.len() as u64, inner.clock.now());
+                inner.stored(StoredContent { digest, size, is_manifest: true, used_at }).await;
+            }
+            Err(error) => {
+                inner.disk_failed(&error);
+                tracing::warn!(manifest.digest = %digest, %error, "a manifest is kept in memory alone");
+            }
+        }
+        drop(reserved);
+    }
+
+    /// Notes that an image is in use: its manifest, or a blob that it was asked for by.
+    pub fn touch(&self, manifest: &Manifest) {
+        self.inner.touched.touch(manifest.digest, self.inner.clock.now(), &manifest.bytes);
+    }
+
+    /// Drops what is too old, what no manifest names, and what is above the low watermark; gives how many bytes went.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn collect(&self) -> Result<u64, CacheError> {
+        self.inner.collect().await.map(|freed| freed.bytes)
+    }
+
+    /// How things stand.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn status(&self) -> Result<Status, CacheError> {
+        let inner = &self.inner;
+        let totals = inner.store.content_totals().await.map_err(CacheError::store)?;
+        let space = inner.disk.space().map_err(|error| CacheError::Disk(error.to_string()))?;
+        Ok(Status {
+            max_bytes: inner.config.max_size,
+            stored_bytes: inner.usage.stored(),
+            reserved_bytes: inner.usage.reserved(),
+            blobs: totals.blobs,
+            blob_bytes: totals.blob_bytes,
+            manifests: totals.manifests,
+            manifest_bytes: totals.manifest_bytes,
+            memory_bytes: inner.memory.weighted_size(),
+            disk_free_bytes: space.free,
+            fills: u64::try_from(inner.metrics.fills.get()).unwrap_or_default(),
+            trouble: inner.readiness.report().degraded.get(TOPIC).cloned(),
+        })
     }
 
     async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
@@ -166,56 +307,51 @@ impl Cache {
         Ok(linked)
     }
 
-    async fn link(&self, name: &ImageName, digest: Digest, size: u64) -> Result<(), CacheError> {
-        let key = (name.clone(), digest);
-        if !self.links.contains_key(&key) {
-            let now = self.inner.clock.now();
-            self.inner.store.record_link(name, digest, size, now).await.map_err(CacheError::store)?;
-            self.links.insert(key, ());
+    /// The link holds while this process lives, also when it cannot be written down.
+    async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
+        let now = self.inner.clock.now();
+        if let Err(error) = self.inner.store.record_link(name, digest, size, now).await {
+            tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
         }
-        Ok(())
-    }
-
-    async fn start(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Arc<Fill>, CacheError> {
-        let (name, digest) = (permit.name().clone(), permit.digest());
-        let (inner, upstream, size) = (self.inner.clone(), upstream.clone(), permit.size());
-        let work = || async move { Inner::start(inner, upstream, name, digest, size).await };
-        self.starts.join((permit.name().clone(), digest), work).await.unwrap_or(Err(CacheError::Busy))
+        self.links.insert((name.clone(), digest), ());
     }
 }
 
 impl Inner {
     /// Says so where operators look, until something can be written again.
-    fn disk_failed(&self, error: &std::io::Error) -> CacheError {
-        self.readiness.degraded(TOPIC, Some(error.to_string()));
-        CacheError::Disk(error.to_string())
+    fn disk_failed(&self, error: &impl ToString) {
+        let why = format!("nothing is cached: {}; free or mend the disk of `state_dir`", error.to_string());
+        self.readiness.degraded(TOPIC, Some(why));
+    }
+
+    fn disk_works(&self) {
+        self.readiness.degraded(TOPIC, None);
     }
 
     fn is_here(&self, digest: Digest) -> bool {
         self.memory.contains_key(&digest) || self.disk.has(digest)
     }
 
-    fn running(&self, digest: Digest) -> Option<Arc<Fill>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
-    }
-
-    async fn opened(&self, digest: Digest) -> Result<Option<Opened>, CacheError> {
+    /// What is complete. What the disk cannot open counts as absent: it is fetched again.
+    async fn opened(&self, digest: Digest) -> Option<Opened> {
         if let Some(bytes) = self.memory.get(&digest) {
-            return Ok(Some(Opened::Memory(bytes)));
+            return Some(Opened::Memory(bytes));
         }
-        if let Some(fill) = self.running(digest) {
-            return Ok(Some(Opened::Filling(fill)));
+        let opened = self.readings.open(&self.disk, digest).inspect_err(|error| self.disk_failed(error));
+        let reading = opened.ok().flatten()?;
+        if reading.size() > self.config.small_object as u64 {
+            return Some(Opened::File(reading));
         }
-        let disk = |error: std::io::Error| self.disk_failed(&error);
-        let Some((file, size)) = self.disk.file(digest).map_err(disk)? else { return Ok(None) };
-        if size > self.config.small_object as u64 {
-            return Ok(Some(Opened::File { file: Arc::new(file), size }));
+        let read = self.disk.read(digest, self.config.small_object).await;
+        let bytes = read.inspect_err(|error| reading.discard(error)).ok().flatten()?;
+        // Small enough to hash on the way into memory, from where it is served from now on.
+        if Digest::of(digest.algorithm(), &bytes) != digest {
+            reading.discard(&std::io::Error::other("its bytes have another digest"));
+            self.metrics.damaged.inc();
+            return None;
         }
-        let bytes = self.disk.read(digest, self.config.small_object).await.map_err(disk)?;
-        Ok(bytes.map(|bytes| {
-            self.remember(digest, &bytes);
-            Opened::Memory(bytes)
-        }))
+        self.remember(digest, &bytes);
+        Some(Opened::Memory(bytes))
     }
 
     fn remember(&self, digest: Digest, bytes: &Bytes) {
@@ -224,62 +360,20 @@ impl Inner {
         }
     }
 
-    /// Asks the repository for the blob and begins to fill. When another repository's fill of the same blob is under
-    /// way by then, this repository has just shown that it has the blob, so its readers follow that fill.
-    async fn start(
-        inner: Arc<Self>,
-        upstream: Arc<Upstream>,
-        name: ImageName,
-        digest: Digest,
-        expected: Option<u64>,
-    ) -> Result<Arc<Fill>, CacheError> {
-        let turn = tokio::time::timeout(FILL_WAIT, inner.turns.clone().acquire_owned()).await;
-        let turn = turn.ok().and_then(Result::ok).ok_or(CacheError::Busy)?;
-        let stream = upstream.blob(&name.repository, &digest, 0).await?;
-        if expected.is_some_and(|size| size != stream.size) {
-            return Err(CacheError::Size { digest, manifest: expected.unwrap_or_default(), upstream: stream.size });
-        }
-        if stream.size == 0 && digest != Digest::of(digest.algorithm(), b"") {
-            // There is no last byte to hold back, so the digest is checked before anything is said.
-            return Err(CacheError::NotFound);
-        }
-        let partial = inner.disk.partial(digest, stream.size).map_err(|error| inner.disk_failed(&error))?;
-        let fill = Arc::new(Fill::new(name.clone(), digest, stream.size, partial.file.clone()));
-        {
-            let mut running = inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(other) = running.get(&digest) {
-                // Another registry's download is not followed on this one's word; it is over soon.
-                let is_same = other.name().host == name.host;
-                return if is_same { Ok(other.clone()) } else { Err(CacheError::Busy) };
-            }
-            running.insert(digest, fill.clone());
-        }
-        inner.metrics.fills.inc();
-        let (state, pumped) = (inner.clone(), fill.clone());
-        inner.tasks.spawn(async move {
-            let outcome = fill::pump(&state.disk, &pumped, partial, stream, &upstream, &name.repository).await;
-            match &outcome {
-                Ok(()) => {
-                    state.readiness.degraded(TOPIC, None);
-                    // Only bytes that were verified link the blob to the repository that sent them.
-                    let linked = state.store.record_link(&name, digest, pumped.size(), state.clock.now()).await;
-                    if let Err(error) = linked {
-                        tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
-                    }
-                }
-                Err(FillError::Disk(error)) => drop(state.disk_failed(error)),
-                Err(_) => {}
-            }
-            if let Err(error) = &outcome {
-                tracing::warn!(blob.digest = %digest, image.name = %name, %error, "fill failed; nothing of it is kept");
-            }
-            state.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
-            state.metrics.fills.dec();
-            // The file is visible under its digest before this, so nobody who finds no fill finds no file.
-            pumped.finish(outcome);
-            drop(turn);
+    /// Counts what is on disk now, and writes it down.
+    async fn stored(&self, content: StoredContent) {
+        let is_new = self.store.record_content(&content).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cached content could not be noted; it is found at the next start");
+            true
         });
-        Ok(fill)
+        if is_new {
+            self.usage.added(content.size);
+        }
+        self.show_stored();
+    }
+
+    fn show_stored(&self) {
+        self.metrics.stored.set(i64::try_from(self.usage.stored()).unwrap_or(i64::MAX));
     }
 }
 
@@ -287,47 +381,85 @@ impl Inner {
 #[derive(Clone)]
 pub enum Opened {
     /// Complete, on disk.
-    File {
-        /// The file.
-        file: Arc<std::fs::File>,
-        /// Its size in bytes.
-        size: u64,
-    },
+    File(Arc<Reading>),
     /// On its way.
-    Filling(Arc<Fill>),
+    Filling(Follower),
     /// Complete, in memory.
     Memory(Bytes),
+    /// Past the disk, from the upstream.
+    Relayed(Arc<Relay>),
 }
 
 impl Opened {
     /// The size of the whole content in bytes.
     pub fn size(&self) -> u64 {
         match self {
-            Self::File { size, .. } => *size,
+            Self::File(reading) => reading.size(),
             Self::Filling(fill) => fill.size(),
             Self::Memory(bytes) => bytes.len() as u64,
+            Self::Relayed(relay) => relay.size(),
         }
     }
 
     /// Reads a part, from `start` to before `end`, both within the size.
-    pub fn read(&self, start: u64, end: u64) -> ContentBody {
-        ContentBody::new(self, start, end)
+    pub fn read(&self, start: u64, end: u64, transfer: Transfer) -> ContentBody {
+        ContentBody::new(self, start, end, transfer)
     }
+}
+
+/// How things stand in the cache.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// What content may take of the disk, in bytes.
+    pub max_bytes: u64,
+    /// What it takes.
+    pub stored_bytes: u64,
+    /// What running downloads will take.
+    pub reserved_bytes: u64,
+    /// Blobs on disk.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Manifests on disk.
+    pub manifests: u64,
+    /// Their bytes.
+    pub manifest_bytes: u64,
+    /// Bytes of small objects in memory.
+    pub memory_bytes: u64,
+    /// What the disk has free, in bytes.
+    pub disk_free_bytes: u64,
+    /// Downloads under way.
+    pub fills: u64,
+    /// Why nothing is cached just now.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone)]
 struct CacheMetrics {
     hits: Counter,
     misses: Counter,
+    relayed: Counter,
+    damaged: Counter,
+    evicted_files: Counter,
+    evicted: Counter,
     fills: Gauge,
+    stored: Gauge,
 }
 
 impl CacheMetrics {
     fn new(metrics: &Metrics) -> Self {
+        let counter = |name, help| metrics.register(name, help, Counter::default());
+        let evicted = "Bytes that were evicted";
+        let stored = "Bytes of content on disk";
         Self {
-            hits: metrics.register("cache_hits", "Content opened that was here or on its way", Counter::default()),
-            misses: metrics.register("cache_misses", "Content opened that had to be fetched", Counter::default()),
+            hits: counter("cache_hits", "Content opened that was here or on its way"),
+            misses: counter("cache_misses", "Content opened that had to be fetched"),
+            relayed: counter("cache_relayed", "Blobs streamed through because the disk took nothing"),
+            damaged: counter("cache_damaged", "Content dropped because the disk had changed it"),
+            evicted_files: counter("cache_evictions", "Files that were evicted"),
+            evicted: metrics.register_with_unit("cache_evicted", evicted, Unit::Bytes, Counter::default()),
             fills: metrics.register("cache_fills_in_flight", "Blobs being fetched", Gauge::default()),
+            stored: metrics.register_with_unit("cache_stored", stored, Unit::Bytes, Gauge::default()),
         }
     }
 }

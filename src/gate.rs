@@ -135,6 +135,13 @@ pub enum Answer {
         /// What admitted it.
         permit: Permit,
     },
+    /// A blob's size, for HEAD: nothing is downloaded for it.
+    BlobSize {
+        /// In bytes.
+        size: u64,
+        /// What admitted it.
+        permit: Permit,
+    },
     /// Tags or referrers.
     List {
         /// The upstream's page.
@@ -193,8 +200,7 @@ impl Gate {
             }
             Endpoint::Blob { digest, .. } => {
                 let permit = self.admit_blob_in_time(&target, *digest, entry).await?;
-                let content = self.open(&target, &permit).await?;
-                Ok(Answer::Blob { content, permit })
+                self.blob(ask, &target, permit).await
             }
             Endpoint::Tags { page, .. } => {
                 let permit = self.admit_listing(&target).await?;
@@ -219,6 +225,7 @@ impl Gate {
         let admitted = tokio::time::timeout(wait, self.admit(target, reference, entry)).await;
         let admitted = admitted.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(reference) }))?;
         self.note_pull(target, &admitted.manifest);
+        self.cache.touch(&admitted.manifest);
         Ok(admitted)
     }
 

@@ -3,19 +3,26 @@
 //! A tag is looked up once per freshness window. While the upstream is down or overloaded, what it meant last is used
 //! for a bounded time. Manifests are known per repository: one that another repository delivered opens nothing here.
 
+mod facts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cache::{Cache, CacheError};
-use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Reference, Refused, Tag};
-use crate::runtime::{Clock, Flights, Tasks};
+use crate::cache::Cache;
+use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Reference, Refused, Tag};
+use crate::runtime::{Clock, Flights, Readiness, Tasks};
 use crate::store::{Store, StoreError};
 use crate::upstream::{self, Upstream};
+use facts::Facts;
 
 /// How long an upstream may be silent before a tag that is known is served stale.
 const SILENCE: Duration = Duration::from_secs(3);
+/// How much memory manifests may take, in bytes.
+const MANIFEST_MEMORY: u64 = 64 * 1024 * 1024;
+/// What one parsed descriptor takes in memory, in bytes, with its strings; measured on indexes of ten platforms.
+const DESCRIPTOR_WEIGHT: usize = 400;
 
 /// Resolves references. Cheap to clone.
 #[derive(Clone)]
@@ -32,14 +39,9 @@ struct ResolverFlights {
 
 struct Inner {
     cache: Arc<Cache>,
-    store: Store,
     clock: Clock,
-    tag_memory: SignedDuration,
-    tags: moka::sync::Cache<(ImageName, Tag), (Digest, Timestamp)>,
+    facts: Arc<Facts>,
     manifests: moka::sync::Cache<(ImageName, Digest), Arc<Manifest>>,
-    /// The manifests that name a digest. Exact, because this process is the only writer and invalidates.
-    naming: moka::sync::Cache<(ImageName, Digest), Arc<[Digest]>>,
-    known_tags: moka::sync::Cache<(ImageName, Digest), Arc<[Tag]>>,
 }
 
 /// A manifest, and whether its tag could be checked.
@@ -53,20 +55,22 @@ pub struct Resolved {
 
 impl Resolver {
     /// A resolver. `tag_memory` is how long a tag counts as a name of a digest after it was last seen to mean it.
-    pub fn new(cache: Arc<Cache>, store: Store, clock: Clock, tasks: &Tasks, tag_memory: SignedDuration) -> Self {
-        let minute = Duration::from_secs(60);
+    pub fn new(
+        cache: Arc<Cache>,
+        store: Store,
+        clock: Clock,
+        tasks: &Tasks,
+        readiness: Readiness,
+        tag_memory: SignedDuration,
+    ) -> Self {
         let inner = Inner {
             cache,
-            store,
+            facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, tag_memory),
             clock,
-            tag_memory,
-            tags: moka::sync::Cache::new(50_000),
             manifests: moka::sync::Cache::builder()
-                .weigher(|_, manifest: &Arc<Manifest>| u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX))
-                .max_capacity(64 * 1024 * 1024)
+                .weigher(|_, manifest: &Arc<Manifest>| weight(manifest))
+                .max_capacity(MANIFEST_MEMORY)
                 .build(),
-            naming: moka::sync::Cache::new(100_000),
-            known_tags: moka::sync::Cache::builder().max_capacity(50_000).time_to_live(minute).build(),
         };
         Self {
             inner: Arc::new(inner),
@@ -118,37 +122,21 @@ impl Resolver {
 
     /// Whether this repository delivered a manifest of this digest.
     pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
-        if self.inner.manifests.contains_key(&(name.clone(), digest)) {
-            return Ok(true);
-        }
-        Ok(self.inner.store.manifest(name, digest).await?.is_some())
+        Ok(self.inner.facts.media_type(name, digest).await?.is_some())
     }
 
     /// The tags through which a digest is known, its own and those of indexes that list it.
     pub async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, ResolveError> {
-        let key = (name.clone(), digest);
-        if let Some(tags) = self.inner.known_tags.get(&key) {
-            return Ok(tags);
-        }
-        let since = self.inner.clock.now().saturating_sub(self.inner.tag_memory).unwrap_or(Timestamp::MIN);
-        let tags: Arc<[Tag]> = self.inner.store.tags_of(name, digest, since).await?.into();
-        self.inner.known_tags.insert(key, tags.clone());
-        Ok(tags)
+        Ok(self.inner.facts.known_tags(name, digest).await?)
     }
 
     /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
     pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, ResolveError> {
-        let key = (name.clone(), member);
-        if let Some(manifests) = self.inner.naming.get(&key) {
-            return Ok(manifests);
-        }
-        let manifests: Arc<[Digest]> = self.inner.store.naming(name, member).await?.into();
-        self.inner.naming.insert(key, manifests.clone());
-        Ok(manifests)
+        Ok(self.inner.facts.naming(name, member).await?)
     }
 
     async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {
-        let known = self.inner.known(name, tag).await?;
+        let known = self.inner.facts.tag(name, tag).await?;
         if let Some((digest, checked_at)) = known {
             let age = self.inner.clock.now().duration_since(checked_at);
             if age < to_signed(upstream.config().tag_ttl) {
@@ -189,11 +177,11 @@ impl Resolver {
         };
         match found {
             Ok(manifest) => {
-                self.inner.learn_tag(name, tag, &manifest).await?;
+                self.inner.facts.learn_tag(name, tag, &manifest).await;
                 Ok(Resolved { manifest, stale: None })
             }
             Err(ResolveError::NotFound) => {
-                self.inner.forget_tag(name, tag).await?;
+                self.inner.facts.forget_tag(name, tag).await?;
                 Err(ResolveError::NotFound)
             }
             Err(error) => self.stale(upstream, name, known, error).await,
@@ -218,18 +206,6 @@ impl Resolver {
 }
 
 impl Inner {
-    async fn known(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, ResolveError> {
-        let key = (name.clone(), tag.clone());
-        if let Some(known) = self.tags.get(&key) {
-            return Ok(Some(known));
-        }
-        let known = self.store.tag(name, tag).await?;
-        if let Some(known) = known {
-            self.tags.insert(key, known);
-        }
-        Ok(known)
-    }
-
     async fn load(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Result<Arc<Manifest>, ResolveError> {
         match self.load_known(name, digest).await? {
             Some(manifest) => Ok(manifest),
@@ -239,8 +215,8 @@ impl Inner {
 
     /// Reads a manifest again as it was read when it came; bytes that the disk changed count as absent.
     async fn load_known(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<Manifest>>, ResolveError> {
-        let Some(media_type) = self.store.manifest(name, digest).await? else { return Ok(None) };
-        let Some(bytes) = self.cache.peek(digest, MAX_MANIFEST).await? else { return Ok(None) };
+        let Some(media_type) = self.facts.media_type(name, digest).await? else { return Ok(None) };
+        let Some(bytes) = self.cache.peek(digest, MAX_MANIFEST).await else { return Ok(None) };
         match Manifest::parse(bytes, Some(&media_type)).and_then(|manifest| manifest.named(digest)) {
             Ok(manifest) => {
                 let manifest = Arc::new(manifest);
@@ -265,36 +241,19 @@ impl Inner {
         if let Reference::Digest(digest) = reference {
             manifest = manifest.named(*digest)?;
         }
-        // Content first, then the row that names it.
-        self.cache.keep(manifest.digest, manifest.bytes.clone()).await?;
-        self.store.record_manifest(name, &manifest, self.clock.now()).await?;
-        for member in manifest.descriptors() {
-            let key = (name.clone(), member.digest);
-            self.naming.invalidate(&key);
-            self.known_tags.invalidate(&key);
-        }
         let manifest = Arc::new(manifest);
+        // Content first, then the row that names it.
+        self.cache.keep(manifest.digest, manifest.bytes.clone()).await;
+        self.facts.learn_manifest(name, &manifest).await;
         self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
         Ok(manifest)
     }
+}
 
-    async fn learn_tag(&self, name: &ImageName, tag: &Tag, manifest: &Manifest) -> Result<(), ResolveError> {
-        let now = self.clock.now();
-        self.store.record_tag(name, tag, manifest.digest, now).await?;
-        self.tags.insert((name.clone(), tag.clone()), (manifest.digest, now));
-        self.known_tags.invalidate(&(name.clone(), manifest.digest));
-        if let Content::Index(children) = &manifest.content {
-            for child in children {
-                self.known_tags.invalidate(&(name.clone(), child.digest));
-            }
-        }
-        Ok(())
-    }
-
-    async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), ResolveError> {
-        self.tags.invalidate(&(name.clone(), tag.clone()));
-        Ok(self.store.forget_tag(name, tag).await?)
-    }
+/// About what a manifest takes in memory: its bytes, and what was read of them.
+fn weight(manifest: &Manifest) -> u32 {
+    let parsed = manifest.descriptors().count() * DESCRIPTOR_WEIGHT;
+    u32::try_from(manifest.bytes.len() + parsed).unwrap_or(u32::MAX)
 }
 
 fn to_signed(duration: Duration) -> SignedDuration {
@@ -304,9 +263,6 @@ fn to_signed(duration: Duration) -> SignedDuration {
 /// Why a reference does not resolve.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// The cache failed.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
     /// The process is ending, or the work broke down.
     #[error("the request was interrupted; come again")]
     Interrupted,
@@ -332,7 +288,7 @@ impl ResolveError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Upstream(error) => error.is_temporary(),
-            Self::Cache(_) | Self::Interrupted | Self::Silent | Self::Store(_) => true,
+            Self::Interrupted | Self::Silent | Self::Store(_) => true,
             Self::NotFound | Self::Refused(_) => false,
         }
     }

@@ -1,6 +1,7 @@
 //! What every long-lived part stands on: tracked tasks and their end, the clock, metrics, logging.
 
 mod clock;
+mod file_window;
 mod flights;
 mod metrics;
 mod readiness;
@@ -9,6 +10,7 @@ mod telemetry;
 mod units;
 
 pub use clock::Clock;
+pub use file_window::FileWindow;
 pub use flights::Flights;
 pub use metrics::Metrics;
 pub use readiness::{BlockReady, Readiness, ReadinessReport};

@@ -3,6 +3,7 @@
 //! SQLite in WAL mode. Rows are written after the content that they name, so a crash leaves content without rows and
 //! never rows without content. Nothing here is asked on the hot path: callers keep moka caches in front.
 
+mod contents;
 mod evidence;
 mod memo;
 mod state_dir;
@@ -15,10 +16,14 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlSafeStr};
 
+pub use contents::{ContentTotals, StoredContent};
 pub use memo::Memo;
 pub use state_dir::{StateDir, StateDirError};
 
 use crate::oci::{Content, Digest, Host, ImageName, Manifest, Tag};
+
+/// SQLite has one writer; the others read.
+const MAX_CONNECTIONS: u32 = 4;
 
 /// The rows. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,7 +45,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(10));
         let at = |error| StoreError::Open { path: path.clone(), error };
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(at)?;
+        let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).connect_with(options).await.map_err(at)?;
         match migrations().run(&pool).await {
             Ok(()) => Ok(Self { pool }),
             Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer { path, version }),
@@ -286,6 +291,18 @@ impl Store {
         rows.iter().map(known).collect()
     }
 
+    /// Refuses every write, as a full or read-only disk does. For tests: it acts on the one connection that they use.
+    #[cfg(test)]
+    pub(crate) async fn forbid_writing(&self, forbid: bool) {
+        let sql = if forbid { "PRAGMA query_only = ON" } else { "PRAGMA query_only = OFF" };
+        let mut connections = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut connection = self.pool.acquire().await.expect("a connection");
+            sqlx::query(sql).execute(&mut *connection).await.expect("a pragma");
+            connections.push(connection);
+        }
+    }
+
     /// Closes the database, so that its journal is folded in.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -304,7 +321,10 @@ pub struct KnownImage {
 }
 
 fn migrations() -> Migrator {
-    let steps = [(1, "first", include_str!("store/migrations/0001_first.sql"))];
+    let steps = [
+        (1, "first", include_str!("store/migrations/0001_first.sql")),
+        (2, "contents", include_str!("store/migrations/0002_contents.sql")),
+    ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };

@@ -41,14 +41,14 @@ impl Parts {
         let store = Store::open(state.path()).await?;
         let cache = config.cache.clone();
         let cache =
-            Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics)?;
-        let cache = Arc::new(cache);
+            Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
+        let cache = Arc::new(cache.await?);
         let audit = Audit::new(&config.audit, &metrics)?;
         let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
         let parts = gate::Parts {
             upstreams: Arc::new(upstreams),
             rulebook: rulebook.clone(),
-            resolver: Resolver::new(cache.clone(), store.clone(), clock.clone(), &tasks, tag_memory),
+            resolver: Resolver::new(cache.clone(), store.clone(), clock.clone(), &tasks, readiness.clone(), tag_memory),
             trust: Trust::new(config.trust, store.clone(), clock.clone(), tasks.clone()),
             va: Va::new(config.va.clone(), store.clone(), &tasks, clock.clone(), &metrics).await?,
             cache,

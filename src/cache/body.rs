@@ -14,17 +14,33 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::watch;
 
 use super::Opened;
+use super::buffers::Buffer;
 use super::disk::blocking;
-use super::fill::Progress;
+use super::fill::{Follower, Progress};
+use super::reading::Reading;
+use super::relay::RelayStream;
 
-/// How much is read at once, in bytes.
-const PIECE: u64 = 256 * 1024;
+/// How much is read at once, in bytes. All of it is held while a client does not take it.
+pub(super) const PIECE: usize = 256 * 1024;
+/// How much of a window is handed out at once, in bytes: it costs no memory.
+const WINDOW_PIECE: usize = 512 * 1024;
 /// After so many pieces in a row the task lets others run: a body that is always ready starves its neighbours.
 const PIECES_IN_A_ROW: u32 = 2;
+
+/// How the bytes of files are to reach the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transfer {
+    /// Read into memory, for those who change them: TLS.
+    Copied,
+    /// As slices of a [`FileWindow`](crate::runtime::FileWindow), for a connection that sends files itself.
+    Lent,
+}
 
 /// A part of some content. Its length is known, and it ends with an error rather than short.
 pub struct ContentBody {
     source: Source,
+    /// The file's window, where the bytes are lent.
+    window: Option<Bytes>,
     position: u64,
     end: u64,
     in_a_row: u32,
@@ -32,9 +48,10 @@ pub struct ContentBody {
 }
 
 enum Source {
-    File(Arc<File>),
-    Growing { file: Arc<File>, progress: watch::Receiver<Progress> },
+    File(Arc<Reading>),
+    Growing { follower: Follower, progress: watch::Receiver<Progress> },
     Memory(Bytes),
+    Relayed(Box<RelayStream>),
 }
 
 enum Waiting {
@@ -43,41 +60,68 @@ enum Waiting {
 }
 
 impl ContentBody {
-    pub(super) fn new(opened: &Opened, start: u64, end: u64) -> Self {
+    pub(super) fn new(opened: &Opened, start: u64, end: u64, transfer: Transfer) -> Self {
         let end = end.min(opened.size());
-        let source = match opened {
-            Opened::File { file, .. } => Source::File(file.clone()),
-            Opened::Filling(fill) => Source::Growing { file: fill.file(), progress: fill.follow() },
-            Opened::Memory(bytes) => Source::Memory(bytes.clone()),
+        let start = start.min(end);
+        let (source, window) = match opened {
+            Opened::File(reading) => (Source::File(reading.clone()), reading.window()),
+            Opened::Filling(follower) => {
+                let progress = follower.progress();
+                (Source::Growing { follower: follower.clone(), progress }, follower.window())
+            }
+            Opened::Memory(bytes) => (Source::Memory(bytes.clone()), None),
+            Opened::Relayed(relay) => (Source::Relayed(Box::new(relay.stream(start, end))), None),
         };
-        Self { source, position: start.min(end), end, in_a_row: 0, waiting: None }
+        let window = window.filter(|_| transfer == Transfer::Lent);
+        Self { source, window, position: start, end, in_a_row: 0, waiting: None }
     }
 
-    /// How far the source may be read now.
-    fn readable(&self) -> io::Result<u64> {
-        let Source::Growing { progress, .. } = &self.source else { return Ok(self.end) };
-        match &*progress.borrow() {
-            Progress::Complete => Ok(self.end),
-            Progress::Readable(mark) => Ok((*mark).min(self.end)),
-            Progress::Failed(why) => Err(io::Error::other(why.clone())),
-        }
+    /// The next piece, where it is at hand; else begins to read or to wait.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        let readable = match &mut self.source {
+            Source::File(_) | Source::Memory(_) => self.end,
+            Source::Relayed(stream) => return stream.poll_piece(cx).map(|piece| piece.map(Some)),
+            Source::Growing { follower, progress } => {
+                let now = progress.borrow().clone();
+                match now {
+                    Progress::Complete => self.end,
+                    Progress::Readable(mark) => mark.min(self.end),
+                    // The bytes so far are right; the rest comes past the disk.
+                    Progress::DiskFailed => {
+                        let rest = follower.relay().stream(self.position, self.end);
+                        self.source = Source::Relayed(Box::new(rest));
+                        return Poll::Ready(Ok(None));
+                    }
+                    Progress::Failed(why) => return Poll::Ready(Err(io::Error::other(why))),
+                }
+            }
+        };
+        Poll::Ready(self.read(readable))
     }
 
-    /// The next piece, where it is in the page cache; else begins to read or to wait.
-    fn advance(&mut self) -> io::Result<Option<Bytes>> {
-        let readable = self.readable()?;
+    fn read(&mut self, readable: u64) -> io::Result<Option<Bytes>> {
         if readable <= self.position {
             self.waiting = Some(Waiting::Progress(self.progress_beyond(self.position)));
             return Ok(None);
         }
-        let length = usize::try_from((readable - self.position).min(PIECE)).unwrap_or(usize::MAX);
+        let available = usize::try_from(readable - self.position).unwrap_or(usize::MAX);
         let file = match &self.source {
             Source::Memory(bytes) => {
                 let start = usize::try_from(self.position).unwrap_or(usize::MAX);
-                return Ok(Some(bytes.slice(start..start + length)));
+                return Ok(Some(bytes.slice(start..start + available)));
             }
-            Source::File(file) | Source::Growing { file, .. } => file.clone(),
+            Source::File(reading) => reading.file(),
+            Source::Growing { follower, .. } => follower.file(),
+            Source::Relayed(_) => return Ok(None),
         };
+        if let Some(window) = &self.window {
+            let (start, length) = (usize::try_from(self.position).unwrap_or(usize::MAX), available.min(WINDOW_PIECE));
+            // sendfile would read from the disk on this thread; what is not in memory is read on another.
+            if is_cached(&file, self.position, length) {
+                return Ok(Some(window.slice(start..start + length)));
+            }
+        }
+        let length = available.min(PIECE);
         if let Some(piece) = read_cached(&file, self.position, length)? {
             return Ok(Some(piece));
         }
@@ -96,6 +140,13 @@ impl ContentBody {
         })
     }
 
+    /// The answer is cut, and the next one will not come from these bytes.
+    fn unreadable(&self, error: &io::Error) {
+        if let Source::File(reading) = &self.source {
+            reading.discard(error);
+        }
+    }
+
     fn give(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.position += piece.len() as u64;
         self.in_a_row += 1;
@@ -112,7 +163,8 @@ impl Body for ContentBody {
             match &mut self.waiting {
                 Some(Waiting::Progress(progress)) => std::task::ready!(progress.as_mut().poll(cx)),
                 Some(Waiting::Read(read)) => {
-                    let piece = std::task::ready!(read.as_mut().poll(cx))?;
+                    let piece = std::task::ready!(read.as_mut().poll(cx));
+                    let piece = piece.inspect_err(|error| self.unreadable(error))?;
                     self.waiting = None;
                     return self.give(piece);
                 }
@@ -127,7 +179,8 @@ impl Body for ContentBody {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if let Some(piece) = self.advance()? {
+            let piece = std::task::ready!(self.advance(cx));
+            if let Some(piece) = piece.inspect_err(|error| self.unreadable(error))? {
                 return self.give(piece);
             }
         }
@@ -142,22 +195,28 @@ impl Body for ContentBody {
     }
 }
 
+/// Whether a part of a file is in memory, by its first and its last byte: what is read in order comes and goes in order.
+fn is_cached(file: &File, position: u64, length: usize) -> bool {
+    let has = |at| {
+        let mut byte = [0];
+        matches!(preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT), Ok(1))
+    };
+    has(position) && has(position + length as u64 - 1)
+}
+
 /// Reads what is in the page cache, on this thread. `None` when it is not, or the file system cannot say.
 fn read_cached(file: &File, position: u64, length: usize) -> io::Result<Option<Bytes>> {
-    let mut piece = vec![0; length];
-    match preadv2(file, &mut [IoSliceMut::new(&mut piece)], position, ReadWriteFlags::NOWAIT) {
+    let mut piece = Buffer::take(length);
+    match preadv2(file, &mut [IoSliceMut::new(piece.bytes_mut())], position, ReadWriteFlags::NOWAIT) {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(read) => {
-            piece.truncate(read);
-            Ok(Some(piece.into()))
-        }
+        Ok(read) => Ok(Some(piece.filled(read))),
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 fn read(file: &File, position: u64, length: usize) -> io::Result<Bytes> {
-    let mut piece = vec![0; length];
-    file.read_exact_at(&mut piece, position)?;
-    Ok(piece.into())
+    let mut piece = Buffer::take(length);
+    file.read_exact_at(piece.bytes_mut(), position)?;
+    Ok(piece.filled(length))
 }

@@ -6,12 +6,18 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest, Hasher};
+
+/// How long the file system may take to make a file before it counts as failing.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much is hashed at once, in bytes.
+const PIECE: usize = 256 * 1024;
 
 /// The folder of all content.
 pub(super) struct Disk {
@@ -63,11 +69,12 @@ impl Disk {
     }
 
     /// Writes content whose digest was computed over these very bytes; replaces what the disk may have damaged.
-    pub(super) async fn write(&self, digest: Digest, bytes: Bytes) -> io::Result<()> {
+    pub(super) async fn write(self: &Arc<Self>, digest: Digest, bytes: Bytes) -> io::Result<()> {
         if self.read(digest, bytes.len()).await.is_ok_and(|known| known.is_some_and(|known| known == bytes)) {
             return Ok(());
         }
-        let (partial, path) = (self.partial(digest, bytes.len() as u64)?, self.path(digest));
+        let partial = self.partial(digest, bytes.len() as u64).await?;
+        let path = self.path(digest);
         blocking(move || {
             (&*partial.file).write_all(&bytes)?;
             partial.publish(&path)
@@ -77,7 +84,13 @@ impl Disk {
 
     /// A new file in `partial`, on the same file system as the content, with room for so many bytes: a full disk is
     /// known before the first byte is sent, and not in the middle of an answer.
-    pub(super) fn partial(&self, digest: Digest, size: u64) -> io::Result<Partial> {
+    pub(super) async fn partial(self: &Arc<Self>, digest: Digest, size: u64) -> io::Result<Partial> {
+        let disk = self.clone();
+        let made = tokio::time::timeout(PATIENCE, blocking(move || disk.make_partial(digest, size))).await;
+        made.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the file system does not answer")))
+    }
+
+    fn make_partial(&self, digest: Digest, size: u64) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
@@ -89,11 +102,85 @@ impl Disk {
         }
     }
 
+    /// Removes content. That it is gone already is as good.
+    pub(super) fn remove(&self, digest: Digest) -> io::Result<()> {
+        match fs::remove_file(self.path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the file system has: free for us and in all, in bytes.
+    pub(super) fn space(&self) -> io::Result<Space> {
+        let stat = statvfs(&self.root)?;
+        Ok(Space { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
+    }
+
+    /// The folders that content lies in, so that all of it can be gone through a folder at a time.
+    pub(super) fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for algorithm in Algorithm::ALL {
+            match fs::read_dir(self.root.join(algorithm.name())) {
+                Ok(entries) => {
+                    for entry in entries {
+                        folders.push(entry?.path());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(folders)
+    }
+
+    /// The content of one of those folders. Files whose names are no digests are not ours and are left alone.
+    pub(super) fn contents(&self, folder: &Path) -> io::Result<Vec<FoundFile>> {
+        let algorithm = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = format!("{algorithm}:{}", entry.file_name().to_string_lossy());
+            let Ok(digest) = name.parse::<Digest>() else { continue };
+            // What was removed in the meantime is not here.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push(FoundFile { digest, size: metadata.len(), modified });
+        }
+        Ok(found)
+    }
+
+    /// Whether the bytes under a name have that digest; `None` when there are none. Blocks for as long as it reads.
+    pub(super) fn is_intact(&self, digest: Digest) -> io::Result<Option<bool>> {
+        let Some((mut file, _)) = self.file(digest)? else { return Ok(None) };
+        let (mut hasher, mut piece) = (Hasher::new(digest.algorithm()), vec![0; PIECE]);
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(Some(hasher.finish() == digest)),
+                read => hasher.update(&piece[..read]),
+            }
+        }
+    }
+
     /// Where content lies: `ALGORITHM/ab/abcdef…`.
     pub(super) fn path(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();
         self.root.join(digest.algorithm().name()).join(&hex[..2]).join(hex)
     }
+}
+
+/// What a file system has, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Space {
+    pub(super) free: u64,
+    pub(super) total: u64,
+}
+
+/// A file of content, as found on disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FoundFile {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
 }
 
 /// A file in progress; removed when it is dropped unpublished.

@@ -2,39 +2,62 @@
 //!
 //! The upstream's bytes go to a file in `partial`; how far they reach is published, and readers read behind that mark
 //! from the file at their own speed. The last byte is held back until the digest is verified, so a reader can never
-//! complete content that is wrong. A fill goes on when its readers have left.
+//! complete content that is wrong. A fill goes on when its readers have left, as long as few do.
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::disk::{Disk, Partial};
-use crate::oci::{Digest, Hasher, ImageName, Repository};
-use crate::upstream::{self, BlobStream, Upstream};
+use super::download::{Broken, Source, download};
+use super::reading::{Reading, window};
+use super::relay::Relay;
+use crate::oci::{Digest, Hasher, Host, ImageName};
+use crate::upstream::BlobStream;
 
-/// How often a broken download is taken up again where it stopped.
-const RESUMES: u32 = 4;
 /// Pieces on their way from the network to the disk; with the upstream's frame size this bounds memory per fill.
 const QUEUE: usize = 8;
+/// How long the disk may take no byte before it counts as failing.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a fill is known by: a registry that trickles a blob holds up nobody who pulls it from another.
+pub(super) type FillKey = (Host, Digest);
 
 /// A download in progress.
-pub struct Fill {
-    name: ImageName,
-    digest: Digest,
-    size: u64,
+pub(super) struct Fill {
+    source: Source,
     file: Arc<File>,
+    window: OnceLock<Option<Bytes>>,
     progress: watch::Sender<Progress>,
+    readers: Mutex<Readers>,
+    /// How many fills may go on for nobody.
+    orphans: Arc<Semaphore>,
+    abandoned: CancellationToken,
+    relay: Arc<Relay>,
+    /// The complete file, so that it counts as read while followers read on.
+    reading: OnceLock<Arc<Reading>>,
+}
+
+#[derive(Default)]
+struct Readers {
+    count: usize,
+    /// Held while nobody reads.
+    orphan: Option<OwnedSemaphorePermit>,
 }
 
 /// How far a fill has come.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Progress {
-    /// Verified and published.
+    /// Verified.
     Complete,
+    /// The disk failed; the upstream did not.
+    DiskFailed,
     /// Broken; nothing is kept.
     Failed(String),
     /// So many bytes may be read.
@@ -42,127 +65,185 @@ pub(super) enum Progress {
 }
 
 impl Fill {
-    pub(super) fn new(name: ImageName, digest: Digest, size: u64, file: Arc<File>) -> Self {
-        Self { name, digest, size, file, progress: watch::channel(Progress::Readable(0)).0 }
+    pub(super) fn new(source: Source, file: Arc<File>, orphans: Arc<Semaphore>, relay: Arc<Relay>) -> Self {
+        Self {
+            source,
+            file,
+            window: OnceLock::new(),
+            progress: watch::channel(Progress::Readable(0)).0,
+            readers: Mutex::default(),
+            orphans,
+            abandoned: CancellationToken::new(),
+            relay,
+            reading: OnceLock::new(),
+        }
     }
 
-    /// The size of the whole content in bytes, as the upstream announced it.
-    pub fn size(&self) -> u64 {
-        self.size
+    pub(super) fn key(&self) -> FillKey {
+        (self.source.name.host.clone(), self.source.digest)
     }
 
     /// The repository that delivers it.
     pub(super) fn name(&self) -> &ImageName {
-        &self.name
+        &self.source.name
     }
 
-    pub(super) fn file(&self) -> Arc<File> {
-        self.file.clone()
+    pub(super) fn source(&self) -> &Source {
+        &self.source
     }
 
-    pub(super) fn follow(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+    /// Joins it; `None` when it was given up because nobody read it.
+    pub(super) fn follow(self: &Arc<Self>) -> Option<Follower> {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.abandoned.is_cancelled() {
+            return None;
+        }
+        readers.count += 1;
+        readers.orphan = None;
+        Some(Follower(self.clone()))
+    }
+
+    /// Its followers read a complete file from now on.
+    pub(super) fn completed(&self, reading: Arc<Reading>) {
+        // A fill completes once.
+        let _ = self.reading.set(reading);
+    }
+
+    /// Resolves when nobody reads it and too many others go on for nobody.
+    pub(super) async fn abandoned(&self) {
+        self.abandoned.cancelled().await;
+    }
+
+    fn leave(&self) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.count -= 1;
+        if readers.count > 0 || !matches!(*self.progress.borrow(), Progress::Readable(_)) {
+            return;
+        }
+        match self.orphans.clone().try_acquire_owned() {
+            Ok(permit) => readers.orphan = Some(permit),
+            Err(_) => self.abandoned.cancel(),
+        }
     }
 
     /// Tells every reader how it ended.
-    pub(super) fn finish(&self, outcome: Result<(), FillError>) {
-        self.progress.send_replace(match outcome {
-            Ok(()) => Progress::Complete,
-            Err(error) => Progress::Failed(error.to_string()),
-        });
+    fn finish(&self, end: Progress) {
+        self.progress.send_replace(end);
     }
 
     /// All but the last byte may be read before the digest is verified.
     fn publish(&self, written: u64) {
-        self.progress.send_replace(Progress::Readable(written.min(self.size.saturating_sub(1))));
+        self.progress.send_replace(Progress::Readable(written.min(self.source.size.saturating_sub(1))));
+    }
+}
+
+/// A reader of a fill. The fill knows whether it has any.
+pub struct Follower(Arc<Fill>);
+
+impl Follower {
+    /// The size of the whole content in bytes, as the upstream announced it.
+    pub fn size(&self) -> u64 {
+        self.0.source.size
+    }
+
+    /// Waits until it is verified and on disk, and tells of its progress in bytes.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn finished(&self, mut tell: impl FnMut(u64)) -> Result<(), String> {
+        let mut progress = self.progress();
+        loop {
+            match progress.borrow_and_update().clone() {
+                Progress::Complete => return Ok(()),
+                Progress::DiskFailed => return Err("the cache's disk failed".into()),
+                Progress::Failed(why) => return Err(why),
+                Progress::Readable(mark) => tell(mark),
+            }
+            if progress.changed().await.is_err() {
+                return Err("the download was interrupted".into());
+            }
+        }
+    }
+
+    pub(super) fn file(&self) -> Arc<File> {
+        self.0.file.clone()
+    }
+
+    /// The file as lent bytes, also those that are not there yet; `None` where it cannot be mapped.
+    pub(super) fn window(&self) -> Option<Bytes> {
+        self.0.window.get_or_init(|| window(&self.0.file, self.0.source.size)).clone()
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
+    }
+
+    /// The same content past the disk.
+    pub(super) fn relay(&self) -> &Arc<Relay> {
+        &self.0.relay
+    }
+}
+
+impl Clone for Follower {
+    fn clone(&self) -> Self {
+        self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).count += 1;
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
 /// Downloads, writes, verifies and publishes.
-pub(super) async fn pump(
-    disk: &Disk,
-    fill: &Arc<Fill>,
-    partial: Partial,
-    stream: BlobStream,
-    upstream: &Upstream,
-    repository: &Repository,
-) -> Result<(), FillError> {
+pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream: BlobStream) -> Result<(), FillError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let (writer_fill, path) = (fill.clone(), disk.path(fill.digest));
+    let (writer_fill, path) = (fill.clone(), disk.path(fill.source.digest));
     let writer = tokio::task::spawn_blocking(move || write(&writer_fill, partial, receiver, &path));
-    let download = download(fill, stream, upstream, repository, &sender).await;
+    let feed = |piece| feed(&sender, piece);
+    let downloaded = tokio::select! {
+        downloaded = download(&fill.source, stream, feed) => downloaded.map_err(FillError::Download),
+        () = fill.abandoned() => Err(FillError::Abandoned),
+    };
+    let is_stuck = matches!(downloaded, Err(FillError::Download(Broken::Stuck)));
     drop(sender);
+    if is_stuck {
+        // The writer is left to its disk; it publishes nothing, because bytes are missing.
+        let error = FillError::Disk(io::Error::new(io::ErrorKind::TimedOut, "the disk takes no bytes"));
+        fill.finish(Progress::DiskFailed);
+        return Err(error);
+    }
     let written = writer.await.unwrap_or_else(|error| Err(FillError::Disk(io::Error::other(error))));
-    match (download, written) {
+    let outcome = match (downloaded, written) {
         // The writer's own trouble explains why the download found nobody to take its bytes.
         (_, Err(error @ (FillError::Disk(_) | FillError::Digest(_)))) => Err(error),
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         (Ok(()), Ok(())) => Ok(()),
+    };
+    match &outcome {
+        Ok(()) => {}
+        // Readers who have all of it already are not disturbed by a disk that then failed to keep it.
+        Err(_) if *fill.progress.borrow() == Progress::Complete => {}
+        Err(FillError::Disk(_)) => fill.finish(Progress::DiskFailed),
+        Err(error) => fill.finish(Progress::Failed(error.to_string())),
+    }
+    outcome
+}
+
+async fn feed(writer: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), Broken> {
+    match tokio::time::timeout(DISK_PATIENCE, writer.send(piece)).await {
+        Ok(sent) => sent.map_err(|_| Broken::Unwanted),
+        Err(_) => Err(Broken::Stuck),
     }
 }
 
-/// Feeds the writer, and takes a broken download up again by Range.
-async fn download(
-    fill: &Fill,
-    mut stream: BlobStream,
-    upstream: &Upstream,
-    repository: &Repository,
-    writer: &mpsc::Sender<Bytes>,
-) -> Result<(), FillError> {
-    let mut received = 0;
-    let mut resumes = 0;
-    loop {
-        match feed(fill, &mut stream, &mut received, writer).await {
-            Ok(()) if received == fill.size => return Ok(()),
-            Err(error @ (FillError::Long | FillError::Stopped)) => return Err(error),
-            Ok(()) | Err(_) if resumes < RESUMES => {
-                resumes += 1;
-                tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
-                tracing::info!(blob.digest = %fill.digest, received, "taking a broken download up again");
-                stream = upstream.blob(repository, &fill.digest, received).await.map_err(FillError::Upstream)?;
-            }
-            Ok(()) => return Err(FillError::Short { received, size: fill.size }),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Passes on what a stream brings, without what was received before.
-async fn feed(
-    fill: &Fill,
-    stream: &mut BlobStream,
-    received: &mut u64,
-    writer: &mpsc::Sender<Bytes>,
-) -> Result<(), FillError> {
-    let mut position = stream.from;
-    if position > *received || stream.size != fill.size {
-        return Err(FillError::Changed);
-    }
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(FillError::Upstream)?;
-        let known = usize::try_from(*received - position).unwrap_or(usize::MAX).min(chunk.len());
-        position += chunk.len() as u64;
-        let new = chunk.slice(known..);
-        if new.is_empty() {
-            continue;
-        }
-        *received += new.len() as u64;
-        if *received > fill.size {
-            return Err(FillError::Long);
-        }
-        writer.send(new).await.map_err(|_| FillError::Stopped)?;
-    }
-    Ok(())
-}
-
-/// Writes and hashes on a thread of its own; on the last byte verifies, syncs and gives the content its name.
-fn write(
-    fill: &Fill,
-    partial: Partial,
-    mut pieces: mpsc::Receiver<Bytes>,
-    path: &std::path::Path,
-) -> Result<(), FillError> {
-    let mut hasher = Hasher::new(fill.digest.algorithm());
+/// Writes and hashes on a thread of its own. Readers are let go on to the end as soon as the digest is verified; the
+/// content gets its name when it is synced too.
+fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path: &Path) -> Result<(), FillError> {
+    let Source { digest, size, .. } = fill.source;
+    let mut hasher = Hasher::new(digest.algorithm());
     let mut written = 0;
     while let Some(piece) = pieces.blocking_recv() {
         partial.write_at(&piece, written).map_err(FillError::Disk)?;
@@ -170,31 +251,26 @@ fn write(
         written += piece.len() as u64;
         fill.publish(written);
     }
-    if written != fill.size {
-        return Err(FillError::Short { received: written, size: fill.size });
+    if written != size {
+        return Err(FillError::Download(Broken::Short { received: written, size }));
     }
-    let digest = hasher.finish();
-    if digest != fill.digest {
-        return Err(FillError::Digest(digest));
+    let found = hasher.finish();
+    if found != digest {
+        return Err(FillError::Digest(found));
     }
+    fill.finish(Progress::Complete);
     partial.publish(path).map_err(FillError::Disk)
 }
 
 /// Why a fill failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FillError {
-    #[error("the upstream's copy changed while it was downloaded")]
-    Changed,
+    #[error("its readers left, and as many downloads go on for nobody as may")]
+    Abandoned,
     #[error("the upstream sent content with digest {0}")]
     Digest(Digest),
     #[error("it cannot be written to the cache: {0}")]
     Disk(io::Error),
-    #[error("the upstream sent more bytes than it announced")]
-    Long,
-    #[error("the upstream sent {received} of {size} bytes")]
-    Short { received: u64, size: u64 },
-    #[error("the writer stopped")]
-    Stopped,
     #[error(transparent)]
-    Upstream(upstream::Error),
+    Download(Broken),
 }

@@ -310,8 +310,17 @@ fn cache(mut table: Table<'_>) -> cache::Config {
     let config = cache::Config {
         small_object: count(table.size("small_object"), default.small_object),
         memory: table.size("memory").unwrap_or(default.memory),
+        max_size: table.size("max_size").unwrap_or(default.max_size),
+        min_free: table.size("min_free").unwrap_or(default.min_free),
+        high_watermark: table.number("high_watermark", 1, 100).unwrap_or(default.high_watermark),
+        low_watermark: table.number("low_watermark", 0, 100).unwrap_or(default.low_watermark),
+        max_age: table.duration("max_age"),
         max_fills: count(table.number("max_fills", 1, 10_000), default.max_fills),
+        orphan_fill_limit: count(table.number("orphan_fill_limit", 0, 10_000), default.orphan_fill_limit),
     };
+    if config.low_watermark > config.high_watermark {
+        table.problem("low_watermark", "must not be above high_watermark", None);
+    }
     table.finish();
     config
 }

@@ -114,7 +114,15 @@ fn parts(out: &mut Text, config: &Config) {
     out.section("[cache]");
     out.line("small_object", quoted(&format_size(config.cache.small_object as u64)));
     out.line("memory", quoted(&format_size(config.cache.memory)));
+    out.line("max_size", quoted(&format_size(config.cache.max_size)));
+    out.line("high_watermark", config.cache.high_watermark);
+    out.line("low_watermark", config.cache.low_watermark);
+    out.line("min_free", quoted(&format_size(config.cache.min_free)));
+    if let Some(max_age) = config.cache.max_age {
+        out.line("max_age", quoted(&format_duration(max_age)));
+    }
     out.line("max_fills", config.cache.max_fills);
+    out.line("orphan_fill_limit", config.cache.orphan_fill_limit);
     out.section("[audit]");
     out.path("file", &config.audit.file);
     out.line("required", config.audit.required);

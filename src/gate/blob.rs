@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Admitted, Entry, Gate, GateError, Target};
+use super::{Admitted, Answer, Ask, Entry, Gate, GateError, Target};
 use crate::cache::Opened;
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::Permit;
@@ -18,14 +18,18 @@ impl Gate {
         judged.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(&Reference::Digest(blob)) }))
     }
 
-    /// Opens what a permit is for.
-    pub(super) async fn open(&self, target: &Target, permit: &Permit) -> Result<Opened, GateError> {
+    /// Opens what a permit is for, or for HEAD only tells its size.
+    pub(super) async fn blob(&self, ask: &Ask, target: &Target, permit: Permit) -> Result<Answer, GateError> {
         // A manifest asked for as a blob is a manifest all the same; its bytes are known and were judged.
         if self.resolver.is_known(&target.name, permit.digest()).await? {
             let manifest = self.resolver.manifest(&target.upstream, &target.name, permit.digest()).await?;
-            return Ok(Opened::Memory(manifest.bytes.clone()));
+            return Ok(Answer::Blob { content: Opened::Memory(manifest.bytes.clone()), permit });
         }
-        Ok(self.cache.open(permit, &target.upstream).await?)
+        if ask.method == "HEAD" {
+            let size = self.cache.size(&permit, &target.upstream).await?;
+            return Ok(Answer::BlobSize { size, permit });
+        }
+        Ok(Answer::Blob { content: self.cache.open(&permit, &target.upstream).await?, permit })
     }
 
     async fn admit_blob(&self, target: &Target, blob: Digest, entry: &mut Entry) -> Result<Permit, GateError> {
@@ -38,6 +42,7 @@ impl Gate {
             match self.admit(target, &Reference::Digest(*manifest), entry).await {
                 Ok(admitted) => {
                     if let Some(permit) = permit_for(&admitted, blob) {
+                        self.cache.touch(&admitted.manifest);
                         return Ok(permit);
                     }
                 }
@@ -60,8 +65,11 @@ impl Gate {
     ) -> Result<Option<Permit>, GateError> {
         let unseen = self.store.unseen_children(&target.name, self.config.max_unseen_children).await?;
         for (index, child) in unseen {
-            if self.admit(target, &Reference::Digest(index), entry).await.is_err() {
-                continue;
+            match self.admit(target, &Reference::Digest(index), entry).await {
+                Ok(_) => {}
+                // While the index cannot be judged, the blob may well be one of its images'.
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(_) => continue,
             }
             let manifest = match self.resolver.manifest(&target.upstream, &target.name, child).await {
                 Ok(manifest) => manifest,

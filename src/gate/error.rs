@@ -2,7 +2,7 @@
 
 use crate::cache::CacheError;
 use crate::oci::{Digest, InvalidName};
-use crate::policy::Denial;
+use crate::policy::{Denial, DenialKind};
 use crate::resolve::ResolveError;
 use crate::store::StoreError;
 use crate::upstream;
@@ -77,6 +77,19 @@ pub enum GateError {
     /// The upstream did not deliver.
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
+}
+
+impl GateError {
+    /// Whether asking again may help: the question could not be answered.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Denied(denial) => denial.kind != DenialKind::Policy,
+            Self::Resolve(error) => error.is_temporary(),
+            Self::Upstream(error) => error.is_temporary(),
+            Self::Cache(_) | Self::Pending { .. } | Self::Store(_) | Self::Unrecorded => true,
+            _ => false,
+        }
+    }
 }
 
 fn for_whom(scope: &str) -> String {

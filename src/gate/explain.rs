@@ -248,7 +248,7 @@ impl Gate {
             manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
         }
         let Content::Image { config, .. } = &manifest.content else { return None };
-        let bytes = self.cache.peek(config.digest, 1024 * 1024).await.ok().flatten();
+        let bytes = self.cache.peek(config.digest, 1024 * 1024).await;
         let created = bytes.and_then(|bytes| oci_spec::image::ImageConfiguration::from_reader(&*bytes).ok());
         let created = created.and_then(|configuration| configuration.created().clone());
         Some((manifest, created))

@@ -57,10 +57,12 @@ impl GateMetrics {
     pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) {
         let (decision, reason) = match answer {
             Ok(Answer::Base) => return,
-            Ok(Answer::Manifest { permit, .. } | Answer::Blob { permit, .. }) => match permit.would_deny() {
-                Some(denial) => ("would-deny", denial.stage.as_str()),
-                None => ("admit", ""),
-            },
+            Ok(Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } | Answer::BlobSize { permit, .. }) => {
+                match permit.would_deny() {
+                    Some(denial) => ("would-deny", denial.stage.as_str()),
+                    None => ("admit", ""),
+                }
+            }
             Ok(Answer::List { .. }) => ("admit", ""),
             Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
             Err(error) => (decision_name(error), ""),

@@ -135,7 +135,7 @@ fn oldest(va: &VaFindings) -> Option<Timestamp> {
 
 fn conclude(record: &mut Record, answer: &Answer) {
     record.decision = "admit";
-    if let Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } = answer
+    if let Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } | Answer::BlobSize { permit, .. } = answer
         && let Some(denial) = permit.would_deny()
     {
         record.decision = "would-deny";

@@ -121,6 +121,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
     /// The name before the colon; also the folder name in the cache.
     pub fn name(self) -> &'static str {
         match self {

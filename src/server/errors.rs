@@ -100,7 +100,6 @@ fn pending(message: String) -> WireError {
 
 fn resolve(error: &ResolveError, endpoint: &Endpoint) -> WireError {
     match error {
-        ResolveError::Cache(error) => cache(error, endpoint),
         ResolveError::NotFound => not_found(endpoint, error.to_string()),
         // Bytes that no policy can make right: final, and 403 so that clients do not look for them elsewhere here.
         ResolveError::Refused(_) => {

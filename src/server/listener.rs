@@ -23,7 +23,7 @@ use super::connection;
 use super::identity::{Client, ClientCertificate, Proxies, ProxyHeader};
 use super::limits::{Capacity, Limits};
 use super::proxy_protocol;
-use super::stream::WriteStall;
+use super::stream::{SendFile, WriteStall};
 use super::tls::{Tls, TlsConfig, TlsError};
 use crate::policy::Scope;
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
@@ -230,7 +230,7 @@ impl<S: Service> Shared<S> {
         prepare(&stream)?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = &self.capacity.limits;
-        let mut stream = WriteStall::new(stream, limits.write_stall_timeout);
+        let mut stream = WriteStall::new(SendFile::new(stream), limits.write_stall_timeout);
         let handshake = async {
             let address = self.client_behind_proxy(&mut stream, peer).await?;
             match &self.listener.tls {
@@ -264,7 +264,7 @@ impl<S: Service> Shared<S> {
     }
 
     /// The address at the far end of the connection, which with the PROXY protocol is not the peer's.
-    async fn client_behind_proxy(&self, stream: &mut WriteStall<TcpStream>, peer: SocketAddr) -> io::Result<IpAddr> {
+    async fn client_behind_proxy(&self, stream: &mut WriteStall<SendFile>, peer: SocketAddr) -> io::Result<IpAddr> {
         let proxies = &self.listener.proxies;
         if proxies.header != ProxyHeader::ProxyProtocol || !proxies.trusts(peer.ip()) {
             return Ok(peer.ip());
@@ -273,7 +273,7 @@ impl<S: Service> Shared<S> {
         Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
     }
 
-    async fn tls_handshake(&self, stream: WriteStall<TcpStream>, tls: &Tls) -> io::Result<Wire> {
+    async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Wire> {
         let accepted = TlsAcceptor::from(tls.current()).accept(stream).await;
         let mut stream = accepted.inspect_err(|_| {
             self.counters.tls_failures.inc();
@@ -285,7 +285,7 @@ impl<S: Service> Shared<S> {
 
     fn certificate(
         &self,
-        stream: &TlsStream<WriteStall<TcpStream>>,
+        stream: &TlsStream<WriteStall<SendFile>>,
         tls: &Tls,
     ) -> io::Result<(Option<Arc<ClientCertificate>>, Scope)> {
         let Some(der) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else {
@@ -314,8 +314,8 @@ impl<S: Service> Shared<S> {
 }
 
 enum Wire {
-    Plain(WriteStall<TcpStream>),
-    Tls(Box<TlsStream<WriteStall<TcpStream>>>, Option<Arc<ClientCertificate>>, Scope),
+    Plain(WriteStall<SendFile>),
+    Tls(Box<TlsStream<WriteStall<SendFile>>>, Option<Arc<ClientCertificate>>, Scope),
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

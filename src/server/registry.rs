@@ -14,6 +14,7 @@ use super::errors::{self, respond_to, respond_to_route};
 use super::range::{Ranged, requested};
 use super::request_log::{RequestLog, RequestMetrics};
 use super::{Body, Client, Service};
+use crate::cache::Transfer;
 use crate::gate::{Answer, Ask, Gate};
 use crate::oci::{Digest, ErrorCode, Manifest, Page, Route, WireError};
 use crate::policy::Permit;
@@ -42,6 +43,8 @@ impl Registry {
     async fn answer(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         let request_id = format!("{:08x}-{:x}", self.epoch & 0xffff_ffff, self.next.fetch_add(1, Ordering::Relaxed));
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
+        // What TLS encrypts it must read; a plain connection sends files itself.
+        let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let mut response = match parse(&request) {
             Ok(route) => {
                 let namespace = route.ns.as_ref().map(ToString::to_string);
@@ -54,7 +57,7 @@ impl Registry {
                     request_id: request_id.clone(),
                 };
                 let mut response = match self.gate.handle(&ask).await {
-                    Ok(answer) => respond(&request, answer),
+                    Ok(answer) => respond(&request, answer, transfer),
                     Err(error) => respond_to(&error, &ask.route.endpoint),
                 };
                 if let Some(value) = namespace.and_then(|ns| HeaderValue::from_str(&ns).ok()) {
@@ -90,22 +93,30 @@ fn parse(request: &Request<Incoming>) -> Result<Route, WireError> {
     Route::parse(request.uri().path(), request.uri().query()).map_err(respond_to_route)
 }
 
-fn respond(request: &Request<Incoming>, answer: Answer) -> Response<Body> {
+fn respond(request: &Request<Incoming>, answer: Answer, transfer: Transfer) -> Response<Body> {
     match answer {
         Answer::Base => json(Body::from(Bytes::from_static(b"{}"))),
         Answer::Manifest { manifest, permit, stale } => respond_manifest(request.headers(), &manifest, &permit, stale),
-        Answer::Blob { content, permit } => {
-            let mut response = ranged(request.headers(), content.size(), permit.digest(), |start, end| {
-                Body::stream(content.read(start, end).map_err(Into::into))
-            });
-            insert(response.headers_mut(), header::CONTENT_TYPE, "application/octet-stream");
-            warn(response.headers_mut(), &permit, None);
-            response
-        }
+        Answer::Blob { content, permit } => respond_blob(request, &permit, content.size(), |start, end| {
+            Body::stream(content.read(start, end, transfer).map_err(Into::into))
+        }),
+        Answer::BlobSize { size, permit } => respond_blob(request, &permit, size, |_, _| Body::Empty),
         Answer::List { list, .. } => {
             respond_list(request, list.bytes, list.content_type.as_deref(), list.next.as_ref())
         }
     }
+}
+
+fn respond_blob(
+    request: &Request<Incoming>,
+    permit: &Permit,
+    size: u64,
+    body: impl FnOnce(u64, u64) -> Body,
+) -> Response<Body> {
+    let mut response = ranged(request.headers(), size, permit.digest(), body);
+    insert(response.headers_mut(), header::CONTENT_TYPE, "application/octet-stream");
+    warn(response.headers_mut(), permit, None);
+    response
 }
 
 fn respond_manifest(

@@ -99,7 +99,7 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
 async fn a_newer_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    sqlx::query("UPDATE _sqlx_migrations SET version = 99").execute(&store.pool).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = 99 WHERE version = 1").execute(&store.pool).await.unwrap();
     store.close().await;
     let error = Store::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { version: 99, .. }), "{error}");

@@ -6,6 +6,7 @@ mod support;
 mod attack;
 mod blobs;
 mod cache;
+mod content;
 mod harness;
 mod observe;
 mod pull;

@@ -75,25 +75,3 @@ async fn a_state_directory_of_another_version_or_that_is_none() {
     let (why, _) = why_not(made).await;
     assert!(why.contains("state directory cannot be used"), "{why}");
 }
-
-#[tokio::test]
-async fn a_disk_that_cannot_be_written_is_said_to_the_client_and_costs_nothing_that_is_there() {
-    let registry = TestRegistry::start().await;
-    let image = crate::pull::simple("disk");
-    registry.push("library/app", Some("1"), &image);
-    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
-    // Content can no longer be written: the folder of partial files is gone.
-    std::fs::remove_dir_all(gate.file("state/blobs/partial")).unwrap();
-    let (digest, bytes) = &image.blobs[0];
-    let path = format!("/library/app/blobs/{digest}");
-    let failed = gate.get(&path).await;
-    assert_eq!(failed.status, 503, "{}", failed.text());
-    assert!(failed.text().contains("the cache's disk failed"), "{}", failed.text());
-    let ready = async || crate::support::request("GET", &gate.admin_url("/readyz"), &[]).await.text();
-    assert!(ready().await.contains("\"cache\""), "{}", ready().await);
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200, "what is there is served");
-    std::fs::create_dir(gate.file("state/blobs/partial")).unwrap();
-    assert_eq!(gate.get(&path).await.body, bytes, "and it recovers by itself");
-    assert!(!ready().await.contains("\"cache\""), "{}", ready().await);
-}

@@ -1,0 +1,107 @@
+//! A blob from its upstream, in order and once, taken up again where it broke off.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::oci::{Digest, ImageName};
+use crate::upstream::{self, BlobStream, Upstream};
+
+/// How often a broken download is taken up again where it stopped.
+const RESUMES: u32 = 4;
+
+/// What is downloaded, and from where.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) name: ImageName,
+    pub(super) digest: Digest,
+    /// In bytes, as the upstream announced it.
+    pub(super) size: u64,
+}
+
+impl Source {
+    /// The blob from an offset.
+    pub(super) async fn open(&self, from: u64) -> Result<BlobStream, upstream::Error> {
+        self.upstream.blob(&self.name.repository, &self.digest, from).await
+    }
+}
+
+/// Downloads all of it, and gives each piece to `take`.
+pub(super) async fn download<F>(
+    source: &Source,
+    mut stream: BlobStream,
+    mut take: impl FnMut(Bytes) -> F,
+) -> Result<(), Broken>
+where
+    F: Future<Output = Result<(), Broken>>,
+{
+    let (mut received, mut resumes) = (0, 0);
+    loop {
+        let error = match pass_on(source, &mut stream, &mut received, &mut take).await {
+            Ok(()) if received == source.size => return Ok(()),
+            Ok(()) => Broken::Short { received, size: source.size },
+            Err(error @ (Broken::Changed | Broken::Upstream(_))) => error,
+            Err(error) => return Err(error),
+        };
+        if resumes == RESUMES {
+            return Err(error);
+        }
+        resumes += 1;
+        tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
+        tracing::info!(blob.digest = %source.digest, received, %error, "taking a broken download up again");
+        stream = source.open(received).await.map_err(Broken::Upstream)?;
+    }
+}
+
+/// Passes on what a stream brings, without what was received before.
+async fn pass_on<F>(
+    source: &Source,
+    stream: &mut BlobStream,
+    received: &mut u64,
+    take: &mut impl FnMut(Bytes) -> F,
+) -> Result<(), Broken>
+where
+    F: Future<Output = Result<(), Broken>>,
+{
+    let mut position = stream.from;
+    if position > *received || stream.size != source.size {
+        return Err(Broken::Changed);
+    }
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(Broken::Upstream)?;
+        let known = usize::try_from(*received - position).unwrap_or(usize::MAX).min(chunk.len());
+        position += chunk.len() as u64;
+        let new = chunk.slice(known..);
+        if new.is_empty() {
+            continue;
+        }
+        *received += new.len() as u64;
+        if *received > source.size {
+            return Err(Broken::Long);
+        }
+        take(new).await?;
+    }
+    Ok(())
+}
+
+/// Why a download ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the upstream's copy changed while it was downloaded")]
+    Changed,
+    #[error("the upstream sent more bytes than it announced")]
+    Long,
+    #[error("the upstream sent {received} of {size} bytes")]
+    Short { received: u64, size: u64 },
+    /// Whoever takes the bytes takes none.
+    #[error("nothing takes its bytes")]
+    Stuck,
+    /// Whoever takes the bytes has gone.
+    #[error("nobody wants it any more")]
+    Unwanted,
+    #[error(transparent)]
+    Upstream(upstream::Error),
+}

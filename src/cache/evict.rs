@@ -1,0 +1,281 @@
+//! What goes when room is needed: whole images, least recently used first.
+//!
+//! An image is what is kept or goes: its manifest, and the blobs that no other manifest here names. A blob that nobody
+//! names goes first; what is being read or filled stays, and with it the image that it belongs to.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{CacheError, Inner};
+use crate::oci::Digest;
+use crate::store::{StoreError, StoredContent};
+
+/// How many candidates are looked at together.
+const BATCH: u32 = 64;
+/// How often what was used is written down, and what became too old is looked for.
+const TICK: Duration = Duration::from_secs(30);
+
+impl Inner {
+    /// Evicts whenever room becomes scarce, until shutdown.
+    pub(super) async fn evict_until_stop(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.scarce.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+                () = self.tasks.stopping() => break,
+            }
+            if let Err(error) = self.tidy().await {
+                tracing::warn!(%error, "the cache could not be tidied; it is tried again");
+            }
+        }
+        // What was used last must not be the first to go after a restart.
+        if let Err(error) = self.write_down_use().await {
+            tracing::warn!(%error, "what was used lately could not be written down");
+        }
+    }
+
+    /// Has the evictor look, where that may be needed.
+    pub(super) fn evict_soon(&self) {
+        if self.excess(0) > 0 {
+            self.scarce.notify_one();
+        }
+    }
+
+    /// Drops what is too old, and as much as the watermarks say once the high one is reached.
+    pub(super) async fn tidy(&self) -> Result<Freed, CacheError> {
+        let _turn = self.evicting.lock().await;
+        self.write_down_use().await.map_err(CacheError::store)?;
+        let mut freed = Freed::default();
+        if let Some(max_age) = self.config.max_age {
+            let age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+            let before = self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+            self.evict(u64::MAX, Some(before), &mut freed).await.map_err(CacheError::store)?;
+        }
+        let excess = self.excess(0);
+        if excess > 0 {
+            let below = excess + self.slack();
+            self.evict(below, None, &mut freed).await.map_err(CacheError::store)?;
+        }
+        self.report(&freed);
+        Ok(freed)
+    }
+
+    /// Drops what is too old, what nobody names, and what is above the low watermark.
+    pub(super) async fn collect(&self) -> Result<Freed, CacheError> {
+        let mut freed = self.tidy().await?;
+        let _turn = self.evicting.lock().await;
+        for blob in self.store.unnamed_blobs(u32::MAX).await.map_err(CacheError::store)? {
+            self.drop_together(&[blob], &mut freed).await.map_err(CacheError::store)?;
+        }
+        let above = self.usage.stored().saturating_sub(percent(self.config.max_size, self.config.low_watermark));
+        let already = freed.bytes;
+        if above > 0 {
+            self.evict(above + already, None, &mut freed).await.map_err(CacheError::store)?;
+        }
+        self.report(&freed);
+        Ok(freed)
+    }
+
+    /// A claim on so many bytes of the cache's size; what was used longest ago makes way.
+    pub(super) async fn reserve(&self, bytes: u64) -> Option<super::usage::Reservation> {
+        if bytes > self.config.max_size {
+            return None;
+        }
+        if self.excess(bytes) == 0
+            && let Some(reservation) = self.usage.reserve(bytes, self.config.max_size)
+        {
+            return Some(reservation);
+        }
+        self.free(self.excess(bytes).max(1)).await;
+        if self.is_short_of_space(bytes) {
+            return None;
+        }
+        self.usage.reserve(bytes, self.config.max_size)
+    }
+
+    /// Frees at least so many bytes, if that many can go.
+    pub(super) async fn free(&self, bytes: u64) {
+        let _turn = self.evicting.lock().await;
+        let mut freed = Freed::default();
+        let evicted = async {
+            self.write_down_use().await?;
+            self.evict(bytes.saturating_add(self.slack()), None, &mut freed).await
+        };
+        if let Err(error) = evicted.await {
+            tracing::warn!(%error, "no room could be made in the cache");
+        }
+        self.report(&freed);
+    }
+
+    /// How many bytes are here too many, with so many more: by the high watermark, and by the free space of the disk.
+    fn excess(&self, more: u64) -> u64 {
+        let high = percent(self.config.max_size, self.config.high_watermark);
+        let taken = self.usage.stored().saturating_add(self.usage.reserved()).saturating_add(more);
+        let missing = self.disk.space().map_or(0, |space| {
+            let wanted = self.config.min_free.min(space.total / 10).saturating_add(more);
+            wanted.saturating_sub(space.free)
+        });
+        taken.saturating_sub(high).max(missing)
+    }
+
+    fn is_short_of_space(&self, more: u64) -> bool {
+        self.disk
+            .space()
+            .is_ok_and(|space| space.free < more.saturating_add(self.config.min_free.min(space.total / 10)))
+    }
+
+    /// From the high watermark to the low one.
+    fn slack(&self) -> u64 {
+        let Self { config, .. } = self;
+        percent(config.max_size, config.high_watermark.saturating_sub(config.low_watermark))
+            .min(self.usage.stored() / 10)
+    }
+
+    /// Writes down which manifests were used. One that is not here any more, and yet was used, is written again: its
+    /// blobs are about to come back, and belong to it.
+    async fn write_down_use(&self) -> Result<(), StoreError> {
+        let used = self.touched.take();
+        let times: Vec<_> = used.iter().map(|(digest, (at, _))| (*digest, *at)).collect();
+        for digest in self.store.touch_contents(&times).await? {
+            let Some((used_at, bytes)) = used.get(&digest) else { continue };
+            if self.disk.write(digest, bytes.clone()).await.is_ok() {
+                let size = bytes.len() as u64;
+                self.stored(StoredContent { digest, size, is_manifest: true, used_at: *used_at }).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts until so many bytes are freed or nothing more can go; with `unused_since` only what is older.
+    async fn evict(&self, bytes: u64, unused_since: Option<Timestamp>, freed: &mut Freed) -> Result<(), StoreError> {
+        let is_old = |content: &StoredContent| unused_since.is_none_or(|since| content.used_at < since);
+        let unnamed = self.store.unnamed_blobs(BATCH * 16).await?;
+        for blob in unnamed.iter().filter(|blob| is_old(blob)) {
+            if freed.bytes >= bytes {
+                return Ok(());
+            }
+            self.drop_together(&[*blob], freed).await?;
+        }
+        let mut kept = 0;
+        loop {
+            let candidates = self.store.oldest_manifests(unused_since, kept, BATCH).await?;
+            if candidates.is_empty() {
+                return Ok(());
+            }
+            for manifest in candidates {
+                if freed.bytes >= bytes {
+                    return Ok(());
+                }
+                let parts = self.store.parts_of(manifest.digest).await?;
+                if !self.drop_together(&parts, freed).await? {
+                    kept += 1;
+                }
+            }
+        }
+    }
+
+    /// Drops all of these or, when one of them is in use, none. False when they stay.
+    async fn drop_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
+        let in_use = |digest| self.readings.is_read(digest) || self.fills.is_filled(digest);
+        if parts.is_empty() || parts.iter().any(|part| in_use(part.digest)) {
+            return Ok(false);
+        }
+        let digests: Vec<Digest> = parts.iter().map(|part| part.digest).collect();
+        self.store.forget_contents(&digests).await?;
+        let mut all_went = true;
+        for part in parts {
+            self.memory.invalidate(&part.digest);
+            self.usage.removed(part.size);
+            match self.readings.remove_unread(&self.disk, part.digest) {
+                Ok(true) => {
+                    freed.bytes += part.size;
+                    freed.files += 1;
+                }
+                // Somebody came in the meantime: it is here after all.
+                Ok(false) => self.stored(*part).await,
+                Err(error) => {
+                    tracing::warn!(content.digest = %part.digest, %error, "evicted content could not be removed");
+                    self.stored(*part).await;
+                    all_went = false;
+                }
+            }
+        }
+        Ok(all_went)
+    }
+
+    fn report(&self, freed: &Freed) {
+        if freed.files > 0 {
+            self.metrics.evicted_files.inc_by(freed.files);
+            self.metrics.evicted.inc_by(freed.bytes);
+            tracing::info!(files = freed.files, bytes = freed.bytes, "evicted what was used longest ago");
+        }
+        self.show_stored();
+    }
+
+    /// Brings rows and files together, a folder at a time, beside serving: after a crash there are files without rows,
+    /// after an upgrade all are.
+    pub(super) async fn reconcile(self: Arc<Self>) {
+        match self.adopt().await {
+            Ok(adopted) if adopted > 0 => tracing::info!(adopted, "found content on disk that was not noted"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the cache's folder could not be looked through"),
+        }
+        self.show_stored();
+        self.evict_soon();
+    }
+
+    async fn adopt(self: &Arc<Self>) -> Result<u64, String> {
+        let text = |error: io::Error| error.to_string();
+        let mut adopted = 0;
+        let inner = self.clone();
+        let folders = super::disk::blocking(move || inner.disk.folders()).await.map_err(text)?;
+        for folder in folders {
+            let inner = self.clone();
+            let found = super::disk::blocking(move || inner.disk.contents(&folder)).await.map_err(text)?;
+            for file in found {
+                if self.tasks.is_stopping() {
+                    return Ok(adopted);
+                }
+                let is_known = self.store.has_content(file.digest).await.map_err(|error| error.to_string())?;
+                if !is_known && !self.fills.is_filled(file.digest) {
+                    let is_manifest = self.store.is_manifest(file.digest).await.unwrap_or_default();
+                    let used_at = Timestamp::try_from(file.modified).unwrap_or(Timestamp::UNIX_EPOCH);
+                    self.stored(StoredContent { digest: file.digest, size: file.size, is_manifest, used_at }).await;
+                    adopted += 1;
+                }
+            }
+        }
+        self.forget_absent().await.map_err(|error| error.to_string())?;
+        Ok(adopted)
+    }
+
+    /// Forgets rows whose files somebody removed.
+    async fn forget_absent(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.store.contents_after(after, 500).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.digest);
+            let absent: Vec<_> = page.into_iter().filter(|content| !self.disk.has(content.digest)).collect();
+            if !absent.is_empty() {
+                let digests: Vec<Digest> = absent.iter().map(|content| content.digest).collect();
+                self.store.forget_contents(&digests).await?;
+                self.usage.removed(absent.iter().map(|content| content.size).sum());
+            }
+        }
+    }
+}
+
+/// What an eviction brought.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Freed {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+fn percent(of: u64, percent: u64) -> u64 {
+    u64::try_from(u128::from(of) * u128::from(percent) / 100).unwrap_or(u64::MAX)
+}

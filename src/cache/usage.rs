@@ -1,0 +1,100 @@
+//! How much of the disk the cache takes, and what was used lately.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::oci::Digest;
+
+/// Bytes on disk and bytes promised, counted as they come and go; the rows in the store are what survives a restart.
+#[derive(Default)]
+pub(super) struct Usage {
+    stored: AtomicU64,
+    reserved: AtomicU64,
+}
+
+impl Usage {
+    /// Bytes on disk.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that running fills have been promised.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn added(&self, bytes: u64) {
+        self.stored.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn removed(&self, bytes: u64) {
+        let less = |stored: u64| Some(stored.saturating_sub(bytes));
+        let _ = self.stored.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Promises so many bytes, unless that is more than `limit` with all that is here.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64, limit: u64) -> Option<Reservation> {
+        let room = |reserved: u64| {
+            let reserved = reserved.checked_add(bytes)?;
+            (reserved.checked_add(self.stored())? <= limit).then_some(reserved)
+        };
+        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        Some(Reservation { usage: self.clone(), bytes })
+    }
+}
+
+/// Bytes that a fill was promised, until it has ended.
+pub(super) struct Reservation {
+    usage: Arc<Usage>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.usage.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Which manifests were used since that was written down last. An image's blobs are as young as its manifest.
+#[derive(Default)]
+pub(super) struct Touched(Mutex<HashMap<Digest, (Timestamp, Bytes)>>);
+
+impl Touched {
+    /// A manifest is used now. Its bytes go along, so that one that was evicted meanwhile comes back with its blobs.
+    pub(super) fn touch(&self, manifest: Digest, now: Timestamp, bytes: &Bytes) {
+        let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match touched.get_mut(&manifest) {
+            Some((at, _)) => *at = now,
+            None => {
+                touched.insert(manifest, (now, bytes.clone()));
+            }
+        }
+    }
+
+    pub(super) fn take(&self) -> HashMap<Digest, (Timestamp, Bytes)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_count_until_they_are_kept_or_dropped() {
+        let usage = Arc::new(Usage::default());
+        usage.added(40);
+        let first = usage.reserve(50, 100).expect("there is room");
+        assert!(usage.reserve(11, 100).is_none(), "more than all");
+        let second = usage.reserve(10, 100).expect("exactly full");
+        assert_eq!((usage.stored(), usage.reserved()), (40, 60));
+        drop((first, second));
+        usage.removed(50);
+        assert_eq!((usage.stored(), usage.reserved()), (0, 0), "never below nothing");
+        assert!(usage.reserve(u64::MAX, u64::MAX - 1).is_none());
+    }
+}
