@@ -19,7 +19,7 @@ use crate::server::BindError;
 use crate::server::admin::AdminError;
 use crate::server::{self, AdminApi, Registry};
 use crate::store::{StateDir, StateDirError, StoreError};
-use crate::{upstream, va};
+use crate::{prefetch, upstream, va};
 use parts::Parts;
 
 /// A gate whose listeners are bound, with the addresses that they really have.
@@ -29,6 +29,7 @@ pub struct Bound {
     service: Registry,
     api: AdminApi,
     parts: Parts,
+    prefetch: prefetch::Config,
     shutdown_grace: Duration,
 }
 
@@ -46,8 +47,10 @@ pub async fn build(config: Config) -> Result<Bound, BuildError> {
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
     let service = Registry::new(parts.gate.clone(), &parts.metrics, epoch);
     let reload = parts.reload(registry.certificates());
-    let api = AdminApi::new(parts.gate.clone(), move || reload.all());
-    Ok(Bound { registry, admin, service, api, parts, shutdown_grace: config.shutdown_grace })
+    let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
+    let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || reload.all());
+    let Config { shutdown_grace, prefetch, .. } = config;
+    Ok(Bound { registry, admin, service, api, parts, prefetch, shutdown_grace })
 }
 
 impl Bound {
@@ -73,7 +76,7 @@ impl Bound {
 
     /// Serves until `stop` resolves; then takes no more connections, lets streams finish within the grace, and closes.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { registry, admin, service, api, parts, shutdown_grace } = self;
+        let Self { registry, admin, service, api, parts, prefetch, shutdown_grace } = self;
         let tasks = parts.tasks.clone();
         let reload = parts.reload(registry.certificates());
         parts.rulebook.watch(&tasks);
@@ -81,6 +84,7 @@ impl Bound {
         let addresses = registry.addresses();
         registry.run(&Arc::new(service), &tasks);
         admin.run(&Arc::new(api), &tasks);
+        tasks.spawn(parts.prefetcher.clone().run(prefetch, tasks.clone()));
         tracing::info!(listeners = ?addresses, "pullgate is ready");
         stop.await;
         tracing::info!(grace_seconds = shutdown_grace.as_secs(), "stopping: no new connections, streams may finish");

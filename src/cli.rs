@@ -1,5 +1,6 @@
 //! The command line: one file per command, argv and exit codes here.
 
+mod cache;
 /// `pullgate certs init`.
 pub mod certs;
 mod check;
@@ -8,6 +9,7 @@ mod demo;
 mod images;
 /// `pullgate policy check|match|eval`.
 pub mod policy;
+mod prefetch;
 mod remote;
 mod serve;
 mod va;
@@ -64,6 +66,11 @@ enum Command {
     Images(images::ImagesArgs),
     /// Show the vulnerability report of an image.
     Va(va::VaArgs),
+    /// Look after a running gate's cache.
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    /// Fetch images into a running gate's cache, judged like any pull. Exit code 1 when one of them is not there after.
+    Prefetch(prefetch::PrefetchArgs),
     /// Work with policy documents, without a gate.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -103,6 +110,8 @@ pub fn run() -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Va(args) => va::run(&args),
+        Command::Cache(command) => cache::run(&command),
+        Command::Prefetch(args) => prefetch::run(&args),
         Command::Policy(command) => policy::run(command),
         Command::Config(command) => config::run(&command),
         Command::Certs(command) => certs::run(&command),
@@ -118,6 +127,21 @@ pub(crate) struct Where {
     /// The configuration file.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A file with the admin token, for calls over TCP that change something.
+    #[arg(long, env = "PULLGATE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Where {
+    /// The admin token, where a file with one is named.
+    fn token(&self) -> Result<Option<String>, String> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .map(|token| token.trim().to_owned())
+                .map_err(|error| format!("{}: the token cannot be read: {error}", path.display()))
+        };
+        self.token_file.as_ref().map(read).transpose()
+    }
 }
 
 /// Prints to standard error what went wrong, and ends with failure.

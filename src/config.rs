@@ -22,7 +22,7 @@ use reader::Reader;
 use crate::oci::Host;
 use crate::policy::Settings;
 use crate::runtime::LogFormat;
-use crate::{audit, cache, gate, server, trust, upstream, va};
+use crate::{audit, cache, gate, prefetch, server, trust, upstream, va};
 
 /// Where a configuration is looked for when none is named.
 const SEARCHED: [&str; 2] = ["pullgate.toml", "/etc/pullgate/pullgate.toml"];
@@ -58,6 +58,8 @@ pub struct Config {
     pub va: va::Config,
     /// Content.
     pub cache: cache::Config,
+    /// What is fetched by itself.
+    pub prefetch: prefetch::Config,
     /// Records.
     pub audit: audit::Config,
     /// The registries behind.

@@ -169,6 +169,11 @@ impl Gate {
         Self { config, upstreams, rulebook, resolver, trust, va, cache, store, audit, kinds, clock, tasks, metrics }
     }
 
+    /// The platforms that the configuration names.
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.config.platforms.clone()
+    }
+
     /// Answers a request, and records the decision whatever becomes of the client.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 //! * [`cache`]: content, opened only with a permit; [`upstream`]: the registries behind.
 //! * [`audit`], [`store`]: what is recorded and what is remembered.
 //! * [`oci`], [`runtime`]: the values and the ground that all of it stands on.
+//! * [`prefetch`]: images into the cache before anybody asks, through the gate like any client.
 //! * [`config`], [`app`], [`cli`]: put together, and told what to do. [`sample`]: images to try it with.
 //!
 //! Which module may use which is a table in ARCHITECTURE.md that a test enforces.
@@ -31,6 +32,7 @@ pub mod config;
 pub mod gate;
 pub mod oci;
 pub mod policy;
+pub mod prefetch;
 pub mod resolve;
 pub mod rulebook;
 pub mod runtime;

@@ -23,21 +23,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "gate",
         &["audit", "cache", "oci", "policy", "resolve", "rulebook", "runtime", "store", "trust", "upstream", "va"],
     ),
-    // `cache`, `resolve` and `upstream` for their errors alone: the one mapping to the wire is here.
-    ("server", &["audit", "cache", "gate", "oci", "policy", "resolve", "rulebook", "runtime", "upstream"]),
+    ("prefetch", &["cache", "gate", "oci", "policy", "runtime"]),
+    // `resolve` and `upstream` for their errors alone: the one mapping to the wire is here.
+    ("server", &["audit", "cache", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime", "upstream"]),
     ("sample", &["oci", "runtime"]),
     (
         "config",
-        &["audit", "cache", "gate", "oci", "policy", "rulebook", "runtime", "server", "trust", "upstream", "va"],
+        &[
+            "audit", "cache", "gate", "oci", "policy", "prefetch", "rulebook", "runtime", "server", "trust",
+            "upstream", "va",
+        ],
     ),
     (
         "app",
         &[
-            "audit", "cache", "config", "gate", "oci", "policy", "resolve", "rulebook", "runtime", "server", "store",
-            "trust", "upstream", "va",
+            "audit", "cache", "config", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime",
+            "server", "store", "trust", "upstream", "va",
         ],
     ),
-    ("cli", &["app", "config", "gate", "oci", "policy", "rulebook", "runtime", "sample", "server", "va"]),
+    ("cli", &["app", "cache", "config", "gate", "oci", "policy", "rulebook", "runtime", "sample", "server", "va"]),
 ];
 
 #[test]

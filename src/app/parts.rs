@@ -10,6 +10,7 @@ use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::gate::{self, Gate};
+use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
@@ -22,6 +23,8 @@ use crate::va::Va;
 /// Everything that runs.
 pub(super) struct Parts {
     pub(super) gate: Arc<Gate>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) prefetcher: Arc<Prefetcher>,
     pub(super) rulebook: Arc<Rulebook>,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
@@ -51,15 +54,16 @@ impl Parts {
             resolver: Resolver::new(cache.clone(), store.clone(), clock.clone(), &tasks, readiness.clone(), tag_memory),
             trust: Trust::new(config.trust, store.clone(), clock.clone(), tasks.clone()),
             va: Va::new(config.va.clone(), store.clone(), &tasks, clock.clone(), &metrics).await?,
-            cache,
+            cache: cache.clone(),
             store: store.clone(),
             audit: audit.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
         let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
+        let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
         tasks.spawn(forget_stale_evidence(store.clone(), clock, tasks.clone()));
-        Ok(Self { gate, rulebook, metrics, readiness, tasks, audit, store, state })
+        Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, audit, store, state })
     }
 
     pub(super) fn reload(&self, certificates: Certificates) -> Reload {
@@ -68,8 +72,8 @@ impl Parts {
 
     /// Lets what runs finish, at most so long; then writes what is left, and gives the state directory free.
     pub(super) async fn close(self, grace: Duration) {
-        let Self { gate, audit, store, state, tasks, .. } = self;
-        drop(gate);
+        let Self { gate, prefetcher, cache, audit, store, state, tasks, .. } = self;
+        drop((gate, prefetcher, cache));
         if !tasks.drain(grace).await {
             tracing::warn!(tasks = tasks.running(), "some streams did not finish within the grace");
         }

@@ -9,10 +9,10 @@ use jiff::SignedDuration;
 
 use super::reader::Table;
 use super::{Config, Log};
-use crate::policy::{Authority, Identity, Scheme, Settings};
+use crate::policy::{Authority, Identity, Scheme, Scope, Settings};
 use crate::runtime::LogFormat;
 use crate::upstream::{Auth, Secret};
-use crate::{audit, cache, gate, server, trust, upstream, va};
+use crate::{audit, cache, gate, prefetch, server, trust, upstream, va};
 
 /// Reads the whole file. `None` only together with a problem.
 pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
@@ -29,6 +29,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let (va, fixable_only) = va(root.table("va"));
     policy.ibm_fixable_only = fixable_only;
     let cache = cache(root.table("cache"));
+    let prefetch = prefetch(root.table("prefetch"));
     let audit = audit(root.table("audit"), &state_dir);
     let upstreams = upstreams(&mut root);
     if let Some(host) = &default_upstream
@@ -52,6 +53,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         trust,
         va,
         cache,
+        prefetch,
         audit,
         upstreams,
     })
@@ -320,6 +322,20 @@ fn cache(mut table: Table<'_>) -> cache::Config {
     };
     if config.low_watermark > config.high_watermark {
         table.problem("low_watermark", "must not be above high_watermark", None);
+    }
+    table.finish();
+    config
+}
+
+fn prefetch(mut table: Table<'_>) -> prefetch::Config {
+    let config = prefetch::Config {
+        images: table.values("images").unwrap_or_default(),
+        platforms: table.values("platforms").unwrap_or_default(),
+        interval: table.duration("interval").unwrap_or(Duration::from_secs(3600)),
+        scope: table.value("scope").unwrap_or(Scope::CLUSTER),
+    };
+    if config.interval < Duration::from_secs(10) {
+        table.problem("interval", "must be at least 10s", Some("each round asks every registry"));
     }
     table.finish();
     config

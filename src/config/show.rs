@@ -123,6 +123,13 @@ fn parts(out: &mut Text, config: &Config) {
     }
     out.line("max_fills", config.cache.max_fills);
     out.line("orphan_fill_limit", config.cache.orphan_fill_limit);
+    out.section("[prefetch]");
+    out.line("images", list(&config.prefetch.images));
+    out.line("platforms", list(&config.prefetch.platforms));
+    out.line("interval", quoted(&format_duration(config.prefetch.interval)));
+    if let Some(scope) = config.prefetch.scope.name() {
+        out.line("scope", quoted(scope));
+    }
     out.section("[audit]");
     out.path("file", &config.audit.file);
     out.line("required", config.audit.required);

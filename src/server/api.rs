@@ -3,41 +3,124 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::admin::{Api, ApiRequest, ApiResponse};
+use super::jobs::{Job, JobState, Jobs};
+use crate::cache::Cache;
 use crate::gate::{Explanation, Gate, GateError};
-use crate::oci::ImageReference;
+use crate::oci::{ImageReference, Platform};
 use crate::policy::Scope;
+use crate::prefetch::{Fetched, Prefetcher, Progress};
+use crate::runtime::Tasks;
+
+/// How often a running fetch is looked at for its progress.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The API of a gate.
 pub struct AdminApi {
     gate: Arc<Gate>,
+    cache: Arc<Cache>,
+    prefetcher: Arc<Prefetcher>,
+    jobs: Jobs,
     reload: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The body of `POST prefetch`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefetchRequest {
+    /// The images, as people name them.
+    pub images: Vec<String>,
+    /// Which platforms of them; none means those of the gate, or its machine's.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// Whose rules they are judged by.
+    #[serde(default)]
+    pub namespace: String,
+}
+
+/// What became of one image.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct PrefetchedImage {
+    /// As it was named.
+    pub image: String,
+    /// Blobs in the cache now.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why it is not there.
+    pub error: Option<String>,
 }
 
 impl AdminApi {
     /// An API; `reload` reads everything again that a SIGHUP reads again.
-    pub fn new(gate: Arc<Gate>, reload: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { gate, reload: Box::new(reload) }
+    pub fn new(
+        gate: Arc<Gate>,
+        cache: Arc<Cache>,
+        prefetcher: Arc<Prefetcher>,
+        tasks: Tasks,
+        reload: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), reload: Box::new(reload) }
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
-        match (&request.method, &*request.path) {
-            (&Method::GET, "images") => match self.gate.images().await {
-                Ok(images) => ApiResponse::new(StatusCode::OK, &images),
-                Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-            },
+        let path = request.path.as_str();
+        match (&request.method, path) {
+            (&Method::GET, "images") => respond(self.gate.images().await),
             (&Method::GET, "check") => self.check(&request).await,
+            (&Method::GET, "cache") => respond(self.cache.status().await),
+            (&Method::POST, "cache/gc") => {
+                respond(self.cache.collect().await.map(|freed| json!({"freed_bytes": freed})))
+            }
+            (&Method::POST, "cache/verify") => self.verify(),
+            (&Method::POST, "prefetch") => self.prefetch(&request),
+            (&Method::GET, path) if path.starts_with("jobs/") => self.job(path),
             (&Method::POST, "reload") => {
                 (self.reload)();
                 ApiResponse::new(StatusCode::OK, &json!({"reloaded": true}))
             }
-            (_, "images" | "check" | "reload") => {
+            (_, "images" | "check" | "cache" | "cache/gc" | "cache/verify" | "prefetch" | "reload") => {
                 ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this path")
             }
             _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such call; see docs of the admin API"),
         }
+    }
+
+    fn job(&self, path: &str) -> ApiResponse {
+        let id = path.strip_prefix("jobs/").and_then(|id| id.parse().ok());
+        match id.and_then(|id| self.jobs.get(id)) {
+            Some(state) => ApiResponse::new(StatusCode::OK, &state),
+            None => ApiResponse::error(StatusCode::NOT_FOUND, "no such job; those that ended long ago are forgotten"),
+        }
+    }
+
+    fn verify(&self) -> ApiResponse {
+        let cache = self.cache.clone();
+        begun(self.jobs.start(|job| async move {
+            let verified = cache.verify(|done, total| job.tell(done, total)).await;
+            value(&verified.map_err(|error| error.to_string())?)
+        }))
+    }
+
+    fn prefetch(&self, request: &ApiRequest) -> ApiResponse {
+        let wanted = serde_json::from_slice(&request.body).map_err(|error| error.to_string()).and_then(|r| parse(&r));
+        let (images, platforms, scope) = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        };
+        let prefetcher = self.prefetcher.clone();
+        begun(self.jobs.start(|job| async move {
+            let mut done = Vec::new();
+            for image in images {
+                let fetched = fetch(&prefetcher, &image, &platforms, &scope, &job).await;
+                let Fetched { blobs, bytes, .. } = *fetched.as_ref().unwrap_or(&Fetched::default());
+                done.push(PrefetchedImage { image: image.to_string(), blobs, bytes, error: fetched.err() });
+            }
+            value(&done)
+        }))
     }
 
     async fn check(&self, request: &ApiRequest) -> ApiResponse {
@@ -50,6 +133,52 @@ impl AdminApi {
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         }
     }
+}
+
+/// Fetches one image, and tells the job how far it is.
+async fn fetch(
+    prefetcher: &Prefetcher,
+    image: &ImageReference,
+    platforms: &[Platform],
+    scope: &Scope,
+    job: &Job,
+) -> Result<Fetched, String> {
+    job.at(&image.to_string());
+    let progress = Progress::default();
+    let fetch = prefetcher.fetch(image, platforms, scope, &progress);
+    tokio::pin!(fetch);
+    loop {
+        tokio::select! {
+            fetched = &mut fetch => return fetched,
+            () = tokio::time::sleep(LOOK) => job.tell(progress.done(), progress.total()),
+        }
+    }
+}
+
+fn parse(request: &PrefetchRequest) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), String> {
+    let wrong = |text: &str, error: &dyn std::fmt::Display| format!("{text:?}: {error}");
+    let images = request.images.iter().map(|image| image.parse().map_err(|error| wrong(image, &error)));
+    let platforms = request.platforms.iter().map(|platform| platform.parse().map_err(|error| wrong(platform, &error)));
+    let scope = request.namespace.parse().map_err(|error| wrong(&request.namespace, &error))?;
+    Ok((images.collect::<Result<_, _>>()?, platforms.collect::<Result<_, _>>()?, scope))
+}
+
+fn respond<T: Serialize>(outcome: Result<T, impl std::fmt::Display>) -> ApiResponse {
+    match outcome {
+        Ok(value) => ApiResponse::new(StatusCode::OK, &value),
+        Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn begun(job: Option<JobState>) -> ApiResponse {
+    match job {
+        Some(state) => ApiResponse::new(StatusCode::ACCEPTED, &state),
+        None => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "as many jobs run as may; wait for one of them"),
+    }
+}
+
+fn value(result: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(result).map_err(|error| error.to_string())
 }
 
 /// Judges an image named as people name it.

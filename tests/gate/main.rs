@@ -6,6 +6,7 @@ mod support;
 mod attack;
 mod blobs;
 mod cache;
+mod commands;
 mod content;
 mod harness;
 mod observe;

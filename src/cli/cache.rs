@@ -1,0 +1,86 @@
+//! `pullgate cache status|gc|verify`.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::remote::{get, post, run_job};
+use super::{Exit, Output, Where};
+use crate::cache::{Status, Verified};
+use crate::runtime::format_size;
+
+/// What to do with the cache.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum CacheCommand {
+    /// How much is there, and how much may be.
+    Status(CacheArgs),
+    /// Drop what is too old, what no manifest names, and what is above the low watermark.
+    Gc(CacheArgs),
+    /// Hash everything again and drop what is wrong; it is fetched again when it is asked for. Exit code 2 when
+    /// something was wrong.
+    Verify(CacheArgs),
+}
+
+/// Arguments of all of them.
+#[derive(Debug, clap::Args)]
+pub(super) struct CacheArgs {
+    #[command(flatten)]
+    place: Where,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Deserialize)]
+struct Freed {
+    freed_bytes: u64,
+}
+
+pub(super) fn run(command: &CacheCommand) -> Exit {
+    let outcome = match command {
+        CacheCommand::Status(args) => status(args),
+        CacheCommand::Gc(args) => gc(args),
+        CacheCommand::Verify(args) => verify(args),
+    };
+    outcome.unwrap_or_else(super::fail)
+}
+
+fn status(args: &CacheArgs) -> Result<Exit, String> {
+    let status: Status = get(&args.place, "/api/v1/cache")?;
+    if args.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
+        return Ok(Exit::Ok);
+    }
+    let line = |label: &str, value: String| println!("{label:<12} {value}");
+    line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
+    line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
+    line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
+    line("downloads", format!("{} under way ({})", status.fills, format_size(status.reserved_bytes)));
+    line("in memory", format_size(status.memory_bytes));
+    line("disk free", format_size(status.disk_free_bytes));
+    if let Some(trouble) = &status.trouble {
+        line("trouble", trouble.clone());
+    }
+    Ok(Exit::Ok)
+}
+
+fn gc(args: &CacheArgs) -> Result<Exit, String> {
+    let Freed { freed_bytes } = post(&args.place, "/api/v1/cache/gc", &json!({}))?;
+    match args.output {
+        Output::Json => println!("{}", json!({"freed_bytes": freed_bytes})),
+        Output::Table => println!("freed {}", format_size(freed_bytes)),
+    }
+    Ok(Exit::Ok)
+}
+
+fn verify(args: &CacheArgs) -> Result<Exit, String> {
+    let verified: Verified = run_job(&args.place, "/api/v1/cache/verify", &json!({}))?;
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&verified).unwrap_or_default()),
+        Output::Table => {
+            let Verified { files, bytes, wrong } = &verified;
+            println!("{files} files, {}: {} wrong", format_size(*bytes), wrong.len());
+            wrong.iter().for_each(|digest| println!("dropped {digest}"));
+        }
+    }
+    Ok(if verified.wrong.is_empty() { Exit::Ok } else { Exit::Denied })
+}

@@ -1,0 +1,229 @@
+//! Images into the cache before anybody asks: on command, or by a list and an interval.
+//!
+//! Each manifest and each blob is asked for through the gate, as a client would, so it is judged, recorded and cached
+//! like any pull, and nothing gets in that would not be served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::cache::Opened;
+use crate::gate::{Answer, Ask, Gate, GateError};
+use crate::oci::{
+    Content, Descriptor, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference, Route,
+};
+use crate::policy::Scope;
+use crate::runtime::Tasks;
+
+/// How many blobs of an image are fetched at the same time.
+const BLOBS_AT_ONCE: usize = 4;
+
+/// What is fetched by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The images.
+    pub images: Vec<ImageReference>,
+    /// Which platforms of them; none means those of the gate, or this machine's.
+    pub platforms: Vec<Platform>,
+    /// How often; the first time when the gate starts.
+    pub interval: Duration,
+    /// Whose rules they are judged by.
+    pub scope: Scope,
+}
+
+/// Fetches images through a gate.
+pub struct Prefetcher {
+    gate: Arc<Gate>,
+    /// Distinguishes requests in the records.
+    next: AtomicU64,
+}
+
+/// How far a fetch has come, in bytes of blobs. Read while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes that are in the cache.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of everything that was found so far.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// What a fetch brought.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Fetched {
+    /// Manifests, indexes included.
+    pub manifests: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes, also of those that were in the cache before.
+    pub bytes: u64,
+}
+
+impl Prefetcher {
+    /// Fetches through this gate.
+    pub fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, next: AtomicU64::new(0) }
+    }
+
+    /// Fetches an image: of an index the children of these platforms, or without any of the gate's own.
+    ///
+    /// # Errors
+    /// Denials and everything else for which a client would not get it, in words.
+    pub async fn fetch(
+        &self,
+        image: &ImageReference,
+        platforms: &[Platform],
+        scope: &Scope,
+        progress: &Progress,
+    ) -> Result<Fetched, String> {
+        let name = &image.name;
+        let fetch = async {
+            let root = self.manifest(name, image.reference(), scope).await?;
+            let mut fetched = Fetched { manifests: 1, ..Fetched::default() };
+            let children = match &root.content {
+                Content::Index(children) => chosen(children, platforms, &self.gate.platforms())?,
+                Content::Image { .. } => Vec::new(),
+            };
+            let mut blobs = blobs_of(&root);
+            for child in children {
+                let child = self.manifest(name, Reference::Digest(child), scope).await?;
+                fetched.manifests += 1;
+                blobs.extend(blobs_of(&child));
+            }
+            blobs.sort_unstable();
+            blobs.dedup();
+            progress.total.fetch_add(blobs.iter().map(|(_, size)| size).sum(), Ordering::Relaxed);
+            let mut fetches = Vec::new();
+            for (digest, size) in blobs {
+                fetches.push(self.blob(name, digest, size, scope, progress));
+            }
+            let mut running = stream::iter(fetches).buffer_unordered(BLOBS_AT_ONCE);
+            while let Some(outcome) = running.next().await {
+                fetched.bytes += outcome?;
+                fetched.blobs += 1;
+            }
+            Ok(fetched)
+        };
+        fetch.await.map_err(|error: FetchError| format!("{image}: {error}"))
+    }
+
+    /// Fetches the configured images at each interval, until shutdown.
+    pub async fn run(self: Arc<Self>, config: Config, tasks: Tasks) {
+        while !config.images.is_empty() {
+            for image in &config.images {
+                let progress = Progress::default();
+                let fetched = self.fetch(image, &config.platforms, &config.scope, &progress);
+                match tokio::select! { fetched = fetched => fetched, () = tasks.stopping() => return } {
+                    Ok(fetched) => tracing::info!(%image, blobs = fetched.blobs, bytes = fetched.bytes, "prefetched"),
+                    Err(error) => tracing::warn!(%error, "could not be prefetched; it is tried again"),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(config.interval) => {}
+                () = tasks.stopping() => return,
+            }
+        }
+    }
+
+    async fn manifest(
+        &self,
+        name: &ImageName,
+        reference: Reference,
+        scope: &Scope,
+    ) -> Result<Arc<Manifest>, FetchError> {
+        let endpoint = Endpoint::Manifest { name: name.repository.clone(), reference };
+        match self.ask(name, endpoint, scope).await? {
+            Answer::Manifest { manifest, .. } => Ok(manifest),
+            _ => Err(FetchError::Answer),
+        }
+    }
+
+    async fn blob(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        size: u64,
+        scope: &Scope,
+        progress: &Progress,
+    ) -> Result<u64, FetchError> {
+        let endpoint = Endpoint::Blob { name: name.repository.clone(), digest };
+        let Answer::Blob { content, .. } = self.ask(name, endpoint, scope).await? else {
+            return Err(FetchError::Answer);
+        };
+        let mut told = 0;
+        let mut tell = |mark: u64| {
+            progress.done.fetch_add(mark.saturating_sub(told), Ordering::Relaxed);
+            told = told.max(mark);
+        };
+        match &content {
+            Opened::Filling(fill) => fill.finished(&mut tell).await.map_err(FetchError::Broken)?,
+            Opened::Relayed(_) => return Err(FetchError::NotCached),
+            Opened::File(_) | Opened::Memory(_) => {}
+        }
+        tell(size);
+        Ok(size)
+    }
+
+    async fn ask(&self, name: &ImageName, endpoint: Endpoint, scope: &Scope) -> Result<Answer, GateError> {
+        let ask = Ask {
+            route: Route { ns: Some(name.host.clone()), endpoint },
+            method: "GET".into(),
+            scope: scope.clone(),
+            client: "prefetch".into(),
+            client_name: None,
+            request_id: format!("prefetch-{:x}", self.next.fetch_add(1, Ordering::Relaxed)),
+        };
+        self.gate.handle(&ask).await
+    }
+}
+
+fn blobs_of(manifest: &Manifest) -> Vec<(Digest, u64)> {
+    match &manifest.content {
+        Content::Image { config, layers } => {
+            [config].into_iter().chain(layers).map(|blob| (blob.digest, blob.size)).collect()
+        }
+        Content::Index(_) => Vec::new(),
+    }
+}
+
+/// The children of an index that are wanted: by request, else by the gate's configuration, else this machine's.
+fn chosen(children: &[Descriptor], wanted: &[Platform], configured: &[Platform]) -> Result<Vec<Digest>, FetchError> {
+    let here = [Platform::here()];
+    let wanted = [wanted, configured, &here].into_iter().find(|platforms| !platforms.is_empty()).unwrap_or_default();
+    let is_wanted = |child: &&Descriptor| {
+        child.platform.as_ref().is_some_and(|platform| wanted.iter().any(|wanted| wanted.includes(platform)))
+    };
+    let chosen: Vec<Digest> = children.iter().filter(is_wanted).map(|child| child.digest).collect();
+    if chosen.is_empty() && !children.is_empty() {
+        let has = children.iter().filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
+        let text = |platforms: &[Platform]| platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(FetchError::Platform { wanted: text(wanted), has: has.collect::<Vec<_>>().join(", ") });
+    }
+    Ok(chosen)
+}
+
+/// Why something is not fetched.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("the gate answered something else than was asked for")]
+    Answer,
+    #[error("the download broke: {0}")]
+    Broken(String),
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    #[error("the cache takes nothing just now; see `pullgate cache status`")]
+    NotCached,
+    #[error("there is no {wanted} in it, only {has}")]
+    Platform { wanted: String, has: String },
+}

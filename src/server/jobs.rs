@@ -1,0 +1,142 @@
+//! Work that takes longer than a call may: it is begun by one call and looked at by others.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::runtime::Tasks;
+
+/// How many are remembered; of those that have ended the oldest are forgotten first.
+const MAX_JOBS: usize = 64;
+
+/// All jobs of a gate.
+pub(super) struct Jobs {
+    all: Mutex<BTreeMap<u64, Arc<Job>>>,
+    next: AtomicU64,
+    tasks: Tasks,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct JobState {
+    /// Identifies it.
+    pub id: u64,
+    /// Bytes that are done.
+    pub done_bytes: u64,
+    /// Bytes of all that is known to be done.
+    pub total_bytes: u64,
+    /// What it is at.
+    pub at: String,
+    /// What it brought, once it has ended well.
+    pub result: Option<Value>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl JobState {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.result.is_some() || self.error.is_some()
+    }
+}
+
+/// A job while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Job(Mutex<JobState>);
+
+impl Job {
+    pub(super) fn state(&self) -> JobState {
+        self.lock().clone()
+    }
+
+    /// Tells how far it has come.
+    pub(super) fn tell(&self, done_bytes: u64, total_bytes: u64) {
+        let mut state = self.lock();
+        (state.done_bytes, state.total_bytes) = (done_bytes, total_bytes);
+    }
+
+    /// Tells what it is at.
+    pub(super) fn at(&self, what: &str) {
+        what.clone_into(&mut self.lock().at);
+    }
+
+    fn end(&self, outcome: Result<Value, String>) {
+        let mut state = self.lock();
+        match outcome {
+            Ok(result) => state.result = Some(result),
+            Err(error) => state.error = Some(error),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, JobState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Jobs {
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { all: Mutex::default(), next: AtomicU64::new(1), tasks }
+    }
+
+    /// Begins a job; `None` when as many run as may.
+    pub(super) fn start<F>(&self, work: impl FnOnce(Arc<Job>) -> F) -> Option<JobState>
+    where
+        F: Future<Output = Result<Value, String>> + Send + 'static,
+    {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_JOBS {
+            let ended = all.iter().find(|(_, job)| job.state().has_ended()).map(|(id, _)| *id)?;
+            all.remove(&ended);
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job(Mutex::new(JobState { id, ..JobState::default() })));
+        all.insert(id, job.clone());
+        let (work, started, tasks) = (work(job.clone()), job.state(), self.tasks.clone());
+        self.tasks.spawn(async move {
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                () = tasks.stopping() => Err("the gate was told to stop".into()),
+            };
+            job.end(outcome);
+        });
+        Some(started)
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<JobState> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&id).map(|job| job.state())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn they_are_begun_looked_at_and_bounded() {
+        let jobs = Jobs::new(Tasks::new());
+        let (open, gate) = tokio::sync::oneshot::channel::<()>();
+        let first = jobs
+            .start(|job| async move {
+                job.tell(1, 2);
+                drop(gate.await);
+                Ok(Value::Null)
+            })
+            .unwrap();
+        assert!(!jobs.get(first.id).unwrap().has_ended());
+        for _ in 1..MAX_JOBS {
+            jobs.start(|_| std::future::pending()).unwrap();
+        }
+        assert!(jobs.start(|_| std::future::pending()).is_none(), "all of them run");
+        open.send(()).unwrap();
+        while !jobs.get(first.id).unwrap().has_ended() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(jobs.get(first.id).unwrap().done_bytes, 1);
+        jobs.start(|_| async { Err("why".into()) }).unwrap();
+        assert!(jobs.get(first.id).is_none(), "the one that had ended made way");
+    }
+}

@@ -1,0 +1,103 @@
+//! The commands about a running gate, over its admin socket.
+
+use std::process::{Command, Output};
+
+use bytes::Bytes;
+use pullgate::oci::Digest;
+use pullgate::sample::image::{self, Image, Layer, noise};
+
+use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
+use crate::pull::{multi, simple};
+use crate::support::{TestRegistry, soon};
+
+/// Runs the program against a gate, off this thread, because the gate runs on it.
+async fn pullgate(gate: &Gate, words: &[&str]) -> Output {
+    let socket = format!("unix:{}", gate.file("state/admin.sock").display());
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let run = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(words).args(["--server", &socket]).output().expect("it runs")
+    };
+    soon(tokio::task::spawn_blocking(run)).await.expect("it ends")
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn large(seed: u64) -> (image::Built, Bytes) {
+    let content = noise(800_000, seed);
+    let layer = Layer::of("application/vnd.oci.image.layer.v1.tar", content.clone());
+    (Image::linux_amd64().layer(layer).build(), content)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prefetched_images_are_there_when_the_upstream_is_not() {
+    let registry = TestRegistry::start().await;
+    let (one, content) = large(1);
+    let many = multi("many");
+    registry.push("library/one", Some("1"), &one);
+    registry.push("library/many", Some("1"), &many);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let (first, second) = (format!("{HOST}/library/one:1"), format!("{HOST}/library/many:1"));
+    let done = pullgate(&gate, &["prefetch", &first, &second, "--platform", "linux/arm64"]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(text(&done).contains(&format!("{first}: 2 blobs")), "{}", text(&done));
+    assert_eq!(registry.count(|r| r.is("GET", "/library/many/manifests/")), 2, "the index and the one platform");
+    registry.listening.stop().await;
+    assert_eq!(gate.get("/library/one/manifests/1").await.status, 200);
+    let layer = Digest::sha256(&content);
+    assert_eq!(gate.get(&format!("/library/one/blobs/{layer}")).await.body, content);
+    let missing = pullgate(&gate, &["prefetch", &second, "--platform", "windows/amd64"]).await;
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing).contains("there is no windows/amd64 in it, only linux/amd64"), "{}", text(&missing));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_be_denied_is_not_prefetched_and_the_list_of_the_configuration_is() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/unsigned", Some("1"), &simple("unsigned"));
+    let (listed, content) = large(2);
+    registry.push("listed/app", Some("1"), &listed);
+    let rules = policy("  - {name: \"*/listed/*\", policy: {}}\n  - {name: \"*\", policy: {trust: release}}\n");
+    let list = format!("[prefetch]\nimages = [\"{HOST}/listed/app:1\"]");
+    let gate = TestGate::new(&registry, &rules).with(&list).start().await;
+    let denied = pullgate(&gate, &["prefetch", &format!("{HOST}/library/unsigned:1")]).await;
+    assert_eq!(denied.status.code(), Some(1));
+    assert!(text(&denied).contains("denied by ClusterImagePolicy/default"), "{}", text(&denied));
+    assert_eq!(registry.count(|r| r.is("GET", "/library/unsigned/blobs/")), 0);
+    let hex = Digest::sha256(&content).hex();
+    let file = gate.file("state/blobs/sha256").join(&hex[..2]).join(hex);
+    soon(async {
+        while !file.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cache_is_shown_verified_and_emptied() {
+    let registry = TestRegistry::start().await;
+    let (image, content) = large(3);
+    registry.push("library/app", Some("1"), &image);
+    let gate =
+        TestGate::new(&registry, ALLOW_ALL).with("[cache]\nmax_size = \"1MiB\"\nlow_watermark = 0").start().await;
+    assert!(pullgate(&gate, &["prefetch", &format!("{HOST}/library/app:1")]).await.status.success());
+    let shown = pullgate(&gate, &["cache", "status"]).await;
+    assert!(text(&shown).contains("of 1MiB") && text(&shown).contains("blobs        2 ("), "{}", text(&shown));
+    let clean = pullgate(&gate, &["cache", "verify"]).await;
+    assert_eq!((clean.status.code(), text(&clean).contains(": 0 wrong")), (Some(0), true), "{}", text(&clean));
+    let layer = Digest::sha256(&content);
+    let file = gate.file("state/blobs/sha256").join(&layer.hex()[..2]).join(layer.hex());
+    std::fs::write(&file, noise(800_000, 4)).expect("a file");
+    let wrong = pullgate(&gate, &["cache", "verify", "--output", "json"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong).contains(&layer.to_string()), "{}", text(&wrong));
+    assert!(!file.exists());
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, content);
+    let emptied = pullgate(&gate, &["cache", "gc"]).await;
+    assert!(emptied.status.success() && text(&emptied).starts_with("freed "), "{}", text(&emptied));
+    assert!(!file.exists());
+}
