@@ -4,16 +4,21 @@
 //! record holds names, digests and reasons alone.
 
 mod file;
+mod queue;
 
+use std::io;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::runtime::Metrics;
 use file::RotatingFile;
+use queue::{Message, Queue, Urgency};
 
 /// The version of the record's schema.
 pub const SCHEMA: u32 = 1;
@@ -82,15 +87,9 @@ pub struct Record {
 /// Takes records. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
-    queue: mpsc::Sender<Message>,
+    queue: Arc<Sender>,
     required: bool,
     lost: Counter,
-}
-
-enum Message {
-    Close(oneshot::Sender<()>),
-    Record(Box<Record>, Option<oneshot::Sender<bool>>),
-    Reopen,
 }
 
 impl Audit {
@@ -101,37 +100,42 @@ impl Audit {
     pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, AuditError> {
         let open = RotatingFile::open(config.file.clone(), config.max_file_size, config.keep);
         let file = open.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })?;
-        let (queue, messages) = mpsc::channel(1024);
         let lost = metrics.register("audit_records_lost", "Decisions that could not be recorded", Counter::default());
-        let counter = lost.clone();
+        let (queue, counter) = (Arc::new(Queue::default()), lost.clone());
+        let sender = Arc::new(Sender(queue.clone()));
         // Not a tracked task: it outlives all of those, so that their last records are written.
-        tokio::task::spawn_blocking(move || write_all(file, messages, &counter));
-        Ok(Self { queue, required: config.required, lost })
+        tokio::task::spawn_blocking(move || write_all(file, &queue, &counter));
+        Ok(Self { queue: sender, required: config.required, lost })
     }
 
-    /// Writes a record. False when it could not be written and the configuration requires that it is.
+    /// Writes a record. False when it could not be written and the configuration requires that it is. While the disk is
+    /// slower than the requests, they wait for it: no decision goes unrecorded because many are made.
     pub async fn write(&self, record: Record) -> bool {
         if !self.required {
-            self.write_later(record);
+            self.queue.wait_for_room().await;
+            self.hand_over(record);
             return true;
         }
         let (done, written) = oneshot::channel();
-        let sent = self.queue.send(Message::Record(Box::new(record), Some(done))).await.is_ok();
-        sent && written.await.unwrap_or(false)
+        self.queue.push(Message::Record(Box::new(record), Some(done)), Urgency::Now) && written.await.unwrap_or(false)
     }
 
-    /// Hands a record over without waiting, also from a destructor.
+    /// Hands a record over without waiting, from a destructor.
     pub fn write_later(&self, record: Record) {
-        if self.queue.try_send(Message::Record(Box::new(record), None)).is_err() {
+        self.hand_over(record);
+    }
+
+    fn hand_over(&self, record: Record) {
+        if !self.queue.push(Message::Record(Box::new(record), None), Urgency::Soon) {
             self.lost.inc();
-            tracing::error!("a decision could not be recorded: the audit file is too slow or has failed");
+            tracing::error!("a decision could not be recorded: the audit file's writer has ended");
         }
     }
 
     /// Writes what was handed over so far and ends the writer. What comes later is lost, and counted.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.queue.send(Message::Close(done)).await.is_ok() {
+        if self.queue.push(Message::Close(done), Urgency::Now) {
             // The writer has ended when it does not answer.
             let _ = closed.await;
         }
@@ -139,35 +143,65 @@ impl Audit {
 
     /// Opens the file anew, after it was moved away (SIGHUP).
     pub fn reopen(&self) {
-        // A full queue means that records are being written; the next signal comes again.
-        let _ = self.queue.try_send(Message::Reopen);
+        self.queue.push(Message::Reopen, Urgency::Now);
     }
 }
 
-/// Runs on a thread of its own until it is closed or every [`Audit`] is gone, and leaves nothing unwritten.
-fn write_all(mut file: RotatingFile, mut messages: mpsc::Receiver<Message>, lost: &Counter) {
-    while let Some(message) = messages.blocking_recv() {
-        match message {
-            Message::Close(done) => {
-                let _ = done.send(());
-                return;
-            }
-            Message::Reopen => {
-                if let Err(error) = file.reopen() {
-                    tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");
+/// The end of the queue that takes records. When the last [`Audit`] is gone, the writer ends too.
+struct Sender(Arc<Queue>);
+
+impl Deref for Sender {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.0
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.push(Message::Close(oneshot::channel().0), Urgency::Now);
+    }
+}
+
+/// Runs on a thread of its own until it is closed, and leaves nothing unwritten. What has come meanwhile is written
+/// together: under load a record costs neither a system call nor a wake-up of its own.
+fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
+    let mut waiting = Vec::new();
+    loop {
+        for message in queue.take() {
+            match message {
+                Message::Record(record, done) => waiting.push((file.add(&record), done)),
+                Message::Close(done) => {
+                    finish(&mut file, &mut waiting, lost);
+                    queue.end();
+                    let _ = done.send(());
+                    return;
+                }
+                Message::Reopen => {
+                    finish(&mut file, &mut waiting, lost);
+                    if let Err(error) = file.reopen() {
+                        tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");
+                    }
                 }
             }
-            Message::Record(record, done) => {
-                let written = file.append(&record);
-                if let Err(error) = &written {
-                    lost.inc();
-                    tracing::error!(%error, "a decision could not be recorded; free or mend the disk of the audit file");
-                }
-                if let Some(done) = done {
-                    // Nobody waits when the client has gone.
-                    let _ = done.send(written.is_ok());
-                }
-            }
+        }
+        finish(&mut file, &mut waiting, lost);
+    }
+}
+
+/// Writes what was added, and tells those who wait whether their record is in the file.
+fn finish(file: &mut RotatingFile, waiting: &mut Vec<(io::Result<()>, Option<oneshot::Sender<bool>>)>, lost: &Counter) {
+    let flushed = file.flush();
+    for (added, done) in waiting.drain(..) {
+        let error = added.as_ref().err().or(flushed.as_ref().err());
+        if let Some(error) = error {
+            lost.inc();
+            tracing::error!(%error, "a decision could not be recorded; free or mend the disk of the audit file");
+        }
+        if let Some(done) = done {
+            // Nobody waits when the client has gone.
+            let _ = done.send(error.is_none());
         }
     }
 }

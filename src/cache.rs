@@ -195,28 +195,36 @@ impl Cache {
     async fn at_hand(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Option<Opened>, CacheError> {
         let (name, digest) = (permit.name(), permit.digest());
         let (inner, key) = (&self.inner, (name.host.clone(), digest));
+        // Before the links are looked at: a fill that ends meanwhile has left its link by then.
+        let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
         if self.is_linked(name, digest).await? {
             if let Some(opened) = inner.opened(digest).await {
                 return Ok(Some(opened));
             }
-            return Ok(inner.fills.follow(&key, |_| true).map(Opened::Filling));
+            return Ok(own_fill.or_else(|| inner.fills.follow(&key, |_| true)).map(Opened::Filling));
         }
-        if let Some(follower) = inner.fills.follow(&key, |fill| fill.name() == name) {
+        if let Some(follower) = own_fill {
             return Ok(Some(Opened::Filling(follower)));
         }
         // A registry's HEAD speaks for its own repositories: what another registry delivered, it opens nothing of.
-        let is_filled = inner.fills.has(&key);
-        let is_here =
-            inner.is_here(digest) && inner.store.has_link_at(&name.host, digest).await.map_err(CacheError::store)?;
-        if !is_filled && !is_here {
+        if !inner.fills.has(&key) && !self.is_of_registry(name, digest).await? {
             return Ok(None);
         }
         let size = self.confirm(permit, upstream).await?;
-        if is_here {
-            self.link(name, digest, size).await;
-            return Ok(inner.opened(digest).await);
+        if let Some(follower) = inner.fills.follow(&key, |fill| fill.size() == size) {
+            return Ok(Some(Opened::Filling(follower)));
         }
-        Ok(inner.fills.follow(&key, |_| true).filter(|fill| fill.size() == size).map(Opened::Filling))
+        if !self.is_of_registry(name, digest).await? {
+            return Ok(None);
+        }
+        self.link(name, digest, size).await;
+        Ok(inner.opened(digest).await)
+    }
+
+    /// Whether the content is here, and some repository of this registry delivered it.
+    async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
+        let has_link = self.inner.store.has_link_at(&name.host, digest);
+        Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
     }
 
     /// Asks the repository itself whether it has the blob, by HEAD.

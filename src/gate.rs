@@ -204,17 +204,17 @@ impl Gate {
                 Ok(Answer::Manifest { manifest, permit, stale })
             }
             Endpoint::Blob { digest, .. } => {
-                let permit = self.admit_blob_in_time(&target, *digest, entry).await?;
-                self.blob(ask, &target, permit).await
+                let permit = Box::pin(self.admit_blob_in_time(&target, *digest, entry)).await?;
+                Box::pin(self.blob(ask, &target, permit)).await
             }
             Endpoint::Tags { page, .. } => {
                 let permit = self.admit_listing(&target).await?;
-                let list = target.upstream.tags(&target.name.repository, page).await?;
+                let list = Box::pin(target.upstream.tags(&target.name.repository, page)).await?;
                 Ok(Answer::List { list, permit })
             }
             Endpoint::Referrers { digest, page, .. } => {
                 let permit = self.admit_listing(&target).await?;
-                let list = self.referrers(&target, *digest, page).await?;
+                let list = Box::pin(self.referrers(&target, *digest, page)).await?;
                 Ok(Answer::List { list, permit })
             }
         }
@@ -282,7 +282,7 @@ impl Gate {
         entry: &mut Entry,
     ) -> Result<Permit, GateError> {
         let mut first = None;
-        let kind = self.kind(target, manifest).await;
+        let kind = Box::pin(self.kind(target, manifest)).await;
         for selected in selected {
             let evidence = self.evidence(target, selected, kind, manifest).await?;
             entry.evidence(&evidence.trust, evidence.va.as_ref(), self.clock.now());

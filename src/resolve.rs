@@ -93,7 +93,7 @@ impl Resolver {
                 let manifest = self.manifest(upstream, name, *digest).await?;
                 Ok(Resolved { manifest, stale: None })
             }
-            Reference::Tag(tag) => self.tag(upstream, name, tag).await,
+            Reference::Tag(tag) => Box::pin(self.tag(upstream, name, tag)).await,
         }
     }
 
@@ -107,6 +107,15 @@ impl Resolver {
         if let Some(manifest) = self.inner.manifests.get(&(name.clone(), digest)) {
             return Ok(manifest);
         }
+        Box::pin(self.load(upstream, name, digest)).await
+    }
+
+    async fn load(
+        &self,
+        upstream: &Arc<Upstream>,
+        name: &ImageName,
+        digest: Digest,
+    ) -> Result<Arc<Manifest>, ResolveError> {
         let (inner, upstream, image) = (self.inner.clone(), upstream.clone(), name.clone());
         let work = || async move { inner.load(&upstream, &image, digest).await };
         self.flights.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))

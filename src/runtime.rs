@@ -15,5 +15,5 @@ pub use flights::Flights;
 pub use metrics::Metrics;
 pub use readiness::{BlockReady, Readiness, ReadinessReport};
 pub use tasks::Tasks;
-pub use telemetry::{LogFormat, init as init_telemetry};
+pub use telemetry::{LogFormat, LogGuard, init as init_telemetry};
 pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size};

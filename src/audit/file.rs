@@ -9,6 +9,8 @@ use super::Record;
 pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
+    /// Whole lines that are to be written in one call.
+    lines: Vec<u8>,
     size: u64,
     max_size: u64,
     keep: u32,
@@ -17,18 +19,39 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     pub(super) fn open(path: PathBuf, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(&path)?;
-        Ok(Self { path, file, size, max_size, keep })
+        Ok(Self { path, file, lines: Vec::new(), size, max_size, keep })
     }
 
-    /// Writes one line in one call, so that lines are never torn between rotations.
-    pub(super) fn append(&mut self, record: &Record) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        if self.size > 0 && self.size + line.len() as u64 > self.max_size {
-            self.rotate()?;
+    /// Adds one line to what is written next. A full file is written and rotated before it.
+    pub(super) fn add(&mut self, record: &Record) -> io::Result<()> {
+        let before = self.lines.len();
+        if let Err(error) = serde_json::to_writer(&mut self.lines, record) {
+            self.lines.truncate(before);
+            return Err(error.into());
         }
-        self.file.write_all(&line)?;
-        self.size += line.len() as u64;
+        self.lines.push(b'\n');
+        let line = (self.lines.len() - before) as u64;
+        let filled = self.size + before as u64;
+        if filled > 0 && filled + line > self.max_size {
+            let line = self.lines.split_off(before);
+            self.flush()?;
+            self.rotate()?;
+            self.lines = line;
+        }
+        Ok(())
+    }
+
+    /// Writes what was added, in one call, so that lines are never torn between rotations.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let lines = std::mem::take(&mut self.lines);
+        if let Err(error) = self.file.write_all(&lines) {
+            // Half a line must not become the beginning of the next one. Where that fails too, nothing is lost by it.
+            let _ = self.file.set_len(self.size);
+            return Err(error);
+        }
+        self.size += lines.len() as u64;
+        self.lines = lines;
+        self.lines.clear();
         Ok(())
     }
 

@@ -50,6 +50,8 @@ where
             return Err(error);
         }
         resumes += 1;
+        // It holds a turn at the upstream, which the next one needs.
+        drop(stream);
         tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
         tracing::info!(blob.digest = %source.digest, received, %error, "taking a broken download up again");
         stream = source.open(received).await.map_err(Broken::Upstream)?;

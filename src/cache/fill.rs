@@ -88,6 +88,11 @@ impl Fill {
         &self.source.name
     }
 
+    /// In bytes, as the upstream announced it.
+    pub(super) fn size(&self) -> u64 {
+        self.source.size
+    }
+
     pub(super) fn source(&self) -> &Source {
         &self.source
     }

@@ -33,9 +33,10 @@ pub(super) struct DemoArgs {
 
 pub(super) fn run(args: &DemoArgs) -> Exit {
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    if let Err(error) = crate::runtime::init_telemetry(&args.log, crate::runtime::LogFormat::Text, colour) {
-        return super::fail(error);
-    }
+    let _log = match crate::runtime::init_telemetry(&args.log, crate::runtime::LogFormat::Text, colour) {
+        Ok(guard) => guard,
+        Err(error) => return super::fail(error),
+    };
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(error),

@@ -24,9 +24,10 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
         Err(exit) => return exit,
     };
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    if let Err(error) = init_telemetry(&config.log.filter, config.log.format, colour) {
-        return super::fail(error);
-    }
+    let _log = match init_telemetry(&config.log.filter, config.log.format, colour) {
+        Ok(guard) => guard,
+        Err(error) => return super::fail(error),
+    };
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(error),

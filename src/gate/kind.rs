@@ -76,7 +76,7 @@ impl Gate {
         let subject = format!("{}@{}", target.name, manifest.digest).into();
         let (upstream, repository) = (target.upstream.clone(), target.name.repository.clone());
         let (manifest, limit, now) = (manifest.clone(), self.config.attachment_limit, self.clock.now());
-        let gather = async move {
+        let gather = || async move {
             let value = prove(claim, &upstream, &repository, &manifest, limit).await.unwrap_or(Proof::Unread);
             let until = (value == Proof::Unread).then_some(now);
             Observed { value, at: now, until }

@@ -76,6 +76,10 @@ impl Facts {
 
     /// The media type under which the repository delivered a manifest; `None` when it never did.
     pub(super) async fn media_type(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<str>>, StoreError> {
+        let key = (name.clone(), digest);
+        if let Some(known) = self.media_types.get(&key) {
+            return Ok(known);
+        }
         let read = async {
             // What waits may be written at any moment, so it is looked at first.
             match self.waiting_manifests(name, |m| m.digest == digest).first() {
@@ -83,22 +87,30 @@ impl Facts {
                 None => Ok(self.store.manifest(name, digest).await?.map(Into::into)),
             }
         };
-        self.exact(&self.media_types, (name.clone(), digest), read).await
+        Box::pin(self.exact(&self.media_types, key, read)).await
     }
 
     /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
     pub(super) async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, StoreError> {
+        let key = (name.clone(), member);
+        if let Some(known) = self.naming.get(&key) {
+            return Ok(known);
+        }
         let read = async {
             let names = |manifest: &Manifest| manifest.descriptors().any(|named| named.digest == member);
             let mut naming: Vec<Digest> = self.waiting_manifests(name, names).iter().map(|m| m.digest).collect();
             naming.extend(self.store.naming(name, member).await?);
             Ok(naming.into())
         };
-        self.exact(&self.naming, (name.clone(), member), read).await
+        Box::pin(self.exact(&self.naming, key, read)).await
     }
 
     /// The tags through which a digest is known, its own and those of indexes that list it.
     pub(super) async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, StoreError> {
+        let key = (name.clone(), digest);
+        if let Some(known) = self.known_tags.get(&key) {
+            return Ok(known);
+        }
         let read = async {
             let since = self.clock.now().saturating_sub(self.tag_memory).unwrap_or(Timestamp::MIN);
             let mut tags = self.waiting_tags(name, digest);
@@ -106,7 +118,7 @@ impl Facts {
             tags.extend(stored.into_iter().filter(|tag| !tags.contains(tag)).collect::<Vec<_>>());
             Ok(tags.into())
         };
-        self.exact(&self.known_tags, (name.clone(), digest), read).await
+        Box::pin(self.exact(&self.known_tags, key, read)).await
     }
 
     /// What a tag meant when it was last looked up, and when that was.
@@ -158,7 +170,7 @@ impl Facts {
         forgotten
     }
 
-    /// Reads through memory. A value that a write has overtaken is given, and not kept.
+    /// Reads what is not in memory. A value that a write has overtaken is given, and not kept.
     async fn exact<K, V>(
         &self,
         memory: &moka::sync::Cache<K, V>,
@@ -169,9 +181,6 @@ impl Facts {
         K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        if let Some(known) = memory.get(&key) {
-            return Ok(known);
-        }
         let before = self.generation.load(Ordering::Acquire);
         let value = read.await?;
         self.insert(memory, &key, value.clone(), before);

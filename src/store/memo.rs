@@ -37,13 +37,26 @@ where
     /// caller leaves. `None` when gathering broke down.
     ///
     /// What `is_durable` refuses (an upstream that did not answer) is kept in memory alone.
-    pub async fn obtain<F>(&self, subject: Arc<str>, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
+    pub async fn obtain<F>(
+        &self,
+        subject: Arc<str>,
+        is_durable: fn(&V) -> bool,
+        gather: impl FnOnce() -> F,
+    ) -> Option<Arc<Observed<V>>>
     where
         F: Future<Output = Observed<V>> + Send + 'static,
     {
-        if let Some(known) = self.recall(&subject) {
-            return Some(known);
+        match self.recall(&subject) {
+            Some(known) => Some(known),
+            // Boxed, as all that is rare, so that a request that finds everything in memory is a small future.
+            None => Box::pin(self.look_up(subject, is_durable, gather())).await,
         }
+    }
+
+    async fn look_up<F>(&self, subject: Arc<str>, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
+    where
+        F: Future<Output = Observed<V>> + Send + 'static,
+    {
         let (topic, memory) = (self.topic, self.memory.clone());
         let (store, clock, key) = (self.store.clone(), self.clock.clone(), subject.clone());
         let work = move || async move {

@@ -81,7 +81,7 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     let ask = async |store: &Store| {
         let memo = Memo::new("test", 10, store.clone(), clock.clone(), Tasks::new());
         let (counter, now) = (gathered.clone(), clock.now());
-        let gather = async move {
+        let gather = || async move {
             let value = counter.fetch_add(1, Ordering::SeqCst);
             Observed { value, at: now, until: Some(now + SignedDuration::from_secs(60)) }
         };

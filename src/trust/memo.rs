@@ -71,7 +71,7 @@ impl Trust {
         let (config, clock, tasks) = (self.config, self.clock.clone(), self.tasks.clone());
         let (upstream, name, subject, asked) =
             (upstream.clone(), image.clone(), manifest.clone(), authorities.to_vec());
-        let gather = async move {
+        let gather = || async move {
             let found = verify(&*upstream, &tasks, &name, &subject, &asked).await;
             let now = clock.now();
             let until = holds_until(&config, &asked, found.iter().map(|(_, outcome)| outcome), now);

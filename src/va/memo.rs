@@ -50,7 +50,7 @@ impl Va {
             _ => {
                 let (ibm, name, account) = (ibm.clone(), image.clone(), account.map(str::to_owned));
                 let subject = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
-                let gather = async move { ibm.fetch(&name, manifest, account.as_deref()).await };
+                let gather = || async move { ibm.fetch(&name, manifest, account.as_deref()).await };
                 let found = self.memo.obtain(subject.into(), is_durable, gather).await;
                 found
                     .map(Arc::unwrap_or_clone)
