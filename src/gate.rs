@@ -282,7 +282,7 @@ impl Gate {
         entry: &mut Entry,
     ) -> Result<Permit, GateError> {
         let mut first = None;
-        let kind = Box::pin(self.kind(target, manifest)).await;
+        let kind = Box::pin(self.kind(target, selected, manifest)).await?;
         for selected in selected {
             let evidence = self.evidence(target, selected, kind, manifest).await?;
             entry.evidence(&evidence.trust, evidence.va.as_ref(), self.clock.now());

@@ -20,7 +20,7 @@ pub use decide::{
     admit_listing_unmatched, admit_unmatched, decide, no_match, no_match_in, trust_verdict,
 };
 pub use denial::{Denial, DenialKind, Stage};
-pub use documents::{Materials, NoMaterials, Parsed, Settings, Source};
+pub use documents::{Materials, NoMaterials, Parsed, ParsedFile, Settings, Source};
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,
     VaFindings, VaStatus,

@@ -1,11 +1,14 @@
 //! Where rules come from: a directory of documents, watched, parsed whole and swapped whole.
 //!
-//! A broken file keeps the last good set, says so in the log, and turns `/readyz` degraded.
+//! A broken file keeps the last good set, says so in the log, and turns `/readyz` degraded. So does a file that held
+//! policies and is empty now: whoever means to take them back removes the file. An editor that was interrupted, or a disk
+//! that was full, must not leave a namespace to the looser rules of the cluster.
 
 mod directory;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,7 +18,7 @@ use tokio::sync::mpsc;
 
 pub use directory::{DirMaterials, Error as DirectoryError, read_dir};
 
-use crate::policy::{Parsed, Problem, ProblemSeverity, RuleSet, Settings};
+use crate::policy::{Parsed, ParsedFile, Problem, ProblemSeverity, RuleSet, Settings};
 use crate::runtime::{Metrics, Readiness, Tasks};
 
 /// The name under which `/readyz` speaks of the rules.
@@ -32,6 +35,8 @@ pub struct Rulebook {
     /// Whether the whole gate is in audit mode: then every rule is.
     audit: bool,
     rules: ArcSwap<RuleSet>,
+    /// The files that the policies in use are from.
+    holding: Mutex<BTreeSet<String>>,
     readiness: Readiness,
     reloads: Counter,
 }
@@ -49,9 +54,10 @@ impl Rulebook {
         readiness: Readiness,
         metrics: &Metrics,
     ) -> Result<Self, RulebookError> {
-        let rules = parse(&dir, &settings, audit)?;
+        let (rules, files) = parse(&dir, &settings, audit)?;
+        let holding = Mutex::new(holding(files));
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
-        Ok(Self { dir, settings, audit, rules: ArcSwap::from_pointee(rules), readiness, reloads })
+        Ok(Self { dir, settings, audit, rules: ArcSwap::from_pointee(rules), holding, readiness, reloads })
     }
 
     /// The rules of this moment.
@@ -61,7 +67,7 @@ impl Rulebook {
 
     /// Reads the directory again. A broken version keeps the one in use.
     pub fn reload(&self) {
-        match parse(&self.dir, &self.settings, self.audit) {
+        match self.parse() {
             Ok(rules) => {
                 if *self.rules.load_full() != rules {
                     tracing::info!(policy.dir = %self.dir.display(), "policy changed; the new rules are in use");
@@ -75,6 +81,19 @@ impl Rulebook {
                 self.readiness.degraded(TOPIC, Some(error.to_string()));
             }
         }
+    }
+
+    /// Reads the directory, and refuses what was lost and not taken back.
+    fn parse(&self) -> Result<RuleSet, RulebookError> {
+        let (rules, files) = parse(&self.dir, &self.settings, self.audit)?;
+        let mut known = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
+        let emptied: Vec<_> =
+            files.iter().filter(|file| file.documents == 0 && known.contains(&file.path)).cloned().collect();
+        if !emptied.is_empty() {
+            return Err(RulebookError::Emptied(emptied.into_iter().map(|file| file.path).collect()));
+        }
+        *known = holding(files);
+        Ok(rules)
     }
 
     /// Watches the directory until shutdown.
@@ -123,14 +142,19 @@ impl Rulebook {
     }
 }
 
-fn parse(dir: &std::path::Path, settings: &Settings, audit: bool) -> Result<RuleSet, RulebookError> {
+fn parse(dir: &Path, settings: &Settings, audit: bool) -> Result<(RuleSet, Vec<ParsedFile>), RulebookError> {
     let (sources, materials) = read_dir(dir)?;
-    let Parsed { rules, problems } = RuleSet::parse(&sources, &materials, settings);
-    for problem in problems.iter().filter(|problem| problem.severity == ProblemSeverity::Warning) {
+    let Parsed { rules, problems, files } = RuleSet::parse(&sources, &materials, settings);
+    let warnings = problems.iter().filter(|problem| problem.severity == ProblemSeverity::Warning);
+    for problem in warnings.chain(materials.problems()) {
         tracing::warn!("{problem}");
     }
     let rules = rules.ok_or(RulebookError::Documents(problems))?;
-    Ok(if audit { rules.in_audit_mode() } else { rules })
+    Ok((if audit { rules.in_audit_mode() } else { rules }, files))
+}
+
+fn holding(files: Vec<ParsedFile>) -> BTreeSet<String> {
+    files.into_iter().filter(|file| file.policies > 0).map(|file| file.path).collect()
 }
 
 /// Why the rules cannot be used.
@@ -142,9 +166,57 @@ pub enum RulebookError {
     /// Documents are wrong.
     #[error("{}", errors(.0))]
     Documents(Vec<Problem>),
+    /// Files that held policies hold nothing.
+    #[error("{}: empty, and it held policies; remove the file if they are to go", .0.join(", "))]
+    Emptied(Vec<String>),
 }
 
 fn errors(problems: &[Problem]) -> String {
     let errors = problems.iter().filter(|problem| problem.severity == ProblemSeverity::Error);
     errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CLUSTER: &str = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: all}\n\
+        spec: {repositories: [{name: \"*\", policy: {}}]}\n";
+    const OWN: &str = "apiVersion: pullgate.io/v1\nkind: ImagePolicy\nmetadata: {name: own, namespace: prod}\n\
+        spec: {repositories: []}\n";
+
+    #[test]
+    fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own.yaml");
+        fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
+        fs::write(dir.path().join("notes.yaml"), "# nothing yet\n").unwrap();
+        fs::write(&own, OWN).unwrap();
+        let readiness = Readiness::new();
+        let settings = Settings::default();
+        let path = dir.path().to_owned();
+        let rulebook = Rulebook::load(path, settings, false, readiness.clone(), &Metrics::default()).unwrap();
+        let state = || {
+            rulebook.reload();
+            (rulebook.rules().documents(), readiness.report().degraded.get(TOPIC).cloned().unwrap_or_default())
+        };
+        assert_eq!(state(), (2, String::new()), "a file that never held any may be empty");
+        for nothing in ["", "# prod\n", "---\n"] {
+            fs::write(&own, nothing).unwrap();
+            for _ in 0..2 {
+                let (documents, why) = state();
+                assert!(documents == 2 && why.contains("own.yaml: empty"), "{nothing:?}: {documents} {why}");
+            }
+        }
+        fs::write(&own, OWN).unwrap();
+        assert_eq!(state(), (2, String::new()));
+        fs::write(&own, "").unwrap();
+        state();
+        fs::remove_file(&own).unwrap();
+        assert_eq!(state(), (1, String::new()), "who removes the file means it");
+        fs::write(&own, "").unwrap();
+        assert_eq!(state(), (1, String::new()), "a new file has lost nothing");
+    }
 }

@@ -13,6 +13,7 @@ mod connect;
 mod credentials;
 mod error;
 mod exchange;
+mod limits;
 mod metrics;
 mod retry;
 mod site;
@@ -24,16 +25,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use url::Url;
 
 pub use body::BlobStream;
-use body::{content_length, content_range, next_page, read_whole, text};
+use body::{Inbound, content_length, content_range, next_page, read_whole, text};
 pub use config::{Auth, Config, ConfigError, Secret};
 use connect::Network;
 pub use error::Error;
 use exchange::{Call, Exchange};
-use metrics::RequestMetrics;
+use limits::Lane;
+use metrics::{LimitMetrics, RequestMetrics};
 
 use crate::oci::{Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type};
 use crate::runtime::{Metrics, Tasks};
@@ -66,7 +67,7 @@ impl Upstreams {
         tasks: &Tasks,
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
-        let request_metrics = RequestMetrics::new(metrics);
+        let metrics = (RequestMetrics::new(metrics), LimitMetrics::new(metrics));
         let mut upstreams = Self { all: Vec::new(), by_host: HashMap::new(), by_path: HashMap::new(), default: None };
         for config in configs {
             let index = upstreams.all.len();
@@ -81,7 +82,7 @@ impl Upstreams {
                     return Err(ConfigError::Twice(path));
                 }
             }
-            upstreams.all.push(Arc::new(Upstream::new(config, tasks, request_metrics.clone(), &Network::default())?));
+            upstreams.all.push(Arc::new(Upstream::new(config, tasks, metrics.clone(), &Network::default())?));
         }
         upstreams.default = match default {
             Some(host) => Some(*upstreams.by_host.get(host).ok_or_else(|| ConfigError::Default(host.to_string()))?),
@@ -122,7 +123,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    fn new(config: Config, tasks: &Tasks, metrics: RequestMetrics, network: &Network) -> Result<Self, ConfigError> {
+    fn new(
+        config: Config,
+        tasks: &Tasks,
+        metrics: (RequestMetrics, LimitMetrics),
+        network: &Network,
+    ) -> Result<Self, ConfigError> {
         Ok(Self { exchange: Exchange::new(config, tasks, metrics, network)? })
     }
 
@@ -194,7 +200,9 @@ impl Upstream {
                 .ok_or_else(|| self.protocol("another part of a blob than was asked for"))?,
             (_, Some(size)) => (size, 0),
             // A body in chunks: a HEAD may still say.
-            (_, None) => (self.head_blob(repository, digest).await?, 0),
+            (_, None) => {
+                (self.size(Call { shares_turn: true, ..self.blob_call(Method::HEAD, repository, digest) }).await?, 0)
+            }
         };
         let etag = header_text(&response, &header::ETAG);
         Ok(BlobStream::new(size, start, etag, response.into_body(), self.config()))
@@ -205,7 +213,11 @@ impl Upstream {
     /// # Errors
     /// [`Error::NotFound`] when it has it not; see [`Error`].
     pub async fn head_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, Error> {
-        let response = self.exchange.send(&self.blob_call(Method::HEAD, repository, digest)).await?;
+        self.size(self.blob_call(Method::HEAD, repository, digest)).await
+    }
+
+    async fn size(&self, head: Call) -> Result<u64, Error> {
+        let response = self.exchange.send(&head).await?;
         content_length(response.headers()).ok_or_else(|| self.protocol("a HEAD of a blob has no Content-Length"))
     }
 
@@ -225,7 +237,7 @@ impl Upstream {
     /// See [`Error`].
     pub async fn tags(&self, repository: &Repository, page: &Page) -> Result<List, Error> {
         let page = Page { artifact_type: None, ..page.clone() };
-        self.list(self.call(Method::GET, repository, "tags/list"), &page).await
+        self.list(self.call(Method::GET, Lane::List, repository, "tags/list"), &page).await
     }
 
     /// A page of what refers to a manifest. A registry without the referrers API is [`Error::NotFound`]; callers then
@@ -234,7 +246,7 @@ impl Upstream {
     /// # Errors
     /// See [`Error`].
     pub async fn referrers(&self, repository: &Repository, digest: &Digest, page: &Page) -> Result<List, Error> {
-        let call = self.call(Method::GET, repository, &format!("referrers/{digest}"));
+        let call = self.call(Method::GET, Lane::List, repository, &format!("referrers/{digest}"));
         let list = self.list(Call { absent: NO_REFERRERS_API, ..call }, page).await?;
         let content_type = list.content_type.as_deref().map(media_type::essence);
         if content_type.as_deref() == Some(media_type::OCI_INDEX) { Ok(list) } else { Err(Error::NotFound) }
@@ -253,23 +265,23 @@ impl Upstream {
     }
 
     fn manifest_call(&self, method: Method, repository: &Repository, reference: &Reference) -> Call {
-        let call = self.call(method, repository, &format!("manifests/{reference}"));
+        let call = self.call(method, Lane::Pull, repository, &format!("manifests/{reference}"));
         Call { accept: Some(media_type::ACCEPT_MANIFESTS), ..call }
     }
 
     fn blob_call(&self, method: Method, repository: &Repository, digest: &Digest) -> Call {
-        self.call(method, repository, &format!("blobs/{digest}"))
+        self.call(method, Lane::Blob, repository, &format!("blobs/{digest}"))
     }
 
-    fn call(&self, method: Method, repository: &Repository, rest: &str) -> Call {
+    fn call(&self, method: Method, lane: Lane, repository: &Repository, rest: &str) -> Call {
         let mut url: Url = self.exchange.client().base().clone();
         // The grammar of repositories, tags and digests leaves nothing to encode and nothing to normalise.
         let path = format!("{}/v2/{repository}/{rest}", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        Call::new(method, url, format!("repository:{repository}:pull"))
+        Call::new(method, lane, url, format!("repository:{repository}:pull"))
     }
 
-    async fn read(&self, response: Response<Incoming>, limit: usize) -> Result<Bytes, Error> {
+    async fn read(&self, response: Response<Inbound>, limit: usize) -> Result<Bytes, Error> {
         read_whole(response.into_body(), limit, self.config()).await
     }
 
@@ -282,11 +294,11 @@ impl Upstream {
     }
 }
 
-fn header_text(response: &Response<Incoming>, name: &HeaderName) -> Option<String> {
+fn header_text(response: &Response<Inbound>, name: &HeaderName) -> Option<String> {
     text(response.headers(), name)
 }
 
-fn claimed_digest(response: &Response<Incoming>) -> Option<Digest> {
+fn claimed_digest(response: &Response<Inbound>) -> Option<Digest> {
     header_text(response, &CONTENT_DIGEST)?.parse().ok()
 }
 

@@ -4,6 +4,7 @@
 //! a source that does not answer leaves the image unknown: neither is ever taken for clean.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::oci::{Digest, ImageName};
@@ -56,7 +57,7 @@ impl Sources {
     /// [`Self::problems`] tells, since it may be mounted later.
     pub async fn new(config: Config, tasks: &Tasks, clock: Clock, metrics: &Metrics) -> Result<Self, InvalidConfig> {
         let ibm = config.ibm.map(|config| Ibm::new(config, clock.clone(), metrics)).transpose()?;
-        let reports = Reports::open(config.reports, config.rescan, tasks, metrics).await;
+        let reports = Reports::open(config.reports, config.rescan, tasks, clock.clone(), metrics).await;
         Ok(Self { reports, ibm, clock })
     }
 
@@ -68,19 +69,19 @@ impl Sources {
         manifest_digest: Digest,
         config_digest: Digest,
         account: Option<&str>,
-    ) -> Observed<VaEvidence> {
+    ) -> Arc<Observed<VaEvidence>> {
         let local = self.local(manifest_digest, config_digest);
         match (local, self.ibm_for(image)) {
             (Some(local), None) => local,
             (Some(local), _) if !matches!(local.value, VaEvidence::Unavailable { .. }) => local,
-            (_, Some(ibm)) => ibm.fetch(image, manifest_digest, account).await,
+            (_, Some(ibm)) => Arc::new(ibm.fetch(image, manifest_digest, account).await),
             (None, None) => self.now(VaEvidence::Unscanned),
         }
     }
 
     /// What the local reports say, which no I/O is needed for.
-    pub fn local(&self, manifest_digest: Digest, config_digest: Digest) -> Option<Observed<VaEvidence>> {
-        self.reports.lookup(manifest_digest, config_digest).map(|value| self.now(value))
+    pub fn local(&self, manifest_digest: Digest, config_digest: Digest) -> Option<Arc<Observed<VaEvidence>>> {
+        self.reports.lookup(manifest_digest, config_digest)
     }
 
     /// IBM's service, where it is asked about images of this registry.
@@ -108,8 +109,8 @@ impl Sources {
         self.reports.problems()
     }
 
-    fn now(&self, value: VaEvidence) -> Observed<VaEvidence> {
-        Observed { value, at: self.clock.now(), until: None }
+    fn now(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
+        Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
 }
 

@@ -46,7 +46,8 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
             return Ok(EXIT_FAILURE);
         }
     };
-    let parsed = RuleSet::parse(&sources, &materials, settings);
+    let mut parsed = RuleSet::parse(&sources, &materials, settings);
+    parsed.problems.extend(materials.problems().cloned());
     for problem in &parsed.problems {
         match output {
             Output::Json => writeln!(streams.out, "{}", problem_json(problem))?,

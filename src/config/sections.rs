@@ -14,6 +14,11 @@ use crate::runtime::LogFormat;
 use crate::upstream::{Auth, Secret};
 use crate::{audit, cache, gate, prefetch, server, trust, upstream, va};
 
+/// The least bandwidth of an upstream, in bytes a second.
+const MIN_BANDWIDTH: u64 = 64 * 1024;
+/// The most pulls of an upstream that are counted; each is remembered for a window.
+const MAX_PULLS: u64 = 100_000;
+
 /// Reads the whole file. `None` only together with a problem.
 pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let state_dir = root.file("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
@@ -383,10 +388,7 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     config.insecure = table.flag("insecure").unwrap_or(false);
     config.proxy = table.text("proxy");
     config.realms = table.texts("realms").unwrap_or_default();
-    config.connect_timeout = table.duration("connect_timeout").unwrap_or(config.connect_timeout);
-    config.header_timeout = table.duration("header_timeout").unwrap_or(config.header_timeout);
-    config.idle_timeout = table.duration("idle_timeout").unwrap_or(config.idle_timeout);
-    config.attempts = table.number("attempts", 1, 10).map_or(config.attempts, |n| u32::try_from(n).unwrap_or(1));
+    upstream_limits(&mut table, &mut config);
     config.serve_to = serve_to(&mut table);
     if let Some(auth_table) = table.optional_table("auth") {
         config.auth = auth(auth_table)?;
@@ -397,6 +399,27 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     }
     table.finish();
     Some(config)
+}
+
+/// How long a registry may take, and how much it is asked for.
+fn upstream_limits(table: &mut Table<'_>, config: &mut upstream::Config) {
+    config.connect_timeout = table.duration("connect_timeout").unwrap_or(config.connect_timeout);
+    config.tls_timeout = table.duration("tls_timeout").unwrap_or(config.tls_timeout);
+    config.header_timeout = table.duration("header_timeout").unwrap_or(config.header_timeout);
+    config.idle_timeout = table.duration("idle_timeout").unwrap_or(config.idle_timeout);
+    config.body_timeout = table.duration("body_timeout").unwrap_or(config.body_timeout);
+    config.attempts = table.number("attempts", 1, 10).map_or(config.attempts, |n| u32::try_from(n).unwrap_or(1));
+    config.retry_budget = table.duration("retry_budget").unwrap_or(config.retry_budget);
+    config.max_connections = count(table.number("max_connections", 1, 10_000), config.max_connections);
+    config.max_bandwidth = table.size("max_bandwidth");
+    if config.max_bandwidth.is_some_and(|bandwidth| bandwidth < MIN_BANDWIDTH) {
+        table.problem("max_bandwidth", "must be at least 64KiB a second: manifests would not come in time", None);
+    }
+    config.pull_limit = table.number("pull_limit", 1, MAX_PULLS).and_then(|n| u32::try_from(n).ok());
+    config.pull_limit_window = table.duration("pull_limit_window").unwrap_or(config.pull_limit_window);
+    if config.pull_limit_window.is_zero() {
+        table.problem("pull_limit_window", "must be longer than nothing", None);
+    }
 }
 
 /// Hosts, aliases and paths share one space: the first component of a request's path.

@@ -187,10 +187,7 @@ fn upstream(out: &mut Text, upstream: &upstream::Config) {
     out.line("insecure", upstream.insecure);
     upstream.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
     out.line("realms", list(&upstream.realms));
-    out.line("connect_timeout", quoted(&format_duration(upstream.connect_timeout)));
-    out.line("header_timeout", quoted(&format_duration(upstream.header_timeout)));
-    out.line("idle_timeout", quoted(&format_duration(upstream.idle_timeout)));
-    out.line("attempts", upstream.attempts);
+    upstream_limits(out, upstream);
     match &upstream.serve_to {
         Some(scopes) => out.line("serve_to", list(scopes)),
         None => out.line("serve_to", quoted("everyone")),
@@ -198,6 +195,20 @@ fn upstream(out: &mut Text, upstream: &upstream::Config) {
     if let Some(text) = auth(&upstream.auth) {
         out.line("auth", text);
     }
+}
+
+fn upstream_limits(out: &mut Text, upstream: &upstream::Config) {
+    out.line("connect_timeout", quoted(&format_duration(upstream.connect_timeout)));
+    out.line("tls_timeout", quoted(&format_duration(upstream.tls_timeout)));
+    out.line("header_timeout", quoted(&format_duration(upstream.header_timeout)));
+    out.line("idle_timeout", quoted(&format_duration(upstream.idle_timeout)));
+    out.line("body_timeout", quoted(&format_duration(upstream.body_timeout)));
+    out.line("attempts", upstream.attempts);
+    out.line("retry_budget", quoted(&format_duration(upstream.retry_budget)));
+    out.line("max_connections", upstream.max_connections);
+    upstream.max_bandwidth.iter().for_each(|rate| out.line("max_bandwidth", quoted(&format_size(*rate))));
+    upstream.pull_limit.iter().for_each(|count| out.line("pull_limit", count));
+    out.line("pull_limit_window", quoted(&format_duration(upstream.pull_limit_window)));
 }
 
 fn auth(auth: &Auth) -> Option<String> {

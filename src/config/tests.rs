@@ -126,6 +126,8 @@ fn contradictions() {
             format!("{MINIMAL}[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n"),
             "another listener",
         ),
+        (format!("{MINIMAL}max_bandwidth = \"1KiB\"\n"), "at least 64KiB"),
+        (format!("{MINIMAL}pull_limit = 5\npull_limit_window = \"0s\"\n"), "longer than nothing"),
         ("[policy]\ndir = \"p\"\n".to_owned(), "at least one upstream"),
         (format!("{MINIMAL}[trust.authority.x]\n"), "no means to verify"),
         ("listener = 5".to_owned(), "a list of tables, each written [[listener]]"),
@@ -173,7 +175,8 @@ fn yaml_says_the_same_with_places_too() {
 #[test]
 fn what_is_shown_can_be_read_again() {
     let text = format!(
-        "{MINIMAL}serve_to = [\"ci\"]\nauth = {{ type = \"basic\", username = \"u\", password_env = \"P\" }}\n"
+        "{MINIMAL}serve_to = [\"ci\"]\nauth = {{ type = \"basic\", username = \"u\", password_env = \"P\" }}\n\
+         max_bandwidth = \"50MiB\"\npull_limit = 100\npull_limit_window = \"1h\"\n"
     );
     let first = load(&text).unwrap().show();
     assert_eq!(load(&first).unwrap().show(), first);

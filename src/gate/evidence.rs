@@ -69,7 +69,7 @@ impl Gate {
             return Ok(findings);
         }
         for parent in self.resolver.naming(&target.name, manifest.digest).await?.iter() {
-            let index = self.resolver.manifest(&target.upstream, &target.name, *parent).await?;
+            let Some(index) = self.manifest_if_there(target, *parent).await? else { continue };
             // An image may name the same digest as a layer; its signature says nothing of what those bytes would run.
             if !matches!(index.content, Content::Index(_)) {
                 continue;
@@ -80,10 +80,20 @@ impl Gate {
             }
         }
         for child in self.relevant_children(target, manifest).await? {
-            let image = self.resolver.manifest(&target.upstream, &target.name, child.digest).await?;
+            let Some(image) = self.manifest_if_there(target, child.digest).await? else { continue };
             findings.children.push((child.digest, self.ask_trust(target, &image, &authorities).await));
         }
         Ok(findings)
+    }
+
+    /// A mirror may keep an index and not every platform of it. Nobody can pull what it has not, and nothing is known of
+    /// it: it speaks neither for nor against the rest.
+    async fn manifest_if_there(&self, target: &Target, digest: Digest) -> Result<Option<Arc<Manifest>>, GateError> {
+        match self.resolver.manifest(&target.upstream, &target.name, digest).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(ResolveError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn ask_trust(
@@ -111,12 +121,7 @@ impl Gate {
             (Content::Index(_), _) => {
                 let mut findings = Vec::new();
                 for child in self.relevant_children(target, manifest).await? {
-                    let image = match self.resolver.manifest(&target.upstream, &target.name, child.digest).await {
-                        Ok(image) => image,
-                        // A mirror may keep an index and not every platform of it; nobody can pull that one.
-                        Err(ResolveError::NotFound) => continue,
-                        Err(error) => return Err(error.into()),
-                    };
+                    let Some(image) = self.manifest_if_there(target, child.digest).await? else { continue };
                     let Content::Image { config, .. } = &image.content else { continue };
                     let evidence = self.va.evidence(&target.name, child.digest, config.digest, account).await;
                     let platform = child.platform.as_ref().map_or_else(|| child.digest.short(), ToString::to_string);

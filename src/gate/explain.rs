@@ -131,7 +131,7 @@ impl Gate {
             }
         };
         let Resolved { manifest, .. } = self.resolve(target, reference).await?;
-        let kind = self.kind(target, &manifest).await;
+        let kind = self.kind(target, &selected, &manifest).await?;
         explanation.digest = Some(manifest.digest);
         explanation.kind = Some(kind_name(kind).into());
         let mut denial = None;

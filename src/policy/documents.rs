@@ -97,6 +97,19 @@ pub struct Parsed {
     pub rules: Option<RuleSet>,
     /// Everything there is to say, in the order of files and lines.
     pub problems: Vec<Problem>,
+    /// What each source holds, in their order.
+    pub files: Vec<ParsedFile>,
+}
+
+/// What one source holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ParsedFile {
+    /// The source's path.
+    pub path: String,
+    /// How many documents, of whatever kind.
+    pub documents: usize,
+    /// How many policies, those in lists included.
+    pub policies: usize,
 }
 
 impl RuleSet {
@@ -106,12 +119,16 @@ impl RuleSet {
         check_settings(settings, &problems);
         let files: Vec<_> = sources.iter().map(|source| (&*source.path, read(source, &problems))).collect();
         let mut found = Found::default();
+        let mut held = Vec::with_capacity(files.len());
         for (path, roots) in &files {
+            let before = found.policies.len();
             roots.iter().for_each(|root| envelope::sort(root, Reporter::new(path, &problems), &mut found));
+            let policies = found.policies.len() - before;
+            held.push(ParsedFile { path: (*path).to_owned(), documents: roots.len(), policies });
         }
         let secrets = Secrets::read(&found.secrets, materials);
         let rules = rules(&found.policies, &Context { materials, secrets, settings });
-        Parsed { rules: (!problems.any_error()).then_some(rules), problems: problems.into_sorted() }
+        Parsed { rules: (!problems.any_error()).then_some(rules), problems: problems.into_sorted(), files: held }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is known about an image, with no opinion.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -191,7 +192,7 @@ pub enum VaFindings {
     /// An index: each child that was pulled through here or whose platform is asked for.
     Children(Vec<ChildFinding>),
     /// One image.
-    Image(Observed<VaEvidence>),
+    Image(Arc<Observed<VaEvidence>>),
 }
 
 /// What is known about one child of an index.
@@ -202,5 +203,5 @@ pub struct ChildFinding {
     /// Its platform, as `linux/amd64`.
     pub platform: String,
     /// What is known.
-    pub evidence: Observed<VaEvidence>,
+    pub evidence: Arc<Observed<VaEvidence>>,
 }

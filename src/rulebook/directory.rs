@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::policy::{Materials, Source};
+use crate::policy::{Materials, NoMaterials, Problem, ProblemSeverity, RuleSet, Settings, Source};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -33,9 +33,13 @@ pub fn read_dir(path: &Path) -> Result<(Vec<Source>, DirMaterials), Error> {
         let text = String::from_utf8(reader.read(file)?).map_err(|_| Error::NotText(file.clone()))?;
         sources.push(Source { path: file.display().to_string(), text });
     }
-    let mut materials = DirMaterials { root: path.to_owned(), secrets: BTreeMap::new() };
-    for file in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
-        materials.add(file.1, reader.read(file.0)?);
+    let mut materials = DirMaterials { root: path.to_owned(), secrets: BTreeMap::new(), misplaced: Vec::new() };
+    for (file, inner) in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
+        let content = reader.read(file)?;
+        if is_document(file) && holds_policies(file, &content) {
+            materials.misplaced.push(misplaced(file));
+        }
+        materials.add(inner, content);
     }
     Ok((sources, materials))
 }
@@ -44,9 +48,16 @@ pub fn read_dir(path: &Path) -> Result<(Vec<Source>, DirMaterials), Error> {
 pub struct DirMaterials {
     root: PathBuf,
     secrets: BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>,
+    /// Policies where nobody reads them as such.
+    misplaced: Vec<Problem>,
 }
 
 impl DirMaterials {
+    /// A warning for each file among the secrets that holds policies: they are not in force.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.misplaced.iter()
+    }
+
     /// `NAMESPACE/NAME/KEY`; anything else in the secrets folder is no secret.
     fn add(&mut self, path: &Path, content: Vec<u8>) {
         let parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
@@ -101,6 +112,24 @@ pub enum Error {
 fn is_document(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn holds_policies(path: &Path, content: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(content) else { return false };
+    let source = Source { path: path.display().to_string(), text: text.to_owned() };
+    let parsed = RuleSet::parse(&[source], &NoMaterials, &Settings::default());
+    parsed.files.iter().any(|file| file.policies > 0)
+}
+
+fn misplaced(path: &Path) -> Problem {
+    Problem {
+        severity: ProblemSeverity::Warning,
+        file: path.display().to_string(),
+        line: 0,
+        column: 0,
+        message: "policies in the folder of secrets are not in force".into(),
+        hint: Some("move the file out of it".into()),
+    }
 }
 
 #[derive(Default)]
@@ -209,6 +238,23 @@ mod tests {
         assert_eq!(materials.secret_namespaces(), ["prod"]);
         assert_eq!(materials.file("notes.txt").unwrap(), b"x");
         assert!(materials.file("absent").is_err());
+        assert_eq!(materials.problems().count(), 0);
+    }
+
+    #[test]
+    fn policies_among_the_secrets_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy =
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec: {repositories: []}\n";
+        put(dir.path(), "secrets/deny.yaml", policy);
+        put(dir.path(), "secrets/prod/alice/key.yaml", policy);
+        put(dir.path(), "secrets/prod/alice/key.pub", policy);
+        put(dir.path(), "secrets/prod/bob/odd.yaml", "kind: [");
+        let (sources, materials) = read_dir(dir.path()).unwrap();
+        assert!(sources.is_empty());
+        let told: Vec<_> = materials.problems().map(ToString::to_string).collect();
+        assert!(told.len() == 2 && told[0].contains("secrets/deny.yaml: warning: policies in the folder"), "{told:?}");
+        assert!(materials.secret("prod", "alice").is_some(), "a secret may hold what it likes");
     }
 
     #[test]

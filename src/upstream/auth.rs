@@ -18,7 +18,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::Error;
-use super::body::read_whole;
+use super::body::{Inbound, read_whole};
 use super::challenge::Challenge;
 use super::client::{Client, host};
 use super::config::Auth;
@@ -166,7 +166,9 @@ impl TokenRequest<'_> {
         let wait = retry_after(headers).map(|wait| wait.as_secs());
         match status {
             StatusCode::OK => {
-                let body = read_whole(response.into_body(), MAX_TOKEN, client.config()).await?;
+                // No turn of its own: the request that it is for has one, and waits.
+                let body = Inbound::new(response.into_body(), None);
+                let body = read_whole(body, MAX_TOKEN, client.config()).await?;
                 token(&body).ok_or_else(|| client.protocol("its token service sent no token"))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Unauthorized(match credentials {

@@ -10,12 +10,34 @@ use tokio::time::timeout;
 
 use super::Error;
 use super::config::Config;
+use super::limits::Turn;
 use crate::oci::{Host, Page};
 
+/// An answer's body. The request has its turn until this is gone.
+pub(super) struct Inbound {
+    body: Incoming,
+    turn: Option<Turn>,
+}
+
+impl Inbound {
+    pub(super) fn new(body: Incoming, turn: Option<Turn>) -> Self {
+        Self { body, turn }
+    }
+
+    /// The next piece, as soon as the upstream's bandwidth allows one more after it.
+    async fn next_piece(&mut self, idle: Duration, host: &Host) -> Option<Result<Bytes, Error>> {
+        let piece = next_piece(&mut self.body, idle, host).await;
+        if let (Some(Ok(bytes)), Some(turn)) = (&piece, &self.turn) {
+            turn.pay(bytes.len()).await;
+        }
+        piece
+    }
+}
+
 /// Reads a body whole.
-pub(super) async fn read_whole(body: Incoming, limit: usize, config: &Config) -> Result<Bytes, Error> {
+pub(super) async fn read_whole(body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
     let host = &config.host;
-    if body.size_hint().lower() > limit as u64 {
+    if body.body.size_hint().lower() > limit as u64 {
         return Err(too_large(host, limit));
     }
     match timeout(config.body_timeout, collect(body, limit, config)).await {
@@ -27,9 +49,9 @@ pub(super) async fn read_whole(body: Incoming, limit: usize, config: &Config) ->
     }
 }
 
-async fn collect(mut body: Incoming, limit: usize, config: &Config) -> Result<Bytes, Error> {
+async fn collect(mut body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
     let mut bytes = BytesMut::new();
-    while let Some(piece) = next_piece(&mut body, config.idle_timeout, &config.host).await {
+    while let Some(piece) = body.next_piece(config.idle_timeout, &config.host).await {
         let piece = piece?;
         if bytes.len() + piece.len() > limit {
             return Err(too_large(&config.host, limit));
@@ -69,14 +91,14 @@ pub struct BlobStream {
     pub etag: Option<String>,
     /// Where the next piece begins, in bytes.
     position: u64,
-    /// `None` when nothing more is to come.
-    body: Option<Incoming>,
+    /// `None` when nothing more is to come; then another request may have the turn.
+    body: Option<Inbound>,
     idle: Duration,
     host: Host,
 }
 
 impl BlobStream {
-    pub(super) fn new(size: u64, from: u64, etag: Option<String>, body: Incoming, config: &Config) -> Self {
+    pub(super) fn new(size: u64, from: u64, etag: Option<String>, body: Inbound, config: &Config) -> Self {
         let (idle, host) = (config.idle_timeout, config.host.clone());
         Self { size, from, etag, position: from, body: Some(body), idle, host }
     }
@@ -84,7 +106,7 @@ impl BlobStream {
     /// The next piece; `None` at the announced end. Fewer bytes than announced are [`Error::Unavailable`], after which
     /// the rest can be asked for; more are [`Error::Protocol`]. Nothing follows an error.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        let piece = next_piece(self.body.as_mut()?, self.idle, &self.host).await;
+        let piece = self.body.as_mut()?.next_piece(self.idle, &self.host).await;
         let left = self.size - self.position;
         let outcome = match piece {
             Some(Ok(bytes)) if bytes.len() as u64 <= left => {

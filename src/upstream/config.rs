@@ -54,6 +54,14 @@ pub struct Config {
     /// How long a request may wait between its tries, in all. A registry that asks for more is passed on as
     /// [`Error::RateLimited`](super::Error::RateLimited) at once.
     pub retry_budget: Duration,
+    /// How many requests are under way at one time.
+    pub max_connections: usize,
+    /// How many bytes a second all bodies together may bring.
+    pub max_bandwidth: Option<u64>,
+    /// How many manifests are fetched in any [`pull_limit_window`](Self::pull_limit_window).
+    pub pull_limit: Option<u32>,
+    /// The time over which pulls are counted.
+    pub pull_limit_window: Duration,
 }
 
 impl Config {
@@ -79,6 +87,10 @@ impl Config {
             body_timeout: Duration::from_secs(60),
             attempts: 4,
             retry_budget: Duration::from_secs(5),
+            max_connections: 32,
+            max_bandwidth: None,
+            pull_limit: None,
+            pull_limit_window: Duration::from_secs(6 * 3600),
         }
     }
 }

@@ -12,12 +12,13 @@ use url::Url;
 
 use super::Error;
 use super::auth::{Authorization, Tokens};
-use super::body::text;
+use super::body::{Inbound, text};
 use super::challenge::Challenge;
 use super::client::{Client, host};
 use super::config::{Auth, Config, ConfigError};
 use super::connect::Network;
-use super::metrics::RequestMetrics;
+use super::limits::{Lane, Limits};
+use super::metrics::{LimitMetrics, RequestMetrics};
 use super::retry::{Failure, Retries, retry_after};
 use crate::runtime::Tasks;
 
@@ -35,11 +36,15 @@ pub(super) struct Call {
     pub(super) scope: String,
     /// Which answers beside 404 say that there is no such thing.
     pub(super) absent: &'static [StatusCode],
+    pub(super) lane: Lane,
+    /// Whether another request waits for this one, and has a turn for both.
+    pub(super) shares_turn: bool,
 }
 
 impl Call {
-    pub(super) fn new(method: Method, url: Url, scope: String) -> Self {
-        Self { method, url, accept: None, range_from: None, scope, absent: &[] }
+    pub(super) fn new(method: Method, lane: Lane, url: Url, scope: String) -> Self {
+        let lane = if method == Method::HEAD { Lane::Look } else { lane };
+        Self { method, url, accept: None, range_from: None, scope, absent: &[], lane, shares_turn: false }
     }
 
     fn request(&self, authorization: Option<&Authorization>) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -66,17 +71,19 @@ impl Call {
 pub(super) struct Exchange {
     client: Arc<Client>,
     tokens: Tokens,
+    limits: Arc<Limits>,
 }
 
 impl Exchange {
     pub(super) fn new(
         config: Config,
         tasks: &Tasks,
-        metrics: RequestMetrics,
+        (metrics, limit_metrics): (RequestMetrics, LimitMetrics),
         network: &Network,
     ) -> Result<Self, ConfigError> {
+        let limits = Limits::new(&config, limit_metrics);
         let client = Arc::new(Client::new(config, metrics, network)?);
-        Ok(Self { client, tokens: Tokens::new(tasks.clone()) })
+        Ok(Self { client, tokens: Tokens::new(tasks.clone()), limits })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -88,13 +95,12 @@ impl Exchange {
     }
 
     /// Sends a request, again where that may help, and follows where it leads. Answers are 200, or 206 to a range.
-    pub(super) async fn send(&self, call: &Call) -> Result<Response<Incoming>, Error> {
+    pub(super) async fn send(&self, call: &Call) -> Result<Response<Inbound>, Error> {
         let mut retries = Retries::new(self.config());
         loop {
-            let failure = match self.authorized(call).await {
-                Ok(response) if call.is_answered_by(response.status()) => return self.identity(response),
-                Ok(response) => self.failure(call, &response),
-                Err(error) => error.into(),
+            let failure = match self.attempt(call).await {
+                Ok(response) => return self.identity(response),
+                Err(failure) => failure,
             };
             let Some(pause) = retries.next(&failure) else { return Err(failure.error) };
             tracing::debug!(upstream = %self.config().host, ?pause, error = %failure.error, "trying again");
@@ -102,22 +108,48 @@ impl Exchange {
         }
     }
 
-    /// One try, with an authorization where the registry asks for one.
-    async fn authorized(&self, call: &Call) -> Result<Response<Incoming>, Error> {
+    /// One try within the limits of the upstream. The answer keeps the turn; nobody has one between two tries.
+    async fn attempt(&self, call: &Call) -> Result<Response<Inbound>, Failure> {
+        let turn = if call.shares_turn {
+            self.limits.refuse_held(call.lane)?;
+            None
+        } else {
+            Some(self.limits.turn(call.lane).await?)
+        };
+        let (response, is_own) = self.authorized(call).await?;
+        if is_own {
+            self.limits.note_quota(response.headers());
+        }
+        if call.is_answered_by(response.status()) {
+            self.limits.lift(call.lane);
+            return Ok(response.map(|body| Inbound::new(body, turn)));
+        }
+        let failure = self.failure(call, &response);
+        // What the storage behind a redirect wants is not the registry's word.
+        let is_refusal = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
+            self.limits.hold(call.lane, wait);
+        }
+        Err(failure)
+    }
+
+    /// One try, with an authorization where the registry asks for one. Also says whether it was the registry that
+    /// answered.
+    async fn authorized(&self, call: &Call) -> Result<(Response<Incoming>, bool), Error> {
         let known = self.tokens.known(&call.scope);
         let (response, is_own) = self.follow(call, known.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+            return Ok((response, is_own));
         }
         // What another host asks for, to which the registry has sent us, is not for the registry's credentials.
         let challenge = Challenge::from_headers(response.headers()).filter(|_| is_own);
-        let Some(challenge) = challenge else { return Ok(response) };
+        let Some(challenge) = challenge else { return Ok((response, is_own)) };
         let fresh = self.tokens.obtain(&self.client, &call.scope, challenge, known).await?;
-        let (response, _) = self.follow(call, Some(&fresh)).await?;
+        let (response, is_own) = self.follow(call, Some(&fresh)).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.tokens.forget(&call.scope, &fresh);
         }
-        Ok(response)
+        Ok((response, is_own))
     }
 
     /// Follows redirects; the authorization stays with the registry itself. Also says whether it was the registry that
@@ -153,7 +185,7 @@ impl Exchange {
         Ok(to)
     }
 
-    fn identity(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+    fn identity(&self, response: Response<Inbound>) -> Result<Response<Inbound>, Error> {
         match text(response.headers(), &header::CONTENT_ENCODING) {
             Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
                 Err(self.client.protocol("an encoded answer, which was not asked for"))

@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
 
@@ -51,6 +52,48 @@ impl RequestMetrics {
         let labels = RequestLabels { upstream: upstream.clone(), method: method.to_string(), status: label(status) };
         self.requests.get_or_create(&labels).inc();
         self.seconds.get_or_create(&UpstreamLabels { upstream }).observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// The metrics of all upstreams' limits.
+#[derive(Clone)]
+pub(super) struct LimitMetrics {
+    in_flight: Family<UpstreamLabels, Gauge>,
+    held: Family<UpstreamLabels, Counter>,
+    pulls_remaining: Family<UpstreamLabels, Gauge>,
+    pulls_limit: Family<UpstreamLabels, Gauge>,
+}
+
+impl LimitMetrics {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let gauge = |name, help| metrics.register(name, help, Family::<UpstreamLabels, Gauge>::default());
+        Self {
+            in_flight: gauge("upstream_requests_in_flight", "Requests to upstreams that have a turn"),
+            held: metrics.register(
+                "upstream_requests_held",
+                "Requests to upstreams that their limits did not let out",
+                Family::default(),
+            ),
+            pulls_remaining: gauge("upstream_pulls_remaining", "Pulls that the registry says are left"),
+            pulls_limit: gauge("upstream_pulls_limit", "Pulls that the registry says it allows"),
+        }
+    }
+
+    pub(super) fn in_flight(&self, upstream: &str, change: i64) {
+        self.in_flight.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).inc_by(change);
+    }
+
+    pub(super) fn held(&self, upstream: &str) {
+        self.held.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).inc();
+    }
+
+    /// There is no series for a registry that says nothing of it.
+    pub(super) fn quota(&self, upstream: &str, remaining: Option<u32>, limit: Option<u32>) {
+        for (family, count) in [(&self.pulls_remaining, remaining), (&self.pulls_limit, limit)] {
+            if let Some(count) = count {
+                family.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).set(count.into());
+            }
+        }
     }
 }
 

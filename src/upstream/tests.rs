@@ -44,7 +44,7 @@ impl World {
     }
 
     fn upstream_in(&self, config: Config, network: &Network) -> Arc<Upstream> {
-        let metrics = RequestMetrics::new(&Metrics::default());
+        let metrics = (RequestMetrics::new(&Metrics::default()), LimitMetrics::new(&Metrics::default()));
         Arc::new(Upstream::new(config, &self.tasks, metrics, network).unwrap())
     }
 
@@ -251,8 +251,8 @@ async fn what_the_storage_asks_for_is_not_answered_with_the_registrys_credential
 #[tokio::test]
 async fn trouble_is_tried_again_and_told() {
     let world = World::new().await;
-    let upstream = world.upstream(world.config());
-    let get = async || upstream.manifest(&repository(), &tag()).await.map(|_| ());
+    // A new one each time: what a registry refuses for long it is not asked for again.
+    let get = async || world.upstream(world.config()).manifest(&repository(), &tag()).await.map(|_| ());
     for fault in [Fault::status(StatusCode::SERVICE_UNAVAILABLE), Fault::too_many_requests(0), Fault::Close] {
         let injected = world.registry.inject(On::manifests().times(2), fault);
         assert_eq!(get().await, Ok(()));
@@ -619,4 +619,164 @@ fn upstreams_are_found_by_their_names_and_names_are_theirs_alone() {
     let mut bad = config("a.test", None, None);
     bad.url = "ftp://x".into();
     assert!(matches!(new(vec![bad], None), Err(ConfigError::Url(_))));
+}
+
+#[tokio::test]
+async fn so_many_requests_at_a_time_until_their_last_byte() {
+    let world = World::new().await;
+    let upstream = world.upstream(Config {
+        max_connections: 2,
+        attempts: 1,
+        header_timeout: Duration::from_millis(200),
+        ..world.config()
+    });
+    let digest = world.registry.put_blob("team/app", noise(1000, 7));
+    let get = async || upstream.manifest(&repository(), &tag()).await.map(|_| ());
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        streams.push(upstream.blob(&repository(), &digest, 0).await.unwrap());
+    }
+    let error = get().await.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable(why) if why.contains("max_connections")), "{error}");
+    assert_eq!(world.registry.count(|request| request.is("GET", "/manifests/")), 0);
+    while let Some(piece) = streams[0].next().await {
+        piece.unwrap();
+    }
+    get().await.unwrap();
+    drop(streams);
+    world.registry.inject(On::manifests().times(1), Fault::status(StatusCode::BAD_GATEWAY));
+    assert!(get().await.is_err());
+    let _streams = [upstream.blob(&repository(), &digest, 0).await, upstream.blob(&repository(), &digest, 0).await]
+        .map(|stream| stream.expect("a failure gives its turn back"));
+}
+
+#[tokio::test]
+async fn what_one_request_needs_beside_itself_waits_for_no_turn() {
+    let world = World::new().await;
+    world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
+    let folder = tempfile::tempdir().unwrap();
+    let auth = password(&folder, "secret");
+    let upstream = world.upstream(Config { max_connections: 1, attempts: 1, auth, ..world.config() });
+    upstream.manifest(&repository(), &tag()).await.unwrap();
+    let digest = world.registry.put_blob("team/app", noise(1000, 7));
+    world.registry.inject(On::blobs().method(Method::GET), Fault::Header(header::CONTENT_LENGTH, None));
+    assert_eq!(upstream.blob(&repository(), &digest, 0).await.unwrap().size, 1000, "a HEAD says it");
+}
+
+#[tokio::test]
+async fn bodies_come_as_fast_as_the_bandwidth_allows() {
+    let world = World::new().await;
+    let slow = Config { max_bandwidth: Some(1), body_timeout: Duration::from_millis(100), ..world.config() };
+    let upstream = world.upstream(Config { attempts: 1, ..slow });
+    let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(error.to_string().contains("not complete within"), "{error}");
+    let digest = world.registry.put_blob("team/app", noise(1000, 7));
+    let mut stream = upstream.blob(&repository(), &digest, 0).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), stream.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn pulls_are_what_the_budget_is_for() {
+    let world = World::new().await;
+    let upstream = world.upstream(Config { pull_limit: Some(2), ..world.config() });
+    let get = async || upstream.manifest(&repository(), &tag()).await.map(|_| ());
+    world.registry.inject(On::manifests().times(1), Fault::status(StatusCode::BAD_GATEWAY));
+    assert_eq!(get().await, Ok(()));
+    let refused = get().await.unwrap_err();
+    assert!(matches!(refused, Error::RateLimited { retry_after: Some(seconds) } if seconds > 21_000), "{refused:?}");
+    assert_eq!(world.registry.count(|request| request.is("GET", "/manifests/")), 2, "each try counts");
+    upstream.head_manifest(&repository(), &tag()).await.unwrap();
+    upstream.blob_bytes(&repository(), &world.image.blobs[0].0, 1 << 20).await.unwrap();
+    upstream.tags(&repository(), &Page::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_registry_refused_it_is_not_asked_for_again_until_it_said() {
+    let world = World::new().await;
+    let digest = world.image.blobs[0].0;
+    for (on, fault) in [
+        (On::manifests().method(Method::GET), Fault::too_many_requests(600)),
+        (
+            On::manifests().method(Method::GET),
+            Fault::status(StatusCode::SERVICE_UNAVAILABLE).with(header::RETRY_AFTER, "600"),
+        ),
+        (On::manifests().method(Method::HEAD), Fault::too_many_requests(600)),
+        (On::blobs().method(Method::GET), Fault::too_many_requests(600)),
+    ] {
+        let upstream = world.upstream(world.config());
+        let ask = async || {
+            [
+                upstream.manifest(&repository(), &tag()).await.map(|_| ()),
+                upstream.head_manifest(&repository(), &tag()).await.map(|_| ()),
+                upstream.blob_bytes(&repository(), &digest, 1 << 20).await.map(|_| ()),
+            ]
+        };
+        let refusal = world.registry.inject(on.clone(), fault);
+        let first = ask().await;
+        assert_eq!(first.iter().filter(|outcome| outcome.is_err()).count(), 1, "{on:?} {first:?}");
+        for outcome in first.iter().zip(ask().await) {
+            match outcome {
+                (Ok(()), second) => assert_eq!(second, Ok(()), "{on:?}"),
+                (Err(_), second) => {
+                    assert!(matches!(second, Err(Error::RateLimited { retry_after: Some(590..=600) })), "{second:?}");
+                }
+            }
+        }
+        assert_eq!(refusal.hits(), 1, "{on:?}: nobody asked again");
+        refusal.remove();
+    }
+}
+
+#[tokio::test]
+async fn the_storages_refusal_is_not_the_registrys() {
+    let (world, storage) = (World::new().await, World::new().await);
+    let upstream = world.upstream(Config { attempts: 1, ..world.config() });
+    world.registry.inject(On::blobs(), Fault::redirect(&format!("{}{{path}}", storage.listening.url())));
+    let refusal = storage.registry.inject(On::blobs().times(1), Fault::too_many_requests(600));
+    let digest = world.image.blobs[0].0;
+    storage.registry.push("team/app", None, &world.image);
+    assert!(upstream.blob_bytes(&repository(), &digest, 1 << 20).await.is_err());
+    assert_eq!(refusal.hits(), 1);
+    upstream.blob_bytes(&repository(), &digest, 1 << 20).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_first_success_ends_a_rest() {
+    let world = World::new().await;
+    let upstream = world.upstream(world.config());
+    let (slow, refused) = (world.image.blobs[0].0, world.registry.put_blob("team/app", noise(1000, 7)));
+    let get = async |digest| upstream.blob_bytes(&repository(), &digest, 1 << 20).await.map(|_| ());
+    let held = world.registry.inject(On::path(&format!("*{slow}")), Fault::Gate);
+    let refusal = world.registry.inject(On::path(&format!("*{refused}")).times(1), Fault::too_many_requests(600));
+    let ((), slow) = tokio::join!(
+        async {
+            held.wait_for_hits(1).await;
+            for _ in 0..2 {
+                assert!(matches!(get(refused).await, Err(Error::RateLimited { .. })));
+            }
+            held.release();
+        },
+        get(slow)
+    );
+    slow.unwrap();
+    assert_eq!((refusal.hits(), get(refused).await), (1, Ok(())));
+}
+
+#[tokio::test]
+async fn docker_hubs_count_and_what_is_under_way_are_measured() {
+    let (world, metrics) = (World::new().await, Metrics::default());
+    let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics).unwrap();
+    let upstream = upstreams.by_path("registry.test").unwrap();
+    let has = |line: &str| metrics.render().contains(&line.replacen("{}", "{upstream=\"registry.test\"}", 1));
+    upstream.head_manifest(&repository(), &tag()).await.unwrap();
+    assert!(!metrics.render().contains("upstream_pulls_remaining{"), "it says nothing");
+    let name = |name: &'static str| HeaderName::from_static(name);
+    world.registry.inject(On::manifests(), Fault::header(name("ratelimit-remaining"), "76;w=21600"));
+    world.registry.inject(On::manifests(), Fault::header(name("ratelimit-limit"), "100;w=21600"));
+    upstream.head_manifest(&repository(), &tag()).await.unwrap();
+    assert!(has("upstream_pulls_remaining{} 76\n") && has("upstream_pulls_limit{} 100\n"), "{}", metrics.render());
+    let stream = upstream.blob(&repository(), &world.image.blobs[0].0, 0).await.unwrap();
+    assert!(has("upstream_requests_in_flight{} 1\n"), "{}", metrics.render());
+    drop(stream);
+    assert!(has("upstream_requests_in_flight{} 0\n"), "{}", metrics.render());
 }

@@ -39,8 +39,8 @@ impl Va {
         manifest: Digest,
         config: Digest,
         account: Option<&str>,
-    ) -> Observed<VaEvidence> {
-        // Local reports are in memory and may change at any time, so they are never memoised.
+    ) -> Arc<Observed<VaEvidence>> {
+        // Local reports are in memory and may change at any time, so they are never memoised here.
         let local = self.sources.local(manifest, config);
         let Some(ibm) = self.sources.ibm_for(image) else {
             return local.unwrap_or_else(|| self.now(VaEvidence::Unscanned));
@@ -52,9 +52,7 @@ impl Va {
                 let subject = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
                 let gather = || async move { ibm.fetch(&name, manifest, account.as_deref()).await };
                 let found = self.memo.obtain(subject.into(), is_durable, gather).await;
-                found
-                    .map(Arc::unwrap_or_clone)
-                    .unwrap_or_else(|| self.now(VaEvidence::Unavailable { why: "the request was interrupted".into() }))
+                found.unwrap_or_else(|| self.now(VaEvidence::Unavailable { why: "the request was interrupted".into() }))
             }
         }
     }
@@ -64,8 +62,8 @@ impl Va {
         self.sources.problems()
     }
 
-    fn now(&self, value: VaEvidence) -> Observed<VaEvidence> {
-        Observed { value, at: self.clock.now(), until: None }
+    fn now(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
+        Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
 }
 

@@ -5,6 +5,11 @@
 //! image the newest counts, whichever scanner made it; one without a time loses to one with; of equally old ones every
 //! finding counts. VEX statements in these files come from whoever administers the gate, and exempt what they match.
 //!
+//! Most reports name an image by its configuration, and anyone can list other layers under that. What was scanned is then
+//! what runs because a configuration lists the digests of its uncompressed layers (`rootfs.diff_ids`), and runtimes
+//! refuse layers that have others: that much is left to them. A report by the manifest's digest leaves nothing to them,
+//! so where there is one, those by the configuration alone add findings and take none away.
+//!
 //! A file that cannot be read is a [problem](Reports::problems) and never a clean report: an image of which nothing but a
 //! broken report exists is unscanned, also where an earlier version of the file was whole.
 
@@ -14,13 +19,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use moka::sync::Cache;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use crate::oci::Digest;
-use crate::policy::VaEvidence;
-use crate::runtime::{Metrics, Tasks};
+use crate::policy::{Observed, VaEvidence};
+use crate::runtime::{Clock, Metrics, Tasks};
 
 mod cyclonedx;
 mod document;
@@ -34,6 +40,9 @@ mod watcher;
 
 use index::Index;
 
+/// How many images' reports are kept put together, so that judging an image again copies nothing.
+const LOOKED_UP: u64 = 10_000;
+
 /// The current reports. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reports(Arc<Shared>);
@@ -42,6 +51,9 @@ pub struct Reports(Arc<Shared>);
 struct Shared {
     directories: Vec<PathBuf>,
     index: ArcSwap<Index>,
+    /// What was looked up of one generation, by manifest and configuration.
+    looked_up: Cache<(u64, Digest, Digest), Arc<Observed<VaEvidence>>>,
+    clock: Clock,
     generation: watch::Sender<u64>,
     /// How many times the directories were looked through.
     scans: watch::Sender<u64>,
@@ -51,12 +63,20 @@ struct Shared {
 impl Reports {
     /// Reads the directories, and from then on follows their changes: when the system tells of one, and every `rescan`
     /// in any case, since not every file system tells. A directory that is not there yet is a problem, not an error.
-    pub async fn open(directories: Vec<PathBuf>, rescan: Duration, tasks: &Tasks, metrics: &Metrics) -> Self {
+    pub async fn open(
+        directories: Vec<PathBuf>,
+        rescan: Duration,
+        tasks: &Tasks,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Self {
         let reports = Self(Arc::new(Shared {
             directories,
             index: ArcSwap::default(),
             generation: watch::Sender::new(0),
             scans: watch::Sender::new(0),
+            looked_up: Cache::new(LOOKED_UP),
+            clock,
             gauges: Gauges::new(metrics),
         }));
         if !reports.0.directories.is_empty() {
@@ -70,8 +90,16 @@ impl Reports {
 
     /// What the reports say of the image with this manifest and this configuration. `None` when no report speaks of it;
     /// [`VaEvidence::Unavailable`] when that may be because a directory cannot be read.
-    pub fn lookup(&self, manifest: Digest, config: Digest) -> Option<VaEvidence> {
-        self.0.index.load().lookup(&[manifest, config])
+    pub fn lookup(&self, manifest: Digest, config: Digest) -> Option<Arc<Observed<VaEvidence>>> {
+        let index = self.0.index.load();
+        let key = (index.generation, manifest, config);
+        if let Some(known) = self.0.looked_up.get(&key) {
+            return Some(known);
+        }
+        let value = index.lookup(manifest, config)?;
+        let found = Arc::new(Observed { value, at: self.0.clock.now(), until: None });
+        self.0.looked_up.insert(key, found.clone());
+        Some(found)
     }
 
     /// A number that grows whenever the reports change.
@@ -109,8 +137,9 @@ impl Reports {
         self.0.scans.send_modify(|scans| *scans += 1);
     }
 
-    fn swap(&self, new: Index) {
+    fn swap(&self, mut new: Index) {
         let old = self.0.index.load();
+        new.generation = old.generation + 1;
         for problem in new.problems.iter().filter(|problem| !old.problems.contains(problem)) {
             tracing::warn!(%problem, "vulnerability reports");
         }

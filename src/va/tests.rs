@@ -29,7 +29,7 @@ async fn ask(reports: &[PathBuf], ibm: Option<ibm::Config>, host: &str, config: 
     let sources = Sources::new(config_, &tasks, Clock::system(), &Metrics::default()).await.unwrap();
     let evidence = sources.evidence(&image(host), digest('a'), digest(config), None).await;
     tasks.stop();
-    evidence.value
+    evidence.value.clone()
 }
 
 #[tokio::test]

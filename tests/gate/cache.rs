@@ -49,9 +49,14 @@ async fn while_the_upstream_is_down_a_known_tag_is_served_stale_and_says_so() {
     let registry = TestRegistry::start().await;
     let image = simple("stale");
     registry.push("library/app", Some("1"), &image);
-    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    // A new one each time: a registry that said for how long it refuses is not asked again before.
+    let start = async || {
+        let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+        assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+        gate
+    };
     for fault in [Fault::status(StatusCode::SERVICE_UNAVAILABLE), Fault::too_many_requests(600), Fault::Close] {
+        let gate = start().await;
         let down = registry.inject(On::any(), fault);
         let got = gate.get("/library/app/manifests/1").await;
         assert_eq!(got.status, 200, "{}", got.text());
@@ -62,6 +67,7 @@ async fn while_the_upstream_is_down_a_known_tag_is_served_stale_and_says_so() {
         down.remove();
     }
     // The upstream's own 404 is an answer, not an outage.
+    let gate = start().await;
     registry.delete_tag("library/app", "1");
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
 }

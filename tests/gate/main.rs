@@ -9,6 +9,7 @@ mod cache;
 mod commands;
 mod content;
 mod harness;
+mod kinds;
 mod observe;
 mod pull;
 mod routes;

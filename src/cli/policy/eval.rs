@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -208,7 +209,7 @@ impl Evidence {
             .iter()
             .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped));
         let asked = passes && rule.va.is_some();
-        Self { trust, va: asked.then(|| VaFindings::Image(observed(assessment(case.va.as_ref())))) }
+        Self { trust, va: asked.then(|| VaFindings::Image(Arc::new(observed(assessment(case.va.as_ref()))))) }
     }
 
     fn question<'a>(

@@ -235,7 +235,7 @@ fn what_has_no_assessment() {
         };
         for (rule, expected) in [(VaRule::ibm(), ibm), (all(Behaviour::Deny), strict), (all(Behaviour::Allow), None)] {
             let rule = Rule { va: Some(rule), ..Rule::default() };
-            let va = VaFindings::Image(observed(evidence.clone(), None));
+            let va = VaFindings::Image(Arc::new(observed(evidence.clone(), None)));
             let decision = image(rule, &TrustFindings::default(), Some(&va), Kind::Image);
             assert_eq!(stage(&decision), expected.map(|kind| (Stage::Va, kind)), "{evidence:?}");
         }
@@ -252,7 +252,7 @@ fn reports_and_assessments_grow_old() {
     assert_eq!(assess(&rule(10), &undated, NOW).status, VaStatus::Unscanned);
     assert_eq!(assess(&VaRule::ibm(), &undated, NOW).status, VaStatus::Ok);
     let decision = |until| {
-        let va = VaFindings::Image(observed(report(Vec::new()), until));
+        let va = VaFindings::Image(Arc::new(observed(report(Vec::new()), until)));
         let rule = Rule { va: Some(rule(10)), ..Rule::default() };
         image(rule, &TrustFindings::default(), Some(&va), Kind::Image)
     };
@@ -269,7 +269,7 @@ fn an_index_is_denied_when_every_child_is() {
         let child = |(value, until): &(&VaEvidence, Option<i64>)| ChildFinding {
             digest: Digest::sha256(b"child"),
             platform: "linux/amd64".into(),
-            evidence: observed((*value).clone(), *until),
+            evidence: Arc::new(observed((*value).clone(), *until)),
         };
         let va = VaFindings::Children(children.iter().map(child).collect());
         let rule = Rule { va: Some(VaRule::ibm()), ..Rule::default() };
@@ -287,7 +287,7 @@ fn an_index_is_denied_when_every_child_is() {
 /// Trust, then simple, then vulnerabilities: the first that fails decides.
 #[test]
 fn stages_in_order() {
-    let bad = VaFindings::Image(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None));
+    let bad = VaFindings::Image(Arc::new(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None)));
     let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()), mode: Mode::Enforce };
     let yes = Verified(None);
     for (t, s, va, expected) in [
@@ -304,7 +304,7 @@ fn stages_in_order() {
         assert_eq!(permit.would_deny().map(|denial| denial.stage), expected);
     }
     // Pending assessments do not make a signature check pending.
-    let pending = VaFindings::Image(observed(VaEvidence::Pending { why: String::new() }, None));
+    let pending = VaFindings::Image(Arc::new(observed(VaEvidence::Pending { why: String::new() }, None)));
     let down = image(rule(), &own(&[("t", Down), ("s", yes)]), Some(&pending), Kind::Image);
     assert_eq!(stage(&down), Some((Stage::Trust, DenialKind::Unavailable)));
 }
@@ -328,7 +328,7 @@ fn reasons_name_document_rule_and_worst_issue() {
         "CVE-2" => issue(id, Severity::Critical, true, false),
         _ => issue(id, Severity::Low, false, false),
     });
-    let va = VaFindings::Image(observed(report(issues.into()), None));
+    let va = VaFindings::Image(Arc::new(observed(report(issues.into()), None)));
     let rule = Rule { va: Some(VaRule::ibm()), ..Rule::default() };
     let Decision::Deny(denial) = image(rule, &TrustFindings::default(), Some(&va), Kind::Image) else { panic!() };
     assert_eq!(

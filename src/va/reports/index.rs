@@ -12,6 +12,8 @@ use crate::policy::{Report, VaEvidence};
 /// All that the directories hold at one time.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// Which one this is of those that were in use.
+    pub(super) generation: u64,
     pub(super) files: BTreeMap<PathBuf, File>,
     pub(super) problems: Vec<String>,
     /// A directory could not be read, so that what is not found may still exist.
@@ -73,34 +75,40 @@ impl Index {
     }
 
     /// What is known of the image that has these digests.
-    pub(super) fn lookup(&self, image: &[Digest]) -> Option<VaEvidence> {
-        let newest = self.newest(image);
-        if newest.is_empty() {
+    pub(super) fn lookup(&self, manifest: Digest, config: Digest) -> Option<VaEvidence> {
+        let counting = self.counting(manifest, config);
+        if counting.is_empty() {
             return self.unreadable.clone().map(|why| VaEvidence::Unavailable { why });
         }
-        if let Some(why) = newest.iter().find_map(|assessment| assessment.incomplete.clone()) {
+        if let Some(why) = counting.iter().find_map(|assessment| assessment.incomplete.clone()) {
             return Some(VaEvidence::Incomplete { why });
         }
-        let mut sources: Vec<&str> = newest.iter().map(|assessment| &*assessment.source).collect();
+        let mut sources: Vec<&str> = counting.iter().map(|assessment| &*assessment.source).collect();
         sources.dedup();
-        let findings = newest.iter().flat_map(|assessment| &assessment.findings);
+        let findings = counting.iter().flat_map(|assessment| &assessment.findings);
+        let image = [manifest, config];
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
-            generated_at: newest[0].generated_at,
-            issues: issues(findings.map(|finding| self.with_statements(finding, image))),
+            generated_at: counting.iter().map(|assessment| assessment.generated_at).max().flatten(),
+            issues: issues(findings.map(|finding| self.with_statements(finding, &image))),
         }))
     }
 
-    /// The newest report of the image; several where they are equally old.
-    fn newest(&self, image: &[Digest]) -> Vec<&Assessment> {
-        let known = image.iter().filter_map(|digest| self.reports.get(digest)).flatten();
-        let mut documents: Vec<&Arc<Document>> = Vec::new();
-        for document in known {
-            if !documents.iter().any(|other| Arc::ptr_eq(other, document)) {
-                documents.push(document);
-            }
-        }
-        let assessments: Vec<_> = documents.iter().filter_map(|document| document.assessment.as_ref()).collect();
+    /// The reports that count: the newest by the manifest's digest, with what is newer by the configuration's; where no
+    /// report names the manifest, the newest by the configuration's. Several where they are equally old.
+    fn counting(&self, manifest: Digest, config: Digest) -> Vec<&Assessment> {
+        let (mut own, others) = (self.newest(manifest), self.newest(config));
+        let Some(age) = own.first().map(|assessment| assessment.generated_at) else { return others };
+        let is_new =
+            |other: &&Assessment| other.generated_at >= age && !own.iter().any(|known| std::ptr::eq(*known, *other));
+        let more: Vec<_> = others.into_iter().filter(is_new).collect();
+        own.extend(more);
+        own
+    }
+
+    fn newest(&self, digest: Digest) -> Vec<&Assessment> {
+        let documents = self.reports.get(&digest).into_iter().flatten();
+        let assessments: Vec<_> = documents.filter_map(|document| document.assessment.as_ref()).collect();
         let newest = assessments.iter().map(|assessment| assessment.generated_at).max();
         assessments.into_iter().filter(|assessment| Some(assessment.generated_at) == newest).collect()
     }

@@ -54,7 +54,7 @@ fn report(evidence: Option<VaEvidence>) -> Report {
 }
 
 fn lookup(contents: &[&str]) -> Report {
-    report(index(contents).lookup(&[digest(MANIFEST), digest(CONFIG)]))
+    report(index(contents).lookup(digest(MANIFEST), digest(CONFIG)))
 }
 
 fn find<'a>(report: &'a Report, id: &str) -> &'a Issue {
@@ -151,9 +151,9 @@ fn digests_alone_bind() {
     ] {
         let index = index(&[text]);
         for digit in "123456789abcdef".chars() {
-            let found = index.lookup(&[digest(digit), digest('0')]).is_some();
+            let found = index.lookup(digest(digit), digest('0')).is_some();
             assert_eq!(found, bound.contains(&digit), "{digit}");
-            assert_eq!(index.lookup(&[digest('0'), digest(digit)]).is_some(), found, "{digit}");
+            assert_eq!(index.lookup(digest('0'), digest(digit)).is_some(), found, "{digit}");
         }
     }
 }
@@ -168,7 +168,7 @@ fn a_report_without_findings_is_clean_only_when_it_is_whole() {
     // The system was found and its packages were not assessed.
     for results in [json!(null), json!([]), json!([{"Target": "x", "Class": "secret"}])] {
         clean["Results"] = results;
-        let evidence = index(&[&clean.to_string()]).lookup(&[digest(CONFIG)]);
+        let evidence = index(&[&clean.to_string()]).lookup(digest('0'), digest(CONFIG));
         assert!(matches!(evidence, Some(VaEvidence::Incomplete { .. })), "{evidence:?}");
     }
     // An image with no system in it.
@@ -239,7 +239,7 @@ fn statements_exempt_what_they_name() {
 
     // The statement on the image is about that image alone, the one on the package about every image.
     let other = TRIVY.replace(&digest(CONFIG).to_string(), &digest(OTHER).to_string());
-    let Some(VaEvidence::Report(report)) = index(&[&other, VEX]).lookup(&[digest(OTHER)]) else { panic!() };
+    let Some(VaEvidence::Report(report)) = index(&[&other, VEX]).lookup(digest('0'), digest(OTHER)) else { panic!() };
     assert!(!find(&report, "CVE-2024-0002").exempt);
     assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 1);
 }
@@ -329,7 +329,7 @@ fn open_vex_statements() {
     ] {
         let text = open_vex(&json!({"products": [product], "status": status, "justification": justification}));
         assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
-        assert_eq!(index(&[&text]).lookup(&[digest(CONFIG)]), None, "statements are no report");
+        assert_eq!(index(&[&text]).lookup(digest('0'), digest(CONFIG)), None, "statements are no report");
     }
 }
 
@@ -357,12 +357,39 @@ fn the_newest_report_counts() {
     }
     let mut partial = value(TRIVY_CLEAN);
     partial["Results"] = json!([]);
-    let evidence = index(&[TRIVY, &partial.to_string()]).lookup(&[digest(CONFIG)]);
+    let evidence = index(&[TRIVY, &partial.to_string()]).lookup(digest('0'), digest(CONFIG));
     assert!(
         matches!(evidence, Some(VaEvidence::Incomplete { .. })),
         "of equally old ones the partial one: {evidence:?}"
     );
     assert_eq!(lookup(&[TRIVY, GRYPE]).source, "grype 0.100.0");
+}
+
+/// Whoever lists other layers under a scanned configuration gets the report of these layers, where there is one.
+#[test]
+fn a_report_by_the_manifest_loses_nothing_to_those_by_the_configuration() {
+    let made = |text: &str, time: &str, manifest: char| {
+        let mut value = value(text);
+        value["CreatedAt"] = time.into();
+        value["Metadata"]["RepoDigests"] = json!([format!("registry.test/app@{}", digest(manifest))]);
+        value.to_string()
+    };
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    for (own, by_configuration, issues, why) in [
+        ((TRIVY, old), (TRIVY_CLEAN, new), 10, "a newer clean one is of other layers"),
+        ((TRIVY_CLEAN, old), (TRIVY, new), 10, "what is newer may know more"),
+        ((TRIVY_CLEAN, new), (TRIVY, old), 0, "the newest of its own"),
+        ((TRIVY, new), (TRIVY_CLEAN, old), 10, "the newest of its own"),
+    ] {
+        let files = [made(own.0, own.1, MANIFEST), made(by_configuration.0, by_configuration.1, OTHER)];
+        let index = index(&[&files[0], &files[1]]);
+        let found = report(index.lookup(digest(MANIFEST), digest(CONFIG)));
+        assert_eq!(found.issues.len(), issues, "{why}");
+        assert_eq!(found.generated_at, new.parse().ok());
+        let newest = if own.1 == new { own.0 } else { by_configuration.0 };
+        let without_own = report(index.lookup(digest('0'), digest(CONFIG)));
+        assert_eq!(without_own.issues.is_empty(), newest == TRIVY_CLEAN, "the newest of the configuration");
+    }
 }
 
 #[test]
@@ -418,12 +445,12 @@ proptest! {
 
 async fn open(directories: &[&Path], tasks: &Tasks) -> Reports {
     let directories = directories.iter().map(|path| path.to_path_buf()).collect();
-    Reports::open(directories, Duration::from_millis(300), tasks, &Metrics::default()).await
+    Reports::open(directories, Duration::from_millis(300), tasks, Clock::system(), &Metrics::default()).await
 }
 
 fn found(reports: &Reports) -> Option<usize> {
-    match reports.lookup(digest(MANIFEST), digest(CONFIG)) {
-        Some(VaEvidence::Report(report)) => Some(report.issues.len()),
+    match &reports.lookup(digest(MANIFEST), digest(CONFIG))?.value {
+        VaEvidence::Report(report) => Some(report.issues.len()),
         _ => None,
     }
 }
@@ -443,6 +470,8 @@ async fn follows_the_directory() {
     let reports = open(&[root.path()], &tasks).await;
     assert_eq!(found(&reports), Some(10));
     assert_eq!(reports.problems(), [""; 0]);
+    let lookup = || reports.lookup(digest(MANIFEST), digest(CONFIG)).unwrap();
+    assert!(Arc::ptr_eq(&lookup(), &lookup()), "asking again copies nothing");
 
     change(&reports, || fs::write(at("a.json"), TRIVY_CLEAN).unwrap()).await;
     assert_eq!(found(&reports), Some(0));
@@ -488,8 +517,8 @@ async fn a_directory_that_is_not_there_leaves_everything_open() {
     let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
     let missing = root.path().join("later");
     let reports = open(&[&missing], &tasks).await;
-    let evidence = reports.lookup(digest(MANIFEST), digest(CONFIG));
-    assert!(matches!(evidence, Some(VaEvidence::Unavailable { .. })), "{evidence:?}");
+    let evidence = reports.lookup(digest(MANIFEST), digest(CONFIG)).unwrap();
+    assert!(matches!(evidence.value, VaEvidence::Unavailable { .. }), "{evidence:?}");
     assert_eq!(reports.problems().len(), 1);
     change(&reports, || {
         fs::create_dir(&missing).unwrap();
@@ -530,6 +559,6 @@ fn bounds() {
     let index = scan::scan(&[root.path().to_owned()], &Index::default());
     assert!(index.problems.iter().any(|problem| problem.contains("larger than 64 MiB")), "{:?}", index.problems);
     assert!(index.problems.iter().any(|problem| problem.contains("nested too deeply")), "{:?}", index.problems);
-    let evidence = index.lookup(&[digest(CONFIG)]);
+    let evidence = index.lookup(digest('0'), digest(CONFIG));
     assert!(matches!(evidence, Some(VaEvidence::Unavailable { .. })), "{evidence:?}");
 }
