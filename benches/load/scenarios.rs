@@ -1,0 +1,473 @@
+//! What is measured. Each scenario alternates its contestants, so that a slow minute of the machine hits all of them.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::client::{self, Place, Reading, crowd};
+use super::measure::{self, median};
+use super::report::{Goal, Row, Scenario};
+use super::servers::{self, Certificate, Server, find};
+use super::upstream::{Content, REPOSITORY, Upstream};
+
+/// The size of the blob that is served from the cache, in bytes.
+const BLOB: usize = 200 << 20;
+/// How many bytes one round of a blob scenario moves at least.
+const ROUND: u64 = 3 << 30;
+/// pullgate's memory in every scenario, in bytes.
+const MEMORY: f64 = 150e6;
+
+type Scenarios = [(&'static str, fn(&mut Bench, &Options) -> Scenario)];
+
+/// All of them, in the order in which they run.
+pub(crate) const SCENARIOS: &Scenarios = &[
+    ("manifest", manifest),
+    ("denial", denial),
+    ("blob", blob),
+    ("tls", tls),
+    ("fairness", fairness),
+    ("cold-limited", cold_limited),
+    ("cold", cold),
+    ("herd", herd),
+    ("slow", slow),
+];
+
+/// The servers and what they serve.
+pub(crate) struct Bench {
+    upstream: Upstream,
+    gate: Server,
+    nginx: Server,
+    nginx_cache: Server,
+    /// Peers that may be missing.
+    registries: Vec<Server>,
+    image: Content,
+    denied: Content,
+    www: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn start(options: &Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut upstream = Upstream::start();
+        let size = if options.quick { BLOB / 4 } else { BLOB };
+        let (image, denied) = (upstream.push(size, REPOSITORY), upstream.push(1000, "denied/app"));
+        let certificate = Certificate::new(dir.path());
+        let gate = servers::pullgate(dir.path(), &upstream, &certificate);
+        let nginx = servers::nginx(dir.path(), &certificate);
+        let nginx_cache = servers::nginx_cache(dir.path(), &upstream);
+        let mut registries = Vec::new();
+        for (name, program) in [("docker-registry 2.8", "docker-registry"), ("distribution 3", "distribution")] {
+            match find(program) {
+                Some(path) => registries.push(servers::distribution(dir.path(), &upstream, name, &path)),
+                None => eprintln!("note: {name} left out: {program} is not installed (tests/tools --long)"),
+            }
+        }
+        let www = dir.path().join("nginx/www");
+        let bench = Self { upstream, gate, nginx, nginx_cache, registries, image, denied, www, _dir: dir };
+        bench.warm();
+        bench
+    }
+
+    /// Everything is in every cache.
+    fn warm(&self) {
+        self.put_file(&self.image);
+        for server in [&self.gate].into_iter().chain(&self.registries) {
+            for path in [self.image.manifest_path(), self.image.blob_path()] {
+                for _ in 0..2 {
+                    client::get(&server.plain(), &server.path(&path))
+                        .unwrap_or_else(|e| panic!("{}: {e}", server.name));
+                }
+            }
+        }
+        for path in [self.image.manifest_path(), self.image.blob_path()] {
+            client::get(&self.nginx.plain(), &self.nginx.path(&path)).unwrap();
+        }
+    }
+
+    /// The same content as files, for nginx.
+    fn put_file(&self, content: &Content) {
+        let put = |path: String, bytes: &[u8]| {
+            let path = self.www.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        put(content.manifest_path(), &content.manifest_bytes);
+        // By way of the gate, which has it verified.
+        let body = self.download(content);
+        put(content.blob_path(), &body);
+    }
+
+    fn download(&self, content: &Content) -> Vec<u8> {
+        let url = self.gate.url(&content.manifest_path());
+        let output = Command::new("curl").args(["-sSf", "-o", "/dev/null", &url]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let url = self.gate.url(&content.blob_path());
+        Command::new("curl").args(["-sSf", &url]).output().unwrap().stdout
+    }
+
+    pub(crate) fn versions(&self) -> String {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let output = |program: &str, words: &[&str]| {
+            let output = Command::new(program).args(words).output();
+            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+        };
+        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+        format!(
+            "- machine: {} cores of {}, {} of memory, Linux {}; client and servers share the cores\n\
+             - pullgate {} at commit {} of {}\n- {}\n- docker-registry: {}\n- distribution 3: {}\n- {}\n",
+            cores,
+            field(&read("/proc/cpuinfo"), "model name"),
+            field(&read("/proc/meminfo"), "MemTotal"),
+            output("uname", &["-r"]),
+            env!("CARGO_PKG_VERSION"),
+            output("git", &["rev-parse", "--short", "HEAD"]),
+            output("date", &["-u", "+%Y-%m-%d"]),
+            servers::version("nginx", "-v"),
+            servers::version("docker-registry", "--version"),
+            servers::version("distribution", "--version"),
+            servers::version("wrk", "-v"),
+        )
+    }
+}
+
+/// `contestants` in turn, `rounds` times; each gives a value and CPU seconds a unit of work.
+fn alternate(
+    rounds: usize,
+    contestants: &[(&str, Vec<u32>)],
+    mut run: impl FnMut(usize, usize) -> (f64, f64),
+) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (name, pids) in contestants {
+        measure::reset_peak(pids);
+        rows.push(Row { name: (*name).to_owned(), ..Row::default() });
+    }
+    for round in 0..rounds {
+        for (at, (name, _)) in contestants.iter().enumerate() {
+            let (value, cpu) = run(at, round);
+            eprintln!("  {}/{rounds} {name}: {value:.1}, CPU {cpu:.2}", round + 1);
+            rows[at].values.push(value);
+            rows[at].cpu.push(cpu);
+        }
+    }
+    for (row, (_, pids)) in rows.iter_mut().zip(contestants) {
+        row.peak = measure::peak(pids);
+    }
+    rows
+}
+
+/// Adds what every scenario asks of pullgate's memory.
+fn with_memory(mut scenario: Scenario) -> Scenario {
+    let peak = scenario.rows.iter().filter(|row| row.name.starts_with("pullgate")).map(|row| row.peak).max();
+    scenario.goals.push(Goal::at_most("pullgate's peak memory, bytes", peak.unwrap_or_default() as f64, MEMORY));
+    scenario
+}
+
+/// Requests a second and CPU microseconds a request.
+fn wrk(url: &str, pids: &[u32], seconds: u64) -> (f64, f64) {
+    let before = measure::cpu_seconds(pids);
+    let text = run_wrk(&["-t2", "-c64", &format!("-d{seconds}s"), url]);
+    let used = measure::cpu_seconds(pids) - before;
+    let rate = number_after(&text, "Requests/sec:");
+    let total = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<f64>().ok());
+    (rate, used * 1e6 / total.unwrap_or(f64::NAN))
+}
+
+fn run_wrk(words: &[&str]) -> String {
+    let output = Command::new("wrk").args(words).output().expect("wrk is installed (tests/tools --long)");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn number_after(text: &str, key: &str) -> f64 {
+    let rest = text.split_once(key).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
+    rest.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn manifest(bench: &mut Bench, options: &Options) -> Scenario {
+    let path = bench.image.manifest_path();
+    let servers: Vec<&Server> = [&bench.gate, &bench.nginx].into_iter().chain(&bench.registries).collect();
+    let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
+    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&servers[at].url(&path), &contestants[at].1, 2));
+    let mut scenario = Scenario {
+        title: "Cached manifest by digest, 64 connections".into(),
+        unit: "requests/s",
+        rows,
+        ..Scenario::default()
+    };
+    let gate = scenario.value("pullgate");
+    for (peer, wanted) in [("nginx", 1.1), ("docker-registry 2.8", 50.0), ("distribution 3", 15.0)] {
+        let value = gate / scenario.value(peer);
+        if value.is_finite() {
+            scenario.goals.push(Goal::at_least(&format!("pullgate / {peer}"), value, wanted));
+        }
+    }
+    with_memory(scenario)
+}
+
+fn denial(bench: &mut Bench, options: &Options) -> Scenario {
+    let pids = bench.gate.pids();
+    let urls = [bench.gate.url(&bench.image.manifest_path()), bench.gate.url(&bench.denied.manifest_path())];
+    let contestants = [("pullgate, admitted", pids.clone()), ("pullgate, denied", pids)];
+    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&urls[at], &contestants[at].1, 2));
+    let mut scenario =
+        Scenario { title: "Denial of an unsigned image".into(), unit: "requests/s", rows, ..Scenario::default() };
+    let ratio = scenario.value("pullgate, denied") / scenario.value("pullgate, admitted");
+    scenario.goals.push(Goal::at_least("denied / admitted", ratio, 1.0));
+    with_memory(scenario)
+}
+
+/// GB a second and CPU seconds a GB.
+fn transfer(place: &Place, path: &str, pids: &[u32], clients: usize, size: u64, bytes: u64) -> (f64, f64) {
+    let times = usize::try_from((bytes / size / clients as u64).max(1)).unwrap();
+    let before = measure::cpu_seconds(pids);
+    let (downloads, took) = crowd(place, path, clients, times, Reading::Discarded).unwrap();
+    let moved = downloads.iter().map(|download| download.bytes).sum::<u64>() as f64 * times as f64 / 1e9;
+    (moved / took.as_secs_f64(), (measure::cpu_seconds(pids) - before) / moved)
+}
+
+fn blob(bench: &mut Bench, options: &Options) -> Scenario {
+    let (path, size) = (bench.image.blob_path(), bench.image.size);
+    let servers: Vec<&Server> = [&bench.gate, &bench.nginx].into_iter().chain(&bench.registries).collect();
+    let mut all = Scenario { title: "Cached blob, plain HTTP".into(), unit: "GB/s", ..Scenario::default() };
+    for clients in [1, 16, 64] {
+        let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
+        let rows = alternate(options.rounds, &contestants, |at, _| {
+            let server = servers[at];
+            transfer(&server.plain(), &server.path(&path), &contestants[at].1, clients, size, ROUND)
+        });
+        let part = Scenario { rows, ..Scenario::default() };
+        let ratio = part.value("pullgate") / part.value("nginx");
+        all.goals.push(Goal::at_least(&format!("throughput to nginx's, {clients} clients"), ratio, 0.95));
+        let cpu = part.cpu("pullgate") / part.cpu("nginx");
+        all.goals.push(Goal::at_most(&format!("CPU a GB to nginx's, {clients} clients"), cpu, 1.1));
+        all.rows
+            .extend(part.rows.into_iter().map(|row| Row { name: format!("{}, {clients} clients", row.name), ..row }));
+    }
+    all.notes.push(
+        "Clients throw the bytes away in the kernel (MSG_TRUNC), so that the servers are what is measured.".into(),
+    );
+    with_memory(all)
+}
+
+fn tls(bench: &mut Bench, options: &Options) -> Scenario {
+    let (path, size) = (bench.image.blob_path(), bench.image.size);
+    let servers = [&bench.gate, &bench.nginx];
+    let mut all = Scenario { title: "Cached blob, TLS 1.3".into(), unit: "GB/s", ..Scenario::default() };
+    for clients in [1, 16] {
+        let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
+        let rows = alternate(options.rounds, &contestants, |at, _| {
+            let (server, place) = (servers[at], servers[at].tls().unwrap());
+            transfer(&place, &server.path(&path), &contestants[at].1, clients, size, ROUND / 3)
+        });
+        let part = Scenario { rows, ..Scenario::default() };
+        let cpu = part.cpu("pullgate") / part.cpu("nginx");
+        all.goals.push(Goal::at_most(&format!("CPU a GB to nginx's, {clients} clients"), cpu, 0.7));
+        all.rows
+            .extend(part.rows.into_iter().map(|row| Row { name: format!("{}, {clients} clients", row.name), ..row }));
+    }
+    all.notes.push("The clients decrypt on the same cores: read the CPU column.".into());
+    with_memory(all)
+}
+
+/// Small answers while eight large ones are sent. The values are milliseconds; the 99th percentile stands beside them.
+fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
+    let (manifest, blob) = (bench.image.manifest_path(), bench.image.blob_path());
+    let servers = [&bench.gate, &bench.nginx];
+    let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
+    let mut tails = vec![Vec::new(); servers.len()];
+    let rows = alternate(options.rounds, &contestants, |at, _| {
+        let server = servers[at];
+        let (place, path) = (server.plain(), server.path(&blob));
+        let size = bench.image.size;
+        let before = measure::cpu_seconds(&contestants[at].1);
+        let readers = std::thread::spawn(move || {
+            crowd(&place, &path, 8, usize::try_from((6 << 30) / size / 8).unwrap(), Reading::Copied)
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        let text = run_wrk(&["-t1", "-c8", "-d2s", "--latency", &server.url(&manifest)]);
+        let (downloads, took) = readers.join().unwrap().unwrap();
+        drop((downloads, took));
+        tails[at].push(milliseconds(&text, "99%"));
+        (milliseconds(&text, "50%"), (measure::cpu_seconds(&contestants[at].1) - before) / 6.44)
+    });
+    let mut scenario = Scenario {
+        title: "Manifests while eight blobs are sent: latency".into(),
+        unit: "ms, half of the requests",
+        rows,
+        ..Scenario::default()
+    };
+    let tail = |at: usize| median(&tails[at]);
+    let ratio = scenario.value("pullgate") / scenario.value("nginx");
+    scenario.goals.push(Goal::at_most("p50 to nginx's", ratio, 1.0));
+    scenario.goals.push(Goal::at_most("p99 to nginx's", tail(0) / tail(1), 1.0));
+    scenario.notes.push(format!("p99: pullgate {:.2} ms, nginx {:.2} ms", tail(0), tail(1)));
+    with_memory(scenario)
+}
+
+/// wrk writes `1.23ms`, `123.00us` or `1.2s`.
+fn milliseconds(text: &str, key: &str) -> f64 {
+    let rest = text.split_once(key).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
+    let word = rest.split_whitespace().next().unwrap_or_default();
+    let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+    let number: f64 = word[..at].parse().unwrap_or(f64::NAN);
+    match &word[at..] {
+        "us" => number / 1000.0,
+        "s" => number * 1000.0,
+        _ => number,
+    }
+}
+
+/// A cold blob from an upstream of 200 MB a second. The values are seconds.
+fn cold_limited(bench: &mut Bench, options: &Options) -> Scenario {
+    let size = if options.quick { 50 << 20 } else { 200 << 20 };
+    let paced = bench.upstream.pace(200_000_000);
+    let direct = Place { address: bench.upstream.url.trim_start_matches("http://").to_owned(), tls: None };
+    let contestants =
+        [("direct", Vec::new()), ("pullgate", bench.gate.pids()), ("pullgate, 8 waiters", bench.gate.pids())];
+    let mut first_bytes = Vec::new();
+    let rows = alternate(options.rounds, &contestants, |at, _| {
+        let content = bench.upstream.push(size, REPOSITORY);
+        let (place, path, clients) = match at {
+            0 => (direct.clone(), format!("/v2/{}", content.blob_path()), 1),
+            _ => (bench.gate.plain(), bench.gate.path(&content.blob_path()), if at == 1 { 1 } else { 8 }),
+        };
+        if at > 0 {
+            client::get(&bench.gate.plain(), &bench.gate.path(&content.manifest_path())).unwrap();
+        }
+        let (downloads, took) = crowd(&place, &path, clients, 1, Reading::Discarded).unwrap();
+        if at == 2 {
+            first_bytes.extend(downloads.iter().map(|download| download.first_byte.as_secs_f64() * 1000.0));
+        }
+        bench.upstream.drop_layer(&content);
+        (took.as_secs_f64(), f64::NAN)
+    });
+    drop(paced);
+    let mut scenario = Scenario {
+        title: format!("Cold blob of {} MB from an upstream of 200 MB/s", size >> 20),
+        unit: "s",
+        rows: rows.into_iter().map(|row| Row { cpu: Vec::new(), ..row }).collect(),
+        ..Scenario::default()
+    };
+    let ratio = scenario.value("direct") / scenario.value("pullgate");
+    scenario.goals.push(Goal::at_least("speed to that of a direct download", ratio, 0.95));
+    let slowest = first_bytes.iter().copied().fold(0.0, f64::max);
+    scenario.goals.push(Goal::at_most("slowest first byte of 8 waiters, ms", slowest, 20.0));
+    with_memory(scenario)
+}
+
+/// A cold blob from an upstream as fast as it can. The values are seconds.
+fn cold(bench: &mut Bench, options: &Options) -> Scenario {
+    let size = if options.quick { 50 << 20 } else { 400 << 20 };
+    let mut all = Scenario {
+        title: format!("Cold blob of {} MB from an unlimited upstream", size >> 20),
+        unit: "s",
+        ..Scenario::default()
+    };
+    for clients in [1, 8] {
+        let servers: Vec<&Server> = [&bench.gate, &bench.nginx_cache].into_iter().chain(&bench.registries).collect();
+        let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
+        let mut gets = vec![0; servers.len()];
+        let upstream = &mut bench.upstream;
+        let rows = alternate(options.rounds, &contestants, |at, _| {
+            let (server, content) = (servers[at], upstream.push(size, REPOSITORY));
+            client::get(&server.plain(), &server.path(&content.manifest_path())).unwrap();
+            let before = measure::cpu_seconds(&contestants[at].1);
+            let crowd = crowd(&server.plain(), &server.path(&content.blob_path()), clients, 1, Reading::Discarded);
+            let took = crowd.unwrap().1.as_secs_f64();
+            let cpu = measure::cpu_seconds(&contestants[at].1) - before;
+            gets[at] = gets[at].max(upstream.gets(&content));
+            upstream.drop_layer(&content);
+            (took, cpu / (size as f64 / 1e9))
+        });
+        let part = Scenario { rows, ..Scenario::default() };
+        let ratio = part.value("pullgate") / part.value("nginx proxy_cache");
+        all.goals.push(Goal::at_most(&format!("time to that of nginx proxy_cache, {clients} clients"), ratio, 1.0));
+        let counts: Vec<String> = contestants.iter().zip(&gets).map(|((name, _), n)| format!("{name} {n}")).collect();
+        all.notes.push(format!("upstream GETs of the blob, {clients} clients: {}", counts.join(", ")));
+        all.rows
+            .extend(part.rows.into_iter().map(|row| Row { name: format!("{}, {clients} clients", row.name), ..row }));
+    }
+    with_memory(all)
+}
+
+/// Two hundred clients on one cold blob; nginx serves the same from its warm files. The values are seconds.
+fn herd(bench: &mut Bench, options: &Options) -> Scenario {
+    let rounds = options.rounds.min(3);
+    let contestants = [("pullgate, cold", bench.gate.pids()), ("nginx, warm", bench.nginx.pids())];
+    let mut gets = 0;
+    let size = options.herd;
+    let shared = bench.upstream.push(size, REPOSITORY);
+    bench.put_file(&shared);
+    let rows = alternate(rounds, &contestants, |at, _| {
+        let pids = &contestants[at].1;
+        let before = measure::cpu_seconds(pids);
+        let took = if at == 0 {
+            let content = bench.upstream.push(size, REPOSITORY);
+            client::get(&bench.gate.plain(), &bench.gate.path(&content.manifest_path())).unwrap();
+            let crowd = crowd(&bench.gate.plain(), &bench.gate.path(&content.blob_path()), 200, 1, Reading::Discarded);
+            let took = crowd.unwrap().1;
+            gets = gets.max(bench.upstream.gets(&content));
+            bench.upstream.drop_layer(&content);
+            took
+        } else {
+            let path = bench.nginx.path(&shared.blob_path());
+            crowd(&bench.nginx.plain(), &path, 200, 1, Reading::Discarded).unwrap().1
+        };
+        (took.as_secs_f64(), (measure::cpu_seconds(pids) - before) / (200.0 * size as f64 / 1e9))
+    });
+    let mut scenario = Scenario {
+        title: format!("200 clients on one cold blob of {} MB", size >> 20),
+        unit: "s",
+        rows,
+        ..Scenario::default()
+    };
+    let ratio = scenario.value("pullgate, cold") / scenario.value("nginx, warm");
+    scenario.goals.push(Goal::at_most("time to that of nginx from its warm files", ratio, 1.3));
+    scenario.goals.push(Goal::at_most("upstream GETs", gets as f64, 1.0));
+    with_memory(scenario)
+}
+
+/// Clients that ask for a large blob and read nothing. The values are kilobytes of memory a client.
+fn slow(bench: &mut Bench, options: &Options) -> Scenario {
+    let clients = if options.quick { 500 } else { 2000 };
+    let path = bench.image.blob_path();
+    let servers = [&bench.gate, &bench.nginx];
+    let mut rows = Vec::new();
+    for server in servers {
+        let pids = server.pids();
+        measure::reset_peak(&pids);
+        let before = measure::resident(&pids);
+        let held = client::stalled(&server.plain(), &server.path(&path), clients).unwrap();
+        let after = settled(&pids);
+        drop(held);
+        let each = after.saturating_sub(before) as f64 / clients as f64 / 1000.0;
+        rows.push(Row { name: server.name.into(), values: vec![each], cpu: Vec::new(), peak: measure::peak(&pids) });
+    }
+    let mut scenario = Scenario {
+        title: format!("{clients} clients that ask for a large blob and read nothing"),
+        unit: "KB a client",
+        rows,
+        ..Scenario::default()
+    };
+    let each = scenario.value("pullgate");
+    scenario.goals.push(Goal::at_most("KB a stalled client", each, 90.0));
+    with_memory(scenario)
+}
+
+/// Resident memory once it does not grow any more.
+fn settled(pids: &[u32]) -> u64 {
+    let (began, mut last) = (Instant::now(), 0);
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = measure::resident(pids);
+        if now <= last || began.elapsed() > Duration::from_secs(20) {
+            return now.max(last);
+        }
+        last = now;
+    }
+}
