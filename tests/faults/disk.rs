@@ -273,6 +273,38 @@ async fn a_disk_that_turns_read_only_serves_what_it_has_and_stops_no_pull() {
     comes_back(&bed).await;
 }
 
+/// What fails to be written down must not lock the database for those who come after, nor make anybody wait.
+#[tokio::test]
+async fn a_full_disk_makes_nobody_wait_neither_then_nor_afterwards() {
+    let name = "a_full_disk_makes_nobody_wait_neither_then_nor_afterwards";
+    let Some(mount) = Mount::tmpfs(name, 16) else { return };
+    let bed = bed_on(&mount).await;
+    mount.fill();
+    for seed in 0..20 {
+        let tag = format!("full-{seed}");
+        let (content, path) = another(&bed, &tag, 300_000, seed);
+        in_time(&bed, &format!("/{REPOSITORY}/manifests/{tag}"), &image(&content).manifest().bytes).await;
+        in_time(&bed, &path, &content).await;
+    }
+    mount.empty();
+    for seed in 20..30 {
+        let tag = format!("free-{seed}");
+        let (content, path) = another(&bed, &tag, 300_000, seed);
+        in_time(&bed, &format!("/{REPOSITORY}/manifests/{tag}"), &image(&content).manifest().bytes).await;
+        in_time(&bed, &path, &content).await;
+    }
+    comes_back(&bed).await;
+}
+
+/// Pulls, much faster than a locked database would let it.
+async fn in_time(bed: &Bed, path: &str, wanted: &Bytes) {
+    let began = std::time::Instant::now();
+    let answer = bed.gate.get(path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    assert!(answer.complete && answer.body == *wanted, "{path}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{path} took {:?}", began.elapsed());
+}
+
 /// A gate that is restarted with no room left serves, or says that the disk is the reason; with room it starts.
 #[tokio::test]
 async fn a_gate_on_a_full_disk_starts_or_says_why_not() {

@@ -16,7 +16,7 @@ pub(crate) async fn make(world: Arc<World>, until: Instant, mut rng: Rng) {
             world.restart_upstream().await;
         } else {
             let (on, fault) = trouble(&mut rng);
-            world.registry.inject(on.times(rng.u64(1..6)), fault);
+            world.registry.inject(on.times(rng.u64(1..30)), fault);
         }
         count(&world.counts.troubles);
         tokio::time::sleep(Duration::from_millis(rng.u64(20..300))).await;

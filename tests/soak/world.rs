@@ -103,7 +103,7 @@ fn images(registry: &Registry, rng: &mut Rng) -> Vec<Pullable> {
             let size = (rng.f64().powi(3) * LARGEST as f64) as usize;
             image = image.layer(Layer::of(LAYER, noise(size.max(1), rng.u64(..))));
         }
-        let denied = number % DENIED == 0;
+        let denied = number.is_multiple_of(DENIED);
         let repository = format!("{}/{number}", if denied { "denied" } else { "library" });
         let built = image.build();
         registry.push(&repository, Some("1"), &built);
