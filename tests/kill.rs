@@ -3,7 +3,6 @@
 //!
 //! `PULLGATE_KILL_ROUNDS` says how often, `PULLGATE_KILL_SEED` repeats a run that failed.
 
-#[allow(dead_code, reason = "the harness is that of another test binary")]
 #[path = "gate/harness.rs"]
 mod harness;
 #[path = "support/kept.rs"]

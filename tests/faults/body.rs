@@ -119,6 +119,20 @@ async fn a_wrong_byte_anywhere_never_completes() {
     }
 }
 
+/// The last byte is held back, and where it is the first one too, nothing at all is served.
+#[tokio::test]
+async fn a_wrong_byte_in_a_small_blob_never_completes() {
+    for size in [1, 2, 100, 60_000] {
+        let bed = Bed::with(size, |gate| gate).await;
+        bed.inject(Fault::Flip(0));
+        for _ in 0..5 {
+            assert!(!bed.pull().await, "a blob of {size} bytes is wrong, and it came whole");
+        }
+        assert!(!bed.is_kept().await);
+        bed.recovers().await;
+    }
+}
+
 /// The half that came before the cut is right; what the upstream sends when it is taken up again is not.
 #[tokio::test]
 async fn a_wrong_byte_in_what_was_taken_up_again_never_completes() {

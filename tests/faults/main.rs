@@ -1,7 +1,6 @@
 //! What goes wrong between the upstream, the disk and the clients, each over real sockets. Every test ends alike:
 //! nothing wrong was served, nothing wrong is kept, and the next pull works and is right.
 
-#[allow(dead_code, reason = "the harness is that of another test binary")]
 #[path = "../gate/harness.rs"]
 mod harness;
 #[path = "../support/kept.rs"]

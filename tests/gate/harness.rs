@@ -1,5 +1,7 @@
 //! A gate as a test wants it, by a builder that reads as a sentence.
 
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -89,7 +89,7 @@ async fn whole(world: &World, url: &str, digest: &Digest) {
     let counts = &world.counts;
     count(match kept::judge(&answer, digest) {
         true => &counts.whole,
-        false if answer.status == 200 => &counts.cut,
+        false if matches!(answer.status, 0 | 200) => &counts.cut,
         false => &counts.refused,
     });
 }
@@ -113,7 +113,7 @@ async fn part(world: &World, url: &str, bytes: &Bytes, rng: &mut Rng) {
             assert!(answer.body == bytes.slice(start..), "{url}: from {start}, wrong bytes were served as whole");
             count(&world.counts.parts);
         }
-        206 => count(&world.counts.cut),
+        0 | 206 => count(&world.counts.cut),
         status => {
             assert!(is_for_now(&answer), "{url}: {status} {}", answer.text());
             count(&world.counts.refused);

@@ -3,7 +3,6 @@
 //!
 //! `PULLGATE_SOAK_SECONDS` says how long, `PULLGATE_SOAK_SEED` repeats the choices of a run, though not its timing.
 
-#[allow(dead_code, reason = "the harness is that of another test binary")]
 #[path = "../gate/harness.rs"]
 mod harness;
 #[path = "../support/kept.rs"]

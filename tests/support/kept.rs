@@ -64,6 +64,8 @@ pub(crate) fn judge(answer: &Answer, digest: &Digest) -> bool {
             assert!(answer.body.len() < announced, "an answer that was cut has all its bytes");
             false
         }
+        // Cut before its head was on the way: a download that fails at once ends the connection.
+        0 => false,
         429 | 500..600 => {
             assert!(answer.complete && answer.json()["errors"][0]["code"].is_string(), "{}", answer.text());
             false
