@@ -104,8 +104,9 @@ fn text(path: &Path) -> &str {
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
-    let why = || format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    if output.status.success() { Ok(()) } else { Err(why()) }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why = said.lines().next().unwrap_or_default();
+    if output.status.success() { Ok(()) } else { Err(format!("{program} failed: {why}")) }
 }
 
 /// Past the test runner's capture, because a test that did not run must be seen.
