@@ -38,7 +38,14 @@ pub struct Bound {
 /// # Errors
 /// Everything that keeps a gate from starting, each with what to do about it.
 pub async fn build(config: Config) -> Result<Bound, BuildError> {
-    let clock = Clock::system();
+    build_with_clock(config, Clock::system()).await
+}
+
+/// The same, by another clock than the system's. For tests.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Bound, BuildError> {
     let state = StateDir::open(&config.state_dir)?;
     let parts = Parts::build(&config, state, clock.clone()).await?;
     let (listeners, limits) = (config.listeners, config.limits);

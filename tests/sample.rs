@@ -227,6 +227,12 @@ async fn bodies_and_heads_can_lie() {
         assert_eq!((answer.status, answer.complete, answer.body.len() as u64), (200, false, cut));
         assert_eq!(answer.body, content[..cut as usize]);
     }
+    for reset in [0, 1, 17] {
+        registry.inject(once(), Fault::Reset(reset));
+        let request = format!("GET /v2/r/blobs/{digest} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let head = raw(registry.listening.address(), request.as_bytes()).await;
+        assert_eq!(head, "HTTP/1.1 200 OK\r\n"[..reset as usize]);
+    }
     registry.inject(once(), Fault::Flip(70_000));
     let wrong = get(&url).await.body;
     let differing: Vec<usize> = (0..content.len()).filter(|&at| wrong[at] != content[at]).collect();

@@ -1,11 +1,13 @@
 //! A gate as a test wants it, by a builder that reads as a sentence.
 
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use pullgate::app::{self, Bound, BuildError};
 use pullgate::config::Config;
-use pullgate::runtime::Tasks;
+use pullgate::runtime::{Clock, Tasks};
 use pullgate::sample::SigningKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -41,6 +43,7 @@ pub(crate) struct TestGate {
     upstream: String,
     listener: String,
     rest: String,
+    clock: Clock,
     /// The key of the authority `release`.
     pub(crate) key: SigningKey,
 }
@@ -57,7 +60,15 @@ impl TestGate {
         fs::write(folder.path().join("policies/default.yaml"), policy).expect("a file");
         let upstream = "attempts = 2\n".to_owned();
         let upstream_url = registry.listening.url();
-        Self { folder, upstream_url, upstream, listener: String::new(), rest: String::new(), key }
+        Self {
+            folder,
+            upstream_url,
+            upstream,
+            listener: String::new(),
+            rest: String::new(),
+            clock: Clock::system(),
+            key,
+        }
     }
 
     /// More lines for `[[upstream]]`.
@@ -78,6 +89,12 @@ impl TestGate {
     pub(crate) fn with(mut self, lines: &str) -> Self {
         self.rest.push_str(lines);
         self.rest.push('\n');
+        self
+    }
+
+    /// By a clock that the test moves.
+    pub(crate) fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
         self
     }
 
@@ -115,7 +132,7 @@ impl TestGate {
 
     /// Starts it, or says why it does not.
     pub(crate) async fn try_start(self) -> Result<Gate, (Self, BuildError)> {
-        match app::build(self.config()).await {
+        match app::build_with_clock(self.config(), self.clock.clone()).await {
             Ok(bound) => Ok(Gate::run(self, bound)),
             Err(error) => Err((self, error)),
         }
@@ -126,6 +143,8 @@ impl TestGate {
 pub(crate) struct Gate {
     made_of: TestGate,
     url: String,
+    /// Of the second listener and those that follow.
+    more_urls: Vec<String>,
     admin: String,
     reload: app::Reload,
     stop: oneshot::Sender<()>,
@@ -134,14 +153,15 @@ pub(crate) struct Gate {
 
 impl Gate {
     fn run(made_of: TestGate, bound: Bound) -> Self {
-        let url = format!("http://{}", bound.addresses()[0]);
+        let mut more_urls: Vec<_> = bound.addresses().iter().map(|address| format!("http://{address}")).collect();
+        let url = more_urls.remove(0);
         let admin = format!("http://{}", bound.admin_address());
         let reload = bound.reloader();
         let (stop, stopped) = oneshot::channel();
         let running = Tasks::new().spawn(async move {
             bound.run(async { drop(stopped.await) }).await;
         });
-        Self { made_of, url, admin, reload, stop, running }
+        Self { made_of, url, more_urls, admin, reload, stop, running }
     }
 
     /// The key of the authority `release`.
@@ -152,6 +172,11 @@ impl Gate {
     /// A URL by path prefix: `/library/x/manifests/1` of the upstream.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}/v2/{HOST}{path}", self.url)
+    }
+
+    /// The same by the listener after the first.
+    pub(crate) fn second_url(&self, path: &str) -> String {
+        format!("{}/v2/{HOST}{path}", self.more_urls[0])
     }
 
     /// A URL with any path.

@@ -167,6 +167,8 @@ pub(crate) struct Exchange {
     stream: TcpStream,
     buffer: BytesMut,
     answer: Answer,
+    /// How much of the body was read before the rest is.
+    taken: usize,
     head_only: bool,
 }
 
@@ -183,7 +185,8 @@ impl Exchange {
         text.push_str("\r\n");
         let mut stream = soon(TcpStream::connect(authority)).await.expect("the peer listens");
         soon(stream.write_all(text.as_bytes())).await.expect("the peer reads");
-        let mut exchange = Self { stream, buffer: BytesMut::new(), answer: no_answer(), head_only: method == "HEAD" };
+        let mut exchange =
+            Self { stream, buffer: BytesMut::new(), answer: no_answer(), taken: 0, head_only: method == "HEAD" };
         exchange.read_head().await;
         exchange
     }
@@ -197,20 +200,22 @@ impl Exchange {
     pub(crate) async fn read(&mut self, len: usize) -> Bytes {
         while self.buffer.len() < len && self.fill().await {}
         let len = len.min(self.buffer.len());
+        self.taken += len;
         self.buffer.split_to(len).freeze()
     }
 
-    /// Reads the rest of the body.
+    /// Reads the rest of the body; the answer has that alone, and is complete if all of it came.
     pub(crate) async fn finish(mut self) -> Answer {
-        let length = self.answer.header("content-length").map(|length| length.parse().expect("a length"));
+        let length: Option<usize> =
+            self.answer.header("content-length").map(|length| length.parse().expect("a length"));
         let chunked = self.answer.header("transfer-encoding") == Some("chunked");
         let bodiless = self.head_only || matches!(self.answer.status, 0 | 100..200 | 204 | 304);
         match length {
             _ if bodiless => self.answer.complete = self.answer.status != 0,
             _ if chunked => while self.read_chunk().await {},
             Some(length) => {
-                self.answer.body = self.read(length).await;
-                self.answer.complete = self.answer.body.len() == length;
+                self.answer.body = self.read(length.saturating_sub(self.taken)).await;
+                self.answer.complete = self.taken == length;
             }
             None => {
                 self.answer.body = self.read(MAX_ANSWER).await;

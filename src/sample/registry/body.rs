@@ -8,17 +8,17 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use tokio::sync::Notify;
 
 use super::fault::{Closed, Fault, Hit, Rule};
+use super::flush::Wire;
 
 /// How much is handed to the connection at a time, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Sends `bytes` as the faults demand. `flushed` tells of each flush of the connection.
-pub(super) fn send(bytes: Bytes, hit: Hit, flushed: Arc<Notify>) -> UnsyncBoxBody<Bytes, Closed> {
+/// Sends `bytes` as the faults demand. `wire` tells of each flush of the connection.
+pub(super) fn send(bytes: Bytes, hit: Hit, wire: Arc<Wire>) -> UnsyncBoxBody<Bytes, Closed> {
     let mut sender =
-        Sender { rest: bytes, sent: 0, flushed, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
+        Sender { rest: bytes, sent: 0, wire, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
     for rule in hit.0 {
         match rule.fault {
             Fault::Cut(at) => sender.cut = Some(at),
@@ -34,7 +34,7 @@ pub(super) fn send(bytes: Bytes, hit: Hit, flushed: Arc<Notify>) -> UnsyncBoxBod
 struct Sender {
     rest: Bytes,
     sent: u64,
-    flushed: Arc<Notify>,
+    wire: Arc<Wire>,
     cut: Option<u64>,
     flip: Option<u64>,
     stall: Option<(u64, Arc<Rule>)>,
@@ -45,7 +45,7 @@ struct Sender {
 impl Sender {
     async fn next(mut self) -> Option<(Result<Frame<Bytes>, Closed>, Self)> {
         if self.cut.is_some_and(|at| at <= self.sent) {
-            self.flushed.notified().await;
+            self.wire.flushed.notified().await;
             return Some((Err(Closed), self));
         }
         if let Some((_, rule)) = self.stall.take_if(|(at, _)| *at <= self.sent) {

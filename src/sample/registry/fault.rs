@@ -93,6 +93,8 @@ pub enum Fault {
     Header(HeaderName, Option<HeaderValue>),
     /// `Range` is not looked at.
     IgnoreRange,
+    /// The connection is reset after so many bytes of the answer, its head included: less than a head cuts the head.
+    Reset(u64),
     /// Nothing comes after so many bytes of the body, until [`Injected::release`].
     Stall(u64),
     /// The body comes in pieces of so many bytes, with a pause before each but the first.
@@ -294,6 +296,15 @@ impl Hit {
                 _ => {}
             }
         }
+    }
+
+    /// After how many bytes of the answer the connection is reset.
+    pub(super) fn reset(&self) -> Option<u64> {
+        let places = self.0.iter().filter_map(|rule| match rule.fault {
+            Fault::Reset(at) => Some(at),
+            _ => None,
+        });
+        places.min()
     }
 
     pub(super) fn ignores_range(&self) -> bool {

@@ -1,40 +1,94 @@
-//! Knows when everything that was written has reached the socket.
+//! What the faults need of a connection: to know when everything that was written has reached the socket, and to reset it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::server::TlsStream;
 
-/// A connection that tells of each completed flush. A body that ends its connection early waits for one, because hyper
-/// drops what it has buffered when a body fails.
-pub(super) struct Flushing<S> {
-    stream: S,
-    flushed: Arc<Notify>,
+/// What a connection and the faults of its requests tell each other.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// Told of each completed flush.
+    pub(super) flushed: Notify,
+    /// How many bytes may still be written before the connection is reset; the largest number for no end.
+    left: AtomicU64,
 }
 
-impl<S> Flushing<S> {
-    pub(super) fn new(stream: S, flushed: Arc<Notify>) -> Self {
-        Self { stream, flushed }
+impl Wire {
+    pub(super) fn new() -> Self {
+        Self { flushed: Notify::new(), left: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Has the connection reset after so many bytes more.
+    pub(super) fn reset_after(&self, bytes: u64) {
+        self.left.store(bytes, Ordering::Relaxed);
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Flushing<S> {
+/// A stream over TCP.
+pub(super) trait OverTcp: AsyncRead + AsyncWrite + Unpin {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl OverTcp for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// A connection that tells of each completed flush, and is reset where a fault wants it. A body that ends its connection
+/// early waits for a flush, because hyper drops what it has buffered when a body fails.
+pub(super) struct Flushing<S> {
+    stream: S,
+    wire: Arc<Wire>,
+}
+
+impl<S> Flushing<S> {
+    pub(super) fn new(stream: S, wire: Arc<Wire>) -> Self {
+        Self { stream, wire }
+    }
+}
+
+impl<S: OverTcp> AsyncRead for Flushing<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Flushing<S> {
+impl<S: OverTcp> AsyncWrite for Flushing<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let left = self.wire.left.load(Ordering::Relaxed);
+        if left == u64::MAX {
+            return Pin::new(&mut self.stream).poll_write(cx, buf);
+        }
+        if left == 0 {
+            // Closed with no time to linger, it is a reset.
+            SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO))?;
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let len = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &buf[..len]))?;
+        self.wire.left.store(left - written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        self.flushed.notify_waiters();
+        self.wire.flushed.notify_waiters();
         Poll::Ready(flushed)
     }
 
@@ -47,7 +101,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Flushing<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        if self.wire.left.load(Ordering::Relaxed) == u64::MAX {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| &**buf);
+        self.poll_write(cx, first)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -13,15 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fault::Closed;
-use super::flush::Flushing;
+use super::flush::{Flushing, OverTcp, Wire};
 use super::{Registry, body};
 use crate::runtime::Tasks;
 
@@ -108,10 +106,10 @@ async fn connection(registry: Registry, stream: TcpStream, tls: Option<Arc<Serve
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(registry: Registry, stream: S, tls: bool) {
-    let flushed = Arc::new(Notify::new());
-    let service = service_fn(|request| respond(&registry, request, tls, flushed.clone()));
-    let stream = TokioIo::new(Flushing::new(stream, flushed.clone()));
+async fn serve<S: OverTcp>(registry: Registry, stream: S, tls: bool) {
+    let wire = Arc::new(Wire::new());
+    let service = service_fn(|request| respond(&registry, request, tls, wire.clone()));
+    let stream = TokioIo::new(Flushing::new(stream, wire.clone()));
     let served = http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "sample registry: connection ended");
@@ -122,7 +120,7 @@ async fn respond(
     registry: &Registry,
     mut request: Request<Incoming>,
     tls: bool,
-    flushed: Arc<Notify>,
+    wire: Arc<Wire>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Closed>>, Closed> {
     let shared = &registry.0;
     let number = shared.log.arrived(&request);
@@ -143,5 +141,8 @@ async fn respond(
         head.headers.insert(header::CONTENT_LENGTH, content.len().into());
     }
     hit.edit_headers(&mut head.headers);
-    Ok(Response::from_parts(head, body::send(content, hit, flushed)))
+    if let Some(bytes) = hit.reset() {
+        wire.reset_after(bytes);
+    }
+    Ok(Response::from_parts(head, body::send(content, hit, wire)))
 }

@@ -1,0 +1,122 @@
+//! What clients do, and what they must see.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use pullgate::oci::Digest;
+
+use crate::kept;
+use crate::support::{Answer, Exchange, request};
+use crate::world::{Pullable, World, count};
+
+/// Pulls one image after another.
+pub(crate) async fn run(world: Arc<World>, until: Instant, mut rng: Rng) {
+    while Instant::now() < until {
+        let image = &world.images[rng.usize(..world.images.len())];
+        if image.denied {
+            is_denied(&world, image, &mut rng).await;
+        } else {
+            pull(&world, image, until, &mut rng).await;
+        }
+    }
+}
+
+/// With no trouble any more, everything comes whole and right, and denied is denied.
+pub(crate) async fn pull_everything(world: &World) {
+    for image in &world.images {
+        let manifest = world.program.get(&manifest_path(image)).await;
+        assert_eq!(manifest.status, if image.denied { 403 } else { 200 }, "{}: {}", image.repository, manifest.text());
+        for (digest, _) in &image.built.blobs {
+            let blob = world.program.get(&blob_path(image, digest)).await;
+            if image.denied {
+                assert_eq!(blob.status, 403, "{}: {}", image.repository, blob.text());
+            } else {
+                assert!(kept::judge(&blob, digest), "{}: {} {}", image.repository, blob.status, blob.body.len());
+            }
+        }
+    }
+}
+
+fn manifest_path(image: &Pullable) -> String {
+    format!("/{}/manifests/1", image.repository)
+}
+
+fn blob_path(image: &Pullable, digest: &Digest) -> String {
+    format!("/{}/blobs/{digest}", image.repository)
+}
+
+/// Whether an answer says that it cannot be told now: that the upstream is in trouble excuses a refusal, and nothing else.
+fn is_for_now(answer: &Answer) -> bool {
+    matches!(answer.status, 429 | 502..=504)
+}
+
+async fn is_denied(world: &World, image: &Pullable, rng: &mut Rng) {
+    let (digest, _) = &image.built.blobs[rng.usize(..image.built.blobs.len())];
+    for path in [manifest_path(image), blob_path(image, digest)] {
+        let answer = world.program.get(&path).await;
+        // A blob of an image whose manifest could not be looked at yet is unknown.
+        let is_unknown = answer.status == 404 && path.contains("/blobs/");
+        assert!(answer.status == 403 || is_unknown || is_for_now(&answer), "{path}: {}", answer.status);
+        count(if answer.status == 403 { &world.counts.denied } else { &world.counts.refused });
+    }
+}
+
+async fn pull(world: &World, image: &Pullable, until: Instant, rng: &mut Rng) {
+    let path = manifest_path(image);
+    let manifest = world.program.get(&path).await;
+    if manifest.status != 200 {
+        assert!(is_for_now(&manifest), "{path}: {} {}", manifest.status, manifest.text());
+        return count(&world.counts.refused);
+    }
+    assert_eq!(manifest.body, image.built.manifest().bytes);
+    for (digest, bytes) in &image.built.blobs {
+        if Instant::now() >= until {
+            return;
+        }
+        let url = world.program.url(&blob_path(image, digest));
+        match rng.u8(..10) {
+            0 => leave(world, &url, bytes, rng).await,
+            1 => part(world, &url, bytes, rng).await,
+            _ => whole(world, &url, digest).await,
+        }
+    }
+}
+
+async fn whole(world: &World, url: &str, digest: &Digest) {
+    let answer = request("GET", url, &[]).await;
+    let counts = &world.counts;
+    count(match kept::judge(&answer, digest) {
+        true => &counts.whole,
+        false if matches!(answer.status, 0 | 200) => &counts.cut,
+        false => &counts.refused,
+    });
+}
+
+/// Reads some of it, and goes.
+async fn leave(world: &World, url: &str, bytes: &Bytes, rng: &mut Rng) {
+    let mut reader = Exchange::start("GET", url, &[]).await;
+    if reader.head().status == 200 {
+        // What is read before the digest is known may be wrong, so it is not looked at.
+        reader.read(rng.usize(..=bytes.len())).await;
+    }
+    count(&world.counts.left);
+}
+
+/// Reads from somewhere to the end. What comes to its end is right.
+async fn part(world: &World, url: &str, bytes: &Bytes, rng: &mut Rng) {
+    let start = rng.usize(..bytes.len());
+    let answer = request("GET", url, &[("range", &format!("bytes={start}-"))]).await;
+    match answer.status {
+        206 if answer.complete => {
+            assert!(answer.body == bytes.slice(start..), "{url}: from {start}, wrong bytes were served as whole");
+            count(&world.counts.parts);
+        }
+        0 | 206 => count(&world.counts.cut),
+        status => {
+            assert!(is_for_now(&answer), "{url}: {status} {}", answer.text());
+            count(&world.counts.refused);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The real program as a process of its own, by the configuration that the harness writes.
+
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::harness::{HOST, TestGate};
+use crate::support::{Answer, request, soon};
+
+/// A gate that runs as `pullgate serve`. Killed when it is dropped.
+pub(crate) struct Program {
+    child: Child,
+    log: PathBuf,
+    url: String,
+    admin: String,
+}
+
+impl Program {
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(made_of: &TestGate) -> Self {
+        made_of.config();
+        let folder = made_of.path();
+        let (ready, log) = (folder.join("ready.json"), folder.join("log"));
+        // That of an earlier process tells of ports that are gone.
+        let _ = fs::remove_file(&ready);
+        let child = Command::new(env!("CARGO_BIN_EXE_pullgate"))
+            .arg("serve")
+            .arg("--config")
+            .arg(folder.join("pullgate.toml"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&log).expect("a log file"))
+            .stderr(fs::File::options().append(true).open(&log).expect("a log file"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let mut program = Self { child, log, url: String::new(), admin: String::new() };
+        let text = soon(program.written(&ready)).await;
+        let places: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let place = |value: &serde_json::Value| format!("http://{}", value.as_str().expect("an address"));
+        program.url = place(&places["listeners"][0]);
+        program.admin = place(&places["admin"]);
+        soon(async { while request("GET", &program.admin_url("/readyz"), &[]).await.status != 200 {} }).await;
+        program
+    }
+
+    /// What the file says, as soon as it is there.
+    async fn written(&mut self, file: &std::path::Path) -> String {
+        loop {
+            if let Ok(text) = fs::read_to_string(file) {
+                return text;
+            }
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                panic!("it ended ({status}) before it was ready:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A URL of the upstream: `/library/x/manifests/1`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/v2/{HOST}{path}", self.url)
+    }
+
+    /// A URL of the admin side.
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("{}{path}", self.admin)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        request("GET", &self.url(path), &[]).await
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let text = request("GET", &self.admin_url("/metrics"), &[]).await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
+    }
+
+    /// Ends it by SIGKILL, at once, and waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.child.start_kill().expect("it runs");
+        soon(self.child.wait()).await.expect("it can be waited for");
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("a process id");
+        kill_process(id, Signal::TERM).expect("it runs");
+        soon(self.child.wait()).await.expect("it can be waited for")
+    }
+}
