@@ -146,12 +146,11 @@ impl Resolver {
 
     async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {
         let known = self.inner.facts.tag(name, tag).await?;
-        if let Some((digest, checked_at)) = known {
-            let age = self.inner.clock.now().duration_since(checked_at);
-            if age < to_signed(upstream.config().tag_ttl) {
-                let manifest = self.manifest(upstream, name, digest).await?;
-                return Ok(Resolved { manifest, stale: None });
-            }
+        if let Some((digest, checked_at)) = known
+            && self.inner.is_within(checked_at, upstream.config().tag_ttl)
+        {
+            let manifest = self.manifest(upstream, name, digest).await?;
+            return Ok(Resolved { manifest, stale: None });
         }
         let (resolver, asked, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
         let work = || async move { resolver.look_up(&asked, &image, &wanted, known).await };
@@ -205,7 +204,7 @@ impl Resolver {
         error: ResolveError,
     ) -> Result<Resolved, ResolveError> {
         let Some((digest, checked_at)) = known.filter(|_| error.is_temporary()) else { return Err(error) };
-        if self.inner.clock.now().duration_since(checked_at) > to_signed(upstream.config().stale_for) {
+        if !self.inner.is_within(checked_at, upstream.config().stale_for) {
             return Err(error);
         }
         let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
@@ -215,6 +214,12 @@ impl Resolver {
 }
 
 impl Inner {
+    /// Whether something was less than so long ago. What lies in the future was seen before a clock was set back.
+    fn is_within(&self, at: Timestamp, duration: Duration) -> bool {
+        let age = self.clock.now().duration_since(at);
+        !age.is_negative() && age < to_signed(duration)
+    }
+
     async fn load(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Result<Arc<Manifest>, ResolveError> {
         match self.load_known(name, digest).await? {
             Some(manifest) => Ok(manifest),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlSafeStr};
+use sqlx::{Connection, Row, SqlSafeStr};
 
 pub use contents::{ContentTotals, StoredContent};
 pub use memo::Memo;
@@ -45,7 +45,18 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(10));
         let at = |error| StoreError::Open { path: path.clone(), error };
-        let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).connect_with(options).await.map_err(at)?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            // A full disk ends a transaction behind sqlx's back, which then keeps the write lock: such a connection goes.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(at)?;
         match migrations().run(&pool).await {
             Ok(()) => Ok(Self { pool }),
             Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer { path, version }),
@@ -366,7 +377,7 @@ pub enum StoreError {
     },
     /// It cannot be opened.
     #[error(
-        "{path}: the database cannot be opened: {error}; if the file is damaged, move it away: everything in it can be fetched again"
+        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away: everything in it can be fetched again"
     )]
     Open {
         /// The database file.

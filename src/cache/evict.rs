@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::disk::Space;
+use super::usage::Reservation;
 use super::{CacheError, Inner};
 use crate::oci::Digest;
 use crate::store::{StoreError, StoredContent};
@@ -80,20 +82,23 @@ impl Inner {
     }
 
     /// A claim on so many bytes of the cache's size; what was used longest ago makes way.
-    pub(super) async fn reserve(&self, bytes: u64) -> Option<super::usage::Reservation> {
+    pub(super) async fn reserve(&self, bytes: u64) -> Result<Reservation, NoRoom> {
         if bytes > self.config.max_size {
-            return None;
+            return Err(NoRoom::TooLarge);
         }
         if self.excess(bytes) == 0
             && let Some(reservation) = self.usage.reserve(bytes, self.config.max_size)
         {
-            return Some(reservation);
+            return Ok(reservation);
         }
         self.free(self.excess(bytes).max(1)).await;
-        if self.is_short_of_space(bytes) {
-            return None;
+        match self.disk.space() {
+            Ok(space) if space.free < bytes.saturating_add(self.kept_free(space)) => {
+                let kept = self.kept_free(space);
+                Err(NoRoom::Disk(format!("{} bytes are free, of which {kept} stay so (cache.min_free)", space.free)))
+            }
+            _ => self.usage.reserve(bytes, self.config.max_size).ok_or(NoRoom::InUse),
         }
-        self.usage.reserve(bytes, self.config.max_size)
     }
 
     /// Frees at least so many bytes, if that many can go.
@@ -114,17 +119,14 @@ impl Inner {
     fn excess(&self, more: u64) -> u64 {
         let high = percent(self.config.max_size, self.config.high_watermark);
         let taken = self.usage.stored().saturating_add(self.usage.reserved()).saturating_add(more);
-        let missing = self.disk.space().map_or(0, |space| {
-            let wanted = self.config.min_free.min(space.total / 10).saturating_add(more);
-            wanted.saturating_sub(space.free)
-        });
+        let missing =
+            self.disk.space().map_or(0, |space| self.kept_free(space).saturating_add(more).saturating_sub(space.free));
         taken.saturating_sub(high).max(missing)
     }
 
-    fn is_short_of_space(&self, more: u64) -> bool {
-        self.disk
-            .space()
-            .is_ok_and(|space| space.free < more.saturating_add(self.config.min_free.min(space.total / 10)))
+    /// How much of a disk stays free, in bytes.
+    fn kept_free(&self, space: Space) -> u64 {
+        self.config.min_free.min(space.total / 10)
     }
 
     /// From the high watermark to the low one.
@@ -274,6 +276,17 @@ impl Inner {
 pub(super) struct Freed {
     pub(super) files: u64,
     pub(super) bytes: u64,
+}
+
+/// Why nothing is written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoRoom {
+    #[error("the disk does not take it: {0}")]
+    Disk(String),
+    #[error("everything else in the cache is in use")]
+    InUse,
+    #[error("it is larger than the whole cache may be (cache.max_size)")]
+    TooLarge,
 }
 
 fn percent(of: u64, percent: u64) -> u64 {

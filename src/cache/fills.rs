@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::disk::Partial;
 use super::download::Source;
+use super::evict::NoRoom;
 use super::fill::{Fill, FillError, FillKey, Follower, pump};
 use super::relay::Relay;
 use super::{CacheError, Inner, Opened};
@@ -115,7 +116,7 @@ impl Inner {
         if self.fills.is_paused() {
             return Err(NoRoom::Disk("it failed a moment ago".into()));
         }
-        let reservation = self.reserve(size).await.ok_or(NoRoom::Full)?;
+        let reservation = self.reserve(size).await?;
         let mut made = self.disk.partial(digest, size).await;
         if made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
             self.free(size).await;
@@ -181,15 +182,6 @@ impl Inner {
             }
         }
     }
-}
-
-/// Why nothing is written.
-#[derive(Debug, thiserror::Error)]
-enum NoRoom {
-    #[error("the disk does not take it: {0}")]
-    Disk(String),
-    #[error("there is no room for it: it is larger than `cache.max_size`, or all else is in use")]
-    Full,
 }
 
 impl Inner {

@@ -41,6 +41,14 @@ pub struct Observed<T> {
     pub until: Option<Timestamp>,
 }
 
+impl<T> Observed<T> {
+    /// Whether it is still to be relied on. What ends by itself and was observed in the future came before a clock was
+    /// set back, and nobody knows how long ago that is.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| self.at <= now && now < until)
+    }
+}
+
 /// What one authority says about one digest.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum TrustOutcome {

@@ -44,7 +44,7 @@ impl Store {
     /// Notes content that is on disk now. False when it was noted before; then only its time of use is new.
     pub async fn record_content(&self, content: &StoredContent) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let known = sqlx::query("UPDATE contents SET used_at = MAX(used_at, ?2) WHERE digest = ?1")
+        let known = sqlx::query("UPDATE contents SET used_at = ?2 WHERE digest = ?1")
             .bind(content.digest.to_string())
             .bind(content.used_at.as_millisecond())
             .execute(&mut *transaction)
@@ -67,7 +67,7 @@ impl Store {
         let mut absent = Vec::new();
         let mut transaction = self.pool.begin().await?;
         for (digest, at) in used {
-            let known = sqlx::query("UPDATE contents SET used_at = MAX(used_at, ?2) WHERE digest = ?1")
+            let known = sqlx::query("UPDATE contents SET used_at = ?2 WHERE digest = ?1")
                 .bind(digest.to_string())
                 .bind(at.as_millisecond())
                 .execute(&mut *transaction)

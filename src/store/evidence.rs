@@ -38,7 +38,7 @@ impl Store {
     ) -> Result<Option<Observed<String>>, StoreError> {
         let row = sqlx::query(
             "SELECT value, observed_at, valid_until FROM evidence WHERE topic = ?1 AND subject = ?2 \
-             AND (valid_until IS NULL OR valid_until > ?3)",
+             AND (valid_until IS NULL OR (valid_until > ?3 AND observed_at <= ?3))",
         )
         .bind(topic)
         .bind(subject)
@@ -54,10 +54,12 @@ impl Store {
 
     /// Drops evidence that no longer holds. Returns how many rows went.
     pub async fn drop_stale_evidence(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM evidence WHERE valid_until IS NOT NULL AND valid_until <= ?1")
-            .bind(now.as_millisecond())
-            .execute(&self.pool)
-            .await?;
+        let done = sqlx::query(
+            "DELETE FROM evidence WHERE valid_until IS NOT NULL AND (valid_until <= ?1 OR observed_at > ?1)",
+        )
+        .bind(now.as_millisecond())
+        .execute(&self.pool)
+        .await?;
         Ok(done.rows_affected())
     }
 }

@@ -77,7 +77,7 @@ where
 
     fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
         let known = self.memory.get(subject)?;
-        known.until.is_none_or(|until| self.clock.now() < until).then_some(known)
+        known.holds(self.clock.now()).then_some(known)
     }
 }
 

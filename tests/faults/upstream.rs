@@ -52,7 +52,16 @@ async fn an_upstream_that_stays_unavailable_is_named_and_nothing_is_kept() {
         assert!(!bed.judge(&answer));
         assert!([wanted, 502, 503].contains(&answer.status), "{} {}", answer.status, answer.text());
         assert!(!bed.is_kept().await);
-        bed.recovers().await;
+        if wanted == 503 {
+            bed.recovers().await;
+            continue;
+        }
+        // It asked to be left alone for an hour, and is.
+        bed.registry.clear_faults();
+        let gets = bed.gets();
+        let answer = bed.gate.get(&bed.path()).await;
+        assert_eq!((answer.status, bed.gets()), (429, gets), "{}", answer.text());
+        assert!(answer.header("retry-after").is_some());
     }
 }
 
