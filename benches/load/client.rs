@@ -15,6 +15,9 @@ const BUFFER: usize = 256 * 1024;
 /// A server that says nothing for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What every client asks for; older registries give OCI manifests to nobody else.
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, */*";
+
 /// How bodies are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reading {
@@ -142,7 +145,7 @@ fn rest(left: u64, read: usize) -> io::Result<u64> {
 }
 
 fn request(address: &str, path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n")
+    format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {ACCEPT}\r\n\r\n")
 }
 
 /// Reads an answer's head: the body's length, how much of it came along, and when its first byte came.

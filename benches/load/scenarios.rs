@@ -15,6 +15,8 @@ use super::upstream::{Content, REPOSITORY, Upstream};
 const BLOB: usize = 200 << 20;
 /// How many bytes one round of a blob scenario moves at least.
 const ROUND: u64 = 3 << 30;
+/// How many bytes the eight streams move while small answers are timed.
+const FAIRNESS_BYTES: u64 = 10 << 30;
 /// pullgate's memory in every scenario, in bytes.
 const MEMORY: f64 = 150e6;
 
@@ -49,7 +51,8 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(options: &Options) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // Beside the build, because the system's folder for such things may be in memory.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut upstream = Upstream::start();
         let size = if options.quick { BLOB / 4 } else { BLOB };
         let (image, denied) = (upstream.push(size, REPOSITORY), upstream.push(1000, "denied/app"));
@@ -61,7 +64,7 @@ impl Bench {
         for (name, program) in [("docker-registry 2.8", "docker-registry"), ("distribution 3", "distribution")] {
             match find(program) {
                 Some(path) => registries.push(servers::distribution(dir.path(), &upstream, name, &path)),
-                None => eprintln!("note: {name} left out: {program} is not installed (tests/tools --long)"),
+                None => eprintln!("note: {name} left out: {program} is not installed (tests/tools --bench)"),
             }
         }
         let www = dir.path().join("nginx/www");
@@ -169,17 +172,22 @@ fn with_memory(mut scenario: Scenario) -> Scenario {
 }
 
 /// Requests a second and CPU microseconds a request.
-fn wrk(url: &str, pids: &[u32], seconds: u64) -> (f64, f64) {
+fn wrk(url: &str, pids: &[u32], is_denied: bool) -> (f64, f64) {
     let before = measure::cpu_seconds(pids);
-    let text = run_wrk(&["-t2", "-c64", &format!("-d{seconds}s"), url]);
+    let text = run_wrk(&["-t2", "-c64", "-d2s", url]);
     let used = measure::cpu_seconds(pids) - before;
-    let rate = number_after(&text, "Requests/sec:");
     let total = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<f64>().ok());
-    (rate, used * 1e6 / total.unwrap_or(f64::NAN))
+    let refused = number_after(&text, "Non-2xx or 3xx responses:");
+    // What is refused must not pass for throughput, nor what is served for denials.
+    let is_as_expected = if is_denied { Some(refused) == total } else { refused.is_nan() };
+    assert!(is_as_expected && !text.contains("Socket errors"), "{url}: {text}");
+    (number_after(&text, "Requests/sec:"), used * 1e6 / total.unwrap_or(f64::NAN))
 }
 
 fn run_wrk(words: &[&str]) -> String {
-    let output = Command::new("wrk").args(words).output().expect("wrk is installed (tests/tools --long)");
+    let accept = format!("Accept: {}", client::ACCEPT);
+    let output = Command::new("wrk").args(["-H", &accept]).args(words).output();
+    let output = output.expect("wrk is installed (tests/tools --bench)");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -192,7 +200,7 @@ fn manifest(bench: &mut Bench, options: &Options) -> Scenario {
     let path = bench.image.manifest_path();
     let servers: Vec<&Server> = [&bench.gate, &bench.nginx].into_iter().chain(&bench.registries).collect();
     let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
-    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&servers[at].url(&path), &contestants[at].1, 2));
+    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&servers[at].url(&path), &contestants[at].1, false));
     let mut scenario = Scenario {
         title: "Cached manifest by digest, 64 connections".into(),
         unit: "requests/s",
@@ -213,7 +221,7 @@ fn denial(bench: &mut Bench, options: &Options) -> Scenario {
     let pids = bench.gate.pids();
     let urls = [bench.gate.url(&bench.image.manifest_path()), bench.gate.url(&bench.denied.manifest_path())];
     let contestants = [("pullgate, admitted", pids.clone()), ("pullgate, denied", pids)];
-    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&urls[at], &contestants[at].1, 2));
+    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&urls[at], &contestants[at].1, at == 1));
     let mut scenario =
         Scenario { title: "Denial of an unsigned image".into(), unit: "requests/s", rows, ..Scenario::default() };
     let ratio = scenario.value("pullgate, denied") / scenario.value("pullgate, admitted");
@@ -285,15 +293,18 @@ fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
         let (place, path) = (server.plain(), server.path(&blob));
         let size = bench.image.size;
         let before = measure::cpu_seconds(&contestants[at].1);
-        let readers = std::thread::spawn(move || {
-            crowd(&place, &path, 8, usize::try_from((6 << 30) / size / 8).unwrap(), Reading::Copied)
-        });
+        let times = usize::try_from(FAIRNESS_BYTES / size / 8).unwrap();
+        let readers = std::thread::spawn(move || crowd(&place, &path, 8, times, Reading::Copied));
         std::thread::sleep(Duration::from_millis(200));
         let text = run_wrk(&["-t1", "-c8", "-d2s", "--latency", &server.url(&manifest)]);
         let (downloads, took) = readers.join().unwrap().unwrap();
-        drop((downloads, took));
+        assert!(
+            took > Duration::from_millis(2200),
+            "the blobs were sent before the manifests were: more bytes are needed"
+        );
+        let moved = downloads.iter().map(|download| download.bytes).sum::<u64>() as f64 * times as f64 / 1e9;
         tails[at].push(milliseconds(&text, "99%"));
-        (milliseconds(&text, "50%"), (measure::cpu_seconds(&contestants[at].1) - before) / 6.44)
+        (milliseconds(&text, "50%"), (measure::cpu_seconds(&contestants[at].1) - before) / moved)
     });
     let mut scenario = Scenario {
         title: "Manifests while eight blobs are sent: latency".into(),
@@ -362,7 +373,7 @@ fn cold_limited(bench: &mut Bench, options: &Options) -> Scenario {
 
 /// A cold blob from an upstream as fast as it can. The values are seconds.
 fn cold(bench: &mut Bench, options: &Options) -> Scenario {
-    let size = if options.quick { 50 << 20 } else { 400 << 20 };
+    let size = if options.quick { 50 << 20 } else { 200 << 20 };
     let mut all = Scenario {
         title: format!("Cold blob of {} MB from an unlimited upstream", size >> 20),
         unit: "s",

@@ -152,10 +152,12 @@ fn run_nginx(dir: &Path, serve: &str, port: u16) -> Child {
     let temporary: String =
         temporary.iter().map(|name| format!("{name}_temp_path {}/{name};\n", dir.display())).collect();
     let config = format!(
-        "worker_processes 2; daemon off; pid {dir}/pid; error_log {dir}/error.log;\n\
+        "{user}worker_processes 2; daemon off; pid {dir}/pid; error_log {dir}/error.log;\n\
          events {{ worker_connections 8192; }}\n\
          http {{ access_log {dir}/access.log; sendfile on; tcp_nopush on; sendfile_max_chunk 2m;\n\
          open_file_cache max=1000; keepalive_requests 1000000000;\n{temporary}{serve} }}",
+        // As root its workers would be somebody who may not read the folder.
+        user = if rustix::process::geteuid().is_root() { "user root; " } else { "" },
         dir = dir.display(),
     );
     fs::write(dir.join("nginx.conf"), config).unwrap();
@@ -171,7 +173,7 @@ pub(crate) fn distribution(dir: &Path, upstream: &Upstream, name: &'static str, 
     fs::create_dir_all(dir.join("data")).unwrap();
     let port = free_port();
     let config = format!(
-        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+        "version: 0.1\nlog: {{level: error}}\n\
          storage: {{filesystem: {{rootdirectory: {}/data}}, cache: {{blobdescriptor: inmemory}}}}\n\
          http: {{addr: \"127.0.0.1:{port}\"}}\nproxy: {{remoteurl: \"{}\"}}\n",
         dir.display(),
