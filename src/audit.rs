@@ -36,11 +36,12 @@ pub struct Config {
     pub keep: u32,
 }
 
-/// One decision.
+/// One decision, and whom it was made for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// [`SCHEMA`].
-    pub schema: u32,
+    /// What was decided. Shared by the records of requests that were answered alike.
+    #[serde(flatten)]
+    pub what: Arc<Decided>,
     /// When the request came.
     pub time: Timestamp,
     /// Identifies the request in all logs.
@@ -50,6 +51,15 @@ pub struct Record {
     /// The common name of the client's certificate, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_name: Option<String>,
+    /// From the request to the decision, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// What was decided, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decided {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// Whose rules applied; empty is cluster-wide.
     pub scope: String,
     /// `GET` or `HEAD`.
@@ -80,8 +90,6 @@ pub struct Record {
     /// How old the vulnerability evidence was, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub va_age_seconds: Option<i64>,
-    /// From the request to the decision, in milliseconds.
-    pub duration_ms: u64,
 }
 
 /// Takes records. Cheap to clone.

@@ -11,14 +11,16 @@ mod kind;
 mod metrics;
 mod record;
 mod target;
+mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::GateError;
 pub use explain::{Assessment, AuthorityExplanation, Explanation, IssueExplanation, ListedImage, RuleExplanation};
-pub use record::Entry;
+pub use record::{Entry, Who};
 pub use target::Target;
+pub use warm::Warm;
 
 use crate::audit::Audit;
 use crate::cache::{Cache, Opened};
@@ -32,6 +34,7 @@ use crate::trust::Trust;
 use crate::upstream::{List, Upstreams};
 use crate::va::Va;
 use metrics::GateMetrics;
+use warm::WarmAnswers;
 
 /// How the gate behaves.
 #[derive(Clone, Debug)]
@@ -78,6 +81,7 @@ pub struct Gate {
     store: Store,
     audit: Audit,
     kinds: Memo<kind::Proof>,
+    warm: WarmAnswers,
     clock: Clock,
     tasks: Tasks,
     metrics: GateMetrics,
@@ -116,12 +120,10 @@ pub struct Ask {
     pub method: String,
     /// Whose rules apply.
     pub scope: Scope,
-    /// The client's address.
-    pub client: String,
-    /// The common name of the client's certificate.
-    pub client_name: Option<String>,
-    /// Identifies the request in all logs.
-    pub request_id: String,
+    /// Who asks.
+    pub who: Who,
+    /// All of the request that the answer depends on, as text, where it may be repeated for the same text.
+    pub key: Option<String>,
 }
 
 /// What a request gets.
@@ -166,7 +168,23 @@ impl Gate {
         let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
         let kinds = Memo::new("kind", 50_000, store.clone(), clock.clone(), tasks.clone());
         let metrics = GateMetrics::new(metrics);
-        Self { config, upstreams, rulebook, resolver, trust, va, cache, store, audit, kinds, clock, tasks, metrics }
+        let warm = WarmAnswers::new();
+        Self {
+            config,
+            upstreams,
+            rulebook,
+            resolver,
+            trust,
+            va,
+            cache,
+            store,
+            audit,
+            kinds,
+            warm,
+            clock,
+            tasks,
+            metrics,
+        }
     }
 
     /// The platforms that the configuration names.
@@ -179,6 +197,7 @@ impl Gate {
     /// # Errors
     /// Everything that is not served: denials, refusals, what cannot be judged, what the upstream does not have.
     pub async fn handle(&self, ask: &Ask) -> Result<Answer, GateError> {
+        let stamp = self.stamp();
         let mut entry = Entry::new(ask, &self.audit, self.clock.now());
         let answer = self.answer(ask, &mut entry).await;
         self.metrics.observe(&entry, &answer);
@@ -187,6 +206,7 @@ impl Gate {
         } else if !entry.finish(&answer).await {
             return Err(GateError::Unrecorded);
         }
+        self.keep_warm(ask, &entry, &answer, stamp);
         answer
     }
 

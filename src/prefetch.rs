@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::cache::Opened;
-use crate::gate::{Answer, Ask, Gate, GateError};
+use crate::gate::{Answer, Ask, Gate, GateError, Who};
 use crate::oci::{
     Content, Descriptor, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference, Route,
 };
@@ -176,13 +176,13 @@ impl Prefetcher {
     }
 
     async fn ask(&self, name: &ImageName, endpoint: Endpoint, scope: &Scope) -> Result<Answer, GateError> {
+        let request_id = format!("prefetch-{:x}", self.next.fetch_add(1, Ordering::Relaxed));
         let ask = Ask {
             route: Route { ns: Some(name.host.clone()), endpoint },
             method: "GET".into(),
             scope: scope.clone(),
-            client: "prefetch".into(),
-            client_name: None,
-            request_id: format!("prefetch-{:x}", self.next.fetch_add(1, Ordering::Relaxed)),
+            who: Who { request_id, client: "prefetch".into(), client_name: None },
+            key: None,
         };
         self.gate.handle(&ask).await
     }

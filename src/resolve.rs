@@ -129,6 +129,11 @@ impl Resolver {
         }
     }
 
+    /// Moves on with everything that is learnt of tags and manifests.
+    pub fn generation(&self) -> u64 {
+        self.inner.facts.generation()
+    }
+
     /// Whether this repository delivered a manifest of this digest.
     pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
         Ok(self.inner.facts.media_type(name, digest).await?.is_some())

@@ -1,12 +1,8 @@
 use super::*;
 
 fn record(image: &str) -> Record {
-    Record {
+    let what = Decided {
         schema: SCHEMA,
-        time: Timestamp::from_second(1).unwrap(),
-        request_id: "1".into(),
-        client: "127.0.0.1".into(),
-        client_name: None,
         scope: String::new(),
         method: "GET".into(),
         endpoint: "manifest",
@@ -19,6 +15,13 @@ fn record(image: &str) -> Record {
         reasons: vec!["a \"quoted\"\nreason".into()],
         trust_age_seconds: None,
         va_age_seconds: None,
+    };
+    Record {
+        what: Arc::new(what),
+        time: Timestamp::from_second(1).unwrap(),
+        request_id: "1".into(),
+        client: "127.0.0.1".into(),
+        client_name: None,
         duration_ms: 3,
     }
 }

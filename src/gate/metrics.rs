@@ -76,6 +76,17 @@ impl GateMetrics {
         }
     }
 
+    /// Counts a decision that was repeated; it took no time worth telling.
+    pub(super) fn observe_again(&self, decision: &'static str, answer: &Result<Answer, GateError>) {
+        let reason = match answer {
+            Ok(Answer::Manifest { permit, .. }) => permit.would_deny().map_or("", |denial| denial.stage.as_str()),
+            Err(GateError::Denied(denial)) => denial.stage.as_str(),
+            _ => "",
+        };
+        self.decisions.get_or_create(&DecisionLabels { decision, reason }).inc();
+        self.verdict.observe(0.0);
+    }
+
     /// Whether this manifest's pull is to be noted now.
     pub(super) fn first_pull(&self, name: &ImageName, digest: Digest) -> bool {
         let key = (name.clone(), digest);

@@ -1,30 +1,50 @@
 //! The audit record of a request, written even when the client has gone.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::{Answer, Ask, GateError, Target};
-use crate::audit::{Audit, Record, SCHEMA};
+use crate::audit::{Audit, Decided, Record, SCHEMA};
 use crate::oci::{Endpoint, Manifest};
 use crate::policy::{Denial, DenialKind, Permit, TrustFindings, VaEvidence, VaFindings};
 
 /// The record in the making. Dropped unfinished, it says that the request was abandoned.
 pub struct Entry {
-    record: Option<Record>,
+    decided: Option<Decided>,
+    /// Set once it is finished.
+    recorded: Option<Arc<Decided>>,
+    who: Who,
     audit: Audit,
+    time: Timestamp,
     started: Instant,
+}
+
+/// Whom a decision is made for.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Identifies the request in all logs.
+    pub request_id: String,
+    /// The client's address.
+    pub client: String,
+    /// The common name of the client's certificate.
+    pub client_name: Option<String>,
+}
+
+impl Who {
+    /// The record of a decision that was made for them.
+    pub(super) fn record(self, what: Arc<Decided>, time: Timestamp, duration_ms: u64) -> Record {
+        let Self { request_id, client, client_name } = self;
+        Record { what, time, request_id, client, client_name, duration_ms }
+    }
 }
 
 impl Entry {
     /// Begins the record of a request.
     pub fn new(ask: &Ask, audit: &Audit, now: Timestamp) -> Self {
-        let record = Record {
+        let decided = Decided {
             schema: SCHEMA,
-            time: now,
-            request_id: ask.request_id.clone(),
-            client: ask.client.clone(),
-            client_name: ask.client_name.clone(),
             scope: ask.scope.to_string(),
             method: ask.method.clone(),
             endpoint: endpoint_name(&ask.route.endpoint),
@@ -37,14 +57,20 @@ impl Entry {
             reasons: Vec::new(),
             trust_age_seconds: None,
             va_age_seconds: None,
-            duration_ms: 0,
         };
-        Self { record: Some(record), audit: audit.clone(), started: Instant::now() }
+        Self {
+            decided: Some(decided),
+            recorded: None,
+            who: ask.who.clone(),
+            audit: audit.clone(),
+            time: now,
+            started: Instant::now(),
+        }
     }
 
     /// Nothing was decided, so nothing is recorded.
     pub fn discard(&mut self) {
-        self.record = None;
+        self.decided = None;
     }
 
     /// Whole seconds and parts of them since the request came.
@@ -55,7 +81,7 @@ impl Entry {
     /// How old the evidence was, in seconds, by what it is about.
     pub(super) fn evidence_ages(&self) -> impl Iterator<Item = (&'static str, i64)> {
         let ages =
-            self.record.as_ref().map(|record| [("trust", record.trust_age_seconds), ("va", record.va_age_seconds)]);
+            self.decided.as_ref().map(|record| [("trust", record.trust_age_seconds), ("va", record.va_age_seconds)]);
         ages.into_iter().flatten().filter_map(|(kind, age)| Some((kind, age?)))
     }
 
@@ -92,32 +118,37 @@ impl Entry {
     }
 
     /// Writes the record. False when it could not be written and must be.
-    pub(super) async fn finish(mut self, answer: &Result<Answer, GateError>) -> bool {
-        let Some(mut record) = self.record.take() else { return true };
+    pub(super) async fn finish(&mut self, answer: &Result<Answer, GateError>) -> bool {
+        let Some(mut decided) = self.decided.take() else { return true };
         match answer {
-            Ok(answer) => conclude(&mut record, answer),
-            Err(error) => explain(&mut record, error),
+            Ok(answer) => conclude(&mut decided, answer),
+            Err(error) => explain(&mut decided, error),
         }
-        record.duration_ms = self.duration_ms();
-        self.audit.write(record).await
+        let what = Arc::new(decided);
+        self.recorded = Some(what.clone());
+        self.audit.write(self.who.clone().record(what, self.time, self.duration_ms())).await
+    }
+
+    /// What was recorded, once it was.
+    pub(super) fn recorded(&self) -> Option<&Arc<Decided>> {
+        self.recorded.as_ref()
     }
 
     fn duration_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn with(&mut self, change: impl FnOnce(&mut Record)) {
-        if let Some(record) = &mut self.record {
-            change(record);
+    fn with(&mut self, change: impl FnOnce(&mut Decided)) {
+        if let Some(decided) = &mut self.decided {
+            change(decided);
         }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let duration_ms = self.duration_ms();
-        if let Some(record) = self.record.take() {
-            self.audit.write_later(Record { duration_ms, ..record });
+        if let Some(decided) = self.decided.take() {
+            self.audit.write_later(self.who.clone().record(Arc::new(decided), self.time, self.duration_ms()));
         }
     }
 }
@@ -133,7 +164,7 @@ fn oldest(va: &VaFindings) -> Option<Timestamp> {
     }
 }
 
-fn conclude(record: &mut Record, answer: &Answer) {
+fn conclude(record: &mut Decided, answer: &Answer) {
     record.decision = "admit";
     if let Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } | Answer::BlobSize { permit, .. } = answer
         && let Some(denial) = permit.would_deny()
@@ -144,7 +175,7 @@ fn conclude(record: &mut Record, answer: &Answer) {
     }
 }
 
-fn explain(record: &mut Record, error: &GateError) {
+fn explain(record: &mut Decided, error: &GateError) {
     let GateError::Denied(denial) = error else {
         record.decision = decision_name(error);
         record.reasons = vec![error.to_string()];

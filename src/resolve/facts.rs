@@ -74,6 +74,11 @@ impl Facts {
         })
     }
 
+    /// Moves on with every fact that is learnt.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// The media type under which the repository delivered a manifest; `None` when it never did.
     pub(super) async fn media_type(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<str>>, StoreError> {
         let key = (name.clone(), digest);

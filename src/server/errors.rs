@@ -19,7 +19,17 @@ const UNAVAILABLE_RETRY: u64 = 10;
 
 /// The response to a request that the gate did not admit.
 pub(super) fn respond_to(error: &GateError, endpoint: &Endpoint) -> Response<Body> {
-    response(&wire_error(error, endpoint))
+    let absent = match endpoint {
+        Endpoint::Manifest { .. } | Endpoint::Referrers { .. } => ErrorCode::ManifestUnknown,
+        Endpoint::Blob { .. } => ErrorCode::BlobUnknown,
+        Endpoint::Base | Endpoint::Tags { .. } => ErrorCode::NameUnknown,
+    };
+    response(&wire_error(error, absent))
+}
+
+/// The response to a request for a manifest that the gate did not admit.
+pub(super) fn respond_to_manifest(error: &GateError) -> Response<Body> {
+    response(&wire_error(error, ErrorCode::ManifestUnknown))
 }
 
 /// The error for a target that is no endpoint.
@@ -59,7 +69,7 @@ pub(super) fn response(error: &WireError) -> Response<Body> {
     response
 }
 
-fn wire_error(error: &GateError, endpoint: &Endpoint) -> WireError {
+fn wire_error(error: &GateError, absent: ErrorCode) -> WireError {
     let unavailable = |message: String| {
         WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_after(UNAVAILABLE_RETRY)
     };
@@ -77,9 +87,9 @@ fn wire_error(error: &GateError, endpoint: &Endpoint) -> WireError {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string())
         }
         GateError::Store(_) | GateError::Unrecorded => unavailable(format!("pullgate: {error}")),
-        GateError::Resolve(error) => resolve(error, endpoint),
-        GateError::Cache(error) => cache(error, endpoint),
-        GateError::Upstream(error) => upstream(error, endpoint),
+        GateError::Resolve(error) => resolve(error, absent),
+        GateError::Cache(error) => cache(error, absent),
+        GateError::Upstream(error) => upstream(error, absent),
     }
 }
 
@@ -98,9 +108,9 @@ fn pending(message: String) -> WireError {
     WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message).retry_after(PENDING_RETRY)
 }
 
-fn resolve(error: &ResolveError, endpoint: &Endpoint) -> WireError {
+fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
     match error {
-        ResolveError::NotFound => not_found(endpoint, error.to_string()),
+        ResolveError::NotFound => not_found(absent, error.to_string()),
         // Bytes that no policy can make right: final, and 403 so that clients do not look for them elsewhere here.
         ResolveError::Refused(_) => {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
@@ -109,14 +119,14 @@ fn resolve(error: &ResolveError, endpoint: &Endpoint) -> WireError {
             WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
                 .retry_after(UNAVAILABLE_RETRY)
         }
-        ResolveError::Upstream(error) => upstream(error, endpoint),
+        ResolveError::Upstream(error) => upstream(error, absent),
     }
 }
 
-fn cache(error: &CacheError, endpoint: &Endpoint) -> WireError {
+fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
     match error {
-        CacheError::NotFound => not_found(endpoint, error.to_string()),
-        CacheError::Upstream(error) => upstream(error, endpoint),
+        CacheError::NotFound => not_found(absent, error.to_string()),
+        CacheError::Upstream(error) => upstream(error, absent),
         CacheError::Size { .. } => {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
         }
@@ -128,11 +138,11 @@ fn cache(error: &CacheError, endpoint: &Endpoint) -> WireError {
 }
 
 /// The message says that it was the upstream, so that nobody looks for the policy at fault.
-fn upstream(error: &upstream::Error, endpoint: &Endpoint) -> WireError {
+fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
     use upstream::Error;
     let message = format!("pullgate: upstream: {error}");
     match error {
-        Error::NotFound => not_found(endpoint, message),
+        Error::NotFound => not_found(absent, message),
         Error::Unauthorized(_) => WireError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message),
         Error::Forbidden(_) | Error::Refused(_) => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
         Error::RateLimited { retry_after } => {
@@ -144,11 +154,6 @@ fn upstream(error: &upstream::Error, endpoint: &Endpoint) -> WireError {
     }
 }
 
-fn not_found(endpoint: &Endpoint, message: String) -> WireError {
-    let code = match endpoint {
-        Endpoint::Manifest { .. } | Endpoint::Referrers { .. } => ErrorCode::ManifestUnknown,
-        Endpoint::Blob { .. } => ErrorCode::BlobUnknown,
-        Endpoint::Base | Endpoint::Tags { .. } => ErrorCode::NameUnknown,
-    };
-    WireError::new(StatusCode::NOT_FOUND, code, message)
+fn not_found(absent: ErrorCode, message: String) -> WireError {
+    WireError::new(StatusCode::NOT_FOUND, absent, message)
 }

@@ -15,8 +15,8 @@ use super::range::{Ranged, requested};
 use super::request_log::{RequestLog, RequestMetrics};
 use super::{Body, Client, Service};
 use crate::cache::Transfer;
-use crate::gate::{Answer, Ask, Gate};
-use crate::oci::{Digest, ErrorCode, Manifest, Page, Route, WireError};
+use crate::gate::{Answer, Ask, Gate, GateError, Warm, Who};
+use crate::oci::{Digest, ErrorCode, Host, Manifest, Page, Route, WireError};
 use crate::policy::Permit;
 use crate::runtime::Metrics;
 
@@ -24,6 +24,9 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A longer target is answered anew each time, so that nobody fills the memory with made-up queries.
+const MAX_WARM_KEY: usize = 512;
 
 /// The registry service of a gate.
 pub struct Registry {
@@ -42,39 +45,99 @@ impl Registry {
 
     async fn answer(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         let request_id = format!("{:08x}-{:x}", self.epoch & 0xffff_ffff, self.next.fetch_add(1, Ordering::Relaxed));
+        let key = warm_key(&request, &client);
+        if let Some(warm) = key.as_ref().and_then(|key| self.gate.recall(key)) {
+            return self.repeat(&warm, &request, &client, request_id).await;
+        }
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
         // What TLS encrypts it must read; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let mut response = match parse(&request) {
             Ok(route) => {
-                let namespace = route.ns.as_ref().map(ToString::to_string);
                 let ask = Ask {
                     route,
                     method: request.method().to_string(),
                     scope: client.scope.clone(),
-                    client: client.address.to_string(),
-                    client_name: client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone()),
-                    request_id: request_id.clone(),
+                    who: who(&client, request_id.clone()),
+                    key,
                 };
-                let mut response = match self.gate.handle(&ask).await {
+                let namespace = ask.route.ns.clone();
+                let response = match self.gate.handle(&ask).await {
                     Ok(answer) => respond(&request, answer, transfer),
                     Err(error) => respond_to(&error, &ask.route.endpoint),
                 };
-                if let Some(value) = namespace.and_then(|ns| HeaderValue::from_str(&ns).ok()) {
-                    response.headers_mut().insert(NAMESPACE, value);
-                }
-                response
+                with_namespace(response, namespace.as_ref())
             }
             Err(error) => errors::response(&error),
         };
-        let headers = response.headers_mut();
-        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
+        add_common_headers(response.headers_mut(), &request_id);
         log.answered(response.status());
         let is_head = request.method() == Method::HEAD;
         response.map(|body| log.follow(if is_head { Body::Empty } else { body }))
+    }
+
+    /// Gives an answer again that was decided a moment ago.
+    async fn repeat(
+        &self,
+        warm: &Warm,
+        request: &Request<Incoming>,
+        client: &Client,
+        request_id: String,
+    ) -> Response<Body> {
+        let response = warm.response(|answer| {
+            // As for a request without conditions, which is what its key says.
+            let response = match answer {
+                Ok(Answer::Manifest { manifest, permit, .. }) => {
+                    respond_manifest(&HeaderMap::new(), manifest, permit, None)
+                }
+                Ok(_) => Response::new(Body::Empty),
+                Err(error) => errors::respond_to_manifest(error),
+            };
+            let route = Route::parse(request.uri().path(), request.uri().query()).ok();
+            with_namespace(response, route.and_then(|route| route.ns).as_ref()).map(|body| match body {
+                Body::Full(bytes) => bytes,
+                Body::Empty | Body::Stream(_) => Bytes::new(),
+            })
+        });
+        let (is_head, status) = (request.method() == Method::HEAD, response.status());
+        let mut response = response.map(|bytes| if is_head { Body::Empty } else { Body::from(bytes) });
+        add_common_headers(response.headers_mut(), &request_id);
+        if !self.gate.repeat(warm, who(client, request_id)).await {
+            return errors::respond_to_manifest(&GateError::Unrecorded);
+        }
+        self.metrics.repeated(request.method(), status, response.body());
+        response
+    }
+}
+
+/// What the answer to a request depends on, as text, for requests that are answered alike when these are alike: a client's
+/// certificate and address matter by its scope alone. Requests with conditions are not.
+fn warm_key(request: &Request<Incoming>, client: &Client) -> Option<String> {
+    let conditions = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
+    let is_plain = matches!(*request.method(), Method::GET | Method::HEAD)
+        && conditions.iter().all(|name| !request.headers().contains_key(name));
+    let target = request.uri().path_and_query().filter(|target| is_plain && target.as_str().len() <= MAX_WARM_KEY)?;
+    // None of the first two has a space in it.
+    Some([request.method().as_str(), client.scope.name().unwrap_or_default(), target.as_str()].join(" "))
+}
+
+fn who(client: &Client, request_id: String) -> Who {
+    let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
+    Who { request_id, client: client.address.to_string(), client_name }
+}
+
+/// Says which registry the answer is of, to those who named one.
+fn with_namespace(mut response: Response<Body>, namespace: Option<&Host>) -> Response<Body> {
+    if let Some(value) = namespace.and_then(|ns| HeaderValue::from_str(ns.as_str()).ok()) {
+        response.headers_mut().insert(NAMESPACE, value);
+    }
+    response
+}
+
+fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
     }
 }
 

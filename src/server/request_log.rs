@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -39,6 +39,24 @@ impl RequestMetrics {
     }
 }
 
+impl RequestMetrics {
+    /// Counts an answer that was given before. It has a record in the audit file and no line here, where the first one
+    /// has a line.
+    pub(super) fn repeated(&self, method: &Method, status: StatusCode, body: &Body) {
+        self.bytes.inc_by(body.size_hint().exact().unwrap_or_default());
+        let labels = RequestLabels { method: method_name(method), status: status.as_u16() };
+        self.requests.get_or_create(&labels).inc();
+    }
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        _ => "other",
+    }
+}
+
 /// The line in the making; written when it is dropped.
 pub(super) struct RequestLog {
     metrics: RequestMetrics,
@@ -54,17 +72,12 @@ pub(super) struct RequestLog {
 
 impl RequestLog {
     pub(super) fn new<B>(metrics: &RequestMetrics, request: &Request<B>, client: &Client, request_id: &str) -> Self {
-        let method = match request.method().as_str() {
-            "GET" => "GET",
-            "HEAD" => "HEAD",
-            _ => "other",
-        };
         Self {
             metrics: metrics.clone(),
             started: Instant::now(),
             request_id: request_id.to_owned(),
             client: client.address.to_string(),
-            method,
+            method: method_name(request.method()),
             // The query may hold what clients mean for themselves; the path holds names alone.
             path: request.uri().path().chars().take(512).collect(),
             status: None,

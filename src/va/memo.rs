@@ -57,6 +57,11 @@ impl Va {
         }
     }
 
+    /// Moves on with every change of the local reports.
+    pub fn generation(&self) -> u64 {
+        self.sources.generation()
+    }
+
     /// One line for each report that cannot be used.
     pub fn problems(&self) -> Vec<String> {
         self.sources.problems()

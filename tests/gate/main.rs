@@ -15,3 +15,4 @@ mod pull;
 mod routes;
 mod rules;
 mod startup;
+mod warm;

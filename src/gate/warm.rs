@@ -1,0 +1,111 @@
+//! Decisions that were made a moment ago, for requests that ask the same again: a fleet asks for one image at once.
+//!
+//! A decision is a pure function of rules, facts, evidence and time, so it may be repeated exactly as long as none of
+//! these changed: each is compared, not flushed. What evidence says of its own end is not looked at again within
+//! [`WARM_FOR`], which is why that is short.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::Response;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Answer, Ask, Entry, Gate, GateError, Who};
+use crate::audit::Decided;
+use crate::oci::{Endpoint, Reference};
+use crate::policy::{DenialKind, RuleSet};
+
+/// How long a decision is repeated at most.
+const WARM_FOR: SignedDuration = SignedDuration::from_secs(1);
+/// How many are remembered.
+const MAX_WARM: u64 = 10_000;
+
+/// Decisions by everything that a request says that they depend on.
+pub(super) struct WarmAnswers(moka::sync::Cache<String, Arc<Warm>>);
+
+/// A decision that may be repeated.
+pub struct Warm {
+    answer: Result<Answer, GateError>,
+    decided: Arc<Decided>,
+    stamp: Stamp,
+    response: OnceLock<Response<Bytes>>,
+}
+
+/// What a decision was made from.
+pub(super) struct Stamp {
+    rules: Arc<RuleSet>,
+    facts: u64,
+    reports: u64,
+    made: Timestamp,
+}
+
+impl WarmAnswers {
+    pub(super) fn new() -> Self {
+        Self(moka::sync::Cache::new(MAX_WARM))
+    }
+}
+
+impl Warm {
+    /// The answer as it goes to clients, made once.
+    pub fn response(&self, make: impl FnOnce(&Result<Answer, GateError>) -> Response<Bytes>) -> Response<Bytes> {
+        self.response.get_or_init(|| make(&self.answer)).clone()
+    }
+}
+
+impl Gate {
+    /// The decision on the same request, made a moment ago from what is still the case.
+    pub fn recall(&self, key: &str) -> Option<Arc<Warm>> {
+        let warm = self.warm.0.get(key)?;
+        self.still_holds(&warm).then_some(warm)
+    }
+
+    /// Records a decision for another request like the first. False when it could not be recorded and must be.
+    pub async fn repeat(&self, warm: &Warm, who: Who) -> bool {
+        if let Ok(Answer::Manifest { manifest, .. }) = &warm.answer {
+            self.cache.touch(manifest);
+        }
+        self.metrics.observe_again(warm.decided.decision, &warm.answer);
+        self.audit.write(who.record(warm.decided.clone(), self.clock.now(), 0)).await
+    }
+
+    /// What decisions are made from now.
+    pub(super) fn stamp(&self) -> Stamp {
+        let (facts, reports) = (self.resolver.generation(), self.va.generation());
+        Stamp { rules: self.rulebook.rules().clone(), facts, reports, made: self.clock.now() }
+    }
+
+    /// Keeps a decision by digest for repetition. What depends on an upstream's mood, or on what a tag means now, is
+    /// decided anew each time.
+    pub(super) fn keep_warm(&self, ask: &Ask, entry: &Entry, answer: &Result<Answer, GateError>, stamp: Stamp) {
+        let by_digest = matches!(ask.route.endpoint, Endpoint::Manifest { reference: Reference::Digest(_), .. });
+        let Some(key) = ask.key.as_ref().filter(|_| by_digest) else { return };
+        let answer = match answer {
+            Ok(Answer::Manifest { manifest, permit, stale: None }) => {
+                Ok(Answer::Manifest { manifest: manifest.clone(), permit: permit.clone(), stale: None })
+            }
+            Err(GateError::Denied(denial)) if denial.kind == DenialKind::Policy => {
+                Err(GateError::Denied(denial.clone()))
+            }
+            _ => return,
+        };
+        if let Some(decided) = entry.recorded() {
+            let warm = Warm { answer, decided: decided.clone(), stamp, response: OnceLock::new() };
+            self.warm.0.insert(key.clone(), Arc::new(warm));
+        }
+    }
+
+    fn still_holds(&self, warm: &Warm) -> bool {
+        let (stamp, now) = (&warm.stamp, self.clock.now());
+        let until = match &warm.answer {
+            Ok(Answer::Manifest { permit, .. }) => permit.until(),
+            _ => None,
+        };
+        let age = now.duration_since(stamp.made);
+        !age.is_negative()
+            && age < WARM_FOR
+            && until.is_none_or(|until| now < until)
+            && Arc::ptr_eq(&self.rulebook.rules(), &stamp.rules)
+            && self.resolver.generation() == stamp.facts
+            && self.va.generation() == stamp.reports
+    }
+}

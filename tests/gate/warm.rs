@@ -1,0 +1,77 @@
+//! Answers that are given again: exactly like the first, recorded like the first, and only while nothing has changed.
+
+use pullgate::sample::image::{Image, Layer, Tree};
+
+use crate::harness::{ALLOW_ALL, TestGate, policy};
+use crate::pull::simple;
+use crate::support::{TestRegistry, request};
+
+#[tokio::test]
+async fn an_answer_that_is_given_again_is_the_same_and_has_its_own_record() {
+    let registry = TestRegistry::start().await;
+    let (open, closed) = (simple("open"), simple("closed"));
+    registry.push("open/app", Some("1"), &open);
+    registry.push("closed/app", Some("1"), &closed);
+    let rules =
+        policy("  - {name: \"registry.test/open/*\", policy: {}}\n  - {name: \"*\", policy: {trust: release}}\n");
+    let gate = TestGate::new(&registry, &rules).start().await;
+    let paths = [format!("/open/app/manifests/{}", open.root), format!("/closed/app/manifests/{}", closed.root)];
+    let mut ids = Vec::new();
+    for path in &paths {
+        let (first, again) = (gate.get(path).await, gate.get(path).await);
+        assert_eq!((first.status, &first.reason, &first.body), (again.status, &again.reason, &again.body));
+        let without_id = |answer: &crate::support::Answer| {
+            let mut headers = answer.headers.clone();
+            headers.retain(|(name, _)| name != "x-request-id" && name != "date");
+            headers
+        };
+        assert_eq!(without_id(&first), without_id(&again));
+        assert_eq!(again.header("content-length"), Some(&*again.body.len().to_string()));
+        ids.extend([first, again].map(|answer| answer.header("x-request-id").map(str::to_owned)));
+        let head = gate.head(path).await;
+        let same = gate.head(path).await;
+        assert_eq!((head.status, head.header("content-length")), (same.status, same.header("content-length")));
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 4, "each request has an identifier of its own");
+    // Conditions are looked at, whatever was answered a moment ago.
+    let part = request("GET", &gate.url(&paths[0]), &[("range", "bytes=1-3")]).await;
+    assert_eq!((part.status, part.body), (206, open.manifest().bytes.slice(1..4)));
+    let etag = format!("\"{}\"", open.root);
+    assert_eq!(request("GET", &gate.url(&paths[0]), &[("if-none-match", &etag)]).await.status, 304);
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records.len(), 10);
+    let admitted = records.iter().filter(|record| record["decision"] == "admit").count();
+    assert_eq!((admitted, records[1]["image"].as_str()), (6, records[0]["image"].as_str()));
+}
+
+#[tokio::test]
+async fn a_change_of_policy_holds_for_the_next_request() {
+    let registry = TestRegistry::start().await;
+    let image = simple("changed");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let path = format!("/library/app/manifests/{}", image.root);
+    for _ in 0..3 {
+        gate.set_policy(ALLOW_ALL);
+        assert_eq!([gate.get(&path).await.status, gate.get(&path).await.status], [200, 200]);
+        gate.set_policy(&policy("  - {name: \"*\", policy: {trust: release}}\n"));
+        assert_eq!([gate.get(&path).await.status, gate.get(&path).await.status], [403, 403]);
+    }
+}
+
+/// A tag that is learnt gives a digest a name, and a name may have a rule.
+#[tokio::test]
+async fn what_is_learnt_of_tags_holds_for_the_next_request() {
+    let registry = TestRegistry::start().await;
+    let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("app", "named".to_owned()))).build();
+    registry.push("library/app", Some("good"), &image);
+    let rules = policy(
+        "  - {name: \"registry.test/library/app:good\", policy: {}}\n  - {name: \"*\", policy: {trust: release}}\n",
+    );
+    let gate = TestGate::new(&registry, &rules).start().await;
+    let path = format!("/library/app/manifests/{}", image.root);
+    assert_eq!([gate.get(&path).await.status, gate.get(&path).await.status], [403, 403]);
+    assert_eq!(gate.get("/library/app/manifests/good").await.status, 200);
+    assert_eq!(gate.get(&path).await.status, 200);
+}
