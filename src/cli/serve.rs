@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use super::Exit;
 use crate::app::{self, Bound};
 use crate::config::Config;
@@ -28,6 +30,7 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
         Ok(guard) => guard,
         Err(error) => return super::fail(error),
     };
+    check_open_files(&config);
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(error),
@@ -35,6 +38,20 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
     let exit = runtime.block_on(serve(config, args));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
+}
+
+/// Takes as many open files as the system gives, and says so where that is fewer than the connections need.
+fn check_open_files(config: &Config) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    // A client, and for each download a file and a connection upstream; some for all else.
+    let wanted = config.limits.max_connections as u64 + 2 * config.cache.max_fills as u64 + 256;
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < wanted) {
+        tracing::warn!(files, wanted, "fewer files may be open than limits.max_connections needs; raise LimitNOFILE");
+    }
 }
 
 async fn serve(config: Config, args: &ServeArgs) -> Exit {

@@ -49,6 +49,17 @@ impl Registry {
         if let Some(warm) = key.as_ref().and_then(|key| self.gate.recall(key)) {
             return self.repeat(&warm, &request, &client, request_id).await;
         }
+        // Boxed, so that a request whose answer is at hand is a small future.
+        Box::pin(self.answer_anew(request, client, request_id, key)).await
+    }
+
+    async fn answer_anew(
+        &self,
+        request: Request<Incoming>,
+        client: Client,
+        request_id: String,
+        key: Option<String>,
+    ) -> Response<Body> {
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
         // What TLS encrypts it must read; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
@@ -94,14 +105,19 @@ impl Registry {
                 Err(error) => errors::respond_to_manifest(error),
             };
             let route = Route::parse(request.uri().path(), request.uri().query()).ok();
-            with_namespace(response, route.and_then(|route| route.ns).as_ref()).map(|body| match body {
+            let mut response = with_namespace(response, route.and_then(|route| route.ns).as_ref());
+            // The identifier's place is taken, so that each copy only puts its own in.
+            add_common_headers(response.headers_mut(), "");
+            response.map(|body| match body {
                 Body::Full(bytes) => bytes,
                 Body::Empty | Body::Stream(_) => Bytes::new(),
             })
         });
         let (is_head, status) = (request.method() == Method::HEAD, response.status());
         let mut response = response.map(|bytes| if is_head { Body::Empty } else { Body::from(bytes) });
-        add_common_headers(response.headers_mut(), &request_id);
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
         if !self.gate.repeat(warm, who(client, request_id)).await {
             return errors::respond_to_manifest(&GateError::Unrecorded);
         }
