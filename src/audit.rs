@@ -47,7 +47,7 @@ pub struct Record {
     /// Identifies the request in all logs.
     pub request_id: String,
     /// The client's address.
-    pub client: String,
+    pub client: Arc<str>,
     /// The common name of the client's certificate, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_name: Option<String>,

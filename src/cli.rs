@@ -155,5 +155,5 @@ fn fail(error: impl std::fmt::Display) -> Exit {
 /// Between two looks at the sockets a worker runs few tasks, because one that sends a blob takes a tenth of a
 /// millisecond each time; with tokio's default of 61 a small answer waits for many of those.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(4).build()
+    tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(3).build()
 }

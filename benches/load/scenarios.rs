@@ -303,6 +303,7 @@ fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
             "the blobs were sent before the manifests were: more bytes are needed"
         );
         let moved = downloads.iter().map(|download| download.bytes).sum::<u64>() as f64 * times as f64 / 1e9;
+        assert!(milliseconds(&text, "50%").is_finite(), "no latency: {text}");
         tails[at].push(milliseconds(&text, "99%"));
         (milliseconds(&text, "50%"), (measure::cpu_seconds(&contestants[at].1) - before) / moved)
     });

@@ -27,7 +27,7 @@ pub struct Who {
     /// Identifies the request in all logs.
     pub request_id: String,
     /// The client's address.
-    pub client: String,
+    pub client: Arc<str>,
     /// The common name of the client's certificate.
     pub client_name: Option<String>,
 }

@@ -18,6 +18,8 @@ use crate::policy::Scope;
 pub struct Client {
     /// The client's own address, as far as trusted proxies can be believed.
     pub address: IpAddr,
+    /// The same for records and logs: written once for a connection, not for each request.
+    pub address_text: Arc<str>,
     /// The other end of the connection: the client, or the last proxy before us.
     pub peer: SocketAddr,
     /// Whose rules apply.

@@ -243,6 +243,7 @@ impl<S: Service> Shared<S> {
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))?;
         let client = |tls, certificate, scope| Client {
             address,
+            address_text: address.to_string().into(),
             peer,
             scope,
             listener: self.listener.label.clone(),
@@ -305,7 +306,10 @@ impl<S: Service> Shared<S> {
         let shared = self.clone();
         let handle = move |request: Request<Incoming>| {
             let address = shared.listener.proxies.client_address(client.address, request.headers());
-            let client = Client { address, ..client.clone() };
+            let mut client = client.clone();
+            if address != client.address {
+                (client.address, client.address_text) = (address, address.to_string().into());
+            }
             let service = shared.service.clone();
             async move { service.call(request, client).await }
         };

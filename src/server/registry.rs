@@ -139,7 +139,7 @@ fn warm_key(request: &Request<Incoming>, client: &Client) -> Option<String> {
 
 fn who(client: &Client, request_id: String) -> Who {
     let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
-    Who { request_id, client: client.address.to_string(), client_name }
+    Who { request_id, client: client.address_text.clone(), client_name }
 }
 
 /// Says which registry the answer is of, to those who named one.

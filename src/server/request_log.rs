@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -62,7 +63,7 @@ pub(super) struct RequestLog {
     metrics: RequestMetrics,
     started: Instant,
     request_id: String,
-    client: String,
+    client: Arc<str>,
     method: &'static str,
     path: String,
     status: Option<StatusCode>,
@@ -76,7 +77,7 @@ impl RequestLog {
             metrics: metrics.clone(),
             started: Instant::now(),
             request_id: request_id.to_owned(),
-            client: client.address.to_string(),
+            client: client.address_text.clone(),
             method: method_name(request.method()),
             // The query may hold what clients mean for themselves; the path holds names alone.
             path: request.uri().path().chars().take(512).collect(),
@@ -108,7 +109,7 @@ impl Drop for RequestLog {
         self.metrics.bytes.inc_by(self.bytes);
         tracing::info!(
             request.id = self.request_id,
-            client.address = self.client,
+            client.address = &*self.client,
             http.method = self.method,
             http.path = self.path,
             http.status = status,
