@@ -8,11 +8,14 @@ mod body;
 mod buffers;
 mod disk;
 mod download;
+mod error;
 mod evict;
 mod fill;
 mod fills;
+mod metrics;
 mod reading;
 mod relay;
+mod status;
 mod usage;
 mod verify;
 
@@ -21,20 +24,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Unit;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 pub use body::{ContentBody, Transfer};
 use disk::Disk;
 use download::Source;
+pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
+use metrics::CacheMetrics;
 pub use reading::Reading;
 use reading::Readings;
 pub use relay::Relay;
+pub use status::Status;
 use usage::{Touched, Usage};
 pub use verify::Verified;
 
@@ -42,7 +44,7 @@ use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::Permit;
 use crate::runtime::{Clock, Flights, Metrics, Readiness, Tasks};
 use crate::store::{Store, StoredContent};
-use crate::upstream::{self, Upstream};
+use crate::upstream::Upstream;
 
 /// How the cache behaves.
 #[derive(Clone, Debug)]
@@ -280,29 +282,6 @@ impl Cache {
         self.inner.collect().await.map(|freed| freed.bytes)
     }
 
-    /// How things stand.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn status(&self) -> Result<Status, CacheError> {
-        let inner = &self.inner;
-        let totals = inner.store.content_totals().await.map_err(CacheError::store)?;
-        let space = inner.disk.space().map_err(|error| CacheError::Disk(error.to_string()))?;
-        Ok(Status {
-            max_bytes: inner.config.max_size,
-            stored_bytes: inner.usage.stored(),
-            reserved_bytes: inner.usage.reserved(),
-            blobs: totals.blobs,
-            blob_bytes: totals.blob_bytes,
-            manifests: totals.manifests,
-            manifest_bytes: totals.manifest_bytes,
-            memory_bytes: inner.memory.weighted_size(),
-            disk_free_bytes: space.free,
-            fills: u64::try_from(inner.metrics.fills.get()).unwrap_or_default(),
-            trouble: inner.readiness.report().degraded.get(TOPIC).cloned(),
-        })
-    }
-
     async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
         let key = (name.clone(), digest);
         if self.links.contains_key(&key) {
@@ -412,105 +391,5 @@ impl Opened {
     /// Reads a part, from `start` to before `end`, both within the size.
     pub fn read(&self, start: u64, end: u64, transfer: Transfer) -> ContentBody {
         ContentBody::new(self, start, end, transfer)
-    }
-}
-
-/// How things stand in the cache.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Status {
-    /// What content may take of the disk, in bytes.
-    pub max_bytes: u64,
-    /// What it takes.
-    pub stored_bytes: u64,
-    /// What running downloads will take.
-    pub reserved_bytes: u64,
-    /// Blobs on disk.
-    pub blobs: u64,
-    /// Their bytes.
-    pub blob_bytes: u64,
-    /// Manifests on disk.
-    pub manifests: u64,
-    /// Their bytes.
-    pub manifest_bytes: u64,
-    /// Bytes of small objects in memory.
-    pub memory_bytes: u64,
-    /// What the disk has free, in bytes.
-    pub disk_free_bytes: u64,
-    /// Downloads under way.
-    pub fills: u64,
-    /// Why nothing is cached just now.
-    pub trouble: Option<String>,
-}
-
-#[derive(Clone)]
-struct CacheMetrics {
-    hits: Counter,
-    misses: Counter,
-    relayed: Counter,
-    damaged: Counter,
-    evicted_files: Counter,
-    evicted: Counter,
-    fills: Gauge,
-    stored: Gauge,
-}
-
-impl CacheMetrics {
-    fn new(metrics: &Metrics) -> Self {
-        let counter = |name, help| metrics.register(name, help, Counter::default());
-        let evicted = "Bytes that were evicted";
-        let stored = "Bytes of content on disk";
-        Self {
-            hits: counter("cache_hits", "Content opened that was here or on its way"),
-            misses: counter("cache_misses", "Content opened that had to be fetched"),
-            relayed: counter("cache_relayed", "Blobs streamed through because the disk took nothing"),
-            damaged: counter("cache_damaged", "Content dropped because the disk had changed it"),
-            evicted_files: counter("cache_evictions", "Files that were evicted"),
-            evicted: metrics.register_with_unit("cache_evicted", evicted, Unit::Bytes, Counter::default()),
-            fills: metrics.register("cache_fills_in_flight", "Blobs being fetched", Gauge::default()),
-            stored: metrics.register_with_unit("cache_stored", stored, Unit::Bytes, Gauge::default()),
-        }
-    }
-}
-
-/// Why content cannot be opened.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum CacheError {
-    /// All fills are taken.
-    #[error("too many downloads are under way; come again")]
-    Busy,
-    /// The disk or the database cannot be read or written.
-    #[error("the cache's disk failed: {0}; free space or mend the disk that holds `state_dir`")]
-    Disk(String),
-    /// The upstream repository does not have it.
-    #[error("the upstream repository does not have this blob")]
-    NotFound,
-    /// The manifest and the upstream disagree on a blob's size.
-    #[error("the manifest says that {digest} has {manifest} bytes, the upstream sends {upstream}")]
-    Size {
-        /// The blob.
-        digest: Digest,
-        /// The manifest's figure, in bytes.
-        manifest: u64,
-        /// The upstream's figure, in bytes.
-        upstream: u64,
-    },
-    /// The upstream did not deliver.
-    #[error(transparent)]
-    Upstream(upstream::Error),
-}
-
-impl CacheError {
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-    fn store(error: crate::store::StoreError) -> Self {
-        Self::Disk(error.to_string())
-    }
-}
-
-impl From<upstream::Error> for CacheError {
-    fn from(error: upstream::Error) -> Self {
-        match error {
-            upstream::Error::NotFound => Self::NotFound,
-            other => Self::Upstream(other),
-        }
     }
 }

@@ -1,0 +1,152 @@
+//! `[[upstream]]`: names, place, credentials, limits.
+
+use std::collections::BTreeSet;
+
+use super::count;
+use crate::config::reader::Table;
+use crate::upstream::{self, Auth, Secret};
+
+/// The least bandwidth of an upstream, in bytes a second.
+const MIN_BANDWIDTH: u64 = 64 * 1024;
+/// The most pulls of an upstream that are counted; each is remembered for a window.
+const MAX_PULLS: u64 = 100_000;
+
+pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
+    let mut seen = BTreeSet::new();
+    let upstreams: Vec<_> =
+        root.tables("upstream").into_iter().filter_map(|table| upstream(table, &mut seen)).collect();
+    if upstreams.is_empty() && !root.reader.has_problems() {
+        let hint = "write [[upstream]] host = \"docker.io\" url = \"https://registry-1.docker.io\"";
+        root.problem("upstream", "a gate needs at least one upstream", Some(hint));
+    }
+    upstreams
+}
+
+fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstream::Config> {
+    let host = table.value::<crate::oci::Host>("host");
+    if host.is_none() && !table.has("host") {
+        table.problem("host", "an upstream needs a host: the name that policies and clients use", None);
+    }
+    let url = table.text("url").or_else(|| host.as_ref().map(|host| format!("https://{host}"))).unwrap_or_default();
+    let mut config = upstream::Config::new(host.clone()?, url);
+    if !config.url.starts_with("https://") && !config.url.starts_with("http://") {
+        table.problem("url", format!("{:?} is not an http or https URL", config.url), None);
+    }
+    config.aliases = table.values("aliases").unwrap_or_default();
+    config.path = table.text("path");
+    names(&table, &config, seen);
+    config.tag_ttl = table.duration("tag_ttl").unwrap_or(config.tag_ttl);
+    config.stale_for = table.duration("stale_for").unwrap_or(config.stale_for);
+    config.ca = table.file("ca");
+    config.insecure = table.flag("insecure").unwrap_or(false);
+    config.proxy = table.text("proxy");
+    config.realms = table.texts("realms").unwrap_or_default();
+    upstream_limits(&mut table, &mut config);
+    config.serve_to = serve_to(&mut table);
+    if let Some(auth_table) = table.optional_table("auth") {
+        config.auth = auth(auth_table)?;
+        if !table.was_given("serve_to") {
+            let hint = "serve_to = \"everyone\", or a list of scopes";
+            table.problem("auth", "who may use these credentials' reach must be said", Some(hint));
+        }
+    }
+    table.finish();
+    Some(config)
+}
+
+/// How long a registry may take, and how much it is asked for.
+fn upstream_limits(table: &mut Table<'_>, config: &mut upstream::Config) {
+    config.connect_timeout = table.duration("connect_timeout").unwrap_or(config.connect_timeout);
+    config.tls_timeout = table.duration("tls_timeout").unwrap_or(config.tls_timeout);
+    config.header_timeout = table.duration("header_timeout").unwrap_or(config.header_timeout);
+    config.idle_timeout = table.duration("idle_timeout").unwrap_or(config.idle_timeout);
+    config.body_timeout = table.duration("body_timeout").unwrap_or(config.body_timeout);
+    config.attempts = table.number("attempts", 1, 10).map_or(config.attempts, |n| u32::try_from(n).unwrap_or(1));
+    config.retry_budget = table.duration("retry_budget").unwrap_or(config.retry_budget);
+    config.max_connections = count(table.number("max_connections", 1, 10_000), config.max_connections);
+    config.max_bandwidth = table.size("max_bandwidth");
+    if config.max_bandwidth.is_some_and(|bandwidth| bandwidth < MIN_BANDWIDTH) {
+        table.problem("max_bandwidth", "must be at least 64KiB a second: manifests would not come in time", None);
+    }
+    config.pull_limit = table.number("pull_limit", 1, MAX_PULLS).and_then(|n| u32::try_from(n).ok());
+    config.pull_limit_window = table.duration("pull_limit_window").unwrap_or(config.pull_limit_window);
+    if config.pull_limit_window.is_zero() {
+        table.problem("pull_limit_window", "must be longer than nothing", None);
+    }
+}
+
+/// Hosts, aliases and paths share one space: the first component of a request's path.
+fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<String>) {
+    let mut own = BTreeSet::new();
+    own.insert(config.host.to_string());
+    own.extend(config.aliases.iter().map(ToString::to_string));
+    if let Some(path) = &config.path {
+        if path.parse::<crate::oci::Repository>().is_err() || path.contains('/') {
+            table.problem("path", format!("{path:?} cannot be a component of a path"), None);
+        }
+        own.insert(path.clone());
+    }
+    for name in own {
+        if !seen.insert(name.clone()) {
+            table.problem("host", format!("another upstream is called {name:?} too"), None);
+        }
+    }
+}
+
+/// `"everyone"`, or a list of scopes.
+fn serve_to(table: &mut Table<'_>) -> Option<Vec<String>> {
+    let is_text = table.is_text("serve_to");
+    if !is_text {
+        return table.texts("serve_to");
+    }
+    match table.text("serve_to").as_deref() {
+        Some("everyone") => {}
+        _ => table.problem("serve_to", "must be \"everyone\" or a list of scopes", None),
+    }
+    None
+}
+
+fn auth(mut table: Table<'_>) -> Option<Auth> {
+    let auth = match &*table.text("type").unwrap_or_default() {
+        "basic" => {
+            let username = table.text("username");
+            if username.is_none() {
+                table.problem("username", "basic credentials need a username", None);
+            }
+            Some(Auth::Basic {
+                username: username?,
+                password: secret(&mut table, "password", "password_file", "password_env")?,
+            })
+        }
+        "docker-config" => table.file("file").map(|file| Auth::DockerConfig { file }),
+        "helper" => table.text("program").map(|program| Auth::Helper { program }),
+        "iam" => secret(&mut table, "api_key", "api_key_file", "api_key_env").map(|api_key| Auth::Iam { api_key }),
+        _ => {
+            table.problem("type", "must be basic, docker-config, helper or iam", None);
+            return None;
+        }
+    };
+    if auth.is_none() && !table.reader.has_problems() {
+        table.problem("type", "what this type needs is missing", Some("docker-config: file; helper: program"));
+    }
+    table.finish();
+    auth
+}
+
+pub(super) fn secret(
+    table: &mut Table<'_>,
+    inline: &'static str,
+    file: &'static str,
+    variable: &'static str,
+) -> Option<Secret> {
+    if table.has(inline) {
+        let hint = format!("write {file} = \"…\" or {variable} = \"…\"");
+        table.problem(inline, "a secret must not stand in the configuration", Some(&hint));
+        return None;
+    }
+    let secret = table.file(file).map(Secret::File).or_else(|| table.text(variable).map(Secret::Env));
+    if secret.is_none() {
+        table.problem(file, format!("{file} or {variable} must say where the secret is"), None);
+    }
+    secret
+}
