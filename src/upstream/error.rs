@@ -3,6 +3,9 @@
 /// Why an upstream did not deliver. The text names it, and says what to do where something can be done.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
+    /// As many requests to it are under way as may be, and have been for as long as one waits.
+    #[error("{0}")]
+    Busy(String),
     /// Bytes that do not have their digest.
     #[error("{0}")]
     Digest(String),
@@ -38,6 +41,6 @@ pub enum Error {
 impl Error {
     /// Whether asking again later may help.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::RateLimited { .. } | Self::Unavailable(_))
+        matches!(self, Self::Busy(_) | Self::RateLimited { .. } | Self::Unavailable(_))
     }
 }

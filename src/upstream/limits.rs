@@ -89,9 +89,7 @@ impl Limits {
             Ok(Err(_)) | Err(_) => {
                 self.metrics.held(&self.host);
                 let (host, limit) = (&self.host, self.patience.as_secs_f32());
-                Err(Error::Unavailable(format!(
-                    "{host}: no turn within {limit} s: max_connections requests are under way"
-                )))
+                Err(Error::Busy(format!("{host}: no turn within {limit} s: max_connections requests are under way")))
             }
         }
     }
@@ -238,7 +236,7 @@ mod tests {
         let turn = limits.turn(Lane::Blob).await.unwrap();
         let began = Instant::now();
         let error = limits.turn(Lane::Pull).await.err().unwrap();
-        assert!(matches!(&error, Error::Unavailable(why) if why.contains("max_connections")), "{error}");
+        assert!(matches!(&error, Error::Busy(why) if why.contains("max_connections")), "{error}");
         assert_eq!(began.elapsed(), Duration::from_secs(15), "header_timeout");
         let (waiting, ()) = tokio::join!(limits.turn(Lane::Look), async {
             advance(Duration::from_secs(1)).await;

@@ -45,7 +45,9 @@ impl Retries {
 
     /// How long to wait before the next try; `None` when there is none.
     pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
-        if self.tries == 0 || !failure.error.is_temporary() {
+        // Who waited for a turn in vain has waited long enough: the client comes again sooner than it would get one.
+        let is_over = matches!(failure.error, Error::Busy(_)) || !failure.error.is_temporary();
+        if self.tries == 0 || is_over {
             return None;
         }
         let jitter = self.pause.mul_f64(fastrand::f64());
@@ -119,5 +121,6 @@ mod tests {
         assert!(retries.next(&limited(5)).is_some());
         assert!(retries.next(&limited(5)).is_none(), "the budget is spent");
         assert!(Retries::new(&config).next(&Error::NotFound.into()).is_none());
+        assert!(Retries::new(&config).next(&Error::Busy("x".into()).into()).is_none(), "it has waited already");
     }
 }

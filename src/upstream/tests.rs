@@ -637,7 +637,7 @@ async fn so_many_requests_at_a_time_until_their_last_byte() {
         streams.push(upstream.blob(&repository(), &digest, 0).await.unwrap());
     }
     let error = get().await.unwrap_err();
-    assert!(matches!(&error, Error::Unavailable(why) if why.contains("max_connections")), "{error}");
+    assert!(matches!(&error, Error::Busy(why) if why.contains("max_connections")), "{error}");
     assert_eq!(world.registry.count(|request| request.is("GET", "/manifests/")), 0);
     while let Some(piece) = streams[0].next().await {
         piece.unwrap();
