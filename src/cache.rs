@@ -271,7 +271,9 @@ impl Cache {
 
     /// Notes that an image is in use: its manifest, or a blob that it was asked for by.
     pub fn touch(&self, manifest: &Manifest) {
-        self.inner.touched.touch(manifest.digest, self.inner.clock.now(), &manifest.bytes);
+        if self.inner.touched.touch(manifest.digest, self.inner.clock.now(), &manifest.bytes) {
+            self.inner.scarce.notify_one();
+        }
     }
 
     /// Drops what is too old, what no manifest names, and what is above the low watermark; gives how many bytes went.

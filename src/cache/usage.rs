@@ -9,6 +9,9 @@ use jiff::Timestamp;
 
 use crate::oci::Digest;
 
+/// After so many manifests their use is written down without waiting for the next time.
+const MAX_TOUCHED: usize = 2000;
+
 /// Bytes on disk and bytes promised, counted as they come and go; the rows in the store are what survives a restart.
 #[derive(Default)]
 pub(super) struct Usage {
@@ -65,7 +68,8 @@ pub(super) struct Touched(Mutex<HashMap<Digest, (Timestamp, Bytes)>>);
 
 impl Touched {
     /// A manifest is used now. Its bytes go along, so that one that was evicted meanwhile comes back with its blobs.
-    pub(super) fn touch(&self, manifest: Digest, now: Timestamp, bytes: &Bytes) {
+    /// True when so many are noted that they should be written down.
+    pub(super) fn touch(&self, manifest: Digest, now: Timestamp, bytes: &Bytes) -> bool {
         let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match touched.get_mut(&manifest) {
             Some((at, _)) => *at = now,
@@ -73,6 +77,7 @@ impl Touched {
                 touched.insert(manifest, (now, bytes.clone()));
             }
         }
+        touched.len() >= MAX_TOUCHED
     }
 
     pub(super) fn take(&self) -> HashMap<Digest, (Timestamp, Bytes)> {

@@ -17,8 +17,10 @@ use crate::policy::{DenialKind, RuleSet};
 
 /// How long a decision is repeated at most.
 const WARM_FOR: SignedDuration = SignedDuration::from_secs(1);
-/// How many are remembered.
-const MAX_WARM: u64 = 10_000;
+/// How much memory they may take, in bytes: few are asked for again within a second.
+const MAX_WARM: u64 = 16 * 1024 * 1024;
+/// What a decision takes beside its manifest, in bytes.
+const DECISION_WEIGHT: usize = 2048;
 
 /// Decisions by everything that a request says that they depend on.
 pub(super) struct WarmAnswers(moka::sync::Cache<String, Arc<Warm>>);
@@ -41,11 +43,20 @@ pub(super) struct Stamp {
 
 impl WarmAnswers {
     pub(super) fn new() -> Self {
-        Self(moka::sync::Cache::new(MAX_WARM))
+        let builder = moka::sync::Cache::builder().max_capacity(MAX_WARM).time_to_live(WARM_FOR.unsigned_abs() * 2);
+        Self(builder.weigher(|_, warm: &Arc<Warm>| warm.weight()).build())
     }
 }
 
 impl Warm {
+    fn weight(&self) -> u32 {
+        let manifest = match &self.answer {
+            Ok(Answer::Manifest { manifest, .. }) => manifest.bytes.len(),
+            _ => 0,
+        };
+        u32::try_from(manifest + DECISION_WEIGHT).unwrap_or(u32::MAX)
+    }
+
     /// The answer as it goes to clients, made once.
     pub fn response(&self, make: impl FnOnce(&Result<Answer, GateError>) -> Response<Bytes>) -> Response<Bytes> {
         self.response.get_or_init(|| make(&self.answer)).clone()
