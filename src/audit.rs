@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::runtime::Metrics;
 use file::RotatingFile;
-use queue::{Message, Queue, Urgency};
+use queue::{Batch, Queue};
 
 /// The version of the record's schema.
 pub const SCHEMA: u32 = 1;
@@ -37,22 +37,56 @@ pub struct Config {
 }
 
 /// One decision, and whom it was made for.
-#[derive(Clone, Debug, Serialize)]
-pub struct Record {
-    /// What was decided. Shared by the records of requests that were answered alike.
-    #[serde(flatten)]
-    pub what: Arc<Decided>,
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// What was decided.
+    pub what: &'a Told,
     /// When the request came.
     pub time: Timestamp,
     /// Identifies the request in all logs.
-    pub request_id: String,
+    pub request_id: &'a str,
     /// The client's address.
-    pub client: Arc<str>,
+    pub client: &'a str,
     /// The common name of the client's certificate, where it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_name: Option<String>,
+    pub client_name: Option<&'a str>,
     /// From the request to the decision, in milliseconds.
     pub duration_ms: u64,
+}
+
+impl Record<'_> {
+    /// One JSON object: what was decided, then for whom.
+    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+        let Self { what, time, request_id, client, client_name, duration_ms } = *self;
+        line.extend_from_slice(what.0.as_bytes());
+        let start = line.len();
+        serde_json::to_writer(&mut *line, &Request { time, request_id, client, client_name, duration_ms })?;
+        // The second object goes on where the first one has no end.
+        line[start] = b',';
+        Ok(())
+    }
+}
+
+/// The part of a record that is another for each request.
+#[derive(Serialize)]
+struct Request<'a> {
+    time: Timestamp,
+    request_id: &'a str,
+    client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_name: Option<&'a str>,
+    duration_ms: u64,
+}
+
+/// A decision as its records begin: written out once, for all requests that are answered alike. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Told(Arc<str>);
+
+impl From<&Decided> for Told {
+    fn from(decided: &Decided) -> Self {
+        // A struct of text and numbers always has its JSON.
+        let object = serde_json::to_string(decided).unwrap_or_default();
+        Self(object.strip_suffix('}').unwrap_or_default().into())
+    }
 }
 
 /// What was decided, and why.
@@ -118,23 +152,21 @@ impl Audit {
 
     /// Writes a record. False when it could not be written and the configuration requires that it is. While the disk is
     /// slower than the requests, they wait for it: no decision goes unrecorded because many are made.
-    pub async fn write(&self, record: Record) -> bool {
+    pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
-            self.queue.wait_for_room().await;
-            self.hand_over(record);
+            if !self.queue.has_room() {
+                self.queue.wait_for_room().await;
+            }
+            self.write_later(record);
             return true;
         }
         let (done, written) = oneshot::channel();
-        self.queue.push(Message::Record(Box::new(record), Some(done)), Urgency::Now) && written.await.unwrap_or(false)
+        self.queue.add(|line| record.write(line), Some(done)) && written.await.unwrap_or(false)
     }
 
     /// Hands a record over without waiting, from a destructor.
-    pub fn write_later(&self, record: Record) {
-        self.hand_over(record);
-    }
-
-    fn hand_over(&self, record: Record) {
-        if !self.queue.push(Message::Record(Box::new(record), None), Urgency::Soon) {
+    pub fn write_later(&self, record: &Record<'_>) {
+        if !self.queue.add(|line| record.write(line), None) {
             self.lost.inc();
             tracing::error!("a decision could not be recorded: the audit file's writer has ended");
         }
@@ -143,7 +175,7 @@ impl Audit {
     /// Writes what was handed over so far and ends the writer. What comes later is lost, and counted.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.queue.push(Message::Close(done), Urgency::Now) {
+        if self.queue.close(done) {
             // The writer has ended when it does not answer.
             let _ = closed.await;
         }
@@ -151,7 +183,7 @@ impl Audit {
 
     /// Opens the file anew, after it was moved away (SIGHUP).
     pub fn reopen(&self) {
-        self.queue.push(Message::Reopen, Urgency::Now);
+        self.queue.reopen();
     }
 }
 
@@ -168,49 +200,35 @@ impl Deref for Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.push(Message::Close(oneshot::channel().0), Urgency::Now);
+        self.0.close(oneshot::channel().0);
     }
 }
 
 /// Runs on a thread of its own until it is closed, and leaves nothing unwritten. What has come meanwhile is written
 /// together: under load a record costs neither a system call nor a wake-up of its own.
 fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
-    let mut waiting = Vec::new();
+    let mut buffer = Vec::new();
     loop {
-        for message in queue.take() {
-            match message {
-                Message::Record(record, done) => waiting.push((file.add(&record), done)),
-                Message::Close(done) => {
-                    finish(&mut file, &mut waiting, lost);
-                    queue.end();
-                    let _ = done.send(());
-                    return;
-                }
-                Message::Reopen => {
-                    finish(&mut file, &mut waiting, lost);
-                    if let Err(error) = file.reopen() {
-                        tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");
-                    }
-                }
-            }
+        let Batch { reopen, lines, waiting, close } = queue.take(buffer);
+        if reopen && let Err(error) = file.reopen() {
+            tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");
         }
-        finish(&mut file, &mut waiting, lost);
-    }
-}
-
-/// Writes what was added, and tells those who wait whether their record is in the file.
-fn finish(file: &mut RotatingFile, waiting: &mut Vec<(io::Result<()>, Option<oneshot::Sender<bool>>)>, lost: &Counter) {
-    let flushed = file.flush();
-    for (added, done) in waiting.drain(..) {
-        let error = added.as_ref().err().or(flushed.as_ref().err());
-        if let Some(error) = error {
-            lost.inc();
-            tracing::error!(%error, "a decision could not be recorded; free or mend the disk of the audit file");
+        let written = file.write(&lines);
+        if let Err((error, left)) = &written {
+            let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            lost.inc_by(records);
+            tracing::error!(%error, records, "decisions could not be recorded; free or mend the disk of the audit file");
         }
-        if let Some(done) = done {
+        for done in waiting {
             // Nobody waits when the client has gone.
-            let _ = done.send(error.is_none());
+            let _ = done.send(written.is_ok());
         }
+        if let Some(closed) = close {
+            queue.end();
+            let _ = closed.send(());
+            return;
+        }
+        buffer = lines;
     }
 }
 

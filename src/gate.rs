@@ -20,7 +20,7 @@ pub use error::GateError;
 pub use explain::{Assessment, AuthorityExplanation, Explanation, IssueExplanation, ListedImage, RuleExplanation};
 pub use record::{Entry, Who};
 pub use target::Target;
-pub use warm::Warm;
+pub use warm::{Prepared, Warm};
 
 use crate::audit::Audit;
 use crate::cache::{Cache, Opened};

@@ -4,13 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Record;
-
 pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
-    /// Whole lines that are to be written in one call.
-    lines: Vec<u8>,
     size: u64,
     max_size: u64,
     keep: u32,
@@ -19,39 +15,44 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     pub(super) fn open(path: PathBuf, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(&path)?;
-        Ok(Self { path, file, lines: Vec::new(), size, max_size, keep })
+        Ok(Self { path, file, size, max_size, keep })
     }
 
-    /// Adds one line to what is written next. A full file is written and rotated before it.
-    pub(super) fn add(&mut self, record: &Record) -> io::Result<()> {
-        let before = self.lines.len();
-        if let Err(error) = serde_json::to_writer(&mut self.lines, record) {
-            self.lines.truncate(before);
-            return Err(error.into());
-        }
-        self.lines.push(b'\n');
-        let line = (self.lines.len() - before) as u64;
-        let filled = self.size + before as u64;
-        if filled > 0 && filled + line > self.max_size {
-            let line = self.lines.split_off(before);
-            self.flush()?;
-            self.rotate()?;
-            self.lines = line;
+    /// Writes whole lines, in one call for each file that they fill, so that lines are never torn between rotations.
+    ///
+    /// # Errors
+    /// Why they could not be written, with those that were not.
+    pub(super) fn write<'a>(&mut self, mut lines: &'a [u8]) -> Result<(), (io::Error, &'a [u8])> {
+        while !lines.is_empty() {
+            let (these, rest) = lines.split_at(self.fitting(lines));
+            let written = if these.is_empty() { self.rotate() } else { self.append(these) };
+            written.map_err(|error| (error, lines))?;
+            lines = rest;
         }
         Ok(())
     }
 
-    /// Writes what was added, in one call, so that lines are never torn between rotations.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        let lines = std::mem::take(&mut self.lines);
-        if let Err(error) = self.file.write_all(&lines) {
+    /// How many bytes of whole lines go into this file; at least one line, where it is empty.
+    fn fitting(&self, lines: &[u8]) -> usize {
+        let room = usize::try_from(self.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        if lines.len() <= room {
+            return lines.len();
+        }
+        let end_of_line = |at: usize| at + 1;
+        match lines[..room].iter().rposition(|&byte| byte == b'\n').map(end_of_line) {
+            Some(end) => end,
+            None if self.size > 0 => 0,
+            None => lines.iter().position(|&byte| byte == b'\n').map_or(lines.len(), end_of_line),
+        }
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(lines) {
             // Half a line must not become the beginning of the next one. Where that fails too, nothing is lost by it.
             let _ = self.file.set_len(self.size);
             return Err(error);
         }
         self.size += lines.len() as u64;
-        self.lines = lines;
-        self.lines.clear();
         Ok(())
     }
 

@@ -1,29 +1,18 @@
-//! Records on their way to the writer. Handing one over takes a lock and a move; the writer is woken for many at once.
+//! Lines on their way to the writer. Adding one takes a lock and no allocation; the writer is woken for many at once.
 
+use std::io;
+use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Record;
-
-/// How many records may wait before requests do.
-const ROOM: usize = 8192;
-/// How long the writer gathers records that nobody waits for.
+/// How many bytes of lines may wait before requests do.
+const ROOM: usize = 4 * 1024 * 1024;
+/// How long the writer gathers lines that nobody waits for.
 const GATHER: Duration = Duration::from_millis(10);
-
-pub(super) enum Message {
-    Close(oneshot::Sender<()>),
-    Record(Box<Record>, Option<oneshot::Sender<bool>>),
-    Reopen,
-}
-
-/// How soon a message is to be seen.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) enum Urgency {
-    Now,
-    Soon,
-}
+/// A buffer that grew beyond this, in bytes, is not kept for the next lines.
+const KEPT: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -36,52 +25,111 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    messages: Vec<Message>,
+    batch: Batch,
     is_urgent: bool,
     has_ended: bool,
 }
 
+/// What the writer does next, in this order: open the file anew, write, tell those who wait, end.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) reopen: bool,
+    /// Whole lines.
+    pub(super) lines: Vec<u8>,
+    /// Who asked whether their line is in the file.
+    pub(super) waiting: Vec<oneshot::Sender<bool>>,
+    pub(super) close: Option<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && !self.reopen && self.close.is_none()
+    }
+}
+
 impl Queue {
-    /// False when the writer has ended.
-    pub(super) fn push(&self, message: Message, urgency: Urgency) -> bool {
+    /// Adds what `write` writes as one line, whose writer `waiting` is told of. False when the writer has ended, or when
+    /// there is no line.
+    pub(super) fn add(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+        waiting: Option<oneshot::Sender<bool>>,
+    ) -> bool {
+        let is_urgent = waiting.is_some();
+        self.change(is_urgent, |batch| {
+            let before = batch.lines.len();
+            if write(&mut batch.lines).is_err() {
+                batch.lines.truncate(before);
+                return false;
+            }
+            batch.lines.push(b'\n');
+            batch.waiting.extend(waiting);
+            true
+        })
+    }
+
+    /// Has the file opened anew before what comes from now on is written.
+    pub(super) fn reopen(&self) {
+        self.change(true, |batch| {
+            batch.reopen = true;
+            true
+        });
+    }
+
+    /// Has the writer end, once what came so far is written. False when it has ended.
+    pub(super) fn close(&self, closed: oneshot::Sender<()>) -> bool {
+        self.change(true, |batch| {
+            batch.close = Some(closed);
+            true
+        })
+    }
+
+    fn change(&self, is_urgent: bool, change: impl FnOnce(&mut Batch) -> bool) -> bool {
         let mut state = self.lock();
         if state.has_ended {
             return false;
         }
-        let is_first = state.messages.is_empty();
-        let becomes_urgent = urgency == Urgency::Now && !state.is_urgent;
-        state.messages.push(message);
-        state.is_urgent |= becomes_urgent;
+        let is_first = state.batch.is_empty();
+        let is_done = change(&mut state.batch);
+        let becomes_urgent = is_urgent && !state.is_urgent;
+        state.is_urgent |= is_urgent;
         drop(state);
         if is_first || becomes_urgent {
             self.filled.notify_one();
         }
-        true
+        is_done
     }
 
-    /// Resolves when fewer wait than may.
+    /// Resolves when fewer bytes wait than may.
     pub(super) async fn wait_for_room(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.lock().messages.len() < ROOM {
+            if self.has_room() {
                 return;
             }
             emptied.await;
         }
     }
 
-    /// Blocks until there is something, gathers for a moment, and takes all of it.
-    pub(super) fn take(&self) -> Vec<Message> {
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().batch.lines.len() < ROOM
+    }
+
+    /// Blocks until there is something, gathers for a moment, and takes all of it. `buffer` is for the next lines.
+    pub(super) fn take(&self, mut buffer: Vec<u8>) -> Batch {
         let poisoned = PoisonError::into_inner;
-        let state = self.filled.wait_while(self.lock(), |state| state.messages.is_empty()).unwrap_or_else(poisoned);
+        let state = self.filled.wait_while(self.lock(), |state| state.batch.is_empty()).unwrap_or_else(poisoned);
         let gathered = self.filled.wait_timeout_while(state, GATHER, |state| !state.is_urgent);
         let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         state.is_urgent = false;
-        let room = Vec::with_capacity(state.messages.len());
-        let messages = std::mem::replace(&mut state.messages, room);
+        buffer.clear();
+        if buffer.capacity() > KEPT {
+            buffer = Vec::new();
+        }
+        let batch = mem::replace(&mut state.batch, Batch { lines: buffer, ..Batch::default() });
         drop(state);
         self.emptied.notify_waiters();
-        messages
+        batch
     }
 
     /// Takes nothing from now on.
@@ -89,7 +137,7 @@ impl Queue {
         let mut state = self.lock();
         state.has_ended = true;
         // Whoever waits for one of these is told by its absence.
-        state.messages.clear();
+        state.batch = Batch::default();
         drop(state);
         self.emptied.notify_waiters();
     }

@@ -1,7 +1,7 @@
 use super::*;
 
-fn record(image: &str) -> Record {
-    let what = Decided {
+fn told(image: &str) -> Told {
+    Told::from(&Decided {
         schema: SCHEMA,
         scope: String::new(),
         method: "GET".into(),
@@ -15,12 +15,15 @@ fn record(image: &str) -> Record {
         reasons: vec!["a \"quoted\"\nreason".into()],
         trust_age_seconds: None,
         va_age_seconds: None,
-    };
+    })
+}
+
+fn record(what: &Told) -> Record<'_> {
     Record {
-        what: Arc::new(what),
+        what,
         time: Timestamp::from_second(1).unwrap(),
-        request_id: "1".into(),
-        client: "127.0.0.1".into(),
+        request_id: "1",
+        client: "127.0.0.1",
         client_name: None,
         duration_ms: 3,
     }
@@ -35,7 +38,7 @@ async fn lines_are_whole_and_files_are_rotated() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Audit::new(&config(dir.path(), false), &Metrics::default()).unwrap();
     for n in 0..10 {
-        audit.write_later(record(&format!("image-{n}")));
+        audit.write_later(&record(&told(&format!("image-{n}"))));
     }
     audit.close().await;
     let mut files: Vec<_> = std::fs::read_dir(dir.path().join("sub")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -47,6 +50,9 @@ async fn lines_are_whole_and_files_are_rotated() {
         for line in text.lines() {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(value["schema"], 1);
+            assert_eq!(value["reasons"][0], "a \"quoted\"\nreason");
+            assert_eq!(value["time"], "1970-01-01T00:00:01Z");
+            assert_eq!(value["duration_ms"], 3);
         }
     }
 }
@@ -56,10 +62,10 @@ async fn a_moved_file_is_begun_anew_after_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), true);
     let audit = Audit::new(&config, &Metrics::default()).unwrap();
-    assert!(audit.write(record("first")).await);
+    assert!(audit.write(&record(&told("first"))).await);
     std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
     audit.reopen();
-    assert!(audit.write(record("second")).await);
+    assert!(audit.write(&record(&told("second"))).await);
     assert!(std::fs::read_to_string(&config.file).unwrap().contains("second"));
     assert!(std::fs::read_to_string(dir.path().join("moved")).unwrap().contains("first"));
 }
@@ -68,5 +74,5 @@ async fn a_moved_file_is_begun_anew_after_reopen() {
 async fn what_is_required_and_cannot_be_written_is_said() {
     let config = Config { file: "/dev/full".into(), required: true, max_file_size: u64::MAX, keep: 1 };
     let audit = Audit::new(&config, &Metrics::default()).unwrap();
-    assert!(!audit.write(record("lost")).await);
+    assert!(!audit.write(&record(&told("lost"))).await);
 }

@@ -37,7 +37,7 @@ impl GateMetrics {
             decisions: metrics.register("decisions", "Decisions by outcome and deciding stage", Family::default()),
             verdict: metrics.register_with_unit(
                 "verdict",
-                "From the request to the decision",
+                "From the request to the decision, of those that were not repeated",
                 Unit::Seconds,
                 Histogram::new(buckets),
             ),
@@ -55,8 +55,20 @@ impl GateMetrics {
     }
 
     pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) {
+        let Some(decisions) = self.decisions(answer) else { return };
+        decisions.inc();
+        self.verdict.observe(entry.elapsed_seconds());
+        for (kind, age) in entry.evidence_ages() {
+            // Seconds of evidence stay far below what a double holds exactly.
+            #[expect(clippy::cast_precision_loss, reason = "see above")]
+            self.evidence_age.get_or_create(&KindLabels { kind }).observe(age as f64);
+        }
+    }
+
+    /// What counts decisions like this one; `None` where nothing was decided.
+    pub(super) fn decisions(&self, answer: &Result<Answer, GateError>) -> Option<Counter> {
         let (decision, reason) = match answer {
-            Ok(Answer::Base) => return,
+            Ok(Answer::Base) => return None,
             Ok(Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } | Answer::BlobSize { permit, .. }) => {
                 match permit.would_deny() {
                     Some(denial) => ("would-deny", denial.stage.as_str()),
@@ -67,24 +79,7 @@ impl GateMetrics {
             Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
             Err(error) => (decision_name(error), ""),
         };
-        self.decisions.get_or_create(&DecisionLabels { decision, reason }).inc();
-        self.verdict.observe(entry.elapsed_seconds());
-        for (kind, age) in entry.evidence_ages() {
-            // Seconds of evidence stay far below what a double holds exactly.
-            #[expect(clippy::cast_precision_loss, reason = "see above")]
-            self.evidence_age.get_or_create(&KindLabels { kind }).observe(age as f64);
-        }
-    }
-
-    /// Counts a decision that was repeated; it took no time worth telling.
-    pub(super) fn observe_again(&self, decision: &'static str, answer: &Result<Answer, GateError>) {
-        let reason = match answer {
-            Ok(Answer::Manifest { permit, .. }) => permit.would_deny().map_or("", |denial| denial.stage.as_str()),
-            Err(GateError::Denied(denial)) => denial.stage.as_str(),
-            _ => "",
-        };
-        self.decisions.get_or_create(&DecisionLabels { decision, reason }).inc();
-        self.verdict.observe(0.0);
+        Some(self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone())
     }
 
     /// Whether this manifest's pull is to be noted now.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::{Answer, Ask, GateError, Target};
-use crate::audit::{Audit, Decided, Record, SCHEMA};
+use crate::audit::{Audit, Decided, Record, SCHEMA, Told};
 use crate::oci::{Endpoint, Manifest};
 use crate::policy::{Denial, DenialKind, Permit, TrustFindings, VaEvidence, VaFindings};
 
@@ -14,7 +14,7 @@ use crate::policy::{Denial, DenialKind, Permit, TrustFindings, VaEvidence, VaFin
 pub struct Entry {
     decided: Option<Decided>,
     /// Set once it is finished.
-    recorded: Option<Arc<Decided>>,
+    recorded: Option<Told>,
     who: Who,
     audit: Audit,
     time: Timestamp,
@@ -29,14 +29,14 @@ pub struct Who {
     /// The client's address.
     pub client: Arc<str>,
     /// The common name of the client's certificate.
-    pub client_name: Option<String>,
+    pub client_name: Option<Arc<str>>,
 }
 
 impl Who {
     /// The record of a decision that was made for them.
-    pub(super) fn record(self, what: Arc<Decided>, time: Timestamp, duration_ms: u64) -> Record {
+    pub(super) fn record<'a>(&'a self, what: &'a Told, time: Timestamp, duration_ms: u64) -> Record<'a> {
         let Self { request_id, client, client_name } = self;
-        Record { what, time, request_id, client, client_name, duration_ms }
+        Record { what, time, request_id, client, client_name: client_name.as_deref(), duration_ms }
     }
 }
 
@@ -124,13 +124,12 @@ impl Entry {
             Ok(answer) => conclude(&mut decided, answer),
             Err(error) => explain(&mut decided, error),
         }
-        let what = Arc::new(decided);
-        self.recorded = Some(what.clone());
-        self.audit.write(self.who.clone().record(what, self.time, self.duration_ms())).await
+        let what = self.recorded.insert(Told::from(&decided)).clone();
+        self.audit.write(&self.who.record(&what, self.time, self.duration_ms())).await
     }
 
     /// What was recorded, once it was.
-    pub(super) fn recorded(&self) -> Option<&Arc<Decided>> {
+    pub(super) fn recorded(&self) -> Option<&Told> {
         self.recorded.as_ref()
     }
 
@@ -148,7 +147,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(decided) = self.decided.take() {
-            self.audit.write_later(self.who.clone().record(Arc::new(decided), self.time, self.duration_ms()));
+            self.audit.write_later(&self.who.record(&Told::from(&decided), self.time, self.duration_ms()));
         }
     }
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Response;
+use prometheus_client::metrics::counter::Counter;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Answer, Ask, Entry, Gate, GateError, Who};
-use crate::audit::Decided;
+use crate::audit::Told;
 use crate::oci::{Endpoint, Reference};
 use crate::policy::{DenialKind, RuleSet};
 
@@ -28,9 +29,18 @@ pub(super) struct WarmAnswers(moka::sync::Cache<String, Arc<Warm>>);
 /// A decision that may be repeated.
 pub struct Warm {
     answer: Result<Answer, GateError>,
-    decided: Arc<Decided>,
+    told: Told,
+    decisions: Counter,
     stamp: Stamp,
-    response: OnceLock<Response<Bytes>>,
+    prepared: OnceLock<Prepared>,
+}
+
+/// An answer as it goes to clients.
+pub struct Prepared {
+    /// Without what is another for each request.
+    pub response: Response<Bytes>,
+    /// Counts the requests that are answered so.
+    pub requests: Counter,
 }
 
 /// What a decision was made from.
@@ -58,8 +68,8 @@ impl Warm {
     }
 
     /// The answer as it goes to clients, made once.
-    pub fn response(&self, make: impl FnOnce(&Result<Answer, GateError>) -> Response<Bytes>) -> Response<Bytes> {
-        self.response.get_or_init(|| make(&self.answer)).clone()
+    pub fn prepared(&self, prepare: impl FnOnce(&Result<Answer, GateError>) -> Prepared) -> &Prepared {
+        self.prepared.get_or_init(|| prepare(&self.answer))
     }
 }
 
@@ -71,12 +81,9 @@ impl Gate {
     }
 
     /// Records a decision for another request like the first. False when it could not be recorded and must be.
-    pub async fn repeat(&self, warm: &Warm, who: Who) -> bool {
-        if let Ok(Answer::Manifest { manifest, .. }) = &warm.answer {
-            self.cache.touch(manifest);
-        }
-        self.metrics.observe_again(warm.decided.decision, &warm.answer);
-        self.audit.write(who.record(warm.decided.clone(), self.clock.now(), 0)).await
+    pub async fn repeat(&self, warm: &Warm, who: &Who) -> bool {
+        warm.decisions.inc();
+        self.audit.write(&who.record(&warm.told, self.clock.now(), 0)).await
     }
 
     /// What decisions are made from now.
@@ -99,8 +106,8 @@ impl Gate {
             }
             _ => return,
         };
-        if let Some(decided) = entry.recorded() {
-            let warm = Warm { answer, decided: decided.clone(), stamp, response: OnceLock::new() };
+        if let (Some(told), Some(decisions)) = (entry.recorded(), self.metrics.decisions(&answer)) {
+            let warm = Warm { answer, told: told.clone(), decisions, stamp, prepared: OnceLock::new() };
             self.warm.0.insert(key.clone(), Arc::new(warm));
         }
     }

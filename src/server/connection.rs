@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -47,13 +47,13 @@ where
     let service = service_fn(move |request| {
         let guard = InFlight::new(in_flight.clone());
         let answer = room.request().map(|permit| (permit, AssertUnwindSafe(handle(request)).catch_unwind()));
-        let room = room.clone();
+        let is_crowded = room.is_crowded();
         async move {
             let (permit, mut response) = match answer {
                 Some((permit, answer)) => (Some(permit), answer.await.unwrap_or_else(|_| panicked())),
                 None => (None, busy()),
             };
-            if room.is_crowded() && !http2 {
+            if is_crowded && !http2 {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response.map(|body| GuardedBody { body, _guard: guard, _permit: permit }))
@@ -80,9 +80,9 @@ where
 fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        // The stream has the real deadlines; this is what makes hyper read on after an answer, and a second net.
-        .header_read_timeout(limits.idle_timeout + limits.header_timeout + Duration::from_secs(1))
+        .timer(NoTimer)
+        // The stream has the deadlines; that there is one is what makes hyper read on after an answer.
+        .header_read_timeout(limits.idle_timeout)
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.max_header_bytes.max(BUFFER).max(MIN_BUFFER));
@@ -120,6 +120,32 @@ fn busy() -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// Time stands still for hyper, which would set up a timer anew for each request.
+#[derive(Clone, Copy, Debug)]
+struct NoTimer;
+
+struct Never;
+
+impl hyper::rt::Timer for NoTimer {
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Never)
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Never)
+    }
+}
+
+impl hyper::rt::Sleep for Never {}
+
+impl Future for Never {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// Counts a request from its head until the last byte of the answer is handed over, or nobody wants it any more.

@@ -36,7 +36,7 @@ pub struct Client {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientCertificate {
     /// The subject's common name.
-    pub common_name: Option<String>,
+    pub common_name: Option<Arc<str>>,
     /// The subject's alternative names: DNS names, e-mail addresses and URIs, as written.
     pub names: Vec<String>,
     /// SHA-256 of the certificate, in lower-case hex.
@@ -71,6 +71,9 @@ impl Proxies {
     /// The rightmost address that is no trusted proxy: what stands left of it was written by someone unknown. Where an
     /// entry is no address, the proxy that wrote it stands for the client.
     pub(super) fn client_address(&self, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !self.trusts(connected) {
+            return connected;
+        }
         let mut address = connected;
         for entry in self.entries(headers) {
             if !self.trusts(address) {
@@ -108,7 +111,7 @@ impl ClientCertificate {
 
     /// The scope that the names stand for; `fallback` when none is listed, and `None` when they stand for several.
     pub(super) fn scope(&self, scopes: &BTreeMap<String, Scope>, fallback: &Scope) -> Option<Scope> {
-        let names = self.names.iter().chain(&self.common_name);
+        let names = self.names.iter().map(String::as_str).chain(self.common_name.as_deref());
         let found: BTreeSet<&Scope> = names.filter_map(|name| scopes.get(name)).collect();
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
@@ -134,13 +137,13 @@ fn node_address(text: &str) -> Option<IpAddr> {
     Some(IpAddr::to_canonical(&address))
 }
 
-fn common_name(certificate: &x509_cert::Certificate) -> Option<String> {
+fn common_name(certificate: &x509_cert::Certificate) -> Option<Arc<str>> {
     let subject = &certificate.tbs_certificate.subject;
     let attributes = subject.0.iter().flat_map(|rdn| rdn.0.iter());
     let mut names = attributes.filter(|attribute| attribute.oid.to_string() == "2.5.4.3");
     let value = &names.next()?.value;
-    let utf8 = value.decode_as::<Utf8StringRef<'_>>().ok().map(|text| text.as_str().to_owned());
-    utf8.or_else(|| std::str::from_utf8(value.value()).ok().map(str::to_owned))
+    let utf8 = value.decode_as::<Utf8StringRef<'_>>().ok().map(|text| text.as_str().into());
+    utf8.or_else(|| std::str::from_utf8(value.value()).ok().map(Arc::from))
 }
 
 fn alternative_names(certificate: &x509_cert::Certificate) -> Option<Vec<String>> {

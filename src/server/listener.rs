@@ -55,7 +55,7 @@ pub struct Config {
 /// What answers registry requests.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request. Dropped when the client goes away.
-    fn call(&self, request: Request<Incoming>, client: Client) -> impl Future<Output = Response<Body>> + Send;
+    fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// Why a listener cannot be had.
@@ -303,13 +303,14 @@ impl<S: Service> Shared<S> {
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let shared = self.clone();
+        let (shared, client) = (self.clone(), Arc::new(client));
         let handle = move |request: Request<Incoming>| {
             let address = shared.listener.proxies.client_address(client.address, request.headers());
-            let mut client = client.clone();
-            if address != client.address {
-                (client.address, client.address_text) = (address, address.to_string().into());
-            }
+            let client = if address == client.address {
+                client.clone()
+            } else {
+                Arc::new(Client { address, address_text: address.to_string().into(), ..Client::clone(&client) })
+            };
             let service = shared.service.clone();
             async move { service.call(request, client).await }
         };

@@ -15,7 +15,7 @@ use super::range::{Ranged, requested};
 use super::request_log::{RequestLog, RequestMetrics};
 use super::{Body, Client, Service};
 use crate::cache::Transfer;
-use crate::gate::{Answer, Ask, Gate, GateError, Warm, Who};
+use crate::gate::{Answer, Ask, Gate, GateError, Prepared, Warm, Who};
 use crate::oci::{Digest, ErrorCode, Host, Manifest, Page, Route, WireError};
 use crate::policy::Permit;
 use crate::runtime::Metrics;
@@ -32,19 +32,20 @@ const MAX_WARM_KEY: usize = 512;
 pub struct Registry {
     gate: Arc<Gate>,
     metrics: RequestMetrics,
-    /// Distinguishes processes in request identifiers.
-    epoch: u64,
+    /// How this process's request identifiers begin.
+    epoch: String,
     next: AtomicU64,
 }
 
 impl Registry {
     /// A service; `epoch` distinguishes this process's request identifiers from those of others.
     pub fn new(gate: Arc<Gate>, metrics: &Metrics, epoch: u64) -> Self {
+        let epoch = format!("{:08x}-", epoch & 0xffff_ffff);
         Self { gate, metrics: RequestMetrics::new(metrics), epoch, next: AtomicU64::new(0) }
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
-        let request_id = format!("{:08x}-{:x}", self.epoch & 0xffff_ffff, self.next.fetch_add(1, Ordering::Relaxed));
+    async fn answer(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Body> {
+        let request_id = format!("{}{:x}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed));
         let key = warm_key(&request, &client);
         if let Some(warm) = key.as_ref().and_then(|key| self.gate.recall(key)) {
             return self.repeat(&warm, &request, &client, request_id).await;
@@ -56,7 +57,7 @@ impl Registry {
     async fn answer_anew(
         &self,
         request: Request<Incoming>,
-        client: Client,
+        client: Arc<Client>,
         request_id: String,
         key: Option<String>,
     ) -> Response<Body> {
@@ -95,34 +96,38 @@ impl Registry {
         client: &Client,
         request_id: String,
     ) -> Response<Body> {
-        let response = warm.response(|answer| {
-            // As for a request without conditions, which is what its key says.
-            let response = match answer {
-                Ok(Answer::Manifest { manifest, permit, .. }) => {
-                    respond_manifest(&HeaderMap::new(), manifest, permit, None)
-                }
-                Ok(_) => Response::new(Body::Empty),
-                Err(error) => errors::respond_to_manifest(error),
-            };
-            let route = Route::parse(request.uri().path(), request.uri().query()).ok();
-            let mut response = with_namespace(response, route.and_then(|route| route.ns).as_ref());
-            // The identifier's place is taken, so that each copy only puts its own in.
-            add_common_headers(response.headers_mut(), "");
-            response.map(|body| match body {
-                Body::Full(bytes) => bytes,
-                Body::Empty | Body::Stream(_) => Bytes::new(),
-            })
-        });
-        let (is_head, status) = (request.method() == Method::HEAD, response.status());
-        let mut response = response.map(|bytes| if is_head { Body::Empty } else { Body::from(bytes) });
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, value);
-        }
-        if !self.gate.repeat(warm, who(client, request_id)).await {
+        let Prepared { response, requests } = warm.prepared(|answer| self.prepare(request, answer));
+        let (id, who) = (HeaderValue::from_str(&request_id), who(client, request_id));
+        if !self.gate.repeat(warm, &who).await {
             return errors::respond_to_manifest(&GateError::Unrecorded);
         }
-        self.metrics.repeated(request.method(), status, response.body());
+        let is_head = request.method() == Method::HEAD;
+        let mut response = response.clone().map(|bytes| if is_head { Body::Empty } else { Body::from(bytes) });
+        if let Ok(id) = id {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        self.metrics.repeated(requests, response.body());
         response
+    }
+
+    /// A decision's answer, to be given again.
+    fn prepare(&self, request: &Request<Incoming>, answer: &Result<Answer, GateError>) -> Prepared {
+        // As for a request without conditions, which is what its key says.
+        let response = match answer {
+            Ok(Answer::Manifest { manifest, permit, .. }) => respond_manifest(&HeaderMap::new(), manifest, permit, None),
+            Ok(_) => Response::new(Body::Empty),
+            Err(error) => errors::respond_to_manifest(error),
+        };
+        let route = Route::parse(request.uri().path(), request.uri().query()).ok();
+        let mut response = with_namespace(response, route.and_then(|route| route.ns).as_ref());
+        // The identifier's place is taken, so that each copy only puts its own in.
+        add_common_headers(response.headers_mut(), "");
+        let response = response.map(|body| match body {
+            Body::Full(bytes) => bytes,
+            Body::Empty | Body::Stream(_) => Bytes::new(),
+        });
+        let requests = self.metrics.requests(request.method(), response.status());
+        Prepared { response, requests }
     }
 }
 
@@ -158,7 +163,7 @@ fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
 }
 
 impl Service for Registry {
-    fn call(&self, request: Request<Incoming>, client: Client) -> impl Future<Output = Response<Body>> + Send {
+    fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> impl Future<Output = Response<Body>> + Send {
         self.answer(request, client)
     }
 }

@@ -43,10 +43,15 @@ impl RequestMetrics {
 impl RequestMetrics {
     /// Counts an answer that was given before. It has a record in the audit file and no line here, where the first one
     /// has a line.
-    pub(super) fn repeated(&self, method: &Method, status: StatusCode, body: &Body) {
+    pub(super) fn repeated(&self, requests: &Counter, body: &Body) {
         self.bytes.inc_by(body.size_hint().exact().unwrap_or_default());
+        requests.inc();
+    }
+
+    /// What counts the requests that are answered so.
+    pub(super) fn requests(&self, method: &Method, status: StatusCode) -> Counter {
         let labels = RequestLabels { method: method_name(method), status: status.as_u16() };
-        self.requests.get_or_create(&labels).inc();
+        self.requests.get_or_create(&labels).clone()
     }
 }
 

@@ -161,7 +161,10 @@ pub(super) struct HeadDeadline<IO> {
     head: Option<Duration>,
     idle: Duration,
     awaited: Awaited,
-    deadline: Pin<Box<Sleep>>,
+    /// When too long is.
+    due: Instant,
+    /// Wakes up at that time or before it: to move it at each request would cost more than to look again.
+    alarm: Pin<Box<Sleep>>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -177,13 +180,27 @@ enum Awaited {
 impl<IO> HeadDeadline<IO> {
     /// `in_flight` counts the connection's requests that are being answered.
     pub(super) fn new(io: IO, in_flight: Arc<AtomicUsize>, http2: bool, head: Duration, idle: Duration) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(head));
-        Self { io, in_flight, head: (!http2).then_some(head), idle, awaited: Awaited::Head, deadline }
+        let alarm = Box::pin(tokio::time::sleep(head));
+        let due = alarm.deadline();
+        Self { io, in_flight, head: (!http2).then_some(head), idle, awaited: Awaited::Head, due, alarm }
     }
 
     fn await_until(&mut self, awaited: Awaited, timeout: Duration) {
         self.awaited = awaited;
-        self.deadline.as_mut().reset(Instant::now() + timeout);
+        self.due = Instant::now() + timeout;
+        if self.due < self.alarm.deadline() {
+            self.alarm.as_mut().reset(self.due);
+        }
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            if self.alarm.deadline() >= self.due {
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(self.due);
+        }
     }
 
     fn watch(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
@@ -200,7 +217,7 @@ impl<IO> HeadDeadline<IO> {
         if self.awaited == Awaited::Answer {
             self.await_until(Awaited::Request, self.idle);
         }
-        ready!(self.deadline.as_mut().poll(cx));
+        ready!(self.poll_due(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no complete request came in time")))
     }
 }

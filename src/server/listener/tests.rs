@@ -32,7 +32,7 @@ struct Echo {
 }
 
 impl Service for Echo {
-    async fn call(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Body> {
         match request.uri().path() {
             "/endless" => return Response::new(Body::stream(Endless)),
             "/panic" => panic!("as the test asked"),
@@ -404,7 +404,7 @@ impl Pki {
 
 fn server_name(stream: &client::TlsStream<TcpStream>) -> String {
     let der = &stream.get_ref().1.peer_certificates().unwrap()[0];
-    ClientCertificate::parse(der).unwrap().common_name.unwrap()
+    ClientCertificate::parse(der).unwrap().common_name.unwrap().to_string()
 }
 
 async fn bind_error(config: Config) -> String {
