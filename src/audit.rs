@@ -154,14 +154,17 @@ impl Audit {
     /// slower than the requests, they wait for it: no decision goes unrecorded because many are made.
     pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
-            if !self.queue.has_room() {
-                self.queue.wait_for_room().await;
-            }
+            self.queue.wait_for_room().await;
             self.write_later(record);
             return true;
         }
         let (done, written) = oneshot::channel();
         self.queue.add(|line| record.write(line), Some(done)) && written.await.unwrap_or(false)
+    }
+
+    /// Hands a record over where that needs no waiting: neither for a full queue, nor to know that it is in the file.
+    pub fn try_write(&self, record: &Record<'_>) -> bool {
+        !self.required && self.queue.try_add(|line| record.write(line))
     }
 
     /// Hands a record over without waiting, from a destructor.

@@ -41,31 +41,42 @@ pub(super) struct Batch {
     pub(super) close: Option<oneshot::Sender<()>>,
 }
 
+/// Writes one line without its end.
+pub(super) trait WriteLine: FnOnce(&mut Vec<u8>) -> io::Result<()> {}
+
+impl<F: FnOnce(&mut Vec<u8>) -> io::Result<()>> WriteLine for F {}
+
 impl Batch {
     fn is_empty(&self) -> bool {
         self.lines.is_empty() && !self.reopen && self.close.is_none()
+    }
+
+    fn has_room(&self) -> bool {
+        self.lines.len() < ROOM
+    }
+
+    fn add(&mut self, write: impl WriteLine, waiting: Option<oneshot::Sender<bool>>) -> bool {
+        let before = self.lines.len();
+        if write(&mut self.lines).is_err() {
+            self.lines.truncate(before);
+            return false;
+        }
+        self.lines.push(b'\n');
+        self.waiting.extend(waiting);
+        true
     }
 }
 
 impl Queue {
     /// Adds what `write` writes as one line, whose writer `waiting` is told of. False when the writer has ended, or when
     /// there is no line.
-    pub(super) fn add(
-        &self,
-        write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
-        waiting: Option<oneshot::Sender<bool>>,
-    ) -> bool {
-        let is_urgent = waiting.is_some();
-        self.change(is_urgent, |batch| {
-            let before = batch.lines.len();
-            if write(&mut batch.lines).is_err() {
-                batch.lines.truncate(before);
-                return false;
-            }
-            batch.lines.push(b'\n');
-            batch.waiting.extend(waiting);
-            true
-        })
+    pub(super) fn add(&self, write: impl WriteLine, waiting: Option<oneshot::Sender<bool>>) -> bool {
+        self.change(waiting.is_some(), |batch| batch.add(write, waiting))
+    }
+
+    /// The same for a line that nobody waits for, and only where fewer bytes wait than may.
+    pub(super) fn try_add(&self, write: impl WriteLine) -> bool {
+        self.change(false, |batch| batch.has_room() && batch.add(write, None))
     }
 
     /// Has the file opened anew before what comes from now on is written.
@@ -104,15 +115,11 @@ impl Queue {
     pub(super) async fn wait_for_room(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.has_room() {
+            if self.lock().batch.has_room() {
                 return;
             }
             emptied.await;
         }
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.lock().batch.lines.len() < ROOM
     }
 
     /// Blocks until there is something, gathers for a moment, and takes all of it. `buffer` is for the next lines.

@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Response;
-use prometheus_client::metrics::counter::Counter;
 use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::counter::Counter;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use super::{Answer, Ask, Entry, Gate, GateError, Who};
 use crate::audit::Told;
@@ -19,12 +21,22 @@ use crate::policy::{DenialKind, RuleSet};
 /// How long a decision is repeated at most.
 const WARM_FOR: SignedDuration = SignedDuration::from_secs(1);
 /// How much memory they may take, in bytes: few are asked for again within a second.
-const MAX_WARM: u64 = 16 * 1024 * 1024;
+const MAX_WARM: usize = 16 * 1024 * 1024;
 /// What a decision takes beside its manifest, in bytes.
 const DECISION_WEIGHT: usize = 2048;
 
 /// Decisions by everything that a request says that they depend on.
-pub(super) struct WarmAnswers(moka::sync::Cache<String, Arc<Warm>>);
+pub(super) struct WarmAnswers(Cache<String, Arc<Warm>, Bytewise>);
+
+/// Weighs answers by the memory that they take.
+#[derive(Clone)]
+struct Bytewise;
+
+impl Weighter<String, Arc<Warm>> for Bytewise {
+    fn weight(&self, key: &String, warm: &Arc<Warm>) -> u64 {
+        (key.len() + warm.weight()) as u64
+    }
+}
 
 /// A decision that may be repeated.
 pub struct Warm {
@@ -53,18 +65,17 @@ pub(super) struct Stamp {
 
 impl WarmAnswers {
     pub(super) fn new() -> Self {
-        let builder = moka::sync::Cache::builder().max_capacity(MAX_WARM).time_to_live(WARM_FOR.unsigned_abs() * 2);
-        Self(builder.weigher(|_, warm: &Arc<Warm>| warm.weight()).build())
+        Self(Cache::with_weighter(MAX_WARM / DECISION_WEIGHT, MAX_WARM as u64, Bytewise))
     }
 }
 
 impl Warm {
-    fn weight(&self) -> u32 {
+    fn weight(&self) -> usize {
         let manifest = match &self.answer {
             Ok(Answer::Manifest { manifest, .. }) => manifest.bytes.len(),
             _ => 0,
         };
-        u32::try_from(manifest + DECISION_WEIGHT).unwrap_or(u32::MAX)
+        manifest + DECISION_WEIGHT
     }
 
     /// The answer as it goes to clients, made once.
@@ -80,10 +91,14 @@ impl Gate {
         self.still_holds(&warm).then_some(warm)
     }
 
-    /// Records a decision for another request like the first. False when it could not be recorded and must be.
-    pub async fn repeat(&self, warm: &Warm, who: &Who) -> bool {
-        warm.decisions.inc();
-        self.audit.write(&who.record(&warm.told, self.clock.now(), 0)).await
+    /// Records a decision for another request like the first. False, and nothing is done, when its record would have
+    /// to be waited for: then it is decided anew.
+    pub fn repeat(&self, warm: &Warm, who: &Who) -> bool {
+        let is_recorded = self.audit.try_write(&who.record(&warm.told, self.clock.now(), 0));
+        if is_recorded {
+            warm.decisions.inc();
+        }
+        is_recorded
     }
 
     /// What decisions are made from now.

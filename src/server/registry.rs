@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::{Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -16,7 +17,7 @@ use super::request_log::{RequestLog, RequestMetrics};
 use super::{Body, Client, Service};
 use crate::cache::Transfer;
 use crate::gate::{Answer, Ask, Gate, GateError, Prepared, Warm, Who};
-use crate::oci::{Digest, ErrorCode, Host, Manifest, Page, Route, WireError};
+use crate::oci::{Digest, ErrorCode, Host, Manifest, Page, Route, WireError, media_type};
 use crate::policy::Permit;
 use crate::runtime::Metrics;
 
@@ -24,6 +25,17 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Values that many answers have: unlike others they are shared by all cores without being counted.
+const CONSTANT: [&str; 7] = [
+    media_type::OCI_MANIFEST,
+    media_type::OCI_INDEX,
+    media_type::DOCKER_MANIFEST,
+    media_type::DOCKER_LIST,
+    "application/json",
+    "application/octet-stream",
+    "bytes",
+];
 
 /// A longer target is answered anew each time, so that nobody fills the memory with made-up queries.
 const MAX_WARM_KEY: usize = 512;
@@ -44,35 +56,43 @@ impl Registry {
         Self { gate, metrics: RequestMetrics::new(metrics), epoch, next: AtomicU64::new(0) }
     }
 
-    async fn answer(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Body> {
+    /// Whom the next request comes from.
+    fn who(&self, client: &Client) -> Who {
         let request_id = format!("{}{:x}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed));
+        let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
+        Who { request_id, client: client.address_text.clone(), client_name }
+    }
+
+    /// An answer that is at hand is given at once; every other one is work.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: Arc<Client>,
+    ) -> Either<Ready<Response<Body>>, impl Future<Output = Response<Body>> + Send> {
+        let who = self.who(&client);
         let key = warm_key(&request, &client);
-        if let Some(warm) = key.as_ref().and_then(|key| self.gate.recall(key)) {
-            return self.repeat(&warm, &request, &client, request_id).await;
+        let warm = key.as_ref().and_then(|key| self.gate.recall(key));
+        if let Some(response) = warm.and_then(|warm| self.repeat(&warm, &request, &who)) {
+            return Either::Left(ready(response));
         }
         // Boxed, so that a request whose answer is at hand is a small future.
-        Box::pin(self.answer_anew(request, client, request_id, key)).await
+        Either::Right(Box::pin(self.answer_anew(request, client, who, key)))
     }
 
     async fn answer_anew(
         &self,
         request: Request<Incoming>,
         client: Arc<Client>,
-        request_id: String,
+        who: Who,
         key: Option<String>,
     ) -> Response<Body> {
+        let request_id = who.request_id.clone();
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
         // What TLS encrypts it must read; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let mut response = match parse(&request) {
             Ok(route) => {
-                let ask = Ask {
-                    route,
-                    method: request.method().to_string(),
-                    scope: client.scope.clone(),
-                    who: who(&client, request_id.clone()),
-                    key,
-                };
+                let ask = Ask { route, method: request.method().to_string(), scope: client.scope.clone(), who, key };
                 let namespace = ask.route.ns.clone();
                 let response = match self.gate.handle(&ask).await {
                     Ok(answer) => respond(&request, answer, transfer),
@@ -88,33 +108,28 @@ impl Registry {
         response.map(|body| log.follow(if is_head { Body::Empty } else { body }))
     }
 
-    /// Gives an answer again that was decided a moment ago.
-    async fn repeat(
-        &self,
-        warm: &Warm,
-        request: &Request<Incoming>,
-        client: &Client,
-        request_id: String,
-    ) -> Response<Body> {
-        let Prepared { response, requests } = warm.prepared(|answer| self.prepare(request, answer));
-        let (id, who) = (HeaderValue::from_str(&request_id), who(client, request_id));
-        if !self.gate.repeat(warm, &who).await {
-            return errors::respond_to_manifest(&GateError::Unrecorded);
+    /// Gives an answer again that was decided a moment ago. `None` when its record would have to be waited for.
+    fn repeat(&self, warm: &Warm, request: &Request<Incoming>, who: &Who) -> Option<Response<Body>> {
+        if !self.gate.repeat(warm, who) {
+            return None;
         }
+        let Prepared { response, requests } = warm.prepared(|answer| self.prepare(request, answer));
         let is_head = request.method() == Method::HEAD;
         let mut response = response.clone().map(|bytes| if is_head { Body::Empty } else { Body::from(bytes) });
-        if let Ok(id) = id {
+        if let Ok(id) = HeaderValue::from_str(&who.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         self.metrics.repeated(requests, response.body());
-        response
+        Some(response)
     }
 
     /// A decision's answer, to be given again.
     fn prepare(&self, request: &Request<Incoming>, answer: &Result<Answer, GateError>) -> Prepared {
         // As for a request without conditions, which is what its key says.
         let response = match answer {
-            Ok(Answer::Manifest { manifest, permit, .. }) => respond_manifest(&HeaderMap::new(), manifest, permit, None),
+            Ok(Answer::Manifest { manifest, permit, .. }) => {
+                respond_manifest(&HeaderMap::new(), manifest, permit, None)
+            }
             Ok(_) => Response::new(Body::Empty),
             Err(error) => errors::respond_to_manifest(error),
         };
@@ -140,11 +155,6 @@ fn warm_key(request: &Request<Incoming>, client: &Client) -> Option<String> {
     let target = request.uri().path_and_query().filter(|target| is_plain && target.as_str().len() <= MAX_WARM_KEY)?;
     // None of the first two has a space in it.
     Some([request.method().as_str(), client.scope.name().unwrap_or_default(), target.as_str()].join(" "))
-}
-
-fn who(client: &Client, request_id: String) -> Who {
-    let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
-    Who { request_id, client: client.address_text.clone(), client_name }
 }
 
 /// Says which registry the answer is of, to those who named one.
@@ -322,7 +332,8 @@ fn with_length(mut response: Response<Body>, length: u64) -> Response<Body> {
 
 /// Values are built from digests, sizes and validated media types; one that is not a header value is left out.
 pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+    let constant = CONSTANT.into_iter().find(|constant| *constant == value).map(HeaderValue::from_static);
+    if let Some(value) = constant.or_else(|| HeaderValue::from_str(value).ok()) {
         headers.insert(name, value);
     }
 }
