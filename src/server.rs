@@ -18,6 +18,7 @@ mod proxy_protocol;
 mod range;
 mod registry;
 mod request_log;
+mod send_file;
 mod stream;
 mod tls;
 

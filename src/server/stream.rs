@@ -1,94 +1,14 @@
-//! Streams that give up on clients who do not take or send, and one that sends files without reading them.
+//! Streams that give up on clients who do not take or send.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::fs::sendfile;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-
-use crate::runtime::FileWindow;
-
-/// Smaller slices are written: looking them up costs as much.
-const MIN_SENT_SLICE: usize = 16 * 1024;
-
-/// A connection that sends slices of [`FileWindow`]s from their files, and writes all else. It lies where no one
-/// changes the bytes any more: beneath TLS nothing is a slice of a file.
-pub(super) struct SendFile(TcpStream);
-
-impl SendFile {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self(stream)
-    }
-
-    /// Sends from a file as much as the socket takes.
-    fn poll_send(&self, cx: &mut Context<'_>, file: &FileWindow, offset: u64, len: usize) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            let mut at = offset;
-            let send = || Ok(sendfile(self.0.as_fd(), file.file(), Some(&mut at), len)?);
-            match self.0.try_io(Interest::WRITABLE, send) {
-                // The file is shorter than its window: nothing may stand in for the missing bytes.
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
-    }
-}
-
-/// The window of a slice that is worth sending.
-fn window(slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
-    if slice.len() < MIN_SENT_SLICE { None } else { FileWindow::find(slice) }
-}
-
-impl AsyncRead for SendFile {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for SendFile {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match window(buf) {
-            Some((file, offset)) => self.poll_send(cx, &file, offset, buf.len()),
-            None => Pin::new(&mut self.0).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, slice.len(), window(slice)?)));
-        match lent.next() {
-            Some((0, len, (file, offset))) => self.poll_send(cx, &file, offset, len),
-            // What comes before it goes first, alone; the rest is offered again.
-            Some((at, ..)) => Pin::new(&mut self.0).poll_write_vectored(cx, &bufs[..at]),
-            None => Pin::new(&mut self.0).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
 
 /// Fails a write of which the other end takes not one byte for too long. It lies beneath TLS, where bytes are real.
 pub(super) struct WriteStall<IO> {

@@ -1,0 +1,232 @@
+//! A connection that sends files without reading them.
+//!
+//! `sendfile` copies nothing through this process, but it keeps a thread for a tenth of a millisecond at a time. On the
+//! threads that serve all connections, everybody's small answers would wait for it; so threads of its own do it, and the
+//! kernel, which can interrupt them, shares out the processors.
+
+use std::io::{self, IoSlice};
+use std::num::NonZero;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::task::{Context, Poll, ready};
+use std::thread;
+
+use rustix::fs::sendfile;
+use rustix::net::{Shutdown, shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::runtime::FileWindow;
+
+/// Smaller slices are written: looking them up costs as much.
+const MIN_SENT_SLICE: usize = 16 * 1024;
+
+/// As many threads as there are processors, for the whole process, as those are.
+static SENDERS: LazyLock<mpsc::Sender<Order>> = LazyLock::new(start_senders);
+
+/// A connection that sends slices of [`FileWindow`]s from their files, and writes all else. It lies where no one
+/// changes the bytes any more: beneath TLS nothing is a slice of a file.
+pub(super) struct SendFile {
+    socket: Arc<TcpStream>,
+    sending: Option<Sending>,
+    /// The last slice was sent in part, so the socket has no room for the next one.
+    is_full: bool,
+}
+
+/// What a sender has in hand.
+struct Sending {
+    /// Where the slice begins.
+    address: usize,
+    outcome: oneshot::Receiver<io::Result<usize>>,
+}
+
+/// What a sender is to do.
+struct Order {
+    piece: Piece,
+    sent: oneshot::Sender<io::Result<usize>>,
+}
+
+/// A part of a file, and the socket that it goes to.
+struct Piece {
+    socket: Arc<TcpStream>,
+    window: Arc<FileWindow>,
+    offset: u64,
+    len: usize,
+}
+
+impl SendFile {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { socket: Arc::new(stream), sending: None, is_full: false }
+    }
+
+    /// Sends from a file as much as the socket takes.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slice: &[u8],
+        (window, offset): (Arc<FileWindow>, u64),
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let sent = if let Some(sending) = &mut self.sending {
+                let sent = ready!(Pin::new(&mut sending.outcome).poll(cx));
+                let is_offered_again = sending.address == slice.as_ptr().addr();
+                self.sending = None;
+                match sent {
+                    Ok(sent) if is_offered_again => sent,
+                    // Those bytes are on the wire and must be counted; without that the connection cannot go on.
+                    _ => return Poll::Ready(Err(io::Error::other("the connection lost count of what was sent"))),
+                }
+            } else {
+                ready!(self.socket.poll_write_ready(cx))?;
+                let (socket, window) = (self.socket.clone(), window.clone());
+                let piece = Piece { socket, window, offset, len: slice.len() };
+                if !self.is_full {
+                    self.sending = Some(piece.hand_over(slice.as_ptr().addr()));
+                    continue;
+                }
+                // It finds no room, and that is how the socket comes to tell when there is some.
+                piece.send()
+            };
+            match sent {
+                // The file is shorter than its window: nothing may stand in for the missing bytes.
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(sent) => {
+                    self.is_full = sent < slice.len();
+                    return Poll::Ready(Ok(sent));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Reads or writes at most `len` bytes. Fewer mean that the socket has no more of them, or no room for more, which
+    /// spares the system call that would find it out.
+    fn transfer(
+        &self,
+        interest: Interest,
+        len: usize,
+        mut transfer: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut moved = None;
+        let outcome = self.socket.try_io(interest, || {
+            let count = transfer(&self.socket)?;
+            moved = Some(count);
+            if 0 < count && count < len { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        });
+        moved.map_or(outcome, Ok)
+    }
+
+    fn poll_transfer_out(
+        &self,
+        cx: &mut Context<'_>,
+        len: usize,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.socket.poll_write_ready(cx))?;
+            match self.transfer(Interest::WRITABLE, len, &mut write) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+impl Piece {
+    fn send(&self) -> io::Result<usize> {
+        let mut at = self.offset;
+        self.socket.try_io(Interest::WRITABLE, || {
+            Ok(sendfile(self.socket.as_fd(), self.window.file(), Some(&mut at), self.len)?)
+        })
+    }
+
+    /// Has a sender send it.
+    fn hand_over(self, address: usize) -> Sending {
+        let (sent, outcome) = oneshot::channel();
+        if let Err(mpsc::SendError(order)) = SENDERS.send(Order { piece: self, sent }) {
+            order.carry_out();
+        }
+        Sending { address, outcome }
+    }
+}
+
+impl Order {
+    fn carry_out(self) {
+        // Nobody waits for it when the connection has been given up meanwhile.
+        let _ = self.sent.send(self.piece.send());
+    }
+}
+
+/// Where none can be had, orders cannot be given, and whoever would give one carries it out.
+fn start_senders() -> mpsc::Sender<Order> {
+    let (orders, waiting) = mpsc::channel::<Order>();
+    let waiting = Arc::new(Mutex::new(waiting));
+    for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+        let waiting = waiting.clone();
+        let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        let work = move || std::iter::from_fn(&next).for_each(Order::carry_out);
+        if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
+            tracing::warn!(%error, "a thread that sends blobs cannot be started; sending them may slow other answers");
+        }
+    }
+    orders
+}
+
+/// The window of a slice that is worth sending.
+fn window(slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
+    if slice.len() < MIN_SENT_SLICE { None } else { FileWindow::find(slice) }
+}
+
+impl AsyncRead for SendFile {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let room = buf.remaining();
+            match self.transfer(Interest::READABLE, room, |socket| socket.try_read_buf(buf)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(drop)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for SendFile {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match window(buf) {
+            Some(found) => self.poll_send(cx, buf, found),
+            None => self.poll_transfer_out(cx, buf.len(), |socket| socket.try_write(buf)),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, window(slice)?)));
+        let bufs = match lent.next() {
+            Some((0, found)) => return self.poll_send(cx, &bufs[0], found),
+            // What comes before it goes first, alone; the rest is offered again.
+            Some((at, _)) => &bufs[..at],
+            None => bufs,
+        };
+        let len = bufs.iter().map(|slice| slice.len()).sum();
+        self.poll_transfer_out(cx, len, |socket| socket.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shutdown(self.socket.as_fd(), Shutdown::Write).map_err(Into::into))
+    }
+}
