@@ -56,7 +56,7 @@ enum Source {
 }
 
 enum Waiting {
-    Progress(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Event(Pin<Box<dyn Future<Output = ()> + Send>>),
     Read(Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>),
 }
 
@@ -102,7 +102,7 @@ impl ContentBody {
 
     fn read(&mut self, readable: u64) -> io::Result<Option<Bytes>> {
         if readable <= self.position {
-            self.waiting = Some(Waiting::Progress(self.progress_beyond(self.position)));
+            self.waiting = Some(Waiting::Event(self.progress_beyond(self.position)));
             return Ok(None);
         }
         let available = usize::try_from(readable - self.position).unwrap_or(usize::MAX);
@@ -162,7 +162,7 @@ impl Body for ContentBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             match &mut self.waiting {
-                Some(Waiting::Progress(progress)) => std::task::ready!(progress.as_mut().poll(cx)),
+                Some(Waiting::Event(event)) => std::task::ready!(event.as_mut().poll(cx)),
                 Some(Waiting::Read(read)) => {
                     let piece = std::task::ready!(read.as_mut().poll(cx));
                     let piece = piece.inspect_err(|error| self.unreadable(error))?;
@@ -177,8 +177,9 @@ impl Body for ContentBody {
             }
             if self.in_a_row >= PIECES_IN_A_ROW {
                 self.in_a_row = 0;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                // Not by waking itself, for which tokio would wake another thread that takes it over, far from its data.
+                self.waiting = Some(Waiting::Event(Box::pin(tokio::task::yield_now())));
+                continue;
             }
             let piece = std::task::ready!(self.advance(cx));
             if let Some(piece) = piece.inspect_err(|error| self.unreadable(error))? {
