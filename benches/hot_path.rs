@@ -1,15 +1,20 @@
-//! The pure parts that every request passes: route, select, decide. Run with `cargo bench`.
+//! The pure parts that every request passes: route, select, decide, the answer's head. Run with `cargo bench`.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no library")]
 
 use std::hint::black_box;
 
+use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use http::HeaderMap;
 use jiff::Timestamp;
-use pullgate::oci::{Digest, ImageName, Route};
+use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
-    Kind, NoMaterials, Question, RuleSet, Scope, Selection, Settings, Source, Subject, TrustFindings, decide,
+    Decision, Kind, NoMaterials, Question, RuleSet, Scope, Selection, Settings, Source, Subject, TrustFindings, decide,
 };
+use pullgate::server::manifest_response;
+
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 
 /// A rule set of this many entries, of which the last is the one that matches.
 fn rules(entries: usize) -> RuleSet {
@@ -50,6 +55,11 @@ fn hot_path(c: &mut Criterion) {
         now: Timestamp::UNIX_EPOCH,
     };
     c.bench_function("decide", |b| b.iter(|| decide(black_box(&question))));
+    let Decision::Admit(permit) = decide(&question) else { panic!("nothing is asked for") };
+    let manifest = Manifest::parse(Bytes::from_static(MANIFEST), None).unwrap();
+    c.bench_function("respond", |b| {
+        b.iter(|| manifest_response(black_box(&HeaderMap::new()), &manifest, &permit, None));
+    });
 }
 
 criterion_group!(benches, hot_path);

@@ -266,7 +266,7 @@ fn tls(bench: &mut Bench, options: &Options) -> Scenario {
     let (path, size) = (bench.image.blob_path(), bench.image.size);
     let servers = [&bench.gate, &bench.nginx];
     let mut all = Scenario { title: "Cached blob, TLS 1.3".into(), unit: "GB/s", ..Scenario::default() };
-    for clients in [1, 16] {
+    for clients in [1, 16, 64] {
         let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
         let rows = alternate(options.rounds, &contestants, |at, _| {
             let (server, place) = (servers[at], servers[at].tls().unwrap());

@@ -4,7 +4,7 @@ use http::{Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Body;
-use super::registry::insert;
+use super::response::insert;
 use crate::cache::CacheError;
 use crate::gate::GateError;
 use crate::oci::{Endpoint, ErrorCode, InvalidRoute, WireError};

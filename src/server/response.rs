@@ -1,0 +1,197 @@
+//! Responses: an answer's headers and body (design.md §4).
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::range::{Ranged, requested};
+use super::{Body, errors};
+use crate::cache::Transfer;
+use crate::gate::Answer;
+use crate::oci::{Digest, ErrorCode, Host, Manifest, Page, WireError, media_type};
+use crate::policy::Permit;
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Values that many answers have: unlike others they are shared by all cores without being counted.
+const CONSTANT: [&str; 7] = [
+    media_type::OCI_MANIFEST,
+    media_type::OCI_INDEX,
+    media_type::DOCKER_MANIFEST,
+    media_type::DOCKER_LIST,
+    "application/json",
+    "application/octet-stream",
+    "bytes",
+];
+
+/// Says which registry the answer is of, to those who named one.
+pub(super) fn with_namespace(mut response: Response<Body>, namespace: Option<&Host>) -> Response<Body> {
+    if let Some(value) = namespace.and_then(|ns| HeaderValue::from_str(ns.as_str()).ok()) {
+        response.headers_mut().insert(NAMESPACE, value);
+    }
+    response
+}
+
+pub(super) fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Transfer) -> Response<Body> {
+    match answer {
+        Answer::Base => json(Body::from(Bytes::from_static(b"{}"))),
+        Answer::Manifest { manifest, permit, stale } => manifest_response(request.headers(), &manifest, &permit, stale),
+        Answer::Blob { content, permit } => respond_blob(request, &permit, content.size(), |start, end| {
+            Body::stream(content.read(start, end, transfer).map_err(Into::into))
+        }),
+        Answer::BlobSize { size, permit } => respond_blob(request, &permit, size, |_, _| Body::Empty),
+        Answer::List { list, .. } => {
+            respond_list(request, list.bytes, list.content_type.as_deref(), list.next.as_ref())
+        }
+    }
+}
+
+fn respond_blob(
+    request: &Request<Incoming>,
+    permit: &Permit,
+    size: u64,
+    body: impl FnOnce(u64, u64) -> Body,
+) -> Response<Body> {
+    let mut response = ranged(request.headers(), size, permit.digest(), body);
+    insert(response.headers_mut(), header::CONTENT_TYPE, "application/octet-stream");
+    warn(response.headers_mut(), permit, None);
+    response
+}
+
+/// A manifest's answer: 200, 206, 304 or 416 as `headers` ask, with the digest, the media type and what there is to warn of.
+pub fn manifest_response(
+    headers: &HeaderMap,
+    manifest: &Manifest,
+    permit: &Permit,
+    stale: Option<String>,
+) -> Response<Body> {
+    let size = manifest.bytes.len() as u64;
+    let mut response = ranged(headers, size, permit.digest(), |start, end| {
+        // Both lie within a length that is a usize.
+        Body::from(manifest.bytes.slice(start as usize..end as usize))
+    });
+    insert(response.headers_mut(), header::CONTENT_TYPE, &manifest.media_type);
+    warn(response.headers_mut(), permit, stale);
+    response
+}
+
+/// 200, 206, 304 or 416 for content of a known digest (RFC 9110 §13, §14).
+fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64, u64) -> Body) -> Response<Body> {
+    let etag = format!("\"{digest}\"");
+    let mut response = if matches_etag(headers, &etag) {
+        status(StatusCode::NOT_MODIFIED, Body::Empty)
+    } else {
+        match requested(headers, size, &etag) {
+            Ranged::Whole => with_length(status(StatusCode::OK, body(0, size)), size),
+            Ranged::Part { start, end } => {
+                let mut part = with_length(status(StatusCode::PARTIAL_CONTENT, body(start, end)), end - start);
+                insert(part.headers_mut(), header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", end - 1));
+                part
+            }
+            Ranged::Unsatisfiable => {
+                let message = format!("the range lies outside of the {size} bytes of {digest}");
+                let error = WireError::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
+                let mut response = errors::response(&error);
+                insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
+                return response;
+            }
+        }
+    };
+    let headers = response.headers_mut();
+    insert(headers, header::ETAG, &etag);
+    insert(headers, CONTENT_DIGEST, &digest.to_string());
+    insert(headers, header::ACCEPT_RANGES, "bytes");
+    response
+}
+
+/// `If-None-Match` (RFC 9110 §13.1.2), by weak comparison.
+fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
+    let candidates = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    candidates
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == etag)
+}
+
+/// The next page is asked for at this gate, never at the upstream.
+fn respond_list(
+    request: &Request<Incoming>,
+    bytes: Bytes,
+    content_type: Option<&str>,
+    next: Option<&Page>,
+) -> Response<Body> {
+    let mut response = json(Body::from(bytes));
+    if let Some(content_type) = content_type {
+        insert(response.headers_mut(), header::CONTENT_TYPE, content_type);
+    }
+    if let Some(next) = next {
+        let ns = request.uri().query().unwrap_or_default().split('&').find(|pair| pair.starts_with("ns="));
+        let query: Vec<String> = ns.map(str::to_owned).into_iter().chain(next.to_query()).collect();
+        let link = format!("<{}?{}>; rel=\"next\"", request.uri().path(), query.join("&"));
+        insert(response.headers_mut(), header::LINK, &link);
+    }
+    response
+}
+
+/// What would have been denied, and what may be out of date, as the distribution specification's `Warning` header.
+fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
+    let would_deny = permit.would_deny().map(|denial| format!("audit mode, would be denied: {denial}"));
+    for text in would_deny.into_iter().chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
+        let quoted: String = text
+            .chars()
+            .take(1000)
+            .map(|c| {
+                if c == '"' || c == '\\' {
+                    '\''
+                } else if c.is_ascii_graphic() || c == ' ' {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            headers.append(header::WARNING, value);
+        }
+    }
+}
+
+fn json(body: Body) -> Response<Body> {
+    let mut response = status(StatusCode::OK, body);
+    insert(response.headers_mut(), header::CONTENT_TYPE, "application/json");
+    if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
+fn status(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+fn with_length(mut response: Response<Body>, length: u64) -> Response<Body> {
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+/// Values are built from digests, sizes and validated media types; one that is not a header value is left out.
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    let constant = CONSTANT.into_iter().find(|constant| *constant == value).map(HeaderValue::from_static);
+    if let Some(value) = constant.or_else(|| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
+    }
+}
