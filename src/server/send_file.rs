@@ -230,3 +230,118 @@ impl AsyncWrite for SendFile {
         Poll::Ready(shutdown(self.socket.as_fd(), Shutdown::Write).map_err(Into::into))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use bytes::Bytes;
+    use socket2::SockRef;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const SIZE: usize = 3 << 20;
+
+    fn content() -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(7);
+        std::iter::repeat_with(|| random.u8(..)).take(SIZE).collect()
+    }
+
+    fn lend(content: &[u8], size: usize) -> (Arc<File>, Bytes) {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        file.write_all_at(content, 0).unwrap();
+        let window = FileWindow::new(file.clone(), size).unwrap();
+        (file, window.bytes())
+    }
+
+    /// A connection whose buffers hold far less than the content, and its other end.
+    async fn connection() -> (SendFile, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        SockRef::from(&server).set_send_buffer_size(64 * 1024).unwrap();
+        SockRef::from(&client).set_recv_buffer_size(64 * 1024).unwrap();
+        (SendFile::new(server), client)
+    }
+
+    /// Writes all of it as hyper does: what was not taken is offered again.
+    async fn write_all(stream: &mut SendFile, mut pieces: Vec<Bytes>) -> io::Result<()> {
+        while !pieces.is_empty() {
+            let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut written = stream.write_vectored(&slices).await?;
+            while let Some(first) = pieces.first_mut().filter(|first| written > 0 || first.is_empty()) {
+                let taken = written.min(first.len());
+                let _ = first.split_to(taken);
+                written -= taken;
+                if first.is_empty() {
+                    pieces.remove(0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn heads_and_slices_of_files_arrive_in_order_at_a_client_who_is_slower() {
+        let content = content();
+        let (_file, lent) = lend(&content, SIZE);
+        let (mut stream, mut client) = connection().await;
+        let pieces =
+            vec![Bytes::from_static(b"head"), lent.slice(1..2_000_000), lent.slice(2_000_000..), "tail".into()];
+        let expected: Vec<u8> = pieces.iter().flatten().copied().collect();
+        let reader = async {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).await.unwrap();
+            all
+        };
+        let writer = async {
+            write_all(&mut stream, pieces).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let (all, ()) = tokio::join!(reader, writer);
+        assert!(all == expected, "{} bytes of {}", all.len(), expected.len());
+    }
+
+    #[tokio::test]
+    async fn what_the_client_says_is_read_to_its_end() {
+        let (mut stream, mut client) = connection().await;
+        client.write_all(b"one").await.unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        client.write_all(b"two").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!((stream.read(&mut buffer).await.unwrap(), &buffer[..3]), (3, &b"two"[..]));
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_shorter_than_its_window_cuts_the_connection() {
+        let (_file, lent) = lend(&content()[..SIZE / 2], SIZE);
+        let (mut stream, mut client) = connection().await;
+        let reader = async {
+            let mut all = Vec::new();
+            let _ = client.read_to_end(&mut all).await;
+            all.len()
+        };
+        let writer = async {
+            let error = write_all(&mut stream, vec![lent]).await.unwrap_err();
+            drop(stream);
+            error.kind()
+        };
+        assert_eq!(tokio::join!(reader, writer), (SIZE / 2, io::ErrorKind::UnexpectedEof));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_sent_are_never_counted_for_others() {
+        let (_file, lent) = lend(&content(), SIZE);
+        let (mut stream, _client) = connection().await;
+        let (first, other) = (lent.slice(..1_000_000), lent.slice(1_000_000..));
+        let (sent, outcome) = oneshot::channel();
+        stream.sending = Some(Sending { address: first.as_ptr().addr(), outcome });
+        sent.send(Ok(1000)).unwrap();
+        assert!(stream.write(&other).await.is_err());
+    }
+}
