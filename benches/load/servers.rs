@@ -198,7 +198,10 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 pub(crate) fn version(program: &str, argument: &str) -> String {
     let output = find(program).and_then(|path| Command::new(path).arg(argument).output().ok());
     let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().next().unwrap_or("not installed").trim().to_owned()
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or("not installed").trim();
+    // Some begin with where they are installed, which is nobody's business.
+    line.split_once(' ').filter(|(first, _)| first.contains('/')).map_or(line, |(_, rest)| rest).to_owned()
 }
 
 fn start(command: &mut Command, log: &Path) -> Child {
