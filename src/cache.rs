@@ -37,7 +37,7 @@ pub use reading::Reading;
 use reading::Readings;
 pub use relay::Relay;
 pub use status::Status;
-use usage::{Touched, Usage};
+use usage::{Reservation, Touched, Usage};
 pub use verify::Verified;
 
 use crate::oci::{Digest, ImageName, Manifest};
@@ -259,14 +259,13 @@ impl Cache {
             Ok(()) => {
                 inner.disk_works();
                 let (size, used_at) = (bytes.len() as u64, inner.clock.now());
-                inner.stored(StoredContent { digest, size, is_manifest: true, used_at }).await;
+                inner.stored(StoredContent { digest, size, is_manifest: true, used_at }, reserved.ok()).await;
             }
             Err(error) => {
                 inner.disk_failed(&error);
                 tracing::warn!(manifest.digest = %digest, %error, "a manifest is kept in memory alone");
             }
         }
-        drop(reserved);
     }
 
     /// Notes that an image is in use: its manifest, or a blob that it was asked for by.
@@ -349,12 +348,14 @@ impl Inner {
         }
     }
 
-    /// Counts what is on disk now, and writes it down.
-    async fn stored(&self, content: StoredContent) {
+    /// Counts what is on disk now, and writes it down. What was reserved for it is given back in the same moment:
+    /// counted twice, it could drive others out of a cache that is nearly full.
+    async fn stored(&self, content: StoredContent, reserved: Option<Reservation>) {
         let is_new = self.store.record_content(&content).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cached content could not be noted; it is found at the next start");
             true
         });
+        drop(reserved);
         if is_new {
             self.usage.added(content.size);
         }

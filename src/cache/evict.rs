@@ -145,7 +145,7 @@ impl Inner {
             let Some((used_at, bytes)) = used.get(&digest) else { continue };
             if self.disk.write(digest, bytes.clone()).await.is_ok() {
                 let size = bytes.len() as u64;
-                self.stored(StoredContent { digest, size, is_manifest: true, used_at: *used_at }).await;
+                self.stored(StoredContent { digest, size, is_manifest: true, used_at: *used_at }, None).await;
             }
         }
         Ok(())
@@ -197,10 +197,10 @@ impl Inner {
                     freed.files += 1;
                 }
                 // Somebody came in the meantime: it is here after all.
-                Ok(false) => self.stored(*part).await,
+                Ok(false) => self.stored(*part, None).await,
                 Err(error) => {
                     tracing::warn!(content.digest = %part.digest, %error, "evicted content could not be removed");
-                    self.stored(*part).await;
+                    self.stored(*part, None).await;
                     all_went = false;
                 }
             }
@@ -245,7 +245,8 @@ impl Inner {
                 if !is_known && !self.fills.is_filled(file.digest) {
                     let is_manifest = self.store.is_manifest(file.digest).await.unwrap_or_default();
                     let used_at = Timestamp::try_from(file.modified).unwrap_or(Timestamp::UNIX_EPOCH);
-                    self.stored(StoredContent { digest: file.digest, size: file.size, is_manifest, used_at }).await;
+                    self.stored(StoredContent { digest: file.digest, size: file.size, is_manifest, used_at }, None)
+                        .await;
                     adopted += 1;
                 }
             }

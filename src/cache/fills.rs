@@ -11,6 +11,7 @@ use super::download::Source;
 use super::evict::NoRoom;
 use super::fill::{Fill, FillError, FillKey, Follower, pump};
 use super::relay::Relay;
+use super::usage::Reservation;
 use super::{CacheError, Inner, Opened};
 use crate::oci::Digest;
 use crate::store::StoredContent;
@@ -149,17 +150,17 @@ impl Inner {
         let (inner, tasks) = (self.clone(), self.tasks.clone());
         tasks.spawn(async move {
             let outcome = pump(&inner.disk, &fill, partial, stream).await;
-            inner.filled(&fill, outcome).await;
+            inner.filled(&fill, outcome, reservation).await;
             inner.fills.end(&fill);
             inner.metrics.fills.dec();
-            drop((reservation, turn));
+            drop(turn);
             inner.evict_soon();
         });
         Ok(Opened::Filling(follower))
     }
 
     /// Writes down what is on disk now. Only bytes that were verified link a blob to the repository that sent them.
-    async fn filled(&self, fill: &Fill, outcome: Result<(), FillError>) {
+    async fn filled(&self, fill: &Fill, outcome: Result<(), FillError>, reservation: Reservation) {
         let Source { name, digest, size, .. } = fill.source();
         match outcome {
             Ok(()) => {
@@ -168,7 +169,8 @@ impl Inner {
                     fill.completed(reading);
                 }
                 let now = self.clock.now();
-                self.stored(StoredContent { digest: *digest, size: *size, is_manifest: false, used_at: now }).await;
+                let content = StoredContent { digest: *digest, size: *size, is_manifest: false, used_at: now };
+                self.stored(content, Some(reservation)).await;
                 if let Err(error) = self.store.record_link(name, *digest, *size, now).await {
                     tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
                 }
@@ -197,5 +199,5 @@ impl Inner {
 /// A file with room for a blob, and the claim on the cache's size that goes with it.
 struct Room {
     partial: Partial,
-    reservation: super::usage::Reservation,
+    reservation: Reservation,
 }
