@@ -175,8 +175,43 @@ impl Cache {
             return Ok(opened);
         }
         self.inner.metrics.misses.inc();
-        let (name, digest) = (permit.name().clone(), permit.digest());
-        let (inner, expected, upstream) = (self.inner.clone(), permit.size(), upstream.clone());
+        self.begin(permit.name(), permit.digest(), permit.size(), upstream).await
+    }
+
+    /// Content for judging: never for clients. It does not matter which repository delivered it, because a proof is about
+    /// the digest alone. What is not here is filled for the repository that is asked about, so that the pull finds it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_for_judging(
+        &self,
+        name: &ImageName,
+        upstream: &Arc<Upstream>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Opened, CacheError> {
+        let key = (name.host.clone(), digest);
+        let opened = match self.inner.opened(digest).await {
+            Some(opened) => opened,
+            None => match self.inner.fills.follow(&key, |_| true) {
+                Some(follower) => Opened::Filling(follower),
+                None => self.begin(name, digest, Some(size), upstream).await?,
+            },
+        };
+        if opened.size() == size {
+            return Ok(opened);
+        }
+        Err(CacheError::Size { digest, manifest: size, upstream: opened.size() })
+    }
+
+    async fn begin(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        expected: Option<u64>,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Opened, CacheError> {
+        let (inner, name, upstream) = (self.inner.clone(), name.clone(), upstream.clone());
         let key = (name.clone(), digest);
         let work = || async move { inner.start(Source { upstream, name, digest, size: 0 }, expected).await };
         self.starts.join(key, work).await.unwrap_or(Err(CacheError::Busy))

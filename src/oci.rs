@@ -16,6 +16,8 @@ pub mod payload;
 mod route;
 /// What bytes are, whatever is said of them.
 pub mod sniff;
+/// Layers as runtimes unpack them.
+pub mod unpack;
 
 pub use attachment::{NotAttachment, is_attachment};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};

@@ -93,7 +93,7 @@ impl ContentBody {
                         self.source = Source::Relayed(Box::new(rest));
                         return Poll::Ready(Ok(None));
                     }
-                    Progress::Failed(why) => return Poll::Ready(Err(io::Error::other(why))),
+                    Progress::Failed(kind, why) => return Poll::Ready(Err(io::Error::new(kind, why))),
                 }
             }
         };

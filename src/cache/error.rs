@@ -31,6 +31,15 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// Whether asking again later may help.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Busy | Self::Disk(_) => true,
+            Self::Upstream(error) => error.is_temporary(),
+            Self::NotFound | Self::Size { .. } => false,
+        }
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(super) fn store(error: crate::store::StoreError) -> Self {
         Self::Disk(error.to_string())

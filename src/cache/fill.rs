@@ -58,8 +58,8 @@ pub(super) enum Progress {
     Complete,
     /// The disk failed; the upstream did not.
     DiskFailed,
-    /// Broken; nothing is kept.
-    Failed(String),
+    /// Broken; nothing is kept. The kind is [`io::ErrorKind::InvalidData`] where the upstream sent other content.
+    Failed(io::ErrorKind, String),
     /// So many bytes may be read.
     Readable(u64),
 }
@@ -161,7 +161,7 @@ impl Follower {
             match progress.borrow_and_update().clone() {
                 Progress::Complete => return Ok(()),
                 Progress::DiskFailed => return Err("the cache's disk failed".into()),
-                Progress::Failed(why) => return Err(why),
+                Progress::Failed(_, why) => return Err(why),
                 Progress::Readable(mark) => tell(mark),
             }
             if progress.changed().await.is_err() {
@@ -232,7 +232,7 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
         // Readers who have all of it already are not disturbed by a disk that then failed to keep it.
         Err(_) if *fill.progress.borrow() == Progress::Complete => {}
         Err(FillError::Disk(_)) => fill.finish(Progress::DiskFailed),
-        Err(error) => fill.finish(Progress::Failed(error.to_string())),
+        Err(error) => fill.finish(Progress::Failed(error.kind(), error.to_string())),
     }
     outcome
 }
@@ -278,4 +278,13 @@ pub(super) enum FillError {
     Disk(io::Error),
     #[error(transparent)]
     Download(Broken),
+}
+
+impl FillError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Digest(_) => io::ErrorKind::InvalidData,
+            Self::Abandoned | Self::Disk(_) | Self::Download(_) => io::ErrorKind::Other,
+        }
+    }
 }

@@ -129,6 +129,6 @@ impl RelayStream {
             return Ok(());
         }
         tracing::warn!(blob.digest = %source.digest, image.name = %source.name, %found, "the upstream sent other content");
-        Err(io::Error::other(format!("the upstream sent content with digest {found}")))
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("the upstream sent content with digest {found}")))
     }
 }
