@@ -10,7 +10,8 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
-    Decision, Kind, NoMaterials, Question, RuleSet, Scope, Selection, Settings, Source, Subject, TrustFindings, decide,
+    Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Scope, Selection, Settings, Source, Subject,
+    TrustFindings, decide, weigh,
 };
 use pullgate::server::manifest_response;
 
@@ -43,7 +44,7 @@ fn hot_path(c: &mut Criterion) {
         let rules = rules(entries);
         c.bench_function(&format!("select among {entries}"), |b| b.iter(|| rules.select(black_box(&subject))));
     }
-    let Selection::Entries(selected) = rules(10).select(&subject) else { panic!("it matches") };
+    let Selection::Entries { enforced: selected, .. } = rules(10).select(&subject) else { panic!("it matches") };
     let trust = TrustFindings::default();
     let question = Question {
         subject: &subject,
@@ -54,8 +55,17 @@ fn hot_path(c: &mut Criterion) {
         va: None,
         now: Timestamp::UNIX_EPOCH,
     };
-    c.bench_function("decide", |b| b.iter(|| decide(black_box(&question))));
-    let Decision::Admit(permit) = decide(&question) else { panic!("nothing is asked for") };
+    let opinion = Opinion { selected: selected[0].clone(), outcome: weigh(&question) };
+    let opinions = Opinions {
+        subject: &subject,
+        digest: question.digest,
+        mode: Mode::Enforce,
+        enforced: &[&opinion],
+        audited: &[],
+    };
+    c.bench_function("weigh", |b| b.iter(|| weigh(black_box(&question))));
+    c.bench_function("decide", |b| b.iter(|| decide(black_box(&opinions))));
+    let Ok(permit) = decide(&opinions) else { panic!("nothing is asked for") };
     let manifest = Manifest::parse(Bytes::from_static(MANIFEST), None).unwrap();
     c.bench_function("respond", |b| {
         b.iter(|| manifest_response(black_box(&HeaderMap::new()), &manifest, &permit, None));

@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use crate::policy::Denial;
 use crate::runtime::Metrics;
 use file::RotatingFile;
 use queue::{Batch, Queue};
@@ -105,7 +106,13 @@ pub struct Decided {
     /// The digest that was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// `admit`, `deny`, `would-deny` (audit mode), `pending`, `unavailable`, `refused`, `error` or `abandoned`.
+    /// What the digest is: `image`, `index`, `artifact` or `attachment`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// The checks that the rule asks for and that were skipped because of the kind: `trust`, `simple`, `va`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<&'static str>,
+    /// `admit`, `deny`, `would-deny` (admitted in audit mode alone), `pending`, `unavailable`, `refused`, `error` or `abandoned`.
     pub decision: &'static str,
     /// The document that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,12 +125,38 @@ pub struct Decided {
     pub stage: Option<&'static str>,
     /// Why.
     pub reasons: Vec<String>,
+    /// Denials that were not carried out: of a gate in audit mode, and of audited documents beside enforced ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would_deny: Vec<WouldDeny>,
     /// How old the signature evidence was, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_age_seconds: Option<i64>,
     /// How old the vulnerability evidence was, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub va_age_seconds: Option<i64>,
+}
+
+/// A denial that was not carried out.
+#[derive(Clone, Debug, Serialize)]
+pub struct WouldDeny {
+    /// The document; absent where none selects the subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// The entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The part of the rule that would have denied.
+    pub stage: &'static str,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+impl From<&Denial> for WouldDeny {
+    fn from(denial: &Denial) -> Self {
+        let Denial { stage, document, rule, reasons, .. } = denial;
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        Self { document: text(document), rule: text(rule), stage: stage.as_str(), reasons: reasons.clone() }
+    }
 }
 
 /// Takes records. Cheap to clone.

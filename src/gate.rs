@@ -7,7 +7,9 @@ mod blob;
 mod error;
 mod evidence;
 mod explain;
+mod judge;
 mod kind;
+mod layers;
 mod metrics;
 mod record;
 mod target;
@@ -25,21 +27,24 @@ pub use warm::{Prepared, Warm};
 use crate::audit::Audit;
 use crate::cache::{Cache, Opened};
 use crate::oci::{Endpoint, Manifest, Page, Platform, Reference, Route};
-use crate::policy::{self, Decision, ListingPermit, Permit, Scope, Selected, Selection, Subject};
+use crate::policy::{self, ListingPermit, Mode, Permit, Scope, Selection, Subject};
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Metrics, Tasks};
-use crate::store::{Memo, Store};
+use crate::store::Store;
 use crate::trust::Trust;
 use crate::upstream::{List, Upstreams};
 use crate::va::Va;
+use judge::{Judged, Judgement};
+use kind::Kinds;
+use layers::Layers;
 use metrics::GateMetrics;
 use warm::WarmAnswers;
 
 /// How the gate behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whether denials of all documents are said and not carried out.
+    /// Whether denials of all documents are reported and not carried out.
     pub audit: bool,
     /// How long a request waits for evidence before it is told to come again.
     pub verdict_wait: Duration,
@@ -80,7 +85,8 @@ pub struct Gate {
     cache: Arc<Cache>,
     store: Store,
     audit: Audit,
-    kinds: Memo<kind::Proof>,
+    kinds: Kinds,
+    layers: Layers,
     warm: WarmAnswers,
     clock: Clock,
     tasks: Tasks,
@@ -162,11 +168,22 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// What admitted the content, where there is content.
+    pub fn permit(&self) -> Option<&Permit> {
+        match self {
+            Self::Blob { permit, .. } | Self::BlobSize { permit, .. } | Self::Manifest { permit, .. } => Some(permit),
+            Self::Base | Self::List { .. } => None,
+        }
+    }
+}
+
 impl Gate {
     /// Puts the parts together.
     pub fn new(config: Config, parts: Parts, metrics: &Metrics) -> Self {
         let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
-        let kinds = Memo::new("kind", 50_000, store.clone(), clock.clone(), tasks.clone());
+        let layers = Layers::new(cache.clone(), &store, &clock, &tasks);
+        let kinds = Kinds::new(layers.clone(), config.attachment_limit, &store, &clock, &tasks);
         let metrics = GateMetrics::new(metrics);
         let warm = WarmAnswers::new();
         Self {
@@ -180,6 +197,7 @@ impl Gate {
             store,
             audit,
             kinds,
+            layers,
             warm,
             clock,
             tasks,
@@ -218,15 +236,8 @@ impl Gate {
         entry.about(&target, &ask.route.endpoint);
         match &ask.route.endpoint {
             Endpoint::Base => Ok(Answer::Base),
-            Endpoint::Manifest { reference, .. } => {
-                let admitted = self.admit_in_time(&target, reference, entry).await?;
-                let Admitted { manifest, permit, stale } = admitted;
-                Ok(Answer::Manifest { manifest, permit, stale })
-            }
-            Endpoint::Blob { digest, .. } => {
-                let permit = Box::pin(self.admit_blob_in_time(&target, *digest, entry)).await?;
-                Box::pin(self.blob(ask, &target, permit)).await
-            }
+            Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, entry).await,
+            Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(ask, &target, *digest, entry)).await,
             Endpoint::Tags { page, .. } => {
                 let permit = self.admit_listing(&target).await?;
                 let list = Box::pin(target.upstream.tags(&target.name.repository, page)).await?;
@@ -240,37 +251,36 @@ impl Gate {
         }
     }
 
-    async fn admit_in_time(
+    async fn answer_manifest(
         &self,
         target: &Target,
         reference: &Reference,
         entry: &mut Entry,
-    ) -> Result<Admitted, GateError> {
-        let wait = self.config.verdict_wait;
-        let admitted = tokio::time::timeout(wait, self.admit(target, reference, entry)).await;
-        let admitted = admitted.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(reference) }))?;
-        self.note_pull(target, &admitted.manifest);
-        self.cache.touch(&admitted.manifest);
-        Ok(admitted)
+    ) -> Result<Answer, GateError> {
+        let judgement = self.in_time(target, reference, self.judge(target, reference)).await?;
+        entry.judged(&judgement);
+        let Admitted { manifest, permit, stale } = self.admitted(target, judgement)?;
+        self.note_pull(target, &manifest);
+        Ok(Answer::Manifest { manifest, permit, stale })
     }
 
-    /// select -> resolve -> evidence -> decide.
-    async fn admit(&self, target: &Target, reference: &Reference, entry: &mut Entry) -> Result<Admitted, GateError> {
-        let subject = self.subject(target, reference).await?;
-        let selected = match self.rulebook.rules().select(&subject) {
-            Selection::Entries(selected) => selected,
-            Selection::Deny(message) if self.config.audit => {
-                let Resolved { manifest, stale } = self.resolve(target, reference).await?;
-                let permit = policy::admit_unmatched(&subject, manifest.digest, message);
-                entry.admitted(&manifest, &permit);
-                return Ok(Admitted { manifest, permit, stale });
-            }
-            Selection::Deny(message) => return Err(GateError::Denied(policy::no_match(&subject, message))),
-        };
-        let Resolved { manifest, stale } = self.resolve(target, reference).await?;
-        entry.resolved(&manifest);
-        let permit = self.judge(target, &subject, &selected, &manifest, entry).await?;
-        entry.admitted(&manifest, &permit);
+    /// What takes longer than a request may wait goes on, and the client is told to come again.
+    async fn in_time<T>(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        work: impl Future<Output = Result<T, GateError>>,
+    ) -> Result<T, GateError> {
+        let late = |_| GateError::Pending { subject: target.describe(reference) };
+        tokio::time::timeout(self.config.verdict_wait, work).await.map_err(late)?
+    }
+
+    /// The manifest that a judgement admits, or its denial.
+    fn admitted(&self, target: &Target, judgement: Judgement) -> Result<Admitted, GateError> {
+        let permit = judgement.decision.map_err(GateError::Denied)?;
+        let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
+        let Judged { manifest, stale, .. } = judgement.judged.ok_or_else(nothing)?;
+        self.cache.touch(&manifest);
         Ok(Admitted { manifest, permit, stale })
     }
 
@@ -291,46 +301,18 @@ impl Gate {
         }
     }
 
-    /// One name may be spoken for by several entries (a digest with several tags); the image is admitted if the rule of
-    /// one of them admits it, and denied with the reason of the first, which is the most specific.
-    async fn judge(
-        &self,
-        target: &Target,
-        subject: &Subject,
-        selected: &[Selected],
-        manifest: &Arc<Manifest>,
-        entry: &mut Entry,
-    ) -> Result<Permit, GateError> {
-        let mut first = None;
-        let kind = Box::pin(self.kind(target, selected, manifest)).await?;
-        for selected in selected {
-            let evidence = self.evidence(target, selected, kind, manifest).await?;
-            entry.evidence(&evidence.trust, evidence.va.as_ref(), self.clock.now());
-            let question = policy::Question {
-                subject,
-                digest: manifest.digest,
-                kind,
-                selected,
-                trust: &evidence.trust,
-                va: evidence.va.as_ref(),
-                now: self.clock.now(),
-            };
-            match policy::decide(&question) {
-                Decision::Admit(permit) => return Ok(permit),
-                Decision::Deny(denial) => first = first.or(Some(denial)),
-            }
-        }
-        let nothing = || policy::no_match(subject, "no rule selects it".into());
-        Err(GateError::Denied(first.unwrap_or_else(nothing)))
-    }
-
     /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
     /// need them to see why an image is denied.
     async fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
         match self.rulebook.rules().select_repository(&target.name, &target.scope) {
-            Selection::Entries(selected) => policy::admit_listing(&target.name, &selected)
-                .ok_or_else(|| GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()))),
-            Selection::Deny(_) if self.config.audit => Ok(policy::admit_listing_unmatched(&target.name)),
+            Selection::Entries { enforced, audited } => {
+                let selected = [enforced, audited].concat();
+                let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
+                policy::admit_listing(&target.name, &selected).ok_or_else(nothing)
+            }
+            Selection::Deny(_) if self.rulebook.rules().mode() == Mode::Audit => {
+                Ok(policy::admit_listing_unmatched(&target.name))
+            }
             Selection::Deny(message) => Err(GateError::Denied(policy::no_match_in(&target.name, message))),
         }
     }
@@ -356,13 +338,11 @@ impl Gate {
 
 /// A manifest with what admitted it.
 #[derive(Debug)]
-pub struct Admitted {
-    /// The manifest.
-    pub manifest: Arc<Manifest>,
-    /// What admitted it.
-    pub permit: Permit,
+struct Admitted {
+    manifest: Arc<Manifest>,
+    permit: Permit,
     /// Why the tag's meaning may be out of date.
-    pub stale: Option<String>,
+    stale: Option<String>,
 }
 
 /// Whether an absolute http(s) URL is on exactly this host.

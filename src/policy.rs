@@ -16,8 +16,8 @@ mod yaml;
 
 pub use assess::{VaAssessment, assess};
 pub use decide::{
-    Decision, Kind, ListingPermit, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
-    admit_listing_unmatched, admit_unmatched, decide, no_match, no_match_in, trust_verdict,
+    Kind, ListingPermit, Opinion, Opinions, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
+    admit_listing_unmatched, admit_unmatched, decide, denial, no_match, no_match_in, trust_verdict, weigh,
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use documents::{Materials, NoMaterials, Parsed, ParsedFile, Settings, Source};

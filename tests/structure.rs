@@ -93,7 +93,10 @@ fn permits_are_made_in_one_place() {
         let is_decide = file.ends_with("policy/decide.rs");
         let builds = ["Permit {", "ListingPermit {"].iter().any(|made| has_word(&code, made));
         assert!(is_decide || !builds, "{}: builds a permit", file.display());
-        let asks = code.contains("decide(&") || code.contains("admit_unmatched(") || code.contains("admit_listing");
+        let asks = code.contains("decide(&")
+            || code.contains("weigh(&")
+            || code.contains("admit_unmatched(")
+            || code.contains("admit_listing");
         // `policy.rs` names them for those who may ask.
         let may_ask = is_decide
             || file.ends_with("src/policy.rs")

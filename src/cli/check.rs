@@ -58,11 +58,22 @@ pub(super) fn describe(explanation: &Explanation) -> String {
     if let Some(kind) = &explanation.kind {
         line("kind", kind);
     }
+    if !explanation.skipped.is_empty() {
+        line("skipped", &format!("{}, because nothing in it can be run", explanation.skipped.join(", ")));
+    }
     if !explanation.message.is_empty() {
         line("reason", &explanation.message);
     }
+    for would_deny in explanation.would_deny.iter().filter(|text| **text != explanation.message) {
+        line("audit", &format!("would be denied: {would_deny}"));
+    }
     for rule in &explanation.rules {
-        line("rule", &format!("{} {:?}: {}", rule.document, rule.rule, if rule.admits { "admits" } else { "denies" }));
+        let verb = match (rule.audited, rule.admits) {
+            (_, true) => "admits",
+            (false, false) => "denies",
+            (true, false) => "would deny (audit mode)",
+        };
+        line("rule", &format!("{} {:?}: {verb}", rule.document, rule.rule));
         for AuthorityExplanation { authority, outcome, details } in &rule.authorities {
             line("  trust", &format!("{authority}: {outcome}: {}", details.join("; ")));
         }

@@ -128,16 +128,20 @@ fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
     let Ok(reference) = image.parse::<ImageReference>() else {
         return answer("none", None, None, "deny", &invalid_name(image));
     };
-    let winner = match rules.select(&subject(reference, scope.clone())) {
-        Selection::Entries(entries) => entries.into_iter().next(),
-        Selection::Deny(_) => None,
+    let (enforced, audited) = match rules.select(&subject(reference, scope.clone())) {
+        Selection::Entries { enforced, audited } => (enforced, audited),
+        Selection::Deny(_) => return answer("none", None, None, "deny", &rules.no_match_message(image, scope)),
     };
-    let Some(selected) = winner else {
+    let Some(selected) = enforced.first().or(audited.first()) else {
         return answer("none", None, None, "deny", &rules.no_match_message(image, scope));
     };
     let (source, document) = selected.document.split_once('/').unwrap_or(("none", ""));
-    let (outcome, message) = checks(&selected);
-    answer(source, Some(document), Some(&selected.entry), outcome, &message)
+    let (outcome, message) = checks(selected);
+    let mut found = answer(source, Some(document), Some(&selected.entry), outcome, &message);
+    if !audited.is_empty() && !enforced.is_empty() {
+        found["audited"] = audited.iter().map(|one| format!("{} {:?}", one.document, one.entry)).collect();
+    }
+    found
 }
 
 /// Portieris' words.

@@ -1,73 +1,67 @@
 //! Blobs: served because an admitted manifest of that repository names them.
 
-use std::sync::Arc;
-
-use super::{Admitted, Answer, Ask, Entry, Gate, GateError, Target};
-use crate::cache::Opened;
-use crate::oci::{Digest, Manifest, Reference};
-use crate::policy::Permit;
+use super::judge::Judgement;
+use super::{Answer, Ask, Entry, Gate, GateError, Target};
+use crate::oci::{Digest, Reference};
+use crate::policy::DenialKind;
 
 impl Gate {
-    pub(super) async fn admit_blob_in_time(
+    /// A blob that an admitted manifest names, or a manifest that is asked for as a blob.
+    pub(super) async fn answer_blob(
         &self,
+        ask: &Ask,
         target: &Target,
         blob: Digest,
         entry: &mut Entry,
-    ) -> Result<Permit, GateError> {
-        let judged = tokio::time::timeout(self.config.verdict_wait, self.admit_blob(target, blob, entry)).await;
-        judged.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(&Reference::Digest(blob)) }))
-    }
-
-    /// Opens what a permit is for, or for HEAD only tells its size.
-    pub(super) async fn blob(&self, ask: &Ask, target: &Target, permit: Permit) -> Result<Answer, GateError> {
-        // A manifest asked for as a blob is a manifest all the same; its bytes are known and were judged.
-        if self.resolver.is_known(&target.name, permit.digest()).await? {
-            let manifest = self.resolver.manifest(&target.upstream, &target.name, permit.digest()).await?;
-            return Ok(Answer::Blob { content: Opened::Memory(manifest.bytes.clone()), permit });
+    ) -> Result<Answer, GateError> {
+        let reference = Reference::Digest(blob);
+        // A manifest is judged as one however it is asked for, and goes out under its own type.
+        if self.resolver.is_known(&target.name, blob).await? {
+            return self.answer_manifest(target, &reference, entry).await;
         }
+        let judgement = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
+        entry.judged(&judgement);
+        let admitted = self.admitted(target, judgement)?;
+        let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
+        let permit = admitted.permit.for_blob(&admitted.manifest, blob).ok_or_else(unknown)?;
         if ask.method == "HEAD" {
             let size = self.cache.size(&permit, &target.upstream).await?;
             return Ok(Answer::BlobSize { size, permit });
         }
-        Ok(Answer::Blob { content: self.cache.open(&permit, &target.upstream).await?, permit })
+        let content = self.cache.open(&permit, &target.upstream).await?;
+        Ok(Answer::Blob { content, permit })
     }
 
-    async fn admit_blob(&self, target: &Target, blob: Digest, entry: &mut Entry) -> Result<Permit, GateError> {
-        if self.resolver.is_known(&target.name, blob).await? {
-            return Ok(self.admit(target, &Reference::Digest(blob), entry).await?.permit);
-        }
-        let naming = self.resolver.naming(&target.name, blob).await?;
-        let mut denied = None;
-        for manifest in naming.iter() {
-            match self.admit(target, &Reference::Digest(*manifest), entry).await {
-                Ok(admitted) => {
-                    if let Some(permit) = permit_for(&admitted, blob) {
-                        self.cache.touch(&admitted.manifest);
-                        return Ok(permit);
-                    }
-                }
-                Err(error) => denied = denied.or(Some(error)),
+    /// The judgement of the first manifest of the repository that names the blob and is admitted; else of the first that
+    /// is denied.
+    async fn judge_blob(&self, target: &Target, blob: Digest) -> Result<Judgement, GateError> {
+        let mut first = None;
+        for manifest in self.resolver.naming(&target.name, blob).await?.iter() {
+            match self.judge(target, &Reference::Digest(*manifest)).await {
+                Ok(judgement) if judgement.admits_blob(blob) => return Ok(judgement),
+                // An index names manifests, and admits no blob.
+                Ok(judgement) if judgement.decision.is_ok() => {}
+                other => first = first.or(Some(other)),
             }
         }
-        if let Some(permit) = self.admit_by_unseen_children(target, blob, entry).await? {
-            return Ok(permit);
+        if let Some(judgement) = self.judge_unseen_children(target, blob).await? {
+            return Ok(judgement);
         }
-        Err(denied.unwrap_or(GateError::BlobUnknown { name: target.name.to_string(), digest: blob }))
+        first.unwrap_or_else(|| Err(GateError::BlobUnknown { name: target.name.to_string(), digest: blob }))
     }
 
     /// A client may have the index from elsewhere and ask for a layer first. Children of admitted indexes that were
     /// never fetched are loaded, a bounded number, before the blob counts as unknown.
-    async fn admit_by_unseen_children(
-        &self,
-        target: &Target,
-        blob: Digest,
-        entry: &mut Entry,
-    ) -> Result<Option<Permit>, GateError> {
+    async fn judge_unseen_children(&self, target: &Target, blob: Digest) -> Result<Option<Judgement>, GateError> {
         let unseen = self.store.unseen_children(&target.name, self.config.max_unseen_children).await?;
         for (index, child) in unseen {
-            match self.admit(target, &Reference::Digest(index), entry).await {
-                Ok(_) => {}
-                // While the index cannot be judged, the blob may well be one of its images'.
+            match self.judge(target, &Reference::Digest(index)).await {
+                Ok(judgement) => match &judgement.decision {
+                    Ok(_) => {}
+                    Err(denial) if denial.kind == DenialKind::Policy => continue,
+                    // While the index cannot be judged, the blob may well be one of its images'.
+                    Err(_) => return Ok(Some(judgement)),
+                },
                 Err(error) if error.is_temporary() => return Err(error),
                 Err(_) => continue,
             }
@@ -77,19 +71,10 @@ impl Gate {
                 Err(error) if error.is_temporary() => return Err(error.into()),
                 Err(_) => continue,
             };
-            if names(&manifest, blob) {
-                let admitted = self.admit(target, &Reference::Digest(child), entry).await?;
-                return Ok(permit_for(&admitted, blob));
+            if manifest.names_blob(&blob) {
+                return self.judge(target, &Reference::Digest(child)).await.map(Some);
             }
         }
         Ok(None)
     }
-}
-
-fn permit_for(admitted: &Admitted, blob: Digest) -> Option<Permit> {
-    admitted.permit.for_blob(&admitted.manifest, blob)
-}
-
-fn names(manifest: &Arc<Manifest>, blob: Digest) -> bool {
-    manifest.names_blob(&blob)
 }

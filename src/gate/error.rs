@@ -86,7 +86,8 @@ impl GateError {
             Self::Denied(denial) => denial.kind != DenialKind::Policy,
             Self::Resolve(error) => error.is_temporary(),
             Self::Upstream(error) => error.is_temporary(),
-            Self::Cache(_) | Self::Pending { .. } | Self::Store(_) | Self::Unrecorded => true,
+            Self::Cache(error) => error.is_temporary(),
+            Self::Pending { .. } | Self::Store(_) | Self::Unrecorded => true,
             _ => false,
         }
     }

@@ -15,7 +15,7 @@ use crate::resolve::ResolveError;
 const MAX_CHILDREN: usize = 32;
 
 /// What is known about one manifest, as far as one rule asks.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Evidence {
     pub(super) trust: TrustFindings,
     pub(super) va: Option<VaFindings>,

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::judge::Finding;
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
-use crate::policy::{
-    self, Decision, Denial, Issue, Kind, Observed, Rule, Selected, Selection, TrustOutcome, VaEvidence, VaFindings,
-    VaRule,
-};
-use crate::resolve::Resolved;
+use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaFindings, VaRule};
 use crate::store::KnownImage;
 
 /// Everything that the gate knows and thinks of one image.
@@ -24,10 +21,16 @@ pub struct Explanation {
     pub digest: Option<Digest>,
     /// `image`, `index`, `artifact` or `attachment`.
     pub kind: Option<String>,
-    /// `admit`, `would-deny` or `deny`.
+    /// The checks that the deciding entry asks for and that were skipped because of the kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
+    /// `admit`, `would-deny` (admitted in audit mode alone) or `deny`.
     pub decision: String,
     /// The reason as a client would read it; empty when admitted.
     pub message: String,
+    /// Denials that are not carried out: of a gate in audit mode, and of audited documents beside enforced ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_deny: Vec<String>,
     /// Every entry that speaks for the image, with what was found under it.
     pub rules: Vec<RuleExplanation>,
 }
@@ -39,6 +42,9 @@ pub struct RuleExplanation {
     pub document: String,
     /// The entry's pattern.
     pub rule: String,
+    /// Whether the entry is in audit mode: then it is only recorded.
+    #[serde(default)]
+    pub audited: bool,
     /// Whether this entry admits.
     pub admits: bool,
     /// Why not.
@@ -112,77 +118,44 @@ impl Gate {
     /// # Errors
     /// When there is nothing to judge: unknown upstream, unknown image, an upstream that does not answer.
     pub async fn explain(&self, target: &Target, reference: &Reference) -> Result<Explanation, GateError> {
-        let subject = self.subject(target, reference).await?;
-        let mut explanation = Explanation {
+        let judgement = self.judge(target, reference).await?;
+        let judged = judgement.judged.as_ref();
+        let (decision, message) = match &judgement.decision {
+            Ok(permit) if permit.is_only_reported() && !permit.would_deny().is_empty() => {
+                ("would-deny", permit.would_deny()[0].to_string())
+            }
+            Ok(_) => ("admit", String::new()),
+            Err(denial) => ("deny", denial.to_string()),
+        };
+        let rules = |findings: &[Finding], is_audited: bool| -> Vec<RuleExplanation> {
+            let manifest = judged.map(|judged| &*judged.manifest);
+            let explain = |(finding, manifest)| self.explain_rule(finding, manifest, is_audited);
+            findings.iter().filter_map(|finding| Some((finding, manifest?))).map(explain).collect()
+        };
+        Ok(Explanation {
             image: target.describe(reference),
             namespace: target.scope.to_string(),
-            digest: None,
-            kind: None,
-            decision: "deny".into(),
-            message: String::new(),
-            rules: Vec::new(),
-        };
-        let selection = self.rulebook.rules().select(&subject);
-        let selected = match selection {
-            Selection::Entries(selected) => selected,
-            Selection::Deny(message) => {
-                explanation.message = policy::no_match(&subject, message).to_string();
-                return Ok(explanation);
-            }
-        };
-        let Resolved { manifest, .. } = self.resolve(target, reference).await?;
-        let kind = self.kind(target, &selected, &manifest).await?;
-        explanation.digest = Some(manifest.digest);
-        explanation.kind = Some(kind_name(kind).into());
-        let mut denial = None;
-        for selected in &selected {
-            let (rule, decision) = self.explain_rule(target, &subject, selected, kind, &manifest).await?;
-            explanation.rules.push(rule);
-            match decision {
-                Decision::Admit(permit) => {
-                    let would_deny = permit.would_deny();
-                    explanation.decision = (if would_deny.is_some() { "would-deny" } else { "admit" }).into();
-                    explanation.message = would_deny.map(ToString::to_string).unwrap_or_default();
-                    return Ok(explanation);
-                }
-                Decision::Deny(why) => denial = denial.or(Some(why)),
-            }
-        }
-        explanation.message = denial.as_ref().map(Denial::to_string).unwrap_or_default();
-        Ok(explanation)
+            digest: judged.map(|judged| judged.manifest.digest),
+            kind: judged.map(|judged| judged.kind.kind.as_str().into()),
+            skipped: judgement.skipped().into_iter().map(str::to_owned).collect(),
+            decision: decision.into(),
+            message,
+            would_deny: judgement.would_deny().into_iter().map(ToString::to_string).collect(),
+            rules: [rules(&judgement.enforced, false), rules(&judgement.audited, true)].concat(),
+        })
     }
 
-    async fn explain_rule(
-        &self,
-        target: &Target,
-        subject: &policy::Subject,
-        selected: &Selected,
-        kind: Kind,
-        manifest: &Arc<Manifest>,
-    ) -> Result<(RuleExplanation, Decision), GateError> {
-        let evidence = self.evidence(target, selected, kind, manifest).await?;
-        let decision = policy::decide(&policy::Question {
-            subject,
-            digest: manifest.digest,
-            kind,
-            selected,
-            trust: &evidence.trust,
-            va: evidence.va.as_ref(),
-            now: self.clock.now(),
-        });
-        let message = match &decision {
-            Decision::Admit(permit) => permit.would_deny().map(ToString::to_string).unwrap_or_default(),
-            Decision::Deny(denial) => denial.to_string(),
-        };
-        let explanation = RuleExplanation {
+    fn explain_rule(&self, finding: &Finding, manifest: &Manifest, is_audited: bool) -> RuleExplanation {
+        let Finding { opinion: Opinion { selected, outcome }, evidence } = finding;
+        RuleExplanation {
             document: selected.document.to_string(),
             rule: selected.entry.to_string(),
-            admits: matches!(decision, Decision::Admit(_)),
-            message,
+            audited: is_audited,
+            admits: outcome.is_ok(),
+            message: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
             authorities: selected.rule.as_ref().map_or_else(Vec::new, |rule| authorities(rule, &evidence.trust)),
             assessments: self.assessments(selected.rule.as_deref(), evidence.va.as_ref(), manifest),
-        };
-        Ok((explanation, decision))
+        }
     }
 
     fn assessments(&self, rule: Option<&Rule>, va: Option<&VaFindings>, manifest: &Manifest) -> Vec<Assessment> {
@@ -292,13 +265,4 @@ fn authorities(rule: &Rule, findings: &policy::TrustFindings) -> Vec<AuthorityEx
             AuthorityExplanation { authority: authority.name().to_owned(), outcome: outcome.into(), details }
         })
         .collect()
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Artifact => "artifact",
-        Kind::Attachment => "attachment",
-        Kind::Image => "image",
-        Kind::Index => "index",
-    }
 }

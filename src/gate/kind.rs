@@ -1,25 +1,24 @@
 //! What a manifest is, by its bytes: it is an image unless the bytes prove otherwise.
 //!
 //! Labels only say whether a proof is worth trying. Clients run manifests whose config type is `application/json`, and
-//! unpack any layer that is a tar, so a label alone never makes a manifest anything but an image.
+//! unpack any layer that is a tar, so a label alone never makes a manifest anything but an image. A manifest of Docker's
+//! schema 2 is always an image: podman runs those whatever types they name.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
+use super::layers::{Found, Layers};
 use super::{Gate, GateError, Target};
-use crate::oci::{Content, Descriptor, Hasher, Manifest, Repository, is_attachment, media_type, sniff};
-use crate::policy::{Kind, Mode, Observed, Selected};
-use crate::upstream::{self, Upstream};
+use crate::cache::CacheError;
+use crate::oci::{Content, Descriptor, Manifest, is_attachment, media_type};
+use crate::policy::Kind;
+use crate::runtime::{Clock, Tasks};
+use crate::store::{Memo, Store};
 
 /// The largest configuration that is read to see that it is no image's, in bytes.
-const MAX_CONFIG: usize = 1024 * 1024;
+const MAX_CONFIG: u64 = 1024 * 1024;
 /// The most manifests of a fallback tag that are read for a proof.
 const MAX_REFERRERS: usize = 50;
 /// The most layers that are read for a proof.
@@ -28,133 +27,198 @@ const MAX_LAYERS: usize = 64;
 const MAX_ATTACHMENT: u64 = 16 * 1024 * 1024;
 /// All layers together that are read to prove an artifact, in bytes. They pass by, and cost no memory.
 const MAX_ARTIFACT: u64 = 1024 * 1024 * 1024;
-/// How long a proof may take.
-const MAX_TIME: Duration = Duration::from_secs(300);
 
-/// How many proofs of attachments run at one time: memory is the process's, and so is this. Apart from artifacts, whose
-/// proofs take long, so that nobody's artifacts hold signatures up.
-static ATTACHMENTS: Semaphore = Semaphore::const_new(4);
-/// How many proofs of artifacts run at one time.
-static ARTIFACTS: Semaphore = Semaphore::const_new(4);
-
-/// What the bytes prove. Depends on verified bytes alone, so a proof holds for ever. Rows of versions that proved an
-/// artifact by bytes that nobody verified have its old name, which is not read.
+/// What bytes prove.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Proof {
-    #[serde(rename = "VerifiedArtifact")]
+enum Proof {
+    Proven,
+    /// The proof was tried and failed, for this reason.
+    Refuted(String),
+}
+
+/// Proves what manifests are. What is proven depends on verified bytes alone, so it holds for ever.
+pub(super) struct Kinds {
+    layers: Layers,
+    proofs: Memo<Found<Proof>>,
+    clock: Clock,
+    /// The largest layer of an attachment, in bytes.
+    attachment_limit: u64,
+}
+
+/// What is judged, and why it is not what it claims to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Kinded {
+    pub(super) kind: Kind,
+    /// The claim that was not proven, in words.
+    pub(super) unproven: Option<String>,
+}
+
+impl From<Kind> for Kinded {
+    fn from(kind: Kind) -> Self {
+        Self { kind, unproven: None }
+    }
+}
+
+/// What the labels of a manifest claim, where a proof is worth trying.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Claim {
     Artifact,
     Attachment,
-    /// The proof was tried and failed.
-    Image,
-    /// The bytes could not be read now.
-    #[serde(skip)]
-    Unread(upstream::Error),
+}
+
+impl Claim {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Artifact => "artifact",
+            Self::Attachment => "attachment",
+        }
+    }
+}
+
+impl Kinds {
+    pub(super) fn new(layers: Layers, attachment_limit: u64, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
+        let proofs = Memo::new("kind-2", 50_000, store.clone(), clock.clone(), tasks.clone());
+        Self { layers, proofs, clock: clock.clone(), attachment_limit }
+    }
+
+    /// What the labels claim. Costs nothing.
+    pub(super) fn claim(&self, manifest: &Manifest) -> Option<Claim> {
+        let Content::Image { config, layers } = &manifest.content else { return None };
+        if manifest.media_type == media_type::DOCKER_MANIFEST {
+            return None;
+        }
+        if !layers.is_empty() && layers.iter().all(|layer| is_attachment_type(&media_type::essence(&layer.media_type)))
+        {
+            return Some(Claim::Attachment);
+        }
+        let is_other = match &*media_type::essence(&config.media_type) {
+            media_type::OCI_EMPTY => manifest.artifact_type.is_some(),
+            other => !is_image_config_type(other),
+        };
+        let has_image_layer = layers.iter().any(|layer| is_image_layer_type(&media_type::essence(&layer.media_type)));
+        (is_other && !has_image_layer).then_some(Claim::Artifact)
+    }
+
+    /// Tries the proof of a claim.
+    ///
+    /// # Errors
+    /// When the bytes that would prove it cannot be read just now.
+    pub(super) async fn prove(
+        &self,
+        target: &Target,
+        manifest: &Arc<Manifest>,
+        claim: Claim,
+    ) -> Result<Result<(), String>, GateError> {
+        if let Some(why) = self.too_large(manifest, claim) {
+            return Ok(Err(why));
+        }
+        let subject = format!("{} {}", claim.name(), manifest.digest).into();
+        let (layers, on, asked, clock) = (self.layers.clone(), target.clone(), manifest.clone(), self.clock.clone());
+        let gather = || async move {
+            let proof = match claim {
+                Claim::Attachment => prove_attachment(&layers, &on, &asked).await,
+                Claim::Artifact => prove_artifact(&layers, &on, &asked).await,
+            };
+            Found::observed(proof, &clock)
+        };
+        match Found::known(self.proofs.obtain(subject, Found::is_known, gather).await) {
+            Ok(Proof::Proven) => Ok(Ok(())),
+            Ok(Proof::Refuted(why)) => Ok(Err(why)),
+            Err(error) if error.is_temporary() => Err(error.into()),
+            // What is not there will not come, and other bytes prove nothing.
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// What is too large to be read for a proof is judged as an image, and the reason says why.
+    fn too_large(&self, manifest: &Manifest, claim: Claim) -> Option<String> {
+        let Content::Image { layers, .. } = &manifest.content else { return None };
+        if layers.len() > MAX_LAYERS {
+            return Some(format!("it has more than {MAX_LAYERS} layers"));
+        }
+        let sum = layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
+        let limit = self.attachment_limit;
+        match claim {
+            Claim::Attachment => {
+                let large = layers.iter().find(|layer| layer.size > limit);
+                let large = large.map(|layer| {
+                    format!("{} has {} bytes, and gate.attachment_limit is {limit}", layer.digest.short(), layer.size)
+                });
+                large.or_else(|| {
+                    let most = limit.max(MAX_ATTACHMENT);
+                    (sum > most).then(|| format!("its layers have {sum} bytes, more than {most}"))
+                })
+            }
+            Claim::Artifact => {
+                (sum > MAX_ARTIFACT).then(|| format!("its layers have {sum} bytes, more than {MAX_ARTIFACT}"))
+            }
+        }
+    }
 }
 
 impl Gate {
-    /// What is judged: an image where nothing is proven.
+    /// What is judged before anybody is asked: an attachment where that is proven, else an image or an index. The proof
+    /// is tried only for those whose answer it could change.
     ///
     /// # Errors
-    /// When the bytes that would prove something cannot be read just now, and one of the entries would deny an image for
-    /// that. A denial is a last word, and this is none.
-    pub(super) async fn kind(
+    /// When what would prove an attachment cannot be read just now, and an entry would deny an image for that. A denial
+    /// is a last word, and this is none.
+    pub(super) async fn first_kind(
         &self,
         target: &Target,
-        selected: &[Selected],
         manifest: &Arc<Manifest>,
-    ) -> Result<Kind, GateError> {
-        let (found, unproven) = match &manifest.content {
-            Content::Image { config, layers } => {
-                (self.kind_of_image(target, manifest, config, layers).await, Kind::Image)
-            }
-            Content::Index(_) => (self.kind_of_index(target, manifest).await, Kind::Index),
+        interest: Interest,
+    ) -> Result<Kinded, GateError> {
+        let (unproven, found) = match (&manifest.content, interest) {
+            (Content::Index(_), Interest::None) => return Ok(Kind::Index.into()),
+            (Content::Image { .. }, Interest::None) => return Ok(Kind::Image.into()),
+            (Content::Index(_), _) => (Kind::Index, self.kind_of_index(target, manifest).await),
+            (Content::Image { .. }, _) => (Kind::Image, self.kind_of_image(target, manifest).await),
         };
-        found.or_else(|error| if selected.iter().any(may_deny) { Err(error) } else { Ok(unproven) })
+        found.or_else(|error| if interest == Interest::MayDeny { Err(error) } else { Ok(unproven.into()) })
     }
 
     /// The fallback tag of registries without the referrers API is an index of attachments (distribution-spec,
     /// "Referrers Tag Schema"). It is one itself when every manifest that it lists is proven to be one.
-    async fn kind_of_index(&self, target: &Target, manifest: &Manifest) -> Result<Kind, GateError> {
+    async fn kind_of_index(&self, target: &Target, manifest: &Manifest) -> Result<Kinded, GateError> {
         let children = manifest.children();
         let names_a_platform = children.iter().any(|child| child.platform.is_some());
         if names_a_platform || children.len() > MAX_REFERRERS {
-            return Ok(Kind::Index);
+            return Ok(Kind::Index.into());
         }
         for child in children {
             let found = match self.resolver.manifest(&target.upstream, &target.name, child.digest).await {
                 Ok(found) => found,
                 Err(error) if error.is_temporary() => return Err(error.into()),
-                Err(_) => return Ok(Kind::Index),
+                Err(_) => return Ok(Kind::Index.into()),
             };
-            let Content::Image { config, layers } = &found.content else { return Ok(Kind::Index) };
-            if self.kind_of_image(target, &found, config, layers).await? != Kind::Attachment {
-                return Ok(Kind::Index);
+            if self.kind_of_image(target, &found).await?.kind != Kind::Attachment {
+                return Ok(Kind::Index.into());
             }
         }
-        Ok(Kind::Attachment)
+        Ok(Kind::Attachment.into())
     }
 
-    async fn kind_of_image(
-        &self,
-        target: &Target,
-        manifest: &Arc<Manifest>,
-        config: &Descriptor,
-        layers: &[Descriptor],
-    ) -> Result<Kind, GateError> {
-        let claim = claim(config, layers, manifest.artifact_type.as_deref(), self.config.attachment_limit);
-        let Some(claim) = claim else { return Ok(Kind::Image) };
-        let subject = format!("{}@{}", target.name, manifest.digest).into();
-        let (upstream, repository) = (target.upstream.clone(), target.name.repository.clone());
-        let (manifest, now) = (manifest.clone(), self.clock.now());
-        let gather = || async move {
-            let value = prove(claim, &upstream, &repository, &manifest).await.unwrap_or_else(Proof::Unread);
-            let until = matches!(value, Proof::Unread(_)).then_some(now);
-            Observed { value, at: now, until }
-        };
-        let proof = self.kinds.obtain(subject, |proof| !matches!(proof, Proof::Unread(_)), gather).await;
-        match proof.map(|proof| proof.value.clone()) {
-            Some(Proof::Artifact) => Ok(Kind::Artifact),
-            Some(Proof::Attachment) => Ok(Kind::Attachment),
-            Some(Proof::Unread(error)) if error.is_temporary() => Err(error.into()),
-            Some(Proof::Image | Proof::Unread(_)) | None => Ok(Kind::Image),
+    async fn kind_of_image(&self, target: &Target, manifest: &Arc<Manifest>) -> Result<Kinded, GateError> {
+        if self.kinds.claim(manifest) != Some(Claim::Attachment) {
+            return Ok(Kind::Image.into());
         }
+        Ok(match self.kinds.prove(target, manifest, Claim::Attachment).await? {
+            Ok(()) => Kind::Attachment.into(),
+            Err(why) => Kinded { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) },
+        })
     }
 }
 
-/// Whether an entry may deny something for being an image. One that only says so, or that asks for nothing, does not.
-fn may_deny(selected: &Selected) -> bool {
-    selected.rule.as_ref().is_some_and(|rule| rule.mode == Mode::Enforce && !rule.admits_all())
-}
-
-/// What the labels claim, where a proof is worth trying.
+/// What the entries that are asked make of what a manifest is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Claim {
-    Artifact,
-    Attachment,
-}
-
-fn claim(config: &Descriptor, layers: &[Descriptor], artifact_type: Option<&str>, limit: u64) -> Option<Claim> {
-    if layers.len() > MAX_LAYERS {
-        return None;
-    }
-    let is_small = |layer: &Descriptor| layer.size <= limit;
-    let claims_attachment = |layer: &Descriptor| is_attachment_type(&media_type::essence(&layer.media_type));
-    let are_attachments = layers.iter().all(|layer| is_small(layer) && claims_attachment(layer));
-    if !layers.is_empty() && are_attachments && sum_of(layers.iter()) <= limit.max(MAX_ATTACHMENT) {
-        return Some(Claim::Attachment);
-    }
-    let config_type = media_type::essence(&config.media_type);
-    let is_other = match &*config_type {
-        media_type::OCI_EMPTY => artifact_type.is_some(),
-        other => !is_image_config_type(other),
-    };
-    let has_image_layer = layers.iter().any(|layer| is_image_layer_type(&media_type::essence(&layer.media_type)));
-    let is_readable = sum_of(layers.iter().filter(|layer| !is_never_unpacked(layer))) <= MAX_ARTIFACT;
-    (is_other && !has_image_layer && is_readable).then_some(Claim::Artifact)
-}
-
-fn sum_of<'a>(layers: impl Iterator<Item = &'a Descriptor>) -> u64 {
-    layers.map(|layer| layer.size).fold(0, u64::saturating_add)
+pub(super) enum Interest {
+    /// They ask for nothing.
+    None,
+    /// They would report a denial, and not carry it out.
+    Reports,
+    /// They may deny.
+    MayDeny,
 }
 
 /// Types under which signatures, attestations and SBOMs come; whether they are such is proven from the bytes.
@@ -172,7 +236,31 @@ fn is_attachment_type(essence: &str) -> bool {
     ) || essence.starts_with("application/vnd.dev.sigstore.bundle")
 }
 
-/// Whether some client would run this configuration: by the keys that it needs, in any spelling that Go accepts.
+/// The keys of an image configuration (image-spec, config.md; those of Docker's own beside them). One of them suffices
+/// for some client: podman needs neither `rootfs` nor `os`.
+const IMAGE_CONFIG_KEYS: &[&str] = &[
+    "architecture",
+    "author",
+    "cmd",
+    "config",
+    "container",
+    "container_config",
+    "docker_version",
+    "entrypoint",
+    "env",
+    "history",
+    "os",
+    "os.features",
+    "os.version",
+    "parent",
+    "rootfs",
+    "throwaway",
+    "user",
+    "variant",
+    "workingdir",
+];
+
+/// Whether some client would run this configuration, in any spelling of its keys that Go accepts.
 fn is_image_config(bytes: &[u8]) -> bool {
     let config = match serde_json::from_slice(bytes) {
         Ok(Value::Object(config)) => config,
@@ -180,111 +268,87 @@ fn is_image_config(bytes: &[u8]) -> bool {
         // Go reads objects that this reader does not: what looks like one counts as an image's.
         Err(_) => return bytes.trim_ascii_start().starts_with(b"{"),
     };
-    let has = |key: &str| config.keys().any(|known| known.replace('\u{17f}', "s").eq_ignore_ascii_case(key));
-    has("rootfs") || (has("architecture") && has("os"))
+    let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
+    config.keys().any(|key| IMAGE_CONFIG_KEYS.contains(&&*folded(key)))
 }
 
 /// Types under which some client takes the configuration for an image's.
 fn is_image_config_type(essence: &str) -> bool {
     let generic = matches!(essence, "" | "application/json" | "application/octet-stream" | "text/plain");
-    generic || essence == media_type::OCI_CONFIG || essence == media_type::DOCKER_CONFIG
+    generic
+        || media_type::is_manifest(essence)
+        || essence == media_type::OCI_CONFIG
+        || essence == media_type::DOCKER_CONFIG
 }
 
 fn is_image_layer_type(essence: &str) -> bool {
     ["application/vnd.oci.image.", "application/vnd.docker.image."].iter().any(|prefix| essence.starts_with(prefix))
 }
 
-async fn prove(
-    claim: Claim,
-    upstream: &Upstream,
-    repository: &Repository,
-    manifest: &Manifest,
-) -> Result<Proof, upstream::Error> {
-    let Content::Image { config, layers } = &manifest.content else { return Ok(Proof::Image) };
-    match claim {
-        Claim::Attachment => {
-            bounded(&ATTACHMENTS, upstream, prove_attachment(upstream, repository, manifest, config, layers)).await
-        }
-        Claim::Artifact => bounded(&ARTIFACTS, upstream, prove_artifact(upstream, repository, config, layers)).await,
-    }
-}
-
-/// When its turn comes, and not for ever.
-async fn bounded(
-    turns: &Semaphore,
-    upstream: &Upstream,
-    proof: impl Future<Output = Result<Proof, upstream::Error>>,
-) -> Result<Proof, upstream::Error> {
-    // Nobody closes it.
-    let _turn = turns.acquire().await;
-    let late = |_| upstream::Error::Unavailable(format!("{}: what shows its kind takes too long", upstream.host()));
-    timeout(MAX_TIME, proof).await.map_err(late)?
-}
-
 /// Every layer is read whole and must parse whole as what its type claims.
-async fn prove_attachment(
-    upstream: &Upstream,
-    repository: &Repository,
-    manifest: &Manifest,
-    config: &Descriptor,
-    layers: &[Descriptor],
-) -> Result<Proof, upstream::Error> {
-    let config = upstream.blob_bytes(repository, &config.digest, MAX_CONFIG).await?;
-    let mut read: Vec<Bytes> = Vec::with_capacity(layers.len());
-    for layer in layers {
-        // The sum of what the manifest says is bounded, and each is held to it.
-        let size = usize::try_from(layer.size).unwrap_or(usize::MAX);
-        read.push(upstream.blob_bytes(repository, &layer.digest, size).await?);
+async fn prove_attachment(layers: &Layers, target: &Target, manifest: &Manifest) -> Result<Proof, CacheError> {
+    let Content::Image { config, layers: named } = &manifest.content else { return Ok(refuted("it is an index")) };
+    if config.size > MAX_CONFIG {
+        return Ok(refuted("its configuration is larger than 1 MiB"));
+    }
+    let config = layers.whole(target, config).await?;
+    let mut read = Vec::with_capacity(named.len());
+    for layer in named {
+        read.push(layers.whole(target, layer).await?);
     }
     Ok(match is_attachment(manifest, &config, &read) {
-        Ok(()) => Proof::Attachment,
-        Err(_) => Proof::Image,
+        Ok(()) => Proof::Proven,
+        Err(why) => refuted(&why.to_string()),
     })
 }
 
 /// The configuration is no image's, and no layer is something that a runtime unpacks.
-async fn prove_artifact(
-    upstream: &Upstream,
-    repository: &Repository,
-    config: &Descriptor,
-    layers: &[Descriptor],
-) -> Result<Proof, upstream::Error> {
-    let config = upstream.blob_bytes(repository, &config.digest, MAX_CONFIG).await?;
-    if is_image_config(&config) {
-        return Ok(Proof::Image);
+async fn prove_artifact(layers: &Layers, target: &Target, manifest: &Manifest) -> Result<Proof, CacheError> {
+    let Content::Image { config, layers: named } = &manifest.content else { return Ok(refuted("it is an index")) };
+    if config.size > MAX_CONFIG {
+        return Ok(refuted("its configuration is larger than 1 MiB"));
     }
-    for layer in layers.iter().filter(|layer| !is_never_unpacked(layer)) {
-        if sniff::is_tar_like(&verified_prefix(upstream, repository, layer).await?) {
-            return Ok(Proof::Image);
+    if is_image_config(&layers.whole(target, config).await?) {
+        return Ok(refuted("its configuration is one of an image"));
+    }
+    for layer in named.iter().filter(|layer| !is_chart(config, layer)) {
+        if layers.is_archive(target, layer).await? {
+            return Ok(refuted(&format!("{} is an archive, or may be one", layer.digest.short())));
         }
     }
-    Ok(Proof::Artifact)
+    Ok(Proof::Proven)
 }
 
-/// Archives by nature that no container runtime unpacks as a layer.
-fn is_never_unpacked(layer: &Descriptor) -> bool {
-    media_type::essence(&layer.media_type) == "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+fn refuted(why: &str) -> Proof {
+    Proof::Refuted(why.to_owned())
 }
 
-/// The first bytes of a layer. All of it passes by, because first bytes alone have no digest, and an upstream could send
-/// others now than it sends to the client.
-async fn verified_prefix(
-    upstream: &Upstream,
-    repository: &Repository,
-    layer: &Descriptor,
-) -> Result<Vec<u8>, upstream::Error> {
-    let wrong = || upstream::Error::Digest(format!("{}: not the layer {}", upstream.host(), layer.digest));
-    let mut stream = upstream.blob(repository, &layer.digest, 0).await?;
-    if stream.size != layer.size {
-        return Err(wrong());
+/// A chart is an archive by nature. No container runtime unpacks layers of its type.
+fn is_chart(config: &Descriptor, layer: &Descriptor) -> bool {
+    media_type::essence(&config.media_type) == "application/vnd.cncf.helm.config.v1+json"
+        && media_type::essence(&layer.media_type) == "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_with_any_key_of_an_image_is_an_images() {
+        for config in [
+            r#"{"architecture":"amd64"}"#,
+            r#"{"os":"linux"}"#,
+            r#"{"config":{"Entrypoint":["/hello"]}}"#,
+            r#"{"ENTRYPOINT":["/hello"]}"#,
+            r#"{"a":1,"hi\u017ftory":[]}"#,
+            r#"{"rootfs":{}}"#,
+            r#"{"a":NaN}"#,
+        ] {
+            assert!(is_image_config(config.as_bytes()), "{config}");
+        }
+        for config in ["{}", "[]", "text", r#"{"name":"chart","version":"1","apiVersion":"v2"}"#, r#"{"a":{"os":"x"}}"#]
+        {
+            assert!(!is_image_config(config.as_bytes()), "{config}");
+        }
     }
-    let mut hasher = Hasher::new(layer.digest.algorithm());
-    let mut prefix = Vec::with_capacity(sniff::SNIFF_LENGTH);
-    while let Some(piece) = stream.next().await {
-        let piece = piece?;
-        hasher.update(&piece);
-        let room = sniff::SNIFF_LENGTH - prefix.len();
-        prefix.extend_from_slice(&piece[..piece.len().min(room)]);
-    }
-    if hasher.finish() == layer.digest { Ok(prefix) } else { Err(wrong()) }
 }

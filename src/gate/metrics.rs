@@ -9,10 +9,12 @@ use prometheus_client::registry::Unit;
 use super::record::{Entry, decision_name};
 use super::{Answer, GateError};
 use crate::oci::{Digest, ImageName};
+use crate::policy::{Denial, Permit};
 use crate::runtime::Metrics;
 
 pub(super) struct GateMetrics {
     decisions: Family<DecisionLabels, Counter>,
+    would_deny: Family<DocumentLabels, Counter>,
     verdict: Histogram,
     evidence_age: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Manifests whose pull was noted lately, so that each is written once and not on every request.
@@ -26,6 +28,11 @@ struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DocumentLabels {
+    document: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -35,6 +42,11 @@ impl GateMetrics {
         let buckets = exponential_buckets(0.000_05, 3.0, 14);
         Self {
             decisions: metrics.register("decisions", "Decisions by outcome and deciding stage", Family::default()),
+            would_deny: metrics.register(
+                "would_deny",
+                "Denials of audited documents that were not carried out, by document",
+                Family::default(),
+            ),
             verdict: metrics.register_with_unit(
                 "verdict",
                 "From the request to the decision, of those that were not repeated",
@@ -55,8 +67,11 @@ impl GateMetrics {
     }
 
     pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) {
-        let Some(decisions) = self.decisions(answer) else { return };
-        decisions.inc();
+        let counters = self.counters(answer);
+        if counters.is_empty() {
+            return;
+        }
+        counters.iter().for_each(|counter| _ = counter.inc());
         self.verdict.observe(entry.elapsed_seconds());
         for (kind, age) in entry.evidence_ages() {
             // Seconds of evidence stay far below what a double holds exactly.
@@ -65,21 +80,25 @@ impl GateMetrics {
         }
     }
 
-    /// What counts decisions like this one; `None` where nothing was decided.
-    pub(super) fn decisions(&self, answer: &Result<Answer, GateError>) -> Option<Counter> {
+    /// What counts decisions like this one; nothing where nothing was decided.
+    pub(super) fn counters(&self, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+        let would_deny = answer.as_ref().ok().and_then(Answer::permit).map_or(&[][..], Permit::would_deny);
         let (decision, reason) = match answer {
-            Ok(Answer::Base) => return None,
-            Ok(Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } | Answer::BlobSize { permit, .. }) => {
-                match permit.would_deny() {
-                    Some(denial) => ("would-deny", denial.stage.as_str()),
-                    None => ("admit", ""),
+            Ok(Answer::Base) => return Vec::new(),
+            Ok(answer) => match would_deny.first() {
+                Some(denial) if answer.permit().is_some_and(Permit::is_only_reported) => {
+                    ("would-deny", denial.stage.as_str())
                 }
-            }
-            Ok(Answer::List { .. }) => ("admit", ""),
+                _ => ("admit", ""),
+            },
             Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
             Err(error) => (decision_name(error), ""),
         };
-        Some(self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone())
+        let document =
+            |denial: &Denial| DocumentLabels { document: denial.document.as_deref().unwrap_or("none").into() };
+        let documents = would_deny.iter().map(|denial| self.would_deny.get_or_create(&document(denial)).clone());
+        let decisions = self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone();
+        std::iter::once(decisions).chain(documents).collect()
     }
 
     /// Whether this manifest's pull is to be noted now.

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::judge::Judgement;
 use super::{Answer, Ask, GateError, Target};
-use crate::audit::{Audit, Decided, Record, SCHEMA, Told};
-use crate::oci::{Endpoint, Manifest};
-use crate::policy::{Denial, DenialKind, Permit, TrustFindings, VaEvidence, VaFindings};
+use crate::audit::{Audit, Decided, Record, SCHEMA, Told, WouldDeny};
+use crate::oci::Endpoint;
+use crate::policy::{Denial, DenialKind, VaEvidence, VaFindings};
 
 /// The record in the making. Dropped unfinished, it says that the request was abandoned.
 pub struct Entry {
@@ -50,11 +51,14 @@ impl Entry {
             endpoint: endpoint_name(&ask.route.endpoint),
             image: asked_name(&ask.route.endpoint),
             digest: None,
+            kind: None,
+            skipped: Vec::new(),
             decision: "abandoned",
             document: None,
             rule: None,
             stage: None,
             reasons: Vec::new(),
+            would_deny: Vec::new(),
             trust_age_seconds: None,
             va_age_seconds: None,
         };
@@ -97,23 +101,25 @@ impl Entry {
         });
     }
 
-    pub(super) fn resolved(&mut self, manifest: &Manifest) {
-        self.with(|record| record.digest = Some(manifest.digest.to_string()));
-    }
-
-    pub(super) fn admitted(&mut self, manifest: &Manifest, permit: &Permit) {
+    /// What was judged, and what each entry said.
+    pub(super) fn judged(&mut self, judgement: &Judgement) {
+        let age = |at: Timestamp| judgement.at.duration_since(at).as_secs();
+        let finding = judgement.deciding();
+        let evidence = finding.map(|finding| &finding.evidence);
         self.with(|record| {
-            record.digest = Some(manifest.digest.to_string());
-            record.document = Some(permit.document().to_owned());
-            record.rule = Some(permit.rule().to_owned());
-        });
-    }
-
-    pub(super) fn evidence(&mut self, trust: &TrustFindings, va: Option<&VaFindings>, now: Timestamp) {
-        let age = |at: Timestamp| now.duration_since(at).as_secs();
-        self.with(|record| {
-            record.trust_age_seconds = trust.own.iter().map(|(_, observed)| age(observed.at)).max();
-            record.va_age_seconds = va.and_then(oldest).map(age);
+            if let Some(judged) = &judgement.judged {
+                record.digest = Some(judged.manifest.digest.to_string());
+                record.kind = Some(judged.kind.kind.as_str());
+            }
+            if let Ok(permit) = &judgement.decision {
+                record.document = Some(permit.document().to_owned());
+                record.rule = Some(permit.rule().to_owned());
+            }
+            record.skipped = judgement.skipped();
+            record.would_deny = judgement.would_deny().into_iter().map(WouldDeny::from).collect();
+            record.trust_age_seconds =
+                evidence.and_then(|found| found.trust.own.iter().map(|(_, observed)| age(observed.at)).max());
+            record.va_age_seconds = evidence.and_then(|found| found.va.as_ref()).and_then(oldest).map(age);
         });
     }
 
@@ -163,11 +169,11 @@ fn oldest(va: &VaFindings) -> Option<Timestamp> {
     }
 }
 
+/// Where an enforced entry admitted, the decision is to admit, whatever audited entries say beside it.
 fn conclude(record: &mut Decided, answer: &Answer) {
     record.decision = "admit";
-    if let Answer::Manifest { permit, .. } | Answer::Blob { permit, .. } | Answer::BlobSize { permit, .. } = answer
-        && let Some(denial) = permit.would_deny()
-    {
+    let Some(permit) = answer.permit().filter(|permit| permit.is_only_reported()) else { return };
+    if let Some(denial) = permit.would_deny().first() {
         record.decision = "would-deny";
         record.stage = Some(denial.stage.as_str());
         record.reasons.clone_from(&denial.reasons);

@@ -42,7 +42,7 @@ impl Weighter<String, Arc<Warm>> for Bytewise {
 pub struct Warm {
     answer: Result<Answer, GateError>,
     told: Told,
-    decisions: Counter,
+    counters: Vec<Counter>,
     stamp: Stamp,
     prepared: OnceLock<Prepared>,
 }
@@ -96,7 +96,7 @@ impl Gate {
     pub fn repeat(&self, warm: &Warm, who: &Who) -> bool {
         let is_recorded = self.audit.try_write(&who.record(&warm.told, self.clock.now(), 0));
         if is_recorded {
-            warm.decisions.inc();
+            warm.counters.iter().for_each(|counter| _ = counter.inc());
         }
         is_recorded
     }
@@ -121,8 +121,9 @@ impl Gate {
             }
             _ => return,
         };
-        if let (Some(told), Some(decisions)) = (entry.recorded(), self.metrics.decisions(&answer)) {
-            let warm = Warm { answer, told: told.clone(), decisions, stamp, prepared: OnceLock::new() };
+        if let Some(told) = entry.recorded() {
+            let counters = self.metrics.counters(&answer);
+            let warm = Warm { answer, told: told.clone(), counters, stamp, prepared: OnceLock::new() };
             self.warm.0.insert(key.clone(), Arc::new(warm));
         }
     }

@@ -11,17 +11,73 @@ use super::rule::{Authority, Mode, Requirement, Rule, VaRule};
 use super::subject::Subject;
 use crate::oci::{Digest, ImageName, Manifest};
 
+/// Weighs a manifest under one entry: until when the entry admits it, or why it does not.
+///
+/// Order: trust, then simple signing, then vulnerabilities, and the first that fails decides (CISE's order).
+///
+/// # Errors
+/// The denial.
+pub fn weigh(question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
+    question.selected.rule.as_ref().map_or(Ok(None), |rule| judge(rule, question))
+}
+
+/// What one entry says about a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opinion {
+    /// The entry.
+    pub selected: Selected,
+    /// What [`weigh`] said.
+    pub outcome: Result<Option<Timestamp>, Denial>,
+}
+
+/// Everything that the entries which speak for a subject say about a manifest.
+#[derive(Clone, Copy, Debug)]
+pub struct Opinions<'a> {
+    /// What was asked for.
+    pub subject: &'a Subject,
+    /// The digest of the bytes that would be served.
+    pub digest: Digest,
+    /// Whether a denial is carried out: the mode of the gate.
+    pub mode: Mode,
+    /// Of the entries that are enforced, the most specific first. They decide.
+    pub enforced: &'a [&'a Opinion],
+    /// Of the entries in audit mode. They are recorded, and decide only where no other entry speaks.
+    pub audited: &'a [&'a Opinion],
+}
+
 /// Decides whether a manifest may be served.
 ///
-/// Order: trust, then simple signing, then vulnerabilities, and the first that fails decides (CISE's order). In audit
-/// mode a denial becomes a permit that carries what would have been said.
-pub fn decide(question: &Question<'_>) -> Decision {
-    let Some(rule) = &question.selected.rule else { return Decision::Admit(question.permit(None, None)) };
-    match judge(rule, question) {
-        Ok(until) => Decision::Admit(question.permit(None, until)),
-        Err(denial) if rule.mode == Mode::Audit => Decision::Admit(question.permit(Some(denial), None)),
-        Err(denial) => Decision::Deny(denial),
+/// A subject may have several names (a digest with several tags) and so several entries: one that admits suffices, and
+/// a denial gives the reason of the first, the most specific. What the audited entries would deny goes with the permit.
+///
+/// # Errors
+/// The denial.
+pub fn decide(opinions: &Opinions<'_>) -> Result<Permit, Denial> {
+    let Opinions { subject, digest, mode, enforced, audited } = *opinions;
+    let permit = |by: &Opinion, until: Option<Timestamp>, own: Option<&Denial>| Permit {
+        name: subject.name.clone(),
+        digest,
+        size: None,
+        document: by.selected.document.clone(),
+        rule: by.selected.entry.clone(),
+        would_deny: own.into_iter().chain(denial(audited)).cloned().collect(),
+        is_only_reported: own.is_some() || enforced.is_empty(),
+        until,
+    };
+    let admits = |opinion: &&&Opinion| opinion.outcome.is_ok();
+    match (enforced.iter().find(admits), denial(enforced), audited.first()) {
+        (Some(by), _, _) => Ok(permit(by, by.outcome.clone().ok().flatten(), None)),
+        (None, Some(denial), _) if mode == Mode::Audit => Ok(permit(enforced[0], None, Some(denial))),
+        (None, Some(denial), _) => Err(denial.clone()),
+        (None, None, Some(first)) => Ok(permit(audited.iter().find(admits).unwrap_or(first), None, None)),
+        (None, None, None) => Err(no_match(subject, "no rule selects it".into())),
     }
+}
+
+/// The denial of entries of which none admits.
+pub fn denial<'a>(opinions: &[&'a Opinion]) -> Option<&'a Denial> {
+    let first = opinions.first()?.outcome.as_ref().err()?;
+    opinions.iter().all(|opinion| opinion.outcome.is_err()).then_some(first)
 }
 
 /// Decides whether the tags and referrers of a repository may be listed: where any rule selects it.
@@ -42,7 +98,8 @@ pub fn admit_unmatched(subject: &Subject, digest: Digest, message: String) -> Pe
         size: None,
         document: "none".into(),
         rule: "".into(),
-        would_deny: Some(Box::new(no_match(subject, message))),
+        would_deny: vec![no_match(subject, message)],
+        is_only_reported: true,
         until: None,
     }
 }
@@ -89,18 +146,6 @@ pub struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn permit(&self, would_deny: Option<Denial>, until: Option<Timestamp>) -> Permit {
-        Permit {
-            name: self.subject.name.clone(),
-            digest: self.digest,
-            size: None,
-            document: self.selected.document.clone(),
-            rule: self.selected.entry.clone(),
-            would_deny: would_deny.map(Box::new),
-            until,
-        }
-    }
-
     fn deny(&self, stage: Stage, kind: DenialKind, reasons: Vec<String>) -> Denial {
         Denial {
             subject: self.subject.to_string(),
@@ -126,6 +171,18 @@ pub enum Kind {
     Index,
 }
 
+impl Kind {
+    /// Lower case, as in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Artifact => "artifact",
+            Self::Attachment => "attachment",
+            Self::Image => "image",
+            Self::Index => "index",
+        }
+    }
+}
+
 /// The document and the entry that speak for a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selected {
@@ -135,6 +192,13 @@ pub struct Selected {
     pub entry: Arc<str>,
     /// What it asks for; `None` where it has no `policy`, which admits.
     pub rule: Option<Arc<Rule>>,
+}
+
+impl Selected {
+    /// Whether the entry asks for any check.
+    pub fn asks(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| !rule.admits_all())
+    }
 }
 
 /// Signature evidence for what is judged, and for the indexes of the same repository that list it.
@@ -367,15 +431,6 @@ fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> 
     }
 }
 
-/// Admit or deny.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
-    /// With the value that opens the way to content.
-    Admit(Permit),
-    /// With the reason.
-    Deny(Denial),
-}
-
 /// Proof that a manifest was admitted. Made nowhere but in this file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permit {
@@ -384,7 +439,8 @@ pub struct Permit {
     size: Option<u64>,
     document: Arc<str>,
     rule: Arc<str>,
-    would_deny: Option<Box<Denial>>,
+    would_deny: Vec<Denial>,
+    is_only_reported: bool,
     until: Option<Timestamp>,
 }
 
@@ -414,9 +470,14 @@ impl Permit {
         &self.rule
     }
 
-    /// In audit mode: the denial that was not carried out.
-    pub fn would_deny(&self) -> Option<&Denial> {
-        self.would_deny.as_deref()
+    /// Denials that were not carried out: of the whole gate in audit mode, and of audited entries.
+    pub fn would_deny(&self) -> &[Denial] {
+        &self.would_deny
+    }
+
+    /// Whether no enforced entry admits: the gate, or every entry that speaks, is in audit mode.
+    pub fn is_only_reported(&self) -> bool {
+        self.is_only_reported
     }
 
     /// Until when the decision holds, where evidence ends.

@@ -21,7 +21,7 @@ use envelope::{Dialect, Found, PolicyObject};
 use secrets::Secrets;
 
 use super::problem::{Problem, Problems, Reporter};
-use super::rule::Authority;
+use super::rule::{Authority, Mode};
 use super::ruleset::{RuleSet, RuleSetBuilder};
 use super::yaml::{self, Position};
 
@@ -181,11 +181,11 @@ fn rules(policies: &[PolicyObject<'_>], context: &Context<'_>) -> RuleSet {
                 "a cluster keeps only one of them; remove the other",
             );
         }
-        let entries = match policy.dialect {
-            Dialect::Cise | Dialect::Portieris => ibm::entries(policy, context),
+        let (mode, entries) = match policy.dialect {
+            Dialect::Cise | Dialect::Portieris => (Mode::Enforce, ibm::entries(policy, context)),
             Dialect::Pullgate => native::entries(policy, context),
         };
-        builder.add(policy.namespace.clone(), entries);
+        builder.add(policy.namespace.clone(), mode, entries);
     }
     builder.build()
 }

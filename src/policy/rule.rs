@@ -10,8 +10,6 @@ use crate::oci::Digest;
 /// What one `repositories` entry asks for. No check at all is a rule too: it admits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rule {
-    /// Whether a denial is carried out or only said.
-    pub mode: Mode,
     /// Who must have signed: content trust in the IBM dialects, named authorities in ours.
     pub trust: Option<Requirement>,
     /// Portieris' `simple` signing, beside and with `trust`.
@@ -36,12 +34,12 @@ impl Rule {
     }
 }
 
-/// What happens on a denial.
+/// Whether a denial is carried out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
-    /// Admitted, with what would have been said as a warning.
+    /// It is only reported.
     Audit,
-    /// Denied.
+    /// It is carried out.
     #[default]
     Enforce,
 }

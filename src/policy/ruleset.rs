@@ -3,6 +3,10 @@
 //! Scope and specificity are Portieris': a namespace with an ImagePolicy uses only its own; an entry equal to the name
 //! wins, else the one with the most literal characters, else the first. Unlike Portieris, a name is tried in every
 //! spelling that means the same image, and a digest reference as the bare repository and by the tags known for it.
+//!
+//! Entries in audit mode are a layer of their own. They are judged beside the others and never take their place: an
+//! audited entry is not compared with an enforced one, and a namespace with audited documents alone stays under the
+//! cluster's.
 
 mod listing;
 
@@ -11,7 +15,7 @@ use std::sync::Arc;
 
 use super::decide::Selected;
 use super::pattern::{Pattern, Spelling};
-use super::rule::{Authority, Rule};
+use super::rule::{Authority, Mode, Rule};
 use super::subject::{Scope, Subject};
 use crate::oci::{ImageName, Reference, Tag};
 
@@ -21,17 +25,31 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// Every rule of every document, ready to be asked. Immutable: a change makes a new one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
+    enforced: Layer,
+    audited: Layer,
+    /// The mode of the whole gate.
+    mode: Mode,
+    documents: usize,
+}
+
+/// The entries of one mode.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Layer {
     cluster: Entries,
     namespaces: BTreeMap<Arc<str>, Entries>,
-    documents: usize,
 }
 
 /// What speaks for a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
-    /// The entries that win, the most specific first. More than one only where an image asked for by digest is known
-    /// by several names: it is admitted if one of them admits it.
-    Entries(Vec<Selected>),
+    /// The entries that win, the most specific first. More than one of a mode only where an image asked for by digest is
+    /// known by several names: it is admitted if one of them admits it.
+    Entries {
+        /// Those that decide.
+        enforced: Vec<Selected>,
+        /// Those that are only recorded.
+        audited: Vec<Selected>,
+    },
     /// No entry: denied, in Portieris' words.
     Deny(String),
 }
@@ -39,19 +57,30 @@ pub enum Selection {
 impl RuleSet {
     /// The entries that speak for a subject.
     pub fn select(&self, subject: &Subject) -> Selection {
-        let winners = self.entries(&subject.scope).map_or_else(Vec::new, |entries| entries.winners(subject));
-        if winners.is_empty() {
+        let winners = |entries: Option<&Entries>| -> Vec<Selected> {
+            let found = entries.map_or_else(Vec::new, |entries| entries.winners(subject));
+            found.into_iter().map(|entry| entry.selected(&subject.scope)).collect()
+        };
+        let (enforced, audited) = (winners(self.enforced(&subject.scope)), winners(self.audited(&subject.scope)));
+        if enforced.is_empty() && audited.is_empty() {
             return Selection::Deny(self.no_match_message(&subject.to_string(), &subject.scope));
         }
-        Selection::Entries(winners.into_iter().map(|entry| entry.selected(&subject.scope)).collect())
+        Selection::Entries { enforced, audited }
+    }
+
+    /// Whether denials are carried out: the mode of the gate that uses these rules.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// What Portieris says about an image that no entry matches.
     pub fn no_match_message(&self, image: &str, scope: &Scope) -> String {
-        let own = scope.name().filter(|name| self.namespaces.contains_key(*name));
+        let own = scope.name().filter(|name| self.has_own(name));
         match (own, scope.name()) {
             (Some(_), _) => format!("Deny \"{image}\", no matching repositories in the ImagePolicies"),
-            (None, _) if self.cluster.is_empty() => format!("Deny \"{image}\", no image policies or cluster polices"),
+            (None, _) if self.layers().all(|layer| layer.cluster.is_empty()) => {
+                format!("Deny \"{image}\", no image policies or cluster polices")
+            }
             (None, Some(name)) => format!(
                 "Deny \"{image}\", no matching repositories in ClusterImagePolicy and no ImagePolicies in the \"{name}\" namespace"
             ),
@@ -82,43 +111,77 @@ impl RuleSet {
         found.into_values().collect()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Entries> {
-        self.namespaces.values().chain([&self.cluster])
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        [&self.enforced, &self.audited].into_iter()
     }
 
-    /// The namespace's own, where it has any document; else the cluster's.
-    fn entries(&self, scope: &Scope) -> Option<&Entries> {
-        scope.name().and_then(|name| self.namespaces.get(name)).or(Some(&self.cluster))
+    fn all(&self) -> impl Iterator<Item = &Entries> {
+        self.layers().flat_map(|layer| layer.namespaces.values().chain([&layer.cluster]))
+    }
+
+    fn has_own(&self, namespace: &str) -> bool {
+        self.layers().any(|layer| layer.namespaces.contains_key(namespace))
+    }
+
+    /// The namespace's own, where it has any enforced document; else the cluster's.
+    fn enforced(&self, scope: &Scope) -> Option<&Entries> {
+        let own = scope.name().and_then(|name| self.enforced.namespaces.get(name));
+        own.or(Some(&self.enforced.cluster))
+    }
+
+    /// The namespace's own, where it has any document; else the cluster's. Enforced, they would speak for the same.
+    fn audited(&self, scope: &Scope) -> Option<&Entries> {
+        match scope.name().filter(|name| self.has_own(name)) {
+            Some(name) => self.audited.namespaces.get(name),
+            None => Some(&self.audited.cluster),
+        }
     }
 }
 
 /// Collects entries in the order of the documents.
 #[derive(Debug, Default)]
 pub(super) struct RuleSetBuilder {
-    cluster: Vec<Entry>,
-    has_cluster: bool,
-    namespaces: BTreeMap<Arc<str>, Vec<Entry>>,
+    enforced: LayerBuilder,
+    audited: LayerBuilder,
     documents: usize,
 }
 
+#[derive(Debug, Default)]
+struct LayerBuilder {
+    cluster: Vec<Entry>,
+    has_cluster: bool,
+    namespaces: BTreeMap<Arc<str>, Vec<Entry>>,
+}
+
 impl RuleSetBuilder {
-    /// Adds a document's entries; a namespace that has a document without entries denies everything.
-    pub(super) fn add(&mut self, namespace: Option<Arc<str>>, entries: Vec<Entry>) {
+    /// Adds a document's entries, all of which have its mode; a namespace that has an enforced document without entries
+    /// denies everything.
+    pub(super) fn add(&mut self, namespace: Option<Arc<str>>, mode: Mode, entries: Vec<Entry>) {
         self.documents += 1;
+        let layer = match mode {
+            Mode::Audit => &mut self.audited,
+            Mode::Enforce => &mut self.enforced,
+        };
         match namespace {
             None => {
-                self.has_cluster = true;
-                self.cluster.extend(entries);
+                layer.has_cluster = true;
+                layer.cluster.extend(entries);
             }
-            Some(namespace) => self.namespaces.entry(namespace).or_default().extend(entries),
+            Some(namespace) => layer.namespaces.entry(namespace).or_default().extend(entries),
         }
     }
 
     pub(super) fn build(self) -> RuleSet {
-        RuleSet {
+        let (enforced, audited) = (self.enforced.build(), self.audited.build());
+        RuleSet { enforced, audited, mode: Mode::Enforce, documents: self.documents }
+    }
+}
+
+impl LayerBuilder {
+    fn build(self) -> Layer {
+        Layer {
             cluster: Entries { any_document: self.has_cluster, ..Entries::new(self.cluster) },
             namespaces: self.namespaces.into_iter().map(|(name, list)| (name, Entries::new(list))).collect(),
-            documents: self.documents,
         }
     }
 }

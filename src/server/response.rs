@@ -147,8 +147,8 @@ fn respond_list(
 
 /// What would have been denied, and what may be out of date, as the distribution specification's `Warning` header.
 fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
-    let would_deny = permit.would_deny().map(|denial| format!("audit mode, would be denied: {denial}"));
-    for text in would_deny.into_iter().chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
+    let would_deny = permit.would_deny().iter().map(|denial| format!("audit mode, would be denied: {denial}"));
+    for text in would_deny.chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
         let quoted: String = text
             .chars()
             .take(1000)

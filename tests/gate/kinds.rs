@@ -139,7 +139,10 @@ async fn who_asks_for_nothing_does_not_wait_for_a_proof() {
     let audit = policy(SIGNED).replace("spec:\n", "spec:\n  mode: audit\n");
     gate.set_policy(&audit);
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200, "audit says and does not deny");
+    // Unsigned is unsigned, whatever it is; only where the kind decides is it waited for.
     gate.set_policy(&policy(SIGNED));
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
+    gate.set_policy(&policy(SCANNED));
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 503);
 }
 

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    AffectedPackage, Authority, Decision, Denial, Issue, IssueKind, Kind, Observed, Question, Report, RuleSet, Scheme,
-    Scope, Selected, Selection, Settings, Severity, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence, VaFindings,
-    Verdict, decide, no_match, trust_verdict,
+    AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
+    Scheme, Scope, Selected, Selection, Settings, Severity, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
+    VaFindings, Verdict, decide, no_match, trust_verdict, weigh,
 };
 
 /// The longest line, in bytes.
@@ -154,30 +154,49 @@ fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
     // Content is what the evidence is about; where the case does not name it, any digest stands for it.
     let digest = reference.digest.or(digest).unwrap_or_else(|| Digest::sha256(case.image.as_bytes()));
     let subject = subject(reference, scope);
-    let entries = match rules.select(&subject) {
-        Selection::Entries(entries) => entries,
+    let (enforced, audited) = match rules.select(&subject) {
+        Selection::Entries { enforced, audited } => (enforced, audited),
         Selection::Deny(_) => {
             let denial = no_match(&subject, rules.no_match_message(&case.image, &subject.scope));
             return Ok(denied(&case.id, &denial, false));
         }
     };
-    let mut first = None;
-    for selected in &entries {
-        let evidence = Evidence::of(&case, selected);
-        let question = evidence.question(&subject, digest, selected);
-        match decide(&question) {
-            Decision::Admit(permit) => {
-                let message = match permit.would_deny() {
-                    Some(denial) => format!("audit mode: {denial}"),
-                    None => format!("admitted by {} \"{}\"", permit.document(), permit.rule()),
-                };
-                return Ok(line_of(&case.id, "admit", None, evidence.va.is_some(), &message));
-            }
-            Decision::Deny(denial) => drop(first.get_or_insert((denial, evidence.va.is_some()))),
+    let weighed =
+        |entries: Vec<Selected>| entries.into_iter().map(|one| opinion(&case, &subject, digest, one)).collect();
+    let (enforced, audited): (Vec<_>, Vec<_>) = (weighed(enforced), weighed(audited));
+    let (enforced_opinions, audited_opinions) = (opinions(&enforced), opinions(&audited));
+    let decision = decide(&Opinions {
+        subject: &subject,
+        digest,
+        mode: rules.mode(),
+        enforced: &enforced_opinions,
+        audited: &audited_opinions,
+    });
+    // Of the entry that decided: the first that admits, else the first.
+    let deciding = if enforced.is_empty() { &audited } else { &enforced };
+    let decided = deciding.iter().find(|(opinion, _)| opinion.outcome.is_ok()).or(deciding.first());
+    let consulted = decided.is_some_and(|(_, consulted)| *consulted);
+    Ok(match decision {
+        Ok(permit) => {
+            let message = match permit.would_deny().first() {
+                Some(denial) => format!("audit mode: {denial}"),
+                None => format!("admitted by {} \"{}\"", permit.document(), permit.rule()),
+            };
+            line_of(&case.id, "admit", None, consulted, &message)
         }
-    }
-    let (denial, consulted) = first.ok_or("no entry was selected")?;
-    Ok(denied(&case.id, &denial, consulted))
+        Err(denial) => denied(&case.id, &denial, consulted),
+    })
+}
+
+fn opinions(weighed: &[(Opinion, bool)]) -> Vec<&Opinion> {
+    weighed.iter().map(|(opinion, _)| opinion).collect()
+}
+
+/// What an entry says of a case, and whether vulnerabilities were asked about for it.
+fn opinion(case: &Case, subject: &crate::policy::Subject, digest: Digest, selected: Selected) -> (Opinion, bool) {
+    let evidence = Evidence::of(case, &selected);
+    let outcome = weigh(&evidence.question(subject, digest, &selected));
+    (Opinion { selected, outcome }, evidence.va.is_some())
 }
 
 fn denied(id: &Value, denial: &Denial, va_consulted: bool) -> Value {

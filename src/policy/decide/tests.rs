@@ -65,18 +65,27 @@ fn letter(verdict: &Verdict) -> char {
     }
 }
 
+type Decision = Result<Permit, Denial>;
+
 fn image(rule: Rule, findings: &TrustFindings, va: Option<&VaFindings>, kind: Kind) -> Decision {
+    decided(Mode::Enforce, rule, findings, va, kind)
+}
+
+fn decided(mode: Mode, rule: Rule, findings: &TrustFindings, va: Option<&VaFindings>, kind: Kind) -> Decision {
     let name: ImageReference = "icr.io/a/b:v1".parse().unwrap();
     let subject = Subject::new(name.name.clone(), name.reference(), Scope::CLUSTER);
     let selected = Selected { document: "ClusterImagePolicy/p".into(), entry: "*".into(), rule: Some(Arc::new(rule)) };
     let digest = Digest::sha256(b"image");
-    decide(&Question { subject: &subject, digest, kind, selected: &selected, trust: findings, va, now: NOW })
+    let outcome =
+        weigh(&Question { subject: &subject, digest, kind, selected: &selected, trust: findings, va, now: NOW });
+    let opinion = Opinion { selected, outcome };
+    decide(&Opinions { subject: &subject, digest, mode, enforced: &[&opinion], audited: &[] })
 }
 
 fn stage(decision: &Decision) -> Option<(Stage, DenialKind)> {
     match decision {
-        Decision::Admit(_) => None,
-        Decision::Deny(denial) => Some((denial.stage, denial.kind)),
+        Ok(_) => None,
+        Err(denial) => Some((denial.stage, denial.kind)),
     }
 }
 
@@ -141,7 +150,7 @@ fn evidence_ends() {
         assert_eq!(letter(&trust(by("a"), Kind::Image, &own(&[("a", Verified(Some(ended)))]))), 'u');
     }
     let rule = Rule { trust: Some(by("a")), ..Rule::default() };
-    let Decision::Admit(permit) = image(rule, &own(&[("a", Verified(Some(7)))]), None, Kind::Image) else { panic!() };
+    let Ok(permit) = image(rule, &own(&[("a", Verified(Some(7)))]), None, Kind::Image) else { panic!() };
     assert_eq!(permit.until(), Some(at(7)));
 }
 
@@ -256,7 +265,7 @@ fn reports_and_assessments_grow_old() {
         let rule = Rule { va: Some(rule(10)), ..Rule::default() };
         image(rule, &TrustFindings::default(), Some(&va), Kind::Image)
     };
-    let Decision::Admit(permit) = decision(Some(3)) else { panic!() };
+    let Ok(permit) = decision(Some(3)) else { panic!() };
     assert_eq!(permit.until(), Some(at(3)));
     assert_eq!(stage(&decision(Some(0))), Some((Stage::Va, DenialKind::Unavailable)));
 }
@@ -280,7 +289,7 @@ fn an_index_is_denied_when_every_child_is() {
     assert_eq!(stage(&decide_for(&[(&bad, None), (&bad, None)])), denied(DenialKind::Policy));
     assert_eq!(stage(&decide_for(&[(&bad, None), (&down, None)])), denied(DenialKind::Unavailable));
     assert_eq!(stage(&decide_for(&[])), denied(DenialKind::Policy));
-    let Decision::Admit(permit) = decide_for(&[(&good, Some(5)), (&good, Some(9)), (&bad, None)]) else { panic!() };
+    let Ok(permit) = decide_for(&[(&good, Some(5)), (&good, Some(9)), (&bad, None)]) else { panic!() };
     assert_eq!(permit.until(), Some(at(9)));
 }
 
@@ -288,7 +297,7 @@ fn an_index_is_denied_when_every_child_is() {
 #[test]
 fn stages_in_order() {
     let bad = VaFindings::Image(Arc::new(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None)));
-    let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()), mode: Mode::Enforce };
+    let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()) };
     let yes = Verified(None);
     for (t, s, va, expected) in [
         (Unsigned, Unsigned, Some(&bad), Some(Stage::Trust)),
@@ -299,9 +308,8 @@ fn stages_in_order() {
         let found = own(&[("t", t), ("s", s)]);
         let decision = image(rule(), &found, va, Kind::Image);
         assert_eq!(stage(&decision).map(|(stage, _)| stage), expected);
-        let audit = Rule { mode: Mode::Audit, ..rule() };
-        let Decision::Admit(permit) = image(audit, &found, va, Kind::Image) else { panic!() };
-        assert_eq!(permit.would_deny().map(|denial| denial.stage), expected);
+        let Ok(permit) = decided(Mode::Audit, rule(), &found, va, Kind::Image) else { panic!() };
+        assert_eq!(permit.would_deny().iter().map(|denial| denial.stage).next(), expected);
     }
     // Pending assessments do not make a signature check pending.
     let pending = VaFindings::Image(Arc::new(observed(VaEvidence::Pending { why: String::new() }, None)));
@@ -330,7 +338,7 @@ fn reasons_name_document_rule_and_worst_issue() {
     });
     let va = VaFindings::Image(Arc::new(observed(report(issues.into()), None)));
     let rule = Rule { va: Some(VaRule::ibm()), ..Rule::default() };
-    let Decision::Deny(denial) = image(rule, &TrustFindings::default(), Some(&va), Kind::Image) else { panic!() };
+    let Err(denial) = image(rule, &TrustFindings::default(), Some(&va), Kind::Image) else { panic!() };
     assert_eq!(
         denial.to_string(),
         "pullgate: icr.io/a/b:v1 denied by ClusterImagePolicy/p \"*\": va: 3 issues not exempt (CVE-2 critical openssl \
@@ -344,4 +352,43 @@ fn lists_need_an_entry() {
     assert_eq!(admit_listing(&name, &[]), None);
     let selected = Selected { document: "d".into(), entry: "*".into(), rule: None };
     assert_eq!(admit_listing(&name, &[selected]).unwrap().name(), &name);
+}
+
+/// What is enforced decides, and what is audited goes with the permit.
+#[test]
+fn audited_entries_never_decide_beside_enforced_ones() {
+    let name: ImageReference = "icr.io/a/b:v1".parse().unwrap();
+    let subject = Subject::new(name.name.clone(), name.reference(), Scope::CLUSTER);
+    let opinion = |document: &str, admits: bool| Opinion {
+        selected: Selected { document: document.into(), entry: "*".into(), rule: None },
+        outcome: if admits { Ok(None) } else { Err(no_match(&subject, document.into())) },
+    };
+    let (yes, no) = (opinion("yes", true), opinion("no", false));
+    let (fine, bad) = (opinion("fine", true), opinion("bad", false));
+    let both = [Mode::Enforce, Mode::Audit];
+    let twice = |one: Result<(&'static str, Vec<&'static str>), &'static str>| [one.clone(), one];
+    for (mode, enforced, audited, wanted) in [
+        (both, vec![&yes], vec![&bad], twice(Ok(("yes", vec!["bad"])))),
+        (both, vec![&yes], vec![&fine], twice(Ok(("yes", vec![])))),
+        (both, vec![&no], vec![&fine], [Err("no"), Ok(("no", vec!["no"]))]),
+        (both, vec![&no], vec![&bad], [Err("no"), Ok(("no", vec!["no", "bad"]))]),
+        (both, vec![&no, &yes], vec![], twice(Ok(("yes", vec![])))),
+        (both, vec![], vec![&bad], twice(Ok(("bad", vec!["bad"])))),
+        (both, vec![], vec![&bad, &fine], twice(Ok(("fine", vec![])))),
+        (both, vec![], vec![], twice(Err("no rule selects it"))),
+    ] {
+        for (mode, wanted) in mode.into_iter().zip(wanted) {
+            let digest = Digest::sha256(b"image");
+            let decision =
+                decide(&Opinions { subject: &subject, digest, mode, enforced: &enforced, audited: &audited });
+            let reasons =
+                |permit: &Permit| permit.would_deny().iter().map(|d| d.reasons[0].clone()).collect::<Vec<_>>();
+            let found = match &decision {
+                Ok(permit) => Ok((permit.document(), reasons(permit))),
+                Err(denial) => Err(&*denial.reasons[0]),
+            };
+            let wanted = wanted.map(|(document, reasons)| (document, reasons.into_iter().map(String::from).collect()));
+            assert_eq!(found, wanted, "{mode:?}");
+        }
+    }
 }

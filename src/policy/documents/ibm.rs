@@ -15,7 +15,7 @@ use super::simple::Simple;
 use super::{Context, NOTARY, lint};
 use crate::policy::pattern::Pattern;
 use crate::policy::problem::ProblemSeverity;
-use crate::policy::rule::{Authority, Mode, Requirement, Rule, Scheme, Signer, VaRule};
+use crate::policy::rule::{Authority, Requirement, Rule, Scheme, Signer, VaRule};
 use crate::policy::ruleset::Entry;
 use crate::policy::yaml::{Node, Value};
 
@@ -117,7 +117,6 @@ impl<'a> Checks<'a> {
     /// The rule for requests from this namespace; `None` is one that has no secret.
     fn rule(&self, namespace: Option<&str>, context: &Context<'_>) -> Rule {
         Rule {
-            mode: Mode::Enforce,
             trust: self.trust.as_ref().map(|trust| trust.requirement(namespace, context)),
             simple: self.simple.as_ref().map(|simple| simple.requirement(namespace, context)),
             va: self.va.as_ref().map(|va| VaRule {

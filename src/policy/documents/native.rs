@@ -15,25 +15,21 @@ use crate::policy::rule::{Authority, Behaviour, Mode, Requirement, Rule, Scheme,
 use crate::policy::ruleset::Entry;
 use crate::policy::yaml::{Node, Value};
 
-/// The entries of a document.
-pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> Vec<Entry> {
+/// The mode and the entries of a document.
+pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode, Vec<Entry>) {
     let Some(spec) = &policy.spec else {
         policy.report.error(policy.at, format!("{} has no spec", policy.label()));
-        return Vec::new();
+        return (Mode::Enforce, Vec::new());
     };
     spec.only(&["mode", "authorities", "repositories"]);
-    let reader = Reader {
-        mode: mode(spec),
-        own: authority::of_document(spec, policy, context),
-        settings: &context.settings.authorities,
-    };
+    let reader = Reader { own: authority::of_document(spec, policy, context), settings: &context.settings.authorities };
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());
         policy.report.warn(spec.at, message, "add an entry");
     }
     lint::names(list, policy.report, ProblemSeverity::Error);
-    list.iter().filter_map(|node| reader.entry(node, policy)).collect()
+    (mode(spec), list.iter().filter_map(|node| reader.entry(node, policy)).collect())
 }
 
 fn mode(spec: &Fields<'_>) -> Mode {
@@ -49,7 +45,6 @@ fn mode(spec: &Fields<'_>) -> Mode {
 
 /// What the entries of one document share.
 struct Reader<'a> {
-    mode: Mode,
     own: Vec<Arc<Authority>>,
     settings: &'a [Arc<Authority>],
 }
@@ -80,7 +75,6 @@ impl Reader<'_> {
         fields.only(&["trust", "va"]);
         let trust = fields.get("trust").map(|node| self.requirement(node, fields));
         Rule {
-            mode: self.mode,
             trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
             simple: None,
             va: fields.map("va").map(|va| va_rule(&va)),

@@ -1,9 +1,7 @@
 //! What concerns a whole repository or all rules: lists, and the gate's audit mode.
 
-use std::sync::Arc;
-
 use super::super::pattern::Spelling;
-use super::super::rule::{Mode, Rule};
+use super::super::rule::Mode;
 use super::super::subject::Scope;
 use super::{Entries, Entry, RuleSet, Selection, name_spellings};
 use crate::oci::ImageName;
@@ -13,28 +11,22 @@ impl RuleSet {
     /// and no content.
     pub fn select_repository(&self, name: &ImageName, scope: &Scope) -> Selection {
         let names = name_spellings(name);
-        let entries = self.entries(scope).map_or(&[][..], |entries| &entries.by_weight);
-        let selected: Vec<_> =
-            entries.iter().filter(|entry| reaches_into(entry, &names)).map(|entry| entry.selected(scope)).collect();
-        if selected.is_empty() {
+        let selected = |entries: Option<&Entries>| -> Vec<_> {
+            let entries = entries.map_or(&[][..], |entries| &entries.by_weight);
+            entries.iter().filter(|entry| reaches_into(entry, &names)).map(|entry| entry.selected(scope)).collect()
+        };
+        let (enforced, audited) = (selected(self.enforced(scope)), selected(self.audited(scope)));
+        if enforced.is_empty() && audited.is_empty() {
             return Selection::Deny(self.no_match_message(&name.to_string(), scope));
         }
-        Selection::Entries(selected)
+        Selection::Entries { enforced, audited }
     }
 
-    /// The same rules, with every denial said and not carried out.
+    /// The same rules, with denials reported and not carried out.
     #[must_use]
-    pub fn in_audit_mode(mut self) -> Self {
-        let scopes = self.namespaces.values_mut().chain([&mut self.cluster]);
-        scopes.flat_map(|entries: &mut Entries| &mut entries.by_weight).for_each(|entry| {
-            entry.rule.iter_mut().chain(entry.by_namespace.values_mut()).for_each(audit);
-        });
-        self
+    pub fn in_audit_mode(self) -> Self {
+        Self { mode: Mode::Audit, ..self }
     }
-}
-
-fn audit(rule: &mut Arc<Rule>) {
-    *rule = Arc::new(Rule { mode: Mode::Audit, ..Rule::clone(rule) });
 }
 
 /// Whether the pattern matches the repository itself, or it with the tag or digest that the pattern has.

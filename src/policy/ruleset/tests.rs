@@ -29,7 +29,7 @@ fn subject(image: &str, namespace: &str, tags: &[&str]) -> Subject {
 
 fn chosen(rules: &RuleSet, subject: &Subject) -> Vec<String> {
     match rules.select(subject) {
-        Selection::Entries(entries) => entries.iter().map(|entry| entry.entry.to_string()).collect(),
+        Selection::Entries { enforced, .. } => enforced.iter().map(|entry| entry.entry.to_string()).collect(),
         Selection::Deny(message) => vec![message],
     }
 }
@@ -122,4 +122,41 @@ fn thousands_of_entries_are_searched_quickly() {
         assert!(matches!(rules.select(&subject), Selection::Deny(_)));
     }
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+/// An audited document is a preview: it changes what is recorded, and nothing of what is enforced.
+#[test]
+fn audited_entries_stand_beside_enforced_ones() {
+    let document = |kind: &str, name: &str, namespace: &str, mode: &str, entry: &str| {
+        let namespace = if namespace.is_empty() { String::new() } else { format!(", namespace: {namespace}") };
+        format!(
+            "---\napiVersion: pullgate.io/v1\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\n\
+             spec: {{mode: {mode}, repositories: [{{name: \"{entry}\"}}]}}\n"
+        )
+    };
+    let text = [
+        document("ClusterImagePolicy", "all", "", "enforce", "*"),
+        document("ClusterImagePolicy", "library", "", "audit", "docker.io/library/*"),
+        document("ImagePolicy", "own", "prod", "audit", "icr.io/*"),
+        document("ImagePolicy", "own", "bank", "enforce", "quay.io/*"),
+    ];
+    let parsed =
+        RuleSet::parse(&[Source { path: "t.yaml".into(), text: text.concat() }], &NoMaterials, &Settings::default());
+    let rules = parsed.rules.unwrap_or_else(|| panic!("{:?}", parsed.problems));
+    let names = |list: &[Selected]| list.iter().map(|one| one.entry.to_string()).collect::<Vec<_>>().join(" ");
+    for (image, namespace, wanted) in [
+        ("nginx:v1", "", Some(("*", "docker.io/library/*"))),
+        ("icr.io/a", "", Some(("*", ""))),
+        ("icr.io/a", "prod", Some(("*", "icr.io/*"))),
+        ("nginx:v1", "prod", Some(("*", ""))),
+        ("nginx:v1", "bank", None),
+        ("quay.io/a", "bank", Some(("quay.io/*", ""))),
+    ] {
+        let found = match rules.select(&subject(image, namespace, &[])) {
+            Selection::Entries { enforced, audited } => Some((names(&enforced), names(&audited))),
+            Selection::Deny(_) => None,
+        };
+        let wanted = wanted.map(|(enforced, audited)| (enforced.to_owned(), audited.to_owned()));
+        assert_eq!(found, wanted, "{image} {namespace}");
+    }
 }

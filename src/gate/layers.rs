@@ -1,0 +1,249 @@
+//! Blobs read for proofs, through the cache: what is read here is found by the pull that follows, and never read twice.
+//!
+//! What is found depends on verified bytes alone, so it is remembered by the layer's digest for ever, for all manifests
+//! and repositories that name the layer. Each upstream has turns of its own: a slow one holds up nobody else's.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::Target;
+use crate::cache::{Cache, CacheError, ContentBody, Transfer};
+use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Host, sniff, unpack};
+use crate::policy::Observed;
+use crate::runtime::{Clock, Tasks};
+use crate::store::{Memo, Store};
+use crate::upstream;
+
+/// How long one read may take.
+const MAX_TIME: Duration = Duration::from_secs(300);
+/// How many reads of one kind run at one upstream at the same time.
+const TURNS: usize = 4;
+/// Pieces on their way from the cache to the thread that unpacks them.
+const QUEUE: usize = 4;
+
+/// Reads layers. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Layers {
+    cache: Arc<Cache>,
+    tasks: Tasks,
+    clock: Clock,
+    archives: Arc<Memo<Found<bool>>>,
+    unpacked: Arc<Memo<Found<Option<Digest>>>>,
+    turns: Turns,
+}
+
+/// What one read found.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) enum Found<T> {
+    Known(T),
+    /// The bytes could not be read now.
+    #[serde(skip)]
+    Unread(CacheError),
+}
+
+impl<T: Clone> Found<T> {
+    /// Bytes that could not be read are asked for again the next time.
+    pub(super) fn observed(read: Result<T, CacheError>, clock: &Clock) -> Observed<Self> {
+        let at = clock.now();
+        match read {
+            Ok(value) => Observed { value: Self::Known(value), at, until: None },
+            Err(error) => Observed { value: Self::Unread(error), at, until: Some(at) },
+        }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self, Self::Known(_))
+    }
+
+    /// What a memo gave; `None` is work that broke down.
+    pub(super) fn known(found: Option<Arc<Observed<Self>>>) -> Result<T, CacheError> {
+        match found.map(|found| found.value.clone()) {
+            Some(Self::Known(value)) => Ok(value),
+            Some(Self::Unread(error)) => Err(error),
+            None => Err(CacheError::Busy),
+        }
+    }
+}
+
+impl Layers {
+    pub(super) fn new(cache: Arc<Cache>, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
+        Self {
+            cache,
+            archives: Arc::new(Memo::new("layer-archive-1", 50_000, store.clone(), clock.clone(), tasks.clone())),
+            unpacked: Arc::new(Memo::new("layer-diff-id-1", 50_000, store.clone(), clock.clone(), tasks.clone())),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// A small blob, whole and verified. The caller bounds its size.
+    pub(super) async fn whole(&self, target: &Target, blob: &Descriptor) -> Result<Bytes, CacheError> {
+        let _turn = self.turns.take("whole", target).await;
+        let read = async {
+            let mut whole = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
+            let mut pieces = self.open(target, blob).await?;
+            while let Some(piece) = pieces.next().await? {
+                whole.extend_from_slice(&piece);
+            }
+            Ok(whole.into())
+        };
+        in_time(target, read).await
+    }
+
+    /// Whether a layer is an archive that some runtime unpacks, or may be one.
+    pub(super) async fn is_archive(&self, target: &Target, layer: &Descriptor) -> Result<bool, CacheError> {
+        let (layers, on, blob) = (self.clone(), target.clone(), layer.clone());
+        let gather = || async move { Found::observed(layers.sniff(&on, &blob).await, &layers.clock) };
+        Found::known(self.archives.obtain(layer.digest.to_string().into(), Found::is_known, gather).await)
+    }
+
+    async fn sniff(&self, target: &Target, layer: &Descriptor) -> Result<bool, CacheError> {
+        let _turn = self.turns.take("sniff", target).await;
+        let read = async {
+            let mut prefix = Vec::with_capacity(sniff::SNIFF_LENGTH);
+            let mut pieces = self.open(target, layer).await?;
+            // To the end, although the first bytes decide: they alone have no digest.
+            while let Some(piece) = pieces.next().await? {
+                let room = sniff::SNIFF_LENGTH - prefix.len();
+                prefix.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+            Ok(sniff::is_tar_like(&prefix))
+        };
+        in_time(target, read).await
+    }
+
+    /// The digest of what a layer unpacks to; `None` where it cannot be unpacked.
+    pub(super) async fn diff_id(
+        &self,
+        target: &Target,
+        layer: &Descriptor,
+        algorithm: Algorithm,
+    ) -> Result<Option<Digest>, CacheError> {
+        let (layers, on, blob) = (self.clone(), target.clone(), layer.clone());
+        let gather = || async move { Found::observed(layers.unpack(&on, &blob, algorithm).await, &layers.clock) };
+        let key = format!("{} {}", layer.digest, algorithm.name()).into();
+        Found::known(self.unpacked.obtain(key, Found::is_known, gather).await)
+    }
+
+    async fn unpack(
+        &self,
+        target: &Target,
+        layer: &Descriptor,
+        algorithm: Algorithm,
+    ) -> Result<Option<Digest>, CacheError> {
+        let _turn = self.turns.take("unpack", target).await;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let pieces = Pieces { receiver, piece: Bytes::new() };
+        let unpacking =
+            self.tasks.spawn_blocking(move || unpack::diff_id(pieces, algorithm, unpack::MAX_UNPACKED).ok());
+        let read = in_time(target, async {
+            let mut pieces = self.open(target, layer).await?;
+            while let Some(piece) = pieces.next().await? {
+                // A thread that cannot unpack it takes no more. The rest is read all the same: the pull wants it.
+                let _ = sender.send(Ok(piece)).await;
+            }
+            Ok(())
+        });
+        let read = read.await;
+        if read.is_err() {
+            // Half a layer must not pass for a whole one.
+            let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+        }
+        drop(sender);
+        let unpacked = unpacking.await.unwrap_or(None);
+        read.map(|()| unpacked)
+    }
+
+    async fn open(&self, target: &Target, blob: &Descriptor) -> Result<Reading, CacheError> {
+        let opened = self.cache.open_for_judging(&target.name, &target.upstream, blob.digest, blob.size).await?;
+        Ok(Reading {
+            body: opened.read(0, blob.size, Transfer::Copied),
+            hasher: Some(Hasher::new(blob.digest.algorithm())),
+            digest: blob.digest,
+        })
+    }
+}
+
+/// A blob that is read to its end.
+struct Reading {
+    body: ContentBody,
+    /// `None` once the end was reached.
+    hasher: Option<Hasher>,
+    digest: Digest,
+}
+
+impl Reading {
+    /// The next piece; `None` at the end, when all of it is verified.
+    async fn next(&mut self) -> Result<Option<Bytes>, CacheError> {
+        if let Some(frame) = self.body.frame().await {
+            let piece = frame.map_err(|error| broken(&error))?.into_data().unwrap_or_default();
+            self.hasher.iter_mut().for_each(|hasher| hasher.update(&piece));
+            return Ok(Some(piece));
+        }
+        match self.hasher.take().map(Hasher::finish) {
+            Some(found) if found != self.digest => {
+                Err(upstream::Error::Digest(format!("the bytes are not those of {}", self.digest)).into())
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+async fn in_time<T>(target: &Target, read: impl Future<Output = Result<T, CacheError>>) -> Result<T, CacheError> {
+    let late = || upstream::Error::Unavailable(format!("{}: a layer takes too long", target.upstream.host()));
+    timeout(MAX_TIME, read).await.unwrap_or_else(|_| Err(late().into()))
+}
+
+/// A download that broke off may go on the next time; one that brought other content will not.
+fn broken(error: &io::Error) -> CacheError {
+    let why = error.to_string();
+    match error.kind() {
+        io::ErrorKind::InvalidData => upstream::Error::Digest(why).into(),
+        _ => upstream::Error::Unavailable(why).into(),
+    }
+}
+
+/// Who may read now, by kind of read and upstream. There is one of each for every upstream of the configuration.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<HashMap<(&'static str, Host), Arc<Semaphore>>>>);
+
+impl Turns {
+    async fn take(&self, what: &'static str, target: &Target) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let turns = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (what, target.upstream.host().clone());
+            all.entry(key).or_insert_with(|| Arc::new(Semaphore::new(TURNS))).clone()
+        };
+        // Nobody closes it.
+        turns.acquire_owned().await.ok()
+    }
+}
+
+/// Pieces as a reader, for decoders.
+struct Pieces {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
