@@ -170,3 +170,53 @@ fn found<T>(result: Result<T, upstream::Error>, limit: usize) -> Result<Option<T
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{PublicKey, Signatory};
+
+    /// A row of version 0.1.0 named no keys: it must not speak for a threshold.
+    #[test]
+    fn rows_in_the_old_form_are_gathered_again() {
+        let old = r#"{"8a":{"Verified":{"signer":"ECDSA P-256 key sha256:0123 (bundle)"}}}"#;
+        assert!(serde_json::from_str::<Outcomes>(old).is_err());
+        let new = Outcomes([("8a".to_owned(), verified(&["k"]))].into());
+        let read: Outcomes = serde_json::from_str(&serde_json::to_string(&new).unwrap()).unwrap();
+        assert_eq!(read.0, new.0);
+    }
+
+    fn id(key: &str) -> String {
+        PublicKey::for_test(key).fingerprint().to_string()
+    }
+
+    fn verified(keys: &[&str]) -> TrustOutcome {
+        let by = keys.iter().map(|key| Signatory { id: id(key), description: "d".into() }).collect();
+        TrustOutcome::Verified { by, unseen: None }
+    }
+
+    fn authority(name: &str, keys: &[&str]) -> Arc<Authority> {
+        let keys = keys.iter().map(|key| PublicKey::for_test(key)).collect();
+        Arc::new(Authority::new(name, Scheme::CosignKey { keys }))
+    }
+
+    /// Signatures by keys hold for ever, but who else signed is looked for again where that may matter.
+    #[test]
+    fn how_long_evidence_holds() {
+        let config = Config::default();
+        let soon = Some(Timestamp::UNIX_EPOCH + config.negative_ttl);
+        let unsigned = || TrustOutcome::Unverified { found: Vec::new() };
+        for (authorities, outcomes, until) in [
+            (vec![authority("a", &["k", "l"])], vec![verified(&["k"])], None),
+            (vec![authority("a", &["k"]), authority("b", &["k"])], vec![verified(&["k"]), verified(&["k"])], None),
+            (vec![authority("a", &["k", "l"]), authority("b", &["k"])], vec![verified(&["k"]), verified(&["k"])], soon),
+            (vec![authority("a", &["k"]), authority("b", &["l"])], vec![verified(&["k"]), unsigned()], soon),
+        ] {
+            assert_eq!(
+                holds_until(&config, &authorities, outcomes.iter(), Timestamp::UNIX_EPOCH),
+                until,
+                "{outcomes:?}"
+            );
+        }
+    }
+}
