@@ -5,30 +5,37 @@
 mod assess;
 mod decide;
 mod denial;
+mod distinct;
 mod documents;
 mod evidence;
+mod key;
 mod pattern;
+mod pem;
 mod problem;
 mod rule;
 mod ruleset;
+mod signed;
 mod subject;
 mod yaml;
 
 pub use assess::{VaAssessment, assess};
 pub use decide::{
     Kind, ListingPermit, Opinion, Opinions, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
-    admit_listing_unmatched, admit_unmatched, decide, denial, no_match, no_match_in, trust_verdict, weigh,
+    admit_listing_unmatched, admit_unmatched, decide, denial, no_match, no_match_in, weigh,
 };
 pub use denial::{Denial, DenialKind, Stage};
+pub use distinct::distinct;
 pub use documents::{Materials, NoMaterials, Parsed, ParsedFile, Settings, Source};
 pub use evidence::{
-    AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,
-    VaFindings, VaStatus,
+    AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, Signatory, TrustEvidence, TrustOutcome, Unseen,
+    VaEvidence, VaFindings, VaStatus,
 };
+pub use key::{InvalidKey, PublicKey};
 pub use problem::{Problem, ProblemSeverity};
 pub use rule::{
     Authority, AuthorityId, Behaviour, Identity, InvalidSeverity, Mode, Requirement, Rule, Scheme, Severity, Signer,
     VaRule,
 };
 pub use ruleset::{RuleSet, Selection};
+pub use signed::trust_verdict;
 pub use subject::{InvalidScope, Scope, Subject};

@@ -11,14 +11,19 @@ mod memo;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::oci::{Digest, ImageName, Manifest, Page, Reference, Repository};
 use crate::policy::{Authority, AuthorityId, Scheme, TrustOutcome};
 use crate::runtime::Tasks;
-use discovery::Found;
+use cosign::Judge;
+use discovery::{Rest, Search};
 pub use memo::{Config, Trust};
+
+/// The longest that signatures of one image are looked for.
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// What trust reads from a registry.
 pub trait SignatureSource: Send + Sync {
@@ -38,8 +43,8 @@ pub trait SignatureSource: Send + Sync {
     ) -> impl Future<Output = Result<Option<Bytes>, SourceError>> + Send;
 
     /// One page of the referrers of a digest, and the page after it; `None` when the registry does not have the
-    /// referrers API: 404 (distribution-spec, "Listing Referrers"), and 400, 406 or an answer that is not of the type of
-    /// an index, as older registries say it. Every other failure is an error.
+    /// referrers API: 404 (distribution-spec, "Listing Referrers"), and what older registries say instead. Every other
+    /// failure is an error. The body is read whatever its type.
     fn referrers(
         &self,
         repository: &Repository,
@@ -65,12 +70,21 @@ pub struct SourceError {
     pub why: String,
     /// Whether another attempt may succeed.
     pub temporary: bool,
+    /// How many bytes may have come all the same: where there were more than the limit, the limit.
+    pub received: usize,
+}
+
+impl SourceError {
+    fn new(why: impl Into<String>, temporary: bool) -> Self {
+        Self { why: why.into(), temporary, received: 0 }
+    }
 }
 
 /// What each authority says about the image of this manifest, in the order of `authorities`.
 ///
-/// Signatures are fetched once for all authorities. One that verifies is enough; those that fail are named with the
-/// reason. Cosign by key is verified by this version; every other scheme is `Unknown`, which denies.
+/// Signatures are fetched once for all authorities, and verified as they come; the search ends with the first that leave
+/// nothing to find out. One that verifies is enough; those that fail are named with the reason. Cosign by key is verified
+/// by this version; every other scheme is `Unknown`, which denies.
 pub async fn verify(
     source: &impl SignatureSource,
     tasks: &Tasks,
@@ -78,28 +92,41 @@ pub async fn verify(
     manifest: &Manifest,
     authorities: &[Arc<Authority>],
 ) -> Vec<(AuthorityId, TrustOutcome)> {
-    if !authorities.iter().any(|authority| matches!(authority.scheme(), Scheme::CosignKey { .. })) {
-        return judge(authorities, manifest, &Found::default());
+    let mut judge = Judge::new(manifest.clone(), authorities.to_vec());
+    let mut search = Search::new(source, &image.repository, manifest.digest);
+    let end = tokio::time::Instant::now() + MAX_TIME;
+    while !judge.is_settled() {
+        let found = match tokio::time::timeout_at(end, search.next()).await {
+            Ok(Some(found)) => found,
+            Ok(None) => break,
+            Err(_) => {
+                let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
+                search.rest.gaps.push(SourceError::new(why, true));
+                break;
+            }
+        };
+        let hear = move || {
+            judge.hear(found);
+            judge
+        };
+        judge = match tasks.spawn_blocking(hear).await {
+            Ok(judge) => judge,
+            Err(_) => return authorities.iter().map(|authority| (authority.id().clone(), interrupted())).collect(),
+        };
     }
-    let found = discovery::run(source, &image.repository, manifest.digest).await;
-    let (work, subject) = (authorities.to_vec(), manifest.clone());
-    match tasks.spawn_blocking(move || judge(&work, &subject, &found)).await {
-        Ok(outcomes) => outcomes,
-        Err(_) => authorities.iter().map(|authority| (authority.id().clone(), interrupted())).collect(),
-    }
+    let rest = search.rest;
+    authorities.iter().map(|authority| (authority.id().clone(), outcome(authority, &judge, &rest))).collect()
 }
 
-fn judge(authorities: &[Arc<Authority>], manifest: &Manifest, found: &Found) -> Vec<(AuthorityId, TrustOutcome)> {
-    let claims = cosign::Claims::read(found, manifest);
-    let outcome = |authority: &Authority| match authority.scheme() {
-        Scheme::CosignKey { keys } => cosign::by_key(keys, &claims, found),
+fn outcome(authority: &Authority, judge: &Judge, rest: &Rest) -> TrustOutcome {
+    match authority.scheme() {
+        Scheme::CosignKey { .. } => judge.outcome(authority, rest),
         Scheme::CosignKeyless { .. } => unverified_scheme("a cosign keyless signature"),
         Scheme::Gpg { .. } => unverified_scheme("an OpenPGP simple signature"),
         Scheme::Notation { .. } => unverified_scheme("a Notary Project signature"),
         Scheme::Notary { .. } => unverified_scheme("Docker Content Trust"),
         Scheme::Unusable { why } => TrustOutcome::Unknown { why: why.clone(), temporary: false },
-    };
-    authorities.iter().map(|authority| (authority.id().clone(), outcome(authority))).collect()
+    }
 }
 
 fn unverified_scheme(what: &str) -> TrustOutcome {

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::reader::Table;
 use super::{Config, Log};
-use crate::policy::{Authority, Identity, Scheme, Scope, Settings};
+use crate::policy::{Authority, Identity, InvalidKey, PublicKey, Scheme, Scope, Settings};
 use crate::runtime::LogFormat;
 use crate::{audit, cache, gate, prefetch, server, trust, va};
 
@@ -251,11 +251,11 @@ fn cosign(mut table: Table<'_>) -> Option<Scheme> {
             let text = std::fs::read_to_string(&path);
             text.map_err(|error| key.problem("file", format!("{}: {error}", path.display()), None)).ok()
         });
-        if pem.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN PUBLIC KEY-----")) {
-            key.problem("file", "is no PEM public key", Some("`cosign public-key` prints one"));
-        }
+        let way = if key.was_given("data") { "data" } else { "file" };
+        let read = |invalid: InvalidKey| key.problem(way, invalid.to_string(), Some("`cosign public-key` prints one"));
+        let public = pem.and_then(|pem| PublicKey::from_pem(&pem).map_err(read).ok());
         key.finish();
-        Some(Scheme::CosignKey { keys: vec![pem?] })
+        Some(Scheme::CosignKey { keys: vec![public?] })
     });
     let keyless = table.optional_table("keyless").and_then(|mut keyless| {
         let issuer = keyless.text("issuer");

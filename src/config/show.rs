@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Config;
-use crate::policy::{Identity, Scheme};
+use crate::policy::{Identity, PublicKey, Scheme};
 use crate::runtime::{LogFormat, format_duration, format_size};
 use crate::upstream::{Auth, Secret};
 use crate::{server, upstream};
@@ -146,7 +146,9 @@ fn evidence(out: &mut Text, config: &Config) {
     for authority in &config.policy.authorities {
         out.section(&format!("[trust.authority.{:?}]", authority.name()));
         match authority.scheme() {
-            Scheme::CosignKey { keys } => out.line("cosign.key.data", quoted(&keys.join(""))),
+            Scheme::CosignKey { keys } => {
+                out.line("cosign.key.data", quoted(&keys.iter().map(PublicKey::to_pem).collect::<String>()));
+            }
             Scheme::CosignKeyless { issuer, identity } => {
                 out.line("cosign.keyless.issuer", quoted(issuer));
                 match identity {

@@ -253,7 +253,9 @@ fn authorities(rule: &Rule, findings: &policy::TrustFindings) -> Vec<AuthorityEx
             });
             let (outcome, details) =
                 match (findings.own.outcome(authority.id()).map(|observed| &observed.value), inherited) {
-                    (Some(TrustOutcome::Verified { signer }), _) => ("verified", vec![signer.clone()]),
+                    (Some(TrustOutcome::Verified { by, .. }), _) => {
+                        ("verified", by.iter().map(ToString::to_string).collect())
+                    }
                     (_, Some(index)) => ("inherited", vec![index]),
                     (Some(TrustOutcome::Unverified { found }), None) if found.is_empty() => {
                         ("not verified", vec!["no signature was found".into()])

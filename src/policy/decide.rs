@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::assess::{assess, assessed};
 use super::denial::{Denial, DenialKind, Stage};
-use super::evidence::{Observed, TrustEvidence, TrustOutcome, VaEvidence, VaFindings};
-use super::rule::{Authority, Mode, Requirement, Rule, VaRule};
+use super::evidence::{Observed, TrustEvidence, VaEvidence, VaFindings};
+use super::rule::{Mode, Rule, VaRule};
+use super::signed::{has_ended, trust_verdict};
 use super::subject::Subject;
 use crate::oci::{Digest, ImageName, Manifest};
 
@@ -228,111 +229,6 @@ pub enum Verdict {
         /// Whether asking again may help.
         temporary: bool,
     },
-}
-
-/// The signature half of a decision, which the gate takes first: where it does not pass, nobody is asked about
-/// vulnerabilities. Returns the verdict of `trust` and that of `simple`. Evidence that ended before `now` says nothing.
-pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> [Verdict; 2] {
-    [&rule.trust, &rule.simple].map(|requirement| match requirement {
-        None => Verdict::Skipped,
-        Some(_) if kind == Kind::Attachment => Verdict::Skipped,
-        Some(requirement) => verdict_of_findings(requirement, findings, now),
-    })
-}
-
-/// Own trust, else that of an index which lists the manifest, else (for an index) that of every child.
-fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now: Timestamp) -> Verdict {
-    let own = verdict(requirement, &findings.own, now);
-    if matches!(own, Verdict::Pass(_)) {
-        return own;
-    }
-    let inherited = findings.inherited.iter().map(|(_, evidence)| verdict(requirement, evidence, now));
-    let children: Vec<_> = findings.children.iter().map(|(_, evidence)| verdict(requirement, evidence, now)).collect();
-    let children = (!children.is_empty()).then(|| all_of(children));
-    let others: Vec<_> = inherited.chain(children).collect();
-    if let Some(pass) = others.iter().find(|verdict| matches!(verdict, Verdict::Pass(_))) {
-        return pass.clone();
-    }
-    // A parent that could not be examined leaves open whether the child is trusted.
-    match others.into_iter().find(|verdict| matches!(verdict, Verdict::Unknown { .. })) {
-        Some(unknown) if matches!(own, Verdict::Fail(_)) => unknown,
-        _ => own,
-    }
-}
-
-fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Verdict {
-    match requirement {
-        Requirement::Accept => Verdict::Pass(None),
-        Requirement::Reject => Verdict::Fail(vec!["the policy rejects every image here".into()]),
-        Requirement::Authority(authority) => authority_verdict(authority, evidence.outcome(authority.id()), now),
-        Requirement::AllOf(parts) => all_of(parts.iter().map(|part| verdict(part, evidence, now)).collect()),
-        Requirement::AnyOf(parts) => at_least(1, parts, evidence, now),
-        Requirement::AtLeast { count, of } => at_least(*count, of, evidence, now),
-    }
-}
-
-fn authority_verdict(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>, now: Timestamp) -> Verdict {
-    let name = authority.name();
-    let Some(observed) = outcome else {
-        return Verdict::Unknown { reasons: vec![format!("{name}: was not asked")], temporary: true };
-    };
-    if has_ended(observed, now) {
-        return Verdict::Unknown { reasons: vec![format!("{name}: must be verified again")], temporary: true };
-    }
-    match &observed.value {
-        TrustOutcome::Verified { .. } => Verdict::Pass(observed.until),
-        TrustOutcome::Unverified { found } if found.is_empty() => Verdict::Fail(vec![format!("{name}: not signed")]),
-        TrustOutcome::Unverified { found } => Verdict::Fail(vec![format!("{name}: {}", found.join("; "))]),
-        TrustOutcome::Unknown { why, temporary } => {
-            Verdict::Unknown { reasons: vec![format!("{name}: {why}")], temporary: *temporary }
-        }
-    }
-}
-
-/// Whether something was observed too long ago to be relied on, for good or ill.
-fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
-    observed.until.is_some_and(|until| until <= now)
-}
-
-/// Everything must pass. An empty list of parts asks for something that nobody can give, so it fails.
-fn all_of(parts: Vec<Verdict>) -> Verdict {
-    let needed = parts.len();
-    combine(parts, needed.max(1))
-}
-
-fn at_least(count: usize, parts: &[Requirement], evidence: &TrustEvidence, now: Timestamp) -> Verdict {
-    combine(parts.iter().map(|part| verdict(part, evidence, now)).collect(), count.max(1))
-}
-
-fn combine(parts: Vec<Verdict>, needed: usize) -> Verdict {
-    let (mut ends, mut failures, mut unknowns, mut temporary) = (Vec::new(), Vec::new(), Vec::new(), false);
-    let mut open = 0;
-    for part in parts {
-        match part {
-            Verdict::Pass(until) => ends.push(until),
-            Verdict::Fail(reasons) => failures.extend(reasons),
-            Verdict::Unknown { reasons, temporary: may_help } => {
-                open += 1;
-                temporary |= may_help;
-                unknowns.extend(reasons);
-            }
-            Verdict::Skipped => {}
-        }
-    }
-    if ends.len() >= needed {
-        // It holds as long as enough of the parts do: the weakest of the longest-lived ones.
-        ends.sort_by_key(|until| until.unwrap_or(Timestamp::MAX));
-        return Verdict::Pass(ends[ends.len() - needed]);
-    }
-    if ends.len() + open >= needed {
-        unknowns.extend(failures);
-        return Verdict::Unknown { reasons: unknowns, temporary };
-    }
-    failures.extend(unknowns);
-    if failures.is_empty() {
-        failures.push("no authority is named".into());
-    }
-    Verdict::Fail(failures)
 }
 
 /// The whole judgement of one rule: until when it admits, or the denial.

@@ -11,6 +11,7 @@ mod lint;
 mod material;
 mod native;
 mod secrets;
+mod shadow;
 mod simple;
 mod spelling;
 
@@ -187,6 +188,7 @@ fn rules(policies: &[PolicyObject<'_>], context: &Context<'_>) -> RuleSet {
         };
         builder.add(policy.namespace.clone(), mode, entries);
     }
+    shadow::check(policies);
     builder.build()
 }
 

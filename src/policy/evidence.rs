@@ -54,8 +54,10 @@ impl<T> Observed<T> {
 pub enum TrustOutcome {
     /// A signature was verified over exactly this digest.
     Verified {
-        /// Who signed: a key's fingerprint, an identity.
-        signer: String,
+        /// Everyone whose signature was found and verified, each once.
+        by: Vec<Signatory>,
+        /// Where others of the authority may have signed too: why that is not known.
+        unseen: Option<Unseen>,
     },
     /// No signature was verified. What was found, and why each failed; empty: nothing was found.
     Unverified {
@@ -69,6 +71,30 @@ pub enum TrustOutcome {
         /// Whether another attempt may succeed: a registry that does not answer, not a scheme that is not known.
         temporary: bool,
     },
+}
+
+/// Somebody who signed. A threshold counts these, and not the names of authorities.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Signatory {
+    /// The same for the same signer, whatever the policy calls them: see [`super::Authority::signers`].
+    pub id: String,
+    /// The key and the form of the signature, for people.
+    pub description: String,
+}
+
+impl std::fmt::Display for Signatory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.description)
+    }
+}
+
+/// Why not everything was looked at.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Unseen {
+    /// What was not looked at, for people.
+    pub why: String,
+    /// Whether another attempt may succeed.
+    pub temporary: bool,
 }
 
 /// What is known about an image's vulnerabilities.

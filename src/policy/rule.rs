@@ -1,10 +1,12 @@
 //! What a policy document asks for, typed: the same for all three dialects.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 
+use super::key::PublicKey;
 use crate::oci::Digest;
 
 /// What one `repositories` entry asks for. No check at all is a rule too: it admits.
@@ -47,11 +49,11 @@ pub enum Mode {
 /// A combination of authorities.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Requirement {
-    /// Every part.
+    /// Every part, each by itself: one signature may meet several (Portieris' `simple`).
     AllOf(Vec<Self>),
     /// At least one part.
     AnyOf(Vec<Self>),
-    /// At least so many of the parts.
+    /// At least so many of the parts, each by a signer of its own: a key under two names counts once.
     AtLeast {
         /// How many.
         count: usize,
@@ -67,6 +69,13 @@ pub enum Requirement {
 }
 
 impl Requirement {
+    /// Every authority that it names, each once.
+    pub(super) fn authorities(&self) -> Vec<Arc<Authority>> {
+        let mut found = Vec::new();
+        self.collect(&mut found);
+        found
+    }
+
     fn collect(&self, found: &mut Vec<Arc<Authority>>) {
         match self {
             Self::AllOf(parts) | Self::AnyOf(parts) | Self::AtLeast { of: parts, .. } => {
@@ -90,11 +99,15 @@ pub struct Authority {
 
 impl Authority {
     /// An authority; its identity covers the scheme and all its material, so that evidence for an old key never
-    /// speaks for a new one of the same name.
+    /// speaks for a new one of the same name. Of keys it covers what they are, not how they were written down.
     pub fn new(name: impl Into<String>, scheme: Scheme) -> Self {
         let name = name.into();
-        let material = format!("{name}\n{scheme:?}");
-        Self { id: AuthorityId(Digest::sha256(material.as_bytes()).hex()[..32].into()), name, scheme }
+        let material = match &scheme {
+            Scheme::CosignKey { keys } => format!("cosign key {:?}", fingerprints(keys)),
+            other => format!("{other:?}"),
+        };
+        let digest = Digest::sha256(format!("{name}\n{material}").as_bytes());
+        Self { id: AuthorityId(digest.hex()[..32].into()), name, scheme }
     }
 
     /// The name that documents and messages use.
@@ -107,10 +120,24 @@ impl Authority {
         &self.scheme
     }
 
+    /// Everyone who can sign for it: its keys by their fingerprints. Who can under another scheme is not known before
+    /// a signature is there; one name stands for all of them.
+    pub fn signers(&self) -> BTreeSet<String> {
+        match &self.scheme {
+            Scheme::CosignKey { keys } => fingerprints(keys),
+            Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
+            other => [format!("scheme {}", Digest::sha256(format!("{other:?}").as_bytes()))].into(),
+        }
+    }
+
     /// What its evidence is keyed by.
     pub fn id(&self) -> &AuthorityId {
         &self.id
     }
+}
+
+fn fingerprints(keys: &[PublicKey]) -> BTreeSet<String> {
+    keys.iter().map(|key| key.fingerprint().to_string()).collect()
 }
 
 /// Identifies an authority together with its keys.
@@ -128,8 +155,8 @@ impl fmt::Display for AuthorityId {
 pub enum Scheme {
     /// cosign with a public key: classic `.sig` tags and Sigstore bundles. Any one of the keys suffices (rotation).
     CosignKey {
-        /// Public keys, PEM.
-        keys: Vec<String>,
+        /// Public keys.
+        keys: Vec<PublicKey>,
     },
     /// cosign keyless: a certificate for an identity, by an issuer.
     CosignKeyless {

@@ -4,69 +4,139 @@
 //! therefore neither needed nor read, so that nothing can be gained by relabelling or dropping them.
 
 mod claim;
-mod key;
 
-use super::clip;
-use super::discovery::{Attached, Found};
-use crate::oci::Manifest;
-use crate::policy::TrustOutcome;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::discovery::{Attached, Rest};
+use super::{SourceError, clip};
+use crate::oci::{Digest, Manifest};
+use crate::policy::{Authority, PublicKey, Scheme, Signatory, TrustOutcome, Unseen, distinct};
 use claim::Claim;
-use key::Key;
 
-/// What was found, each read once for all authorities.
-pub(super) struct Claims(Vec<(String, Result<Claim, String>)>);
+/// The most reasons that are kept; whoever may push could make any number of them.
+const MAX_REASONS: usize = 20;
 
-impl Claims {
-    /// Reads everything that was found as a claim about this manifest. No signature is verified yet.
-    pub(super) fn read(found: &Found, manifest: &Manifest) -> Self {
-        let read = |attached: &Attached| {
-            (attached.name.clone(), claim::read(&attached.bytes, &attached.form, manifest).map_err(clip))
-        };
-        Self(found.signatures.iter().map(read).collect())
-    }
+/// Says who signed, as signatures come in.
+pub(super) struct Judge {
+    manifest: Manifest,
+    authorities: Vec<Arc<Authority>>,
+    /// The keys of all authorities that have verified nothing yet, each once.
+    silent: Vec<PublicKey>,
+    signed: BTreeMap<Digest, Signatory>,
+    /// What came, by name, and why it is no claim about the manifest.
+    seen: Vec<(String, Result<(), String>)>,
 }
 
-/// Whether any of the keys made any of the signatures.
-pub(super) fn by_key(keys: &[String], claims: &Claims, found: &Found) -> TrustOutcome {
-    let (keys, unusable) = key::parse_all(keys);
-    if keys.is_empty() {
-        let why = if unusable.is_empty() { "the authority has no key".into() } else { unusable.join("; ") };
-        return TrustOutcome::Unknown { why, temporary: false };
+impl Judge {
+    pub(super) fn new(manifest: Manifest, authorities: Vec<Arc<Authority>>) -> Self {
+        let mut silent: Vec<PublicKey> = Vec::new();
+        for key in authorities.iter().flat_map(|authority| keys(authority)) {
+            if !silent.contains(key) {
+                silent.push(key.clone());
+            }
+        }
+        Self { manifest, authorities, silent, signed: BTreeMap::new(), seen: Vec::new() }
     }
-    let mut reasons = Vec::new();
-    for (name, claim) in &claims.0 {
-        match claim {
-            Err(why) => reasons.push(format!("{name}: {why}")),
-            Ok(claim) => match keys.iter().find(|key| key.verify(&claim.message, &claim.signature)) {
-                Some(key) => return TrustOutcome::Verified { signer: signer(key, claim) },
-                None => reasons.push(format!("{name}: was not made by {}", describe(&keys))),
-            },
+
+    /// Asks all keys about what may be signatures. A key that has verified one needs no other.
+    pub(super) fn hear(&mut self, found: Vec<Attached>) {
+        for Attached { name, bytes, form } in found {
+            let claim = claim::read(&bytes, &form, &self.manifest).map_err(clip);
+            if let Ok(claim) = &claim {
+                let signed = &mut self.signed;
+                self.silent.retain(|key| {
+                    let made_it = key.verify(&claim.message, &claim.signature);
+                    made_it.then(|| signed.insert(key.fingerprint(), signatory(key, claim)));
+                    !made_it
+                });
+            }
+            self.seen.push((name, claim.map(drop)));
         }
     }
-    reasons.extend_from_slice(&found.broken);
-    reasons.extend(unusable);
-    not_verified(reasons, found)
-}
 
-/// "Not signed" is said only when everything was asked and everything was looked at.
-fn not_verified(reasons: Vec<String>, found: &Found) -> TrustOutcome {
-    if found.gaps.is_empty() && found.limits.is_empty() {
-        return TrustOutcome::Unverified { found: reasons };
+    /// Whether no other signature can change what any requirement of these authorities makes of the outcomes.
+    ///
+    /// That is so when as many authorities as ever can have a signer of their own. Proof, by König's theorem: a vertex
+    /// cover as small as that number holds some authorities and some keys. All its keys have signed, and all its
+    /// authorities have signers outside of those keys; every other authority has keys of the cover alone, so everything
+    /// is known about it.
+    pub(super) fn is_settled(&self) -> bool {
+        let signed = self.authorities.iter().map(|authority| self.signers(authority));
+        is_settled(&self.authorities, signed)
     }
-    let gaps = found.gaps.iter().map(|gap| &*gap.why);
-    let all: Vec<&str> = gaps.chain(found.limits.iter().map(|l| &**l)).chain(reasons.iter().map(|r| &**r)).collect();
-    TrustOutcome::Unknown { why: all.join("; "), temporary: found.gaps.iter().any(|gap| gap.temporary) }
+
+    fn signers(&self, authority: &Authority) -> BTreeSet<String> {
+        self.of(authority).map(|signatory| signatory.id.clone()).collect()
+    }
+
+    fn of(&self, authority: &Authority) -> impl Iterator<Item = &Signatory> {
+        keys(authority).iter().filter_map(|key| self.signed.get(&key.fingerprint()))
+    }
+
+    /// What an authority by key says, at the end of the search.
+    pub(super) fn outcome(&self, authority: &Authority, rest: &Rest) -> TrustOutcome {
+        if keys(authority).is_empty() {
+            return TrustOutcome::Unknown { why: "the authority has no key".into(), temporary: false };
+        }
+        let by: Vec<_> = self.of(authority).cloned().collect();
+        let unseen = unseen(if self.is_settled() { &[] } else { &rest.gaps });
+        match (by.is_empty(), unseen) {
+            (false, unseen) => TrustOutcome::Verified { by, unseen },
+            // "Not signed" is said only when everything was asked and everything was looked at.
+            (true, None) => TrustOutcome::Unverified { found: self.reasons(authority, rest) },
+            (true, Some(unseen)) => {
+                let why = [vec![unseen.why], self.reasons(authority, rest)].concat().join("; ");
+                TrustOutcome::Unknown { why, temporary: unseen.temporary }
+            }
+        }
+    }
+
+    fn reasons(&self, authority: &Authority, rest: &Rest) -> Vec<String> {
+        let keys = describe(keys(authority));
+        let refused = self.seen.iter().map(|(name, claim)| match claim {
+            Ok(()) => format!("{name}: was not made by {keys}"),
+            Err(why) => format!("{name}: {why}"),
+        });
+        let mut reasons: Vec<_> = refused.chain(rest.broken.iter().cloned()).take(MAX_REASONS).collect();
+        let left = (self.seen.len() + rest.broken.len()).saturating_sub(MAX_REASONS);
+        if left > 0 {
+            reasons.push(format!("{left} more that do not count"));
+        }
+        reasons
+    }
 }
 
-fn signer(key: &Key, claim: &Claim) -> String {
-    match &claim.reference {
+/// See [`Judge::is_settled`]; `signed` says who signed for each authority.
+pub(super) fn is_settled(authorities: &[Arc<Authority>], signed: impl Iterator<Item = BTreeSet<String>>) -> bool {
+    let by_key = |authority: &&Arc<Authority>| !keys(authority).is_empty();
+    let all: Vec<_> = authorities.iter().filter(by_key).map(|authority| authority.signers()).collect();
+    distinct(&signed.collect::<Vec<_>>()) >= distinct(&all)
+}
+
+fn keys(authority: &Authority) -> &[PublicKey] {
+    match authority.scheme() {
+        Scheme::CosignKey { keys } => keys,
+        _ => &[],
+    }
+}
+
+fn unseen(gaps: &[SourceError]) -> Option<Unseen> {
+    let why: Vec<&str> = gaps.iter().take(MAX_REASONS).map(|gap| &*gap.why).collect();
+    let temporary = gaps.iter().any(|gap| gap.temporary);
+    (!gaps.is_empty()).then(|| Unseen { why: why.join("; "), temporary })
+}
+
+fn signatory(key: &PublicKey, claim: &Claim) -> Signatory {
+    let description = match &claim.reference {
         // Not compared: a mirror's name differs from the one at signing, and only this repository was read.
         Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
         None => format!("{key} ({})", claim.form),
-    }
+    };
+    Signatory { id: key.fingerprint().to_string(), description }
 }
 
-fn describe(keys: &[Key]) -> String {
+fn describe(keys: &[PublicKey]) -> String {
     match keys {
         [only] => only.to_string(),
         [first, rest @ ..] => format!("{first} or {} more", rest.len()),
@@ -81,7 +151,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::oci::{Content, Digest, media_type};
+    use crate::oci::{Content, media_type};
     use crate::trust::discovery::Form;
 
     /// The cases of sigstore-conformance. A manifest stands for the artifact, whose bytes the cases sign.
@@ -98,10 +168,11 @@ mod tests {
             // A key that made none of the signatures stands for cases that bring none.
             let other = root.join("bundle-verify/managed-key-wrong-key_fail");
             let key = read("key.pub").unwrap_or_else(|| std::fs::read(other.join("key.pub")).unwrap());
-            let claims =
-                Claims(vec![("bundle".into(), claim::read(&bundle, &Form::Bundle, &artifact_manifest(artifact)))]);
-            let outcome = by_key(&[String::from_utf8(key).unwrap()], &claims, &Found::default());
-            if matches!(outcome, TrustOutcome::Verified { .. }) {
+            let keys = vec![PublicKey::from_pem(&String::from_utf8(key).unwrap()).unwrap()];
+            let authority = Arc::new(Authority::new("a", Scheme::CosignKey { keys }));
+            let mut judge = Judge::new(artifact_manifest(artifact), vec![authority]);
+            judge.hear(vec![Attached { name: "bundle".into(), bytes: bundle, form: Form::Bundle }]);
+            if judge.is_settled() {
                 verified.push(case.file_name().unwrap().to_string_lossy().into_owned());
             }
         }

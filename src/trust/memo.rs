@@ -1,13 +1,14 @@
 //! Signature evidence, memoised by repository, digest and authorities.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+use super::cosign::is_settled;
 use super::{FetchedManifest, SignatureSource, SourceError, verify};
-use crate::oci::{Digest, ImageName, Manifest, Page, Reference, Repository};
+use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Page, Reference, Repository};
 use crate::policy::{Authority, Observed, Scheme, TrustEvidence, TrustOutcome};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Memo, Store};
@@ -39,7 +40,8 @@ pub struct Trust {
     tasks: Tasks,
 }
 
-/// What each authority says, by its identity.
+/// What each authority says, by its identity. A row of a version that wrote it otherwise cannot be read, so it is
+/// gathered again.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 struct Outcomes(BTreeMap<String, TrustOutcome>);
 
@@ -109,16 +111,27 @@ fn holds_until<'a>(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let outcomes: Vec<_> = outcomes.collect();
+    let all_by_key = authorities.iter().all(|authority| matches!(authority.scheme(), Scheme::CosignKey { .. }));
     let ttl = if outcomes.iter().any(|outcome| matches!(outcome, TrustOutcome::Unknown { temporary: true, .. })) {
         TROUBLE_TTL
     } else if !outcomes.iter().all(|outcome| matches!(outcome, TrustOutcome::Verified { .. })) {
         config.negative_ttl
-    } else if authorities.iter().all(|authority| matches!(authority.scheme(), Scheme::CosignKey { .. })) {
+    } else if !all_by_key {
+        config.ttl
+    } else if is_settled(authorities, outcomes.iter().map(|outcome| signers(outcome))) {
         return None;
     } else {
-        config.ttl
+        // Somebody else's signature may still come, and a threshold may wait for it.
+        config.negative_ttl
     };
     Some(now.saturating_add(ttl).unwrap_or(Timestamp::MAX))
+}
+
+fn signers(outcome: &TrustOutcome) -> BTreeSet<String> {
+    match outcome {
+        TrustOutcome::Verified { by, .. } => by.iter().map(|signatory| signatory.id.clone()).collect(),
+        _ => BTreeSet::new(),
+    }
 }
 
 impl SignatureSource for Upstream {
@@ -127,12 +140,12 @@ impl SignatureSource for Upstream {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<FetchedManifest>, SourceError> {
-        let fetched = found(Self::manifest(self, repository, reference).await)?;
+        let fetched = found(Self::manifest(self, repository, reference).await, MAX_MANIFEST)?;
         Ok(fetched.map(|fetched| FetchedManifest { bytes: fetched.bytes, content_type: fetched.content_type }))
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
-        found(self.blob_bytes(repository, digest, limit).await)
+        found(self.blob_bytes(repository, digest, limit).await, limit)
     }
 
     async fn referrers(
@@ -141,15 +154,69 @@ impl SignatureSource for Upstream {
         digest: &Digest,
         page: &Page,
     ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
-        Ok(found(Self::referrers(self, repository, digest, page).await)?.map(|list| (list.bytes, list.next)))
+        let list = found(Self::referrers(self, repository, digest, page).await, 0)?;
+        Ok(list.map(|list| (list.bytes, list.next)))
     }
 }
 
-/// 404 is an answer; everything else that is not one leaves the question open.
-fn found<T>(result: Result<T, upstream::Error>) -> Result<Option<T>, SourceError> {
+/// 404 is an answer; everything else that is not one leaves the question open. `limit` is in bytes.
+fn found<T>(result: Result<T, upstream::Error>, limit: usize) -> Result<Option<T>, SourceError> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(upstream::Error::NotFound) => Ok(None),
-        Err(error) => Err(SourceError { temporary: error.is_temporary(), why: error.to_string() }),
+        Err(error) => {
+            let received = if matches!(error, upstream::Error::TooLarge(_)) { limit } else { 0 };
+            Err(SourceError { received, ..SourceError::new(error.to_string(), error.is_temporary()) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{PublicKey, Signatory};
+
+    /// A row of version 0.1.0 named no keys: it must not speak for a threshold.
+    #[test]
+    fn rows_in_the_old_form_are_gathered_again() {
+        let old = r#"{"8a":{"Verified":{"signer":"ECDSA P-256 key sha256:0123 (bundle)"}}}"#;
+        assert!(serde_json::from_str::<Outcomes>(old).is_err());
+        let new = Outcomes([("8a".to_owned(), verified(&["k"]))].into());
+        let read: Outcomes = serde_json::from_str(&serde_json::to_string(&new).unwrap()).unwrap();
+        assert_eq!(read.0, new.0);
+    }
+
+    fn id(key: &str) -> String {
+        PublicKey::for_test(key).fingerprint().to_string()
+    }
+
+    fn verified(keys: &[&str]) -> TrustOutcome {
+        let by = keys.iter().map(|key| Signatory { id: id(key), description: "d".into() }).collect();
+        TrustOutcome::Verified { by, unseen: None }
+    }
+
+    fn authority(name: &str, keys: &[&str]) -> Arc<Authority> {
+        let keys = keys.iter().map(|key| PublicKey::for_test(key)).collect();
+        Arc::new(Authority::new(name, Scheme::CosignKey { keys }))
+    }
+
+    /// Signatures by keys hold for ever, but who else signed is looked for again where that may matter.
+    #[test]
+    fn how_long_evidence_holds() {
+        let config = Config::default();
+        let soon = Some(Timestamp::UNIX_EPOCH + config.negative_ttl);
+        let unsigned = || TrustOutcome::Unverified { found: Vec::new() };
+        for (authorities, outcomes, until) in [
+            (vec![authority("a", &["k", "l"])], vec![verified(&["k"])], None),
+            (vec![authority("a", &["k"]), authority("b", &["k"])], vec![verified(&["k"]), verified(&["k"])], None),
+            (vec![authority("a", &["k", "l"]), authority("b", &["k"])], vec![verified(&["k"]), verified(&["k"])], soon),
+            (vec![authority("a", &["k"]), authority("b", &["l"])], vec![verified(&["k"]), unsigned()], soon),
+        ] {
+            assert_eq!(
+                holds_until(&config, &authorities, outcomes.iter(), Timestamp::UNIX_EPOCH),
+                until,
+                "{outcomes:?}"
+            );
+        }
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha512};
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, is_attachment, media_type};
-use crate::policy::{Identity, Signer as NotarySigner};
+use crate::policy::{Identity, PublicKey, Signer as NotarySigner};
 
 const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -82,7 +82,15 @@ impl Signer {
     }
 
     fn authority(&self) -> Arc<Authority> {
-        Arc::new(Authority::new("release", Scheme::CosignKey { keys: vec![self.pem()] }))
+        self.authority_called("release")
+    }
+
+    fn authority_called(&self, name: &str) -> Arc<Authority> {
+        Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![self.key()] }))
+    }
+
+    fn key(&self) -> PublicKey {
+        PublicKey::from_pem(&self.pem()).unwrap()
     }
 
     /// A classic signature: payload, annotation.
@@ -251,7 +259,7 @@ impl Registry {
     fn fails(&self, what: &str) -> Result<(), SourceError> {
         self.asked.lock().unwrap().push(what.to_owned());
         match self.failing.iter().any(|failing| failing == what) {
-            true => Err(SourceError { why: "500 Internal Server Error".into(), temporary: true }),
+            true => Err(SourceError::new("500 Internal Server Error", true)),
             false => Ok(()),
         }
     }
@@ -282,8 +290,12 @@ impl SignatureSource for Registry {
     async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
         self.fails(&digest.to_string())?;
         let found = self.blobs.get(digest).filter(|_| *repository == self.repository);
-        assert!(found.is_none_or(|blob| blob.len() <= limit));
-        Ok(found.cloned())
+        match found {
+            Some(blob) if blob.len() > limit => {
+                Err(SourceError { received: limit, ..SourceError::new("more bytes than are read", false) })
+            }
+            found => Ok(found.cloned()),
+        }
     }
 
     async fn referrers(
@@ -301,7 +313,7 @@ impl SignatureSource for Registry {
             Api::Pages(pages) => Ok(Some((index_json(&pages[at]), next(at + 1).filter(|_| at + 1 < pages.len())))),
             Api::Endless => Ok(Some((index_json(&[]), next(at + 1)))),
             Api::Circular => Ok(Some((index_json(&[]), Some(Page::default())))),
-            Api::Fails(temporary) => Err(SourceError { why: "403 Forbidden".into(), temporary: *temporary }),
+            Api::Fails(temporary) => Err(SourceError::new("403 Forbidden", *temporary)),
             Api::Answers(body) => Ok(Some((Bytes::from_static(body.as_bytes()), None))),
         }
     }
@@ -309,7 +321,8 @@ impl SignatureSource for Registry {
 
 #[track_caller]
 fn assert_verified(outcome: &TrustOutcome, part: &str) {
-    assert!(matches!(outcome, TrustOutcome::Verified { signer } if signer.contains(part)), "{part}: {outcome:?}");
+    let TrustOutcome::Verified { by, .. } = outcome else { panic!("{part}: {outcome:?}") };
+    assert!(by.iter().any(|signatory| signatory.description.contains(part)), "{part}: {outcome:?}");
 }
 
 #[track_caller]
@@ -507,9 +520,12 @@ async fn a_registry_that_does_not_answer_is_not_unsigned() {
         let signed = silent.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
         assert_verified(&signed.judge_by(&signer).await, "(classic");
     }
-    for body in ["<html>", "{}", &*Box::leak(image_text().into_boxed_str())] {
-        let registry = Registry::new(Api::Answers(body));
-        assert!(!matches!(registry.judge_by(&signer).await, TrustOutcome::Unverified { .. }), "{body}");
+    for body in ["<html>", "{}", "[]", ""] {
+        assert_unknown(
+            &Registry::new(Api::Answers(body)).judge_by(&signer).await,
+            "list of referrers is unusable",
+            false,
+        );
     }
     for tag in [format!("sha256-{}.sig", digest.hex()), format!("sha256-{}", digest.hex())] {
         let mut registry = Registry::new(Api::Absent);
@@ -550,75 +566,257 @@ async fn wrong_bytes_and_missing_content_are_said() {
     assert_refused(&replaced.judge_by(&signer).await, "do not have the digest");
 }
 
+/// Signatures by a stranger, each over a payload of its own.
+fn strangers(digest: &Digest, count: usize) -> Vec<(Vec<u8>, Option<String>)> {
+    let stranger = Signer::p256();
+    let one = |number| {
+        let mut payload = payload(digest);
+        payload["optional"] = json!({"number": number});
+        stranger.classic(&payload)
+    };
+    (0..count).map(one).collect()
+}
+
+/// Bundles by a stranger, as the list shows them.
+fn strange_bundles(registry: &mut Registry, digest: &Digest, count: usize) -> Vec<Value> {
+    let mut bundle = Signer::p256().bundle(&statement(digest));
+    let mut one = |number: usize| {
+        bundle["number"] = number.into();
+        registry.bundle(digest, &bundle)
+    };
+    (0..count).map(&mut one).collect()
+}
+
+/// Referrers that do not exist, with what their descriptors claim.
+fn invented(count: usize, size: u64, artifact_type: &str) -> Vec<Value> {
+    let one = |number: usize| {
+        let digest = Digest::sha256(&number.to_be_bytes());
+        json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": size, "artifactType": artifact_type})
+    };
+    (0..count).map(one).collect()
+}
+
+#[tokio::test]
+async fn what_others_attach_hides_nothing() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let good = |registry: &mut Registry| registry.bundle(&digest, &signer.bundle(&statement(&digest)));
+    let classic = || signer.classic(&payload(&digest));
+    for size in [4 << 20, 9 << 30, 1] {
+        for artifact_type in [BUNDLE_V03, media_type::OCI_EMPTY, "application/spdx+json"] {
+            let listed = Registry::new(Api::Pages(vec![invented(16, size, artifact_type)]));
+            assert_verified(&listed.with_classic(&digest, vec![classic()]).judge_by(&signer).await, "(classic");
+            let mut tagged = Registry::new(Api::Pages(vec![invented(199, size, artifact_type)]));
+            let bundle = good(&mut tagged);
+            tagged.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[bundle]));
+            assert_verified(&tagged.judge_by(&signer).await, "(bundle)");
+        }
+    }
+    for (before, after) in [(50, 0), (0, 51), (199, 0), (0, 300)] {
+        let mut registry = Registry::new(Api::Absent);
+        let mut listed = strange_bundles(&mut registry, &digest, before);
+        listed.push(good(&mut registry));
+        listed.extend(strange_bundles(&mut registry, &digest, after));
+        registry.api = Api::Pages(vec![listed]);
+        assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    }
+    let flooded = Registry::with_bundle(&signer.bundle(&statement(&digest)));
+    let flooded = flooded.with_classic(&digest, strangers(&digest, 300));
+    assert_verified(&flooded.judge_by(&signer).await, "(bundle)");
+    for at in [0, 60] {
+        let mut layers = strangers(&digest, 60);
+        layers.insert(at, classic());
+        let registry = Registry::new(Api::Absent).with_classic(&digest, layers);
+        assert_verified(&registry.judge_by(&signer).await, "(classic");
+    }
+}
+
+#[tokio::test]
+async fn the_search_ends_with_the_first_that_satisfies() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    let mut listed = vec![registry.bundle(&digest, &signer.bundle(&statement(&digest)))];
+    listed.extend(strange_bundles(&mut registry, &digest, 100));
+    registry.api = Api::Pages(vec![listed]);
+    assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    assert!(registry.asked.lock().unwrap().len() < 20, "{:?}", registry.asked);
+    // Another authority that nobody satisfies makes it go on to the end.
+    registry.asked.lock().unwrap().clear();
+    registry.judge(&[signer.authority(), Signer::p256().authority()]).await;
+    assert!(registry.asked.lock().unwrap().len() > 200);
+}
+
 #[tokio::test]
 async fn bounds_are_said_and_are_not_unsigned() {
-    let (digest, signer, stranger) = (image().digest, Signer::p256(), Signer::p256());
-    let mut many: Vec<_> = (0..discovery::MAX_SIGNATURES)
-        .map(|number| {
-            let mut payload = payload(&digest);
-            payload["optional"] = json!({"number": number});
-            stranger.classic(&payload)
-        })
-        .collect();
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut many = strangers(&digest, 200);
     many.insert(0, signer.classic(&payload(&digest)));
-    let oldest = Registry::new(Api::Absent).with_classic(&digest, many.clone());
-    assert_unknown(&oldest.judge_by(&signer).await, "of 51 signatures only 50 were looked at", false);
-    many.rotate_left(1);
-    let newest = Registry::new(Api::Absent).with_classic(&digest, many);
-    assert_verified(&newest.judge_by(&signer).await, "(classic");
+    let oldest = Registry::new(Api::Absent).with_classic(&digest, many);
+    assert_unknown(&oldest.judge_by(&signer).await, "of the signatures in the .sig tag only 200 were looked at", false);
     for api in [Api::Endless, Api::Circular] {
         let registry = Registry::new(api);
         assert_unknown(&registry.judge_by(&signer).await, "does not end", false);
         let signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
         assert_verified(&signed.judge_by(&signer).await, "(classic");
     }
-    let large = json!({"mediaType": BUNDLE_V03, "digest": Digest::sha256(b""), "size": 9 << 20});
-    let mut registry = Registry::new(Api::Absent);
-    let large = registry.push(&manifest_json(&json!([large]), Some(&digest)));
-    registry.api = Api::Pages(vec![vec![large]]);
-    assert_refused(&registry.judge_by(&signer).await, "is larger than 8 MiB");
-}
-
-#[tokio::test]
-async fn many_and_large_referrers_are_not_all_fetched() {
-    let (digest, signer) = (image().digest, Signer::p256());
-    let mut registry = Registry::new(Api::Absent);
-    let mut referrers = Vec::new();
-    for number in 0..9 {
-        let content = Digest::sha256(&[number]);
-        let layer = json!({"mediaType": BUNDLE_V03, "digest": content, "size": 8 << 20});
-        referrers.push(registry.push(&manifest_json(&json!([layer]), Some(&digest))));
-    }
-    registry.api = Api::Pages(vec![referrers]);
-    assert_unknown(&registry.judge_by(&signer).await, "would exceed 64 MiB", false);
-    let other = |number: usize| {
-        let digest = Digest::sha256(&number.to_be_bytes());
-        json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1, "artifactType": "application/x"})
-    };
-    let mut referrers: Vec<_> = (0..300).map(other).collect();
-    registry.api = Api::Pages(vec![referrers.clone()]);
-    assert_unknown(&registry.judge_by(&signer).await, "of 300 referrers only 200 were looked at", false);
+    let mut referrers = invented(300, 1, "application/x");
+    let mut registry = Registry::new(Api::Pages(vec![referrers.clone()]));
+    assert_unknown(&registry.judge_by(&signer).await, "of 300 referrers in the referrers API only 200", false);
+    assert_eq!(registry.asked.lock().unwrap().len(), 202);
     referrers.push(registry.bundle(&digest, &signer.bundle(&statement(&digest))));
     registry.api = Api::Pages(vec![referrers]);
     assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+}
+
+/// A place is given up for what it sent, and not for what a descriptor claims.
+#[tokio::test]
+async fn bytes_that_arrive_are_counted() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    let mut referrers = Vec::new();
+    for number in 0..100 {
+        // Larger than any signature: as much as may be read arrives.
+        let layer = registry.push_blob(BUNDLE_V03, vec![number; (1 << 20) + 1]);
+        referrers.push(registry.push(&manifest_json(&json!([layer]), Some(&digest))));
+    }
+    registry.api = Api::Pages(vec![referrers.split_off(99)]);
+    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB");
+    registry.api = Api::Pages(vec![referrers]);
+    assert_unknown(&registry.judge_by(&signer).await, "after 64 MiB from the referrers API", false);
+    let asked = registry.asked.lock().unwrap().len();
+    assert!(asked < 160, "{asked}");
+    let signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    assert_verified(&signed.judge_by(&signer).await, "(classic");
+    // A descriptor that claims too much or too little keeps nobody from reading what is there.
+    for size in [0, 1, 9 << 30] {
+        let mut registry = Registry::new(Api::Absent);
+        let mut layer = registry.push_blob(BUNDLE_V03, signer.bundle(&statement(&digest)).to_string().into());
+        layer["size"] = size.into();
+        let mut referrer = registry.push(&manifest_json(&json!([layer]), Some(&digest)));
+        referrer["size"] = size.into();
+        registry.api = Api::Pages(vec![vec![referrer.clone(), referrer]]);
+        assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    }
+}
+
+/// A registry that never answers does not hold a search for ever. Time passes only where everything waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_search_takes_no_longer_than_it_may() {
+    struct Silent;
+    impl SignatureSource for Silent {
+        async fn manifest(&self, _: &Repository, _: &Reference) -> Result<Option<FetchedManifest>, SourceError> {
+            std::future::pending().await
+        }
+
+        async fn blob(&self, _: &Repository, _: &Digest, _: usize) -> Result<Option<Bytes>, SourceError> {
+            std::future::pending().await
+        }
+
+        async fn referrers(
+            &self,
+            _: &Repository,
+            _: &Digest,
+            _: &Page,
+        ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
+            std::future::pending().await
+        }
+    }
+    let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
+    let outcomes = verify(&Silent, &Tasks::new(), &name, &image(), &[Signer::p256().authority()]).await;
+    assert_unknown(&outcomes[0].1, "after 60 s the rest was not looked at", true);
 }
 
 #[tokio::test]
 async fn any_key_of_an_authority_suffices() {
     let (digest, old, new) = (image().digest, Signer::p256(), Signer::ed25519());
     let registry = Registry::with_bundle(&old.bundle(&statement(&digest)));
-    let by = |keys: Vec<String>| vec![Arc::new(Authority::new("a", Scheme::CosignKey { keys }))];
-    for keys in [vec![new.pem(), old.pem()], vec![new.pem() + &old.pem()], vec!["rubbish".into(), old.pem()]] {
-        assert_verified(&registry.judge(&by(keys)).await[0], "ECDSA P-256");
+    let by = |keys: Vec<PublicKey>| vec![Arc::new(Authority::new("a", Scheme::CosignKey { keys }))];
+    assert_verified(&registry.judge(&by(vec![new.key(), old.key()])).await[0], "ECDSA P-256");
+    assert_unknown(&registry.judge(&by(vec![])).await[0], "the authority has no key", false);
+}
+
+/// Who signed is said by key, whatever the names; and everyone who may make a difference is looked for.
+#[tokio::test]
+async fn signers_are_keys_and_not_names() {
+    let (digest, one, two) = (image().digest, Signer::p256(), Signer::ed25519());
+    let registry = Registry::with_bundle(&one.bundle(&statement(&digest)))
+        .with_classic(&digest, vec![two.classic(&payload(&digest))]);
+    let ids = |outcome: &TrustOutcome| match outcome {
+        TrustOutcome::Verified { by, unseen: None } => by.iter().map(|signatory| signatory.id.clone()).collect(),
+        other => panic!("{other:?}"),
+    };
+    let id = |signer: &Signer| signer.key().fingerprint().to_string();
+    let copies = registry.judge(&[one.authority_called("a"), one.authority_called("b")]).await;
+    assert_eq!(copies.iter().map(ids).collect::<Vec<Vec<_>>>(), [[id(&one)], [id(&one)]]);
+    let pair = |name: &str, keys: [&Signer; 2]| {
+        Arc::new(Authority::new(name, Scheme::CosignKey { keys: keys.iter().map(|signer| signer.key()).collect() }))
+    };
+    let (a, b) = (pair("a", [&one, &two]), pair("b", [&one, &two]));
+    for outcome in registry.judge(&[a.clone(), b]).await {
+        assert_eq!(ids(&outcome).len(), 2, "both count, as one alone could not satisfy both");
     }
-    for (keys, part) in [
-        (vec![], "the authority has no key"),
-        (vec!["rubbish".into()], "public key 1 is no PEM of type PUBLIC KEY"),
-        (vec![old.pem().replace("PUBLIC", "PRIVATE")], "public key 1 is no PEM"),
-        (vec!["-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".into()], "public key 1 is neither"),
-    ] {
-        assert_unknown(&registry.judge(&by(keys)).await[0], part, false);
+    // The key that both share signed; whether the others did is not known while a place is silent.
+    let (third, fourth) = (Signer::p256(), Signer::p256());
+    let (a, b) = (pair("a", [&one, &third]), pair("b", [&one, &fourth]));
+    let mut silent = Registry::with_bundle(&one.bundle(&statement(&digest)));
+    silent.failing.push(format!("sha256-{}", digest.hex()));
+    for outcome in silent.judge(&[a, b]).await {
+        let TrustOutcome::Verified { by, unseen: Some(unseen) } = &outcome else { panic!("{outcome:?}") };
+        assert!(by.len() == 1 && unseen.temporary && unseen.why.contains("500"), "{outcome:?}");
     }
+}
+
+/// A signature is one wherever it is, and whatever the other places answer.
+#[tokio::test]
+async fn the_search_goes_on_after_trouble() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let bundle = signer.bundle(&statement(&digest));
+    let image = &*Box::leak(image_text().into_boxed_str());
+    for body in ["<html>", "{}", "[]", "", "{\"errors\": []}", "{\"manifests\": null}", image] {
+        for api in [Api::Answers(body), Api::Fails(true), Api::Fails(false), Api::Endless] {
+            let mut registry = Registry::new(api);
+            let descriptor = registry.bundle(&digest, &bundle);
+            registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[descriptor]));
+            assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+        }
+    }
+    let mut registry = Registry::new(Api::Absent);
+    let sbom = registry.push_blob("application/spdx+json", b"{}".to_vec());
+    let sbom = registry.push(&manifest_json(&json!([sbom]), Some(&digest)));
+    let descriptor = registry.bundle(&digest, &bundle);
+    let odd = [json!({"digest": format!("blake3:{}", "0".repeat(64))}), json!({}), json!(null), json!({"digest": 1})];
+    registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[descriptor.clone()]));
+    registry.api = Api::Pages(vec![vec![sbom.clone()]]);
+    assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    registry.manifests.remove(&format!("sha256-{}", digest.hex()));
+    assert_eq!(registry.judge_by(&signer).await, TrustOutcome::Unverified { found: vec![] });
+    for odd in odd {
+        registry.api = Api::Pages(vec![vec![odd.clone(), descriptor.clone()]]);
+        assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+        registry.api = Api::Pages(vec![vec![odd, sbom.clone()]]);
+        assert_unknown(&registry.judge_by(&signer).await, "1 entries cannot be read", false);
+    }
+    // A page that cannot be read hides no other.
+    registry.api = Api::Pages(vec![vec![json!(null)], vec![descriptor]]);
+    assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+}
+
+/// GitLab answers the referrers tag with the image: that is no list, and no trouble.
+#[tokio::test]
+async fn a_referrers_tag_that_is_the_image_lists_nothing() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    registry.manifests.insert(format!("sha256-{}", digest.hex()), image().bytes);
+    assert_eq!(registry.judge_by(&signer).await, TrustOutcome::Unverified { found: vec![] });
+    let signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    assert_verified(&signed.judge_by(&signer).await, "(classic");
+}
+
+#[tokio::test]
+async fn reasons_are_bounded() {
+    let digest = image().digest;
+    let registry = Registry::new(Api::Absent).with_classic(&digest, strangers(&digest, 150));
+    let TrustOutcome::Unverified { found } = registry.judge_by(&Signer::p256()).await else { panic!() };
+    assert_eq!((found.len(), &*found[20]), (21, "130 more that do not count"));
 }
 
 #[tokio::test]
@@ -648,9 +846,9 @@ async fn a_manifest_named_by_sha512_is_found_by_that_name() {
     statement["subject"] = json!([{"digest": {"sha512": subject.digest.hex()}}]);
     let descriptor = registry.bundle(&subject.digest, &signer.bundle(&statement));
     registry.manifests.insert(format!("sha512-{}", &subject.digest.hex()[..64]), index_json(&[descriptor]));
-    let found = discovery::run(&registry, &"team/app".parse().unwrap(), subject.digest).await;
-    assert_eq!(found.signatures.len(), 1, "{found:?}");
-    assert_verified(&judge(&[signer.authority()], &subject, &found)[0].1, "(bundle)");
+    let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
+    let outcomes = verify(&registry, &Tasks::new(), &name, &subject, &[signer.authority()]).await;
+    assert_verified(&outcomes[0].1, "(bundle)");
 }
 
 /// What cosign itself wrote: see tests/data/cosign/README.md.
@@ -659,14 +857,14 @@ async fn what_cosign_writes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cosign");
     let authority = |name: &str| {
         let pem = std::fs::read_to_string(root.join(name).with_extension("pub")).unwrap();
-        Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![pem] }))
+        Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![PublicKey::from_pem(&pem).unwrap()] }))
     };
     let authorities = ["p256", "p384", "ed25519", "stranger"].map(authority);
     let image = Manifest::parse(std::fs::read(root.join("image.json")).unwrap().into(), None).unwrap();
     for (case, form) in [("classic", "(classic, signed as"), ("bundle", "(bundle)")] {
         let registry = recorded(&root.join(case), image.digest);
-        let found = discovery::run(&registry, &registry.repository, image.digest).await;
-        let outcomes = judge(&authorities, &image, &found);
+        let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: registry.repository.clone() };
+        let outcomes = verify(&registry, &Tasks::new(), &name, &image, &authorities).await;
         outcomes[..3].iter().for_each(|(_, outcome)| assert_verified(outcome, form));
         assert!(matches!(&outcomes[3].1, TrustOutcome::Unverified { found } if found.len() == 3), "{outcomes:?}");
         for manifest in registry.manifests.values().map(|bytes| Manifest::parse(bytes.clone(), None).unwrap()) {

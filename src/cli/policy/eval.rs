@@ -13,8 +13,8 @@ use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
-    Scheme, Scope, Selected, Selection, Settings, Severity, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
-    VaFindings, Verdict, decide, no_match, trust_verdict, weigh,
+    Scheme, Scope, Selected, Selection, Settings, Severity, Signatory, TrustEvidence, TrustFindings, TrustOutcome,
+    VaEvidence, VaFindings, Verdict, decide, no_match, trust_verdict, weigh,
 };
 
 /// The longest line, in bytes.
@@ -263,7 +263,8 @@ fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
             _ => false,
         };
     if verified {
-        return TrustOutcome::Verified { signer: authority.name().to_owned() };
+        let signatory = |id| Signatory { id, description: authority.name().to_owned() };
+        return TrustOutcome::Verified { by: authority.signers().into_iter().map(signatory).collect(), unseen: None };
     }
     match authority.scheme() {
         Scheme::Unusable { why } => TrustOutcome::Unknown { why: why.clone(), temporary: false },

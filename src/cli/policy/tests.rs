@@ -126,7 +126,7 @@ fn every_word_of_ibm() {
 
 #[test]
 fn signers() {
-    let pem = "-----BEGIN PUBLIC KEY-----\\nTUZrd0V3WUg=\\n-----END PUBLIC KEY-----";
+    let pem = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----";
     let secret = |name: &str| {
         format!(
             "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}-key}}\nstringData: {{name: {name}, publicKey: \"{pem}\"}}\n"

@@ -3,7 +3,8 @@ use jiff::SignedDuration;
 use super::*;
 use crate::oci::ImageReference;
 use crate::policy::{
-    AffectedPackage, Behaviour, ChildFinding, Issue, IssueKind, Report, Scheme, Scope, Severity, VaRule, VaStatus,
+    AffectedPackage, Authority, Behaviour, ChildFinding, Issue, IssueKind, PublicKey, Report, Requirement, Scheme,
+    Scope, Severity, Signatory, TrustEvidence, TrustOutcome, Unseen, VaRule, VaStatus,
 };
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -13,7 +14,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn authority(name: &str) -> Arc<Authority> {
-    Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![name.into()] }))
+    Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![PublicKey::for_test(name)] }))
 }
 
 fn by(name: &str) -> Requirement {
@@ -33,7 +34,7 @@ fn evidence(outcomes: &[(&str, Outcome)]) -> TrustEvidence {
     let mut evidence = TrustEvidence::default();
     for (name, outcome) in outcomes {
         let (value, until) = match *outcome {
-            Verified(until) => (TrustOutcome::Verified { signer: "s".into() }, until),
+            Verified(until) => (verified(&[name]), until),
             Unsigned => (TrustOutcome::Unverified { found: Vec::new() }, None),
             Down => (TrustOutcome::Unknown { why: "no answer".into(), temporary: true }, None),
             NoScheme => (TrustOutcome::Unknown { why: "unknown scheme".into(), temporary: false }, None),
@@ -41,6 +42,15 @@ fn evidence(outcomes: &[(&str, Outcome)]) -> TrustEvidence {
         evidence.insert(authority(name).id().clone(), Observed { value, at: NOW, until: until.map(at) });
     }
     evidence
+}
+
+fn verified(keys: &[&str]) -> TrustOutcome {
+    let signatory = |key: &&str| Signatory { id: id(key), description: (*key).into() };
+    TrustOutcome::Verified { by: keys.iter().map(signatory).collect(), unseen: None }
+}
+
+fn id(key: &str) -> String {
+    PublicKey::for_test(key).fingerprint().to_string()
 }
 
 fn own(outcomes: &[(&str, Outcome)]) -> TrustFindings {
@@ -125,9 +135,82 @@ fn combinations_and_what_is_not_known() {
     }
 }
 
+/// An authority `name` with keys, of which some have signed. `?` at the end: others may have signed too.
+fn keyed(evidence: &mut TrustEvidence, name: &str, keys: &str, signed: &str) -> Requirement {
+    let keys = keys.split(' ').map(PublicKey::for_test).collect();
+    let authority = Arc::new(Authority::new(name, Scheme::CosignKey { keys }));
+    let (signed, is_open) = signed.strip_suffix('?').map_or((signed, false), |signed| (signed, true));
+    let unknown = || Unseen { why: "a flood".into(), temporary: false };
+    let outcome = match (verified(&signed.split_whitespace().collect::<Vec<_>>()), is_open) {
+        (TrustOutcome::Verified { by, .. }, false) if by.is_empty() => TrustOutcome::Unverified { found: Vec::new() },
+        (TrustOutcome::Verified { by, .. }, true) if by.is_empty() => {
+            TrustOutcome::Unknown { why: unknown().why, temporary: false }
+        }
+        (TrustOutcome::Verified { by, .. }, true) => TrustOutcome::Verified { by, unseen: Some(unknown()) },
+        (outcome, _) => outcome,
+    };
+    evidence.insert(authority.id().clone(), Observed { value: outcome, at: NOW, until: None });
+    Requirement::Authority(authority)
+}
+
+/// A threshold is met by different keys, whatever they are called and however they are shared.
+#[test]
+fn keys_are_counted_and_not_names() {
+    for (count, authorities, expected) in [
+        // Keys, then which of them signed.
+        (2, &[("k", "k"), ("k", "k")][..], 'F'),
+        (1, &[("k", "k"), ("k", "k")], 'P'),
+        (2, &[("k", "k"), ("l", "l")], 'P'),
+        (2, &[("k l", "k"), ("l k", "k")], 'F'),
+        (2, &[("k l", "k l"), ("l k", "k l")], 'P'),
+        (2, &[("k l", "k l"), ("k", "k")], 'P'),
+        (2, &[("k", "k"), ("k l", "k l")], 'P'),
+        (3, &[("k l", "k l"), ("k", "k"), ("l", "l")], 'F'),
+        (2, &[("k", "k"), ("k", "k"), ("l", "")], 'F'),
+        (2, &[("k", "k"), ("k", "k"), ("l", "?")], 'U'),
+        // Both know the key that they share; one may have another.
+        (2, &[("k l", "k?"), ("k", "k")], 'U'),
+        (2, &[("k l", "k"), ("k", "k")], 'F'),
+        (2, &[("k", "k?"), ("k", "k?")], 'F'),
+        (2, &[("k", "?"), ("k", "?")], 'F'),
+    ] {
+        let mut findings = TrustFindings::default();
+        let names = ["a", "b", "c"].into_iter().zip(authorities);
+        let of: Vec<_> = names.map(|(name, (keys, signed))| keyed(&mut findings.own, name, keys, signed)).collect();
+        let verdict = trust(Requirement::AtLeast { count, of: of.clone() }, Kind::Image, &findings);
+        assert_eq!(letter(&verdict), expected, "{count} of {authorities:?}: {verdict:?}");
+        // Portieris' requirements are each met by themselves.
+        let all_signed = authorities.iter().all(|(_, signed)| !signed.trim_end_matches('?').is_empty());
+        assert_eq!(letter(&trust(Requirement::AllOf(of), Kind::Image, &findings)) == 'P', all_signed);
+    }
+}
+
+#[test]
+fn nested_parts_have_signers_of_their_own() {
+    let mut findings = TrustFindings::default();
+    let [a, copy, b, c] = [("a", "k", "k"), ("copy", "k", "k"), ("b", "l", "l"), ("c", "m", "")]
+        .map(|(name, keys, signed)| keyed(&mut findings.own, name, keys, signed));
+    let any = |of: [&Requirement; 2]| Requirement::AnyOf(of.map(Clone::clone).into());
+    let two =
+        |of: &[&Requirement]| Requirement::AtLeast { count: 2, of: of.iter().map(|&part| part.clone()).collect() };
+    for (requirement, expected) in [
+        (two(&[&a, &any([&copy, &c])]), 'F'),
+        (two(&[&a, &any([&copy, &b])]), 'P'),
+        (two(&[&any([&a, &b]), &copy]), 'P'),
+        (two(&[&any([&a, &c]), &any([&copy, &c])]), 'F'),
+        (two(&[&a, &two(&[&copy, &b])]), 'P'),
+        (two(&[&a, &two(&[&a, &b, &c])]), 'P'),
+        (two(&[&a, &two(&[&a, &copy, &c])]), 'F'),
+    ] {
+        assert_eq!(letter(&trust(requirement.clone(), Kind::Image, &findings)), expected, "{requirement:?}");
+    }
+    let Verdict::Fail(reasons) = trust(two(&[&a, &copy]), Kind::Image, &findings) else { panic!() };
+    assert_eq!(reasons, ["2 different keys or identities must sign, and only 1 did, under 2 names"]);
+}
+
 #[test]
 fn a_key_of_the_same_name_is_another_authority() {
-    let renewed = Arc::new(Authority::new("a", Scheme::CosignKey { keys: vec!["new".into()] }));
+    let renewed = Arc::new(Authority::new("a", Scheme::CosignKey { keys: vec![PublicKey::for_test("new")] }));
     let verdict = trust(Requirement::Authority(renewed), Kind::Image, &own(&[("a", Verified(None))]));
     assert_eq!(letter(&verdict), 'u');
 }

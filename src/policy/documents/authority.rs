@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::envelope::PolicyObject;
 use super::fields::{Fields, text};
-use super::material::{self, Block};
+use super::material;
 use super::secrets::Secrets;
 use super::{Context, Materials, NOTARY, Settings, Source, read, simple};
+use crate::policy::key;
 use crate::policy::problem::{Problem, Problems, Reporter};
 use crate::policy::rule::{Authority, Identity, Scheme, Signer};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
@@ -113,8 +114,15 @@ fn cosign(fields: &Fields<'_>, place: Place<'_>) -> Option<Scheme> {
     let ways = ["key", "keys", "keyless"];
     fields.only(&ways);
     match one_of(fields, &ways)? {
-        "key" => Some(Scheme::CosignKey { keys: vec![material(&fields.map("key")?, Block::PublicKey, place)?] }),
-        "keys" => Some(Scheme::CosignKey { keys: materials(fields, "keys", Block::PublicKey, place)? }),
+        "key" => Some(Scheme::CosignKey { keys: vec![material(&fields.map("key")?, material::public_key, place)?] }),
+        "keys" => {
+            let keys = materials(fields, "keys", material::public_key, place)?;
+            let once = key::unique(&keys);
+            if once.len() < keys.len() {
+                fields.report.warn(fields.at, "the same key stands twice in keys", "remove one of them");
+            }
+            Some(Scheme::CosignKey { keys: once })
+        }
         _ => keyless(&fields.map("keyless")?),
     }
 }
@@ -159,7 +167,7 @@ fn warn_open_glob(identity: &Identity, node: &Node, report: Reporter<'_>) {
 
 fn notation(fields: &Fields<'_>, place: Place<'_>) -> Option<Scheme> {
     fields.only(&["certificates", "identities"]);
-    let certificates = materials(fields, "certificates", Block::Certificate, place)?;
+    let certificates = materials(fields, "certificates", material::certificates, place)?;
     let identities: Vec<_> = fields.texts("identities").into_iter().map(str::to_owned).collect();
     if identities.is_empty() {
         let hint = "write x509.subject: C=…, ST=…, O=…, or \"*\" for every certificate below the trusted ones";
@@ -181,7 +189,7 @@ fn notary(fields: &Fields<'_>, place: Place<'_>) -> Option<Scheme> {
         let signer = Fields::of(node, "a signer", fields.report)?;
         signer.only(&["name", "key"]);
         let name = signer.required("name")?.to_owned();
-        Some(Signer { name, public_key: material(&required_map(&signer, "key")?, Block::SignerKey, place)? })
+        Some(Signer { name, public_key: material(&required_map(&signer, "key")?, material::signer_key, place)? })
     };
     let signers = fields.list("signers").iter().map(signer).collect::<Option<_>>()?;
     Some(Scheme::Notary { server: server.map(str::to_owned), signers })
@@ -190,8 +198,8 @@ fn notary(fields: &Fields<'_>, place: Place<'_>) -> Option<Scheme> {
 fn gpg(fields: &Fields<'_>, place: Place<'_>) -> Option<Scheme> {
     fields.only(&["keyring", "keyrings", "signedIdentity", "store"]);
     let keyrings = match one_of(fields, &["keyring", "keyrings"])? {
-        "keyring" => vec![material(&fields.map("keyring")?, Block::PgpPublicKey, place)?],
-        _ => materials(fields, "keyrings", Block::PgpPublicKey, place)?,
+        "keyring" => vec![material(&fields.map("keyring")?, material::key_ring, place)?],
+        _ => materials(fields, "keyrings", material::key_ring, place)?,
     };
     let identity = simple::identity(fields.map("signedIdentity"))?;
     Some(Scheme::Gpg { keyrings, identity, store_url: fields.text("store").map(str::to_owned) })
@@ -204,19 +212,22 @@ fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {
     fields.map(key)
 }
 
+/// How bytes become what they should be; the error says what is wrong with them.
+type Reading<T> = fn(&[u8]) -> Result<T, String>;
+
 /// A list of materials, at least one.
-fn materials(fields: &Fields<'_>, key: &str, block: Block, place: Place<'_>) -> Option<Vec<String>> {
+fn materials<T>(fields: &Fields<'_>, key: &str, read: Reading<T>, place: Place<'_>) -> Option<Vec<T>> {
     let list = fields.list(key);
     if list.is_empty() {
         fields.report.error(fields.at, format!("{key} is missing or empty"));
         return None;
     }
-    list.iter().map(|node| material(&Fields::of(node, "a list of keys", fields.report)?, block, place)).collect()
+    list.iter().map(|node| material(&Fields::of(node, "a list of keys", fields.report)?, read, place)).collect()
 }
 
 /// `{file: PATH}`, `{data: TEXT}` or `{secret: {name, key, namespace}}`. What is missing is an error: an authority
 /// that can never verify is not what anybody meant.
-fn material(fields: &Fields<'_>, block: Block, place: Place<'_>) -> Option<String> {
+fn material<T>(fields: &Fields<'_>, read: Reading<T>, place: Place<'_>) -> Option<T> {
     let ways = ["file", "data", "secret"];
     fields.only(&ways);
     let (what, bytes) = match one_of(fields, &ways)? {
@@ -227,8 +238,8 @@ fn material(fields: &Fields<'_>, block: Block, place: Place<'_>) -> Option<Strin
         "data" => ("data".to_owned(), Ok(fields.required("data")?.as_bytes().to_vec())),
         _ => secret(&fields.map("secret")?, place)?,
     };
-    match bytes.and_then(|bytes| material::check(&bytes, block)) {
-        Ok(text) => Some(text),
+    match bytes.and_then(|bytes| read(&bytes)) {
+        Ok(material) => Some(material),
         Err(why) => {
             fields.report.error(fields.at, format!("{what}: {why}"));
             None

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::envelope::{Dialect, PolicyObject};
 use super::fields::Fields;
-use super::material::{self, Block};
+use super::material;
 use super::simple::Simple;
 use super::{Context, NOTARY, lint};
 use crate::policy::pattern::Pattern;
@@ -233,8 +233,8 @@ fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Resul
     })?;
     let value = |key: &str| data.get(key).ok_or_else(|| why(format!("secret {secret:?} has no {key:?}")));
     let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: no text")))?;
-    let public_key = material::check(value("publicKey")?, Block::SignerKey)
-        .map_err(|what| why(format!("secret {secret:?}: {what}")))?;
+    let public_key =
+        material::signer_key(value("publicKey")?).map_err(|what| why(format!("secret {secret:?}: {what}")))?;
     Ok(Signer { name: name.trim().to_owned(), public_key })
 }
 

@@ -1,10 +1,13 @@
-//! Names of entries that do not mean what they seem to.
+//! Names of entries, and thresholds, that do not mean what they seem to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::fields::Fields;
+use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
 use crate::policy::problem::{ProblemSeverity, Reporter};
+use crate::policy::rule::{Authority, Requirement};
 use crate::policy::yaml::{Node, Position, Value};
 
 /// Checks the names of a document's entries. `severity` is for what keeps its meaning in the IBM dialects, because
@@ -38,6 +41,36 @@ pub(super) fn null_policy(fields: &Fields<'_>) {
     if let Some(entry) = fields.entries().iter().find(empty) {
         fields.report.warn(entry.at, "policy is empty: no check", "write policy: {} if that is meant");
     }
+}
+
+/// A threshold counts signers, not names: says where two parts share a key, and where there are not enough keys.
+pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) {
+    let parts: Vec<_> = parts.iter().map(Requirement::authorities).collect();
+    for (at, part) in parts.iter().enumerate() {
+        for (one, other) in parts[..at].iter().filter_map(|earlier| share_a_signer(earlier, part)) {
+            let message = format!("{:?} and {:?} share a key: a signature by it counts once", one.name(), other.name());
+            fields.report.warn(fields.at, message, "give each a key of its own, or remove one of the names");
+        }
+    }
+    let signers: Vec<BTreeSet<_>> =
+        parts.iter().map(|part| part.iter().flat_map(|authority| authority.signers()).collect()).collect();
+    let most = distinct(&signers);
+    if count > most {
+        let message = format!(
+            "{count} signatures by different keys can never be there: only {most} of the parts can \
+                               have a key of their own"
+        );
+        fields.report.warn(fields.at, message, "every image that this selects is denied; add keys or lower the count");
+    }
+}
+
+/// Two different authorities, one of each part, that one signature satisfies.
+fn share_a_signer<'a>(
+    one: &'a [Arc<Authority>],
+    other: &'a [Arc<Authority>],
+) -> Option<(&'a Authority, &'a Authority)> {
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (&**a, &**b)));
+    pairs.into_iter().find(|(a, b)| a.id() != b.id() && !a.signers().is_disjoint(&b.signers()))
 }
 
 /// A host that ends in `*` reaches hosts of others: `test.com*` matches `test.com.evil.io/a`. So does one that begins

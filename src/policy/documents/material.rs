@@ -1,42 +1,46 @@
 //! Keys, certificates and key rings, checked to be the public half of what they should be before anything relies on
 //! them.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::policy::key::PublicKey;
+use crate::policy::pem;
 
 /// The largest key, certificate chain or key ring, in bytes.
 const MAX_MATERIAL: usize = 256 * 1024;
 
-/// What kind of block a text must hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Block {
-    /// PEM, `CERTIFICATE`; several may follow each other.
-    Certificate,
-    /// PEM, `PUBLIC KEY` (SubjectPublicKeyInfo).
-    PublicKey,
-    /// Armoured OpenPGP, `PGP PUBLIC KEY BLOCK`.
-    PgpPublicKey,
-    /// PEM, `PUBLIC KEY` or `CERTIFICATE`: Docker Content Trust delegations come as both.
-    SignerKey,
+/// A public key: what is read here is what signatures are verified with.
+///
+/// # Errors
+/// What is wrong with it; never its content. So it is for all functions here.
+pub(super) fn public_key(bytes: &[u8]) -> Result<PublicKey, String> {
+    PublicKey::from_pem(text(bytes, "PUBLIC KEY")?).map_err(|invalid| invalid.to_string())
 }
 
-impl Block {
-    fn labels(self) -> &'static [&'static str] {
-        match self {
-            Self::Certificate => &["CERTIFICATE"],
-            Self::PublicKey => &["PUBLIC KEY"],
-            Self::PgpPublicKey => &["PGP PUBLIC KEY BLOCK"],
-            Self::SignerKey => &["PUBLIC KEY", "CERTIFICATE"],
-        }
+/// PEM, `CERTIFICATE`; several may follow each other.
+pub(super) fn certificates(bytes: &[u8]) -> Result<String, String> {
+    let text = text(bytes, "CERTIFICATE")?;
+    pem_of(text, &["CERTIFICATE"])?;
+    Ok(text.to_owned())
+}
+
+/// PEM, one `PUBLIC KEY` or `CERTIFICATE`: Docker Content Trust delegations come as both.
+pub(super) fn signer_key(bytes: &[u8]) -> Result<String, String> {
+    let text = text(bytes, "PUBLIC KEY or CERTIFICATE")?;
+    match pem_of(text, &["PUBLIC KEY", "CERTIFICATE"])? {
+        1 => Ok(text.to_owned()),
+        _ => Err("more than one block in it; list several keys one by one".into()),
     }
 }
 
-/// The bytes as text that holds such a block, and no private one.
-///
-/// # Errors
-/// What is wrong with them; never their content.
-pub(super) fn check(bytes: &[u8], block: Block) -> Result<String, String> {
-    let expected = block.labels().join(" or ");
+/// Armoured OpenPGP, `PGP PUBLIC KEY BLOCK`. Its headers and its checksum are for the OpenPGP library to read.
+pub(super) fn key_ring(bytes: &[u8]) -> Result<String, String> {
+    const LABEL: &str = "PGP PUBLIC KEY BLOCK";
+    let text = text(bytes, LABEL)?;
+    let blocks = pem::blocks(text).map_err(|invalid| invalid.to_string())?;
+    if blocks.iter().any(|block| block.label == LABEL) { Ok(text.to_owned()) } else { Err(missing(LABEL)) }
+}
+
+/// The bytes as text that holds no private key.
+fn text<'a>(bytes: &'a [u8], expected: &str) -> Result<&'a str, String> {
     if bytes.len() > MAX_MATERIAL {
         return Err(format!("larger than {MAX_MATERIAL} bytes"));
     }
@@ -44,26 +48,17 @@ pub(super) fn check(bytes: &[u8], block: Block) -> Result<String, String> {
     if text.contains("PRIVATE KEY") {
         return Err("it holds a private key, which does not belong here".into());
     }
-    let blocks = text.matches("-----BEGIN ").count();
-    let Some((label, body)) = block.labels().iter().find_map(|label| Some((*label, body(text, label)?))) else {
-        return Err(format!("no {expected} block in it"));
-    };
-    if blocks > 1 && matches!(block, Block::PublicKey | Block::SignerKey) {
-        return Err("more than one block in it; list several keys one by one".into());
-    }
-    // An armoured OpenPGP block may have headers and a checksum; the OpenPGP library reads those.
-    let is_pem = label != "PGP PUBLIC KEY BLOCK";
-    let encoded: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    if is_pem && (encoded.is_empty() || STANDARD.decode(encoded).is_err()) {
-        return Err(format!("the {label} block is not base64"));
-    }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
-/// What stands between the first BEGIN and END lines of that label.
-fn body<'a>(text: &'a str, label: &str) -> Option<&'a str> {
-    let begin = format!("-----BEGIN {label}-----");
-    let from = text.find(&begin)? + begin.len();
-    let length = text[from..].find(&format!("-----END {label}-----"))?;
-    Some(&text[from..from + length])
+/// How many blocks there are, all of them base64; at least one has one of the labels.
+fn pem_of(text: &str, labels: &[&str]) -> Result<usize, String> {
+    let blocks = pem::blocks(text).map_err(|invalid| invalid.to_string())?;
+    blocks.iter().try_for_each(|block| block.decode().map(drop)).map_err(|invalid| invalid.to_string())?;
+    let found = blocks.iter().any(|block| labels.contains(&block.label));
+    if found { Ok(blocks.len()) } else { Err(missing(&labels.join(" or "))) }
+}
+
+fn missing(expected: &str) -> String {
+    format!("no {expected} block in it")
 }

@@ -15,6 +15,9 @@ use crate::policy::rule::{Authority, Behaviour, Mode, Requirement, Rule, Scheme,
 use crate::policy::ruleset::Entry;
 use crate::policy::yaml::{Node, Value};
 
+/// The most parts of one combination: who counts for which part is worked out at every decision.
+const MAX_PARTS: usize = 100;
+
 /// The mode and the entries of a document.
 pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode, Vec<Entry>) {
     let Some(spec) = &policy.spec else {
@@ -91,13 +94,20 @@ impl Reader<'_> {
         fields.only(&ways);
         match one_of(&fields, &ways)? {
             "anyOf" => Some(Requirement::AnyOf(self.parts(&fields, "anyOf")?)),
-            "allOf" => Some(Requirement::AllOf(self.parts(&fields, "allOf")?)),
+            // Whoever names two authorities wants two signatures, so a key under both names does not do.
+            "allOf" => {
+                let of = self.parts(&fields, "allOf")?;
+                lint::signers(of.len(), &of, &fields);
+                Some(Requirement::AtLeast { count: of.len(), of })
+            }
             _ => {
                 let fields = fields.map("atLeast")?;
                 fields.only(&["count", "of"]);
                 let (count, of) = (fields.count("count")?, self.parts(&fields, "of")?);
                 if count > of.len() {
                     fields.report.error(fields.at, format!("{count} of {} can never be met", of.len()));
+                } else {
+                    lint::signers(count, &of, &fields);
                 }
                 Some(Requirement::AtLeast { count, of })
             }
@@ -110,6 +120,10 @@ impl Reader<'_> {
         let list = fields.list(key);
         if list.is_empty() {
             fields.report.error(fields.at, format!("{key} is missing or empty"));
+            return None;
+        }
+        if list.len() > MAX_PARTS {
+            fields.report.error(fields.at, format!("{key} has more than {MAX_PARTS} parts"));
             return None;
         }
         let parts: Vec<_> = list.iter().map(|node| self.requirement(node, fields)).collect::<Option<_>>()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::fields::Fields;
-use super::material::{self, Block};
+use super::material;
 use crate::policy::rule::{Authority, Requirement, Scheme};
 
 /// The `simple` part of an entry, read but not yet looked up in a namespace.
@@ -99,7 +99,7 @@ impl<'a> Simple<'a> {
             format!("could not get keySecret from your cluster, secret {secret:?} not found{from}")
         })?;
         let key = data.get("key").ok_or_else(|| format!("secret {secret:?} not defined: it has no \"key\""))?;
-        material::check(key, Block::PgpPublicKey).map_err(|why| format!("secret {secret:?}: {why}"))
+        material::key_ring(key).map_err(|why| format!("secret {secret:?}: {why}"))
     }
 }
 

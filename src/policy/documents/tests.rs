@@ -2,9 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::oci::ImageReference;
-use crate::policy::{Behaviour, ProblemSeverity, Requirement, Rule, Scheme, Selection, Severity, Subject, VaRule};
+use crate::policy::{
+    Behaviour, ProblemSeverity, PublicKey, Requirement, Rule, Scheme, Selection, Severity, Subject, VaRule,
+};
 
-const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nTUZrd0V3WUg=\\n-----END PUBLIC KEY-----";
+const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----";
+const THIRD_PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEeWtLkryyJUV84gG/b6IuCzPVkc9A0kP5\\nheEyxqcwKUNtHFW921PPJxxkbN0BSNgOjWSJ9AW2gkg5L6bBvB+MwG7TV9VAG6Xk\\nJiPXtfVqPvp4zLoqQZCuRbGACSXOSdFo\\n-----END PUBLIC KEY-----";
+const OTHER_PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAElu+eeDWCef1pACAN3C04B52wGK+U\\nyt+XVa8ntxbQx2rLH99lRiWGGlxP+ZFbl+1LcoBF8iWaF/qex964fnTxQA==\\n-----END PUBLIC KEY-----";
 
 fn parse(texts: &[&str]) -> Parsed {
     let sources: Vec<_> = texts
@@ -85,7 +89,7 @@ fn switches_of_the_ibm_dialects() {
 fn default_authorities_answer_for_bare_trust() {
     let text = policy("cise", "{name: '*', policy: {trust: {enabled: true, trustServer: 'https://n.io'}}}");
     let source = [Source { path: "p".into(), text }];
-    let key = Scheme::CosignKey { keys: vec!["k".into()] };
+    let key = Scheme::CosignKey { keys: vec![PublicKey::for_test("k")] };
     let mut settings = Settings {
         default_authorities: vec!["notary".into(), "release".into()],
         authorities: vec![Arc::new(Authority::new("release", key))],
@@ -245,7 +249,7 @@ spec:
   mode: audit
   authorities:
   - {{name: release, cosign: {{key: {{data: "{PEM}"}}}}}}
-  - {{name: pair, cosign: {{keys: [{{data: "{PEM}"}}, {{secret: {{name: s, key: cosign.pub}}}}]}}}}
+  - {{name: pair, cosign: {{keys: [{{data: "{OTHER_PEM}"}}, {{secret: {{name: s, key: cosign.pub}}}}]}}}}
   - {{name: ci, cosign: {{keyless: {{issuer: "https://i", identity: {{glob: "https://github.com/acme/*"}}}}}}}}
   repositories:
   - {{name: "a.io/*", policy: {{trust: {{anyOf: [release, {{atLeast: {{count: 2, of: [pair, ci, notary]}}}}]}}, va: {{}}}}}}
@@ -264,9 +268,59 @@ spec:
     assert_eq!((va.severity, va.fixable_only, va.unscanned), (Severity::High, true, Behaviour::Allow));
     assert_eq!(va.max_report_age, Some(jiff::SignedDuration::from_hours(36)));
     assert_eq!(va.always_block, ["CVE-1"]);
-    for (from, to) in [("PUBLIC KEY", "EC PRIVATE KEY"), ("TUZrd0V3WUg=", "?"), ("name: s, key", "name: t, key")] {
+    for (from, to) in [("PUBLIC KEY", "EC PRIVATE KEY"), ("MCowBQYDK2Vw", "?"), ("name: s, key", "name: t, key")] {
         assert!(parse(&[&text.replace(from, to)]).rules.is_none(), "{to}");
     }
+}
+
+/// A document whose authorities `a`, `b` and `c` hold these keys.
+fn with_keys(keys: &[(&str, &[&str])], trust: &str) -> String {
+    let authority = |(name, keys): &(&str, &[&str])| {
+        let keys: Vec<_> = keys.iter().map(|key| format!("{{data: \"{key}\"}}")).collect();
+        format!("  - {{name: {name}, cosign: {{keys: [{}]}}}}\n", keys.join(", "))
+    };
+    let authorities: String = keys.iter().map(authority).collect();
+    format!(
+        "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec:\n  authorities:\n\
+         {authorities}  repositories:\n  - {{name: '*', policy: {{trust: {trust}}}}}\n"
+    )
+}
+
+#[test]
+fn thresholds_count_keys_and_not_names() {
+    let respaced = PEM.replace("\\n", "\\r\\n  ");
+    let (shared, never) = ("share a key: a signature by it counts once", "signatures by different keys can never");
+    for (b, trust, expected) in [
+        (&[PEM][..], "{atLeast: {count: 2, of: [a, b]}}", &[shared, never][..]),
+        (&[&*respaced][..], "{atLeast: {count: 2, of: [a, b]}}", &[shared, never]),
+        (&[PEM], "{allOf: [a, b]}", &[shared, never]),
+        (&[PEM, OTHER_PEM], "{allOf: [a, b]}", &[shared]),
+        (&[OTHER_PEM], "{allOf: [a, b]}", &[]),
+        (&[PEM], "{anyOf: [a, b]}", &[]),
+        (&[PEM], "{atLeast: {count: 2, of: [a, {anyOf: [b, c]}]}}", &[shared]),
+        // The same name twice is meant: a and one more.
+        (&[OTHER_PEM], "{allOf: [a, {atLeast: {count: 2, of: [a, b, c]}}]}", &[]),
+        (&[PEM, &respaced], "b", &["the same key stands twice"]),
+    ] {
+        let text = with_keys(&[("a", &[PEM]), ("b", b), ("c", &[THIRD_PEM])], trust);
+        let parsed = parse(&[&text]);
+        assert!(parsed.rules.is_some(), "{:?}", parsed.problems);
+        let said: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();
+        let as_expected = said.iter().zip(expected).all(|(said, part)| said.contains("warning") && said.contains(part));
+        assert!(said.len() == expected.len() && as_expected, "{trust} {b:?}: {said:#?}");
+    }
+    let many: Vec<_> = (0..101).map(|number| format!("n{number}")).collect();
+    assert!(said(&with_keys(&[], &format!("{{anyOf: [{}]}}", many.join(", ")))).contains("more than 100 parts"));
+}
+
+#[test]
+fn an_authority_is_its_keys_however_they_are_written() {
+    let id = |pem: &str| {
+        let json = format!(r#"{{"cosign":{{"key":{{"data":"{pem}"}}}}}}"#);
+        Authority::parse("a", &json, &NoMaterials).unwrap().id().clone()
+    };
+    assert_eq!(id(PEM), id(&PEM.replace("\\n", "\\r\\n")));
+    assert_ne!(id(PEM), id(OTHER_PEM));
 }
 
 #[test]

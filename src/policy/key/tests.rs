@@ -41,10 +41,8 @@ CFbFgxfduxvXAtZ7hQIDAQAB
 -----END PUBLIC KEY-----
 ";
 
-fn key(pem: &str) -> Key {
-    let (mut keys, unusable) = parse_all(&[pem.to_owned()]);
-    assert_eq!((keys.len(), unusable.len()), (1, 0), "{unusable:?}");
-    keys.remove(0)
+fn key(pem: &str) -> PublicKey {
+    PublicKey::from_pem(pem).unwrap()
 }
 
 #[test]
@@ -113,7 +111,7 @@ fn ed25519_plain_and_prehashed() {
         ),
     ] {
         let spki = [&hex("302a300506032b6570032100")[..], &hex(public)].concat();
-        let key = Key::from_spki(&spki).unwrap();
+        let key = PublicKey::from_spki(&spki).unwrap();
         assert!(key.verify(message, &hex(signature)), "{key}");
         assert!(!key.verify(b"abd", &hex(signature)), "{key}");
     }
@@ -124,9 +122,62 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
+/// What the linter takes is what signatures are verified with.
 #[test]
-fn a_short_rsa_key_verifies_nothing() {
-    let signature = "kTv/nz4b3Drlr8r67ka6sC/8HveuJlvaMGm7AJcdPCoitJSAKHy/1KVP8Xh/r22gQv3kxbuLtCeBa5/7Audw1kLHI8qliuHsxGhDMx5+X2PWoCjQWte9KUhyQlZdrWRTeC64HarbqqUFQ1tk+1aTWz1FHT9ynalviyJPACP1hS8=";
-    let (keys, _) = parse_all(&[RSA_1024.to_owned()]);
-    assert!(!keys.iter().any(|key| key.verify(MESSAGE, &STANDARD.decode(signature).unwrap())));
+fn however_it_is_written_it_is_the_same_key() {
+    let indented: String = P384.lines().map(|line| format!("    {line}\n")).collect();
+    for text in [
+        P384.trim_end().to_owned(),
+        P384.replace('\n', "\r\n"),
+        P384.replace('\n', "  \n"),
+        P384.replace('\n', ""),
+        P384.replace('\n', "\n\n"),
+        format!("\u{feff}Key of the release team:\n{P384}and nothing else\n"),
+        format!("\n\t{P384}\n\n"),
+        indented,
+    ] {
+        assert_eq!(key(&text), key(P384), "{text}");
+        assert_eq!(key(&text).to_pem(), P384);
+    }
+    assert_ne!(key(P384), key(P521));
+}
+
+#[test]
+fn a_compressed_point_is_the_same_key() {
+    let spki = STANDARD.decode(P384.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap();
+    let (head, point) = spki.split_at(spki.len() - 97);
+    let (x, y) = point[1..].split_at(48);
+    // The lengths of the sequence and of the bit string shrink with the point.
+    let mut short = [head, &[2 + (y[47] & 1)], x].concat();
+    short[1] -= 48;
+    short[head.len() - 2] -= 48;
+    let compressed = PublicKey::from_spki(&short).unwrap();
+    assert_eq!((&compressed, compressed.to_pem()), (&key(P384), P384.to_owned()));
+}
+
+#[test]
+fn what_is_no_public_key_says_so() {
+    for (text, part) in [
+        (String::new(), "no PUBLIC KEY block"),
+        ("rubbish".into(), "no PUBLIC KEY block"),
+        (P384.replace("PUBLIC", "PRIVATE"), "private key"),
+        (P384.replace("PUBLIC", "EC PRIVATE") + P384, "private key"),
+        (P384.replace("PUBLIC KEY", "CERTIFICATE"), "openssl x509 -noout -pubkey"),
+        (P384.replace("PUBLIC KEY", "RSA PUBLIC KEY"), "openssl rsa -RSAPublicKey_in"),
+        (P384.to_owned() + P521, "more than one block"),
+        (P384.replace("-----END", "-----end"), "has no END line"),
+        (P384.replace("MHY", "MH?"), "is not base64"),
+        ("-----BEGIN PUBLIC KEY----------END PUBLIC KEY-----".into(), "is not base64"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".into(), "neither an ECDSA key"),
+        (RSA_1024.to_owned(), "2048 to 8192 bits"),
+    ] {
+        let error = PublicKey::from_pem(&text).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn each_key_once() {
+    let twice = [key(P384), key(&P384.replace('\n', "\r\n")), key(P521)];
+    assert_eq!(unique(&twice), [key(P384), key(P521)]);
 }

@@ -1,0 +1,87 @@
+//! How many parts can each have something of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most of the sets that can each be given one of their members, no member twice: the largest system of distinct
+/// representatives. A threshold over signers is met by this number, not by how many of its names verified: a signer who
+/// goes by two names is one.
+///
+/// A choice may have to be taken back: of `{x, y}` and `{x}` both can have one, though the first may have taken `x`.
+/// So this looks for augmenting paths (Kuhn's algorithm for bipartite matching). Graph libraries have it too, but bring
+/// a graph with them; there are few parts and few members here.
+pub fn distinct<'a, T: Ord + 'a>(sets: impl IntoIterator<Item = &'a BTreeSet<T>>) -> usize {
+    let mut matching = Matching { sets: sets.into_iter().collect(), holders: BTreeMap::new() };
+    (0..matching.sets.len()).filter(|&set| matching.place(set, &mut BTreeSet::new())).count()
+}
+
+struct Matching<'a, T> {
+    sets: Vec<&'a BTreeSet<T>>,
+    /// The set that each member was given to.
+    holders: BTreeMap<&'a T, usize>,
+}
+
+impl<'a, T: Ord> Matching<'a, T> {
+    /// Gives a set a member that is free, or that its holder can replace by another one.
+    fn place(&mut self, set: usize, tried: &mut BTreeSet<&'a T>) -> bool {
+        let members: &'a BTreeSet<T> = self.sets[set];
+        for member in members {
+            if !tried.insert(member) {
+                continue;
+            }
+            let holder = self.holders.get(member).copied();
+            if holder.is_none_or(|holder| self.place(holder, tried)) {
+                self.holders.insert(member, set);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn count(sets: &[&[u8]]) -> usize {
+        let sets: Vec<BTreeSet<u8>> = sets.iter().map(|set| set.iter().copied().collect()).collect();
+        distinct(&sets)
+    }
+
+    #[test]
+    fn one_member_counts_once() {
+        for (sets, expected) in [
+            (&[][..], 0),
+            (&[&[][..]][..], 0),
+            (&[&[1][..], &[1]], 1),
+            (&[&[1, 2], &[1]], 2),
+            (&[&[1, 2], &[1], &[2]], 2),
+            (&[&[1, 2], &[2, 3], &[1]], 3),
+            (&[&[1, 2, 3], &[1], &[1, 2]], 3),
+        ] {
+            assert_eq!(count(sets), expected, "{sets:?}");
+        }
+    }
+
+    /// Every choice, tried one by one.
+    fn by_force(sets: &[BTreeSet<u8>], taken: &mut BTreeSet<u8>) -> usize {
+        let Some((first, rest)) = sets.split_first() else { return 0 };
+        let mut best = by_force(rest, taken);
+        for &member in first {
+            if taken.insert(member) {
+                best = best.max(1 + by_force(rest, taken));
+                taken.remove(&member);
+            }
+        }
+        best
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_largest(sets in vec(btree_set(0u8..5, 0..4), 0..5)) {
+            prop_assert_eq!(distinct(&sets), by_force(&sets, &mut BTreeSet::new()));
+        }
+    }
+}

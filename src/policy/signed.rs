@@ -1,0 +1,214 @@
+//! The signature half of a decision: how a requirement stands, from what is known about signatures.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::decide::{Kind, TrustFindings, Verdict};
+use super::distinct::distinct;
+use super::evidence::{Observed, TrustEvidence, TrustOutcome};
+use super::rule::{Authority, Requirement, Rule};
+
+/// The signature half of a decision, which the gate takes first: where it does not pass, nobody is asked about
+/// vulnerabilities. Returns the verdict of `trust` and that of `simple`. Evidence that ended before `now` says nothing.
+pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> [Verdict; 2] {
+    [&rule.trust, &rule.simple].map(|requirement| match requirement {
+        None => Verdict::Skipped,
+        Some(_) if kind == Kind::Attachment => Verdict::Skipped,
+        Some(requirement) => verdict_of_findings(requirement, findings, now),
+    })
+}
+
+/// Own trust, else that of an index which lists the manifest, else (for an index) that of every child.
+fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now: Timestamp) -> Verdict {
+    let own = verdict(requirement, &findings.own, now);
+    if matches!(own, Verdict::Pass(_)) {
+        return own;
+    }
+    let inherited = findings.inherited.iter().map(|(_, evidence)| verdict(requirement, evidence, now));
+    let children: Vec<_> = findings.children.iter().map(|(_, evidence)| verdict(requirement, evidence, now)).collect();
+    let others: Vec<_> = inherited.chain(of_children(children)).collect();
+    if let Some(pass) = others.iter().find(|verdict| matches!(verdict, Verdict::Pass(_))) {
+        return pass.clone();
+    }
+    // A parent that could not be examined leaves open whether the child is trusted.
+    match others.into_iter().find(|verdict| matches!(verdict, Verdict::Unknown { .. })) {
+        Some(unknown) if matches!(own, Verdict::Fail(_)) => unknown,
+        _ => own,
+    }
+}
+
+/// Every child must be trusted; `None` where there is none. One that fails decides, however many are not known.
+fn of_children(children: Vec<Verdict>) -> Option<Verdict> {
+    let (mut ends, mut failures, mut unknowns, mut may_help) = (Vec::new(), Vec::new(), Vec::new(), false);
+    if children.is_empty() {
+        return None;
+    }
+    for child in children {
+        match child {
+            Verdict::Pass(until) => ends.extend(until),
+            Verdict::Fail(reasons) => failures.extend(reasons),
+            Verdict::Unknown { reasons, temporary } => {
+                may_help |= temporary;
+                unknowns.extend(reasons);
+            }
+            Verdict::Skipped => {}
+        }
+    }
+    Some(match (failures.is_empty(), unknowns.is_empty()) {
+        (true, true) => Verdict::Pass(ends.into_iter().min()),
+        (true, false) => Verdict::Unknown { reasons: unknowns, temporary: may_help },
+        (false, _) => Verdict::Fail([failures, unknowns].concat()),
+    })
+}
+
+fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Verdict {
+    let standing = standing(requirement, evidence, now);
+    match standing.state {
+        State::Met => Verdict::Pass(met_until(requirement, evidence, now)),
+        State::Open => Verdict::Unknown { reasons: standing.reasons, temporary: standing.temporary },
+        State::Unmet => Verdict::Fail(standing.reasons),
+    }
+}
+
+/// The first end of evidence at which the requirement is no longer met.
+fn met_until(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Option<Timestamp> {
+    let ends: BTreeSet<_> =
+        evidence.iter().filter_map(|(_, observed)| observed.until).filter(|end| *end > now).collect();
+    ends.into_iter().find(|end| standing(requirement, evidence, *end).state != State::Met)
+}
+
+/// Whether something was observed too long ago to be relied on, for good or ill.
+pub(super) fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
+    observed.until.is_some_and(|until| until <= now)
+}
+
+/// Whether a requirement is met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Met,
+    /// It may be met: not everything is known.
+    Open,
+    Unmet,
+}
+
+/// How a requirement stands, and who makes it stand so.
+#[derive(Debug)]
+struct Standing {
+    state: State,
+    /// Everyone whose signature helps to meet it; empty unless it is met.
+    signers: BTreeSet<String>,
+    /// These, and those who may have signed too; empty where it is not met and cannot be.
+    possible: BTreeSet<String>,
+    /// What is missing, or not known.
+    reasons: Vec<String>,
+    /// Whether asking again may tell who else signed.
+    temporary: bool,
+}
+
+impl Standing {
+    fn unmet(reasons: Vec<String>) -> Self {
+        let (signers, possible) = Default::default();
+        Self { state: State::Unmet, signers, possible, reasons, temporary: false }
+    }
+
+    fn open(possible: BTreeSet<String>, reason: String, temporary: bool) -> Self {
+        Self { state: State::Open, signers: BTreeSet::new(), possible, reasons: vec![reason], temporary }
+    }
+
+    fn is_met(&self) -> bool {
+        self.state == State::Met
+    }
+}
+
+fn standing(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Standing {
+    let parts = |parts: &[Requirement]| parts.iter().map(|part| standing(part, evidence, now)).collect();
+    match requirement {
+        Requirement::Accept => met([].into()),
+        Requirement::Reject => Standing::unmet(vec!["the policy rejects every image here".into()]),
+        Requirement::Authority(authority) => of_authority(authority, evidence.outcome(authority.id()), now),
+        Requirement::AllOf(all) => all_of(parts(all)),
+        Requirement::AnyOf(any) => at_least(1, parts(any)),
+        Requirement::AtLeast { count, of } => at_least(*count, parts(of)),
+    }
+}
+
+fn met(signers: BTreeSet<String>) -> Standing {
+    Standing { state: State::Met, possible: signers.clone(), signers, reasons: Vec::new(), temporary: false }
+}
+
+fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>, now: Timestamp) -> Standing {
+    let name = authority.name();
+    let Some(observed) = outcome else {
+        return Standing::open(authority.signers(), format!("{name}: was not asked"), true);
+    };
+    if has_ended(observed, now) {
+        return Standing::open(authority.signers(), format!("{name}: must be verified again"), true);
+    }
+    match &observed.value {
+        TrustOutcome::Verified { by, unseen } => {
+            let mut standing = met(by.iter().map(|signatory| signatory.id.clone()).collect());
+            if let Some(unseen) = unseen {
+                standing.possible.extend(authority.signers());
+                standing.reasons.push(format!("{name}: others may have signed too: {}", unseen.why));
+                standing.temporary = unseen.temporary;
+            }
+            standing
+        }
+        TrustOutcome::Unverified { found } if found.is_empty() => Standing::unmet(vec![format!("{name}: not signed")]),
+        TrustOutcome::Unverified { found } => Standing::unmet(vec![format!("{name}: {}", found.join("; "))]),
+        TrustOutcome::Unknown { why, temporary } => {
+            Standing::open(authority.signers(), format!("{name}: {why}"), *temporary)
+        }
+    }
+}
+
+/// Every part, each by itself. An empty list of parts asks for something that nobody can give, so it is not met.
+fn all_of(parts: Vec<Standing>) -> Standing {
+    let worst = if parts.iter().any(|part| part.state == State::Unmet) || parts.is_empty() {
+        State::Unmet
+    } else if parts.iter().all(Standing::is_met) {
+        State::Met
+    } else {
+        State::Open
+    };
+    combined(worst, parts)
+}
+
+/// Enough parts, each with a signer that no other needs.
+fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
+    let needed = count.max(1);
+    let met = parts.iter().filter(|part| part.is_met());
+    let (signed, signers) = (met.clone().count(), distinct(met.map(|part| &part.signers)));
+    let state = if signers >= needed {
+        State::Met
+    } else if distinct(parts.iter().map(|part| &part.possible)) >= needed {
+        State::Open
+    } else {
+        State::Unmet
+    };
+    let mut combined = combined(state, parts);
+    if signers < needed && signed > signers {
+        let short =
+            format!("{needed} different keys or identities must sign, and only {signers} did, under {signed} names");
+        combined.reasons.insert(0, short);
+    }
+    combined
+}
+
+/// The parts together. What keeps the whole from being met is said first.
+fn combined(state: State, mut parts: Vec<Standing>) -> Standing {
+    parts.sort_by_key(|part| (part.state == State::Unmet) != (state == State::Unmet));
+    let reasons = |part: &Standing| if state == State::Met && !part.is_met() { vec![] } else { part.reasons.clone() };
+    let mut reasons: Vec<_> = parts.iter().flat_map(reasons).collect();
+    if state == State::Unmet {
+        if reasons.is_empty() && parts.is_empty() {
+            reasons.push("no authority is named".into());
+        }
+        return Standing::unmet(reasons);
+    }
+    let union = |of: fn(&Standing) -> &BTreeSet<String>| parts.iter().flat_map(of).cloned().collect();
+    let signers = if state == State::Met { union(|part| &part.signers) } else { BTreeSet::new() };
+    let temporary = parts.iter().any(|part| part.temporary);
+    Standing { state, signers, possible: union(|part| &part.possible), reasons, temporary }
+}
