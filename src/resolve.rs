@@ -279,9 +279,7 @@ impl Inner {
             return Ok(manifest);
         }
         match self.fetch(upstream, name, &Reference::Digest(digest)).await {
-            Err(error) if error.is_of_the_digest() => {
-                self.fetch_by_tags(upstream, name, digest).await.map_or(Err(error), Ok)
-            }
+            Err(error) if error.is_of_the_digest() => self.fetch_by_tags(upstream, name, digest).await.ok_or(error),
             fetched => fetched,
         }
     }

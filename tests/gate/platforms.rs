@@ -12,7 +12,7 @@ const RULE: &str = "  - {name: \"*\", policy: {va: {severity: high, unscanned: d
 
 fn image_of(platform: &str) -> Built {
     let layer = Layer::gzip(&Tree::new().file("app", platform.to_owned()));
-    Image::new(platform.parse().unwrap()).layer(layer).build()
+    Image::new(platform.parse().expect("a platform")).layer(layer).build()
 }
 
 /// An index of exactly these entries, with all content of `images`.
