@@ -11,6 +11,7 @@ mod judge;
 mod kind;
 mod layers;
 mod metrics;
+mod platforms;
 mod record;
 mod target;
 mod warm;
