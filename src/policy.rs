@@ -23,7 +23,7 @@ pub use denial::{Denial, DenialKind, Stage};
 pub use documents::{Materials, NoMaterials, Parsed, ParsedFile, Settings, Source};
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, TrustEvidence, TrustOutcome, VaEvidence,
-    VaFindings, VaStatus,
+    VaFindings, VaStatus, known_time,
 };
 pub use problem::{Problem, ProblemSeverity};
 pub use rule::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, GateError, Target};
+use crate::va::{ConfigBinding, NeedsProof, Subject};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
 use crate::policy::{
     self, Decision, Denial, Issue, Kind, Observed, Rule, Selected, Selection, TrustOutcome, VaEvidence, VaFindings,
@@ -258,7 +259,10 @@ impl Gate {
         let Some(Manifest { content: Content::Image { config, .. }, digest, .. }) = manifest else {
             return "Not Scanned".into();
         };
-        let evidence = self.va.evidence(name, *digest, config.digest, None).await;
+        let config = ConfigBinding::Proven(config.digest);
+        let subject = Subject { manifest: *digest, config, parents: &[] };
+        let evidence = self.va.evidence(name, &subject, None).await;
+        let evidence = evidence.unwrap_or_else(|NeedsProof| self.va.unproven());
         crate::va::report_text::security_status(&evidence.value)
     }
 }
