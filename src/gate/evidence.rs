@@ -5,12 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Gate, GateError, Target};
-use crate::va::{ConfigBinding, NeedsProof, Subject};
 use crate::oci::{Content, Descriptor, Digest, Manifest, Platform};
 use crate::policy::{
     Authority, ChildFinding, Kind, Rule, Selected, TrustFindings, VaFindings, VaRule, Verdict, trust_verdict,
 };
 use crate::resolve::ResolveError;
+use crate::va::{ConfigBinding, NeedsProof, Subject};
 
 /// The most children of an index that one request looks at.
 const MAX_CHILDREN: usize = 32;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, GateError, Target};
-use crate::va::{ConfigBinding, NeedsProof, Subject};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
 use crate::policy::{
     self, Decision, Denial, Issue, Kind, Observed, Rule, Selected, Selection, TrustOutcome, VaEvidence, VaFindings,
@@ -13,6 +12,7 @@ use crate::policy::{
 };
 use crate::resolve::Resolved;
 use crate::store::KnownImage;
+use crate::va::{ConfigBinding, NeedsProof, Subject};
 
 /// Everything that the gate knows and thinks of one image.
 #[derive(Clone, Debug, Deserialize, Serialize)]

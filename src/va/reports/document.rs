@@ -65,7 +65,10 @@ pub(crate) struct Names {
 
 impl Names {
     /// Reads digests, bare or after a name. What is no digest names nothing.
-    pub(crate) fn new<'a>(own: impl IntoIterator<Item = &'a String>, listed: impl IntoIterator<Item = &'a String>) -> Self {
+    pub(crate) fn new<'a>(
+        own: impl IntoIterator<Item = &'a String>,
+        listed: impl IntoIterator<Item = &'a String>,
+    ) -> Self {
         let own: Vec<_> = own.into_iter().filter_map(|text| digest_of(text)).collect();
         let listed = listed.into_iter().filter_map(|text| digest_of(text)).filter(|digest| !own.contains(digest));
         Self { listed: listed.collect(), own }

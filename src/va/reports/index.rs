@@ -53,7 +53,12 @@ impl PartialEq for Index {
 
 impl Index {
     /// `broken` are the problems of directories, which leave open what is in them.
-    pub(super) fn new(files: BTreeMap<PathBuf, File>, broken: Vec<String>, limits: Vec<String>, now: Timestamp) -> Self {
+    pub(super) fn new(
+        files: BTreeMap<PathBuf, File>,
+        broken: Vec<String>,
+        limits: Vec<String>,
+        now: Timestamp,
+    ) -> Self {
         let mut index = Self { unreadable: broken.first().cloned(), unread: limits.len(), ..Self::default() };
         index.problems = broken.into_iter().chain(limits).collect();
         for (path, file) in &files {

@@ -1,0 +1,540 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::document::{Document, parse};
+use super::*;
+use crate::policy::{Issue, IssueKind, Report, Severity};
+
+const TRIVY: &str = include_str!("../../../tests/data/va/trivy.json");
+const TRIVY_CLEAN: &str = include_str!("../../../tests/data/va/trivy-clean.json");
+const GRYPE: &str = include_str!("../../../tests/data/va/grype.json");
+const VDR: &str = include_str!("../../../tests/data/va/cyclonedx-vdr.json");
+const VEX: &str = include_str!("../../../tests/data/va/cyclonedx-vex.json");
+
+/// A digest of one repeated hex digit, as in the fixtures.
+fn digest(digit: char) -> Digest {
+    format!("sha256:{}", digit.to_string().repeat(64)).parse().unwrap()
+}
+
+const MANIFEST: char = 'a';
+const CONFIG: char = 'c';
+const INDEX: char = '1';
+const OTHER: char = '7';
+
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn read(value: &Value) -> Result<Document, String> {
+    parse(value.to_string().as_bytes()).map_err(|e| e.to_string())
+}
+
+/// An index of files with these contents, without a file system.
+fn index(contents: &[&str]) -> Index {
+    let file = |text: &&str| index::File {
+        fingerprint: scan::Fingerprint::default(),
+        unread: false,
+        content: parse(text.as_bytes()).map(Arc::new).map_err(|e| e.to_string()),
+    };
+    let files: BTreeMap<_, _> =
+        contents.iter().enumerate().map(|(n, text)| (PathBuf::from(n.to_string()), file(text))).collect();
+    Index::new(files, Vec::new(), Vec::new(), now())
+}
+
+/// The fixtures are of March 2026.
+fn now() -> Timestamp {
+    "2026-04-01T00:00:00Z".parse().unwrap()
+}
+
+fn subject(manifest: char, config: char) -> Subject<'static> {
+    Subject { manifest: digest(manifest), config: ConfigBinding::Proven(digest(config)), parents: &[] }
+}
+
+/// What an index says of an image whose configuration is proven.
+fn look(index: &Index, manifest: char, config: char) -> Option<VaEvidence> {
+    index.lookup(&subject(manifest, config), false).unwrap()
+}
+
+fn part(evidence: Option<VaEvidence>) -> String {
+    report(evidence).incomplete.unwrap_or_else(|| "whole".into())
+}
+
+fn report(evidence: Option<VaEvidence>) -> Report {
+    match evidence {
+        Some(VaEvidence::Report(report)) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn lookup(contents: &[&str]) -> Report {
+    report(look(&index(contents), MANIFEST, CONFIG))
+}
+
+fn find<'a>(report: &'a Report, id: &str) -> &'a Issue {
+    report.issues.iter().find(|issue| issue.id == id).unwrap_or_else(|| panic!("{id} in {report:#?}"))
+}
+
+/// `ID severity [exempt] package installed>fixed, …`
+fn lines(report: &Report) -> Vec<String> {
+    let line = |issue: &Issue| {
+        let packages = issue.packages.iter().map(|p| {
+            let (installed, fixed) = (p.installed.as_deref().unwrap_or("-"), p.fixed.as_deref().unwrap_or("-"));
+            format!("{} {installed}>{fixed}", p.name)
+        });
+        let exempt = if issue.exempt { " exempt" } else { "" };
+        format!("{} {}{exempt}: {}", issue.id, issue.severity.as_str(), packages.collect::<Vec<_>>().join(", "))
+    };
+    report.issues.iter().map(line).collect()
+}
+
+mod kinds;
+
+#[test]
+fn trivy() {
+    let report = lookup(&[TRIVY]);
+    assert_eq!(report.source, "trivy 0.72.0");
+    assert_eq!(report.generated_at, "2026-03-01T06:00:00.230231Z".parse().ok());
+    assert_eq!(
+        lines(&report),
+        [
+            "CVE-2024-0004 unknown: perl-base 5.36.0-7>-",
+            "CVE-2024-0005 unknown: tar 1.34>-",
+            "CVE-2024-0001 critical: libssl3 3.0.11-1>3.0.13-1, openssl 3.0.11-1>3.0.13-1",
+            "aws-access-key-id critical: app/secrets.env ->-",
+            "CVE-2024-0006 high: bash 5.2.15-2>5.2.16",
+            "DS002 high: Dockerfile ->-",
+            "CVE-2024-0007 medium: bash 5.2.15-2>5.2.16",
+            "CVE-2024-0008 medium: thing 1>-",
+            "CVE-2024-0002 low: libc6 2.36-9>-",
+            "CVE-2024-0003 critical exempt: zlib1g 1:1.2.13>-",
+        ]
+    );
+    assert_eq!(find(&report, "CVE-2024-0001").aliases, ["DSA-5000-1"]);
+    assert_eq!(find(&report, "CVE-2024-0001").kind, IssueKind::Vulnerability);
+    assert_eq!(find(&report, "DS002").kind, IssueKind::Configuration);
+    assert!(find(&report, "DS002").is_called("AVD-DS-0002"));
+}
+
+#[test]
+fn grype() {
+    let report = lookup(&[GRYPE]);
+    assert_eq!(report.source, "grype 0.100.0");
+    assert_eq!(report.generated_at, "2026-03-02T08:00:00.123456789Z".parse().ok());
+    assert_eq!(
+        lines(&report),
+        [
+            "GHSA-dddd-eeee-ffff unknown: left-pad 1.0.0>-",
+            "CVE-2021-44228 critical: log4j-core 2.14.0>2.15.0, 2.12.2, log4j-api 2.14.0>a later version",
+            "CVE-2024-0001 high: libssl3 3.0.11-1>3.0.13-1",
+            "CVE-2024-0013 high: bash 5.2>-",
+            "CVE-2024-0010 medium: kernel 6.1>6.2",
+            "CVE-2024-0011 medium: kernel 6.1>6.2",
+            "CVE-2024-0012 negligible: tar 1.34>-",
+        ]
+    );
+    assert_eq!(find(&report, "CVE-2021-44228").aliases, ["GHSA-aaaa-bbbb-cccc"]);
+    assert_eq!(find(&report, "CVE-2024-0010").aliases, ["ALAS-2024-100"]);
+    assert_eq!(find(&report, "CVE-2024-0001").title.as_deref(), Some("What CVE-2024-0001 is."));
+}
+
+#[test]
+fn cyclonedx() {
+    let report = lookup(&[VDR]);
+    assert_eq!(report.source, "trivy 0.72.0");
+    assert_eq!(report.generated_at, "2026-03-03T09:00:00Z".parse().ok());
+    assert_eq!(
+        lines(&report),
+        [
+            "CVE-2024-0021 unknown: left-pad 1.0.0>-",
+            "CVE-2024-0023 unknown: ",
+            "CVE-2024-0001 critical: libssl3 3.0.11-1>3.0.13-1",
+            "GHSA-dddd-eeee-ffff high: left-pad 1.0.0>-",
+            "CVE-2024-0022 negligible exempt: left-pad 1.0.0>-",
+        ]
+    );
+    assert!(find(&report, "GHSA-dddd-eeee-ffff").is_called("CVE-2024-0020"));
+}
+
+#[test]
+fn digests_alone_bind() {
+    for (text, bound) in [
+        // The index's digest stands in the report too, but no image manifest has it.
+        (TRIVY, &[CONFIG, INDEX][..]),
+        (GRYPE, &[CONFIG, MANIFEST, INDEX]),
+        (VDR, &[CONFIG, MANIFEST]),
+        (VEX, &[]),
+    ] {
+        let index = index(&[text]);
+        for digit in "123456789abcdef".chars() {
+            let found = look(&index, digit, '0').is_some();
+            assert_eq!(found, bound.contains(&digit), "{digit}");
+            // What is listed among an image's names is no configuration.
+            assert_eq!(look(&index, '0', digit).is_some(), found && digit != INDEX, "{digit}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_report_of_an_image() {
+    let change = |text: &str, change: &dyn Fn(&mut Value)| {
+        let mut value = value(text);
+        change(&mut value);
+        value
+    };
+    for (value, part) in [
+        (json!({}), "known format"),
+        (json!({"SchemaVersion": 2}), "known format"),
+        (json!([{"Target": "x", "Vulnerabilities": null}]), "not a JSON object"),
+        (json!({"schemaVersion": 2, "layers": []}), "known format"),
+        (change(TRIVY, &|v| v["SchemaVersion"] = json!(3)), "schema 3"),
+        (change(TRIVY, &|v| v["ArtifactType"] = json!("filesystem")), "filesystem"),
+        (change(TRIVY, &|v| v["ArtifactType"] = json!(null)), "does not say"),
+        (change(TRIVY, &|v| v["Metadata"] = json!({"RepoTags": ["a:b"]})), "no image"),
+        (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"] = json!({})), "invalid type"),
+        (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"][0] = json!({"Severity": "LOW"})), "VulnerabilityID"),
+        (
+            change(TRIVY, &|v| v["Results"][0]["ExperimentalModifiedFindings"][0]["Finding"] = json!({})),
+            "VulnerabilityID",
+        ),
+        (change(GRYPE, &|v| v["source"] = json!({"type": "directory", "target": "/"})), "not of an image"),
+        (change(GRYPE, &|v| v["matches"] = json!({})), "invalid type"),
+        (change(GRYPE, &|v| v["source"]["target"] = json!({"userInput": "app:1"})), "no digest"),
+        (change(VDR, &|v| v["vulnerabilities"] = json!([])), "an inventory alone is no report"),
+        (change(VDR, &|v| v["metadata"]["component"]["type"] = json!("application")), ""),
+    ] {
+        match read(&value) {
+            Err(error) => assert!(error.contains(part), "{error}"),
+            Ok(document) => assert_eq!((document.assessment, part), (None, "")),
+        }
+    }
+}
+
+/// Statements on a few vulnerabilities must not pass for a report that found nothing else.
+#[test]
+fn a_document_of_nothing_but_statements_is_no_report() {
+    let mut vdr = value(VDR);
+    vdr["vulnerabilities"].as_array_mut().unwrap().retain(|v| v["analysis"]["state"] == "not_affected");
+    let document = read(&vdr).unwrap();
+    assert_eq!(document.assessment, None);
+    assert_eq!(document.statements.len(), 1);
+    vdr["components"] = json!([]);
+    assert_eq!(read(&vdr).unwrap().assessment, None);
+}
+
+#[test]
+fn statements_exempt_what_they_name() {
+    let report = lookup(&[TRIVY, VEX]);
+    // One of its two packages is not affected: the issue stands, for the other.
+    let openssl = find(&report, "CVE-2024-0001");
+    assert!(!openssl.exempt);
+    assert_eq!(openssl.packages.len(), 1);
+    assert_eq!(openssl.packages[0].name, "openssl");
+    assert!(find(&report, "CVE-2024-0002").exempt);
+    assert!(!find(&report, "CVE-2024-0004").exempt, "under investigation is not unaffected");
+    assert!(!find(&report, "CVE-2024-0005").exempt, "the statement names nothing that can be told apart");
+    assert_eq!(index(&[VEX]).problems.len(), 1);
+
+    // The statement on the image is about that image alone, the one on the package about every image.
+    let other = TRIVY.replace(&digest(CONFIG).to_string(), &digest(OTHER).to_string());
+    let Some(VaEvidence::Report(report)) = look(&index(&[&other, VEX]), '0', OTHER) else { panic!() };
+    assert!(!find(&report, "CVE-2024-0002").exempt);
+    assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 1);
+}
+
+/// Statements of a product that is not known by digest, each with an id, the state, what it is about.
+fn vex(product: Option<&str>, at: &str, state: &str, affects: &[&str]) -> String {
+    let affects: Vec<_> = affects.iter().map(|r| json!({"ref": r})).collect();
+    let mut metadata = json!({"timestamp": at});
+    if let Some(name) = product {
+        metadata["component"] = json!({"type": "container", "name": name, "bom-ref": "product"});
+    }
+    json!({
+        "bomFormat": "CycloneDX", "specVersion": "1.5", "metadata": metadata,
+        "vulnerabilities": [{"id": "cve-2024-0002", "analysis": {"state": state}, "affects": affects}],
+    })
+    .to_string()
+}
+
+#[test]
+fn the_latest_statement_holds() {
+    let image = format!("pkg:oci/x@{}", digest(CONFIG));
+    let statement = |at, state| vex(None, at, state, &[&image]);
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    for (first, second, exempt) in [
+        ((old, "not_affected"), (new, "exploitable"), false),
+        ((new, "not_affected"), (old, "exploitable"), true),
+        ((new, "resolved"), (new, "in_triage"), false),
+        ((new, "resolved_with_pedigree"), (old, "resolved"), true),
+    ] {
+        let files = [TRIVY, &statement(first.0, first.1), &statement(second.0, second.1)];
+        assert_eq!(find(&lookup(&files), "CVE-2024-0002").exempt, exempt, "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn statements_of_an_unknown_product_say_nothing() {
+    for (product, affects, exempt) in [
+        (None, &["pkg:deb/debian/libc6"][..], true),
+        (None, &["pkg:deb/debian/libc6@1.0"], false),
+        (None, &["pkg:deb/debian/zlib1g"], false),
+        (None, &[], false),
+        (None, &["pkg:oci/app@1.0"], false),
+        (Some("registry.example.com/team/app:1.0"), &["pkg:deb/debian/libc6"], false),
+        (Some("registry.example.com/team/app:1.0"), &["product"], false),
+        (Some("registry.example.com/team/app:1.0"), &[], false),
+    ] {
+        let statement = vex(product, "2026-01-01T00:00:00Z", "not_affected", affects);
+        assert_eq!(find(&lookup(&[TRIVY, &statement]), "CVE-2024-0002").exempt, exempt, "{product:?} {affects:?}");
+    }
+}
+
+/// One OpenVEX statement on CVE-2024-0002, which `libc6` has in the Trivy fixture.
+fn open_vex(statement: &Value) -> String {
+    let mut whole = json!({"vulnerability": {"name": "X-1", "aliases": ["CVE-2024-0002"]}});
+    whole.as_object_mut().unwrap().extend(statement.as_object().unwrap().clone());
+    json!({
+        "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://example.com/vex", "author": "A",
+        "timestamp": "2026-01-01T00:00:00Z", "version": 1, "statements": [whole],
+    })
+    .to_string()
+}
+
+#[test]
+fn open_vex_statements() {
+    let image = json!({"@id": format!("pkg:oci/app@{}?repository_url=r.io", digest(CONFIG))});
+    let with = |parts: &[&str]| {
+        let parts: Vec<_> = parts.iter().map(|id| json!({"@id": id})).collect();
+        json!({"@id": format!("pkg:oci/app@{}", digest(CONFIG)), "subcomponents": parts})
+    };
+    let because = "vulnerable_code_not_present";
+    for (product, status, justification, exempt) in [
+        (image.clone(), "not_affected", because, true),
+        (image.clone(), "not_affected", "", false),
+        (image.clone(), "fixed", "", true),
+        (image.clone(), "affected", because, false),
+        (image.clone(), "under_investigation", because, false),
+        (image, "fine", because, false),
+        (with(&["pkg:deb/debian/libc6"]), "fixed", "", true),
+        (with(&["pkg:deb/debian/zlib1g"]), "fixed", "", false),
+        (with(&["libc6"]), "fixed", "", false),
+        (json!({"@id": format!("pkg:oci/app@{}", digest(OTHER))}), "fixed", "", false),
+        (json!({"@id": "pkg:oci/app@1.0"}), "fixed", "", false),
+        (json!({"@id": "pkg:oci/app", "subcomponents": [{"@id": "pkg:deb/debian/libc6"}]}), "fixed", "", false),
+        (json!({"@id": "pkg:deb/debian/libc6"}), "fixed", "", true),
+        (json!({"@id": "x", "identifiers": {"purl": "pkg:deb/debian/libc6@2.36-9"}}), "fixed", "", true),
+        (json!({"@id": "registry.example.com/team/app:1.0"}), "fixed", "", false),
+    ] {
+        let text = open_vex(&json!({"products": [product], "status": status, "justification": justification}));
+        assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
+        assert_eq!(look(&index(&[&text]), '0', CONFIG), None, "statements are no report");
+    }
+}
+
+#[test]
+fn the_newest_report_counts() {
+    let at = |text: &str, time: Value| {
+        let mut value = value(text);
+        value["CreatedAt"] = time;
+        value.to_string()
+    };
+    let (old, new) = (json!("2026-01-01T00:00:00Z"), json!("2026-02-01T00:00:00Z"));
+    for (findings, clean, issues) in [
+        (&old, &new, 0),
+        (&new, &old, 10),
+        // Equally old: what either found.
+        (&new, &new, 10),
+        // A time that is not known loses, also Go's zero time.
+        (&json!(null), &old, 0),
+        (&old, &json!("0001-01-01T00:00:00Z"), 10),
+        (&old, &json!(1_767_225_600), 10),
+        (&json!(null), &json!("yesterday"), 10),
+    ] {
+        let report = lookup(&[&at(TRIVY, findings.clone()), &at(TRIVY_CLEAN, clean.clone())]);
+        assert_eq!(report.issues.len(), issues, "{findings} {clean}");
+    }
+    let mut partial = value(TRIVY_CLEAN);
+    partial["Results"] = json!([]);
+    let evidence = look(&index(&[TRIVY, &partial.to_string()]), '0', CONFIG);
+    assert!(part(evidence).contains("not assessed"), "of equally old ones the partial one");
+    assert_eq!(lookup(&[TRIVY, GRYPE]).source, "grype 0.100.0");
+}
+
+#[test]
+fn severities() {
+    let read = |word: Value| {
+        let mut trivy = value(TRIVY);
+        trivy["Results"][0]["Vulnerabilities"][2]["Severity"] = word;
+        find(&lookup(&[&trivy.to_string()]), "CVE-2024-0002").severity
+    };
+    for (word, severity) in [
+        (json!("LOW"), Severity::Low),
+        (json!("High"), Severity::High),
+        (json!("Important"), Severity::High),
+        (json!("UNKNOWN"), Severity::Unknown),
+        (json!(""), Severity::Unknown),
+        (json!("NONE"), Severity::Unknown),
+        (json!(null), Severity::Unknown),
+    ] {
+        assert_eq!(read(word.clone()), severity, "{word}");
+    }
+}
+
+#[test]
+fn a_truncated_document_is_never_a_report() {
+    for text in [TRIVY, TRIVY_CLEAN, GRYPE, VDR, VEX] {
+        let whole = text.trim_end().len();
+        for end in 0..whole {
+            assert!(parse(&text.as_bytes()[..end]).is_err(), "{end} bytes");
+        }
+        assert!(parse(format!("{text}{text}").as_bytes()).is_err(), "two documents");
+        assert!(parse(format!("\u{feff}{text}").as_bytes()).is_ok());
+    }
+    let twice = TRIVY.replacen('{', r#"{"Results": [],"#, 1);
+    assert!(parse(twice.as_bytes()).unwrap_err().to_string().contains("duplicate field"));
+    assert!(parse(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_no_report(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(parse(&bytes).is_err());
+    }
+
+    /// A changed byte gives an error or a report, and no panic.
+    #[test]
+    fn changed_bytes(which in 0usize..5, place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = [TRIVY, TRIVY_CLEAN, GRYPE, VDR, VEX][which].as_bytes().to_vec();
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        let _ = parse(&bytes);
+    }
+}
+
+async fn open(directories: &[&Path], tasks: &Tasks) -> Reports {
+    let directories = directories.iter().map(|path| path.to_path_buf()).collect();
+    let settings = Settings { directories, rescan: Duration::from_millis(300), honour_ignores: false };
+    Reports::open(settings, tasks, Clock::system(), Readiness::new(), &Metrics::default()).await
+}
+
+fn found(reports: &Reports) -> Option<usize> {
+    match &reports.lookup(&subject(MANIFEST, CONFIG)).unwrap()?.value {
+        VaEvidence::Report(report) => Some(report.issues.len()),
+        _ => None,
+    }
+}
+
+async fn change(reports: &Reports, act: impl FnOnce()) {
+    let seen = reports.generation();
+    act();
+    tokio::time::timeout(Duration::from_secs(10), reports.changed(seen)).await.expect("no change was seen");
+}
+
+#[tokio::test]
+async fn follows_the_directory() {
+    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let at = |name: &str| root.path().join(name);
+    fs::write(at("a.json"), TRIVY).unwrap();
+    fs::write(at(".half-written.json"), TRIVY_CLEAN).unwrap();
+    let reports = open(&[root.path()], &tasks).await;
+    assert_eq!(found(&reports), Some(10));
+    assert_eq!(reports.problems(), [""; 0]);
+    let lookup = || reports.lookup(&subject(MANIFEST, CONFIG)).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&lookup(), &lookup()), "asking again copies nothing");
+
+    change(&reports, || fs::write(at("a.json"), TRIVY_CLEAN).unwrap()).await;
+    assert_eq!(found(&reports), Some(0));
+
+    // Broken now: the earlier version does not live on.
+    change(&reports, || fs::write(at("a.json"), &TRIVY[..1000]).unwrap()).await;
+    let evidence = &lookup().value;
+    assert_eq!(*evidence, VaEvidence::Unreadable { problems: 1 });
+    assert!(reports.0.readiness.report().degraded["va"].contains("a.json"));
+    assert!(reports.problems()[0].contains("a.json"), "{:?}", reports.problems());
+
+    // A directory within it, as one rename.
+    let beside = tempfile::tempdir().unwrap();
+    fs::create_dir(beside.path().join("new")).unwrap();
+    fs::write(beside.path().join("new/report"), GRYPE).unwrap();
+    change(&reports, || fs::rename(beside.path().join("new"), at("new")).unwrap()).await;
+    assert_eq!(found(&reports), Some(7));
+
+    change(&reports, || fs::remove_dir_all(at("new")).unwrap()).await;
+    assert_eq!(found(&reports), None);
+    assert!(tasks.drain(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn follows_a_config_map() {
+    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let at = |name: &str| root.path().join(name);
+    for (name, text) in [("..1", TRIVY), ("..2", TRIVY_CLEAN)] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("report.json"), text).unwrap();
+    }
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+    link("..1", "..data");
+    link("..data/report.json", "report.json");
+    let reports = open(&[root.path()], &tasks).await;
+    assert_eq!(found(&reports), Some(10));
+    link("..2", "..data_tmp");
+    change(&reports, || fs::rename(at("..data_tmp"), at("..data")).unwrap()).await;
+    assert_eq!(found(&reports), Some(0));
+    tasks.stop();
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_leaves_everything_open() {
+    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let missing = root.path().join("later");
+    let reports = open(&[&missing], &tasks).await;
+    let evidence = reports.lookup(&subject(MANIFEST, CONFIG)).unwrap().unwrap();
+    assert!(matches!(evidence.value, VaEvidence::Unavailable { .. }), "{evidence:?}");
+    assert_eq!(reports.problems().len(), 1);
+    change(&reports, || {
+        fs::create_dir(&missing).unwrap();
+        fs::write(missing.join("r.json"), TRIVY).unwrap();
+    })
+    .await;
+    while found(&reports) != Some(10) {
+        reports.changed(reports.generation()).await;
+    }
+    tasks.stop();
+}
+
+#[tokio::test]
+async fn an_unchanged_file_is_not_read_again() {
+    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
+    fs::write(root.path().join("a.json"), TRIVY).unwrap();
+    let reports = open(&[root.path()], &tasks).await;
+    let before = reports.0.index.load_full();
+    change(&reports, || fs::write(root.path().join("b.json"), TRIVY_CLEAN).unwrap()).await;
+    let after = reports.0.index.load_full();
+    let document = |index: &Index| index.files[&root.path().join("a.json")].content.clone().unwrap();
+    assert!(Arc::ptr_eq(&document(&before), &document(&after)));
+
+    // Two more rescans that find nothing new change nothing.
+    let (generation, mut scans) = (reports.generation(), reports.0.scans.subscribe());
+    let seen = *scans.borrow();
+    scans.wait_for(|now| *now >= seen + 2).await.unwrap();
+    assert_eq!(reports.generation(), generation);
+    tasks.stop();
+}
+
+#[test]
+fn bounds() {
+    let root = tempfile::tempdir().unwrap();
+    let file = fs::File::create(root.path().join("huge.json")).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    std::os::unix::fs::symlink(".", root.path().join("loop")).unwrap();
+    let index = scan::scan(&[root.path().to_owned()], &Index::default(), now());
+    assert!(index.problems.iter().any(|problem| problem.contains("larger than 64 MiB")), "{:?}", index.problems);
+    assert!(index.problems.iter().any(|problem| problem.contains("nested too deeply")), "{:?}", index.problems);
+    let evidence = look(&index, '0', CONFIG);
+    assert!(matches!(evidence, Some(VaEvidence::Unavailable { .. })), "{evidence:?}");
+}

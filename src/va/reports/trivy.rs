@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, or_default, read, severity, some, source, text_or_nothing, time,
+    Assessment, Document, Finding, InvalidReport, Names, or_default, read, severity, some, source, text_or_nothing,
+    time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
