@@ -28,7 +28,7 @@ pub use distinct::distinct;
 pub use documents::{Materials, NoMaterials, Parsed, ParsedFile, Settings, Source};
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, Signatory, TrustEvidence, TrustOutcome, Unseen,
-    VaEvidence, VaFindings, VaStatus,
+    VaEvidence, VaFindings, VaStatus, known_time,
 };
 pub use key::{InvalidKey, PublicKey};
 pub use problem::{Problem, ProblemSeverity};

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::oci::{Digest, ImageName};
+use crate::oci::ImageName;
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics, Tasks};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
 mod http;
 /// IBM's Vulnerability Advisor.
@@ -19,10 +19,12 @@ mod memo;
 pub mod report_text;
 /// Reports of other scanners in local directories.
 pub mod reports;
+mod subject;
 
 pub use ibm::Client as Ibm;
 pub use memo::Va;
 pub use reports::Reports;
+pub use subject::{ConfigBinding, NeedsProof, Subject};
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -31,13 +33,15 @@ pub struct Config {
     pub reports: Vec<PathBuf>,
     /// How often the directories are looked through even when the system tells of no change.
     pub rescan: Duration,
+    /// Whether what a scanner was told to ignore (`.trivyignore`, Grype's rules) is exempt.
+    pub honour_ignores: bool,
     /// IBM's Vulnerability Advisor; `None` asks it nothing.
     pub ibm: Option<ibm::Config>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { reports: Vec::new(), rescan: Duration::from_secs(60), ibm: None }
+        Self { reports: Vec::new(), rescan: Duration::from_secs(60), honour_ignores: false, ibm: None }
     }
 }
 
@@ -55,33 +59,48 @@ impl Sources {
     /// # Errors
     /// When the configuration of IBM's service cannot be used. A directory that cannot be read is a problem, which
     /// [`Self::problems`] tells, since it may be mounted later.
-    pub async fn new(config: Config, tasks: &Tasks, clock: Clock, metrics: &Metrics) -> Result<Self, InvalidConfig> {
+    pub async fn new(
+        config: Config,
+        tasks: &Tasks,
+        clock: Clock,
+        readiness: Readiness,
+        metrics: &Metrics,
+    ) -> Result<Self, InvalidConfig> {
         let ibm = config.ibm.map(|config| Ibm::new(config, clock.clone(), metrics)).transpose()?;
-        let reports = Reports::open(config.reports, config.rescan, tasks, clock.clone(), metrics).await;
+        let settings = reports::Settings {
+            directories: config.reports,
+            rescan: config.rescan,
+            honour_ignores: config.honour_ignores,
+        };
+        let reports = Reports::open(settings, tasks, clock.clone(), readiness, metrics).await;
         Ok(Self { reports, ibm, clock })
     }
 
-    /// What is known about the image with this manifest and this configuration. `account` is whose exemptions apply at
-    /// IBM. Not kept here: local answers are cheap, and IBM's say how long they hold.
+    /// What is known about an image. `account` is whose exemptions apply at IBM. Not kept here: local answers are cheap,
+    /// and IBM's say how long they hold.
+    ///
+    /// # Errors
+    /// When it depends on a proof of the image's configuration.
     pub async fn evidence(
         &self,
         image: &ImageName,
-        manifest_digest: Digest,
-        config_digest: Digest,
+        subject: &Subject<'_>,
         account: Option<&str>,
-    ) -> Arc<Observed<VaEvidence>> {
-        let local = self.local(manifest_digest, config_digest);
-        match (local, self.ibm_for(image)) {
-            (Some(local), None) => local,
-            (Some(local), _) if !matches!(local.value, VaEvidence::Unavailable { .. }) => local,
-            (_, Some(ibm)) => Arc::new(ibm.fetch(image, manifest_digest, account).await),
-            (None, None) => self.now(VaEvidence::Unscanned),
+    ) -> Result<Arc<Observed<VaEvidence>>, NeedsProof> {
+        match (self.local(subject)?, self.ibm_for(image)) {
+            (Some(local), None) => Ok(local),
+            (Some(local), _) if is_answer(&local.value) => Ok(local),
+            (_, Some(ibm)) => Ok(Arc::new(ibm.fetch(image, subject.manifest, account).await)),
+            (None, None) => Ok(self.now(VaEvidence::Unscanned)),
         }
     }
 
     /// What the local reports say, which no I/O is needed for.
-    pub fn local(&self, manifest_digest: Digest, config_digest: Digest) -> Option<Arc<Observed<VaEvidence>>> {
-        self.reports.lookup(manifest_digest, config_digest)
+    ///
+    /// # Errors
+    /// When it depends on a proof of the image's configuration.
+    pub fn local(&self, subject: &Subject<'_>) -> Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof> {
+        self.reports.lookup(subject)
     }
 
     /// IBM's service, where it is asked about images of this registry.
@@ -112,6 +131,11 @@ impl Sources {
     fn now(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
         Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
+}
+
+/// Whether local reports speak of the image, as opposed to not being readable.
+fn is_answer(local: &VaEvidence) -> bool {
+    !matches!(local, VaEvidence::Unavailable { .. } | VaEvidence::Unreadable { .. })
 }
 
 /// The first line of others' text, of bounded length.

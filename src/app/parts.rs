@@ -53,7 +53,7 @@ impl Parts {
             rulebook: rulebook.clone(),
             resolver: Resolver::new(cache.clone(), store.clone(), clock.clone(), &tasks, readiness.clone(), tag_memory),
             trust: Trust::new(config.trust, store.clone(), clock.clone(), tasks.clone()),
-            va: Va::new(config.va.clone(), store.clone(), &tasks, clock.clone(), &metrics).await?,
+            va: Va::new(config.va.clone(), store.clone(), &tasks, clock.clone(), readiness.clone(), &metrics).await?,
             cache: cache.clone(),
             store: store.clone(),
             audit: audit.clone(),

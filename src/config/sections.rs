@@ -276,6 +276,7 @@ fn va(mut table: Table<'_>) -> (va::Config, bool) {
     let config = va::Config {
         reports: table.files("reports").unwrap_or_default(),
         rescan: table.duration("rescan").unwrap_or(default.rescan),
+        honour_ignores: table.flag("honour_ignores").unwrap_or(default.honour_ignores),
         ibm: table.optional_table("ibm").and_then(ibm),
     };
     let fixable_only = table.flag("fixable_only").unwrap_or(false);

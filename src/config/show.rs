@@ -164,6 +164,7 @@ fn evidence(out: &mut Text, config: &Config) {
     let reports: Vec<String> = config.va.reports.iter().map(|path| path.display().to_string()).collect();
     out.line("reports", list(&reports));
     out.line("rescan", quoted(&format_duration(config.va.rescan)));
+    out.line("honour_ignores", config.va.honour_ignores);
     out.line("fixable_only", config.policy.ibm_fixable_only);
     if let Some(ibm) = &config.va.ibm {
         out.section("[va.ibm]");

@@ -9,6 +9,7 @@ use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
 use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaFindings, VaRule};
 use crate::store::KnownImage;
+use crate::va::{ConfigBinding, NeedsProof, Subject};
 
 /// Everything that the gate knows and thinks of one image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -231,7 +232,10 @@ impl Gate {
         let Some(Manifest { content: Content::Image { config, .. }, digest, .. }) = manifest else {
             return "Not Scanned".into();
         };
-        let evidence = self.va.evidence(name, *digest, config.digest, None).await;
+        let config = ConfigBinding::Proven(config.digest);
+        let subject = Subject { manifest: *digest, config, parents: &[] };
+        let evidence = self.va.evidence(name, &subject, None).await;
+        let evidence = evidence.unwrap_or_else(|NeedsProof| self.va.unproven());
         crate::va::report_text::security_status(&evidence.value)
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::decide::Verdict;
-use super::evidence::{Issue, VaEvidence, VaStatus};
+use super::evidence::{Issue, Report, VaEvidence, VaStatus, known_time};
 use super::rule::{Behaviour, VaRule};
 
 /// An assessment in IBM's words, under a rule.
@@ -35,33 +35,53 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessm
     };
     let report = match evidence {
         VaEvidence::Report(report) => report,
-        VaEvidence::Unscanned => return without(VaStatus::Unscanned, "no report speaks of this image", false),
+        VaEvidence::Unscanned => return without(VaStatus::Unscanned, NO_REPORT, false),
+        VaEvidence::Unreadable { problems } => {
+            let why = match problems {
+                1 => format!("{NO_REPORT}, and 1 report file cannot be read (/readyz says which)"),
+                n => format!("{NO_REPORT}, and {n} report files cannot be read (/readyz says which)"),
+            };
+            return without(VaStatus::Unscanned, &why, false);
+        }
         VaEvidence::Incomplete { why } => return without(VaStatus::Incomplete, why, false),
         VaEvidence::Unsupported { why } => return without(VaStatus::Unsupported, why, false),
         VaEvidence::Unavailable { why } | VaEvidence::Pending { why } => {
             return without(VaStatus::Unscanned, why, true);
         }
     };
-    let until = match report_until(rule, report.generated_at) {
-        Ok(until) if until.is_none_or(|until| now < until) => until,
-        Ok(_) => return without(VaStatus::Unscanned, "the report is older than the policy allows", false),
-        Err(why) => return without(VaStatus::Unscanned, why, false),
-    };
-    let (exempt, open): (Vec<_>, Vec<_>) = report.issues.iter().partition(|issue| issue.exempt);
-    let blocking: Vec<Issue> = open.into_iter().filter(|issue| counts(rule, issue)).cloned().collect();
-    let status = match (blocking.is_empty(), exempt.is_empty()) {
-        (false, _) => VaStatus::Fail,
-        (true, false) => VaStatus::Warn,
-        (true, true) => VaStatus::Ok,
-    };
-    VaAssessment { status, blocking, exempt: exempt.len(), why: None, until, temporary: false }
+    match report_until(rule, report.generated_at, now) {
+        Ok(until) if until.is_none_or(|until| now < until) => weigh(rule, report, until),
+        Ok(_) => without(VaStatus::Unscanned, "the report is older than the policy allows", false),
+        Err(why) => without(VaStatus::Unscanned, why, false),
+    }
 }
 
-fn report_until(rule: &VaRule, generated_at: Option<Timestamp>) -> Result<Option<Timestamp>, &'static str> {
-    match (rule.max_report_age, generated_at) {
+const NO_REPORT: &str = "no report speaks of this image";
+
+/// A report that is young enough. What was found fails it, also where not everything was looked at.
+fn weigh(rule: &VaRule, report: &Report, until: Option<Timestamp>) -> VaAssessment {
+    let (exempt, open): (Vec<_>, Vec<_>) = report.issues.iter().partition(|issue| issue.exempt);
+    let blocking: Vec<Issue> = open.into_iter().filter(|issue| counts(rule, issue)).cloned().collect();
+    let status = match (blocking.is_empty(), &report.incomplete, exempt.is_empty()) {
+        (false, ..) => VaStatus::Fail,
+        (true, Some(_), _) => VaStatus::Incomplete,
+        (true, None, false) => VaStatus::Warn,
+        (true, None, true) => VaStatus::Ok,
+    };
+    let why = report.incomplete.clone().filter(|_| status == VaStatus::Incomplete);
+    VaAssessment { status, blocking, exempt: exempt.len(), why, until, temporary: false }
+}
+
+fn report_until(
+    rule: &VaRule,
+    generated_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, &'static str> {
+    match (rule.max_report_age, generated_at.map(|at| known_time(at, now))) {
         (None, _) => Ok(None),
         (Some(_), None) => Err("the report does not say when it was made, and the policy limits its age"),
-        (Some(age), Some(at)) => Ok(Some(at.saturating_add(age).unwrap_or(Timestamp::MAX))),
+        (Some(_), Some(None)) => Err("the report's time is still to come, and the policy limits its age"),
+        (Some(age), Some(Some(at))) => Ok(Some(at.saturating_add(age).unwrap_or(Timestamp::MAX))),
     }
 }
 
@@ -84,7 +104,8 @@ pub(super) fn assessed(rule: &VaRule, assessment: &VaAssessment) -> Verdict {
         VaStatus::Unsupported => rule.unsupported,
     };
     match behaviour {
-        Behaviour::Allow => Verdict::Pass(None),
+        // A report of which a part is missing ages like any other.
+        Behaviour::Allow => Verdict::Pass(assessment.until),
         Behaviour::Deny if assessment.temporary => {
             Verdict::Unknown { reasons: why("no assessment yet"), temporary: true }
         }

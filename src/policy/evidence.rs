@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::rule::{AuthorityId, Severity};
@@ -47,6 +47,16 @@ impl<T> Observed<T> {
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| self.at <= now && now < until)
     }
+}
+
+/// How far another's clock may be ahead of this one.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// A time that somebody else wrote, as far as it is known: one that is more than five minutes ahead is not. Without this
+/// bound a time to come would be the newest for ever, and never too old.
+pub fn known_time(at: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
+    (at <= latest).then_some(at)
 }
 
 /// What one authority says about one digest.
@@ -104,6 +114,11 @@ pub enum VaEvidence {
     Report(Report),
     /// No source knows the image.
     Unscanned,
+    /// No report speaks of the image, and some reports could not be read: one of them may.
+    Unreadable {
+        /// How many reports have a problem.
+        problems: usize,
+    },
     /// The image was assessed in part.
     Incomplete {
         /// What is missing.
@@ -135,6 +150,9 @@ pub struct Report {
     pub generated_at: Option<Timestamp>,
     /// All issues, exempt ones included.
     pub issues: Vec<Issue>,
+    /// What was not assessed, where the report does not cover the whole image. Issues that were found count all the same.
+    #[serde(default)]
+    pub incomplete: Option<String>,
 }
 
 /// A vulnerability or a configuration issue.

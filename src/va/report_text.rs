@@ -7,11 +7,15 @@ use crate::policy::{Issue, IssueKind, Observed, VaEvidence};
 pub fn security_status(evidence: &VaEvidence) -> String {
     match evidence {
         VaEvidence::Report(report) => match report.issues.iter().filter(|issue| !issue.exempt).count() {
+            0 if report.incomplete.is_some() => "Scanning".into(),
             0 => "No Issues".into(),
             1 => "1 Issue".into(),
             n => format!("{n} Issues"),
         },
-        VaEvidence::Unscanned | VaEvidence::Pending { .. } | VaEvidence::Incomplete { .. } => "Scanning".into(),
+        VaEvidence::Unscanned
+        | VaEvidence::Unreadable { .. }
+        | VaEvidence::Pending { .. }
+        | VaEvidence::Incomplete { .. } => "Scanning".into(),
         VaEvidence::Unsupported { .. } => "Unsupported OS".into(),
         VaEvidence::Unavailable { .. } => "Unavailable".into(),
     }
@@ -23,6 +27,9 @@ pub fn render(image: &str, evidence: &Observed<VaEvidence>) -> String {
     let report = match &evidence.value {
         VaEvidence::Report(report) => report,
         VaEvidence::Unscanned => return format!("{image} has not been scanned.\n"),
+        VaEvidence::Unreadable { problems } => {
+            return format!("{image} has no report that can be read; report files that cannot: {problems}.\n");
+        }
         VaEvidence::Incomplete { why } => return format!("{image} was scanned in part: {}\n", printable(why)),
         VaEvidence::Unsupported { why } => return format!("{image} cannot be assessed: {}\n", printable(why)),
         VaEvidence::Unavailable { why } => return format!("{image}: no source answers: {}\n", printable(why)),
@@ -31,6 +38,9 @@ pub fn render(image: &str, evidence: &Observed<VaEvidence>) -> String {
     let when = report.generated_at.map_or_else(|| "at an unknown time".into(), |at| format!("on {at}"));
     let mut text = format!("{image} was scanned {when} by {}.\n", printable(&report.source));
     text.push_str(&format!("Security status: {}\n", security_status(&evidence.value)));
+    if let Some(missing) = &report.incomplete {
+        text.push_str(&format!("It was scanned in part: {}\n", printable(missing)));
+    }
     let headings = ["VULNERABILITY", "SEVERITY", "POLICY STATUS", "AFFECTED PACKAGES", "HOW TO RESOLVE"];
     text.push_str(&section(&report.issues, IssueKind::Vulnerability, headings));
     let headings = ["CONFIGURATION ISSUE", "SEVERITY", "POLICY STATUS", "WHERE", "WHAT IT IS"];
@@ -111,7 +121,19 @@ mod tests {
             source: "trivy 0.72.0".into(),
             generated_at: "2026-01-02T03:04:05Z".parse().ok(),
             issues,
+            incomplete: None,
         })
+    }
+
+    fn partial(issues: Vec<Issue>) -> VaEvidence {
+        let VaEvidence::Report(report) = report(issues) else { panic!() };
+        VaEvidence::Report(Report { incomplete: Some("debian 8 is past its end of support".into()), ..report })
+    }
+
+    #[test]
+    fn a_report_says_what_is_missing() {
+        let text = render("a", &Observed { value: partial(vec![]), at: jiff::Timestamp::UNIX_EPOCH, until: None });
+        assert!(text.contains("in part: debian 8 is past its end of support"), "{text}");
     }
 
     #[test]
@@ -123,6 +145,9 @@ mod tests {
             (report(vec![issue("CVE-1", true, None), issue("CVE-2", false, None)]), "1 Issue"),
             (report(vec![issue("CVE-1", false, None), issue("CVE-2", false, None)]), "2 Issues"),
             (VaEvidence::Unscanned, "Scanning"),
+            (VaEvidence::Unreadable { problems: 1 }, "Scanning"),
+            (partial(vec![]), "Scanning"),
+            (partial(vec![issue("CVE-1", false, None)]), "1 Issue"),
             (VaEvidence::Pending { why: why() }, "Scanning"),
             (VaEvidence::Incomplete { why: why() }, "Scanning"),
             (VaEvidence::Unsupported { why: why() }, "Unsupported OS"),

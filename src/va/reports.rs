@@ -1,14 +1,19 @@
 //! Reports of other scanners in local directories: Trivy, Grype, CycloneDX and OpenVEX files, told apart by content.
 //!
-//! A report is bound to an image by the digest of its manifest or of its configuration and by nothing else: never by a
-//! name or a tag. The digest of an index names no image of a platform, so it binds nothing. Of several reports of one
-//! image the newest counts, whichever scanner made it; one without a time loses to one with; of equally old ones every
-//! finding counts. VEX statements in these files come from whoever administers the gate, and exempt what they match.
+//! A report is bound to an image by digest and by nothing else: never by a name or a tag. The digest of an index names no
+//! image of a platform, so it binds no report; a VEX statement about an index is about the images that it lists.
 //!
-//! Most reports name an image by its configuration, and anyone can list other layers under that. What was scanned is then
-//! what runs because a configuration lists the digests of its uncompressed layers (`rootfs.diff_ids`), and runtimes
-//! refuse layers that have others: that much is left to them. A report by the manifest's digest leaves nothing to them,
-//! so where there is one, those by the configuration alone add findings and take none away.
+//! A report is an image's own when it names the manifest or the configuration as what was scanned. Anyone can list other
+//! layers under a scanned configuration, so what speaks of that counts for a manifest only when its layers are
+//! [proven](super::ConfigBinding) to be the configuration's. A report that merely lists the manifest among the names of
+//! its image (`RepoDigests`) never displaces an image's own.
+//!
+//! Of several reports of one rank the newest counts, whichever scanner made it; one without a time loses to one with; of
+//! equally old ones every finding counts. A time that is still to come is not known. A report says what was found in
+//! what was assessed, and of the rest nothing: each format tells what it left out.
+//!
+//! VEX statements in these files come from whoever administers the gate, and exempt what they match. What whoever ran a
+//! scanner told it to ignore counts, unless the configuration honours that.
 //!
 //! A file that cannot be read is a [problem](Reports::problems) and never a clean report: an image of which nothing but a
 //! broken report exists is unscanned, also where an earlier version of the file was whole.
@@ -24,12 +29,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
+use super::{ConfigBinding, NeedsProof, Subject};
 use crate::oci::Digest;
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics, Tasks};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
 mod cyclonedx;
 mod document;
+mod encoding;
 mod grype;
 mod index;
 mod openvex;
@@ -43,17 +50,35 @@ use index::Index;
 /// How many images' reports are kept put together, so that judging an image again copies nothing.
 const LOOKED_UP: u64 = 10_000;
 
+/// What is degraded where reports have problems.
+const TOPIC: &str = "va";
+
+/// What was looked up: the generation, and the subject.
+type Key = (u64, Digest, ConfigBinding, Box<[Digest]>);
+type Found = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
+
+/// Which files are read, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directories, looked through with all that is beneath them.
+    pub directories: Vec<PathBuf>,
+    /// How often they are looked through even when the system tells of no change.
+    pub rescan: Duration,
+    /// Whether what a scanner was told to ignore is exempt.
+    pub honour_ignores: bool,
+}
+
 /// The current reports. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reports(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    directories: Vec<PathBuf>,
+    settings: Settings,
     index: ArcSwap<Index>,
-    /// What was looked up of one generation, by manifest and configuration.
-    looked_up: Cache<(u64, Digest, Digest), Arc<Observed<VaEvidence>>>,
+    looked_up: Cache<Key, Found>,
     clock: Clock,
+    readiness: Readiness,
     generation: watch::Sender<u64>,
     /// How many times the directories were looked through.
     scans: watch::Sender<u64>,
@@ -61,45 +86,51 @@ struct Shared {
 }
 
 impl Reports {
-    /// Reads the directories, and from then on follows their changes: when the system tells of one, and every `rescan`
-    /// in any case, since not every file system tells. A directory that is not there yet is a problem, not an error.
+    /// Reads the directories, and from then on follows their changes: when the system tells of one, and at intervals in
+    /// any case, since not every file system tells. A directory that is not there yet is a problem, not an error.
     pub async fn open(
-        directories: Vec<PathBuf>,
-        rescan: Duration,
+        settings: Settings,
         tasks: &Tasks,
         clock: Clock,
+        readiness: Readiness,
         metrics: &Metrics,
     ) -> Self {
         let reports = Self(Arc::new(Shared {
-            directories,
+            settings,
             index: ArcSwap::default(),
             generation: watch::Sender::new(0),
             scans: watch::Sender::new(0),
             looked_up: Cache::new(LOOKED_UP),
             clock,
+            readiness,
             gauges: Gauges::new(metrics),
         }));
-        if !reports.0.directories.is_empty() {
+        let settings = &reports.0.settings;
+        if !settings.directories.is_empty() {
             // The watch is set before the first look, so that nothing that changes between them is missed.
-            let watcher = watcher::Watcher::new(&reports.0.directories);
+            let watcher = watcher::Watcher::new(&settings.directories);
             reports.scan(tasks).await;
-            tasks.spawn(watcher.follow(reports.clone(), rescan, tasks.clone()));
+            tasks.spawn(watcher.follow(reports.clone(), settings.rescan, tasks.clone()));
         }
         reports
     }
 
-    /// What the reports say of the image with this manifest and this configuration. `None` when no report speaks of it;
-    /// [`VaEvidence::Unavailable`] when that may be because a directory cannot be read.
-    pub fn lookup(&self, manifest: Digest, config: Digest) -> Option<Arc<Observed<VaEvidence>>> {
+    /// What the reports say of an image. `None` when no report speaks of it; [`VaEvidence::Unavailable`] when that may be
+    /// because a directory cannot be read, [`VaEvidence::Unreadable`] when because of a file.
+    ///
+    /// # Errors
+    /// When it depends on whether the configuration is of the manifest's layers, which is not proven.
+    pub fn lookup(&self, subject: &Subject<'_>) -> Found {
         let index = self.0.index.load();
-        let key = (index.generation, manifest, config);
+        let key = (index.generation, subject.manifest, subject.config, subject.parents.into());
         if let Some(known) = self.0.looked_up.get(&key) {
-            return Some(known);
+            return known;
         }
-        let value = index.lookup(manifest, config)?;
-        let found = Arc::new(Observed { value, at: self.0.clock.now(), until: None });
+        let value = index.lookup(subject, self.0.settings.honour_ignores);
+        let at = self.0.clock.now();
+        let found = value.map(|value| value.map(|value| Arc::new(Observed { value, at, until: None })));
         self.0.looked_up.insert(key, found.clone());
-        Some(found)
+        found
     }
 
     /// A number that grows whenever the reports change.
@@ -124,7 +155,7 @@ impl Reports {
         let reports = self.clone();
         let work = move || {
             let old = reports.0.index.load_full();
-            let new = scan::scan(&reports.0.directories, &old);
+            let new = scan::scan(&reports.0.settings.directories, &old, reports.0.clock.now());
             (new != *old).then_some(new)
         };
         match tasks.spawn_blocking(work).await {
@@ -143,6 +174,7 @@ impl Reports {
         for problem in new.problems.iter().filter(|problem| !old.problems.contains(problem)) {
             tracing::warn!(%problem, "vulnerability reports");
         }
+        self.0.readiness.degraded(TOPIC, summary(&new.problems));
         let gauges = &self.0.gauges;
         gauges.files.set(i64::try_from(new.files.len()).unwrap_or(i64::MAX));
         gauges.problems.set(i64::try_from(new.problems.len()).unwrap_or(i64::MAX));
@@ -150,6 +182,16 @@ impl Reports {
         self.0.index.store(Arc::new(new));
         self.0.generation.send_modify(|generation| *generation += 1);
     }
+}
+
+/// Each problem as far as few are listed, for people.
+fn summary(problems: &[String]) -> Option<String> {
+    const LISTED: usize = 10;
+    let mut text = problems.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if problems.len() > LISTED {
+        text.push_str(&format!("; and {} more", problems.len() - LISTED));
+    }
+    (!problems.is_empty()).then_some(text)
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::oci::Digest;
 use crate::policy::VaEvidence;
 
 const TRIVY: &str = include_str!("../../tests/data/va/trivy.json");
@@ -26,8 +27,10 @@ fn ibm() -> ibm::Config {
 async fn ask(reports: &[PathBuf], ibm: Option<ibm::Config>, host: &str, config: char) -> VaEvidence {
     let tasks = Tasks::new();
     let config_ = Config { reports: reports.to_vec(), ibm, ..Config::default() };
-    let sources = Sources::new(config_, &tasks, Clock::system(), &Metrics::default()).await.unwrap();
-    let evidence = sources.evidence(&image(host), digest('a'), digest(config), None).await;
+    let (clock, readiness) = (Clock::system(), Readiness::new());
+    let sources = Sources::new(config_, &tasks, clock, readiness, &Metrics::default()).await.unwrap();
+    let subject = Subject { manifest: digest('a'), config: ConfigBinding::Proven(digest(config)), parents: &[] };
+    let evidence = sources.evidence(&image(host), &subject, None).await.unwrap();
     tasks.stop();
     evidence.value.clone()
 }
@@ -57,5 +60,7 @@ async fn local_reports_come_first() {
 async fn a_broken_report_leaves_the_image_unscanned() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("r.json"), &TRIVY[..TRIVY.len() / 2]).unwrap();
-    assert_eq!(ask(&[root.path().to_owned()], None, "docker.io", 'c').await, VaEvidence::Unscanned);
+    let evidence = ask(&[root.path().to_owned()], Some(ibm()), "us.icr.io", 'c').await;
+    assert!(matches!(evidence, VaEvidence::Unavailable { .. }), "another source is asked: {evidence:?}");
+    assert_eq!(ask(&[root.path().to_owned()], None, "docker.io", 'c').await, VaEvidence::Unreadable { problems: 1 });
 }

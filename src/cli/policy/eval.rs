@@ -296,7 +296,12 @@ fn assessment(va: Option<&Va>) -> VaEvidence {
         _ if issues.iter().all(|issue| issue.exempt) => issues.push(issue(&format!("status {status}"))),
         _ => {}
     }
-    VaEvidence::Report(Report { source: "policy eval".into(), generated_at: Some(Timestamp::UNIX_EPOCH), issues })
+    VaEvidence::Report(Report {
+        source: "policy eval".into(),
+        generated_at: Some(Timestamp::UNIX_EPOCH),
+        issues,
+        incomplete: None,
+    })
 }
 
 fn listed(issues: &Issues) -> Vec<Issue> {

@@ -278,11 +278,20 @@ fn issue(id: &str, severity: Severity, fixed: bool, exempt: bool) -> Issue {
 }
 
 fn report(issues: Vec<Issue>) -> VaEvidence {
-    VaEvidence::Report(Report { source: "s".into(), generated_at: Some(NOW), issues })
+    VaEvidence::Report(Report { source: "s".into(), generated_at: Some(NOW), issues, incomplete: None })
 }
 
 fn observed(value: VaEvidence, until: Option<i64>) -> Observed<VaEvidence> {
     Observed { value, at: NOW, until: until.map(at) }
+}
+
+fn partial(issues: Vec<Issue>) -> VaEvidence {
+    VaEvidence::Report(Report {
+        source: "s".into(),
+        generated_at: Some(NOW),
+        issues,
+        incomplete: Some("nothing was assessed".into()),
+    })
 }
 
 fn va_rule() -> VaRule {
@@ -313,6 +322,8 @@ fn what_has_no_assessment() {
     let policy = DenialKind::Policy;
     for (evidence, ibm, strict) in [
         (VaEvidence::Unscanned, Some(policy), Some(policy)),
+        (VaEvidence::Unreadable { problems: 1 }, Some(policy), Some(policy)),
+        (partial(Vec::new()), Some(policy), Some(policy)),
         (VaEvidence::Incomplete { why: why() }, Some(policy), Some(policy)),
         (VaEvidence::Unsupported { why: why() }, None, Some(policy)),
         (VaEvidence::Unavailable { why: why() }, Some(DenialKind::Unavailable), Some(DenialKind::Unavailable)),
@@ -334,15 +345,44 @@ fn what_has_no_assessment() {
     }
 }
 
+/// Who allows images that were assessed in part still wants to know what was found in that part.
+#[test]
+fn what_was_found_counts_in_part_too() {
+    let rule = VaRule { incomplete: Behaviour::Allow, ..VaRule::ibm() };
+    let open = issue("CVE-1", Severity::High, true, false);
+    for (evidence, status, why) in [
+        (partial(vec![open]), VaStatus::Fail, None),
+        (partial(vec![issue("CVE-1", Severity::High, true, true)]), VaStatus::Incomplete, Some("nothing was assessed")),
+        (partial(Vec::new()), VaStatus::Incomplete, Some("nothing was assessed")),
+    ] {
+        let assessment = assess(&rule, &evidence, NOW);
+        assert_eq!((assessment.status, assessment.why.as_deref()), (status, why));
+    }
+}
+
+#[test]
+fn the_reason_counts_reports_that_cannot_be_read() {
+    for (problems, part) in [(1, "and 1 report file"), (3, "and 3 report files")] {
+        let assessment = assess(&VaRule::ibm(), &VaEvidence::Unreadable { problems }, NOW);
+        assert_eq!(assessment.status, VaStatus::Unscanned);
+        assert!(assessment.why.unwrap().contains(part));
+    }
+}
+
 #[test]
 fn reports_and_assessments_grow_old() {
     let rule = |age| VaRule { max_report_age: Some(SignedDuration::from_secs(age)), ..VaRule::ibm() };
     let age = |rule: &VaRule, now| assess(rule, &report(Vec::new()), at(now));
     assert_eq!((age(&rule(10), 9).status, age(&rule(10), 9).until), (VaStatus::Ok, Some(at(10))));
     assert_eq!(age(&rule(10), 10).status, VaStatus::Unscanned);
-    let undated = VaEvidence::Report(Report { source: "s".into(), generated_at: None, issues: Vec::new() });
+    let dated = |generated_at| VaEvidence::Report(Report { source: "s".into(), generated_at, ..Report::default() });
+    let undated = dated(None);
     assert_eq!(assess(&rule(10), &undated, NOW).status, VaStatus::Unscanned);
     assert_eq!(assess(&VaRule::ibm(), &undated, NOW).status, VaStatus::Ok);
+    // Another's clock may be a little ahead; what is further ahead has no age.
+    for (ahead, status) in [(300, VaStatus::Ok), (301, VaStatus::Unscanned), (2_000_000_000, VaStatus::Unscanned)] {
+        assert_eq!(assess(&rule(10), &dated(Some(at(ahead))), NOW).status, status, "{ahead}");
+    }
     let decision = |until| {
         let va = VaFindings::Image(Arc::new(observed(report(Vec::new()), until)));
         let rule = Rule { va: Some(rule(10)), ..Rule::default() };

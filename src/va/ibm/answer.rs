@@ -48,6 +48,7 @@ impl ScanReport {
             source: "ibm-va-v4".into(),
             generated_at: generated_at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
             issues,
+            incomplete: None,
         }
     }
 }

@@ -11,11 +11,9 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Statement, digest_of, read, severity, some, source, text_or_nothing,
-    time,
+    Assessment, Document, Finding, InvalidReport, Names, Statement, read, severity, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
-use crate::oci::Digest;
 use crate::policy::{AffectedPackage, IssueKind, Severity};
 use crate::va::one_line;
 
@@ -31,13 +29,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     let reader = Reader {
         subject_ref: metadata.component.as_ref().and_then(|subject| subject.bom_ref.clone()),
         has_subject: metadata.component.is_some(),
-        subjects: metadata.component.as_ref().map(Component::digests).unwrap_or_default(),
+        image: metadata.component.as_ref().map(Component::image).unwrap_or_default(),
         components,
         at,
     };
     let vulnerabilities = bom.vulnerabilities.unwrap_or_default();
-    let open = vulnerabilities.iter().any(|v| v.suppresses() != Some(true));
-    let is_report = !reader.subjects.is_empty() && !reader.components.is_empty() && open;
+    let open = vulnerabilities.iter().any(|v| v.suppresses() != Some(true) && !reader.findings(v).is_empty());
+    let is_report = !reader.image.is_empty() && !reader.components.is_empty() && open;
     let (mut statements, mut notes) = (Vec::new(), Vec::new());
     for vulnerability in &vulnerabilities {
         match reader.statement(vulnerability) {
@@ -58,7 +56,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
              an inventory alone is no report",
         ));
     }
-    Ok(Document { subjects: reader.subjects, assessment, statements, notes })
+    Ok(Document { image: reader.image, assessment, statements, notes })
 }
 
 fn scanner(tools: Option<&serde_json::Value>) -> String {
@@ -73,7 +71,7 @@ struct Reader<'a> {
     subject_ref: Option<String>,
     has_subject: bool,
     /// The digests by which the subject is known.
-    subjects: Vec<Digest>,
+    image: Names,
     components: HashMap<&'a str, &'a Component>,
     at: Option<Timestamp>,
 }
@@ -81,46 +79,49 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn findings(&self, vulnerability: &Vulnerability) -> Vec<Finding> {
         let finding = Finding {
-            id: vulnerability.id.clone(),
+            id: vulnerability.name().to_owned(),
             aliases: vulnerability.aliases(),
             kind: IssueKind::Vulnerability,
             severity: vulnerability.severity(),
             package: None,
             purl: None,
             exempt: vulnerability.suppresses() == Some(true),
+            ignored: false,
             title: one_line(vulnerability.description.clone()),
         };
         let affects: Vec<&Affected> = vulnerability.affects.iter().flatten().collect();
         if affects.is_empty() {
             return vec![finding];
         }
-        let in_package = |affected: &&Affected| {
+        let in_package = |affected: &Affected| {
             let (package, purl) = self.package(vulnerability, affected);
-            Finding { package: Some(package), purl, ..finding.clone() }
+            let unaffected = package.installed.as_deref().is_some_and(|installed| affected.spares(installed));
+            (!unaffected).then(|| Finding { package: Some(package), purl, ..finding.clone() })
         };
-        affects.iter().map(in_package).collect()
+        affects.into_iter().filter_map(in_package).collect()
     }
 
     fn package(&self, vulnerability: &Vulnerability, affected: &Affected) -> (AffectedPackage, Option<Purl>) {
-        let reference = local_ref(&affected.reference);
+        let reference = affected.local_ref();
         let component = self.components.get(&*reference);
         let purl = component.and_then(|c| c.purl.as_deref()).and_then(Purl::parse).or_else(|| Purl::parse(&reference));
         let name = match (component, &purl) {
-            (Some(component), _) => component.name.clone(),
+            (Some(component), _) => component.name.clone().unwrap_or_default(),
             (None, Some(purl)) => purl.name().to_owned(),
             (None, None) => reference,
         };
         let of_purl = || purl.as_ref().and_then(Purl::version).map(str::to_owned);
         let installed = component.and_then(|c| some(c.version.clone())).or_else(of_purl);
-        let fixed = affected.fixed().or_else(|| vulnerability.recommended(&name));
+        let fixed = affected.fixed(installed.as_deref()).or_else(|| vulnerability.recommended(&name));
         (AffectedPackage { name, installed, fixed }, purl)
     }
 
     /// The statement that an analysis makes; an error where it names nothing that can be told apart.
     fn statement(&self, vulnerability: &Vulnerability) -> Option<Result<Statement, String>> {
         let suppresses = vulnerability.suppresses()?;
-        let (mut images, mut packages, mut whole) = (self.subjects.clone(), Vec::new(), false);
-        let references: Vec<_> = vulnerability.affects.iter().flatten().map(|a| local_ref(&a.reference)).collect();
+        let (mut images, mut packages, mut whole) = (self.image.own.clone(), Vec::new(), false);
+        images.extend(&self.image.listed);
+        let references: Vec<_> = vulnerability.affects.iter().flatten().map(Affected::local_ref).collect();
         for reference in &references {
             let component = self.components.get(&**reference).and_then(|c| c.purl.clone());
             if self.subject_ref.as_ref() == Some(reference) {
@@ -146,16 +147,19 @@ impl Reader<'_> {
             (true, false) => !self.has_subject,
             (true, true) => false,
         };
-        let id = &vulnerability.id;
+        let id = vulnerability.name();
         if !named {
             return Some(Err(format!("the statement on {id} names neither an image by digest nor a package by purl")));
         }
         let mut ids = vulnerability.aliases();
-        ids.push(id.clone());
+        ids.push(id.to_owned());
         let at = vulnerability.analysis.as_ref().and_then(|a| time(a.last_updated.as_deref())).or(self.at);
         Some(Ok(Statement { ids, images, packages, at, suppresses }))
     }
 }
+
+/// A version or range that an entry lists without saying more is affected (`affectedStatus`, its default).
+const AFFECTED: &str = "affected";
 
 /// The `bom-ref` in a BOM-Link (`urn:cdx:SERIAL/VERSION#REF`), or the text as it stands.
 fn local_ref(reference: &str) -> String {
@@ -187,9 +191,11 @@ struct Component {
     kind: Option<String>,
     #[serde(rename = "bom-ref")]
     bom_ref: Option<String>,
-    #[serde(default)]
-    name: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     purl: Option<String>,
     hashes: Option<Vec<Hash>>,
     properties: Option<Vec<Property>>,
@@ -198,13 +204,17 @@ struct Component {
 
 #[derive(Deserialize)]
 struct Hash {
-    alg: String,
-    content: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    alg: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    content: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Property {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     value: Option<String>,
 }
 
@@ -218,35 +228,48 @@ impl Component {
 
     /// The digests of a container. Labels and layers are properties too, and a label may name the base image: only the
     /// names below speak of the image itself.
-    fn digests(&self) -> Vec<Digest> {
+    fn image(&self) -> Names {
         if self.kind.as_deref() != Some("container") {
-            return Vec::new();
+            return Names::default();
         }
         let of_purl = |text: &String| Purl::parse(text).and_then(|purl| purl.image());
-        let purls = self.purl.iter().chain(&self.bom_ref).filter_map(of_purl);
-        let version = self.version.iter().filter_map(|text| text.parse().ok());
-        let hashes = self.hashes.iter().flatten().filter_map(|hash| {
-            format!("{}:{}", hash.alg.to_ascii_lowercase().replace('-', ""), hash.content).parse().ok()
+        let purls = self.purl.iter().chain(&self.bom_ref).filter_map(of_purl).map(|digest| digest.to_string());
+        let hashes = self.hashes.iter().flatten().filter_map(Hash::digest);
+        let own: Vec<_> = purls.chain(hashes).chain(self.version.clone()).collect();
+        let listed = self.properties("RepoDigest");
+        let properties = ["ImageID", "imageID", "manifestDigest"].into_iter().flat_map(|name| self.properties(name));
+        Names::new(own.iter().chain(properties), listed)
+    }
+
+    /// The values of the properties whose names end so.
+    fn properties<'a>(&'a self, ending: &'a str) -> impl Iterator<Item = &'a String> {
+        let properties = self.properties.iter().flatten();
+        let named = properties.filter(move |property| {
+            let name = property.name.as_deref().unwrap_or_default();
+            !name.contains("label") && name.rsplit(':').next() == Some(ending)
         });
-        let properties = self.properties.iter().flatten().filter_map(|property| {
-            let name = property.name.as_deref()?;
-            let own = !name.contains("label")
-                && matches!(name.rsplit(':').next()?, "ImageID" | "RepoDigest" | "imageID" | "manifestDigest");
-            own.then(|| digest_of(property.value.as_deref()?)).flatten()
-        });
-        let mut digests: Vec<_> = purls.chain(version).chain(hashes).chain(properties).collect();
-        digests.sort_unstable();
-        digests.dedup();
-        digests
+        named.filter_map(|property| property.value.as_ref())
+    }
+}
+
+impl Hash {
+    fn digest(&self) -> Option<String> {
+        let algorithm = self.alg.as_ref()?.to_ascii_lowercase().replace('-', "");
+        Some(format!("{algorithm}:{}", self.content.as_ref()?))
     }
 }
 
 #[derive(Deserialize)]
 struct Vulnerability {
-    id: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    id: Option<String>,
+    #[serde(rename = "bom-ref", default, deserialize_with = "text_or_nothing")]
+    bom_ref: Option<String>,
     references: Option<Vec<Reference>>,
     ratings: Option<Vec<Rating>>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     description: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     recommendation: Option<String>,
     affects: Option<Vec<Affected>>,
     analysis: Option<Analysis>,
@@ -254,25 +277,29 @@ struct Vulnerability {
 
 #[derive(Deserialize)]
 struct Reference {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     id: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Rating {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
     score: Option<f64>,
 }
 
 #[derive(Deserialize)]
 struct Affected {
-    #[serde(rename = "ref")]
-    reference: String,
+    #[serde(rename = "ref", default, deserialize_with = "text_or_nothing")]
+    reference: Option<String>,
     versions: Option<Vec<Version>>,
 }
 
 #[derive(Deserialize)]
 struct Version {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     status: Option<String>,
 }
 
@@ -285,15 +312,47 @@ struct Analysis {
 }
 
 impl Affected {
-    fn fixed(&self) -> Option<String> {
-        let unaffected = self.versions.iter().flatten().filter(|v| v.status.as_deref() == Some("unaffected"));
-        unaffected.filter_map(|v| some(v.version.clone())).next()
+    fn local_ref(&self) -> String {
+        local_ref(self.reference.as_deref().unwrap_or_default())
+    }
+
+    /// Whether all that is said of the version says that it is not affected. What a range holds is not known here, so
+    /// where one may be affected, this one may.
+    fn spares(&self, installed: &str) -> bool {
+        let mut versions = self.versions.iter().flatten().filter(|v| v.may_be(installed)).peekable();
+        versions.peek().is_some() && versions.all(|v| v.status() == "unaffected")
+    }
+
+    fn fixed(&self, installed: Option<&str>) -> Option<String> {
+        let unaffected = self.versions.iter().flatten().filter(|v| v.status() == "unaffected");
+        unaffected.filter_map(|v| some(v.version.clone())).find(|version| Some(&**version) != installed)
+    }
+}
+
+impl Version {
+    fn status(&self) -> &str {
+        self.status.as_deref().unwrap_or(AFFECTED)
+    }
+
+    /// A range that is not affected says nothing of a version that may be outside of it.
+    fn may_be(&self, installed: &str) -> bool {
+        match self.version.as_deref() {
+            Some(version) => version == installed,
+            None => self.status() != "unaffected",
+        }
     }
 }
 
 impl Vulnerability {
+    /// Its identifier, which the schema does not ask for.
+    fn name(&self) -> &str {
+        let names = [self.id.as_deref(), self.bom_ref.as_deref()];
+        names.into_iter().flatten().find(|name| !name.trim().is_empty()).unwrap_or("unnamed")
+    }
+
     fn aliases(&self) -> Vec<String> {
-        self.references.iter().flatten().filter_map(|r| some(r.id.clone())).filter(|id| *id != self.id).collect()
+        let ids = self.references.iter().flatten().filter_map(|reference| some(reference.id.clone()));
+        ids.filter(|id| id != self.name()).collect()
     }
 
     /// Whether the analysis says that the product is not affected; `None` where there is no analysis.
@@ -320,10 +379,13 @@ impl Vulnerability {
 }
 
 impl Rating {
+    /// A word that says of nothing how bad it is does not outrank a score that does.
     fn severity(&self) -> Option<Severity> {
-        match self.severity.as_deref() {
-            None | Some("unknown") => self.score.and_then(of_score),
-            Some("none" | "info") => Some(Severity::Negligible),
+        let by_score = self.score.and_then(of_score);
+        let word = self.severity.as_ref().map(|word| word.trim().to_ascii_lowercase());
+        match word.as_deref() {
+            None | Some("" | "unknown") => by_score,
+            Some("none" | "info") => by_score.or(Some(Severity::Negligible)),
             Some(word) => Some(severity(Some(word))),
         }
     }

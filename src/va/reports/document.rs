@@ -1,7 +1,8 @@
 //! One file of the reports directory, read into what all formats have in common.
 //!
-//! The format is told by content, never by name. What decides is read strictly: a truncated document, a known key of the
-//! wrong type or a format that is not known is an error, never an empty report.
+//! The format is told by content, never by name. What decides is read strictly: a truncated document, a list that is none
+//! or a format that is not known is an error, never an empty report. What only people read, such as a title, is dropped
+//! where it is not as it should be: no finding is lost to it.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
 use super::purl::Purl;
-use super::{cyclonedx, grype, openvex, trivy};
+use super::{cyclonedx, encoding, grype, openvex, trivy};
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Severity};
 
@@ -19,7 +20,8 @@ use crate::policy::{AffectedPackage, Issue, IssueKind, Severity};
 /// # Errors
 /// When it is no complete JSON document, no report of a known format, or speaks of no image.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = encoding::text(bytes)?;
+    let bytes = text.as_bytes();
     // serde reads arrays into structs too; no known format begins with one.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(InvalidReport::new("not a JSON object"));
@@ -41,14 +43,40 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
 /// What a file says, and of which images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Document {
-    /// Manifest and configuration digests of the image that the report is about.
-    pub(crate) subjects: Vec<Digest>,
+    /// The image that the report is about.
+    pub(crate) image: Names,
     /// The report, where the file holds one.
     pub(crate) assessment: Option<Assessment>,
     /// VEX statements.
     pub(crate) statements: Vec<Statement>,
     /// What the file holds that has no effect, and why.
     pub(crate) notes: Vec<String>,
+}
+
+/// The digests by which a report names its image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Names {
+    /// Those of the image itself: of its configuration or of its manifest.
+    pub(crate) own: Vec<Digest>,
+    /// Those under which registries are said to have it (`RepoDigests`). A container engine collects them for as long as
+    /// it has the image, so they are less than the image's own.
+    pub(crate) listed: Vec<Digest>,
+}
+
+impl Names {
+    /// Reads digests, bare or after a name. What is no digest names nothing.
+    pub(crate) fn new<'a>(
+        own: impl IntoIterator<Item = &'a String>,
+        listed: impl IntoIterator<Item = &'a String>,
+    ) -> Self {
+        let own: Vec<_> = own.into_iter().filter_map(|text| digest_of(text)).collect();
+        let listed = listed.into_iter().filter_map(|text| digest_of(text)).filter(|digest| !own.contains(digest));
+        Self { listed: listed.collect(), own }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.listed.is_empty()
+    }
 }
 
 /// A scanner's report of one image.
@@ -58,7 +86,7 @@ pub(crate) struct Assessment {
     pub(crate) source: String,
     /// When the report was made.
     pub(crate) generated_at: Option<Timestamp>,
-    /// Why the report does not cover the whole image, where it does not.
+    /// What of the image was not assessed, where the report does not cover all of it.
     pub(crate) incomplete: Option<String>,
     /// One for each issue and package.
     pub(crate) findings: Vec<Finding>,
@@ -73,7 +101,10 @@ pub(crate) struct Finding {
     pub(crate) severity: Severity,
     pub(crate) package: Option<AffectedPackage>,
     pub(crate) purl: Option<Purl>,
+    /// Whether the image is not affected, as VEX or the vendor says.
     pub(crate) exempt: bool,
+    /// Whether whoever ran the scanner told it to ignore this, which says nothing of the image.
+    pub(crate) ignored: bool,
     pub(crate) title: Option<String>,
 }
 
@@ -93,7 +124,8 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
-    /// Whether the statement is about this finding in an image that has these digests.
+    /// Whether the statement is about this finding in an image that these digests name: its own, and those of the
+    /// indexes that list it.
     pub(crate) fn is_about(&self, finding: &Finding, image: &[Digest]) -> bool {
         let names = |id: &str| {
             finding.id.eq_ignore_ascii_case(id) || finding.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(id))
@@ -204,10 +236,17 @@ pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
 }
 
-/// For a time: attestations hold numbers there, which mean nothing here.
+/// For what does not decide, or decides nothing where it is missing: anything but a text is nothing.
 pub(super) fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(value.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned))
+}
+
+/// For a flag: absent and null are the default.
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[derive(Deserialize)]

@@ -2,44 +2,119 @@
 
 use serde::Deserialize;
 
+use serde_json::Value;
+
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time,
+    Assessment, Document, Finding, InvalidReport, Names, read, severity, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
 use crate::va::one_line;
 
-/// Reads a report of an image: the one whose configuration is `source.target.imageID`, or that `manifestDigest` or
-/// `repoDigests` name.
+/// Systems without versions, of which Grype knows the issues all the same (`grype/distro`).
+const ROLLING: [&str; 8] = ["arch", "archlinux", "chainguard", "echo", "gentoo", "minimos", "secureos", "wolfi"];
+/// The types of a system's own packages.
+const SYSTEM_PACKAGES: [&str; 4] = ["apk", "alpm", "deb", "rpm"];
+/// The reasons of the rules that Grype makes itself, from what a distribution or an ecosystem says of a package.
+const OWN_REASONS: [&str; 3] = ["Distro Fixed", "Distro Not Vulnerable", "UnaffectedPackageEntry"];
+
+/// Reads a report of an image. `source.target.imageID` is the digest of its configuration, `manifestDigest` that of its
+/// manifest, and `userInput` may name one; what `repoDigests` names is listed only.
 pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     let report: Report = read(bytes)?;
-    let about = report.source.filter(|about| about.kind == "image");
-    let Some(about) = about else { return Err(InvalidReport::new("a Grype report that is not of an image")) };
-    let target = Target::deserialize(about.target)
+    let Some(about) = report.source.as_ref().filter(|about| about.kind == "image") else {
+        return Err(InvalidReport::new("a Grype report that is not of an image"));
+    };
+    let target = Target::deserialize(&about.target)
         .map_err(|e| InvalidReport::new(format!("source.target of a Grype report: {e}")))?;
-    let digests = target.repo_digests.iter().flatten().chain(&target.image_id).chain(&target.manifest_digest);
-    let subjects: Vec<_> = digests.filter_map(|text| digest_of(text)).collect();
-    if subjects.is_empty() {
+    let own = target.image_id.iter().chain(&target.manifest_digest).chain(&target.user_input);
+    let image = Names::new(own, target.repo_digests.iter().flatten());
+    if image.is_empty() {
         return Err(InvalidReport::new("a Grype report that names no digest speaks of no image"));
     }
-    let ignored = report.ignored_matches.into_iter().flatten();
-    let findings = report.matches.into_iter().map(|m| (m, false)).chain(ignored.map(|m| (m, true)));
+    let incomplete = report.missing();
+    let matches = report.matches.into_iter().flat_map(|m| m.findings(false, false));
+    let ignored = report.ignored_matches.into_iter().flatten().flat_map(Ignored::findings);
     let assessment = Assessment {
         source: source("grype", report.descriptor.version),
         generated_at: time(report.descriptor.timestamp.as_deref()),
-        incomplete: None,
-        findings: findings.flat_map(|(m, ignored)| m.findings(ignored)).collect(),
+        incomplete,
+        findings: matches.chain(ignored).collect(),
     };
-    Ok(Document { subjects, assessment: Some(assessment), ..Document::default() })
+    Ok(Document { image, assessment: Some(assessment), ..Document::default() })
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     matches: Vec<Match>,
-    ignored_matches: Option<Vec<Match>>,
+    ignored_matches: Option<Vec<Ignored>>,
+    #[serde(default)]
+    alerts_by_package: Value,
     source: Option<Source>,
+    distro: Option<Distro>,
     descriptor: Descriptor,
+}
+
+impl Report {
+    /// What was not assessed. The report holds no packages, only what is wrong with some: where no system was recognised
+    /// and nothing was matched outside of one, nothing shows that anything was looked at.
+    fn missing(&self) -> Option<String> {
+        self.not_recognised().or_else(|| self.descriptor.left_out()).or_else(|| self.alert())
+    }
+
+    fn not_recognised(&self) -> Option<String> {
+        let distro = self.distro.as_ref();
+        if distro.is_some_and(Distro::is_recognised) {
+            return None;
+        }
+        let ignored = self.ignored_matches.iter().flatten().map(|ignored| &ignored.matched);
+        let mut artifacts = self.matches.iter().chain(ignored).map(|matched| &matched.artifact).peekable();
+        let name = distro.and_then(|distro| some(distro.name.clone()));
+        match name {
+            Some(name) => Some(format!("the packages of {name} were not assessed: it has no version that is known")),
+            None if artifacts.peek().is_none() => {
+                Some("nothing was assessed: the scanner found no system that it knows and matched no package".into())
+            }
+            None if artifacts.any(Artifact::is_of_system) => {
+                Some("the packages of the system were not assessed: the scanner does not know it".into())
+            }
+            None => None,
+        }
+    }
+
+    /// Grype warns of packages of systems past their end of support, beside the matches (`distro-eol`).
+    fn alert(&self) -> Option<String> {
+        let packages = self.alerts_by_package.as_array().into_iter().flatten();
+        let alerts = packages.filter_map(|package| package.get("alerts")?.as_array()).flatten();
+        let mut kinds = alerts.filter_map(|alert| alert.get("type")?.as_str());
+        let is_of_system = |kind: &&str| kind.starts_with("distro") || kind.contains("eol");
+        let kind = kinds.find(is_of_system)?;
+        let system = self.distro.as_ref().map(Distro::text).unwrap_or_default();
+        Some(match kind.contains("eol") {
+            true => format!("{system} is past its end of support, and newer issues are not known"),
+            false => format!("the scanner warns of {system}: {kind}"),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Distro {
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    version: Option<String>,
+}
+
+impl Distro {
+    fn is_recognised(&self) -> bool {
+        let name = some(self.name.clone()).unwrap_or_default();
+        !name.is_empty() && (some(self.version.clone()).is_some() || ROLLING.contains(&&*name.to_ascii_lowercase()))
+    }
+
+    fn text(&self) -> String {
+        [&self.name, &self.version].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
 }
 
 #[derive(Deserialize)]
@@ -57,13 +132,35 @@ struct Target {
     image_id: Option<String>,
     manifest_digest: Option<String>,
     repo_digests: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    user_input: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Descriptor {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     timestamp: Option<String>,
+    #[serde(default)]
+    configuration: Value,
+    #[serde(default)]
+    db: Value,
+}
+
+impl Descriptor {
+    /// What Grype was told to leave out, or could not look up. Filters by fix state or by rules only move matches to
+    /// `ignoredMatches`, where they are read.
+    fn left_out(&self) -> Option<String> {
+        let globs = self.configuration.get("exclude").and_then(Value::as_array).into_iter().flatten();
+        if let Some(first) = globs.filter_map(Value::as_str).next() {
+            return Some(format!("the scanner was told to leave out {first}"));
+        }
+        let status = self.db.get("status").unwrap_or(&self.db);
+        let error = status.get("error").and_then(Value::as_str).filter(|error| !error.is_empty());
+        let invalid = status.get("valid").and_then(Value::as_bool) == Some(false);
+        (error.is_some() || invalid).then(|| "the scanner's database was not valid".into())
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,7 +174,9 @@ struct Match {
 #[derive(Deserialize)]
 struct Vulnerability {
     id: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     description: Option<String>,
     fix: Option<Fix>,
 }
@@ -107,14 +206,75 @@ impl Fix {
 #[derive(Deserialize)]
 struct Artifact {
     name: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
+    #[serde(rename = "type", default, deserialize_with = "text_or_nothing")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     purl: Option<String>,
+}
+
+impl Artifact {
+    fn is_of_system(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| SYSTEM_PACKAGES.contains(&kind))
+    }
+}
+
+/// A match that a rule took out of the list.
+#[derive(Deserialize)]
+struct Ignored {
+    #[serde(flatten)]
+    matched: Match,
+    #[serde(rename = "appliedIgnoreRules")]
+    rules: Option<Vec<IgnoreRule>>,
+}
+
+impl Ignored {
+    /// What VEX or the scanner itself says is not affected is exempt. What a rule of whoever ran it leaves out (by fix
+    /// state, by identifier, by package) is affected as before.
+    fn findings(self) -> Vec<Finding> {
+        let exempt = self.rules.iter().flatten().any(IgnoreRule::exempts);
+        self.matched.findings(exempt, true)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct IgnoreRule {
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    vex_status: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    reason: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    match_type: Option<String>,
+    package: Option<IgnoredPackage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct IgnoredPackage {
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    upstream_name: Option<String>,
+}
+
+impl IgnoreRule {
+    fn exempts(&self) -> bool {
+        let by_vex = matches!(self.vex_status.as_deref(), Some("not_affected" | "fixed"));
+        let by_scanner = self.reason.as_deref().is_some_and(|reason| OWN_REASONS.contains(&reason));
+        by_vex || by_scanner || self.is_of_kernel_headers()
+    }
+
+    /// Kernel headers are no kernel: Grype's own rule for matches that come from the name of their source package alone.
+    fn is_of_kernel_headers(&self) -> bool {
+        let upstream = self.package.as_ref().and_then(|package| package.upstream_name.as_deref());
+        matches!(upstream, Some("kernel" | "linux")) && self.match_type.as_deref() == Some("exact-indirect-match")
+    }
 }
 
 impl Match {
     /// One finding, named by its CVE where it has one. An advisory that gathers several CVEs gives one finding for each,
     /// so that an exemption for one of them leaves the others.
-    fn findings(self, ignored: bool) -> Vec<Finding> {
+    fn findings(self, exempt: bool, ignored: bool) -> Vec<Finding> {
         let id = self.vulnerability.id;
         let is_cve = |id: &str| id.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("CVE-"));
         let mut cves: Vec<String> = Vec::new();
@@ -142,7 +302,8 @@ impl Match {
                 installed: some(self.artifact.version),
                 fixed: self.vulnerability.fix.and_then(Fix::version),
             }),
-            exempt: ignored,
+            exempt,
+            ignored,
             title: one_line(self.vulnerability.description),
         };
         names.into_iter().map(|id| Finding { id, ..finding.clone() }).collect()

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::document::{Assessment, Document, Finding, Statement, issues};
+use jiff::Timestamp;
+
+use super::document::{Document, Finding, Statement, issues};
 use super::scan::Fingerprint;
 use crate::oci::Digest;
-use crate::policy::{Report, VaEvidence};
+use crate::policy::{Report, VaEvidence, known_time};
+use crate::va::{ConfigBinding, NeedsProof, Subject};
 
 /// All that the directories hold at one time.
 #[derive(Debug, Default)]
@@ -18,9 +21,18 @@ pub(super) struct Index {
     pub(super) problems: Vec<String>,
     /// A directory could not be read, so that what is not found may still exist.
     unreadable: Option<String>,
-    reports: HashMap<Digest, Vec<Arc<Document>>>,
+    /// How many files could not be used.
+    unread: usize,
+    reports: HashMap<Digest, Vec<Dated>>,
     /// Statements by the lower-case identifier of the vulnerability.
     statements: HashMap<String, Vec<Arc<Statement>>>,
+}
+
+/// A report with its time as far as it is known.
+#[derive(Clone, Debug)]
+struct Dated {
+    document: Arc<Document>,
+    at: Option<Timestamp>,
 }
 
 /// One file as it was when it was read.
@@ -41,85 +53,151 @@ impl PartialEq for Index {
 
 impl Index {
     /// `broken` are the problems of directories, which leave open what is in them.
-    pub(super) fn new(files: BTreeMap<PathBuf, File>, broken: Vec<String>, limits: Vec<String>) -> Self {
-        let mut index = Self { unreadable: broken.first().cloned(), ..Self::default() };
+    pub(super) fn new(
+        files: BTreeMap<PathBuf, File>,
+        broken: Vec<String>,
+        limits: Vec<String>,
+        now: Timestamp,
+    ) -> Self {
+        let mut index = Self { unreadable: broken.first().cloned(), unread: limits.len(), ..Self::default() };
         index.problems = broken.into_iter().chain(limits).collect();
         for (path, file) in &files {
             match &file.content {
                 Ok(document) => {
-                    index.problems.extend(document.notes.iter().map(|note| format!("{}: {note}", path.display())));
-                    index.insert(document);
+                    let ahead = index.insert(document, now);
+                    let notes = document.notes.iter().chain(&ahead);
+                    index.problems.extend(notes.map(|note| format!("{}: {note}", path.display())));
                 }
-                Err(why) => index.problems.push(format!("{}: {why}", path.display())),
+                Err(why) => {
+                    index.unread += 1;
+                    index.problems.push(format!("{}: {why}", path.display()));
+                }
             }
         }
         index.files = files;
         index
     }
 
-    fn insert(&mut self, document: &Arc<Document>) {
-        if document.assessment.is_some() {
-            for subject in &document.subjects {
-                let list = self.reports.entry(*subject).or_default();
-                if !list.iter().any(|known| Arc::ptr_eq(known, document)) {
-                    list.push(document.clone());
+    /// Gives a note where something in the document is dated ahead of the clock: its time is then not known.
+    fn insert(&mut self, document: &Arc<Document>, now: Timestamp) -> Option<String> {
+        let mut ahead = None;
+        let mut known = |at: Option<Timestamp>| {
+            let known = at.and_then(|at| known_time(at, now));
+            if known != at {
+                ahead = at;
+            }
+            known
+        };
+        if let Some(assessment) = &document.assessment {
+            let dated = Dated { document: document.clone(), at: known(assessment.generated_at) };
+            for digest in document.image.own.iter().chain(&document.image.listed) {
+                let list = self.reports.entry(*digest).or_default();
+                if !list.iter().any(|other| Arc::ptr_eq(&other.document, document)) {
+                    list.push(dated.clone());
                 }
             }
         }
         for statement in &document.statements {
-            let statement = Arc::new(statement.clone());
+            let statement = Arc::new(Statement { at: known(statement.at), ..statement.clone() });
             for id in &statement.ids {
                 self.statements.entry(id.to_ascii_lowercase()).or_default().push(statement.clone());
             }
         }
+        ahead.map(|at| format!("dated {at}, which is still to come: its time counts as not known"))
     }
 
-    /// What is known of the image that has these digests.
-    pub(super) fn lookup(&self, manifest: Digest, config: Digest) -> Option<VaEvidence> {
-        let counting = self.counting(manifest, config);
-        if counting.is_empty() {
-            return self.unreadable.clone().map(|why| VaEvidence::Unavailable { why });
+    /// What is known of an image.
+    ///
+    /// # Errors
+    /// Where that is another thing with a configuration that is proven than with one that is not.
+    pub(super) fn lookup(&self, subject: &Subject<'_>, honour_ignores: bool) -> Result<Option<VaEvidence>, NeedsProof> {
+        let evidence = |is_proven| self.evidence(subject, is_proven, honour_ignores);
+        match subject.config {
+            ConfigBinding::Proven(_) => Ok(evidence(true)),
+            ConfigBinding::Refuted(_) => Ok(evidence(false)),
+            ConfigBinding::Unproven(_) => {
+                let known = evidence(false);
+                if evidence(true) == known { Ok(known) } else { Err(NeedsProof) }
+            }
         }
-        if let Some(why) = counting.iter().find_map(|assessment| assessment.incomplete.clone()) {
-            return Some(VaEvidence::Incomplete { why });
+    }
+
+    fn evidence(&self, subject: &Subject<'_>, is_proven: bool, honour_ignores: bool) -> Option<VaEvidence> {
+        let Counting { base, more } = self.counting(subject, is_proven);
+        if base.is_empty() {
+            return self.nothing();
         }
-        let mut sources: Vec<&str> = counting.iter().map(|assessment| &*assessment.source).collect();
+        let all = || base.iter().chain(&more).filter_map(|dated| dated.document.assessment.as_ref());
+        let mut sources: Vec<&str> = all().map(|assessment| &*assessment.source).collect();
         sources.dedup();
-        let findings = counting.iter().flat_map(|assessment| &assessment.findings);
-        let image = [manifest, config];
+        let config = is_proven.then(|| subject.config.digest());
+        let names: Vec<_> = subject.parents.iter().copied().chain([subject.manifest]).chain(config).collect();
+        let findings = all().flat_map(|assessment| &assessment.findings);
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
-            generated_at: counting.iter().map(|assessment| assessment.generated_at).max().flatten(),
-            issues: issues(findings.map(|finding| self.with_statements(finding, &image))),
+            generated_at: base.first().and_then(|dated| dated.at),
+            issues: issues(findings.map(|finding| self.with_statements(finding, &names, honour_ignores))),
+            incomplete: base.iter().find_map(|dated| dated.document.assessment.as_ref()?.incomplete.clone()),
         }))
     }
 
-    /// The reports that count: the newest by the manifest's digest, with what is newer by the configuration's; where no
-    /// report names the manifest, the newest by the configuration's. Several where they are equally old.
-    fn counting(&self, manifest: Digest, config: Digest) -> Vec<&Assessment> {
-        let (mut own, others) = (self.newest(manifest), self.newest(config));
-        let Some(age) = own.first().map(|assessment| assessment.generated_at) else { return others };
-        let is_new =
-            |other: &&Assessment| other.generated_at >= age && !own.iter().any(|known| std::ptr::eq(*known, *other));
-        let more: Vec<_> = others.into_iter().filter(is_new).collect();
-        own.extend(more);
-        own
+    /// No report speaks of the image, as far as they could be read.
+    fn nothing(&self) -> Option<VaEvidence> {
+        match (&self.unreadable, self.unread) {
+            (Some(why), _) => Some(VaEvidence::Unavailable { why: why.clone() }),
+            (None, 0) => None,
+            (None, problems) => Some(VaEvidence::Unreadable { problems }),
+        }
     }
 
-    fn newest(&self, digest: Digest) -> Vec<&Assessment> {
-        let documents = self.reports.get(&digest).into_iter().flatten();
-        let assessments: Vec<_> = documents.filter_map(|document| document.assessment.as_ref()).collect();
-        let newest = assessments.iter().map(|assessment| assessment.generated_at).max();
-        assessments.into_iter().filter(|assessment| Some(assessment.generated_at) == newest).collect()
+    fn counting(&self, subject: &Subject<'_>, is_proven: bool) -> Counting<'_> {
+        let (manifest, config) = (subject.manifest, subject.config.digest());
+        let (mut own, mut listed) = (Vec::new(), Vec::new());
+        for dated in self.reports.get(&manifest).into_iter().flatten() {
+            let names = &dated.document.image;
+            if names.own.contains(&manifest) {
+                own.push(dated);
+            } else if !names.own.contains(&config) {
+                listed.push(dated);
+            }
+        }
+        let by_config = self.reports.get(&config).into_iter().flatten();
+        let by_config = by_config.filter(|dated| {
+            let names = &dated.document.image.own;
+            is_proven && names.contains(&config) && !names.contains(&manifest)
+        });
+        own.extend(by_config);
+        if own.is_empty() {
+            return Counting { base: newest(listed), more: Vec::new() };
+        }
+        let base = newest(own);
+        let age = base.first().and_then(|dated| dated.at);
+        listed.retain(|dated| dated.at >= age);
+        Counting { base, more: listed }
     }
 
     /// Of the statements about a finding the latest holds; of equally late ones the one that suppresses nothing.
-    fn with_statements(&self, finding: &Finding, image: &[Digest]) -> Finding {
+    fn with_statements(&self, finding: &Finding, image: &[Digest], honour_ignores: bool) -> Finding {
         let names = finding.aliases.iter().chain([&finding.id]);
         let about = names.filter_map(|name| self.statements.get(&name.to_ascii_lowercase())).flatten();
         let about = about.filter(|statement| statement.is_about(finding, image));
         let latest = about.max_by_key(|statement| (statement.at, !statement.suppresses));
-        let exempt = finding.exempt || latest.is_some_and(|statement| statement.suppresses);
+        let by_report = finding.exempt || (honour_ignores && finding.ignored);
+        let exempt = by_report || latest.is_some_and(|statement| statement.suppresses);
         Finding { exempt, ..finding.clone() }
     }
+}
+
+/// The reports that count for one image.
+struct Counting<'a> {
+    /// The newest of those of the image itself, several where they are equally old. Where there is none, the newest of
+    /// those that list its manifest.
+    base: Vec<&'a Dated>,
+    /// Beside the image's own: those that only list its manifest, and are as new. They add findings and take none away.
+    more: Vec<&'a Dated>,
+}
+
+fn newest(reports: Vec<&Dated>) -> Vec<&Dated> {
+    let newest = reports.iter().map(|dated| dated.at).max();
+    reports.into_iter().filter(|dated| Some(dated.at) == newest).collect()
 }

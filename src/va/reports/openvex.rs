@@ -10,7 +10,7 @@ use crate::oci::Digest;
 /// within it, and a product that is a package is that package in any image.
 pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     let vex: Vex = read(bytes)?;
-    let at = time(vex.timestamp.as_deref());
+    let at = time(vex.last_updated.as_deref()).or_else(|| time(vex.timestamp.as_deref()));
     let mut document = Document::default();
     for claim in &vex.statements {
         let ids = claim.ids();
@@ -19,7 +19,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
             document.notes.push(why.into());
             continue;
         };
-        let at = time(claim.timestamp.as_deref()).or(at);
+        let at = time(claim.last_updated.as_deref()).or_else(|| time(claim.timestamp.as_deref())).or(at);
+        if claim.products.iter().flatten().next().is_none() {
+            document.notes.push(format!("the statement on {id} names no product and has no effect"));
+        }
         for product in claim.products.iter().flatten() {
             match product.scope() {
                 Some((images, packages)) => {
@@ -38,6 +41,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
 struct Vex {
     #[serde(default, deserialize_with = "text_or_nothing")]
     timestamp: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    last_updated: Option<String>,
     statements: Vec<Claim>,
 }
 
@@ -50,6 +55,8 @@ struct Claim {
     impact_statement: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     timestamp: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    last_updated: Option<String>,
 }
 
 impl Claim {

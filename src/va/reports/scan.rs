@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::document;
 use super::index::{File, Index};
 
@@ -20,7 +22,7 @@ const MAX_ENTRIES: usize = 200_000;
 const MAX_DEPTH: usize = 16;
 
 /// Reads everything anew, except for files that are as they were.
-pub(super) fn scan(directories: &[PathBuf], old: &Index) -> Index {
+pub(super) fn scan(directories: &[PathBuf], old: &Index, now: Timestamp) -> Index {
     let mut walk = Walk::default();
     for directory in directories {
         walk.directory(directory, 0);
@@ -37,7 +39,7 @@ pub(super) fn scan(directories: &[PathBuf], old: &Index) -> Index {
         let file = same.cloned().unwrap_or_else(|| read(&path, fingerprint));
         files.insert(path, file);
     }
-    Index::new(files, walk.broken, limits)
+    Index::new(files, walk.broken, limits, now)
 }
 
 fn read(path: &Path, seen: Fingerprint) -> File {

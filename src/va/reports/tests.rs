@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -43,7 +44,25 @@ fn index(contents: &[&str]) -> Index {
     };
     let files: BTreeMap<_, _> =
         contents.iter().enumerate().map(|(n, text)| (PathBuf::from(n.to_string()), file(text))).collect();
-    Index::new(files, Vec::new(), Vec::new())
+    Index::new(files, Vec::new(), Vec::new(), now())
+}
+
+/// The fixtures are of March 2026.
+fn now() -> Timestamp {
+    "2026-04-01T00:00:00Z".parse().unwrap()
+}
+
+fn subject(manifest: char, config: char) -> Subject<'static> {
+    Subject { manifest: digest(manifest), config: ConfigBinding::Proven(digest(config)), parents: &[] }
+}
+
+/// What an index says of an image whose configuration is proven.
+fn look(index: &Index, manifest: char, config: char) -> Option<VaEvidence> {
+    index.lookup(&subject(manifest, config), false).unwrap()
+}
+
+fn part(evidence: Option<VaEvidence>) -> String {
+    report(evidence).incomplete.unwrap_or_else(|| "whole".into())
 }
 
 fn report(evidence: Option<VaEvidence>) -> Report {
@@ -54,7 +73,7 @@ fn report(evidence: Option<VaEvidence>) -> Report {
 }
 
 fn lookup(contents: &[&str]) -> Report {
-    report(index(contents).lookup(digest(MANIFEST), digest(CONFIG)))
+    report(look(&index(contents), MANIFEST, CONFIG))
 }
 
 fn find<'a>(report: &'a Report, id: &str) -> &'a Issue {
@@ -74,6 +93,8 @@ fn lines(report: &Report) -> Vec<String> {
     report.issues.iter().map(line).collect()
 }
 
+mod kinds;
+
 #[test]
 fn trivy() {
     let report = lookup(&[TRIVY]);
@@ -86,12 +107,12 @@ fn trivy() {
             "CVE-2024-0005 unknown: tar 1.34>-",
             "CVE-2024-0001 critical: libssl3 3.0.11-1>3.0.13-1, openssl 3.0.11-1>3.0.13-1",
             "aws-access-key-id critical: app/secrets.env ->-",
+            "CVE-2024-0006 high: bash 5.2.15-2>5.2.16",
             "DS002 high: Dockerfile ->-",
             "CVE-2024-0007 medium: bash 5.2.15-2>5.2.16",
             "CVE-2024-0008 medium: thing 1>-",
             "CVE-2024-0002 low: libc6 2.36-9>-",
             "CVE-2024-0003 critical exempt: zlib1g 1:1.2.13>-",
-            "CVE-2024-0006 high exempt: bash 5.2.15-2>5.2.16",
         ]
     );
     assert_eq!(find(&report, "CVE-2024-0001").aliases, ["DSA-5000-1"]);
@@ -111,10 +132,10 @@ fn grype() {
             "GHSA-dddd-eeee-ffff unknown: left-pad 1.0.0>-",
             "CVE-2021-44228 critical: log4j-core 2.14.0>2.15.0, 2.12.2, log4j-api 2.14.0>a later version",
             "CVE-2024-0001 high: libssl3 3.0.11-1>3.0.13-1",
+            "CVE-2024-0013 high: bash 5.2>-",
             "CVE-2024-0010 medium: kernel 6.1>6.2",
             "CVE-2024-0011 medium: kernel 6.1>6.2",
             "CVE-2024-0012 negligible: tar 1.34>-",
-            "CVE-2024-0013 high exempt: bash 5.2>-",
         ]
     );
     assert_eq!(find(&report, "CVE-2021-44228").aliases, ["GHSA-aaaa-bbbb-cccc"]);
@@ -151,30 +172,12 @@ fn digests_alone_bind() {
     ] {
         let index = index(&[text]);
         for digit in "123456789abcdef".chars() {
-            let found = index.lookup(digest(digit), digest('0')).is_some();
+            let found = look(&index, digit, '0').is_some();
             assert_eq!(found, bound.contains(&digit), "{digit}");
-            assert_eq!(index.lookup(digest('0'), digest(digit)).is_some(), found, "{digit}");
+            // What is listed among an image's names is no configuration.
+            assert_eq!(look(&index, '0', digit).is_some(), found && digit != INDEX, "{digit}");
         }
     }
-}
-
-#[test]
-fn a_report_without_findings_is_clean_only_when_it_is_whole() {
-    let mut clean = value(TRIVY_CLEAN);
-    let report = lookup(&[TRIVY_CLEAN]);
-    assert_eq!(report.issues, []);
-    assert_eq!(report.source, "trivy 0.72.0 (alpine 3.10.2 is past its end of support)");
-
-    // The system was found and its packages were not assessed.
-    for results in [json!(null), json!([]), json!([{"Target": "x", "Class": "secret"}])] {
-        clean["Results"] = results;
-        let evidence = index(&[&clean.to_string()]).lookup(digest('0'), digest(CONFIG));
-        assert!(matches!(evidence, Some(VaEvidence::Incomplete { .. })), "{evidence:?}");
-    }
-    // An image with no system in it.
-    clean["Metadata"].as_object_mut().unwrap().remove("OS");
-    clean.as_object_mut().unwrap().remove("Results");
-    assert_eq!(lookup(&[&clean.to_string()]).issues, []);
 }
 
 #[test]
@@ -239,7 +242,7 @@ fn statements_exempt_what_they_name() {
 
     // The statement on the image is about that image alone, the one on the package about every image.
     let other = TRIVY.replace(&digest(CONFIG).to_string(), &digest(OTHER).to_string());
-    let Some(VaEvidence::Report(report)) = index(&[&other, VEX]).lookup(digest('0'), digest(OTHER)) else { panic!() };
+    let Some(VaEvidence::Report(report)) = look(&index(&[&other, VEX]), '0', OTHER) else { panic!() };
     assert!(!find(&report, "CVE-2024-0002").exempt);
     assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 1);
 }
@@ -329,7 +332,7 @@ fn open_vex_statements() {
     ] {
         let text = open_vex(&json!({"products": [product], "status": status, "justification": justification}));
         assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
-        assert_eq!(index(&[&text]).lookup(digest('0'), digest(CONFIG)), None, "statements are no report");
+        assert_eq!(look(&index(&[&text]), '0', CONFIG), None, "statements are no report");
     }
 }
 
@@ -357,39 +360,9 @@ fn the_newest_report_counts() {
     }
     let mut partial = value(TRIVY_CLEAN);
     partial["Results"] = json!([]);
-    let evidence = index(&[TRIVY, &partial.to_string()]).lookup(digest('0'), digest(CONFIG));
-    assert!(
-        matches!(evidence, Some(VaEvidence::Incomplete { .. })),
-        "of equally old ones the partial one: {evidence:?}"
-    );
+    let evidence = look(&index(&[TRIVY, &partial.to_string()]), '0', CONFIG);
+    assert!(part(evidence).contains("not assessed"), "of equally old ones the partial one");
     assert_eq!(lookup(&[TRIVY, GRYPE]).source, "grype 0.100.0");
-}
-
-/// Whoever lists other layers under a scanned configuration gets the report of these layers, where there is one.
-#[test]
-fn a_report_by_the_manifest_loses_nothing_to_those_by_the_configuration() {
-    let made = |text: &str, time: &str, manifest: char| {
-        let mut value = value(text);
-        value["CreatedAt"] = time.into();
-        value["Metadata"]["RepoDigests"] = json!([format!("registry.test/app@{}", digest(manifest))]);
-        value.to_string()
-    };
-    let (old, new) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
-    for (own, by_configuration, issues, why) in [
-        ((TRIVY, old), (TRIVY_CLEAN, new), 10, "a newer clean one is of other layers"),
-        ((TRIVY_CLEAN, old), (TRIVY, new), 10, "what is newer may know more"),
-        ((TRIVY_CLEAN, new), (TRIVY, old), 0, "the newest of its own"),
-        ((TRIVY, new), (TRIVY_CLEAN, old), 10, "the newest of its own"),
-    ] {
-        let files = [made(own.0, own.1, MANIFEST), made(by_configuration.0, by_configuration.1, OTHER)];
-        let index = index(&[&files[0], &files[1]]);
-        let found = report(index.lookup(digest(MANIFEST), digest(CONFIG)));
-        assert_eq!(found.issues.len(), issues, "{why}");
-        assert_eq!(found.generated_at, new.parse().ok());
-        let newest = if own.1 == new { own.0 } else { by_configuration.0 };
-        let without_own = report(index.lookup(digest('0'), digest(CONFIG)));
-        assert_eq!(without_own.issues.is_empty(), newest == TRIVY_CLEAN, "the newest of the configuration");
-    }
 }
 
 #[test]
@@ -445,11 +418,12 @@ proptest! {
 
 async fn open(directories: &[&Path], tasks: &Tasks) -> Reports {
     let directories = directories.iter().map(|path| path.to_path_buf()).collect();
-    Reports::open(directories, Duration::from_millis(300), tasks, Clock::system(), &Metrics::default()).await
+    let settings = Settings { directories, rescan: Duration::from_millis(300), honour_ignores: false };
+    Reports::open(settings, tasks, Clock::system(), Readiness::new(), &Metrics::default()).await
 }
 
 fn found(reports: &Reports) -> Option<usize> {
-    match &reports.lookup(digest(MANIFEST), digest(CONFIG))?.value {
+    match &reports.lookup(&subject(MANIFEST, CONFIG)).unwrap()?.value {
         VaEvidence::Report(report) => Some(report.issues.len()),
         _ => None,
     }
@@ -470,7 +444,7 @@ async fn follows_the_directory() {
     let reports = open(&[root.path()], &tasks).await;
     assert_eq!(found(&reports), Some(10));
     assert_eq!(reports.problems(), [""; 0]);
-    let lookup = || reports.lookup(digest(MANIFEST), digest(CONFIG)).unwrap();
+    let lookup = || reports.lookup(&subject(MANIFEST, CONFIG)).unwrap().unwrap();
     assert!(Arc::ptr_eq(&lookup(), &lookup()), "asking again copies nothing");
 
     change(&reports, || fs::write(at("a.json"), TRIVY_CLEAN).unwrap()).await;
@@ -478,7 +452,9 @@ async fn follows_the_directory() {
 
     // Broken now: the earlier version does not live on.
     change(&reports, || fs::write(at("a.json"), &TRIVY[..1000]).unwrap()).await;
-    assert_eq!(reports.lookup(digest(MANIFEST), digest(CONFIG)), None);
+    let evidence = &lookup().value;
+    assert_eq!(*evidence, VaEvidence::Unreadable { problems: 1 });
+    assert!(reports.0.readiness.report().degraded["va"].contains("a.json"));
     assert!(reports.problems()[0].contains("a.json"), "{:?}", reports.problems());
 
     // A directory within it, as one rename.
@@ -517,7 +493,7 @@ async fn a_directory_that_is_not_there_leaves_everything_open() {
     let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
     let missing = root.path().join("later");
     let reports = open(&[&missing], &tasks).await;
-    let evidence = reports.lookup(digest(MANIFEST), digest(CONFIG)).unwrap();
+    let evidence = reports.lookup(&subject(MANIFEST, CONFIG)).unwrap().unwrap();
     assert!(matches!(evidence.value, VaEvidence::Unavailable { .. }), "{evidence:?}");
     assert_eq!(reports.problems().len(), 1);
     change(&reports, || {
@@ -556,9 +532,9 @@ fn bounds() {
     let file = fs::File::create(root.path().join("huge.json")).unwrap();
     file.set_len((64 << 20) + 1).unwrap();
     std::os::unix::fs::symlink(".", root.path().join("loop")).unwrap();
-    let index = scan::scan(&[root.path().to_owned()], &Index::default());
+    let index = scan::scan(&[root.path().to_owned()], &Index::default(), now());
     assert!(index.problems.iter().any(|problem| problem.contains("larger than 64 MiB")), "{:?}", index.problems);
     assert!(index.problems.iter().any(|problem| problem.contains("nested too deeply")), "{:?}", index.problems);
-    let evidence = index.lookup(digest('0'), digest(CONFIG));
+    let evidence = look(&index, '0', CONFIG);
     assert!(matches!(evidence, Some(VaEvidence::Unavailable { .. })), "{evidence:?}");
 }

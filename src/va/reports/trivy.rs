@@ -1,16 +1,19 @@
 //! Trivy's JSON report, schema 2 (aquasecurity/trivy, `pkg/types/report.go`).
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, digest_of, read, severity, some, source, text_or_nothing, time,
+    Assessment, Document, Finding, InvalidReport, Names, or_default, read, severity, some, source, text_or_nothing,
+    time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
 use crate::va::one_line;
 
-/// Reads a report of a container image. The image is the one whose configuration is `Metadata.ImageID`, and those that
-/// `Metadata.RepoDigests` name; a digest there that is an index's names no image of a platform and so matches none.
+/// Reads a report of a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest where a
+/// containerd store has it; `ArtifactName` may name a digest. What `RepoDigests` names is listed only; a digest there that
+/// is an index's names no image of a platform and so matches none.
 pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     let report: Report = read(bytes)?;
     if report.schema_version != 2 {
@@ -22,33 +25,43 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
         None => return Err(InvalidReport::new("a Trivy report that does not say what it is about")),
     }
     let metadata = report.metadata.unwrap_or_default();
-    let digests = metadata.repo_digests.iter().flatten().chain(&metadata.image_id);
-    let subjects: Vec<_> = digests.filter_map(|text| digest_of(text)).collect();
-    if subjects.is_empty() {
+    let own = metadata.image_id.iter().chain(&report.artifact_name);
+    let image = Names::new(own, metadata.repo_digests.iter().flatten());
+    if image.is_empty() {
         return Err(InvalidReport::new("a Trivy report with neither ImageID nor RepoDigests speaks of no image"));
     }
     let results = report.results.unwrap_or_default();
-    let os = metadata.os.unwrap_or_default();
-    let mut name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
-    if os.eosl {
-        name.push_str(&format!(" ({} is past its end of support)", os.name()));
-    }
-    let incomplete = missing(&os, &results);
+    let incomplete = missing(&metadata.os.unwrap_or_default(), &results);
     let mut findings = Vec::new();
     for result in results {
         result.collect(&mut findings)?;
     }
+    let name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
     let generated_at = time(report.created_at.as_deref());
     let assessment = Assessment { source: name, generated_at, incomplete, findings };
-    Ok(Document { subjects, assessment: Some(assessment), ..Document::default() })
+    Ok(Document { image, assessment: Some(assessment), ..Document::default() })
 }
 
-/// Trivy lists the system's packages as a result even when nothing is wrong with them. Where it found a system and has
-/// no such result, it was told to leave it out (`--scanners secret`, `--pkg-types library`) or does not know it.
+/// What was not assessed. Trivy has a result for the system's packages, and one for those of each language, even when
+/// nothing is wrong with them. Where it found a system and has no such result, it was told to leave it out
+/// (`--scanners secret`, `--pkg-types library`), does not know it, or found no package of it.
+///
+/// An image without a system holds what its languages' results say (a static binary on `scratch`). Without these either
+/// nothing was looked at: so it is where an image's author removed the files by which scanners know a system.
 fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
+    let lists_packages = results.iter().any(|result| result.packages.is_some());
+    let assessed = |class: &str| {
+        results.iter().any(|result| result.class.as_deref() == Some(class) && result.is_of_packages(lists_packages))
+    };
     let found = some(os.family.clone()).is_some_and(|family| family != "none");
-    let listed = results.iter().any(|result| result.class.as_deref() == Some("os-pkgs"));
-    (found && !listed).then(|| format!("the packages of {} were not assessed", os.name()))
+    match (found, assessed("os-pkgs")) {
+        (true, false) => Some(format!("the packages of {} were not assessed", os.name())),
+        (false, false) if !assessed("lang-pkgs") => {
+            Some("nothing was assessed: the scanner found neither a system that it knows nor a package".into())
+        }
+        _ if os.eosl => Some(format!("{} is past its end of support, and newer issues are not known", os.name())),
+        _ => None,
+    }
 }
 
 #[derive(Deserialize)]
@@ -56,6 +69,8 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
 struct Report {
     schema_version: u64,
     artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    artifact_name: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     created_at: Option<String>,
     trivy: Option<Program>,
@@ -66,6 +81,7 @@ struct Report {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Program {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
 }
 
@@ -84,7 +100,7 @@ struct Metadata {
 struct Os {
     family: Option<String>,
     name: Option<String>,
-    #[serde(rename = "EOSL", default)]
+    #[serde(rename = "EOSL", default, deserialize_with = "or_default")]
     eosl: bool,
 }
 
@@ -97,8 +113,10 @@ impl Os {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ScanResult {
+    #[serde(default, deserialize_with = "text_or_nothing")]
     target: Option<String>,
     class: Option<String>,
+    packages: Option<Vec<IgnoredAny>>,
     vulnerabilities: Option<Vec<Vulnerability>>,
     misconfigurations: Option<Vec<Misconfiguration>>,
     secrets: Option<Vec<Secret>>,
@@ -106,6 +124,13 @@ struct ScanResult {
 }
 
 impl ScanResult {
+    /// Whether packages were assessed. Only a report that lists packages shows that there was none.
+    fn is_of_packages(&self, lists_packages: bool) -> bool {
+        !lists_packages
+            || self.packages.as_ref().is_some_and(|packages| !packages.is_empty())
+            || self.vulnerabilities.as_ref().is_some_and(|vulnerabilities| !vulnerabilities.is_empty())
+    }
+
     /// Whatever the result's class, what is listed counts; licences are no security issue.
     fn collect(self, findings: &mut Vec<Finding>) -> Result<(), InvalidReport> {
         let target = self.target.unwrap_or_default();
@@ -127,12 +152,17 @@ struct Vulnerability {
     id: String,
     #[serde(rename = "VendorIDs")]
     vendor_ids: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     pkg_name: Option<String>,
     pkg_identifier: Option<PackageIdentifier>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     installed_version: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     fixed_version: Option<String>,
     status: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     title: Option<String>,
 }
 
@@ -158,6 +188,7 @@ impl Vulnerability {
             }),
             purl: purl.as_deref().and_then(Purl::parse),
             exempt: self.status.as_deref() == Some("not_affected"),
+            ignored: false,
             title: one_line(self.title),
         }
     }
@@ -170,20 +201,22 @@ struct Misconfiguration {
     id: String,
     #[serde(rename = "AVDID")]
     avd_id: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     title: Option<String>,
     status: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
 }
 
 impl Misconfiguration {
     fn finding(self, target: &str) -> Option<Finding> {
-        let exempt = match self.status.as_deref() {
-            Some("PASS") => return None,
-            Some("EXCEPTION") => true,
-            _ => false,
-        };
+        if self.status.as_deref() == Some("PASS") {
+            return None;
+        }
+        // An exception is made by whoever ran the scanner.
+        let ignored = self.status.as_deref() == Some("EXCEPTION");
         let aliases = some(self.avd_id).filter(|alias| *alias != self.id).into_iter().collect();
-        Some(configuration(self.id, aliases, self.severity.as_deref(), self.title, target, exempt))
+        Some(configuration(self.id, aliases, self.severity.as_deref(), self.title, target, ignored))
     }
 }
 
@@ -192,7 +225,9 @@ impl Misconfiguration {
 struct Secret {
     #[serde(rename = "RuleID")]
     rule_id: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     title: Option<String>,
 }
 
@@ -209,7 +244,7 @@ fn configuration(
     word: Option<&str>,
     text: Option<String>,
     target: &str,
-    exempt: bool,
+    ignored: bool,
 ) -> Finding {
     let place = AffectedPackage { name: target.to_owned(), installed: None, fixed: None };
     Finding {
@@ -219,12 +254,14 @@ fn configuration(
         severity: severity(word),
         package: (!target.is_empty()).then_some(place),
         purl: None,
-        exempt,
+        exempt: false,
+        ignored,
         title: one_line(text),
     }
 }
 
-/// What `.trivyignore` or VEX took out of the report (`--show-suppressed`).
+/// What `.trivyignore`, a Rego policy or VEX took out of the report (`--show-suppressed`). Without that option the report
+/// does not show that anything was taken out.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Modified {
@@ -242,7 +279,13 @@ impl Modified {
             Some("secret") => Some(Secret::deserialize(self.finding)?.finding(target)),
             _ => None,
         };
-        let suppressed = matches!(self.status.as_deref(), Some("ignored" | "not_affected" | "fixed"));
-        Ok(finding.map(|finding| Finding { exempt: finding.exempt || suppressed, ..finding }))
+        // VEX says something of the image; `ignored` is what whoever ran the scanner did not want to see.
+        let exempt = matches!(self.status.as_deref(), Some("not_affected" | "fixed"));
+        let ignored = self.status.as_deref() == Some("ignored");
+        Ok(finding.map(|finding| Finding {
+            exempt: finding.exempt || exempt,
+            ignored: finding.ignored || ignored,
+            ..finding
+        }))
     }
 }
