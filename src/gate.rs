@@ -3,6 +3,7 @@
 //! Read `Gate::answer` first; everything else here is a step of it. The gate holds no opinion of its own: rules come
 //! from the rulebook, evidence from `trust` and `va`, the decision from `policy`.
 
+mod binding;
 mod blob;
 mod error;
 mod evidence;
@@ -36,6 +37,7 @@ use crate::store::Store;
 use crate::trust::Trust;
 use crate::upstream::{List, Upstreams};
 use crate::va::Va;
+use binding::Bindings;
 use judge::{Judged, Judgement};
 use kind::Kinds;
 use layers::Layers;
@@ -87,7 +89,7 @@ pub struct Gate {
     store: Store,
     audit: Audit,
     kinds: Kinds,
-    layers: Layers,
+    bindings: Bindings,
     warm: WarmAnswers,
     clock: Clock,
     tasks: Tasks,
@@ -184,7 +186,8 @@ impl Gate {
     pub fn new(config: Config, parts: Parts, metrics: &Metrics) -> Self {
         let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
         let layers = Layers::new(cache.clone(), &store, &clock, &tasks);
-        let kinds = Kinds::new(layers.clone(), config.attachment_limit, &store, &clock, &tasks);
+        let bindings = Bindings::new(layers.clone(), &store, &clock, &tasks);
+        let kinds = Kinds::new(layers, config.attachment_limit, &store, &clock, &tasks);
         let metrics = GateMetrics::new(metrics);
         let warm = WarmAnswers::new();
         Self {
@@ -198,7 +201,7 @@ impl Gate {
             store,
             audit,
             kinds,
-            layers,
+            bindings,
             warm,
             clock,
             tasks,

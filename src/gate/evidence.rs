@@ -10,7 +10,6 @@ use crate::policy::{
     Authority, ChildFinding, Kind, Rule, Selected, TrustFindings, VaFindings, VaRule, Verdict, trust_verdict,
 };
 use crate::resolve::ResolveError;
-use crate::va::{ConfigBinding, NeedsProof, Subject};
 
 /// What is known about one manifest, as far as one rule asks.
 #[derive(Debug, Default)]
@@ -117,20 +116,14 @@ impl Gate {
         let account = rule.account.as_deref();
         match (&manifest.content, kind) {
             (Content::Image { config, .. }, Kind::Image) => {
-                let config = ConfigBinding::Proven(config.digest);
-                let subject = Subject { manifest: manifest.digest, config, parents: &[] };
-                let evidence = self.va.evidence(&target.name, &subject, account).await;
-                Ok(Some(VaFindings::Image(evidence.unwrap_or_else(|NeedsProof| self.va.unproven()))))
+                Ok(Some(VaFindings::Image(self.va_of_image(target, manifest, config, account).await?)))
             }
             (Content::Index(_), _) => {
                 let mut findings = Vec::new();
                 for child in self.relevant_children(target, manifest).await? {
                     let Some(image) = self.manifest_if_there(target, child.digest).await? else { continue };
                     let Content::Image { config, .. } = &image.content else { continue };
-                    let config = ConfigBinding::Proven(config.digest);
-                    let subject = Subject { manifest: child.digest, config, parents: &[manifest.digest] };
-                    let evidence = self.va.evidence(&target.name, &subject, account).await;
-                    let evidence = evidence.unwrap_or_else(|NeedsProof| self.va.unproven());
+                    let evidence = self.va_of_image(target, &image, config, account).await?;
                     let platform = child.platform.as_ref().map_or_else(|| child.digest.short(), ToString::to_string);
                     findings.push(ChildFinding { digest: child.digest, platform, evidence });
                 }

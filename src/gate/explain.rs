@@ -9,7 +9,7 @@ use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
 use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaFindings, VaRule};
 use crate::store::KnownImage;
-use crate::va::{ConfigBinding, NeedsProof, Subject};
+use crate::va::{NeedsProof, Subject};
 
 /// Everything that the gate knows and thinks of one image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -229,10 +229,10 @@ impl Gate {
     }
 
     async fn security_status(&self, name: &ImageName, manifest: Option<&Manifest>) -> String {
-        let Some(Manifest { content: Content::Image { config, .. }, digest, .. }) = manifest else {
+        let Some(manifest @ Manifest { content: Content::Image { config, .. }, digest, .. }) = manifest else {
             return "Not Scanned".into();
         };
-        let config = ConfigBinding::Proven(config.digest);
+        let config = self.bindings.known(manifest, config.digest).await;
         let subject = Subject { manifest: *digest, config, parents: &[] };
         let evidence = self.va.evidence(name, &subject, None).await;
         let evidence = evidence.unwrap_or_else(|NeedsProof| self.va.unproven());

@@ -53,6 +53,14 @@ where
         }
     }
 
+    /// The evidence on a subject as far as it is known; gathers nothing.
+    pub async fn known(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
+        match self.recall(subject) {
+            Some(known) => Some(known),
+            None => Some(Arc::new(load(&self.store, self.topic, subject, &self.clock).await?)),
+        }
+    }
+
     async fn look_up<F>(&self, subject: Arc<str>, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
     where
         F: Future<Output = Observed<V>> + Send + 'static,

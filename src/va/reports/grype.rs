@@ -122,7 +122,7 @@ struct Source {
     #[serde(rename = "type")]
     kind: String,
     /// A text where a directory was scanned.
-    target: serde_json::Value,
+    target: Value,
 }
 
 #[derive(Deserialize)]
