@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, Notify};
 
 pub use body::{ContentBody, Transfer};
 use disk::Disk;
-use download::Source;
+use download::{Source, SourceKey, said_size};
 pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
@@ -91,8 +91,8 @@ const TOPIC: &str = "cache";
 /// The cache. Shared by all requests.
 pub struct Cache {
     inner: Arc<Inner>,
-    starts: Flights<(ImageName, Digest), Result<Opened, CacheError>>,
-    confirmations: Flights<(ImageName, Digest), Result<u64, CacheError>>,
+    starts: Flights<SourceKey, Result<Opened, CacheError>>,
+    confirmations: Flights<SourceKey, Result<u64, CacheError>>,
     /// Links that were looked up: which repository delivered which blob.
     links: moka::sync::Cache<(ImageName, Digest), ()>,
 }
@@ -175,10 +175,9 @@ impl Cache {
             return Ok(opened);
         }
         self.inner.metrics.misses.inc();
-        let (name, digest) = (permit.name().clone(), permit.digest());
-        let (inner, expected, upstream) = (self.inner.clone(), permit.size(), upstream.clone());
-        let key = (name.clone(), digest);
-        let work = || async move { inner.start(Source { upstream, name, digest, size: 0 }, expected).await };
+        let (inner, source) = (self.inner.clone(), Source::of(permit, upstream)?);
+        let key = source.key();
+        let work = || async move { inner.start(source).await };
         self.starts.join(key, work).await.unwrap_or(Err(CacheError::Busy))
     }
 
@@ -196,7 +195,7 @@ impl Cache {
     /// Content that is here or on its way, where the permit's repository may have it.
     async fn at_hand(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Option<Opened>, CacheError> {
         let (name, digest) = (permit.name(), permit.digest());
-        let (inner, key) = (&self.inner, (name.host.clone(), digest));
+        let (inner, key) = (&self.inner, (name.host.clone(), digest, said_size(permit)?));
         // Before the links are looked at: a fill that ends meanwhile has left its link by then.
         let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
         if self.is_linked(name, digest).await? {
@@ -213,7 +212,7 @@ impl Cache {
             return Ok(None);
         }
         let size = self.confirm(permit, upstream).await?;
-        if let Some(follower) = inner.fills.follow(&key, |fill| fill.size() == size) {
+        if let Some(follower) = inner.fills.follow(&key, |_| true) {
             return Ok(Some(Opened::Filling(follower)));
         }
         if !self.is_of_registry(name, digest).await? {
@@ -229,15 +228,14 @@ impl Cache {
         Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
     }
 
-    /// Asks the repository itself whether it has the blob, by HEAD.
+    /// Asks the repository itself whether it has the blob, and gives its size.
     async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
-        let (name, digest, upstream) = (permit.name().clone(), permit.digest(), upstream.clone());
-        let key = (name.clone(), digest);
-        let work = || async move { upstream.head_blob(&name.repository, &digest).await.map_err(CacheError::from) };
-        let size = self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))?;
-        match permit.size() {
-            Some(manifest) if manifest != size => Err(CacheError::Size { digest, manifest, upstream: size }),
-            _ => Ok(size),
+        let source = Source::of(permit, upstream)?;
+        let (key, digest, manifest) = (source.key(), source.digest, source.size);
+        let work = || async move { Ok(source.confirm().await?) };
+        match self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))? {
+            size if size == manifest => Ok(size),
+            upstream => Err(CacheError::Size { digest, manifest, upstream }),
         }
     }
 

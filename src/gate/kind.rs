@@ -274,7 +274,7 @@ async fn verified_prefix(
     layer: &Descriptor,
 ) -> Result<Vec<u8>, upstream::Error> {
     let wrong = || upstream::Error::Digest(format!("{}: not the layer {}", upstream.host(), layer.digest));
-    let mut stream = upstream.blob(repository, &layer.digest, 0).await?;
+    let mut stream = upstream.blob(repository, &layer.digest, layer.size, 0).await?;
     if stream.size != layer.size {
         return Err(wrong());
     }
