@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod connect;
 mod credentials;
+mod docker_config;
 mod encoding;
 mod error;
 mod exchange;

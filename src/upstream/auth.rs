@@ -136,7 +136,7 @@ fn known(cache: &Cache<Audience, Authorization>, audience: &Audience) -> Option<
 /// registry does, to which it redirects.
 async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> Result<Authorization, Error> {
     let name = &client.config().host;
-    let credentials = if audience.is_own(client) { load(client).await? } else { None };
+    let credentials = if audience.is_own(client) { load(client, &audience.repository).await? } else { None };
     match challenge {
         Challenge::Basic if audience.is_own(client) => {
             let header = credentials.as_ref().and_then(basic);
@@ -166,10 +166,10 @@ async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> 
     }
 }
 
-async fn load(client: &Client) -> Result<Option<Credentials>, Error> {
+async fn load(client: &Client, repository: &Repository) -> Result<Option<Credentials>, Error> {
     let config = client.config();
     let wrong = |error| Error::Unauthorized(format!("{}: {error}", config.host));
-    credentials::load(&config.auth, config).await.map_err(wrong)
+    credentials::load(config, repository).await.map_err(wrong)
 }
 
 /// A request for a token.

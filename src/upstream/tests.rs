@@ -590,7 +590,7 @@ async fn a_token_service_that_redirects_elsewhere_takes_no_credentials_along() {
 async fn a_refresh_token_is_posted_where_the_token_service_redirects_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
-    std::fs::write(&file, r#"{"auths": {"registry.test": {"identitytoken": "r"}}}"#).unwrap();
+    std::fs::write(&file, r#"{"auths": {"http://registry.test/": {"auth": null, "identitytoken": "r"}}}"#).unwrap();
     for (status, posted) in [(301, 1), (302, 1), (303, 0), (307, 1), (308, 1)] {
         let world = with_login(Access::Token(Credentials::new("robot", "secret"))).await;
         world.registry.inject(On::path("/login"), moved(status, "/token"));
@@ -667,6 +667,24 @@ async fn another_registry_that_a_redirect_leads_to_gets_a_token_of_its_own() {
         assert!(matches!(&error, Error::Unauthorized(text) if text.contains("leads to 127.0.0.1")), "{error}");
     }
     assert!(sent(&other.registry).iter().all(|value| value == "Bearer"), "credentials stay at home");
+}
+
+#[tokio::test]
+async fn podmans_entry_of_a_repository_is_for_that_repository() {
+    let world = World::new().await;
+    world.registry.push("team/other", Some("1"), &world.image);
+    for (name, user) in [("team/app", "robot"), ("team/other", "all")] {
+        world.registry.set_access(name, Access::Basic(Credentials::new(user, "secret")));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("auth.json");
+    let entry = |user: &str| serde_json::json!({"auth": "", "username": user, "password": "secret"});
+    let auths = serde_json::json!({"auths": {"registry.test": entry("all"), "registry.test/team/app": entry("robot")}});
+    std::fs::write(&file, auths.to_string()).unwrap();
+    let upstream = world.with_credentials(Auth::DockerConfig { file });
+    for name in ["team/app", "team/other"] {
+        upstream.manifest(&name.parse().unwrap(), &tag()).await.unwrap();
+    }
 }
 
 #[tokio::test]
