@@ -11,8 +11,10 @@ use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;
 use crate::upstream::{self, BlobStream, Upstream};
 
-/// How often a broken download is taken up again where it stopped.
+/// How often a broken download is taken up again where it stopped, with so little between that it gets nowhere.
 const RESUMES: u32 = 4;
+/// So many bytes between two breaks are progress: a large blob over a bad line comes in the end.
+const PROGRESS: u64 = 1024 * 1024;
 
 /// What is downloaded, and from where.
 #[derive(Clone)]
@@ -66,12 +68,18 @@ where
 {
     let (mut received, mut resumes) = (0, 0);
     loop {
+        let before = received;
         let error = match pass_on(source, &mut stream, &mut received, &mut take).await {
             Ok(()) if received == source.size => return Ok(()),
+            // All of it is here, so nothing is left to ask for; whether it is right, its digest says.
+            Err(Broken::Upstream(_)) if received == source.size => return Ok(()),
             Ok(()) => Broken::Short { received, size: source.size },
             Err(error @ (Broken::Changed | Broken::Upstream(_))) => error,
             Err(error) => return Err(error),
         };
+        if received - before >= PROGRESS {
+            resumes = 0;
+        }
         if resumes == RESUMES {
             return Err(error);
         }

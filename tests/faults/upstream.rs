@@ -56,6 +56,28 @@ async fn a_cut_download_goes_on_whatever_the_range_is_answered() {
     }
 }
 
+/// Each break comes after some progress, more often than a download that gets nowhere is taken up again.
+#[tokio::test]
+async fn a_large_blob_over_a_bad_line_comes_in_the_end() {
+    const PIECE: usize = 1024 * 1024;
+    let bed = Bed::with(7 * PIECE, |gate| gate).await;
+    bed.registry.inject(bed.downloads().times(6), Fault::Cut(PIECE as u64));
+    assert!(bed.pull().await);
+    assert_eq!(bed.gets(), 7);
+    bed.recovers().await;
+}
+
+/// All bytes are here when the connection breaks before it says that this is the end.
+#[tokio::test]
+async fn a_break_after_the_last_byte_is_none() {
+    let bed = Bed::new().await;
+    bed.inject(Fault::Header(header::CONTENT_LENGTH, None));
+    bed.inject(Fault::Cut(SIZE as u64));
+    assert!(bed.pull().await);
+    assert_eq!(bed.gets(), 1);
+    bed.recovers().await;
+}
+
 #[tokio::test]
 async fn an_unavailable_upstream_is_asked_again() {
     for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR] {
