@@ -9,6 +9,7 @@ mod evidence;
 mod explain;
 mod kind;
 mod metrics;
+mod platforms;
 mod record;
 mod target;
 mod warm;

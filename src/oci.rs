@@ -13,6 +13,7 @@ pub mod media_type;
 mod name;
 /// What image signatures are made over.
 pub mod payload;
+mod platform;
 mod route;
 /// What bytes are, whatever is said of them.
 pub mod sniff;
@@ -20,8 +21,9 @@ pub mod sniff;
 pub use attachment::{NotAttachment, is_attachment};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{ErrorCode, WireError};
-pub use manifest::{Content, Descriptor, InvalidPlatform, MAX_MANIFEST, Manifest, Platform, Refused};
+pub use manifest::{Content, Descriptor, MAX_MANIFEST, Manifest, Refused};
 pub use name::{
     DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
 };
+pub use platform::{InvalidPlatform, Platform};
 pub use route::{Endpoint, InvalidRoute, Page, Route};

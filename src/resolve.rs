@@ -3,6 +3,7 @@
 //! A tag is looked up once per freshness window. While the upstream is down or overloaded, what it meant last is used
 //! for a bounded time. Manifests are known per repository: one that another repository delivered opens nothing here.
 
+mod error;
 mod facts;
 
 use std::sync::Arc;
@@ -11,14 +12,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::Cache;
-use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Reference, Refused, Tag};
+use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
 use crate::runtime::{Clock, Flights, Readiness, Tasks};
-use crate::store::{Store, StoreError};
-use crate::upstream::{self, Upstream};
+use crate::store::Store;
+use crate::upstream::{self, ManifestHead, Upstream};
+pub use error::ResolveError;
 use facts::Facts;
 
 /// How long an upstream may be silent before a tag that is known is served stale.
 const SILENCE: Duration = Duration::from_secs(3);
+/// The most tags that are tried for a manifest which the upstream does not give by its digest.
+const MAX_TAGS: usize = 4;
+/// The largest configuration that is read for its platform, in bytes.
+const MAX_CONFIG: usize = 1024 * 1024;
 /// How much memory manifests may take, in bytes.
 const MANIFEST_MEMORY: u64 = 64 * 1024 * 1024;
 /// What one parsed descriptor takes in memory, in bytes, with its strings; measured on indexes of ten platforms.
@@ -42,6 +48,8 @@ struct Inner {
     clock: Clock,
     facts: Arc<Facts>,
     manifests: moka::sync::Cache<(ImageName, Digest), Arc<Manifest>>,
+    /// The platforms that configurations say, by the configuration's digest.
+    platforms: moka::sync::Cache<Digest, Option<Platform>>,
 }
 
 /// A manifest, and whether its tag could be checked.
@@ -71,6 +79,7 @@ impl Resolver {
                 .weigher(|_, manifest: &Arc<Manifest>| weight(manifest))
                 .max_capacity(MANIFEST_MEMORY)
                 .build(),
+            platforms: moka::sync::Cache::new(50_000),
         };
         Self {
             inner: Arc::new(inner),
@@ -129,6 +138,36 @@ impl Resolver {
         }
     }
 
+    /// The platform that an image's own configuration says; `None` for what says none, such as an artifact or an index.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read now. One that the upstream does not have says nothing.
+    pub async fn platform(
+        &self,
+        upstream: &Upstream,
+        name: &ImageName,
+        manifest: &Manifest,
+    ) -> Result<Option<Platform>, ResolveError> {
+        let Content::Image { config, .. } = &manifest.content else { return Ok(None) };
+        if config.size > MAX_CONFIG as u64 {
+            return Ok(None);
+        }
+        if let Some(known) = self.inner.platforms.get(&config.digest) {
+            return Ok(known);
+        }
+        let bytes = match self.inner.cache.peek(config.digest, MAX_CONFIG).await {
+            Some(bytes) => bytes,
+            None => match upstream.blob_bytes(&name.repository, &config.digest, MAX_CONFIG).await {
+                Ok(bytes) => bytes,
+                Err(upstream::Error::NotFound | upstream::Error::TooLarge(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let platform = Platform::of_configuration(&bytes);
+        self.inner.platforms.insert(config.digest, platform.clone());
+        Ok(platform)
+    }
+
     /// Moves on with everything that is learnt of tags and manifests.
     pub fn generation(&self) -> u64 {
         self.inner.facts.generation()
@@ -154,8 +193,11 @@ impl Resolver {
         if let Some((digest, checked_at)) = known
             && self.inner.is_within(checked_at, upstream.config().tag_ttl)
         {
-            let manifest = self.manifest(upstream, name, digest).await?;
-            return Ok(Resolved { manifest, stale: None });
+            match self.manifest(upstream, name, digest).await {
+                // It is here no more, and the tag may have moved on with it.
+                Err(error) if error.is_of_the_digest() => {}
+                found => return found.map(|manifest| Resolved { manifest, stale: None }),
+            }
         }
         let (resolver, asked, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
         let work = || async move { resolver.look_up(&asked, &image, &wanted, known).await };
@@ -170,7 +212,8 @@ impl Resolver {
         }
     }
 
-    /// Asks the upstream what a tag means, by HEAD, which costs the least and never counts as a pull.
+    /// Asks the upstream what a tag means, and settles what that is worth: learns it, forgets the tag, or lets what it
+    /// meant last stand in.
     async fn look_up(
         &self,
         upstream: &Arc<Upstream>,
@@ -178,17 +221,7 @@ impl Resolver {
         tag: &Tag,
         known: Option<(Digest, Timestamp)>,
     ) -> Result<Resolved, ResolveError> {
-        let reference = Reference::Tag(tag.clone());
-        let found = match upstream.head_manifest(&name.repository, &reference).await {
-            Ok(head) => match head.digest {
-                Some(digest) => self.manifest(upstream, name, digest).await,
-                None => self.inner.fetch(upstream, name, &reference).await,
-            },
-            // Some registries answer HEAD with an error and GET with the manifest.
-            Err(upstream::Error::Protocol(_)) => self.inner.fetch(upstream, name, &reference).await,
-            Err(error) => Err(error.into()),
-        };
-        match found {
+        match self.ask(upstream, name, tag).await {
             Ok(manifest) => {
                 self.inner.facts.learn_tag(name, tag, &manifest).await;
                 Ok(Resolved { manifest, stale: None })
@@ -199,6 +232,22 @@ impl Resolver {
             }
             Err(error) => self.stale(upstream, name, known, error).await,
         }
+    }
+
+    /// By HEAD first, which costs the least and never counts as a pull. HEAD may only say yes: whatever else it says is
+    /// asked again by GET, which has the last word.
+    async fn ask(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Arc<Manifest>, ResolveError> {
+        let reference = Reference::Tag(tag.clone());
+        match upstream.head_manifest(&name.repository, &reference).await {
+            Err(error) if error.is_limit() => return Err(error.into()),
+            Ok(ManifestHead { digest: Some(digest), .. }) => match self.manifest(upstream, name, digest).await {
+                // Some registries give a manifest by its tag alone.
+                Err(error) if error.is_of_the_digest() => {}
+                found => return found,
+            },
+            Ok(ManifestHead { digest: None, .. }) | Err(_) => {}
+        }
+        self.inner.fetch(upstream, name, &reference).await
     }
 
     async fn stale(
@@ -226,10 +275,35 @@ impl Inner {
     }
 
     async fn load(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Result<Arc<Manifest>, ResolveError> {
-        match self.load_known(name, digest).await? {
-            Some(manifest) => Ok(manifest),
-            None => self.fetch(upstream, name, &Reference::Digest(digest)).await,
+        if let Some(manifest) = self.load_known(name, digest).await? {
+            return Ok(manifest);
         }
+        match self.fetch(upstream, name, &Reference::Digest(digest)).await {
+            Err(error) if error.is_of_the_digest() => {
+                self.fetch_by_tags(upstream, name, digest).await.map_or(Err(error), Ok)
+            }
+            fetched => fetched,
+        }
+    }
+
+    /// A manifest that the upstream does not give by its digest, by a tag that meant it last. The hash decides.
+    async fn fetch_by_tags(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
+        let mut tries = 0;
+        for tag in self.facts.known_tags(name, digest).await.ok()?.iter() {
+            // It may be known as the tag of an index that lists it, which gives the index.
+            let means_it = self.facts.tag(name, tag).await.ok()?.is_some_and(|(meant, _)| meant == digest);
+            if !means_it {
+                continue;
+            }
+            if let Ok(found) = self.fetch_expecting(upstream, name, &Reference::Tag(tag.clone()), Some(digest)).await {
+                return Some(found);
+            }
+            tries += 1;
+            if tries == MAX_TAGS {
+                break;
+            }
+        }
+        None
     }
 
     /// Reads a manifest again as it was read when it came; bytes that the disk changed count as absent.
@@ -255,18 +329,43 @@ impl Inner {
         name: &ImageName,
         reference: &Reference,
     ) -> Result<Arc<Manifest>, ResolveError> {
+        let expected = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(_) => None,
+        };
+        self.fetch_expecting(upstream, name, reference, expected).await
+    }
+
+    /// Fetches a manifest, which must have the digest that is expected, and learns it.
+    async fn fetch_expecting(
+        &self,
+        upstream: &Upstream,
+        name: &ImageName,
+        reference: &Reference,
+        expected: Option<Digest>,
+    ) -> Result<Arc<Manifest>, ResolveError> {
         let fetched = upstream.manifest(&name.repository, reference).await?;
-        let mut manifest = Manifest::parse(fetched.bytes, fetched.content_type.as_deref())?;
-        if let Reference::Digest(digest) = reference {
-            manifest = manifest.named(*digest)?;
-        }
-        let manifest = Arc::new(manifest);
+        let parsed = Manifest::parse(fetched.bytes, fetched.content_type.as_deref());
+        let manifest = match (parsed, reference) {
+            // Nothing says that these bytes are what was asked for: a front that is under maintenance, a login page.
+            (Err(Refused::NoManifest(why)), Reference::Tag(_)) => return Err(no_manifest(upstream, why)),
+            (parsed, _) => parsed?,
+        };
+        let manifest = Arc::new(match expected {
+            Some(digest) => manifest.named(digest)?,
+            None => manifest,
+        });
         // Content first, then the row that names it.
         self.cache.keep(manifest.digest, manifest.bytes.clone()).await;
         self.facts.learn_manifest(name, &manifest).await;
         self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
         Ok(manifest)
     }
+}
+
+fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
+    let host = upstream.host();
+    upstream::Error::Unavailable(format!("{host} answered with something that is no manifest: {why}")).into()
 }
 
 /// About what a manifest takes in memory: its bytes, and what was read of them.
@@ -277,53 +376,4 @@ fn weight(manifest: &Manifest) -> u32 {
 
 fn to_signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
-/// Why a reference does not resolve.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// The process is ending, or the work broke down.
-    #[error("the request was interrupted; come again")]
-    Interrupted,
-    /// The upstream does not have it.
-    #[error("the upstream does not have this manifest")]
-    NotFound,
-    /// The manifest is refused whatever the policy says.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The upstream did not answer for so long that what is known stands in.
-    #[error("the upstream has not answered within 3 s")]
-    Silent,
-    /// The database failed.
-    #[error("{0}")]
-    Store(String),
-    /// The upstream did not deliver.
-    #[error(transparent)]
-    Upstream(upstream::Error),
-}
-
-impl ResolveError {
-    /// Whether asking again may help, so that an older answer may stand in.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::Upstream(error) => error.is_temporary(),
-            Self::Interrupted | Self::Silent | Self::Store(_) => true,
-            Self::NotFound | Self::Refused(_) => false,
-        }
-    }
-}
-
-impl From<upstream::Error> for ResolveError {
-    fn from(error: upstream::Error) -> Self {
-        match error {
-            upstream::Error::NotFound => Self::NotFound,
-            other => Self::Upstream(other),
-        }
-    }
-}
-
-impl From<StoreError> for ResolveError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error.to_string())
-    }
 }

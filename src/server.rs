@@ -3,6 +3,7 @@
 //! It turns bytes into requests with an identity and answers into bytes. It bounds in size and time everything that a
 //! peer controls. It never decides whether an image may be served, and never reads more of a request than its head.
 
+mod accept;
 /// The admin side.
 pub mod admin;
 mod api;

@@ -20,6 +20,7 @@ mod metrics;
 mod retry;
 mod site;
 mod tls;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -160,8 +161,7 @@ impl Upstream {
     /// See [`Error`].
     pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<FetchedManifest, Error> {
         let response = self.exchange.send(&self.manifest_call(Method::GET, repository, reference)).await?;
-        let (content_type, etag) =
-            (header_text(&response, &header::CONTENT_TYPE), header_text(&response, &header::ETAG));
+        let (content_type, etag) = (content_types(&response), header_text(&response, &header::ETAG));
         let wanted = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(_) => claimed_digest(&response),
@@ -173,12 +173,14 @@ impl Upstream {
         }
     }
 
-    /// What a reference means, without its bytes. Never counts as a pull at Docker Hub.
+    /// What a reference means, without its bytes. Never counts as a pull at Docker Hub. Some registries, and fronts of
+    /// them, answer HEAD with any error and GET with the manifest, so trouble is told at once and the caller uses GET.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]; none but those of limits is the last word on the reference.
     pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<ManifestHead, Error> {
-        let response = self.exchange.send(&self.manifest_call(Method::HEAD, repository, reference)).await?;
+        let call = Call { has_alternative: true, ..self.manifest_call(Method::HEAD, repository, reference) };
+        let response = self.exchange.send(&call).await?;
         Ok(ManifestHead {
             digest: claimed_digest(&response),
             content_type: header_text(&response, &header::CONTENT_TYPE),
@@ -254,11 +256,11 @@ impl Upstream {
     /// # Errors
     /// [`Error::NotFound`] when it has it not; see [`Error`].
     pub async fn head_blob(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<u64, Error> {
-        let head = Call { is_hint: true, ..self.blob_call(Method::HEAD, repository, digest) };
+        let head = Call { has_alternative: true, ..self.blob_call(Method::HEAD, repository, digest) };
         match self.exchange.send(&head).await {
             Ok(response) if content_length(response.headers()) == Some(size) => return Ok(size),
             // It is asked for less, not for more.
-            Err(error @ (Error::Busy(_) | Error::RateLimited { .. })) => return Err(error),
+            Err(error) if error.is_limit() => return Err(error),
             Ok(_) | Err(_) => {}
         }
         Ok(self.blob(repository, digest, size, 0).await?.size)
@@ -349,6 +351,13 @@ fn header_text(response: &Response<Inbound>, name: &HeaderName) -> Option<String
     text(response.headers(), name)
 }
 
+/// All that is said of the type: a front may add a header of its own to the registry's.
+fn content_types(response: &Response<Inbound>) -> Option<String> {
+    let values = response.headers().get_all(header::CONTENT_TYPE).iter();
+    let types: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    (!types.is_empty()).then(|| types.join(", "))
+}
+
 fn claimed_digest(response: &Response<Inbound>) -> Option<Digest> {
     header_text(response, &CONTENT_DIGEST)?.parse().ok()
 }
@@ -358,7 +367,7 @@ fn claimed_digest(response: &Response<Inbound>) -> Option<Digest> {
 pub struct FetchedManifest {
     /// The bytes.
     pub bytes: Bytes,
-    /// What the header said.
+    /// What the headers said, with commas between them.
     pub content_type: Option<String>,
     /// The entity tag, where there is one.
     pub etag: Option<String>,

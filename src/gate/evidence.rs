@@ -5,14 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Gate, GateError, Target};
-use crate::oci::{Content, Descriptor, Digest, Manifest, Platform};
+use crate::oci::{Content, Digest, Manifest};
 use crate::policy::{
     Authority, ChildFinding, Kind, Rule, Selected, TrustFindings, VaFindings, VaRule, Verdict, trust_verdict,
 };
 use crate::resolve::ResolveError;
-
-/// The most children of an index that one request looks at.
-const MAX_CHILDREN: usize = 32;
 
 /// What is known about one manifest, as far as one rule asks.
 #[derive(Default)]
@@ -88,7 +85,11 @@ impl Gate {
 
     /// A mirror may keep an index and not every platform of it. Nobody can pull what it has not, and nothing is known of
     /// it: it speaks neither for nor against the rest.
-    async fn manifest_if_there(&self, target: &Target, digest: Digest) -> Result<Option<Arc<Manifest>>, GateError> {
+    pub(super) async fn manifest_if_there(
+        &self,
+        target: &Target,
+        digest: Digest,
+    ) -> Result<Option<Arc<Manifest>>, GateError> {
         match self.resolver.manifest(&target.upstream, &target.name, digest).await {
             Ok(manifest) => Ok(Some(manifest)),
             Err(ResolveError::NotFound) => Ok(None),
@@ -132,94 +133,10 @@ impl Gate {
             (Content::Image { .. }, _) => Ok(None),
         }
     }
-
-    /// The children of an index that matter here: those that were pulled through this gate, and those of the platforms
-    /// that the configuration names; when neither says anything, those of this machine's platform.
-    async fn relevant_children(&self, target: &Target, manifest: &Manifest) -> Result<Vec<Descriptor>, GateError> {
-        if manifest.children().is_empty() {
-            return Ok(Vec::new());
-        }
-        let pulled = self.store.pulled_children(&target.name, manifest.digest).await?;
-        Ok(relevant(manifest.children(), &pulled, &self.config.platforms))
-    }
 }
 
 fn passes(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> bool {
     trust_verdict(rule, kind, findings, now)
         .iter()
         .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped))
-}
-
-pub(super) fn relevant(children: &[Descriptor], pulled: &[Digest], platforms: &[Platform]) -> Vec<Descriptor> {
-    let of = |wanted: &[Platform]| {
-        let is_wanted = |child: &&Descriptor| {
-            pulled.contains(&child.digest)
-                || child.platform.as_ref().is_some_and(|has| wanted.iter().any(|want| is_platform(want, has)))
-        };
-        children.iter().filter(is_wanted).cloned().collect::<Vec<_>>()
-    };
-    let mut chosen = of(platforms);
-    if chosen.is_empty() {
-        chosen = of(&[this_platform()]);
-    }
-    // Each is judged again when it is pulled; one request must not use up a pull quota.
-    chosen.truncate(MAX_CHILDREN);
-    chosen
-}
-
-/// A platform without a variant means every variant.
-fn is_platform(wanted: &Platform, has: &Platform) -> bool {
-    wanted.os == has.os
-        && wanted.architecture == has.architecture
-        && (wanted.variant.is_none() || wanted.variant == has.variant)
-}
-
-fn this_platform() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
-    };
-    Platform { os: "linux".into(), architecture: architecture.into(), variant: None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn child(platform: &str) -> Descriptor {
-        Descriptor {
-            media_type: String::new(),
-            digest: Digest::sha256(platform.as_bytes()),
-            size: 1,
-            platform: platform.parse().ok(),
-            artifact_type: None,
-            urls: Vec::new(),
-            has_data: false,
-            annotations: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn children_that_matter() {
-        let here = this_platform().to_string();
-        let children = [child(&here), child("linux/s390x"), child("linux/arm/v7"), child("unknown/unknown")];
-        let chosen = |pulled: &[&Descriptor], platforms: &[&str]| -> Vec<String> {
-            let pulled: Vec<_> = pulled.iter().map(|child| child.digest).collect();
-            let platforms: Vec<_> = platforms.iter().map(|p| p.parse().unwrap()).collect();
-            let relevant = relevant(&children, &pulled, &platforms);
-            relevant.iter().map(|child| child.platform.as_ref().unwrap().to_string()).collect()
-        };
-        assert_eq!(chosen(&[], &[]), [&*here], "nothing is said: this machine's");
-        assert_eq!(chosen(&[&children[1]], &[]), ["linux/s390x"], "what was pulled");
-        assert_eq!(chosen(&[], &["linux/arm"]), ["linux/arm/v7"], "what is configured, any variant");
-        assert_eq!(chosen(&[&children[1]], &["linux/arm/v7"]), ["linux/s390x", "linux/arm/v7"], "both");
-        assert_eq!(
-            chosen(&[], &["windows/amd64"]),
-            [&*here],
-            "configured platforms that the index has not say nothing"
-        );
-    }
 }

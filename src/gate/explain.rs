@@ -244,7 +244,7 @@ impl Gate {
         let mut manifest = self.resolver.known_manifest(name, digest).await?;
         if !manifest.children().is_empty() {
             let pulled = self.store.pulled_children(name, digest).await.unwrap_or_default();
-            let children = super::evidence::relevant(manifest.children(), &pulled, &self.config.platforms);
+            let children = super::platforms::relevant(manifest.children(), &pulled, &self.config.platforms);
             manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
         }
         let Content::Image { config, .. } = &manifest.content else { return None };

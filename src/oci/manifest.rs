@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::digest::{Digest, InvalidDigest};
 use super::json::{self, InvalidJson};
 use super::media_type;
+use super::platform::Platform;
 
 /// The largest manifest that is read, in bytes (distribution-spec, "Pushing Manifests": at least 4 MiB; containerd's own limit).
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
@@ -41,6 +42,9 @@ const KNOWN_KEYS: &[&str] = &[
     "urls",
     "variant",
 ];
+
+/// One of these is in every manifest, index and schema 1 manifest.
+const SHAPE_KEYS: &[&str] = &["blobs", "config", "fsLayers", "layers", "manifests", "signatures"];
 
 /// A manifest whose bytes were read whole and whose digest is that of the bytes.
 #[derive(Clone, Debug)]
@@ -102,63 +106,6 @@ impl Descriptor {
     }
 }
 
-/// A platform, as `linux/amd64` or `linux/arm/v7`.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Platform {
-    /// Operating system: `linux`.
-    pub os: String,
-    /// Architecture, as Go names it: `amd64`.
-    pub architecture: String,
-    /// Variant: `v7`.
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// The platform whose images run on this machine.
-    pub fn here() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "386",
-            "powerpc64" => "ppc64le",
-            other => other,
-        };
-        Self { os: "linux".into(), architecture: architecture.into(), variant: None }
-    }
-
-    /// Whether `other` is meant too: a platform without a variant means every variant.
-    pub fn includes(&self, other: &Self) -> bool {
-        self.os == other.os
-            && self.architecture == other.architecture
-            && (self.variant.is_none() || self.variant == other.variant)
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
-
-impl std::str::FromStr for Platform {
-    type Err = InvalidPlatform;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let [os, architecture, variant @ ..] = &*parts else { return Err(InvalidPlatform) };
-        if variant.len() > 1 || parts.iter().any(|part| part.is_empty()) {
-            return Err(InvalidPlatform);
-        }
-        Ok(Self { os: (*os).into(), architecture: (*architecture).into(), variant: variant.first().map(|&v| v.into()) })
-    }
-}
-
-/// A text is no platform.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a platform is os/architecture or os/architecture/variant, such as linux/amd64")]
-pub struct InvalidPlatform;
-
 impl Manifest {
     /// Reads a manifest. `content_type` is what the upstream's header said, if anything.
     ///
@@ -168,9 +115,7 @@ impl Manifest {
         if bytes.len() > MAX_MANIFEST {
             return Err(Refused::TooLarge);
         }
-        let Value::Object(body) = json::parse(&bytes, KNOWN_KEYS, &["annotations"])? else {
-            return Err(Refused::Shape("a manifest is a JSON object"));
-        };
+        let body = object(&bytes)?;
         refuse_schema1(&body, content_type)?;
         let is_index = is_index(&body)?;
         let media_type = agreed_media_type(&body, content_type, is_index)?;
@@ -230,10 +175,27 @@ impl Manifest {
     }
 }
 
+/// The body as strict JSON. What has nothing of a manifest is told apart from a manifest that is refused: it is the page
+/// or the error of something that stands before the registry.
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refused> {
+    match json::parse(bytes, KNOWN_KEYS, &["annotations"]) {
+        Ok(Value::Object(body)) if has_shape(&body) => Ok(body),
+        Ok(Value::Object(_)) => Err(Refused::NoManifest("it has neither manifests nor config and layers")),
+        Ok(_) => Err(Refused::NoManifest("it is no JSON object")),
+        Err(error) => match serde_json::from_slice(bytes) {
+            Ok(body) if has_shape(&body) => Err(error.into()),
+            Ok(_) | Err(_) => Err(Refused::NoManifest("it is not JSON, or not that of a manifest")),
+        },
+    }
+}
+
+fn has_shape(body: &Map<String, Value>) -> bool {
+    body.keys().any(|key| SHAPE_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key)))
+}
+
 fn refuse_schema1(body: &Map<String, Value>, content_type: Option<&str>) -> Result<(), Refused> {
-    let declared =
-        |media: &str| matches!(media, media_type::DOCKER_SCHEMA1 | media_type::DOCKER_SCHEMA1_SIGNED | "text/plain");
-    let by_type = content_type.map(media_type::essence).is_some_and(|t| declared(&t));
+    let declared = |media: &str| matches!(media, media_type::DOCKER_SCHEMA1 | media_type::DOCKER_SCHEMA1_SIGNED);
+    let by_type = content_type.is_some_and(|types| media_type::manifest_types(types).any(|one| declared(&one)));
     let by_body = body.get("mediaType").and_then(Value::as_str).is_some_and(|t| declared(&media_type::essence(t)));
     let version = body.get("schemaVersion").unwrap_or(&Value::Null);
     if by_type
@@ -255,31 +217,28 @@ fn is_index(body: &Map<String, Value>) -> Result<bool, Refused> {
     let image = body.contains_key("config") || body.contains_key("layers") || body.contains_key("blobs");
     match (body.contains_key("manifests"), image) {
         (true, true) => Err(Refused::Ambiguous),
-        (false, false) => Err(Refused::Shape("neither manifests nor config and layers")),
         (is_index, _) => Ok(is_index),
     }
 }
 
+/// The body's own word, else the header's, else what the shape says. Headers are labels that fronts and file servers put
+/// on: they count only where they name a manifest type, and contradict only where they name another one.
 fn agreed_media_type(body: &Map<String, Value>, content_type: Option<&str>, is_index: bool) -> Result<String, Refused> {
     let said = text(body, "mediaType")?;
-    let header = content_type.map(media_type::essence).filter(|t| !t.is_empty() && !is_generic(t));
-    let contradiction = || Refused::ContentType(header.clone().unwrap_or_default(), said.clone().unwrap_or_default());
-    let agreed = match (&said, &header) {
-        (Some(said), Some(header)) if said != header => return Err(contradiction()),
-        (Some(one), _) | (None, Some(one)) => one.clone(),
-        (None, None) => (if is_index { media_type::OCI_INDEX } else { media_type::OCI_MANIFEST }).into(),
-    };
+    let mut named: Vec<String> =
+        content_type.map(|types| media_type::manifest_types(types).collect()).unwrap_or_default();
+    let by_shape = if is_index { media_type::OCI_INDEX } else { media_type::OCI_MANIFEST };
+    let agreed = said.clone().or_else(|| named.first().cloned()).unwrap_or_else(|| by_shape.into());
+    named.retain(|one| *one != agreed);
+    if let Some(other) = named.pop() {
+        return Err(Refused::ContentType(other, agreed));
+    }
     let fits = if is_index {
         media_type::is_index(&agreed)
     } else {
         matches!(&*agreed, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
     };
     if fits { Ok(agreed) } else { Err(Refused::MediaType(agreed)) }
-}
-
-/// Types that plain web servers and some upstreams send for everything: they say nothing.
-fn is_generic(essence: &str) -> bool {
-    matches!(essence, "application/json" | "application/octet-stream" | "binary/octet-stream")
 }
 
 fn index(body: &Map<String, Value>) -> Result<Content, Refused> {
@@ -328,7 +287,7 @@ fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
         media_type: text(body, "mediaType")?.unwrap_or_default(),
         digest: digest.parse()?,
         size: size.ok_or(Refused::Key("size", "must be a whole number of bytes"))?,
-        platform: optional(body, "platform").map(platform).transpose()?,
+        platform: optional(body, "platform").map(platform).transpose()?.flatten(),
         artifact_type: text(body, "artifactType")?,
         urls: strings(body, "urls")?,
         has_data: optional(body, "data").is_some_and(|data| data.as_str() != Some("")),
@@ -336,13 +295,11 @@ fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
     })
 }
 
-fn platform(value: &Value) -> Result<Platform, Refused> {
+/// A platform without an architecture says nothing.
+fn platform(value: &Value) -> Result<Option<Platform>, Refused> {
     let Value::Object(body) = value else { return Err(Refused::Key("platform", "must be an object")) };
-    Ok(Platform {
-        os: text(body, "os")?.unwrap_or_default(),
-        architecture: text(body, "architecture")?.unwrap_or_default(),
-        variant: text(body, "variant")?,
-    })
+    let (os, architecture, variant) = (text(body, "os")?, text(body, "architecture")?, text(body, "variant")?);
+    Ok(architecture.map(|architecture| Platform::new(&os.unwrap_or_default(), &architecture, variant.as_deref())))
 }
 
 fn strings(body: &Map<String, Value>, key: &'static str) -> Result<Vec<String>, Refused> {
@@ -375,7 +332,7 @@ pub enum Refused {
     /// Index and image at once.
     #[error("the manifest is both an index and an image; clients would disagree on what it is")]
     Ambiguous,
-    /// The header says one media type, the body another.
+    /// The header names one manifest type, the body another.
     #[error("the upstream's Content-Type {0:?} contradicts the manifest's own mediaType {1:?}")]
     ContentType(String, String),
     /// The bytes do not have the digest.
@@ -396,6 +353,9 @@ pub enum Refused {
     /// A media type that is none of the manifest types.
     #[error("the media type {0:?} does not fit the manifest's body")]
     MediaType(String),
+    /// Nothing of a manifest: an error, or a page for people.
+    #[error("the answer is no manifest: {0}")]
+    NoManifest(&'static str),
     /// Docker schema 1, which has no digest of its configuration.
     #[error("the manifest is Docker schema 1, which is obsolete and cannot be verified; push the image again")]
     Schema1,

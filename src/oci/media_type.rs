@@ -30,6 +30,12 @@ pub fn essence(text: &str) -> String {
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// The manifest types that a `Content-Type` names, lower case; several where something has joined headers with commas.
+/// Every other type says nothing about a manifest.
+pub fn manifest_types(header: &str) -> impl Iterator<Item = String> {
+    header.split(',').map(essence).filter(|one| is_manifest(one))
+}
+
 /// Whether the media type names an index or a manifest list.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)

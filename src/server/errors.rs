@@ -149,8 +149,24 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
             WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
                 .retry_after(retry_after.unwrap_or(UNAVAILABLE_RETRY))
         }
-        _ => WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
-            .retry_after(UNAVAILABLE_RETRY),
+        Error::Rejected { status, .. } => WireError::new(*status, rejected(*status, absent), message),
+        Error::Busy(_) | Error::Unavailable(_) => {
+            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+                .retry_after(UNAVAILABLE_RETRY)
+        }
+        // The registry is there and does its part wrongly: coming again is no advice.
+        Error::Digest(_) | Error::Protocol(_) | Error::TooLarge(_) => {
+            WireError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
+        }
+    }
+}
+
+/// The nearest code that clients know for an upstream's own 4xx; the message has the upstream's code.
+fn rejected(status: StatusCode, absent: ErrorCode) -> ErrorCode {
+    match status {
+        StatusCode::GONE => absent,
+        StatusCode::PAYMENT_REQUIRED | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => ErrorCode::Denied,
+        _ => ErrorCode::Unsupported,
     }
 }
 

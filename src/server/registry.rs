@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::accept;
 use super::errors::{self, respond_to, respond_to_route};
 use super::request_log::{RequestLog, RequestMetrics};
 use super::response::{REQUEST_ID, add_common_headers, manifest_response, respond, with_namespace};
@@ -76,7 +77,7 @@ impl Registry {
             Ok(route) => {
                 let ask = Ask { route, method: request.method().to_string(), scope: client.scope.clone(), who, key };
                 let namespace = ask.route.ns.clone();
-                let response = match self.gate.handle(&ask).await {
+                let response = match accept::answer(&self.gate, &ask, request.headers()).await {
                     Ok(answer) => respond(&request, answer, transfer),
                     Err(error) => respond_to(&error, &ask.route.endpoint),
                 };

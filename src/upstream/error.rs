@@ -1,5 +1,7 @@
 //! Why an upstream did not deliver.
 
+use http::StatusCode;
+
 /// Why an upstream did not deliver. The text names it, and says what to do where something can be done.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -24,6 +26,14 @@ pub enum Error {
         /// After how many seconds it may be asked again, where it says so.
         retry_after: Option<u64>,
     },
+    /// Another 4xx about the request itself: asking again the same way gets the same answer.
+    #[error("{message}")]
+    Rejected {
+        /// The registry's status.
+        status: StatusCode,
+        /// Which registry it was and, quoted, what it said.
+        message: String,
+    },
     /// What this client refuses to do: a private address, a token service of another site, a downgrade.
     #[error("{0}")]
     Refused(String),
@@ -42,5 +52,16 @@ impl Error {
     /// Whether asking again later may help.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::RateLimited { .. } | Self::Unavailable(_))
+    }
+
+    /// Whether the answer was none that a registry gives. It says nothing of what was asked for, so an older answer may
+    /// stand in for it.
+    pub fn is_malfunction(&self) -> bool {
+        matches!(self, Self::Digest(_) | Self::Protocol(_))
+    }
+
+    /// Whether the registry was asked too much. Asking it another way only adds to that.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::RateLimited { .. })
     }
 }

@@ -20,8 +20,22 @@ use super::connect::Network;
 use super::limits::{Lane, Limits};
 use super::metrics::{LimitMetrics, RequestMetrics};
 use super::retry::{Failure, Retries, retry_after};
+use super::words::words;
 use crate::oci::Repository;
 use crate::runtime::Tasks;
+
+/// 4xx after which the same request may well succeed.
+const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
+/// 4xx about how this client speaks to the registry, or to a proxy before it: no client of the gate can change that.
+const ABOUT_THE_CONNECTION: &[StatusCode] = &[
+    StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+    StatusCode::LENGTH_REQUIRED,
+    StatusCode::PRECONDITION_FAILED,
+    StatusCode::RANGE_NOT_SATISFIABLE,
+    StatusCode::EXPECTATION_FAILED,
+    StatusCode::MISDIRECTED_REQUEST,
+    StatusCode::UPGRADE_REQUIRED,
+];
 
 /// A request, before anybody's credentials are on it.
 #[derive(Clone, Debug)]
@@ -35,14 +49,14 @@ pub(super) struct Call {
     /// Which answers beside 404 say that there is no such thing.
     pub(super) absent: &'static [StatusCode],
     pub(super) lane: Lane,
-    /// Whether only success is an answer, because the caller asks in another way after anything else. One try is enough.
-    pub(super) is_hint: bool,
+    /// Whether the caller asks another way when this fails: trouble is then told at once, and not tried again.
+    pub(super) has_alternative: bool,
 }
 
 impl Call {
     pub(super) fn new(method: Method, lane: Lane, url: Url, repository: Repository) -> Self {
         let lane = if method == Method::HEAD { Lane::Look } else { lane };
-        Self { method, url, accept: None, range_from: None, repository, absent: &[], lane, is_hint: false }
+        Self { method, url, accept: None, range_from: None, repository, absent: &[], lane, has_alternative: false }
     }
 
     fn request(&self, authorization: Option<&Authorization>) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -102,8 +116,10 @@ impl Exchange {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let pause = retries.next(&failure).filter(|_| !call.is_hint);
-            let Some(pause) = pause else { return Err(failure.error) };
+            if call.has_alternative && !failure.error.is_limit() {
+                return Err(failure.error);
+            }
+            let Some(pause) = retries.next(&failure) else { return Err(failure.error) };
             tracing::debug!(upstream = %self.config().host, ?pause, error = %failure.error, "trying again");
             sleep(pause).await;
         }
@@ -121,9 +137,9 @@ impl Exchange {
             self.limits.lift(call.lane);
             return Ok(response.map(|body| Inbound::new(body, Some(turn))));
         }
-        let failure = self.failure(call, &response, &url);
         // What the storage behind a redirect wants is not the registry's word.
         let is_refusal = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let failure = self.failure(call, response, &url).await;
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
             self.limits.hold(call.lane, wait);
         }
@@ -175,17 +191,21 @@ impl Exchange {
         self.client.send(url, request).await
     }
 
-    fn failure(&self, call: &Call, response: &Response<Incoming>, from: &Url) -> Failure {
-        let host = &self.config().host;
+    async fn failure(&self, call: &Call, response: Response<Incoming>, from: &Url) -> Failure {
+        let (host, status) = (&self.config().host, response.status());
         let wait = retry_after(response.headers());
-        let error = match response.status() {
-            StatusCode::NOT_FOUND => Error::NotFound,
-            status if call.absent.contains(&status) => Error::NotFound,
-            StatusCode::UNAUTHORIZED => Error::Unauthorized(self.unauthorized(from)),
-            StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403)")),
+        let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
+        let said = if is_absent { String::new() } else { words(status, response.into_body()).await };
+        let error = match status {
+            _ if is_absent => Error::NotFound,
+            StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(from))),
+            StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait.map(|wait| wait.as_secs()) },
-            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            status if status.is_server_error() || TOO_EARLY.contains(&status) => {
                 Error::Unavailable(format!("{host} answered {status}"))
+            }
+            status if status.is_client_error() && !ABOUT_THE_CONNECTION.contains(&status) => {
+                Error::Rejected { status, message: format!("{host} answered {status}{said}") }
             }
             status => Error::Protocol(format!("{host} answered {status}")),
         };

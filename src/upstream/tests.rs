@@ -301,6 +301,47 @@ async fn trouble_is_tried_again_and_told() {
 }
 
 #[tokio::test]
+async fn a_head_of_a_manifest_is_tried_once_and_only_limits_are_waited_for() {
+    let world = World::new().await;
+    let head = async || world.upstream(world.config()).head_manifest(&repository(), &tag()).await.map(|_| ());
+    for fault in [Fault::status(StatusCode::BAD_GATEWAY), Fault::Close, Fault::status(StatusCode::NOT_FOUND)] {
+        let failing = world.registry.inject(On::manifests(), fault);
+        assert!(head().await.is_err_and(|error| !error.is_limit()));
+        assert_eq!(failing.hits(), 1);
+        failing.remove();
+    }
+    let busy = world.registry.inject(On::manifests().times(1), Fault::too_many_requests(0));
+    assert_eq!(head().await, Ok(()));
+    assert_eq!(busy.hits(), 1);
+}
+
+#[tokio::test]
+async fn a_4xx_is_told_by_its_status_unless_it_is_about_the_connection() {
+    let world = World::new().await;
+    let upstream = world.upstream(world.config());
+    for (status, temporary, wanted) in [
+        (400, false, Some(StatusCode::BAD_REQUEST)),
+        (402, false, Some(StatusCode::PAYMENT_REQUIRED)),
+        (406, false, Some(StatusCode::NOT_ACCEPTABLE)),
+        (451, false, Some(StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS)),
+        (407, false, None),
+        (408, true, None),
+        (421, false, None),
+        (425, true, None),
+    ] {
+        let injected = world.registry.inject(On::manifests(), Fault::status(StatusCode::from_u16(status).unwrap()));
+        let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+        let told = match &error {
+            Error::Rejected { status, .. } => Some(*status),
+            _ => None,
+        };
+        assert_eq!((told, error.is_temporary()), (wanted, temporary), "{error}");
+        assert_eq!(error.to_string().contains("(UNAVAILABLE: \"injected\")"), wanted.is_some(), "{error}");
+        injected.remove();
+    }
+}
+
+#[tokio::test]
 async fn answers_that_are_none_are_refused() {
     let world = World::new().await;
     let upstream = world.upstream(Config {

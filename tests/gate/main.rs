@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 mod attack;
 mod blobs;
 mod cache;
@@ -11,6 +12,7 @@ mod content;
 mod harness;
 mod kinds;
 mod observe;
+mod platforms;
 mod pull;
 mod routes;
 mod rules;

@@ -38,9 +38,10 @@ fn nulls_are_absent_as_in_go() {
 fn refused_outright() {
     let embedded = blob(media_type::OCI_MANIFEST, r#","data":"e30=""#);
     for (text, part) in [
-        ("[]".to_owned(), "a JSON object"),
-        ("{".to_owned(), "strict JSON"),
+        ("[]".to_owned(), "no JSON object"),
+        ("{".to_owned(), "not JSON"),
         (r#"{"schemaVersion":2}"#.to_owned(), "neither manifests"),
+        (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), "no config"),
         (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema 1"),
         (image_text(r#","fsLayers":[]"#), "schema 1"),
         (image_text(r#","manifests":[]"#), "both an index and an image"),
@@ -70,7 +71,59 @@ fn the_header_must_agree_with_the_body() {
     assert!(matches!(parse(&said, media_type::OCI_MANIFEST), Err(Refused::ContentType(..))));
     assert!(matches!(parse(&image_text(""), media_type::OCI_INDEX), Err(Refused::MediaType(_))));
     assert_eq!(parse(&image_text(""), media_type::DOCKER_SCHEMA1_SIGNED).unwrap_err(), Refused::Schema1);
-    assert_eq!(parse(&image_text(""), "text/plain; charset=utf-8").unwrap_err(), Refused::Schema1);
+}
+
+#[test]
+fn a_header_that_names_no_manifest_type_says_nothing() {
+    let parse = |text: &str, header: &str| Manifest::parse(Bytes::copy_from_slice(text.as_bytes()), Some(header));
+    let (silent, docker) = (image_text(""), media_type::DOCKER_MANIFEST);
+    let said = image_text(&format!(r#","mediaType":"{docker}""#));
+    let doubled = format!("{docker}, {docker}");
+    for header in
+        ["text/plain; charset=utf-8", "text/html", "text/json", "application/x-gzip", ",;,", "", "nonsense", &doubled]
+    {
+        assert_eq!(parse(&said, header).unwrap().media_type, docker, "{header}");
+    }
+    assert_eq!(parse(&silent, "text/html").unwrap().media_type, media_type::OCI_MANIFEST);
+    assert_eq!(parse(&silent, &doubled).unwrap().media_type, docker);
+    let schema1 = r#"{"schemaVersion":1,"fsLayers":[]}"#;
+    assert_eq!(parse(schema1, "text/plain").unwrap_err(), Refused::Schema1);
+    for header in [format!("{docker}, {}", media_type::OCI_MANIFEST), format!("text/html, {}", media_type::OCI_INDEX)] {
+        assert!(matches!(parse(&said, &header), Err(Refused::ContentType(..))), "{header}");
+    }
+}
+
+#[test]
+fn pages_and_errors_are_told_apart_from_manifests_that_are_refused() {
+    for text in
+        ["<html>down</html>", "", "null", "[1]", "{}", r#"{"errors":[{"code":"DENIED"}]}"#, r#"{"schemaVersion":2}"#]
+    {
+        assert!(matches!(parse(text), Err(Refused::NoManifest(_))), "{text}");
+    }
+    for text in [
+        r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(),
+        image_text(r#","Layers":[]"#),
+        r#"{"schemaVersion":2,"Manifests":[]}"#.to_owned(),
+    ] {
+        assert!(!matches!(parse(&text), Ok(_) | Err(Refused::NoManifest(_))), "{text}");
+    }
+}
+
+#[test]
+fn platforms_of_descriptors_have_their_normal_form() {
+    for (platform, wanted) in [
+        (r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, Some("linux/arm64")),
+        (r#"{"architecture":"x86_64"}"#, Some("linux/amd64")),
+        (r#"{"os":"unknown","architecture":"unknown"}"#, Some("unknown/unknown")),
+        (r#"{"os":"linux"}"#, None),
+        ("{}", None),
+        ("null", None),
+    ] {
+        let child = blob(media_type::OCI_MANIFEST, &format!(r#","platform":{platform}"#));
+        let index = parse(&format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#)).unwrap();
+        let found = index.children()[0].platform.as_ref().map(ToString::to_string);
+        assert_eq!(found.as_deref(), wanted, "{platform}");
+    }
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! Which images of an index speak for it: those of the platforms that matter here.
+//!
+//! Who pulls another platform's image adds nothing to that, or anybody could turn the answer for an index by a pull.
+
+use std::collections::VecDeque;
+
+use super::{Gate, GateError, Target};
+use crate::oci::{Content, Descriptor, Digest, Manifest, Platform, media_type};
+use crate::resolve::ResolveError;
+
+/// The most children of an index that one request looks at.
+const MAX_CHILDREN: usize = 32;
+/// The most manifests that one request reads to see what an index lists: nested indexes, images listed without platform.
+const MAX_OPENED: usize = 32;
+/// How deep an index may lie within indexes.
+const MAX_DEPTH: usize = 4;
+
+impl Gate {
+    /// The image of an index for a client that takes no index: of the platforms that the configuration names, else of
+    /// this machine's. Only what the index itself says of platforms counts.
+    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
+        let children = relevant(index.children(), &[], &self.config.platforms);
+        let is_image = |child: &&Descriptor| !media_type::is_index(&media_type::essence(&child.media_type));
+        children.iter().find(is_image).map(|child| child.digest)
+    }
+
+    /// The children of an index that matter here; see [`relevant`]. A nested index is looked into, and an image that is
+    /// listed without a platform has that of its configuration, as clients read it.
+    ///
+    /// # Errors
+    /// When a manifest or configuration that must be looked into cannot be read now.
+    pub(super) async fn relevant_children(
+        &self,
+        target: &Target,
+        manifest: &Manifest,
+    ) -> Result<Vec<Descriptor>, GateError> {
+        if manifest.children().is_empty() {
+            return Ok(Vec::new());
+        }
+        let pulled = self.store.pulled_children(&target.name, manifest.digest).await?;
+        let images = self.images_of(target, manifest).await?;
+        Ok(relevant(&images, &pulled, &self.config.platforms))
+    }
+
+    /// What an index lists, directly or in nested indexes, with the platforms that its entries or their bytes say.
+    async fn images_of(&self, target: &Target, index: &Manifest) -> Result<Vec<Descriptor>, GateError> {
+        let mut open: VecDeque<(Descriptor, usize)> = index.children().iter().map(|child| (child.clone(), 1)).collect();
+        let (mut images, mut opened) = (Vec::new(), 0);
+        while let Some((mut child, depth)) = open.pop_front() {
+            if is_image_of_a_platform(&child) {
+                images.push(child);
+                continue;
+            }
+            opened += 1;
+            if opened > MAX_OPENED {
+                break;
+            }
+            let manifest = match self.manifest_if_there(target, child.digest).await {
+                Ok(Some(manifest)) => manifest,
+                // Nobody can pull it.
+                Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Content::Index(children) = &manifest.content {
+                let within = children.iter().filter(|_| depth < MAX_DEPTH);
+                // A client goes into an index of a platform only for that platform.
+                let inherits = |nested: &Descriptor| Descriptor {
+                    platform: nested.platform.clone().or_else(|| child.platform.clone()),
+                    ..nested.clone()
+                };
+                open.extend(within.map(|nested| (inherits(nested), depth + 1)));
+                continue;
+            }
+            if child.platform.is_none() {
+                child.platform = self.resolver.platform(&target.upstream, &target.name, &manifest).await?;
+            }
+            images.push(child);
+        }
+        Ok(images)
+    }
+}
+
+fn is_image_of_a_platform(child: &Descriptor) -> bool {
+    child.platform.is_some() && !media_type::is_index(&media_type::essence(&child.media_type))
+}
+
+/// The children that speak for an index: those of the platforms that are configured, else those of this machine's, else,
+/// where it has none of either, those that were pulled through the gate. Each of the others is judged when it is pulled.
+pub(super) fn relevant(children: &[Descriptor], pulled: &[Digest], platforms: &[Platform]) -> Vec<Descriptor> {
+    let of = |wanted: &[Platform]| {
+        let is_wanted = |has: &Platform| !has.is_unknown() && wanted.iter().any(|wanted| wanted.includes(has));
+        choose(children, |child| child.platform.as_ref().is_some_and(is_wanted))
+    };
+    let mut chosen = of(platforms);
+    if chosen.is_empty() {
+        chosen = of(&[Platform::here()]);
+    }
+    if chosen.is_empty() {
+        let is_attestation = |child: &Descriptor| child.platform.as_ref().is_some_and(Platform::is_unknown);
+        chosen = choose(children, |child| pulled.contains(&child.digest) && !is_attestation(child));
+    }
+    chosen
+}
+
+/// A bounded number: one request must not use up a pull quota.
+fn choose(children: &[Descriptor], is_wanted: impl Fn(&Descriptor) -> bool) -> Vec<Descriptor> {
+    children.iter().filter(|child| is_wanted(child)).take(MAX_CHILDREN).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(platform: &str) -> Descriptor {
+        Descriptor {
+            media_type: String::new(),
+            digest: Digest::sha256(platform.as_bytes()),
+            size: 1,
+            platform: platform.parse().ok(),
+            artifact_type: None,
+            urls: Vec::new(),
+            has_data: false,
+            annotations: Vec::new(),
+        }
+    }
+
+    fn chosen(children: &[Descriptor], pulled: &[&Descriptor], platforms: &[&str]) -> Vec<String> {
+        let pulled: Vec<_> = pulled.iter().map(|child| child.digest).collect();
+        let platforms: Vec<_> = platforms.iter().map(|p| p.parse().unwrap()).collect();
+        let relevant = relevant(children, &pulled, &platforms);
+        relevant.iter().map(|child| child.platform.as_ref().unwrap().to_string()).collect()
+    }
+
+    #[test]
+    fn children_that_matter() {
+        let here = Platform::here().to_string();
+        let children = [child(&here), child("linux/mips64le"), child("linux/arm/v6"), child("unknown/unknown")];
+        let [_, pulled, ..] = &children;
+        assert_eq!(chosen(&children, &[], &[]), [&*here], "nothing is said: this machine's");
+        assert_eq!(chosen(&children, &[pulled], &[]), [&*here], "a pull changes nothing");
+        assert_eq!(chosen(&children, &[], &["linux/arm"]), ["linux/arm/v6"], "what is configured");
+        assert_eq!(chosen(&children, &[pulled], &["linux/arm/v7"]), ["linux/arm/v6"], "nor here");
+        assert_eq!(
+            chosen(&children, &[], &["windows/amd64"]),
+            [&*here],
+            "what is configured and not there says nothing"
+        );
+        assert_eq!(chosen(&children, &[], &["unknown/unknown"]), [&*here], "an attestation is no image");
+    }
+
+    #[test]
+    fn what_was_pulled_speaks_where_nothing_else_does() {
+        let children = [child("linux/mips64le"), child("plan9/386"), child("unknown/unknown")];
+        let [pulled, _, attestation] = &children;
+        assert_eq!(chosen(&children, &[], &[]), [""; 0]);
+        assert_eq!(chosen(&children, &[pulled, attestation], &[]), ["linux/mips64le"]);
+    }
+
+    #[test]
+    fn a_request_looks_at_a_bounded_number() {
+        let children = vec![child(&Platform::here().to_string()); 100];
+        assert_eq!(chosen(&children, &[], &[]).len(), MAX_CHILDREN);
+    }
+}

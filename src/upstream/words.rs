@@ -1,0 +1,109 @@
+//! What a registry says of its refusal, for the person who asked.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use serde_json::Value;
+use tokio::time::timeout;
+
+/// The most of an error's body that is read, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// How long an error's body may take to come.
+const MAX_TIME: Duration = Duration::from_secs(2);
+/// The most characters of a code and of a message that are passed on.
+const MAX_TEXT: usize = 200;
+
+/// The first error of a refusal's body, to follow the status in a sentence: ` (CODE: "message")`. Empty where the status
+/// is no 4xx, or the body is not an error as the distribution specification writes it ("Error Codes").
+pub(super) async fn words<B>(status: StatusCode, body: B) -> String
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if !status.is_client_error() {
+        return String::new();
+    }
+    match timeout(MAX_TIME, read(body)).await {
+        Ok(Some(bytes)) => first_error(&bytes).unwrap_or_default(),
+        Ok(None) | Err(_) => String::new(),
+    }
+}
+
+/// The body; `None` when it breaks off or is larger than any error.
+async fn read<B>(mut body: B) -> Option<BytesMut>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return None;
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Some(bytes)
+}
+
+fn first_error(bytes: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(bytes).ok()?;
+    let first = body.get("errors")?.get(0)?;
+    let text = |key| first.get(key).and_then(Value::as_str).map(printable).filter(|text| !text.is_empty());
+    match (text("code"), text("message")) {
+        (Some(code), Some(message)) => Some(format!(" ({code}: \"{message}\")")),
+        (Some(one), None) => Some(format!(" ({one})")),
+        (None, Some(message)) => Some(format!(" (\"{message}\")")),
+        (None, None) => None,
+    }
+}
+
+/// At most [`MAX_TEXT`] letters, digits, signs and blanks: nothing that moves a cursor, turns the direction of writing or
+/// ends the quotation.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '"' => '\'',
+        c if c.is_ascii_graphic() || c.is_alphanumeric() => c,
+        _ => ' ',
+    };
+    let mut shown: String = text.trim().chars().take(MAX_TEXT).map(shown).collect();
+    if text.trim().chars().count() > MAX_TEXT {
+        shown.push_str("...");
+    }
+    shown.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_error_is_told_and_nothing_else() {
+        let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(300));
+        let cut = format!(" (\"{}...\")", "x".repeat(200));
+        let huge = format!(r#"{{"errors":[{{"code":"A"}}],"x":"{}"}}"#, "x".repeat(MAX_BODY));
+        for (status, body, wanted) in [
+            (
+                413,
+                r#"{"errors":[{"code":"TOO_MANY","message":"max is 100"},{"code":"B"}]}"#,
+                r#" (TOO_MANY: "max is 100")"#,
+            ),
+            (400, r#"{"errors":[{"code":"A"}]}"#, " (A)"),
+            (400, r#"{"errors":[{"message":"a\u001b[31m\r\nb \u202ec\"d"}]}"#, r#" ("a [31m  b  c'd")"#),
+            (400, r#"{"errors":[{"message":7}]}"#, ""),
+            (400, r#"{"errors":[]}"#, ""),
+            (400, r#"{"errors":{"code":"A"}}"#, ""),
+            (400, "<html>", ""),
+            (500, r#"{"errors":[{"code":"A"}]}"#, ""),
+            (400, &long, &cut),
+            (400, &huge, ""),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+            assert_eq!(words(status, body).await, wanted);
+        }
+    }
+}
