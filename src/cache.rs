@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, Notify};
 
 pub use body::{ContentBody, Transfer};
 use disk::Disk;
-use download::Source;
+use download::{Source, SourceKey, said_size};
 pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
@@ -91,8 +91,8 @@ const TOPIC: &str = "cache";
 /// The cache. Shared by all requests.
 pub struct Cache {
     inner: Arc<Inner>,
-    starts: Flights<(ImageName, Digest), Result<Opened, CacheError>>,
-    confirmations: Flights<(ImageName, Digest), Result<u64, CacheError>>,
+    starts: Flights<SourceKey, Result<Opened, CacheError>>,
+    confirmations: Flights<SourceKey, Result<u64, CacheError>>,
     /// Links that were looked up: which repository delivered which blob.
     links: moka::sync::Cache<(ImageName, Digest), ()>,
 }
@@ -175,7 +175,7 @@ impl Cache {
             return Ok(opened);
         }
         self.inner.metrics.misses.inc();
-        self.begin(permit.name(), permit.digest(), permit.size(), upstream).await
+        self.begin(Source::of(permit, upstream)?).await
     }
 
     /// Content for judging: never for clients. It does not matter which repository delivered it, because a proof is about
@@ -190,12 +190,11 @@ impl Cache {
         digest: Digest,
         size: u64,
     ) -> Result<Opened, CacheError> {
-        let key = (name.host.clone(), digest);
         let opened = match self.inner.opened(digest).await {
             Some(opened) => opened,
-            None => match self.inner.fills.follow(&key, |_| true) {
+            None => match self.inner.fills.follow(&(name.host.clone(), digest, size), |_| true) {
                 Some(follower) => Opened::Filling(follower),
-                None => self.begin(name, digest, Some(size), upstream).await?,
+                None => self.begin(Source { upstream: upstream.clone(), name: name.clone(), digest, size }).await?,
             },
         };
         if opened.size() == size {
@@ -204,16 +203,9 @@ impl Cache {
         Err(CacheError::Size { digest, manifest: size, upstream: opened.size() })
     }
 
-    async fn begin(
-        &self,
-        name: &ImageName,
-        digest: Digest,
-        expected: Option<u64>,
-        upstream: &Arc<Upstream>,
-    ) -> Result<Opened, CacheError> {
-        let (inner, name, upstream) = (self.inner.clone(), name.clone(), upstream.clone());
-        let key = (name.clone(), digest);
-        let work = || async move { inner.start(Source { upstream, name, digest, size: 0 }, expected).await };
+    async fn begin(&self, source: Source) -> Result<Opened, CacheError> {
+        let (inner, key) = (self.inner.clone(), source.key());
+        let work = || async move { inner.start(source).await };
         self.starts.join(key, work).await.unwrap_or(Err(CacheError::Busy))
     }
 
@@ -231,7 +223,7 @@ impl Cache {
     /// Content that is here or on its way, where the permit's repository may have it.
     async fn at_hand(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Option<Opened>, CacheError> {
         let (name, digest) = (permit.name(), permit.digest());
-        let (inner, key) = (&self.inner, (name.host.clone(), digest));
+        let (inner, key) = (&self.inner, (name.host.clone(), digest, said_size(permit)?));
         // Before the links are looked at: a fill that ends meanwhile has left its link by then.
         let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
         if self.is_linked(name, digest).await? {
@@ -248,7 +240,7 @@ impl Cache {
             return Ok(None);
         }
         let size = self.confirm(permit, upstream).await?;
-        if let Some(follower) = inner.fills.follow(&key, |fill| fill.size() == size) {
+        if let Some(follower) = inner.fills.follow(&key, |_| true) {
             return Ok(Some(Opened::Filling(follower)));
         }
         if !self.is_of_registry(name, digest).await? {
@@ -264,15 +256,14 @@ impl Cache {
         Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
     }
 
-    /// Asks the repository itself whether it has the blob, by HEAD.
+    /// Asks the repository itself whether it has the blob, and gives its size.
     async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
-        let (name, digest, upstream) = (permit.name().clone(), permit.digest(), upstream.clone());
-        let key = (name.clone(), digest);
-        let work = || async move { upstream.head_blob(&name.repository, &digest).await.map_err(CacheError::from) };
-        let size = self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))?;
-        match permit.size() {
-            Some(manifest) if manifest != size => Err(CacheError::Size { digest, manifest, upstream: size }),
-            _ => Ok(size),
+        let source = Source::of(permit, upstream)?;
+        let (key, digest, manifest) = (source.key(), source.digest, source.size);
+        let work = || async move { Ok(source.confirm().await?) };
+        match self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))? {
+            size if size == manifest => Ok(size),
+            upstream => Err(CacheError::Size { digest, manifest, upstream }),
         }
     }
 

@@ -11,6 +11,8 @@ mod client;
 mod config;
 mod connect;
 mod credentials;
+mod docker_config;
+mod encoding;
 mod error;
 mod exchange;
 mod limits;
@@ -32,6 +34,7 @@ pub use body::BlobStream;
 use body::{Inbound, content_length, content_range, next_page, read_whole, text};
 pub use config::{Auth, Config, ConfigError, Secret};
 use connect::Network;
+use encoding::{gunzipped, is_gzip};
 pub use error::Error;
 use exchange::{Call, Exchange};
 use limits::Lane;
@@ -186,41 +189,81 @@ impl Upstream {
     }
 
     /// A blob as a stream, from an offset where the registry supports that; [`BlobStream::from`] says where it begins.
+    /// `size` is what the manifest that names it says, in bytes: it counts where the answer does not state another.
     /// The bytes are not verified: whoever keeps or serves them does that. So no `If-Range` is needed either: what a
     /// digest names does not change, and parts of two contents do not have it.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn blob(&self, repository: &Repository, digest: &Digest, from: u64) -> Result<BlobStream, Error> {
-        let mut call = self.blob_call(Method::GET, repository, digest);
-        call.range_from = (from > 0).then_some(from);
-        let response = self.exchange.send(&call).await?;
-        let headers = response.headers();
-        let (size, start) = match (response.status(), content_length(headers)) {
-            (StatusCode::PARTIAL_CONTENT, _) => content_range(headers)
-                .filter(|(_, start)| *start == from)
-                .ok_or_else(|| self.protocol("another part of a blob than was asked for"))?,
-            (_, Some(size)) => (size, 0),
-            // A body in chunks: a HEAD may still say.
-            (_, None) => {
-                (self.size(Call { shares_turn: true, ..self.blob_call(Method::HEAD, repository, digest) }).await?, 0)
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        from: u64,
+    ) -> Result<BlobStream, Error> {
+        let whole = self.blob_call(Method::GET, repository, digest);
+        if from > 0 {
+            let rest = Call { range_from: Some(from), ..whole.clone() };
+            match self.exchange.send(&rest).await {
+                Ok(response) => {
+                    if let Some(stream) = self.rest(response, size, from) {
+                        return Ok(stream);
+                    }
+                }
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(_) => {}
             }
-        };
-        let etag = header_text(&response, &header::ETAG);
-        Ok(BlobStream::new(size, start, etag, response.into_body(), self.config()))
+            // It cannot give this part; the whole it may give all the same.
+            tracing::debug!(upstream = %self.host(), %digest, from, "no part is to be had; from the beginning");
+        }
+        let response = self.exchange.send(&whole).await?;
+        self.whole(response, size)
     }
 
-    /// The size in bytes of a blob that the repository has.
+    /// A blob from its beginning.
+    fn whole(&self, response: Response<Inbound>, size: u64) -> Result<BlobStream, Error> {
+        let stated = content_length(response.headers()).unwrap_or(size);
+        let stream = BlobStream::new(stated, 0..stated, response, self.config());
+        match &stream.encoding {
+            Some(encoding) if stated != size => {
+                let what = format!("a blob of {size} bytes as {stated} bytes of {encoding:?}, which was not asked for");
+                Err(self.protocol(&what))
+            }
+            _ => Ok(stream),
+        }
+    }
+
+    /// The rest of a blob, or all of it, where that is the answer (RFC 9110 §14.4; the total may be `*`).
+    fn rest(&self, response: Response<Inbound>, size: u64, from: u64) -> Option<BlobStream> {
+        match response.status() {
+            StatusCode::OK => self.whole(response, size).ok(),
+            StatusCode::PARTIAL_CONTENT => {
+                let (span, total) = content_range(response.headers())?;
+                let fits = span.start <= from && from < span.end && span.end <= size;
+                let is_of_it = fits && total.is_none_or(|total| total == size);
+                is_of_it.then(|| BlobStream::new(size, span, response, self.config()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The size in bytes of a blob that the repository has: `size`, which the manifest says, unless it states another.
+    ///
+    /// A HEAD may only say yes. Registries refuse it, do not know by it what they would fetch for a GET, or lead to
+    /// storage whose URL is signed for GET; so anything else is asked again by a GET whose body is not read.
     ///
     /// # Errors
     /// [`Error::NotFound`] when it has it not; see [`Error`].
-    pub async fn head_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, Error> {
-        self.size(self.blob_call(Method::HEAD, repository, digest)).await
-    }
-
-    async fn size(&self, head: Call) -> Result<u64, Error> {
-        let response = self.exchange.send(&head).await?;
-        content_length(response.headers()).ok_or_else(|| self.protocol("a HEAD of a blob has no Content-Length"))
+    pub async fn head_blob(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<u64, Error> {
+        let head = Call { has_alternative: true, ..self.blob_call(Method::HEAD, repository, digest) };
+        match self.exchange.send(&head).await {
+            Ok(response) if content_length(response.headers()) == Some(size) => return Ok(size),
+            // It is asked for less, not for more.
+            Err(error) if error.is_limit() => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        Ok(self.blob(repository, digest, size, 0).await?.size)
     }
 
     /// A blob, whole and verified, at most `limit` bytes.
@@ -229,8 +272,10 @@ impl Upstream {
     /// See [`Error`].
     pub async fn blob_bytes(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Bytes, Error> {
         let response = self.exchange.send(&self.blob_call(Method::GET, repository, digest)).await?;
-        let bytes = self.read(response, limit).await?;
-        if Digest::of(digest.algorithm(), &bytes) == *digest { Ok(bytes) } else { Err(self.wrong("blob", digest)) }
+        let bytes = read_whole(response.into_body(), limit, self.config()).await?;
+        let is_right = |bytes: &Bytes| Digest::of(digest.algorithm(), bytes) == *digest;
+        let plain = if is_right(&bytes) { Some(bytes) } else { gunzipped(&bytes, limit).filter(is_right) };
+        plain.ok_or_else(|| self.wrong("blob", digest))
     }
 
     /// A page of a repository's tags.
@@ -280,11 +325,17 @@ impl Upstream {
         // The grammar of repositories, tags and digests leaves nothing to encode and nothing to normalise.
         let path = format!("{}/v2/{repository}/{rest}", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        Call::new(method, lane, url, format!("repository:{repository}:pull"))
+        Call::new(method, lane, url, repository.clone())
     }
 
+    /// Reads a JSON document. No JSON begins as gzip does, so one that does was packed on the way, which was not asked
+    /// for and is no harm: what is inside is judged.
     async fn read(&self, response: Response<Inbound>, limit: usize) -> Result<Bytes, Error> {
-        read_whole(response.into_body(), limit, self.config()).await
+        let bytes = read_whole(response.into_body(), limit, self.config()).await?;
+        if !is_gzip(&bytes) {
+            return Ok(bytes);
+        }
+        gunzipped(&bytes, limit).ok_or_else(|| self.protocol("an encoded answer that cannot be decoded"))
     }
 
     fn wrong(&self, what: &str, digest: &Digest) -> Error {

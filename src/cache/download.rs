@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::CacheError;
 use crate::oci::{Digest, ImageName};
+use crate::policy::Permit;
 use crate::upstream::{self, BlobStream, Upstream};
 
-/// How often a broken download is taken up again where it stopped.
+/// How often a broken download is taken up again where it stopped, with so little between that it gets nowhere.
 const RESUMES: u32 = 4;
+/// So many bytes between two breaks are progress: a large blob over a bad line comes in the end.
+const PROGRESS: u64 = 1024 * 1024;
 
 /// What is downloaded, and from where.
 #[derive(Clone)]
@@ -18,15 +22,39 @@ pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
     pub(super) name: ImageName,
     pub(super) digest: Digest,
-    /// In bytes, as the upstream announced it.
+    /// In bytes, as the admitted manifest says.
     pub(super) size: u64,
 }
 
+/// What a source is known by, with its size: of two manifests that say different ones, one is wrong, and is none of the
+/// other's business.
+pub(super) type SourceKey = (ImageName, Digest, u64);
+
 impl Source {
+    /// What a permit is for.
+    pub(super) fn of(permit: &Permit, upstream: &Arc<Upstream>) -> Result<Self, CacheError> {
+        let (name, size) = (permit.name().clone(), said_size(permit)?);
+        Ok(Self { upstream: upstream.clone(), name, digest: permit.digest(), size })
+    }
+
+    pub(super) fn key(&self) -> SourceKey {
+        (self.name.clone(), self.digest, self.size)
+    }
+
+    /// Asks the repository whether it has the blob, and gives the size in bytes that it states, if it does.
+    pub(super) async fn confirm(&self) -> Result<u64, upstream::Error> {
+        self.upstream.head_blob(&self.name.repository, &self.digest, self.size).await
+    }
+
     /// The blob from an offset.
     pub(super) async fn open(&self, from: u64) -> Result<BlobStream, upstream::Error> {
-        self.upstream.blob(&self.name.repository, &self.digest, from).await
+        self.upstream.blob(&self.name.repository, &self.digest, self.size, from).await
     }
+}
+
+/// The size in bytes that the admitted manifest says. Only what is no blob has none.
+pub(super) fn said_size(permit: &Permit) -> Result<u64, CacheError> {
+    permit.size().ok_or(CacheError::NotFound)
 }
 
 /// Downloads all of it, and gives each piece to `take`.
@@ -40,12 +68,18 @@ where
 {
     let (mut received, mut resumes) = (0, 0);
     loop {
+        let before = received;
         let error = match pass_on(source, &mut stream, &mut received, &mut take).await {
             Ok(()) if received == source.size => return Ok(()),
+            // All of it is here, so nothing is left to ask for; whether it is right, its digest says.
+            Err(Broken::Upstream(_)) if received == source.size => return Ok(()),
             Ok(()) => Broken::Short { received, size: source.size },
             Err(error @ (Broken::Changed | Broken::Upstream(_))) => error,
             Err(error) => return Err(error),
         };
+        if received - before >= PROGRESS {
+            resumes = 0;
+        }
         if resumes == RESUMES {
             return Err(error);
         }

@@ -26,8 +26,9 @@ const QUEUE: usize = 8;
 /// How long the disk may take no byte before it counts as failing.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a fill is known by: a registry that trickles a blob holds up nobody who pulls it from another.
-pub(super) type FillKey = (Host, Digest);
+/// What a fill is known by: a registry that trickles a blob holds up nobody who pulls it from another, and a manifest
+/// that says a wrong size, in bytes, nobody who has another manifest.
+pub(super) type FillKey = (Host, Digest, u64);
 
 /// A download in progress.
 pub(super) struct Fill {
@@ -80,17 +81,12 @@ impl Fill {
     }
 
     pub(super) fn key(&self) -> FillKey {
-        (self.source.name.host.clone(), self.source.digest)
+        (self.source.name.host.clone(), self.source.digest, self.source.size)
     }
 
     /// The repository that delivers it.
     pub(super) fn name(&self) -> &ImageName {
         &self.source.name
-    }
-
-    /// In bytes, as the upstream announced it.
-    pub(super) fn size(&self) -> u64 {
-        self.source.size
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -146,7 +142,7 @@ impl Fill {
 pub struct Follower(Arc<Fill>);
 
 impl Follower {
-    /// The size of the whole content in bytes, as the upstream announced it.
+    /// The size of the whole content in bytes, as the admitted manifest says.
     pub fn size(&self) -> u64 {
         self.0.source.size
     }
@@ -208,6 +204,7 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
     let (writer_fill, path) = (fill.clone(), disk.path(fill.source.digest));
     let writer = tokio::task::spawn_blocking(move || write(&writer_fill, partial, receiver, &path));
     let feed = |piece| feed(&sender, piece);
+    let encoding = stream.encoding.clone();
     let downloaded = tokio::select! {
         downloaded = download(&fill.source, stream, feed) => downloaded.map_err(FillError::Download),
         () = fill.abandoned() => Err(FillError::Abandoned),
@@ -227,6 +224,9 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         (Ok(()), Ok(())) => Ok(()),
     };
+    if let (Err(FillError::Digest(_)), Some(encoding)) = (&outcome, encoding) {
+        tracing::warn!(blob.digest = %fill.source.digest, encoding, "the wrong bytes are encoded, which was not asked for");
+    }
     match &outcome {
         Ok(()) => {}
         // Readers who have all of it already are not disturbed by a disk that then failed to keep it.

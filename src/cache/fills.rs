@@ -56,7 +56,7 @@ impl Fills {
     /// Whether content is on its way from any registry.
     pub(super) fn is_filled(&self, digest: Digest) -> bool {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.keys().any(|(_, known)| *known == digest)
+        running.keys().any(|(_, known, _)| *known == digest)
     }
 
     fn begin(&self, fill: &Arc<Fill>) {
@@ -89,18 +89,17 @@ impl Fills {
 
 impl Inner {
     /// Asks the repository for the blob and begins to fill; where the disk takes nothing, streams it through.
-    pub(super) async fn start(self: Arc<Self>, source: Source, expected: Option<u64>) -> Result<Opened, CacheError> {
+    pub(super) async fn start(self: Arc<Self>, source: Source) -> Result<Opened, CacheError> {
         let turn = self.fills.turn().await?;
         let stream = source.open(0).await?;
-        let (digest, size) = (source.digest, stream.size);
-        if expected.is_some_and(|expected| expected != size) {
-            return Err(CacheError::Size { digest, manifest: expected.unwrap_or_default(), upstream: size });
+        let (digest, size) = (source.digest, source.size);
+        if stream.size != size {
+            return Err(CacheError::Size { digest, manifest: size, upstream: stream.size });
         }
         if size == 0 && digest != Digest::of(digest.algorithm(), b"") {
             // There is no last byte to hold back, so the digest is checked before anything is said.
             return Err(CacheError::NotFound);
         }
-        let source = Source { size, ..source };
         let relay = Relay::new(source.clone(), self.tasks.clone(), self.fills.turns.clone());
         match self.room(digest, size).await {
             Ok(room) => self.fill(source, relay, room, stream, turn),

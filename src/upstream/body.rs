@@ -1,8 +1,10 @@
 //! Bodies, read with bounds on their size and on the time that they take; and what headers say of them.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Response;
 use http::header::{self, HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -83,14 +85,18 @@ async fn next_piece(body: &mut Incoming, idle: Duration, host: &Host) -> Option<
 
 /// A blob on its way.
 pub struct BlobStream {
-    /// The size of the whole blob in bytes, as announced.
+    /// The size of the whole blob in bytes: as announced, or else as the manifest says.
     pub size: u64,
     /// Where this stream begins, in bytes.
     pub from: u64,
     /// The entity tag of what is streamed, where the registry or its storage gives one.
     pub etag: Option<String>,
+    /// How its bytes are said to be encoded. Nobody acts upon that, but it may explain why they are wrong.
+    pub encoding: Option<String>,
     /// Where the next piece begins, in bytes.
     position: u64,
+    /// Where the part ends that was announced, in bytes.
+    end: u64,
     /// `None` when nothing more is to come; then another request may have the turn.
     body: Option<Inbound>,
     idle: Duration,
@@ -98,16 +104,27 @@ pub struct BlobStream {
 }
 
 impl BlobStream {
-    pub(super) fn new(size: u64, from: u64, etag: Option<String>, body: Inbound, config: &Config) -> Self {
-        let (idle, host) = (config.idle_timeout, config.host.clone());
-        Self { size, from, etag, position: from, body: Some(body), idle, host }
+    pub(super) fn new(size: u64, span: Range<u64>, response: Response<Inbound>, config: &Config) -> Self {
+        let header = |name| text(response.headers(), &name);
+        Self {
+            size,
+            from: span.start,
+            etag: header(header::ETAG),
+            encoding: header(header::CONTENT_ENCODING),
+            position: span.start,
+            end: span.end,
+            body: Some(response.into_body()),
+            idle: config.idle_timeout,
+            host: config.host.clone(),
+        }
     }
 
-    /// The next piece; `None` at the announced end. Fewer bytes than announced are [`Error::Unavailable`], after which
-    /// the rest can be asked for; more are [`Error::Protocol`]. Nothing follows an error.
+    /// The next piece; `None` at the announced end, which may be that of a part. Fewer bytes than announced are
+    /// [`Error::Unavailable`], after which the rest can be asked for; more are [`Error::Protocol`]. Nothing follows an
+    /// error.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         let piece = self.body.as_mut()?.next_piece(self.idle, &self.host).await;
-        let left = self.size - self.position;
+        let left = self.end - self.position;
         let outcome = match piece {
             Some(Ok(bytes)) if bytes.len() as u64 <= left => {
                 self.position += bytes.len() as u64;
@@ -133,13 +150,17 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     text(headers, &header::CONTENT_LENGTH)?.parse().ok()
 }
 
-/// Total size and start of `Content-Range: bytes 5-9/10`, for a range that reaches the end.
-pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
+/// The bytes of `Content-Range: bytes 5-9/10`, and the total size where it is said (RFC 9110 §14.4).
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
     let range = text(headers, &header::CONTENT_RANGE)?;
-    let (span, size) = range.strip_prefix("bytes ")?.split_once('/')?;
-    let (start, end) = span.split_once('-')?;
-    let (size, start, end): (u64, u64, u64) = (size.parse().ok()?, start.parse().ok()?, end.parse().ok()?);
-    (start <= end && end.checked_add(1) == Some(size)).then_some((size, start))
+    let (unit, range) = range.trim().split_once(' ')?;
+    let (span, size) = range.trim().split_once('/')?;
+    let (start, last) = span.split_once('-')?;
+    let (start, last): (u64, u64) = (start.parse().ok()?, last.parse().ok()?);
+    let size: Option<u64> = if size == "*" { None } else { Some(size.parse().ok()?) };
+    let end = last.checked_add(1)?;
+    let is_sound = unit.eq_ignore_ascii_case("bytes") && start < end && size.is_none_or(|size| end <= size);
+    is_sound.then_some((start..end, size))
 }
 
 /// The query of `Link: <…?last=x>; rel="next"` (RFC 8288); whatever host it names is not looked at.
@@ -171,16 +192,21 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_reach_the_end() {
+    fn ranges() {
         for (value, wanted) in [
-            ("bytes 5-9/10", Some((10, 5))),
-            ("bytes 0-9/10", Some((10, 0))),
-            ("bytes 5-8/10", None),
-            ("bytes 5-9/*", None),
+            ("bytes 5-9/10", Some((5..10, Some(10)))),
+            ("bytes 0-9/10", Some((0..10, Some(10)))),
+            ("Bytes 5-9/10", Some((5..10, Some(10)))),
+            ("bytes 5-8/10", Some((5..9, Some(10)))),
+            ("bytes 5-9/*", Some((5..10, None))),
             ("bytes */10", None),
             ("bytes 10-9/10", None),
+            ("bytes 5-10/10", None),
             ("bytes 0-18446744073709551615/0", None),
+            ("bytes 0-18446744073709551615/*", None),
+            ("bytes 5-9", None),
             ("items 5-9/10", None),
+            ("", None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_RANGE, value.parse().unwrap());

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Request, Response, Uri};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::Error;
+use super::body::text;
 use super::config::{Config, ConfigError};
 use super::connect::{Connector, Network, PrivateAddress, Reach, TlsBound, causes};
 use super::metrics::RequestMetrics;
@@ -28,6 +29,8 @@ use super::tls;
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// How many of them, by host.
 const POOL_SIZE: usize = 16;
+/// How many redirects are followed.
+pub(super) const MAX_REDIRECTS: usize = 5;
 
 /// Sends single requests for one upstream. The registry's own host and all others have connections of their own, so
 /// that a connection which only the former may have is never used for the latter.
@@ -83,6 +86,22 @@ impl Client {
         }
     }
 
+    /// Where a redirect leads, if it may be followed: never out of TLS. A proxy that ends TLS before its server makes
+    /// that server name itself by http; the same host is asked by https then.
+    pub(super) fn redirect(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+        let location = text(headers, &header::LOCATION).ok_or_else(|| self.protocol("a redirect to nowhere"))?;
+        let mut to = from.join(&location).map_err(|_| self.protocol("a redirect to something that is no URL"))?;
+        if from.scheme() == "https" && from.host() == to.host() {
+            to = secured(to);
+        }
+        self.allow(&to, &format!("a redirect from {} to {}", host(from), host(&to)))?;
+        if from.scheme() == "https" && to.scheme() != "https" {
+            let (name, from, to) = (&self.config.host, host(from), host(&to));
+            return Err(Error::Refused(format!("{name}: a redirect from {from} to {to} leaves https")));
+        }
+        Ok(to)
+    }
+
     /// Sends one request to wherever it says.
     pub(super) async fn send(&self, url: &Url, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
@@ -125,6 +144,19 @@ impl Client {
 /// The host of a URL for messages; the rest may hold signatures that open something.
 pub(super) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
+}
+
+pub(super) fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The same place by https, where it is named by http.
+pub(super) fn secured(mut url: Url) -> Url {
+    if url.scheme() == "http" {
+        // It fails for schemes of another kind alone.
+        let _ = url.set_scheme("https");
+    }
+    url
 }
 
 fn base(config: &Config) -> Result<Url, ConfigError> {

@@ -11,20 +11,18 @@ use tokio::time::sleep;
 use url::Url;
 
 use super::Error;
-use super::auth::{Authorization, Tokens};
-use super::body::{Inbound, text};
+use super::auth::{Audience, Authorization, Tokens};
+use super::body::Inbound;
 use super::challenge::Challenge;
-use super::client::{Client, host};
+use super::client::{Client, MAX_REDIRECTS, host, is_redirect};
 use super::config::{Auth, Config, ConfigError};
 use super::connect::Network;
 use super::limits::{Lane, Limits};
 use super::metrics::{LimitMetrics, RequestMetrics};
 use super::retry::{Failure, Retries, retry_after};
 use super::words::words;
+use crate::oci::Repository;
 use crate::runtime::Tasks;
-
-/// How many redirects are followed.
-const MAX_REDIRECTS: usize = 5;
 
 /// 4xx after which the same request may well succeed.
 const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
@@ -46,31 +44,19 @@ pub(super) struct Call {
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
     pub(super) range_from: Option<u64>,
-    /// What a token must allow: `repository:library/nginx:pull`.
-    pub(super) scope: String,
+    /// Whose content is asked for, which is what a token must allow.
+    pub(super) repository: Repository,
     /// Which answers beside 404 say that there is no such thing.
     pub(super) absent: &'static [StatusCode],
     pub(super) lane: Lane,
-    /// Whether another request waits for this one, and has a turn for both.
-    pub(super) shares_turn: bool,
     /// Whether the caller asks another way when this fails: trouble is then told at once, and not tried again.
     pub(super) has_alternative: bool,
 }
 
 impl Call {
-    pub(super) fn new(method: Method, lane: Lane, url: Url, scope: String) -> Self {
+    pub(super) fn new(method: Method, lane: Lane, url: Url, repository: Repository) -> Self {
         let lane = if method == Method::HEAD { Lane::Look } else { lane };
-        Self {
-            method,
-            url,
-            accept: None,
-            range_from: None,
-            scope,
-            absent: &[],
-            lane,
-            shares_turn: false,
-            has_alternative: false,
-        }
+        Self { method, url, accept: None, range_from: None, repository, absent: &[], lane, has_alternative: false }
     }
 
     fn request(&self, authorization: Option<&Authorization>) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -87,9 +73,10 @@ impl Call {
         request.body(Full::default())
     }
 
-    /// A part is an answer only to those who asked for one.
+    /// A part, or that there is none, is an answer only to those who asked for one.
     fn is_answered_by(&self, status: StatusCode) -> bool {
-        status == StatusCode::OK || (status == StatusCode::PARTIAL_CONTENT && self.range_from.is_some())
+        let to_range = [StatusCode::PARTIAL_CONTENT, StatusCode::RANGE_NOT_SATISFIABLE];
+        status == StatusCode::OK || (to_range.contains(&status) && self.range_from.is_some())
     }
 }
 
@@ -120,12 +107,13 @@ impl Exchange {
         &self.client
     }
 
-    /// Sends a request, again where that may help, and follows where it leads. Answers are 200, or 206 to a range.
+    /// Sends a request, again where that may help, and follows where it leads. Answers are 200, or 206 and 416
+    /// to a range. What `Content-Encoding` says is not looked at: the bytes have their digest or they do not.
     pub(super) async fn send(&self, call: &Call) -> Result<Response<Inbound>, Error> {
         let mut retries = Retries::new(self.config());
         loop {
             let failure = match self.attempt(call).await {
-                Ok(response) => return self.identity(response),
+                Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
             if call.has_alternative && !failure.error.is_limit() {
@@ -139,105 +127,78 @@ impl Exchange {
 
     /// One try within the limits of the upstream. The answer keeps the turn; nobody has one between two tries.
     async fn attempt(&self, call: &Call) -> Result<Response<Inbound>, Failure> {
-        let turn = if call.shares_turn {
-            self.limits.refuse_held(call.lane)?;
-            None
-        } else {
-            Some(self.limits.turn(call.lane).await?)
-        };
-        let (response, is_own) = self.authorized(call).await?;
+        let turn = self.limits.turn(call.lane).await?;
+        let (response, url) = self.follow(call).await?;
+        let is_own = self.client.is_own(&url);
         if is_own {
             self.limits.note_quota(response.headers());
         }
         if call.is_answered_by(response.status()) {
             self.limits.lift(call.lane);
-            return Ok(response.map(|body| Inbound::new(body, turn)));
+            return Ok(response.map(|body| Inbound::new(body, Some(turn))));
         }
         // What the storage behind a redirect wants is not the registry's word.
         let is_refusal = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let failure = self.failure(call, response).await;
+        let failure = self.failure(call, response, &url).await;
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
             self.limits.hold(call.lane, wait);
         }
         Err(failure)
     }
 
-    /// One try, with an authorization where the registry asks for one. Also says whether it was the registry that
-    /// answered.
-    async fn authorized(&self, call: &Call) -> Result<(Response<Incoming>, bool), Error> {
-        let known = self.tokens.known(&call.scope);
-        let (response, is_own) = self.follow(call, known.as_ref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok((response, is_own));
-        }
-        // What another host asks for, to which the registry has sent us, is not for the registry's credentials.
-        let challenge = Challenge::from_headers(response.headers()).filter(|_| is_own);
-        let Some(challenge) = challenge else { return Ok((response, is_own)) };
-        let fresh = self.tokens.obtain(&self.client, &call.scope, challenge, known).await?;
-        let (response, is_own) = self.follow(call, Some(&fresh)).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            self.tokens.forget(&call.scope, &fresh);
-        }
-        Ok((response, is_own))
-    }
-
-    /// Follows redirects; the authorization stays with the registry itself. Also says whether it was the registry that
-    /// answered.
-    async fn follow(
-        &self,
-        call: &Call,
-        authorization: Option<&Authorization>,
-    ) -> Result<(Response<Incoming>, bool), Error> {
+    /// Follows redirects, with the authorization that each place has for itself. Also says who answered.
+    async fn follow(&self, call: &Call) -> Result<(Response<Incoming>, Url), Error> {
         let mut url = call.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let is_own = self.client.is_own(&url);
-            let request = call.request(authorization.filter(|_| is_own));
-            let request = request.map_err(|error| self.client.protocol(&error.to_string()))?;
-            let response = self.client.send(&url, request).await?;
+            let response = self.authorized(call, &url).await?;
             if !is_redirect(response.status()) {
-                return Ok((response, is_own));
+                return Ok((response, url));
             }
-            url = self.next(&url, &response)?;
+            url = self.client.redirect(&url, response.headers())?;
         }
         Err(self.client.protocol("more than five redirects"))
     }
 
-    fn next(&self, from: &Url, response: &Response<Incoming>) -> Result<Url, Error> {
-        let location = text(response.headers(), &header::LOCATION);
-        let location = location.ok_or_else(|| self.client.protocol("a redirect to nowhere"))?;
-        let to = from.join(&location).map_err(|_| self.client.protocol("a redirect to something that is no URL"))?;
-        self.client.allow(&to, &format!("a redirect from {} to {}", host(from), host(&to)))?;
-        if from.scheme() == "https" && to.scheme() != "https" {
-            let (host, from, to) = (&self.config().host, host(from), host(&to));
-            return Err(Error::Refused(format!("{host}: a redirect from {from} to {to} leaves https")));
+    /// Asks one place, with an authorization where it wants one. One that was obtained before and is refused in any way
+    /// is obtained once more; then the refusal counts. Registries say 400 and 403 of a dead token as well as 401, and
+    /// not all of them say again where to get another.
+    async fn authorized(&self, call: &Call, url: &Url) -> Result<Response<Incoming>, Error> {
+        let audience = Audience::new(url, &call.repository);
+        let known = self.tokens.known(&audience);
+        let response = self.ask(call, url, known.as_ref()).await?;
+        let status = response.status();
+        let is_dead = known.is_some() && matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
+        if !is_dead && status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
         }
-        Ok(to)
+        let challenge = Challenge::from_headers(response.headers()).or(known.as_ref().map(Authorization::challenge));
+        let Some(challenge) = challenge else { return Ok(response) };
+        let fresh = self.tokens.obtain(&self.client, &audience, challenge, known).await?;
+        let response = self.ask(call, url, Some(&fresh)).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.tokens.forget(&audience, &fresh);
+        }
+        Ok(response)
     }
 
-    fn identity(&self, response: Response<Inbound>) -> Result<Response<Inbound>, Error> {
-        match text(response.headers(), &header::CONTENT_ENCODING) {
-            Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
-                Err(self.client.protocol("an encoded answer, which was not asked for"))
-            }
-            _ => Ok(response),
-        }
+    async fn ask(
+        &self,
+        call: &Call,
+        url: &Url,
+        authorization: Option<&Authorization>,
+    ) -> Result<Response<Incoming>, Error> {
+        let request = call.request(authorization).map_err(|error| self.client.protocol(&error.to_string()))?;
+        self.client.send(url, request).await
     }
 
-    async fn failure(&self, call: &Call, response: Response<Incoming>) -> Failure {
+    async fn failure(&self, call: &Call, response: Response<Incoming>, from: &Url) -> Failure {
         let (host, status) = (&self.config().host, response.status());
         let wait = retry_after(response.headers());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
         let said = if is_absent { String::new() } else { words(status, response.into_body()).await };
         let error = match status {
             _ if is_absent => Error::NotFound,
-            StatusCode::UNAUTHORIZED => {
-                let with = if matches!(self.config().auth, Auth::Anonymous) {
-                    "without credentials; configure `auth` for this upstream if the image is private"
-                } else {
-                    "with the credentials that are configured"
-                };
-                Error::Unauthorized(format!("{host} does not give this {with}{said}"))
-            }
+            StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(from))),
             StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait.map(|wait| wait.as_secs()) },
             status if status.is_server_error() || TOO_EARLY.contains(&status) => {
@@ -250,8 +211,21 @@ impl Exchange {
         };
         Failure { error, wait }
     }
-}
 
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+    /// What to do about a 401.
+    fn unauthorized(&self, from: &Url) -> String {
+        let name = &self.config().host;
+        if !self.client.is_own(from) {
+            return format!(
+                "{name} leads to {}, which does not give this without credentials; none go there",
+                host(from)
+            );
+        }
+        let with = if matches!(self.config().auth, Auth::Anonymous) {
+            "without credentials; configure `auth` for this upstream if the image is private"
+        } else {
+            "with the credentials that are configured"
+        };
+        format!("{name} does not give this {with}")
+    }
 }

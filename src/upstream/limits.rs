@@ -94,8 +94,7 @@ impl Limits {
         }
     }
 
-    /// Whether a request may be sent that needs no turn of its own, because another request has one for it.
-    pub(super) fn refuse_held(&self, lane: Lane) -> Result<(), Error> {
+    fn refuse_held(&self, lane: Lane) -> Result<(), Error> {
         let until = self.holds()[lane as usize];
         match until.map(|until| until.saturating_duration_since(Instant::now())) {
             None | Some(Duration::ZERO) => Ok(()),

@@ -1,6 +1,6 @@
 //! Upstreams that refuse, vanish, or send their clients elsewhere.
 
-use http::StatusCode;
+use http::{StatusCode, header};
 use pullgate::runtime::Tasks;
 use pullgate::sample::{Fault, On};
 
@@ -28,6 +28,53 @@ async fn a_busy_upstream_in_the_middle_of_a_download_is_asked_again() {
     reader.read(1000).await;
     bed.registry.inject(bed.downloads().times(1), Fault::too_many_requests(0));
     assert_eq!(reader.finish().await.body, bed.content.slice(1000..));
+    bed.recovers().await;
+}
+
+/// Ranges are an offer, and some registries and proxies answer them as they like.
+#[tokio::test]
+async fn a_cut_download_goes_on_whatever_the_range_is_answered() {
+    let half = SIZE / 2;
+    let part = |range: String| Fault::header(header::CONTENT_RANGE, &range);
+    for (fault, gets) in [
+        (part(format!("bytes {half}-{}/*", SIZE - 1)), 2),
+        (part(format!("bytes {}-{}/{SIZE}", half + 1, SIZE - 1)), 3),
+        (Fault::Header(header::CONTENT_RANGE, None), 3),
+        (Fault::status(StatusCode::RANGE_NOT_SATISFIABLE), 3),
+        (Fault::status(StatusCode::FORBIDDEN), 3),
+        (Fault::IgnoreRange, 2),
+    ] {
+        let bed = Bed::new().await;
+        bed.registry.inject(bed.downloads().times(1), Fault::Cut(half as u64));
+        let mut reader = bed.begin(&[]).await;
+        assert_eq!(reader.read(1000).await.len(), 1000);
+        bed.registry.inject(bed.downloads().times(1), fault.clone());
+        let rest = reader.finish().await;
+        assert!(rest.complete && rest.body == bed.content.slice(1000..), "{fault:?}");
+        assert_eq!(bed.gets(), gets, "{fault:?}");
+        bed.recovers().await;
+    }
+}
+
+/// Each break comes after some progress, more often than a download that gets nowhere is taken up again.
+#[tokio::test]
+async fn a_large_blob_over_a_bad_line_comes_in_the_end() {
+    const PIECE: usize = 1024 * 1024;
+    let bed = Bed::with(7 * PIECE, |gate| gate).await;
+    bed.registry.inject(bed.downloads().times(6), Fault::Cut(PIECE as u64));
+    assert!(bed.pull().await);
+    assert_eq!(bed.gets(), 7);
+    bed.recovers().await;
+}
+
+/// All bytes are here when the connection breaks before it says that this is the end.
+#[tokio::test]
+async fn a_break_after_the_last_byte_is_none() {
+    let bed = Bed::new().await;
+    bed.inject(Fault::Header(header::CONTENT_LENGTH, None));
+    bed.inject(Fault::Cut(SIZE as u64));
+    assert!(bed.pull().await);
+    assert_eq!(bed.gets(), 1);
     bed.recovers().await;
 }
 

@@ -1,8 +1,9 @@
 //! Blobs: ranges, conditions, shared fills, and what opens nothing.
 
 use http::Method;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use pullgate::oci::Digest;
-use pullgate::sample::image::{Image, Layer, noise};
+use pullgate::sample::image::{Image, Layer, Tree, noise};
 use pullgate::sample::{Access, Credentials, Fault, On};
 
 use crate::harness::{ALLOW_ALL, TestGate};
@@ -207,4 +208,92 @@ async fn credentials_reach_the_upstream_and_only_the_scopes_that_they_are_for() 
         .upstream("serve_to = [\"ci\"]")
         .listener("scope = \"ci\"");
     assert_eq!(ci.start().await.get("/team/private/manifests/1").await.status, 200);
+}
+
+/// What a HEAD of a blob is answered by registries that fetch a blob only for a GET, and by storage behind them.
+fn heads_that_say_nothing() -> Vec<Fault> {
+    let statuses = [401, 403, 404, 405, 500, 501, 503].map(|status| http::StatusCode::from_u16(status).unwrap());
+    let lengths = [Fault::header(CONTENT_LENGTH, "0"), Fault::Header(CONTENT_LENGTH, None)];
+    statuses.into_iter().map(Fault::status).chain(lengths).collect()
+}
+
+#[tokio::test]
+async fn a_blob_has_the_size_that_its_manifest_says_where_the_upstream_states_none() {
+    for fault in heads_that_say_nothing() {
+        let registry = TestRegistry::start().await;
+        let (image, layer, content) = large(300_000);
+        registry.push("library/app", Some("1"), &image);
+        registry.inject(On::blobs().method(Method::HEAD), fault.clone());
+        registry.inject(On::blobs().method(Method::GET), Fault::Header(CONTENT_LENGTH, None));
+        let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+        assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+        let path = format!("/library/app/blobs/{layer}");
+        let head = gate.head(&path).await;
+        assert_eq!((head.status, head.header("content-length")), (200, Some("300000")), "{fault:?}");
+        for (digest, bytes) in &image.blobs {
+            let got = gate.get(&format!("/library/app/blobs/{digest}")).await;
+            assert_eq!((got.status, &got.body), (200, bytes), "{fault:?}");
+        }
+        let got = gate.get(&path).await;
+        assert!(got.complete && got.body == content, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_the_upstream_has_not_is_unknown_to_a_head_too() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, _) = large(300_000);
+    registry.push("library/app", Some("1"), &image);
+    registry.delete_blob("library/app", &layer);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(gate.head(&format!("/library/app/blobs/{layer}")).await.status, 404);
+    assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_size_that_is_stated_and_contradicts_the_manifest_is_refused() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, _) = large(300_000);
+    registry.push("library/app", Some("1"), &image);
+    registry.inject(On::path(&format!("*/blobs/{layer}")), Fault::header(CONTENT_LENGTH, "1000"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for method in ["HEAD", "GET"] {
+        let got = request(method, &gate.url(&format!("/library/app/blobs/{layer}")), &[]).await;
+        assert_eq!(got.status, 403, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_bytes_without_a_length_never_complete() {
+    for fault in [Fault::Flip(5), Fault::Cut(200_000)] {
+        let registry = TestRegistry::start().await;
+        let (image, layer, content) = large(300_000);
+        registry.push("library/app", Some("1"), &image);
+        registry.inject(On::blobs(), Fault::Header(CONTENT_LENGTH, None));
+        let wrong = registry.inject(On::path(&format!("*/blobs/{layer}")), fault);
+        registry.inject(On::path(&format!("*/blobs/{layer}")), Fault::IgnoreRange);
+        let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+        assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+        let path = format!("/library/app/blobs/{layer}");
+        assert!(!gate.get(&path).await.complete);
+        wrong.remove();
+        let got = gate.get(&path).await;
+        assert!(got.complete && got.body == content);
+    }
+}
+
+#[tokio::test]
+async fn an_encoding_that_is_only_a_label_is_no_harm() {
+    let registry = TestRegistry::start().await;
+    let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("a", "b"))).build();
+    registry.push("library/app", Some("1"), &image);
+    registry.inject(On::any(), Fault::header(CONTENT_ENCODING, "x-gzip"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for (digest, bytes) in &image.blobs {
+        let got = gate.get(&format!("/library/app/blobs/{digest}")).await;
+        assert_eq!((got.status, &got.body, got.header("content-encoding")), (200, bytes, None));
+    }
 }
