@@ -8,6 +8,7 @@ mod error;
 mod evidence;
 mod explain;
 mod kind;
+mod listing;
 mod metrics;
 mod record;
 mod target;
@@ -18,20 +19,21 @@ use std::time::Duration;
 
 pub use error::GateError;
 pub use explain::{Assessment, AuthorityExplanation, Explanation, IssueExplanation, ListedImage, RuleExplanation};
+pub use listing::{ListBody, Listing, TagWriter};
 pub use record::{Entry, Who};
 pub use target::Target;
 pub use warm::{Prepared, Warm};
 
 use crate::audit::Audit;
 use crate::cache::{Cache, Opened};
-use crate::oci::{Endpoint, Manifest, Page, Platform, Reference, Route};
+use crate::oci::{Endpoint, Manifest, Platform, Reference, Route};
 use crate::policy::{self, Decision, ListingPermit, Permit, Scope, Selected, Selection, Subject};
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Metrics, Tasks};
 use crate::store::{Memo, Store};
 use crate::trust::Trust;
-use crate::upstream::{List, Upstreams};
+use crate::upstream::Upstreams;
 use crate::va::Va;
 use metrics::GateMetrics;
 use warm::WarmAnswers;
@@ -146,8 +148,8 @@ pub enum Answer {
     },
     /// Tags or referrers.
     List {
-        /// The upstream's page.
-        list: List,
+        /// The page.
+        list: Listing,
         /// What opened it.
         permit: ListingPermit,
     },
@@ -227,16 +229,8 @@ impl Gate {
                 let permit = Box::pin(self.admit_blob_in_time(&target, *digest, entry)).await?;
                 Box::pin(self.blob(ask, &target, permit)).await
             }
-            Endpoint::Tags { page, .. } => {
-                let permit = self.admit_listing(&target).await?;
-                let list = Box::pin(target.upstream.tags(&target.name.repository, page)).await?;
-                Ok(Answer::List { list, permit })
-            }
-            Endpoint::Referrers { digest, page, .. } => {
-                let permit = self.admit_listing(&target).await?;
-                let list = Box::pin(self.referrers(&target, *digest, page)).await?;
-                Ok(Answer::List { list, permit })
-            }
+            Endpoint::Tags { name, page } => Box::pin(self.tags(&target, name, page)).await,
+            Endpoint::Referrers { digest, page, .. } => Box::pin(self.referrers(&target, *digest, page)).await,
         }
     }
 
@@ -322,22 +316,6 @@ impl Gate {
         }
         let nothing = || policy::no_match(subject, "no rule selects it".into());
         Err(GateError::Denied(first.unwrap_or_else(nothing)))
-    }
-
-    /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
-    /// need them to see why an image is denied.
-    async fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
-        match self.rulebook.rules().select_repository(&target.name, &target.scope) {
-            Selection::Entries(selected) => policy::admit_listing(&target.name, &selected)
-                .ok_or_else(|| GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()))),
-            Selection::Deny(_) if self.config.audit => Ok(policy::admit_listing_unmatched(&target.name)),
-            Selection::Deny(message) => Err(GateError::Denied(policy::no_match_in(&target.name, message))),
-        }
-    }
-
-    /// Without the referrers API upstream, the answer is an empty index, and clients go on to the fallback tag.
-    async fn referrers(&self, target: &Target, digest: crate::oci::Digest, page: &Page) -> Result<List, GateError> {
-        Ok(target.upstream.referrers(&target.name.repository, &digest, page).await?)
     }
 
     /// Remembers that somebody pulls this platform, off the request's path.

@@ -13,6 +13,7 @@ pub mod media_type;
 mod name;
 /// What image signatures are made over.
 pub mod payload;
+mod referrers;
 mod route;
 /// What bytes are, whatever is said of them.
 pub mod sniff;
@@ -24,4 +25,5 @@ pub use manifest::{Content, Descriptor, InvalidPlatform, MAX_MANIFEST, Manifest,
 pub use name::{
     DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
 };
+pub use referrers::{parse_referrers, referrers_tag, write_referrers};
 pub use route::{Endpoint, InvalidRoute, Page, Route};

@@ -10,6 +10,7 @@ mod commands;
 mod content;
 mod harness;
 mod kinds;
+mod lists;
 mod observe;
 mod pull;
 mod routes;
