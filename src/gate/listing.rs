@@ -33,7 +33,7 @@ pub enum ListBody {
     /// All of it.
     Whole(Bytes),
     /// A beginning, and more as it comes from the upstream.
-    Tags(TagWriter),
+    Tags(Box<TagWriter>),
 }
 
 impl Gate {
@@ -120,7 +120,7 @@ impl TagWriter {
                 return Ok(ListBody::Whole(writer.text.into()));
             }
         }
-        Ok(ListBody::Tags(writer))
+        Ok(ListBody::Tags(Box::new(writer)))
     }
 
     /// Writes more; `false` when that was the end.
@@ -137,7 +137,7 @@ impl TagWriter {
     }
 
     /// The whole text, piece by piece. An error is the last piece.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    pub fn into_stream(self: Box<Self>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
         stream::try_unfold(Some(self), |writer| async {
             let Some(mut writer) = writer else { return Ok(None) };
             let has_more = !writer.text.is_empty() || writer.advance().await?;
