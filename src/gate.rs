@@ -11,6 +11,7 @@ mod explain;
 mod judge;
 mod kind;
 mod layers;
+mod listing;
 mod metrics;
 mod platforms;
 mod record;
@@ -22,20 +23,21 @@ use std::time::Duration;
 
 pub use error::GateError;
 pub use explain::{Assessment, AuthorityExplanation, Explanation, IssueExplanation, ListedImage, RuleExplanation};
+pub use listing::{ListBody, Listing, TagWriter};
 pub use record::{Entry, Who};
 pub use target::Target;
 pub use warm::{Prepared, Warm};
 
 use crate::audit::Audit;
 use crate::cache::{Cache, Opened};
-use crate::oci::{Endpoint, Manifest, Page, Platform, Reference, Route};
-use crate::policy::{self, ListingPermit, Mode, Permit, Scope, Selection, Subject};
+use crate::oci::{Endpoint, Manifest, Platform, Reference, Route};
+use crate::policy::{self, ListingPermit, Permit, Scope, Subject};
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Metrics, Tasks};
 use crate::store::Store;
 use crate::trust::Trust;
-use crate::upstream::{List, Upstreams};
+use crate::upstream::Upstreams;
 use crate::va::Va;
 use binding::Bindings;
 use judge::{Judged, Judgement};
@@ -155,8 +157,8 @@ pub enum Answer {
     },
     /// Tags or referrers.
     List {
-        /// The upstream's page.
-        list: List,
+        /// The page.
+        list: Listing,
         /// What opened it.
         permit: ListingPermit,
     },
@@ -242,16 +244,8 @@ impl Gate {
             Endpoint::Base => Ok(Answer::Base),
             Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, entry).await,
             Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(ask, &target, *digest, entry)).await,
-            Endpoint::Tags { page, .. } => {
-                let permit = self.admit_listing(&target).await?;
-                let list = Box::pin(target.upstream.tags(&target.name.repository, page)).await?;
-                Ok(Answer::List { list, permit })
-            }
-            Endpoint::Referrers { digest, page, .. } => {
-                let permit = self.admit_listing(&target).await?;
-                let list = Box::pin(self.referrers(&target, *digest, page)).await?;
-                Ok(Answer::List { list, permit })
-            }
+            Endpoint::Tags { name, page } => Box::pin(self.tags(&target, name, page)).await,
+            Endpoint::Referrers { digest, page, .. } => Box::pin(self.referrers(&target, *digest, page)).await,
         }
     }
 
@@ -303,27 +297,6 @@ impl Gate {
             Some(url) => Err(GateError::ForeignUrl { subject: target.describe(reference), url: url.to_owned() }),
             None => Ok(resolved),
         }
-    }
-
-    /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
-    /// need them to see why an image is denied.
-    async fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
-        match self.rulebook.rules().select_repository(&target.name, &target.scope) {
-            Selection::Entries { enforced, audited } => {
-                let selected = [enforced, audited].concat();
-                let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
-                policy::admit_listing(&target.name, &selected).ok_or_else(nothing)
-            }
-            Selection::Deny(_) if self.rulebook.rules().mode() == Mode::Audit => {
-                Ok(policy::admit_listing_unmatched(&target.name))
-            }
-            Selection::Deny(message) => Err(GateError::Denied(policy::no_match_in(&target.name, message))),
-        }
-    }
-
-    /// Without the referrers API upstream, the answer is an empty index, and clients go on to the fallback tag.
-    async fn referrers(&self, target: &Target, digest: crate::oci::Digest, page: &Page) -> Result<List, GateError> {
-        Ok(target.upstream.referrers(&target.name.repository, &digest, page).await?)
     }
 
     /// Remembers that somebody pulls this platform, off the request's path.

@@ -14,6 +14,7 @@ mod name;
 /// What image signatures are made over.
 pub mod payload;
 mod platform;
+mod referrers;
 mod route;
 /// What bytes are, whatever is said of them.
 pub mod sniff;
@@ -28,4 +29,5 @@ pub use name::{
     DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
 };
 pub use platform::{InvalidPlatform, Platform};
+pub use referrers::{parse_referrers, referrers_tag, write_referrers};
 pub use route::{Endpoint, InvalidRoute, Page, Route};

@@ -16,9 +16,11 @@ mod encoding;
 mod error;
 mod exchange;
 mod limits;
+mod link;
 mod metrics;
 mod retry;
 mod site;
+mod tags;
 mod tls;
 mod words;
 
@@ -31,24 +33,34 @@ use http::{Method, Response, StatusCode};
 use url::Url;
 
 pub use body::BlobStream;
-use body::{Inbound, content_length, content_range, next_page, read_whole, text};
+use body::{Inbound, content_length, content_range, read_whole, text};
 pub use config::{Auth, Config, ConfigError, Secret};
 use connect::Network;
 use encoding::{gunzipped, is_gzip};
 pub use error::Error;
 use exchange::{Call, Exchange};
 use limits::Lane;
+use link::next_page;
 use metrics::{LimitMetrics, RequestMetrics};
+pub use tags::TagList;
 
-use crate::oci::{Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type};
+use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type, parse_referrers};
 use crate::runtime::{Metrics, Tasks};
 
-/// The largest list of tags or referrers that is read at once, in bytes.
+/// The largest list of referrers that is read, in bytes (distribution-spec, "Listing Referrers": registries should stay
+/// below 4 MiB).
 const MAX_LIST: usize = 4 * 1024 * 1024;
 
-/// What registries that never heard of the referrers API answer beside 404: to them it is a malformed name, or a method
-/// that some other endpoint does not have. Anything else is no answer to the question.
-const NO_REFERRERS_API: &[StatusCode] = &[StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED];
+/// What registries without the referrers API answer beside 404: to them it is a malformed name, a method that some other
+/// endpoint does not have, a type that they do not make, something that they gave up or never had. A refusal (401, 403)
+/// and trouble (429, 5xx) are no such answers.
+const NO_REFERRERS_API: &[StatusCode] = &[
+    StatusCode::BAD_REQUEST,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_ACCEPTABLE,
+    StatusCode::GONE,
+    StatusCode::NOT_IMPLEMENTED,
+];
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -278,37 +290,48 @@ impl Upstream {
         plain.ok_or_else(|| self.wrong("blob", digest))
     }
 
-    /// A page of a repository's tags.
+    /// A page of a repository's tags, which come as they are read.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub async fn tags(&self, repository: &Repository, page: &Page) -> Result<List, Error> {
+    /// See [`Error`]. A page whose next one cannot be followed is [`Error::Protocol`], never the last one.
+    pub async fn tags(&self, repository: &Repository, page: &Page) -> Result<TagList, Error> {
         let page = Page { artifact_type: None, ..page.clone() };
-        self.list(self.call(Method::GET, Lane::List, repository, "tags/list"), &page).await
+        let call = self.call(Method::GET, Lane::List, repository, "tags/list");
+        let (response, next) = self.list(call, &page).await?;
+        Ok(TagList::new(next, response.into_body(), self.config()))
     }
 
     /// A page of what refers to a manifest. A registry without the referrers API is [`Error::NotFound`]; callers then
-    /// use the fallback tag (distribution-spec, "Unavailable Referrers API").
+    /// use the fallback tag (distribution-spec, "Unavailable Referrers API"). So is an answer that neither is JSON nor
+    /// says that it is an index: a page for people, of a web server that knows no such path.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]. [`Error::Unauthorized`] and [`Error::Forbidden`] are refusals; [`Error::Protocol`] is an answer
+    /// that is no list, or a list whose next page cannot be followed. None of them says that there are no referrers.
     pub async fn referrers(&self, repository: &Repository, digest: &Digest, page: &Page) -> Result<List, Error> {
         let call = self.call(Method::GET, Lane::List, repository, &format!("referrers/{digest}"));
-        let list = self.list(Call { absent: NO_REFERRERS_API, ..call }, page).await?;
-        let content_type = list.content_type.as_deref().map(media_type::essence);
-        if content_type.as_deref() == Some(media_type::OCI_INDEX) { Ok(list) } else { Err(Error::NotFound) }
+        let (response, next) = self.list(Call { absent: NO_REFERRERS_API, ..call }, page).await?;
+        let label = header_text(&response, &header::CONTENT_TYPE);
+        let bytes = self.read(response, MAX_LIST).await?;
+        match parse_referrers(&bytes) {
+            Ok(entries) => Ok(List { bytes, entries, next }),
+            Err(refused) if is_meant_as_list(&bytes, label.as_deref()) => {
+                Err(self.protocol(&format!("an answer that is no list of referrers: {refused}")))
+            }
+            Err(_) => Err(Error::NotFound),
+        }
     }
 
-    async fn list(&self, mut call: Call, page: &Page) -> Result<List, Error> {
+    async fn list(&self, mut call: Call, page: &Page) -> Result<(Response<Inbound>, Option<Page>), Error> {
         let query = page.to_query();
         call.url.set_query((!query.is_empty()).then(|| query.join("&")).as_deref());
         let response = self.exchange.send(&call).await?;
-        let content_type = header_text(&response, &header::CONTENT_TYPE);
-        let next = header_text(&response, &header::LINK).and_then(|link| next_page(&link));
+        let next =
+            next_page(response.headers(), &call.url).map_err(|why| self.protocol(&format!("a list with {why}")))?;
         if next.as_ref() == Some(page) {
             return Err(self.protocol("a list whose next page is the page itself"));
         }
-        Ok(List { bytes: self.read(response, MAX_LIST).await?, content_type, next })
+        Ok((response, next))
     }
 
     fn manifest_call(&self, method: Method, repository: &Repository, reference: &Reference) -> Call {
@@ -358,6 +381,12 @@ fn content_types(response: &Response<Inbound>) -> Option<String> {
     (!types.is_empty()).then(|| types.join(", "))
 }
 
+/// Whether an answer claims or tries to be a list of referrers.
+fn is_meant_as_list(bytes: &[u8], label: Option<&str>) -> bool {
+    label.map(media_type::essence).as_deref() == Some(media_type::OCI_INDEX)
+        || serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
+
 fn claimed_digest(response: &Response<Inbound>) -> Option<Digest> {
     header_text(response, &CONTENT_DIGEST)?.parse().ok()
 }
@@ -384,13 +413,13 @@ pub struct ManifestHead {
     pub size: Option<u64>,
 }
 
-/// A page of tags or referrers.
+/// A page of referrers.
 #[derive(Clone, Debug)]
 pub struct List {
     /// The JSON, as it came.
     pub bytes: Bytes,
-    /// What the header said.
-    pub content_type: Option<String>,
+    /// What it lists: see [`parse_referrers`].
+    pub entries: Vec<Descriptor>,
     /// How to ask for the next page.
     pub next: Option<Page>,
 }

@@ -15,7 +15,7 @@ pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 const MAX_DESCRIPTORS: usize = 10_000;
 
 /// Keys that Go clients read in manifests, indexes, descriptors and platforms; any case variant of them is refused.
-const KNOWN_KEYS: &[&str] = &[
+pub(super) const KNOWN_KEYS: &[&str] = &[
     "annotations",
     "architecture",
     "artifactType",
@@ -279,7 +279,7 @@ fn text(body: &Map<String, Value>, key: &'static str) -> Result<Option<String>, 
     }
 }
 
-fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
+pub(super) fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
     let Value::Object(body) = value else { return Err(Refused::Shape("a descriptor is a JSON object")) };
     let digest = text(body, "digest")?.ok_or(Refused::Key("digest", "is missing in a descriptor"))?;
     let size = optional(body, "size").and_then(Value::as_i64).and_then(|size| u64::try_from(size).ok());

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::digest::{Digest, InvalidDigest};
 use super::name::{Host, InvalidName, Reference, Repository};
@@ -53,7 +53,7 @@ pub enum Endpoint {
     },
 }
 
-/// The query parameters that lists take; nothing else of a query goes upstream.
+/// The query of a list: which page, and of what. `ns` is no part of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
     /// `n`: at most so many entries.
@@ -62,26 +62,42 @@ pub struct Page {
     pub last: Option<String>,
     /// `artifactType`: only referrers of this type.
     pub artifact_type: Option<String>,
-    /// Opaque continuation parameters (`next_page`, `page`, `token` …), as upstreams' own `Link` headers name them.
+    /// Every other parameter, key and value as they stand in the query: registries invent their own (`next_page`,
+    /// `nextToken`, `cursor` …), and only they know what those mean.
     pub opaque: Vec<(String, String)>,
 }
+
+/// What may not stand in a query as it is, and would be misread in a `Link` header. `%` may: what is encoded stays so.
+const UNSAFE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 impl Page {
     /// Reads the query of an upstream's `Link` to its next page.
     ///
     /// # Errors
-    /// When the query is malformed.
+    /// When the query is malformed or longer than 4096 bytes.
     pub fn from_query(query: &str) -> Result<Self, InvalidRoute> {
-        parse_query(query).map(|(_, page)| page)
+        parse_query(query, MAX_LINK_QUERY).map(|(_, page)| page)
     }
 
     /// The parameters as `key=value` pairs, encoded.
     pub fn to_query(&self) -> Vec<String> {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let raw = |text: &str| utf8_percent_encode(text, UNSAFE).to_string();
         let n = self.n.map(|n| format!("n={n}"));
         let last = self.last.as_deref().map(|last| format!("last={}", encode(last)));
         let kind = self.artifact_type.as_deref().map(|kind| format!("artifactType={}", encode(kind)));
-        let opaque = self.opaque.iter().map(|(key, value)| format!("{key}={}", encode(value)));
+        let opaque = self.opaque.iter().map(|(key, value)| format!("{}={}", raw(key), raw(value)));
         n.into_iter().chain(last).chain(kind).chain(opaque).collect()
     }
 }
@@ -93,7 +109,7 @@ impl Route {
     /// [`InvalidRoute`] says what is malformed; [`InvalidRoute::Upload`] marks the push half of the specification.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Self, InvalidRoute> {
         let rest = path.strip_prefix("/v2").ok_or(InvalidRoute::Path)?;
-        let (ns, page) = parse_query(query.unwrap_or_default())?;
+        let (ns, page) = parse_query(query.unwrap_or_default(), MAX_QUERY)?;
         if matches!(rest, "" | "/") {
             return Ok(Self { ns, endpoint: Endpoint::Base });
         }
@@ -129,27 +145,29 @@ fn reference_error(error: InvalidName) -> InvalidRoute {
     }
 }
 
-const MAX_QUERY: usize = 4096;
+/// The longest query of an upstream's link, in bytes.
+const MAX_LINK_QUERY: usize = 4096;
 
-fn parse_query(query: &str) -> Result<(Option<Host>, Page), InvalidRoute> {
-    if query.len() > MAX_QUERY {
-        return Err(InvalidRoute::Query("longer than 4096 bytes"));
+/// The longest query of a request, in bytes: a client follows such a link with `ns` beside it and more of it encoded.
+const MAX_QUERY: usize = 4 * MAX_LINK_QUERY;
+
+fn parse_query(query: &str, limit: usize) -> Result<(Option<Host>, Page), InvalidRoute> {
+    if query.len() > limit {
+        return Err(InvalidRoute::Query("too long"));
     }
     let mut ns = None;
     let mut page = Page::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decode(value)?;
-        match &*decode(key)? {
+        match &*percent_encoding::percent_decode_str(key).decode_utf8_lossy() {
             "ns" if ns.is_some() => return Err(InvalidRoute::Query("more than one ns")),
-            "ns" => ns = Some(value.parse().map_err(InvalidRoute::Namespace)?),
-            "n" => page.n = Some(value.parse().map_err(|_| InvalidRoute::Query("n is no number"))?),
-            "last" => page.last = Some(value),
-            "artifactType" => page.artifact_type = Some(value),
-            key @ ("next_page" | "next" | "page" | "page_token" | "token" | "continuation") => {
-                page.opaque.push((key.to_owned(), value));
-            }
-            _ => {} // not ours, and not passed on
+            "ns" => ns = Some(decode(value)?.parse().map_err(InvalidRoute::Namespace)?),
+            // An empty number is no number: some registries write `n=` where they were asked for no limit.
+            "n" if value.is_empty() => {}
+            "n" => page.n = Some(decode(value)?.parse().map_err(|_| InvalidRoute::Query("n is no number"))?),
+            "last" => page.last = Some(decode(value)?),
+            "artifactType" => page.artifact_type = Some(decode(value)?),
+            _ => page.opaque.push((key.to_owned(), value.to_owned())),
         }
     }
     Ok((ns, page))
@@ -219,6 +237,32 @@ mod tests {
         // a repository may be called like an endpoint
         assert!(matches!(parse("/v2/a/tags/list/manifests/x").unwrap().endpoint, Endpoint::Manifest { .. }));
         assert!(matches!(parse("/v2/blobs/manifests/manifests/x").unwrap().endpoint, Endpoint::Manifest { .. }));
+    }
+
+    #[test]
+    fn what_others_invent_is_passed_on_as_it_stands() {
+        for query in
+            ["nextToken=a%2Bb%3D%3D", "cursor=a+b==", "continuationToken=%ff%00", "pageToken=a/b:c;d", "x=", "a=1&a=2"]
+        {
+            let page = Page::from_query(query).unwrap();
+            assert_eq!(page.to_query().join("&"), query);
+        }
+        let page = Page::from_query("n=&last=b%2Bc&next_page=x&artifactType=a%2Fb&ns=other.test").unwrap();
+        assert_eq!((page.n, page.last.as_deref(), page.artifact_type.as_deref()), (None, Some("b+c"), Some("a/b")));
+        assert_eq!(page.to_query(), ["last=b%2Bc", "artifactType=a%2Fb", "next_page=x"]);
+        // Nothing that a client or an upstream writes ends the link or the header that it is put into.
+        let page = Page::from_query("k<>\"=a b>; rel=\"x\"\u{1b}é").unwrap();
+        assert_eq!(page.to_query(), ["k%3C%3E%22=a%20b%3E;%20rel=%22x%22%1B%C3%A9"]);
+    }
+
+    #[test]
+    fn links_are_shorter_than_what_a_client_may_send() {
+        let longest = format!("last={}", "/".repeat(MAX_LINK_QUERY - 5));
+        let page = Page::from_query(&longest).unwrap();
+        let followed = format!("/v2/a/tags/list?ns=registry.test&{}", page.to_query().join("&"));
+        assert!(parse(&followed).is_ok());
+        assert!(Page::from_query(&format!("{longest}/")).is_err());
+        assert!(parse(&format!("/v2/a/tags/list?x={}", "y".repeat(MAX_QUERY))).is_err());
     }
 
     #[test]

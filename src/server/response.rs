@@ -1,20 +1,23 @@
 //! Responses: an answer's headers and body (design.md §4).
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
 use super::range::{Ranged, requested};
 use super::{Body, errors};
 use crate::cache::Transfer;
-use crate::gate::Answer;
-use crate::oci::{Digest, ErrorCode, Host, Manifest, Page, WireError, media_type};
+use crate::gate::{Answer, ListBody, Listing};
+use crate::oci::{Digest, ErrorCode, Host, Manifest, WireError, media_type};
 use crate::policy::Permit;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -52,9 +55,7 @@ pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Tra
             Body::stream(content.read(start, end, transfer).map_err(Into::into))
         }),
         Answer::BlobSize { size, permit } => respond_blob(request, &permit, size, |_, _| Body::Empty),
-        Answer::List { list, .. } => {
-            respond_list(request, list.bytes, list.content_type.as_deref(), list.next.as_ref())
-        }
+        Answer::List { list, .. } => respond_list(request, list),
     }
 }
 
@@ -126,21 +127,26 @@ fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The next page is asked for at this gate, never at the upstream.
-fn respond_list(
-    request: &Request<Incoming>,
-    bytes: Bytes,
-    content_type: Option<&str>,
-    next: Option<&Page>,
-) -> Response<Body> {
-    let mut response = json(Body::from(bytes));
-    if let Some(content_type) = content_type {
-        insert(response.headers_mut(), header::CONTENT_TYPE, content_type);
+fn respond_list(request: &Request<Incoming>, list: Listing) -> Response<Body> {
+    let mut response = json(match list.body {
+        ListBody::Whole(bytes) => Body::from(bytes),
+        ListBody::Tags(writer) => {
+            let frames = writer.into_stream().map(|piece| piece.map(Frame::data).map_err(Into::into));
+            Body::stream(StreamBody::new(frames))
+        }
+    });
+    let headers = response.headers_mut();
+    insert(headers, header::CONTENT_TYPE, list.media_type);
+    // Names in it were chosen by whoever pushes; no browser is to take them for a page.
+    insert(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if list.is_filtered {
+        insert(headers, FILTERS_APPLIED, "artifactType");
     }
-    if let Some(next) = next {
+    if let Some(next) = list.next {
         let ns = request.uri().query().unwrap_or_default().split('&').find(|pair| pair.starts_with("ns="));
         let query: Vec<String> = ns.map(str::to_owned).into_iter().chain(next.to_query()).collect();
         let link = format!("<{}?{}>; rel=\"next\"", request.uri().path(), query.join("&"));
-        insert(response.headers_mut(), header::LINK, &link);
+        insert(headers, header::LINK, &link);
     }
     response
 }

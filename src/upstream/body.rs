@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::Error;
 use super::config::Config;
 use super::limits::Turn;
-use crate::oci::{Host, Page};
+use crate::oci::Host;
 
 /// An answer's body. The request has its turn until this is gone.
 pub(super) struct Inbound {
@@ -27,7 +27,7 @@ impl Inbound {
     }
 
     /// The next piece, as soon as the upstream's bandwidth allows one more after it.
-    async fn next_piece(&mut self, idle: Duration, host: &Host) -> Option<Result<Bytes, Error>> {
+    pub(super) async fn next_piece(&mut self, idle: Duration, host: &Host) -> Option<Result<Bytes, Error>> {
         let piece = next_piece(&mut self.body, idle, host).await;
         if let (Some(Ok(bytes)), Some(turn)) = (&piece, &self.turn) {
             turn.pay(bytes.len()).await;
@@ -163,33 +163,9 @@ pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u
     is_sound.then_some((start..end, size))
 }
 
-/// The query of `Link: <…?last=x>; rel="next"` (RFC 8288); whatever host it names is not looked at.
-pub(super) fn next_page(link: &str) -> Option<Page> {
-    let mut rest = link;
-    while let Some((target, after)) = rest.split_once('<').and_then(|(_, link)| link.split_once('>')) {
-        let parameters = after.split('<').next().unwrap_or_default();
-        if parameters.contains("rel=\"next\"") || parameters.contains("rel=next") {
-            return Page::from_query(target.split_once('?')?.1).ok();
-        }
-        rest = after;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_to_the_next_page_keep_nothing_but_the_query() {
-        let page = next_page("<https://evil.example/v2/x/tags/list?n=2&last=b%2Bc>; rel=\"next\"").unwrap();
-        assert_eq!((page.n, page.last.as_deref()), (Some(2), Some("b+c")));
-        let page = next_page("</a?n=1>; rel=\"prev\", </a?n=2>; rel=next").unwrap();
-        assert_eq!(page.n, Some(2));
-        for none in ["<https://x/?n=2>; rel=\"prev\"", "<https://x/>; rel=next", "nonsense", "<", ""] {
-            assert!(next_page(none).is_none(), "{none}");
-        }
-    }
 
     #[test]
     fn ranges() {

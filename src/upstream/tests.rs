@@ -79,8 +79,10 @@ async fn manifests_blobs_and_lists() {
     assert_eq!(upstream.head_blob(&repository(), digest, bytes.len() as u64).await.unwrap(), bytes.len() as u64);
     assert_eq!(upstream.blob_bytes(&repository(), digest, 1 << 20).await.unwrap(), bytes);
     assert!(matches!(upstream.blob_bytes(&repository(), digest, 3).await, Err(Error::TooLarge(_))));
-    let tags = upstream.tags(&repository(), &Page { n: Some(1), ..Page::default() }).await.unwrap();
-    assert!(tags.next.is_none() && tags.bytes.starts_with(b"{"));
+    let mut tags = upstream.tags(&repository(), &Page { n: Some(1), ..Page::default() }).await.unwrap();
+    assert!(tags.next.is_none());
+    assert_eq!(tags.next().await.unwrap().unwrap(), ["1".parse().unwrap()]);
+    assert!(tags.next().await.is_none());
     assert!(upstream.referrers(&repository(), &world.image.root, &Page::default()).await.is_ok());
     world.registry.set_referrers_api(false);
     let none = upstream.referrers(&repository(), &world.image.root, &Page::default()).await;
@@ -730,7 +732,7 @@ async fn only_a_registry_that_says_so_has_no_referrers_api() {
     let upstream = world.upstream(Config { attempts: 1, ..world.config() });
     let get = async || upstream.referrers(&repository(), &world.image.root, &Page::default()).await.map(|_| ());
     let on = || On::path("*/referrers/*");
-    for status in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED] {
+    for status in [404, 400, 405, 406, 410, 501].map(|status| StatusCode::from_u16(status).unwrap()) {
         let absent = world.registry.inject(on(), Fault::status(status));
         assert_eq!(get().await, Err(Error::NotFound), "{status}");
         absent.remove();
@@ -739,10 +741,22 @@ async fn only_a_registry_that_says_so_has_no_referrers_api() {
     let page = world.registry.inject(on(), page);
     assert_eq!(get().await, Err(Error::NotFound), "a page for people");
     page.remove();
+    let answer = |label: &str, body: &'static str| {
+        let answer = Fault::Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into() };
+        answer.with(header::CONTENT_TYPE, label)
+    };
     for fault in [
+        Fault::status(StatusCode::UNAUTHORIZED),
         Fault::status(StatusCode::FORBIDDEN),
         Fault::status(StatusCode::CONFLICT),
+        Fault::status(StatusCode::TOO_MANY_REQUESTS),
+        Fault::status(StatusCode::BAD_GATEWAY),
         Fault::header(header::LINK, "<?n=1>; rel=\"next\""),
+        Fault::header(header::LINK, "<?n=x>; rel=\"next\""),
+        Fault::header(header::LINK, "nonsense"),
+        answer(media_type::OCI_INDEX, "<html>"),
+        answer("text/html", "{}"),
+        answer("application/json", r#"{"manifests":[{}]}"#),
     ] {
         let unclear = world.registry.inject(on(), fault.clone());
         let page = Page { n: Some(1), ..Page::default() };
@@ -750,6 +764,58 @@ async fn only_a_registry_that_says_so_has_no_referrers_api() {
         assert!(list.as_ref().is_err_and(|error| *error != Error::NotFound), "{fault:?}: {list:?}");
         unclear.remove();
     }
+    for label in ["text/plain", "application/json", "text/html"] {
+        let labelled = world.registry.inject(on(), Fault::header(header::CONTENT_TYPE, label));
+        assert_eq!(get().await, Ok(()), "a list is one whatever it is called: {label}");
+        labelled.remove();
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_tags_is_whole_or_an_error() {
+    let world = World::new().await;
+    let upstream = world.upstream(Config { attempts: 1, ..world.config() });
+    let all = async || {
+        let mut list = upstream.tags(&repository(), &Page::default()).await?;
+        let mut count = 0;
+        while let Some(tags) = list.next().await {
+            count += tags?.len();
+        }
+        Ok(count)
+    };
+    assert_eq!(all().await, Ok(1));
+    let tags = || On::path("*/tags/list");
+    for (link, body) in [
+        ("<?n=x>; rel=\"next\"", r#"{"tags":["a"]}"#),
+        ("</v2/other>; rel=\"next\"", r#"{"tags":["a"]}"#),
+        ("", "<html>"),
+        ("", "{}"),
+        ("", r#"{"tags":["a","#),
+    ] {
+        let answer = Fault::Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into() };
+        let wrong = world.registry.inject(tags(), answer.with(header::LINK, link));
+        assert!(matches!(all().await, Err(Error::Protocol(_))), "{link} {body}");
+        wrong.remove();
+    }
+    let cut = world.registry.inject(tags(), Fault::Cut(10));
+    assert!(matches!(all().await, Err(Error::Unavailable(_))));
+    cut.remove();
+    // The turn is given back, whatever became of the lists.
+    for _ in 0..100 {
+        assert_eq!(all().await, Ok(1));
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_tags_that_does_not_come_ends_in_time() {
+    let world = World::new().await;
+    let limits = Config { attempts: 1, body_timeout: Duration::from_millis(100), ..world.config() };
+    let upstream = world.upstream(limits);
+    let stalled = world.registry.inject(On::path("*/tags/list"), Fault::Stall(10));
+    let mut list = upstream.tags(&repository(), &Page::default()).await.unwrap();
+    assert!(matches!(list.next().await, Some(Err(Error::Unavailable(_)))));
+    assert!(list.next().await.is_none(), "nothing follows an error");
+    stalled.release();
 }
 
 /// A certificate for 127.0.0.1 and localhost, and the server that shows it.

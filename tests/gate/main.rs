@@ -11,6 +11,7 @@ mod commands;
 mod content;
 mod harness;
 mod kinds;
+mod lists;
 mod observe;
 mod platforms;
 mod pull;

@@ -90,29 +90,6 @@ async fn what_is_malformed_or_a_push_is_refused_and_never_reaches_the_upstream()
 }
 
 #[tokio::test]
-async fn lists_are_passed_on_page_by_page() {
-    let registry = TestRegistry::start().await;
-    let image = simple("tagged");
-    for tag in ["a", "b", "c"] {
-        registry.push("team/app", Some(tag), &image);
-    }
-    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    let first = gate.get("/team/app/tags/list?n=2").await;
-    assert_eq!(first.json()["tags"], serde_json::json!(["a", "b"]));
-    let link = first.header("link").unwrap().to_owned();
-    let next = link.split(['<', '>']).nth(1).unwrap();
-    assert!(next.starts_with("/v2/registry.test/team/app/tags/list?"), "{link}");
-    let second = request("GET", &gate.any_url(next), &[]).await;
-    assert_eq!(second.json()["tags"], serde_json::json!(["c"]));
-    let referrers = gate.get(&format!("/team/app/referrers/{}", image.root)).await;
-    assert_eq!(referrers.status, 200);
-    assert_eq!(referrers.json()["manifests"], serde_json::json!([]));
-    registry.set_referrers_api(false);
-    let none = gate.get(&format!("/team/app/referrers/{}", image.root)).await;
-    assert_eq!(none.status, 404, "clients go on to the fallback tag");
-}
-
-#[tokio::test]
 async fn a_repository_that_no_rule_matches_gets_nothing_and_is_not_asked_for() {
     let registry = TestRegistry::start().await;
     let image = simple("unmatched");

@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod conformance;
 mod containerd;
 mod cosign;
 mod crane;

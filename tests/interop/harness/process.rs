@@ -91,6 +91,11 @@ impl Finished {
         self.success
     }
 
+    /// What it wrote to standard output, whether it succeeded or not.
+    pub(crate) fn into_stdout(self) -> Vec<u8> {
+        self.stdout
+    }
+
     /// What it wrote to standard output; panics unless it succeeded.
     #[track_caller]
     pub(crate) fn bytes(self) -> Vec<u8> {

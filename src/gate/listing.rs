@@ -1,0 +1,153 @@
+//! Tags and referrers: names, not content. They are written anew from what was understood of the upstream's answer.
+
+use std::mem;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+
+use super::{Answer, Gate, GateError, Target};
+use crate::oci::{
+    Descriptor, Digest, Page, Reference, Repository, media_type, parse_referrers, referrers_tag, write_referrers,
+};
+use crate::policy::{self, ListingPermit, Mode, Selection};
+use crate::upstream::{Error, TagList};
+
+/// How much of a list of tags is at hand before it is answered, in bytes: a shorter list is known to be whole, and what
+/// is wrong with it gets a status of its own.
+const HEAD: usize = 64 * 1024;
+
+/// A page of tags or referrers, as it is sent.
+pub struct Listing {
+    /// The JSON.
+    pub body: ListBody,
+    /// What it is.
+    pub media_type: &'static str,
+    /// How to ask for the next page.
+    pub next: Option<Page>,
+    /// Whether only referrers of the type that was asked for are in it.
+    pub is_filtered: bool,
+}
+
+/// The JSON of a list.
+pub enum ListBody {
+    /// All of it.
+    Whole(Bytes),
+    /// A beginning, and more as it comes from the upstream.
+    Tags(Box<TagWriter>),
+}
+
+impl Gate {
+    /// A page of tags. `name` is the repository's name as the client knows it.
+    pub(super) async fn tags(&self, target: &Target, name: &Repository, page: &Page) -> Result<Answer, GateError> {
+        let permit = self.admit_listing(target)?;
+        let mut list = target.upstream.tags(&target.name.repository, page).await?;
+        let next = list.next.take();
+        let body = TagWriter::begin(name, list).await?;
+        let list = Listing { body, media_type: "application/json", next, is_filtered: false };
+        Ok(Answer::List { list, permit })
+    }
+
+    /// A page of referrers, of the type that the page asks for where it asks for one.
+    pub(super) async fn referrers(&self, target: &Target, digest: Digest, page: &Page) -> Result<Answer, GateError> {
+        let permit = self.admit_listing(target)?;
+        let (mut entries, mut next) = listed_by_api(target, digest, page).await?;
+        let is_first = page.last.is_none() && page.opaque.is_empty();
+        if entries.is_empty() && next.is_none() && is_first {
+            // What was pushed before the registry had the API is in the tag alone.
+            entries = listed_by_tag(target, digest).await?;
+        }
+        if let Some(wanted) = &page.artifact_type {
+            entries.retain(|entry| entry.artifact_type.as_ref() == Some(wanted));
+            next.iter_mut().for_each(|next| next.artifact_type = Some(wanted.clone()));
+        }
+        let body = ListBody::Whole(write_referrers(&entries));
+        let is_filtered = page.artifact_type.is_some();
+        Ok(Answer::List { list: Listing { body, media_type: media_type::OCI_INDEX, next, is_filtered }, permit })
+    }
+
+    /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
+    /// need them to see why an image is denied.
+    fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
+        match self.rulebook.rules().select_repository(&target.name, &target.scope) {
+            Selection::Entries { enforced, audited } => {
+                let selected = [enforced, audited].concat();
+                let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
+                policy::admit_listing(&target.name, &selected).ok_or_else(nothing)
+            }
+            Selection::Deny(_) if self.rulebook.rules().mode() == Mode::Audit => {
+                Ok(policy::admit_listing_unmatched(&target.name))
+            }
+            Selection::Deny(message) => Err(GateError::Denied(policy::no_match_in(&target.name, message))),
+        }
+    }
+}
+
+/// Nothing where the registry does not have the API.
+async fn listed_by_api(target: &Target, digest: Digest, page: &Page) -> Result<(Vec<Descriptor>, Option<Page>), Error> {
+    match target.upstream.referrers(&target.name.repository, &digest, page).await {
+        Ok(list) => Ok((list.entries, list.next)),
+        Err(Error::NotFound) => Ok((Vec::new(), None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the referrers tag lists; nothing where there is none.
+async fn listed_by_tag(target: &Target, digest: Digest) -> Result<Vec<Descriptor>, Error> {
+    let tag = referrers_tag(&digest);
+    let not_a_list = |why: &str| {
+        Error::Protocol(format!("{}: the tag {tag} is no list of referrers: {why}", target.upstream.host()))
+    };
+    let reference = Reference::Tag(tag.parse().map_err(|_| not_a_list("it is no tag"))?);
+    match target.upstream.manifest(&target.name.repository, &reference).await {
+        // GitLab answers the tag with the manifest that it stands for.
+        Ok(fetched) if Digest::of(digest.algorithm(), &fetched.bytes) == digest => Ok(Vec::new()),
+        Ok(fetched) => parse_referrers(&fetched.bytes).map_err(|refused| not_a_list(&refused.to_string())),
+        Err(Error::NotFound) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes `{"name":…,"tags":[…]}` while the tags come.
+pub struct TagWriter {
+    list: TagList,
+    /// What is written and not yet sent.
+    text: String,
+    is_first: bool,
+}
+
+impl TagWriter {
+    async fn begin(name: &Repository, list: TagList) -> Result<ListBody, Error> {
+        // The grammar of repositories and tags leaves nothing to escape.
+        let text = format!("{{\"name\":\"{name}\",\"tags\":[");
+        let mut writer = Self { list, text, is_first: true };
+        while writer.text.len() < HEAD {
+            if !writer.advance().await? {
+                return Ok(ListBody::Whole(writer.text.into()));
+            }
+        }
+        Ok(ListBody::Tags(Box::new(writer)))
+    }
+
+    /// Writes more; `false` when that was the end.
+    async fn advance(&mut self) -> Result<bool, Error> {
+        let Some(tags) = self.list.next().await else {
+            self.text.push_str("]}");
+            return Ok(false);
+        };
+        for tag in tags? {
+            let comma = if mem::take(&mut self.is_first) { "" } else { "," };
+            self.text.extend([comma, "\"", tag.as_str(), "\""]);
+        }
+        Ok(true)
+    }
+
+    /// The whole text, piece by piece. An error is the last piece.
+    pub fn into_stream(self: Box<Self>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+        stream::try_unfold(Some(self), |writer| async {
+            let Some(mut writer) = writer else { return Ok(None) };
+            let has_more = !writer.text.is_empty() || writer.advance().await?;
+            let piece = Bytes::from(mem::take(&mut writer.text));
+            Ok(Some((piece, has_more.then_some(writer))))
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Lists of referrers (distribution-spec, "Listing Referrers"): read strictly, written anew.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::digest::Digest;
+use super::json;
+use super::manifest::{Descriptor, KNOWN_KEYS, Refused, descriptor};
+use super::media_type;
+
+/// Reads the descriptors of a list of referrers: the body of the referrers API or the manifest of a referrers tag.
+/// Labels do not decide what it is, its `manifests` do. An entry whose digest is none that this program knows is left
+/// out: nobody could ask for it here.
+///
+/// # Errors
+/// When the body is not strict JSON, lists no manifests, or has a malformed entry.
+pub fn parse_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, Refused> {
+    let Value::Object(body) = json::parse(bytes, KNOWN_KEYS, &["annotations"])? else {
+        return Err(Refused::Shape("a list of referrers is a JSON object"));
+    };
+    let items = match body.get("manifests") {
+        Some(Value::Array(items)) => items,
+        // Go writes an empty list so.
+        Some(Value::Null) => return Ok(Vec::new()),
+        _ => return Err(Refused::Shape("no list of manifests")),
+    };
+    let entries = items.iter().map(descriptor);
+    entries.filter(|entry| !matches!(entry, Err(Refused::DescriptorDigest(_)))).collect()
+}
+
+/// An image index of these descriptors, with the members that the specification names and no others.
+pub fn write_referrers(entries: &[Descriptor]) -> Bytes {
+    let manifests: Vec<Value> = entries.iter().map(entry).collect();
+    json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}).to_string().into()
+}
+
+fn entry(descriptor: &Descriptor) -> Value {
+    let Descriptor { media_type, digest, size, artifact_type, annotations, .. } = descriptor;
+    let mut entry = json!({"mediaType": media_type, "digest": digest, "size": size});
+    if let Some(artifact_type) = artifact_type {
+        entry["artifactType"] = json!(artifact_type);
+    }
+    if !annotations.is_empty() {
+        entry["annotations"] = annotations.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    }
+    entry
+}
+
+/// The tag that lists a manifest's referrers where there is no referrers API (distribution-spec, "Referrers Tag
+/// Schema"): the algorithm, a dash, and at most 64 digits.
+pub fn referrers_tag(digest: &Digest) -> String {
+    format!("{}-{:.64}", digest.algorithm().name(), digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn list(entry: &str) -> String {
+        format!("{{\"manifests\":[{entry}]}}")
+    }
+
+    #[test]
+    fn only_known_members_are_written() {
+        let text = format!(
+            r#"{{"mediaType":"text/html","x":"<script>","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json",
+            "digest":"sha256:{HEX}","size":7,"artifactType":"a/b","annotations":{{"k":"<v>\"\r\n"}},"data":"e30=",
+            "urls":["https://evil.test"],"platform":{{"os":"linux"}},"y":1}}]}}"#
+        );
+        let written = write_referrers(&parse_referrers(text.as_bytes()).unwrap());
+        let wanted = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_INDEX,
+            "manifests": [{
+                "mediaType": media_type::OCI_MANIFEST,
+                "digest": format!("sha256:{HEX}"),
+                "size": 7,
+                "artifactType": "a/b",
+                "annotations": {"k": "<v>\"\r\n"},
+            }],
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), wanted);
+        assert_eq!(parse_referrers(&written).unwrap().len(), 1);
+        assert_eq!(write_referrers(&[]), write_referrers(&parse_referrers(br#"{"manifests":null}"#).unwrap()));
+    }
+
+    #[test]
+    fn an_entry_that_nobody_can_ask_for_is_left_out() {
+        let known = format!(r#"{{"mediaType":"a/b","digest":"sha256:{HEX}","size":7}}"#);
+        let unknown = r#"{"mediaType":"a/b","digest":"blake3:00","size":3}"#;
+        assert_eq!(parse_referrers(list(&format!("{unknown},{known}")).as_bytes()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_list_of_referrers() {
+        for bad in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"errors":[]}"#,
+            r#"{"manifests":{}}"#,
+            r#"{"manifests":[],"manifests":[]}"#,
+            r#"{"Manifests":[]}"#,
+            &list("1"),
+            &list("{}"),
+            &list(&format!(r#"{{"digest":"sha256:{HEX}"}}"#)),
+            &list(&format!(r#"{{"digest":"sha256:{HEX}","size":-1}}"#)),
+            &list(&format!(r#"{{"digest":"sha256:{HEX}","size":1,"artifactType":"a\r\n"}}"#)),
+        ] {
+            assert!(parse_referrers(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags_of_referrers() {
+        let digest: Digest = format!("sha256:{HEX}").parse().unwrap();
+        assert_eq!(referrers_tag(&digest), format!("sha256-{HEX}"));
+        let digest: Digest = format!("sha512:{HEX}{HEX}").parse().unwrap();
+        assert_eq!(referrers_tag(&digest), format!("sha512-{HEX}"));
+    }
+}

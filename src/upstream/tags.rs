@@ -1,0 +1,232 @@
+//! Lists of tags, read as they come: some registries answer with all tags of a repository at once, and with a
+//! description of every manifest beside them, which makes megabytes.
+
+use std::mem;
+use std::time::Duration;
+
+use json_event_parser::{JsonEvent, LowLevelJsonParser};
+use tokio::time::{Instant, timeout_at};
+
+use super::Error;
+use super::body::Inbound;
+use super::config::Config;
+use crate::oci::{Host, Page, Tag};
+
+/// The longest key, text or number in an answer, in bytes; no tag is longer than 128.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// How deep an answer may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// A page of a repository's tags on its way.
+pub struct TagList {
+    /// How to ask for the next page.
+    pub next: Option<Page>,
+    /// `None` when nothing more is to come; then another request may have the turn.
+    body: Option<Inbound>,
+    parser: TagParser,
+    deadline: Instant,
+    idle: Duration,
+    host: Host,
+}
+
+impl TagList {
+    pub(super) fn new(next: Option<Page>, body: Inbound, config: &Config) -> Self {
+        Self {
+            next,
+            body: Some(body),
+            parser: TagParser::new(),
+            deadline: Instant::now() + config.body_timeout,
+            idle: config.idle_timeout,
+            host: config.host.clone(),
+        }
+    }
+
+    /// More tags, in the list's order; `None` at the end of a list that was whole. Names that are no tags by the
+    /// specification's grammar are left out: nobody could ask for them here. Nothing follows an error.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] when the answer is no list of tags, [`Error::Unavailable`] when it breaks off or the whole of
+    /// it takes longer than the upstream's `body_timeout`, the time in which the caller takes no tags included.
+    pub async fn next(&mut self) -> Option<Result<Vec<Tag>, Error>> {
+        loop {
+            let body = self.body.as_mut()?;
+            let piece = timeout_at(self.deadline, body.next_piece(self.idle, &self.host)).await;
+            let outcome = match piece {
+                Ok(Some(Ok(bytes))) => self.parser.read(&bytes).map_err(|why| self.no_list(&why)),
+                Ok(Some(Err(error))) => Err(error),
+                Ok(None) => {
+                    self.body = None;
+                    self.parser.finish().map_err(|why| self.no_list(&why))
+                }
+                Err(_) => Err(Error::Unavailable(format!("{}: the list of tags took too long", self.host))),
+            };
+            match outcome {
+                Ok(tags) if tags.is_empty() => {}
+                Ok(tags) => return Some(Ok(tags)),
+                Err(error) => {
+                    self.body = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    fn no_list(&self, why: &str) -> Error {
+        Error::Protocol(format!("{}: the answer is no list of tags: {why}", self.host))
+    }
+}
+
+/// Finds the tags in `{"tags": ["1", …], …}`, given piece by piece. Everything else in it must be JSON and is passed over.
+struct TagParser {
+    json: LowLevelJsonParser,
+    /// The beginning of a token whose end has not come.
+    pending: Vec<u8>,
+    depth: usize,
+    /// Whether the value of the outermost object's `tags` is being read.
+    in_tags: bool,
+    seen_tags: bool,
+}
+
+impl TagParser {
+    fn new() -> Self {
+        let json = LowLevelJsonParser::new().with_max_stack_size(MAX_DEPTH);
+        Self { json, pending: Vec::new(), depth: 0, in_tags: false, seen_tags: false }
+    }
+
+    fn read(&mut self, piece: &[u8]) -> Result<Vec<Tag>, String> {
+        self.pending.extend_from_slice(piece);
+        let tags = self.advance(false)?;
+        if self.pending.len() > MAX_TOKEN { Err(format!("a text longer than {MAX_TOKEN} bytes")) } else { Ok(tags) }
+    }
+
+    fn finish(&mut self) -> Result<Vec<Tag>, String> {
+        let tags = self.advance(true)?;
+        if self.seen_tags { Ok(tags) } else { Err("it has no tags".into()) }
+    }
+
+    fn advance(&mut self, is_ending: bool) -> Result<Vec<Tag>, String> {
+        let pending = mem::take(&mut self.pending);
+        let (mut tags, mut rest) = (Vec::new(), &*pending);
+        loop {
+            let step = self.json.parse_next(rest, is_ending);
+            rest = &rest[step.consumed_bytes..];
+            match step.event {
+                None | Some(Ok(JsonEvent::Eof)) => break,
+                Some(Ok(event)) => tags.extend(self.take(&event)?),
+                Some(Err(error)) => return Err(error.to_string()),
+            }
+        }
+        self.pending = rest.to_vec();
+        Ok(tags)
+    }
+
+    fn take(&mut self, event: &JsonEvent<'_>) -> Result<Option<Tag>, &'static str> {
+        match (self.depth, event) {
+            (0, JsonEvent::StartObject) => self.depth += 1,
+            (0, _) => return Err("it is no JSON object"),
+            (1, JsonEvent::ObjectKey(key)) => self.in_tags = self.is_tags(key)?,
+            (1, JsonEvent::StartArray) => self.depth += 1,
+            (1, JsonEvent::EndObject) => self.depth -= 1,
+            // Go writes an empty list so.
+            (1, JsonEvent::Null) => {}
+            (1, _) if self.in_tags => return Err("its tags are no list"),
+            (2, JsonEvent::String(name)) if self.in_tags => return Ok(name.parse().ok()),
+            (2, JsonEvent::EndArray) => {
+                self.depth -= 1;
+                self.in_tags = false;
+            }
+            (2, _) if self.in_tags => return Err("one of its tags is no text"),
+            (_, JsonEvent::StartArray | JsonEvent::StartObject) => self.depth += 1,
+            (_, JsonEvent::EndArray | JsonEvent::EndObject) => self.depth -= 1,
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Two readers must find the same tags: one key, in one spelling.
+    fn is_tags(&mut self, key: &str) -> Result<bool, &'static str> {
+        if !key.eq_ignore_ascii_case("tags") {
+            return Ok(false);
+        }
+        if key != "tags" || self.seen_tags {
+            return Err("it has tags twice, or in another spelling");
+        }
+        self.seen_tags = true;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found when the text comes in pieces of this size.
+    fn read(text: &[u8], size: usize) -> Result<Vec<String>, String> {
+        let mut parser = TagParser::new();
+        let mut tags = Vec::new();
+        for piece in text.chunks(size) {
+            tags.extend(parser.read(piece)?);
+        }
+        tags.extend(parser.finish()?);
+        Ok(tags.iter().map(|tag| tag.as_str().to_owned()).collect())
+    }
+
+    #[test]
+    fn tags_are_found_however_the_bytes_are_cut() {
+        for (text, wanted) in [
+            (r#"{"name":"x","tags":["a","b\u002d1","c"]}"#, &["a", "b-1", "c"][..]),
+            (r#"{"child":[],"manifest":{"sha256:1":{"tags":["no"],"tag":["no"]}},"name":"x","tags":["a"]}"#, &["a"]),
+            (r#"{"tags":["a"],"x":[["tags","no"],{"tags":["no"]}],"y":null,"z":1.5e3,"t":true} "#, &["a"]),
+            (r#"{"tags":null}"#, &[]),
+            (r#"{"tags":[]}"#, &[]),
+            // What is no tag cannot be asked for.
+            ("{\"tags\":[\"\",\"-a\",\"ok\",\"a/b\",\"a b\",\"<x>\",\"é\",\"a\\r\\n\"]}", &["ok"]),
+        ] {
+            for size in [1, 2, 7, 1000] {
+                assert_eq!(read(text.as_bytes(), size).unwrap(), wanted, "{text} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_tags() {
+        let deep = format!("{{\"x\":{}", "[".repeat(10_000));
+        let long = format!("{{\"x\":\"{}\",\"tags\":[]}}", "y".repeat(MAX_TOKEN + 1000));
+        for bad in [
+            "",
+            "<script>alert(1)</script>",
+            "[]",
+            "\"tags\"",
+            "null",
+            "{}",
+            r#"{"errors":[{"code":"X"}]}"#,
+            r#"{"tags":{}}"#,
+            r#"{"tags":"a"}"#,
+            r#"{"tags":[1]}"#,
+            r#"{"tags":[null]}"#,
+            r#"{"tags":[["a"]]}"#,
+            r#"{"tags":["a"],"tags":["b"]}"#,
+            r#"{"Tags":["a"]}"#,
+            r#"{"tags":["a"]"#,
+            r#"{"tags":["a"#,
+            r#"{"tags":["a"]} {}"#,
+            "{\"tags\":[\"\u{1}\"",
+            &deep,
+            &long,
+        ] {
+            assert!(read(bad.as_bytes(), 100).is_err(), "{:.60}", bad);
+        }
+        assert!(read(b"{\"tags\":[\"\xff\"]}", 100).is_err());
+    }
+
+    #[test]
+    fn no_more_than_a_token_is_kept() {
+        let mut parser = TagParser::new();
+        parser.read(b"{\"tags\":[").unwrap();
+        for number in 0..100_000 {
+            parser.read(format!("\"tag-{number}\",").as_bytes()).unwrap();
+            assert!(parser.pending.len() < 100 && parser.pending.capacity() < 200);
+        }
+    }
+}
