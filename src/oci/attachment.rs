@@ -35,7 +35,7 @@ pub fn is_attachment(manifest: &Manifest, config: &[u8], layers: &[Bytes]) -> Re
         return Err(NotAttachment::Layers);
     }
     check_bytes(config_descriptor, config)?;
-    if !matches!(json::parse(config, &[], &[]), Ok(Value::Object(_))) || sniff::holds_tar_header(config) {
+    if !matches!(json::parse(config, &[], &[]), Ok(Value::Object(_))) || sniff::holds_archive(config) {
         return Err(NotAttachment::Config);
     }
     descriptors.iter().zip(layers).try_for_each(|(descriptor, bytes)| check_layer(descriptor, bytes))
@@ -46,7 +46,7 @@ fn check_layer(descriptor: &Descriptor, bytes: &[u8]) -> Result<(), NotAttachmen
     if let Some(format) = sniff::looks_like_archive(bytes) {
         return Err(NotAttachment::Archive(descriptor.digest, format));
     }
-    if sniff::holds_tar_header(bytes) {
+    if sniff::holds_archive(bytes) {
         return Err(NotAttachment::Archive(descriptor.digest, "tar"));
     }
     let refused = |why| NotAttachment::Layer(descriptor.digest, descriptor.media_type.clone(), why);
