@@ -7,7 +7,7 @@
 //! |---|---|
 //! | Go `archive/tar` (strconv.go, `parseOctal`), vbatts/tar-split | spaces and NULs around octal digits, junk after a NUL; blank is 0 |
 //! | Python `tarfile` (`nti`) | up to a NUL, any white space around, sign, `0o`, `_` between digits; blank is 0; base-256 |
-//! | GNU tar (list.c, `from_header`) | white space or a NUL before, white space or a NUL after; blank is refused |
+//! | GNU tar (list.c, `from_header`) | white space or a NUL before, white space or a NUL after; a NUL after white space is 0, spaces alone are refused |
 //! | libarchive (`checksum`, `tar_atol8`) | only digits, spaces, NULs; stops at the first NUL; blank is 0; before 3.4 base-256 too |
 //! | busybox (get_header_tar.c) | `strtoul`: white space, sign; reads on past the field |
 //! | Rust `tar` (`octal_from`) | up to a NUL, Unicode white space around, `+` |
@@ -25,11 +25,18 @@ pub(super) fn may_be_header(block: &[u8; BLOCK]) -> bool {
     may_be_skipped_to(block) || is_blank(block) && sums(block).contains(&0)
 }
 
-/// The same for a reader that skips what is no header. Only GNU tar does, and to it a blank checksum is none; without this
-/// difference one block in a million of random bytes would pass for a header.
+/// The same for a reader that skips what is no header. Only GNU tar does, and to it a field of nothing but spaces is none;
+/// without this difference more of what is random would pass for a header.
 pub(super) fn may_be_skipped_to(block: &[u8; BLOCK]) -> bool {
     let says = |sum: &i64| says(&block[FIELD.start..], *sum) || says_binary(&block[FIELD], *sum);
-    block[257..].starts_with(b"ustar") || sums(block).iter().any(says)
+    let sums = sums(block);
+    block[257..].starts_with(b"ustar") || sums.iter().any(says) || is_zero_to_gnu(&block[FIELD]) && sums.contains(&0)
+}
+
+/// GNU tar passes over one NUL and over white space, and takes what ends there by a NUL for 0.
+fn is_zero_to_gnu(field: &[u8]) -> bool {
+    let field = field.strip_prefix(&[0]).unwrap_or(field);
+    field.iter().find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')) == Some(&0)
 }
 
 /// Whether the field is a zero to those who read no number in it, or stop at a NUL.

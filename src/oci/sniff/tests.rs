@@ -155,6 +155,8 @@ fn what_stands_before_a_header_hides_none() {
     let (block, blank) = (header(*b"004000\0 ", Some(0o4000)), header([b' '; 8], None));
     let text = [b'x'; BLOCK];
     assert!(is_tar_like(&[&text[..], &block].concat()), "GNU tar skips to it");
+    let nul = header(*b" \0 \0 \0 \0", None);
+    assert!(is_tar_like(&[&text[..], &nul].concat()), "to GNU tar a NUL after spaces is 0");
     assert!(!is_tar_like(&[&text[..], &blank].concat()), "to GNU tar it is no header, and nobody else skips");
     assert!(holds_archive(&[&text[..], &blank].concat()), "an attachment has none, wherever it stands");
     assert!(holds_archive(&[&text[..], &block[..400]].concat()) == header::may_be_header(&filled(&block[..400])));
