@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::oci::{Digest, Platform, media_type};
 
 mod layer;
+/// Hostile archives.
+pub mod polyglot;
 
 pub use layer::{Layer, Tree, noise};
 
