@@ -11,6 +11,7 @@ mod content;
 mod harness;
 mod kinds;
 mod observe;
+mod polyglots;
 mod pull;
 mod routes;
 mod rules;
