@@ -92,6 +92,7 @@ pub struct Gate {
     audit: Audit,
     kinds: Kinds,
     bindings: Bindings,
+    layers: Layers,
     warm: WarmAnswers,
     clock: Clock,
     tasks: Tasks,
@@ -189,7 +190,7 @@ impl Gate {
         let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
         let layers = Layers::new(cache.clone(), &store, &clock, &tasks);
         let bindings = Bindings::new(layers.clone(), &store, &clock, &tasks);
-        let kinds = Kinds::new(layers, config.attachment_limit, &store, &clock, &tasks);
+        let kinds = Kinds::new(layers.clone(), config.attachment_limit, &store, &clock, &tasks);
         let metrics = GateMetrics::new(metrics);
         let warm = WarmAnswers::new();
         Self {
@@ -204,6 +205,7 @@ impl Gate {
             audit,
             kinds,
             bindings,
+            layers,
             warm,
             clock,
             tasks,

@@ -7,7 +7,10 @@ mod digest;
 mod error;
 /// Strict JSON.
 pub mod json;
+/// Media types of layers and configurations.
+pub mod layer_types;
 mod manifest;
+mod manifest_bytes;
 /// Media types.
 pub mod media_type;
 mod name;
@@ -25,6 +28,7 @@ pub use attachment::{NotAttachment, is_attachment};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{ErrorCode, WireError};
 pub use manifest::{Content, Descriptor, MAX_MANIFEST, Manifest, Refused};
+pub use manifest_bytes::looks_like_manifest;
 pub use name::{
     DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
 };

@@ -29,7 +29,10 @@ impl Gate {
             return Ok(Answer::BlobSize { size, permit });
         }
         let content = self.cache.open(&permit, &target.upstream).await?;
-        Ok(Answer::Blob { content, permit })
+        match self.layers.unless_manifest(blob, content).await? {
+            Some(content) => Ok(Answer::Blob { content, permit }),
+            None => self.answer_manifest(target, &reference, entry).await,
+        }
     }
 
     /// The judgement of the first manifest of the repository that names the blob and is admitted; else of the first that

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::layers::{Found, Layers};
 use super::{Gate, GateError, Target};
 use crate::cache::CacheError;
+use crate::oci::layer_types::{is_config_type, is_layer_type};
 use crate::oci::{Content, Descriptor, Manifest, is_attachment, media_type};
 use crate::policy::Kind;
 use crate::runtime::{Clock, Tasks};
@@ -93,9 +94,9 @@ impl Kinds {
         }
         let is_other = match &*media_type::essence(&config.media_type) {
             media_type::OCI_EMPTY => manifest.artifact_type.is_some(),
-            other => !is_image_config_type(other),
+            other => !is_config_type(other),
         };
-        let has_image_layer = layers.iter().any(|layer| is_image_layer_type(&media_type::essence(&layer.media_type)));
+        let has_image_layer = layers.iter().any(|layer| is_layer_type(&media_type::essence(&layer.media_type)));
         (is_other && !has_image_layer).then_some(Claim::Artifact)
     }
 
@@ -270,19 +271,6 @@ fn is_image_config(bytes: &[u8]) -> bool {
     };
     let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
     config.keys().any(|key| IMAGE_CONFIG_KEYS.contains(&&*folded(key)))
-}
-
-/// Types under which some client takes the configuration for an image's.
-fn is_image_config_type(essence: &str) -> bool {
-    let generic = matches!(essence, "" | "application/json" | "application/octet-stream" | "text/plain");
-    generic
-        || media_type::is_manifest(essence)
-        || essence == media_type::OCI_CONFIG
-        || essence == media_type::DOCKER_CONFIG
-}
-
-fn is_image_layer_type(essence: &str) -> bool {
-    ["application/vnd.oci.image.", "application/vnd.docker.image."].iter().any(|prefix| essence.starts_with(prefix))
 }
 
 /// Every layer is read whole and must parse whole as what its type claims.

@@ -15,8 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::Target;
-use crate::cache::{Cache, CacheError, ContentBody, Transfer};
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Host, sniff, unpack};
+use crate::cache::{Cache, CacheError, ContentBody, Opened, Transfer};
+use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Host, MAX_MANIFEST, looks_like_manifest, sniff, unpack};
 use crate::policy::Observed;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Memo, Store};
@@ -37,6 +37,8 @@ pub(super) struct Layers {
     clock: Clock,
     archives: Arc<Memo<Found<bool>>>,
     unpacked: Arc<Memo<Found<Option<Digest>>>>,
+    /// Blobs that were looked into and are no manifests.
+    plain: moka::sync::Cache<Digest, ()>,
     turns: Turns,
 }
 
@@ -81,6 +83,7 @@ impl Layers {
             unpacked: Arc::new(Memo::new("layer-diff-id-1", 50_000, store.clone(), clock.clone(), tasks.clone())),
             tasks: tasks.clone(),
             clock: clock.clone(),
+            plain: moka::sync::Cache::new(50_000),
             turns: Turns::default(),
         }
     }
@@ -163,6 +166,25 @@ impl Layers {
         read.map(|()| unpacked)
     }
 
+    /// Content that is about to be served as a blob; `None` where its bytes are those of a manifest, which is served as
+    /// one or not at all. It does not matter whether the gate has seen that manifest yet.
+    pub(super) async fn unless_manifest(&self, blob: Digest, content: Opened) -> Result<Option<Opened>, CacheError> {
+        if content.size() > MAX_MANIFEST as u64 || self.plain.contains_key(&blob) {
+            return Ok(Some(content));
+        }
+        let (mut body, mut bytes) = (content.read(0, content.size(), Transfer::Copied), Vec::new());
+        // Content past the disk is read once, so it is kept whole.
+        while matches!(content, Opened::Relayed(_)) || may_be_object(&bytes) {
+            let Some(frame) = body.frame().await else { break };
+            bytes.extend_from_slice(&frame.map_err(|error| broken(&error))?.into_data().unwrap_or_default());
+        }
+        if looks_like_manifest(&bytes) {
+            return Ok(None);
+        }
+        self.plain.insert(blob, ());
+        Ok(Some(if matches!(content, Opened::Relayed(_)) { Opened::Memory(bytes.into()) } else { content }))
+    }
+
     async fn open(&self, target: &Target, blob: &Descriptor) -> Result<Reading, CacheError> {
         let opened = self.cache.open_for_judging(&target.name, &target.upstream, blob.digest, blob.size).await?;
         Ok(Reading {
@@ -196,6 +218,12 @@ impl Reading {
             _ => Ok(None),
         }
     }
+}
+
+/// Whether text that begins so may be a JSON object.
+fn may_be_object(start: &[u8]) -> bool {
+    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    text.is_empty() || text.starts_with(b"{")
 }
 
 async fn in_time<T>(target: &Target, read: impl Future<Output = Result<T, CacheError>>) -> Result<T, CacheError> {

@@ -46,7 +46,7 @@ impl Strict<'_> {
 
 /// Whether Go's simple folding makes `key` equal to `known`, which is ASCII. Only two characters outside ASCII fold
 /// into it: U+017F (ſ) to s and U+212A (K) to k.
-fn folds_to(key: &str, known: &str) -> bool {
+pub(super) fn folds_to(key: &str, known: &str) -> bool {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',

@@ -2,7 +2,7 @@
 //! verified.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::digest::Digest;
@@ -125,6 +125,39 @@ impl Statement {
 
 fn subject_digest(subject: &Value, algorithm: &str) -> Option<Digest> {
     format!("{algorithm}:{}", subject.get("digest")?.get(algorithm)?.as_str()?).parse().ok()
+}
+
+/// A signature in the flattened JSON serialization of JWS (RFC 7515, section 7.2.2), as notation writes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Jws {
+    /// The protected header.
+    pub protected: Map<String, Value>,
+    /// The payload, which is a JSON object.
+    pub payload: Map<String, Value>,
+}
+
+impl Jws {
+    /// Reads a signature, without verifying it.
+    ///
+    /// # Errors
+    /// Says what is missing or malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
+        let body = object(bytes, &["header", "payload", "protected", "signature", "signatures"], &["header"])?;
+        if !body.keys().all(|key| matches!(&**key, "header" | "payload" | "protected" | "signature")) {
+            return Err(InvalidPayload("the JWS has an unknown member"));
+        }
+        let part = |key| {
+            let text = body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+            let decoded = text.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+            decoded.ok_or(InvalidPayload("a part of the JWS is missing or not base64url"))
+        };
+        part("signature")?;
+        let [protected, payload] = [object(&part("protected")?, &[], &[])?, object(&part("payload")?, &[], &[])?];
+        if !protected.get("alg").is_some_and(Value::is_string) {
+            return Err(InvalidPayload("the JWS names no algorithm"));
+        }
+        Ok(Self { protected, payload })
+    }
 }
 
 /// Why some bytes are not the payload that they should be.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::oci::{Digest, Platform, media_type};
 
 mod layer;
+/// Hostile archives.
+pub mod polyglot;
 
 pub use layer::{Layer, Tree, noise};
 
@@ -151,12 +153,22 @@ pub fn referrer(subject: &Built, artifact_type: &str, layers: &[Layer], annotati
     })
 }
 
-/// A manifest as cosign attaches it under a tag such as `sha256-….sig`: an image configuration whose `rootfs` names the
-/// layers, and layers that carry their signatures as annotations.
+/// A manifest as cosign attaches it under a tag such as `sha256-….sig`: the configuration of an empty image whose `rootfs`
+/// names the layers, and layers that carry their signatures as annotations.
 pub fn attachment(layers: &[Layer]) -> Built {
-    let nowhere = Platform { os: String::new(), architecture: String::new(), variant: None };
-    let image = Image { layers: layers.to_vec(), ..Image::new(nowhere).created("0001-01-01T00:00:00Z") };
-    assemble(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &image.configuration(), layers, |_| {})
+    let never = "0001-01-01T00:00:00Z";
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    let config = json!({
+        "architecture": "", "created": never, "history": vec![json!({"created": never}); layers.len()], "os": "",
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}, "config": {}
+    });
+    assemble(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &config.to_string().into(), layers, |_| {})
+}
+
+/// An artifact's manifest of any type and configuration, to make a hostile one: what clients take for an image although
+/// nothing but bytes says so.
+pub fn disguised(manifest_type: &str, config_type: &str, config: &Value, layers: &[Layer]) -> Built {
+    assemble(manifest_type, config_type, &config.to_string().into(), layers, |_| {})
 }
 
 /// The tag under which things attached to `subject` are found: `sha256-<hex>` and `suffix`, which is `.sig`, `.att`,

@@ -14,6 +14,7 @@ mod kinds;
 mod lists;
 mod observe;
 mod platforms;
+mod polyglots;
 mod pull;
 mod routes;
 mod rules;

@@ -131,8 +131,13 @@ async fn an_image_that_carries_a_manifest_as_a_layer_passes_it_no_trust() {
     let gate = strict(&registry).await;
     gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), carrier.root).unwrap();
     assert_eq!(gate.get("/library/app/manifests/carrier").await.status, 200);
-    let got = gate.get(&format!("/library/app/manifests/{}", evil.root)).await;
-    assert_eq!(got.status, 403, "{}", got.text());
+    // Nor is it served as the layer that it is said to be: not before the gate knows it as a manifest, and not after.
+    for path in ["blobs", "manifests", "blobs"] {
+        let got = gate.get(&format!("/library/app/{path}/{}", evil.root)).await;
+        assert_eq!(got.status, 403, "{path}: {}", got.text());
+    }
+    let layer = carrier.layers[0];
+    assert_eq!(layer, evil.root);
 }
 
 #[tokio::test]

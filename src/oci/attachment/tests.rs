@@ -46,15 +46,29 @@ fn envelope(payload_type: &str) -> Value {
 }
 
 fn cose() -> Vec<u8> {
-    // 18([h'a0', {1: [2, "x"]}, h'00', h'0102'])
-    vec![0xd2, 0x84, 0x41, 0xa0, 0xa1, 0x01, 0x82, 0x02, 0x61, b'x', 0x41, 0x00, 0x42, 0x01, 0x02]
+    // 18([h'a10126', {1: [2, "x"]}, h'00', h'0102'])
+    vec![0xd2, 0x84, 0x43, 0xa1, 0x01, 0x26, 0xa1, 0x01, 0x82, 0x02, 0x61, b'x', 0x41, 0x00, 0x42, 0x01, 0x02]
+}
+
+fn jws() -> String {
+    use base64::Engine as _;
+    let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    json!({"payload": part("{}"), "protected": part("{\"alg\":\"PS256\"}"), "signature": "AAAA", "header": {}})
+        .to_string()
+}
+
+/// What cosign writes beside one layer.
+fn cosign_config(layer: &str) -> Value {
+    json!({
+        "architecture": "", "created": "0001-01-01T00:00:00Z", "history": [{"created": "0001-01-01T00:00:00Z"}], "os": "",
+        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(layer.as_bytes())]}, "config": {}
+    })
 }
 
 #[test]
 fn signatures_attestations_and_sboms_are_attachments() {
     let bundle = json!({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope(IN_TOTO)});
     let message = json!({"mediaType": BUNDLE, "verificationMaterial": {}, "messageSignature": {}});
-    let image_config = json!({"architecture": "", "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(b"")]}});
     for (media_type, text) in [
         (SIMPLE_SIGNING, simple_signing(&Value::Null)),
         (DSSE, envelope(IN_TOTO).to_string()),
@@ -62,11 +76,12 @@ fn signatures_attestations_and_sboms_are_attachments() {
         (BUNDLE, bundle.to_string()),
         (BUNDLE, message.to_string()),
         ("application/vnd.dev.sigstore.bundle+json;version=0.3", message.to_string()),
-        ("application/spdx+json", json!({"spdxVersion": "SPDX-2.3"}).to_string()),
-        ("application/vnd.cyclonedx+json", json!({"bomFormat": "CycloneDX"}).to_string()),
-        ("application/jose+json", json!({"payload": "", "protected": "", "signature": "", "header": {}}).to_string()),
+        ("application/spdx+json", json!({"spdxVersion": "SPDX-2.3", "SPDXID": "x"}).to_string()),
+        ("application/vnd.cyclonedx+json", json!({"bomFormat": "CycloneDX", "specVersion": "1.6"}).to_string()),
+        ("application/jose+json", jws()),
     ] {
         assert_eq!(layer(media_type, text.clone()), Ok(()), "{media_type}");
+        let image_config = cosign_config(&text);
         assert_eq!(judge(image_config.to_string().as_bytes(), &[(media_type, text.into())]), Ok(()), "{media_type}");
     }
     assert_eq!(layer(COSE, cose()), Ok(()));
@@ -84,6 +99,8 @@ fn what_is_not_what_its_media_type_claims_is_refused() {
         (BUNDLE, json!({"verificationMaterial": {}}).to_string()),
         (BUNDLE, other.to_string()),
         ("application/spdx+json", "{}".to_owned()),
+        ("application/spdx+json", json!({"spdxVersion": "SPDX-2.3"}).to_string()),
+        ("application/vnd.cyclonedx+json", json!({"bomFormat": "CycloneDX"}).to_string()),
         ("application/vnd.cyclonedx+json", json!({"spdxVersion": "x"}).to_string()),
         ("application/jose+json", "{}".to_owned()),
         ("application/json", statement()),
@@ -114,8 +131,11 @@ fn a_tar_labelled_as_a_signature_is_refused() {
     let (good, bad) = (simple_signing(&Value::Null), archive.clone());
     assert!(judge(b"{}", &[(SIMPLE_SIGNING, good.into()), (SIMPLE_SIGNING, bad)]).is_err());
     assert_eq!(judge(&archive, &[(IN_TOTO, statement().into())]), Err(NotAttachment::Config));
-    let cose_and_tar = [&[0xd2, 0x84, 0x59, 0x03, 0xfb][..], &[0; 507], &archive[..512], &[0xa0, 0x40, 0x40]].concat();
-    assert!(cbor::is_sign1(&cose_and_tar));
+    // The header is within the payload, at 512.
+    let cose_and_tar =
+        [&[0xd2, 0x84, 0x43, 0xa1, 0x01, 0x26, 0xa0, 0x59, 0x03, 0xf6][..], &[0; 502], &archive[..512], &[0x41, 0]]
+            .concat();
+    assert!(cose::is_sign1(&cose_and_tar));
     assert!(matches!(layer(COSE, cose_and_tar), Err(NotAttachment::Archive(_, "tar"))));
 }
 
@@ -157,4 +177,84 @@ fn the_whole_manifest_is_needed() {
     let other = [Bytes::from(statement())];
     assert!(matches!(is_attachment(&manifest, b"{}", &other), Err(NotAttachment::Bytes(_))));
     assert!(matches!(is_attachment(&manifest, b"{ }", &other), Err(NotAttachment::Bytes(_))));
+}
+
+#[test]
+fn the_items_of_a_cose_signature_have_its_types() {
+    for (what, bytes) in [
+        ("no payload", &b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\x41\0"[..]),
+        ("other labels too", b"\xd2\x84\x47\xa2\x02\x81\x03\x01\x38\x24\xa0\xf6\x41\0"),
+    ] {
+        assert!(cose::is_sign1(bytes), "{what}");
+    }
+    for (what, bytes) in [
+        ("the protected header is text", &b"\xd2\x84\x63\xa1\x01\x26\xa0\xf6\x41\0"[..]),
+        ("the protected header is empty", b"\xd2\x84\x40\xa0\xf6\x41\0"),
+        ("the protected header holds no map", b"\xd2\x84\x43abc\xa0\xf6\x41\0"),
+        ("something follows the map", b"\xd2\x84\x44\xa1\x01\x26\0\xa0\xf6\x41\0"),
+        ("no algorithm", b"\xd2\x84\x43\xa1\x02\x26\xa0\xf6\x41\0"),
+        ("the algorithm is text", b"\xd2\x84\x44\xa1\x01\x61x\xa0\xf6\x41\0"),
+        ("the unprotected header is an array", b"\xd2\x84\x43\xa1\x01\x26\x80\xf6\x41\0"),
+        ("the payload is a number", b"\xd2\x84\x43\xa1\x01\x26\xa0\x00\x41\0"),
+        ("the signature is nothing", b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\xf6"),
+        ("the signature is empty", b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\x40"),
+        ("another tag", b"\xd1\x84\x43\xa1\x01\x26\xa0\xf6\x41\0"),
+    ] {
+        assert!(!cose::is_sign1(bytes), "{what}");
+    }
+}
+
+#[test]
+fn a_configuration_that_could_be_run_is_refused() {
+    let judge = |config: &Value| judge(config.to_string().as_bytes(), &[(IN_TOTO, statement().into())]);
+    let cosign = cosign_config(&statement());
+    let build_kit = json!({
+        "architecture": "unknown", "os": "unknown", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256(statement().as_bytes())]}
+    });
+    for config in [cosign.clone(), build_kit, json!({}), json!({"name": "chart", "Env": []})] {
+        assert_eq!(judge(&config), Ok(()), "{config}");
+    }
+    for (key, value) in [
+        ("architecture", json!("amd64")),
+        ("os", json!("linux")),
+        ("OS", json!("")),
+        ("o\u{17f}", json!("linux")),
+        ("config", json!({"Entrypoint": ["/x"]})),
+        ("config", json!({"Env": ["PATH=/"]})),
+        ("Config", json!({})),
+        ("container_config", json!({"Cmd": ["x"]})),
+        ("Cmd", json!(["x"])),
+        ("entrypoint", json!(["x"])),
+        ("User", json!("root")),
+        ("WorKingDir", json!("/")),
+        ("history", json!([{"created_by": "RUN x"}])),
+        ("rootfs", json!({"type": "layers", "diff_ids": [Digest::sha256(b"other")]})),
+        ("rootfs", json!({"type": "layers", "diff_ids": []  , "base_layer": "x"})),
+        ("rootfs", json!("layers")),
+        ("layers", json!([{"size": 1}])),
+    ] {
+        let mut config = cosign.clone();
+        config[key] = value;
+        assert_eq!(judge(&config), Err(NotAttachment::Config), "{config}");
+    }
+}
+
+/// What cosign and BuildKit really wrote stays what it is.
+#[test]
+fn recorded_attachments_pass() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/cosign"));
+    let mut passed = 0;
+    for form in ["classic/tag", "bundle/manifest"] {
+        for entry in std::fs::read_dir(folder.join(form)).unwrap() {
+            let manifest = Manifest::parse(std::fs::read(entry.unwrap().path()).unwrap().into(), None).unwrap();
+            let Content::Image { config, layers } = &manifest.content else { continue };
+            let blobs = folder.join(form).parent().unwrap().join("blob");
+            let blob = |d: &Descriptor| Bytes::from(std::fs::read(blobs.join(&d.digest.hex()[..12])).unwrap());
+            let layers: Vec<_> = layers.iter().map(blob).collect();
+            assert_eq!(is_attachment(&manifest, &blob(config), &layers), Ok(()));
+            passed += 1;
+        }
+    }
+    assert!(passed >= 4, "{passed}");
 }

@@ -68,3 +68,25 @@ fn statements() {
         assert!(Statement::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
     }
 }
+
+#[test]
+fn jws() {
+    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let text = format!(
+        r#"{{"payload":"{}","protected":"{}","header":{{"x5c":[]}},"signature":"AAAA"}}"#,
+        encode(r#"{"targetArtifact":{}}"#),
+        encode(r#"{"alg":"PS256"}"#)
+    );
+    assert_eq!(Jws::parse(text.as_bytes()).unwrap().protected["alg"], "PS256");
+    for (from, to) in [
+        (encode(r#"{"alg":"PS256"}"#), encode(r#"{"alg":1}"#)),
+        (encode(r#"{"alg":"PS256"}"#), String::new()),
+        (encode(r#"{"targetArtifact":{}}"#), encode("plain text")),
+        (encode(r#"{"targetArtifact":{}}"#), "e30=".into()),
+        ("AAAA".into(), "?".into()),
+        ("\"header\"".into(), "\"more\"".into()),
+        ("\"signature\"".into(), "\"Signature\"".into()),
+    ] {
+        assert!(Jws::parse(text.replacen(&from, &to, 1).as_bytes()).is_err(), "{to}");
+    }
+}

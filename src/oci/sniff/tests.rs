@@ -79,6 +79,9 @@ fn compressed_tars_are_looked_into() {
         ("zstd of text", zstd(&text), false),
         ("text", text, false),
         ("JSON", b"{}".to_vec(), false),
+        ("zstd of a short text", zstd(b"x"), false),
+        ("cut zstd", zstd(&tar())[..30].to_vec(), true),
+        ("zstd with a large window", b"\x28\xb5\x2f\xfd\x00\xb8rest that is there".to_vec(), true),
         ("zip", b"PK\x03\x04".to_vec(), false),
         ("wasm", b"\0asm\x01\0\0\0".to_vec(), false),
         ("nothing", vec![], false),
@@ -87,19 +90,96 @@ fn compressed_tars_are_looked_into() {
     }
 }
 
+/// A header of the given checksum field; the rest is made to sum to `unsigned`, or, where that is `None`, to a signed sum
+/// of zero.
+fn header(field: [u8; 8], unsigned: Option<i64>) -> [u8; BLOCK] {
+    let mut block: [u8; BLOCK] = v7_tar().try_into().unwrap();
+    block[148..156].copy_from_slice(&field);
+    let signed = |block: &[u8; BLOCK]| {
+        block[..148].iter().chain(&block[156..]).map(|b| i64::from(b.cast_signed())).sum::<i64>() + 256
+    };
+    let mut missing = unsigned.unwrap_or(0) - signed(&block);
+    for byte in &mut block[300..] {
+        let step = missing.clamp(-128, 127);
+        *byte = u8::from_ne_bytes(i8::try_from(step).unwrap().to_ne_bytes());
+        missing -= step;
+    }
+    assert_eq!(missing, 0);
+    block
+}
+
 #[test]
-fn checksums() {
-    let block: [u8; BLOCK] = v7_tar().try_into().unwrap();
-    assert!(has_tar_checksum(&block));
-    let mut wrong = block;
-    wrong[0] ^= 1;
-    assert!(!has_tar_checksum(&wrong));
-    let mut signed = block;
-    signed[0] = 0xff;
-    assert!(!has_tar_checksum(&signed));
-    let sum: i64 = signed[..148].iter().chain(&signed[156..]).map(|b| i64::from(b.cast_signed())).sum::<i64>() + 256;
-    signed[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    assert!(has_tar_checksum(&signed), "summed over signed bytes");
-    assert!(holds_tar_header(&[&[b'x'; BLOCK][..], &block].concat()), "after another block");
-    assert!(!holds_tar_header(&[b'x'; 2 * BLOCK]));
+fn every_way_to_write_a_checksum_counts() {
+    for (field, sum) in [
+        (*b"004000\0 ", Some(0o4000)),
+        (*b"  4000\0 ", Some(0o4000)),
+        (*b"\0 4000\0 ", Some(0o4000)),
+        (*b"4000\0xyz", Some(0o4000)),
+        (*b"4000   \0", Some(0o4000)),
+        (*b"00004000", Some(0o4000)),
+        (*b"\t+4000\n\0", Some(0o4000)),
+        (*b"0o4000\0\0", Some(0o4000)),
+        (*b"4_0_00\0\0", Some(0o4000)),
+        (*b"-4000\0\0\0", Some(-0o4000)),
+        (*b"\xc2\xa04000\0\0", Some(0o4000)),
+        (*b"\x80\0\0\0\0\0\x08\0", Some(0o4000)),
+        (*b"\xff\xff\xff\xff\xff\xff\xf8\0", Some(-0o4000)),
+        (*b"        ", None),
+        (*b"\0\0\0\0\0\0\0\0", None),
+        (*b"\0junk123", None),
+        (*b"  \0  77 ", None),
+        (*b"000000\0 ", None),
+        (*b"0       ", None),
+    ] {
+        let block = header(field, sum);
+        assert!(header::may_be_header(&block), "{}", field.escape_ascii());
+        assert!(is_tar_like(&block) && holds_archive(&block), "{}", field.escape_ascii());
+        let mut wrong = block;
+        wrong[0] ^= 1;
+        assert!(!header::may_be_header(&wrong), "{}: the sum is another", field.escape_ascii());
+    }
+    // strtoul does not know where the field ends.
+    let mut beyond = header([b' '; 8], Some(0o14000));
+    let before: u32 = beyond[156..162].iter().map(|byte| u32::from(*byte)).sum();
+    beyond[156..162].copy_from_slice(b"14000\0");
+    let after: u32 = beyond[156..162].iter().map(|byte| u32::from(*byte)).sum();
+    for _ in before..after {
+        *beyond[300..].iter_mut().find(|byte| matches!(byte, 1..=127)).unwrap() -= 1;
+    }
+    assert!(header::may_be_header(&beyond));
+    assert!(!header::may_be_header(&[b'x'; BLOCK]));
+}
+
+#[test]
+fn what_stands_before_a_header_hides_none() {
+    let (block, blank) = (header(*b"004000\0 ", Some(0o4000)), header([b' '; 8], None));
+    let text = [b'x'; BLOCK];
+    assert!(is_tar_like(&[&text[..], &block].concat()), "GNU tar skips to it");
+    let nul = header(*b" \0 \0 \0 \0", None);
+    assert!(is_tar_like(&[&text[..], &nul].concat()), "to GNU tar a NUL after spaces is 0");
+    assert!(!is_tar_like(&[&text[..], &blank].concat()), "to GNU tar it is no header, and nobody else skips");
+    assert!(holds_archive(&[&text[..], &blank].concat()), "an attachment has none, wherever it stands");
+    assert!(holds_archive(&[&text[..], &block[..400]].concat()) == header::may_be_header(&filled(&block[..400])));
+    assert!(!holds_archive(&text.repeat(3)));
+    assert!(holds_archive(b"{}PK\x05\x06"), "a zip is read from its end");
+    for pack in [gzip, zstd] {
+        assert!(is_tar_like(&pack(&blank)));
+        assert!(is_tar_like(&pack(&[&text.repeat(100)[..], &block].concat())));
+        assert!(is_tar_like(&[pack(&text), pack(&block)].concat()), "in a second member");
+        assert!(is_tar_like(&[&pack(&text)[..], b"what is this"].concat()), "another decoder may know");
+        assert!(!is_tar_like(&pack(&text.repeat(3))));
+    }
+}
+
+fn filled(bytes: &[u8]) -> [u8; BLOCK] {
+    blocks(bytes).next().unwrap()
+}
+
+#[test]
+fn file_systems_that_are_mounted_count() {
+    for (at, magic) in [(0, &b"hsqs"[..]), (32, b"SIF_MAGIC"), (1024, b"\xe2\xe1\xf5\xe0"), (32769, b"CD001")] {
+        let mut image = vec![b'x'; at];
+        image.extend_from_slice(magic);
+        assert!(is_tar_like(&image), "{at}");
+    }
 }

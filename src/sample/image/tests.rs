@@ -78,3 +78,18 @@ fn noise_is_the_same_for_the_same_seed() {
     assert_ne!(noise(64, 1), noise(64, 2));
     assert_eq!(noise(1003, 1).len(), 1003);
 }
+
+#[test]
+fn polyglots_are_what_they_say_they_are() {
+    let text = polyglot::statement_and_tar("hello", "echo ran");
+    assert!(crate::oci::payload::Statement::parse(&text).is_ok());
+    let sizes: Vec<u64> =
+        tar::Archive::new(&*text).entries().unwrap().map_while(|entry| Some(entry.ok()?.size())).collect();
+    assert_eq!(sizes, [0, 512]);
+    let cose = polyglot::cose_and_tar("hello", b"x");
+    assert_eq!((&cose[..2], &cose[cose.len() - 2..]), (&[0xd2, 0x84][..], &[0x41, 0][..]));
+    let packed = polyglot::behind_a_blank_header(&Tree::new().file("x", "y"));
+    for archive in [&text, &cose, &packed] {
+        assert!(crate::oci::sniff::is_tar_like(archive));
+    }
+}

@@ -1,0 +1,122 @@
+//! Images under the labels of something else: what some client would unpack is judged as an image.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use pullgate::oci::media_type;
+use pullgate::sample::image::{self, Built, Layer, Tree, polyglot};
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, TestGate, policy};
+use crate::support::TestRegistry;
+
+const DENIES: &str = "  - {name: \"*\", policy: {trust: release}}\n";
+const UNSUPPORTED: &str = "  - {name: \"*\", policy: {va: {unscanned: deny, unsupported: allow}}}\n";
+const MANIFEST_V1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+const HELM: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
+
+fn image_config(layer: &Layer) -> Value {
+    json!({
+        "architecture": "amd64", "os": "linux", "config": {"Entrypoint": ["/hello"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest]}
+    })
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).and_then(|()| encoder.finish()).expect("writing to memory")
+}
+
+/// By tag, by digest, and its layer.
+async fn assert_denied(registry: &TestRegistry, gate: &Gate, tag: &str, built: &Built) {
+    registry.push("library/app", Some(tag), built);
+    let mut paths = vec![format!("manifests/{tag}"), format!("manifests/{}", built.root)];
+    paths.extend(built.layers.iter().map(|layer| format!("blobs/{layer}")));
+    for path in paths {
+        let got = gate.get(&format!("/library/app/{path}")).await;
+        let is_refused = got.status == 403 || path.starts_with("blobs") && got.status == 404;
+        assert!(is_refused, "{tag}, {path}: {} {}", got.status, got.text());
+    }
+}
+
+#[tokio::test]
+async fn what_is_a_signature_and_a_tar_is_an_image() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(DENIES)).start().await;
+    let cose = Layer::of("application/cose", polyglot::cose_and_tar("hello", b"#!/bin/sh\n"));
+    let text = Layer::of("application/vnd.in-toto+json", polyglot::statement_and_tar("hello", "echo ran"));
+    for (tag, layer) in [("cose", cose), ("json", text)] {
+        for (lock, config) in [("both", image_config(&layer)), ("the-first-alone", json!({}))] {
+            let built = image::disguised(
+                media_type::OCI_MANIFEST,
+                media_type::OCI_CONFIG,
+                &config,
+                std::slice::from_ref(&layer),
+            );
+            assert_denied(&registry, &gate, &format!("{tag}-{lock}"), &built).await;
+        }
+    }
+}
+
+/// The second lock: no tar at all, and a configuration that a client could run.
+#[tokio::test]
+async fn a_signature_beside_a_configuration_that_runs_is_an_image() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(DENIES)).start().await;
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
+    let layer = Layer::of("application/vnd.in-toto+json", statement);
+    let built = |config: &Value| {
+        image::disguised(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, config, std::slice::from_ref(&layer))
+    };
+    assert_denied(&registry, &gate, "runs", &built(&image_config(&layer))).await;
+    assert_denied(&registry, &gate, "command", &built(&json!({"config": {"Cmd": ["/hello"]}}))).await;
+    registry.push("library/app", Some("control"), &built(&json!({})));
+    let got = gate.get("/library/app/manifests/control").await;
+    assert_eq!(got.status, 200, "what is an attachment stays one: {}", got.text());
+}
+
+/// podman takes these types in a manifest of schema 2, for a configuration and for a layer.
+#[tokio::test]
+async fn nothing_of_schema_2_is_an_artifact() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
+    let tree = Tree::new().executable("hello", "#!/bin/sh\n");
+    let packed = gzip(&polyglot::behind_a_blank_header(&tree));
+    let config = json!({"architecture": "amd64", "config": {"Entrypoint": ["/hello"]}});
+    for (i, config_type) in [MANIFEST_V1, media_type::DOCKER_MANIFEST, HELM_CONFIG].iter().enumerate() {
+        for (j, layer_type) in
+            [media_type::DOCKER_CONFIG, MANIFEST_V1, media_type::DOCKER_MANIFEST, HELM].iter().enumerate()
+        {
+            let layers = [Layer::of(layer_type, packed.clone())];
+            let built = image::disguised(media_type::DOCKER_MANIFEST, config_type, &config, &layers);
+            assert_denied(&registry, &gate, &format!("t{i}{j}"), &built).await;
+        }
+    }
+}
+
+/// One word of a configuration that runs is enough, whatever the labels.
+#[tokio::test]
+async fn a_chart_whose_configuration_runs_is_an_image() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
+    let layers = [Layer::of(HELM, gzip(&Tree::new().executable("hello", "#!/bin/sh\n").to_tar()))];
+    let chart = json!({"name": "c", "version": "1.0.0", "apiVersion": "v2"});
+    registry.push(
+        "library/app",
+        Some("chart"),
+        &image::disguised(media_type::OCI_MANIFEST, HELM_CONFIG, &chart, &layers),
+    );
+    assert_eq!(gate.get("/library/app/manifests/chart").await.status, 200, "a chart stays one");
+    for (tag, config) in [
+        ("without-os", json!({"architecture": "amd64", "config": {"Entrypoint": ["/hello"]}})),
+        ("without-architecture", json!({"os": "linux", "config": {"Entrypoint": ["/hello"]}})),
+        ("entrypoint-alone", json!({"config": {"Entrypoint": ["/hello"]}})),
+        ("folded", json!({"Config": {"entrypoint": ["/hello"]}})),
+    ] {
+        let layers = [Layer::of(HELM, gzip(tag.as_bytes()))];
+        let built = image::disguised(media_type::OCI_MANIFEST, HELM_CONFIG, &config, &layers);
+        assert_denied(&registry, &gate, tag, &built).await;
+    }
+}

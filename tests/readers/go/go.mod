@@ -1,0 +1,3 @@
+module pullgate.test/readers
+
+go 1.21

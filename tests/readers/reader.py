@@ -1,0 +1,19 @@
+"""Says of each archive on standard input whether Python's tarfile reads an entry of it: a byte 1 or 0. Each is preceded by
+its length, four bytes, big-endian."""
+import io
+import struct
+import sys
+import tarfile
+
+
+def reads(data):
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
+            return archive.next() is not None
+    except Exception:
+        return False
+
+
+while head := sys.stdin.buffer.read(4):
+    data = sys.stdin.buffer.read(struct.unpack(">I", head)[0])
+    sys.stdout.buffer.write(bytes([reads(data)]))
