@@ -138,7 +138,7 @@ mod tests {
             "no JSON",
             r#"{"rootfs":{"diff_ids":["ID",1]}}"#,
             r#"{"rootfs":{"diff_ids":["sha256:short"]}}"#,
-            r#"{"rootfs":{"diff_ids":["ID"],"Diff_IDs":[]}}"#,
+            r#"{"rootfs":{"diff_ids":["ID"],"DIFF_ids":[]}}"#,
             r#"{"rootfs":{"diff_ids":["ID"]},"rootfs":{"diff_ids":[]}}"#,
             r#"{"rootf\u017f":{"diff_ids":["ID"]}}"#,
         ] {
