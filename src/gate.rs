@@ -78,12 +78,10 @@ pub struct Gate {
     trust: Trust,
     va: Va,
     cache: Arc<Cache>,
-    store: Store,
     audit: Audit,
     kinds: Memo<kind::Proof>,
     warm: WarmAnswers,
     clock: Clock,
-    tasks: Tasks,
     metrics: GateMetrics,
 }
 
@@ -166,25 +164,10 @@ impl Gate {
     /// Puts the parts together.
     pub fn new(config: Config, parts: Parts, metrics: &Metrics) -> Self {
         let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
-        let kinds = Memo::new("kind", 50_000, store.clone(), clock.clone(), tasks.clone());
+        let kinds = Memo::new("kind", store, clock.clone(), tasks);
         let metrics = GateMetrics::new(metrics);
         let warm = WarmAnswers::new();
-        Self {
-            config,
-            upstreams,
-            rulebook,
-            resolver,
-            trust,
-            va,
-            cache,
-            store,
-            audit,
-            kinds,
-            warm,
-            clock,
-            tasks,
-            metrics,
-        }
+        Self { config, upstreams, rulebook, resolver, trust, va, cache, audit, kinds, warm, clock, metrics }
     }
 
     /// The platforms that the configuration names.
@@ -249,7 +232,7 @@ impl Gate {
         let wait = self.config.verdict_wait;
         let admitted = tokio::time::timeout(wait, self.admit(target, reference, entry)).await;
         let admitted = admitted.unwrap_or_else(|_| Err(GateError::Pending { subject: target.describe(reference) }))?;
-        self.note_pull(target, &admitted.manifest);
+        self.resolver.note_pull(&target.name, &admitted.manifest);
         self.cache.touch(&admitted.manifest);
         Ok(admitted)
     }
@@ -263,6 +246,7 @@ impl Gate {
                 let Resolved { manifest, stale } = self.resolve(target, reference).await?;
                 let permit = policy::admit_unmatched(&subject, manifest.digest, message);
                 entry.admitted(&manifest, &permit);
+                Box::pin(self.resolver.admitted(&target.name, &manifest)).await;
                 return Ok(Admitted { manifest, permit, stale });
             }
             Selection::Deny(message) => return Err(GateError::Denied(policy::no_match(&subject, message))),
@@ -271,6 +255,7 @@ impl Gate {
         entry.resolved(&manifest);
         let permit = self.judge(target, &subject, &selected, &manifest, entry).await?;
         entry.admitted(&manifest, &permit);
+        Box::pin(self.resolver.admitted(&target.name, &manifest)).await;
         Ok(Admitted { manifest, permit, stale })
     }
 
@@ -338,19 +323,6 @@ impl Gate {
     /// Without the referrers API upstream, the answer is an empty index, and clients go on to the fallback tag.
     async fn referrers(&self, target: &Target, digest: crate::oci::Digest, page: &Page) -> Result<List, GateError> {
         Ok(target.upstream.referrers(&target.name.repository, &digest, page).await?)
-    }
-
-    /// Remembers that somebody pulls this platform, off the request's path.
-    fn note_pull(&self, target: &Target, manifest: &Manifest) {
-        if self.metrics.first_pull(&target.name, manifest.digest) {
-            let (store, name, digest, now) =
-                (self.store.clone(), target.name.clone(), manifest.digest, self.clock.now());
-            self.tasks.spawn(async move {
-                if let Err(error) = store.record_pull(&name, digest, now).await {
-                    tracing::warn!(%error, "a pull could not be noted");
-                }
-            });
-        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! `pullgate cache status|gc|verify`.
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::remote::{get, post, run_job};
 use super::{Exit, Output, Where};
-use crate::cache::{Status, Verified};
+use crate::cache::{Collected, Status, Verified};
 use crate::runtime::format_size;
 
 /// What to do with the cache.
@@ -30,11 +29,6 @@ pub(super) struct CacheArgs {
     output: Output,
 }
 
-#[derive(Deserialize)]
-struct Freed {
-    freed_bytes: u64,
-}
-
 pub(super) fn run(command: &CacheCommand) -> Exit {
     let outcome = match command {
         CacheCommand::Status(args) => status(args),
@@ -55,6 +49,8 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
     line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
     line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
     line("downloads", format!("{} under way ({})", status.fills, format_size(status.reserved_bytes)));
+    let (rows, most) = (format_size(status.database_bytes), format_size(status.max_database_bytes));
+    line("database", format!("{rows} of {most}"));
     line("in memory", format_size(status.memory_bytes));
     line("disk free", format_size(status.disk_free_bytes));
     if let Some(trouble) = &status.trouble {
@@ -64,10 +60,14 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
 }
 
 fn gc(args: &CacheArgs) -> Result<Exit, String> {
-    let Freed { freed_bytes } = post(&args.place, "/api/v1/cache/gc", &json!({}))?;
+    let collected: Collected = post(&args.place, "/api/v1/cache/gc", &json!({}))?;
     match args.output {
-        Output::Json => println!("{}", json!({"freed_bytes": freed_bytes})),
-        Output::Table => println!("freed {}", format_size(freed_bytes)),
+        Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),
+        Output::Table => {
+            let Collected { freed_bytes, forgotten_rows, database_bytes } = collected;
+            println!("freed {}", format_size(freed_bytes));
+            println!("forgot {forgotten_rows} rows; the database is {} smaller", format_size(database_bytes));
+        }
     }
     Ok(Exit::Ok)
 }

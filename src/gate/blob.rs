@@ -63,8 +63,8 @@ impl Gate {
         blob: Digest,
         entry: &mut Entry,
     ) -> Result<Option<Permit>, GateError> {
-        let unseen = self.store.unseen_children(&target.name, self.config.max_unseen_children).await?;
-        for (index, child) in unseen {
+        let unseen = self.resolver.unseen_children(&target.name, self.config.max_unseen_children).await?;
+        for (index, child) in unseen.iter().copied() {
             match self.admit(target, &Reference::Digest(index), entry).await {
                 Ok(_) => {}
                 // While the index cannot be judged, the blob may well be one of its images'.

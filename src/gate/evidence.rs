@@ -139,7 +139,7 @@ impl Gate {
         if manifest.children().is_empty() {
             return Ok(Vec::new());
         }
-        let pulled = self.store.pulled_children(&target.name, manifest.digest).await?;
+        let pulled = self.resolver.pulled_children(&target.name, manifest).await?;
         Ok(relevant(manifest.children(), &pulled, &self.config.platforms))
     }
 }

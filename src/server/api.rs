@@ -72,9 +72,7 @@ impl AdminApi {
             (&Method::GET, "images") => respond(self.gate.images().await),
             (&Method::GET, "check") => self.check(&request).await,
             (&Method::GET, "cache") => respond(self.cache.status().await),
-            (&Method::POST, "cache/gc") => {
-                respond(self.cache.collect().await.map(|freed| json!({"freed_bytes": freed})))
-            }
+            (&Method::POST, "cache/gc") => respond(self.cache.collect().await),
             (&Method::POST, "cache/verify") => self.verify(),
             (&Method::POST, "prefetch") => self.prefetch(&request),
             (&Method::GET, path) if path.starts_with("jobs/") => self.job(path),
