@@ -10,6 +10,7 @@ mod memo;
 mod state_dir;
 mod tags;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use state_dir::{StateDir, StateDirError};
 pub use tags::KnownImage;
 
 use crate::oci::{Content, Digest, Host, ImageName, Manifest, Tag};
+use crate::runtime::open_private;
 
 /// SQLite has one writer; the others read.
 const MAX_CONNECTIONS: u32 = 4;
@@ -53,6 +55,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(10));
         let at = |error| StoreError::Open { path: path.clone(), error };
+        close_to_others(&path).map_err(|error| at(sqlx::Error::Io(error)))?;
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             // A full disk ends a transaction behind sqlx's back, which then keeps the write lock: such a connection goes.
@@ -251,6 +254,20 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// SQLite gives the files beside the database the database's mode.
+fn close_to_others(database: &Path) -> std::io::Result<()> {
+    open_private(File::options().create(true).append(true), database)?;
+    for beside in ["-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(beside);
+        match open_private(File::options().append(true), Path::new(&path)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn migrations() -> Migrator {

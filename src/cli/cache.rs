@@ -5,7 +5,7 @@ use serde_json::json;
 use super::remote::{get, post, run_job};
 use super::{Exit, Output, Where};
 use crate::cache::{Collected, Status, Verified};
-use crate::runtime::format_size;
+use crate::runtime::{format_size, printable};
 
 /// What to do with the cache.
 #[derive(Debug, clap::Subcommand)]
@@ -44,7 +44,7 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
         println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
         return Ok(Exit::Ok);
     }
-    let line = |label: &str, value: String| println!("{label:<12} {value}");
+    let line = |label: &str, value: String| println!("{label:<12} {}", printable(&value));
     line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
     line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
     line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));

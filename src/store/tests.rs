@@ -78,7 +78,7 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let clock = Clock::manual(at(1000));
-    let gathered = std::sync::Arc::new(AtomicUsize::new(0));
+    let gathered = Arc::new(AtomicUsize::new(0));
     let ask = async |store: &Store| {
         let memo = Memo::new("test", store.clone(), clock.clone(), Tasks::new());
         let (counter, now) = (gathered.clone(), clock.now());

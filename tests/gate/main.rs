@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/program.rs"]
+mod program;
+
 mod attack;
 mod blobs;
 mod cache;
@@ -15,4 +18,5 @@ mod pull;
 mod routes;
 mod rules;
 mod startup;
+mod state;
 mod warm;
