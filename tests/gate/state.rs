@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use pullgate::sample::image::{self, Image};
+use pullgate::sample::image;
 
 use crate::harness::{TestGate, policy};
 use crate::pull::{multi, simple};
@@ -48,8 +48,10 @@ async fn denied_images_leave_no_rows_and_their_layers_are_denied_with_the_reason
 #[tokio::test]
 async fn a_manifest_that_lists_more_than_anybody_needs_is_refused() {
     let registry = TestRegistry::start().await;
-    let children: Vec<_> = (0..1001).map(|n| Image::linux_amd64().label("n", &n.to_string()).build()).collect();
-    registry.push("library/app", Some("many"), &image::index(&children));
+    let child = simple("child").plain_descriptor();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let many = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": vec![child; 1001]});
+    registry.push("library/app", Some("many"), &image::raw(kind, &many));
     let gate = TestGate::new(&registry, crate::harness::ALLOW_ALL).start().await;
     let got = gate.get("/library/app/manifests/many").await;
     assert!(got.status >= 400 && got.text().contains("1,000"), "{} {}", got.status, got.text());
@@ -112,13 +114,9 @@ async fn state_is_for_its_user_alone_whatever_the_umask() {
 }
 
 #[test]
-fn reports_steer_no_terminal() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let evil = dir.path().join("no\u{1b}]0;x\u{7}such.toml");
-    let program = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-    let mut program = program;
-    let said =
-        program.args(["images", "--server", "unix:/nowhere/\u{1b}]0;x\u{7}"]).arg("--token-file").arg(evil).output();
-    let said = String::from_utf8_lossy(&said.expect("it runs").stderr).into_owned();
+fn what_others_wrote_steers_no_terminal() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+    let said = program.args(["images", "--server", "unix:/nowhere/\u{1b}]0;x\u{7}"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(!said.contains('\u{1b}') && said.contains("\\u{1b}"), "{said:?}");
 }
