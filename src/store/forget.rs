@@ -204,7 +204,8 @@ impl Store {
     }
 }
 
-/// Databases of earlier versions never give pages back; rewriting them once changes that.
+/// A database gives pages back only after it was rewritten once with that setting. Not set by every connection: SQLite
+/// writes the setting down each time, which a full disk would refuse.
 pub(super) async fn let_shrink(pool: &sqlx::SqlitePool) -> Result<(), sqlx::Error> {
     // The same connection for both: the setting waits in it for the rewriting.
     let mut connection = pool.acquire().await?;
