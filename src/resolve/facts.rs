@@ -5,9 +5,10 @@
 //! (`recent`) until a request is admitted to it, and is written down then. While the store cannot be written, facts wait
 //! there too, and are written as soon as it can be: a full disk stops no pull.
 
+mod writing;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,11 +17,6 @@ use super::recent::{Entry, Recent};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Clock, Readiness, Tasks};
 use crate::store::{KnownImage, Store, StoreError};
-
-/// The name under which `/readyz` speaks of the database.
-const TOPIC: &str = "database";
-/// How often facts that wait are tried again.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// The facts.
 pub(super) struct Facts {
@@ -360,63 +356,6 @@ impl Facts {
         }
     }
 
-    /// Writes all that is known of a manifest.
-    async fn write(&self, entry: &Entry) -> Result<(), StoreError> {
-        let Entry { name, manifest, seen, tags, pulled, .. } = entry;
-        if !entry.is_stored {
-            self.store.record_manifest(name, manifest, *seen).await?;
-        }
-        for seen in tags {
-            if seen.is_current {
-                self.store.record_tag(name, &seen.tag, manifest.digest, seen.at).await?;
-            } else {
-                self.store.record_old_tag(name, &seen.tag, manifest.digest, seen.at).await?;
-            }
-        }
-        if let Some(at) = pulled {
-            self.store.record_pull(name, manifest.digest, *at).await?;
-        }
-        self.recent().written(entry);
-        Ok(())
-    }
-
-    fn put_off(self: &Arc<Self>, error: &StoreError) {
-        tracing::error!(%error, "what a registry said cannot be written down; it is kept in memory and tried again");
-        self.readiness.degraded(TOPIC, Some(error.to_string()));
-        let mut is_retrying = self.is_retrying.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::mem::replace(&mut *is_retrying, true) {
-            self.tasks.spawn(self.clone().retry());
-        }
-    }
-
-    async fn retry(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.tasks.stopping() => return,
-            }
-            // It is said already that it fails.
-            let is_written = self.write_waiting().await.is_ok();
-            let mut is_retrying = self.is_retrying.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_written && self.recent().due().is_none() {
-                *is_retrying = false;
-                return;
-            }
-        }
-    }
-
-    /// Writes what waits, the oldest first.
-    async fn write_waiting(&self) -> Result<(), StoreError> {
-        loop {
-            let Some(entry) = self.recent().due() else { break };
-            self.write(&entry).await?;
-            self.learnt(&entry.name, &entry.manifest);
-        }
-        self.readiness.degraded(TOPIC, None);
-        tracing::info!("the database can be written again; nothing was lost");
-        Ok(())
-    }
-
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -424,6 +363,7 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use super::writing::TOPIC;
     use super::*;
 
     const NAMES: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
