@@ -99,7 +99,8 @@ impl Bound {
     }
 }
 
-/// Reads again what changes without a restart: policies, certificates, the audit file.
+/// Reads again what changes without a restart: policies, certificates, the audit file. Cheap to clone.
+#[derive(Clone)]
 pub struct Reload {
     rulebook: Arc<Rulebook>,
     certificates: server::Certificates,
@@ -107,7 +108,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads all of it again; what is broken keeps its last good version.
+    /// Reads all of it again; what is broken keeps its last good version. Reads files, so it blocks.
     pub fn all(&self) {
         self.rulebook.reload();
         // Each certificate that cannot be read says so itself, and stays as it was.
@@ -122,7 +123,9 @@ async fn on_hangup(reload: Reload, tasks: Tasks) {
         tokio::select! {
             _ = hangups.recv() => {
                 tracing::info!("SIGHUP: reading policies and certificates again, opening the audit file anew");
-                reload.all();
+                let reload = reload.clone();
+                // A panic is told by the part that it happened in, which stays as it was.
+                let _ = tasks.spawn_blocking(move || reload.all()).await;
             }
             () = tasks.stopping() => return,
         }
@@ -152,32 +155,15 @@ pub fn admin_socket(config: &Config) -> PathBuf {
 /// # Errors
 /// What keeps the gate from being built, or the image from being judged.
 pub async fn check_offline(mut config: Config, image: &str, namespace: &str) -> Result<Explanation, String> {
-    let scratch = Scratch::new().map_err(|error| format!("no scratch folder: {error}"))?;
-    config.state_dir.clone_from(&scratch.0);
-    config.audit.file = scratch.0.join("audit.jsonl");
+    let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
+    let scratch = scratch.map_err(|error| format!("no scratch folder: {error}"))?;
+    config.state_dir = scratch.path().to_owned();
+    config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
     let parts = Parts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
     let explained = server::check(&parts.gate, image, namespace).await;
     parts.close(Duration::from_secs(5)).await;
     explained
-}
-
-/// A folder that is removed when it is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> std::io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("pullgate-check-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What remains is in the system's folder for such things.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Why a gate does not start.

@@ -10,6 +10,7 @@ mod disk;
 mod download;
 mod error;
 mod evict;
+mod facts;
 mod fill;
 mod fills;
 mod metrics;
@@ -36,7 +37,7 @@ use metrics::CacheMetrics;
 pub use reading::Reading;
 use reading::Readings;
 pub use relay::Relay;
-pub use status::Status;
+pub use status::{Collected, Status};
 use usage::{Reservation, Touched, Usage};
 pub use verify::Verified;
 
@@ -63,6 +64,10 @@ pub struct Config {
     pub low_watermark: u64,
     /// What was not used for so long goes whatever room there is; `None` keeps it.
     pub max_age: Option<Duration>,
+    /// How much the rows of the database may take, in bytes: what is known of images, and evidence.
+    pub max_database: u64,
+    /// Facts that were not used for so long go, unless content that is here needs them.
+    pub fact_memory: Duration,
     /// How many blobs are downloaded at the same time.
     pub max_fills: usize,
     /// How many downloads go on whose readers have all left.
@@ -79,6 +84,8 @@ impl Default for Config {
             high_watermark: 95,
             low_watermark: 85,
             max_age: None,
+            max_database: 512 * 1024 * 1024,
+            fact_memory: Duration::from_secs(30 * 24 * 3600),
             max_fills: 64,
             orphan_fill_limit: 16,
         }
@@ -301,12 +308,15 @@ impl Cache {
         }
     }
 
-    /// Drops what is too old, what no manifest names, and what is above the low watermark; gives how many bytes went.
+    /// Drops what is too old, what no manifest names, and what is above the low watermark; forgets facts of what is gone,
+    /// and makes the database's file smaller.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn collect(&self) -> Result<u64, CacheError> {
-        self.inner.collect().await.map(|freed| freed.bytes)
+    pub async fn collect(&self) -> Result<Collected, CacheError> {
+        let freed = self.inner.collect().await?;
+        let (forgotten_rows, database_bytes) = self.inner.forget().await.map_err(CacheError::store)?;
+        Ok(Collected { freed_bytes: freed.bytes, forgotten_rows, database_bytes })
     }
 
     async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {

@@ -17,6 +17,7 @@ mod va;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::runtime::printable_lines;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// What a command ends with (design.md §9).
@@ -146,7 +147,7 @@ impl Where {
 
 /// Prints to standard error what went wrong, and ends with failure.
 fn fail(error: impl std::fmt::Display) -> Exit {
-    eprintln!("pullgate: {error}");
+    eprintln!("pullgate: {}", printable_lines(&error.to_string()));
     Exit::Failure
 }
 

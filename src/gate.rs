@@ -88,14 +88,12 @@ pub struct Gate {
     trust: Trust,
     va: Va,
     cache: Arc<Cache>,
-    store: Store,
     audit: Audit,
     kinds: Kinds,
     bindings: Bindings,
     layers: Layers,
     warm: WarmAnswers,
     clock: Clock,
-    tasks: Tasks,
     metrics: GateMetrics,
 }
 
@@ -201,14 +199,12 @@ impl Gate {
             trust,
             va,
             cache,
-            store,
             audit,
             kinds,
             bindings,
             layers,
             warm,
             clock,
-            tasks,
             metrics,
         }
     }
@@ -259,8 +255,8 @@ impl Gate {
     ) -> Result<Answer, GateError> {
         let judgement = self.in_time(target, reference, self.judge(target, reference)).await?;
         entry.judged(&judgement);
-        let Admitted { manifest, permit, stale } = self.admitted(target, judgement)?;
-        self.note_pull(target, &manifest);
+        let Admitted { manifest, permit, stale } = self.admitted(target, judgement).await?;
+        self.resolver.note_pull(&target.name, &manifest);
         Ok(Answer::Manifest { manifest, permit, stale })
     }
 
@@ -276,11 +272,13 @@ impl Gate {
     }
 
     /// The manifest that a judgement admits, or its denial.
-    fn admitted(&self, target: &Target, judgement: Judgement) -> Result<Admitted, GateError> {
+    async fn admitted(&self, target: &Target, judgement: Judgement) -> Result<Admitted, GateError> {
         let permit = judgement.decision.map_err(GateError::Denied)?;
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
         let Judged { manifest, stale, .. } = judgement.judged.ok_or_else(nothing)?;
         self.cache.touch(&manifest);
+        // What it names is written down only now: a denied manifest leaves no rows.
+        Box::pin(self.resolver.admitted(&target.name, &manifest)).await;
         Ok(Admitted { manifest, permit, stale })
     }
 
@@ -298,19 +296,6 @@ impl Gate {
         match resolved.manifest.foreign_url(allowed) {
             Some(url) => Err(GateError::ForeignUrl { subject: target.describe(reference), url: url.to_owned() }),
             None => Ok(resolved),
-        }
-    }
-
-    /// Remembers that somebody pulls this platform, off the request's path.
-    fn note_pull(&self, target: &Target, manifest: &Manifest) {
-        if self.metrics.first_pull(&target.name, manifest.digest) {
-            let (store, name, digest, now) =
-                (self.store.clone(), target.name.clone(), manifest.digest, self.clock.now());
-            self.tasks.spawn(async move {
-                if let Err(error) = store.record_pull(&name, digest, now).await {
-                    tracing::warn!(%error, "a pull could not be noted");
-                }
-            });
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Rulebook {
     /// Whether the whole gate is in audit mode: then every rule is.
     audit: bool,
     rules: ArcSwap<RuleSet>,
-    /// The files that the policies in use are from.
+    /// The files that the policies in use are from. Locked from before files are read until their rules are in use.
     holding: Mutex<BTreeSet<String>>,
     readiness: Readiness,
     reloads: Counter,
@@ -66,8 +66,10 @@ impl Rulebook {
     }
 
     /// Reads the directory again. A broken version keeps the one in use.
+    /// Two at a time would be able to take the older version into use last, so one waits for the other. Blocks.
     pub fn reload(&self) {
-        match self.parse() {
+        let mut holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.parse(&mut holding) {
             Ok(rules) => {
                 if *self.rules.load_full() != rules {
                     tracing::info!(policy.dir = %self.dir.display(), "policy changed; the new rules are in use");
@@ -84,9 +86,8 @@ impl Rulebook {
     }
 
     /// Reads the directory, and refuses what was lost and not taken back.
-    fn parse(&self) -> Result<RuleSet, RulebookError> {
+    fn parse(&self, known: &mut BTreeSet<String>) -> Result<RuleSet, RulebookError> {
         let (rules, files) = parse(&self.dir, &self.settings, self.audit)?;
-        let mut known = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
         let emptied: Vec<_> =
             files.iter().filter(|file| file.documents == 0 && known.contains(&file.path)).cloned().collect();
         if !emptied.is_empty() {
@@ -115,14 +116,14 @@ impl Rulebook {
         let (rulebook, stop) = (self.clone(), tasks.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = rulebook.follow(changes) => {}
+                () = rulebook.follow(changes, &stop) => {}
                 () = stop.stopping() => {}
             }
             drop(watcher);
         });
     }
 
-    async fn follow(self: Arc<Self>, mut changes: mpsc::Receiver<()>) {
+    async fn follow(self: Arc<Self>, mut changes: mpsc::Receiver<()>, tasks: &Tasks) {
         loop {
             match tokio::time::timeout(RESCAN, changes.recv()).await {
                 Ok(Some(())) => {
@@ -135,7 +136,7 @@ impl Rulebook {
             }
             let rulebook = self.clone();
             // A panic while parsing is a broken version like any other.
-            if tokio::task::spawn_blocking(move || rulebook.reload()).await.is_err() {
+            if tasks.spawn_blocking(move || rulebook.reload()).await.is_err() {
                 self.readiness.degraded(TOPIC, Some("reading the policy directory failed".into()));
             }
         }
@@ -218,5 +219,25 @@ mod tests {
         assert_eq!(state(), (1, String::new()), "who removes the file means it");
         fs::write(&own, "").unwrap();
         assert_eq!(state(), (1, String::new()), "a new file has lost nothing");
+    }
+    /// Whoever reads files holds the lock until their rules are in use, so nobody can take newer ones into use meanwhile.
+    #[test]
+    fn a_reload_reads_nothing_while_another_one_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
+        let (path, metrics) = (dir.path().to_owned(), Metrics::default());
+        let load = Rulebook::load(path, Settings::default(), false, Readiness::new(), &metrics);
+        let rulebook = Arc::new(load.unwrap());
+        let other = rulebook.holding.lock().unwrap();
+        let waiting = std::thread::spawn({
+            let rulebook = rulebook.clone();
+            move || rulebook.reload()
+        });
+        // What the waiting one takes into use is what is there once it may begin.
+        fs::write(dir.path().join("own.yaml"), OWN).unwrap();
+        assert_eq!(rulebook.rules().documents(), 1);
+        drop(other);
+        waiting.join().unwrap();
+        assert_eq!(rulebook.rules().documents(), 2);
     }
 }

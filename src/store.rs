@@ -5,10 +5,14 @@
 
 mod contents;
 mod evidence;
+mod forget;
 mod memo;
 mod state_dir;
+mod tags;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,8 +23,10 @@ use sqlx::{Connection, Row, SqlSafeStr};
 pub use contents::{ContentTotals, StoredContent};
 pub use memo::Memo;
 pub use state_dir::{StateDir, StateDirError};
+pub use tags::KnownImage;
 
 use crate::oci::{Content, Digest, Host, ImageName, Manifest, Tag};
+use crate::runtime::open_private;
 
 /// SQLite has one writer; the others read.
 const MAX_CONNECTIONS: u32 = 4;
@@ -29,6 +35,7 @@ const MAX_CONNECTIONS: u32 = 4;
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: SqlitePool,
+    growth: Arc<forget::Growth>,
 }
 
 impl Store {
@@ -45,6 +52,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(10));
         let at = |error| StoreError::Open { path: path.clone(), error };
+        close_to_others(&path).map_err(|error| at(sqlx::Error::Io(error)))?;
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             // A full disk ends a transaction behind sqlx's back, which then keeps the write lock: such a connection goes.
@@ -58,76 +66,14 @@ impl Store {
             .await
             .map_err(at)?;
         match migrations().run(&pool).await {
-            Ok(()) => Ok(Self { pool }),
-            Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer { path, version }),
-            Err(error) => Err(StoreError::Migrate { path, error }),
+            Ok(()) => {}
+            Err(MigrateError::VersionMissing(version)) => return Err(StoreError::Newer { path, version }),
+            Err(error) => return Err(StoreError::Migrate { path, error }),
         }
-    }
-
-    /// Records what a tag means now.
-    pub async fn record_tag(
-        &self,
-        name: &ImageName,
-        tag: &Tag,
-        digest: Digest,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let digest = digest.to_string();
-        let mut transaction = self.pool.begin().await?;
-        for sql in [
-            "INSERT INTO tags (host, repository, tag, digest, checked_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at",
-            "INSERT INTO tag_history (host, repository, tag, digest, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = excluded.seen_at",
-        ] {
-            sqlx::query(sql)
-                .bind(name.host.as_str())
-                .bind(name.repository.as_str())
-                .bind(tag.as_str())
-                .bind(&digest)
-                .bind(now.as_millisecond())
-                .execute(&mut *transaction)
-                .await?;
+        if let Err(error) = forget::let_shrink(&pool).await {
+            tracing::warn!(%error, "the database file will not become smaller when rows are forgotten");
         }
-        Ok(transaction.commit().await?)
-    }
-
-    /// What a tag meant when it was last looked up, and when that was.
-    pub async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
-        let row = sqlx::query("SELECT digest, checked_at FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3")
-            .bind(name.host.as_str())
-            .bind(name.repository.as_str())
-            .bind(tag.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
-        row.map(|row| Ok((digest_of(row.try_get(0)?)?, time_of(row.try_get(1)?)))).transpose()
-    }
-
-    /// Forgets what a tag means: the upstream says that it is gone.
-    pub async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3")
-            .bind(name.host.as_str())
-            .bind(name.repository.as_str())
-            .bind(tag.as_str())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// The tags through which a digest is known since `since`: its own, and those of indexes that list it.
-    pub async fn tags_of(&self, name: &ImageName, digest: Digest, since: Timestamp) -> Result<Vec<Tag>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT tag FROM tag_history WHERE host = ?1 AND repository = ?2 AND seen_at >= ?4 AND (digest = ?3 OR digest IN \
-             (SELECT manifest FROM members WHERE host = ?1 AND repository = ?2 AND member = ?3 AND is_manifest = 1)) \
-             GROUP BY tag ORDER BY MAX(seen_at) DESC LIMIT 100",
-        )
-        .bind(name.host.as_str())
-        .bind(name.repository.as_str())
-        .bind(digest.to_string())
-        .bind(since.as_millisecond())
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()
+        Ok(Self { pool, growth: forget::growth() })
     }
 
     /// Records a manifest that the repository delivered, and what it names.
@@ -140,6 +86,7 @@ impl Store {
         let digest = manifest.digest.to_string();
         let size = i64::try_from(manifest.bytes.len()).unwrap_or(i64::MAX);
         let is_manifest = i64::from(matches!(manifest.content, Content::Index(_)));
+        self.wrote(1 + manifest.descriptors().count() as u64);
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
@@ -192,19 +139,23 @@ impl Store {
         Ok(())
     }
 
-    /// Which children of an index were served here.
-    pub async fn pulled_children(&self, name: &ImageName, index: Digest) -> Result<Vec<Digest>, StoreError> {
+    /// Those of these digests that are manifests of the repository, each with whether it was served here.
+    pub async fn manifests_among(
+        &self,
+        name: &ImageName,
+        digests: &[Digest],
+    ) -> Result<Vec<(Digest, bool)>, StoreError> {
+        let asked = serde_json::Value::from_iter(digests.iter().map(ToString::to_string));
         let rows = sqlx::query(
-            "SELECT manifests.digest FROM members JOIN manifests ON manifests.host = members.host \
-             AND manifests.repository = members.repository AND manifests.digest = members.member \
-             WHERE members.host = ?1 AND members.repository = ?2 AND members.manifest = ?3 AND manifests.pulled_at IS NOT NULL",
+            "SELECT digest, pulled_at IS NOT NULL FROM manifests WHERE host = ?1 AND repository = ?2 \
+             AND digest IN (SELECT value FROM json_each(?3))",
         )
         .bind(name.host.as_str())
         .bind(name.repository.as_str())
-        .bind(index.to_string())
+        .bind(asked.to_string())
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+        rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, row.try_get(1)?))).collect()
     }
 
     /// The manifests of the repository that name this digest, newest first: indexes for a manifest, images for a blob.
@@ -248,6 +199,7 @@ impl Store {
         size: u64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        self.wrote(1);
         sqlx::query(
             "INSERT INTO links (host, repository, digest, size, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = excluded.seen_at",
@@ -283,25 +235,6 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Every tag that is known, with what it means.
-    pub async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
-        let rows = sqlx::query("SELECT host, repository, tag, digest FROM tags ORDER BY host, repository, tag")
-            .fetch_all(&self.pool)
-            .await?;
-        let known = |row: &sqlx::sqlite::SqliteRow| {
-            let invalid = |_| StoreError::Row("an invalid name");
-            Ok(KnownImage {
-                name: ImageName {
-                    host: row.try_get::<String, _>(0)?.parse().map_err(invalid)?,
-                    repository: row.try_get::<String, _>(1)?.parse().map_err(invalid)?,
-                },
-                tag: tag_of(row.try_get(2)?)?,
-                digest: digest_of(row.try_get(3)?)?,
-            })
-        };
-        rows.iter().map(known).collect()
-    }
-
     /// Refuses every write, as a full or read-only disk does. For tests: it acts on the one connection that they use.
     #[cfg(test)]
     pub(crate) async fn forbid_writing(&self, forbid: bool) {
@@ -320,21 +253,25 @@ impl Store {
     }
 }
 
-/// A tag that is known.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct KnownImage {
-    /// Upstream and repository.
-    pub name: ImageName,
-    /// The tag.
-    pub tag: Tag,
-    /// What it means.
-    pub digest: Digest,
+/// SQLite gives the files beside the database the database's mode.
+fn close_to_others(database: &Path) -> std::io::Result<()> {
+    open_private(File::options().create(true).append(true), database)?;
+    for beside in ["-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(beside);
+        match open_private(File::options().append(true), Path::new(&path)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn migrations() -> Migrator {
     let steps = [
         (1, "first", include_str!("store/migrations/0001_first.sql")),
         (2, "contents", include_str!("store/migrations/0002_contents.sql")),
+        (3, "age", include_str!("store/migrations/0003_age.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

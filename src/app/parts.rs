@@ -57,12 +57,11 @@ impl Parts {
             cache: cache.clone(),
             store: store.clone(),
             audit: audit.clone(),
-            clock: clock.clone(),
+            clock,
             tasks: tasks.clone(),
         };
         let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
         let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
-        tasks.spawn(forget_stale_evidence(store.clone(), clock, tasks.clone()));
         Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, audit, store, state })
     }
 
@@ -80,18 +79,5 @@ impl Parts {
         audit.close().await;
         store.close().await;
         drop(state);
-    }
-}
-
-/// Once an hour: evidence that has ended takes no room.
-async fn forget_stale_evidence(store: Store, clock: Clock, tasks: Tasks) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
-            () = tasks.stopping() => return,
-        }
-        if let Err(error) = store.drop_stale_evidence(clock.now()).await {
-            tracing::warn!(%error, "evidence that has ended could not be dropped");
-        }
     }
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::runtime::{create_private_dir, open_private};
+
 pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
@@ -15,6 +17,9 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     pub(super) fn open(path: PathBuf, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(&path)?;
+        for n in 1..=keep {
+            close_to_others(&numbered(&path, n))?;
+        }
         Ok(Self { path, file, size, max_size, keep })
     }
 
@@ -63,7 +68,7 @@ impl RotatingFile {
 
     /// `audit.jsonl` becomes `audit.jsonl.1`, which became `.2` before; the oldest goes.
     fn rotate(&mut self) -> io::Result<()> {
-        let numbered = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
+        let numbered = |n: u32| numbered(&self.path, n);
         for n in (1..self.keep).rev() {
             rename_if_there(&numbered(n), &numbered(n + 1))?;
         }
@@ -76,11 +81,25 @@ impl RotatingFile {
     }
 }
 
+fn numbered(path: &Path, n: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
+/// Files of earlier versions were open to whom the umask let.
+fn close_to_others(path: &Path) -> io::Result<()> {
+    match open_private(File::options().append(true), path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        create_private_dir(folder)?;
     }
-    let file = File::options().create(true).append(true).open(path)?;
+    let file = open_private(File::options().create(true).append(true), path)?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }

@@ -1,8 +1,8 @@
 //! Files named by digest. A name exists only when the bytes under it were verified and synced.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
 use crate::oci::{Algorithm, Digest, Hasher};
+use crate::runtime::{create_private_dir, open_private};
 
 /// How long the file system may take to make a file before it counts as failing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,7 +30,9 @@ impl Disk {
     /// Opens the folder and removes what a process that died left in `partial`.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let partial = root.join("partial");
-        fs::create_dir_all(&partial)?;
+        create_private_dir(root)?;
+        fs::set_permissions(root, Permissions::from_mode(0o700))?;
+        create_private_dir(&partial)?;
         for entry in fs::read_dir(&partial)? {
             fs::remove_file(entry?.path())?;
         }
@@ -93,7 +96,7 @@ impl Disk {
     fn make_partial(&self, digest: Digest, size: u64) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
         let partial = Partial { file: Arc::new(file), path: Some(path) };
         match fallocate(&*partial.file, FallocateFlags::KEEP_SIZE, 0, size.max(1)) {
             // Some file systems cannot promise room; then the write itself will say.
@@ -200,7 +203,7 @@ impl Partial {
     pub(super) fn publish(mut self, path: &Path) -> io::Result<()> {
         self.file.sync_data()?;
         let folder = path.parent().unwrap_or(path);
-        fs::create_dir_all(folder)?;
+        create_folder(folder)?;
         if let Some(partial) = &self.path {
             fs::rename(partial, path)?;
         }
@@ -216,6 +219,14 @@ impl Drop for Partial {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// `ALGORITHM/ab`, both for us alone.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if let Some(algorithm) = folder.parent() {
+        create_private_dir(algorithm)?;
+    }
+    create_private_dir(folder)
 }
 
 /// Runs file work off the async threads.

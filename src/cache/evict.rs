@@ -17,16 +17,21 @@ use crate::store::{StoreError, StoredContent};
 
 /// How many candidates are looked at together.
 const BATCH: u32 = 64;
+/// How often facts that are too old are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// How often what was used is written down, and what became too old is looked for.
 const TICK: Duration = Duration::from_secs(30);
 
 impl Inner {
     /// Evicts whenever room becomes scarce, until shutdown.
     pub(super) async fn evict_until_stop(self: Arc<Self>) {
+        let mut forget = tokio::time::interval(FORGET_EVERY);
         loop {
             tokio::select! {
                 () = self.scarce.notified() => {}
+                () = self.store.grown() => {}
                 () = tokio::time::sleep(TICK) => {}
+                _ = forget.tick() => self.forget_or_say().await,
                 () = self.tasks.stopping() => break,
             }
             if let Err(error) = self.tidy().await {
@@ -61,6 +66,7 @@ impl Inner {
             let below = excess + self.slack();
             self.evict(below, None, &mut freed).await.map_err(CacheError::store)?;
         }
+        self.bound_facts(&mut freed).await.map_err(CacheError::store)?;
         self.report(&freed);
         Ok(freed)
     }
@@ -152,7 +158,12 @@ impl Inner {
     }
 
     /// Evicts until so many bytes are freed or nothing more can go; with `unused_since` only what is older.
-    async fn evict(&self, bytes: u64, unused_since: Option<Timestamp>, freed: &mut Freed) -> Result<(), StoreError> {
+    pub(super) async fn evict(
+        &self,
+        bytes: u64,
+        unused_since: Option<Timestamp>,
+        freed: &mut Freed,
+    ) -> Result<(), StoreError> {
         let is_old = |content: &StoredContent| unused_since.is_none_or(|since| content.used_at < since);
         let unnamed = self.store.unnamed_blobs(BATCH * 16).await?;
         for blob in unnamed.iter().filter(|blob| is_old(blob)) {
@@ -290,6 +301,6 @@ pub(super) enum NoRoom {
     TooLarge,
 }
 
-fn percent(of: u64, percent: u64) -> u64 {
+pub(super) fn percent(of: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(of) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }

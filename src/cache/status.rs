@@ -25,10 +25,25 @@ pub struct Status {
     pub memory_bytes: u64,
     /// What the disk has free, in bytes.
     pub disk_free_bytes: u64,
+    /// What the rows of the database take, in bytes.
+    pub database_bytes: u64,
+    /// What they may take.
+    pub max_database_bytes: u64,
     /// Downloads under way.
     pub fills: u64,
     /// Why nothing is cached just now.
     pub trouble: Option<String>,
+}
+
+/// What a collection brought.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Collected {
+    /// Bytes of content that went.
+    pub freed_bytes: u64,
+    /// Rows that were forgotten.
+    pub forgotten_rows: u64,
+    /// By how many bytes the database's file became smaller.
+    pub database_bytes: u64,
 }
 
 impl Cache {
@@ -50,6 +65,8 @@ impl Cache {
             manifest_bytes: totals.manifest_bytes,
             memory_bytes: inner.memory.weighted_size(),
             disk_free_bytes: space.free,
+            database_bytes: inner.store.live_bytes().await.map_err(CacheError::store)?,
+            max_database_bytes: inner.config.max_database,
             fills: u64::try_from(inner.metrics.fills.get()).unwrap_or_default(),
             trouble: inner.readiness.report().degraded.get(TOPIC).cloned(),
         })

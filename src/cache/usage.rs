@@ -11,6 +11,8 @@ use crate::oci::Digest;
 
 /// After so many manifests their use is written down without waiting for the next time.
 const MAX_TOUCHED: usize = 2000;
+/// The same for their bytes. At twice as much, use is noted no more until it was written down.
+const MAX_TOUCHED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes on disk and bytes promised, counted as they come and go; the rows in the store are what survives a restart.
 #[derive(Default)]
@@ -64,24 +66,31 @@ impl Drop for Reservation {
 
 /// Which manifests were used since that was written down last. An image's blobs are as young as its manifest.
 #[derive(Default)]
-pub(super) struct Touched(Mutex<HashMap<Digest, (Timestamp, Bytes)>>);
+pub(super) struct Touched(Mutex<Uses>);
+
+#[derive(Default)]
+struct Uses {
+    manifests: HashMap<Digest, (Timestamp, Bytes)>,
+    /// Of all of them.
+    bytes: usize,
+}
 
 impl Touched {
     /// A manifest is used now. Its bytes go along, so that one that was evicted meanwhile comes back with its blobs.
     /// True when so many are noted that they should be written down.
     pub(super) fn touch(&self, manifest: Digest, now: Timestamp, bytes: &Bytes) -> bool {
         let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match touched.get_mut(&manifest) {
-            Some((at, _)) => *at = now,
-            None => {
-                touched.insert(manifest, (now, bytes.clone()));
-            }
+        if let Some((at, _)) = touched.manifests.get_mut(&manifest) {
+            *at = now;
+        } else if touched.manifests.len() < 2 * MAX_TOUCHED && touched.bytes < 2 * MAX_TOUCHED_BYTES {
+            touched.bytes += bytes.len();
+            touched.manifests.insert(manifest, (now, bytes.clone()));
         }
-        touched.len() >= MAX_TOUCHED
+        touched.manifests.len() >= MAX_TOUCHED || touched.bytes >= MAX_TOUCHED_BYTES
     }
 
     pub(super) fn take(&self) -> HashMap<Digest, (Timestamp, Bytes)> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).manifests
     }
 }
 
@@ -101,5 +110,14 @@ mod tests {
         usage.removed(50);
         assert_eq!((usage.stored(), usage.reserved()), (0, 0), "never below nothing");
         assert!(usage.reserve(u64::MAX, u64::MAX - 1).is_none());
+    }
+    #[test]
+    fn what_was_used_is_remembered_within_bounds() {
+        let (touched, large) = (Touched::default(), Bytes::from(vec![0; 4 * 1024 * 1024]));
+        let said: Vec<bool> =
+            (0..20_u8).map(|n| touched.touch(Digest::sha256(&[n]), Timestamp::UNIX_EPOCH, &large)).collect();
+        assert_eq!(said.iter().position(|many| *many), Some(3));
+        assert_eq!(touched.take().len(), 8);
+        assert!(!touched.touch(Digest::sha256(b"x"), Timestamp::UNIX_EPOCH, &large), "it begins anew");
     }
 }

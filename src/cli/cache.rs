@@ -1,12 +1,11 @@
 //! `pullgate cache status|gc|verify`.
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::remote::{get, post, run_job};
 use super::{Exit, Output, Where};
-use crate::cache::{Status, Verified};
-use crate::runtime::format_size;
+use crate::cache::{Collected, Status, Verified};
+use crate::runtime::{format_size, printable};
 
 /// What to do with the cache.
 #[derive(Debug, clap::Subcommand)]
@@ -30,11 +29,6 @@ pub(super) struct CacheArgs {
     output: Output,
 }
 
-#[derive(Deserialize)]
-struct Freed {
-    freed_bytes: u64,
-}
-
 pub(super) fn run(command: &CacheCommand) -> Exit {
     let outcome = match command {
         CacheCommand::Status(args) => status(args),
@@ -50,11 +44,13 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
         println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
         return Ok(Exit::Ok);
     }
-    let line = |label: &str, value: String| println!("{label:<12} {value}");
+    let line = |label: &str, value: String| println!("{label:<12} {}", printable(&value));
     line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
     line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
     line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
     line("downloads", format!("{} under way ({})", status.fills, format_size(status.reserved_bytes)));
+    let (rows, most) = (format_size(status.database_bytes), format_size(status.max_database_bytes));
+    line("database", format!("{rows} of {most}"));
     line("in memory", format_size(status.memory_bytes));
     line("disk free", format_size(status.disk_free_bytes));
     if let Some(trouble) = &status.trouble {
@@ -64,10 +60,14 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
 }
 
 fn gc(args: &CacheArgs) -> Result<Exit, String> {
-    let Freed { freed_bytes } = post(&args.place, "/api/v1/cache/gc", &json!({}))?;
+    let collected: Collected = post(&args.place, "/api/v1/cache/gc", &json!({}))?;
     match args.output {
-        Output::Json => println!("{}", json!({"freed_bytes": freed_bytes})),
-        Output::Table => println!("freed {}", format_size(freed_bytes)),
+        Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),
+        Output::Table => {
+            let Collected { freed_bytes, forgotten_rows, database_bytes } = collected;
+            println!("freed {}", format_size(freed_bytes));
+            println!("forgot {forgotten_rows} rows; the database is {} smaller", format_size(database_bytes));
+        }
     }
     Ok(Exit::Ok)
 }

@@ -3,6 +3,7 @@
 use super::remote::{self, query};
 use super::{Exit, Output, Where};
 use crate::gate::{Assessment, AuthorityExplanation, Explanation};
+use crate::runtime::printable;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -49,8 +50,8 @@ pub(super) fn explanation(place: &Where, image: &str, namespace: &str, offline: 
 
 /// The explanation for people.
 pub(super) fn describe(explanation: &Explanation) -> String {
-    let mut text = format!("{}\n", explanation.image);
-    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<12} {value}\n"));
+    let mut text = format!("{}\n", printable(&explanation.image));
+    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<12} {}\n", printable(value)));
     line("decision", &explanation.decision);
     if let Some(digest) = &explanation.digest {
         line("digest", &digest.to_string());

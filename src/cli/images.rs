@@ -2,6 +2,7 @@
 
 use super::{Exit, Output, Where};
 use crate::gate::ListedImage;
+use crate::runtime::printable;
 
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
@@ -63,7 +64,7 @@ fn human_size(bytes: u64) -> String {
 /// Columns as wide as their widest cell, three spaces apart.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut lines = vec![header.map(str::to_owned)];
-    lines.extend(rows);
+    lines.extend(rows.map(|row| row.map(|cell| printable(&cell).into_owned())));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Where;
+use crate::runtime::printable;
 use crate::server::JobState;
 
 /// An answer larger than this, in bytes, is not a gate's.
@@ -56,7 +57,7 @@ pub(super) fn run_job<T: DeserializeOwned>(place: &Where, path: &str, body: &imp
         job = get(place, &format!("/api/v1/jobs/{}", job.id))?;
         bar.set_length(job.total_bytes);
         bar.set_position(job.done_bytes);
-        bar.set_message(job.at.clone());
+        bar.set_message(printable(&job.at).into_owned());
     }
     bar.finish_and_clear();
     match (job.result, job.error) {

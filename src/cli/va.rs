@@ -2,6 +2,7 @@
 
 use super::{Exit, Output, Where};
 use crate::gate::IssueExplanation;
+use crate::runtime::printable;
 
 /// Arguments of `va`.
 #[derive(Debug, clap::Args)]
@@ -23,18 +24,19 @@ pub(super) fn run(args: &VaArgs) -> Exit {
         Ok(explanation) => explanation,
         Err(error) => return super::fail(error),
     };
+    let image = printable(&explanation.image);
     let assessments: Vec<_> = explanation.rules.iter().flat_map(|rule| &rule.assessments).collect();
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&assessments).unwrap_or_default());
     } else if assessments.is_empty() {
-        println!("{}: no rule asks for a vulnerability check, or trust denies before it", explanation.image);
+        println!("{image}: no rule asks for a vulnerability check, or trust denies before it");
     }
     let mut has_findings = false;
     for assessment in assessments {
         has_findings |= assessment.issues.iter().any(|found| found.blocks);
         if args.output == Output::Table {
-            let platform = assessment.platform.as_deref().unwrap_or_default();
-            println!("{} {platform} {}: {}", explanation.image, assessment.digest, assessment.status);
+            let platform = printable(assessment.platform.as_deref().unwrap_or_default());
+            println!("{image} {platform} {}: {}", assessment.digest, printable(&assessment.status));
             let header = ["VULNERABILITY", "POLICY STATUS", "AFFECTED PACKAGES", "HOW TO RESOLVE"];
             print!("{}", super::images::table(header, assessment.issues.iter().map(row)));
         }

@@ -29,7 +29,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let (trust, mut policy) = trust(root.table("trust"));
     let (va, fixable_only) = va(root.table("va"));
     policy.ibm_fixable_only = fixable_only;
-    let cache = cache(root.table("cache"));
+    let cache = cache(root.table("cache"), gate.tag_memory);
     let prefetch = prefetch(root.table("prefetch"));
     let audit = audit(root.table("audit"), &state_dir);
     let upstreams = upstreams::upstreams(&mut root);
@@ -309,7 +309,7 @@ fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
     Some(config)
 }
 
-fn cache(mut table: Table<'_>) -> cache::Config {
+fn cache(mut table: Table<'_>, fact_memory: Duration) -> cache::Config {
     let default = cache::Config::default();
     let config = cache::Config {
         small_object: count(table.size("small_object"), default.small_object),
@@ -319,11 +319,16 @@ fn cache(mut table: Table<'_>) -> cache::Config {
         high_watermark: table.number("high_watermark", 1, 100).unwrap_or(default.high_watermark),
         low_watermark: table.number("low_watermark", 0, 100).unwrap_or(default.low_watermark),
         max_age: table.duration("max_age"),
+        max_database: table.size("max_database").unwrap_or(default.max_database),
+        fact_memory,
         max_fills: count(table.number("max_fills", 1, 10_000), default.max_fills),
         orphan_fill_limit: count(table.number("orphan_fill_limit", 0, 10_000), default.orphan_fill_limit),
     };
     if config.low_watermark > config.high_watermark {
         table.problem("low_watermark", "must not be above high_watermark", None);
+    }
+    if config.max_database < 1024 * 1024 {
+        table.problem("max_database", "must be at least 1MiB", None);
     }
     table.finish();
     config

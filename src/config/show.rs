@@ -121,6 +121,7 @@ fn parts(out: &mut Text, config: &Config) {
     if let Some(max_age) = config.cache.max_age {
         out.line("max_age", quoted(&format_duration(max_age)));
     }
+    out.line("max_database", quoted(&format_size(config.cache.max_database)));
     out.line("max_fills", config.cache.max_fills);
     out.line("orphan_fill_limit", config.cache.orphan_fill_limit);
     out.section("[prefetch]");

@@ -33,7 +33,7 @@ pub(super) struct Bindings {
 
 impl Bindings {
     pub(super) fn new(layers: Layers, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
-        let proofs = Memo::new("binding-1", 50_000, store.clone(), clock.clone(), tasks.clone());
+        let proofs = Memo::new("binding-1", store.clone(), clock.clone(), tasks.clone());
         Self { layers, proofs, clock: clock.clone() }
     }
 

@@ -21,7 +21,7 @@ impl Gate {
         }
         let judgement = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
         entry.judged(&judgement);
-        let admitted = self.admitted(target, judgement)?;
+        let admitted = self.admitted(target, judgement).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
         let permit = admitted.permit.for_blob(&admitted.manifest, blob).ok_or_else(unknown)?;
         if ask.method == "HEAD" {
@@ -56,8 +56,8 @@ impl Gate {
     /// A client may have the index from elsewhere and ask for a layer first. Children of admitted indexes that were
     /// never fetched are loaded, a bounded number, before the blob counts as unknown.
     async fn judge_unseen_children(&self, target: &Target, blob: Digest) -> Result<Option<Judgement>, GateError> {
-        let unseen = self.store.unseen_children(&target.name, self.config.max_unseen_children).await?;
-        for (index, child) in unseen {
+        let unseen = self.resolver.unseen_children(&target.name, self.config.max_unseen_children).await?;
+        for (index, child) in unseen.iter().copied() {
             match self.judge(target, &Reference::Digest(index)).await {
                 Ok(judgement) => match &judgement.decision {
                     Ok(_) => {}

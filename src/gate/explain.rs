@@ -197,7 +197,7 @@ impl Gate {
     /// When the database cannot be read.
     pub async fn images(&self) -> Result<Vec<ListedImage>, GateError> {
         let mut listed = Vec::new();
-        for KnownImage { name, tag, digest } in self.store.images().await? {
+        for KnownImage { name, tag, digest } in self.resolver.images().await? {
             let image = self.known_image(&name, digest).await;
             let namespace = name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
             listed.push(ListedImage {
@@ -217,7 +217,7 @@ impl Gate {
     async fn known_image(&self, name: &ImageName, digest: Digest) -> Option<(Arc<Manifest>, Option<String>)> {
         let mut manifest = self.resolver.known_manifest(name, digest).await?;
         if !manifest.children().is_empty() {
-            let pulled = self.store.pulled_children(name, digest).await.unwrap_or_default();
+            let pulled = self.resolver.pulled_children(name, &manifest).await.unwrap_or_default();
             let children = super::platforms::relevant(manifest.children(), &pulled, &self.config.platforms);
             manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
         }

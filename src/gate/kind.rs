@@ -78,7 +78,7 @@ impl Claim {
 
 impl Kinds {
     pub(super) fn new(layers: Layers, attachment_limit: u64, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
-        let proofs = Memo::new("kind-2", 50_000, store.clone(), clock.clone(), tasks.clone());
+        let proofs = Memo::new("kind-2", store.clone(), clock.clone(), tasks.clone());
         Self { layers, proofs, clock: clock.clone(), attachment_limit }
     }
 

@@ -79,8 +79,8 @@ impl Layers {
     pub(super) fn new(cache: Arc<Cache>, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
         Self {
             cache,
-            archives: Arc::new(Memo::new("layer-archive-1", 50_000, store.clone(), clock.clone(), tasks.clone())),
-            unpacked: Arc::new(Memo::new("layer-diff-id-1", 50_000, store.clone(), clock.clone(), tasks.clone())),
+            archives: Arc::new(Memo::new("layer-archive-1", store.clone(), clock.clone(), tasks.clone())),
+            unpacked: Arc::new(Memo::new("layer-diff-id-1", store.clone(), clock.clone(), tasks.clone())),
             tasks: tasks.clone(),
             clock: clock.clone(),
             plain: moka::sync::Cache::new(50_000),

@@ -8,7 +8,6 @@ use prometheus_client::registry::Unit;
 
 use super::record::{Entry, decision_name};
 use super::{Answer, GateError};
-use crate::oci::{Digest, ImageName};
 use crate::policy::{Denial, Permit};
 use crate::runtime::Metrics;
 
@@ -17,8 +16,6 @@ pub(super) struct GateMetrics {
     would_deny: Family<DocumentLabels, Counter>,
     verdict: Histogram,
     evidence_age: Family<KindLabels, Histogram, fn() -> Histogram>,
-    /// Manifests whose pull was noted lately, so that each is written once and not on every request.
-    noted: moka::sync::Cache<(ImageName, Digest), ()>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -59,10 +56,6 @@ impl GateMetrics {
                 Unit::Seconds,
                 Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 6.0, 10))),
             ),
-            noted: moka::sync::Cache::builder()
-                .max_capacity(10_000)
-                .time_to_live(std::time::Duration::from_secs(3600))
-                .build(),
         }
     }
 
@@ -99,15 +92,5 @@ impl GateMetrics {
         let documents = would_deny.iter().map(|denial| self.would_deny.get_or_create(&document(denial)).clone());
         let decisions = self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone();
         std::iter::once(decisions).chain(documents).collect()
-    }
-
-    /// Whether this manifest's pull is to be noted now.
-    pub(super) fn first_pull(&self, name: &ImageName, digest: Digest) -> bool {
-        let key = (name.clone(), digest);
-        let is_new = !self.noted.contains_key(&key);
-        if is_new {
-            self.noted.insert(key, ());
-        }
-        is_new
     }
 }

@@ -37,7 +37,7 @@ impl Gate {
         if manifest.children().is_empty() {
             return Ok(Vec::new());
         }
-        let pulled = self.store.pulled_children(&target.name, manifest.digest).await?;
+        let pulled = self.resolver.pulled_children(&target.name, manifest).await?;
         let images = self.images_of(target, manifest).await?;
         Ok(relevant(&images, &pulled, &self.config.platforms))
     }

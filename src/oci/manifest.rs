@@ -11,8 +11,10 @@ use super::platform::Platform;
 /// The largest manifest that is read, in bytes (distribution-spec, "Pushing Manifests": at least 4 MiB; containerd's own limit).
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 
-/// The most descriptors that one manifest may hold.
-const MAX_DESCRIPTORS: usize = 10_000;
+/// The most descriptors that one manifest may list. Each is remembered, so their number is bounded: real images have at
+/// most 127 layers (the kernel's limit of overlays), real indexes some hundred children, and a fallback tag of referrers
+/// that is longer than this would not be looked through anyway.
+const MAX_DESCRIPTORS: usize = 1_000;
 
 /// Keys that Go clients read in manifests, indexes, descriptors and platforms; any case variant of them is refused.
 pub(super) const KNOWN_KEYS: &[&str] = &[
@@ -260,7 +262,7 @@ fn descriptors(body: &Map<String, Value>, key: &'static str) -> Result<Vec<Descr
         Some(_) => return Err(Refused::Key(key, "must be a list")),
     };
     if items.len() > MAX_DESCRIPTORS {
-        return Err(Refused::Key(key, "has more than 10,000 entries"));
+        return Err(Refused::Key(key, "has more than 1,000 entries, the most that is remembered of one manifest"));
     }
     items.iter().map(descriptor).collect()
 }

@@ -1,30 +1,22 @@
 //! What repositories said and delivered: exact in memory, durable in the store.
 //!
 //! This process is the only writer, so memory may hold what the store says for as long as it likes: each write
-//! invalidates what it changes. While the store cannot be written, facts wait in memory, are answered from there, and
-//! are written as soon as it can be: a full disk stops no pull.
+//! invalidates what it changes, and so does the store's forgetting. What is learnt of a manifest stays in bounded memory
+//! (`recent`) until a request is admitted to it, and is written down then. While the store cannot be written, facts wait
+//! there too, and are written as soon as it can be: a full disk stops no pull.
+
+mod writing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::memory::{Key, Memory};
+use super::recent::{Entry, Recent};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Clock, Readiness, Tasks};
-use crate::store::{Store, StoreError};
-
-/// The name under which `/readyz` speaks of the database.
-const TOPIC: &str = "database";
-/// How often facts that wait are tried again.
-const RETRY: Duration = Duration::from_secs(5);
-/// How many facts may wait; beyond it the oldest are forgotten, and asked for again.
-const MAX_WAITING: usize = 10_000;
-/// How long tags are remembered in memory as names of a digest; the window of `tag_memory` moves on meanwhile.
-const TAGS_TTL: Duration = Duration::from_secs(60);
-
-/// A member or a manifest of a repository.
-type Key = (ImageName, Digest);
+use crate::store::{KnownImage, Store, StoreError};
 
 /// The facts.
 pub(super) struct Facts {
@@ -35,21 +27,24 @@ pub(super) struct Facts {
     tag_memory: SignedDuration,
     /// Moved on by every write, so that what was read before it is not kept after it.
     generation: AtomicU64,
-    tags: moka::sync::Cache<(ImageName, Tag), (Digest, Timestamp)>,
-    /// The media type of a manifest that the repository delivered.
-    media_types: moka::sync::Cache<Key, Option<Arc<str>>>,
-    /// The manifests that name a digest.
-    naming: moka::sync::Cache<Key, Arc<[Digest]>>,
-    known_tags: moka::sync::Cache<Key, Arc<[Tag]>>,
-    waiting: Mutex<Vec<Fact>>,
+    /// The store's forgettings that memory has followed.
+    followed: AtomicU64,
+    memory: Memory,
+    recent: Mutex<Recent>,
+    /// Whether a task tries to write what waits.
+    is_retrying: Mutex<bool>,
 }
 
-/// Something that is to be written down.
+/// A manifest that the repository delivered.
 #[derive(Clone)]
-enum Fact {
-    Manifest { name: ImageName, manifest: Arc<Manifest>, at: Timestamp },
-    Tag { name: ImageName, tag: Tag, digest: Digest, at: Timestamp },
+pub(super) struct Known {
+    pub(super) media_type: Arc<str>,
+    /// Whether the store says so.
+    is_stored: bool,
 }
+
+/// A child that was never fetched, after an index that lists it.
+pub(super) type UnseenChild = (Digest, Digest);
 
 impl Facts {
     pub(super) fn new(
@@ -60,119 +55,273 @@ impl Facts {
         tag_memory: SignedDuration,
     ) -> Arc<Self> {
         Arc::new(Self {
+            followed: AtomicU64::new(store.forgettings()),
             store,
             clock,
             tasks,
             readiness,
             tag_memory,
             generation: AtomicU64::new(0),
-            tags: moka::sync::Cache::new(50_000),
-            media_types: moka::sync::Cache::new(100_000),
-            naming: moka::sync::Cache::new(100_000),
-            known_tags: moka::sync::Cache::builder().max_capacity(50_000).time_to_live(TAGS_TTL).build(),
-            waiting: Mutex::default(),
+            memory: Memory::new(),
+            recent: Mutex::default(),
+            is_retrying: Mutex::default(),
         })
     }
 
-    /// Moves on with every fact that is learnt.
+    /// Moves on with every fact that is learnt or forgotten.
     pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.generation.load(Ordering::Acquire).wrapping_add(self.store.forgettings())
     }
 
-    /// The media type under which the repository delivered a manifest; `None` when it never did.
-    pub(super) async fn media_type(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<str>>, StoreError> {
-        let key = (name.clone(), digest);
-        if let Some(known) = self.media_types.get(&key) {
+    /// Memory of which everything that the store forgot is gone.
+    fn memory(&self) -> &Memory {
+        let forgettings = self.store.forgettings();
+        if self.followed.load(Ordering::Acquire) != forgettings {
+            self.memory.clear();
+            self.followed.store(forgettings, Ordering::Release);
+        }
+        &self.memory
+    }
+
+    /// What is known of a manifest that the repository delivered; `None` when it never did.
+    pub(super) async fn manifest(&self, name: &ImageName, digest: Digest) -> Result<Option<Known>, StoreError> {
+        let (memory, key) = (self.memory(), (name.clone(), digest));
+        if let Some(known) = memory.manifests.get(&key) {
             return Ok(known);
         }
         let read = async {
-            // What waits may be written at any moment, so it is looked at first.
-            match self.waiting_manifests(name, |m| m.digest == digest).first() {
-                Some(manifest) => Ok(Some(manifest.media_type.as_str().into())),
-                None => Ok(self.store.manifest(name, digest).await?.map(Into::into)),
+            // What is being written leaves memory after that, so memory is looked at first.
+            if let Some(entry) = self.recent().get(name, digest) {
+                let media_type = entry.manifest.media_type.as_str().into();
+                return Ok(Some(Known { media_type, is_stored: entry.is_stored }));
             }
+            let stored = self.store.manifest(name, digest).await?;
+            Ok(stored.map(|media_type| Known { media_type: media_type.into(), is_stored: true }))
         };
-        Box::pin(self.exact(&self.media_types, key, read)).await
+        Box::pin(self.exact(&memory.manifests, key, read)).await
     }
 
     /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
     pub(super) async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, StoreError> {
-        let key = (name.clone(), member);
-        if let Some(known) = self.naming.get(&key) {
+        let (memory, key) = (self.memory(), (name.clone(), member));
+        if let Some(known) = memory.naming.get(&key) {
             return Ok(known);
         }
         let read = async {
             let names = |manifest: &Manifest| manifest.descriptors().any(|named| named.digest == member);
-            let mut naming: Vec<Digest> = self.waiting_manifests(name, names).iter().map(|m| m.digest).collect();
-            naming.extend(self.store.naming(name, member).await?);
+            let mut naming: Vec<Digest> = self.recent().manifests(name, names).iter().map(|m| m.digest).collect();
+            let stored = self.store.naming(name, member).await?;
+            naming.extend(stored.into_iter().filter(|digest| !naming.contains(digest)).collect::<Vec<_>>());
             Ok(naming.into())
         };
-        Box::pin(self.exact(&self.naming, key, read)).await
+        Box::pin(self.exact(&memory.naming, key, read)).await
     }
 
     /// The tags through which a digest is known, its own and those of indexes that list it.
     pub(super) async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, StoreError> {
-        let key = (name.clone(), digest);
-        if let Some(known) = self.known_tags.get(&key) {
+        let (memory, key) = (self.memory(), (name.clone(), digest));
+        if let Some(known) = memory.known_tags.get(&key) {
             return Ok(known);
         }
         let read = async {
             let since = self.clock.now().saturating_sub(self.tag_memory).unwrap_or(Timestamp::MIN);
-            let mut tags = self.waiting_tags(name, digest);
+            let mut tags = self.recent().tags_of(name, digest);
             let stored = self.store.tags_of(name, digest, since).await?;
             tags.extend(stored.into_iter().filter(|tag| !tags.contains(tag)).collect::<Vec<_>>());
             Ok(tags.into())
         };
-        Box::pin(self.exact(&self.known_tags, key, read)).await
+        Box::pin(self.exact(&memory.known_tags, key, read)).await
     }
 
     /// What a tag meant when it was last looked up, and when that was.
     pub(super) async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
-        let key = (name.clone(), tag.clone());
-        if let Some(known) = self.tags.get(&key) {
+        let (memory, key) = (self.memory(), (name.clone(), tag.clone()));
+        if let Some(known) = memory.tags.get(&key) {
             return Ok(Some(known));
         }
-        let before = self.generation.load(Ordering::Acquire);
-        let known = self.store.tag(name, tag).await?;
+        let before = self.generation();
+        let recent = self.recent().tag(name, tag);
+        let known = match recent {
+            Some(known) => Some(known),
+            None => self.store.tag(name, tag).await?,
+        };
         if let Some(known) = known {
-            self.insert(&self.tags, &key, known, before);
+            self.insert(&memory.tags, &key, known, before);
         }
         Ok(known)
     }
 
-    /// Writes down a manifest that the repository delivered, and what it names.
+    /// Those children of an index that were served here, in its order.
+    pub(super) async fn pulled_children(&self, name: &ImageName, index: &Manifest) -> Result<Vec<Digest>, StoreError> {
+        let (memory, before) = (self.memory(), self.generation());
+        let children = || index.children().iter().map(|child| child.digest);
+        let is_open = |child: &Digest| !memory.pulled.contains_key(&(name.clone(), *child));
+        let open: Vec<Digest> = children().filter(is_open).collect();
+        let mut pulled: Vec<Digest> = Vec::new();
+        if !open.is_empty() {
+            let stored = Box::pin(self.store.manifests_among(name, &open)).await?;
+            for child in open {
+                let in_store = stored.iter().any(|(digest, is_pulled)| *is_pulled && *digest == child);
+                let is_pulled = in_store || self.recent().get(name, child).is_some_and(|entry| entry.pulled.is_some());
+                self.insert(&memory.pulled, &(name.clone(), child), is_pulled, before);
+                pulled.extend(is_pulled.then_some(child));
+            }
+        }
+        let is_pulled =
+            |child: &Digest| pulled.contains(child) || memory.pulled.get(&(name.clone(), *child)).unwrap_or_default();
+        Ok(children().filter(is_pulled).collect())
+    }
+
+    /// Children that indexes of the repository list and that were never fetched, newest index first, at most `limit`.
+    pub(super) async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Arc<[UnseenChild]>, StoreError> {
+        let (memory, key) = (self.memory(), name.clone());
+        if let Some((of, known)) = memory.unseen.get(&key)
+            && of == limit
+        {
+            return Ok(known);
+        }
+        let read = async {
+            let mut unseen = self.unseen_of_recent(name, limit as usize).await?;
+            // Of those that the store does not know, some are in memory.
+            let in_memory = u32::try_from(self.recent().manifests(name, |_| true).len()).unwrap_or(u32::MAX);
+            for (index, child) in self.store.unseen_children(name, limit.saturating_add(in_memory)).await? {
+                let is_new = !unseen.contains(&(index, child)) && self.recent().get(name, child).is_none();
+                unseen.extend(is_new.then_some((index, child)));
+            }
+            unseen.truncate(limit as usize);
+            Ok((limit, unseen.into()))
+        };
+        Ok(Box::pin(self.exact(&memory.unseen, key, read)).await?.1)
+    }
+
+    /// Unseen children of indexes that are not in the store.
+    async fn unseen_of_recent(&self, name: &ImageName, limit: usize) -> Result<Vec<UnseenChild>, StoreError> {
+        let indexes = self.recent().manifests(name, |manifest| !manifest.children().is_empty());
+        let mut unseen = Vec::new();
+        for index in indexes {
+            let children: Vec<Digest> = index.children().iter().map(|child| child.digest).collect();
+            let stored = self.store.manifests_among(name, &children).await?;
+            let recent = self.recent();
+            for child in children {
+                let is_seen = stored.iter().any(|(digest, _)| *digest == child) || recent.get(name, child).is_some();
+                unseen.extend((!is_seen).then_some((index.digest, child)));
+                if unseen.len() == limit {
+                    return Ok(unseen);
+                }
+            }
+        }
+        Ok(unseen)
+    }
+
+    /// Every tag that is known, with what it means.
+    pub(super) async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
+        let recent = self.recent().current_tags();
+        let mut images: Vec<_> =
+            recent.into_iter().map(|(name, tag, digest)| KnownImage { name, tag, digest }).collect();
+        let known: std::collections::HashSet<_> =
+            images.iter().map(|image| (image.name.clone(), image.tag.clone())).collect();
+        let stored = self.store.images().await?.into_iter();
+        images.extend(stored.filter(|image| !known.contains(&(image.name.clone(), image.tag.clone()))));
+        images.sort_by(|a, b| {
+            let key = |image: &KnownImage| (image.name.to_string(), image.tag.to_string());
+            key(a).cmp(&key(b))
+        });
+        Ok(images)
+    }
+
+    /// Learns that the repository delivered a manifest, and what it names. That is kept in memory until a request is
+    /// [admitted](Self::admitted) to it.
     pub(super) async fn learn_manifest(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
-        let at = self.clock.now();
-        self.learn(Fact::Manifest { name: name.clone(), manifest: manifest.clone(), at }).await;
-        self.media_types.invalidate(&(name.clone(), manifest.digest));
-        for member in manifest.descriptors() {
-            let key = (name.clone(), member.digest);
-            self.naming.invalidate(&key);
-            self.known_tags.invalidate(&key);
+        if !self.is_stored(name, manifest.digest).await {
+            self.recent().note(name, manifest, self.clock.now(), |_| {});
+            self.learnt(name, manifest);
         }
     }
 
-    /// Writes down what a tag means now.
-    pub(super) async fn learn_tag(self: &Arc<Self>, name: &ImageName, tag: &Tag, manifest: &Manifest) {
+    /// Writes down what a manifest names, because a request was admitted to it. Costs a look-up where that was done.
+    pub(super) async fn admitted(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
+        let is_waiting = || self.recent().get(name, manifest.digest).is_some_and(|entry| entry.is_due);
+        if !self.is_stored(name, manifest.digest).await && !is_waiting() {
+            self.keep(name, manifest, false, |_| {}).await;
+        }
+    }
+
+    /// Learns what a tag means now. It is written down with its manifest.
+    pub(super) async fn learn_tag(self: &Arc<Self>, name: &ImageName, tag: &Tag, manifest: &Arc<Manifest>) {
         let (digest, at) = (manifest.digest, self.clock.now());
-        self.learn(Fact::Tag { name: name.clone(), tag: tag.clone(), digest, at }).await;
-        self.tags.insert((name.clone(), tag.clone()), (digest, at));
-        self.known_tags.invalidate(&(name.clone(), digest));
-        if let Content::Index(children) = &manifest.content {
-            for child in children {
-                self.known_tags.invalidate(&(name.clone(), child.digest));
+        self.recent().forget_tag(name, tag);
+        if self.is_stored(name, digest).await {
+            self.keep(name, manifest, true, |entry| entry.tag(tag, at)).await;
+        } else {
+            self.recent().note(name, manifest, at, |entry| entry.tag(tag, at));
+            self.learnt(name, manifest);
+            if let Err(error) = self.store.move_tag(name, tag, digest, at).await {
+                tracing::warn!(%error, "what a tag means now is known in memory alone");
             }
         }
+        self.memory().tags.insert((name.clone(), tag.clone()), (digest, at));
+    }
+
+    /// Notes that a manifest was served.
+    pub(super) async fn note_pull(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
+        let at = self.clock.now();
+        let is_stored = self.is_stored(name, manifest.digest).await;
+        self.keep(name, manifest, is_stored, |entry| entry.pulled = Some(at)).await;
+    }
+
+    /// Whether a pull of this manifest is to be noted now: each is written once and not on every request.
+    pub(super) fn is_first_pull(&self, name: &ImageName, digest: Digest) -> bool {
+        self.memory().is_first_pull(name, digest)
     }
 
     /// Forgets what a tag means: the upstream says that it is gone.
     pub(super) async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
-        let is_other = |fact: &Fact| !matches!(fact, Fact::Tag { name: n, tag: t, .. } if (n, t) == (name, tag));
-        self.waiting().retain(is_other);
+        self.recent().forget_tag(name, tag);
         let forgotten = self.store.forget_tag(name, tag).await;
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.tags.invalidate(&(name.clone(), tag.clone()));
+        self.memory().tags.invalidate(&(name.clone(), tag.clone()));
         forgotten
+    }
+
+    /// Whether the store says that the repository delivered a manifest. What cannot be read is written again.
+    async fn is_stored(&self, name: &ImageName, digest: Digest) -> bool {
+        self.manifest(name, digest).await.ok().flatten().is_some_and(|known| known.is_stored)
+    }
+
+    /// Notes something that is to be written down, and writes it; where that fails, it waits.
+    async fn keep(
+        self: &Arc<Self>,
+        name: &ImageName,
+        manifest: &Arc<Manifest>,
+        is_stored: bool,
+        change: impl FnOnce(&mut Entry),
+    ) {
+        let entry = self.recent().note(name, manifest, self.clock.now(), |entry| {
+            (entry.is_due, entry.is_stored) = (true, entry.is_stored || is_stored);
+            change(entry);
+        });
+        if let Err(error) = self.write(&entry).await {
+            self.put_off(&error);
+        }
+        self.learnt(name, manifest);
+    }
+
+    /// After a change: what was read before it is not kept, and what memory holds of it goes.
+    fn learnt(&self, name: &ImageName, manifest: &Manifest) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let (memory, own) = (&self.memory, (name.clone(), manifest.digest));
+        memory.manifests.invalidate(&own);
+        memory.known_tags.invalidate(&own);
+        memory.pulled.invalidate(&own);
+        memory.unseen.invalidate(name);
+        let is_index = matches!(manifest.content, Content::Index(_));
+        for member in manifest.descriptors() {
+            let key: Key = (name.clone(), member.digest);
+            memory.naming.invalidate(&key);
+            if is_index {
+                memory.known_tags.invalidate(&key);
+            }
+        }
     }
 
     /// Reads what is not in memory. A value that a write has overtaken is given, and not kept.
@@ -186,7 +335,7 @@ impl Facts {
         K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        let before = self.generation.load(Ordering::Acquire);
+        let before = self.generation();
         let value = read.await?;
         self.insert(memory, &key, value.clone(), before);
         Ok(value)
@@ -198,126 +347,23 @@ impl Facts {
         K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        if self.generation.load(Ordering::Acquire) != generation {
+        if self.generation() != generation {
             return;
         }
         memory.insert(key.clone(), value);
-        if self.generation.load(Ordering::Acquire) != generation {
+        if self.generation() != generation {
             memory.invalidate(key);
         }
     }
 
-    async fn learn(self: &Arc<Self>, fact: Fact) {
-        // In order: what waits was learnt before.
-        let written = match self.write_waiting().await {
-            Ok(()) => self.write(&fact).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            self.put_off(fact, &error);
-        }
-        self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    async fn write(&self, fact: &Fact) -> Result<(), StoreError> {
-        match fact {
-            Fact::Manifest { name, manifest, at } => self.store.record_manifest(name, manifest, *at).await,
-            Fact::Tag { name, tag, digest, at } => self.store.record_tag(name, tag, *digest, *at).await,
-        }
-    }
-
-    fn put_off(self: &Arc<Self>, fact: Fact, error: &StoreError) {
-        tracing::error!(%error, "what a registry said cannot be written down; it is kept in memory and tried again");
-        self.readiness.degraded(TOPIC, Some(error.to_string()));
-        let mut waiting = self.waiting();
-        let is_first = waiting.is_empty();
-        if waiting.len() == MAX_WAITING {
-            waiting.remove(0);
-        }
-        waiting.push(fact);
-        drop(waiting);
-        if is_first {
-            self.tasks.spawn(self.clone().retry());
-        }
-    }
-
-    async fn retry(self: Arc<Self>) {
-        while !self.waiting().is_empty() {
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = self.tasks.stopping() => return,
-            }
-            // It is said already that it fails.
-            let _ = self.write_waiting().await;
-        }
-    }
-
-    /// Writes what waits, the oldest first.
-    async fn write_waiting(&self) -> Result<(), StoreError> {
-        loop {
-            let Some(fact) = self.waiting().first().cloned() else { return Ok(()) };
-            self.write(&fact).await?;
-            let mut waiting = self.waiting();
-            // Another writer may have been here; writing the same fact twice changes nothing.
-            if waiting.first().is_some_and(|first| first.is_same(&fact)) {
-                waiting.remove(0);
-            }
-            if waiting.is_empty() {
-                self.readiness.degraded(TOPIC, None);
-                tracing::info!("the database can be written again; nothing was lost");
-            }
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Fact>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Manifests of a repository that wait to be written, the newest first.
-    fn waiting_manifests(&self, name: &ImageName, is_wanted: impl Fn(&Manifest) -> bool) -> Vec<Arc<Manifest>> {
-        let waiting = self.waiting();
-        let found = waiting.iter().rev().filter_map(|fact| match fact {
-            Fact::Manifest { name: known, manifest, .. } if known == name && is_wanted(manifest) => {
-                Some(manifest.clone())
-            }
-            _ => None,
-        });
-        found.collect()
-    }
-
-    /// Tags that wait to be written, of a digest or of an index that waits and lists it.
-    fn waiting_tags(&self, name: &ImageName, digest: Digest) -> Vec<Tag> {
-        let lists = |manifest: &Manifest| manifest.children().iter().any(|child| child.digest == digest);
-        let indexes: Vec<Digest> = self.waiting_manifests(name, lists).iter().map(|m| m.digest).collect();
-        let waiting = self.waiting();
-        let found = waiting.iter().rev().filter_map(|fact| match fact {
-            Fact::Tag { name: known, tag, digest: meant, .. }
-                if known == name && (*meant == digest || indexes.contains(meant)) =>
-            {
-                Some(tag.clone())
-            }
-            _ => None,
-        });
-        found.collect()
-    }
-}
-
-impl Fact {
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Manifest { manifest: one, name: n, at: a }, Self::Manifest { manifest: two, name: m, at: b }) => {
-                Arc::ptr_eq(one, two) && n == m && a == b
-            }
-            (Self::Tag { name: n, tag: t, digest: d, at: a }, Self::Tag { name: m, tag: u, digest: e, at: b }) => {
-                n == m && t == u && d == e && a == b
-            }
-            _ => false,
-        }
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::writing::TOPIC;
     use super::*;
 
     const NAMES: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
@@ -346,7 +392,7 @@ mod tests {
             facts_too.learn_manifest(&name_too, &written).await;
             Ok(empty)
         };
-        let stale = facts.exact(&facts.naming, (name.clone(), member), read).await.unwrap();
+        let stale = facts.exact(&facts.memory.naming, (name.clone(), member), read).await.unwrap();
         assert!(stale.is_empty());
         assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
     }
@@ -362,9 +408,10 @@ mod tests {
         store.forbid_writing(true).await;
         facts.learn_manifest(&name, &manifest).await;
         facts.learn_tag(&name, &tag, &manifest).await;
+        facts.admitted(&name, &manifest).await;
         assert!(facts.readiness.report().degraded.contains_key(TOPIC));
         assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
-        assert!(facts.media_type(&name, manifest.digest).await.unwrap().is_some());
+        assert!(facts.manifest(&name, manifest.digest).await.unwrap().is_some());
         assert_eq!(&*facts.known_tags(&name, manifest.digest).await.unwrap(), std::slice::from_ref(&tag));
         assert!(store.tag(&name, &tag).await.unwrap().is_none());
         store.forbid_writing(false).await;
@@ -372,5 +419,74 @@ mod tests {
         assert!(facts.readiness.report().degraded.is_empty());
         assert_eq!(store.tag(&name, &tag).await.unwrap().unwrap().0, manifest.digest);
         assert_eq!(store.naming(&name, member).await.unwrap(), [manifest.digest]);
+    }
+    fn image_name() -> ImageName {
+        ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }
+    }
+
+    fn index(child: Digest) -> Arc<Manifest> {
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"x","digest":"{child}","size":1}}]}}"#);
+        Arc::new(Manifest::parse(text.into_bytes().into(), None).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_nobody_was_admitted_to_is_known_and_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (facts, store) = facts(dir.path()).await;
+        let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
+        let index = index(image.digest);
+        let config = image.descriptors().next().unwrap().digest;
+        facts.learn_manifest(&name, &index).await;
+        facts.learn_tag(&name, &tag, &index).await;
+        assert_eq!(&*facts.unseen_children(&name, 10).await.unwrap(), [(index.digest, image.digest)]);
+        facts.learn_manifest(&name, &image).await;
+        assert!(facts.unseen_children(&name, 10).await.unwrap().is_empty(), "it was fetched");
+        assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
+        assert_eq!(&*facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
+        assert_eq!(&*facts.known_tags(&name, image.digest).await.unwrap(), std::slice::from_ref(&tag));
+        assert_eq!(facts.images().await.unwrap().len(), 1);
+        assert!(store.naming(&name, config).await.unwrap().is_empty());
+        assert!(store.images().await.unwrap().is_empty());
+        facts.admitted(&name, &index).await;
+        assert_eq!(store.tag(&name, &tag).await.unwrap().unwrap().0, index.digest);
+        assert_eq!(store.naming(&name, image.digest).await.unwrap(), [index.digest]);
+        assert!(store.naming(&name, config).await.unwrap().is_empty(), "nobody was admitted to the child");
+        assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
+        assert_eq!(facts.images().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_pull_is_known_at_once_and_a_tag_that_moved_to_a_denied_image_has_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (facts, store) = facts(dir.path()).await;
+        let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
+        let index = index(image.digest);
+        assert!(facts.pulled_children(&name, &index).await.unwrap().is_empty());
+        facts.learn_tag(&name, &tag, &image).await;
+        facts.admitted(&name, &image).await;
+        facts.note_pull(&name, &image).await;
+        assert_eq!(facts.pulled_children(&name, &index).await.unwrap(), [image.digest]);
+        facts.learn_manifest(&name, &index).await;
+        facts.learn_tag(&name, &tag, &index).await;
+        assert_eq!(store.tag(&name, &tag).await.unwrap().unwrap().0, index.digest);
+        assert!(store.manifest(&name, index.digest).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_the_store_forgot_is_written_again_when_it_is_admitted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (facts, store) = facts(dir.path()).await;
+        let (name, image) = (image_name(), manifest());
+        let before = facts.generation();
+        facts.admitted(&name, &image).await;
+        assert!(facts.is_stored(&name, image.digest).await);
+        let admitted = facts.generation();
+        facts.admitted(&name, &image).await;
+        assert!(before != admitted && facts.generation() == admitted, "the second time there is nothing to learn");
+        assert!(store.forget_before(Timestamp::MAX).await.unwrap() > 0);
+        assert!(facts.generation() != admitted);
+        assert!(facts.manifest(&name, image.digest).await.unwrap().is_none());
+        facts.admitted(&name, &image).await;
+        assert!(store.manifest(&name, image.digest).await.unwrap().is_some());
     }
 }

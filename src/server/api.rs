@@ -24,7 +24,8 @@ pub struct AdminApi {
     cache: Arc<Cache>,
     prefetcher: Arc<Prefetcher>,
     jobs: Jobs,
-    reload: Box<dyn Fn() + Send + Sync>,
+    tasks: Tasks,
+    reload: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// The body of `POST prefetch`.
@@ -55,7 +56,7 @@ pub struct PrefetchedImage {
 }
 
 impl AdminApi {
-    /// An API; `reload` reads everything again that a SIGHUP reads again.
+    /// An API; `reload` reads everything again that a SIGHUP reads again, and may block.
     pub fn new(
         gate: Arc<Gate>,
         cache: Arc<Cache>,
@@ -63,7 +64,7 @@ impl AdminApi {
         tasks: Tasks,
         reload: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), reload: Box::new(reload) }
+        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks.clone()), tasks, reload: Arc::new(reload) }
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
@@ -72,20 +73,24 @@ impl AdminApi {
             (&Method::GET, "images") => respond(self.gate.images().await),
             (&Method::GET, "check") => self.check(&request).await,
             (&Method::GET, "cache") => respond(self.cache.status().await),
-            (&Method::POST, "cache/gc") => {
-                respond(self.cache.collect().await.map(|freed| json!({"freed_bytes": freed})))
-            }
+            (&Method::POST, "cache/gc") => respond(self.cache.collect().await),
             (&Method::POST, "cache/verify") => self.verify(),
             (&Method::POST, "prefetch") => self.prefetch(&request),
             (&Method::GET, path) if path.starts_with("jobs/") => self.job(path),
-            (&Method::POST, "reload") => {
-                (self.reload)();
-                ApiResponse::new(StatusCode::OK, &json!({"reloaded": true}))
-            }
+            (&Method::POST, "reload") => self.reload().await,
             (_, "images" | "check" | "cache" | "cache/gc" | "cache/verify" | "prefetch" | "reload") => {
                 ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this path")
             }
             _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such call; see docs of the admin API"),
+        }
+    }
+
+    /// Files are read on a thread that may wait for them.
+    async fn reload(&self) -> ApiResponse {
+        let reload = self.reload.clone();
+        match self.tasks.spawn_blocking(move || reload()).await {
+            Ok(()) => ApiResponse::new(StatusCode::OK, &json!({"reloaded": true})),
+            Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reading again broke down; see the log"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The certificates of all listeners: read again on request and when their files change.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -24,6 +24,7 @@ pub struct Certificates {
     readiness: Readiness,
     expiry: Family<ListenerLabel, Gauge>,
     failures: Counter,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Certificates {
@@ -41,6 +42,7 @@ impl Certificates {
                 Family::default(),
             ),
             failures: metrics.register("certificate_reload_failures", failures, Counter::default()),
+            turn: Arc::default(),
         }
     }
 
@@ -58,6 +60,8 @@ impl Certificates {
     /// # Errors
     /// What is wrong, one for each listener.
     pub fn reload(&self) -> Result<(), Vec<TlsError>> {
+        // From before files are read until they are in use: two at a time could leave the older version in use.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let errors: Vec<TlsError> = self.entries.iter().filter_map(|(name, tls)| self.reload_one(name, tls)).collect();
         let why: Vec<String> = errors.iter().map(ToString::to_string).collect();
         self.readiness.degraded("certificates", (!why.is_empty()).then(|| why.join("; ")));

@@ -11,25 +11,39 @@ use super::Store;
 use crate::policy::Observed;
 use crate::runtime::{Clock, Flights, Tasks};
 
+/// How much memory the evidence of one topic may take, in bytes, by its length as JSON.
+const MEMORY: u64 = 64 * 1024 * 1024;
+/// What an entry takes beside its subject and its evidence, in bytes.
+const ENTRY_WEIGHT: usize = 256;
 /// How long an answer without a durable end is kept in memory at most; the row stays.
 const MEMORY_TTL: Duration = Duration::from_secs(3600);
 
 /// Evidence of one topic, by subject. Survives restarts; asked for by many at once, it is gathered once.
 pub struct Memo<V> {
     topic: &'static str,
-    memory: moka::sync::Cache<Arc<str>, Arc<Observed<V>>>,
+    memory: moka::sync::Cache<Arc<str>, Kept<V>>,
     flights: Flights<Arc<str>, Arc<Observed<V>>>,
     store: Store,
     clock: Clock,
+}
+
+/// Evidence in memory, and about how many bytes it takes there.
+#[derive(Clone)]
+struct Kept<V> {
+    evidence: Arc<Observed<V>>,
+    weight: usize,
 }
 
 impl<V> Memo<V>
 where
     V: Clone + DeserializeOwned + Send + Serialize + Sync + 'static,
 {
-    /// A memo in the given store, holding at most `entries` in memory.
-    pub fn new(topic: &'static str, entries: u64, store: Store, clock: Clock, tasks: Tasks) -> Self {
-        let memory = moka::sync::Cache::builder().max_capacity(entries).time_to_live(MEMORY_TTL).build();
+    /// A memo in the given store.
+    pub fn new(topic: &'static str, store: Store, clock: Clock, tasks: Tasks) -> Self {
+        let weigher =
+            |subject: &Arc<str>, kept: &Kept<V>| u32::try_from(subject.len() + kept.weight).unwrap_or(u32::MAX);
+        let memory = moka::sync::Cache::builder().weigher(weigher).max_capacity(MEMORY).time_to_live(MEMORY_TTL);
+        let memory = memory.build();
         Self { topic, memory, flights: Flights::new(tasks), store, clock }
     }
 
@@ -74,9 +88,11 @@ where
                 Some(stored) => stored,
                 None => gather.await,
             });
-            memory.insert(key.clone(), evidence.clone());
-            if is_new && is_durable(&evidence.value) {
-                save(&store, topic, &key, &evidence).await;
+            let text = serde_json::to_string(&evidence.value).ok();
+            let weight = ENTRY_WEIGHT + text.as_ref().map_or(0, String::len);
+            memory.insert(key.clone(), Kept { evidence: evidence.clone(), weight });
+            if let Some(text) = text.filter(|_| is_new && is_durable(&evidence.value)) {
+                save(&store, topic, &key, Observed { value: text, at: evidence.at, until: evidence.until }).await;
             }
             evidence
         };
@@ -85,7 +101,7 @@ where
 
     fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
         let known = self.memory.get(subject)?;
-        known.holds(self.clock.now()).then_some(known)
+        known.evidence.holds(self.clock.now()).then_some(known.evidence)
     }
 }
 
@@ -99,9 +115,7 @@ async fn load<V: DeserializeOwned>(store: &Store, topic: &str, subject: &str, cl
 }
 
 /// Evidence that cannot be stored still holds; only a restart forgets it.
-async fn save<V: Serialize>(store: &Store, topic: &str, subject: &str, evidence: &Observed<V>) {
-    let Ok(value) = serde_json::to_string(&evidence.value) else { return };
-    let row = Observed { value, at: evidence.at, until: evidence.until };
+async fn save(store: &Store, topic: &str, subject: &str, row: Observed<String>) {
     if let Err(error) = store.record_evidence(topic, subject, &row).await {
         tracing::warn!(topic, %error, "evidence cannot be stored; it will be gathered again after a restart");
     }

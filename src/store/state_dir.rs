@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::runtime::{create_private_dir, open_private};
 
 /// The state directory, locked for this process as long as the value lives.
 #[derive(Debug)]
@@ -15,15 +18,17 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory if need be and locks it.
+    /// Creates the directory if need be, closes it to other users, and locks it.
     ///
     /// # Errors
-    /// When it cannot be written, or another process holds it.
+    /// When it cannot be written, belongs to another user and is open to everybody, or another process holds it.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
-        std::fs::create_dir_all(path).map_err(unusable)?;
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
+        create_private_dir(path).map_err(unusable)?;
+        close_to_others(path)?;
+        let mut options = File::options();
+        let options = options.create(true).truncate(false).write(true);
+        let lock = open_private(options, &path.join("lock")).map_err(unusable)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateDirError::Locked(path.to_owned())),
@@ -37,12 +42,33 @@ impl StateDir {
     }
 }
 
+/// A directory of our own becomes ours alone. One of another user, as a mounted volume may be, is used as it is, unless
+/// anybody could replace the files in it.
+fn close_to_others(path: &Path) -> Result<(), StateDirError> {
+    let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
+    let metadata = std::fs::metadata(path).map_err(unusable)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if metadata.uid() == rustix::process::geteuid().as_raw() {
+        if mode != 0o700 {
+            tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "the state directory was open to others; it is 0700 now");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+        }
+        return Ok(());
+    }
+    if mode & 0o002 != 0 { Err(StateDirError::Open(path.to_owned())) } else { Ok(()) }
+}
+
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// A second process.
     #[error("{0}: another pullgate is running on this state directory; stop it, or give this one its own `state_dir`")]
     Locked(PathBuf),
+    /// Anybody could put files there.
+    #[error(
+        "{0}: the state directory belongs to another user, and everybody can write there; let `state_dir` name a folder inside of it, which pullgate creates for itself"
+    )]
+    Open(PathBuf),
     /// Missing, not writable, full.
     #[error(
         "{path}: the state directory cannot be used: {error}; `state_dir` names it, and pullgate must be able to write there"

@@ -54,9 +54,10 @@ async fn a_child_is_known_by_the_tags_of_its_index() {
     assert_eq!(store.tags_of(&name(), blob, at(0)).await.unwrap(), [], "a blob has no tags");
     assert_eq!(store.naming(&name(), image.digest).await.unwrap(), [index.digest]);
     assert_eq!(store.naming(&name(), blob).await.unwrap(), [image.digest]);
-    assert_eq!(store.pulled_children(&name(), index.digest).await.unwrap(), []);
+    let among = [image.digest, blob];
+    assert_eq!(store.manifests_among(&name(), &among).await.unwrap(), [(image.digest, false)]);
     store.record_pull(&name(), image.digest, at(4)).await.unwrap();
-    assert_eq!(store.pulled_children(&name(), index.digest).await.unwrap(), [image.digest]);
+    assert_eq!(store.manifests_among(&name(), &among).await.unwrap(), [(image.digest, true)]);
 }
 
 #[tokio::test]
@@ -77,9 +78,9 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let clock = Clock::manual(at(1000));
-    let gathered = std::sync::Arc::new(AtomicUsize::new(0));
+    let gathered = Arc::new(AtomicUsize::new(0));
     let ask = async |store: &Store| {
-        let memo = Memo::new("test", 10, store.clone(), clock.clone(), Tasks::new());
+        let memo = Memo::new("test", store.clone(), clock.clone(), Tasks::new());
         let (counter, now) = (gathered.clone(), clock.now());
         let gather = || async move {
             let value = counter.fetch_add(1, Ordering::SeqCst);
@@ -93,6 +94,86 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     assert_eq!(ask(&store).await, 0, "the row survived");
     clock.advance(SignedDuration::from_secs(61));
     assert_eq!(ask(&store).await, 1, "it had ended");
+}
+
+/// How many rows of what peers cause there are.
+async fn rows(store: &Store) -> i64 {
+    let sql = "SELECT (SELECT COUNT(*) FROM manifests) + (SELECT COUNT(*) FROM members) + (SELECT COUNT(*) FROM tags) \
+               + (SELECT COUNT(*) FROM tag_history) + (SELECT COUNT(*) FROM links) + (SELECT COUNT(*) FROM evidence)";
+    sqlx::query(sql).fetch_one(&store.pool).await.unwrap().try_get(0).unwrap()
+}
+
+/// One row of each kind, about an image of its own.
+async fn fill(store: &Store, number: i64) -> Manifest {
+    let image = manifest("config", Digest::sha256(&number.to_be_bytes()));
+    store.record_manifest(&name(), &image, at(number)).await.unwrap();
+    store.record_tag(&name(), &format!("v{number}").parse().unwrap(), image.digest, at(number)).await.unwrap();
+    store.record_link(&name(), image.digest, 1, at(number)).await.unwrap();
+    let evidence = Observed { value: "x".repeat(2000), at: at(number), until: None };
+    store.record_evidence("trust", &format!("{}@{} key", name(), image.digest), &evidence).await.unwrap();
+    image
+}
+
+#[tokio::test]
+async fn facts_are_forgotten_by_their_age_unless_content_needs_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (kept, gone, pulled) = (fill(&store, 1).await, fill(&store, 2).await, fill(&store, 3).await);
+    let content = StoredContent { digest: kept.digest, size: 1, is_manifest: true, used_at: at(1) };
+    store.record_content(&content).await.unwrap();
+    store.record_pull(&name(), pulled.digest, at(50)).await.unwrap();
+    let before = store.forgettings();
+    assert_eq!(store.forget_before(at(10)).await.unwrap(), 6 + 4, "all of one, and of the pulled one what is old");
+    assert_eq!(store.forgettings(), before + 1);
+    for (image, is_known) in [(&kept, true), (&gone, false), (&pulled, true)] {
+        assert_eq!(store.manifest(&name(), image.digest).await.unwrap().is_some(), is_known);
+    }
+    assert_eq!(rows(&store).await, 6 + 2);
+    assert_eq!(store.forget_before(at(10)).await.unwrap(), 0);
+    assert_eq!(store.forgettings(), before + 1, "nothing was forgotten");
+    assert_eq!(store.drop_stale(at(60), at(60)).await.unwrap(), 1, "the tag that was seen too long ago to be a name");
+}
+
+#[tokio::test]
+async fn what_was_unused_for_longest_goes_until_the_rest_fits_and_the_file_becomes_smaller() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (mut oldest, mut newest) = (None, None);
+    for number in 0..300 {
+        let image = fill(&store, number).await;
+        oldest.get_or_insert(image.digest);
+        newest = Some(image.digest);
+    }
+    let size = store.live_bytes().await.unwrap();
+    let file = || std::fs::metadata(dir.path().join("pullgate.db")).unwrap().len();
+    assert!(store.forget_least_used(size / 2, at(300)).await.unwrap() > 0);
+    assert!(store.live_bytes().await.unwrap() <= size / 2);
+    assert!(store.manifest(&name(), oldest.unwrap()).await.unwrap().is_none());
+    assert!(store.manifest(&name(), newest.unwrap()).await.unwrap().is_some(), "no more than had to go");
+    assert!(store.shrink().await.unwrap() > 0);
+    assert!(file() <= size / 2 + 64 * 1024, "{} of {size}", file());
+    store.forget_least_used(0, at(300)).await.unwrap();
+    assert_eq!(rows(&store).await, 0, "everything can go where no content needs it");
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_version_keeps_its_rows_and_can_become_smaller() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new().filename(dir.path().join("pullgate.db")).create_if_missing(true);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let mut first = migrations();
+    first.migrations.to_mut().truncate(2);
+    first.run(&pool).await.unwrap();
+    sqlx::query("INSERT INTO tags VALUES ('docker.io', 'library/nginx', 'latest', ?1, 1000)")
+        .bind(Digest::sha256(b"x").to_string())
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    assert_eq!(store.tag(&name(), &Tag::latest()).await.unwrap(), Some((Digest::sha256(b"x"), at(1))));
+    let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(&store.pool).await.unwrap().try_get(0).unwrap();
+    assert_eq!(mode, 2, "incremental");
 }
 
 #[tokio::test]

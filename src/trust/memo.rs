@@ -54,7 +54,7 @@ impl Outcomes {
 impl Trust {
     /// A front of the verifiers.
     pub fn new(config: Config, store: Store, clock: Clock, tasks: Tasks) -> Self {
-        let memo = Memo::new("trust", 50_000, store, clock.clone(), tasks.clone());
+        let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
         Self { config, memo, clock, tasks }
     }
 

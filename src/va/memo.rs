@@ -29,7 +29,7 @@ impl Va {
         metrics: &Metrics,
     ) -> Result<Self, InvalidConfig> {
         let sources = Sources::new(config, tasks, clock.clone(), readiness, metrics).await?;
-        let memo = Memo::new("va", 50_000, store, clock.clone(), tasks.clone());
+        let memo = Memo::new("va", store, clock.clone(), tasks.clone());
         Ok(Self { sources, memo, clock })
     }
 

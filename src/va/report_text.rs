@@ -1,6 +1,7 @@
 //! Assessments as text for people, in the words of `ibmcloud cr`. Pure.
 
 use crate::policy::{Issue, IssueKind, Observed, VaEvidence};
+use crate::runtime::printable;
 
 /// The SECURITY STATUS column of `ibmcloud cr images`: `No Issues`, `1 Issue`, `N Issues`, `Scanning`,
 /// `Unsupported OS`; `Unavailable` where no source answers. Exempt issues are not counted.
@@ -60,11 +61,11 @@ fn row(issue: &Issue) -> [String; 5] {
     };
     let packages: Vec<_> = issue.packages.iter().map(|package| package.name.as_str()).collect();
     [
-        printable(&issue.id),
+        printable(&issue.id).into_owned(),
         issue.severity.as_str().into(),
         if issue.exempt { "Exempt" } else { "Active" }.into(),
-        printable(&packages.join(", ")),
-        printable(&resolve),
+        printable(&packages.join(", ")).into_owned(),
+        printable(&resolve).into_owned(),
     ]
 }
 
@@ -88,11 +89,6 @@ fn table(headings: [&str; 5], rows: &[[String; 5]]) -> String {
     };
     let head = line(headings);
     rows.iter().fold(head, |text, row| text + &line(row.each_ref().map(String::as_str)))
-}
-
-/// Reports are others' text: what would move the cursor or begin a line is shown as a question mark.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -175,7 +171,7 @@ CVE-2024-1     high      Active         openssl            Upgrade openssl to 3.
 CVE-2          high      Exempt         openssl            No fix is published
 
 CONFIGURATION ISSUE                  SEVERITY  POLICY STATUS  WHERE  WHAT IT IS
-application_configuration:nginx.tls  high      Active                TLS?[2J is off
+application_configuration:nginx.tls  high      Active                TLS\\u{1b}[2J is off
 ";
         assert_eq!(text, expected);
     }

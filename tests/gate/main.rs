@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/program.rs"]
+mod program;
+
 mod answers;
 mod attack;
 mod blobs;
@@ -19,4 +22,5 @@ mod pull;
 mod routes;
 mod rules;
 mod startup;
+mod state;
 mod warm;

@@ -24,12 +24,19 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(made_of: &TestGate) -> Self {
+        Self::start_with_umask(made_of, "022").await
+    }
+
+    /// The same under a umask of its own.
+    pub(crate) async fn start_with_umask(made_of: &TestGate, umask: &str) -> Self {
         made_of.config();
         let folder = made_of.path();
         let (ready, log) = (folder.join("ready.json"), folder.join("log"));
         // That of an earlier process tells of ports that are gone.
         let _ = fs::remove_file(&ready);
-        let child = Command::new(env!("CARGO_BIN_EXE_pullgate"))
+        let child = Command::new("/bin/sh")
+            .args(["-c", "umask $0 && exec \"$@\"", umask])
+            .arg(env!("CARGO_BIN_EXE_pullgate"))
             .arg("serve")
             .arg("--config")
             .arg(folder.join("pullgate.toml"))

@@ -86,7 +86,9 @@ impl Shown {
 
 impl House {
     pub(super) async fn build(listen: SocketAddr) -> Result<Self, String> {
-        let folder = std::env::temp_dir().join(format!("pullgate-demo-{}", std::process::id()));
+        let folder = tempfile::Builder::new().prefix("pullgate-demo-").tempdir();
+        let folder = folder.map_err(|error| format!("no folder for the demo: {error}"))?;
+        let folder = folder.keep();
         for name in ["policies", "reports"] {
             fs::create_dir_all(folder.join(name)).map_err(|error| format!("{}: {error}", folder.display()))?;
         }

@@ -1,0 +1,122 @@
+//! What is kept on disk: how much of it, and who may read it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use pullgate::sample::image;
+
+use crate::harness::{TestGate, policy};
+use crate::pull::{multi, simple};
+use crate::support::TestRegistry;
+
+const DENY_UNSCANNED: &str = "  - {name: \"*\", policy: {va: {unscanned: deny}}}\n";
+
+/// How many rows say what manifests name and what tags mean.
+async fn rows(state: &Path) -> i64 {
+    use sqlx::{Connection as _, Row as _};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(state.join("pullgate.db")).read_only(true);
+    let mut database = sqlx::SqliteConnection::connect_with(&options).await.expect("a database");
+    let sql = "SELECT (SELECT COUNT(*) FROM manifests) + (SELECT COUNT(*) FROM members) + (SELECT COUNT(*) FROM tags) \
+               + (SELECT COUNT(*) FROM tag_history) + (SELECT COUNT(*) FROM links)";
+    sqlx::query(sql).fetch_one(&mut database).await.expect("a count").get(0)
+}
+
+#[tokio::test]
+async fn denied_images_leave_no_rows_and_their_layers_are_denied_with_the_reason() {
+    let registry = TestRegistry::start().await;
+    let images: Vec<_> = (0..5).map(|n| simple(&format!("denied {n}"))).collect();
+    for (n, image) in images.iter().enumerate() {
+        registry.push("library/app", Some(&n.to_string()), image);
+    }
+    registry.push("library/app", Some("index"), &image::index(&images));
+    let gate = TestGate::new(&registry, &policy(DENY_UNSCANNED)).start().await;
+    assert_eq!(gate.get("/library/app/manifests/index").await.status, 403);
+    for (n, image) in images.iter().enumerate() {
+        assert_eq!(gate.head(&format!("/library/app/manifests/{n}")).await.status, 403);
+        let (layer, _) = image.blobs.last().expect("a layer");
+        let got = gate.get(&format!("/library/app/blobs/{layer}")).await;
+        assert_eq!(got.status, 403, "{}", got.text());
+    }
+    assert_eq!(rows(&gate.file("state")).await, 0);
+    gate.set_policy(crate::harness::ALLOW_ALL);
+    assert_eq!(gate.get("/library/app/manifests/0").await.status, 200);
+    assert!(rows(&gate.file("state")).await >= 4, "an admitted image is written down: itself, its members, its tag");
+}
+
+#[tokio::test]
+async fn a_manifest_that_lists_more_than_anybody_needs_is_refused() {
+    let registry = TestRegistry::start().await;
+    let child = simple("child").plain_descriptor();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let many = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": vec![child; 1001]});
+    registry.push("library/app", Some("many"), &image::raw(kind, &many));
+    let gate = TestGate::new(&registry, crate::harness::ALLOW_ALL).start().await;
+    let got = gate.get("/library/app/manifests/many").await;
+    assert!(got.status >= 400 && got.text().contains("1,000"), "{} {}", got.status, got.text());
+}
+
+#[tokio::test]
+async fn an_admitted_image_is_found_by_its_layers_after_a_restart() {
+    let registry = TestRegistry::start().await;
+    let image = multi("restart");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, crate::harness::ALLOW_ALL).start().await;
+    for path in std::iter::once("1".to_owned()).chain(image.manifests.iter().map(|m| m.digest.to_string())) {
+        assert_eq!(gate.get(&format!("/library/app/manifests/{path}")).await.status, 200);
+    }
+    let gate = gate.stop().await.start().await;
+    let (layer, bytes) = image.blobs.last().expect("a layer");
+    assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, bytes);
+}
+
+/// Everything below that is not a folder of 0700 or a file or socket of 0600.
+fn open_to_others(path: &Path, found: &mut Vec<String>) {
+    let metadata = fs::symlink_metadata(path).expect("metadata");
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode != if metadata.is_dir() { 0o700 } else { 0o600 } {
+        found.push(format!("{} {mode:o}", path.display()));
+    }
+    if metadata.is_dir() {
+        fs::read_dir(path).expect("a folder").for_each(|entry| open_to_others(&entry.expect("an entry").path(), found));
+    }
+}
+
+#[tokio::test]
+async fn state_is_for_its_user_alone_whatever_the_umask() {
+    for umask in ["000", "022", "077"] {
+        let registry = TestRegistry::start().await;
+        let image = simple("private");
+        registry.push("library/app", Some("1"), &image);
+        let made = TestGate::new(&registry, crate::harness::ALLOW_ALL).with("[audit]\nmax_file_size = \"1KiB\"");
+        // An existing directory and database of an earlier version are closed to others.
+        let state = made.path().join("state");
+        fs::create_dir(&state).expect("a folder");
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("a mode");
+        fs::write(state.join("audit.jsonl.1"), "{}").expect("a file");
+        fs::set_permissions(state.join("audit.jsonl.1"), fs::Permissions::from_mode(0o644)).expect("a mode");
+        let program = crate::program::Program::start_with_umask(&made, umask).await;
+        for _ in 0..10 {
+            assert_eq!(program.get("/library/app/manifests/1").await.status, 200);
+        }
+        for (blob, _) in &image.blobs {
+            assert_eq!(program.get(&format!("/library/app/blobs/{blob}")).await.status, 200);
+        }
+        let mut found = Vec::new();
+        open_to_others(&state, &mut found);
+        assert!(found.is_empty(), "umask {umask}: {found:?}");
+        assert!(program.stop().await.success());
+        found.clear();
+        open_to_others(&state, &mut found);
+        assert!(found.is_empty() && state.join("audit.jsonl.2").exists(), "umask {umask}: {found:?}");
+    }
+}
+
+#[test]
+fn what_others_wrote_steers_no_terminal() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+    let said = program.args(["images", "--server", "unix:/nowhere/\u{1b}]0;x\u{7}"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.contains('\u{1b}') && said.contains("\\u{1b}"), "{said:?}");
+}
