@@ -242,7 +242,9 @@ fn broken(error: &io::Error) -> CacheError {
 
 /// Who may read now, by kind of read and upstream. There is one of each for every upstream of the configuration.
 #[derive(Clone, Default)]
-struct Turns(Arc<Mutex<HashMap<(&'static str, Host), Arc<Semaphore>>>>);
+struct Turns(Arc<Mutex<TurnsByUpstream>>);
+
+type TurnsByUpstream = HashMap<(&'static str, Host), Arc<Semaphore>>;
 
 impl Turns {
     async fn take(&self, what: &'static str, target: &Target) -> Option<tokio::sync::OwnedSemaphorePermit> {

@@ -784,7 +784,7 @@ async fn the_search_goes_on_after_trouble() {
     let sbom = registry.push(&manifest_json(&json!([sbom]), Some(&digest)));
     let descriptor = registry.bundle(&digest, &bundle);
     let odd = [json!({"digest": format!("blake3:{}", "0".repeat(64))}), json!({}), json!(null), json!({"digest": 1})];
-    registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[descriptor.clone()]));
+    registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(std::slice::from_ref(&descriptor)));
     registry.api = Api::Pages(vec![vec![sbom.clone()]]);
     assert_verified(&registry.judge_by(&signer).await, "(bundle)");
     registry.manifests.remove(&format!("sha256-{}", digest.hex()));

@@ -215,7 +215,7 @@ mod tests {
             &deep,
             &long,
         ] {
-            assert!(read(bad.as_bytes(), 100).is_err(), "{:.60}", bad);
+            assert!(read(bad.as_bytes(), 100).is_err(), "{bad:.60}");
         }
         assert!(read(b"{\"tags\":[\"\xff\"]}", 100).is_err());
     }

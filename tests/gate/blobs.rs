@@ -212,7 +212,8 @@ async fn credentials_reach_the_upstream_and_only_the_scopes_that_they_are_for() 
 
 /// What a HEAD of a blob is answered by registries that fetch a blob only for a GET, and by storage behind them.
 fn heads_that_say_nothing() -> Vec<Fault> {
-    let statuses = [401, 403, 404, 405, 500, 501, 503].map(|status| http::StatusCode::from_u16(status).unwrap());
+    let statuses =
+        [401, 403, 404, 405, 500, 501, 503].map(|status| http::StatusCode::from_u16(status).expect("a status"));
     let lengths = [Fault::header(CONTENT_LENGTH, "0"), Fault::Header(CONTENT_LENGTH, None)];
     statuses.into_iter().map(Fault::status).chain(lengths).collect()
 }

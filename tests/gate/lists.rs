@@ -30,7 +30,8 @@ fn kinds(list: &Answer) -> Vec<String> {
     assert_eq!(list.header("content-type"), Some(media_type::OCI_INDEX));
     assert_eq!(list.json()["mediaType"], media_type::OCI_INDEX);
     let entries = list.json()["manifests"].as_array().expect("a list").clone();
-    let mut kinds: Vec<_> = entries.iter().map(|entry| entry["artifactType"].as_str().unwrap().to_owned()).collect();
+    let mut kinds: Vec<_> =
+        entries.iter().map(|entry| entry["artifactType"].as_str().expect("a type").to_owned()).collect();
     kinds.sort();
     kinds
 }

@@ -8,6 +8,8 @@ mod program;
 
 mod answers;
 mod attack;
+mod audited;
+mod binding;
 mod blobs;
 mod cache;
 mod commands;

@@ -31,9 +31,13 @@ impl Candidate<'_> {
     }
 }
 
+/// What entries that may shadow each other have in common: the namespace, whether they are audited, and their literal
+/// characters.
+type Group = (Option<Arc<str>>, bool, String);
+
 /// Warns of such entries in all documents together.
 pub(super) fn check(policies: &[PolicyObject<'_>]) {
-    let mut groups: HashMap<(Option<Arc<str>>, bool, String), Vec<Candidate<'_>>> = HashMap::new();
+    let mut groups: HashMap<Group, Vec<Candidate<'_>>> = HashMap::new();
     for (document, policy) in policies.iter().enumerate() {
         let group = (policy.namespace.clone(), is_audited(policy));
         for (name, at) in names(policy) {

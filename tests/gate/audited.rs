@@ -1,0 +1,105 @@
+//! Audited documents: judged and recorded beside what is enforced, and never instead of it.
+
+use pullgate::sample::image::{self, Layer};
+
+use crate::harness::{HOST, TestGate};
+use crate::pull::simple;
+use crate::support::{TestRegistry, request};
+
+fn document(name: &str, mode: &str, entry: &str, rule: &str) -> String {
+    format!(
+        "---\napiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: {name}}}\nspec:\n  mode: {mode}\n  \
+         authorities:\n  - name: release\n    cosign: {{key: {{file: release.pub}}}}\n  \
+         repositories: [{{name: \"{entry}\", policy: {rule}}}]\n"
+    )
+}
+
+/// The audited entry is the more specific one, so it would win if it were enforced.
+#[tokio::test]
+async fn an_audited_document_switches_nothing_off() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("unsigned"));
+    let enforced = document("all", "enforce", "*", "{trust: release}");
+    for (entry, rule) in [(format!("{HOST}/library/*"), "{}"), (format!("{HOST}/library/app:1"), "{va: {}}")] {
+        let both = enforced.clone() + &document("preview", "audit", &entry, rule);
+        let gate = TestGate::new(&registry, &both).start().await;
+        for method in ["GET", "HEAD"] {
+            let got = request(method, &gate.url("/library/app/manifests/1"), &[]).await;
+            assert_eq!(got.status, 403, "{entry} {method}: {}", got.text());
+        }
+        let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/app:1")), &[]).await;
+        assert!(checked.text().contains("\"decision\":\"deny\""), "{}", checked.text());
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_denied_is_recorded_counted_and_said() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("unsigned"));
+    let both = document("all", "enforce", "*", "{}")
+        + &document("preview", "audit", &format!("{HOST}/library/*"), "{trust: release}");
+    let gate = TestGate::new(&registry, &both).start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    let warning = got.header("warning").expect("a warning");
+    assert!(warning.contains("ClusterImagePolicy/preview") && warning.contains("not signed"), "{warning}");
+    let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await;
+    let counted = "pullgate_would_deny_total{document=\"ClusterImagePolicy/preview\"} 1";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
+    let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/app:1")), &[]).await;
+    assert!(checked.text().contains("\"decision\":\"admit\""), "{}", checked.text());
+    assert!(checked.text().contains("preview"), "{}", checked.text());
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records[0]["decision"], "admit", "{records:#?}");
+    assert_eq!(records[0]["document"], "ClusterImagePolicy/all");
+    assert_eq!(records[0]["kind"], "image");
+    assert_eq!(records[0]["would_deny"][0]["document"], "ClusterImagePolicy/preview");
+    assert_eq!(records[0]["would_deny"][0]["stage"], "trust");
+}
+
+#[tokio::test]
+async fn an_image_that_only_audited_entries_select_is_admitted() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("unsigned"));
+    let gate = TestGate::new(&registry, &document("preview", "audit", "*", "{trust: release}")).start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records[0]["decision"], "would-deny", "{records:#?}");
+    assert_eq!(records[0]["would_deny"][0]["document"], "ClusterImagePolicy/preview");
+}
+
+/// A gate in audit mode serves what it would deny, and `check` says the same.
+#[tokio::test]
+async fn check_says_what_a_gate_in_audit_mode_does() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("unsigned"));
+    let enforced = document("all", "enforce", &format!("{HOST}/library/*"), "{trust: release}");
+    let gate = TestGate::new(&registry, &enforced).with("[gate]\nmode = \"audit\"").start().await;
+    registry.push("other/app", Some("1"), &simple("unmatched"));
+    for image in ["library/app", "other/app"] {
+        assert_eq!(gate.get(&format!("/{image}/manifests/1")).await.status, 200, "{image}");
+        let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/{image}:1")), &[]).await;
+        assert!(checked.text().contains("\"decision\":\"would-deny\""), "{image}: {}", checked.text());
+    }
+}
+
+/// What is served without checks because of what it is says so.
+#[tokio::test]
+async fn the_record_of_an_attachment_names_the_checks_that_were_skipped() {
+    let registry = TestRegistry::start().await;
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
+    registry.push(
+        "library/app",
+        Some("1"),
+        &image::attachment(&[Layer::of("application/vnd.in-toto+json", statement)]),
+    );
+    let rule = document("all", "enforce", "*", "{trust: release, va: {}}");
+    let gate = TestGate::new(&registry, &rule).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/app:1")), &[]).await;
+    assert!(checked.text().contains(r#""skipped":["trust","va"]"#), "{}", checked.text());
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records[0]["kind"], "attachment");
+    assert_eq!(records[0]["skipped"], serde_json::json!(["trust", "va"]));
+}

@@ -1,0 +1,145 @@
+//! A report that speaks of a configuration counts for a manifest only where the layers are that configuration's.
+
+use http::Method;
+use pullgate::oci::Digest;
+use pullgate::sample::image::{self, Built, Image, Layer, Tree};
+use pullgate::sample::{Fault, On};
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, TestGate, policy};
+use crate::support::TestRegistry;
+
+const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
+
+fn report(config: &Digest, issues: &Value) -> String {
+    json!({
+        "SchemaVersion": 2,
+        "CreatedAt": "2026-03-01T12:00:00Z",
+        "ArtifactName": "app",
+        "ArtifactType": "container_image",
+        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": config},
+        "Results": [{"Target": "app", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": issues}],
+    })
+    .to_string()
+}
+
+fn tree(content: &str) -> Tree {
+    Tree::new().file("etc/os-release", content.to_owned())
+}
+
+fn image(layers: impl IntoIterator<Item = Layer>) -> Built {
+    layers.into_iter().fold(Image::linux_amd64(), Image::layer).build()
+}
+
+/// The same configuration over other layers.
+fn with_layers(built: &Built, layers: &[Layer]) -> Built {
+    let mut body = built.json();
+    body["layers"] = layers.iter().map(Layer::descriptor).collect();
+    let mut other = image::raw(&built.manifest().media_type, &body).with_content_of(built);
+    for layer in layers {
+        other = other.with_blob(layer.bytes.clone());
+    }
+    other
+}
+
+async fn gate(registry: &TestRegistry, built: &Built, issues: &Value) -> Gate {
+    let made = TestGate::new(registry, &policy(SCANNED));
+    made.file("reports/app.json", &report(&built.configs[0], issues)).start().await
+}
+
+#[tokio::test]
+async fn a_clean_report_admits_no_other_layers_under_its_configuration() {
+    let registry = TestRegistry::start().await;
+    let (scanned, evil) = (Layer::gzip(&tree("scanned")), Layer::gzip(&tree("evil")));
+    let good = image([scanned.clone()]);
+    let two = Layer::gzip_of(&[scanned_tar(), evil_tar()].concat());
+    for (tag, layers, status) in [
+        ("same", vec![scanned.clone()], 200),
+        ("plain", vec![Layer::tar(&tree("scanned"))], 200),
+        ("zstd", vec![Layer::zstd(&tree("scanned"))], 200),
+        ("swapped", vec![evil.clone()], 403),
+        ("on-top", vec![scanned.clone(), evil.clone()], 403),
+        ("none", vec![], 403),
+        ("twice", vec![scanned.clone(), scanned.clone()], 403),
+        ("longer", vec![two], 403),
+        ("garbage", vec![Layer::of("application/vnd.oci.image.layer.v1.tar+gzip", "\x1f\u{8b}")], 403),
+    ] {
+        registry.push("library/app", Some(tag), &with_layers(&good, &layers));
+        let gate = gate(&registry, &good, &json!([])).await;
+        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
+        assert_eq!(got.status, status, "{tag}: {}", got.text());
+        if status == 403 {
+            let blob = gate.get(&format!("/library/app/blobs/{}", evil.digest)).await;
+            assert_ne!(blob.status, 200, "{tag}");
+        }
+    }
+}
+
+fn scanned_tar() -> Vec<u8> {
+    tree("scanned").to_tar()
+}
+
+fn evil_tar() -> Vec<u8> {
+    tree("evil").to_tar()
+}
+
+/// The proof reads through the cache: each layer comes once, for the proof, for another manifest, and for the client.
+#[tokio::test]
+async fn the_proof_downloads_nothing_twice() {
+    let registry = TestRegistry::start().await;
+    let layers = [Layer::gzip(&tree("one")), Layer::gzip(&tree("two"))];
+    let good = image(layers.clone());
+    registry.push("library/app", Some("1"), &good);
+    registry.push(
+        "library/app",
+        Some("2"),
+        &image::raw(&good.manifest().media_type, &good.json()).with_content_of(&good),
+    );
+    let gate = gate(&registry, &good, &json!([])).await;
+    for path in ["manifests/1", "manifests/2"] {
+        assert_eq!(gate.get(&format!("/library/app/{path}")).await.status, 200);
+    }
+    for layer in &layers {
+        assert_eq!(gate.get(&format!("/library/app/blobs/{}", layer.digest)).await.body, layer.bytes);
+        let of_layer = |path: &str| path.ends_with(&layer.digest.to_string());
+        assert_eq!(registry.count(|request| request.method == Method::GET && of_layer(&request.path)), 1);
+    }
+}
+
+/// What the proof could not change is answered without one.
+#[tokio::test]
+async fn no_layer_is_read_where_no_report_asks_for_it() {
+    let registry = TestRegistry::start().await;
+    let (scanned, other) = (image([Layer::gzip(&tree("scanned"))]), image([Layer::gzip(&tree("other"))]));
+    registry.push("library/app", Some("1"), &other);
+    let gate = gate(&registry, &scanned, &json!([])).await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
+    assert_eq!(registry.count(|request| request.path.contains("/blobs/")), 0, "{:?}", registry.requests());
+}
+
+/// A layer that cannot be read now proves nothing for or against: the answer is to come again.
+#[tokio::test]
+async fn a_layer_that_cannot_be_read_leaves_the_question_open() {
+    let registry = TestRegistry::start().await;
+    let good = image([Layer::gzip(&tree("scanned"))]);
+    registry.push("library/app", Some("1"), &good);
+    let gate = gate(&registry, &good, &json!([])).await;
+    let down = registry.inject(On::blobs(), Fault::status(http::StatusCode::BAD_GATEWAY));
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 503, "{}", got.text());
+    down.remove();
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+}
+
+/// A report that denies is not lost either.
+#[tokio::test]
+async fn a_report_with_issues_denies_the_layers_that_it_is_about() {
+    let registry = TestRegistry::start().await;
+    let bad = image([Layer::gzip(&tree("bad"))]);
+    registry.push("library/app", Some("1"), &bad);
+    let issues =
+        json!([{"VulnerabilityID": "CVE-2026-1", "PkgName": "openssl", "InstalledVersion": "1", "Severity": "HIGH"}]);
+    let gate = gate(&registry, &bad, &issues).await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert!(got.status == 403 && got.text().contains("CVE-2026-1"), "{} {}", got.status, got.text());
+}
