@@ -70,6 +70,10 @@ impl Access {
     /// Whether a request for this name was meant for us. An address cannot be rebound, so a listener on all addresses
     /// takes any; the port is left alone, because port forwarding changes it.
     fn is_ours(&self, name: &Authority) -> bool {
+        // A Host has no user (RFC 9110, section 7.2), and who writes one may mean it to be read as another name.
+        if name.as_str().contains('@') {
+            return false;
+        }
         let host = name.host();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = bare.parse::<IpAddr>() {

@@ -156,7 +156,16 @@ async fn a_page_that_rebinds_its_name_or_comes_from_elsewhere_is_refused() {
     let fixture = Fixture::start(true).await;
     let port = fixture.address.port();
     let good = format!("Authorization: Bearer {TOKEN}");
-    for host in ["evil.example", "localhost.evil.example", "gate.example.evil.example", "192.0.2.1", "", "a b"] {
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "gate.example.evil.example",
+        "192.0.2.1",
+        "",
+        "a b",
+        "@localhost",
+        "evil@localhost",
+    ] {
         let host = format!("Host: {host}");
         assert_eq!(fixture.ask("GET /livez", &[&host], "").await.0, 403, "{host}");
         assert_eq!(fixture.ask("POST /api/v1/x", &[&host, &good], "").await.0, 403, "{host}");

@@ -155,16 +155,20 @@ impl Index {
         let (mut own, mut listed) = (Vec::new(), Vec::new());
         for dated in self.reports.get(&manifest).into_iter().flatten() {
             let names = &dated.document.image;
-            if names.own.contains(&manifest) {
+            // A scanner that names the configuration too has seen the two together.
+            if names.own.contains(&manifest) || names.own.contains(&config) {
                 own.push(dated);
-            } else if !names.own.contains(&config) {
+            } else {
                 listed.push(dated);
             }
         }
         let by_config = self.reports.get(&config).into_iter().flatten();
         let by_config = by_config.filter(|dated| {
-            let names = &dated.document.image.own;
-            is_proven && names.contains(&config) && !names.contains(&manifest)
+            let names = &dated.document.image;
+            is_proven
+                && names.own.contains(&config)
+                && !names.own.contains(&manifest)
+                && !names.listed.contains(&manifest)
         });
         own.extend(by_config);
         if own.is_empty() {
