@@ -13,7 +13,9 @@ mod evict;
 mod facts;
 mod fill;
 mod fills;
+mod links;
 mod metrics;
+mod opened;
 mod reading;
 mod relay;
 mod status;
@@ -34,6 +36,7 @@ pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
 use metrics::CacheMetrics;
+pub use opened::Opened;
 pub use reading::Reading;
 use reading::Readings;
 pub use relay::Relay;
@@ -257,23 +260,6 @@ impl Cache {
         Ok(inner.opened(digest).await)
     }
 
-    /// Whether the content is here, and some repository of this registry delivered it.
-    async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
-        let has_link = self.inner.store.has_link_at(&name.host, digest);
-        Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
-    }
-
-    /// Asks the repository itself whether it has the blob, and gives its size.
-    async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
-        let source = Source::of(permit, upstream)?;
-        let (key, digest, manifest) = (source.key(), source.digest, source.size);
-        let work = || async move { Ok(source.confirm().await?) };
-        match self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))? {
-            size if size == manifest => Ok(size),
-            upstream => Err(CacheError::Size { digest, manifest, upstream }),
-        }
-    }
-
     /// Content for judging, at most `limit` bytes: manifests. Never for clients. What cannot be read counts as absent.
     pub async fn peek(&self, digest: Digest, limit: usize) -> Option<Bytes> {
         if let Some(bytes) = self.inner.memory.get(&digest) {
@@ -317,27 +303,6 @@ impl Cache {
         let freed = self.inner.collect().await?;
         let (forgotten_rows, database_bytes) = self.inner.forget().await.map_err(CacheError::store)?;
         Ok(Collected { freed_bytes: freed.bytes, forgotten_rows, database_bytes })
-    }
-
-    async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
-        let key = (name.clone(), digest);
-        if self.links.contains_key(&key) {
-            return Ok(true);
-        }
-        let linked = self.inner.store.has_link(name, digest).await.map_err(CacheError::store)?;
-        if linked {
-            self.links.insert(key, ());
-        }
-        Ok(linked)
-    }
-
-    /// The link holds while this process lives, also when it cannot be written down.
-    async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
-        let now = self.inner.clock.now();
-        if let Err(error) = self.inner.store.record_link(name, digest, size, now).await {
-            tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
-        }
-        self.links.insert((name.clone(), digest), ());
     }
 }
 
@@ -400,35 +365,5 @@ impl Inner {
 
     fn show_stored(&self) {
         self.metrics.stored.set(i64::try_from(self.usage.stored()).unwrap_or(i64::MAX));
-    }
-}
-
-/// Content that is opened.
-#[derive(Clone)]
-pub enum Opened {
-    /// Complete, on disk.
-    File(Arc<Reading>),
-    /// On its way.
-    Filling(Follower),
-    /// Complete, in memory.
-    Memory(Bytes),
-    /// Past the disk, from the upstream.
-    Relayed(Arc<Relay>),
-}
-
-impl Opened {
-    /// The size of the whole content in bytes.
-    pub fn size(&self) -> u64 {
-        match self {
-            Self::File(reading) => reading.size(),
-            Self::Filling(fill) => fill.size(),
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::Relayed(relay) => relay.size(),
-        }
-    }
-
-    /// Reads a part, from `start` to before `end`, both within the size.
-    pub fn read(&self, start: u64, end: u64, transfer: Transfer) -> ContentBody {
-        ContentBody::new(self, start, end, transfer)
     }
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+mod known;
 mod memory;
 mod recent;
 
@@ -16,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cache::Cache;
 use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
 use crate::runtime::{Clock, Flights, Readiness, Tasks};
-use crate::store::{KnownImage, Store};
+use crate::store::Store;
 use crate::upstream::{self, ManifestHead, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
@@ -170,57 +171,6 @@ impl Resolver {
         let platform = Platform::of_configuration(&bytes);
         self.inner.platforms.insert(config.digest, platform.clone());
         Ok(platform)
-    }
-
-    /// Moves on with everything that is learnt of tags and manifests.
-    pub fn generation(&self) -> u64 {
-        self.inner.facts.generation()
-    }
-
-    /// Whether this repository delivered a manifest of this digest.
-    pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
-        Ok(self.inner.facts.manifest(name, digest).await?.is_some())
-    }
-
-    /// The tags through which a digest is known, its own and those of indexes that list it.
-    pub async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, ResolveError> {
-        Ok(self.inner.facts.known_tags(name, digest).await?)
-    }
-
-    /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
-    pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, ResolveError> {
-        Ok(self.inner.facts.naming(name, member).await?)
-    }
-
-    /// Children that indexes of the repository list and that were never fetched, each after its index, newest index first,
-    /// at most `limit`.
-    pub async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Arc<[(Digest, Digest)]>, ResolveError> {
-        Ok(self.inner.facts.unseen_children(name, limit).await?)
-    }
-
-    /// Those children of an index that were served here.
-    pub async fn pulled_children(&self, name: &ImageName, index: &Manifest) -> Result<Vec<Digest>, ResolveError> {
-        Ok(self.inner.facts.pulled_children(name, index).await?)
-    }
-
-    /// Every tag that is known, with what it means, in the order of their names.
-    pub async fn images(&self) -> Result<Vec<KnownImage>, ResolveError> {
-        Ok(self.inner.facts.images().await?)
-    }
-
-    /// To be called when a request is admitted to a manifest, before what it names is served: what it names is written
-    /// down then, and until then kept in bounded memory. Costs a look-up in memory where that was done before.
-    pub async fn admitted(&self, name: &ImageName, manifest: &Arc<Manifest>) {
-        self.inner.facts.admitted(name, manifest).await;
-    }
-
-    /// Remembers that somebody pulled a manifest, off the request's path.
-    pub fn note_pull(&self, name: &ImageName, manifest: &Arc<Manifest>) {
-        let facts = &self.inner.facts;
-        if facts.is_first_pull(name, manifest.digest) {
-            let (facts, name, manifest) = (facts.clone(), name.clone(), manifest.clone());
-            self.tasks.spawn(async move { facts.note_pull(&name, &manifest).await });
-        }
     }
 
     async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {

@@ -22,10 +22,8 @@ mod retry;
 mod site;
 mod tags;
 mod tls;
+mod upstreams;
 mod words;
-
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -43,9 +41,10 @@ use limits::Lane;
 use link::next_page;
 use metrics::{LimitMetrics, RequestMetrics};
 pub use tags::TagList;
+pub use upstreams::Upstreams;
 
 use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type, parse_referrers};
-use crate::runtime::{Metrics, Tasks};
+use crate::runtime::Tasks;
 
 /// The largest list of referrers that is read, in bytes (distribution-spec, "Listing Referrers": registries should stay
 /// below 4 MiB).
@@ -63,75 +62,6 @@ const NO_REFERRERS_API: &[StatusCode] = &[
 ];
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// All upstreams, by the names that requests use.
-pub struct Upstreams {
-    all: Vec<Arc<Upstream>>,
-    by_host: HashMap<Host, usize>,
-    by_path: HashMap<String, usize>,
-    default: Option<usize>,
-}
-
-impl Upstreams {
-    /// Builds a client for each.
-    ///
-    /// # Errors
-    /// When two claim the same name, a CA file cannot be read, or a URL is none.
-    pub fn new(
-        configs: Vec<Config>,
-        default: Option<&Host>,
-        tasks: &Tasks,
-        metrics: &Metrics,
-    ) -> Result<Self, ConfigError> {
-        let metrics = (RequestMetrics::new(metrics), LimitMetrics::new(metrics));
-        let mut upstreams = Self { all: Vec::new(), by_host: HashMap::new(), by_path: HashMap::new(), default: None };
-        for config in configs {
-            let index = upstreams.all.len();
-            for host in [&config.host].into_iter().chain(&config.aliases) {
-                if upstreams.by_host.insert(host.clone(), index).is_some() {
-                    return Err(ConfigError::Twice(host.to_string()));
-                }
-            }
-            let paths = config.path.iter().cloned().chain([config.host.to_string()]);
-            for path in paths.chain(config.aliases.iter().map(ToString::to_string)) {
-                if upstreams.by_path.insert(path.clone(), index).is_some_and(|other| other != index) {
-                    return Err(ConfigError::Twice(path));
-                }
-            }
-            upstreams.all.push(Arc::new(Upstream::new(config, tasks, metrics.clone(), &Network::default())?));
-        }
-        upstreams.default = match default {
-            Some(host) => Some(*upstreams.by_host.get(host).ok_or_else(|| ConfigError::Default(host.to_string()))?),
-            None => None,
-        };
-        Ok(upstreams)
-    }
-
-    /// The upstream of this host or alias.
-    pub fn by_host(&self, host: &Host) -> Option<&Arc<Upstream>> {
-        self.by_host.get(host).map(|index| &self.all[*index])
-    }
-
-    /// The upstream that a request's first path component names: by host, alias or `path`.
-    pub fn by_path(&self, component: &str) -> Option<&Arc<Upstream>> {
-        self.by_path.get(component).map(|index| &self.all[*index])
-    }
-
-    /// Where requests go that name none.
-    pub fn default_upstream(&self) -> Option<&Arc<Upstream>> {
-        self.default.map(|index| &self.all[index])
-    }
-
-    /// All of them, in the configuration's order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.all.iter()
-    }
-
-    /// Their hosts, for messages.
-    pub fn names(&self) -> Vec<String> {
-        self.all.iter().map(|upstream| upstream.host().to_string()).collect()
-    }
-}
 
 /// One registry.
 pub struct Upstream {

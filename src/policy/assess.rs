@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::decide::Verdict;
-use super::evidence::{Issue, Report, VaEvidence, VaStatus, known_time};
+use super::evidence::{Issue, Observed, Report, VaEvidence, VaStatus, known_time};
 use super::rule::{Behaviour, VaRule};
+use super::signed::has_ended;
 
 /// An assessment in IBM's words, under a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,4 +132,45 @@ fn describe(blocking: &[Issue]) -> String {
         text.push_str(&format!("; +{}", blocking.len() - 1));
     }
     text + ")"
+}
+
+/// An assessment holds no longer than the evidence that it rests on.
+pub(super) fn observed_verdict(rule: &VaRule, evidence: &Observed<VaEvidence>, now: Timestamp) -> Verdict {
+    if has_ended(evidence, now) {
+        return Verdict::Unknown { reasons: vec!["must be assessed again".into()], temporary: true };
+    }
+    match assessed(rule, &assess(rule, &evidence.value, now)) {
+        Verdict::Pass(until) => Verdict::Pass(earliest(until, evidence.until)),
+        other => other,
+    }
+}
+
+/// An index is denied when every child that matters is denied; each child is judged again when it is pulled. It passes
+/// for as long as one of them does.
+pub(super) fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> Verdict {
+    let (mut passes, mut reasons, mut temporary, mut unknown) = (Vec::new(), Vec::new(), false, false);
+    for (platform, verdict) in children {
+        match verdict {
+            Verdict::Pass(until) => passes.push(*until),
+            Verdict::Skipped => passes.push(None),
+            Verdict::Fail(why) => reasons.push(format!("{platform}: {}", why.join("; "))),
+            Verdict::Unknown { reasons: why, temporary: may_help } => {
+                unknown = true;
+                temporary |= may_help;
+                reasons.push(format!("{platform}: {}", why.join("; ")));
+            }
+        }
+    }
+    if let Some(longest) = passes.into_iter().max_by_key(|until| until.unwrap_or(Timestamp::MAX)) {
+        return Verdict::Pass(longest);
+    }
+    match (reasons.is_empty(), unknown) {
+        (true, _) => Verdict::Fail(vec!["the index has no image for any platform that matters here".into()]),
+        (false, true) => Verdict::Unknown { reasons, temporary },
+        (false, false) => Verdict::Fail(reasons),
+    }
+}
+
+pub(super) fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::assess::{assess, assessed};
+use super::assess::{assess, assessed, earliest, index_verdict, observed_verdict};
 use super::denial::{Denial, DenialKind, Stage};
 use super::evidence::{Observed, TrustEvidence, VaEvidence, VaFindings};
 use super::rule::{Mode, Rule, VaRule};
-use super::signed::{has_ended, trust_verdict};
+use super::signed::trust_verdict;
 use super::subject::Subject;
 use crate::oci::{Digest, ImageName, Manifest};
 
@@ -243,10 +243,6 @@ fn judge(rule: &Rule, question: &Question<'_>) -> Result<Option<Timestamp>, Deni
     Ok(earliest(until, accept(question, Stage::Va, verdict)?))
 }
 
-fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    a.into_iter().chain(b).min()
-}
-
 fn accept(question: &Question<'_>, stage: Stage, verdict: Verdict) -> Result<Option<Timestamp>, Denial> {
     match verdict {
         Verdict::Pass(until) => Ok(until),
@@ -287,43 +283,6 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
                 children.iter().map(|child| (child, observed_verdict(rule, &child.evidence, question.now))).collect();
             index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
         }
-    }
-}
-
-/// An assessment holds no longer than the evidence that it rests on.
-fn observed_verdict(rule: &VaRule, evidence: &Observed<VaEvidence>, now: Timestamp) -> Verdict {
-    if has_ended(evidence, now) {
-        return Verdict::Unknown { reasons: vec!["must be assessed again".into()], temporary: true };
-    }
-    match assessed(rule, &assess(rule, &evidence.value, now)) {
-        Verdict::Pass(until) => Verdict::Pass(earliest(until, evidence.until)),
-        other => other,
-    }
-}
-
-/// An index is denied when every child that matters is denied; each child is judged again when it is pulled. It passes
-/// for as long as one of them does.
-fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> Verdict {
-    let (mut passes, mut reasons, mut temporary, mut unknown) = (Vec::new(), Vec::new(), false, false);
-    for (platform, verdict) in children {
-        match verdict {
-            Verdict::Pass(until) => passes.push(*until),
-            Verdict::Skipped => passes.push(None),
-            Verdict::Fail(why) => reasons.push(format!("{platform}: {}", why.join("; "))),
-            Verdict::Unknown { reasons: why, temporary: may_help } => {
-                unknown = true;
-                temporary |= may_help;
-                reasons.push(format!("{platform}: {}", why.join("; ")));
-            }
-        }
-    }
-    if let Some(longest) = passes.into_iter().max_by_key(|until| until.unwrap_or(Timestamp::MAX)) {
-        return Verdict::Pass(longest);
-    }
-    match (reasons.is_empty(), unknown) {
-        (true, _) => Verdict::Fail(vec!["the index has no image for any platform that matters here".into()]),
-        (false, true) => Verdict::Unknown { reasons, temporary },
-        (false, false) => Verdict::Fail(reasons),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::runtime::Metrics;
 use crate::sample::image::{Built, Image, Layer, Tree, noise};
 use crate::sample::{Access, Credentials, Fault, Listening, On, Registry};
 use http::HeaderMap;

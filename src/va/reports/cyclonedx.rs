@@ -4,6 +4,8 @@
 //! An inventory whose list of vulnerabilities is empty looks the same whether nothing was found or nothing was looked
 //! for (Trivy writes it so unless told to scan), so it is no report.
 
+mod rating;
+
 use std::collections::HashMap;
 
 use jiff::Timestamp;
@@ -11,11 +13,12 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, Statement, read, severity, some, source, text_or_nothing, time,
+    Assessment, Document, Finding, InvalidReport, Names, Statement, read, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind, Severity};
 use crate::va::one_line;
+use rating::Rating;
 
 /// Reads a document. It is a report when its subject is a container known by digest, it lists components, and at least
 /// one vulnerability is not analysed away: a list of nothing but `not_affected` is what somebody says about those few,
@@ -282,13 +285,6 @@ struct Reference {
 }
 
 #[derive(Deserialize)]
-struct Rating {
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    severity: Option<String>,
-    score: Option<f64>,
-}
-
-#[derive(Deserialize)]
 struct Affected {
     #[serde(rename = "ref", default, deserialize_with = "text_or_nothing")]
     reference: Option<String>,
@@ -375,29 +371,5 @@ impl Vulnerability {
             Some(version) => Some(version.to_owned()),
             None => one_line(Some(advice)),
         }
-    }
-}
-
-impl Rating {
-    /// A word that says of nothing how bad it is does not outrank a score that does.
-    fn severity(&self) -> Option<Severity> {
-        let by_score = self.score.and_then(of_score);
-        let word = self.severity.as_ref().map(|word| word.trim().to_ascii_lowercase());
-        match word.as_deref() {
-            None | Some("" | "unknown") => by_score,
-            Some("none" | "info") => by_score.or(Some(Severity::Negligible)),
-            Some(word) => Some(severity(Some(word))),
-        }
-    }
-}
-
-/// CVSS 3.1 §5, the qualitative scale.
-fn of_score(score: f64) -> Option<Severity> {
-    match score {
-        s if s >= 9.0 => Some(Severity::Critical),
-        s if s >= 7.0 => Some(Severity::High),
-        s if s >= 4.0 => Some(Severity::Medium),
-        s if s > 0.0 => Some(Severity::Low),
-        _ => None,
     }
 }

@@ -1,0 +1,49 @@
+//! Which repository has which blob: what it delivered, or confirms now.
+
+use std::sync::Arc;
+
+use super::download::Source;
+use super::{Cache, CacheError};
+use crate::oci::{Digest, ImageName};
+use crate::policy::Permit;
+use crate::upstream::Upstream;
+
+impl Cache {
+    /// Whether the content is here, and some repository of this registry delivered it.
+    pub(super) async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
+        let has_link = self.inner.store.has_link_at(&name.host, digest);
+        Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
+    }
+
+    /// Asks the repository itself whether it has the blob, and gives its size.
+    pub(super) async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
+        let source = Source::of(permit, upstream)?;
+        let (key, digest, manifest) = (source.key(), source.digest, source.size);
+        let work = || async move { Ok(source.confirm().await?) };
+        match self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))? {
+            size if size == manifest => Ok(size),
+            upstream => Err(CacheError::Size { digest, manifest, upstream }),
+        }
+    }
+
+    pub(super) async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
+        let key = (name.clone(), digest);
+        if self.links.contains_key(&key) {
+            return Ok(true);
+        }
+        let linked = self.inner.store.has_link(name, digest).await.map_err(CacheError::store)?;
+        if linked {
+            self.links.insert(key, ());
+        }
+        Ok(linked)
+    }
+
+    /// The link holds while this process lives, also when it cannot be written down.
+    pub(super) async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
+        let now = self.inner.clock.now();
+        if let Err(error) = self.inner.store.record_link(name, digest, size, now).await {
+            tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
+        }
+        self.links.insert((name.clone(), digest), ());
+    }
+}
