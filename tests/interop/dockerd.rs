@@ -129,7 +129,7 @@ fn refuse(mut connection: &TcpStream) -> Option<String> {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next()?.ok()?;
     let destination = first.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
-    while lines.next()?.ok()? != "" {}
+    while !lines.next()?.ok()?.is_empty() {}
     connection.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()?;
     Some(destination)
 }
