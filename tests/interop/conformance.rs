@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use pullgate::oci::Digest;
 use pullgate::runtime::Tasks;
 use serde_json::{Value, json};
 
@@ -53,9 +52,8 @@ fn before_a_registry_without_the_referrers_api() {
     let registry = Registry::start("upstream", Variant::Plain, dir.path(), &dir.path().join("storage"));
     // Version 2.8 gives all tags whatever `last` says. Pages are the upstream's: only it knows their order.
     let (url, upstream_fails) = (registry.url(), ["read-only/tag-list"]);
-    let store = Upload { home: dir.path(), url: &url };
-    let content = Content::push(&store);
-    content.push_referrers_tag(&store);
+    let content = Content::push(&registry);
+    content.push_referrers_tag(&registry);
     assert_conforms(dir.path(), &url, &content, &upstream_fails);
 }
 
@@ -188,30 +186,13 @@ impl Store for pullgate::sample::Registry {
     }
 }
 
-/// A plain registry, by its HTTP.
-struct Upload<'a> {
-    home: &'a Path,
-    url: &'a str,
-}
-
-impl Store for Upload<'_> {
+impl Store for Registry {
     fn blob(&self, text: &str) -> String {
-        let digest = Digest::sha256(text.as_bytes()).to_string();
-        let started = format!("{}/v2/{REPOSITORY}/blobs/uploads/", self.url);
-        let show = ["--request", "POST", "--output", "/dev/null", "--write-out", "%header{location}"];
-        let location = curl(self.home, &[&show[..], &[&started]].concat()).text();
-        let target = format!("{location}&digest={digest}");
-        let kind = "Content-Type: application/octet-stream";
-        let put = ["--request", "PUT", "--header", kind, "--data-binary", text, &target];
-        curl(self.home, &put).bytes();
-        digest
+        self.put_blob(REPOSITORY, text.as_bytes())
     }
 
     fn manifest_text(&self, tag: &str, media_type: &str, text: &str) -> String {
-        let url = format!("{}/v2/{REPOSITORY}/manifests/{tag}", self.url);
-        let kind = format!("Content-Type: {media_type}");
-        curl(self.home, &["--request", "PUT", "--header", &kind, "--data-binary", text, &url]).bytes();
-        Digest::sha256(text.as_bytes()).to_string()
+        self.put_manifest(REPOSITORY, tag, media_type, text.as_bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Client, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_layer};
+use crate::harness::{Client, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_layer, hostile};
 
 /// A containerd with root, state and socket of its own, and a hosts directory.
 pub(crate) struct Containerd {
@@ -111,4 +111,19 @@ fn with_the_gate_as_mere_mirror_a_denial_is_not_final() {
     let containerd = Containerd::start(&world, &hosts);
     containerd.pull(&world, &world.denied).bytes();
     assert!(!world.fallback.requests().is_empty());
+}
+
+/// Fetched directly it is in containerd's content store, although containerd unpacks no layer of such a type.
+#[test]
+fn an_image_under_other_labels_is_denied() {
+    let mut world = World::new();
+    let containerd = Containerd::start(&world, &final_hosts(&world));
+    let image = hostile::cose_and_tar(&world);
+    let layer = image.blobs.last().expect("a layer");
+    let kept = |world: &World| containerd.ctr(world).args(["content", "get", layer]).run();
+    world.withholds(&containerd, &image, "trust");
+    kept(&world).refusal();
+    let fetch = ["content", "fetch", "--plain-http", &world.direct_reference(&image)];
+    containerd.ctr(&world).args(fetch).run().bytes();
+    kept(&world).bytes();
 }

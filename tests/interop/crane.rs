@@ -1,6 +1,6 @@
 //! crane, which asks with HEAD first, by path prefix.
 
-use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_tar};
+use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_tar, hostile};
 
 pub(crate) struct Crane;
 
@@ -17,10 +17,14 @@ impl Client for Crane {
         let index = std::fs::read(world.dir().join(&image.repository).join("index.json")).expect("the layout's index");
         let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
         let digest = index["manifests"][0]["digest"].as_str().expect("a digest").to_owned();
-        let reference = world.gate.reference(&image.name());
-        let tar = Program::new("crane", world.dir()).args(["export", "--insecure", &reference, "-"]).run().bytes();
+        let tar = export(world, &world.gate.reference(&image.name()));
         (file_of_tar(tar.as_slice(), PAYLOAD), Some(digest))
     }
+}
+
+/// The file system of an image, as a tar.
+fn export(world: &World, reference: &str) -> Vec<u8> {
+    Program::new("crane", world.dir()).args(["export", "--insecure", reference, "-"]).run().bytes()
 }
 
 #[test]
@@ -53,4 +57,14 @@ fn a_denied_image_is_denied_by_digest() {
         Program::new("crane", world.dir()).args(["blob", "--insecure", &reference]).run().refusal();
     }
     world.assert_no_way_round();
+}
+
+/// Asked directly, crane gives out its file system.
+#[test]
+fn an_image_under_other_labels_is_denied() {
+    let mut world = World::new();
+    let image = hostile::statement_and_tar(&world);
+    world.withholds(&Crane, &image, "trust");
+    let tar = export(&world, &world.direct_reference(&image));
+    assert!(file_of_tar(tar.as_slice(), hostile::FILE).starts_with(hostile::SCRIPT.as_bytes()));
 }

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::harness::{Client, DOCKER_HUB, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_tar};
+use crate::harness::{
+    Client, DOCKER_HUB, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_tar, hostile,
+};
 
 /// A dockerd, with the containerd that it starts, of its own.
 struct Dockerd {
@@ -47,6 +49,13 @@ impl Dockerd {
     fn docker(&self, world: &World) -> Program {
         Program::new("docker", &world.dir().join("docker")).args(["--host", &self.socket])
     }
+
+    /// A file of an image. A container is created, which runs nothing, to copy it out.
+    fn file(&self, world: &World, reference: &str, path: &str) -> Vec<u8> {
+        let container = self.docker(world).args(["create", "--network=none", reference, "/none"]).run().text();
+        let tar = self.docker(world).args(["cp", &format!("{container}:/{path}"), "-"]).run().bytes();
+        file_of_tar(tar.as_slice(), path.rsplit('/').next().expect("a file name"))
+    }
 }
 
 impl Client for Dockerd {
@@ -54,15 +63,11 @@ impl Client for Dockerd {
         self.docker(world).args(["pull", &format!("{}{}", self.prefix, image.name())]).run()
     }
 
-    /// A container is created, which runs nothing, to copy the payload out of it.
     fn content(&self, world: &World, image: &Image) -> (Vec<u8>, Option<String>) {
         let reference = format!("{}{}", self.prefix, image.name());
-        let container = self.docker(world).args(["create", "--network=none", &reference, "/none"]).run().text();
-        let tar = self.docker(world).args(["cp", &format!("{container}:/{PAYLOAD}"), "-"]).run().bytes();
-        let name = PAYLOAD.rsplit('/').next().expect("a file name");
         let inspect = ["image", "inspect", "--format", "{{index .RepoDigests 0}}", &reference];
         let digest = self.docker(world).args(inspect).run().text();
-        (file_of_tar(tar.as_slice(), name), digest.rsplit('@').next().map(str::to_owned))
+        (self.file(world, &reference, PAYLOAD), digest.rsplit('@').next().map(str::to_owned))
     }
 }
 
@@ -90,6 +95,18 @@ fn as_registry_mirror_a_denial_is_not_final_and_its_reason_is_lost() {
     world.assert_no_way_round();
 }
 
+/// Asked directly, the daemon unpacks it.
+#[test]
+fn an_image_under_other_labels_is_denied() {
+    let mut world = World::new();
+    let dockerd = Dockerd::start(&world, &world.gate.reference(""), &[], None);
+    let image = hostile::artifact_of_docker(&world);
+    world.withholds(&dockerd, &image, "va");
+    let reference = world.direct_reference(&image);
+    dockerd.docker(&world).args(["pull", &reference]).run().bytes();
+    assert_eq!(dockerd.file(&world, &reference, hostile::FILE), hostile::SCRIPT.as_bytes());
+}
+
 /// A proxy that refuses every CONNECT, and sends on what each asked for.
 fn closed_proxy() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -112,7 +129,7 @@ fn refuse(mut connection: &TcpStream) -> Option<String> {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next()?.ok()?;
     let destination = first.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
-    while lines.next()?.ok()? != "" {}
+    while !lines.next()?.ok()?.is_empty() {}
     connection.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()?;
     Some(destination)
 }

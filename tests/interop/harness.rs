@@ -1,6 +1,7 @@
 //! What the suites share: a world of registries, images and a gate, and the checks that every client must pass.
 
 mod gate;
+pub(crate) mod hostile;
 mod image;
 mod process;
 mod registry;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{Client, FALLBACK_PATH, Finished, Image, PAYLOAD, Program, World, assert_reason};
+use crate::harness::{Client, FALLBACK_PATH, Finished, Image, PAYLOAD, Program, World, assert_reason, hostile};
 
 /// podman with storage of its own, and a `registries.conf`.
 pub(crate) struct Podman {
@@ -111,4 +111,21 @@ fn by_path_prefix() {
     pull(&world, &world.admitted).bytes();
     assert_reason(&pull(&world, &world.denied).refusal(), &world.denied.name());
     world.assert_no_way_round();
+}
+
+/// Asked directly, podman makes containers of both.
+#[test]
+fn an_image_under_other_labels_is_denied() {
+    let mut world = World::new();
+    let podman = Podman::relocated(&world);
+    for (image, check) in [(hostile::cose_and_tar(&world), "trust"), (hostile::artifact_of_schema_2(&world), "va")] {
+        world.withholds(&podman, &image, check);
+        let reference = world.direct_reference(&image);
+        podman.program(&world).args(["pull", "--tls-verify=false", &reference]).run().bytes();
+        let create = ["create", "--network=none", &reference, &format!("/{}", hostile::FILE)];
+        let container = podman.program(&world).args(create).run().text();
+        let root = podman.program(&world).args(["mount", &container]).run().text();
+        let file = fs::read(PathBuf::from(root).join(hostile::FILE)).expect("the file");
+        assert_eq!(file, hostile::SCRIPT.as_bytes());
+    }
 }

@@ -2,16 +2,13 @@
 
 use std::fs;
 
-use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_layer};
+use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_layer, hostile};
 
 struct Skopeo;
 
 impl Client for Skopeo {
     fn pull(&self, world: &World, image: &Image) -> Finished {
-        let source = format!("docker://{}", world.gate.reference(&image.name()));
-        let target = format!("dir:{}", world.new_dir(&image.repository).display());
-        let arguments = ["copy", "--src-tls-verify=false", &source, &target];
-        Program::new("skopeo", world.dir()).args(["--insecure-policy"]).args(arguments).run()
+        copy(world, &world.gate.reference(&image.name()), image)
     }
 
     fn content(&self, world: &World, image: &Image) -> (Vec<u8>, Option<String>) {
@@ -22,6 +19,14 @@ impl Client for Skopeo {
         let bytes = fs::read(copied.join(layer)).expect("the layer's file");
         (file_of_layer(&bytes, PAYLOAD), Some(digest.run().text()))
     }
+}
+
+/// Copies an image, by this name, to the directory of its repository.
+fn copy(world: &World, reference: &str, image: &Image) -> Finished {
+    let source = format!("docker://{reference}");
+    let target = format!("dir:{}", world.new_dir(&image.repository).display());
+    let arguments = ["copy", "--src-tls-verify=false", &source, &target];
+    Program::new("skopeo", world.dir()).args(["--insecure-policy"]).args(arguments).run()
 }
 
 #[test]
@@ -41,4 +46,17 @@ fn inspects_an_admitted_image_and_reads_why_another_is_denied() {
     assert_eq!(inspect(&world, &world.admitted).text(), world.admitted.digest);
     assert_reason(&inspect(&world, &world.denied).refusal(), &world.denied.name());
     world.assert_no_way_round();
+}
+
+/// Asked directly, skopeo copies it.
+#[test]
+fn an_image_under_other_labels_is_denied() {
+    let mut world = World::new();
+    let image = hostile::cose_and_tar(&world);
+    world.withholds(&Skopeo, &image, "trust");
+    let layer = image.blobs.last().expect("a layer").replace("sha256:", "");
+    let layer = world.new_dir(&image.repository).join(layer);
+    assert!(!layer.exists());
+    copy(&world, &world.direct_reference(&image), &image).bytes();
+    assert!(layer.exists());
 }

@@ -73,12 +73,12 @@ pub(crate) fn file_of_tar(tar: impl Read, path: &str) -> Vec<u8> {
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries().expect("a tar") {
         let mut entry = entry.expect("a tar");
-        // Of "./srv/payload" as of "srv/payload".
+        // Of "./srv/payload" and "/srv/payload" as of "srv/payload".
         if entry
             .path()
             .expect("a path")
             .components()
-            .filter(|part| *part != Component::CurDir)
+            .filter(|part| matches!(part, Component::Normal(_)))
             .eq(Path::new(path).components())
         {
             let mut content = Vec::new();

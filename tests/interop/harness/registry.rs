@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Daemon, Program};
+use pullgate::oci::Digest;
+
+use super::{Daemon, Finished, Program};
 
 /// Who may use a registry with [`Variant::Htpasswd`], with what password, and both as Docker's configuration has them.
 const USER: &str = "alice";
@@ -73,6 +75,33 @@ impl Registry {
             Variant::Tls => format!("https://{}", self.address.replace("127.0.0.1", "localhost")),
             Variant::Plain | Variant::Htpasswd => format!("http://{}", self.address),
         }
+    }
+
+    /// Takes a blob of any bytes in, where it is [`Variant::Plain`]; its digest.
+    pub(crate) fn put_blob(&self, repository: &str, bytes: &[u8]) -> String {
+        let digest = Digest::sha256(bytes).to_string();
+        let started = format!("{}/v2/{repository}/blobs/uploads/", self.url());
+        let show = ["--request", "POST", "--output", "/dev/null", "--write-out", "%header{location}"];
+        let location = self.curl(&[&show[..], &[&started]].concat()).text();
+        self.put("application/octet-stream", bytes, &format!("{location}&digest={digest}"));
+        digest
+    }
+
+    /// The same for a manifest under a tag.
+    pub(crate) fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) -> String {
+        self.put(media_type, bytes, &format!("{}/v2/{repository}/manifests/{tag}", self.url()));
+        Digest::sha256(bytes).to_string()
+    }
+
+    fn put(&self, media_type: &str, bytes: &[u8], url: &str) {
+        let body = self.home.join("body");
+        fs::write(&body, bytes).expect("the body's file");
+        let (kind, data) = (format!("Content-Type: {media_type}"), format!("@{}", body.display()));
+        self.curl(&["--request", "PUT", "--header", &kind, "--data-binary", &data, url]).bytes();
+    }
+
+    fn curl(&self, arguments: &[&str]) -> Finished {
+        Program::new("curl", &self.home).args(["--silent", "--show-error", "--fail"]).args(arguments).run()
     }
 
     /// What a gate's `[[upstream]]` needs besides the URL.

@@ -122,7 +122,8 @@ impl World {
     #[track_caller]
     pub(crate) fn assert_no_way_round(&mut self) {
         assert_eq!(self.fallback.requests(), [], "the fallback was asked");
-        assert_eq!(status(self.dir(), &self.fallback.url(), &self.denied), "200", "the fallback is no way round");
+        let manifest = format!("{}/v2/{}/manifests/{}", self.fallback.url(), self.denied.repository, self.denied.tag);
+        assert_eq!(status(self.dir(), &manifest), "200", "the fallback is no way round");
         assert_eq!(self.fallback.requests().len(), 1, "the fallback's log does not show what it was asked");
         let asked = self.upstream.requests();
         let blobs: Vec<_> = asked.iter().filter(|request| asks_for_content(&request.target, &self.denied)).collect();
@@ -145,10 +146,16 @@ fn gate(dir: &Path, setup: &Setup, upstream: &Registry, fallback: &Registry) -> 
 /// The words that every client shows: who denied what, by which document and rule, and why.
 #[track_caller]
 pub(crate) fn assert_reason(output: &str, name: &str) {
+    assert_reason_of("trust", output, name);
+}
+
+/// The same, where another check may have failed.
+#[track_caller]
+pub(super) fn assert_reason_of(check: &str, output: &str, name: &str) {
     let said =
         output.contains("pullgate: ") && output.contains(&format!("/{name} denied by ClusterImagePolicy/interop"));
     assert!(said, "the reason is not in the client's output:\n{output}");
-    assert!(output.contains("trust: "), "what failed is not in the client's output:\n{output}");
+    assert!(output.contains(&format!("{check}: ")), "what failed is not in the client's output:\n{output}");
 }
 
 fn asks_for_content(target: &str, image: &Image) -> bool {
@@ -156,12 +163,11 @@ fn asks_for_content(target: &str, image: &Image) -> bool {
     target.strip_prefix(&blobs).is_some_and(|digest| !digest.starts_with("uploads/"))
 }
 
-/// The status of the image's manifest at a registry.
-fn status(home: &Path, registry: &str, image: &Image) -> String {
-    let url = format!("{registry}/v2/{}/manifests/{}", image.repository, image.tag);
+/// The status that is answered to a GET.
+pub(super) fn status(home: &Path, url: &str) -> String {
     // Without it docker-registry says 404 of every OCI manifest.
     let accept = ["--header", "Accept: application/vnd.oci.image.manifest.v1+json"];
-    let arguments = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
+    let arguments = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", url];
     Program::new("curl", home).args(accept).args(arguments).run().text()
 }
 
@@ -187,6 +193,8 @@ fn rules(hosts: &[&str]) -> String {
         format!(
             "  - name: \"{host}/admitted/*\"
     policy: {{}}
+  - name: \"{host}/unscanned/*\"
+    policy: {{va: {{unscanned: deny, unsupported: allow}}}}
   - name: \"{host}/*\"
     policy: {{trust: {{anyOf: [release]}}}}
 "
