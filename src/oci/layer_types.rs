@@ -6,7 +6,7 @@
 //! | containerd (core/images/mediatypes.go, `IsLayerType`, `DiffCompression`; core/diff/stream.go) | all under `application/vnd.oci.image.layer.`, Docker's `rootfs.diff.tar` and `rootfs.foreign.diff.tar` with `.gzip` or `.zstd`, and what a stream processor is set up for (`+encrypted`) |
 //! | containerd (plugins/diff/erofs), Kata, nydus-snapshotter | EROFS and nydus types, which they mount |
 //! | containers/image (manifest/docker_schema2.go, manifest/oci.go) | the same; for Docker's schema 2 also manifest and configuration types, which it lets pass as "supported" |
-//! | moby, BuildKit (distribution/pull_v2.go, util/imageutil) | every layer of a schema 2 manifest, whatever its type |
+//! | moby (distribution/pull_v2.go, `supportedMediaTypes`) | all under `application/vnd.docker.` and `application/vnd.oci.image.`; dockerd 20.10 was seen to unpack `application/vnd.docker.example` |
 //! | ocicrypt (spec) | any of these with `+encrypted` |
 //! | crun, wasmtime, wasmedge shims of containerd (runwasi) | `application/wasm`, `application/vnd.wasm.…`, `application/vnd.bytecodealliance.…` |
 //! | Apptainer | `application/vnd.sylabs.sif.layer…`, which it runs |
@@ -19,11 +19,9 @@ use super::media_type;
 /// these and for a suffix, and a type of the future under them is meant for a layer too.
 const LAYER_PREFIXES: &[&str] = &[
     "application/vnd.bytecodealliance.",
-    "application/vnd.docker.container.image.",
-    "application/vnd.docker.image.",
+    "application/vnd.docker.",
     "application/vnd.erofs",
-    "application/vnd.oci.image.config.",
-    "application/vnd.oci.image.layer.",
+    "application/vnd.oci.image.",
     "application/vnd.sylabs.sif.",
     "application/vnd.w3c.wasm",
     "application/vnd.wasm.",
@@ -81,6 +79,7 @@ mod tests {
             "application/vnd.docker.image.rootfs.diff.tar.zstd",
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
             "application/vnd.docker.container.image.v1+json",
+            "application/vnd.docker.example",
             "application/vnd.docker.distribution.manifest.v1+json",
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
             "application/vnd.docker.distribution.manifest.v2+json",
