@@ -3,6 +3,8 @@
 //! Text becomes a value here, once, at the door; nothing downstream parses again.
 
 mod attachment;
+/// Helm charts.
+pub mod chart;
 mod digest;
 mod error;
 /// Strict JSON.

@@ -11,7 +11,8 @@ use futures_util::{StreamExt, stream};
 use super::layers::{Found, Layers};
 use super::{Gate, GateError, Target};
 use crate::cache::CacheError;
-use crate::oci::{Content, Descriptor, Digest, Manifest, json};
+use crate::oci::layer_types::{is_read_lazily, is_tar_type};
+use crate::oci::{Content, Descriptor, Digest, Manifest, json, looks_like_manifest, media_type};
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Memo, Store};
@@ -97,11 +98,18 @@ async fn is_bound(layers: &Layers, target: &Target, image: &Manifest) -> Result<
     if config.size > MAX_CONFIG {
         return Ok(false);
     }
-    let Some(wanted) = diff_ids(&layers.whole(target, config).await?).filter(|ids| ids.len() == named.len()) else {
+    let is_read_alike =
+        |layer: &Descriptor| is_tar_type(&media_type::essence(&layer.media_type)) && !is_read_lazily(layer);
+    if !named.iter().all(is_read_alike) {
         return Ok(false);
-    };
-    let checks: Vec<_> =
-        named.iter().zip(wanted).map(|(layer, wanted)| unpacks_to(layers, target, layer, wanted)).collect();
+    }
+    let config = layers.whole(target, config).await?;
+    let ids = diff_ids(&config).filter(|ids| ids.len() == named.len() && !looks_like_manifest(&config));
+    let Some(ids) = ids else { return Ok(false) };
+    // The smallest first: what is not the configuration's is seen before much was read.
+    let mut pairs: Vec<_> = named.iter().zip(ids).collect();
+    pairs.sort_by_key(|(layer, _)| layer.size);
+    let checks: Vec<_> = pairs.into_iter().map(|(layer, wanted)| unpacks_to(layers, target, layer, wanted)).collect();
     let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
     while let Some(check) = checks.next().await {
         if !check? {

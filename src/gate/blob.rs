@@ -29,7 +29,7 @@ impl Gate {
             return Ok(Answer::BlobSize { size, permit });
         }
         let content = self.cache.open(&permit, &target.upstream).await?;
-        match self.layers.unless_manifest(blob, content).await? {
+        match self.layers.unless_manifest(target, blob, content).await? {
             Some(content) => Ok(Answer::Blob { content, permit }),
             None => self.answer_manifest(target, &reference, entry).await,
         }

@@ -15,8 +15,8 @@ use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject};
 use crate::resolve::Resolved;
 
-/// How long a request waits for what audited entries say: they are a preview, and must not hold up what is enforced.
-const AUDIT_WAIT: Duration = Duration::from_secs(5);
+/// How long a request waits for what is only reported: a preview must not hold up what is enforced.
+const AUDIT_WAIT: Duration = Duration::from_secs(2);
 
 /// What is known about a manifest, and what follows.
 #[derive(Debug)]
@@ -111,8 +111,15 @@ impl Gate {
         let Resolved { manifest, stale } = self.resolve(target, reference).await?;
         let case = Case { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
-        let (kind, enforced) = Box::pin(self.weigh_enforced(case, interest, enforced)).await?;
-        let audited = Box::pin(self.weigh_audited(case, &kind, audited)).await;
+        let (kind, enforced) = match interest {
+            Interest::MayDeny => Box::pin(self.weigh_enforced(case, enforced)).await?,
+            Interest::None | Interest::Reports => {
+                let kind = self.reported_kind(case, interest).await;
+                let enforced = Box::pin(self.weigh_reported(case, &kind, enforced)).await;
+                (kind, enforced)
+            }
+        };
+        let audited = Box::pin(self.weigh_reported(case, &kind, audited)).await;
         let decision = policy::decide(&policy::Opinions {
             subject: &subject,
             digest: manifest.digest,
@@ -128,18 +135,23 @@ impl Gate {
         Judgement { judged, enforced: Vec::new(), audited: Vec::new(), decision, at: self.clock.now() }
     }
 
+    /// What the manifest is where nothing is denied for it: as far as that can be found out in time.
+    async fn reported_kind(&self, case: Case<'_>, interest: Interest) -> Kinded {
+        let found = tokio::time::timeout(AUDIT_WAIT, self.first_kind(case.target, case.manifest, interest)).await;
+        let unproven = if case.manifest.children().is_empty() { Kind::Image } else { Kind::Index };
+        found.ok().and_then(Result::ok).unwrap_or_else(|| unproven.into())
+    }
+
     /// The enforced entries, and what the manifest is. A proof that reads much is made only where it changes the outcome.
     async fn weigh_enforced(
         &self,
         case: Case<'_>,
-        interest: Interest,
         selected: Vec<Selected>,
     ) -> Result<(Kinded, Vec<Finding>), GateError> {
         let Case { target, manifest, .. } = case;
-        let mut kind = self.first_kind(target, manifest, interest).await?;
+        let mut kind = self.first_kind(target, manifest, Interest::MayDeny).await?;
         let mut findings = self.weigh_until_admitted(case, kind.kind, selected).await?;
-        let is_open = interest == Interest::MayDeny && self.kinds.claim(manifest) == Some(Claim::Artifact);
-        if is_open && self.depends_on_artifact(case, &findings) {
+        if self.kinds.claim(manifest) == Some(Claim::Artifact) && self.depends_on_artifact(case, &findings) {
             match self.kinds.prove(target, manifest, Claim::Artifact).await? {
                 Ok(()) => {
                     kind = Kind::Artifact.into();
@@ -198,8 +210,8 @@ impl Gate {
         as_artifact != findings.iter().any(|finding| finding.opinion.outcome.is_ok())
     }
 
-    /// The audited entries. What cannot be found out in time is said, and changes nothing.
-    async fn weigh_audited(&self, case: Case<'_>, kind: &Kinded, selected: Vec<Selected>) -> Vec<Finding> {
+    /// Entries whose denials are not carried out. What cannot be found out in time is said, and changes nothing.
+    async fn weigh_reported(&self, case: Case<'_>, kind: &Kinded, selected: Vec<Selected>) -> Vec<Finding> {
         if selected.is_empty() {
             return Vec::new();
         }

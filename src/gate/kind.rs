@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::layers::{Found, Layers};
 use super::{Gate, GateError, Target};
 use crate::cache::CacheError;
-use crate::oci::layer_types::{is_config_type, is_layer_type};
-use crate::oci::{Content, Descriptor, Manifest, is_attachment, media_type};
+use crate::oci::layer_types::{is_config_type, is_layer_type, is_read_lazily};
+use crate::oci::{Content, Descriptor, Manifest, chart, is_attachment, media_type};
 use crate::policy::Kind;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Memo, Store};
@@ -26,6 +26,8 @@ const MAX_REFERRERS: usize = 50;
 const MAX_LAYERS: usize = 64;
 /// All layers of an attachment together, in bytes, unless one alone may be larger: they are in memory at once.
 const MAX_ATTACHMENT: u64 = 16 * 1024 * 1024;
+/// The largest chart that is read, in bytes: Helm's own limit of a release is far below.
+const MAX_CHART: u64 = 16 * 1024 * 1024;
 /// All layers together that are read to prove an artifact, in bytes. They pass by, and cost no memory.
 const MAX_ARTIFACT: u64 = 1024 * 1024 * 1024;
 
@@ -261,8 +263,13 @@ const IMAGE_CONFIG_KEYS: &[&str] = &[
     "workingdir",
 ];
 
+/// Artifacts have a JSON object for a configuration, or nothing; anything else might be a layer of something.
+fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii().is_empty() || matches!(serde_json::from_slice(bytes), Ok(Value::Object(_)))
+}
+
 /// Whether some client would run this configuration, in any spelling of its keys that Go accepts.
-fn is_image_config(bytes: &[u8]) -> bool {
+pub(super) fn is_image_config(bytes: &[u8]) -> bool {
     let config = match serde_json::from_slice(bytes) {
         Ok(Value::Object(config)) => config,
         Ok(_) => return false,
@@ -279,6 +286,8 @@ async fn prove_attachment(layers: &Layers, target: &Target, manifest: &Manifest)
     if config.size > MAX_CONFIG {
         return Ok(refuted("its configuration is larger than 1 MiB"));
     }
+    // All of it is in memory until it is proven.
+    let _turn = layers.turn("attachment", target).await;
     let config = layers.whole(target, config).await?;
     let mut read = Vec::with_capacity(named.len());
     for layer in named {
@@ -296,12 +305,21 @@ async fn prove_artifact(layers: &Layers, target: &Target, manifest: &Manifest) -
     if config.size > MAX_CONFIG {
         return Ok(refuted("its configuration is larger than 1 MiB"));
     }
-    if is_image_config(&layers.whole(target, config).await?) {
-        return Ok(refuted("its configuration is one of an image"));
+    let bytes = layers.whole(target, config).await?;
+    if !is_object(&bytes) || is_image_config(&bytes) {
+        return Ok(refuted("its configuration may be one of an image"));
     }
-    for layer in named.iter().filter(|layer| !is_chart(config, layer)) {
-        if layers.is_archive(target, layer).await? {
-            return Ok(refuted(&format!("{} is an archive, or may be one", layer.digest.short())));
+    for layer in named {
+        let short = layer.digest.short();
+        if is_read_lazily(layer) {
+            return Ok(refuted(&format!("{short} has annotations by which clients read layers in part")));
+        }
+        let is_safe = match is_chart(config, layer) {
+            true => layer.size <= MAX_CHART && chart::is_chart(&layers.whole(target, layer).await?),
+            false => !layers.is_of_an_image(target, layer).await?,
+        };
+        if !is_safe {
+            return Ok(refuted(&format!("{short} may be unpacked or run")));
         }
     }
     Ok(Proof::Proven)
@@ -311,7 +329,7 @@ fn refuted(why: &str) -> Proof {
     Proof::Refuted(why.to_owned())
 }
 
-/// A chart is an archive by nature. No container runtime unpacks layers of its type.
+/// Whether a layer claims to be a chart, which is an archive by nature. No container runtime unpacks layers of its type.
 fn is_chart(config: &Descriptor, layer: &Descriptor) -> bool {
     media_type::essence(&config.media_type) == "application/vnd.cncf.helm.config.v1+json"
         && media_type::essence(&layer.media_type) == "application/vnd.cncf.helm.chart.content.v1.tar+gzip"

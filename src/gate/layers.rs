@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::Target;
+use super::kind::is_image_config;
 use crate::cache::{Cache, CacheError, ContentBody, Opened, Transfer};
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Host, MAX_MANIFEST, looks_like_manifest, sniff, unpack};
 use crate::policy::Observed;
@@ -79,13 +80,18 @@ impl Layers {
     pub(super) fn new(cache: Arc<Cache>, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
         Self {
             cache,
-            archives: Arc::new(Memo::new("layer-archive-1", store.clone(), clock.clone(), tasks.clone())),
+            archives: Arc::new(Memo::new("layer-of-image-1", store.clone(), clock.clone(), tasks.clone())),
             unpacked: Arc::new(Memo::new("layer-diff-id-1", store.clone(), clock.clone(), tasks.clone())),
             tasks: tasks.clone(),
             clock: clock.clone(),
             plain: moka::sync::Cache::new(50_000),
             turns: Turns::default(),
         }
+    }
+
+    /// A turn at this upstream for work of one kind. Turns of different kinds do not wait for each other.
+    pub(super) async fn turn(&self, what: &'static str, target: &Target) -> Option<OwnedSemaphorePermit> {
+        self.turns.take(what, target).await
     }
 
     /// A small blob, whole and verified. The caller bounds its size.
@@ -102,8 +108,8 @@ impl Layers {
         in_time(target, read).await
     }
 
-    /// Whether a layer is an archive that some runtime unpacks, or may be one.
-    pub(super) async fn is_archive(&self, target: &Target, layer: &Descriptor) -> Result<bool, CacheError> {
+    /// Whether a layer is an archive that some runtime unpacks, or may be one, or an image's configuration.
+    pub(super) async fn is_of_an_image(&self, target: &Target, layer: &Descriptor) -> Result<bool, CacheError> {
         let (layers, on, blob) = (self.clone(), target.clone(), layer.clone());
         let gather = || async move { Found::observed(layers.sniff(&on, &blob).await, &layers.clock) };
         Found::known(self.archives.obtain(layer.digest.to_string().into(), Found::is_known, gather).await)
@@ -119,7 +125,7 @@ impl Layers {
                 let room = sniff::SNIFF_LENGTH - prefix.len();
                 prefix.extend_from_slice(&piece[..piece.len().min(room)]);
             }
-            Ok(sniff::is_tar_like(&prefix))
+            Ok(sniff::is_tar_like(&prefix) || is_image_config(&prefix))
         };
         in_time(target, read).await
     }
@@ -146,8 +152,8 @@ impl Layers {
         let _turn = self.turns.take("unpack", target).await;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let pieces = Pieces { receiver, piece: Bytes::new() };
-        let unpacking =
-            self.tasks.spawn_blocking(move || unpack::diff_id(pieces, algorithm, unpack::MAX_UNPACKED).ok());
+        let limit = unpack::limit(layer.size);
+        let unpacking = self.tasks.spawn_blocking(move || unpack::diff_id(pieces, algorithm, limit).ok());
         let read = in_time(target, async {
             let mut pieces = self.open(target, layer).await?;
             while let Some(piece) = pieces.next().await? {
@@ -168,15 +174,23 @@ impl Layers {
 
     /// Content that is about to be served as a blob; `None` where its bytes are those of a manifest, which is served as
     /// one or not at all. It does not matter whether the gate has seen that manifest yet.
-    pub(super) async fn unless_manifest(&self, blob: Digest, content: Opened) -> Result<Option<Opened>, CacheError> {
+    pub(super) async fn unless_manifest(
+        &self,
+        target: &Target,
+        blob: Digest,
+        content: Opened,
+    ) -> Result<Option<Opened>, CacheError> {
         if content.size() > MAX_MANIFEST as u64 || self.plain.contains_key(&blob) {
             return Ok(Some(content));
         }
-        let (mut body, mut bytes) = (content.read(0, content.size(), Transfer::Copied), Vec::new());
+        let (mut body, mut bytes, mut turn) = (content.read(0, content.size(), Transfer::Copied), Vec::new(), None);
         // Content past the disk is read once, so it is kept whole.
         while matches!(content, Opened::Relayed(_)) || may_be_object(&bytes) {
             let Some(frame) = body.frame().await else { break };
             bytes.extend_from_slice(&frame.map_err(|error| broken(&error))?.into_data().unwrap_or_default());
+            if turn.is_none() {
+                turn = self.turns.take("manifest", target).await;
+            }
         }
         if looks_like_manifest(&bytes) {
             return Ok(None);
@@ -247,7 +261,7 @@ struct Turns(Arc<Mutex<TurnsByUpstream>>);
 type TurnsByUpstream = HashMap<(&'static str, Host), Arc<Semaphore>>;
 
 impl Turns {
-    async fn take(&self, what: &'static str, target: &Target) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    async fn take(&self, what: &'static str, target: &Target) -> Option<OwnedSemaphorePermit> {
         let turns = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (what, target.upstream.host().clone());

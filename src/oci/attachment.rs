@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::digest::Digest;
 use super::json;
+use super::layer_types::is_read_lazily;
 use super::manifest::{Content, Descriptor, Manifest};
 use super::media_type;
 use super::payload::{Envelope, IN_TOTO, InvalidPayload, Jws, SimpleSigning, Statement};
@@ -45,6 +46,9 @@ pub fn is_attachment(manifest: &Manifest, config: &[u8], layers: &[Bytes]) -> Re
 
 fn check_layer(descriptor: &Descriptor, bytes: &[u8]) -> Result<(), NotAttachment> {
     check_bytes(descriptor, bytes)?;
+    if is_read_lazily(descriptor) {
+        return Err(NotAttachment::Lazy(descriptor.digest));
+    }
     if let Some(format) = sniff::looks_like_archive(bytes) {
         return Err(NotAttachment::Archive(descriptor.digest, format));
     }
@@ -73,11 +77,17 @@ fn check_content(media_type: &str, bytes: &[u8]) -> Result<(), &'static str> {
         "application/spdx+json" | "text/spdx+json" => has_texts(bytes, &["spdxVersion", "SPDXID"]),
         "application/vnd.cyclonedx+json" => has_texts(bytes, &["bomFormat", "specVersion"]),
         "application/jose+json" => Jws::parse(bytes).map(drop).map_err(invalid),
+        "application/cose" if holds_packed(bytes) => Err("it holds something packed"),
         "application/cose" if bytes.len() <= MAX_COSE && cose::is_sign1(bytes) => Ok(()),
         "application/cose" => Err("it is no COSE_Sign1"),
         bundle if bundle.starts_with("application/vnd.dev.sigstore.bundle") => check_bundle(bytes),
         _ => Err("the media type is none of a signature, attestation or SBOM"),
     }
+}
+
+/// Whether a gzip member or a zstd frame begins anywhere: the other types are text, in which neither can.
+fn holds_packed(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|four| matches!(four, [0x1f, 0x8b, 8, 0..=0x1f] | [0x28, 0xb5, 0x2f, 0xfd]))
 }
 
 fn check_envelope(envelope: &Envelope) -> Result<(), &'static str> {
@@ -122,6 +132,9 @@ pub enum NotAttachment {
     /// An index lists manifests.
     #[error("it is an index")]
     Index,
+    /// A layer has a table of contents beside it, by which some client would read it.
+    #[error("{0} has annotations by which clients read layers in part")]
+    Lazy(Digest),
     /// A layer is not what its media type claims.
     #[error("{0} ({1:?}): {2}")]
     Layer(Digest, String, &'static str),

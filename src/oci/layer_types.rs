@@ -13,6 +13,7 @@
 //!
 //! In-toto statements in BuildKit's manifests, Helm charts and other artifacts are none: their bytes decide.
 
+use super::manifest::Descriptor;
 use super::media_type;
 
 /// Prefixes of types whose content some client unpacks, mounts or runs. Prefixes, because containerd and others look for
@@ -58,6 +59,40 @@ pub fn is_layer_type(essence: &str) -> bool {
 /// podman lets pass in a schema 2 manifest), a layer's, and types that say nothing.
 pub fn is_config_type(essence: &str) -> bool {
     GENERIC.contains(&essence) || is_layer_type(essence)
+}
+
+/// What annotations of a layer are called by which a client reads part of it by a table of contents of its own, or something
+/// else in its place: zstd:chunked (containers/storage), eStargz and SOCI (stargz-snapshotter, soci-snapshotter), nydus,
+/// overlaybd. The table may stand where no other reader looks: in a skippable frame, in a gzip header, in a payload.
+const LAZY: &[&str] = &[
+    "containerd.io/",
+    "estargz",
+    "io.containers.",
+    "io.github.containers.",
+    "nydus",
+    "overlaybd",
+    "soci",
+    "stargz",
+    "zstd",
+];
+
+/// Whether some client would read this layer by what its annotations say, so that its bytes alone prove nothing.
+pub fn is_read_lazily(layer: &Descriptor) -> bool {
+    let names = |key: &str| LAZY.iter().any(|part| key.contains(part));
+    layer.annotations.iter().any(|(key, _)| names(&key.to_ascii_lowercase()))
+}
+
+/// Whether this is a type of a tar, plain or packed, as every runtime unpacks it (image-spec, "layer.md"; Docker's schema
+/// 2). Other types may be mounted, decrypted or run by those who know them, and then their bytes mean something else.
+pub fn is_tar_type(essence: &str) -> bool {
+    const BASES: [&str; 4] = [
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.v1.tar",
+    ];
+    let packing = BASES.iter().find_map(|base| essence.strip_prefix(base));
+    packing.is_some_and(|packing| matches!(packing, "" | "+gzip" | "+zstd" | ".gzip" | ".zstd"))
 }
 
 #[cfg(test)]
@@ -106,5 +141,57 @@ mod tests {
         }
         assert!(!is_layer_type("application/json") && is_config_type("application/json"));
         assert!(is_config_type("") && is_config_type("application/vnd.oci.image.config.v1+json"));
+    }
+
+    #[test]
+    fn tars_that_every_runtime_unpacks_alike() {
+        for tar in [
+            "application/vnd.oci.image.layer.v1.tar",
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd",
+        ] {
+            assert!(is_tar_type(tar) && is_layer_type(tar), "{tar}");
+        }
+        for other in [
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "application/vnd.oci.image.layer.v1.erofs",
+            "application/vnd.oci.image.layer.nydus.blob.v1",
+            "application/vnd.sylabs.sif.layer.v1.sif",
+            "application/octet-stream",
+            "",
+        ] {
+            assert!(!is_tar_type(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn layers_with_a_table_of_contents_are_read_by_it() {
+        let layer = |key: &str| Descriptor {
+            media_type: String::new(),
+            digest: crate::oci::Digest::sha256(b"layer"),
+            size: 1,
+            platform: None,
+            artifact_type: None,
+            urls: Vec::new(),
+            has_data: false,
+            annotations: vec![(key.to_owned(), "x".to_owned())],
+        };
+        for lazy in [
+            "io.containers.zstd-chunked.manifest-checksum",
+            "io.github.containers.zstd-chunked.manifest-position",
+            "containerd.io/snapshot/stargz/toc.digest",
+            "containerd.io/snapshot/nydus-bootstrap",
+            "containerd.io/snapshot/overlaybd/blob-digest",
+            "com.amazon.soci.span-size",
+        ] {
+            assert!(is_read_lazily(&layer(lazy)), "{lazy}");
+        }
+        for plain in
+            ["org.opencontainers.image.title", "dev.cosignproject.cosign/signature", "in-toto.io/predicate-type"]
+        {
+            assert!(!is_read_lazily(&layer(plain)), "{plain}");
+        }
     }
 }

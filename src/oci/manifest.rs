@@ -36,6 +36,7 @@ pub(super) const KNOWN_KEYS: &[&str] = &[
     "os.features",
     "os.version",
     "platform",
+    "rootfs",
     "schemaVersion",
     "signatures",
     "size",
@@ -47,6 +48,9 @@ pub(super) const KNOWN_KEYS: &[&str] = &[
 
 /// One of these is in every manifest, index and schema 1 manifest.
 const SHAPE_KEYS: &[&str] = &["blobs", "config", "fsLayers", "layers", "manifests", "signatures"];
+
+/// Keys of an image configuration (image-spec, config.md) that no manifest has.
+const IMAGE_CONFIG_KEYS: &[&str] = &["architecture", "history", "os", "rootfs"];
 
 /// A manifest whose bytes were read whole and whose digest is that of the bytes.
 #[derive(Clone, Debug)]
@@ -119,6 +123,9 @@ impl Manifest {
         }
         let body = object(&bytes)?;
         refuse_schema1(&body, content_type)?;
+        if IMAGE_CONFIG_KEYS.iter().any(|key| body.contains_key(*key)) {
+            return Err(Refused::Configuration);
+        }
         let is_index = is_index(&body)?;
         let media_type = agreed_media_type(&body, content_type, is_index)?;
         let content = if is_index { index(&body)? } else { image(&body)? };
@@ -340,6 +347,9 @@ pub enum Refused {
     /// The bytes do not have the digest.
     #[error("the manifest's bytes do not have the digest that was asked for")]
     Digest,
+    /// A manifest and an image configuration at once: what is said of the one would be taken for the other.
+    #[error("the manifest is an image configuration too; a report of the one would be taken for the other's")]
+    Configuration,
     /// A digest of an algorithm that is not known, or malformed.
     #[error("a descriptor's digest is refused: {0}")]
     DescriptorDigest(#[from] InvalidDigest),

@@ -87,8 +87,9 @@ pub fn looks_like_archive(first_bytes: &[u8]) -> Option<&'static str> {
 /// lz4, or a stream that is broken or yields too little) counts as a tar, because not knowing is no reason to serve.
 pub fn is_tar_like(prefix: &[u8]) -> bool {
     match looks_like_archive(prefix) {
-        Some(ZIP) => false,
-        None => begins_as_tar(prefix),
+        // The first name of a tar may be any magic: readers that do not look for it take the tar as it stands.
+        _ if begins_as_tar(prefix) => true,
+        None | Some(ZIP) => false,
         Some("gzip") => unpacks_to_tar(&gunzip(prefix), prefix),
         Some("zstd") => unpacks_to_tar(&unzstd(prefix), prefix),
         Some(_) => true,
@@ -103,7 +104,7 @@ pub fn holds_archive(content: &[u8]) -> bool {
 
 /// The first block counts as soon as one reader may take it. What follows another block is reached by GNU tar alone, which
 /// skips to the first header.
-fn begins_as_tar(content: &[u8]) -> bool {
+pub(super) fn begins_as_tar(content: &[u8]) -> bool {
     let mut blocks = blocks(content);
     let first = blocks.next().is_some_and(|block| header::may_be_header(&block) || is_empty_tar(&block));
     first || blocks.any(|block| header::may_be_skipped_to(&block))

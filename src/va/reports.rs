@@ -5,7 +5,7 @@
 //!
 //! A report is an image's own when it names the manifest or the configuration as what was scanned. Anyone can list other
 //! layers under a scanned configuration, so what speaks of that counts for a manifest only when its layers are
-//! [proven](super::ConfigBinding) to be the configuration's. A report that merely lists the manifest among the names of
+//! [proven](crate::va::ConfigBinding) to be the configuration's. A report that merely lists the manifest among the names of
 //! its image (`RepoDigests`) never displaces an image's own.
 //!
 //! Of several reports of one rank the newest counts, whichever scanner made it; one without a time loses to one with; of

@@ -57,6 +57,9 @@ async fn a_clean_report_admits_no_other_layers_under_its_configuration() {
         ("same", vec![scanned.clone()], 200),
         ("plain", vec![Layer::tar(&tree("scanned"))], 200),
         ("zstd", vec![Layer::zstd(&tree("scanned"))], 200),
+        ("lazy", vec![scanned.clone().annotation("containerd.io/snapshot/stargz/toc.digest", "sha256:x")], 403),
+        ("encrypted", vec![Layer { media_type: format!("{}+encrypted", scanned.media_type), ..scanned.clone() }], 403),
+        ("chunked", vec![after_a_skippable_frame(&Layer::zstd(&tree("scanned")))], 403),
         ("swapped", vec![evil.clone()], 403),
         ("on-top", vec![scanned.clone(), evil.clone()], 403),
         ("none", vec![], 403),
@@ -73,6 +76,29 @@ async fn a_clean_report_admits_no_other_layers_under_its_configuration() {
             assert_ne!(blob.status, 200, "{tag}");
         }
     }
+}
+
+/// As zstd:chunked has them, and, in the front, as a tar whose first name is the frame's magic.
+fn after_a_skippable_frame(layer: &Layer) -> Layer {
+    let frame = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"toc", &layer.bytes].concat();
+    Layer::of(&layer.media_type, frame)
+}
+
+/// A document that is both: a report of the configuration would speak of the manifest, or the other way round.
+#[tokio::test]
+async fn a_manifest_that_is_a_configuration_too_is_refused() {
+    let registry = TestRegistry::start().await;
+    let evil = image([Layer::gzip(&tree("evil"))]);
+    let mut both = evil.json();
+    both["architecture"] = "amd64".into();
+    both["os"] = "linux".into();
+    both["rootfs"] = json!({"type": "layers", "diff_ids": []});
+    let both = image::raw(&evil.manifest().media_type, &both).with_content_of(&evil);
+    registry.push("library/app", Some("1"), &both);
+    let made = TestGate::new(&registry, &policy(SCANNED));
+    let gate = made.file("reports/app.json", &report(&both.root, &json!([]))).start().await;
+    let got = gate.get(&format!("/library/app/manifests/{}", both.root)).await;
+    assert!(got.status == 403 && got.text().contains("image configuration too"), "{} {}", got.status, got.text());
 }
 
 fn scanned_tar() -> Vec<u8> {

@@ -96,12 +96,44 @@ async fn nothing_of_schema_2_is_an_artifact() {
     }
 }
 
+/// zstd:chunked and eStargz keep a table of contents where no other reader looks, and name it in annotations.
+#[tokio::test]
+async fn what_a_client_reads_by_a_table_of_contents_proves_nothing() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(DENIES)).start().await;
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
+    for (tag, key, status) in [
+        ("chunked", "io.containers.zstd-chunked.manifest-position", 403),
+        ("stargz", "containerd.io/snapshot/stargz/toc.digest", 403),
+        ("control", "in-toto.io/predicate-type", 200),
+    ] {
+        let layers = [Layer::of("application/vnd.in-toto+json", statement).annotation(key, "1:2:3:4")];
+        let built = image::disguised(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &json!({}), &layers);
+        registry.push("library/app", Some(tag), &built);
+        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
+        assert_eq!(got.status, status, "{tag}: {}", got.text());
+    }
+}
+
+/// First bytes that stand for a zip, a skippable frame or gzip may be the name of a tar's first file.
+#[tokio::test]
+async fn a_tar_whose_first_name_is_the_magic_of_something_else_is_no_artifact() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
+    for (tag, name) in [("zip", "PK\u{3}\u{4}x"), ("skippable", "P*M\u{18}x")] {
+        let tar = Tree::new().file(name, "x").executable("hello", "#!/bin/sh\n").to_tar();
+        let built = image::artifact("application/vnd.acme.model", &[Layer::of("application/vnd.acme.weights", tar)]);
+        assert_denied(&registry, &gate, tag, &built).await;
+    }
+}
+
 /// One word of a configuration that runs is enough, whatever the labels.
 #[tokio::test]
 async fn a_chart_whose_configuration_runs_is_an_image() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
-    let layers = [Layer::of(HELM, gzip(&Tree::new().executable("hello", "#!/bin/sh\n").to_tar()))];
+    let packed = |tree: Tree| [Layer::of(HELM, gzip(&tree.to_tar()))];
+    let layers = packed(Tree::new().file("c/Chart.yaml", "name: c\n").file("c/templates/web.yaml", "kind: Service\n"));
     let chart = json!({"name": "c", "version": "1.0.0", "apiVersion": "v2"});
     registry.push(
         "library/app",
@@ -109,6 +141,10 @@ async fn a_chart_whose_configuration_runs_is_an_image() {
         &image::disguised(media_type::OCI_MANIFEST, HELM_CONFIG, &chart, &layers),
     );
     assert_eq!(gate.get("/library/app/manifests/chart").await.status, 200, "a chart stays one");
+    // The layer of a denied image, under the labels of a chart and as its configuration.
+    let rootfs = packed(Tree::new().executable("hello", "#!/bin/sh\n"));
+    let built = image::disguised(media_type::OCI_MANIFEST, HELM_CONFIG, &chart, &rootfs);
+    assert_denied(&registry, &gate, "rootfs", &built).await;
     for (tag, config) in [
         ("without-os", json!({"architecture": "amd64", "config": {"Entrypoint": ["/hello"]}})),
         ("without-architecture", json!({"os": "linux", "config": {"Entrypoint": ["/hello"]}})),
