@@ -58,7 +58,7 @@ async fn a_clean_report_admits_no_other_layers_under_its_configuration() {
         ("plain", vec![Layer::tar(&tree("scanned"))], 200),
         ("zstd", vec![Layer::zstd(&tree("scanned"))], 200),
         ("lazy", vec![scanned.clone().annotation("containerd.io/snapshot/stargz/toc.digest", "sha256:x")], 403),
-        ("encrypted", vec![Layer { media_type: format!("{}+encrypted", scanned.media_type), ..scanned.clone() }], 403),
+        ("encrypted", vec![encrypted(&scanned)], 403),
         ("chunked", vec![after_a_skippable_frame(&Layer::zstd(&tree("scanned")))], 403),
         ("swapped", vec![evil.clone()], 403),
         ("on-top", vec![scanned.clone(), evil.clone()], 403),
@@ -76,6 +76,10 @@ async fn a_clean_report_admits_no_other_layers_under_its_configuration() {
             assert_ne!(blob.status, 200, "{tag}");
         }
     }
+}
+
+fn encrypted(layer: &Layer) -> Layer {
+    Layer::of(&format!("{}+encrypted", layer.media_type), layer.bytes.clone())
 }
 
 /// As zstd:chunked has them, and, in the front, as a tar whose first name is the frame's magic.
