@@ -222,13 +222,13 @@ impl Gate {
         let stamp = self.stamp();
         let mut entry = Entry::new(ask, &self.audit, self.clock.now());
         let answer = self.answer(ask, &mut entry).await;
-        self.metrics.observe(&entry, &answer);
+        let counters = self.metrics.observe(&entry, &answer);
         if matches!(ask.route.endpoint, Endpoint::Base) {
             entry.discard();
         } else if !entry.finish(&answer).await {
             return Err(GateError::Unrecorded);
         }
-        self.keep_warm(ask, &entry, &answer, stamp);
+        self.keep_warm(ask, &entry, &answer, counters, stamp);
         answer
     }
 

@@ -106,9 +106,14 @@ async fn is_bound(layers: &Layers, target: &Target, image: &Manifest) -> Result<
     let config = layers.whole(target, config).await?;
     let ids = diff_ids(&config).filter(|ids| ids.len() == named.len() && !looks_like_manifest(&config));
     let Some(ids) = ids else { return Ok(false) };
-    // The smallest first: what is not the configuration's is seen before much was read.
+    // The smallest first, and alone: what is not the configuration's is mostly seen before much was read.
     let mut pairs: Vec<_> = named.iter().zip(ids).collect();
     pairs.sort_by_key(|(layer, _)| layer.size);
+    if let Some((layer, wanted)) = pairs.first()
+        && !unpacks_to(layers, target, layer, *wanted).await?
+    {
+        return Ok(false);
+    }
     let checks: Vec<_> = pairs.into_iter().map(|(layer, wanted)| unpacks_to(layers, target, layer, wanted)).collect();
     let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
     while let Some(check) = checks.next().await {

@@ -8,7 +8,7 @@ use prometheus_client::registry::Unit;
 
 use super::record::{Entry, decision_name};
 use super::{Answer, GateError};
-use crate::policy::{Denial, Permit};
+use crate::policy::Permit;
 use crate::runtime::Metrics;
 
 pub(super) struct GateMetrics {
@@ -59,10 +59,11 @@ impl GateMetrics {
         }
     }
 
-    pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) {
-        let counters = self.counters(answer);
+    /// Counts a decision, and gives what counts decisions like it: nothing where nothing was decided.
+    pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+        let counters = self.counters(entry, answer);
         if counters.is_empty() {
-            return;
+            return counters;
         }
         counters.iter().for_each(|counter| _ = counter.inc());
         self.verdict.observe(entry.elapsed_seconds());
@@ -71,10 +72,10 @@ impl GateMetrics {
             #[expect(clippy::cast_precision_loss, reason = "see above")]
             self.evidence_age.get_or_create(&KindLabels { kind }).observe(age as f64);
         }
+        counters
     }
 
-    /// What counts decisions like this one; nothing where nothing was decided.
-    pub(super) fn counters(&self, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+    fn counters(&self, entry: &Entry, answer: &Result<Answer, GateError>) -> Vec<Counter> {
         let would_deny = answer.as_ref().ok().and_then(Answer::permit).map_or(&[][..], Permit::would_deny);
         let (decision, reason) = match answer {
             Ok(Answer::Base) => return Vec::new(),
@@ -87,9 +88,10 @@ impl GateMetrics {
             Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
             Err(error) => (decision_name(error), ""),
         };
+        // Audited documents count beside a denial too, so they are taken from the record.
         let document =
-            |denial: &Denial| DocumentLabels { document: denial.document.as_deref().unwrap_or("none").into() };
-        let documents = would_deny.iter().map(|denial| self.would_deny.get_or_create(&document(denial)).clone());
+            |document: &str| self.would_deny.get_or_create(&DocumentLabels { document: document.into() }).clone();
+        let documents = entry.would_deny().map(document);
         let decisions = self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone();
         std::iter::once(decisions).chain(documents).collect()
     }

@@ -89,6 +89,12 @@ impl Entry {
         ages.into_iter().flatten().filter_map(|(kind, age)| Some((kind, age?)))
     }
 
+    /// The documents whose denials were not carried out.
+    pub(super) fn would_deny(&self) -> impl Iterator<Item = &str> {
+        let denials = self.decided.iter().flat_map(|record| &record.would_deny);
+        denials.map(|denial| denial.document.as_deref().unwrap_or("none"))
+    }
+
     pub(super) fn about(&mut self, target: &Target, endpoint: &Endpoint) {
         self.with(|record| {
             record.image = match endpoint {

@@ -109,7 +109,14 @@ impl Gate {
 
     /// Keeps a decision by digest for repetition. What depends on an upstream's mood, or on what a tag means now, is
     /// decided anew each time.
-    pub(super) fn keep_warm(&self, ask: &Ask, entry: &Entry, answer: &Result<Answer, GateError>, stamp: Stamp) {
+    pub(super) fn keep_warm(
+        &self,
+        ask: &Ask,
+        entry: &Entry,
+        answer: &Result<Answer, GateError>,
+        counters: Vec<Counter>,
+        stamp: Stamp,
+    ) {
         let by_digest = matches!(ask.route.endpoint, Endpoint::Manifest { reference: Reference::Digest(_), .. });
         let Some(key) = ask.key.as_ref().filter(|_| by_digest) else { return };
         let answer = match answer {
@@ -122,7 +129,6 @@ impl Gate {
             _ => return,
         };
         if let Some(told) = entry.recorded() {
-            let counters = self.metrics.counters(&answer);
             let warm = Warm { answer, told: told.clone(), counters, stamp, prepared: OnceLock::new() };
             self.warm.0.insert(key.clone(), Arc::new(warm));
         }

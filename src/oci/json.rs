@@ -4,10 +4,14 @@
 //! folding, so `"Layers"` after `"layers"` wins there and is another key elsewhere. A document on which two readers could
 //! disagree is refused.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+/// The most values of one document. In memory a value takes up to a hundred times what it takes as text.
+const MAX_VALUES: usize = 500_000;
 
 /// Reads one JSON document, refusing duplicate keys at any depth and keys that fold to one of `known` without being it.
 /// Within the objects named in `free_form` (annotations, labels) keys are data, and only duplicates are refused.
@@ -16,7 +20,7 @@ use serde_json::{Map, Number, Value};
 /// Says which key is at fault, or where the syntax is.
 pub fn parse(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Value, InvalidJson> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let strict = Strict { known, free_form, fold: true };
+    let strict = Strict { known, free_form, fold: true, values: &Cell::new(0) };
     let value = strict.deserialize(&mut deserializer).map_err(|e| InvalidJson(e.to_string()))?;
     deserializer.end().map_err(|e| InvalidJson(e.to_string()))?;
     Ok(value)
@@ -33,6 +37,8 @@ struct Strict<'a> {
     free_form: &'a [&'a str],
     /// Whether keys of this object name fields (and so fold in Go) or are data.
     fold: bool,
+    /// How many values were read.
+    values: &'a Cell<usize>,
 }
 
 impl Strict<'_> {
@@ -59,6 +65,10 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > MAX_VALUES {
+            return Err(serde::de::Error::custom("more values than are read"));
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -149,5 +159,7 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
         }
         assert!(read(&"[".repeat(100_000)).is_err());
+        assert!(read(&format!("[{}1]", "1,".repeat(MAX_VALUES - 2))).is_ok());
+        assert!(read(&format!("[{}1]", "1,".repeat(MAX_VALUES - 1))).unwrap_err().contains("more values"));
     }
 }

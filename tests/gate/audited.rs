@@ -1,6 +1,7 @@
 //! Audited documents: judged and recorded beside what is enforced, and never instead of it.
 
 use pullgate::sample::image::{self, Layer};
+use pullgate::sample::{Fault, On};
 
 use crate::harness::{HOST, TestGate};
 use crate::pull::simple;
@@ -30,6 +31,43 @@ async fn an_audited_document_switches_nothing_off() {
         let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/app:1")), &[]).await;
         assert!(checked.text().contains("\"decision\":\"deny\""), "{}", checked.text());
     }
+}
+
+/// The preview is complete: it counts beside a denial, and each time, also where the answer is repeated.
+#[tokio::test]
+async fn what_would_be_denied_is_counted_beside_a_denial() {
+    let registry = TestRegistry::start().await;
+    let image = simple("unsigned");
+    registry.push("library/app", Some("1"), &image);
+    let both =
+        document("all", "enforce", "*", "{trust: release}") + &document("preview", "audit", "*", "{trust: release}");
+    let gate = TestGate::new(&registry, &both).start().await;
+    for _ in 0..3 {
+        assert_eq!(gate.get(&format!("/library/app/manifests/{}", image.root)).await.status, 403);
+    }
+    let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await;
+    let counted = "pullgate_would_deny_total{document=\"ClusterImagePolicy/preview\"} 3";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert!(records.iter().all(|record| record["would_deny"][0]["document"] == "ClusterImagePolicy/preview"));
+}
+
+/// A preview that cannot be judged now holds up no answer.
+#[tokio::test]
+async fn an_audited_document_holds_up_nothing() {
+    let registry = TestRegistry::start().await;
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
+    registry.push(
+        "library/app",
+        Some("1"),
+        &image::attachment(&[Layer::of("application/vnd.in-toto+json", statement)]),
+    );
+    let held = registry.inject(On::blobs(), Fault::Gate);
+    let both = document("all", "enforce", "*", "{}") + &document("preview", "audit", "*", "{va: {}}");
+    let gate = TestGate::new(&registry, &both).start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    held.release();
+    assert_eq!(got.status, 200, "{}", got.text());
 }
 
 #[tokio::test]
