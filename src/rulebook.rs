@@ -233,7 +233,8 @@ mod tests {
             let rulebook = rulebook.clone();
             move || rulebook.reload()
         });
-        // What the waiting one takes into use is what is there once it may begin.
+        // What the waiting one takes into use is what is there once it may begin. Before that it has time to read too early.
+        std::thread::sleep(Duration::from_millis(100));
         fs::write(dir.path().join("own.yaml"), OWN).unwrap();
         assert_eq!(rulebook.rules().documents(), 1);
         drop(other);

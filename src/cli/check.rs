@@ -101,3 +101,24 @@ fn describe_assessment(assessment: &Assessment) -> String {
     let why = assessment.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     format!("{platform}: {}{source}{why}", assessment.status)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_an_explanation_steers_a_terminal() {
+        let hostile = "\u{1b}]0;x\u{7}";
+        let explanation = serde_json::json!({
+            "image": hostile, "namespace": hostile, "digest": null, "kind": hostile, "skipped": [hostile],
+            "decision": hostile, "message": hostile, "would_deny": [hostile, "\u{9b}"],
+            "rules": [{
+                "document": hostile, "rule": hostile, "admits": true, "message": hostile,
+                "authorities": [{"authority": hostile, "outcome": hostile, "details": [hostile]}],
+                "assessments": []
+            }]
+        });
+        let text = describe(&serde_json::from_value(explanation).unwrap());
+        assert!(text.contains("\\u{1b}]0;x") && !text.replace('\n', "").contains(char::is_control), "{text:?}");
+    }
+}

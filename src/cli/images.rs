@@ -86,5 +86,7 @@ mod tests {
         assert_eq!(human_size(36_200_000), "36.2 MB");
         let text = table(["A", "LONG"], [["wide cell".into(), "x".into()]].into_iter());
         assert_eq!(text, "A           LONG\nwide cell   x\n");
+        let text = table(["A", "B"], [["\u{1b}[2J".into(), "\u{202e}".into()]].into_iter());
+        assert_eq!(text, "A           B\n\\u{1b}[2J   \\u{202e}\n");
     }
 }

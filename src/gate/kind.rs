@@ -357,4 +357,18 @@ mod tests {
             assert!(!is_image_config(config.as_bytes()), "{config}");
         }
     }
+
+    /// A list of its own, so that none of them is lost.
+    #[test]
+    fn each_key_of_an_image_suffices() {
+        let oci =
+            ["architecture", "author", "config", "history", "os", "os.features", "os.version", "rootfs", "variant"];
+        let docker = ["container", "container_config", "docker_version", "parent", "throwaway"];
+        let running = ["cmd", "entrypoint", "env", "user", "workingdir"];
+        for key in oci.iter().chain(&docker).chain(&running) {
+            for key in [(*key).to_owned(), key.to_uppercase()] {
+                assert!(is_image_config(format!("{{\"name\":\"x\",\"{key}\":null}}").as_bytes()), "{key}");
+            }
+        }
+    }
 }

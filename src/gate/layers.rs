@@ -291,3 +291,18 @@ impl Read for Pieces {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_become_an_object_is_read_on() {
+        for start in [&b""[..], b" \n", b"{", b" \t{\"a\"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n{"] {
+            assert!(may_be_object(start), "{}", start.escape_ascii());
+        }
+        for start in [&b"["[..], b"x{", b"\x1f\x8b{", b"\0{"] {
+            assert!(!may_be_object(start), "{}", start.escape_ascii());
+        }
+    }
+}

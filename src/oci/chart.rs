@@ -64,15 +64,15 @@ mod tests {
     use super::*;
     use crate::sample::image::{Layer, Tree};
 
-    fn packed(tree: Tree) -> Vec<u8> {
-        Layer::gzip(&tree).bytes.to_vec()
+    fn packed(tree: &Tree) -> Vec<u8> {
+        Layer::gzip(tree).bytes.to_vec()
     }
 
     #[test]
     fn a_chart_has_one_folder_with_its_description() {
         let chart =
             || Tree::new().file("app/Chart.yaml", "name: app\n").file("app/templates/web.yaml", "kind: Service\n");
-        assert!(is_chart(&packed(chart())));
+        assert!(is_chart(&packed(&chart())));
         let with_extra = |extra: &[u8]| {
             let writer = GzBuilder::new().extra(extra).comment("Helm");
             let mut writer = writer.write(Vec::new(), flate2::Compression::fast());
@@ -82,13 +82,13 @@ mod tests {
         assert!(is_chart(&with_extra(HELM)));
         for (what, bytes) in [
             ("something else in the header", with_extra(b"toc")),
-            ("a root file system", packed(Tree::new().file("bin/sh", "x").file("etc/passwd", "x"))),
-            ("a root file system beside a chart", packed(chart().file("bin/sh", "x"))),
-            ("no description", packed(Tree::new().file("app/values.yaml", "x"))),
-            ("a description that is a folder", packed(Tree::new().file("app/Chart.yaml/x", "x"))),
-            ("a link", packed(chart().symlink("app/link", "/etc/passwd"))),
-            ("two members", [packed(chart()), packed(chart())].concat()),
-            ("a member and something else", [packed(chart()), b"rest".to_vec()].concat()),
+            ("a root file system", packed(&Tree::new().file("bin/sh", "x").file("etc/passwd", "x"))),
+            ("a root file system beside a chart", packed(&chart().file("bin/sh", "x"))),
+            ("no description", packed(&Tree::new().file("app/values.yaml", "x"))),
+            ("a description that is a folder", packed(&Tree::new().file("app/Chart.yaml/x", "x"))),
+            ("a link", packed(&chart().symlink("app/link", "/etc/passwd"))),
+            ("two members", [packed(&chart()), packed(&chart())].concat()),
+            ("a member and something else", [packed(&chart()), b"rest".to_vec()].concat()),
             ("a plain tar", chart().to_tar()),
             ("nothing", Vec::new()),
         ] {

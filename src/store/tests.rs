@@ -196,3 +196,22 @@ fn the_state_directory_has_one_owner() {
     drop(first);
     StateDir::open(dir.path()).unwrap();
 }
+
+#[tokio::test]
+async fn files_that_a_crash_left_are_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (running, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _store = Store::open(running.path()).await.unwrap();
+    let files = || std::fs::read_dir(crashed.path()).unwrap().map(|entry| entry.unwrap().path());
+    for entry in std::fs::read_dir(running.path()).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), crashed.path().join(entry.unwrap().file_name()));
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    assert!(files().any(|path| path.to_string_lossy().ends_with("-wal")));
+    let _again = Store::open(crashed.path()).await.unwrap();
+    for path in files() {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+    }
+}

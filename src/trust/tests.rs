@@ -639,8 +639,23 @@ async fn the_search_ends_with_the_first_that_satisfies() {
     registry.api = Api::Pages(vec![listed]);
     assert_verified(&registry.judge_by(&signer).await, "(bundle)");
     assert!(registry.asked.lock().unwrap().len() < 20, "{:?}", registry.asked);
+    // The places take turns, so that a long list keeps nobody from a short one.
+    let mut registry = Registry::new(Api::Absent);
+    let listed = strange_bundles(&mut registry, &digest, 150);
+    registry.api = Api::Pages(vec![listed]);
+    let signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    assert_verified(&signed.judge_by(&signer).await, "(classic");
+    assert!(signed.asked.lock().unwrap().len() < 40, "{:?}", signed.asked);
+}
+
+#[tokio::test]
+async fn the_search_goes_on_while_somebody_is_missing() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let mut registry = Registry::new(Api::Absent);
+    let mut listed = vec![registry.bundle(&digest, &signer.bundle(&statement(&digest)))];
+    listed.extend(strange_bundles(&mut registry, &digest, 100));
+    registry.api = Api::Pages(vec![listed]);
     // Another authority that nobody satisfies makes it go on to the end.
-    registry.asked.lock().unwrap().clear();
     registry.judge(&[signer.authority(), Signer::p256().authority()]).await;
     assert!(registry.asked.lock().unwrap().len() > 200);
 }
@@ -684,8 +699,13 @@ async fn bytes_that_arrive_are_counted() {
     assert_unknown(&registry.judge_by(&signer).await, "after 64 MiB from the referrers API", false);
     let asked = registry.asked.lock().unwrap().len();
     assert!(asked < 160, "{asked}");
-    let signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    let mut signed = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
     assert_verified(&signed.judge_by(&signer).await, "(classic");
+    // What one place sent is no reason to give up one that is asked later.
+    signed.manifests.remove(&format!("sha256-{}.sig", digest.hex()));
+    let bundle = signed.bundle(&digest, &signer.bundle(&statement(&digest)));
+    signed.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[bundle]));
+    assert_verified(&signed.judge_by(&signer).await, "(bundle)");
     // A descriptor that claims too much or too little keeps nobody from reading what is there.
     for size in [0, 1, 9 << 30] {
         let mut registry = Registry::new(Api::Absent);

@@ -133,6 +133,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_a_report_steers_a_terminal() {
+        let mut hostile = issue("CVE-\u{1b}[1m", false, Some("3\u{1b}[1m"));
+        hostile.packages[0].name = "open\u{9b}ssl".into();
+        let VaEvidence::Report(found) = report(vec![hostile]) else { panic!() };
+        let found = VaEvidence::Report(Report { source: "t\u{7}".into(), incomplete: Some("\u{1b}c".into()), ..found });
+        let why = || String::from("\u{1b}c");
+        for evidence in [
+            found,
+            VaEvidence::Incomplete { why: why() },
+            VaEvidence::Unsupported { why: why() },
+            VaEvidence::Unavailable { why: why() },
+            VaEvidence::Pending { why: why() },
+        ] {
+            let evidence = Observed { value: evidence, at: jiff::Timestamp::UNIX_EPOCH, until: None };
+            let text = render("a\u{1b}c", &evidence);
+            assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
+        }
+    }
+
+    #[test]
     fn status_words() {
         let why = || String::from("x");
         for (evidence, word) in [

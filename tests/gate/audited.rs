@@ -30,6 +30,9 @@ async fn an_audited_document_switches_nothing_off() {
         }
         let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/app:1")), &[]).await;
         assert!(checked.text().contains("\"decision\":\"deny\""), "{}", checked.text());
+        let (_, records) = gate.stop_and_read_audit().await;
+        let said = &records[0]["would_deny"][0]["document"];
+        assert_eq!(*said == "ClusterImagePolicy/preview", rule != "{}", "{records:#?}");
     }
 }
 
@@ -68,6 +71,41 @@ async fn an_audited_document_holds_up_nothing() {
     let got = gate.get("/library/app/manifests/1").await;
     held.release();
     assert_eq!(got.status, 200, "{}", got.text());
+}
+
+/// What a scanner wrote comes in a header, where not every character may stand.
+#[tokio::test]
+async fn a_warning_is_one_printable_line() {
+    let registry = TestRegistry::start().await;
+    let image = simple("scanned");
+    registry.push("library/app", Some("1"), &image);
+    let report = serde_json::json!({
+        "SchemaVersion": 2, "ArtifactName": "app", "ArtifactType": "container_image",
+        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": image.root},
+        "Results": [{"Target": "app", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [
+            {"VulnerabilityID": "CVE-\u{1b}\"ü\r\n1", "PkgName": "openssl", "InstalledVersion": "1", "Severity": "HIGH"}
+        ]}],
+    });
+    let made = TestGate::new(&registry, &document("preview", "audit", "*", "{va: {}}"));
+    let gate = made.file("reports/app.json", &report.to_string()).start().await;
+    let got = gate.get("/library/app/manifests/1").await;
+    let warning = got.header("warning").expect("a warning");
+    assert!(got.status == 200 && warning.contains("CVE-?'???1"), "{warning}");
+}
+
+/// A preview is not waited for longer than a few seconds.
+#[tokio::test]
+async fn an_audited_check_that_does_not_end_holds_up_no_answer_for_long() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("unsigned"));
+    let both = document("all", "enforce", "*", "{}") + &document("preview", "audit", "*", "{trust: release}");
+    let gate = TestGate::new(&registry, &both).start().await;
+    let held = registry.inject(On::path("/v2/*/manifests/sha256-*"), Fault::Gate);
+    let pull = tokio::time::timeout(std::time::Duration::from_secs(15), gate.get("/library/app/manifests/1"));
+    let got = pull.await.expect("an answer in time");
+    held.release();
+    let warning = got.header("warning").expect("a warning");
+    assert!(got.status == 200 && warning.contains("could not be judged within 2 s"), "{} {warning}", got.status);
 }
 
 #[tokio::test]
@@ -135,9 +173,12 @@ async fn the_record_of_an_attachment_names_the_checks_that_were_skipped() {
     let rule = document("all", "enforce", "*", "{trust: release, va: {}}");
     let gate = TestGate::new(&registry, &rule).start().await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    registry.push("library/app", Some("2"), &simple("unsigned"));
+    assert_eq!(gate.get("/library/app/manifests/2").await.status, 403);
     let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/app:1")), &[]).await;
     assert!(checked.text().contains(r#""skipped":["trust","va"]"#), "{}", checked.text());
     let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records[1]["skipped"], serde_json::Value::Null, "an image is checked: {records:#?}");
     assert_eq!(records[0]["kind"], "attachment");
     assert_eq!(records[0]["skipped"], serde_json::json!(["trust", "va"]));
 }

@@ -1,13 +1,13 @@
 //! A report that speaks of a configuration counts for a manifest only where the layers are that configuration's.
 
 use http::Method;
-use pullgate::oci::Digest;
+use pullgate::oci::{Digest, media_type};
 use pullgate::sample::image::{self, Built, Image, Layer, Tree};
 use pullgate::sample::{Fault, On};
 use serde_json::{Value, json};
 
 use crate::harness::{Gate, TestGate, policy};
-use crate::support::TestRegistry;
+use crate::support::{TestRegistry, request};
 
 const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
 
@@ -113,6 +113,38 @@ fn evil_tar() -> Vec<u8> {
     tree("evil").to_tar()
 }
 
+/// What is not read is not taken for proven.
+#[tokio::test]
+async fn a_configuration_that_is_too_large_is_proven_to_be_nobodys() {
+    let registry = TestRegistry::start().await;
+    let layer = Layer::gzip(&tree("scanned"));
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "author": "x".repeat(4 << 20),
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]}
+    });
+    let large = image::disguised(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &config, &[layer]);
+    registry.push("library/app", Some("1"), &large);
+    let gate = gate(&registry, &large, &json!([])).await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 403, "{}", got.text());
+}
+
+/// The list of images says what the proofs found, and makes none.
+#[tokio::test]
+async fn a_list_tells_the_scanned_image_from_others_under_its_configuration() {
+    let registry = TestRegistry::start().await;
+    let good = image([Layer::gzip(&tree("scanned"))]);
+    registry.push("library/app", Some("good"), &good);
+    registry.push("library/app", Some("other"), &with_layers(&good, &[Layer::gzip(&tree("other"))]));
+    let gate = gate(&registry, &good, &json!([])).await;
+    for (tag, status) in [("good", 200), ("other", 403)] {
+        assert_eq!(gate.get(&format!("/library/app/manifests/{tag}")).await.status, status, "{tag}");
+    }
+    let images = request("GET", &gate.admin_url("/api/v1/images"), &[]).await.json();
+    let of = |n: usize| (images[n]["tag"].as_str(), images[n]["security_status"].as_str());
+    assert_eq!([of(0), of(1)], [(Some("good"), Some("No Issues")), (Some("other"), Some("Scanning"))]);
+}
+
 /// The proof reads through the cache: each layer comes once, for the proof, for another manifest, and for the client.
 #[tokio::test]
 async fn the_proof_downloads_nothing_twice() {
@@ -133,6 +165,30 @@ async fn the_proof_downloads_nothing_twice() {
         assert_eq!(gate.get(&format!("/library/app/blobs/{}", layer.digest)).await.body, layer.bytes);
         let of_layer = |path: &str| path.ends_with(&layer.digest.to_string());
         assert_eq!(registry.count(|request| request.method == Method::GET && of_layer(&request.path)), 1);
+    }
+}
+
+/// What is proven of a manifest holds without its content, and what a layer unpacks to for every manifest.
+#[tokio::test]
+async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
+    let registry = TestRegistry::start().await;
+    let one = image([Layer::gzip(&tree("scanned"))]);
+    let mut body = one.json();
+    body["annotations"] = json!({"n": "2"});
+    let two = image::raw(&one.manifest().media_type, &body).with_content_of(&one);
+    registry.push("library/app", Some("1"), &one);
+    registry.push("library/app", Some("2"), &two);
+    let gate = gate(&registry, &one, &json!([])).await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let mut made = gate.stop().await;
+    for (gone, tag) in [(one.layers[0], "2"), (one.configs[0], "1")] {
+        std::fs::remove_file(made.path().join("state/blobs/sha256").join(&gone.hex()[..2]).join(gone.hex()))
+            .expect("a file");
+        registry.delete_blob("library/app", &gone);
+        let gate = made.start().await;
+        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
+        assert_eq!(got.status, 200, "{tag}: {}", got.text());
+        made = gate.stop().await;
     }
 }
 

@@ -50,6 +50,33 @@ async fn bytes_that_are_not_the_layers_prove_nothing() {
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403, "and what it is shows when it does not lie");
 }
 
+/// What lies on this disk is read as it is, whatever it was when it came.
+#[tokio::test]
+async fn a_file_that_the_disk_changed_proves_nothing() {
+    let registry = TestRegistry::start().await;
+    let tar = Tree::new().file("bin/sh", noise(700_000, 5)).to_tar();
+    let (layer, size) = (Digest::sha256(&tar), tar.len());
+    registry.push("library/app", Some("1"), &model(tar));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    for path in ["manifests/1".to_owned(), format!("blobs/{layer}")] {
+        assert_eq!(gate.get(&format!("/library/app/{path}")).await.status, 200);
+    }
+    let file = gate.file("state/blobs/sha256").join(&layer.hex()[..2]).join(layer.hex());
+    crate::support::soon(async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // Not in memory any more, where it may be kept too.
+    let made = gate.stop().await;
+    std::fs::write(&file, noise(size, 6)).expect("a file");
+    let gate = made.start().await;
+    gate.set_policy(&policy(SCANNED));
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 403, "{}", got.text());
+}
+
 #[tokio::test]
 async fn a_large_artifact_is_one_by_all_of_its_bytes() {
     let registry = TestRegistry::start().await;
@@ -144,6 +171,82 @@ async fn who_asks_for_nothing_does_not_wait_for_a_proof() {
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
     gate.set_policy(&policy(SCANNED));
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 503);
+}
+
+/// No proof where nothing asks for one, and none that holds up an answer where a denial is only reported.
+#[tokio::test]
+async fn where_nothing_is_denied_no_proof_is_waited_for() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("artifact"), &model("weights"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let (_, signature) = signature(&registry, &gate).await;
+    registry.inject(On::blobs(), Fault::status(StatusCode::BAD_GATEWAY));
+    let paths = ["artifact", &*signature].map(|tag| format!("/library/app/manifests/{tag}"));
+    for path in &paths {
+        assert_eq!(gate.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(registry.count(|request| request.path.contains("/blobs/")), 0, "{:?}", registry.requests());
+    gate.set_policy(&policy(SCANNED).replace("spec:\n", "spec:\n  mode: audit\n"));
+    for path in &paths {
+        let got = gate.get(path).await;
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+    }
+    let by_gate = TestGate::new(&registry, &policy(SCANNED)).with("[gate]\nmode = \"audit\"").start().await;
+    for path in &paths {
+        let got = by_gate.get(path).await;
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+    }
+}
+
+/// What is proven of a manifest holds without its content, and what is known of a layer for every manifest.
+#[tokio::test]
+async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
+    let registry = TestRegistry::start().await;
+    let one = model(noise(700_000, 5));
+    let mut body = one.json();
+    body["annotations"] = json!({"n": "2"});
+    let two = image::raw(&one.manifest().media_type, &body).with_content_of(&one);
+    registry.push("library/app", Some("1"), &one);
+    registry.push("library/app", Some("2"), &two);
+    let gate = TestGate::new(&registry, &policy(SCANNED)).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let mut made = gate.stop().await;
+    for (gone, tag) in [(one.layers[0], "2"), (one.configs[0], "1")] {
+        std::fs::remove_file(made.path().join("state/blobs/sha256").join(&gone.hex()[..2]).join(gone.hex()))
+            .expect("a file");
+        registry.delete_blob("library/app", &gone);
+        let gate = made.start().await;
+        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
+        assert_eq!(got.status, 200, "{tag}: {}", got.text());
+        made = gate.stop().await;
+    }
+}
+
+/// Turns are taken by upstream.
+#[tokio::test]
+async fn a_slow_registry_holds_up_no_proof_of_another() {
+    let (slow, other) = (TestRegistry::start().await, TestRegistry::start().await);
+    let upstream = format!("[[upstream]]\nhost = \"other.test\"\nurl = \"{}\"\n", other.listening.url());
+    let gate = TestGate::new(&slow, &policy(SIGNED)).with(&upstream).start().await;
+    let attachment =
+        |n| image::attachment(&[Layer::of("application/vnd.dsse.envelope.v1+json", format!("{{\"n\": {n}}}"))]);
+    for n in 0..4 {
+        slow.push("library/app", Some(&n.to_string()), &attachment(n));
+    }
+    other.push("library/app", Some("1"), &attachment(9));
+    let held = slow.inject(On::blobs().method(Method::GET), Fault::Gate);
+    let paths: Vec<_> = (0..4).map(|n| format!("/library/app/manifests/{n}")).collect();
+    let pulls = futures_util::future::join_all(paths.iter().map(|path| gate.get(path)));
+    let url = gate.any_url("/v2/other.test/library/app/manifests/1");
+    let quick = async {
+        held.wait_for_hits(4).await;
+        let got = tokio::time::timeout(Duration::from_secs(5), crate::support::request("GET", &url, &[])).await;
+        held.release();
+        got.map(|got| got.status)
+    };
+    let (answers, quick) = tokio::join!(pulls, quick);
+    assert_eq!(quick, Ok(403));
+    assert!(answers.iter().all(|answer| answer.status == 403), "{answers:?}");
 }
 
 /// A mirror keeps an index and not every platform of it.

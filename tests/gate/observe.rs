@@ -87,6 +87,10 @@ async fn metrics_health_and_the_api() {
     ] {
         assert!(metrics.contains(wanted), "{wanted}\n{metrics}");
     }
+    for path in ["/livez", "/metrics", "/api/v1/images", "/none"] {
+        let got = request("GET", &gate.admin_url(path), &[]).await;
+        assert_eq!(got.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
     assert_eq!(request("GET", &gate.admin_url("/livez"), &[]).await.status, 200);
     assert_eq!(request("GET", &gate.admin_url("/readyz"), &[]).await.status, 200);
     let check = request("GET", &gate.admin_url("/api/v1/check?image=registry.test%2Flibrary%2Fapp%3A1"), &[]).await;

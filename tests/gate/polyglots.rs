@@ -127,6 +127,37 @@ async fn a_tar_whose_first_name_is_the_magic_of_something_else_is_no_artifact() 
     }
 }
 
+/// The labels and the bytes of an artifact and of an attachment, which are that in OCI's manifest and not in this one.
+#[tokio::test]
+async fn nothing_of_schema_2_is_an_artifact_even_where_nothing_else_makes_it_an_image() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
+    for (tag, config_type, layer) in [
+        ("artifact", "application/vnd.acme.config", Layer::of("application/vnd.acme.weights", "weights")),
+        ("attachment", media_type::OCI_CONFIG, Layer::of("application/vnd.in-toto+json", statement)),
+    ] {
+        let built = |manifest_type: &str| {
+            image::disguised(manifest_type, config_type, &json!({}), std::slice::from_ref(&layer))
+        };
+        assert_denied(&registry, &gate, tag, &built(media_type::DOCKER_MANIFEST)).await;
+        registry.push("library/app", Some("control"), &built(media_type::OCI_MANIFEST));
+        let got = gate.get("/library/app/manifests/control").await;
+        assert_eq!(got.status, 200, "{tag} stays one: {}", got.text());
+    }
+}
+
+/// A tar is a chart's only under a chart's configuration.
+#[tokio::test]
+async fn a_layer_labelled_as_a_chart_makes_no_chart() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
+    let layers = [Layer::of(HELM, gzip(&Tree::new().executable("hello", "#!/bin/sh\n").to_tar()))];
+    let chart = json!({"name": "c", "version": "1.0.0", "apiVersion": "v2"});
+    let built = image::disguised(media_type::OCI_MANIFEST, "application/vnd.acme.config", &chart, &layers);
+    assert_denied(&registry, &gate, "chart", &built).await;
+}
+
 /// One word of a configuration that runs is enough, whatever the labels.
 #[tokio::test]
 async fn a_chart_whose_configuration_runs_is_an_image() {

@@ -57,6 +57,32 @@ async fn a_manifest_that_lists_more_than_anybody_needs_is_refused() {
     assert!(got.status >= 400 && got.text().contains("1,000"), "{} {}", got.status, got.text());
 }
 
+/// Without a command and before the next look at the clock: whoever pulls much cannot make the database grow for long.
+#[tokio::test]
+async fn rows_and_the_content_that_needs_them_go_once_they_are_too_many() {
+    let registry = TestRegistry::start().await;
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let made = TestGate::new(&registry, crate::harness::ALLOW_ALL).with("[cache]\nmax_database = \"1MiB\"");
+    let gate = made.start().await;
+    for n in 0..11_u32 {
+        let child = |m: u32| {
+            let digest = pullgate::oci::Digest::sha256(&(n * 1000 + m).to_be_bytes());
+            serde_json::json!({"mediaType": "application/x", "digest": digest, "size": 1})
+        };
+        let children: Vec<_> = (0..1000).map(child).collect();
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": children});
+        registry.push("library/app", Some(&n.to_string()), &image::raw(kind, &index));
+        assert_eq!(gate.get(&format!("/library/app/manifests/{n}")).await.status, 200);
+    }
+    crate::support::soon(async {
+        while rows(&gate.file("state")).await > 6_000 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(gate.get("/library/app/manifests/0").await.status, 200, "what went comes again");
+}
+
 #[tokio::test]
 async fn an_admitted_image_is_found_by_its_layers_after_a_restart() {
     let registry = TestRegistry::start().await;
@@ -93,7 +119,10 @@ async fn state_is_for_its_user_alone_whatever_the_umask() {
         // An existing directory and database of an earlier version are closed to others.
         let state = made.path().join("state");
         fs::create_dir(&state).expect("a folder");
-        fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("a mode");
+        fs::create_dir(state.join("blobs")).expect("a folder");
+        for folder in [state.join("blobs"), state.clone()] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
         fs::write(state.join("audit.jsonl.1"), "{}").expect("a file");
         fs::set_permissions(state.join("audit.jsonl.1"), fs::Permissions::from_mode(0o644)).expect("a mode");
         let program = crate::program::Program::start_with_umask(&made, umask).await;

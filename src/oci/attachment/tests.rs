@@ -143,10 +143,20 @@ fn a_tar_labelled_as_a_signature_is_refused() {
 /// which wants no trailing blocks, would take it.
 #[test]
 fn json_that_is_a_tar_too_is_refused() {
-    let mut text =
-        format!(r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"{}"#, "x".repeat(400));
-    text.truncate(512);
-    let mut header: Vec<u8> = text.into_bytes();
+    let start = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":""#;
+    let polyglot = text_and_tar(start, "\",\"predicate\":{}}");
+    assert!(Statement::parse(&polyglot).is_ok(), "it is a statement");
+    assert_eq!(tar::Archive::new(&*polyglot).entries().unwrap().next().unwrap().unwrap().size(), 0, "and a tar");
+    assert!(matches!(layer(IN_TOTO, polyglot), Err(NotAttachment::Archive(_, "tar"))));
+    let statement = || [(IN_TOTO, statement().into())];
+    assert_eq!(judge(br#"{"name":"x"}"#, &statement()), Ok(()));
+    let config = text_and_tar(r#"{"name":""#, "\"}");
+    assert_eq!(judge(&config, &statement()), Err(NotAttachment::Config), "nor is it a configuration");
+}
+
+/// A text that is a header up to the byte 512, and its end after that.
+fn text_and_tar(start: &str, end: &str) -> Vec<u8> {
+    let mut header: Vec<u8> = start.into();
     header.resize(512, b'x');
     for (at, field) in
         [(100, "0000644 "), (108, "0000000 "), (116, "0000000 "), (124, "00000000000 "), (136, "00000000000 ")]
@@ -156,10 +166,7 @@ fn json_that_is_a_tar_too_is_refused() {
     header[156] = b'0';
     let sum: u32 = header[..148].iter().chain(&header[156..]).map(|b| u32::from(*b)).sum::<u32>() + 256;
     header[148..156].copy_from_slice(format!("{sum:07o} ").as_bytes());
-    let polyglot = [&header[..], b"\",\"predicate\":{}}"].concat();
-    assert!(Statement::parse(&polyglot).is_ok(), "it is a statement");
-    assert_eq!(tar::Archive::new(&*polyglot).entries().unwrap().next().unwrap().unwrap().size(), 0, "and a tar");
-    assert!(matches!(layer(IN_TOTO, polyglot), Err(NotAttachment::Archive(_, "tar"))));
+    [&header[..], end.as_bytes()].concat()
 }
 
 #[test]

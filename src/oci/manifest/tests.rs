@@ -141,3 +141,18 @@ fn named_by_another_algorithm() {
     assert_eq!(manifest.clone().named(sha512).unwrap().digest, sha512);
     assert_eq!(manifest.named(Digest::sha256(b"other")).unwrap_err(), Refused::Digest);
 }
+
+#[test]
+fn a_thousand_descriptors_and_no_more() {
+    let of = |key: &str, count: usize| {
+        let listed = vec![blob("x", ""); count].join(",");
+        parse(&match key {
+            "layers" => image_text("").replace(&blob(media_type::OCI_LAYER_GZIP, ""), &listed),
+            _ => format!(r#"{{"schemaVersion":2,"manifests":[{listed}]}}"#),
+        })
+    };
+    for key in ["layers", "manifests"] {
+        assert!(of(key, 1000).is_ok(), "{key}");
+        assert!(matches!(of(key, 1001), Err(Refused::Key(refused, _)) if refused == key), "{key}");
+    }
+}

@@ -225,6 +225,10 @@ fn a_document_of_nothing_but_statements_is_no_report() {
     assert_eq!(document.statements.len(), 1);
     vdr["components"] = json!([]);
     assert_eq!(read(&vdr).unwrap().assessment, None);
+    let mut vdr = value(VDR);
+    assert!(read(&vdr).unwrap().assessment.is_some());
+    vdr["components"] = json!([]);
+    assert_eq!(read(&vdr).unwrap().assessment, None, "nothing shows what was looked at");
 }
 
 #[test]

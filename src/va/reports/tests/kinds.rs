@@ -207,6 +207,7 @@ fn cyclonedx_within_the_schema() {
     for (rating, severity) in [
         (json!({"severity": "none", "score": 9.8}), "critical"),
         (json!({"severity": "info", "score": 7.1}), "high"),
+        (json!({"severity": "Unknown", "score": 9.8}), "critical"),
         (json!({"severity": "none", "score": 0.0}), "negligible"),
         (json!({"severity": "none", "score": null}), "negligible"),
         (json!({"severity": "low", "score": 9.8}), "low"),
