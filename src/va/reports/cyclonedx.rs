@@ -4,25 +4,27 @@
 //! An inventory whose list of vulnerabilities is empty looks the same whether nothing was found or nothing was looked
 //! for (Trivy writes it so unless told to scan), so it is no report.
 
+mod affected;
+mod composition;
 mod rating;
+mod statement;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, Statement, read, some, source, text_or_nothing, time,
-};
+use super::document::{Assessment, Document, Finding, InvalidReport, Names, read, some, source, text_or_nothing, time};
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind, Severity};
 use crate::va::one_line;
+use affected::Affected;
+use composition::Composition;
 use rating::Rating;
 
 /// Reads a document. It is a report when its subject is a container known by digest, it lists components, and at least
-/// one vulnerability is not analysed away: a list of nothing but `not_affected` is what somebody says about those few,
-/// not what a scanner found. Every analysis is a statement too.
+/// one vulnerability has no analysis: a list of nothing but analyses is what somebody says about those few, not what a
+/// scanner found. Every analysis is a statement too.
 pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     let bom: Bom = read(bytes)?;
     let metadata = bom.metadata.unwrap_or_default();
@@ -31,26 +33,27 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     bom.components.iter().flatten().for_each(|component| component.collect(&mut components));
     let reader = Reader {
         subject_ref: metadata.component.as_ref().and_then(|subject| subject.bom_ref.clone()),
-        has_subject: metadata.component.is_some(),
+        subject: metadata.component.as_ref(),
         image: metadata.component.as_ref().map(Component::image).unwrap_or_default(),
         components,
         at,
     };
     let vulnerabilities = bom.vulnerabilities.unwrap_or_default();
-    let open = vulnerabilities.iter().any(|v| v.suppresses() != Some(true) && !reader.findings(v).is_empty());
-    let is_report = !reader.image.is_empty() && !reader.components.is_empty() && open;
+    let compositions = bom.compositions.unwrap_or_default();
+    let found = vulnerabilities.iter().any(|v| v.analysis.is_none() && !reader.findings(v).is_empty());
+    let is_report = !reader.image.is_empty() && !reader.components.is_empty() && found;
     let (mut statements, mut notes) = (Vec::new(), Vec::new());
     for vulnerability in &vulnerabilities {
-        match reader.statement(vulnerability) {
-            Some(Ok(statement)) => statements.push(statement),
-            Some(Err(note)) => notes.push(note),
-            None => {}
+        match reader.statements(vulnerability) {
+            Ok(made) => statements.extend(made),
+            Err(note) => notes.push(note),
         }
     }
     let assessment = is_report.then(|| Assessment {
         source: scanner(metadata.tools.as_ref()),
         generated_at: at,
-        incomplete: None,
+        incomplete: compositions.iter().find_map(|composition| composition.missing(reader.subject_ref.as_deref())),
+        data_of: None,
         findings: vulnerabilities.iter().flat_map(|v| reader.findings(v)).collect(),
     });
     if assessment.is_none() && statements.is_empty() && notes.is_empty() {
@@ -72,7 +75,7 @@ fn scanner(tools: Option<&serde_json::Value>) -> String {
 struct Reader<'a> {
     /// The subject's `bom-ref`.
     subject_ref: Option<String>,
-    has_subject: bool,
+    subject: Option<&'a Component>,
     /// The digests by which the subject is known.
     image: Names,
     components: HashMap<&'a str, &'a Component>,
@@ -118,58 +121,6 @@ impl Reader<'_> {
         let fixed = affected.fixed(installed.as_deref()).or_else(|| vulnerability.recommended(&name));
         (AffectedPackage { name, installed, fixed }, purl)
     }
-
-    /// The statement that an analysis makes; an error where it names nothing that can be told apart.
-    fn statement(&self, vulnerability: &Vulnerability) -> Option<Result<Statement, String>> {
-        let suppresses = vulnerability.suppresses()?;
-        let (mut images, mut packages, mut whole) = (self.image.own.clone(), Vec::new(), false);
-        images.extend(&self.image.listed);
-        let references: Vec<_> = vulnerability.affects.iter().flatten().map(Affected::local_ref).collect();
-        for reference in &references {
-            let component = self.components.get(&**reference).and_then(|c| c.purl.clone());
-            if self.subject_ref.as_ref() == Some(reference) {
-                whole = true;
-                continue;
-            }
-            match Purl::parse(component.as_deref().unwrap_or(reference)) {
-                Some(purl) if purl.is_image() => {
-                    whole |= purl.image().is_some();
-                    images.extend(purl.image());
-                }
-                Some(purl) => packages.push(purl),
-                None => {}
-            }
-        }
-        if whole || references.is_empty() {
-            packages.clear();
-        }
-        // Packages alone name any image only where the document has no product of its own.
-        let named = match (images.is_empty(), packages.is_empty()) {
-            (false, false) => true,
-            (false, true) => whole || references.is_empty(),
-            (true, false) => !self.has_subject,
-            (true, true) => false,
-        };
-        let id = vulnerability.name();
-        if !named {
-            return Some(Err(format!("the statement on {id} names neither an image by digest nor a package by purl")));
-        }
-        let mut ids = vulnerability.aliases();
-        ids.push(id.to_owned());
-        let at = vulnerability.analysis.as_ref().and_then(|a| time(a.last_updated.as_deref())).or(self.at);
-        Some(Ok(Statement { ids, images, packages, at, suppresses }))
-    }
-}
-
-/// A version or range that an entry lists without saying more is affected (`affectedStatus`, its default).
-const AFFECTED: &str = "affected";
-
-/// The `bom-ref` in a BOM-Link (`urn:cdx:SERIAL/VERSION#REF`), or the text as it stands.
-fn local_ref(reference: &str) -> String {
-    match reference.strip_prefix("urn:cdx:").and_then(|link| link.split_once('#')) {
-        Some((_, fragment)) => percent_decode_str(fragment).decode_utf8_lossy().into_owned(),
-        None => reference.to_owned(),
-    }
 }
 
 #[derive(Deserialize)]
@@ -177,6 +128,7 @@ struct Bom {
     metadata: Option<Metadata>,
     components: Option<Vec<Component>>,
     vulnerabilities: Option<Vec<Vulnerability>>,
+    compositions: Option<Vec<Composition>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -235,13 +187,16 @@ impl Component {
         if self.kind.as_deref() != Some("container") {
             return Names::default();
         }
-        let of_purl = |text: &String| Purl::parse(text).and_then(|purl| purl.image());
-        let purls = self.purl.iter().chain(&self.bom_ref).filter_map(of_purl).map(|digest| digest.to_string());
+        let purls = self.purls().filter_map(|purl| purl.image()).map(|digest| digest.to_string());
         let hashes = self.hashes.iter().flatten().filter_map(Hash::digest);
         let own: Vec<_> = purls.chain(hashes).chain(self.version.clone()).collect();
         let listed = self.properties("RepoDigest");
         let properties = ["ImageID", "imageID", "manifestDigest"].into_iter().flat_map(|name| self.properties(name));
         Names::new(own.iter().chain(properties), listed)
+    }
+
+    fn purls(&self) -> impl Iterator<Item = Purl> {
+        self.purl.iter().chain(&self.bom_ref).filter_map(|text| Purl::parse(text))
     }
 
     /// The values of the properties whose names end so.
@@ -285,58 +240,11 @@ struct Reference {
 }
 
 #[derive(Deserialize)]
-struct Affected {
-    #[serde(rename = "ref", default, deserialize_with = "text_or_nothing")]
-    reference: Option<String>,
-    versions: Option<Vec<Version>>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    version: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    status: Option<String>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Analysis {
     state: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     last_updated: Option<String>,
-}
-
-impl Affected {
-    fn local_ref(&self) -> String {
-        local_ref(self.reference.as_deref().unwrap_or_default())
-    }
-
-    /// Whether all that is said of the version says that it is not affected. What a range holds is not known here, so
-    /// where one may be affected, this one may.
-    fn spares(&self, installed: &str) -> bool {
-        let mut versions = self.versions.iter().flatten().filter(|v| v.may_be(installed)).peekable();
-        versions.peek().is_some() && versions.all(|v| v.status() == "unaffected")
-    }
-
-    fn fixed(&self, installed: Option<&str>) -> Option<String> {
-        let unaffected = self.versions.iter().flatten().filter(|v| v.status() == "unaffected");
-        unaffected.filter_map(|v| some(v.version.clone())).find(|version| Some(&**version) != installed)
-    }
-}
-
-impl Version {
-    fn status(&self) -> &str {
-        self.status.as_deref().unwrap_or(AFFECTED)
-    }
-
-    /// A range that is not affected says nothing of a version that may be outside of it.
-    fn may_be(&self, installed: &str) -> bool {
-        match self.version.as_deref() {
-            Some(version) => version == installed,
-            None => self.status() != "unaffected",
-        }
-    }
 }
 
 impl Vulnerability {
@@ -357,10 +265,8 @@ impl Vulnerability {
         Some(matches!(state, "not_affected" | "false_positive" | "resolved" | "resolved_with_pedigree"))
     }
 
-    /// The worst of all ratings; a rating that says nothing counts only where no other says anything.
     fn severity(&self) -> Severity {
-        let ratings = self.ratings.iter().flatten().filter_map(Rating::severity);
-        ratings.max_by_key(|severity| *severity as u8).unwrap_or(Severity::Unknown)
+        rating::worst(self.ratings.iter().flatten())
     }
 
     /// Trivy's `Upgrade NAME to version VERSION`; other advice, whatever it is, means that something can be done.

@@ -88,6 +88,8 @@ pub(crate) struct Assessment {
     pub(crate) generated_at: Option<Timestamp>,
     /// What of the image was not assessed, where the report does not cover all of it.
     pub(crate) incomplete: Option<String>,
+    /// When the scanner's database was built, where the report says so: nothing newer was known.
+    pub(crate) data_of: Option<Timestamp>,
     /// One for each issue and package.
     pub(crate) findings: Vec<Finding>,
 }
@@ -114,7 +116,7 @@ pub(crate) struct Statement {
     /// The vulnerability's identifiers, all of them.
     pub(crate) ids: Vec<String>,
     /// The images it is about; empty: any image that holds one of the packages.
-    pub(crate) images: Vec<Digest>,
+    pub(crate) images: Vec<NamedImage>,
     /// The packages it is about; empty: the whole of the images.
     pub(crate) packages: Vec<Purl>,
     /// When it was made: of two that contradict each other the later holds.
@@ -123,18 +125,62 @@ pub(crate) struct Statement {
     pub(crate) suppresses: bool,
 }
 
+/// An image, or all images of an index, as a VEX statement names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NamedImage {
+    pub(crate) digest: Digest,
+    /// One platform is named. Where the digest is an index's, which of its images that is cannot be told.
+    pub(crate) of_platform: bool,
+}
+
+/// The digests by which statements name an image.
+pub(crate) struct ImageDigests<'a> {
+    /// The image's own: of its manifest, and of its configuration.
+    pub(crate) own: &'a [Digest],
+    /// Those of the indexes that list it.
+    pub(crate) parents: &'a [Digest],
+}
+
+impl ImageDigests<'_> {
+    fn has(&self, named: &NamedImage) -> bool {
+        self.own.contains(&named.digest) || (!named.of_platform && self.parents.contains(&named.digest))
+    }
+}
+
 impl Statement {
-    /// Whether the statement is about this finding in an image that these digests name: its own, and those of the
-    /// indexes that list it.
-    pub(crate) fn is_about(&self, finding: &Finding, image: &[Digest]) -> bool {
-        let names = |id: &str| {
-            finding.id.eq_ignore_ascii_case(id) || finding.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(id))
-        };
+    /// Whether the statement is about this finding in this image.
+    pub(crate) fn is_about(&self, finding: &Finding, image: &ImageDigests<'_>) -> bool {
         let in_package = |purl: &Purl| self.packages.iter().any(|package| package.covers(purl));
-        self.ids.iter().any(|id| names(id))
-            && (self.images.is_empty() || self.images.iter().any(|digest| image.contains(digest)))
+        self.is_of_issue(finding)
+            && (self.images.is_empty() || self.images.iter().any(|named| image.has(named)))
             && (self.packages.is_empty() || finding.purl.as_ref().is_some_and(in_package))
     }
+
+    /// Advisories gather several CVEs, so that where both sides name CVEs these alone tell. To exempt a finding a
+    /// statement must name all of its CVEs.
+    fn is_of_issue(&self, finding: &Finding) -> bool {
+        let names = |id: &str| self.ids.iter().any(|own| own.eq_ignore_ascii_case(id));
+        let cves = finding.cves();
+        if cves.is_empty() || !self.ids.iter().any(|id| is_cve(id)) {
+            return names(&finding.id) || finding.aliases.iter().any(|alias| names(alias));
+        }
+        if self.suppresses { cves.into_iter().all(names) } else { cves.into_iter().any(names) }
+    }
+}
+
+impl Finding {
+    /// Its CVEs: its own identifier, or else those among its aliases.
+    fn cves(&self) -> Vec<&str> {
+        if is_cve(&self.id) {
+            return vec![&self.id];
+        }
+        self.aliases.iter().map(String::as_str).filter(|alias| is_cve(alias)).collect()
+    }
+}
+
+/// Whether an identifier is a CVE's.
+pub(super) fn is_cve(id: &str) -> bool {
+    id.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("CVE-"))
 }
 
 /// Findings of the same identifier become one issue that affects several packages. It is exempt when every one of its

@@ -1,18 +1,19 @@
 //! Grype's JSON report (anchore/grype, `grype/presenter/models`).
 
-use serde::Deserialize;
+mod distro;
 
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, read, severity, some, source, text_or_nothing, time,
+    Assessment, Document, Finding, InvalidReport, Names, is_cve, read, severity, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
 use crate::va::one_line;
+use distro::Distro;
 
-/// Systems without versions, of which Grype knows the issues all the same (`grype/distro`).
-const ROLLING: [&str; 8] = ["arch", "archlinux", "chainguard", "echo", "gentoo", "minimos", "secureos", "wolfi"];
 /// The types of a system's own packages.
 const SYSTEM_PACKAGES: [&str; 4] = ["apk", "alpm", "deb", "rpm"];
 /// The reasons of the rules that Grype makes itself, from what a distribution or an ecosystem says of a package.
@@ -32,13 +33,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     if image.is_empty() {
         return Err(InvalidReport::new("a Grype report that names no digest speaks of no image"));
     }
-    let incomplete = report.missing();
+    let (incomplete, data_of) = (report.missing(), report.descriptor.built());
     let matches = report.matches.into_iter().flat_map(|m| m.findings(false, false));
     let ignored = report.ignored_matches.into_iter().flatten().flat_map(Ignored::findings);
     let assessment = Assessment {
         source: source("grype", report.descriptor.version),
         generated_at: time(report.descriptor.timestamp.as_deref()),
         incomplete,
+        data_of,
         findings: matches.chain(ignored).collect(),
     };
     Ok(Document { image, assessment: Some(assessment), ..Document::default() })
@@ -70,9 +72,8 @@ impl Report {
         }
         let ignored = self.ignored_matches.iter().flatten().map(|ignored| &ignored.matched);
         let mut artifacts = self.matches.iter().chain(ignored).map(|matched| &matched.artifact).peekable();
-        let name = distro.and_then(|distro| some(distro.name.clone()));
-        match name {
-            Some(name) => Some(format!("the packages of {name} were not assessed: it has no version that is known")),
+        match distro.and_then(Distro::unknown) {
+            Some(why) => Some(why),
             None if artifacts.peek().is_none() => {
                 Some("nothing was assessed: the scanner found no system that it knows and matched no package".into())
             }
@@ -95,25 +96,6 @@ impl Report {
             true => format!("{system} is past its end of support, and newer issues are not known"),
             false => format!("the scanner warns of {system}: {kind}"),
         })
-    }
-}
-
-#[derive(Deserialize)]
-struct Distro {
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    name: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    version: Option<String>,
-}
-
-impl Distro {
-    fn is_recognised(&self) -> bool {
-        let name = some(self.name.clone()).unwrap_or_default();
-        !name.is_empty() && (some(self.version.clone()).is_some() || ROLLING.contains(&&*name.to_ascii_lowercase()))
-    }
-
-    fn text(&self) -> String {
-        [&self.name, &self.version].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -149,6 +131,15 @@ struct Descriptor {
 }
 
 impl Descriptor {
+    fn status(&self) -> &Value {
+        self.db.get("status").unwrap_or(&self.db)
+    }
+
+    /// When the database was built.
+    fn built(&self) -> Option<Timestamp> {
+        time(self.status().get("built").and_then(Value::as_str))
+    }
+
     /// What Grype was told to leave out, or could not look up. Filters by fix state or by rules only move matches to
     /// `ignoredMatches`, where they are read.
     fn left_out(&self) -> Option<String> {
@@ -156,9 +147,9 @@ impl Descriptor {
         if let Some(first) = globs.filter_map(Value::as_str).next() {
             return Some(format!("the scanner was told to leave out {first}"));
         }
-        let status = self.db.get("status").unwrap_or(&self.db);
+        let status = self.status();
         let error = status.get("error").and_then(Value::as_str).filter(|error| !error.is_empty());
-        let invalid = status.get("valid").and_then(Value::as_bool) == Some(false);
+        let invalid = status.get("valid").is_some_and(|valid| valid.as_bool() != Some(true) && !valid.is_null());
         (error.is_some() || invalid).then(|| "the scanner's database was not valid".into())
     }
 }
@@ -276,7 +267,6 @@ impl Match {
     /// so that an exemption for one of them leaves the others.
     fn findings(self, exempt: bool, ignored: bool) -> Vec<Finding> {
         let id = self.vulnerability.id;
-        let is_cve = |id: &str| id.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("CVE-"));
         let mut cves: Vec<String> = Vec::new();
         let mut aliases: Vec<String> = Vec::new();
         for related in self.related_vulnerabilities.into_iter().flatten() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::document::{Document, Finding, Statement, issues};
+use super::document::{Assessment, Document, Finding, ImageDigests, Statement, issues};
 use super::scan::Fingerprint;
 use crate::oci::Digest;
 use crate::policy::{Report, VaEvidence, known_time};
@@ -33,6 +33,22 @@ pub(super) struct Index {
 struct Dated {
     document: Arc<Document>,
     at: Option<Timestamp>,
+}
+
+impl Dated {
+    fn assessment(&self) -> Option<&Assessment> {
+        self.document.assessment.as_ref()
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.assessment().is_some_and(|assessment| assessment.incomplete.is_some())
+    }
+
+    /// Of when its knowledge is: a report says nothing of what the scanner's database did not have yet.
+    fn knows_until(&self) -> Option<Timestamp> {
+        let data_of = self.assessment().and_then(|assessment| assessment.data_of);
+        self.at.map(|at| data_of.map_or(at, |data_of| at.min(data_of)))
+    }
 }
 
 /// One file as it was when it was read.
@@ -98,12 +114,19 @@ impl Index {
             }
         }
         for statement in &document.statements {
-            let statement = Arc::new(Statement { at: known(statement.at), ..statement.clone() });
+            let at = known(statement.at);
+            // What is still to come is not so yet; what withdraws an exemption counts all the same.
+            if statement.suppresses && at != statement.at {
+                continue;
+            }
+            let statement = Arc::new(Statement { at, ..statement.clone() });
             for id in &statement.ids {
                 self.statements.entry(id.to_ascii_lowercase()).or_default().push(statement.clone());
             }
         }
-        ahead.map(|at| format!("dated {at}, which is still to come: its time counts as not known"))
+        ahead.map(|at| {
+            format!("dated {at}, which is still to come: its time counts as not known, and it exempts nothing")
+        })
     }
 
     /// What is known of an image.
@@ -127,17 +150,18 @@ impl Index {
         if base.is_empty() {
             return self.nothing();
         }
-        let all = || base.iter().chain(&more).filter_map(|dated| dated.document.assessment.as_ref());
+        let all = || base.iter().chain(&more).filter_map(|dated| dated.assessment());
         let mut sources: Vec<&str> = all().map(|assessment| &*assessment.source).collect();
         sources.dedup();
         let config = is_proven.then(|| subject.config.digest());
-        let names: Vec<_> = subject.parents.iter().copied().chain([subject.manifest]).chain(config).collect();
+        let own: Vec<_> = config.into_iter().chain([subject.manifest]).collect();
+        let names = ImageDigests { own: &own, parents: subject.parents };
         let findings = all().flat_map(|assessment| &assessment.findings);
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
-            generated_at: base.first().and_then(|dated| dated.at),
+            generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
             issues: issues(findings.map(|finding| self.with_statements(finding, &names, honour_ignores))),
-            incomplete: base.iter().find_map(|dated| dated.document.assessment.as_ref()?.incomplete.clone()),
+            incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
         }))
     }
 
@@ -181,7 +205,7 @@ impl Index {
     }
 
     /// Of the statements about a finding the latest holds; of equally late ones the one that suppresses nothing.
-    fn with_statements(&self, finding: &Finding, image: &[Digest], honour_ignores: bool) -> Finding {
+    fn with_statements(&self, finding: &Finding, image: &ImageDigests<'_>, honour_ignores: bool) -> Finding {
         let names = finding.aliases.iter().chain([&finding.id]);
         let about = names.filter_map(|name| self.statements.get(&name.to_ascii_lowercase())).flatten();
         let about = about.filter(|statement| statement.is_about(finding, image));
@@ -194,14 +218,20 @@ impl Index {
 
 /// The reports that count for one image.
 struct Counting<'a> {
-    /// The newest of those of the image itself, several where they are equally old. Where there is none, the newest of
-    /// those that list its manifest.
+    /// The newest of those of the image itself, several where they are equally old: the newest that is complete, where
+    /// there is one, and after it what is newer and incomplete. Where there is none of the image itself, those that list
+    /// its manifest.
     base: Vec<&'a Dated>,
     /// Beside the image's own: those that only list its manifest, and are as new. They add findings and take none away.
     more: Vec<&'a Dated>,
 }
 
-fn newest(reports: Vec<&Dated>) -> Vec<&Dated> {
-    let newest = reports.iter().map(|dated| dated.at).max();
-    reports.into_iter().filter(|dated| Some(dated.at) == newest).collect()
+/// The newest complete report with those as new or newer, the oldest first. A part of an image, looked at again, does not
+/// take away what was found in the whole.
+fn newest(mut reports: Vec<&Dated>) -> Vec<&Dated> {
+    let complete = reports.iter().filter(|dated| !dated.is_incomplete()).map(|dated| dated.at).max();
+    let oldest = complete.or_else(|| reports.iter().map(|dated| dated.at).max());
+    reports.retain(|dated| Some(dated.at) >= oldest);
+    reports.sort_by_key(|dated| dated.at);
+    reports
 }

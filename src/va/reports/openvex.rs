@@ -2,9 +2,19 @@
 
 use serde::Deserialize;
 
-use super::document::{Document, InvalidReport, Statement, read, some, text_or_nothing, time};
+use std::collections::BTreeMap;
+
+use super::document::{Document, InvalidReport, NamedImage, Statement, digest_of, read, some, text_or_nothing, time};
 use super::purl::Purl;
-use crate::oci::Digest;
+
+/// The words for why an image is not affected (specification, "Status Justifications").
+const JUSTIFICATIONS: [&str; 5] = [
+    "component_not_present",
+    "vulnerable_code_not_present",
+    "vulnerable_code_not_in_execute_path",
+    "vulnerable_code_cannot_be_controlled_by_adversary",
+    "inline_mitigations_already_exist",
+];
 
 /// Reads the statements. A product that is an image is known by digest or not at all; its subcomponents are packages
 /// within it, and a product that is a package is that package in any image.
@@ -65,13 +75,14 @@ impl Claim {
         self.vulnerability.name.iter().chain(aliases).filter(|id| !id.is_empty()).cloned().collect()
     }
 
-    /// `not_affected` must say why (specification, "Status Labels").
+    /// `not_affected` must say why, in one of the words for it or else in a text (specification, "Status Labels").
     fn suppresses(&self) -> Option<bool> {
         match &*self.status {
             "fixed" => Some(true),
-            "not_affected" => {
-                some(self.justification.clone()).or_else(|| some(self.impact_statement.clone())).map(|_| true)
-            }
+            "not_affected" => match some(self.justification.clone()) {
+                Some(word) => JUSTIFICATIONS.contains(&&*word).then_some(true),
+                None => some(self.impact_statement.clone()).map(|_| true),
+            },
             "affected" | "under_investigation" => Some(false),
             _ => None,
         }
@@ -89,6 +100,7 @@ struct Product {
     #[serde(rename = "@id")]
     id: Option<String>,
     identifiers: Option<Identifiers>,
+    hashes: Option<BTreeMap<String, String>>,
     subcomponents: Option<Vec<Self>>,
 }
 
@@ -98,20 +110,58 @@ struct Identifiers {
 }
 
 impl Product {
+    /// What the product is called; `None` where it has no package URL, or two names that contradict each other.
     fn purl(&self) -> Option<Purl> {
-        let purl = self.identifiers.as_ref().and_then(|identifiers| identifiers.purl.as_ref()).or(self.id.as_ref());
-        purl.and_then(|text| Purl::parse(text))
+        let identifiers = self.identifiers.as_ref().and_then(|identifiers| identifiers.purl.as_ref());
+        let id = self.id.as_deref().and_then(Purl::parse);
+        let purl = match (identifiers, id) {
+            (None, id) => id?,
+            (Some(text), None) => Purl::parse(text)?,
+            (Some(text), Some(id)) => narrower(Purl::parse(text)?, id)?,
+        };
+        let of_id = self.id.as_deref().and_then(digest_of);
+        let named = purl.image().map(|digest| digest.to_string());
+        let fits = |other: &String| named.as_ref().is_none_or(|named| !contradicts(named, other));
+        of_id.map(|digest| digest.to_string()).iter().chain(&self.hashes()).all(fits).then_some(purl)
+    }
+
+    /// Its hashes, written as digests.
+    fn hashes(&self) -> Vec<String> {
+        let hashes = self.hashes.iter().flatten();
+        let digest = |(name, hash): (&String, &String)| {
+            format!("{}:{}", name.to_ascii_lowercase().replace('-', ""), hash.to_ascii_lowercase())
+        };
+        hashes.map(digest).collect()
     }
 
     /// The images and the packages in them; `None` where the product or a part of it cannot be told apart.
-    fn scope(&self) -> Option<(Vec<Digest>, Vec<Purl>)> {
+    fn scope(&self) -> Option<(Vec<NamedImage>, Vec<Purl>)> {
         let purl = self.purl()?;
         let parts: Option<Vec<Purl>> = self.subcomponents.iter().flatten().map(Self::purl).collect();
         match (purl.is_image(), parts?) {
-            (true, parts) => Some((vec![purl.image()?], parts)),
+            (true, parts) => {
+                Some((vec![NamedImage { digest: purl.image()?, of_platform: purl.is_of_platform() }], parts))
+            }
             (false, parts) if parts.is_empty() => Some((Vec::new(), vec![purl])),
             // A package within a package is more than a report tells.
             (false, _) => None,
         }
     }
+}
+
+/// Of two names of one product the one that says more; `None` where neither is about the other.
+fn narrower(a: Purl, b: Purl) -> Option<Purl> {
+    if a.covers(&b) {
+        Some(b)
+    } else if b.covers(&a) {
+        Some(a)
+    } else {
+        None
+    }
+}
+
+/// Whether two digests of one algorithm differ.
+fn contradicts(a: &str, b: &str) -> bool {
+    let algorithm = |digest: &str| digest.split(':').next().map(str::to_owned);
+    a != b && algorithm(a) == algorithm(b)
 }

@@ -14,13 +14,15 @@ pub(crate) struct Purl {
     path: String,
     version: Option<String>,
     qualifiers: BTreeMap<String, String>,
+    subpath: Option<String>,
 }
 
 impl Purl {
-    /// Reads `pkg:type/namespace/name@version?qualifiers#subpath`; the subpath is dropped.
+    /// Reads `pkg:type/namespace/name@version?qualifiers#subpath`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let rest = text.trim().strip_prefix("pkg:")?.trim_start_matches('/');
-        let rest = rest.split('#').next()?;
+        let (rest, subpath) = rest.split_once('#').unwrap_or((rest, ""));
+        let subpath = decode(subpath.trim_matches('/'));
         let (rest, qualifiers) = rest.split_once('?').unwrap_or((rest, ""));
         let (kind, rest) = rest.split_once('/')?;
         // A namespace may begin with an `@` that was not encoded (npm scopes), so only a later one begins the version.
@@ -38,6 +40,7 @@ impl Purl {
             path,
             version: version.filter(|version| !version.is_empty()),
             qualifiers: qualifiers.split('&').filter_map(pair).collect(),
+            subpath: Some(subpath).filter(|subpath| !subpath.is_empty()),
         })
     }
 
@@ -46,12 +49,26 @@ impl Purl {
         self.kind == other.kind
             && self.path == other.path
             && (self.version.is_none() || self.version == other.version)
+            && (self.subpath.is_none() || self.subpath == other.subpath)
             && self.qualifiers.iter().all(|(key, value)| other.qualifiers.get(key) == Some(value))
     }
 
-    /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names.
+    /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. A subpath names a part of an image.
     pub(crate) fn image(&self) -> Option<Digest> {
-        self.is_image().then(|| self.version.as_deref()?.parse().ok()).flatten()
+        let is_whole = self.is_image() && self.subpath.is_none();
+        is_whole.then(|| self.version.as_deref()?.parse().ok()).flatten()
+    }
+
+    /// Whether an image's URL names one platform. Its digest may be that of an index all the same, of which it then
+    /// names only a part.
+    pub(crate) fn is_of_platform(&self) -> bool {
+        ["arch", "platform", "os"].iter().any(|key| self.qualifiers.contains_key(*key))
+    }
+
+    /// The same package in this version; `None` where the URL has another version already.
+    pub(crate) fn at(&self, version: &str) -> Option<Self> {
+        let fits = self.version.as_deref().is_none_or(|own| own == version);
+        fits.then(|| Self { version: Some(version.to_owned()), ..self.clone() })
     }
 
     /// Whether this names an image, by digest or not.
@@ -91,6 +108,9 @@ mod tests {
             ("pkg:deb/debian/openssl", "pkg:rpm/debian/openssl@1", false),
             ("pkg:npm/%40acme/x", "pkg:npm/@acme/x@1.0.0", true),
             ("PKG:npm/x", "pkg:npm/x@1", false),
+            ("pkg:deb/debian/openssl#doc", "pkg:deb/debian/openssl@1", false),
+            ("pkg:golang/x.test/y#a", "pkg:golang/x.test/y@1#/a/", true),
+            ("pkg:golang/x.test/y", "pkg:golang/x.test/y@1#a", true),
             ("pkg:deb/debian/gcc@4%3A12.2", "pkg:deb/debian/gcc@4:12.2", true),
         ] {
             let covers = Purl::parse(statement).zip(Purl::parse(package)).is_some_and(|(s, p)| s.covers(&p));
@@ -106,6 +126,7 @@ mod tests {
             (format!("pkg:oci/app@sha256%3A{hex}?arch=amd64"), true),
             (format!("pkg:docker/app@sha256:{hex}"), true),
             (format!("pkg:generic/app@sha256:{hex}"), false),
+            (format!("pkg:oci/app@sha256:{hex}#usr/bin"), false),
             ("pkg:oci/app@1.27".to_owned(), false),
             ("pkg:oci/app".to_owned(), false),
         ] {

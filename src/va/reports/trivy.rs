@@ -1,15 +1,17 @@
 //! Trivy's JSON report, schema 2 (aquasecurity/trivy, `pkg/types/report.go`).
 
+mod os;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, or_default, read, severity, some, source, text_or_nothing,
-    time,
+    Assessment, Document, Finding, InvalidReport, Names, read, severity, some, source, text_or_nothing, time,
 };
 use super::purl::Purl;
 use crate::policy::{AffectedPackage, IssueKind};
 use crate::va::one_line;
+use os::Os;
 
 /// Reads a report of a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest where a
 /// containerd store has it; `ArtifactName` may name a digest. What `RepoDigests` names is listed only; a digest there that
@@ -38,7 +40,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     }
     let name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
     let generated_at = time(report.created_at.as_deref());
-    let assessment = Assessment { source: name, generated_at, incomplete, findings };
+    let assessment = Assessment { source: name, generated_at, incomplete, data_of: None, findings };
     Ok(Document { image, assessment: Some(assessment), ..Document::default() })
 }
 
@@ -53,9 +55,17 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
     let assessed = |class: &str| {
         results.iter().any(|result| result.class.as_deref() == Some(class) && result.is_of_packages(lists_packages))
     };
-    let found = some(os.family.clone()).is_some_and(|family| family != "none");
-    match (found, assessed("os-pkgs")) {
+    let of_system = results.iter().filter(|result| result.class.as_deref() == Some("os-pkgs"));
+    let mut kinds = of_system.filter_map(|result| result.kind.as_deref());
+    if let Some(why) = os.unknown() {
+        return Some(why);
+    }
+    if let Some(other) = kinds.find(|kind| !os.is_called(kind)) {
+        return Some(format!("what was assessed is of {other}, but the system is {}", os.name()));
+    }
+    match (os.is_found(), assessed("os-pkgs")) {
         (true, false) => Some(format!("the packages of {} were not assessed", os.name())),
+        (false, true) => Some("the packages of the system were not assessed: the scanner does not know it".into()),
         (false, false) if !assessed("lang-pkgs") => {
             Some("nothing was assessed: the scanner found neither a system that it knows nor a package".into())
         }
@@ -95,27 +105,14 @@ struct Metadata {
     repo_digests: Option<Vec<String>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Os {
-    family: Option<String>,
-    name: Option<String>,
-    #[serde(rename = "EOSL", default, deserialize_with = "or_default")]
-    eosl: bool,
-}
-
-impl Os {
-    fn name(&self) -> String {
-        [&self.family, &self.name].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ScanResult {
     #[serde(default, deserialize_with = "text_or_nothing")]
     target: Option<String>,
     class: Option<String>,
+    #[serde(rename = "Type", default, deserialize_with = "text_or_nothing")]
+    kind: Option<String>,
     packages: Option<Vec<IgnoredAny>>,
     vulnerabilities: Option<Vec<Vulnerability>>,
     misconfigurations: Option<Vec<Misconfiguration>>,
@@ -273,10 +270,15 @@ struct Modified {
 
 impl Modified {
     fn finding(self, target: &str) -> serde_json::Result<Option<Finding>> {
-        let finding = match self.kind.as_deref() {
+        let kind = self.kind.map(|kind| kind.to_ascii_lowercase());
+        let finding = match kind.as_deref() {
             Some("vulnerability") => Some(Vulnerability::deserialize(self.finding)?.finding()),
             Some("misconfiguration") => Misconfiguration::deserialize(self.finding)?.finding(target),
             Some("secret") => Some(Secret::deserialize(self.finding)?.finding(target)),
+            // Whatever it is called, a vulnerability does not vanish.
+            _ if self.finding.get("VulnerabilityID").is_some() => {
+                Some(Vulnerability::deserialize(self.finding)?.finding())
+            }
             _ => None,
         };
         // VEX says something of the image; `ignored` is what whoever ran the scanner did not want to see.

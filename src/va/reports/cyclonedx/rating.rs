@@ -3,22 +3,36 @@
 use serde::Deserialize;
 
 use crate::policy::Severity;
-use crate::va::reports::document::{severity, text_or_nothing};
+use crate::va::reports::document::{severity, some, text_or_nothing};
 
 #[derive(Deserialize)]
 pub(super) struct Rating {
     #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
     score: Option<f64>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    vector: Option<String>,
+}
+
+/// The worst of all ratings. One that says nothing counts where no other says that it is of any weight.
+pub(super) fn worst<'a>(ratings: impl Iterator<Item = &'a Rating>) -> Severity {
+    let ratings: Vec<_> = ratings.map(Rating::severity).collect();
+    let known = ratings.iter().flatten().max_by_key(|severity| **severity as u8).copied();
+    match known {
+        Some(Severity::Negligible) if ratings.contains(&None) => Severity::Unknown,
+        known => known.unwrap_or(Severity::Unknown),
+    }
 }
 
 impl Rating {
-    /// A word that says of nothing how bad it is does not outrank a score that does.
-    pub(super) fn severity(&self) -> Option<Severity> {
+    /// A word that says of nothing how bad it is does not outrank a score that does, nor a vector, of which the score is
+    /// not known here.
+    fn severity(&self) -> Option<Severity> {
         let by_score = self.score.and_then(of_score);
         let word = self.severity.as_ref().map(|word| word.trim().to_ascii_lowercase());
         match word.as_deref() {
             None | Some("" | "unknown") => by_score,
+            Some("none" | "info") if self.score.is_none() && some(self.vector.clone()).is_some() => None,
             Some("none" | "info") => by_score.or(Some(Severity::Negligible)),
             Some(word) => Some(severity(Some(word))),
         }

@@ -16,6 +16,7 @@ fn what_trivy_assessed() {
     let eosl = |eosl: Value| json!({"Family": "debian", "Name": "8", "EOSL": eosl});
     let none = || json!({"Family": "none", "Name": ""});
     let system = || json!({"Target": "x", "Class": "os-pkgs"});
+    let of = |kind: &str| json!({"Target": "x", "Class": "os-pkgs", "Type": kind});
     let binary = || json!({"Target": "app", "Class": "lang-pkgs", "Type": "gobinary"});
     let listing = |mut result: Value, packages: Value| {
         result["Packages"] = packages;
@@ -33,6 +34,22 @@ fn what_trivy_assessed() {
         (eosl(json!(true)), json!([system()]), "debian 8 is past its end of support"),
         (eosl(json!(null)), json!([system()]), "whole"),
         (none(), json!([binary()]), "whole"),
+        (json!({"Family": " None ", "Name": "x"}), json!([binary()]), "whole"),
+        (json!({"Family": "Unknown", "Name": "1"}), json!([system()]), "scanner does not know it"),
+        (json!({"Family": "", "Name": "12"}), json!([system()]), "scanner does not know it"),
+        (json!({"Family": " ", "Name": ""}), json!([system(), binary()]), "does not know it"),
+        (json!({"Family": " Debian", "Name": "12"}), json!([system()]), "whole"),
+        (json!({"Family": "debian", "Name": ""}), json!([system()]), "no version that is known"),
+        (json!({"Family": "debian"}), json!([system()]), "no version that is known"),
+        (json!({"Family": "debian", "Name": "unknown"}), json!([system()]), "no version that is known"),
+        (json!({"Family": "wolfi"}), json!([system()]), "whole"),
+        (json!({"Family": "opensuse.tumbleweed"}), json!([of("opensuse-tumbleweed")]), "whole"),
+        (json!({"Family": "fedora", "Name": "39"}), json!([system()]), "fedora 39 were not assessed"),
+        (json!({"Family": "nixos", "Name": "23"}), json!([system()]), "knows no issues of it"),
+        (json!({"Family": "busybox", "Name": "1.36"}), json!([system()]), "knows no issues of it"),
+        (debian(), json!([of("debian")]), "whole"),
+        (debian(), json!([of("alpine")]), "of alpine, but the system is debian 12.5"),
+        (debian(), json!([of("debian"), of("alpine")]), "of alpine, but the system is debian 12.5"),
         (json!(null), json!([binary()]), "whole"),
         (json!(null), json!([listing(binary(), json!([]))]), "nothing was assessed"),
         (json!(null), json!(null), "nothing was assessed"),
@@ -52,6 +69,14 @@ fn what_grype_assessed() {
     for (changes, missing) in [
         (json!({}), "whole"),
         (json!({"distro": {"name": "wolfi", "version": ""}}), "whole"),
+        (json!({"distro": {"name": "arch"}}), "whole"),
+        (json!({"distro": {"name": " Wolfi "}}), "whole"),
+        (json!({"distro": {"name": "redhat", "version": "9.4"}}), "whole"),
+        (json!({"distro": {"name": "debian", "version": "Unknown"}}), "it has no version that is known"),
+        (json!({"distro": {"name": "unknown", "version": "1"}}), "knows no issues of it"),
+        (json!({"distro": {"name": "fedora", "version": "39"}}), "knows no issues of it"),
+        (json!({"distro": {"name": "busybox", "version": "1.36.1"}}), "knows no issues of it"),
+        (json!({"distro": {"name": "nixos", "version": "23"}, "matches": matched("npm")}), "knows no issues of it"),
         (json!({"distro": null}), "nothing was assessed"),
         (json!({"distro": {"name": "", "version": "", "idLike": null}}), "nothing was assessed"),
         (json!({"distro": {"name": null, "version": null}}), "nothing was assessed"),
@@ -65,6 +90,8 @@ fn what_grype_assessed() {
         (json!({"descriptor": {"configuration": {"exclude": ["/usr/**"]}}}), "told to leave out /usr/**"),
         (json!({"descriptor": {"configuration": {"exclude": [], "only-fixed": true}}}), "whole"),
         (json!({"descriptor": {"db": {"status": {"valid": false}}}}), "database was not valid"),
+        (json!({"descriptor": {"db": {"status": {"valid": "false"}}}}), "database was not valid"),
+        (json!({"descriptor": {"db": {"valid": false}}}), "database was not valid"),
         (json!({"descriptor": {"db": {"error": "no database"}}}), "database was not valid"),
         (json!({"descriptor": {"db": {"status": {"valid": true}}}}), "whole"),
     ] {
@@ -106,6 +133,13 @@ fn which_suppressions_exempt() {
         assert_eq!(find(&report(look(&index, '0', CONFIG)), "CVE-2024-0006").exempt, exempt, "{status}");
         let honoured = report(index.lookup(&subject('0', CONFIG), true).unwrap());
         assert_eq!(find(&honoured, "CVE-2024-0006").exempt, status != "affected", "{status}");
+    }
+    for kind in [json!("Vulnerability"), json!("vuln"), json!(null)] {
+        let mut trivy = value(TRIVY_CLEAN);
+        let finding = json!({"VulnerabilityID": "CVE-2024-0006", "Severity": "HIGH"});
+        trivy["Results"][0]["ExperimentalModifiedFindings"] =
+            json!([{"Type": kind, "Status": "ignored", "Finding": finding}]);
+        assert_eq!(lines(&lookup(&[&trivy.to_string()])), ["CVE-2024-0006 high: "], "{kind}");
     }
 }
 
@@ -212,9 +246,16 @@ fn cyclonedx_within_the_schema() {
         (json!({"severity": "none", "score": null}), "negligible"),
         (json!({"severity": "low", "score": 9.8}), "low"),
         (json!({"severity": null, "score": null}), "unknown"),
+        (json!({"vector": "CVSS:3.1/AV:N"}), "unknown"),
+        (json!({"severity": "none", "vector": "CVSS:3.1/AV:N"}), "unknown"),
+        (json!({"severity": "low", "vector": "CVSS:3.1/AV:N"}), "low"),
     ] {
         let found = of(json!([{"id": "X", "ratings": [rating], "affects": null}]));
         assert_eq!(found, [format!("X {severity}: ")], "{rating}");
+    }
+    for (other, severity) in [("unknown", "unknown"), ("none", "negligible"), ("low", "low")] {
+        let ratings = json!([{"severity": "none"}, {"severity": other}]);
+        assert_eq!(of(json!([{"id": "X", "ratings": ratings}])), [format!("X {severity}: ")], "{other}");
     }
     let low = json!([{"severity": "low"}]);
     for (vulnerability, name) in [
@@ -255,4 +296,240 @@ fn other_encodings() {
     let mut trivy = value(TRIVY);
     trivy["Results"][0]["Vulnerabilities"][0]["Title"] = json!({"not": "a title"});
     assert_eq!(lines(&lookup(&[&trivy.to_string()])), wanted);
+}
+
+/// A document of analyses is a list of statements: it proves no scan, and displaces none.
+#[test]
+fn an_analysis_is_no_finding_of_a_scanner() {
+    for (states, is_report) in [
+        (&[json!("in_triage")][..], false),
+        (&[json!("exploitable")], false),
+        (&[json!("not_affected"), json!("exploitable")], false),
+        (&[json!(null)], false),
+        (&[json!("NOT_AFFECTED")], false),
+        (&[], true),
+    ] {
+        let issue = |analysis: Value| {
+            let affects = [json!({"ref": "nested"})];
+            json!({"id": "CVE-2024-0099", "ratings": [{"severity": "none"}], "affects": affects, "analysis": analysis})
+        };
+        let mut issues: Vec<_> = states.iter().map(|state| issue(json!({"state": state}))).collect();
+        if is_report {
+            issues.push(issue(json!(null)));
+        }
+        let mut vdr = value(VDR);
+        vdr["vulnerabilities"] = json!(issues);
+        let text = vdr.to_string();
+        let is_found = matches!(look(&index(&[&text]), MANIFEST, CONFIG), Some(VaEvidence::Report(_)));
+        assert_eq!(is_found, is_report, "{states:?}");
+        let newest = lookup(&[TRIVY, &text]).issues.len();
+        assert_eq!(newest, if is_report { 1 } else { 10 }, "it is newer: {states:?}");
+    }
+    let image = format!("pkg:oci/x@{}", digest(CONFIG));
+    let exempt = vex(None, OLD, "not_affected", &[&image]);
+    let mut vdr = value(VDR);
+    vdr["vulnerabilities"] = json!([{"id": "CVE-2024-0002", "analysis": {"state": "exploitable"}}]);
+    assert!(!find(&lookup(&[TRIVY, &exempt, &vdr.to_string()]), "CVE-2024-0002").exempt, "it still counts");
+}
+
+/// A digest with a platform may be an index's, and then names one of its images.
+#[test]
+fn a_statement_about_a_platform_is_not_about_all_of_an_index() {
+    let open = |purl: String| open_vex(&json!({"products": [{"@id": purl}], "status": "fixed"}));
+    let cyclone = |purl: String| vex(None, OLD, "not_affected", &[&purl]);
+    let product = |purl: String| {
+        let mut text = value(&vex(Some("app"), OLD, "not_affected", &["pkg:deb/debian/libc6"]));
+        text["metadata"]["component"]["purl"] = purl.into();
+        text.to_string()
+    };
+    for (qualifiers, of_index) in [
+        ("", true),
+        ("?repository_url=r.io%2Fapp", true),
+        ("?arch=arm64", false),
+        ("?platform=linux%2Farm64", false),
+        ("?repository_url=r.io&os=linux", false),
+    ] {
+        for make in [&open as &dyn Fn(String) -> String, &cyclone, &product] {
+            for (named, exempt) in [(INDEX, of_index), (MANIFEST, true)] {
+                let text = make(format!("pkg:oci/app@{}{qualifiers}", digest(named)));
+                let subject = Subject { parents: &[digest(INDEX)], ..subject(MANIFEST, CONFIG) };
+                let found = report(index(&[TRIVY, &text]).lookup(&subject, false).unwrap());
+                assert_eq!(find(&found, "CVE-2024-0002").exempt, exempt, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn statements_hold_for_the_versions_that_they_list() {
+    let is = |version: &str, status: &str| json!({"version": version, "status": status});
+    for (versions, exempt) in [
+        (json!(null), true),
+        (json!([]), true),
+        (json!([is("2.36-9", "unaffected")]), true),
+        (json!([is("2.36-9", "unaffected"), is("1", "affected")]), true),
+        (json!([is("2.37", "unaffected")]), false),
+        (json!([is("2.37", "unaffected"), is("2.36-9", "affected")]), false),
+        (json!([is("2.36-9", "unknown")]), false),
+        (json!([{"version": "2.36-9"}]), false),
+        (json!([{"range": "vers:deb/<3", "status": "unaffected"}]), false),
+        (json!([is("2.36-9", "unaffected"), {"range": "vers:deb/<3", "status": "affected"}]), false),
+    ] {
+        let with = |at, state, reference: &str| {
+            let mut text = value(&vex(None, at, state, &[reference]));
+            text["vulnerabilities"][0]["affects"][0]["versions"] = versions.clone();
+            text.to_string()
+        };
+        let package = "pkg:deb/debian/libc6";
+        let found = lookup(&[TRIVY, &with(OLD, "resolved", package)]);
+        assert_eq!(find(&found, "CVE-2024-0002").exempt, exempt, "{versions}");
+        let image = with(OLD, "resolved", &format!("pkg:oci/x@{}", digest(CONFIG)));
+        let by_image = find(&lookup(&[TRIVY, &image]), "CVE-2024-0002").exempt;
+        assert_eq!(by_image, versions.as_array().is_none_or(Vec::is_empty), "an image is no such version: {versions}");
+    }
+    let of = |state, version: &str, status| {
+        let mut text = value(&vex(None, OLD, state, &["pkg:deb/debian/libc6"]));
+        text["vulnerabilities"][0]["affects"][0]["versions"] = json!([is(version, status)]);
+        text.to_string()
+    };
+    let files = [TRIVY, &of("resolved", "2.36-9", "unaffected"), &of("exploitable", "2.35", "affected")];
+    assert!(find(&lookup(&files), "CVE-2024-0002").exempt, "another version is exploitable");
+    let files = [TRIVY, &of("resolved", "2.36-9", "unaffected"), &of("exploitable", "2.36-9", "affected")];
+    assert!(!find(&lookup(&files), "CVE-2024-0002").exempt);
+}
+
+#[test]
+fn statements_are_no_wider_than_they_say() {
+    let image = |digit| format!("pkg:oci/app@{}", digest(digit));
+    let hash = |digit: char| json!({"SHA-256": digit.to_string().repeat(64)});
+    for (product, exempt) in [
+        (json!({"@id": "pkg:deb/debian/libc6#doc"}), false),
+        (json!({"@id": image(CONFIG) + "#usr/bin"}), false),
+        (json!({"@id": image(CONFIG), "subcomponents": [{"@id": "pkg:deb/debian/libc6#doc"}]}), false),
+        (json!({"@id": image(CONFIG), "identifiers": {"purl": image(OTHER)}}), false),
+        (json!({"@id": image(OTHER), "identifiers": {"purl": image(CONFIG)}}), false),
+        (json!({"@id": format!("r.io/app@{}", digest(OTHER)), "identifiers": {"purl": image(CONFIG)}}), false),
+        (json!({"@id": image(CONFIG), "identifiers": {"purl": image(CONFIG) + "?repository_url=r.io"}}), true),
+        (json!({"@id": image(CONFIG), "hashes": hash(OTHER)}), false),
+        (json!({"@id": image(CONFIG), "hashes": hash(CONFIG)}), true),
+        (json!({"@id": "pkg:deb/debian/zlib1g", "identifiers": {"purl": "pkg:deb/debian/libc6"}}), false),
+        (json!({"@id": "pkg:deb/debian/libc6", "identifiers": {"purl": "pkg:deb/debian/libc6@1"}}), false),
+    ] {
+        let text = open_vex(&json!({"products": [product], "status": "fixed"}));
+        let found = index(&[TRIVY, &text]);
+        assert_eq!(find(&report(look(&found, '0', CONFIG)), "CVE-2024-0002").exempt, exempt, "{text}");
+    }
+    let contradiction = json!({"@id": image(CONFIG), "identifiers": {"purl": image(OTHER)}});
+    assert_eq!(index(&[&open_vex(&json!({"products": [contradiction], "status": "fixed"}))]).problems.len(), 1);
+    for (justification, impact, exempt) in [
+        ("inline_mitigations_already_exist", "", true),
+        ("because", "", false),
+        ("because", "It is not reached.", false),
+        ("", "It is not reached.", true),
+        (" ", " ", false),
+    ] {
+        let text = open_vex(&json!({
+            "products": [{"@id": image(CONFIG)}], "status": "not_affected",
+            "justification": justification, "impact_statement": impact,
+        }));
+        assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
+    }
+}
+
+/// An advisory is shared by several CVEs, and says of none of them that another's statement holds for it.
+#[test]
+fn statements_on_cves_match_cves() {
+    let of = |id: &str, aliases: Value, state: &str| {
+        let mut text = value(&vex(None, OLD, state, &[&format!("pkg:oci/x@{}", digest(CONFIG))]));
+        text["vulnerabilities"][0]["id"] = id.into();
+        text["vulnerabilities"][0]["references"] = aliases;
+        text.to_string()
+    };
+    let mut trivy = value(TRIVY_CLEAN);
+    let found = |id: &str, vendor: Value| json!({"VulnerabilityID": id, "VendorIDs": vendor, "Severity": "HIGH"});
+    trivy["Results"][0]["Vulnerabilities"] = json!([
+        found("CVE-2024-1", json!(["DSA-1"])),
+        found("CVE-2024-2", json!(["DSA-1"])),
+        found("GHSA-1", json!(["CVE-2024-3", "CVE-2024-4"])),
+        found("ALAS-1", json!(["GHSA-2"])),
+    ]);
+    let dsa = || json!([{"id": "DSA-1"}]);
+    for (id, aliases, exempt) in [
+        ("CVE-2024-1", dsa(), &["CVE-2024-1"][..]),
+        ("DSA-1", json!(null), &["CVE-2024-1", "CVE-2024-2"]),
+        ("CVE-2024-3", json!([{"id": "GHSA-1"}]), &[]),
+        ("CVE-2024-3", json!([{"id": "cve-2024-4"}]), &["GHSA-1"]),
+        ("GHSA-1", json!(null), &["GHSA-1"]),
+        ("GHSA-2", json!([{"id": "CVE-2024-9"}]), &["ALAS-1"]),
+    ] {
+        let found = lookup(&[&trivy.to_string(), &of(id, aliases, "not_affected")]);
+        let mut names: Vec<_> = found.issues.iter().filter(|issue| issue.exempt).map(|issue| &*issue.id).collect();
+        names.sort_unstable();
+        assert_eq!(names, exempt, "{id}");
+    }
+    let both = of("CVE-2024-3", json!([{"id": "CVE-2024-4"}]), "resolved");
+    let found = lookup(&[&trivy.to_string(), &both, &of("CVE-2024-4", json!(null), "exploitable")]);
+    assert!(!find(&found, "GHSA-1").exempt, "one of its CVEs is enough");
+}
+
+#[test]
+fn a_suppression_still_to_come_has_no_effect() {
+    for (at, exempt) in [("2099-01-01T00:00:00Z", false), ("2026-04-01T00:05:01Z", false), (OLD, true)] {
+        let statement = vex(None, at, "not_affected", &[&format!("pkg:oci/x@{}", digest(CONFIG))]);
+        assert_eq!(find(&lookup(&[TRIVY, &statement]), "CVE-2024-0002").exempt, exempt, "{at}");
+    }
+}
+
+/// A newer report of a part adds what it found, and leaves open that there is more.
+#[test]
+fn an_incomplete_report_never_displaces_a_complete_one() {
+    let partial = |time: &str| {
+        let mut value = value(&made(TRIVY_CLEAN, time, CONFIG, &[]));
+        value["Results"] = json!([{"Target": "k", "Class": "secret", "Secrets": [{"RuleID": "K"}]}]);
+        value.to_string()
+    };
+    let whole = |text, time| made(text, time, CONFIG, &[]);
+    for (files, issues, at, is_whole) in [
+        ([whole(TRIVY, OLD), partial(NEW)], 11, OLD, false),
+        ([whole(TRIVY, NEW), partial(NEW)], 11, NEW, false),
+        ([whole(TRIVY, NEW), partial(OLD)], 10, NEW, true),
+        ([partial(OLD), partial(NEW)], 1, NEW, false),
+    ] {
+        let found = lookup(&[&files[0], &files[1]]);
+        let seen = (found.issues.len(), found.generated_at, found.incomplete.is_none());
+        assert_eq!(seen, (issues, at.parse().ok(), is_whole));
+    }
+}
+
+/// A report is as old as what the scanner knew.
+#[test]
+fn a_report_is_as_old_as_its_database() {
+    for (db, at) in [
+        (json!({"status": {"built": OLD}}), OLD),
+        (json!({"built": OLD}), OLD),
+        (json!({"status": {"built": "2026-03-09T00:00:00Z"}}), NEW),
+        (json!(null), NEW),
+    ] {
+        let mut grype = value(GRYPE);
+        grype["descriptor"] = json!({"timestamp": NEW, "db": db});
+        assert_eq!(lookup(&[&grype.to_string()]).generated_at, at.parse().ok(), "{db}");
+    }
+}
+
+#[test]
+fn what_a_cyclonedx_document_says_is_missing() {
+    let subject = value(VDR)["metadata"]["component"]["bom-ref"].clone();
+    for (composition, missing) in [
+        (json!({"aggregate": "incomplete", "assemblies": [subject]}), "incomplete"),
+        (json!({"aggregate": "incomplete_third_party_only", "dependencies": [subject]}), "incomplete_third_party_only"),
+        (json!({"aggregate": "unknown", "vulnerabilities": ["x"]}), "unknown"),
+        (json!({"aggregate": "unknown"}), "unknown"),
+        (json!({"aggregate": "incomplete", "assemblies": ["nested"]}), "whole"),
+        (json!({"aggregate": "not_specified", "assemblies": [subject]}), "whole"),
+        (json!({"aggregate": "complete", "assemblies": [subject]}), "whole"),
+    ] {
+        let mut vdr = value(VDR);
+        vdr["compositions"] = json!([composition]);
+        assert!(part(look(&index(&[&vdr.to_string()]), MANIFEST, CONFIG)).contains(missing), "{composition}");
+    }
 }

@@ -1,0 +1,86 @@
+//! What an analysis says: VEX statements.
+
+use super::affected::Affected;
+use super::{Reader, Vulnerability};
+use crate::va::reports::document::{NamedImage, Statement, time};
+use crate::va::reports::purl::Purl;
+
+/// What a statement is about.
+#[derive(Default)]
+struct Scope {
+    /// The subject as a whole.
+    subject: bool,
+    images: Vec<NamedImage>,
+    packages: Vec<Purl>,
+}
+
+impl Reader<'_> {
+    /// The statements that an analysis makes; an error where it names nothing that can be told apart.
+    pub(super) fn statements(&self, vulnerability: &Vulnerability) -> Result<Vec<Statement>, String> {
+        let Some(suppresses) = vulnerability.suppresses() else { return Ok(Vec::new()) };
+        let id = vulnerability.name();
+        let mut ids = vulnerability.aliases();
+        ids.push(id.to_owned());
+        let at = vulnerability.analysis.as_ref().and_then(|a| time(a.last_updated.as_deref())).or(self.at);
+        let parts = self.parts(self.scope(vulnerability, suppresses));
+        if parts.is_empty() {
+            return Err(format!(
+                "the statement on {id} names neither an image by digest nor a package by purl, \
+                 or no version that it holds for"
+            ));
+        }
+        let statement = |(images, packages)| Statement { ids: ids.clone(), images, packages, at, suppresses };
+        Ok(parts.into_iter().map(statement).collect())
+    }
+
+    fn scope(&self, vulnerability: &Vulnerability, suppresses: bool) -> Scope {
+        let affects: Vec<&Affected> = vulnerability.affects.iter().flatten().collect();
+        let mut scope = Scope { subject: affects.is_empty(), ..Scope::default() };
+        for affected in affects {
+            self.add(affected, suppresses, &mut scope);
+        }
+        scope
+    }
+
+    fn add(&self, affected: &Affected, suppresses: bool, scope: &mut Scope) {
+        let reference = affected.local_ref();
+        if self.subject_ref.as_ref() == Some(&reference) {
+            let own = self.image.own.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let version = self.subject.and_then(|subject| subject.version.as_deref());
+            scope.subject |= affected.is_about(own.iter().map(String::as_str).chain(version), suppresses);
+            return;
+        }
+        let component = self.components.get(&*reference).and_then(|component| component.purl.as_deref());
+        match Purl::parse(component.unwrap_or(&reference)) {
+            Some(purl) if purl.is_image() && affected.is_about(purl.version().into_iter(), suppresses) => {
+                let of_platform = purl.is_of_platform();
+                scope.images.extend(purl.image().map(|digest| NamedImage { digest, of_platform }));
+            }
+            Some(purl) if !purl.is_image() => scope.packages.extend(affected.narrow(&purl, suppresses)),
+            _ => {}
+        }
+    }
+
+    /// The images and the packages of each statement. Packages alone name any image only where the document has no
+    /// product of its own and names no image.
+    fn parts(&self, scope: Scope) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
+        let subject = self.subject_images();
+        let mut parts = Vec::new();
+        if !scope.packages.is_empty() && (!subject.is_empty() || (self.subject.is_none() && scope.images.is_empty())) {
+            parts.push((subject.clone(), scope.packages));
+        }
+        if !scope.images.is_empty() {
+            parts.push((scope.images, Vec::new()));
+        }
+        if scope.subject && !subject.is_empty() {
+            parts.push((subject, Vec::new()));
+        }
+        parts
+    }
+
+    fn subject_images(&self) -> Vec<NamedImage> {
+        let of_platform = self.subject.is_some_and(|subject| subject.purls().any(|purl| purl.is_of_platform()));
+        let digests = self.image.own.iter().chain(&self.image.listed);
+        digests.map(|digest| NamedImage { digest: *digest, of_platform }).collect()
+    }
+}

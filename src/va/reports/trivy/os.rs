@@ -1,0 +1,95 @@
+//! The system that Trivy found, and whether it knows the issues of it.
+
+use serde::Deserialize;
+
+use crate::va::reports::document::{or_default, some};
+
+/// The families of whose packages Trivy knows the issues (aquasecurity/trivy, `pkg/detector/ospkg/detect.go`). Of others it
+/// lists the packages, and looks up none.
+const KNOWN: [&str; 22] = [
+    "alma",
+    "alpine",
+    "amazon",
+    "azurelinux",
+    "bottlerocket",
+    "cbl-mariner",
+    "centos",
+    "chainguard",
+    "coreos",
+    "debian",
+    "echo",
+    "minimos",
+    "opensuse-leap",
+    "opensuse-tumbleweed",
+    "oracle",
+    "photon",
+    "redhat",
+    "rocky",
+    "slem",
+    "sles",
+    "ubuntu",
+    "wolfi",
+];
+/// Those whose issues do not depend on a version.
+const ROLLING: [&str; 5] = ["chainguard", "echo", "minimos", "opensuse-tumbleweed", "wolfi"];
+/// Other names of theirs (`pkg/fanal/types/const.go`).
+const ALIASES: [(&str, &str); 6] = [
+    ("opensuse.leap", "opensuse-leap"),
+    ("opensuse.tumbleweed", "opensuse-tumbleweed"),
+    ("suse linux enterprise micro", "slem"),
+    ("suse linux enterprise server", "sles"),
+    ("amazon linux", "amazon"),
+    ("debian gnu/linux", "debian"),
+];
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Os {
+    family: Option<String>,
+    name: Option<String>,
+    #[serde(rename = "EOSL", default, deserialize_with = "or_default")]
+    pub(super) eosl: bool,
+}
+
+impl Os {
+    /// Whether the scanner found a system.
+    pub(super) fn is_found(&self) -> bool {
+        self.family().is_some()
+    }
+
+    /// Why the packages of the system that it found were not assessed.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let family = self.family()?;
+        if !KNOWN.contains(&&*family) {
+            return Some(format!(
+                "the packages of {} were not assessed: the scanner knows no issues of it",
+                self.name()
+            ));
+        }
+        let has_version = some(self.name.clone()).is_some_and(|name| !name.trim().eq_ignore_ascii_case("unknown"));
+        (!has_version && !ROLLING.contains(&&*family))
+            .then(|| format!("the packages of {family} were not assessed: it has no version that is known"))
+    }
+
+    /// Whether a result of this type is of the system.
+    pub(super) fn is_called(&self, kind: &str) -> bool {
+        self.family().is_some_and(|family| family == canonical(kind))
+    }
+
+    pub(super) fn name(&self) -> String {
+        [&self.family, &self.name].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    fn family(&self) -> Option<String> {
+        let family = self.family.as_deref().map(canonical).unwrap_or_default();
+        (!matches!(&*family, "" | "none" | "unknown")).then_some(family)
+    }
+}
+
+fn canonical(family: &str) -> String {
+    let family = family.trim().to_ascii_lowercase();
+    match ALIASES.iter().find(|(alias, _)| *alias == family) {
+        Some((_, name)) => (*name).to_owned(),
+        None => family,
+    }
+}
