@@ -193,13 +193,16 @@ struct Registry {
     api: Api,
     /// References and digests on which the registry fails.
     failing: Vec<String>,
+    /// How many bytes come before each failure.
+    received: usize,
     asked: Mutex<Vec<String>>,
 }
 
 impl Registry {
     fn new(api: Api) -> Self {
-        let (manifests, blobs, failing, asked) = Default::default();
-        Self { repository: "team/app".parse().unwrap(), subject: image().digest, manifests, blobs, api, failing, asked }
+        let (manifests, blobs, failing, received, asked) = Default::default();
+        let (repository, subject) = ("team/app".parse().unwrap(), image().digest);
+        Self { repository, subject, manifests, blobs, api, failing, received, asked }
     }
 
     fn push_blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
@@ -259,7 +262,7 @@ impl Registry {
     fn fails(&self, what: &str) -> Result<(), SourceError> {
         self.asked.lock().unwrap().push(what.to_owned());
         match self.failing.iter().any(|failing| failing == what) {
-            true => Err(SourceError::new("500 Internal Server Error", true)),
+            true => Err(SourceError { received: self.received, ..SourceError::new("500 Internal Server Error", true) }),
             false => Ok(()),
         }
     }
@@ -715,6 +718,25 @@ async fn bytes_that_arrive_are_counted() {
         referrer["size"] = size.into();
         registry.api = Api::Pages(vec![vec![referrer.clone(), referrer]]);
         assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    }
+}
+
+/// Nor is a place free that breaks off before the end.
+#[tokio::test]
+async fn bytes_of_answers_that_break_off_are_counted() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    for (fails, most) in [("referrers", 100), ("blobs", 200)] {
+        let mut registry = Registry::new(Api::Absent);
+        let listed = strange_bundles(&mut registry, &digest, 150);
+        registry.failing = match fails {
+            "blobs" => registry.blobs.keys().map(ToString::to_string).collect(),
+            _ => listed.iter().map(|referrer| referrer["digest"].as_str().unwrap().to_owned()).collect(),
+        };
+        registry.received = (1 << 20) - 1;
+        registry.api = Api::Pages(vec![listed]);
+        assert_unknown(&registry.judge_by(&signer).await, "500", true);
+        let asked = registry.asked.lock().unwrap().len();
+        assert!(asked < most, "{fails}: {asked}");
     }
 }
 

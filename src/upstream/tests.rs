@@ -553,7 +553,8 @@ async fn a_token_that_is_refused_in_any_way_is_obtained_once_more() {
     world.registry.set_access("*", Access::AnonymousToken);
     let tokens = || world.registry.count(|request| request.path == "/token");
     let bare = || Fault::status(StatusCode::UNAUTHORIZED);
-    for fault in [bare(), Fault::status(StatusCode::BAD_REQUEST), Fault::status(StatusCode::FORBIDDEN)] {
+    let others = [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN].map(Fault::status);
+    for (fault, again) in [bare()].into_iter().zip([1]).chain(others.into_iter().zip([0, 0])) {
         let upstream = world.upstream(world.config());
         let get = async || upstream.manifest(&repository(), &tag()).await.map(|_| ());
         get().await.unwrap();
@@ -568,6 +569,8 @@ async fn a_token_that_is_refused_in_any_way_is_obtained_once_more() {
         assert_eq!(refused.hits(), 2, "{fault:?}: then the refusal counts");
         assert!(!error.is_temporary(), "{error}");
         refused.remove();
+        let before = tokens();
+        assert_eq!((get().await, tokens() - before), (Ok(()), again), "{fault:?}: a 401 says that the token is dead");
     }
     // Without a token there is nothing to renew.
     let upstream = world.upstream(world.config());

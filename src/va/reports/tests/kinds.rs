@@ -170,6 +170,8 @@ fn a_report_that_lists_the_manifest_never_displaces_its_own() {
         assert_eq!((found.issues.len(), found.generated_at), (issues, at.parse().ok()), "{why}");
     }
     assert_eq!(lookup(&[&made(TRIVY, OLD, OTHER, &[MANIFEST])]).issues.len(), 10, "it counts where there is none");
+    let files = [made(TRIVY, OLD, CONFIG, &[MANIFEST]), made(TRIVY_CLEAN, NEW, OTHER, &[MANIFEST])];
+    assert_eq!(lookup(&[&files[0], &files[1]]).issues.len(), 10, "one that names both is the image's own");
 }
 
 #[test]
