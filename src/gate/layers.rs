@@ -237,7 +237,7 @@ impl Reading {
 /// Whether text that begins so may be a JSON object.
 fn may_be_object(start: &[u8]) -> bool {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
-    text.is_empty() || text.starts_with(b"{")
+    text.is_empty() || text.starts_with(b"{") || b"\xef\xbb\xbf".starts_with(start)
 }
 
 async fn in_time<T>(target: &Target, read: impl Future<Output = Result<T, CacheError>>) -> Result<T, CacheError> {
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_may_become_an_object_is_read_on() {
-        for start in [&b""[..], b" \n", b"{", b" \t{\"a\"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n{"] {
+        for start in [&b""[..], b" \n", b"{", b" \t{\"a\"", b"\xef", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n{"] {
             assert!(may_be_object(start), "{}", start.escape_ascii());
         }
         for start in [&b"["[..], b"x{", b"\x1f\x8b{", b"\0{"] {

@@ -60,12 +60,14 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
     if let Some(why) = os.unknown() {
         return Some(why);
     }
-    if let Some(other) = kinds.find(|kind| !os.is_called(kind)) {
+    if let Some(other) = kinds.find(|kind| !os.may_be_called(kind)) {
         return Some(format!("what was assessed is of {other}, but the system is {}", os.name()));
     }
     match (os.is_found(), assessed("os-pkgs")) {
         (true, false) => Some(format!("the packages of {} were not assessed", os.name())),
-        (false, true) => Some("the packages of the system were not assessed: the scanner does not know it".into()),
+        (false, true) if !os.is_unsaid() => {
+            Some("the packages of the system were not assessed: the scanner does not know it".into())
+        }
         (false, false) if !assessed("lang-pkgs") => {
             Some("nothing was assessed: the scanner found neither a system that it knows nor a package".into())
         }

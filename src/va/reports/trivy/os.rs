@@ -71,9 +71,15 @@ impl Os {
             .then(|| format!("the packages of {family} were not assessed: it has no version that is known"))
     }
 
-    /// Whether a result of this type is of the system.
-    pub(super) fn is_called(&self, kind: &str) -> bool {
-        self.family().is_some_and(|family| family == canonical(kind))
+    /// Whether a result of this type may be of the system. Where the report leaves the system out, the type says it.
+    pub(super) fn may_be_called(&self, kind: &str) -> bool {
+        let kind = canonical(kind);
+        self.family().map_or(self.is_unsaid() && KNOWN.contains(&&*kind), |family| family == kind)
+    }
+
+    /// Whether the report has nothing about the system.
+    pub(super) fn is_unsaid(&self) -> bool {
+        self.family.is_none() && self.name.is_none()
     }
 
     pub(super) fn name(&self) -> String {
