@@ -177,13 +177,12 @@ async fn without_the_referrers_api_the_referrers_tag_is_listed() {
         assert_eq!(kinds(&gate.get(&path).await).len(), 2, "{status}");
         failing.remove();
     }
-    let refused = registry.inject(On::path("*/referrers/*"), Fault::too_many_requests(600));
-    assert_eq!(kinds(&gate.get(&path).await).len(), 2);
-    refused.remove();
-
     registry.set_referrers_api(false);
     registry.inject(On::path("*/manifests/*").times(1), Fault::status(StatusCode::FORBIDDEN));
     assert_eq!(gate.get(&path).await.status, 403);
+    registry.set_referrers_api(true);
+    registry.inject(On::path("*/referrers/*"), Fault::too_many_requests(600));
+    assert_eq!(kinds(&gate.get(&path).await).len(), 2);
 }
 
 /// One tool pushes by the API, another by the tag: neither place has all.
@@ -203,9 +202,10 @@ async fn what_the_api_and_the_tag_list_is_one_list() {
     };
     let (sbom, bundle) = (entry("application/a", "1"), entry("application/b", "2"));
     let tag = On::path(&format!("*/manifests/{}", image::attachment_tag(&image.root, "")));
-    registry.inject(tag, list(json!([sbom, bundle])));
+    let by_tag = registry.inject(tag, list(json!([sbom, bundle])));
     registry.inject(On::path("*/referrers/*").times(1), list(json!([null, sbom])));
     assert_eq!(kinds(&gate.get(&path).await), ["application/a", "application/b"]);
+    by_tag.remove();
 
     // Where the tag has nothing, the API's trouble is the answer.
     let empty = registry.inject(On::path("*/manifests/*"), list(json!([])));
