@@ -224,7 +224,8 @@ impl Resolver {
     async fn ask(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Arc<Manifest>, ResolveError> {
         let reference = Reference::Tag(tag.clone());
         match upstream.head_manifest(&name.repository, &reference).await {
-            Err(error) if error.is_limit() => return Err(error.into()),
+            // It has waited for a turn already.
+            Err(error @ upstream::Error::Busy(_)) => return Err(error.into()),
             Ok(ManifestHead { digest: Some(digest), .. }) => match self.manifest(upstream, name, digest).await {
                 // Some registries give a manifest by its tag alone.
                 Err(error) if error.is_of_the_digest() => {}

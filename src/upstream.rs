@@ -96,21 +96,19 @@ impl Upstream {
         }
     }
 
-    /// A manifest, whole. By digest, its bytes have that digest; by tag, the one that the registry says they have, where
-    /// it says one.
+    /// A manifest, whole. By digest, its bytes have that digest; by tag, they say themselves which they have. The header
+    /// that claims one is a label, which fronts get wrong or write twice.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<FetchedManifest, Error> {
         let response = self.exchange.send(&self.manifest_call(Method::GET, repository, reference)).await?;
         let (content_type, etag) = (content_types(&response), header_text(&response, &header::ETAG));
-        let wanted = match reference {
-            Reference::Digest(digest) => Some(*digest),
-            Reference::Tag(_) => claimed_digest(&response),
-        };
         let bytes = self.read(response, MAX_MANIFEST).await?;
-        match wanted {
-            Some(digest) if Digest::of(digest.algorithm(), &bytes) != digest => Err(self.wrong("manifest", &digest)),
+        match reference {
+            Reference::Digest(digest) if Digest::of(digest.algorithm(), &bytes) != *digest => {
+                Err(self.wrong("manifest", digest))
+            }
             _ => Ok(FetchedManifest { bytes, content_type, etag }),
         }
     }
@@ -119,7 +117,7 @@ impl Upstream {
     /// them, answer HEAD with any error and GET with the manifest, so trouble is told at once and the caller uses GET.
     ///
     /// # Errors
-    /// See [`Error`]; none but those of limits is the last word on the reference.
+    /// See [`Error`]; none but [`Error::Busy`] is the last word on the reference.
     pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<ManifestHead, Error> {
         let call = Call { has_alternative: true, ..self.manifest_call(Method::HEAD, repository, reference) };
         let response = self.exchange.send(&call).await?;
@@ -153,10 +151,11 @@ impl Upstream {
                         return Ok(stream);
                     }
                 }
-                Err(error) if error.is_temporary() => return Err(error),
+                // It has waited for a turn already.
+                Err(error @ Error::Busy(_)) => return Err(error),
                 Err(_) => {}
             }
-            // It cannot give this part; the whole it may give all the same.
+            // It does not give this part; the whole it may give all the same.
             tracing::debug!(upstream = %self.host(), %digest, from, "no part is to be had; from the beginning");
         }
         let response = self.exchange.send(&whole).await?;
@@ -179,7 +178,7 @@ impl Upstream {
     /// The rest of a blob, or all of it, where that is the answer (RFC 9110 §14.4; the total may be `*`).
     fn rest(&self, response: Response<Inbound>, size: u64, from: u64) -> Option<BlobStream> {
         match response.status() {
-            StatusCode::OK => self.whole(response, size).ok(),
+            StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => self.whole(response, size).ok(),
             StatusCode::PARTIAL_CONTENT => {
                 let (span, total) = content_range(response.headers())?;
                 let fits = span.start <= from && from < span.end && span.end <= size;
@@ -201,8 +200,8 @@ impl Upstream {
         let head = Call { has_alternative: true, ..self.blob_call(Method::HEAD, repository, digest) };
         match self.exchange.send(&head).await {
             Ok(response) if content_length(response.headers()) == Some(size) => return Ok(size),
-            // It is asked for less, not for more.
-            Err(error) if error.is_limit() => return Err(error),
+            // It has waited for a turn already.
+            Err(error @ Error::Busy(_)) => return Err(error),
             Ok(_) | Err(_) => {}
         }
         Ok(self.blob(repository, digest, size, 0).await?.size)

@@ -1,5 +1,6 @@
 //! Tags and referrers: names, not content. They are written anew from what was understood of the upstream's answer.
 
+use std::collections::HashSet;
 use std::mem;
 
 use bytes::Bytes;
@@ -50,12 +51,15 @@ impl Gate {
     /// A page of referrers, of the type that the page asks for where it asks for one.
     pub(super) async fn referrers(&self, target: &Target, digest: Digest, page: &Page) -> Result<Answer, GateError> {
         let permit = self.admit_listing(target)?;
-        let (mut entries, mut next) = listed_by_api(target, digest, page).await?;
         let is_first = page.last.is_none() && page.opaque.is_empty();
-        if entries.is_empty() && next.is_none() && is_first {
+        let (mut entries, mut next) = match is_first {
             // What was pushed before the registry had the API is in the tag alone.
-            entries = listed_by_tag(target, digest).await?;
-        }
+            true => {
+                let (api, tag) = tokio::join!(listed_by_api(target, digest, page), listed_by_tag(target, digest));
+                listed_in_both(api, tag)?
+            }
+            false => listed_by_api(target, digest, page).await?,
+        };
         if let Some(wanted) = &page.artifact_type {
             entries.retain(|entry| entry.artifact_type.as_ref() == Some(wanted));
             next.iter_mut().for_each(|next| next.artifact_type = Some(wanted.clone()));
@@ -82,8 +86,26 @@ impl Gate {
     }
 }
 
+/// What a page lists, and how to ask for the next one.
+type Listed = (Vec<Descriptor>, Option<Page>);
+
+/// What either place lists, each referrer once. Trouble at one place must not hide what the other has; where the other
+/// has nothing, the trouble is the answer.
+fn listed_in_both(api: Result<Listed, Error>, tag: Result<Vec<Descriptor>, Error>) -> Result<Listed, Error> {
+    match (api, tag) {
+        (Ok((mut entries, next)), Ok(more)) => {
+            let mut seen: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
+            entries.extend(more.into_iter().filter(|entry| seen.insert(entry.digest)));
+            Ok((entries, next))
+        }
+        (Ok(listed), Err(_)) if !listed.0.is_empty() || listed.1.is_some() => Ok(listed),
+        (Err(_), Ok(entries)) if !entries.is_empty() => Ok((entries, None)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
 /// Nothing where the registry does not have the API.
-async fn listed_by_api(target: &Target, digest: Digest, page: &Page) -> Result<(Vec<Descriptor>, Option<Page>), Error> {
+async fn listed_by_api(target: &Target, digest: Digest, page: &Page) -> Result<Listed, Error> {
     match target.upstream.referrers(&target.name.repository, &digest, page).await {
         Ok(list) => Ok((list.entries, list.next)),
         Err(Error::NotFound) => Ok((Vec::new(), None)),

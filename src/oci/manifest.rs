@@ -231,23 +231,26 @@ fn is_index(body: &Map<String, Value>) -> Result<bool, Refused> {
 }
 
 /// The body's own word, else the header's, else what the shape says. Headers are labels that fronts and file servers put
-/// on: they count only where they name a manifest type, and contradict only where they name another one.
+/// on: they count only where they name a manifest type, and contradict only where they name another one than the body's
+/// own. Where the body says none, one that does not fit its shape is a wrong label.
 fn agreed_media_type(body: &Map<String, Value>, content_type: Option<&str>, is_index: bool) -> Result<String, Refused> {
     let said = text(body, "mediaType")?;
     let mut named: Vec<String> =
         content_type.map(|types| media_type::manifest_types(types).collect()).unwrap_or_default();
     let by_shape = if is_index { media_type::OCI_INDEX } else { media_type::OCI_MANIFEST };
+    let fits = |one: &str| match is_index {
+        true => media_type::is_index(one),
+        false => matches!(one, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST),
+    };
+    if said.is_none() {
+        named.retain(|one| fits(one));
+    }
     let agreed = said.clone().or_else(|| named.first().cloned()).unwrap_or_else(|| by_shape.into());
     named.retain(|one| *one != agreed);
     if let Some(other) = named.pop() {
         return Err(Refused::ContentType(other, agreed));
     }
-    let fits = if is_index {
-        media_type::is_index(&agreed)
-    } else {
-        matches!(&*agreed, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
-    };
-    if fits { Ok(agreed) } else { Err(Refused::MediaType(agreed)) }
+    if fits(&agreed) { Ok(agreed) } else { Err(Refused::MediaType(agreed)) }
 }
 
 fn index(body: &Map<String, Value>) -> Result<Content, Refused> {

@@ -85,10 +85,10 @@ fn normal<'a>(architecture: &'a str, variant: &'a str) -> (&'a str, &'a str) {
         ("x86_64" | "x86-64", _) => ("amd64", variant),
         ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
         ("aarch64", _) => ("arm64", variant),
-        ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
-        ("armel", _) | ("arm", "6") => ("arm", "v6"),
+        ("armhf" | "armv7l", _) | ("arm", "" | "7") => ("arm", "v7"),
+        ("armel" | "armv6l", _) | ("arm", "6") => ("arm", "v6"),
         ("arm", "5") => ("arm", "v5"),
-        ("arm", "8") => ("arm", "v8"),
+        ("armv8l", _) | ("arm", "8") => ("arm", "v8"),
         _ => (architecture, variant),
     }
 }
@@ -150,6 +150,9 @@ mod tests {
             ("linux/arm/6", "linux/arm/v6"),
             ("linux/armhf", "linux/arm/v7"),
             ("linux/armel", "linux/arm/v6"),
+            ("linux/armv7l", "linux/arm/v7"),
+            ("linux/armv6l", "linux/arm/v6"),
+            ("linux/armv8l", "linux/arm/v8"),
             ("macos/arm64", "darwin/arm64"),
             ("linux/s390x", "linux/s390x"),
         ] {

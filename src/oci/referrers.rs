@@ -9,11 +9,11 @@ use super::manifest::{Descriptor, KNOWN_KEYS, Refused, descriptor};
 use super::media_type;
 
 /// Reads the descriptors of a list of referrers: the body of the referrers API or the manifest of a referrers tag.
-/// Labels do not decide what it is, its `manifests` do. An entry whose digest is none that this program knows is left
-/// out: nobody could ask for it here.
+/// Labels do not decide what it is, its `manifests` do. An entry that is malformed, or whose digest is none that this
+/// program knows, is left out: nobody could ask for it here, and it must not hide the others.
 ///
 /// # Errors
-/// When the body is not strict JSON, lists no manifests, or has a malformed entry.
+/// When the body is not strict JSON or lists no manifests.
 pub fn parse_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, Refused> {
     let Value::Object(body) = json::parse(bytes, KNOWN_KEYS, &["annotations"])? else {
         return Err(Refused::Shape("a list of referrers is a JSON object"));
@@ -24,8 +24,7 @@ pub fn parse_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, Refused> {
         Some(Value::Null) => return Ok(Vec::new()),
         _ => return Err(Refused::Shape("no list of manifests")),
     };
-    let entries = items.iter().map(descriptor);
-    entries.filter(|entry| !matches!(entry, Err(Refused::DescriptorDigest(_)))).collect()
+    Ok(items.iter().filter_map(|item| descriptor(item).ok()).collect())
 }
 
 /// An image index of these descriptors, with the members that the specification names and no others.
@@ -89,8 +88,21 @@ mod tests {
     #[test]
     fn an_entry_that_nobody_can_ask_for_is_left_out() {
         let known = format!(r#"{{"mediaType":"a/b","digest":"sha256:{HEX}","size":7}}"#);
-        let unknown = r#"{"mediaType":"a/b","digest":"blake3:00","size":3}"#;
-        assert_eq!(parse_referrers(list(&format!("{unknown},{known}")).as_bytes()).unwrap().len(), 1);
+        let with = |more: &str| format!(r#"{{"mediaType":"a/b","digest":"sha256:{HEX}"{more}}}"#);
+        for bad in [
+            r#"{"mediaType":"a/b","digest":"blake3:00","size":3}"#,
+            "null",
+            "1",
+            "\"text\"",
+            "{}",
+            &with(""),
+            &with(r#","size":-1"#),
+            &with(r#","size":1,"artifactType":"a\r\n""#),
+            &with(r#","size":1,"annotations":{"k":1}"#),
+            &with(r#","size":1,"platform":"linux""#),
+        ] {
+            assert_eq!(parse_referrers(list(&format!("{bad},{known}")).as_bytes()).unwrap().len(), 1, "{bad}");
+        }
     }
 
     #[test]
@@ -104,11 +116,6 @@ mod tests {
             r#"{"manifests":{}}"#,
             r#"{"manifests":[],"manifests":[]}"#,
             r#"{"Manifests":[]}"#,
-            &list("1"),
-            &list("{}"),
-            &list(&format!(r#"{{"digest":"sha256:{HEX}"}}"#)),
-            &list(&format!(r#"{{"digest":"sha256:{HEX}","size":-1}}"#)),
-            &list(&format!(r#"{{"digest":"sha256:{HEX}","size":1,"artifactType":"a\r\n"}}"#)),
         ] {
             assert!(parse_referrers(bad.as_bytes()).is_err(), "{bad}");
         }

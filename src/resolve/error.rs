@@ -31,7 +31,7 @@ impl ResolveError {
     /// Whether asking again may help, so that an older answer may stand in.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Upstream(error) => error.is_temporary() || error.is_malfunction(),
+            Self::Upstream(error) => error.may_pass(),
             Self::Interrupted | Self::Silent | Self::Store(_) => true,
             Self::NotFound | Self::Refused(_) => false,
         }

@@ -252,11 +252,16 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         }
     }
 
+    /// What a tag holds. Nothing says of an answer that is no manifest, such as a page of a front that is under
+    /// maintenance, that the tag holds it: the question stays open, as it does for the resolver.
     async fn tagged(&self, tag: &str) -> Result<Option<FetchedManifest>, Trouble> {
         // A sha512 digest with a suffix is no tag: nothing can be there.
         let Ok(tag) = tag.parse() else { return Ok(None) };
         let reference = Reference::Tag(tag);
-        let answer = self.source.manifest(self.repository, &reference).await;
+        let answer = self.source.manifest(self.repository, &reference).await.and_then(|answer| match answer {
+            Some(fetched) => manifest_of(fetched).map(Some),
+            None => Ok(None),
+        });
         answer.map_err(|error| unanswered(&format!("tag {reference}"), &error))
     }
 
@@ -303,6 +308,13 @@ impl<'a, S: SignatureSource> Search<'a, S> {
 
 fn parse(fetched: FetchedManifest) -> Result<Manifest, Refused> {
     Manifest::parse(fetched.bytes, fetched.content_type.as_deref())
+}
+
+fn manifest_of(fetched: FetchedManifest) -> Result<FetchedManifest, SourceError> {
+    match parse(fetched.clone()) {
+        Err(refused @ Refused::NoManifest(_)) => Err(SourceError::new(refused.to_string(), true)),
+        Ok(_) | Err(_) => Ok(fetched),
+    }
 }
 
 fn contents(manifest: &Manifest) -> Result<Vec<Pointer>, &'static str> {

@@ -166,7 +166,7 @@ fn found<T>(result: Result<T, upstream::Error>, limit: usize) -> Result<Option<T
         Err(upstream::Error::NotFound) => Ok(None),
         Err(error) => {
             let received = if matches!(error, upstream::Error::TooLarge(_)) { limit } else { 0 };
-            Err(SourceError { received, ..SourceError::new(error.to_string(), error.is_temporary()) })
+            Err(SourceError { received, ..SourceError::new(error.to_string(), error.may_pass()) })
         }
     }
 }
@@ -184,6 +184,24 @@ mod tests {
         let new = Outcomes([("8a".to_owned(), verified(&["k"]))].into());
         let read: Outcomes = serde_json::from_str(&serde_json::to_string(&new).unwrap()).unwrap();
         assert_eq!(read.0, new.0);
+    }
+
+    /// As the resolver has it: what is no answer of a registry says nothing of signatures.
+    #[test]
+    fn trouble_that_may_pass_leaves_the_question_open_for_now() {
+        use upstream::Error;
+        let text = String::new;
+        for (error, temporary) in [
+            (Error::Protocol(text()), true),
+            (Error::Digest(text()), true),
+            (Error::Unavailable(text()), true),
+            (Error::Forbidden(text()), false),
+            (Error::TooLarge(text()), false),
+        ] {
+            let told = found::<()>(Err(error.clone()), 1).unwrap_err();
+            assert_eq!(told.temporary, temporary, "{error:?}");
+        }
+        assert_eq!(found::<()>(Err(Error::NotFound), 1), Ok(None));
     }
 
     fn id(key: &str) -> String {

@@ -532,8 +532,14 @@ async fn a_registry_that_does_not_answer_is_not_unsigned() {
     }
     for tag in [format!("sha256-{}.sig", digest.hex()), format!("sha256-{}", digest.hex())] {
         let mut registry = Registry::new(Api::Absent);
-        registry.failing.push(tag);
+        registry.failing.push(tag.clone());
         assert_unknown(&registry.judge_by(&signer).await, "500 Internal Server Error", true);
+        // What a front says while it is under maintenance.
+        for rubbish in ["<html>", "", "{}", r#"{"errors":[]}"#, "[]"] {
+            let mut registry = Registry::new(Api::Absent);
+            registry.manifests.insert(tag.clone(), Bytes::from_static(rubbish.as_bytes()));
+            assert_unknown(&registry.judge_by(&signer).await, "the answer is no manifest", true);
+        }
     }
     let registry = Registry::with_bundle(&signer.bundle(&statement(&digest)));
     for failing in registry.manifests.keys().cloned().chain(registry.blobs.keys().map(ToString::to_string)) {

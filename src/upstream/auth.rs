@@ -23,8 +23,10 @@ use super::body::{Inbound, read_whole};
 use super::challenge::Challenge;
 use super::client::{Client, MAX_REDIRECTS, host, is_redirect, secured};
 use super::credentials::{self, Credentials};
+use super::exchange::is_passing;
 use super::retry::retry_after;
 use super::site::is_same_site;
+use super::words::words;
 use crate::oci::Repository;
 use crate::runtime::{Flights, Tasks};
 
@@ -220,21 +222,34 @@ impl TokenRequest<'_> {
 
     async fn read(&self, response: Response<Incoming>) -> Result<(String, Duration), Error> {
         let (client, name) = (self.client, &self.client.config().host);
-        let wait = retry_after(response.headers()).map(|wait| wait.as_secs());
-        match response.status() {
-            StatusCode::OK => {
-                // No turn of its own: the request that it is for has one, and waits.
-                let body = Inbound::new(response.into_body(), None);
-                let body = read_whole(body, MAX_TOKEN, client.config()).await?;
-                token(&body).ok_or_else(|| client.protocol("its token service sent no token"))
-            }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Unauthorized(self.refusal())),
-            StatusCode::TOO_MANY_REQUESTS => Err(Error::RateLimited { retry_after: wait }),
-            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
-                Err(Error::Unavailable(format!("{name}: its token service answered {status}")))
-            }
-            status => Err(client.protocol(&format!("its token service answered {status}"))),
+        let (status, wait) = (response.status(), retry_after(response.headers()).map(|wait| wait.as_secs()));
+        if status == StatusCode::OK {
+            // No turn of its own: the request that it is for has one, and waits.
+            let body = Inbound::new(response.into_body(), None);
+            let body = read_whole(body, MAX_TOKEN, client.config()).await?;
+            return token(&body).ok_or_else(|| client.protocol("its token service sent no token"));
         }
+        let said = self.without_secrets(words(response.into_body()).await);
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Error::Unauthorized(format!("{}{said}", self.refusal()))
+            }
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait },
+            status if is_passing(status) => {
+                Error::Unavailable(format!("{name}: its token service answered {status}{said}"))
+            }
+            status => client.protocol(&format!("its token service answered {status}{said}")),
+        })
+    }
+
+    /// Nothing where the words repeat what was sent to prove who asks.
+    fn without_secrets(&self, said: String) -> String {
+        let is_told = self.credentials.is_some_and(|credentials| match credentials {
+            Credentials::IdentityToken(secret) | Credentials::Password { password: secret, .. } => {
+                !secret.is_empty() && said.contains(secret)
+            }
+        });
+        if is_told { String::new() } else { said }
     }
 
     fn refusal(&self) -> String {

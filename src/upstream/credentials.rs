@@ -5,8 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -20,6 +22,12 @@ const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: u64 = 1024 * 1024;
 /// The user name under which helpers and Docker hand out a refresh token.
 const TOKEN_USER: &str = "<token>";
+
+/// Kubernetes reads `auth` with and without padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What proves who asks. Never printed.
 #[derive(Clone, Eq, PartialEq)]
@@ -49,11 +57,12 @@ async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) 
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = read_file(file).await.map_err(|error| wrong(error.to_string()))?;
     // The parser's own words could quote what is in the file.
-    let config: DockerConfig = serde_json::from_slice(&text).map_err(|error| {
+    let config = DockerConfig::read(&text).map_err(|error| {
         wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column()))
     })?;
     let found = config.find(upstream, repository);
     if let Some(name) = found.own_helper {
+        let name = name.as_str().ok_or_else(|| wrong(format!("the credential helper of {host} is no text")))?;
         return helper(name, host).await;
     }
     if let Some(credentials) = found.entries.into_iter().find_map(|entry| entry_credentials(entry).transpose()) {
@@ -71,7 +80,9 @@ async fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn entry_credentials(entry: &DockerAuth) -> Result<Option<Credentials>, String> {
+fn entry_credentials(entry: &Value) -> Result<Option<Credentials>, String> {
+    // The parser's own words could quote what is in the entry.
+    let entry = DockerAuth::deserialize(entry).map_err(|_| "an entry of this registry is malformed")?;
     if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
         return Ok(Some(Credentials::IdentityToken(token.clone())));
     }
@@ -82,7 +93,9 @@ fn entry_credentials(entry: &DockerAuth) -> Result<Option<Credentials>, String> 
         return Ok(Some(Credentials::Password { username: username.clone(), password: password.clone() }));
     }
     let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
-    let decoded = STANDARD.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    // Go passes over the line ends that `base64` writes.
+    let auth: String = auth.split_ascii_whitespace().collect();
+    let decoded = LENIENT.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair =
         decoded.and_then(|text| text.split_once(':').map(|(u, p)| (u.to_owned(), p.trim_end_matches('\0').to_owned())));
     let (username, password) = pair.ok_or("an `auth` entry is not base64 of user:password")?;

@@ -5,9 +5,8 @@
 //! scheme goes, and what follows the host. Without a scheme, what follows the host may be podman's namespace or
 //! repository (containers-auth.json(5)); the longest that fits goes first.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::config::Config;
 use crate::oci::{Host, Repository};
@@ -15,14 +14,9 @@ use crate::oci::{Host, Repository};
 /// The names of Docker Hub, beside its canonical one.
 const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// The file. What is `null` counts as absent.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct DockerConfig {
-    auths: Option<HashMap<String, Option<DockerAuth>>>,
-    cred_helpers: Option<HashMap<String, Option<String>>>,
-    creds_store: Option<String>,
-}
+/// The file. What is `null` counts as absent, and only the entry that is used need be sound: the rest is other
+/// registries'.
+pub(super) struct DockerConfig(Map<String, Value>);
 
 /// One entry of `auths`.
 #[derive(Default, Deserialize)]
@@ -37,32 +31,45 @@ pub(super) struct DockerAuth {
 #[derive(Default)]
 pub(super) struct Found<'a> {
     /// The credential helper of this registry alone.
-    pub(super) own_helper: Option<&'a str>,
+    pub(super) own_helper: Option<&'a Value>,
     /// The entries that fit, the most specific first.
-    pub(super) entries: Vec<&'a DockerAuth>,
+    pub(super) entries: Vec<&'a Value>,
     /// The credential helper for everything else.
     pub(super) store: Option<&'a str>,
 }
 
 impl DockerConfig {
+    /// Reads the file, which editors of some systems begin with a byte order mark.
+    pub(super) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).map(Self)
+    }
+
+    /// The entries by registry. The old `.dockercfg` has nothing else.
+    fn auths(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let auths = self.0.get("auths").map_or(Some(&self.0), Value::as_object);
+        auths.into_iter().flatten()
+    }
+
     /// What there is for a repository of an upstream, under any spelling of its names.
     pub(super) fn find(&self, upstream: &Config, repository: &Repository) -> Found<'_> {
         let names = names(upstream);
-        let said = |helper: &'_ &str| !helper.is_empty();
-        let helpers = fitting(self.cred_helpers.iter().flatten(), &names, repository);
+        let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
+        let is_said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
         Found {
-            own_helper: helpers.into_iter().filter_map(Option::as_deref).find(said),
-            entries: fitting(self.auths.iter().flatten(), &names, repository).into_iter().flatten().collect(),
-            store: self.creds_store.as_deref().filter(said),
+            own_helper: fitting(helpers, &names, repository).into_iter().find(is_said),
+            entries: fitting(self.auths(), &names, repository).into_iter().filter(is_said).collect(),
+            store: self.0.get("credsStore").and_then(Value::as_str).filter(|store| !store.is_empty()),
         }
     }
 }
 
 /// The registry's own names, in the order in which they count: as policies call it, and where it is asked.
 fn names(upstream: &Config) -> Vec<String> {
-    let address = upstream.url.split_once("://").map_or(&*upstream.url, |(_, rest)| rest);
     let mut names: Vec<String> =
-        [upstream.host.as_str(), address].map(|name| Key::parse(name).host).into_iter().collect();
+        [upstream.host.as_str(), &upstream.url].map(|name| Key::parse(name).host).into_iter().collect();
+    if upstream.url.starts_with("http://") {
+        names.extend(names.clone().into_iter().map(|name| format!("{name}:80")));
+    }
     if upstream.host.is_docker_hub() {
         names.extend(DOCKER_HUB.map(str::to_owned));
     }
@@ -94,7 +101,7 @@ fn is_within(repository: &str, path: &str) -> bool {
 /// A key of the file.
 #[derive(Debug, Eq, PartialEq)]
 struct Key<'a> {
-    /// In lower case, without the port that https means anyway.
+    /// In lower case, without the root's dot and the port that the scheme, or https where none is said, means anyway.
     host: String,
     /// The namespace or repository, empty for all of the registry.
     path: &'a str,
@@ -103,14 +110,18 @@ struct Key<'a> {
 impl<'a> Key<'a> {
     fn parse(text: &'a str) -> Self {
         let text = text.trim();
-        let bare = ["https://", "http://"].iter().find_map(|scheme| {
+        let after = |scheme: &str| {
             text.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &text[scheme.len()..])
-        });
+        };
+        let by_http = after("http://");
+        let bare = by_http.or_else(|| after("https://")).or_else(|| after("//"));
         let (host, path) = bare.unwrap_or(text).split_once('/').unwrap_or((bare.unwrap_or(text), ""));
         let path = path.trim_end_matches('/');
         let is_api = matches!(path, "v1" | "v2" | "v1/users" | "v1/_ping" | "v2/_catalog");
         let host = host.to_ascii_lowercase();
-        let host = host.strip_suffix(":443").map(str::to_owned).unwrap_or(host);
+        let port = if by_http.is_some() { ":80" } else { ":443" };
+        let host = host.strip_suffix(port).unwrap_or(&host);
+        let host = host.strip_suffix('.').unwrap_or(host).to_owned();
         Self { host, path: if bare.is_some() || is_api { "" } else { path } }
     }
 }
@@ -135,6 +146,10 @@ mod tests {
             ("https://reg.io", "reg.io", ""),
             ("HTTPS://reg.io/", "reg.io", ""),
             ("http://reg.io", "reg.io", ""),
+            ("http://reg.io:80", "reg.io", ""),
+            ("reg.io:80", "reg.io:80", ""),
+            ("reg.io.", "reg.io", ""),
+            ("//reg.io/v2/", "reg.io", ""),
             ("http://reg.io:5000/v2/", "reg.io:5000", ""),
             ("https://reg.io/v1/", "reg.io", ""),
             ("https://reg.io/team/app", "reg.io", ""),
@@ -154,11 +169,19 @@ mod tests {
 
     /// The passwords that are found for a repository, in their order.
     fn found(keys: &[&str], upstream: &Config, repository: &str) -> Vec<String> {
-        let auths: serde_json::Map<_, _> =
+        let auths: Map<_, _> =
             keys.iter().map(|key| ((*key).to_owned(), serde_json::json!({"auth": null, "password": key}))).collect();
-        let file: DockerConfig = serde_json::from_value(serde_json::json!({ "auths": auths })).unwrap();
+        let file = DockerConfig::read(serde_json::json!({ "auths": auths }).to_string().as_bytes()).unwrap();
         let found = file.find(upstream, &repository.parse().unwrap());
-        found.entries.into_iter().map(|entry| entry.password.clone().unwrap()).collect()
+        found.entries.into_iter().map(|entry| entry["password"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_port_of_a_registry_without_tls() {
+        let upstream = Config::new("reg.io".parse().unwrap(), "http://reg.io");
+        assert_eq!(found(&["reg.io:80", "reg.io:8080"], &upstream, "app"), ["reg.io:80"]);
+        let upstream = Config::new("reg.io".parse().unwrap(), "https://reg.io");
+        assert!(found(&["reg.io:80"], &upstream, "app").is_empty());
     }
 
     #[test]
@@ -196,10 +219,16 @@ mod tests {
             (r#"{"auths": {"reg.io": {}}, "credsStore": "all"}"#, None, 1, Some("all")),
             (r#"{"auths": {"reg.io": {"auth": null, "email": 1}}}"#, None, 1, None),
             (r#"{"credHelpers": {"https://REG.io/v2/": "one", "other.io": "two"}}"#, Some("one"), 0, None),
+            // What is wrong elsewhere is not this registry's.
+            (r#"{"auths": {"reg.io": {}, "other.io": 7}, "credHelpers": [], "credsStore": {}}"#, None, 1, None),
+            (r#"{"auths": [], "credHelpers": {"reg.io": "one", "other.io": 7}}"#, Some("one"), 0, None),
+            // The old form.
+            ("\u{feff}{\"reg.io\": {}, \"other.io\": {}}", None, 1, None),
         ] {
-            let file: DockerConfig = serde_json::from_str(text).unwrap();
+            let file = DockerConfig::read(text.as_bytes()).unwrap();
             let found = file.find(&upstream, &repository);
-            assert_eq!((found.own_helper, found.entries.len(), found.store), (helper, entries, store), "{text}");
+            let own = found.own_helper.and_then(Value::as_str);
+            assert_eq!((own, found.entries.len(), found.store), (helper, entries, store), "{text}");
         }
     }
 }

@@ -60,8 +60,8 @@ impl Error {
         matches!(self, Self::Digest(_) | Self::Protocol(_))
     }
 
-    /// Whether the registry was asked too much. Asking it another way only adds to that.
-    pub fn is_limit(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::RateLimited { .. })
+    /// Whether another answer may come of the same question. It leaves open what was asked.
+    pub fn may_pass(&self) -> bool {
+        self.is_temporary() || self.is_malfunction()
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::Error;
 use super::auth::{Audience, Authorization, Tokens};
-use super::body::Inbound;
+use super::body::{Inbound, content_range};
 use super::challenge::Challenge;
 use super::client::{Client, MAX_REDIRECTS, host, is_redirect};
 use super::config::{Auth, Config, ConfigError};
@@ -26,6 +26,16 @@ use crate::runtime::Tasks;
 
 /// 4xx after which the same request may well succeed.
 const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
+/// 5xx after which it does not: the registry, or what stands before it, is not made or not set up for the request (RFC
+/// 9110 §15.6, 2295, 5842, 2774, 6585).
+const LASTING: &[StatusCode] = &[
+    StatusCode::NOT_IMPLEMENTED,
+    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+    StatusCode::VARIANT_ALSO_NEGOTIATES,
+    StatusCode::LOOP_DETECTED,
+    StatusCode::NOT_EXTENDED,
+    StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
+];
 /// 4xx about how this client speaks to the registry, or to a proxy before it: no client of the gate can change that.
 const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::PROXY_AUTHENTICATION_REQUIRED,
@@ -36,6 +46,11 @@ const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::MISDIRECTED_REQUEST,
     StatusCode::UPGRADE_REQUIRED,
 ];
+
+/// Whether the same request may well succeed after this status.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    TOO_EARLY.contains(&status) || status.is_server_error() && !LASTING.contains(&status)
+}
 
 /// A request, before anybody's credentials are on it.
 #[derive(Clone, Debug)]
@@ -49,7 +64,7 @@ pub(super) struct Call {
     /// Which answers beside 404 say that there is no such thing.
     pub(super) absent: &'static [StatusCode],
     pub(super) lane: Lane,
-    /// Whether the caller asks another way when this fails: trouble is then told at once, and not tried again.
+    /// Whether the caller asks another way when this fails: any trouble is then told at once, and not tried again.
     pub(super) has_alternative: bool,
 }
 
@@ -73,10 +88,28 @@ impl Call {
         request.body(Full::default())
     }
 
-    /// A part, or that there is none, is an answer only to those who asked for one.
-    fn is_answered_by(&self, status: StatusCode) -> bool {
-        let to_range = [StatusCode::PARTIAL_CONTENT, StatusCode::RANGE_NOT_SATISFIABLE];
-        status == StatusCode::OK || (to_range.contains(&status) && self.range_from.is_some())
+    /// Whether this says that the registry wants to be left alone. Some do not serve HEAD or parts and say 503, or 429
+    /// of parts; the caller then asks for all of it, and that answer counts.
+    fn is_refused_by(&self, status: StatusCode) -> bool {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => self.range_from.is_none(),
+            StatusCode::SERVICE_UNAVAILABLE => self.range_from.is_none() && self.method != Method::HEAD,
+            _ => false,
+        }
+    }
+
+    /// A part, or that there is none, is an answer only to those who asked for one; a part that is the whole is one to
+    /// anybody, and so is what a front changed by its own account (RFC 9110 §15.3.4), since the digest decides.
+    fn is_answered_by<B>(&self, response: &Response<B>) -> bool {
+        let whole = || {
+            content_range(response.headers()).is_some_and(|(span, total)| span.start == 0 && total == Some(span.end))
+        };
+        match response.status() {
+            StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => true,
+            StatusCode::PARTIAL_CONTENT => self.range_from.is_some() || whole(),
+            StatusCode::RANGE_NOT_SATISFIABLE => self.range_from.is_some(),
+            _ => false,
+        }
     }
 }
 
@@ -116,7 +149,7 @@ impl Exchange {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            if call.has_alternative && !failure.error.is_limit() {
+            if call.has_alternative {
                 return Err(failure.error);
             }
             let Some(pause) = retries.next(&failure) else { return Err(failure.error) };
@@ -133,12 +166,12 @@ impl Exchange {
         if is_own {
             self.limits.note_quota(response.headers());
         }
-        if call.is_answered_by(response.status()) {
+        if call.is_answered_by(&response) {
             self.limits.lift(call.lane);
             return Ok(response.map(|body| Inbound::new(body, Some(turn))));
         }
         // What the storage behind a redirect wants is not the registry's word.
-        let is_refusal = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let is_refusal = call.is_refused_by(response.status());
         let failure = self.failure(call, response, &url).await;
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
             self.limits.hold(call.lane, wait);
@@ -195,19 +228,20 @@ impl Exchange {
         let (host, status) = (&self.config().host, response.status());
         let wait = retry_after(response.headers());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
-        let said = if is_absent { String::new() } else { words(status, response.into_body()).await };
+        let said = if is_absent { String::new() } else { words(response.into_body()).await };
         let error = match status {
             _ if is_absent => Error::NotFound,
             StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(from))),
             StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait.map(|wait| wait.as_secs()) },
-            status if status.is_server_error() || TOO_EARLY.contains(&status) => {
-                Error::Unavailable(format!("{host} answered {status}"))
-            }
-            status if status.is_client_error() && !ABOUT_THE_CONNECTION.contains(&status) => {
+            status if is_passing(status) => Error::Unavailable(format!("{host} answered {status}{said}")),
+            status
+                if status == StatusCode::NOT_IMPLEMENTED
+                    || status.is_client_error() && !ABOUT_THE_CONNECTION.contains(&status) =>
+            {
                 Error::Rejected { status, message: format!("{host} answered {status}{said}") }
             }
-            status => Error::Protocol(format!("{host} answered {status}")),
+            status => Error::Protocol(format!("{host} answered {status}{said}")),
         };
         Failure { error, wait }
     }

@@ -4,12 +4,14 @@
 use std::mem;
 use std::time::Duration;
 
+use bytes::Bytes;
 use json_event_parser::{JsonEvent, LowLevelJsonParser};
 use tokio::time::{Instant, timeout_at};
 
 use super::Error;
 use super::body::Inbound;
 use super::config::Config;
+use super::encoding::Unpacker;
 use crate::oci::{Host, Page, Tag};
 
 /// The longest key, text or number in an answer, in bytes; no tag is longer than 128.
@@ -24,6 +26,9 @@ pub struct TagList {
     pub next: Option<Page>,
     /// `None` when nothing more is to come; then another request may have the turn.
     body: Option<Inbound>,
+    /// What has come and is not read.
+    rest: Bytes,
+    unpacker: Unpacker,
     parser: TagParser,
     deadline: Instant,
     idle: Duration,
@@ -35,6 +40,8 @@ impl TagList {
         Self {
             next,
             body: Some(body),
+            rest: Bytes::new(),
+            unpacker: Unpacker::default(),
             parser: TagParser::new(),
             deadline: Instant::now() + config.body_timeout,
             idle: config.idle_timeout,
@@ -51,13 +58,16 @@ impl TagList {
     pub async fn next(&mut self) -> Option<Result<Vec<Tag>, Error>> {
         loop {
             let body = self.body.as_mut()?;
-            let piece = timeout_at(self.deadline, body.next_piece(self.idle, &self.host)).await;
+            let piece = match self.rest.is_empty() {
+                true => timeout_at(self.deadline, body.next_piece(self.idle, &self.host)).await,
+                false => Ok(Some(Ok(mem::take(&mut self.rest)))),
+            };
             let outcome = match piece {
-                Ok(Some(Ok(bytes))) => self.parser.read(&bytes).map_err(|why| self.no_list(&why)),
+                Ok(Some(Ok(bytes))) => self.read(bytes).map_err(|why| self.no_list(&why)),
                 Ok(Some(Err(error))) => Err(error),
                 Ok(None) => {
                     self.body = None;
-                    self.parser.finish().map_err(|why| self.no_list(&why))
+                    self.finish().map_err(|why| self.no_list(&why))
                 }
                 Err(_) => Err(Error::Unavailable(format!("{}: the list of tags took too long", self.host))),
             };
@@ -70,6 +80,19 @@ impl TagList {
                 }
             }
         }
+    }
+
+    fn read(&mut self, bytes: Bytes) -> Result<Vec<Tag>, String> {
+        self.rest = bytes;
+        let plain = self.unpacker.take(&mut self.rest)?;
+        self.parser.read(&plain)
+    }
+
+    fn finish(&mut self) -> Result<Vec<Tag>, String> {
+        let plain = self.unpacker.finish()?;
+        let mut tags = self.parser.read(&plain)?;
+        tags.extend(self.parser.finish()?);
+        Ok(tags)
     }
 
     fn no_list(&self, why: &str) -> Error {

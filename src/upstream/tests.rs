@@ -304,18 +304,38 @@ async fn trouble_is_tried_again_and_told() {
 }
 
 #[tokio::test]
-async fn a_head_of_a_manifest_is_tried_once_and_only_limits_are_waited_for() {
+async fn a_head_of_a_manifest_is_tried_once() {
     let world = World::new().await;
     let head = async || world.upstream(world.config()).head_manifest(&repository(), &tag()).await.map(|_| ());
     for fault in [Fault::status(StatusCode::BAD_GATEWAY), Fault::Close, Fault::status(StatusCode::NOT_FOUND)] {
         let failing = world.registry.inject(On::manifests(), fault);
-        assert!(head().await.is_err_and(|error| !error.is_limit()));
+        assert!(head().await.is_err());
         assert_eq!(failing.hits(), 1);
         failing.remove();
     }
-    let busy = world.registry.inject(On::manifests().times(1), Fault::too_many_requests(0));
-    assert_eq!(head().await, Ok(()));
+    let busy = world.registry.inject(On::manifests(), Fault::too_many_requests(0));
+    assert!(head().await.is_err(), "GET has the last word");
     assert_eq!(busy.hits(), 1);
+}
+
+/// A front that does not serve HEAD says anything, for any time.
+#[tokio::test]
+async fn what_is_said_to_a_head_keeps_nothing_from_a_get() {
+    let world = World::new().await;
+    let upstream = world.upstream(world.config());
+    let unavailable = Fault::status(StatusCode::SERVICE_UNAVAILABLE).with(header::RETRY_AFTER, "3600");
+    let (digest, bytes) = &world.image.blobs[0];
+    let size = bytes.len() as u64;
+    let refused = world.registry.inject(On::any().method(Method::HEAD), unavailable);
+    assert_eq!(upstream.head_blob(&repository(), digest, size).await, Ok(size));
+    refused.remove();
+    assert!(upstream.head_manifest(&repository(), &tag()).await.is_ok(), "nothing is on hold");
+    let refused = world.registry.inject(On::any().method(Method::HEAD), Fault::too_many_requests(3600));
+    for _ in 0..2 {
+        assert_eq!(upstream.head_blob(&repository(), digest, size).await, Ok(size));
+    }
+    assert_eq!(refused.hits(), 1, "HEAD is left alone for as long as it was asked");
+    upstream.manifest(&repository(), &tag()).await.unwrap();
 }
 
 #[tokio::test]
@@ -339,7 +359,7 @@ async fn a_4xx_is_told_by_its_status_unless_it_is_about_the_connection() {
             _ => None,
         };
         assert_eq!((told, error.is_temporary()), (wanted, temporary), "{error}");
-        assert_eq!(error.to_string().contains("(UNAVAILABLE: \"injected\")"), wanted.is_some(), "{error}");
+        assert!(error.to_string().contains("(UNAVAILABLE: \"injected\")"), "{error}");
         injected.remove();
     }
 }
@@ -382,11 +402,93 @@ async fn answers_that_are_none_are_refused() {
         "nobody asked for a part"
     );
     part.remove();
-    world.registry.inject(On::manifests(), Fault::Flip(5));
-    assert!(
-        matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Digest(_))),
-        "not what its header says"
-    );
+}
+
+/// The bytes decide, and their digest; fronts change what stands beside them.
+#[tokio::test]
+async fn labels_do_not_outweigh_the_bytes() {
+    let world = World::new().await;
+    let upstream = world.upstream(world.config());
+    let bytes = world.image.manifest().bytes.clone();
+    let whole = format!("bytes 0-{}/{}", bytes.len() - 1, bytes.len());
+    let answer = |status: u16| Fault::Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: HeaderMap::new(),
+        body: bytes.clone(),
+    };
+    let digests = format!("{0}, {0}", world.image.root);
+    for fault in [
+        Fault::header(CONTENT_DIGEST, &format!("sha256:{}", "0".repeat(64))),
+        Fault::header(CONTENT_DIGEST, &digests),
+        answer(203),
+        answer(206).with(header::CONTENT_RANGE, &whole),
+    ] {
+        let injected = world.registry.inject(On::manifests(), fault);
+        for reference in [tag(), Reference::Digest(world.image.root)] {
+            assert_eq!(upstream.manifest(&repository(), &reference).await.unwrap().bytes, bytes);
+        }
+        injected.remove();
+    }
+    for range in ["bytes 0-4/10", "bytes 0-4/*", "bytes 5-9/10"] {
+        let part = world.registry.inject(On::manifests(), answer(206).with(header::CONTENT_RANGE, range));
+        assert!(matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Protocol(_))), "{range}");
+        part.remove();
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_gives_no_parts_gives_the_whole() {
+    let world = World::new().await;
+    let content = noise(5000, 3);
+    let digest = world.registry.put_blob("team/app", content.clone());
+    for (status, asked) in [(501, 1), (500, 3), (503, 3), (429, 3)] {
+        let upstream = world.upstream(world.config());
+        world.registry.clear_log();
+        let fault = Fault::status(StatusCode::from_u16(status).unwrap()).with(header::RETRY_AFTER, "0");
+        let refused = world.registry.inject(On::blobs().times(asked), fault);
+        let stream = upstream.blob(&repository(), &digest, 5000, 4000).await.unwrap();
+        assert_eq!((stream.from, stream.size, refused.hits()), (0, 5000, asked), "{status}");
+        refused.remove();
+    }
+    // However long it wants to be left alone with parts.
+    let upstream = world.upstream(world.config());
+    world.registry.inject(On::blobs().times(1), Fault::too_many_requests(3600));
+    assert_eq!(upstream.blob(&repository(), &digest, 5000, 4000).await.unwrap().from, 0);
+}
+
+#[tokio::test]
+async fn a_5xx_that_lasts_is_told_at_once() {
+    let world = World::new().await;
+    let upstream = world.upstream(world.config());
+    for status in [501, 505, 506, 508, 510, 511] {
+        let injected = world.registry.inject(On::manifests(), Fault::status(StatusCode::from_u16(status).unwrap()));
+        let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+        let is_told = matches!(&error, Error::Rejected { status, .. } if status.as_u16() == 501);
+        assert_eq!((is_told, error.is_temporary(), injected.hits()), (status == 501, false, 1), "{error}");
+        assert!(error.to_string().contains("(UNAVAILABLE: \"injected\")"), "{error}");
+        injected.remove();
+    }
+}
+
+#[tokio::test]
+async fn a_token_services_words_are_passed_on_and_no_secret() {
+    let world = World::new().await;
+    world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = world.with_credentials(password(&folder, "secret"));
+    for (status, body, wanted) in [
+        (401, r#"{"details":"incorrect username or password"}"#, " (\"incorrect username or password\")"),
+        (403, r#"{"error":"denied","error_description":"locked"}"#, " (denied: \"locked\")"),
+        (400, "unknown scope", " (\"unknown scope\")"),
+        (401, "secret is wrong", "that are configured"),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let answer = Fault::Answer { status, headers: HeaderMap::new(), body: body.into() };
+        let refused = world.registry.inject(On::path("*/token*"), answer);
+        let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+        assert!(error.to_string().ends_with(wanted), "{error}");
+        refused.remove();
+    }
 }
 
 #[tokio::test]
@@ -461,9 +563,11 @@ async fn a_head_of_a_blob_may_only_say_yes() {
     }
     assert_eq!(upstream.head_blob(&repository(), &digest, 999).await, Ok(1000), "it is for the caller to compare");
     world.registry.clear_log();
-    world.registry.inject(head(), Fault::too_many_requests(600));
-    assert!(matches!(ask().await, Err(Error::RateLimited { .. })));
-    assert_eq!(gets(), 0, "who wants to be asked for less is not asked for more");
+    let limited = world.registry.inject(head(), Fault::too_many_requests(600));
+    assert_eq!((ask().await, gets(), limited.hits()), (Ok(1000), 1, 1), "a HEAD's limit is not a GET's");
+    let refused = world.registry.inject(get(), Fault::too_many_requests(600));
+    assert_eq!((ask().await, limited.hits()), (Err(Error::RateLimited { retry_after: Some(600) }), 1));
+    assert_eq!(refused.hits(), 1, "one more request, which has the last word");
 }
 
 #[tokio::test]
@@ -540,6 +644,12 @@ async fn bytes_decide_and_not_what_they_are_labelled() {
         world.registry.inject(On::path(path), packed.with(CONTENT_ENCODING, "gzip"));
     }
     get().await;
+    let packed =
+        Fault::Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: gzip(br#"{"tags":["a","b"]}"#) };
+    world.registry.inject(On::path("*/tags/list"), packed);
+    let mut list = upstream.tags(&repository(), &Page::default()).await.unwrap();
+    assert_eq!(list.next().await.unwrap().unwrap(), ["a", "b"].map(|tag| tag.parse().unwrap()));
+    assert!(list.next().await.is_none());
     let bomb =
         Fault::Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: gzip(&vec![b' '; MAX_MANIFEST + 1]) };
     world.registry.clear_faults();
@@ -760,7 +870,6 @@ async fn only_a_registry_that_says_so_has_no_referrers_api() {
         Fault::header(header::LINK, "nonsense"),
         answer(media_type::OCI_INDEX, "<html>"),
         answer("text/html", "{}"),
-        answer("application/json", r#"{"manifests":[{}]}"#),
     ] {
         let unclear = world.registry.inject(on(), fault.clone());
         let page = Page { n: Some(1), ..Page::default() };
@@ -964,6 +1073,18 @@ async fn dockers_configuration_and_credential_helpers() {
     // base64 of robot:secret
     std::fs::write(&file, r#"{"auths": {"registry.test": {"auth": "cm9ib3Q6c2VjcmV0"}}}"#).unwrap();
     world.with_credentials(Auth::DockerConfig { file: file.clone() }).manifest(&repository(), &tag()).await.unwrap();
+    for text in [
+        r#"{"auths": {"registry.test": {"auth": "cm9ib3Q6\nc2VjcmV0\n"}, "other.test": {"auth": 7}}}"#,
+        r#"{"registry.test": {"auth": "cm9ib3Q6c2VjcmV0AA"}}"#,
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let upstream = world.with_credentials(Auth::DockerConfig { file: file.clone() });
+        upstream.manifest(&repository(), &tag()).await.unwrap();
+    }
+    std::fs::write(&file, r#"{"auths": {"registry.test": {"auth": 7}}}"#).unwrap();
+    let upstream = world.with_credentials(Auth::DockerConfig { file: file.clone() });
+    let error = upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(error.to_string().contains("is malformed"), "{error}");
     let program = folder.path().join("helper");
     let script = "#!/bin/sh\nread server\n[ \"$1 $server\" = \"get registry.test\" ] || exit 1\n\
          echo '{\"ServerURL\":\"x\",\"Username\":\"robot\",\"Secret\":\"secret\"}'\n";

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use serde_json::Value;
@@ -16,15 +15,13 @@ const MAX_TIME: Duration = Duration::from_secs(2);
 /// The most characters of a code and of a message that are passed on.
 const MAX_TEXT: usize = 200;
 
-/// The first error of a refusal's body, to follow the status in a sentence: ` (CODE: "message")`. Empty where the status
-/// is no 4xx, or the body is not an error as the distribution specification writes it ("Error Codes").
-pub(super) async fn words<B>(status: StatusCode, body: B) -> String
+/// The first error of a refusal's body, to follow the status in a sentence: ` (CODE: "message")`. It may be written as
+/// the distribution specification has it ("Error Codes"), as OAuth has it (RFC 6749 §5.2), in a member of its own, or as a
+/// line of plain text. Empty where it is nothing of these, such as a page for people.
+pub(super) async fn words<B>(body: B) -> String
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    if !status.is_client_error() {
-        return String::new();
-    }
     match timeout(MAX_TIME, read(body)).await {
         Ok(Some(bytes)) => first_error(&bytes).unwrap_or_default(),
         Ok(None) | Err(_) => String::new(),
@@ -48,15 +45,23 @@ where
 }
 
 fn first_error(bytes: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(bytes).ok()?;
-    let first = body.get("errors")?.get(0)?;
-    let text = |key| first.get(key).and_then(Value::as_str).map(printable).filter(|text| !text.is_empty());
-    match (text("code"), text("message")) {
+    let Ok(body) = serde_json::from_slice::<Value>(bytes) else { return first_line(bytes) };
+    let first = body.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&body);
+    let text = |key: &&str| first.get(*key).and_then(Value::as_str).map(printable).filter(|text| !text.is_empty());
+    let code = ["code", "error"].iter().find_map(text);
+    match (code, ["message", "error_description", "details", "detail"].iter().find_map(text)) {
         (Some(code), Some(message)) => Some(format!(" ({code}: \"{message}\")")),
         (Some(one), None) => Some(format!(" ({one})")),
         (None, Some(message)) => Some(format!(" (\"{message}\")")),
         (None, None) => None,
     }
+}
+
+/// The first line of plain text; what looks like markup or broken JSON is none.
+fn first_line(bytes: &[u8]) -> Option<String> {
+    let line = str::from_utf8(bytes).ok()?.trim_start().lines().next().map(printable)?;
+    let is_text = line.starts_with(char::is_alphanumeric);
+    is_text.then(|| format!(" (\"{line}\")"))
 }
 
 /// At most [`MAX_TEXT`] letters, digits, signs and blanks: nothing that moves a cursor, turns the direction of writing or
@@ -85,25 +90,25 @@ mod tests {
         let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(300));
         let cut = format!(" (\"{}...\")", "x".repeat(200));
         let huge = format!(r#"{{"errors":[{{"code":"A"}}],"x":"{}"}}"#, "x".repeat(MAX_BODY));
-        for (status, body, wanted) in [
-            (
-                413,
-                r#"{"errors":[{"code":"TOO_MANY","message":"max is 100"},{"code":"B"}]}"#,
-                r#" (TOO_MANY: "max is 100")"#,
-            ),
-            (400, r#"{"errors":[{"code":"A"}]}"#, " (A)"),
-            (400, r#"{"errors":[{"message":"a\u001b[31m\r\nb \u202ec\"d"}]}"#, r#" ("a [31m  b  c'd")"#),
-            (400, r#"{"errors":[{"message":7}]}"#, ""),
-            (400, r#"{"errors":[]}"#, ""),
-            (400, r#"{"errors":{"code":"A"}}"#, ""),
-            (400, "<html>", ""),
-            (500, r#"{"errors":[{"code":"A"}]}"#, ""),
-            (400, &long, &cut),
-            (400, &huge, ""),
+        for (body, wanted) in [
+            (r#"{"errors":[{"code":"TOO_MANY","message":"max is 100"},{"code":"B"}]}"#, r#" (TOO_MANY: "max is 100")"#),
+            (r#"{"errors":[{"code":"A"}]}"#, " (A)"),
+            (r#"{"errors":[{"message":"a\u001b[31m\r\nb \u202ec\"d"}]}"#, r#" ("a [31m  b  c'd")"#),
+            (r#"{"errors":[{"message":7}]}"#, ""),
+            (r#"{"errors":[]}"#, ""),
+            (r#"{"errors":{"code":"A"}}"#, ""),
+            (r#"{"error":"invalid_grant","error_description":"gone"}"#, r#" (invalid_grant: "gone")"#),
+            (r#"{"details":"incorrect username or password"}"#, r#" ("incorrect username or password")"#),
+            ("account locked\r\nsecond line", r#" ("account locked")"#),
+            ("<html>", ""),
+            ("{broken", ""),
+            ("", ""),
+            ("\u{1b}[31m", ""),
+            (&*long, &*cut),
+            (&*huge, ""),
         ] {
-            let status = StatusCode::from_u16(status).unwrap();
             let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-            assert_eq!(words(status, body).await, wanted);
+            assert_eq!(words(body).await, wanted);
         }
     }
 }

@@ -170,12 +170,52 @@ async fn without_the_referrers_api_the_referrers_tag_is_listed() {
     assert_eq!(kinds(&gate.get(&path).await).len(), 2);
     assert_eq!(kinds(&gate.get(&format!("{path}?artifactType=application%2Fc")).await), [""; 0]);
 
-    // A registry that gives no answer says nothing about the tag either.
-    registry.inject(On::path("*/referrers/*").times(1), Fault::status(StatusCode::UNAUTHORIZED));
-    assert_eq!(gate.get(&path).await.status, 401);
+    // Trouble of the API hides nothing that the tag has.
+    for status in [401, 403, 413, 500] {
+        let fault = Fault::status(StatusCode::from_u16(status).expect("a status"));
+        let failing = registry.inject(On::path("*/referrers/*"), fault);
+        assert_eq!(kinds(&gate.get(&path).await).len(), 2, "{status}");
+        failing.remove();
+    }
     registry.set_referrers_api(false);
     registry.inject(On::path("*/manifests/*").times(1), Fault::status(StatusCode::FORBIDDEN));
     assert_eq!(gate.get(&path).await.status, 403);
+    registry.set_referrers_api(true);
+    registry.inject(On::path("*/referrers/*"), Fault::too_many_requests(600));
+    assert_eq!(kinds(&gate.get(&path).await).len(), 2);
+}
+
+/// One tool pushes by the API, another by the tag: neither place has all.
+#[tokio::test]
+async fn what_the_api_and_the_tag_list_is_one_list() {
+    let registry = TestRegistry::start().await;
+    let image = simple("subject");
+    registry.push("team/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let path = format!("/team/app/referrers/{}", image.root);
+    let entry = |kind: &str, digit: &str| json!({"mediaType": media_type::OCI_MANIFEST, "digest": format!("sha256:{}", digit.repeat(64)), "size": 1, "artifactType": kind});
+    let list = |entries: Value| {
+        answer(
+            media_type::OCI_INDEX,
+            json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries}).to_string(),
+        )
+    };
+    let (sbom, bundle) = (entry("application/a", "1"), entry("application/b", "2"));
+    let tag = On::path(&format!("*/manifests/{}", image::attachment_tag(&image.root, "")));
+    let by_tag = registry.inject(tag, list(json!([sbom, bundle])));
+    registry.inject(On::path("*/referrers/*").times(1), list(json!([null, sbom])));
+    assert_eq!(kinds(&gate.get(&path).await), ["application/a", "application/b"]);
+    by_tag.remove();
+
+    // Where the tag has nothing, the API's trouble is the answer.
+    let empty = registry.inject(On::path("*/manifests/*"), list(json!([])));
+    registry.inject(On::path("*/referrers/*").times(1), Fault::status(StatusCode::UNAUTHORIZED));
+    assert_eq!(gate.get(&path).await.status, 401);
+    empty.remove();
+    // Nor does the tag's trouble hide what the API has.
+    registry.inject(On::path("*/manifests/*").times(1), Fault::status(StatusCode::FORBIDDEN));
+    registry.inject(On::path("*/referrers/*").times(1), list(json!([sbom])));
+    assert_eq!(kinds(&gate.get(&path).await), ["application/a"]);
 }
 
 #[tokio::test]

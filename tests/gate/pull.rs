@@ -98,6 +98,50 @@ async fn a_signed_image_is_admitted_by_tag_and_by_digest_and_its_signature_stays
     assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 200);
 }
 
+/// What a front says while it is under maintenance is not that the image is unsigned, and is asked again soon.
+#[tokio::test]
+async fn rubbish_where_the_signature_is_leaves_the_question_open() {
+    let registry = TestRegistry::start().await;
+    let image = simple("signed");
+    registry.push("library/app", Some("1"), &image);
+    let tag = image::attachment_tag(&image.root, ".sig");
+    let answer = |body: &'static str| Fault::Answer {
+        status: http::StatusCode::OK,
+        headers: http::HeaderMap::new(),
+        body: body.into(),
+    };
+    let faults = [answer("<html>"), answer(""), answer("{}"), Fault::redirect("{path}")];
+    for fault in faults {
+        let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"));
+        let gate = made.start().await;
+        let injected = registry.inject(On::path(&format!("*/manifests/{tag}")), fault);
+        let got = gate.get("/library/app/manifests/1").await;
+        assert_eq!(got.status, 503, "{}", got.text());
+        injected.remove();
+    }
+}
+
+/// Some fronts do not serve HEAD, and say so for an hour.
+#[tokio::test]
+async fn what_a_head_is_refused_a_get_is_asked_for() {
+    let registry = TestRegistry::start().await;
+    let (one, other) = (simple("one"), simple("other"));
+    registry.push("library/one", Some("1"), &one);
+    registry.push("library/other", Some("1"), &other);
+    let unavailable = Fault::status(http::StatusCode::SERVICE_UNAVAILABLE).with(http::header::RETRY_AFTER, "3600");
+    for fault in [Fault::too_many_requests(3600), unavailable] {
+        let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+        let injected = registry.inject(On::any().method(http::Method::HEAD), fault);
+        for (name, image) in [("one", &one), ("other", &other)] {
+            let got = gate.get(&format!("/library/{name}/manifests/1")).await;
+            assert_eq!(got.status, 200, "{}", got.text());
+            let head = gate.head(&format!("/library/{name}/blobs/{}", image.blobs[0].0)).await;
+            assert_eq!(head.status, 200);
+        }
+        injected.remove();
+    }
+}
+
 #[tokio::test]
 async fn vulnerabilities_deny_by_config_digest_and_never_by_an_index_digest() {
     let registry = TestRegistry::start().await;
