@@ -70,13 +70,19 @@ impl Judgement {
         findings.iter().find(|finding| finding.opinion.outcome.is_ok()).or(findings.first())
     }
 
-    /// The checks that the deciding entry asks for and that were skipped because of what the manifest is.
+    /// The checks that the deciding entry asks for and that were skipped because of what the manifest is: all of them for
+    /// an attachment, vulnerabilities for an artifact.
     pub(super) fn skipped(&self) -> Vec<&'static str> {
-        let is_attachment = self.judged.as_ref().is_some_and(|judged| judged.kind.kind == Kind::Attachment);
-        let rule = self.deciding().and_then(|finding| finding.opinion.selected.rule.as_ref());
-        let Some(rule) = rule.filter(|_| is_attachment) else { return Vec::new() };
+        let skips: &[&str] = match self.judged.as_ref().map(|judged| judged.kind.kind) {
+            Some(Kind::Attachment) => &["trust", "simple", "va"],
+            Some(Kind::Artifact) => &["va"],
+            Some(Kind::Image | Kind::Index) | None => &[],
+        };
+        let Some(rule) = self.deciding().and_then(|finding| finding.opinion.selected.rule.as_ref()) else {
+            return Vec::new();
+        };
         let checks = [("trust", rule.trust.is_some()), ("simple", rule.simple.is_some()), ("va", rule.va.is_some())];
-        checks.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
+        checks.into_iter().filter(|(name, asked)| *asked && skips.contains(name)).map(|(name, _)| name).collect()
     }
 }
 

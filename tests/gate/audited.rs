@@ -160,6 +160,19 @@ async fn check_says_what_a_gate_in_audit_mode_does() {
     }
 }
 
+/// An artifact is asked for signatures, and nothing in it can be assessed.
+#[tokio::test]
+async fn the_record_of_an_artifact_names_the_check_that_was_skipped() {
+    let registry = TestRegistry::start().await;
+    let model = image::artifact("application/vnd.acme.model", &[Layer::of("application/vnd.acme.weights", "weights")]);
+    registry.push("library/app", Some("1"), &model);
+    let rule = document("all", "enforce", "*", "{va: {unsupported: allow}}");
+    let gate = TestGate::new(&registry, &rule).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!((&records[0]["kind"], &records[0]["skipped"]), (&"artifact".into(), &serde_json::json!(["va"])));
+}
+
 /// What is served without checks because of what it is says so.
 #[tokio::test]
 async fn the_record_of_an_attachment_names_the_checks_that_were_skipped() {
