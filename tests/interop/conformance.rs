@@ -36,7 +36,7 @@ const SUITE: &str = "OCI Conformance Test/";
 
 /// The project's own sample registry: neither of the programs that serve as registries here has the referrers API.
 #[test]
-fn before_a_registry_with_the_referrers_api() {
+fn before_a_registry_with_the_referrers_api_and_without_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let registry = pullgate::sample::Registry::new();
@@ -44,10 +44,16 @@ fn before_a_registry_with_the_referrers_api() {
     let listening = runtime.block_on(registry.bind(address, &Tasks::new())).expect("a free port");
     let content = Content::push(&registry);
     assert_conforms(dir.path(), &listening.url(), &content, &[]);
+    // The same registry as it would be without the API: then the referrers tag alone says what refers to the image.
+    registry.set_referrers_api(false);
+    content.push_referrers_tag(&registry);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    assert_conforms(dir.path(), &listening.url(), &content, &[]);
 }
 
+/// A registry that conforms less itself.
 #[test]
-fn before_a_registry_without_the_referrers_api() {
+fn before_an_old_registry() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let registry = Registry::start("upstream", Variant::Plain, dir.path(), &dir.path().join("storage"));
     // Version 2.8 gives all tags whatever `last` says. Pages are the upstream's: only it knows their order.
