@@ -183,20 +183,28 @@ impl Layers {
         if content.size() > MAX_MANIFEST as u64 || self.plain.contains_key(&blob) {
             return Ok(Some(content));
         }
-        let (mut body, mut bytes, mut turn) = (content.read(0, content.size(), Transfer::Copied), Vec::new(), None);
-        // Content past the disk is read once, so it is kept whole.
-        while matches!(content, Opened::Relayed(_)) || may_be_object(&bytes) {
-            let Some(frame) = body.frame().await else { break };
-            bytes.extend_from_slice(&frame.map_err(|error| broken(&error))?.into_data().unwrap_or_default());
-            if turn.is_none() {
-                turn = self.turns.take("manifest", target).await;
-            }
-        }
+        // Content past the disk comes once, so all of it is kept.
+        let is_relayed = matches!(content, Opened::Relayed(_));
+        let bytes = in_time(target, self.start_of(target, &content, is_relayed)).await?;
         if looks_like_manifest(&bytes) {
             return Ok(None);
         }
         self.plain.insert(blob, ());
-        Ok(Some(if matches!(content, Opened::Relayed(_)) { Opened::Memory(bytes.into()) } else { content }))
+        Ok(Some(if is_relayed { Opened::Memory(bytes.into()) } else { content }))
+    }
+
+    /// The first piece of some content, or all of it where that may be a JSON object or is wanted.
+    async fn start_of(&self, target: &Target, content: &Opened, all: bool) -> Result<Vec<u8>, CacheError> {
+        let (mut body, mut bytes, mut turn) = (content.read(0, content.size(), Transfer::Copied), Vec::new(), None);
+        while all || may_be_object(&bytes) {
+            // Whoever needs one piece alone waits for nobody who keeps more in memory.
+            if turn.is_none() && (all || !bytes.is_empty()) {
+                turn = self.turns.take("manifest", target).await;
+            }
+            let Some(frame) = body.frame().await else { break };
+            bytes.extend_from_slice(&frame.map_err(|error| broken(&error))?.into_data().unwrap_or_default());
+        }
+        Ok(bytes)
     }
 
     async fn open(&self, target: &Target, blob: &Descriptor) -> Result<Reading, CacheError> {

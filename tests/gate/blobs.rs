@@ -8,7 +8,7 @@ use pullgate::sample::{Access, Credentials, Fault, On};
 
 use crate::harness::{ALLOW_ALL, TestGate};
 use crate::pull::{multi, simple};
-use crate::support::{Exchange, TestRegistry, request};
+use crate::support::{Exchange, TestRegistry, request, soon};
 
 /// An image whose one layer is this large.
 fn large(bytes: usize) -> (pullgate::sample::image::Built, Digest, bytes::Bytes) {
@@ -297,4 +297,33 @@ async fn an_encoding_that_is_only_a_label_is_no_harm() {
         let got = gate.get(&format!("/library/app/blobs/{digest}")).await;
         assert_eq!((got.status, &got.body, got.header("content-encoding")), (200, bytes, None));
     }
+}
+
+/// What may be a manifest is read whole before it is served, a few at a time. Nothing else waits for its turn.
+#[tokio::test]
+async fn small_blobs_wait_for_no_slow_json() {
+    let registry = TestRegistry::start().await;
+    let layer = |content: String| Layer::of("application/vnd.oci.image.layer.v1.tar", content);
+    let slow: Vec<Layer> = (0..4).map(|n| layer(format!("{{\"number\": {n}, \"text\": \"slow\"}}"))).collect();
+    let quick = layer("no object".into());
+    let image = slow.iter().chain([&quick]).cloned().fold(Image::linux_amd64(), Image::layer).build();
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let path = |layer: &Layer| format!("/library/app/blobs/{}", layer.digest);
+    let stall = |layer: &Layer| registry.inject(On::path(&format!("*/blobs/{}", layer.digest)), Fault::Stall(10));
+    let stalled: Vec<_> = slow.iter().map(stall).collect();
+    let paths: Vec<String> = slow.iter().map(path).collect();
+    let pulls = futures_util::future::join_all(paths.iter().map(|path| gate.get(path)));
+    let other = async {
+        for stalled in &stalled {
+            stalled.wait_for_hits(1).await;
+        }
+        let got = soon(gate.get(&path(&quick))).await;
+        stalled.iter().for_each(pullgate::sample::Injected::release);
+        got
+    };
+    let (pulled, other) = tokio::join!(pulls, other);
+    assert_eq!((other.status, &*other.body), (200, &b"no object"[..]));
+    assert!(pulled.iter().all(|got| got.status == 200), "{pulled:?}");
 }
