@@ -53,7 +53,7 @@ pub struct Config {
     pub audit: bool,
     /// How long a request waits for evidence before it is told to come again.
     pub verdict_wait: Duration,
-    /// The platforms whose images decide about an index that nobody has pulled from yet.
+    /// The platforms whose images decide about an index; without any, this machine's.
     pub platforms: Vec<Platform>,
     /// The largest layer of an attachment, in bytes.
     pub attachment_limit: u64,

@@ -21,7 +21,7 @@ mod yaml;
 pub use assess::{VaAssessment, assess};
 pub use decide::{
     Kind, ListingPermit, Opinion, Opinions, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
-    admit_listing_unmatched, admit_unmatched, decide, denial, no_match, no_match_in, weigh,
+    admit_listing_unmatched, admit_unmatched, decide, deciding, denial, no_match, no_match_in, weigh,
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use super::evidence::Evidence;
-use super::kind::{Claim, Interest, Kinded};
+use super::kind::{Claim, Interest, Kinded, Proof};
 use super::{Gate, GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject};
@@ -64,10 +65,9 @@ impl Judgement {
         self.decision.is_ok() && self.judged.as_ref().is_some_and(names)
     }
 
-    /// The finding that decided: the first that admits, else the first.
+    /// The finding that decided.
     pub(super) fn deciding(&self) -> Option<&Finding> {
-        let findings = if self.enforced.is_empty() { &self.audited } else { &self.enforced };
-        findings.iter().find(|finding| finding.opinion.outcome.is_ok()).or(findings.first())
+        policy::deciding(&self.enforced, &self.audited, |finding| &finding.opinion)
     }
 
     /// The checks that the deciding entry asks for and that were skipped because of what the manifest is: all of them for
@@ -110,22 +110,26 @@ impl Gate {
             Selection::Deny(message) => {
                 let Resolved { manifest, stale } = self.resolve(target, reference).await?;
                 let permit = policy::admit_unmatched(&subject, manifest.digest, message);
-                let kind = if manifest.children().is_empty() { Kind::Image } else { Kind::Index };
-                return Ok(self.unmatched(Some(Judged { manifest, kind: kind.into(), stale }), Ok(permit)));
+                let kind = Kinded::by_shape(&manifest);
+                return Ok(self.unmatched(Some(Judged { manifest, kind, stale }), Ok(permit)));
             }
         };
         let Resolved { manifest, stale } = self.resolve(target, reference).await?;
         let case = Case { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
-        let (kind, enforced) = match interest {
-            Interest::MayDeny => Box::pin(self.weigh_enforced(case, enforced)).await?,
+        let (kind, enforced, deadline) = match interest {
+            Interest::MayDeny => {
+                let (kind, enforced) = Box::pin(self.weigh_enforced(case, enforced)).await?;
+                (kind, enforced, Instant::now() + AUDIT_WAIT)
+            }
             Interest::None | Interest::Reports => {
-                let kind = self.reported_kind(case, interest).await;
-                let enforced = Box::pin(self.weigh_reported(case, &kind, enforced)).await;
-                (kind, enforced)
+                let deadline = Instant::now() + AUDIT_WAIT;
+                let kind = self.reported_kind(case, interest, deadline).await;
+                let enforced = Box::pin(self.weigh_reported(case, &kind, enforced, deadline)).await;
+                (kind, enforced, deadline)
             }
         };
-        let audited = Box::pin(self.weigh_reported(case, &kind, audited)).await;
+        let audited = Box::pin(self.weigh_reported(case, &kind, audited, deadline)).await;
         let decision = policy::decide(&policy::Opinions {
             subject: &subject,
             digest: manifest.digest,
@@ -141,11 +145,14 @@ impl Gate {
         Judgement { judged, enforced: Vec::new(), audited: Vec::new(), decision, at: self.clock.now() }
     }
 
-    /// What the manifest is where nothing is denied for it: as far as that can be found out in time.
-    async fn reported_kind(&self, case: Case<'_>, interest: Interest) -> Kinded {
-        let found = tokio::time::timeout(AUDIT_WAIT, self.first_kind(case.target, case.manifest, interest)).await;
-        let unproven = if case.manifest.children().is_empty() { Kind::Image } else { Kind::Index };
-        found.ok().and_then(Result::ok).unwrap_or_else(|| unproven.into())
+    /// What the manifest is where no denial is carried out. Without an entry that asks, no proof is made.
+    async fn reported_kind(&self, case: Case<'_>, interest: Interest, deadline: Instant) -> Kinded {
+        let by_shape = || Kinded::by_shape(case.manifest);
+        if interest == Interest::None {
+            return by_shape();
+        }
+        let found = timeout_at(deadline, self.first_kind(case.target, case.manifest)).await;
+        found.ok().and_then(Result::ok).unwrap_or_else(by_shape)
     }
 
     /// The enforced entries, and what the manifest is. A proof that reads much is made only where it changes the outcome.
@@ -155,17 +162,17 @@ impl Gate {
         selected: Vec<Selected>,
     ) -> Result<(Kinded, Vec<Finding>), GateError> {
         let Case { target, manifest, .. } = case;
-        let mut kind = self.first_kind(target, manifest, Interest::MayDeny).await?;
+        let mut kind = self.first_kind(target, manifest).await?;
         let mut findings = self.weigh_until_admitted(case, kind.kind, selected).await?;
         if self.kinds.claim(manifest) == Some(Claim::Artifact) && self.depends_on_artifact(case, &findings) {
             match self.kinds.prove(target, manifest, Claim::Artifact).await? {
-                Ok(()) => {
+                Proof::Proven => {
                     kind = Kind::Artifact.into();
                     for finding in &mut findings {
                         finding.opinion.outcome = self.weigh(case, kind.kind, finding);
                     }
                 }
-                Err(why) => kind.unproven = Some(format!("it is no artifact: {why}")),
+                Proof::Refuted(why) => kind.unproven = Some(format!("it is no artifact: {why}")),
             }
         }
         explain_kind(&kind, &mut findings);
@@ -216,13 +223,19 @@ impl Gate {
         as_artifact != findings.iter().any(|finding| finding.opinion.outcome.is_ok())
     }
 
-    /// Entries whose denials are not carried out. What cannot be found out in time is said, and changes nothing.
-    async fn weigh_reported(&self, case: Case<'_>, kind: &Kinded, selected: Vec<Selected>) -> Vec<Finding> {
+    /// Entries whose denials are not carried out. A check that does not end before the deadline is reported as such.
+    async fn weigh_reported(
+        &self,
+        case: Case<'_>,
+        kind: &Kinded,
+        selected: Vec<Selected>,
+        deadline: Instant,
+    ) -> Vec<Finding> {
         if selected.is_empty() {
             return Vec::new();
         }
         let names = selected.clone();
-        let weighed = tokio::time::timeout(AUDIT_WAIT, self.weigh_until_admitted(case, kind.kind, selected)).await;
+        let weighed = timeout_at(deadline, self.weigh_until_admitted(case, kind.kind, selected)).await;
         let why = match weighed {
             Ok(Ok(mut findings)) => {
                 explain_kind(kind, &mut findings);

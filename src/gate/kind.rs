@@ -31,9 +31,9 @@ const MAX_CHART: u64 = 16 * 1024 * 1024;
 /// All layers together that are read to prove an artifact, in bytes. They pass by, and cost no memory.
 const MAX_ARTIFACT: u64 = 1024 * 1024 * 1024;
 
-/// What bytes prove.
+/// What became of a claim.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-enum Proof {
+pub(super) enum Proof {
     Proven,
     /// The proof was tried and failed, for this reason.
     Refuted(String),
@@ -54,6 +54,16 @@ pub(super) struct Kinded {
     pub(super) kind: Kind,
     /// The claim that was not proven, in words.
     pub(super) unproven: Option<String>,
+}
+
+impl Kinded {
+    /// What a manifest is as long as nothing is proven.
+    pub(super) fn by_shape(manifest: &Manifest) -> Self {
+        match manifest.content {
+            Content::Image { .. } => Kind::Image.into(),
+            Content::Index(_) => Kind::Index.into(),
+        }
+    }
 }
 
 impl From<Kind> for Kinded {
@@ -111,9 +121,9 @@ impl Kinds {
         target: &Target,
         manifest: &Arc<Manifest>,
         claim: Claim,
-    ) -> Result<Result<(), String>, GateError> {
+    ) -> Result<Proof, GateError> {
         if let Some(why) = self.too_large(manifest, claim) {
-            return Ok(Err(why));
+            return Ok(Proof::Refuted(why));
         }
         let subject = format!("{} {}", claim.name(), manifest.digest).into();
         let (layers, on, asked, clock) = (self.layers.clone(), target.clone(), manifest.clone(), self.clock.clone());
@@ -125,11 +135,10 @@ impl Kinds {
             Found::observed(proof, &clock)
         };
         match Found::known(self.proofs.obtain(subject, Found::is_known, gather).await) {
-            Ok(Proof::Proven) => Ok(Ok(())),
-            Ok(Proof::Refuted(why)) => Ok(Err(why)),
+            Ok(proof) => Ok(proof),
             Err(error) if error.is_temporary() => Err(error.into()),
-            // What is not there will not come, and other bytes prove nothing.
-            Err(error) => Ok(Err(error.to_string())),
+            // A blob that is missing does not come back, and other bytes prove nothing.
+            Err(error) => Ok(Proof::Refuted(error.to_string())),
         }
     }
 
@@ -160,25 +169,15 @@ impl Kinds {
 }
 
 impl Gate {
-    /// What is judged before anybody is asked: an attachment where that is proven, else an image or an index. The proof
-    /// is tried only for those whose answer it could change.
+    /// What a manifest is before any evidence is gathered: an attachment where that is proven, else an image or an index.
     ///
     /// # Errors
-    /// When what would prove an attachment cannot be read just now, and an entry would deny an image for that. A denial
-    /// is a last word, and this is none.
-    pub(super) async fn first_kind(
-        &self,
-        target: &Target,
-        manifest: &Arc<Manifest>,
-        interest: Interest,
-    ) -> Result<Kinded, GateError> {
-        let (unproven, found) = match (&manifest.content, interest) {
-            (Content::Index(_), Interest::None) => return Ok(Kind::Index.into()),
-            (Content::Image { .. }, Interest::None) => return Ok(Kind::Image.into()),
-            (Content::Index(_), _) => (Kind::Index, self.kind_of_index(target, manifest).await),
-            (Content::Image { .. }, _) => (Kind::Image, self.kind_of_image(target, manifest).await),
-        };
-        found.or_else(|error| if interest == Interest::MayDeny { Err(error) } else { Ok(unproven.into()) })
+    /// When the bytes that would prove an attachment cannot be read just now. A denial would be final, and this is not.
+    pub(super) async fn first_kind(&self, target: &Target, manifest: &Arc<Manifest>) -> Result<Kinded, GateError> {
+        match &manifest.content {
+            Content::Index(_) => self.kind_of_index(target, manifest).await,
+            Content::Image { .. } => self.kind_of_image(target, manifest).await,
+        }
     }
 
     /// The fallback tag of registries without the referrers API is an index of attachments (distribution-spec,
@@ -207,20 +206,20 @@ impl Gate {
             return Ok(Kind::Image.into());
         }
         Ok(match self.kinds.prove(target, manifest, Claim::Attachment).await? {
-            Ok(()) => Kind::Attachment.into(),
-            Err(why) => Kinded { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) },
+            Proof::Proven => Kind::Attachment.into(),
+            Proof::Refuted(why) => Kinded { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) },
         })
     }
 }
 
-/// What the entries that are asked make of what a manifest is.
+/// What depends on the kind of a manifest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Interest {
-    /// They ask for nothing.
+    /// Nothing: no entry asks for a check.
     None,
-    /// They would report a denial, and not carry it out.
+    /// A report: no denial is carried out.
     Reports,
-    /// They may deny.
+    /// A denial.
     MayDeny,
 }
 

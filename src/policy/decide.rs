@@ -75,6 +75,13 @@ pub fn decide(opinions: &Opinions<'_>) -> Result<Permit, Denial> {
     }
 }
 
+/// The entry that decides: of the enforced ones, or of the audited ones where nothing is enforced, the first that admits,
+/// else the first.
+pub fn deciding<'a, T>(enforced: &'a [T], audited: &'a [T], opinion: impl Fn(&T) -> &Opinion) -> Option<&'a T> {
+    let all = if enforced.is_empty() { audited } else { enforced };
+    all.iter().find(|one| opinion(one).outcome.is_ok()).or(all.first())
+}
+
 /// The denial of entries of which none admits.
 pub fn denial<'a>(opinions: &[&'a Opinion]) -> Option<&'a Denial> {
     let first = opinions.first()?.outcome.as_ref().err()?;

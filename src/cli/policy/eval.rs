@@ -14,7 +14,7 @@ use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
     Scheme, Scope, Selected, Selection, Settings, Severity, Signatory, TrustEvidence, TrustFindings, TrustOutcome,
-    VaEvidence, VaFindings, Verdict, decide, no_match, trust_verdict, weigh,
+    VaEvidence, VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
 };
 
 /// The longest line, in bytes.
@@ -172,10 +172,7 @@ fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
         enforced: &enforced_opinions,
         audited: &audited_opinions,
     });
-    // Of the entry that decided: the first that admits, else the first.
-    let deciding = if enforced.is_empty() { &audited } else { &enforced };
-    let decided = deciding.iter().find(|(opinion, _)| opinion.outcome.is_ok()).or(deciding.first());
-    let consulted = decided.is_some_and(|(_, consulted)| *consulted);
+    let consulted = deciding(&enforced, &audited, |(opinion, _)| opinion).is_some_and(|(_, consulted)| *consulted);
     Ok(match decision {
         Ok(permit) => {
             let message = match permit.would_deny().first() {
