@@ -1,9 +1,9 @@
 //! Helm charts: archives by nature, told from a layer of an image by what is in them.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Component, Path};
 
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use tar::{Archive, EntryType};
 
 /// The most that a chart may unpack to, in bytes.
@@ -14,17 +14,34 @@ const HELM: &[u8] = b"+aHR0cHM6Ly95b3V0dS5iZS96OVV6MWljandyTQo=";
 /// The most entries of a chart.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Whether some bytes are a chart (Helm, "The Chart File Structure"): one gzip member over a tar of plain files and folders,
-/// all of them below one folder, which holds a `Chart.yaml`. So a root file system that is called a chart is none.
+/// Whether some bytes are a chart (Helm, "The Chart File Structure"): one gzip member over one tar of plain files and
+/// folders, all of them below one folder, which holds a `Chart.yaml`. So a root file system that is called a chart is none.
 pub fn is_chart(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    let unpacked = GzDecoder::new(&mut rest).take(MAX_UNPACKED);
-    let has_chart = holds_chart(Archive::new(unpacked)).unwrap_or(false);
-    // What follows the archive within the gzip, or the gzip itself, some reader might take for more.
-    has_chart && is_one_member(bytes)
+    read(bytes).unwrap_or(false)
 }
 
-fn holds_chart(mut archive: Archive<impl Read>) -> std::io::Result<bool> {
+fn read(mut bytes: &[u8]) -> io::Result<bool> {
+    let mut member = GzDecoder::new(&mut bytes);
+    let mut unpacked = (&mut member).take(MAX_UNPACKED);
+    let holds_chart = holds_chart(Archive::new(&mut unpacked))?;
+    // Some readers go on after the end of a tar, and after the end of a gzip member.
+    let ends_there = is_zeros(&mut unpacked)? && unpacked.limit() > 0;
+    let is_helms = member.header().is_some_and(|header| header.extra().is_none_or(|extra| extra == HELM));
+    Ok(holds_chart && ends_there && is_helms && bytes.is_empty())
+}
+
+fn is_zeros(mut rest: impl Read) -> io::Result<bool> {
+    let mut piece = [0; 8192];
+    loop {
+        match rest.read(&mut piece)? {
+            0 => return Ok(true),
+            read if piece[..read].iter().any(|byte| *byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+fn holds_chart(mut archive: Archive<impl Read>) -> io::Result<bool> {
     let (mut folder, mut has_chart) = (None, false);
     for (number, entry) in archive.entries()?.enumerate() {
         let entry = entry?;
@@ -45,14 +62,6 @@ fn first_folder(path: &Path) -> Option<&str> {
     let mut parts = path.components();
     let Some(Component::Normal(first)) = parts.next() else { return None };
     parts.all(|part| matches!(part, Component::Normal(_))).then(|| first.to_str())?
-}
-
-fn is_one_member(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    let mut member = flate2::bufread::GzDecoder::new(&mut rest);
-    let read = std::io::copy(&mut (&mut member).take(MAX_UNPACKED), &mut std::io::sink());
-    let is_helms = member.header().is_some_and(|header| header.extra().is_none_or(|extra| extra == HELM));
-    read.is_ok_and(|read| read < MAX_UNPACKED) && is_helms && rest.is_empty()
 }
 
 #[cfg(test)]
@@ -89,6 +98,10 @@ mod tests {
             ("a link", packed(&chart().symlink("app/link", "/etc/passwd"))),
             ("two members", [packed(&chart()), packed(&chart())].concat()),
             ("a member and something else", [packed(&chart()), b"rest".to_vec()].concat()),
+            ("a tar behind the chart", {
+                let rootfs = Tree::new().file("bin/sh", "x").to_tar();
+                Layer::gzip_of(&[chart().to_tar(), rootfs].concat()).bytes.to_vec()
+            }),
             ("a plain tar", chart().to_tar()),
             ("nothing", Vec::new()),
         ] {
