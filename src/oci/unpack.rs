@@ -106,18 +106,14 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use flate2::write::GzEncoder;
     use flate2::{Compression, GzBuilder};
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
+    use crate::sample::image::Layer;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
+        Layer::gzip_of(bytes).bytes.to_vec()
     }
 
     fn zstd(bytes: &[u8]) -> Vec<u8> {

@@ -1,7 +1,9 @@
 //! What tags mean and meant.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row, Sqlite};
 
 use super::{Store, StoreError, digest_of, tag_of, time_of};
 use crate::oci::{Digest, ImageName, Tag};
@@ -34,14 +36,7 @@ impl Store {
             "INSERT INTO tag_history (host, repository, tag, digest, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = excluded.seen_at",
         ] {
-            sqlx::query(sql)
-                .bind(name.host.as_str())
-                .bind(name.repository.as_str())
-                .bind(tag.as_str())
-                .bind(&digest)
-                .bind(now.as_millisecond())
-                .execute(&mut *transaction)
-                .await?;
+            of_tag(sql, name, tag).bind(&digest).bind(now.as_millisecond()).execute(&mut *transaction).await?;
         }
         self.wrote(2);
         Ok(transaction.commit().await?)
@@ -56,13 +51,12 @@ impl Store {
         seen: Timestamp,
     ) -> Result<(), StoreError> {
         self.wrote(1);
-        sqlx::query(
+        of_tag(
             "INSERT INTO tag_history (host, repository, tag, digest, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = excluded.seen_at",
+            name,
+            tag,
         )
-        .bind(name.host.as_str())
-        .bind(name.repository.as_str())
-        .bind(tag.as_str())
         .bind(digest.to_string())
         .bind(seen.as_millisecond())
         .execute(&self.pool)
@@ -78,34 +72,30 @@ impl Store {
         digest: Digest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE tags SET digest = ?4, checked_at = ?5 WHERE host = ?1 AND repository = ?2 AND tag = ?3")
-            .bind(name.host.as_str())
-            .bind(name.repository.as_str())
-            .bind(tag.as_str())
-            .bind(digest.to_string())
-            .bind(now.as_millisecond())
-            .execute(&self.pool)
-            .await?;
+        of_tag(
+            "UPDATE tags SET digest = ?4, checked_at = ?5 WHERE host = ?1 AND repository = ?2 AND tag = ?3",
+            name,
+            tag,
+        )
+        .bind(digest.to_string())
+        .bind(now.as_millisecond())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
     /// What a tag meant when it was last looked up, and when that was.
     pub async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
-        let row = sqlx::query("SELECT digest, checked_at FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3")
-            .bind(name.host.as_str())
-            .bind(name.repository.as_str())
-            .bind(tag.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
+        let row =
+            of_tag("SELECT digest, checked_at FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3", name, tag)
+                .fetch_optional(&self.pool)
+                .await?;
         row.map(|row| Ok((digest_of(row.try_get(0)?)?, time_of(row.try_get(1)?)))).transpose()
     }
 
     /// Forgets what a tag means: the upstream says that it is gone.
     pub async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3")
-            .bind(name.host.as_str())
-            .bind(name.repository.as_str())
-            .bind(tag.as_str())
+        of_tag("DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3", name, tag)
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -145,4 +135,9 @@ impl Store {
         };
         rows.iter().map(known).collect()
     }
+}
+
+/// A statement whose first three parameters are the host, the repository and the tag.
+fn of_tag<'q>(sql: &'static str, name: &'q ImageName, tag: &'q Tag) -> Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str()).bind(tag.as_str())
 }

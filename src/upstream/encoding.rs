@@ -71,15 +71,11 @@ impl Unpacker {
 
 #[cfg(test)]
 mod tests {
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
     use super::*;
+    use crate::sample::image::Layer;
 
     fn packed(plain: &[u8]) -> Vec<u8> {
-        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-        packed.write_all(plain).unwrap();
-        packed.finish().unwrap()
+        Layer::gzip_of(plain).bytes.to_vec()
     }
 
     /// What is unpacked when it comes in pieces of this size, and the most at once.

@@ -1,6 +1,6 @@
 //! Audited documents: judged and recorded beside what is enforced, and never instead of it.
 
-use pullgate::sample::image::{self, Layer};
+use pullgate::sample::image::{self, Built, Layer};
 use pullgate::sample::{Fault, On};
 
 use crate::harness::{HOST, TestGate};
@@ -13,6 +13,12 @@ fn document(name: &str, mode: &str, entry: &str, rule: &str) -> String {
          authorities:\n  - name: release\n    cosign: {{key: {{file: release.pub}}}}\n  \
          repositories: [{{name: \"{entry}\", policy: {rule}}}]\n"
     )
+}
+
+/// An attachment: an in-toto statement.
+fn statement() -> Built {
+    let text = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
+    image::attachment(&[Layer::of("application/vnd.in-toto+json", text)])
 }
 
 /// The audited entry is the more specific one, so it would win if it were enforced.
@@ -59,12 +65,7 @@ async fn what_would_be_denied_is_counted_beside_a_denial() {
 #[tokio::test]
 async fn an_audited_document_holds_up_nothing() {
     let registry = TestRegistry::start().await;
-    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
-    registry.push(
-        "library/app",
-        Some("1"),
-        &image::attachment(&[Layer::of("application/vnd.in-toto+json", statement)]),
-    );
+    registry.push("library/app", Some("1"), &statement());
     let held = registry.inject(On::blobs(), Fault::Gate);
     let both = document("all", "enforce", "*", "{}") + &document("preview", "audit", "*", "{va: {}}");
     let gate = TestGate::new(&registry, &both).start().await;
@@ -177,12 +178,7 @@ async fn the_record_of_an_artifact_names_the_check_that_was_skipped() {
 #[tokio::test]
 async fn the_record_of_an_attachment_names_the_checks_that_were_skipped() {
     let registry = TestRegistry::start().await;
-    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
-    registry.push(
-        "library/app",
-        Some("1"),
-        &image::attachment(&[Layer::of("application/vnd.in-toto+json", statement)]),
-    );
+    registry.push("library/app", Some("1"), &statement());
     let rule = document("all", "enforce", "*", "{trust: release, va: {}}");
     let gate = TestGate::new(&registry, &rule).start().await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);

@@ -6,7 +6,7 @@ use pullgate::sample::image::{self, Built, Image, Layer, Tree};
 use pullgate::sample::{Fault, On};
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, TestGate, policy};
+use crate::harness::{Gate, TestGate, assert_proven_once, policy};
 use crate::support::{TestRegistry, request};
 
 const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
@@ -173,23 +173,9 @@ async fn the_proof_downloads_nothing_twice() {
 async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
     let registry = TestRegistry::start().await;
     let one = image([Layer::gzip(&tree("scanned"))]);
-    let mut body = one.json();
-    body["annotations"] = json!({"n": "2"});
-    let two = image::raw(&one.manifest().media_type, &body).with_content_of(&one);
-    registry.push("library/app", Some("1"), &one);
-    registry.push("library/app", Some("2"), &two);
-    let gate = gate(&registry, &one, &json!([])).await;
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
-    let mut made = gate.stop().await;
-    for (gone, tag) in [(one.layers[0], "2"), (one.configs[0], "1")] {
-        std::fs::remove_file(made.path().join("state/blobs/sha256").join(&gone.hex()[..2]).join(gone.hex()))
-            .expect("a file");
-        registry.delete_blob("library/app", &gone);
-        let gate = made.start().await;
-        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
-        assert_eq!(got.status, 200, "{tag}: {}", got.text());
-        made = gate.stop().await;
-    }
+    let made = TestGate::new(&registry, &policy(SCANNED));
+    let made = made.file("reports/app.json", &report(&one.configs[0], &json!([])));
+    assert_proven_once(&registry, made, &one).await;
 }
 
 /// What the proof could not change is answered without one.

@@ -9,6 +9,7 @@ use pullgate::app::{self, Bound, BuildError};
 use pullgate::config::Config;
 use pullgate::runtime::{Clock, Tasks};
 use pullgate::sample::SigningKey;
+use pullgate::sample::image::{self, Built};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -221,5 +222,27 @@ impl Gate {
         let text = fs::read_to_string(made_of.path().join("state/audit.jsonl")).expect("an audit file");
         let records = text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
         (made_of, records)
+    }
+}
+
+/// Pulls two manifests of one content, and each again when a blob is gone from the cache and from the registry: a proof that
+/// was made is not made again, for the manifest nor for the layer.
+pub(crate) async fn assert_proven_once(registry: &TestRegistry, made: TestGate, one: &Built) {
+    let mut body = one.json();
+    body["annotations"] = serde_json::json!({"n": "2"});
+    let two = image::raw(&one.manifest().media_type, &body).with_content_of(one);
+    registry.push("library/app", Some("1"), one);
+    registry.push("library/app", Some("2"), &two);
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let mut made = gate.stop().await;
+    for (gone, tag) in [(one.layers[0], "2"), (one.configs[0], "1")] {
+        let file = made.path().join("state/blobs/sha256").join(&gone.hex()[..2]).join(gone.hex());
+        fs::remove_file(file).expect("a file");
+        registry.delete_blob("library/app", &gone);
+        let gate = made.start().await;
+        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
+        assert_eq!(got.status, 200, "{tag}: {}", got.text());
+        made = gate.stop().await;
     }
 }

@@ -8,7 +8,7 @@ use pullgate::sample::image::{self, Built, Image, Layer, Tree, noise};
 use pullgate::sample::{Fault, On};
 use serde_json::json;
 
-use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
+use crate::harness::{ALLOW_ALL, HOST, TestGate, assert_proven_once, policy};
 use crate::pull::{multi, simple};
 use crate::support::TestRegistry;
 
@@ -202,24 +202,8 @@ async fn where_nothing_is_denied_no_proof_is_waited_for() {
 #[tokio::test]
 async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
     let registry = TestRegistry::start().await;
-    let one = model(noise(700_000, 5));
-    let mut body = one.json();
-    body["annotations"] = json!({"n": "2"});
-    let two = image::raw(&one.manifest().media_type, &body).with_content_of(&one);
-    registry.push("library/app", Some("1"), &one);
-    registry.push("library/app", Some("2"), &two);
-    let gate = TestGate::new(&registry, &policy(SCANNED)).start().await;
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
-    let mut made = gate.stop().await;
-    for (gone, tag) in [(one.layers[0], "2"), (one.configs[0], "1")] {
-        std::fs::remove_file(made.path().join("state/blobs/sha256").join(&gone.hex()[..2]).join(gone.hex()))
-            .expect("a file");
-        registry.delete_blob("library/app", &gone);
-        let gate = made.start().await;
-        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
-        assert_eq!(got.status, 200, "{tag}: {}", got.text());
-        made = gate.stop().await;
-    }
+    let made = TestGate::new(&registry, &policy(SCANNED));
+    assert_proven_once(&registry, made, &model(noise(700_000, 5))).await;
 }
 
 /// Turns are taken by upstream.

@@ -1,9 +1,5 @@
 //! Images under the labels of something else: what some client would unpack is judged as an image.
 
-use std::io::Write as _;
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use pullgate::oci::media_type;
 use pullgate::sample::image::{self, Built, Layer, Tree, polyglot};
 use serde_json::{Value, json};
@@ -25,8 +21,7 @@ fn image_config(layer: &Layer) -> Value {
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(content).and_then(|()| encoder.finish()).expect("writing to memory")
+    Layer::gzip_of(content).bytes.to_vec()
 }
 
 /// By tag, by digest, and its layer.

@@ -87,17 +87,11 @@ fn escaped(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
     use super::*;
+    use crate::sample::image::Layer;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
+        Layer::gzip_of(bytes).bytes.to_vec()
     }
 
     #[test]
