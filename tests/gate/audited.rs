@@ -161,6 +161,18 @@ async fn check_says_what_a_gate_in_audit_mode_does() {
     }
 }
 
+/// Without a proof the kind follows from the shape, also of an index that lists nothing.
+#[tokio::test]
+async fn an_index_that_lists_nothing_is_recorded_as_one() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &image::index(&[]));
+    let elsewhere = document("all", "enforce", "elsewhere.test/*", "{}");
+    let gate = TestGate::new(&registry, &elsewhere).with("[gate]\nmode = \"audit\"").start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records[0]["kind"], "index", "{records:#?}");
+}
+
 /// An artifact is asked for signatures, and nothing in it can be assessed.
 #[tokio::test]
 async fn the_record_of_an_artifact_names_the_check_that_was_skipped() {
