@@ -1,15 +1,18 @@
 //! What clients do, and what they must see.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fastrand::Rng;
 use pullgate::oci::Digest;
 
 use crate::kept;
-use crate::support::{Answer, Exchange, request};
+use crate::support::{Answer, Exchange, request, soon};
 use crate::world::{Pullable, World, count};
+
+/// How long a client waits before it retries what could not be told.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Pulls one image after another.
 pub(crate) async fn run(world: Arc<World>, until: Instant, mut rng: Rng) {
@@ -26,10 +29,10 @@ pub(crate) async fn run(world: Arc<World>, until: Instant, mut rng: Rng) {
 /// With no trouble any more, everything comes whole and right, and denied is denied.
 pub(crate) async fn pull_everything(world: &World) {
     for image in &world.images {
-        let manifest = world.program.get(&manifest_path(image)).await;
+        let manifest = settled(world, &manifest_path(image)).await;
         assert_eq!(manifest.status, if image.denied { 403 } else { 200 }, "{}: {}", image.repository, manifest.text());
         for (digest, _) in &image.built.blobs {
-            let blob = world.program.get(&blob_path(image, digest)).await;
+            let blob = settled(world, &blob_path(image, digest)).await;
             if image.denied {
                 assert_eq!(blob.status, 403, "{}: {}", image.repository, blob.text());
             } else {
@@ -37,6 +40,20 @@ pub(crate) async fn pull_everything(world: &World) {
             }
         }
     }
+}
+
+/// The answer that a client gets that retries as it is told to: the gate remembers for a moment that the upstream failed.
+async fn settled(world: &World, path: &str) -> Answer {
+    soon(async {
+        loop {
+            let answer = world.program.get(path).await;
+            if !is_for_now(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    })
+    .await
 }
 
 fn manifest_path(image: &Pullable) -> String {
