@@ -10,9 +10,10 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
-    Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Scope, Selection, Settings, Source, Subject,
-    TrustFindings, decide, weigh,
+    Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings, Source, Subject, TrustFindings,
+    decide, weigh,
 };
+use pullgate::scope::Scope;
 use pullgate::server::manifest_response;
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;

@@ -18,7 +18,7 @@
 //! * [`trust`] and [`va`]: evidence, with no opinion.
 //! * [`cache`]: content, opened only with a permit; [`upstream`]: the registries behind.
 //! * [`audit`], [`store`]: what is recorded and what is remembered.
-//! * [`oci`], [`runtime`]: the values and the ground that all of it stands on.
+//! * [`oci`], [`scope`], [`runtime`]: the values and the ground that all of it stands on.
 //! * [`prefetch`]: images into the cache before anybody asks, through the gate like any client.
 //! * [`config`], [`app`], [`cli`]: put together, and told what to do. [`sample`]: images to try it with.
 //!
@@ -37,6 +37,7 @@ pub mod resolve;
 pub mod rulebook;
 pub mod runtime;
 pub mod sample;
+pub mod scope;
 pub mod server;
 pub mod store;
 pub mod trust;

@@ -38,4 +38,4 @@ pub use rule::{
 };
 pub use ruleset::{RuleSet, Selection};
 pub use signed::trust_verdict;
-pub use subject::{InvalidScope, Scope, Subject};
+pub use subject::Subject;

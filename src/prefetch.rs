@@ -14,8 +14,8 @@ use crate::gate::{Answer, Ask, Gate, GateError, Who};
 use crate::oci::{
     Content, Descriptor, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference, Route,
 };
-use crate::policy::Scope;
 use crate::runtime::Tasks;
+use crate::scope::Scope;
 
 /// How many blobs of an image are fetched at the same time.
 const BLOBS_AT_ONCE: usize = 4;

@@ -45,6 +45,7 @@ pub use upstreams::Upstreams;
 
 use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type, parse_referrers};
 use crate::runtime::Tasks;
+use crate::scope::Scope;
 
 /// The largest list of referrers that is read, in bytes (distribution-spec, "Listing Referrers": registries should stay
 /// below 4 MiB).
@@ -88,11 +89,12 @@ impl Upstream {
         self.exchange.config()
     }
 
-    /// Whether clients of this scope may use its credentials' reach; `None` is a client without a scope.
-    pub fn serves(&self, scope: Option<&str>) -> bool {
+    /// Whether clients of this scope may pull from it. A client without a scope ([`Scope::CLUSTER`]) may only where
+    /// everyone may.
+    pub fn serves(&self, scope: &Scope) -> bool {
         match &self.config().serve_to {
             None => true,
-            Some(scopes) => scope.is_some_and(|scope| scopes.iter().any(|known| known == scope)),
+            Some(scopes) => *scope != Scope::CLUSTER && scopes.contains(scope),
         }
     }
 

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("runtime", &[]),
-    ("policy", &["oci"]),
+    ("scope", &[]),
+    ("policy", &["oci", "scope"]),
     ("store", &["oci", "policy", "runtime"]),
-    ("upstream", &["oci", "runtime"]),
+    ("upstream", &["oci", "runtime", "scope"]),
     ("cache", &["oci", "policy", "runtime", "store", "upstream"]),
     ("rulebook", &["oci", "policy", "runtime", "store"]),
     ("audit", &["oci", "policy", "runtime", "store"]),
@@ -21,16 +22,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("va", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
     (
         "gate",
-        &["audit", "cache", "oci", "policy", "resolve", "rulebook", "runtime", "store", "trust", "upstream", "va"],
+        &[
+            "audit", "cache", "oci", "policy", "resolve", "rulebook", "runtime", "scope", "store", "trust", "upstream",
+            "va",
+        ],
     ),
-    ("prefetch", &["cache", "gate", "oci", "policy", "runtime"]),
+    ("prefetch", &["cache", "gate", "oci", "policy", "runtime", "scope"]),
     // `resolve` and `upstream` for their errors alone: the one mapping to the wire is here.
-    ("server", &["audit", "cache", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime", "upstream"]),
+    (
+        "server",
+        &["audit", "cache", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime", "scope", "upstream"],
+    ),
     ("sample", &["oci", "runtime"]),
     (
         "config",
         &[
-            "audit", "cache", "gate", "oci", "policy", "prefetch", "rulebook", "runtime", "server", "trust",
+            "audit", "cache", "gate", "oci", "policy", "prefetch", "rulebook", "runtime", "scope", "server", "trust",
             "upstream", "va",
         ],
     ),
@@ -41,7 +48,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "server", "store", "trust", "upstream", "va",
         ],
     ),
-    ("cli", &["app", "cache", "config", "gate", "oci", "policy", "rulebook", "runtime", "sample", "server", "va"]),
+    (
+        "cli",
+        &["app", "cache", "config", "gate", "oci", "policy", "rulebook", "runtime", "sample", "scope", "server", "va"],
+    ),
 ];
 
 #[test]

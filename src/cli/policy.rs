@@ -13,8 +13,9 @@ pub use eval::eval;
 
 use super::Output;
 use crate::oci::ImageReference;
-use crate::policy::{Problem, ProblemSeverity, RuleSet, Scope, Selected, Selection, Settings, Subject};
+use crate::policy::{Problem, ProblemSeverity, RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook;
+use crate::scope::Scope;
 
 /// Everything is in order; warnings and notes are.
 pub const EXIT_OK: u8 = 0;

@@ -11,8 +11,9 @@ use jiff::SignedDuration;
 
 use super::reader::Table;
 use super::{Config, Log};
-use crate::policy::{Authority, Identity, InvalidKey, PublicKey, Scheme, Scope, Settings};
+use crate::policy::{Authority, Identity, InvalidKey, PublicKey, Scheme, Settings};
 use crate::runtime::LogFormat;
+use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, trust, va};
 
 /// Reads the whole file. `None` only together with a problem.

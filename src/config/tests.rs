@@ -183,6 +183,18 @@ fn what_is_shown_can_be_read_again() {
     assert!(first.contains("password_env = \"P\""));
 }
 
+#[test]
+fn serve_to_names_valid_scopes() {
+    for (list, wanted) in
+        [("[\"ci\", \"\"]", "a scope must not be empty"), ("[\"Team A\"]", "\"Team A\": a scope is a namespace")]
+    {
+        let problems = load(&format!("{MINIMAL}serve_to = {list}\n")).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.to_string().contains(wanted)), "{problems:?}");
+    }
+    let config = load(&format!("{MINIMAL}serve_to = [\"ci\"]\n")).unwrap();
+    assert_eq!(config.upstreams[0].serve_to, Some(vec!["ci".parse().unwrap()]));
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}", cut in 0usize..400) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Ask, Gate, GateError};
 use crate::oci::{Endpoint, ImageName, ImageReference, Reference, Repository, docker_hub_repository};
-use crate::policy::Scope;
+use crate::scope::Scope;
 use crate::upstream::Upstream;
 
 /// The upstream and the repository that a request is about, and for whom.
@@ -64,7 +64,7 @@ impl Gate {
     }
 
     fn serve(&self, upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
-        if !upstream.serves(scope.name()) {
+        if !upstream.serves(scope) {
             return Err(GateError::NotServed { upstream: upstream.host().to_string(), scope: scope.to_string() });
         }
         let host = upstream.host().clone();

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use super::decide::Selected;
 use super::pattern::{Pattern, Spelling};
 use super::rule::{Authority, Mode, Rule};
-use super::subject::{Scope, Subject};
+use super::subject::Subject;
 use crate::oci::{ImageName, Reference, Tag};
+use crate::scope::Scope;
 
 /// The namespace of documents that name none, and of the secrets that cluster-wide requests see.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";

@@ -11,9 +11,9 @@ use super::jobs::{Job, JobState, Jobs};
 use crate::cache::Cache;
 use crate::gate::{Explanation, Gate, GateError};
 use crate::oci::{ImageReference, Platform};
-use crate::policy::Scope;
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
+use crate::scope::Scope;
 
 /// How often a running fetch is looked at for its progress.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);

@@ -11,7 +11,7 @@ use x509_cert::der::{Decode as _, asn1::Utf8StringRef};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::policy::Scope;
+use crate::scope::Scope;
 
 /// Who sent a request.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -26,8 +26,8 @@ use super::proxy_protocol;
 use super::send_file::SendFile;
 use super::stream::WriteStall;
 use super::tls::{Tls, TlsConfig, TlsError};
-use crate::policy::Scope;
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::scope::Scope;
 
 /// Unsent bytes that the kernel takes of a connection; more only makes a large answer hold back small ones.
 const NOT_SENT_LOW_WATER: u32 = 256 * 1024;

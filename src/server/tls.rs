@@ -16,7 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::Decode as _;
 
-use crate::policy::Scope;
+use crate::scope::Scope;
 
 /// A certificate file is never larger.
 const MAX_FILE: u64 = 1024 * 1024;

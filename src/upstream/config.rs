@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::oci::Host;
+use crate::scope::Scope;
 
 /// The largest secret, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -36,7 +37,7 @@ pub struct Config {
     /// Credentials.
     pub auth: Auth,
     /// The scopes that may use the credentials' reach; `None` is everyone.
-    pub serve_to: Option<Vec<String>>,
+    pub serve_to: Option<Vec<Scope>>,
     /// Hosts of token services that may have the credentials, beside the registry's own site.
     pub realms: Vec<String>,
     /// How long a connection may take: name, TCP, egress proxy.

@@ -13,9 +13,10 @@ use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
-    Scheme, Scope, Selected, Selection, Settings, Severity, Signatory, TrustEvidence, TrustFindings, TrustOutcome,
-    VaEvidence, VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
+    Scheme, Selected, Selection, Settings, Severity, Signatory, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
+    VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
 };
+use crate::scope::Scope;
 
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 1024 * 1024;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::count;
 use crate::config::reader::Table;
+use crate::scope::Scope;
 use crate::upstream::{self, Auth, Secret};
 
 /// The least bandwidth of an upstream, in bytes a second.
@@ -93,11 +94,15 @@ fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<Strin
     }
 }
 
-/// `"everyone"`, or a list of scopes.
-fn serve_to(table: &mut Table<'_>) -> Option<Vec<String>> {
-    let is_text = table.is_text("serve_to");
-    if !is_text {
-        return table.texts("serve_to");
+/// `"everyone"` (`None`), or a list of named scopes.
+fn serve_to(table: &mut Table<'_>) -> Option<Vec<Scope>> {
+    if !table.is_text("serve_to") {
+        let scopes: Vec<Scope> = table.values("serve_to")?;
+        if scopes.contains(&Scope::CLUSTER) {
+            let hint = "only serve_to = \"everyone\" includes clients without a scope";
+            table.problem("serve_to", "a scope must not be empty", Some(hint));
+        }
+        return Some(scopes);
     }
     match table.text("serve_to").as_deref() {
         Some("everyone") => {}

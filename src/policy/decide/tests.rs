@@ -4,8 +4,9 @@ use super::*;
 use crate::oci::ImageReference;
 use crate::policy::{
     AffectedPackage, Authority, Behaviour, ChildFinding, Issue, IssueKind, PublicKey, Report, Requirement, Scheme,
-    Scope, Severity, Signatory, TrustEvidence, TrustOutcome, Unseen, VaRule, VaStatus,
+    Severity, Signatory, TrustEvidence, TrustOutcome, Unseen, VaRule, VaStatus,
 };
+use crate::scope::Scope;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

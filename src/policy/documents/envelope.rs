@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::super::problem::Reporter;
 use super::super::ruleset::DEFAULT_NAMESPACE;
-use super::super::subject::Scope;
 use super::super::yaml::{Node, Position, Value};
 use super::fields::Fields;
 use super::spelling::{distance, nearest};
+use crate::scope::Scope;
 
 /// How a policy document is to be read.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -2,9 +2,9 @@
 
 use super::super::pattern::Spelling;
 use super::super::rule::Mode;
-use super::super::subject::Scope;
 use super::{Entries, Entry, RuleSet, Selection, name_spellings};
 use crate::oci::ImageName;
+use crate::scope::Scope;
 
 impl RuleSet {
     /// The entries that speak for a repository or for anything in it, whatever its tag or digest. Opens lists of names,

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{NoMaterials, Settings, Source};
+use crate::scope::Scope;
 
 fn rules(documents: &[(&str, &[&str])]) -> RuleSet {
     let mut text = String::new();
