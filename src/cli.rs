@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use crate::runtime::printable_lines;
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// What a command ends with (design.md §9).
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
     /// All is well.

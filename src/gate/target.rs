@@ -1,4 +1,4 @@
-//! Which upstream and repository a request means (design.md §4).
+//! Which upstream and repository a request refers to.
 
 use std::sync::Arc;
 

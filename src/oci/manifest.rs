@@ -116,7 +116,7 @@ impl Manifest {
     /// Reads a manifest. `content_type` is what the upstream's header said, if anything.
     ///
     /// # Errors
-    /// Everything in design.md §3 "refused outright" that the bytes alone show: see [`Refused`].
+    /// When the bytes alone show that the manifest must be refused: see [`Refused`].
     pub fn parse(bytes: Bytes, content_type: Option<&str>) -> Result<Self, Refused> {
         if bytes.len() > MAX_MANIFEST {
             return Err(Refused::TooLarge);
@@ -338,7 +338,7 @@ fn annotations(body: &Map<String, Value>) -> Result<Vec<(String, String)>, Refus
     }
 }
 
-/// Why a manifest is refused whatever the policy says (design.md §3, "Refused outright").
+/// Why a manifest is refused, whatever the policy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refused {
     /// Index and image at once.

@@ -1,4 +1,4 @@
-//! The registry's HTTP: a request becomes an [`Ask`], an answer becomes a response (design.md §4).
+//! The registry API over HTTP: a request becomes an [`Ask`], an answer becomes a response.
 
 use std::future::Future;
 use std::sync::Arc;

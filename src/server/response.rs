@@ -1,4 +1,4 @@
-//! Responses: an answer's headers and body (design.md §4).
+//! The headers and body of a response.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
