@@ -12,19 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::mpsc;
 
 pub use directory::{DirMaterials, Error as DirectoryError, read_dir};
 
 use crate::policy::{Parsed, ParsedFile, Problem, ProblemSeverity, RuleSet, Settings};
-use crate::runtime::{Metrics, Readiness, Tasks};
+use crate::runtime::{DirectoryWatch, Metrics, Readiness, Tasks};
 
 /// The name under which `/readyz` speaks of the rules.
 const TOPIC: &str = "policy";
-/// Changes within this time are one change: editors and `kubectl` write several files.
-const SETTLE: Duration = Duration::from_millis(200);
 /// The directory is read again after this time even when no change was seen: some file systems report none.
 const RESCAN: Duration = Duration::from_secs(60);
 
@@ -97,43 +93,21 @@ impl Rulebook {
         Ok(rules)
     }
 
-    /// Watches the directory until shutdown.
+    /// Reloads the rules after every change of the directory, until shutdown.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
-        let (changed, changes) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
-            // One pending change stands for all.
-            let _ = changed.try_send(());
-        });
-        let watched = watcher.and_then(|mut watcher| {
-            watcher.watch(&self.dir, RecursiveMode::Recursive)?;
-            Ok(watcher)
-        });
-        let watcher = watched
-            .inspect_err(
-                |error| tracing::warn!(%error, "the policy directory cannot be watched; it is read every minute"),
-            )
-            .ok();
+        let watch = DirectoryWatch::new(&[&self.dir], "policies");
         let (rulebook, stop) = (self.clone(), tasks.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = rulebook.follow(changes, &stop) => {}
+                () = rulebook.follow(watch, &stop) => {}
                 () = stop.stopping() => {}
             }
-            drop(watcher);
         });
     }
 
-    async fn follow(self: Arc<Self>, mut changes: mpsc::Receiver<()>, tasks: &Tasks) {
+    async fn follow(self: Arc<Self>, mut watch: DirectoryWatch, tasks: &Tasks) {
         loop {
-            match tokio::time::timeout(RESCAN, changes.recv()).await {
-                Ok(Some(())) => {
-                    tokio::time::sleep(SETTLE).await;
-                    while changes.try_recv().is_ok() {}
-                }
-                // Nobody watches.
-                Ok(None) => tokio::time::sleep(RESCAN).await,
-                Err(_) => {}
-            }
+            watch.changed(RESCAN).await;
             let rulebook = self.clone();
             // A panic while parsing is a broken version like any other.
             if tasks.spawn_blocking(move || rulebook.reload()).await.is_err() {

@@ -1,6 +1,7 @@
 //! What every long-lived part stands on: tracked tasks and their end, the clock, metrics, logging.
 
 mod clock;
+mod directory_watch;
 mod file_window;
 mod flights;
 mod metrics;
@@ -12,6 +13,7 @@ mod telemetry;
 mod units;
 
 pub use clock::Clock;
+pub use directory_watch::DirectoryWatch;
 pub use file_window::FileWindow;
 pub use flights::Flights;
 pub use metrics::Metrics;

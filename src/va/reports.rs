@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use super::{ConfigBinding, NeedsProof, Subject};
 use crate::oci::Digest;
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, DirectoryWatch, Metrics, Readiness, Tasks};
 
 mod cyclonedx;
 mod document;
@@ -43,7 +43,6 @@ mod openvex;
 mod purl;
 mod scan;
 mod trivy;
-mod watcher;
 
 use index::Index;
 
@@ -107,10 +106,9 @@ impl Reports {
         }));
         let settings = &reports.0.settings;
         if !settings.directories.is_empty() {
-            // The watch is set before the first look, so that nothing that changes between them is missed.
-            let watcher = watcher::Watcher::new(&settings.directories);
+            let watch = DirectoryWatch::new(&settings.directories, "vulnerability reports");
             reports.scan(tasks).await;
-            tasks.spawn(watcher.follow(reports.clone(), settings.rescan, tasks.clone()));
+            tasks.spawn(reports.clone().follow(watch, tasks.clone()));
         }
         reports
     }
@@ -148,6 +146,16 @@ impl Reports {
     /// One line for each file or directory that cannot be used, or that holds something without effect.
     pub fn problems(&self) -> Vec<String> {
         self.0.index.load().problems.clone()
+    }
+
+    /// Scans after every change, and at intervals, until shutdown.
+    async fn follow(self, mut watch: DirectoryWatch, tasks: Tasks) {
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => return,
+                () = watch.changed(self.0.settings.rescan) => self.scan(&tasks).await,
+            }
+        }
     }
 
     /// Looks through the directories once, and swaps the index when anything is different.
