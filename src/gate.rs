@@ -3,7 +3,6 @@
 //! Read `Gate::answer` first; everything else here is a step of it. The gate holds no opinion of its own: rules come
 //! from the rulebook, evidence from `trust` and `va`, the decision from `policy`.
 
-mod binding;
 mod blob;
 mod error;
 mod evidence;
@@ -15,6 +14,7 @@ mod listing;
 mod metrics;
 mod platforms;
 mod record;
+mod security_status;
 mod target;
 mod warm;
 
@@ -29,7 +29,7 @@ pub use target::Target;
 pub use warm::{Prepared, Warm};
 
 use crate::audit::Audit;
-use crate::cache::{Cache, Opened};
+use crate::cache::{BlobReaders, Cache, Opened};
 use crate::oci::{Endpoint, Manifest, Platform, Reference, Route};
 use crate::policy::{self, ListingPermit, Permit, Subject};
 use crate::resolve::{Resolved, Resolver};
@@ -40,7 +40,6 @@ use crate::store::Store;
 use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
-use binding::Bindings;
 use judge::{Judged, Judgement};
 use kind::Kinds;
 use layers::Layers;
@@ -91,7 +90,6 @@ pub struct Gate {
     cache: Arc<Cache>,
     audit: Audit,
     kinds: Kinds,
-    bindings: Bindings,
     layers: Layers,
     warm: WarmAnswers,
     clock: Clock,
@@ -187,27 +185,12 @@ impl Gate {
     /// Puts the parts together.
     pub fn new(config: Config, parts: Parts, metrics: &Metrics) -> Self {
         let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
-        let layers = Layers::new(cache.clone(), &store, &clock, &tasks);
-        let bindings = Bindings::new(layers.clone(), &store, &clock, &tasks);
+        let readers = BlobReaders::new(cache.clone(), tasks.clone());
+        let layers = Layers::new(readers, &store, &clock, &tasks);
         let kinds = Kinds::new(layers.clone(), config.attachment_limit, &store, &clock, &tasks);
         let metrics = GateMetrics::new(metrics);
         let warm = WarmAnswers::new();
-        Self {
-            config,
-            upstreams,
-            rulebook,
-            resolver,
-            trust,
-            va,
-            cache,
-            audit,
-            kinds,
-            bindings,
-            layers,
-            warm,
-            clock,
-            metrics,
-        }
+        Self { config, upstreams, rulebook, resolver, trust, va, cache, audit, kinds, layers, warm, clock, metrics }
     }
 
     /// The platforms that the configuration names.

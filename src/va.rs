@@ -7,24 +7,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::oci::ImageName;
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::store::Store;
+use binding::Bindings;
+use ibm::{Client as Ibm, IbmSource};
+use reports::{BoundReports, Reports};
 
+mod binding;
 mod http;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
-mod memo;
-/// Assessments as text for people.
-pub mod report_text;
 /// Reports of other scanners in local directories.
-pub mod reports;
+mod reports;
+mod source;
 mod subject;
 
-pub use ibm::Client as Ibm;
-pub use memo::Va;
-pub use reports::Reports;
-pub use subject::{ConfigBinding, NeedsProof, Subject};
+pub use source::{SourceAnswer, VaSource};
+pub use subject::VaSubject;
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -45,22 +45,21 @@ impl Default for Config {
     }
 }
 
-/// All sources. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    reports: Reports,
-    ibm: Option<Ibm>,
+/// All sources behind one question, in their order: the first that decides is believed.
+pub struct Va {
+    sources: Vec<Box<dyn VaSource>>,
     clock: Clock,
 }
 
-impl Sources {
-    /// Reads the reports once, and follows their changes until shutdown.
+impl Va {
+    /// Opens the configured sources: local reports first, because the administrator of the gate put them there.
     ///
     /// # Errors
-    /// When the configuration of IBM's service cannot be used. A directory that cannot be read is a problem, which
-    /// [`Self::problems`] tells, since it may be mounted later.
+    /// When the configuration of IBM's service cannot be used. A directory that cannot be read is no error, since it may be
+    /// mounted later: it makes `/readyz` degraded.
     pub async fn new(
         config: Config,
+        store: Store,
         tasks: &Tasks,
         clock: Clock,
         readiness: Readiness,
@@ -73,69 +72,39 @@ impl Sources {
             honour_ignores: config.honour_ignores,
         };
         let reports = Reports::open(settings, tasks, clock.clone(), readiness, metrics).await;
-        Ok(Self { reports, ibm, clock })
-    }
-
-    /// What is known about an image. `account` is whose exemptions apply at IBM. Not kept here: local answers are cheap,
-    /// and IBM's say how long they hold.
-    ///
-    /// # Errors
-    /// When it depends on a proof of the image's configuration.
-    pub async fn evidence(
-        &self,
-        image: &ImageName,
-        subject: &Subject<'_>,
-        account: Option<&str>,
-    ) -> Result<Arc<Observed<VaEvidence>>, NeedsProof> {
-        match (self.local(subject)?, self.ibm_for(image)) {
-            (Some(local), None) => Ok(local),
-            (Some(local), _) if is_answer(&local.value) => Ok(local),
-            (_, Some(ibm)) => Ok(Arc::new(ibm.fetch(image, subject.manifest, account).await)),
-            (None, None) => Ok(self.now(VaEvidence::Unscanned)),
+        let bindings = Bindings::new(&store, &clock, tasks);
+        let mut sources: Vec<Box<dyn VaSource>> = vec![Box::new(BoundReports::new(reports, bindings, clock.clone()))];
+        if let Some(ibm) = ibm {
+            sources.push(Box::new(IbmSource::new(ibm, store, clock.clone(), tasks)));
         }
+        Ok(Self { sources, clock })
     }
 
-    /// What the local reports say, which no I/O is needed for.
-    ///
-    /// # Errors
-    /// When it depends on a proof of the image's configuration.
-    pub fn local(&self, subject: &Subject<'_>) -> Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof> {
-        self.reports.lookup(subject)
+    /// What is known about an image. If no source knows it, it is unscanned.
+    pub async fn evidence(&self, subject: &VaSubject) -> Arc<Observed<VaEvidence>> {
+        let mut doubtful = None;
+        for source in &self.sources {
+            match source.evidence(subject).await {
+                SourceAnswer::Decides(evidence) => return evidence,
+                SourceAnswer::Doubts(evidence) => {
+                    tracing::debug!(
+                        source = source.name(),
+                        ?subject,
+                        "a source cannot tell whether it knows the image"
+                    );
+                    doubtful.get_or_insert(evidence);
+                }
+                SourceAnswer::Silent => {}
+            }
+        }
+        let unscanned = || Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None });
+        doubtful.unwrap_or_else(unscanned)
     }
 
-    /// IBM's service, where it is asked about images of this registry.
-    pub fn ibm_for(&self, image: &ImageName) -> Option<&Ibm> {
-        self.ibm.as_ref().filter(|ibm| ibm.serves(&image.host))
-    }
-
-    /// The local reports.
-    pub fn reports(&self) -> &Reports {
-        &self.reports
-    }
-
-    /// A number that grows whenever the local reports change.
+    /// A number that grows whenever evidence that still held has changed.
     pub fn generation(&self) -> u64 {
-        self.reports.generation()
+        self.sources.iter().map(|source| source.generation()).fold(0, u64::wrapping_add)
     }
-
-    /// Waits until the generation is beyond `seen`, and gives it.
-    pub async fn changed(&self, seen: u64) -> u64 {
-        self.reports.changed(seen).await
-    }
-
-    /// One line for each report that cannot be used.
-    pub fn problems(&self) -> Vec<String> {
-        self.reports.problems()
-    }
-
-    fn now(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
-        Arc::new(Observed { value, at: self.clock.now(), until: None })
-    }
-}
-
-/// Whether local reports speak of the image, as opposed to not being readable.
-fn is_answer(local: &VaEvidence) -> bool {
-    !matches!(local, VaEvidence::Unavailable { .. } | VaEvidence::Unreadable { .. })
 }
 
 /// The first line of others' text, of bounded length.

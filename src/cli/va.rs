@@ -1,7 +1,7 @@
 //! `pullgate va IMAGE`: the vulnerability report.
 
 use super::{Exit, Output, Where};
-use crate::gate::IssueExplanation;
+use crate::gate::{Assessment, IssueExplanation};
 use crate::runtime::printable;
 
 /// Arguments of `va`.
@@ -24,24 +24,29 @@ pub(super) fn run(args: &VaArgs) -> Exit {
         Ok(explanation) => explanation,
         Err(error) => return super::fail(error),
     };
-    let image = printable(&explanation.image);
     let assessments: Vec<_> = explanation.rules.iter().flat_map(|rule| &rule.assessments).collect();
-    if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&assessments).unwrap_or_default());
-    } else if assessments.is_empty() {
-        println!("{image}: no rule asks for a vulnerability check, or trust denies before it");
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&assessments).unwrap_or_default()),
+        Output::Table => print!("{}", describe(&explanation.image, &assessments)),
     }
-    let mut has_findings = false;
+    let blocks = assessments.iter().flat_map(|assessment| &assessment.issues).any(|found| found.blocks);
+    if blocks { Exit::Denied } else { Exit::Ok }
+}
+
+/// The assessments for people, a table for each.
+fn describe(image: &str, assessments: &[&Assessment]) -> String {
+    let image = printable(image);
+    if assessments.is_empty() {
+        return format!("{image}: no rule asks for a vulnerability check, or trust denies before it\n");
+    }
+    let mut text = String::new();
     for assessment in assessments {
-        has_findings |= assessment.issues.iter().any(|found| found.blocks);
-        if args.output == Output::Table {
-            let platform = printable(assessment.platform.as_deref().unwrap_or_default());
-            println!("{image} {platform} {}: {}", assessment.digest, printable(&assessment.status));
-            let header = ["VULNERABILITY", "POLICY STATUS", "AFFECTED PACKAGES", "HOW TO RESOLVE"];
-            print!("{}", super::images::table(header, assessment.issues.iter().map(row)));
-        }
+        let platform = printable(assessment.platform.as_deref().unwrap_or_default());
+        text += &format!("{image} {platform} {}: {}\n", assessment.digest, printable(&assessment.status));
+        let header = ["VULNERABILITY", "POLICY STATUS", "AFFECTED PACKAGES", "HOW TO RESOLVE"];
+        text += &super::images::table(header, assessment.issues.iter().map(row));
     }
-    if has_findings { Exit::Denied } else { Exit::Ok }
+    text
 }
 
 /// IBM's columns.
@@ -62,4 +67,27 @@ fn row(found: &IssueExplanation) -> [String; 4] {
     let resolve = upgrades.collect::<Vec<_>>().join("; ");
     let resolve = if resolve.is_empty() { "No fix is published".into() } else { resolve };
     [format!("{} ({})", issue.id, issue.severity.as_str()), status.into(), packages.join(", "), resolve]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_report_steers_a_terminal() {
+        let hostile = "\u{1b}]0;x\u{7}";
+        let assessment: Assessment = serde_json::from_value(serde_json::json!({
+            "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": hostile,
+            "source": hostile, "why": hostile,
+            "issues": [{
+                "id": hostile, "aliases": [hostile], "kind": "Vulnerability", "severity": "high",
+                "packages": [{"name": "open\u{9b}ssl", "installed": hostile, "fixed": hostile}],
+                "exempt": false, "title": hostile, "blocks": true
+            }]
+        }))
+        .unwrap();
+        let text = describe(hostile, &[&assessment]);
+        assert!(text.contains("Upgrade open\\u{9b}ssl to \\u{1b}]0;x"), "{text:?}");
+        assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
+    }
 }

@@ -7,9 +7,14 @@ use jiff::Timestamp;
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, Manifest};
 use crate::policy::{
-    Authority, ChildFinding, Kind, Rule, Selected, TrustFindings, VaFindings, VaRule, Verdict, trust_verdict,
+    Authority, ChildFinding, Kind, Observed, Rule, Selected, TrustFindings, VaEvidence, VaFindings, VaRule, Verdict,
+    trust_verdict,
 };
 use crate::resolve::ResolveError;
+use crate::va::VaSubject;
+
+/// The most indexes that are looked at as parents of an image.
+const MAX_PARENTS: usize = 16;
 
 /// What is known about one manifest, as far as one rule asks.
 #[derive(Debug, Default)]
@@ -115,15 +120,15 @@ impl Gate {
     ) -> Result<Option<VaFindings>, GateError> {
         let account = rule.account.as_deref();
         match (&manifest.content, kind) {
-            (Content::Image { config, .. }, Kind::Image) => {
-                Ok(Some(VaFindings::Image(self.va_of_image(target, manifest, config, account).await?)))
+            (Content::Image { .. }, Kind::Image) => {
+                let evidence = self.va_of_image(target, manifest, account).await?;
+                Ok(evidence.map(VaFindings::Image))
             }
             (Content::Index(_), _) => {
                 let mut findings = Vec::new();
                 for child in self.relevant_children(target, manifest).await? {
                     let Some(image) = self.manifest_if_there(target, child.digest).await? else { continue };
-                    let Content::Image { config, .. } = &image.content else { continue };
-                    let evidence = self.va_of_image(target, &image, config, account).await?;
+                    let Some(evidence) = self.va_of_image(target, &image, account).await? else { continue };
                     let platform = child.platform.as_ref().map_or_else(|| child.digest.short(), ToString::to_string);
                     findings.push(ChildFinding { digest: child.digest, platform, evidence });
                 }
@@ -131,6 +136,32 @@ impl Gate {
             }
             (Content::Image { .. }, _) => Ok(None),
         }
+    }
+
+    /// What is known about the vulnerabilities of an image; `None` for an index.
+    async fn va_of_image(
+        &self,
+        target: &Target,
+        image: &Arc<Manifest>,
+        account: Option<&str>,
+    ) -> Result<Option<Arc<Observed<VaEvidence>>>, GateError> {
+        let Some(mut subject) = VaSubject::new(target.name.clone(), image.clone()) else { return Ok(None) };
+        subject.parents = self.parents(target, image.digest).await?;
+        subject.account = account.map(str::to_owned);
+        subject.blobs = Some(self.layers.reader(target));
+        Ok(Some(self.va.evidence(&subject).await))
+    }
+
+    /// The indexes of the repository that are known to list an image: a statement about an index is about its images.
+    async fn parents(&self, target: &Target, image: Digest) -> Result<Vec<Digest>, GateError> {
+        let mut parents = Vec::new();
+        for naming in self.resolver.naming(&target.name, image).await?.iter().take(MAX_PARENTS) {
+            let known = self.resolver.known_manifest(&target.name, *naming).await;
+            if known.is_some_and(|manifest| matches!(manifest.content, Content::Index(_))) {
+                parents.push(*naming);
+            }
+        }
+        Ok(parents)
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Finding;
+use super::security_status::security_status;
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
 use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaFindings, VaRule};
 use crate::store::KnownImage;
-use crate::va::{NeedsProof, Subject};
+use crate::va::VaSubject;
 
 /// Everything that the gate knows and thinks of one image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -207,7 +208,7 @@ impl Gate {
                 namespace,
                 created: image.as_ref().and_then(|(_, created)| created.clone()),
                 size: image.as_ref().map(|(manifest, _)| size_of(manifest)),
-                security_status: self.security_status(&name, image.as_ref().map(|(manifest, _)| &**manifest)).await,
+                security_status: self.security_status(&name, image.as_ref().map(|(manifest, _)| manifest)).await,
             });
         }
         Ok(listed)
@@ -228,15 +229,13 @@ impl Gate {
         Some((manifest, created))
     }
 
-    async fn security_status(&self, name: &ImageName, manifest: Option<&Manifest>) -> String {
-        let Some(manifest @ Manifest { content: Content::Image { config, .. }, digest, .. }) = manifest else {
-            return "Not Scanned".into();
-        };
-        let config = self.bindings.known(manifest, config.digest).await;
-        let subject = Subject { manifest: *digest, config, parents: &[] };
-        let evidence = self.va.evidence(name, &subject, None).await;
-        let evidence = evidence.unwrap_or_else(|NeedsProof| self.va.unproven());
-        crate::va::report_text::security_status(&evidence.value)
+    /// What is known now about an image's vulnerabilities; no layer is read for it.
+    async fn security_status(&self, name: &ImageName, manifest: Option<&Arc<Manifest>>) -> String {
+        let subject = manifest.and_then(|manifest| VaSubject::new(name.clone(), manifest.clone()));
+        match subject {
+            Some(subject) => security_status(&self.va.evidence(&subject).await.value),
+            None => "Not Scanned".into(),
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::layers::{Found, Layers};
+use super::layers::Layers;
 use super::{Gate, GateError, Target};
-use crate::cache::CacheError;
+use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::oci::layer_types::{is_config_type, is_layer_type, is_read_lazily};
 use crate::oci::{Content, Descriptor, Manifest, chart, is_attachment, media_type};
 use crate::policy::Kind;
@@ -42,7 +42,7 @@ pub(super) enum Proof {
 /// Proves what manifests are. What is proven depends on verified bytes alone, so it holds for ever.
 pub(super) struct Kinds {
     layers: Layers,
-    proofs: Memo<Found<Proof>>,
+    proofs: Memo<BlobFinding<Proof>>,
     clock: Clock,
     /// The largest layer of an attachment, in bytes.
     attachment_limit: u64,
@@ -126,15 +126,16 @@ impl Kinds {
             return Ok(Proof::Refuted(why));
         }
         let subject = format!("{} {}", claim.name(), manifest.digest).into();
-        let (layers, on, asked, clock) = (self.layers.clone(), target.clone(), manifest.clone(), self.clock.clone());
+        let (layers, reader, asked) = (self.layers.clone(), self.layers.reader(target), manifest.clone());
+        let clock = self.clock.clone();
         let gather = || async move {
             let proof = match claim {
-                Claim::Attachment => prove_attachment(&layers, &on, &asked).await,
-                Claim::Artifact => prove_artifact(&layers, &on, &asked).await,
+                Claim::Attachment => prove_attachment(&reader, &asked).await,
+                Claim::Artifact => prove_artifact(&layers, &reader, &asked).await,
             };
-            Found::observed(proof, &clock)
+            BlobFinding::observed(proof, &clock)
         };
-        match Found::known(self.proofs.obtain(subject, Found::is_known, gather).await) {
+        match BlobFinding::known(self.proofs.obtain(subject, BlobFinding::is_known, gather).await) {
             Ok(proof) => Ok(proof),
             Err(error) if error.is_temporary() => Err(error.into()),
             // A blob that is missing does not come back, and other bytes prove nothing.
@@ -280,17 +281,17 @@ pub(super) fn is_image_config(bytes: &[u8]) -> bool {
 }
 
 /// Every layer is read whole and must parse whole as what its type claims.
-async fn prove_attachment(layers: &Layers, target: &Target, manifest: &Manifest) -> Result<Proof, CacheError> {
+async fn prove_attachment(reader: &BlobReader, manifest: &Manifest) -> Result<Proof, CacheError> {
     let Content::Image { config, layers: named } = &manifest.content else { return Ok(refuted("it is an index")) };
     if config.size > MAX_CONFIG {
         return Ok(refuted("its configuration is larger than 1 MiB"));
     }
     // All of it is in memory until it is proven.
-    let _turn = layers.turn("attachment", target).await;
-    let config = layers.whole(target, config).await?;
+    let _turn = reader.turn("attachment").await;
+    let config = reader.whole(config).await?;
     let mut read = Vec::with_capacity(named.len());
     for layer in named {
-        read.push(layers.whole(target, layer).await?);
+        read.push(reader.whole(layer).await?);
     }
     Ok(match is_attachment(manifest, &config, &read) {
         Ok(()) => Proof::Proven,
@@ -299,12 +300,12 @@ async fn prove_attachment(layers: &Layers, target: &Target, manifest: &Manifest)
 }
 
 /// The configuration is no image's, and no layer is something that a runtime unpacks.
-async fn prove_artifact(layers: &Layers, target: &Target, manifest: &Manifest) -> Result<Proof, CacheError> {
+async fn prove_artifact(layers: &Layers, reader: &BlobReader, manifest: &Manifest) -> Result<Proof, CacheError> {
     let Content::Image { config, layers: named } = &manifest.content else { return Ok(refuted("it is an index")) };
     if config.size > MAX_CONFIG {
         return Ok(refuted("its configuration is larger than 1 MiB"));
     }
-    let bytes = layers.whole(target, config).await?;
+    let bytes = reader.whole(config).await?;
     if !is_object(&bytes) || is_image_config(&bytes) {
         return Ok(refuted("its configuration may be one of an image"));
     }
@@ -314,8 +315,8 @@ async fn prove_artifact(layers: &Layers, target: &Target, manifest: &Manifest) -
             return Ok(refuted(&format!("{short} has annotations by which clients read layers in part")));
         }
         let is_safe = match is_chart(config, layer) {
-            true => layer.size <= MAX_CHART && chart::is_chart(&layers.whole(target, layer).await?),
-            false => !layers.is_of_an_image(target, layer).await?,
+            true => layer.size <= MAX_CHART && chart::is_chart(&reader.whole(layer).await?),
+            false => !layers.is_of_an_image(reader, layer).await?,
         };
         if !is_safe {
             return Ok(refuted(&format!("{short} may be unpacked or run")));

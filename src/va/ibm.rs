@@ -24,8 +24,10 @@ use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Metrics};
 
 mod answer;
+mod source;
 mod token;
 
+pub(super) use source::IbmSource;
 use token::{Token, Tokens};
 
 /// How to ask.

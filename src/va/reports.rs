@@ -5,7 +5,7 @@
 //!
 //! A report is an image's own when it names the manifest or the configuration as what was scanned. Anyone can list other
 //! layers under a scanned configuration, so what speaks of that counts for a manifest only when its layers are
-//! [proven](crate::va::ConfigBinding) to be the configuration's. A report that merely lists the manifest among the names of
+//! proven to be the configuration's. A report that merely lists the manifest among the names of
 //! its image (`RepoDigests`) never displaces an image's own.
 //!
 //! Of several reports of one rank the newest counts, whichever scanner made it; one without a time loses to one with; of
@@ -15,7 +15,7 @@
 //! VEX statements in these files come from whoever administers the gate, and exempt what they match. What whoever ran a
 //! scanner told it to ignore counts, unless the configuration honours that.
 //!
-//! A file that cannot be read is a [problem](Reports::problems) and never a clean report: an image of which nothing but a
+//! A file that cannot be read is a problem, which `/readyz` and the log report, and never a clean report: an image of which nothing but a
 //! broken report exists is unscanned, also where an earlier version of the file was whole.
 
 use std::path::PathBuf;
@@ -29,11 +29,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use super::{ConfigBinding, NeedsProof, Subject};
+use super::binding::ConfigBinding;
 use crate::oci::Digest;
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, DirectoryWatch, Metrics, Readiness, Tasks};
 
+mod bound;
 mod cyclonedx;
 mod document;
 mod encoding;
@@ -44,6 +45,7 @@ mod purl;
 mod scan;
 mod trivy;
 
+pub(super) use bound::BoundReports;
 use index::Index;
 
 /// How many images' reports are kept put together, so that judging an image again copies nothing.
@@ -56,20 +58,33 @@ const TOPIC: &str = "va";
 type Key = (u64, Digest, ConfigBinding, Box<[Digest]>);
 type Found = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
 
+/// An image by its digests.
+#[derive(Clone, Copy, Debug)]
+struct ReportQuery<'a> {
+    manifest: Digest,
+    config: ConfigBinding,
+    /// The indexes that are known to list the manifest, in the repository that is asked for.
+    parents: &'a [Digest],
+}
+
+/// The answer depends on whether the configuration is that of the manifest's layers, which is not proven.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct NeedsProof;
+
 /// Which files are read, and how.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Directories, looked through with all that is beneath them.
-    pub directories: Vec<PathBuf>,
+    pub(super) directories: Vec<PathBuf>,
     /// How often they are looked through even when the system tells of no change.
-    pub rescan: Duration,
+    pub(super) rescan: Duration,
     /// Whether what a scanner was told to ignore is exempt.
-    pub honour_ignores: bool,
+    pub(super) honour_ignores: bool,
 }
 
 /// The current reports. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Reports(Arc<Shared>);
+pub(super) struct Reports(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -87,7 +102,7 @@ struct Shared {
 impl Reports {
     /// Reads the directories, and from then on follows their changes: when the system tells of one, and at intervals in
     /// any case, since not every file system tells. A directory that is not there yet is a problem, not an error.
-    pub async fn open(
+    pub(super) async fn open(
         settings: Settings,
         tasks: &Tasks,
         clock: Clock,
@@ -118,7 +133,7 @@ impl Reports {
     ///
     /// # Errors
     /// When it depends on whether the configuration is of the manifest's layers, which is not proven.
-    pub fn lookup(&self, subject: &Subject<'_>) -> Found {
+    fn lookup(&self, subject: &ReportQuery<'_>) -> Found {
         let index = self.0.index.load();
         let key = (index.generation, subject.manifest, subject.config, subject.parents.into());
         if let Some(known) = self.0.looked_up.get(&key) {
@@ -132,20 +147,8 @@ impl Reports {
     }
 
     /// A number that grows whenever the reports change.
-    pub fn generation(&self) -> u64 {
+    fn generation(&self) -> u64 {
         *self.0.generation.borrow()
-    }
-
-    /// Waits until the generation is beyond `seen`, and gives it.
-    pub async fn changed(&self, seen: u64) -> u64 {
-        let mut generation = self.0.generation.subscribe();
-        // The sender lives as long as this does.
-        generation.wait_for(|now| *now > seen).await.map_or(seen, |now| *now)
-    }
-
-    /// One line for each file or directory that cannot be used, or that holds something without effect.
-    pub fn problems(&self) -> Vec<String> {
-        self.0.index.load().problems.clone()
     }
 
     /// Scans after every change, and at intervals, until shutdown.

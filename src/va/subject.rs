@@ -1,40 +1,62 @@
-//! Which image evidence is asked about.
+//! The image that evidence is asked for.
 
-use crate::oci::Digest;
+use std::fmt;
+use std::sync::Arc;
 
-/// An image by its digests.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its manifest.
-    pub manifest: Digest,
-    /// Its configuration, and whether that is of the layers that the manifest lists.
-    pub config: ConfigBinding,
-    /// The indexes that are known to list the manifest, in the repository that is asked for.
-    pub parents: &'a [Digest],
+use crate::cache::BlobReader;
+use crate::oci::{Content, Descriptor, Digest, ImageName, Manifest};
+
+/// An image of one platform, as one repository has it.
+///
+/// Evidence about it must be bound to its digests: the same name means other content tomorrow.
+#[derive(Clone)]
+pub struct VaSubject {
+    image: ImageName,
+    manifest: Arc<Manifest>,
+    config: Descriptor,
+    /// The indexes of the repository that are known to list the manifest: a statement about an index is about its images.
+    pub parents: Vec<Digest>,
+    /// The account whose exemptions apply at a service that keeps exemptions for accounts.
+    pub account: Option<String>,
+    /// Reads the image's layers, following fills that are under way. `None` if nothing may be read now: then only what is
+    /// known already counts.
+    pub blobs: Option<BlobReader>,
 }
 
-/// The digest of a configuration, and what is known of its bond to a manifest's layers. Anyone can list other layers under
-/// a scanned configuration: the two belong together when the layers, uncompressed, have the digests that the
-/// configuration lists (`rootfs.diff_ids`, OCI image specification, "Image Configuration").
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ConfigBinding {
-    /// The layers are the configuration's.
-    Proven(Digest),
-    /// The layers were not looked at.
-    Unproven(Digest),
-    /// The layers are others, or it cannot be found out: what speaks of the configuration says nothing of the manifest.
-    Refuted(Digest),
-}
+impl VaSubject {
+    /// A subject of which nothing may be read. `None` for an index.
+    pub fn new(image: ImageName, manifest: Arc<Manifest>) -> Option<Self> {
+        let Content::Image { config, .. } = &manifest.content else { return None };
+        let config = config.clone();
+        Some(Self { image, manifest, config, parents: Vec::new(), account: None, blobs: None })
+    }
 
-impl ConfigBinding {
-    /// The configuration's digest.
-    pub fn digest(self) -> Digest {
-        match self {
-            Self::Proven(digest) | Self::Unproven(digest) | Self::Refuted(digest) => digest,
+    /// Registry and repository, by the registry's own name.
+    pub fn image(&self) -> &ImageName {
+        &self.image
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// The configuration that the manifest names.
+    pub fn config(&self) -> &Descriptor {
+        &self.config
+    }
+
+    /// The layers that the manifest names, the lowest first.
+    pub fn layers(&self) -> &[Descriptor] {
+        match &self.manifest.content {
+            Content::Image { layers, .. } => layers,
+            Content::Index(_) => &[],
         }
     }
 }
 
-/// What is known depends on whether the configuration is of the manifest's layers: prove it, or not, and ask again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct NeedsProof;
+impl fmt::Debug for VaSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VaSubject({}@{})", self.image, self.manifest.digest)
+    }
+}

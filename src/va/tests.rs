@@ -1,7 +1,12 @@
 use std::fs;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde_json::json;
+
 use super::*;
-use crate::oci::Digest;
+use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::VaEvidence;
 
 const TRIVY: &str = include_str!("../../tests/data/va/trivy.json");
@@ -24,15 +29,43 @@ fn ibm() -> ibm::Config {
     }
 }
 
-async fn ask(reports: &[PathBuf], ibm: Option<ibm::Config>, host: &str, config: char) -> VaEvidence {
-    let tasks = Tasks::new();
-    let config_ = Config { reports: reports.to_vec(), ibm, ..Config::default() };
+/// An image of one configuration and no layers, as another registry's.
+fn subject(host: &str, config: char) -> VaSubject {
+    let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config), "size": 2});
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": []});
+    let manifest = Manifest::parse(manifest.to_string().into(), Some(media_type)).unwrap();
+    VaSubject::new(image(host), Arc::new(manifest)).unwrap()
+}
+
+/// Where `bound` says whether the layers are known to be those of the configuration.
+async fn ask_bound(
+    reports: &[PathBuf],
+    ibm: Option<ibm::Config>,
+    subject: &VaSubject,
+    bound: Option<bool>,
+) -> VaEvidence {
+    let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let store = Store::open(state.path()).await.unwrap();
+    if let Some(bound) = bound {
+        let at = Timestamp::UNIX_EPOCH;
+        let proof = Observed { value: json!({"Known": bound}).to_string(), at, until: None };
+        store.record_evidence("binding-1", &subject.manifest().digest.to_string(), &proof).await.unwrap();
+    }
+    let config = Config { reports: reports.to_vec(), ibm, ..Config::default() };
     let (clock, readiness) = (Clock::system(), Readiness::new());
-    let sources = Sources::new(config_, &tasks, clock, readiness, &Metrics::default()).await.unwrap();
-    let subject = Subject { manifest: digest('a'), config: ConfigBinding::Proven(digest(config)), parents: &[] };
-    let evidence = sources.evidence(&image(host), &subject, None).await.unwrap();
+    let va = Va::new(config, store, &tasks, clock, readiness, &Metrics::default()).await.unwrap();
+    let evidence = va.evidence(subject).await;
     tasks.stop();
     evidence.value.clone()
+}
+
+async fn ask(reports: &[PathBuf], ibm: Option<ibm::Config>, host: &str, config: char) -> VaEvidence {
+    ask_bound(reports, ibm, &subject(host, config), Some(true)).await
+}
+
+fn word(evidence: &VaEvidence) -> String {
+    format!("{evidence:?}").split([' ', '(']).next().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -40,7 +73,6 @@ async fn local_reports_come_first() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("r.json"), TRIVY).unwrap();
     let (here, missing) = (root.path().to_owned(), root.path().join("missing"));
-    let word = |evidence: VaEvidence| format!("{evidence:?}").split([' ', '(']).next().unwrap().to_owned();
     for (reports, with_ibm, host, config, expected) in [
         (vec![here.clone()], true, "us.icr.io", 'c', "Report"),
         (vec![here.clone()], false, "docker.io", 'c', "Report"),
@@ -52,7 +84,7 @@ async fn local_reports_come_first() {
         (vec![missing, here], false, "docker.io", 'c', "Report"),
     ] {
         let evidence = ask(&reports, with_ibm.then(ibm), host, config).await;
-        assert_eq!(word(evidence), expected, "{reports:?} {with_ibm} {host} {config}");
+        assert_eq!(word(&evidence), expected, "{reports:?} {with_ibm} {host} {config}");
     }
 }
 
@@ -63,4 +95,73 @@ async fn a_broken_report_leaves_the_image_unscanned() {
     let evidence = ask(&[root.path().to_owned()], Some(ibm()), "us.icr.io", 'c').await;
     assert!(matches!(evidence, VaEvidence::Unavailable { .. }), "another source is asked: {evidence:?}");
     assert_eq!(ask(&[root.path().to_owned()], None, "docker.io", 'c').await, VaEvidence::Unreadable { problems: 1 });
+}
+
+/// A report names the configuration. Unless the layers are that configuration's, it says nothing about this image; and as
+/// long as that is not known, nobody else's word replaces it.
+#[tokio::test]
+async fn a_report_on_the_configuration_needs_its_proof() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("r.json"), TRIVY).unwrap();
+    let reports = [root.path().to_owned()];
+    for (bound, with_ibm, expected) in [
+        (Some(true), false, "Report"),
+        (Some(false), false, "Unscanned"),
+        (None, false, "Unavailable"),
+        (None, true, "Unavailable"),
+    ] {
+        let evidence = ask_bound(&reports, with_ibm.then(ibm), &subject("us.icr.io", 'c'), bound).await;
+        assert_eq!(word(&evidence), expected, "{bound:?} {with_ibm}");
+        let VaEvidence::Unavailable { why } = evidence else { continue };
+        assert!(why.contains("could not be compared with its configuration"), "IBM is not asked: {why}");
+    }
+}
+
+/// A source that says what it is told to.
+struct Scripted(Option<(&'static str, bool)>);
+
+impl VaSource for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn evidence<'a>(&'a self, _: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        let observed = |why: &str| {
+            Arc::new(Observed {
+                value: VaEvidence::Incomplete { why: why.into() },
+                at: Timestamp::UNIX_EPOCH,
+                until: None,
+            })
+        };
+        let answer = match self.0 {
+            Some((why, true)) => SourceAnswer::Decides(observed(why)),
+            Some((why, false)) => SourceAnswer::Doubts(observed(why)),
+            None => SourceAnswer::Silent,
+        };
+        std::future::ready(answer).boxed()
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
+}
+
+#[tokio::test]
+async fn the_first_source_that_decides_is_believed() {
+    let (decides, doubts) = (|why| Some((why, true)), |why| Some((why, false)));
+    for (script, expected) in [
+        (vec![], None),
+        (vec![None, None], None),
+        (vec![None, decides("b"), decides("c")], Some("b")),
+        (vec![doubts("a"), decides("b")], Some("b")),
+        (vec![doubts("a"), doubts("b"), None], Some("a")),
+    ] {
+        let sources: Vec<Box<dyn VaSource>> =
+            script.into_iter().map(|answer| Box::new(Scripted(answer)) as Box<dyn VaSource>).collect();
+        let va = Va { sources, clock: Clock::system() };
+        assert_eq!(va.generation(), va.sources.len() as u64);
+        let found = va.evidence(&subject("docker.io", 'c')).await.value.clone();
+        let expected = expected.map_or(VaEvidence::Unscanned, |why: &str| VaEvidence::Incomplete { why: why.into() });
+        assert_eq!(found, expected);
+    }
 }

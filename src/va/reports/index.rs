@@ -8,9 +8,10 @@ use jiff::Timestamp;
 
 use super::document::{Assessment, Document, Finding, ImageDigests, Statement, issues};
 use super::scan::Fingerprint;
+use super::{NeedsProof, ReportQuery};
 use crate::oci::Digest;
 use crate::policy::{Report, VaEvidence, known_time};
-use crate::va::{ConfigBinding, NeedsProof, Subject};
+use crate::va::binding::ConfigBinding;
 
 /// All that the directories hold at one time.
 #[derive(Debug, Default)]
@@ -133,7 +134,11 @@ impl Index {
     ///
     /// # Errors
     /// Where that is another thing with a configuration that is proven than with one that is not.
-    pub(super) fn lookup(&self, subject: &Subject<'_>, honour_ignores: bool) -> Result<Option<VaEvidence>, NeedsProof> {
+    pub(super) fn lookup(
+        &self,
+        subject: &ReportQuery<'_>,
+        honour_ignores: bool,
+    ) -> Result<Option<VaEvidence>, NeedsProof> {
         let evidence = |is_proven| self.evidence(subject, is_proven, honour_ignores);
         match subject.config {
             ConfigBinding::Proven(_) => Ok(evidence(true)),
@@ -145,7 +150,7 @@ impl Index {
         }
     }
 
-    fn evidence(&self, subject: &Subject<'_>, is_proven: bool, honour_ignores: bool) -> Option<VaEvidence> {
+    fn evidence(&self, subject: &ReportQuery<'_>, is_proven: bool, honour_ignores: bool) -> Option<VaEvidence> {
         let Counting { base, more } = self.counting(subject, is_proven);
         if base.is_empty() {
             return self.nothing();
@@ -174,7 +179,7 @@ impl Index {
         }
     }
 
-    fn counting(&self, subject: &Subject<'_>, is_proven: bool) -> Counting<'_> {
+    fn counting(&self, subject: &ReportQuery<'_>, is_proven: bool) -> Counting<'_> {
         let (manifest, config) = (subject.manifest, subject.config.digest());
         let (mut own, mut listed) = (Vec::new(), Vec::new());
         for dated in self.reports.get(&manifest).into_iter().flatten() {

@@ -194,7 +194,7 @@ fn a_configuration_counts_when_it_is_proven() {
         let files: Vec<&str> = files.into_iter().map(String::as_str).collect();
         let index = index(&files);
         let open = |config: ConfigBinding| {
-            let found = index.lookup(&Subject { config, ..subject(MANIFEST, CONFIG) }, false)?;
+            let found = index.lookup(&ReportQuery { config, ..subject(MANIFEST, CONFIG) }, false)?;
             Ok(found.map(|found| report(Some(found)).issues.iter().filter(|issue| !issue.exempt).count()))
         };
         let bound = [ConfigBinding::Proven, ConfigBinding::Unproven, ConfigBinding::Refuted];
@@ -209,7 +209,7 @@ fn a_statement_about_an_index_is_about_what_it_lists() {
     let statement = open_vex(&json!({"products": products, "status": "fixed"}));
     let index = index(&[TRIVY, &statement]);
     for (parents, exempt) in [(&[][..], false), (&[digest(OTHER)], false), (&[digest(OTHER), digest(INDEX)], true)] {
-        let found = index.lookup(&Subject { parents, ..subject(MANIFEST, CONFIG) }, false).unwrap();
+        let found = index.lookup(&ReportQuery { parents, ..subject(MANIFEST, CONFIG) }, false).unwrap();
         assert_eq!(find(&report(found), "CVE-2024-0002").exempt, exempt, "{parents:?}");
     }
 }
@@ -354,7 +354,7 @@ fn a_statement_about_a_platform_is_not_about_all_of_an_index() {
         for make in [&open as &dyn Fn(String) -> String, &cyclone, &product] {
             for (named, exempt) in [(INDEX, of_index), (MANIFEST, true)] {
                 let text = make(format!("pkg:oci/app@{}{qualifiers}", digest(named)));
-                let subject = Subject { parents: &[digest(INDEX)], ..subject(MANIFEST, CONFIG) };
+                let subject = ReportQuery { parents: &[digest(INDEX)], ..subject(MANIFEST, CONFIG) };
                 let found = report(index(&[TRIVY, &text]).lookup(&subject, false).unwrap());
                 assert_eq!(find(&found, "CVE-2024-0002").exempt, exempt, "{text}");
             }

@@ -1,0 +1,70 @@
+//! The SECURITY STATUS column of `ibmcloud cr images`.
+
+use crate::policy::VaEvidence;
+
+/// `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`, as IBM prints it; `Unavailable` if no source answers.
+/// Exempt issues are not counted.
+pub(super) fn security_status(evidence: &VaEvidence) -> String {
+    match evidence {
+        VaEvidence::Report(report) => match report.issues.iter().filter(|issue| !issue.exempt).count() {
+            0 if report.incomplete.is_some() => "Scanning".into(),
+            0 => "No Issues".into(),
+            1 => "1 Issue".into(),
+            n => format!("{n} Issues"),
+        },
+        VaEvidence::Unscanned
+        | VaEvidence::Unreadable { .. }
+        | VaEvidence::Pending { .. }
+        | VaEvidence::Incomplete { .. } => "Scanning".into(),
+        VaEvidence::Unsupported { .. } => "Unsupported OS".into(),
+        VaEvidence::Unavailable { .. } => "Unavailable".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Issue, IssueKind, Report, Severity};
+
+    fn issue(id: &str, exempt: bool) -> Issue {
+        Issue {
+            id: id.into(),
+            aliases: vec![],
+            kind: IssueKind::Vulnerability,
+            severity: Severity::High,
+            packages: vec![],
+            exempt,
+            title: None,
+        }
+    }
+
+    fn report(issues: Vec<Issue>) -> VaEvidence {
+        VaEvidence::Report(Report { issues, ..Report::default() })
+    }
+
+    fn partial(issues: Vec<Issue>) -> VaEvidence {
+        let incomplete = Some("debian 8 is past its end of support".into());
+        VaEvidence::Report(Report { issues, incomplete, ..Report::default() })
+    }
+
+    #[test]
+    fn status_words() {
+        let why = || String::from("x");
+        for (evidence, word) in [
+            (report(vec![]), "No Issues"),
+            (report(vec![issue("CVE-1", true)]), "No Issues"),
+            (report(vec![issue("CVE-1", true), issue("CVE-2", false)]), "1 Issue"),
+            (report(vec![issue("CVE-1", false), issue("CVE-2", false)]), "2 Issues"),
+            (VaEvidence::Unscanned, "Scanning"),
+            (VaEvidence::Unreadable { problems: 1 }, "Scanning"),
+            (partial(vec![]), "Scanning"),
+            (partial(vec![issue("CVE-1", false)]), "1 Issue"),
+            (VaEvidence::Pending { why: why() }, "Scanning"),
+            (VaEvidence::Incomplete { why: why() }, "Scanning"),
+            (VaEvidence::Unsupported { why: why() }, "Unsupported OS"),
+            (VaEvidence::Unavailable { why: why() }, "Unavailable"),
+        ] {
+            assert_eq!(security_status(&evidence), word);
+        }
+    }
+}

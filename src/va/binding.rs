@@ -1,0 +1,180 @@
+//! Whether a manifest lists the layers of the configuration that it names.
+//!
+//! Anyone can list other layers under a scanned configuration, and not every client compares them: podman 4 does not. A
+//! report that names a configuration counts for a manifest only where the layers are proven to be that configuration's,
+//! by the digests of what they unpack to (OCI image specification, config.md, `rootfs.diff_ids`).
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use super::VaSubject;
+use crate::cache::{BlobFinding, BlobReader, CacheError};
+use crate::oci::layer_types::{is_read_lazily, is_tar_type};
+use crate::oci::{Algorithm, Descriptor, Digest, json, looks_like_manifest, media_type, unpack};
+use crate::runtime::{Clock, Tasks};
+use crate::store::{Memo, Store};
+
+/// The largest configuration that is read, in bytes.
+const MAX_CONFIG: u64 = 4 * 1024 * 1024;
+/// How many layers of one manifest are read at the same time.
+const AT_ONCE: usize = 4;
+
+/// The digest of a configuration, and whether a manifest's layers are known to be that configuration's.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum ConfigBinding {
+    /// The layers are the configuration's.
+    Proven(Digest),
+    /// The layers have not been read.
+    Unproven(Digest),
+    /// The layers are others, or it cannot be found out: a report on the configuration says nothing about the manifest.
+    Refuted(Digest),
+}
+
+impl ConfigBinding {
+    /// The configuration's digest.
+    pub(super) fn digest(self) -> Digest {
+        match self {
+            Self::Proven(digest) | Self::Unproven(digest) | Self::Refuted(digest) => digest,
+        }
+    }
+}
+
+/// Proves bindings. Proofs depend on verified bytes alone, so they hold for ever.
+pub(super) struct Bindings {
+    proofs: Memo<BlobFinding<bool>>,
+    unpacked: UnpackedLayers,
+    clock: Clock,
+}
+
+/// What layers unpack to, by the layer's digest, for all manifests and repositories that name the layer.
+#[derive(Clone)]
+struct UnpackedLayers {
+    digests: Arc<Memo<BlobFinding<Option<Digest>>>>,
+    clock: Clock,
+}
+
+impl Bindings {
+    pub(super) fn new(store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
+        let digests = Memo::new("layer-diff-id-1", store.clone(), clock.clone(), tasks.clone());
+        Self {
+            proofs: Memo::new("binding-1", store.clone(), clock.clone(), tasks.clone()),
+            unpacked: UnpackedLayers { digests: Arc::new(digests), clock: clock.clone() },
+            clock: clock.clone(),
+        }
+    }
+
+    /// The binding of a subject's configuration. Reads all layers once, through the cache, if the subject may be read and
+    /// nothing is known yet; otherwise the binding stays unproven, as it does while the layers cannot be had.
+    pub(super) async fn of(&self, subject: &VaSubject) -> ConfigBinding {
+        let config = subject.config().digest;
+        let bound = match &subject.blobs {
+            Some(reader) => Box::pin(self.prove(reader, subject)).await,
+            None => self.known(subject).await,
+        };
+        match bound {
+            Ok(true) => ConfigBinding::Proven(config),
+            Err(error) if error.is_temporary() => ConfigBinding::Unproven(config),
+            Ok(false) | Err(_) => ConfigBinding::Refuted(config),
+        }
+    }
+
+    async fn prove(&self, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
+        let (reader, asked) = (reader.clone(), subject.clone());
+        let (unpacked, clock) = (self.unpacked.clone(), self.clock.clone());
+        let gather = || async move { BlobFinding::observed(is_bound(&unpacked, &reader, &asked).await, &clock) };
+        let key = subject.manifest().digest.to_string().into();
+        BlobFinding::known(self.proofs.obtain(key, BlobFinding::is_known, gather).await)
+    }
+
+    async fn known(&self, subject: &VaSubject) -> Result<bool, CacheError> {
+        BlobFinding::known(self.proofs.known(&subject.manifest().digest.to_string().into()).await)
+    }
+}
+
+async fn is_bound(unpacked: &UnpackedLayers, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
+    let (config, layers) = (subject.config(), subject.layers());
+    if config.size > MAX_CONFIG {
+        return Ok(false);
+    }
+    let is_read_alike =
+        |layer: &Descriptor| is_tar_type(&media_type::essence(&layer.media_type)) && !is_read_lazily(layer);
+    if !layers.iter().all(is_read_alike) {
+        return Ok(false);
+    }
+    let config = reader.whole(config).await?;
+    let ids = diff_ids(&config).filter(|ids| ids.len() == layers.len() && !looks_like_manifest(&config));
+    let Some(ids) = ids else { return Ok(false) };
+    // The smallest first, and alone: layers of another image mostly differ before much was read.
+    let mut pairs: Vec<_> = layers.iter().zip(ids).collect();
+    pairs.sort_by_key(|(layer, _)| layer.size);
+    if let Some((layer, wanted)) = pairs.first()
+        && !unpacked.is(reader, layer, *wanted).await?
+    {
+        return Ok(false);
+    }
+    let checks: Vec<_> = pairs.into_iter().map(|(layer, wanted)| unpacked.is(reader, layer, wanted)).collect();
+    let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
+    while let Some(check) = checks.next().await {
+        if !check? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl UnpackedLayers {
+    /// Whether a layer unpacks to content with this digest.
+    async fn is(&self, reader: &BlobReader, layer: &Descriptor, wanted: Digest) -> Result<bool, CacheError> {
+        Ok(self.diff_id(reader, layer, wanted.algorithm()).await? == Some(wanted))
+    }
+
+    /// The digest of what a layer unpacks to; `None` if it cannot be unpacked.
+    async fn diff_id(
+        &self,
+        reader: &BlobReader,
+        layer: &Descriptor,
+        algorithm: Algorithm,
+    ) -> Result<Option<Digest>, CacheError> {
+        let (reader, blob, clock) = (reader.clone(), layer.clone(), self.clock.clone());
+        let gather = || async move {
+            let limit = unpack::limit(blob.size);
+            let work = move |bytes| unpack::diff_id(bytes, algorithm, limit).ok();
+            let unpacked = reader.read_with("unpack", &blob, work).await;
+            BlobFinding::observed(unpacked.map(Option::flatten), &clock)
+        };
+        let key = format!("{} {}", layer.digest, algorithm.name()).into();
+        BlobFinding::known(self.digests.obtain(key, BlobFinding::is_known, gather).await)
+    }
+}
+
+/// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), where every client reads the same ones.
+fn diff_ids(config: &[u8]) -> Option<Vec<Digest>> {
+    let config = json::parse(config, &["rootfs", "diff_ids"], &["Labels"]).ok()?;
+    let ids = config.get("rootfs")?.get("diff_ids")?.as_array()?;
+    ids.iter().map(|id| id.as_str().and_then(|id| id.parse().ok())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diff_ids_that_every_client_reads_alike() {
+        let id = Digest::sha256(b"layer");
+        let read = |text: &str| diff_ids(text.replace("ID", &id.to_string()).as_bytes());
+        assert_eq!(read(r#"{"os":"linux","rootfs":{"type":"layers","diff_ids":["ID","ID"]}}"#), Some(vec![id, id]));
+        assert_eq!(read(r#"{"rootfs":{"diff_ids":[]}}"#), Some(Vec::new()));
+        for other in [
+            "{}",
+            "no JSON",
+            r#"{"rootfs":{"diff_ids":["ID",1]}}"#,
+            r#"{"rootfs":{"diff_ids":["sha256:short"]}}"#,
+            r#"{"rootfs":{"diff_ids":["ID"],"DIFF_ids":[]}}"#,
+            r#"{"rootfs":{"diff_ids":["ID"]},"rootfs":{"diff_ids":[]}}"#,
+            r#"{"rootf\u017f":{"diff_ids":["ID"]}}"#,
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+}

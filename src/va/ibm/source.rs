@@ -1,0 +1,58 @@
+//! IBM's service as a source, with its answers remembered for as long as they hold.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::Client;
+use crate::policy::{Observed, VaEvidence};
+use crate::runtime::{Clock, Tasks};
+use crate::store::{Memo, Store};
+use crate::va::{SourceAnswer, VaSource, VaSubject};
+
+/// Answers of IBM's service, each asked for once, for everyone who wants it at the same time.
+pub(in crate::va) struct IbmSource {
+    client: Client,
+    answers: Memo<VaEvidence>,
+    clock: Clock,
+}
+
+impl IbmSource {
+    pub(in crate::va) fn new(client: Client, store: Store, clock: Clock, tasks: &Tasks) -> Self {
+        let answers = Memo::new("va", store, clock.clone(), tasks.clone());
+        Self { client, answers, clock }
+    }
+
+    /// The account is part of the key: another account has other exemptions.
+    async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
+        let (image, manifest, account) = (subject.image(), subject.manifest().digest, &subject.account);
+        if !self.client.serves(&image.host) {
+            return SourceAnswer::Silent;
+        }
+        let key = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
+        let (client, image, account) = (self.client.clone(), image.clone(), account.clone());
+        let gather = || async move { client.fetch(&image, manifest, account.as_deref()).await };
+        let answer = self.answers.obtain(key.into(), is_durable, gather).await;
+        SourceAnswer::Decides(answer.unwrap_or_else(|| self.interrupted()))
+    }
+
+    fn interrupted(&self) -> Arc<Observed<VaEvidence>> {
+        let value = VaEvidence::Unavailable { why: "the request was interrupted".into() };
+        Arc::new(Observed { value, at: self.clock.now(), until: None })
+    }
+}
+
+fn is_durable(evidence: &VaEvidence) -> bool {
+    !matches!(evidence, VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
+}
+
+impl VaSource for IbmSource {
+    fn name(&self) -> &'static str {
+        "ibm"
+    }
+
+    fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        self.ask(subject).boxed()
+    }
+}

@@ -1,0 +1,64 @@
+//! The reports as a source: each bound to the image that it is about.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{NeedsProof, ReportQuery, Reports};
+use crate::policy::{Observed, VaEvidence};
+use crate::runtime::Clock;
+use crate::va::binding::{Bindings, ConfigBinding};
+use crate::va::{SourceAnswer, VaSource, VaSubject};
+
+/// Local reports, with proofs that an image's layers are those of the configuration that a report names.
+pub(in crate::va) struct BoundReports {
+    reports: Reports,
+    bindings: Bindings,
+    clock: Clock,
+}
+
+impl BoundReports {
+    pub(in crate::va) fn new(reports: Reports, bindings: Bindings, clock: Clock) -> Self {
+        Self { reports, bindings, clock }
+    }
+
+    /// The proof is made only where a report asks for it.
+    async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
+        let query = |config| ReportQuery { manifest: subject.manifest().digest, config, parents: &subject.parents };
+        let found = match self.reports.lookup(&query(ConfigBinding::Unproven(subject.config().digest))) {
+            Ok(found) => Ok(found),
+            Err(NeedsProof) => self.reports.lookup(&query(self.bindings.of(subject).await)),
+        };
+        match found {
+            Ok(None) => SourceAnswer::Silent,
+            Ok(Some(evidence)) => match evidence.value {
+                VaEvidence::Unavailable { .. } | VaEvidence::Unreadable { .. } => SourceAnswer::Doubts(evidence),
+                _ => SourceAnswer::Decides(evidence),
+            },
+            Err(NeedsProof) => SourceAnswer::Decides(self.unproven()),
+        }
+    }
+
+    /// A report names the configuration, and it is not known now whether the layers are that configuration's.
+    fn unproven(&self) -> Arc<Observed<VaEvidence>> {
+        let why = "the image's layers could not be compared with its configuration, which a report speaks of";
+        let value = VaEvidence::Unavailable { why: why.into() };
+        Arc::new(Observed { value, at: self.clock.now(), until: None })
+    }
+}
+
+impl VaSource for BoundReports {
+    fn name(&self) -> &'static str {
+        "reports"
+    }
+
+    /// Reports are in memory and may change at any time, so nothing is kept here.
+    fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        self.ask(subject).boxed()
+    }
+
+    fn generation(&self) -> u64 {
+        self.reports.generation()
+    }
+}
