@@ -10,8 +10,8 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
-    Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings, Source, Subject, TrustFindings,
-    decide, weigh,
+    Document, Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings, Subject,
+    TrustFindings, decide, weigh,
 };
 use pullgate::scope::Scope;
 use pullgate::server::manifest_response;
@@ -27,7 +27,7 @@ fn rules(entries: usize) -> RuleSet {
         text.push_str(&format!("  - {{name: \"registry.acme.com/team-{n}/*\", policy: {{}}}}\n"));
     }
     text.push_str("  - {name: \"docker.io/library/*\", policy: {}}\n");
-    let source = Source { path: "bench.yaml".into(), text };
+    let source = Document { path: "bench.yaml".into(), text };
     RuleSet::parse(&[source], &NoMaterials, &Settings::default()).rules.unwrap()
 }
 

@@ -1,110 +1,97 @@
-//! The configuration: one file and the environment become the `Config` of each part, all mistakes told at once.
+//! The configuration: one file and the environment become the `Config` of each part; all mistakes are reported at once.
 //!
-//! The file is read with the `config` crate, TOML or YAML, and overridden by `PULLGATE__SECTION__KEY`. Each part owns
-//! its own `Config`; here they are only filled in. Relative paths begin at the file's own folder. Secrets are named by
-//! file or variable and never stand in the file, so a configuration can be printed.
+//! The file is TOML or YAML; variables such as `PULLGATE__GATE__MODE` override it. Each part owns its `Config`; here they
+//! are only filled in. Relative paths begin at the file's folder. The file names secrets by file or variable and never
+//! contains them, so a configuration can be printed.
 
-mod places;
+mod layers;
 mod reader;
 mod sections;
 mod show;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{Environment, File, FileFormat};
-use serde_json::Value;
-
-pub use reader::Problem;
 use reader::Reader;
 
+use crate::markup::{MAX_FILE, Node, Place, Problem, ProblemSeverity, Problems, Value, read_toml, read_yaml};
 use crate::oci::Host;
 use crate::policy::Settings;
 use crate::runtime::LogFormat;
 use crate::{audit, cache, gate, prefetch, server, trust, upstream, va};
 
-/// Where a configuration is looked for when none is named.
+/// Where a configuration is searched for if none is named.
 const SEARCHED: [&str; 2] = ["pullgate.toml", "/etc/pullgate/pullgate.toml"];
-/// A configuration file larger than this, in bytes, is none.
-const MAX_FILE: u64 = 1024 * 1024;
 
-/// Everything that a gate is told.
+/// All settings of a gate.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where durable state is kept.
     pub state_dir: PathBuf,
     /// What is logged.
     pub log: Log,
-    /// How long streams may take to finish when the gate stops.
+    /// How long running transfers may take to finish when the gate stops.
     pub shutdown_grace: Duration,
-    /// The upstream of requests that name none.
+    /// The upstream for requests that name none.
     pub default_upstream: Option<Host>,
     /// The registry's listeners.
     pub listeners: Vec<server::Config>,
-    /// What clients may take.
+    /// What clients may use up.
     pub limits: server::Limits,
-    /// The admin side.
+    /// The admin listener and socket.
     pub admin: server::admin::Config,
     /// The pipeline.
     pub gate: gate::Config,
     /// The folder of policy documents.
     pub policy_dir: PathBuf,
-    /// What documents are read with.
+    /// How documents are read.
     pub policy: Settings,
-    /// How long signature evidence holds.
+    /// The authorities in `policy` as they are written, by name, with absolute paths.
+    pub authorities: Vec<(String, Node)>,
+    /// How long signature evidence is valid.
     pub trust: trust::Config,
     /// Sources of vulnerability reports.
     pub va: va::Config,
-    /// Content.
+    /// The cache of content.
     pub cache: cache::Config,
-    /// What is fetched by itself.
+    /// What is fetched without a request.
     pub prefetch: prefetch::Config,
-    /// Records.
+    /// Decision records.
     pub audit: audit::Config,
-    /// The registries behind.
+    /// The registries that are pulled from.
     pub upstreams: Vec<upstream::Config>,
+    /// What in the file may not mean what its author thinks.
+    pub warnings: Vec<Problem>,
 }
 
 /// What is logged.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// In tracing's own syntax: `info`, `pullgate=debug,warn`.
+    /// In the syntax of tracing: `info`, `pullgate=debug,warn`.
     pub filter: String,
-    /// How lines look.
+    /// The format of lines.
     pub format: LogFormat,
 }
 
 impl Config {
-    /// Reads a configuration. With no path it is `$PULLGATE_CONFIG`, `pullgate.toml` here, or the system's.
+    /// Reads a configuration. Without a path it is `$PULLGATE_CONFIG`, `./pullgate.toml` or
+    /// `/etc/pullgate/pullgate.toml`.
     ///
     /// # Errors
-    /// Every mistake, each with its place and a hint.
+    /// Every problem of a configuration with a mistake, each with its place and a hint.
     pub fn load(
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Problem>> {
         let environment: HashMap<String, String> = environment.collect();
         let path = find(path, &environment).map_err(|problem| vec![problem])?;
-        let (reader, tree) = read(&path, environment).map_err(|problem| vec![problem])?;
-        Self::from_tree(reader, tree).map(|(config, _)| config)
+        read(&path, environment).map(|(config, _)| config)
     }
 
-    fn from_tree(reader: Reader, tree: Value) -> Result<(Self, Reader), Vec<Problem>> {
-        let config = match tree {
-            Value::Object(map) => sections::read(reader.table("", map)),
-            _ => {
-                reader.problem("", "the file must be a table of settings", None);
-                None
-            }
-        };
-        match config {
-            Some(config) if !reader.has_problems() => Ok((config, reader)),
-            _ => Err(reader.into_problems()),
-        }
-    }
-
-    /// The configuration in force, as a configuration file; no secret is part of it.
+    /// The effective configuration, as a configuration file; it contains no secret.
     pub fn show(&self) -> String {
         show::show(self)
     }
@@ -118,47 +105,63 @@ fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<Pa
         return Ok(path.into());
     }
     let found = SEARCHED.iter().map(Path::new).find(|path| path.exists());
-    found.map(Path::to_owned).ok_or_else(|| Problem {
-        path: String::new(),
-        place: "pullgate".into(),
-        message: format!("no configuration: neither {} is there", SEARCHED.join(" nor ")),
-        hint: Some("name one with --config FILE; config/pullgate.toml of the project has every setting".into()),
-    })
+    let hint = "name one with --config FILE; config/pullgate.toml of the project shows every setting";
+    let missing = || format!("no configuration: neither {} exists", SEARCHED.join(" nor "));
+    found.map(Path::to_owned).ok_or_else(|| error_of("pullgate", missing(), Some(hint)))
 }
 
-/// Reads file and environment into one tree.
-fn read(path: &Path, environment: HashMap<String, String>) -> Result<(Reader, Value), Problem> {
-    let wrong = |message: String, hint: Option<&str>| Problem {
-        path: String::new(),
-        place: path.display().to_string(),
-        message,
-        hint: hint.map(str::to_owned),
-    };
-    let is_large = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_FILE);
-    if is_large {
-        return Err(wrong("larger than 1 MiB: this is no configuration".into(), None));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        wrong(format!("cannot be read: {error}"), Some("does the file exist, and may this user read it?"))
+/// Reads a file and lays the environment over it. Beside the configuration, every key that was read: for tests.
+fn read(path: &Path, environment: HashMap<String, String>) -> Result<(Config, BTreeSet<String>), Vec<Problem>> {
+    let name = path.display().to_string();
+    let bytes = read_bounded(path).map_err(|error| {
+        let hint = "does the file exist, and may this user read it?";
+        vec![error_of(&name, format!("cannot be read: {error}"), Some(hint))]
     })?;
-    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let (format, places) =
-        if is_yaml { (FileFormat::Yaml, places::yaml(&text)) } else { (FileFormat::Toml, places::toml(&text)) };
-    let ours: HashMap<String, String> =
-        environment.into_iter().filter(|(name, _)| name.starts_with("PULLGATE__")).collect();
-    let variables: BTreeMap<String, String> = ours
-        .keys()
-        .map(|name| (name["PULLGATE__".len()..].to_ascii_lowercase().replace("__", "."), name.clone()))
-        .collect();
-    let source = Environment::with_prefix("PULLGATE")
-        .prefix_separator("__")
-        .separator("__")
-        .try_parsing(true)
-        .source(Some(ours));
-    let built = config::Config::builder().add_source(File::from_str(&text, format)).add_source(source).build();
-    let tree =
-        built.and_then(config::Config::try_deserialize::<Value>).map_err(|error| wrong(error.to_string(), None))?;
-    Ok((Reader::new(path.to_owned(), places, variables), tree))
+    let text = String::from_utf8(bytes).map_err(|_| vec![error_of(&name, "not UTF-8 text", None)])?;
+    let problems = Problems::default();
+    let Some(written) = parse(path, &text, &problems).filter(|_| !problems.any_error()) else {
+        return Err(problems.into_sorted());
+    };
+    let tree = layers::merge(&written, environment, &problems)
+        .map_err(|error| vec![error_of("environment", error.to_string(), None)])?;
+    let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), problems);
+    let config = reader.root(&tree).and_then(sections::read);
+    let (problems, keys) = reader.finish();
+    match config {
+        Some(mut config) if !problems.any_error() => {
+            config.warnings = problems.into_sorted();
+            Ok((config, keys))
+        }
+        _ => Err(problems.into_sorted()),
+    }
+}
+
+fn parse(path: &Path, text: &str, problems: &Problems) -> Option<Node> {
+    let file = problems.file(&path.display().to_string());
+    if !path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+        return read_toml(text, file, problems);
+    }
+    let mut documents = read_yaml(text, file, problems);
+    if let Some(second) = documents.get(1) {
+        problems.error(second.at, "a configuration is one YAML document");
+    }
+    documents.truncate(1);
+    let empty = || Node { at: Place::whole(file), value: Value::Map(Vec::new()) };
+    Some(documents.pop().unwrap_or_else(empty))
+}
+
+/// A file of at most [`MAX_FILE`] bytes, whole.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > MAX_FILE {
+        return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
+    }
+    Ok(content)
+}
+
+fn error_of(file: &str, message: impl Into<String>, hint: Option<&str>) -> Problem {
+    Problem::of_file(ProblemSeverity::Error, file, message, hint)
 }
 
 #[cfg(test)]

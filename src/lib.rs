@@ -18,6 +18,7 @@
 //! * [`trust`] and [`va`]: evidence, with no opinion.
 //! * [`cache`]: content, opened only with a permit; [`upstream`]: the registries behind.
 //! * [`audit`], [`store`]: what is recorded and what is remembered.
+//! * [`markup`]: TOML and YAML as one tree with places.
 //! * [`oci`], [`scope`], [`runtime`]: the values and the ground that all of it stands on.
 //! * [`prefetch`]: images into the cache before anybody asks, through the gate like any client.
 //! * [`config`], [`app`], [`cli`]: put together, and told what to do. [`sample`]: images to try it with.
@@ -30,6 +31,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod gate;
+pub mod markup;
 pub mod oci;
 pub mod policy;
 pub mod prefetch;

@@ -11,12 +11,10 @@ mod evidence;
 mod key;
 mod pattern;
 mod pem;
-mod problem;
 mod rule;
 mod ruleset;
 mod signed;
 mod subject;
-mod yaml;
 
 pub use assess::{VaAssessment, assess};
 pub use decide::{
@@ -25,13 +23,12 @@ pub use decide::{
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
-pub use documents::{Materials, NoMaterials, Parsed, ParsedFile, Settings, Source};
+pub use documents::{Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
 pub use evidence::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, Signatory, TrustEvidence, TrustOutcome, Unseen,
     VaEvidence, VaFindings, VaStatus, known_time,
 };
 pub use key::{InvalidKey, PublicKey};
-pub use problem::{Problem, ProblemSeverity};
 pub use rule::{
     Authority, AuthorityId, Behaviour, Identity, InvalidSeverity, Mode, Requirement, Rule, Scheme, Severity, Signer,
     VaRule,

@@ -16,7 +16,8 @@ use prometheus_client::metrics::counter::Counter;
 
 pub use directory::{DirMaterials, Error as DirectoryError, read_dir};
 
-use crate::policy::{Parsed, ParsedFile, Problem, ProblemSeverity, RuleSet, Settings};
+use crate::markup::{Problem, ProblemSeverity};
+use crate::policy::{Parsed, ParsedFile, RuleSet, Settings};
 use crate::runtime::{DirectoryWatch, Metrics, Readiness, Tasks};
 
 /// The name under which `/readyz` speaks of the rules.

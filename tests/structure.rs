@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 /// Each module with those it may use. Any other edge fails.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("oci", &[]),
+    ("markup", &["runtime"]),
     ("runtime", &[]),
     ("scope", &[]),
-    ("policy", &["oci", "scope"]),
+    ("policy", &["markup", "oci", "scope"]),
     ("store", &["oci", "policy", "runtime"]),
     ("upstream", &["oci", "runtime", "scope"]),
     ("cache", &["oci", "policy", "runtime", "store", "upstream"]),
-    ("rulebook", &["oci", "policy", "runtime", "store"]),
+    ("rulebook", &["markup", "oci", "policy", "runtime", "store"]),
     ("audit", &["oci", "policy", "runtime", "store"]),
     ("resolve", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
     ("trust", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
@@ -37,8 +38,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "audit", "cache", "gate", "oci", "policy", "prefetch", "rulebook", "runtime", "scope", "server", "trust",
-            "upstream", "va",
+            "audit", "cache", "gate", "markup", "oci", "policy", "prefetch", "rulebook", "runtime", "scope", "server",
+            "trust", "upstream", "va",
         ],
     ),
     (
@@ -50,7 +51,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["app", "cache", "config", "gate", "oci", "policy", "rulebook", "runtime", "sample", "scope", "server", "va"],
+        &[
+            "app", "cache", "config", "gate", "markup", "oci", "policy", "rulebook", "runtime", "sample", "scope",
+            "server", "va",
+        ],
     ),
 ];
 

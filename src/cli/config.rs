@@ -1,20 +1,21 @@
-//! `pullgate config check|show`, and the reading of the configuration for every other command.
+//! `pullgate config check|show`, and loading the configuration for every other command.
 
 use std::path::{Path, PathBuf};
 
 use super::Exit;
-use crate::config::{Config, Problem};
+use crate::config::Config;
+use crate::markup::Problem;
 
-/// Commands about the configuration.
+/// Check or print the configuration.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Validate: all mistakes at once, each with its place and a hint. Exit code 78 when there is one.
+    /// Validate the configuration: report every mistake with its place and a hint. Exits with 78 if there is one.
     Check(ConfigArgs),
-    /// Print the configuration in force, defaults and environment included, without secrets.
+    /// Print the effective configuration, including defaults and environment, without secrets.
     Show(ConfigArgs),
 }
 
-/// Arguments of both.
+/// Arguments of both commands.
 #[derive(Debug, clap::Args)]
 pub(super) struct ConfigArgs {
     /// The configuration file.
@@ -40,17 +41,20 @@ pub(super) fn run(command: &ConfigCommand) -> Exit {
     Exit::Ok
 }
 
-/// Reads the configuration; prints every mistake.
+/// Reads the configuration; prints every problem.
 pub(super) fn load(path: Option<&Path>) -> Result<Config, Exit> {
-    read(path).map_err(|problems| {
-        for problem in problems {
-            eprintln!("{problem}");
+    let (loaded, problems) = match read(path) {
+        Ok(mut config) => {
+            let warnings = std::mem::take(&mut config.warnings);
+            (Ok(config), warnings)
         }
-        Exit::Config
-    })
+        Err(problems) => (Err(Exit::Config), problems),
+    };
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    loaded
 }
 
-/// Reads the configuration; every mistake in one text.
+/// Reads the configuration; every problem in one text.
 pub(super) fn load_or_say(path: Option<&Path>) -> Result<Config, String> {
     read(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }

@@ -12,8 +12,9 @@ pub(super) use command::{PolicyCommand, run};
 pub use eval::eval;
 
 use super::Output;
+use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::ImageReference;
-use crate::policy::{Problem, ProblemSeverity, RuleSet, Selected, Selection, Settings, Subject};
+use crate::policy::{RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook;
 use crate::scope::Scope;
 
@@ -85,7 +86,7 @@ pub fn match_images(
         Err(code) => return Ok(code),
     };
     let Ok(scope) = namespace.parse::<Scope>() else {
-        writeln!(streams.err, "pullgate: {namespace:?} is no namespace")?;
+        writeln!(streams.err, "pullgate: {namespace:?} is not a valid namespace")?;
         return Ok(EXIT_CONFIGURATION);
     };
     for image in images {

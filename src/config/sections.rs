@@ -1,8 +1,8 @@
-//! One function for each section: keys, defaults, and what contradicts itself.
+//! One function for each section: keys, defaults, and contradictions.
 
 mod upstreams;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::reader::Table;
-use super::{Config, Log};
-use crate::policy::{Authority, Identity, InvalidKey, PublicKey, Scheme, Settings};
+use super::{Config, Log, read_bounded};
+use crate::markup::{Node, Value};
+use crate::policy::{Authority, Materials, Settings};
 use crate::runtime::LogFormat;
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, trust, va};
 
-/// Reads the whole file. `None` only together with a problem.
+/// Reads all sections. `None` only together with a problem.
 pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let state_dir = root.file("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
     let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
@@ -27,7 +28,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let admin = admin(root.table("admin"), &state_dir);
     let gate = gate(root.table("gate"));
     let policy_dir = policy(root.table("policy"));
-    let (trust, mut policy) = trust(root.table("trust"));
+    let (trust, mut policy, authorities) = trust(root.table("trust"));
     let (va, fixable_only) = va(root.table("va"));
     policy.ibm_fixable_only = fixable_only;
     let cache = cache(root.table("cache"), gate.tag_memory);
@@ -52,12 +53,14 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         gate,
         policy_dir,
         policy,
+        authorities,
         trust,
         va,
         cache,
         prefetch,
         audit,
         upstreams,
+        warnings: Vec::new(),
     })
 }
 
@@ -78,7 +81,7 @@ fn listeners(root: &mut Table<'_>) -> Vec<server::Config> {
         let address = table.text("address").unwrap_or_else(|| "127.0.0.1:5000".into());
         check_address(&table, "address", &address);
         if !address.ends_with(":0") && !seen.insert(address.clone()) {
-            table.problem("address", format!("{address} is the address of another listener too"), None);
+            table.problem("address", format!("another listener has the address {address} too"), None);
         }
         let headers = [
             ("forwarded", server::ProxyHeader::Forwarded),
@@ -95,7 +98,7 @@ fn listeners(root: &mut Table<'_>) -> Vec<server::Config> {
         });
         table.finish();
     }
-    if listeners.is_empty() && !root.reader.has_problems() {
+    if listeners.is_empty() && !root.any_error() {
         listeners.push(server::Config { address: "127.0.0.1:5000".into(), ..Default::default() });
     }
     listeners
@@ -105,10 +108,10 @@ fn tls(mut table: Table<'_>) -> Option<server::TlsConfig> {
     let (certificate, key) = (table.file("certificate"), table.file("key"));
     let client_ca = table.file("client_ca");
     let client_names = table.named_tables("client_names");
-    let mut names = std::collections::BTreeMap::new();
+    let mut names = BTreeMap::new();
     for (name, mut inner) in client_names {
         if let Some(scope) = inner.value("scope") {
-            names.insert(name, scope);
+            names.insert(name.to_owned(), scope);
         }
         inner.finish();
     }
@@ -116,12 +119,10 @@ fn tls(mut table: Table<'_>) -> Option<server::TlsConfig> {
         let hint = "`pullgate certs init` makes both for development";
         table.problem("certificate", "tls needs both a certificate and a key", Some(hint));
     }
-    let path = table.path.clone();
-    let reader = table.reader;
-    table.finish();
     if !names.is_empty() && client_ca.is_none() {
-        reader.problem(&path, "client_names without client_ca: no client would show a certificate", None);
+        table.problem("client_names", "needs client_ca: without it no client presents a certificate", None);
     }
+    table.finish();
     Some(server::TlsConfig { certificate: certificate?, key: key?, client_ca, client_names: names })
 }
 
@@ -163,7 +164,7 @@ fn admin(mut table: Table<'_>, state_dir: &Path) -> server::admin::Config {
     let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
     if !is_loopback && admin.token_file.is_none() {
         let hint = "give it a token_file, or keep it on 127.0.0.1";
-        table.problem("address", format!("{} can be reached from other machines", admin.address), Some(hint));
+        table.problem("address", format!("{} is reachable from other machines", admin.address), Some(hint));
     }
     table.finish();
     admin
@@ -172,7 +173,11 @@ fn admin(mut table: Table<'_>, state_dir: &Path) -> server::admin::Config {
 fn check_address(table: &Table<'_>, key: &str, address: &str) {
     let port = address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
     if port.is_none() {
-        table.problem(key, format!("{address:?} is no address"), Some("write host:port, such as 0.0.0.0:5000"));
+        table.problem(
+            key,
+            format!("{address:?} is not a valid address"),
+            Some("write host:port, such as 0.0.0.0:5000"),
+        );
     }
 }
 
@@ -190,7 +195,7 @@ fn gate(mut table: Table<'_>) -> gate::Config {
             .map_or(default.max_unseen_children, |n| u32::try_from(n).unwrap_or(u32::MAX)),
     };
     if config.verdict_wait > Duration::from_secs(28) {
-        let hint = "containerd gives up on an answer after 30s";
+        let hint = "containerd gives up on a response after 30s";
         table.problem("verdict_wait", "must be at most 28s", Some(hint));
     }
     table.finish();
@@ -200,14 +205,14 @@ fn gate(mut table: Table<'_>) -> gate::Config {
 fn policy(mut table: Table<'_>) -> Option<PathBuf> {
     let dir = table.file("dir");
     if dir.is_none() {
-        let hint = "write [policy] dir = \"policies\"; config/policies of the project has sets to start from";
-        table.problem("dir", "the folder of policy documents must be named", Some(hint));
+        let hint = "write [policy] dir = \"policies\"; config/policies of the project has examples to start from";
+        table.problem("dir", "the folder of policy documents must be set", Some(hint));
     }
     table.finish();
     dir
 }
 
-fn trust(mut table: Table<'_>) -> (trust::Config, Settings) {
+fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>) {
     let default = trust::Config::default();
     let signed = |duration: Option<Duration>, default| {
         duration.map_or(default, |duration| SignedDuration::try_from(duration).unwrap_or(default))
@@ -216,60 +221,58 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings) {
         negative_ttl: signed(table.duration("negative_ttl"), default.negative_ttl),
         ttl: signed(table.duration("ttl"), default.ttl),
     };
-    let authorities: Vec<Arc<Authority>> = table.named_tables("authority").into_iter().filter_map(authority).collect();
+    let files = Files { folder: &table.reader.folder };
+    let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files).map(Arc::new);
+    let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
     let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
     for name in &default_authorities {
         if name != "notary" && !authorities.iter().any(|authority| authority.name() == name) {
             let hint = format!("define [trust.authority.{name}]");
-            table.problem("default_authorities", format!("{name:?} is no authority"), Some(&hint));
+            table.problem("default_authorities", format!("no authority is called {name:?}"), Some(&hint));
         }
     }
+    let written = table.tree("authority").map_or(&[][..], Node::members);
+    let absolute = |node: &Node| absolute_files(node, files.folder);
+    let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
     table.finish();
-    (config, Settings { default_authorities, authorities, ..Settings::default() })
+    (config, Settings { default_authorities, authorities, ..Settings::default() }, written)
 }
 
-/// The same shape as an entry of `authorities` in a `pullgate.io/v1` document.
-fn authority((name, mut table): (String, Table<'_>)) -> Option<Arc<Authority>> {
-    let cosign = table.optional_table("cosign").and_then(cosign);
-    let notary = table.optional_table("notary").map(|mut notary| {
-        let scheme = Scheme::Notary { server: notary.text("server"), signers: Vec::new() };
-        notary.finish();
-        scheme
-    });
-    let scheme = cosign.or(notary);
-    if scheme.is_none() {
-        let hint = format!("write [trust.authority.{name}.cosign.key] file = \"release.pub\"");
-        table.problem("cosign", "the authority has no means to verify", Some(&hint));
+/// The key files of authorities; relative paths begin at the folder of the configuration file.
+struct Files<'a> {
+    folder: &'a Path,
+}
+
+impl Materials for Files<'_> {
+    fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
+        read_bounded(&self.folder.join(path)).map_err(|error| error.to_string())
     }
-    table.finish();
-    Some(Arc::new(Authority::new(name, scheme?)))
+
+    fn secret(&self, _: &str, _: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        None
+    }
+
+    fn secret_namespaces(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-fn cosign(mut table: Table<'_>) -> Option<Scheme> {
-    let by_key = table.optional_table("key").and_then(|mut key| {
-        let pem = key.text("data").or_else(|| {
-            let path = key.file("file")?;
-            let text = std::fs::read_to_string(&path);
-            text.map_err(|error| key.problem("file", format!("{}: {error}", path.display()), None)).ok()
-        });
-        let way = if key.was_given("data") { "data" } else { "file" };
-        let read = |invalid: InvalidKey| key.problem(way, invalid.to_string(), Some("`cosign public-key` prints one"));
-        let public = pem.and_then(|pem| PublicKey::from_pem(&pem).map_err(read).ok());
-        key.finish();
-        Some(Scheme::CosignKey { keys: vec![public?] })
-    });
-    let keyless = table.optional_table("keyless").and_then(|mut keyless| {
-        let issuer = keyless.text("issuer");
-        let identity = keyless.text("identity").map(Identity::Exact);
-        let identity = identity.or_else(|| keyless.text("identity_glob").map(Identity::Glob));
-        if issuer.is_none() || identity.is_none() {
-            keyless.problem("issuer", "keyless needs an issuer and an identity", None);
+/// An authority as it is written, with the paths of its key files made absolute.
+fn absolute_files(node: &Node, folder: &Path) -> Node {
+    let mut node = node.clone();
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| *item = absolute_files(item, folder)),
+        Value::Map(members) => {
+            for member in members {
+                member.node = absolute_files(&member.node, folder);
+                if let (true, Value::Text(path)) = (member.key == "file", &mut member.node.value) {
+                    *path = folder.join(&*path).display().to_string();
+                }
+            }
         }
-        keyless.finish();
-        Some(Scheme::CosignKeyless { issuer: issuer?, identity: identity? })
-    });
-    table.finish();
-    by_key.or(keyless)
+        _ => {}
+    }
+    node
 }
 
 fn va(mut table: Table<'_>) -> (va::Config, bool) {
@@ -292,7 +295,7 @@ fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
         value.map_err(|_| table.problem("api_key_env", format!("{name} is not set"), None)).ok()
     });
     let Some(api_key) = key_file.or(key_env.map(va::ibm::ApiKey::Value)) else {
-        table.problem("api_key_file", "an IAM API key must be named", Some("api_key_file or api_key_env"));
+        table.problem("api_key_file", "an IAM API key is required", Some("set api_key_file or api_key_env"));
         return None;
     };
     let default = va::ibm::Config::new(api_key);
@@ -343,7 +346,7 @@ fn prefetch(mut table: Table<'_>) -> prefetch::Config {
         scope: table.value("scope").unwrap_or(Scope::CLUSTER),
     };
     if config.interval < Duration::from_secs(10) {
-        table.problem("interval", "must be at least 10s", Some("each round asks every registry"));
+        table.problem("interval", "must be at least 10s", Some("every round contacts every registry"));
     }
     table.finish();
     config
@@ -351,7 +354,7 @@ fn prefetch(mut table: Table<'_>) -> prefetch::Config {
 
 fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
     let config = audit::Config {
-        // Records are state: a relative path begins there and not at the configuration file.
+        // Records are state, so a relative path begins at state_dir and not at the folder of the configuration file.
         file: state_dir.join(table.text("file").unwrap_or_else(|| "audit.jsonl".into())),
         required: table.flag("required").unwrap_or(false),
         max_file_size: table.size("max_file_size").unwrap_or(100 * 1024 * 1024),

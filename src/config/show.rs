@@ -1,15 +1,15 @@
-//! The configuration in force, written as a configuration file.
+//! The effective configuration, formatted as a configuration file.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Config;
-use crate::policy::{Identity, PublicKey, Scheme};
+use crate::markup::{Node, Value};
 use crate::runtime::{LogFormat, format_duration, format_size};
 use crate::upstream::{Auth, Secret};
 use crate::{server, upstream};
 
-/// Everything but secrets, of which only the file or the variable is known here.
+/// Everything but secrets: only their file or variable is known here.
 pub(super) fn show(config: &Config) -> String {
     let mut out = Text(String::new());
     out.path("state_dir", &config.state_dir);
@@ -45,8 +45,25 @@ impl Text {
     }
 }
 
+/// A string as TOML reads it: JSON's escapes are among TOML's.
 fn quoted(text: &str) -> String {
-    format!("{text:?}")
+    serde_json::Value::from(text).to_string()
+}
+
+/// A value on one line.
+fn inline(node: &Node) -> String {
+    match &node.value {
+        // No setting takes these two, so a configuration that was accepted has neither.
+        Value::Null | Value::Float => quoted(""),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Text(text) => quoted(text),
+        Value::List(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Map(members) => {
+            let members = members.iter().map(|member| format!("{} = {}", quoted(&member.key), inline(&member.node)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn list<T: ToString>(items: &[T]) -> String {
@@ -75,7 +92,7 @@ fn listener(out: &mut Text, listener: &server::Config) {
         out.path("tls.key", &tls.key);
         tls.client_ca.iter().for_each(|ca| out.path("tls.client_ca", ca));
         for (name, scope) in &tls.client_names {
-            out.line(&format!("tls.client_names.{name:?}.scope"), quoted(&scope.to_string()));
+            out.line(&format!("tls.client_names.{}.scope", quoted(name)), quoted(&scope.to_string()));
         }
     }
 }
@@ -144,22 +161,9 @@ fn evidence(out: &mut Text, config: &Config) {
     out.line("default_authorities", list(&config.policy.default_authorities));
     out.line("negative_ttl", quoted(&format_duration(seconds(config.trust.negative_ttl))));
     out.line("ttl", quoted(&format_duration(seconds(config.trust.ttl))));
-    for authority in &config.policy.authorities {
-        out.section(&format!("[trust.authority.{:?}]", authority.name()));
-        match authority.scheme() {
-            Scheme::CosignKey { keys } => {
-                out.line("cosign.key.data", quoted(&keys.iter().map(PublicKey::to_pem).collect::<String>()));
-            }
-            Scheme::CosignKeyless { issuer, identity } => {
-                out.line("cosign.keyless.issuer", quoted(issuer));
-                match identity {
-                    Identity::Exact(text) => out.line("cosign.keyless.identity", quoted(text)),
-                    Identity::Glob(text) => out.line("cosign.keyless.identity_glob", quoted(text)),
-                }
-            }
-            Scheme::Notary { server, .. } => out.line("notary.server", quoted(server.as_deref().unwrap_or_default())),
-            Scheme::Gpg { .. } | Scheme::Notation { .. } | Scheme::Unusable { .. } => {}
-        }
+    for (name, node) in &config.authorities {
+        out.section(&format!("[trust.authority.{}]", quoted(name)));
+        node.members().iter().for_each(|member| out.line(&quoted(&member.key), inline(&member.node)));
     }
     out.section("[va]");
     let reports: Vec<String> = config.va.reports.iter().map(|path| path.display().to_string()).collect();

@@ -36,8 +36,7 @@ fn a_minimal_file_has_every_default() {
 #[test]
 fn the_documented_configuration_is_true() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pullgate.toml"));
-    let (reader, tree) = read(path, HashMap::new()).unwrap();
-    let (documented, reader) = Config::from_tree(reader, tree).unwrap();
+    let (documented, keys) = read(path, HashMap::new()).unwrap();
     let minimal = "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"docker.io\"\nurl = \"https://registry-1.docker.io\"\n\
          aliases = [\"index.docker.io\", \"registry-1.docker.io\"]\n";
     let defaults = load(minimal).unwrap();
@@ -53,10 +52,10 @@ fn the_documented_configuration_is_true() {
     // Keys of sections that the file shows in comments alone are read only where the section is there.
     let commented = load(&format!(
         "{minimal}serve_to = [\"ci\"]\nauth = {{ type = \"iam\", api_key_env = \"X\" }}\n\
-         [trust.authority.ci.cosign.keyless]\nissuer = \"i\"\nidentity = \"x\"\n[trust.authority.dct.notary]\nserver = \"s\"\n"
+         [trust.authority.ci.cosign.keyless]\nissuer = \"i\"\nidentity = \"x\"\n[trust.authority.dct.notary]\nserver = \"https://s\"\n"
     ));
     assert!(commented.is_ok(), "{commented:?}");
-    for key in reader.keys() {
+    for key in keys {
         let last = key.rsplit('.').next().unwrap();
         assert!(words.contains(last), "config/pullgate.toml does not mention {key}");
     }
@@ -93,19 +92,19 @@ tag_ttl = 60
     for wanted in [
         ":1:1: error: stat_dir: unknown key (hint: did you mean \"state_dir\"?)",
         ":2:1: error: shutdown_grace: \"soon\": a duration is",
-        ":4:1: error: listener[0].address: \"5000\" is no address",
+        ":4:1: error: listener[0].address: \"5000\" is not a valid address",
         "listener[0].tls.certificate: tls needs both",
-        ":8:1: error: listener[1].http2: must be true or false, not a text",
-        ":10:1: error: gate.mode: \"warn\" is none of audit, enforce",
+        ":8:1: error: listener[1].http2: must be true or false, not text",
+        ":10:1: error: gate.mode: must be one of audit, enforce, not \"warn\"",
         ":11:1: error: gate.verdict_wait: must be at most 28s",
         ":12:1: error: gate.platforms: \"linux\": a platform is",
-        ":13:2: error: policy.dir: the folder of policy documents must be named",
-        ":15:1: error: trust.default_authorities: \"release\" is no authority",
+        ":13:2: error: policy.dir: the folder of policy documents must be set",
+        ":15:1: error: trust.default_authorities: no authority is called \"release\"",
         ":18:1: error: upstream[0].url: \"ftp://a\" is not an http or https URL",
         ":19:1: error: upstream[0].path: \"a/b\" cannot be a component",
-        "upstream[0].auth.password: a secret must not stand in the configuration",
+        "upstream[0].auth.password: a secret must not be in the configuration",
         "upstream[1].host: another upstream is called \"a.test\" too",
-        ":23:1: error: upstream[1].tag_ttl: must be a text, not this number",
+        ":23:1: error: upstream[1].tag_ttl: must be text, not a number",
     ] {
         assert!(found.iter().any(|line| line.contains(wanted)), "{wanted}\n{found:#?}");
     }
@@ -117,21 +116,24 @@ fn contradictions() {
     for (text, wanted) in [
         (
             format!("{MINIMAL}auth = {{ type = \"basic\", username = \"u\", password_env = \"P\" }}\n"),
-            "who may use these credentials' reach",
+            "serve_to is required with auth",
         ),
         (format!("{MINIMAL}serve_to = \"nobody\"\n"), "must be \"everyone\" or a list of scopes"),
         (format!("default_upstream = \"ghcr.io\"\n{MINIMAL}"), "is not the host of an [[upstream]]"),
-        (format!("{MINIMAL}[admin]\naddress = \"0.0.0.0:1\"\n"), "can be reached from other machines"),
+        (format!("{MINIMAL}[admin]\naddress = \"0.0.0.0:1\"\n"), "is reachable from other machines"),
         (
             format!("{MINIMAL}[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n"),
             "another listener",
         ),
         (format!("{MINIMAL}max_bandwidth = \"1KiB\"\n"), "at least 64KiB"),
-        (format!("{MINIMAL}pull_limit = 5\npull_limit_window = \"0s\"\n"), "longer than nothing"),
+        (format!("{MINIMAL}pull_limit = 5\npull_limit_window = \"0s\"\n"), "longer than 0s"),
         ("[policy]\ndir = \"p\"\n".to_owned(), "at least one upstream"),
-        (format!("{MINIMAL}[trust.authority.x]\n"), "no means to verify"),
+        (
+            format!("{MINIMAL}[trust.authority.x]\n"),
+            "trust.authority.x: exactly one of cosign, notation, notary, gpg is needed",
+        ),
         ("listener = 5".to_owned(), "a list of tables, each written [[listener]]"),
-        ("[[listener]\n".to_owned(), "listener"),
+        ("[[listener]\n".to_owned(), "pullgate.toml:1:12: error: not TOML: "),
     ] {
         let found = load(&text).expect_err(&text);
         assert!(found.iter().any(|problem| problem.to_string().contains(wanted)), "{text}\n{found:#?}");
@@ -181,6 +183,78 @@ fn what_is_shown_can_be_read_again() {
     let first = load(&text).unwrap().show();
     assert_eq!(load(&first).unwrap().show(), first);
     assert!(first.contains("password_env = \"P\""));
+}
+
+const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\n-----END PUBLIC KEY-----\n";
+
+/// Authorities have the shape of those in documents, and are shown as they are written, with absolute paths.
+#[test]
+fn authorities_have_the_shape_of_documents() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.pub"), PEM).unwrap();
+    let path = folder.path().join("pullgate.toml");
+    let read = |authorities: &str| {
+        std::fs::write(&path, format!("{MINIMAL}{authorities}")).unwrap();
+        Config::load(Some(&path), std::iter::empty())
+    };
+    let config = read(&format!(
+        "[trust.authority.release.cosign]\nkeys = [{{ file = \"a.pub\" }}, {{ data = {PEM:?} }}]\n\
+         [trust.authority.ci.cosign.keyless]\nissuer = \"https://i\"\nidentity = {{ glob = \"https://github.com/acme*\" }}\n\
+         [trust.authority.n.notary]\nserver = \"https://n\"\nsigners = [{{ name = \"al\", key = {{ file = \"a.pub\" }} }}]\n"
+    ))
+    .unwrap();
+    assert_eq!(config.policy.authorities.len(), 3);
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("pullgate.toml:5:26: warning: trust.authority.release.cosign: duplicate key in keys"));
+    assert!(warnings[1].contains("pullgate.toml:9:12: warning: the identity"), "{warnings:?}");
+    let shown = config.show();
+    assert!(shown.contains(&format!("\"file\" = \"{}\"", folder.path().join("a.pub").display())), "{shown}");
+    std::fs::write(&path, &shown).unwrap();
+    let again = Config::load(Some(&path), std::iter::empty()).unwrap();
+    assert_eq!((again.show(), again.policy), (shown, config.policy));
+
+    for (authority, wanted) in [
+        ("cosign.key = { secret = { name = \"a\", key = \"b\" } }", "trust.authority.x.cosign.key.secret: unknown key"),
+        ("cosign.key = { file = \"absent\" }", "trust.authority.x.cosign.key: file \"absent\": "),
+        (
+            "cosign.keyless = { issuer = \"i\", identity_glob = \"*\" }",
+            "trust.authority.x.cosign.keyless.identity: is missing",
+        ),
+        ("notary = { server = \"n\" }", "trust.authority.x.notary: server \"n\" is not an http or https URL"),
+        ("gpg = { keyring = { data = \"x\" } }", "trust.authority.x.gpg.keyring: data: no PGP PUBLIC KEY BLOCK"),
+    ] {
+        let problems = read(&format!("[trust.authority.x]\n{authority}\n")).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.to_string().contains(wanted)), "{wanted}\n{problems:#?}");
+    }
+}
+
+/// The crate `config` would read the first as `gate.mode`; that is not what is written.
+#[test]
+fn what_is_written_is_what_is_validated() {
+    for (name, text, wanted) in [
+        ("pullgate.toml", format!("\"gate.mode\" = \"audit\"\n{MINIMAL}"), ":1:1: error: gate.mode: unknown key"),
+        ("pullgate.toml", format!("\"upstream[0]\" = 1\n{MINIMAL}"), ":1:1: error: upstream[0]: unknown key"),
+        ("pullgate.toml", format!("Gate = 1\n{MINIMAL}"), ":1:1: error: Gate: unknown key"),
+        ("pullgate.yaml", "policy: {dir: p, dir: q}\n".into(), ":1:18: error: duplicate key \"dir\""),
+        ("pullgate.yaml", "policy: {dir: p}\n---\npolicy: {dir: q}\n".into(), ":3:1: error: a configuration is one"),
+    ] {
+        let problems = load_named(name, &text, &[]).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.to_string().contains(wanted)), "{text}\n{problems:#?}");
+    }
+}
+
+#[test]
+fn a_variable_overrides_what_the_file_has_and_is_named_for_its_mistake() {
+    let text = format!("[gate]\nverdict_wait = \"1s\"\nmax_unseen_children = 3\n{MINIMAL}");
+    let config = load_named("pullgate.toml", &text, &[("PULLGATE__GATE__VERDICT_WAIT", "2s")]).unwrap();
+    assert_eq!((config.gate.verdict_wait, config.gate.max_unseen_children), (Duration::from_secs(2), 3));
+    let problems = load_named("pullgate.toml", &text, &[("PULLGATE__GATE__VERDICT_WAIT", "never")]).unwrap_err();
+    let wanted =
+        "environment variable PULLGATE__GATE__VERDICT_WAIT: error: gate.verdict_wait: \"never\": a duration is";
+    assert!(problems.len() == 1 && problems[0].to_string().starts_with(wanted), "{problems:?}");
+    let problems = load_named("pullgate.toml", &text, &[("PULLGATE__GATE", "5")]).unwrap_err();
+    assert!(problems[0].to_string().contains("PULLGATE__GATE: error: gate: must be a mapping"), "{problems:?}");
 }
 
 #[test]

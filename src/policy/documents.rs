@@ -1,11 +1,10 @@
 //! Policy documents become rules: three dialects, one typed rule, and all problems at once.
 //!
-//! Nothing is read from disk here: texts come as [`Source`]s, key files and secrets through [`Materials`]. A rule set is
-//! made only when no document has an error, so that a mistake never makes a policy vanish.
+//! Nothing is read from disk here: texts are given as [`Document`]s, key files and secrets through [`Materials`]. There is
+//! a rule set only if no document has an error, so that a mistake never makes a policy disappear.
 
 mod authority;
 mod envelope;
-mod fields;
 mod ibm;
 mod lint;
 mod material;
@@ -13,7 +12,6 @@ mod native;
 mod secrets;
 mod shadow;
 mod simple;
-mod spelling;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,36 +19,35 @@ use std::sync::Arc;
 use envelope::{Dialect, Found, PolicyObject};
 use secrets::Secrets;
 
-use super::problem::{Problem, Problems, Reporter};
 use super::rule::{Authority, Mode};
 use super::ruleset::{RuleSet, RuleSetBuilder};
-use super::yaml::{self, Position};
+use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 
 /// The authority that every configuration has: Docker Content Trust, signed by anyone.
 pub(super) const NOTARY: &str = "notary";
 
-/// A document file, read whole.
+/// A text with policy documents, from wherever they are kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Source {
-    /// What problems call it.
+pub struct Document {
+    /// Its place, as problems name it: `policies/default.yaml`. Unique among the documents that are read together.
     pub path: String,
-    /// Its text: any number of YAML documents, or JSON. At most 1 MiB.
+    /// Any number of YAML documents, or JSON. At most 1 MiB.
     pub text: String,
 }
 
 /// Where key files and secrets come from.
 pub trait Materials {
-    /// The bytes of a file that a document names, its path as written there.
+    /// The bytes of a file that the document at `document` names; `path` is as written there.
     ///
     /// # Errors
     /// Why it cannot be read, for the problem's message.
-    fn file(&self, path: &str) -> Result<Vec<u8>, String>;
+    fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String>;
 
-    /// The data of a secret that is kept outside of the documents.
+    /// The data of a secret that is kept outside the documents.
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>>;
 
-    /// The namespaces that have such secrets. A cluster-wide IBM document names secrets of the namespace that asks, so
-    /// it means something else in each of them.
+    /// The namespaces that have such secrets. A cluster-wide IBM document names secrets of the requesting namespace, so it
+    /// has another meaning in each of them.
     fn secret_namespaces(&self) -> Vec<String>;
 }
 
@@ -59,8 +56,8 @@ pub trait Materials {
 pub struct NoMaterials;
 
 impl Materials for NoMaterials {
-    fn file(&self, _: &str) -> Result<Vec<u8>, String> {
-        Err("no files are to be had here".into())
+    fn file(&self, _: &str, _: &str) -> Result<Vec<u8>, String> {
+        Err("files are not available here".into())
     }
 
     fn secret(&self, _: &str, _: &str) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -72,10 +69,10 @@ impl Materials for NoMaterials {
     }
 }
 
-/// What the configuration says about documents.
+/// The part of the configuration that says how documents are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Names of authorities of which any one satisfies a bare `trust.enabled: true` of the IBM dialects. `notary` is
+    /// Names of authorities, any one of which satisfies a bare `trust.enabled: true` of the IBM dialects. `notary` is
     /// Docker Content Trust.
     pub default_authorities: Vec<String>,
     /// Authorities of the configuration, which documents may name.
@@ -91,56 +88,55 @@ impl Default for Settings {
     }
 }
 
-/// What a reading gives.
+/// The outcome of reading documents.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// The rules; `None` where a problem is an error.
+    /// The rules; `None` if a problem is an error.
     pub rules: Option<RuleSet>,
-    /// Everything there is to say, in the order of files and lines.
+    /// All problems, in the order of files and lines.
     pub problems: Vec<Problem>,
-    /// What each source holds, in their order.
+    /// The content of each document, in their order.
     pub files: Vec<ParsedFile>,
 }
 
-/// What one source holds.
+/// The content of one [`Document`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ParsedFile {
-    /// The source's path.
+    /// Its path.
     pub path: String,
-    /// How many documents, of whatever kind.
+    /// How many YAML documents, of any kind.
     pub documents: usize,
-    /// How many policies, those in lists included.
+    /// How many policies, including those in lists.
     pub policies: usize,
 }
 
 impl RuleSet {
-    /// Reads documents. Every problem of every file is reported; there are rules only when none of them is an error.
-    pub fn parse(sources: &[Source], materials: &dyn Materials, settings: &Settings) -> Parsed {
+    /// Reads documents. Every problem of every document is reported; there are rules only if none is an error.
+    pub fn parse(documents: &[Document], materials: &dyn Materials, settings: &Settings) -> Parsed {
         let problems = Problems::default();
         check_settings(settings, &problems);
-        let files: Vec<_> = sources.iter().map(|source| (&*source.path, read(source, &problems))).collect();
+        let read = |document: &Document| read_yaml(&document.text, problems.file(&document.path), &problems);
+        let trees: Vec<Vec<Node>> = documents.iter().map(read).collect();
         let mut found = Found::default();
-        let mut held = Vec::with_capacity(files.len());
-        for (path, roots) in &files {
+        let mut files = Vec::with_capacity(documents.len());
+        for (document, roots) in documents.iter().zip(&trees) {
             let before = found.policies.len();
-            roots.iter().for_each(|root| envelope::sort(root, Reporter::new(path, &problems), &mut found));
+            roots.iter().for_each(|root| envelope::sort(root, &problems, &mut found));
             let policies = found.policies.len() - before;
-            held.push(ParsedFile { path: (*path).to_owned(), documents: roots.len(), policies });
+            files.push(ParsedFile { path: document.path.clone(), documents: roots.len(), policies });
         }
         let secrets = Secrets::read(&found.secrets, materials);
         let rules = rules(&found.policies, &Context { materials, secrets, settings });
-        Parsed { rules: (!problems.any_error()).then_some(rules), problems: problems.into_sorted(), files: held }
+        drop(found);
+        Parsed { rules: (!problems.any_error()).then_some(rules), problems: problems.into_sorted(), files }
     }
 }
 
 impl Authority {
-    /// Reads an authority of the configuration: its name, and its table (`cosign: …`, `notation: …`, `notary: …` or
-    /// `gpg: …`) as JSON. It is written as in `pullgate.io/v1` documents.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn parse(name: &str, json: &str, materials: &dyn Materials) -> Result<Self, Vec<Problem>> {
-        authority::of_configuration(name, json, materials)
+    /// Reads an authority of the configuration: its name, and its mapping (`cosign: …`, `notation: …`, `notary: …` or
+    /// `gpg: …`). The shape is that of `pullgate.io/v1` documents, without secrets. `None` after an error was reported.
+    pub fn of_configuration(name: &str, fields: &Fields<'_>, materials: &dyn Materials) -> Option<Self> {
+        authority::of_configuration(name, fields, materials)
     }
 }
 
@@ -152,23 +148,15 @@ struct Context<'a> {
 }
 
 fn check_settings(settings: &Settings, problems: &Problems) {
-    let report = Reporter::new("configuration", problems);
-    let place = Position::default();
+    let place = Place::whole(problems.file("configuration"));
     for name in &settings.default_authorities {
         if name != NOTARY && !settings.authorities.iter().any(|authority| authority.name() == name) {
-            report.error(place, format!("trust.default_authorities names {name:?}, which is no authority"));
+            problems.error(place, format!("trust.default_authorities: no authority is called {name:?}"));
         }
     }
     if settings.authorities.iter().any(|authority| authority.name() == NOTARY) {
-        report.error(place, "an authority may not be called \"notary\": that is Docker Content Trust");
+        problems.error(place, "an authority may not be called \"notary\": that is Docker Content Trust");
     }
-}
-
-fn read(source: &Source, problems: &Problems) -> Vec<yaml::Node> {
-    let (roots, faults) = yaml::parse(&source.text);
-    let report = Reporter::new(&source.path, problems);
-    faults.into_iter().for_each(|fault| report.error(fault.at, fault.message));
-    roots
 }
 
 fn rules(policies: &[PolicyObject<'_>], context: &Context<'_>) -> RuleSet {
@@ -176,9 +164,9 @@ fn rules(policies: &[PolicyObject<'_>], context: &Context<'_>) -> RuleSet {
     let mut seen = HashMap::new();
     for policy in policies {
         if let Some(first) = seen.insert(policy.identity(), policy) {
-            policy.report.error_hint(
+            policy.problems.error_hint(
                 policy.at,
-                format!("{} stands twice: also at {}", policy.label(), first.place()),
+                format!("duplicate {}: also at {}", policy.label(), first.place()),
                 "a cluster keeps only one of them; remove the other",
             );
         }

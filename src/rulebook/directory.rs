@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::policy::{Materials, NoMaterials, Problem, ProblemSeverity, RuleSet, Settings, Source};
+use crate::markup::{Problem, ProblemSeverity};
+use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -23,7 +24,7 @@ const MAX_DEPTH: usize = 16;
 ///
 /// # Errors
 /// When anything in it cannot be read or is larger than the limits: a policy that is passed over would be a hole.
-pub fn read_dir(path: &Path) -> Result<(Vec<Source>, DirMaterials), Error> {
+pub fn read_dir(path: &Path) -> Result<(Vec<Document>, DirMaterials), Error> {
     let mut reader = Reader::default();
     let mut files = Vec::new();
     reader.walk(path, 0, &mut files)?;
@@ -31,7 +32,7 @@ pub fn read_dir(path: &Path) -> Result<(Vec<Source>, DirMaterials), Error> {
     let mut sources = Vec::new();
     for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_document(file)) {
         let text = String::from_utf8(reader.read(file)?).map_err(|_| Error::NotText(file.clone()))?;
-        sources.push(Source { path: file.display().to_string(), text });
+        sources.push(Document { path: file.display().to_string(), text });
     }
     let mut materials = DirMaterials { root: path.to_owned(), secrets: BTreeMap::new(), misplaced: Vec::new() };
     for (file, inner) in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
@@ -70,7 +71,7 @@ impl DirMaterials {
 
 impl Materials for DirMaterials {
     /// A path is relative to the directory of the documents.
-    fn file(&self, path: &str) -> Result<Vec<u8>, String> {
+    fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
         read_bounded(&self.root.join(path)).map_err(|error| error.to_string())
     }
 
@@ -116,20 +117,14 @@ fn is_document(path: &Path) -> bool {
 
 fn holds_policies(path: &Path, content: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(content) else { return false };
-    let source = Source { path: path.display().to_string(), text: text.to_owned() };
+    let source = Document { path: path.display().to_string(), text: text.to_owned() };
     let parsed = RuleSet::parse(&[source], &NoMaterials, &Settings::default());
     parsed.files.iter().any(|file| file.policies > 0)
 }
 
 fn misplaced(path: &Path) -> Problem {
-    Problem {
-        severity: ProblemSeverity::Warning,
-        file: path.display().to_string(),
-        line: 0,
-        column: 0,
-        message: "policies in the folder of secrets are not in force".into(),
-        hint: Some("move the file out of it".into()),
-    }
+    let (file, hint) = (path.display().to_string(), "move the file out of it");
+    Problem::of_file(ProblemSeverity::Warning, file, "policies in the folder of secrets are not in force", Some(hint))
 }
 
 #[derive(Default)]
@@ -236,8 +231,8 @@ mod tests {
         assert_eq!(materials.secret("prod", "alice").unwrap()["name"], b"alice");
         assert_eq!(materials.secret("prod", "bob"), None);
         assert_eq!(materials.secret_namespaces(), ["prod"]);
-        assert_eq!(materials.file("notes.txt").unwrap(), b"x");
-        assert!(materials.file("absent").is_err());
+        assert_eq!(materials.file("", "notes.txt").unwrap(), b"x");
+        assert!(materials.file("", "absent").is_err());
         assert_eq!(materials.problems().count(), 0);
     }
 

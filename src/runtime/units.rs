@@ -1,11 +1,14 @@
-//! Durations and sizes as people write them: `20s`, `1h30m`, `200GiB`.
+//! Durations and sizes as people write them: `20s`, `1h30m`, `2w`, `200GiB`.
+//!
+//! humantime and bytesize read more than this (years, fractions, `1 hour ago`) and reject some of it (bytesize takes
+//! `1.5GiB` and rounds), so both are parsed here, strictly.
 
 use std::time::Duration;
 
-/// Reads a duration: whole numbers with a unit (`ms`, `s`, `m`, `h`, `d`), joined.
+/// Parses a duration: whole numbers, each with a unit (`ms`, `s`, `m`, `h`, `d`, `w`), that are added up: `1d12h`.
 ///
 /// # Errors
-/// When the text is anything else, or longer than a few centuries.
+/// If the text is anything else, or a part is longer than about three centuries.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
@@ -21,6 +24,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
+            "w" => 604_800_000,
             _ => return Err(InvalidDuration),
         };
         let part =
@@ -31,7 +35,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     Ok(total)
 }
 
-/// Writes a duration as [`parse_duration`] reads it.
+/// Formats a duration so that [`parse_duration`] can parse it.
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
@@ -44,10 +48,10 @@ pub fn format_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
-/// Reads a size in bytes: a whole number with a unit (`B`, `KB` … decimal, `KiB` … binary) or with none.
+/// Parses a size in bytes: a whole number with a decimal (`KB` …) or binary (`KiB` …) unit, or without one.
 ///
 /// # Errors
-/// When the text is anything else, or more than a `u64` holds.
+/// If the text is anything else, or does not fit into a `u64`.
 pub fn parse_size(text: &str) -> Result<u64, InvalidSize> {
     let (number, unit) = split_number(text.trim()).ok_or(InvalidSize)?;
     let factor = match unit.trim() {
@@ -65,7 +69,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidSize> {
     number.checked_mul(factor).ok_or(InvalidSize)
 }
 
-/// Writes a size as [`parse_size`] reads it, by the largest binary unit that divides it.
+/// Formats a size so that [`parse_size`] can parse it, in the largest binary unit that divides it.
 pub fn format_size(bytes: u64) -> String {
     let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)) {
@@ -79,12 +83,12 @@ fn split_number(text: &str) -> Option<(u64, &str)> {
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
-/// A text is no duration.
+/// The text is not a duration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a duration is whole numbers with units, such as 500ms, 20s, 1h30m or 30d")]
+#[error("a duration is whole numbers with units, such as 500ms, 20s, 1h30m, 30d or 2w")]
 pub struct InvalidDuration;
 
-/// A text is no size.
+/// The text is not a size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a size is a whole number with a unit, such as 256KiB, 100MB or 200GiB")]
 pub struct InvalidSize;
@@ -100,6 +104,7 @@ mod tests {
             ("1h30m", 5_400_000),
             ("500ms", 500),
             ("30d", 2_592_000_000),
+            ("2w", 1_209_600_000),
             ("1h 5s", 3_605_000),
             ("0s", 0),
         ] {

@@ -250,7 +250,7 @@ fn shipped_policies_load() {
         assert_eq!((rules.documents(), rules.len()), (documents, entries), "{folder}");
         let said: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();
         match folder {
-            "cise-2018" => assert!(said.len() == 1 && said[0].contains("\"policies\" is no key"), "{said:?}"),
+            "cise-2018" => assert!(said.len() == 1 && said[0].contains("\"policies\" is not a key"), "{said:?}"),
             _ => assert_eq!(said, [""; 0], "{folder}"),
         }
     }

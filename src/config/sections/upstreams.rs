@@ -1,4 +1,4 @@
-//! `[[upstream]]`: names, place, credentials, limits.
+//! `[[upstream]]`: names, address, credentials, limits.
 
 use std::collections::BTreeSet;
 
@@ -7,18 +7,18 @@ use crate::config::reader::Table;
 use crate::scope::Scope;
 use crate::upstream::{self, Auth, Secret};
 
-/// The least bandwidth of an upstream, in bytes a second.
+/// The smallest bandwidth limit of an upstream, in bytes per second.
 const MIN_BANDWIDTH: u64 = 64 * 1024;
-/// The most pulls of an upstream that are counted; each is remembered for a window.
+/// The largest pull limit of an upstream; each pull is remembered for a window.
 const MAX_PULLS: u64 = 100_000;
 
 pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
     let mut seen = BTreeSet::new();
     let upstreams: Vec<_> =
         root.tables("upstream").into_iter().filter_map(|table| upstream(table, &mut seen)).collect();
-    if upstreams.is_empty() && !root.reader.has_problems() {
+    if upstreams.is_empty() && !root.any_error() {
         let hint = "write [[upstream]] host = \"docker.io\" url = \"https://registry-1.docker.io\"";
-        root.problem("upstream", "a gate needs at least one upstream", Some(hint));
+        root.problem("upstream", "at least one upstream is required", Some(hint));
     }
     upstreams
 }
@@ -26,7 +26,7 @@ pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
 fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstream::Config> {
     let host = table.value::<crate::oci::Host>("host");
     if host.is_none() && !table.has("host") {
-        table.problem("host", "an upstream needs a host: the name that policies and clients use", None);
+        table.problem("host", "host is missing: the name that policies and clients use", None);
     }
     let url = table.text("url").or_else(|| host.as_ref().map(|host| format!("https://{host}"))).unwrap_or_default();
     let mut config = upstream::Config::new(host.clone()?, url);
@@ -46,16 +46,20 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     config.serve_to = serve_to(&mut table);
     if let Some(auth_table) = table.optional_table("auth") {
         config.auth = auth(auth_table)?;
-        if !table.was_given("serve_to") {
+        if !table.has("serve_to") {
             let hint = "serve_to = \"everyone\", or a list of scopes";
-            table.problem("auth", "who may use these credentials' reach must be said", Some(hint));
+            table.problem(
+                "auth",
+                "serve_to is required with auth: who may pull what these credentials can read",
+                Some(hint),
+            );
         }
     }
     table.finish();
     Some(config)
 }
 
-/// How long a registry may take, and how much it is asked for.
+/// Timeouts, retries and rates.
 fn upstream_limits(table: &mut Table<'_>, config: &mut upstream::Config) {
     config.connect_timeout = table.duration("connect_timeout").unwrap_or(config.connect_timeout);
     config.tls_timeout = table.duration("tls_timeout").unwrap_or(config.tls_timeout);
@@ -67,12 +71,12 @@ fn upstream_limits(table: &mut Table<'_>, config: &mut upstream::Config) {
     config.max_connections = count(table.number("max_connections", 1, 10_000), config.max_connections);
     config.max_bandwidth = table.size("max_bandwidth");
     if config.max_bandwidth.is_some_and(|bandwidth| bandwidth < MIN_BANDWIDTH) {
-        table.problem("max_bandwidth", "must be at least 64KiB a second: manifests would not come in time", None);
+        table.problem("max_bandwidth", "must be at least 64KiB a second, or manifests would time out", None);
     }
     config.pull_limit = table.number("pull_limit", 1, MAX_PULLS).and_then(|n| u32::try_from(n).ok());
     config.pull_limit_window = table.duration("pull_limit_window").unwrap_or(config.pull_limit_window);
     if config.pull_limit_window.is_zero() {
-        table.problem("pull_limit_window", "must be longer than nothing", None);
+        table.problem("pull_limit_window", "must be longer than 0s", None);
     }
 }
 
@@ -131,8 +135,12 @@ fn auth(mut table: Table<'_>) -> Option<Auth> {
             return None;
         }
     };
-    if auth.is_none() && !table.reader.has_problems() {
-        table.problem("type", "what this type needs is missing", Some("docker-config: file; helper: program"));
+    if auth.is_none() && !table.any_error() {
+        table.problem(
+            "type",
+            "a setting that this type needs is missing",
+            Some("docker-config: file; helper: program"),
+        );
     }
     table.finish();
     auth
@@ -146,12 +154,12 @@ pub(super) fn secret(
 ) -> Option<Secret> {
     if table.has(inline) {
         let hint = format!("write {file} = \"…\" or {variable} = \"…\"");
-        table.problem(inline, "a secret must not stand in the configuration", Some(&hint));
+        table.problem(inline, "a secret must not be in the configuration", Some(&hint));
         return None;
     }
     let secret = table.file(file).map(Secret::File).or_else(|| table.text(variable).map(Secret::Env));
     if secret.is_none() {
-        table.problem(file, format!("{file} or {variable} must say where the secret is"), None);
+        table.problem(file, format!("{file} or {variable} is required"), None);
     }
     secret
 }

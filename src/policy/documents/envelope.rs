@@ -1,16 +1,13 @@
-//! What a document is, by `apiVersion` and `kind`, and whose it is. A document that may be a policy and is not read as
-//! one is an error, for it would vanish without a word; anything else is skipped with a note.
+//! The kind of a document, by `apiVersion` and `kind`, and its namespace. A document that may be a policy but is not read
+//! as one is an error, because it would be dropped silently; anything else is skipped with a note.
 
 use std::sync::Arc;
 
-use super::super::problem::Reporter;
 use super::super::ruleset::DEFAULT_NAMESPACE;
-use super::super::yaml::{Node, Position, Value};
-use super::fields::Fields;
-use super::spelling::{distance, nearest};
+use crate::markup::{Fields, Member, Node, Place, Problems, Value, distance, nearest};
 use crate::scope::Scope;
 
-/// How a policy document is to be read.
+/// The dialect of a policy document.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Dialect {
     /// `securityenforcement.admission.cloud.ibm.com/v1beta1`, with what Portieris added to it before 0.10.
@@ -36,7 +33,7 @@ impl Dialect {
 /// API groups of others with kinds of the same names.
 const FOREIGN_GROUPS: [&str; 2] = ["config.openshift.io", "policy.sigstore.dev"];
 
-/// What the API server writes into metadata, and what is for people or other tools.
+/// The keys of metadata: what the API server writes, and what is for people or other tools.
 const IGNORED_METADATA: &[&str] = &[
     "annotations",
     "clusterName",
@@ -56,7 +53,7 @@ const IGNORED_METADATA: &[&str] = &[
     "uid",
 ];
 
-/// The documents that matter.
+/// The documents of interest.
 #[derive(Debug, Default)]
 pub(super) struct Found<'a> {
     pub(super) policies: Vec<PolicyObject<'a>>,
@@ -71,8 +68,8 @@ pub(super) struct PolicyObject<'a> {
     /// `None` for a ClusterImagePolicy.
     pub(super) namespace: Option<Arc<str>>,
     pub(super) spec: Option<Fields<'a>>,
-    pub(super) at: Position,
-    pub(super) report: Reporter<'a>,
+    pub(super) at: Place,
+    pub(super) problems: &'a Problems,
 }
 
 impl PolicyObject<'_> {
@@ -81,14 +78,14 @@ impl PolicyObject<'_> {
         format!("{}/{}", if self.namespace.is_some() { "ImagePolicy" } else { "ClusterImagePolicy" }, self.name)
     }
 
-    /// What a cluster keeps only one of.
+    /// What is unique in a cluster.
     pub(super) fn identity(&self) -> (Dialect, Option<Arc<str>>, &str) {
         (self.dialect, self.namespace.clone(), self.name)
     }
 
     /// File and line.
     pub(super) fn place(&self) -> String {
-        format!("{}:{}", self.report.file(), self.at.line)
+        format!("{}:{}", self.problems.name(self.at.file), self.at.line)
     }
 }
 
@@ -100,14 +97,14 @@ pub(super) struct SecretObject<'a> {
     pub(super) fields: Fields<'a>,
 }
 
-/// Puts a document where it belongs.
-pub(super) fn sort<'a>(root: &'a Node, report: Reporter<'a>, found: &mut Found<'a>) {
-    sort_as(root, None, report, found);
+/// Sorts a document by its kind.
+pub(super) fn sort<'a>(root: &'a Node, problems: &'a Problems, found: &mut Found<'a>) {
+    sort_as(root, None, problems, found);
 }
 
-/// `inherited` is what the items of a typed list are, where they do not say it themselves.
-fn sort_as<'a>(root: &'a Node, inherited: Option<(&'a str, &'a str)>, report: Reporter<'a>, found: &mut Found<'a>) {
-    let Some(fields) = Fields::of(root, "a document", report) else { return };
+/// `inherited` is the type of a list's items, for those that do not say it themselves.
+fn sort_as<'a>(root: &'a Node, inherited: Option<(&'a str, &'a str)>, problems: &'a Problems, found: &mut Found<'a>) {
+    let Some(fields) = Fields::of(root, "a document", problems) else { return };
     let says = fields.get("apiVersion").is_some() || fields.get("kind").is_some();
     let (api, kind) = match (fields.text("apiVersion"), fields.text("kind")) {
         (Some(api), Some(kind)) => (api, kind),
@@ -118,60 +115,59 @@ fn sort_as<'a>(root: &'a Node, inherited: Option<(&'a str, &'a str)>, report: Re
     match (dialect, api, kind) {
         (Some(_), _, "ClusterImagePolicyList" | "ImagePolicyList") | (None, "v1", "List" | "SecretList") => {
             let item = kind.strip_suffix("List").filter(|item| !item.is_empty()).map(|item| (api, item));
-            fields.list("items").iter().for_each(|root| sort_as(root, item, report, found));
+            fields.list("items").iter().for_each(|root| sort_as(root, item, problems, found));
         }
         (Some(dialect), _, "ClusterImagePolicy" | "ImagePolicy") => {
-            refuse_merge_keys(root, report);
-            found.policies.extend(policy(dialect, kind, fields));
+            refuse_merge_keys(root, problems);
+            found.policies.extend(policy(dialect, kind, &fields));
         }
         (None, "v1", "Secret") => {
-            refuse_merge_keys(root, report);
+            refuse_merge_keys(root, problems);
             found.secrets.extend(secret(fields));
         }
         _ => other(api, kind, &fields),
     }
 }
 
-/// A document that does not say what it is. One that could be a policy must not be passed over.
+/// A document without a type. One that could be a policy must not be skipped.
 fn untyped(fields: &Fields<'_>) {
-    let suspicious = |entry: &&super::super::yaml::Entry| {
-        entry.merge || ["spec", "repositories", "items", "apiVersion", "kind"].contains(&&*entry.key)
-    };
-    match fields.entries().iter().find(suspicious) {
-        Some(_) => fields.report.error(fields.at, "a document needs apiVersion and kind"),
-        None => fields.report.note(fields.at, "no Kubernetes object: skipped"),
+    let suspicious =
+        |entry: &&Member| entry.merge || ["spec", "repositories", "items", "apiVersion", "kind"].contains(&&*entry.key);
+    match fields.members().iter().find(suspicious) {
+        Some(_) => fields.error("a document needs apiVersion and kind"),
+        None => fields.problems.note(fields.at, "not a Kubernetes object: skipped"),
     }
 }
 
-/// Merge keys are read differently by different parsers (go-yaml v2 lets a later one override, v3 does not).
-fn refuse_merge_keys(root: &Node, report: Reporter<'_>) {
+/// Parsers disagree about merge keys (in go-yaml v2 a later one overrides, in v3 it does not).
+fn refuse_merge_keys(root: &Node, problems: &Problems) {
     if let Some(at) = root.merge_key() {
-        report.error_hint(at, "merge keys (<<) are not read in policies", "write the keys out");
+        problems.error_hint(at, "merge keys (<<) are not supported in policies", "write the keys out");
     }
 }
 
-/// Neither ours nor a secret: skipped, unless it may be a policy that was meant for us.
+/// A document that is neither ours nor a secret: skipped, unless it may be a policy meant for pullgate.
 fn other(api: &str, kind: &str, fields: &Fields<'_>) {
-    let report = fields.report;
+    let problems = fields.problems;
     let group = api.split('/').next().unwrap_or_default();
     let known = || Dialect::ALL.map(|(name, _)| name).join(", ");
     if Dialect::of(api).is_some() {
         let hint = "the kinds are ClusterImagePolicy and ImagePolicy";
-        report.error_hint(fields.at, format!("unknown kind {kind:?} of {api}"), hint);
+        problems.error_hint(fields.at, format!("unknown kind {kind:?} of {api}"), hint);
     } else if let Some(meant) = meant_api(api) {
-        report.error_hint(fields.at, format!("unknown apiVersion {api:?}"), format!("did you mean {meant:?}?"));
+        problems.error_hint(fields.at, format!("unknown apiVersion {api:?}"), format!("did you mean {meant:?}?"));
     } else if FOREIGN_GROUPS.contains(&group) {
         let name = fields.get("metadata").and_then(|metadata| metadata.find("name")).and_then(Node::as_text);
         let name = name.unwrap_or_default();
-        report.warn(fields.at, format!("{kind}/{name} of {api} is not read"), format!("read are: {}", known()));
+        problems.warn(fields.at, format!("{kind}/{name} of {api} is not read"), format!("supported: {}", known()));
     } else if looks_like_policy(kind) {
-        let message = format!("apiVersion {api:?} has no kind {kind:?} that is known here");
-        report.error_hint(fields.at, message, format!("use one of {}", known()));
+        let message = format!("apiVersion {api:?} has no kind {kind:?} that is supported");
+        problems.error_hint(fields.at, message, format!("use one of {}", known()));
     } else if fields.get("items").is_some_and(holds_policy) {
         let hint = "a list is apiVersion: v1, kind: List";
-        report.error_hint(fields.at, format!("{kind:?} of {api} is no list, but holds a policy"), hint);
+        problems.error_hint(fields.at, format!("{kind:?} of {api} is not a list, but holds a policy"), hint);
     } else {
-        report.note(fields.at, format!("{kind} is no policy: skipped"));
+        problems.note(fields.at, format!("{kind} is not a policy: skipped"));
     }
 }
 
@@ -201,13 +197,13 @@ fn looks_like_policy(kind: &str) -> bool {
     ["clusterimagepolicy", "imagepolicy"].iter().any(|ours| distance(&kind, ours) <= 3)
 }
 
-fn policy<'a>(dialect: Dialect, kind: &str, fields: Fields<'a>) -> Option<PolicyObject<'a>> {
+fn policy<'a>(dialect: Dialect, kind: &str, fields: &Fields<'a>) -> Option<PolicyObject<'a>> {
     fields.only(&["apiVersion", "kind", "metadata", "spec", "status"]);
-    let metadata = metadata(&fields)?;
+    let metadata = metadata(fields)?;
     let namespace = if kind == "ImagePolicy" { Some(namespace(&metadata)?) } else { None };
     if namespace.is_none() && metadata.get("namespace").is_some() {
         let hint = "kind: ImagePolicy is for one namespace";
-        metadata.report.warn(metadata.at, "a ClusterImagePolicy has no namespace: this one is ignored", hint);
+        metadata.warn("a ClusterImagePolicy has no namespace: this one is ignored", hint);
     }
     Some(PolicyObject {
         dialect,
@@ -215,7 +211,7 @@ fn policy<'a>(dialect: Dialect, kind: &str, fields: Fields<'a>) -> Option<Policy
         namespace,
         spec: fields.map("spec"),
         at: fields.at,
-        report: fields.report,
+        problems: fields.problems,
     })
 }
 
@@ -227,14 +223,14 @@ fn secret(fields: Fields<'_>) -> Option<SecretObject<'_>> {
 
 fn metadata<'a>(fields: &Fields<'a>) -> Option<Fields<'a>> {
     let Some(metadata) = fields.map("metadata") else {
-        fields.report.error(fields.at, "metadata with a name is missing");
+        fields.error("metadata with a name is missing");
         return None;
     };
     metadata.only(IGNORED_METADATA);
     Some(metadata)
 }
 
-/// RFC 1123 subdomain, as the API server demands; names are printed in messages and header lines.
+/// An RFC 1123 subdomain, as the API server requires; names are printed in messages and header lines.
 fn is_object_name(name: &str, metadata: &Fields<'_>) -> bool {
     let part = |part: &str| {
         !part.is_empty()
@@ -244,22 +240,22 @@ fn is_object_name(name: &str, metadata: &Fields<'_>) -> bool {
     };
     let valid = name.len() <= 253 && name.split('.').all(part);
     if !valid {
-        metadata.report.error(metadata.at, format!("{name:?} is no name of a Kubernetes object"));
+        metadata.error(format!("{name:?} is not a valid name of a Kubernetes object"));
     }
     valid
 }
 
-/// The namespace; `default` where none is named, as kubectl does it.
+/// The namespace; `default` if none is named, as in kubectl.
 fn namespace(metadata: &Fields<'_>) -> Option<Arc<str>> {
     let Some(name) = metadata.text("namespace") else {
-        let message = format!("metadata names no namespace: taken as {DEFAULT_NAMESPACE:?}, as kubectl would");
-        metadata.report.note(metadata.at, message);
+        let message = format!("metadata names no namespace: {DEFAULT_NAMESPACE:?} is used, as by kubectl");
+        metadata.problems.note(metadata.at, message);
         return Some(DEFAULT_NAMESPACE.into());
     };
     match name.parse::<Scope>() {
         Ok(scope) if scope != Scope::CLUSTER => Some(name.into()),
         _ => {
-            metadata.report.error(metadata.at, format!("{name:?} is no namespace"));
+            metadata.error(format!("{name:?} is not a valid namespace"));
             None
         }
     }

@@ -1,23 +1,21 @@
 //! IBM's two dialects: CISE's `securityenforcement.admission.cloud.ibm.com/v1beta1` and Portieris'
 //! `portieris.cloud.ibm.com/v1`.
 //!
-//! An unknown key is an error, even where IBM's API server would have dropped it without a word, because it may be a
-//! check that its author believes in. Two exceptions, both known to be harmless: `policies: null` (a slip in a file that
-//! IBM shipped) and `mutateImage` in v1beta1, neither of which asks for a check.
+//! An unknown key is an error, even where IBM's API server would have dropped it silently, because it may be a check that
+//! its author relies on. Two exceptions are known to be harmless, because neither asks for a check: `policies: null` (a
+//! mistake in a file that IBM shipped) and `mutateImage` in v1beta1.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::envelope::{Dialect, PolicyObject};
-use super::fields::Fields;
 use super::material;
 use super::simple::Simple;
 use super::{Context, NOTARY, lint};
+use crate::markup::{Fields, Node, ProblemSeverity, Value};
 use crate::policy::pattern::Pattern;
-use crate::policy::problem::ProblemSeverity;
 use crate::policy::rule::{Authority, Requirement, Rule, Scheme, Signer, VaRule};
 use crate::policy::ruleset::Entry;
-use crate::policy::yaml::{Node, Value};
 
 /// The keys of a `policy`.
 const POLICY_KEYS: &[&str] = &["trust", "simple", "va", "vulnerability", "mutateImage"];
@@ -26,21 +24,21 @@ const POLICY_KEYS: &[&str] = &["trust", "simple", "va", "vulnerability", "mutate
 pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> Vec<Entry> {
     let Some(spec) = &policy.spec else {
         let hint = "write spec.repositories";
-        policy.report.warn(policy.at, format!("{} has no repositories: it matches nothing", policy.label()), hint);
+        policy.problems.warn(policy.at, format!("{} has no repositories: it matches nothing", policy.label()), hint);
         return Vec::new();
     };
     spec.only(&["repositories"]);
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());
-        policy.report.warn(spec.at, message, "add an entry");
+        policy.problems.warn(spec.at, message, "add an entry");
     }
-    lint::names(list, policy.report, ProblemSeverity::Warning);
+    lint::names(list, policy.problems, ProblemSeverity::Warning);
     list.iter().filter_map(|node| entry(node, policy, context)).collect()
 }
 
 fn entry(node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) -> Option<Entry> {
-    let fields = Fields::of(node, "an entry of repositories", policy.report)?;
+    let fields = Fields::of(node, "an entry of repositories", policy.problems)?;
     entry_keys(&fields);
     if policy.dialect == Dialect::Portieris && policy.namespace.is_none() {
         // The only kind whose schema does not allow null here, so that the API server never accepted it.
@@ -64,25 +62,25 @@ fn entry(node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) -> Optio
     })
 }
 
-/// The keys beside `name`: a check that stands beside `policy` instead of in it would enforce nothing.
+/// The keys beside `name`: a check beside `policy` instead of inside it would enforce nothing.
 fn entry_keys(fields: &Fields<'_>) {
-    for entry in fields.entries() {
+    for entry in fields.members() {
         match &*entry.key {
             "policies" if entry.node.value == Value::Null => {
                 let hint = "the key is policy; without it the entry asks for no check";
-                fields.report.warn(entry.at, "\"policies\" is no key, and is empty", hint);
+                fields.problems.warn(entry.at, "\"policies\" is not a key, and is empty", hint);
             }
-            "policies" => fields.report.error_hint(entry.at, "\"policies\" is no key", "did you mean \"policy\"?"),
+            "policies" => fields.problems.error_hint(entry.at, "\"policies\" is not a key", "did you mean \"policy\"?"),
             key if POLICY_KEYS.contains(&key) => {
-                let message = format!("{key:?} stands beside policy, where it enforces nothing");
-                fields.report.error_hint(entry.at, message, "indent it under policy");
+                let message = format!("{key:?} is beside policy, where it enforces nothing");
+                fields.problems.error_hint(entry.at, message, "indent it under policy");
             }
             _ => fields.known(entry, &["name", "policy"]),
         }
     }
 }
 
-/// What an entry asks for, not yet looked up in a namespace.
+/// The checks of an entry, before secrets are looked up in a namespace.
 #[derive(Debug)]
 struct Checks<'a> {
     trust: Option<Trust<'a>>,
@@ -114,7 +112,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// The rule for requests from this namespace; `None` is one that has no secret.
+    /// The rule for requests from this namespace; `None` means one without secrets.
     fn rule(&self, namespace: Option<&str>, context: &Context<'_>) -> Rule {
         Rule {
             trust: self.trust.as_ref().map(|trust| trust.requirement(namespace, context)),
@@ -139,7 +137,7 @@ impl<'a> Checks<'a> {
         namespaces.map(|space| (space.as_str().into(), Arc::new(self.rule(Some(&space), context)))).collect()
     }
 
-    /// A missing secret denies every pull, as in Portieris; better known now than then.
+    /// Warns of missing secrets. Each denies every pull, as in Portieris.
     fn warn_missing(&self, node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) {
         let own = policy.namespace.as_deref().map(str::to_owned);
         let spaces = own.map_or_else(|| context.secrets.namespaces(), |own| [own].into());
@@ -153,26 +151,26 @@ impl<'a> Checks<'a> {
             missing.extend(none.iter().filter(nowhere));
         }
         for name in missing {
-            let message = format!("secret {name:?} is not there: images that this entry selects are denied");
+            let message = format!("secret {name:?} is missing: images that this entry selects are denied");
             let hint = "add a Secret document, or a folder secrets/NAMESPACE/NAME";
-            policy.report.warn(node.at, message, hint);
+            policy.problems.warn(node.at, message, hint);
         }
     }
 }
 
 fn policy_keys(fields: &Fields<'_>, dialect: Dialect) {
-    for entry in fields.entries() {
+    for entry in fields.members() {
         match (&*entry.key, dialect) {
             ("va", Dialect::Portieris) => {
-                let message = "\"va\" is no key of portieris.cloud.ibm.com/v1, where it would be dropped";
-                fields.report.error_hint(entry.at, message, "write vulnerability: {ICCRVA: {enabled: true}}");
+                let message = "\"va\" is not a key of portieris.cloud.ibm.com/v1, where it would be dropped";
+                fields.problems.error_hint(entry.at, message, "write vulnerability: {ICCRVA: {enabled: true}}");
             }
             ("mutateImage", Dialect::Cise) => {
-                fields.report.warn(entry.at, "\"mutateImage\" has no meaning here", "remove it");
+                fields.problems.warn(entry.at, "\"mutateImage\" has no meaning here", "remove it");
             }
             ("simpleStore", _) => {
                 let hint = "write storeURL and storeSecret under simple";
-                fields.report.error_hint(entry.at, "unknown key \"simpleStore\" in policy", hint);
+                fields.problems.error_hint(entry.at, "unknown key \"simpleStore\" in policy", hint);
             }
             _ => fields.known(entry, POLICY_KEYS),
         }
@@ -185,23 +183,22 @@ impl<'a> Trust<'a> {
         let enabled = fields.flag("enabled");
         let server = fields.text("trustServer");
         if let Some(server) = server.filter(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
-            fields.report.error_hint(fields.at, format!("trustServer {server:?} is no URL"), "write https://HOST");
+            fields.error_hint(format!("trustServer {server:?} is not an http or https URL"), "write https://HOST");
         }
         let secrets: Vec<_> = fields
-            .list("signerSecrets")
-            .iter()
-            .filter_map(|node| Fields::of(node, "an entry of signerSecrets", fields.report))
+            .maps("signerSecrets", "an entry of signerSecrets")
+            .into_iter()
             .inspect(|secret| secret.only(&["name"]))
             .filter_map(|secret| secret.required("name"))
             .collect();
         if enabled.is_none() && (!secrets.is_empty() || server.is_some()) {
             let message = "trust without enabled checks nothing, whatever else it says";
-            fields.report.warn(fields.at, message, "write enabled: true, or enabled: false");
+            fields.warn(message, "write enabled: true, or enabled: false");
         }
         (enabled == Some(true)).then_some(Self { server, secrets })
     }
 
-    /// With signers: Docker Content Trust by all of them. Without: any one of the configured authorities.
+    /// With signers, all of them must have signed by Docker Content Trust. Without, any one of the configured authorities.
     fn requirement(&self, namespace: Option<&str>, context: &Context<'_>) -> Requirement {
         let server = self.server.map(str::to_owned);
         if !self.secrets.is_empty() {
@@ -223,7 +220,7 @@ impl<'a> Trust<'a> {
     }
 }
 
-/// A signer from a secret with `name` and `publicKey`; the reason is in Portieris' words.
+/// A signer from a secret with `name` and `publicKey`. The error has Portieris' wording.
 fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Result<Signer, String> {
     let why = |what: String| format!("could not get signerSecret from your cluster, {what}");
     let data = namespace.and_then(|namespace| context.secrets.find(namespace, secret));
@@ -232,7 +229,7 @@ fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Resul
         why(format!("secret {secret:?} not found{from}"))
     })?;
     let value = |key: &str| data.get(key).ok_or_else(|| why(format!("secret {secret:?} has no {key:?}")));
-    let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: no text")))?;
+    let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: not text")))?;
     let public_key =
         material::signer_key(value("publicKey")?).map_err(|what| why(format!("secret {secret:?}: {what}")))?;
     Ok(Signer { name: name.trim().to_owned(), public_key })
@@ -248,7 +245,7 @@ fn va<'a>(policy: &Fields<'a>) -> Option<Va<'a>> {
         vulnerability.only(&["ICCRVA"]);
         vulnerability.map("ICCRVA")
     });
-    let account = advisor.and_then(|advisor| {
+    let account = advisor.as_ref().and_then(|advisor| {
         advisor.only(&["enabled", "account"]);
         advisor.text("account")
     });

@@ -1,55 +1,56 @@
-//! Names of entries, and thresholds, that do not mean what they seem to.
+//! Warnings about names of entries, and about thresholds, that do not mean what they seem to.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::fields::Fields;
+use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
-use crate::policy::problem::{ProblemSeverity, Reporter};
 use crate::policy::rule::{Authority, Requirement};
-use crate::policy::yaml::{Node, Position, Value};
 
-/// Checks the names of a document's entries. `severity` is for what keeps its meaning in the IBM dialects, because
-/// policies in use must go on working, and is not accepted in ours.
-pub(super) fn names(list: &[Node], report: Reporter<'_>, severity: ProblemSeverity) {
-    let mut seen: HashMap<&str, Position> = HashMap::new();
+/// Checks the names of a document's entries. `severity` is a warning in the IBM dialects, because policies in use must
+/// keep working, and an error in ours.
+pub(super) fn names(list: &[Node], problems: &Problems, severity: ProblemSeverity) {
+    let mut seen: HashMap<&str, Place> = HashMap::new();
     for (at, name) in list.iter().filter_map(|node| node.find("name")).filter_map(|n| Some((n.at, n.as_text()?))) {
         if name.len() > MAX_PATTERN {
-            report.error(at, format!("a name is longer than {MAX_PATTERN} bytes"));
+            problems.error(at, format!("a name is longer than {MAX_PATTERN} bytes"));
             continue;
         }
         if let Some(first) = seen.get(name) {
             let hint = "remove one of them";
-            report.say(
+            problems.report(
                 severity,
                 at,
-                format!("{name:?} stands already in line {}: this entry is never used", first.line),
+                format!(
+                    "duplicate name {name:?}: this entry is never used, because the one in line {} has the same name",
+                    first.line
+                ),
                 Some(hint.into()),
             );
         } else {
             seen.insert(name, at);
         }
-        open_host(name, at, report, severity);
-        never_matches(name, at, report, severity);
+        open_host(name, at, problems, severity);
+        never_matches(name, at, problems, severity);
     }
 }
 
-/// `policy:` with nothing after it is `{}`: easily an indentation that went wrong.
+/// `policy:` with nothing after it means `{}`, and is often an indentation mistake.
 pub(super) fn null_policy(fields: &Fields<'_>) {
-    let empty = |entry: &&crate::policy::yaml::Entry| entry.key == "policy" && entry.node.value == Value::Null;
-    if let Some(entry) = fields.entries().iter().find(empty) {
-        fields.report.warn(entry.at, "policy is empty: no check", "write policy: {} if that is meant");
+    let empty = |entry: &&Member| entry.key == "policy" && entry.node.value == Value::Null;
+    if let Some(entry) = fields.members().iter().find(empty) {
+        fields.problems.warn(entry.at, "policy is empty: no check", "write policy: {} if that is intended");
     }
 }
 
-/// A threshold counts signers, not names: says where two parts share a key, and where there are not enough keys.
+/// A threshold counts signers, not names: warns if two parts share a key, and if there are not enough keys.
 pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) {
     let parts: Vec<_> = parts.iter().map(Requirement::authorities).collect();
     for (at, part) in parts.iter().enumerate() {
         for (one, other) in parts[..at].iter().filter_map(|earlier| share_a_signer(earlier, part)) {
             let message = format!("{:?} and {:?} share a key: a signature by it counts once", one.name(), other.name());
-            fields.report.warn(fields.at, message, "give each a key of its own, or remove one of the names");
+            fields.warn(message, "give each a key of its own, or remove one of the names");
         }
     }
     let signers: Vec<BTreeSet<_>> =
@@ -57,10 +58,9 @@ pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) 
     let most = distinct(&signers);
     if count > most {
         let message = format!(
-            "{count} signatures by different keys can never be there: only {most} of the parts can \
-                               have a key of their own"
+            "{count} signatures by different keys can never exist: only {most} of the parts can have a key of their own"
         );
-        fields.report.warn(fields.at, message, "every image that this selects is denied; add keys or lower the count");
+        fields.warn(message, "every image that this selects is denied; add keys or lower the count");
     }
 }
 
@@ -75,7 +75,7 @@ fn share_a_signer<'a>(
 
 /// A host that ends in `*` reaches hosts of others: `test.com*` matches `test.com.evil.io/a`. So does one that begins
 /// with a `*` that no dot follows: `*icr.io` matches `evilicr.io`.
-fn open_host(name: &str, at: Position, report: Reporter<'_>, severity: ProblemSeverity) {
+fn open_host(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
     let host = name.split('/').next().unwrap_or_default();
     let bare = host.trim_matches('*');
     if bare.is_empty() {
@@ -85,19 +85,19 @@ fn open_host(name: &str, at: Position, report: Reporter<'_>, severity: ProblemSe
         let message =
             format!("the host of {name:?} ends in *, so it matches hosts that others can own: {bare}.evil.io");
         let hint = format!("write {bare}/* for all of that host");
-        report.say(severity, at, message, Some(hint));
+        problems.report(severity, at, message, Some(hint));
     } else if host.starts_with('*') && !bare.starts_with(['.', ':']) {
         let message = format!("{name:?} matches hosts that others can own: evil{bare}");
-        report.warn(at, message, format!("write *.{bare}"));
+        problems.warn(at, message, format!("write *.{bare}"));
     }
 }
 
-/// Characters that no reference has, so that the entry is dead.
-fn never_matches(name: &str, at: Position, report: Reporter<'_>, severity: ProblemSeverity) {
+/// Reports a name with characters that no image reference has, so that the entry is never used.
+fn never_matches(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
     let why = if name.contains("://") {
         "it has a scheme; a name begins with the host"
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        "it has white space"
+        "it has whitespace"
     } else if !name.is_ascii() || name.contains(['?', '[', ']', '\\', '"', '{', '}', '%']) && !name.starts_with('[') {
         "it has characters that no image reference has; the only wildcard is *"
     } else if repository(name).bytes().any(|c| c.is_ascii_uppercase()) {
@@ -105,10 +105,10 @@ fn never_matches(name: &str, at: Position, report: Reporter<'_>, severity: Probl
     } else {
         return;
     };
-    report.say(severity, at, format!("{name:?} can match nothing: {why}"), None);
+    problems.report(severity, at, format!("{name:?} can match nothing: {why}"), None);
 }
 
-/// What stands between the host and the tag or digest.
+/// The part between the host and the tag or digest.
 fn repository(name: &str) -> &str {
     let path = name.split_once('/').map_or("", |(_, path)| path);
     path.split([':', '@']).next().unwrap_or_default()

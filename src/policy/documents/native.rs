@@ -7,13 +7,11 @@ use jiff::SignedDuration;
 
 use super::authority::{self, one_of};
 use super::envelope::PolicyObject;
-use super::fields::{Fields, text};
 use super::{Context, NOTARY, lint};
+use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::pattern::Pattern;
-use crate::policy::problem::ProblemSeverity;
 use crate::policy::rule::{Authority, Behaviour, Mode, Requirement, Rule, Scheme, Severity, VaRule};
 use crate::policy::ruleset::Entry;
-use crate::policy::yaml::{Node, Value};
 
 /// The most parts of one combination: who counts for which part is worked out at every decision.
 const MAX_PARTS: usize = 100;
@@ -21,7 +19,7 @@ const MAX_PARTS: usize = 100;
 /// The mode and the entries of a document.
 pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode, Vec<Entry>) {
     let Some(spec) = &policy.spec else {
-        policy.report.error(policy.at, format!("{} has no spec", policy.label()));
+        policy.problems.error(policy.at, format!("{} has no spec", policy.label()));
         return (Mode::Enforce, Vec::new());
     };
     spec.only(&["mode", "authorities", "repositories"]);
@@ -29,21 +27,14 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());
-        policy.report.warn(spec.at, message, "add an entry");
+        policy.problems.warn(spec.at, message, "add an entry");
     }
-    lint::names(list, policy.report, ProblemSeverity::Error);
+    lint::names(list, policy.problems, ProblemSeverity::Error);
     (mode(spec), list.iter().filter_map(|node| reader.entry(node, policy)).collect())
 }
 
 fn mode(spec: &Fields<'_>) -> Mode {
-    match spec.text("mode") {
-        None | Some("enforce") => Mode::Enforce,
-        Some("audit") => Mode::Audit,
-        Some(other) => {
-            spec.report.error_hint(spec.at, format!("unknown mode {other:?}"), "a mode is enforce or audit");
-            Mode::Enforce
-        }
-    }
+    spec.choice("mode", &[("audit", Mode::Audit), ("enforce", Mode::Enforce)]).unwrap_or_default()
 }
 
 /// What the entries of one document share.
@@ -54,11 +45,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn entry(&self, node: &Node, policy: &PolicyObject<'_>) -> Option<Entry> {
-        let fields = Fields::of(node, "an entry of repositories", policy.report)?;
-        for entry in fields.entries() {
+        let fields = Fields::of(node, "an entry of repositories", policy.problems)?;
+        for entry in fields.members() {
             if ["trust", "va"].contains(&&*entry.key) {
-                let message = format!("{:?} stands beside policy, where it enforces nothing", entry.key);
-                fields.report.error_hint(entry.at, message, "indent it under policy");
+                let message = format!("{:?} is beside policy, where it enforces nothing", entry.key);
+                fields.problems.error_hint(entry.at, message, "indent it under policy");
             } else {
                 fields.known(entry, &["name", "policy"]);
             }
@@ -89,7 +80,7 @@ impl Reader<'_> {
         if !matches!(node.value, Value::Map(_)) {
             return self.named(node, parent);
         }
-        let fields = Fields::of(node, "trust", parent.report)?;
+        let fields = Fields::of(node, "trust", parent.problems)?;
         let ways = ["anyOf", "allOf", "atLeast"];
         fields.only(&ways);
         match one_of(&fields, &ways)? {
@@ -103,9 +94,12 @@ impl Reader<'_> {
             _ => {
                 let fields = fields.map("atLeast")?;
                 fields.only(&["count", "of"]);
-                let (count, of) = (fields.count("count")?, self.parts(&fields, "of")?);
+                fields.needs("count")?;
+                let count =
+                    fields.number("count", 1, MAX_PARTS as u64).and_then(|count| usize::try_from(count).ok())?;
+                let of = self.parts(&fields, "of")?;
                 if count > of.len() {
-                    fields.report.error(fields.at, format!("{count} of {} can never be met", of.len()));
+                    fields.error(format!("{count} of {} can never be met", of.len()));
                 } else {
                     lint::signers(count, &of, &fields);
                 }
@@ -119,24 +113,24 @@ impl Reader<'_> {
     fn parts(&self, fields: &Fields<'_>, key: &str) -> Option<Vec<Requirement>> {
         let list = fields.list(key);
         if list.is_empty() {
-            fields.report.error(fields.at, format!("{key} is missing or empty"));
+            fields.error(format!("{key} is missing or empty"));
             return None;
         }
         if list.len() > MAX_PARTS {
-            fields.report.error(fields.at, format!("{key} has more than {MAX_PARTS} parts"));
+            fields.error(format!("{key} has more than {MAX_PARTS} parts"));
             return None;
         }
         let parts: Vec<_> = list.iter().map(|node| self.requirement(node, fields)).collect::<Option<_>>()?;
         for (i, part) in parts.iter().enumerate() {
             if parts[..i].contains(part) {
-                fields.report.error(list[i].at, format!("the same part stands twice in {key}"));
+                fields.problems.error(list[i].at, format!("duplicate part in {key}"));
             }
         }
         Some(parts)
     }
 
     fn named(&self, node: &Node, parent: &Fields<'_>) -> Option<Requirement> {
-        let name = text(node, "an authority", parent.report)?;
+        let name = text_of(node, "an authority", parent.problems)?;
         let known = self.own.iter().chain(self.settings).find(|authority| authority.name() == name).cloned();
         let builtin = || {
             let scheme = Scheme::Notary { server: None, signers: Vec::new() };
@@ -144,8 +138,8 @@ impl Reader<'_> {
         };
         let found = known.or_else(builtin).map(Requirement::Authority);
         if found.is_none() {
-            let hint = "authorities stand under spec.authorities or in the configuration";
-            parent.report.error_hint(node.at, format!("no authority is called {name:?}"), hint);
+            let hint = "define it under spec.authorities, or in the configuration";
+            parent.problems.error_hint(node.at, format!("no authority is called {name:?}"), hint);
         }
         found
     }
@@ -168,7 +162,7 @@ fn va_rule(fields: &Fields<'_>) -> VaRule {
         incomplete,
         unsupported,
         unavailable,
-        max_report_age: fields.text("maxReportAge").and_then(|text| age(text, fields)),
+        max_report_age: age(fields, "maxReportAge"),
         account: None,
     }
 }
@@ -178,48 +172,20 @@ fn severity(fields: &Fields<'_>) -> Severity {
         None => Severity::Low,
         Some(Ok(severity)) if severity != Severity::Unknown => severity,
         Some(_) => {
-            fields.report.error(fields.at, "severity is negligible, low, medium, high or critical");
+            fields.error("severity is negligible, low, medium, high or critical");
             Severity::Low
         }
     }
 }
 
 fn behaviour(fields: &Fields<'_>, key: &str) -> Behaviour {
-    match fields.text(key) {
-        None | Some("deny") => Behaviour::Deny,
-        Some("allow") => Behaviour::Allow,
-        Some(other) => {
-            fields.report.error_hint(fields.at, format!("{key}: unknown word {other:?}"), "write allow or deny");
-            Behaviour::Deny
-        }
-    }
+    fields.choice(key, &[("allow", Behaviour::Allow), ("deny", Behaviour::Deny)]).unwrap_or(Behaviour::Deny)
 }
 
-fn age(text: &str, fields: &Fields<'_>) -> Option<SignedDuration> {
-    let age = duration(text).filter(SignedDuration::is_positive);
+fn age(fields: &Fields<'_>, key: &str) -> Option<SignedDuration> {
+    let age = SignedDuration::try_from(fields.duration(key)?).ok().filter(SignedDuration::is_positive);
     if age.is_none() {
-        let hint = "write a number and w, d, h, m or s: 7d, 12h, 1d12h";
-        fields.report.error_hint(fields.at, format!("maxReportAge {text:?} is no duration"), hint);
+        fields.report_key(ProblemSeverity::Error, key, &format!("{key} must be longer than 0s"), None);
     }
     age
-}
-
-/// Numbers with units, added up: `7d`, `12h`, `1d12h`.
-fn duration(text: &str) -> Option<SignedDuration> {
-    let (mut total, mut rest) = (SignedDuration::ZERO, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let seconds = match rest[digits..].chars().next()? {
-            'w' => 7 * 24 * 3600,
-            'd' => 24 * 3600,
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        let count: i64 = rest[..digits].parse().ok()?;
-        total = total.checked_add(SignedDuration::from_secs(count.checked_mul(seconds)?))?;
-        rest = &rest[digits + 1..];
-    }
-    Some(total)
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Materials;
 use super::envelope::SecretObject;
-use super::fields::{Fields, text};
+use crate::markup::Fields;
 
 /// All secrets, by namespace and name. Never printed.
 pub(super) struct Secrets<'a> {
@@ -26,10 +26,10 @@ impl<'a> Secrets<'a> {
             let label = format!("Secret {}/{}", object.namespace, object.name);
             if other.is_some_and(|other| other != data) {
                 let message = format!("{label} is also kept in a folder, with other content");
-                object.fields.report.error(object.fields.at, message);
+                object.fields.error(message);
             }
             if documents.insert((object.namespace.clone(), object.name.to_owned()), data).is_some() {
-                object.fields.report.error(object.fields.at, format!("{label} stands twice"));
+                object.fields.error(format!("duplicate {label}"));
             }
         }
         Self { documents, materials }
@@ -50,21 +50,23 @@ impl<'a> Secrets<'a> {
     }
 }
 
-/// `data` in base64, over which `stringData` is laid.
+/// `data`, in base64, and `stringData`, which overrides it.
 fn data(fields: &Fields<'_>) -> BTreeMap<String, Vec<u8>> {
-    let report = fields.report;
     let mut all = BTreeMap::new();
-    for entry in fields.map("data").iter().flat_map(Fields::entries) {
-        let Some(encoded) = text(&entry.node, "a value of data", report) else { continue };
-        let compact: String = encoded.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        match STANDARD.decode(compact) {
-            Ok(bytes) => drop(all.insert(entry.key.clone(), bytes)),
-            Err(_) => report.error(entry.node.at, format!("the value of {:?} is not base64", entry.key)),
+    if let Some(encoded) = fields.map("data") {
+        for member in encoded.members() {
+            let Some(text) = encoded.text(&member.key) else { continue };
+            let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+            match STANDARD.decode(compact) {
+                Ok(bytes) => drop(all.insert(member.key.clone(), bytes)),
+                Err(_) => fields.problems.error(member.at, format!("the value of {:?} is not base64", member.key)),
+            }
         }
     }
-    for entry in fields.map("stringData").iter().flat_map(Fields::entries) {
-        let value = text(&entry.node, "a value of stringData", report);
-        value.map(|value| all.insert(entry.key.clone(), value.as_bytes().to_vec()));
+    if let Some(plain) = fields.map("stringData") {
+        for member in plain.members() {
+            plain.text(&member.key).map(|value| all.insert(member.key.clone(), value.as_bytes().to_vec()));
+        }
     }
     all
 }

@@ -1,4 +1,4 @@
-//! Entries that are never used, because another one wins for everything that they match.
+//! Warns of entries that are never used because another one wins for everything that they match.
 //!
 //! The entry with the most literal characters wins (`ruleset.rs`), so one that covers another can win for all of it only
 //! with the same literal characters: it has stars wherever the other has them, and comes first. An entry of a document
@@ -8,23 +8,23 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::envelope::{Dialect, PolicyObject};
+use crate::markup::{Node, Place, Value};
 use crate::oci::ImageReference;
 use crate::policy::pattern::Pattern;
-use crate::policy::yaml::{Node, Position, Value};
 
 /// An entry as far as it says when it is used.
 struct Candidate<'a> {
     name: &'a str,
     literals: usize,
-    /// After how many literal characters stars stand.
+    /// After how many literal characters there are stars.
     stars: BTreeSet<usize>,
     /// Its document, by number; and its place.
     document: usize,
-    at: Position,
+    at: Place,
 }
 
 impl Candidate<'_> {
-    /// Whether this one, which wins a tie, matches all that the other matches.
+    /// Whether this one, which wins a tie, matches everything that the other matches.
     fn covers(&self, other: &Self) -> bool {
         // What ends without a star matches every tag too, so an entry without any star is won only by its equal.
         self.stars.is_superset(&other.stars) && (self.stars.is_empty() || !other.stars.is_empty())
@@ -35,7 +35,7 @@ impl Candidate<'_> {
 /// characters.
 type Group = (Option<Arc<str>>, bool, String);
 
-/// Warns of such entries in all documents together.
+/// Checks the entries of all documents together.
 pub(super) fn check(policies: &[PolicyObject<'_>]) {
     let mut groups: HashMap<Group, Vec<Candidate<'_>>> = HashMap::new();
     for (document, policy) in policies.iter().enumerate() {
@@ -59,16 +59,16 @@ fn check_group(mut group: Vec<Candidate<'_>>, policies: &[PolicyObject<'_>]) {
             winners.push(candidate);
             continue;
         };
-        // A name that stands twice in one document is an error or a warning already.
+        // A duplicate name within one document is an error or a warning already.
         if winner.document == candidate.document && winner.name == candidate.name {
             continue;
         }
-        let (file, line) = (policies[winner.document].report.file(), winner.at.line);
+        let (file, line) = (policies[winner.document].problems.name(winner.at.file), winner.at.line);
         let message = format!(
-            "{:?} is never used: {:?} at {file}:{line} wins for all that it matches",
+            "{:?} is never used: {:?} at {file}:{line} wins for everything that it matches",
             candidate.name, winner.name
         );
-        policies[candidate.document].report.warn(candidate.at, message, "remove one of them");
+        policies[candidate.document].problems.warn(candidate.at, message, "remove one of them");
     }
 }
 
@@ -77,7 +77,7 @@ fn is_audited(policy: &PolicyObject<'_>) -> bool {
     policy.dialect == Dialect::Pullgate && mode == Some("audit")
 }
 
-fn names<'a>(policy: &PolicyObject<'a>) -> Vec<(&'a str, Position)> {
+fn names<'a>(policy: &PolicyObject<'a>) -> Vec<(&'a str, Place)> {
     let list = policy.spec.as_ref().and_then(|spec| spec.get("repositories"));
     let nodes: &'a [Node] = match list.map(|node| &node.value) {
         Some(Value::List(nodes)) => nodes,
@@ -86,7 +86,7 @@ fn names<'a>(policy: &PolicyObject<'a>) -> Vec<(&'a str, Position)> {
     nodes.iter().filter_map(|node| node.find("name")).filter_map(|name| Some((name.as_text()?, name.at))).collect()
 }
 
-/// The literal characters, the host in lower case, and where between them stars stand.
+/// The literal characters, with the host in lower case, and where the stars between them are.
 fn shape(name: &str) -> (String, BTreeSet<usize>) {
     let name = spelled_out(name);
     let host = name.find('/').unwrap_or(0);
@@ -113,7 +113,7 @@ fn spelled_out(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{NoMaterials, Settings, Source};
+    use super::super::{Document, NoMaterials, Settings};
     use crate::policy::RuleSet;
 
     fn warnings(documents: &[(&str, &[&str])]) -> Vec<String> {
@@ -128,7 +128,7 @@ mod tests {
                 "apiVersion: pullgate.io/v1\nkind: {kind}\nmetadata: {{name: d{number}{namespace}}}\nspec:\n  mode: \
                  {mode}\n  repositories:\n{entries}"
             );
-            Source { path: format!("{number}.yaml"), text }
+            Document { path: format!("{number}.yaml"), text }
         };
         let sources: Vec<_> = documents.iter().enumerate().map(document).collect();
         let parsed = RuleSet::parse(&sources, &NoMaterials, &Settings::default());
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "1.yaml:8:12: warning: \"icr.io/a\" is never used: \"icr.io/a\" at 0.yaml:7 wins for all that it matches \
+                "1.yaml:8:12: warning: \"icr.io/a\" is never used: \"icr.io/a\" at 0.yaml:7 wins for everything that it matches \
               (hint: remove one of them)"
             ]
         );

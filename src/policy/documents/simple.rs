@@ -1,14 +1,14 @@
-//! Portieris' `simple` signing: what `requirements` ask for.
+//! Portieris' `simple` signing: the list of `requirements`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Context;
-use super::fields::Fields;
 use super::material;
+use crate::markup::Fields;
 use crate::policy::rule::{Authority, Requirement, Scheme};
 
-/// The `simple` part of an entry, read but not yet looked up in a namespace.
+/// The `simple` part of an entry, before secrets are looked up in a namespace.
 #[derive(Debug)]
 pub(super) struct Simple<'a> {
     requirements: Vec<One<'a>>,
@@ -28,22 +28,18 @@ impl<'a> Simple<'a> {
     /// Reads `simple`; `None` where its list of requirements is empty, which turns it off.
     pub(super) fn read(fields: &Fields<'a>) -> Option<Self> {
         fields.only(&["requirements", "storeURL", "storeSecret"]);
-        let items = fields.list("requirements");
-        let requirements: Vec<_> = items
-            .iter()
-            .filter_map(|node| Fields::of(node, "a requirement of simple", fields.report))
-            .filter_map(|requirement| requirement_of(&requirement))
-            .collect();
+        let items = fields.maps("requirements", "a requirement of simple");
+        let requirements: Vec<_> = items.iter().filter_map(requirement_of).collect();
         let store_url = fields.text("storeURL");
-        if items.is_empty() {
+        if fields.list("requirements").is_empty() {
             let hint = "add requirements, or remove simple";
-            fields.report.warn(fields.at, "simple without requirements checks nothing", hint);
+            fields.warn("simple without requirements checks nothing", hint);
             return None;
         }
         let store_secret = fields.text("storeSecret").is_some();
         if store_secret {
             let message = "storeSecret is not supported: images that this entry selects are denied";
-            fields.report.warn(fields.at, message, "use a lookaside store that can be read without a password");
+            fields.warn(message, "use a lookaside store that can be read without a password");
         }
         Some(Self { requirements, store_url, store_secret })
     }
@@ -69,7 +65,7 @@ impl<'a> Simple<'a> {
         missing.collect()
     }
 
-    /// What must be met for a request from this namespace.
+    /// The requirement for a request from this namespace.
     pub(super) fn requirement(&self, namespace: Option<&str>, context: &Context<'_>) -> Requirement {
         let one = |one: &One<'_>| match one {
             One::Accept => Requirement::Accept,
@@ -115,7 +111,7 @@ fn requirement_of<'a>(fields: &Fields<'a>) -> Option<One<'a>> {
         }),
         other => {
             let hint = "the types are insecureAcceptAnything, reject and signedBy";
-            fields.report.error_hint(fields.at, format!("unknown type of requirement {other:?}"), hint);
+            fields.error_hint(format!("unknown type of requirement {other:?}"), hint);
             None
         }
     }
@@ -138,7 +134,7 @@ pub(super) fn identity(fields: Option<Fields<'_>>) -> Option<String> {
                 "matchRepoDigestOrExact" => "leave signedIdentity out: this is what happens without it",
                 _ => "matchExact, matchRepository, matchExactReference, matchExactRepository or remapIdentity",
             };
-            fields.report.error_hint(fields.at, format!("unknown type of signedIdentity {other:?}"), hint);
+            fields.error_hint(format!("unknown type of signedIdentity {other:?}"), hint);
             return None;
         }
     };

@@ -1,10 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
-use crate::policy::{
-    Behaviour, ProblemSeverity, PublicKey, Requirement, Rule, Scheme, Selection, Severity, Subject, VaRule,
-};
+use crate::policy::{Behaviour, PublicKey, Requirement, Rule, Scheme, Selection, Severity, Subject, VaRule};
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----";
 const THIRD_PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEeWtLkryyJUV84gG/b6IuCzPVkc9A0kP5\\nheEyxqcwKUNtHFW921PPJxxkbN0BSNgOjWSJ9AW2gkg5L6bBvB+MwG7TV9VAG6Xk\\nJiPXtfVqPvp4zLoqQZCuRbGACSXOSdFo\\n-----END PUBLIC KEY-----";
@@ -14,7 +13,7 @@ fn parse(texts: &[&str]) -> Parsed {
     let sources: Vec<_> = texts
         .iter()
         .enumerate()
-        .map(|(i, text)| Source { path: format!("{i}.yaml"), text: (*text).to_owned() })
+        .map(|(i, text)| Document { path: format!("{i}.yaml"), text: (*text).to_owned() })
         .collect();
     RuleSet::parse(&sources, &NoMaterials, &Settings::default())
 }
@@ -88,7 +87,7 @@ fn switches_of_the_ibm_dialects() {
 #[test]
 fn default_authorities_answer_for_bare_trust() {
     let text = policy("cise", "{name: '*', policy: {trust: {enabled: true, trustServer: 'https://n.io'}}}");
-    let source = [Source { path: "p".into(), text }];
+    let source = [Document { path: "p".into(), text }];
     let key = Scheme::CosignKey { keys: vec![PublicKey::for_test("k")] };
     let mut settings = Settings {
         default_authorities: vec!["notary".into(), "release".into()],
@@ -108,18 +107,18 @@ fn default_authorities_answer_for_bare_trust() {
 #[test]
 fn errors() {
     for (dialect, entry, message) in [
-        ("cise", "{name: a, policies: {trust: {enabled: true}}}", "\"policies\" is no key"),
-        ("cise", "{name: a, policy: , trust: {enabled: true}}", "stands beside policy"),
-        ("portieris", "{name: a, policy: , va: {enabled: true}}", "stands beside policy"),
-        ("portieris", "{name: a, policy: {va: {enabled: true}}}", "no key of portieris.cloud.ibm.com/v1"),
+        ("cise", "{name: a, policies: {trust: {enabled: true}}}", "\"policies\" is not a key"),
+        ("cise", "{name: a, policy: , trust: {enabled: true}}", "is beside policy"),
+        ("portieris", "{name: a, policy: , va: {enabled: true}}", "is beside policy"),
+        ("portieris", "{name: a, policy: {va: {enabled: true}}}", "not a key of portieris.cloud.ibm.com/v1"),
         ("portieris", "{name: a, policy: {simpleStore: {url: x}}}", "simpleStore"),
         ("portieris", "{name: a, policy: {trusst: {enabled: true}}}", "did you mean \"trust\"?"),
         ("cise", "{name: a, policy: {trust: {enabled: 'true'}}}", "must be true or false, not text"),
-        ("cise", "{name: a, policy: {trust: {enabled: True, enabled: False}}}", "stands twice"),
+        ("cise", "{name: a, policy: {trust: {enabled: True, enabled: False}}}", "duplicate key \"enabled\""),
         ("cise", "{name: a, policy: {trust: {Enabled: true}}}", "unknown key \"Enabled\""),
         ("cise", "{name: 1.5}", "must be text, not a number"),
         ("cise", "{policy: {}}", "name of an entry of repositories is missing"),
-        ("cise", "{name: a, policy: {trust: {enabled: true, trustServer: x}}}", "is no URL"),
+        ("cise", "{name: a, policy: {trust: {enabled: true, trustServer: x}}}", "is not an http or https URL"),
         ("portieris", "{name: a, policy: {simple: {requirements: [{type: signedBy}]}}}", "keySecret of"),
         ("portieris", "{name: a, policy: {simple: {requirements: [{type: x}]}}}", "unknown type of requirement"),
         (
@@ -132,11 +131,15 @@ fn errors() {
         ("pullgate", "{name: 'a.io/*', policy: {trust: {anyOf: []}}}", "missing or empty"),
         ("pullgate", "{name: 'a.io/*', policy: {trust: {anyOf: [notary], allOf: [notary]}}}", "exactly one of"),
         ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 2, of: [notary]}}}}", "can never be met"),
-        ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 2, of: [notary, notary]}}}}", "stands twice"),
+        (
+            "pullgate",
+            "{name: 'a.io/*', policy: {trust: {atLeast: {count: 2, of: [notary, notary]}}}}",
+            "duplicate part in of",
+        ),
         ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 0, of: [notary]}}}}", "from 1"),
         ("pullgate", "{name: 'a.io/*', policy: {va: {severity: hihg}}}", "severity is"),
-        ("pullgate", "{name: 'a.io/*', policy: {va: {unscanned: maybe}}}", "write allow or deny"),
-        ("pullgate", "{name: 'a.io/*', policy: {va: {maxReportAge: soon}}}", "is no duration"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {unscanned: maybe}}}", "must be one of allow, deny, not \"maybe\""),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {maxReportAge: soon}}}", "\"soon\": a duration is"),
         ("pullgate", "{name: 'a.io/*', policy: {va: {enabled: true}}}", "unknown key \"enabled\""),
     ] {
         let text = policy(dialect, entry);
@@ -166,7 +169,12 @@ fn documents_that_may_be_policies_do_not_vanish() {
         assert!(parse(&[&text]).rules.is_none() && said(&text).contains(expected), "{text}{}", said(&text));
     }
     let twice = parse(&[&good, &good]);
-    assert!(twice.rules.is_none() && twice.problems[0].to_string().contains("stands twice"), "{:?}", twice.problems);
+    assert!(
+        twice.rules.is_none()
+            && twice.problems[0].to_string().contains("duplicate ClusterImagePolicy/p: also at 0.yaml:1"),
+        "{:?}",
+        twice.problems
+    );
 }
 
 #[test]
@@ -300,7 +308,7 @@ fn thresholds_count_keys_and_not_names() {
         (&[PEM], "{atLeast: {count: 2, of: [a, {anyOf: [b, c]}]}}", &[shared]),
         // The same name twice is meant: a and one more.
         (&[OTHER_PEM], "{allOf: [a, {atLeast: {count: 2, of: [a, b, c]}}]}", &[]),
-        (&[PEM, &respaced], "b", &["the same key stands twice"]),
+        (&[PEM, &respaced], "b", &["duplicate key in keys"]),
     ] {
         let text = with_keys(&[("a", &[PEM]), ("b", b), ("c", &[THIRD_PEM])], trust);
         let parsed = parse(&[&text]);
@@ -313,11 +321,20 @@ fn thresholds_count_keys_and_not_names() {
     assert!(said(&with_keys(&[], &format!("{{anyOf: [{}]}}", many.join(", ")))).contains("more than 100 parts"));
 }
 
+/// An authority of the configuration, written as JSON; else the problems.
+fn of_configuration(name: &str, json: &str) -> Result<Authority, Vec<Problem>> {
+    let problems = Problems::default();
+    let trees = read_yaml(json, problems.file("pullgate.toml"), &problems);
+    let fields = Fields::of(&trees[0], "an authority", &problems);
+    let authority = fields.and_then(|fields| Authority::of_configuration(name, &fields, &NoMaterials));
+    authority.filter(|_| !problems.any_error()).ok_or_else(|| problems.into_sorted())
+}
+
 #[test]
 fn an_authority_is_its_keys_however_they_are_written() {
     let id = |pem: &str| {
         let json = format!(r#"{{"cosign":{{"key":{{"data":"{pem}"}}}}}}"#);
-        Authority::parse("a", &json, &NoMaterials).unwrap().id().clone()
+        of_configuration("a", &json).unwrap().id().clone()
     };
     assert_eq!(id(PEM), id(&PEM.replace("\\n", "\\r\\n")));
     assert_ne!(id(PEM), id(OTHER_PEM));
@@ -325,11 +342,10 @@ fn an_authority_is_its_keys_however_they_are_written() {
 
 #[test]
 fn authorities_of_the_configuration() {
-    let parse = |name, json: &str| Authority::parse(name, json, &NoMaterials);
     let key = format!(r#"{{"cosign":{{"key":{{"data":"{PEM}"}}}}}}"#);
-    assert!(matches!(parse("release", &key).unwrap().scheme(), Scheme::CosignKey { .. }));
-    for (name, json) in [("notary", &*key), ("a b", &key), ("a", ""), ("a", "{}"), ("a", r#"{"cosign":{}, "x":1}"#)] {
-        assert!(!parse(name, json).unwrap_err().is_empty(), "{name} {json}");
+    assert!(matches!(of_configuration("release", &key).unwrap().scheme(), Scheme::CosignKey { .. }));
+    for (name, json) in [("notary", &*key), ("a b", &key), ("a", "[]"), ("a", "{}"), ("a", r#"{"cosign":{}, "x":1}"#)] {
+        assert!(!of_configuration(name, json).unwrap_err().is_empty(), "{name} {json}");
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::oci::{Digest, ImageReference};
-use crate::policy::{NoMaterials, Settings, Source};
+use crate::policy::{Document, NoMaterials, Settings};
 use crate::scope::Scope;
 
 fn rules(documents: &[(&str, &[&str])]) -> RuleSet {
@@ -16,7 +16,7 @@ fn rules(documents: &[(&str, &[&str])]) -> RuleSet {
         text.push_str("spec:\n  repositories:\n");
         names.iter().for_each(|name| text.push_str(&format!("  - name: \"{name}\"\n")));
     }
-    let parsed = RuleSet::parse(&[Source { path: "t.yaml".into(), text }], &NoMaterials, &Settings::default());
+    let parsed = RuleSet::parse(&[Document { path: "t.yaml".into(), text }], &NoMaterials, &Settings::default());
     parsed.rules.unwrap_or_else(|| panic!("{:?}", parsed.problems))
 }
 
@@ -142,7 +142,7 @@ fn audited_entries_stand_beside_enforced_ones() {
         document("ImagePolicy", "own", "bank", "enforce", "quay.io/*"),
     ];
     let parsed =
-        RuleSet::parse(&[Source { path: "t.yaml".into(), text: text.concat() }], &NoMaterials, &Settings::default());
+        RuleSet::parse(&[Document { path: "t.yaml".into(), text: text.concat() }], &NoMaterials, &Settings::default());
     let rules = parsed.rules.unwrap_or_else(|| panic!("{:?}", parsed.problems));
     let names = |list: &[Selected]| list.iter().map(|one| one.entry.to_string()).collect::<Vec<_>>().join(" ");
     for (image, namespace, wanted) in [

@@ -1,10 +1,10 @@
-//! What a scalar means: YAML 1.1 in the spellings of go-yaml v2, through which the Kubernetes API reads (resolve.go).
+//! What a scalar means: YAML 1.1 as go-yaml v2 resolves it (resolve.go), which the Kubernetes API uses.
 
 use std::borrow::Cow;
 
 use saphyr_parser::{ScalarStyle, Tag};
 
-use super::Value;
+use super::super::tree::Value;
 
 /// The value of a scalar: quoted and block scalars are text, plain ones are resolved.
 pub(super) fn resolve(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {

@@ -1,0 +1,312 @@
+//! A mapping whose values have expected types. A value of another type is reported, and then counts as absent.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::problem::{ProblemSeverity, Problems};
+use super::spelling::nearest;
+use super::tree::{Member, Node, Place, Value};
+use crate::runtime::{parse_duration, parse_size};
+
+/// A mapping that is being read, and where its mistakes are reported.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    /// Where the mapping begins.
+    pub at: Place,
+    /// Where mistakes are reported.
+    pub problems: &'a Problems,
+    members: &'a [Member],
+    name: Name<'a>,
+}
+
+/// How messages refer to a mapping and its keys.
+#[derive(Clone, Debug)]
+enum Name<'a> {
+    /// By what the mapping is: `enabled of trust must be …`. For documents, whose files say where it is.
+    Kind(Cow<'a, str>),
+    /// By its path from the root: `gate.mode: must be …`. For the configuration, where an environment variable may have
+    /// set the value.
+    Path(String),
+}
+
+impl Name<'_> {
+    /// The beginning of a message about a key.
+    fn of_key(&self, key: &str) -> String {
+        match self {
+            Self::Kind(what) => format!("{key} of {what} "),
+            Self::Path(_) => format!("{}: ", self.path(key)),
+        }
+    }
+
+    fn path(&self, key: &str) -> String {
+        match self {
+            Self::Path(path) if !path.is_empty() => format!("{path}.{key}"),
+            Self::Path(_) | Self::Kind(_) => key.to_owned(),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// A mapping of a document; `what` refers to it in messages: "an authority".
+    pub fn of(node: &'a Node, what: &'a str, problems: &'a Problems) -> Option<Self> {
+        let Value::Map(members) = &node.value else {
+            problems.error(node.at, format!("{what} must be a mapping, not {}", node.value.kind()));
+            return None;
+        };
+        Some(Self { at: node.at, problems, members, name: Name::Kind(what.into()) })
+    }
+
+    /// The outermost mapping of a file whose messages name paths: `gate.mode: must be …`.
+    pub fn root(node: &'a Node, problems: &'a Problems) -> Option<Self> {
+        let fields = Self::of(node, "the file", problems)?;
+        Some(Self { name: Name::Path(String::new()), ..fields })
+    }
+
+    /// The path of a key from the root: `gate.mode`. Without a known path the key alone.
+    pub fn path(&self, key: &str) -> String {
+        self.name.path(key)
+    }
+
+    /// All keys with their values.
+    pub fn members(&self) -> &'a [Member] {
+        self.members
+    }
+
+    /// A key with its value; `null` counts as absent.
+    pub fn member(&self, key: &str) -> Option<&'a Member> {
+        self.members.iter().find(|member| member.key == key && member.node.value != Value::Null)
+    }
+
+    /// The value of a key; `null` counts as absent.
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
+        self.member(key).map(|member| &member.node)
+    }
+
+    /// The value of a key, reported if it is absent.
+    pub fn needs(&self, key: &str) -> Option<&'a Node> {
+        let node = self.get(key);
+        if node.is_none() {
+            self.wrong_key(key, "is missing");
+        }
+        node
+    }
+
+    /// The value of a key as text.
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        let member = self.member(key)?;
+        text(&member.node, member.at, &self.name.of_key(key), self.problems)
+    }
+
+    /// The value of a key as text, which must be present and not empty.
+    pub fn required(&self, key: &str) -> Option<&'a str> {
+        self.needs(key)?;
+        let text = self.text(key)?;
+        if text.is_empty() {
+            self.wrong_key(key, "is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// The value of a key as text that is parsed.
+    pub fn value<T>(&self, key: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        self.parsed(key, str::parse)
+    }
+
+    /// The value of a key as one of these words.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.wrong_key(key, &format!("must be one of {}, not {text:?}", names.join(", ")));
+        }
+        found
+    }
+
+    /// The value of a key as true or false.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        match &self.get(key)?.value {
+            Value::Bool(flag) => Some(*flag),
+            other => self.wrong(key, "true or false", other),
+        }
+    }
+
+    /// The value of a key as a whole number within these bounds.
+    pub fn number(&self, key: &str, least: u64, most: u64) -> Option<u64> {
+        match &self.get(key)?.value {
+            Value::Int(number) if u64::try_from(*number).is_ok_and(|n| (least..=most).contains(&n)) => {
+                u64::try_from(*number).ok()
+            }
+            Value::Int(number) => {
+                self.wrong_key(key, &format!("must be a whole number from {least} to {most}, not {number}"));
+                None
+            }
+            other => self.wrong(key, &format!("a whole number from {least} to {most}"), other),
+        }
+    }
+
+    /// The value of a key as a duration: `500ms`, `1h30m`, `2w`.
+    pub fn duration(&self, key: &str) -> Option<Duration> {
+        self.parsed(key, parse_duration)
+    }
+
+    /// The value of a key as a size in bytes: `256KiB`, or a number.
+    pub fn size(&self, key: &str) -> Option<u64> {
+        match &self.get(key)?.value {
+            Value::Int(number) if *number >= 0 => u64::try_from(*number).ok(),
+            Value::Text(_) => self.parsed(key, parse_size),
+            other => self.wrong(key, "a size such as \"256KiB\"", other),
+        }
+    }
+
+    /// The value of a key as a list; empty if there is none.
+    pub fn list(&self, key: &str) -> &'a [Node] {
+        match self.get(key).map(|node| &node.value) {
+            None => &[],
+            Some(Value::List(items)) => items,
+            Some(other) => self.wrong(key, "a list", other).unwrap_or_default(),
+        }
+    }
+
+    /// The value of a key as a list of texts.
+    pub fn texts(&self, key: &str) -> Vec<&'a str> {
+        let subject = self.name.of_key(key);
+        self.list(key).iter().filter_map(|node| text(node, node.at, &subject, self.problems)).collect()
+    }
+
+    /// The value of a key as a mapping.
+    pub fn map(&self, key: &'a str) -> Option<Self> {
+        let node = self.get(key)?;
+        let Value::Map(members) = &node.value else { return self.wrong(key, "a mapping", &node.value) };
+        let name = match &self.name {
+            Name::Kind(_) => Name::Kind(key.into()),
+            Name::Path(_) => Name::Path(self.name.path(key)),
+        };
+        Some(Self { at: node.at, problems: self.problems, members, name })
+    }
+
+    /// The value of a key as a mapping; an empty one if there is none, so that its defaults are read in the same way.
+    pub fn section(&self, key: &'a str) -> Self {
+        let empty = || Self { members: &[], name: Name::Path(self.name.path(key)), ..self.clone() };
+        self.map(key).unwrap_or_else(empty)
+    }
+
+    /// The value of a key as a list of mappings; `what` refers to each of them in messages.
+    pub fn maps(&self, key: &str, what: &'a str) -> Vec<Self> {
+        let map = |(index, node): (usize, &'a Node)| match (&self.name, &node.value) {
+            (Name::Path(_), Value::Map(members)) => {
+                let name = Name::Path(format!("{}[{index}]", self.name.path(key)));
+                Some(Self { at: node.at, problems: self.problems, members, name })
+            }
+            _ => Self::of(node, what, self.problems),
+        };
+        self.list(key).iter().enumerate().filter_map(map).collect()
+    }
+
+    /// The mappings of a mapping whose keys are names.
+    pub fn named_maps(&self, key: &'a str) -> Vec<(&'a str, Self)> {
+        let Some(all) = self.map(key) else { return Vec::new() };
+        all.members.iter().filter_map(|member| Some((&*member.key, all.map(&member.key)?))).collect()
+    }
+
+    /// Reports every key but these, because an unknown key may be a check that somebody relies on.
+    pub fn only(&self, known: &[&str]) {
+        self.members.iter().for_each(|member| self.known(member, known));
+    }
+
+    /// Reports the key unless it is one of these.
+    pub fn known(&self, member: &Member, known: &[&str]) {
+        if known.contains(&&*member.key) {
+            return;
+        }
+        let hint = match nearest(&member.key, known) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        let message = match &self.name {
+            Name::Kind(what) => format!("unknown key {:?} in {what}", member.key),
+            Name::Path(_) => format!("{}: unknown key", self.name.path(&member.key)),
+        };
+        self.problems.error_hint(member.at, message, hint);
+    }
+
+    /// Reports an error of the mapping as a whole.
+    pub fn error(&self, message: impl Into<String>) {
+        self.report(ProblemSeverity::Error, self.at, self.prefixed(message.into()), None);
+    }
+
+    /// As [`Self::error`], with what would help.
+    pub fn error_hint(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(ProblemSeverity::Error, self.at, self.prefixed(message.into()), Some(hint.into()));
+    }
+
+    /// Reports what in the mapping may not mean what was meant.
+    pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(ProblemSeverity::Warning, self.at, self.prefixed(message.into()), Some(hint.into()));
+    }
+
+    /// Reports a problem of a key or its value; the message says by itself what it is about.
+    pub fn report_key(&self, severity: ProblemSeverity, key: &str, message: &str, hint: Option<&str>) {
+        let message = match &self.name {
+            Name::Kind(_) => message.to_owned(),
+            Name::Path(_) => format!("{}: {message}", self.name.path(key)),
+        };
+        self.report(severity, self.place_of(key), message, hint.map(str::to_owned));
+    }
+
+    fn prefixed(&self, message: String) -> String {
+        match &self.name {
+            Name::Path(path) if !path.is_empty() => format!("{path}: {message}"),
+            _ => message,
+        }
+    }
+
+    fn report(&self, severity: ProblemSeverity, at: Place, message: String, hint: Option<String>) {
+        self.problems.report(severity, at, message, hint);
+    }
+
+    /// Reports an error of a key; the message continues after the key's name.
+    fn wrong_key(&self, key: &str, message: &str) {
+        self.report(ProblemSeverity::Error, self.place_of(key), format!("{}{message}", self.name.of_key(key)), None);
+    }
+
+    /// The place of a key, or of the mapping that lacks it.
+    fn place_of(&self, key: &str) -> Place {
+        self.members.iter().find(|member| member.key == key).map_or(self.at, |member| member.at)
+    }
+
+    fn wrong<T>(&self, key: &str, wanted: &str, found: &Value) -> Option<T> {
+        self.wrong_key(key, &format!("must be {wanted}, not {}", found.kind()));
+        None
+    }
+
+    fn parsed<T, E: fmt::Display>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let text = self.text(key)?;
+        let explain = |error: E| self.report_key(ProblemSeverity::Error, key, &format!("{text:?}: {error}"), None);
+        parse(text).map_err(explain).ok()
+    }
+}
+
+/// A value that has no key of its own, as text; `what` refers to it in messages.
+pub fn text_of<'a>(node: &'a Node, what: &str, problems: &Problems) -> Option<&'a str> {
+    text(node, node.at, &format!("{what} "), problems)
+}
+
+/// A value as text; `subject` begins the message.
+fn text<'a>(node: &'a Node, at: Place, subject: &str, problems: &Problems) -> Option<&'a str> {
+    let hint = match &node.value {
+        Value::Text(text) => return Some(text),
+        Value::Bool(_) | Value::Int(_) | Value::Float => Some("put it in quotes".to_owned()),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    };
+    let message = format!("{subject}must be text, not {}", node.value.kind());
+    problems.report(ProblemSeverity::Error, at, message, hint);
+    None
+}
