@@ -41,7 +41,9 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// What was decided.
-    pub what: &'a Told,
+    pub what: &'a DecisionText,
+    /// `GET` or `HEAD`.
+    pub method: &'a str,
     /// When the request came.
     pub time: Timestamp,
     /// Identifies the request in all logs.
@@ -57,10 +59,10 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// One JSON object: what was decided, then for whom.
     fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
-        let Self { what, time, request_id, client, client_name, duration_ms } = *self;
+        let Self { what, method, time, request_id, client, client_name, duration_ms } = *self;
         line.extend_from_slice(what.0.as_bytes());
         let start = line.len();
-        serde_json::to_writer(&mut *line, &Request { time, request_id, client, client_name, duration_ms })?;
+        serde_json::to_writer(&mut *line, &Request { method, time, request_id, client, client_name, duration_ms })?;
         // The second object goes on where the first one has no end.
         line[start] = b',';
         Ok(())
@@ -70,6 +72,7 @@ impl Record<'_> {
 /// The part of a record that is another for each request.
 #[derive(Serialize)]
 struct Request<'a> {
+    method: &'a str,
     time: Timestamp,
     request_id: &'a str,
     client: &'a str,
@@ -79,10 +82,22 @@ struct Request<'a> {
 }
 
 /// A decision as its records begin: written out once, for all requests that are answered alike. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Told(Arc<str>);
+#[derive(Clone, Debug, Default)]
+pub struct DecisionText(Arc<str>);
 
-impl From<&Decided> for Told {
+impl DecisionText {
+    /// How many bytes it takes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was decided.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&Decided> for DecisionText {
     fn from(decided: &Decided) -> Self {
         // A struct of text and numbers always has its JSON.
         let object = serde_json::to_string(decided).unwrap_or_default();
@@ -97,8 +112,6 @@ pub struct Decided {
     pub schema: u32,
     /// Whose rules applied; empty is cluster-wide.
     pub scope: String,
-    /// `GET` or `HEAD`.
-    pub method: String,
     /// What was asked for: `manifest`, `blob`, `tags`, `referrers`.
     pub endpoint: &'static str,
     /// Upstream, repository and reference as asked, by the upstream's own name.

@@ -1,21 +1,22 @@
-//! The pipeline: what a request asks for is selected, resolved, judged and, with a permit, opened.
+//! The pipeline: what a request asks for is routed, judged and, with a permit, opened.
 //!
-//! Read `Gate::answer` first; everything else here is a step of it. The gate holds no opinion of its own: rules come
-//! from the rulebook, evidence from `trust` and `va`, the decision from `policy`.
+//! Read `Gate::answer` first; everything else here is a step of it. The gate holds no opinion: rules come from the
+//! rulebook, evidence from `trust` and `va`, the decision from `policy`. `judge.rs` puts those together.
 
 mod blob;
 mod error;
 mod evidence;
 mod explain;
 mod judge;
+mod judgement;
 mod kind;
 mod layers;
 mod listing;
 mod metrics;
 mod platforms;
 mod record;
+mod router;
 mod security_status;
-mod target;
 mod warm;
 
 use std::sync::Arc;
@@ -24,27 +25,32 @@ use std::time::Duration;
 pub use error::GateError;
 pub use explain::{Assessment, AuthorityExplanation, Explanation, IssueExplanation, ListedImage, RuleExplanation};
 pub use listing::{ListBody, Listing, TagWriter};
-pub use record::{Entry, Who};
-pub use target::Target;
-pub use warm::{Prepared, Warm};
+pub use record::Requester;
+pub use router::Target;
+pub use warm::{WarmAnswer, WarmOutcome};
 
 use crate::audit::Audit;
 use crate::cache::{BlobReaders, Cache, Opened};
-use crate::oci::{Endpoint, Manifest, Platform, Reference, Route};
-use crate::policy::{self, ListingPermit, Permit, Subject};
-use crate::resolve::{Resolved, Resolver};
+use crate::oci::{Digest, Endpoint, Host, ImageReference, Manifest, Platform, Reference};
+use crate::policy::{self, ListingPermit, Permit};
+use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Metrics, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Tasks};
 use crate::scope::Scope;
 use crate::store::Store;
 use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
-use judge::{Judged, Judgement};
+use evidence::EvidenceGatherer;
+use judge::Judge;
+use judgement::{Judged, Judgement};
 use kind::Kinds;
 use layers::Layers;
 use metrics::GateMetrics;
-use warm::WarmAnswers;
+use platforms::Platforms;
+use record::RecordDraft;
+use router::Router;
+use warm::{Basis, WarmAnswers};
 
 /// How the gate behaves.
 #[derive(Clone, Debug)]
@@ -81,17 +87,17 @@ impl Default for Config {
 
 /// The gate. One for the process, shared by all requests.
 pub struct Gate {
-    config: Config,
-    upstreams: Arc<Upstreams>,
+    verdict_wait: Duration,
+    max_unseen_children: u32,
+    router: Router,
+    judge: Judge,
     rulebook: Arc<Rulebook>,
     resolver: Resolver,
-    trust: Trust,
-    va: Va,
     cache: Arc<Cache>,
-    audit: Audit,
-    kinds: Kinds,
     layers: Layers,
     warm: WarmAnswers,
+    audit: Audit,
+    epoch: Epoch,
     clock: Clock,
     metrics: GateMetrics,
 }
@@ -114,31 +120,34 @@ pub struct Parts {
     pub store: Store,
     /// Records.
     pub audit: Audit,
+    /// Tells of changes to what decisions are made from.
+    pub epoch: Epoch,
     /// The time.
     pub clock: Clock,
     /// Tracked tasks.
     pub tasks: Tasks,
 }
 
-/// A request, as far as the gate is concerned.
+/// A request for content or lists.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct GateRequest {
+    /// The `ns` query parameter: the registry that containerd means.
+    pub ns: Option<Host>,
     /// What is asked for.
-    pub route: Route,
+    pub endpoint: Endpoint,
     /// `GET` or `HEAD`.
     pub method: String,
     /// Whose rules apply.
     pub scope: Scope,
-    /// Who asks.
-    pub who: Who,
-    /// All of the request that the answer depends on, as text, where it may be repeated for the same text.
+    /// Who sent it.
+    pub requester: Requester,
+    /// Everything in the request that the answer depends on, as text. The answer may be repeated for requests with the
+    /// same text; `None` makes every request be decided anew.
     pub key: Option<String>,
 }
 
 /// What a request gets.
 pub enum Answer {
-    /// `/v2/`: a registry is here.
-    Base,
     /// A blob, or a part of one.
     Blob {
         /// The content.
@@ -176,7 +185,7 @@ impl Answer {
     pub fn permit(&self) -> Option<&Permit> {
         match self {
             Self::Blob { permit, .. } | Self::BlobSize { permit, .. } | Self::Manifest { permit, .. } => Some(permit),
-            Self::Base | Self::List { .. } => None,
+            Self::List { .. } => None,
         }
     }
 }
@@ -184,48 +193,105 @@ impl Answer {
 impl Gate {
     /// Puts the parts together.
     pub fn new(config: Config, parts: Parts, metrics: &Metrics) -> Self {
-        let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, clock, tasks } = parts;
-        let readers = BlobReaders::new(cache.clone(), tasks.clone());
-        let layers = Layers::new(readers, &store, &clock, &tasks);
-        let kinds = Kinds::new(layers.clone(), config.attachment_limit, &store, &clock, &tasks);
-        let metrics = GateMetrics::new(metrics);
-        let warm = WarmAnswers::new();
-        Self { config, upstreams, rulebook, resolver, trust, va, cache, audit, kinds, layers, warm, clock, metrics }
+        let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks } = parts;
+        let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
+        let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
+        let kinds = Kinds::new(resolver.clone(), layers.clone(), attachment_limit, &store, &clock, &tasks);
+        let evidence = EvidenceGatherer {
+            resolver: resolver.clone(),
+            trust,
+            va,
+            layers: layers.clone(),
+            platforms: Platforms::new(resolver.clone(), platforms),
+            clock: clock.clone(),
+        };
+        let judge = Judge::new(rulebook.clone(), resolver.clone(), kinds, evidence, url_hosts, clock.clone());
+        Self {
+            verdict_wait,
+            max_unseen_children,
+            router: Router::new(upstreams),
+            judge,
+            rulebook,
+            resolver,
+            cache,
+            layers,
+            warm: WarmAnswers::new(epoch.clone(), clock.clone()),
+            audit,
+            epoch,
+            clock,
+            metrics: GateMetrics::new(metrics),
+        }
     }
 
     /// The platforms that the configuration names.
-    pub fn platforms(&self) -> Vec<Platform> {
-        self.config.platforms.clone()
+    pub fn platforms(&self) -> &[Platform] {
+        self.judge.evidence.platforms.configured()
+    }
+
+    /// The image of an index for a client that takes no index.
+    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
+        self.judge.evidence.platforms.default_child(index)
+    }
+
+    /// The target that an image reference means, for commands.
+    ///
+    /// # Errors
+    /// When no such upstream is configured, or it does not serve the scope.
+    pub fn target_of(&self, image: &ImageReference, scope: &Scope) -> Result<Target, GateError> {
+        self.router.target_of(image, scope)
+    }
+
+    /// The decision on an earlier request with the same key, where nothing has changed since. Only what [`repeat`]
+    /// records may be sent.
+    ///
+    /// [`repeat`]: Self::repeat
+    pub fn recall(&self, key: &str) -> Option<Arc<WarmAnswer>> {
+        self.warm.recall(key)
+    }
+
+    /// Records a repeated decision for another request. Returns false, and does nothing, when the record would have to
+    /// wait: then the request is decided anew.
+    pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: &str) -> bool {
+        let record = requester.record(&warm.record, method, self.clock.now(), 0);
+        let is_recorded = self.audit.try_write(&record);
+        if is_recorded {
+            warm.counters.iter().for_each(|counter| _ = counter.inc());
+        }
+        is_recorded
     }
 
     /// Answers a request, and records the decision whatever becomes of the client.
     ///
     /// # Errors
     /// Everything that is not served: denials, refusals, what cannot be judged, what the upstream does not have.
-    pub async fn handle(&self, ask: &Ask) -> Result<Answer, GateError> {
-        let stamp = self.stamp();
-        let mut entry = Entry::new(ask, &self.audit, self.clock.now());
-        let answer = self.answer(ask, &mut entry).await;
-        let counters = self.metrics.observe(&entry, &answer);
-        if matches!(ask.route.endpoint, Endpoint::Base) {
-            entry.discard();
-        } else if !entry.finish(&answer).await {
-            return Err(GateError::Unrecorded);
+    pub async fn handle(&self, request: &GateRequest) -> Result<Answer, GateError> {
+        let mut record = RecordDraft::new(request, &self.audit, self.clock.now());
+        let mut basis = Basis { moment: self.epoch.moment(()), time: self.clock.now() };
+        let answer = self.answer(request, &mut record, &mut basis).await;
+        let counters = self.metrics.observe(&record, &answer);
+        let validity = record.validity();
+        let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
+        let is_repeatable = matches!(request.endpoint, Endpoint::Manifest { .. });
+        if let (Some(key), Some(outcome)) = (request.key.as_ref().filter(|_| is_repeatable), WarmOutcome::of(&answer)) {
+            self.warm.keep(key, WarmAnswer::new(outcome, text, counters, basis, validity));
         }
-        self.keep_warm(ask, &entry, &answer, counters, stamp);
         answer
     }
 
-    async fn answer(&self, ask: &Ask, entry: &mut Entry) -> Result<Answer, GateError> {
-        if matches!(ask.route.endpoint, Endpoint::Base) {
-            return Ok(Answer::Base);
-        }
-        let target = self.target(ask)?;
-        entry.about(&target, &ask.route.endpoint);
-        match &ask.route.endpoint {
-            Endpoint::Base => Ok(Answer::Base),
-            Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, entry).await,
-            Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(ask, &target, *digest, entry)).await,
+    /// route -> judge -> open.
+    async fn answer(
+        &self,
+        request: &GateRequest,
+        record: &mut RecordDraft,
+        basis: &mut Basis,
+    ) -> Result<Answer, GateError> {
+        let target = self.router.target(request)?;
+        record.about(&target, &request.endpoint);
+        // Before anything is read that may change.
+        basis.moment = self.epoch.moment(&target.name);
+        match &request.endpoint {
+            Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, record).await,
+            Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(request, &target, *digest, record)).await,
             Endpoint::Tags { name, page } => Box::pin(self.tags(&target, name, page)).await,
             Endpoint::Referrers { digest, page, .. } => Box::pin(self.referrers(&target, *digest, page)).await,
         }
@@ -235,10 +301,10 @@ impl Gate {
         &self,
         target: &Target,
         reference: &Reference,
-        entry: &mut Entry,
+        record: &mut RecordDraft,
     ) -> Result<Answer, GateError> {
-        let judgement = self.in_time(target, reference, self.judge(target, reference)).await?;
-        entry.judged(&judgement);
+        let judgement = self.in_time(target, reference, self.judge.judge(target, reference)).await?;
+        record.judged(&judgement);
         let Admitted { manifest, permit, stale } = self.admitted(target, judgement).await?;
         self.resolver.note_pull(&target.name, &manifest);
         Ok(Answer::Manifest { manifest, permit, stale })
@@ -252,7 +318,7 @@ impl Gate {
         work: impl Future<Output = Result<T, GateError>>,
     ) -> Result<T, GateError> {
         let late = |_| GateError::Pending { subject: target.describe(reference) };
-        tokio::time::timeout(self.config.verdict_wait, work).await.map_err(late)?
+        tokio::time::timeout(self.verdict_wait, work).await.map_err(late)?
     }
 
     /// The manifest that a judgement admits, or its denial.
@@ -265,23 +331,6 @@ impl Gate {
         Box::pin(self.resolver.admitted(&target.name, &manifest)).await;
         Ok(Admitted { manifest, permit, stale })
     }
-
-    async fn subject(&self, target: &Target, reference: &Reference) -> Result<Subject, GateError> {
-        let mut subject = Subject::new(target.name.clone(), reference.clone(), target.scope.clone());
-        if let Reference::Digest(digest) = reference {
-            subject.known_tags = self.resolver.known_tags(&target.name, *digest).await?.to_vec();
-        }
-        Ok(subject)
-    }
-
-    async fn resolve(&self, target: &Target, reference: &Reference) -> Result<Resolved, GateError> {
-        let resolved = self.resolver.resolve(&target.upstream, &target.name, reference).await?;
-        let allowed = |url: &str| self.config.url_hosts.iter().any(|host| is_on_host(url, host));
-        match resolved.manifest.foreign_url(allowed) {
-            Some(url) => Err(GateError::ForeignUrl { subject: target.describe(reference), url: url.to_owned() }),
-            None => Ok(resolved),
-        }
-    }
 }
 
 /// A manifest with what admitted it.
@@ -291,12 +340,4 @@ struct Admitted {
     permit: Permit,
     /// Why the tag's meaning may be out of date.
     stale: Option<String>,
-}
-
-/// Whether an absolute http(s) URL is on exactly this host.
-fn is_on_host(url: &str, host: &str) -> bool {
-    url.parse::<http::Uri>().is_ok_and(|uri| {
-        uri.scheme_str().is_some_and(|scheme| scheme == "https" || scheme == "http")
-            && uri.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(host))
-    })
 }

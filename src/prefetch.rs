@@ -10,10 +10,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::cache::Opened;
-use crate::gate::{Answer, Ask, Gate, GateError, Who};
-use crate::oci::{
-    Content, Descriptor, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference, Route,
-};
+use crate::gate::{Answer, Gate, GateError, GateRequest, Requester};
+use crate::oci::{Content, Descriptor, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
@@ -92,7 +90,7 @@ impl Prefetcher {
             let root = self.manifest(name, image.reference(), scope).await?;
             let mut fetched = Fetched { manifests: 1, ..Fetched::default() };
             let children = match &root.content {
-                Content::Index(children) => chosen(children, platforms, &self.gate.platforms())?,
+                Content::Index(children) => chosen(children, platforms, self.gate.platforms())?,
                 Content::Image { .. } => Vec::new(),
             };
             let mut blobs = blobs_of(&root);
@@ -177,14 +175,15 @@ impl Prefetcher {
 
     async fn ask(&self, name: &ImageName, endpoint: Endpoint, scope: &Scope) -> Result<Answer, GateError> {
         let request_id = format!("prefetch-{:x}", self.next.fetch_add(1, Ordering::Relaxed));
-        let ask = Ask {
-            route: Route { ns: Some(name.host.clone()), endpoint },
+        let request = GateRequest {
+            ns: Some(name.host.clone()),
+            endpoint,
             method: "GET".into(),
             scope: scope.clone(),
-            who: Who { request_id, client: "prefetch".into(), client_name: None },
+            requester: Requester { request_id, client: "prefetch".into(), client_name: None },
             key: None,
         };
-        self.gate.handle(&ask).await
+        self.gate.handle(&request).await
     }
 }
 

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::Cache;
 use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
-use crate::runtime::{Clock, Flights, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Flights, Readiness, Tasks};
 use crate::store::Store;
 use crate::upstream::{self, ManifestHead, Upstream};
 pub use error::ResolveError;
@@ -63,6 +63,8 @@ pub struct Resolved {
     pub manifest: Arc<Manifest>,
     /// Why the tag's meaning may be out of date, where it may be.
     pub stale: Option<String>,
+    /// Until when the upstream is not asked again what the tag means; `None` for a digest.
+    pub fresh_until: Option<Timestamp>,
 }
 
 impl Resolver {
@@ -73,11 +75,12 @@ impl Resolver {
         clock: Clock,
         tasks: &Tasks,
         readiness: Readiness,
+        epoch: Epoch,
         tag_memory: SignedDuration,
     ) -> Self {
         let inner = Inner {
             cache,
-            facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, tag_memory),
+            facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, epoch, tag_memory),
             clock,
             manifests: moka::sync::Cache::builder()
                 .weigher(|_, manifest: &Arc<Manifest>| weight(manifest))
@@ -105,7 +108,7 @@ impl Resolver {
         match reference {
             Reference::Digest(digest) => {
                 let manifest = self.manifest(upstream, name, *digest).await?;
-                Ok(Resolved { manifest, stale: None })
+                Ok(Resolved { manifest, stale: None, fresh_until: None })
             }
             Reference::Tag(tag) => Box::pin(self.tag(upstream, name, tag)).await,
         }
@@ -181,7 +184,10 @@ impl Resolver {
             match self.manifest(upstream, name, digest).await {
                 // It is here no more, and the tag may have moved on with it.
                 Err(error) if error.is_of_the_digest() => {}
-                found => return found.map(|manifest| Resolved { manifest, stale: None }),
+                found => {
+                    let fresh_until = fresh_until(upstream, checked_at);
+                    return found.map(|manifest| Resolved { manifest, stale: None, fresh_until });
+                }
             }
         }
         let (resolver, asked, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
@@ -209,7 +215,8 @@ impl Resolver {
         match self.ask(upstream, name, tag).await {
             Ok(manifest) => {
                 self.inner.facts.learn_tag(name, tag, &manifest).await;
-                Ok(Resolved { manifest, stale: None })
+                let fresh_until = fresh_until(upstream, self.inner.clock.now());
+                Ok(Resolved { manifest, stale: None, fresh_until })
             }
             Err(ResolveError::NotFound) => {
                 self.inner.facts.forget_tag(name, tag).await?;
@@ -249,7 +256,7 @@ impl Resolver {
         }
         let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
         tracing::warn!(image.name = %name, %error, "serving what the tag meant last");
-        Ok(Resolved { manifest, stale: Some(error.to_string()) })
+        Ok(Resolved { manifest, stale: Some(error.to_string()), fresh_until: None })
     }
 }
 
@@ -345,6 +352,11 @@ impl Inner {
         self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
         Ok(manifest)
     }
+}
+
+/// When a tag that was looked up at a time must be looked up again.
+fn fresh_until(upstream: &Upstream, checked_at: Timestamp) -> Option<Timestamp> {
+    Some(checked_at.saturating_add(to_signed(upstream.config().tag_ttl)).unwrap_or(Timestamp::MAX))
 }
 
 fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {

@@ -18,7 +18,7 @@ pub use directory::{DirMaterials, Error as DirectoryError, read_dir};
 
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Parsed, ParsedFile, RuleSet, Settings};
-use crate::runtime::{DirectoryWatch, Metrics, Readiness, Tasks};
+use crate::runtime::{DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 /// The name under which `/readyz` speaks of the rules.
 const TOPIC: &str = "policy";
@@ -35,6 +35,7 @@ pub struct Rulebook {
     /// The files that the policies in use are from. Locked from before files are read until their rules are in use.
     holding: Mutex<BTreeSet<String>>,
     readiness: Readiness,
+    epoch: Epoch,
     reloads: Counter,
 }
 
@@ -49,12 +50,13 @@ impl Rulebook {
         settings: Settings,
         audit: bool,
         readiness: Readiness,
+        epoch: Epoch,
         metrics: &Metrics,
     ) -> Result<Self, RulebookError> {
         let (rules, files) = parse(&dir, &settings, audit)?;
         let holding = Mutex::new(holding(files));
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
-        Ok(Self { dir, settings, audit, rules: ArcSwap::from_pointee(rules), holding, readiness, reloads })
+        Ok(Self { dir, settings, audit, rules: ArcSwap::from_pointee(rules), holding, readiness, epoch, reloads })
     }
 
     /// The rules of this moment.
@@ -71,6 +73,7 @@ impl Rulebook {
                 if *self.rules.load_full() != rules {
                     tracing::info!(policy.dir = %self.dir.display(), "policy changed; the new rules are in use");
                     self.rules.store(Arc::new(rules));
+                    self.epoch.advance();
                     self.reloads.inc();
                 }
                 self.readiness.degraded(TOPIC, None);
@@ -173,7 +176,8 @@ mod tests {
         let readiness = Readiness::new();
         let settings = Settings::default();
         let path = dir.path().to_owned();
-        let rulebook = Rulebook::load(path, settings, false, readiness.clone(), &Metrics::default()).unwrap();
+        let rulebook =
+            Rulebook::load(path, settings, false, readiness.clone(), Epoch::new(), &Metrics::default()).unwrap();
         let state = || {
             rulebook.reload();
             (rulebook.rules().documents(), readiness.report().degraded.get(TOPIC).cloned().unwrap_or_default())
@@ -201,7 +205,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
         let (path, metrics) = (dir.path().to_owned(), Metrics::default());
-        let load = Rulebook::load(path, Settings::default(), false, Readiness::new(), &metrics);
+        let load = Rulebook::load(path, Settings::default(), false, Readiness::new(), Epoch::new(), &metrics);
         let rulebook = Arc::new(load.unwrap());
         let other = rulebook.holding.lock().unwrap();
         let waiting = std::thread::spawn({

@@ -2,6 +2,7 @@
 
 mod clock;
 mod directory_watch;
+mod epoch;
 mod file_window;
 mod flights;
 mod metrics;
@@ -14,6 +15,7 @@ mod units;
 
 pub use clock::Clock;
 pub use directory_watch::DirectoryWatch;
+pub use epoch::{Epoch, Moment};
 pub use file_window::FileWindow;
 pub use flights::Flights;
 pub use metrics::Metrics;

@@ -26,7 +26,7 @@ pub use state_dir::{StateDir, StateDirError};
 pub use tags::KnownImage;
 
 use crate::oci::{Content, Digest, Host, ImageName, Manifest, Tag};
-use crate::runtime::open_private;
+use crate::runtime::{Epoch, open_private};
 
 /// SQLite has one writer; the others read.
 const MAX_CONNECTIONS: u32 = 4;
@@ -36,6 +36,7 @@ const MAX_CONNECTIONS: u32 = 4;
 pub struct Store {
     pool: SqlitePool,
     growth: Arc<forget::Growth>,
+    epoch: Epoch,
 }
 
 impl Store {
@@ -73,7 +74,13 @@ impl Store {
         if let Err(error) = forget::let_shrink(&pool).await {
             tracing::warn!(%error, "the database file will not become smaller when rows are forgotten");
         }
-        Ok(Self { pool, growth: forget::growth() })
+        Ok(Self { pool, growth: forget::growth(), epoch: Epoch::new() })
+    }
+
+    /// The same store, which moves this epoch on whenever it forgets facts.
+    #[must_use]
+    pub fn with_epoch(self, epoch: Epoch) -> Self {
+        Self { epoch, ..self }
     }
 
     /// Records a manifest that the repository delivered, and what it names.

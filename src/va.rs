@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::store::Store;
 use binding::Bindings;
 use ibm::{Client as Ibm, IbmSource};
@@ -63,6 +63,7 @@ impl Va {
         tasks: &Tasks,
         clock: Clock,
         readiness: Readiness,
+        epoch: Epoch,
         metrics: &Metrics,
     ) -> Result<Self, InvalidConfig> {
         let ibm = config.ibm.map(|config| Ibm::new(config, clock.clone(), metrics)).transpose()?;
@@ -71,7 +72,7 @@ impl Va {
             rescan: config.rescan,
             honour_ignores: config.honour_ignores,
         };
-        let reports = Reports::open(settings, tasks, clock.clone(), readiness, metrics).await;
+        let reports = Reports::open(settings, tasks, clock.clone(), readiness, epoch, metrics).await;
         let bindings = Bindings::new(&store, &clock, tasks);
         let mut sources: Vec<Box<dyn VaSource>> = vec![Box::new(BoundReports::new(reports, bindings, clock.clone()))];
         if let Some(ibm) = ibm {

@@ -239,11 +239,11 @@ proptest! {
     fn accepted_routes_print_as_they_were_read(path in "/v2/[a-z0-9._/%:A-Z-]{1,60}(/manifests/|/blobs/|/tags/)[a-z0-9:._-]{1,80}") {
         if let Ok(route) = Route::parse(&path, None) {
             let printed = match &route.endpoint {
-                Endpoint::Base => "/v2/".to_owned(),
-                Endpoint::Blob { name, digest } => format!("/v2/{name}/blobs/{digest}"),
-                Endpoint::Manifest { name, reference } => format!("/v2/{name}/manifests/{reference}"),
-                Endpoint::Referrers { name, digest, .. } => format!("/v2/{name}/referrers/{digest}"),
-                Endpoint::Tags { name, .. } => format!("/v2/{name}/tags/list"),
+                None => "/v2/".to_owned(),
+                Some(Endpoint::Blob { name, digest }) => format!("/v2/{name}/blobs/{digest}"),
+                Some(Endpoint::Manifest { name, reference }) => format!("/v2/{name}/manifests/{reference}"),
+                Some(Endpoint::Referrers { name, digest, .. }) => format!("/v2/{name}/referrers/{digest}"),
+                Some(Endpoint::Tags { name, .. }) => format!("/v2/{name}/tags/list"),
             };
             prop_assert_eq!(printed, path);
         }

@@ -13,7 +13,7 @@ use crate::gate::{self, Gate};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::server::Certificates;
 use crate::store::{StateDir, Store};
 use crate::trust::Trust;
@@ -38,10 +38,12 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
+        let epoch = Epoch::new();
         let (dir, settings) = (config.policy_dir.clone(), config.policy.clone());
-        let rulebook = Arc::new(Rulebook::load(dir, settings, config.gate.audit, readiness.clone(), &metrics)?);
+        let rulebook =
+            Arc::new(Rulebook::load(dir, settings, config.gate.audit, readiness.clone(), epoch.clone(), &metrics)?);
         let upstreams = Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
-        let store = Store::open(state.path()).await?;
+        let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         let cache = config.cache.clone();
         let cache =
             Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
@@ -51,12 +53,30 @@ impl Parts {
         let parts = gate::Parts {
             upstreams: Arc::new(upstreams),
             rulebook: rulebook.clone(),
-            resolver: Resolver::new(cache.clone(), store.clone(), clock.clone(), &tasks, readiness.clone(), tag_memory),
+            resolver: Resolver::new(
+                cache.clone(),
+                store.clone(),
+                clock.clone(),
+                &tasks,
+                readiness.clone(),
+                epoch.clone(),
+                tag_memory,
+            ),
             trust: Trust::new(config.trust, store.clone(), clock.clone(), tasks.clone()),
-            va: Va::new(config.va.clone(), store.clone(), &tasks, clock.clone(), readiness.clone(), &metrics).await?,
+            va: Va::new(
+                config.va.clone(),
+                store.clone(),
+                &tasks,
+                clock.clone(),
+                readiness.clone(),
+                epoch.clone(),
+                &metrics,
+            )
+            .await?,
             cache: cache.clone(),
             store: store.clone(),
             audit: audit.clone(),
+            epoch,
             clock,
             tasks: tasks.clone(),
         };

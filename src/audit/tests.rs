@@ -1,10 +1,9 @@
 use super::*;
 
-fn told(image: &str) -> Told {
-    Told::from(&Decided {
+fn told(image: &str) -> DecisionText {
+    DecisionText::from(&Decided {
         schema: SCHEMA,
         scope: String::new(),
-        method: "GET".into(),
         endpoint: "manifest",
         image: image.into(),
         digest: None,
@@ -21,9 +20,10 @@ fn told(image: &str) -> Told {
     })
 }
 
-fn record(what: &Told) -> Record<'_> {
+fn record(what: &DecisionText) -> Record<'_> {
     Record {
         what,
+        method: "GET",
         time: Timestamp::from_second(1).unwrap(),
         request_id: "1",
         client: "127.0.0.1",

@@ -1,7 +1,8 @@
 //! Blobs: served because an admitted manifest of that repository names them.
 
-use super::judge::Judgement;
-use super::{Answer, Ask, Entry, Gate, GateError, Target};
+use super::judgement::Judgement;
+use super::record::RecordDraft;
+use super::{Answer, Gate, GateError, GateRequest, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
 
@@ -9,29 +10,29 @@ impl Gate {
     /// A blob that an admitted manifest names, or a manifest that is asked for as a blob.
     pub(super) async fn answer_blob(
         &self,
-        ask: &Ask,
+        request: &GateRequest,
         target: &Target,
         blob: Digest,
-        entry: &mut Entry,
+        record: &mut RecordDraft,
     ) -> Result<Answer, GateError> {
         let reference = Reference::Digest(blob);
         // A manifest is judged as one however it is asked for, and goes out under its own type.
         if self.resolver.is_known(&target.name, blob).await? {
-            return self.answer_manifest(target, &reference, entry).await;
+            return self.answer_manifest(target, &reference, record).await;
         }
         let judgement = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
-        entry.judged(&judgement);
+        record.judged(&judgement);
         let admitted = self.admitted(target, judgement).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
         let permit = admitted.permit.for_blob(&admitted.manifest, blob).ok_or_else(unknown)?;
-        if ask.method == "HEAD" {
+        if request.method == "HEAD" {
             let size = self.cache.size(&permit, &target.upstream).await?;
             return Ok(Answer::BlobSize { size, permit });
         }
         let content = self.cache.open(&permit, &target.upstream).await?;
         match self.layers.unless_manifest(target, blob, content).await? {
             Some(content) => Ok(Answer::Blob { content, permit }),
-            None => self.answer_manifest(target, &reference, entry).await,
+            None => self.answer_manifest(target, &reference, record).await,
         }
     }
 
@@ -40,7 +41,7 @@ impl Gate {
     async fn judge_blob(&self, target: &Target, blob: Digest) -> Result<Judgement, GateError> {
         let mut first = None;
         for manifest in self.resolver.naming(&target.name, blob).await?.iter() {
-            match self.judge(target, &Reference::Digest(*manifest)).await {
+            match self.judge.judge(target, &Reference::Digest(*manifest)).await {
                 Ok(judgement) if judgement.admits_blob(blob) => return Ok(judgement),
                 // An index names manifests, and admits no blob.
                 Ok(judgement) if judgement.decision.is_ok() => {}
@@ -56,9 +57,9 @@ impl Gate {
     /// A client may have the index from elsewhere and ask for a layer first. Children of admitted indexes that were
     /// never fetched are loaded, a bounded number, before the blob counts as unknown.
     async fn judge_unseen_children(&self, target: &Target, blob: Digest) -> Result<Option<Judgement>, GateError> {
-        let unseen = self.resolver.unseen_children(&target.name, self.config.max_unseen_children).await?;
+        let unseen = self.resolver.unseen_children(&target.name, self.max_unseen_children).await?;
         for (index, child) in unseen.iter().copied() {
-            match self.judge(target, &Reference::Digest(index)).await {
+            match self.judge.judge(target, &Reference::Digest(index)).await {
                 Ok(judgement) => match &judgement.decision {
                     Ok(_) => {}
                     Err(denial) if denial.kind == DenialKind::Policy => continue,
@@ -75,7 +76,7 @@ impl Gate {
                 Err(_) => continue,
             };
             if manifest.names_blob(&blob) {
-                return self.judge(target, &Reference::Digest(child)).await.map(Some);
+                return self.judge.judge(target, &Reference::Digest(child)).await.map(Some);
             }
         }
         Ok(None)

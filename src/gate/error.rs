@@ -80,6 +80,18 @@ pub enum GateError {
 }
 
 impl GateError {
+    /// Whether the same request gets the same answer for as long as nothing changes that decisions are made from.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Self::Denied(denial) => denial.kind == DenialKind::Policy,
+            Self::ForeignUrl { .. }
+            | Self::NoUpstream { .. }
+            | Self::NotServed { .. }
+            | Self::UnknownUpstream { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether asking again may help: the question could not be answered.
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Gate, GateError, Target};
+use super::layers::Layers;
+use super::platforms::{Platforms, manifest_if_there};
+use super::{GateError, Target};
 use crate::oci::{Content, Digest, Manifest};
 use crate::policy::{
-    Authority, ChildFinding, Kind, Observed, Rule, Selected, TrustFindings, VaEvidence, VaFindings, VaRule, Verdict,
-    trust_verdict,
+    Authority, ChildFinding, Kind, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence, VaFindings,
+    VaRule, Verdict, trust_verdict,
 };
-use crate::resolve::ResolveError;
-use crate::va::VaSubject;
+use crate::resolve::Resolver;
+use crate::runtime::Clock;
+use crate::trust::Trust;
+use crate::va::{Va, VaSubject};
 
 /// The most indexes that are looked at as parents of an image.
 const MAX_PARENTS: usize = 16;
@@ -23,8 +27,30 @@ pub(super) struct Evidence {
     pub(super) va: Option<VaFindings>,
 }
 
-impl Gate {
-    /// What the winning rule asks for.
+impl Evidence {
+    /// When the first part of it ends; `None` where no part ends by itself.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        let Self { trust: TrustFindings { own, inherited, children }, va } = self;
+        let others = inherited.iter().chain(children).map(|(_, evidence)| evidence);
+        let trust =
+            std::iter::once(own).chain(others).flat_map(TrustEvidence::iter).filter_map(|(_, found)| found.until);
+        let va = va.iter().flat_map(VaFindings::evidence).filter_map(|found| found.until);
+        trust.chain(va).min()
+    }
+}
+
+/// Gathers evidence from trust and VA.
+pub(super) struct EvidenceGatherer {
+    pub(super) resolver: Resolver,
+    pub(super) trust: Trust,
+    pub(super) va: Va,
+    pub(super) layers: Layers,
+    pub(super) platforms: Platforms,
+    pub(super) clock: Clock,
+}
+
+impl EvidenceGatherer {
+    /// What the selected entry asks for.
     pub(super) async fn evidence(
         &self,
         target: &Target,
@@ -71,7 +97,7 @@ impl Gate {
             return Ok(findings);
         }
         for parent in self.resolver.naming(&target.name, manifest.digest).await?.iter() {
-            let Some(index) = self.manifest_if_there(target, *parent).await? else { continue };
+            let Some(index) = manifest_if_there(&self.resolver, target, *parent).await? else { continue };
             // An image may name the same digest as a layer; its signature says nothing of what those bytes would run.
             if !matches!(index.content, Content::Index(_)) {
                 continue;
@@ -81,25 +107,11 @@ impl Gate {
                 return Ok(findings);
             }
         }
-        for child in self.relevant_children(target, manifest).await? {
-            let Some(image) = self.manifest_if_there(target, child.digest).await? else { continue };
+        for child in self.platforms.relevant_children(target, manifest).await? {
+            let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
             findings.children.push((child.digest, self.ask_trust(target, &image, &authorities).await));
         }
         Ok(findings)
-    }
-
-    /// A mirror may keep an index and not every platform of it. Nobody can pull what it has not, and nothing is known of
-    /// it: it speaks neither for nor against the rest.
-    pub(super) async fn manifest_if_there(
-        &self,
-        target: &Target,
-        digest: Digest,
-    ) -> Result<Option<Arc<Manifest>>, GateError> {
-        match self.resolver.manifest(&target.upstream, &target.name, digest).await {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(ResolveError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn ask_trust(
@@ -107,7 +119,7 @@ impl Gate {
         target: &Target,
         manifest: &Arc<Manifest>,
         authorities: &[Arc<Authority>],
-    ) -> crate::policy::TrustEvidence {
+    ) -> TrustEvidence {
         self.trust.evidence(&target.upstream, &target.name, manifest, authorities).await
     }
 
@@ -126,8 +138,8 @@ impl Gate {
             }
             (Content::Index(_), _) => {
                 let mut findings = Vec::new();
-                for child in self.relevant_children(target, manifest).await? {
-                    let Some(image) = self.manifest_if_there(target, child.digest).await? else { continue };
+                for child in self.platforms.relevant_children(target, manifest).await? {
+                    let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
                     let Some(evidence) = self.va_of_image(target, &image, account).await? else { continue };
                     let platform = child.platform.as_ref().map_or_else(|| child.digest.short(), ToString::to_string);
                     findings.push(ChildFinding { digest: child.digest, platform, evidence });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::Finding;
+use super::judgement::Finding;
 use super::security_status::security_status;
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
@@ -120,7 +120,7 @@ impl Gate {
     /// # Errors
     /// When there is nothing to judge: unknown upstream, unknown image, an upstream that does not answer.
     pub async fn explain(&self, target: &Target, reference: &Reference) -> Result<Explanation, GateError> {
-        let judgement = self.judge(target, reference).await?;
+        let judgement = self.judge.judge(target, reference).await?;
         let judged = judgement.judged.as_ref();
         let (decision, message) = match &judgement.decision {
             Ok(permit) if permit.is_only_reported() && !permit.would_deny().is_empty() => {
@@ -219,7 +219,7 @@ impl Gate {
         let mut manifest = self.resolver.known_manifest(name, digest).await?;
         if !manifest.children().is_empty() {
             let pulled = self.resolver.pulled_children(name, &manifest).await.unwrap_or_default();
-            let children = super::platforms::relevant(manifest.children(), &pulled, &self.config.platforms);
+            let children = super::platforms::relevant(manifest.children(), &pulled, self.platforms());
             manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
         }
         let Content::Image { config, .. } = &manifest.content else { return None };
@@ -233,7 +233,7 @@ impl Gate {
     async fn security_status(&self, name: &ImageName, manifest: Option<&Arc<Manifest>>) -> String {
         let subject = manifest.and_then(|manifest| VaSubject::new(name.clone(), manifest.clone()));
         match subject {
-            Some(subject) => security_status(&self.va.evidence(&subject).await.value),
+            Some(subject) => security_status(&self.judge.evidence.va.evidence(&subject).await.value),
             None => "Not Scanned".into(),
         }
     }

@@ -9,82 +9,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use super::evidence::Evidence;
-use super::kind::{Claim, Interest, Kinded, Proof};
-use super::{Gate, GateError, Target};
-use crate::oci::{Digest, Manifest, Reference};
+use super::evidence::{Evidence, EvidenceGatherer};
+use super::judgement::{Finding, Judged, Judgement, opinions};
+use super::kind::{Claim, Classification, Interest, Kinds, Proof};
+use super::{GateError, Target};
+use crate::oci::{Manifest, Reference};
 use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject};
-use crate::resolve::Resolved;
+use crate::resolve::{Resolved, Resolver};
+use crate::rulebook::Rulebook;
+use crate::runtime::Clock;
 
 /// How long a request waits for what is only reported: a preview must not hold up what is enforced.
 const AUDIT_WAIT: Duration = Duration::from_secs(2);
-
-/// What is known about a manifest, and what follows.
-#[derive(Debug)]
-pub(super) struct Judgement {
-    /// What was judged; `None` where no entry selects the subject, so that nothing was asked.
-    pub(super) judged: Option<Judged>,
-    /// Of the entries that are enforced, up to the first that admits.
-    pub(super) enforced: Vec<Finding>,
-    /// Of the audited entries.
-    pub(super) audited: Vec<Finding>,
-    /// The decision.
-    pub(super) decision: Result<Permit, Denial>,
-    /// When it was made.
-    pub(super) at: Timestamp,
-}
-
-/// The manifest that was judged.
-#[derive(Clone, Debug)]
-pub(super) struct Judged {
-    pub(super) manifest: Arc<Manifest>,
-    pub(super) kind: Kinded,
-    /// Why the tag's meaning may be out of date.
-    pub(super) stale: Option<String>,
-}
-
-/// What one entry says, and the evidence for it.
-#[derive(Debug)]
-pub(super) struct Finding {
-    pub(super) opinion: Opinion,
-    pub(super) evidence: Evidence,
-}
-
-impl Judgement {
-    /// What would have been denied: denials that were not carried out, and those of audited entries beside a denial.
-    pub(super) fn would_deny(&self) -> Vec<&Denial> {
-        match &self.decision {
-            Ok(permit) => permit.would_deny().iter().collect(),
-            Err(_) => policy::denial(&opinions(&self.audited)).into_iter().collect(),
-        }
-    }
-
-    /// Whether this admits a manifest that names the blob.
-    pub(super) fn admits_blob(&self, blob: Digest) -> bool {
-        let names = |judged: &Judged| judged.manifest.names_blob(&blob);
-        self.decision.is_ok() && self.judged.as_ref().is_some_and(names)
-    }
-
-    /// The finding that decided.
-    pub(super) fn deciding(&self) -> Option<&Finding> {
-        policy::deciding(&self.enforced, &self.audited, |finding| &finding.opinion)
-    }
-
-    /// The checks that the deciding entry asks for and that were skipped because of what the manifest is: all of them for
-    /// an attachment, vulnerabilities for an artifact.
-    pub(super) fn skipped(&self) -> Vec<&'static str> {
-        let skips: &[&str] = match self.judged.as_ref().map(|judged| judged.kind.kind) {
-            Some(Kind::Attachment) => &["trust", "simple", "va"],
-            Some(Kind::Artifact) => &["va"],
-            Some(Kind::Image | Kind::Index) | None => &[],
-        };
-        let Some(rule) = self.deciding().and_then(|finding| finding.opinion.selected.rule.as_ref()) else {
-            return Vec::new();
-        };
-        let checks = [("trust", rule.trust.is_some()), ("simple", rule.simple.is_some()), ("va", rule.va.is_some())];
-        checks.into_iter().filter(|(name, asked)| *asked && skips.contains(name)).map(|(name, _)| name).collect()
-    }
-}
 
 /// What is judged, for whom.
 #[derive(Clone, Copy)]
@@ -94,7 +30,29 @@ struct Case<'a> {
     manifest: &'a Arc<Manifest>,
 }
 
-impl Gate {
+/// Judges manifests.
+pub(super) struct Judge {
+    rulebook: Arc<Rulebook>,
+    resolver: Resolver,
+    kinds: Kinds,
+    pub(super) evidence: EvidenceGatherer,
+    /// Hosts that descriptors' `urls` may name.
+    url_hosts: Vec<String>,
+    clock: Clock,
+}
+
+impl Judge {
+    pub(super) fn new(
+        rulebook: Arc<Rulebook>,
+        resolver: Resolver,
+        kinds: Kinds,
+        evidence: EvidenceGatherer,
+        url_hosts: Vec<String>,
+        clock: Clock,
+    ) -> Self {
+        Self { rulebook, resolver, kinds, evidence, url_hosts, clock }
+    }
+
     /// select -> resolve -> evidence -> decide.
     ///
     /// # Errors
@@ -108,13 +66,13 @@ impl Gate {
                 return Ok(self.unmatched(None, Err(policy::no_match(&subject, message))));
             }
             Selection::Deny(message) => {
-                let Resolved { manifest, stale } = self.resolve(target, reference).await?;
+                let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference).await?;
                 let permit = policy::admit_unmatched(&subject, manifest.digest, message);
-                let kind = Kinded::by_shape(&manifest);
-                return Ok(self.unmatched(Some(Judged { manifest, kind, stale }), Ok(permit)));
+                let kind = Classification::by_shape(&manifest);
+                return Ok(self.unmatched(Some(Judged { manifest, kind, stale, fresh_until }), Ok(permit)));
             }
         };
-        let Resolved { manifest, stale } = self.resolve(target, reference).await?;
+        let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference).await?;
         let case = Case { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
         let (kind, enforced, deadline) = match interest {
@@ -137,8 +95,25 @@ impl Gate {
             enforced: &opinions(&enforced),
             audited: &opinions(&audited),
         });
-        let judged = Some(Judged { manifest, kind, stale });
+        let judged = Some(Judged { manifest, kind, stale, fresh_until });
         Ok(Judgement { judged, enforced, audited, decision, at: self.clock.now() })
+    }
+
+    async fn subject(&self, target: &Target, reference: &Reference) -> Result<Subject, GateError> {
+        let mut subject = Subject::new(target.name.clone(), reference.clone(), target.scope.clone());
+        if let Reference::Digest(digest) = reference {
+            subject.known_tags = self.resolver.known_tags(&target.name, *digest).await?.to_vec();
+        }
+        Ok(subject)
+    }
+
+    async fn resolve(&self, target: &Target, reference: &Reference) -> Result<Resolved, GateError> {
+        let resolved = self.resolver.resolve(&target.upstream, &target.name, reference).await?;
+        let allowed = |url: &str| self.url_hosts.iter().any(|host| is_on_host(url, host));
+        match resolved.manifest.foreign_url(allowed) {
+            Some(url) => Err(GateError::ForeignUrl { subject: target.describe(reference), url: url.to_owned() }),
+            None => Ok(resolved),
+        }
     }
 
     fn unmatched(&self, judged: Option<Judged>, decision: Result<Permit, Denial>) -> Judgement {
@@ -146,12 +121,12 @@ impl Gate {
     }
 
     /// What the manifest is where no denial is carried out. Without an entry that asks, no proof is made.
-    async fn reported_kind(&self, case: Case<'_>, interest: Interest, deadline: Instant) -> Kinded {
-        let by_shape = || Kinded::by_shape(case.manifest);
+    async fn reported_kind(&self, case: Case<'_>, interest: Interest, deadline: Instant) -> Classification {
+        let by_shape = || Classification::by_shape(case.manifest);
         if interest == Interest::None {
             return by_shape();
         }
-        let found = timeout_at(deadline, self.first_kind(case.target, case.manifest)).await;
+        let found = timeout_at(deadline, self.kinds.first_kind(case.target, case.manifest)).await;
         found.ok().and_then(Result::ok).unwrap_or_else(by_shape)
     }
 
@@ -160,9 +135,9 @@ impl Gate {
         &self,
         case: Case<'_>,
         selected: Vec<Selected>,
-    ) -> Result<(Kinded, Vec<Finding>), GateError> {
+    ) -> Result<(Classification, Vec<Finding>), GateError> {
         let Case { target, manifest, .. } = case;
-        let mut kind = self.first_kind(target, manifest).await?;
+        let mut kind = self.kinds.first_kind(target, manifest).await?;
         let mut findings = self.weigh_until_admitted(case, kind.kind, selected).await?;
         if self.kinds.claim(manifest) == Some(Claim::Artifact) && self.depends_on_artifact(case, &findings) {
             match self.kinds.prove(target, manifest, Claim::Artifact).await? {
@@ -199,7 +174,7 @@ impl Gate {
     }
 
     async fn weigh_one(&self, case: Case<'_>, kind: Kind, selected: Selected) -> Result<Finding, GateError> {
-        let evidence = self.evidence(case.target, &selected, kind, case.manifest).await?;
+        let evidence = self.evidence.evidence(case.target, &selected, kind, case.manifest).await?;
         let mut finding = Finding { opinion: Opinion { selected, outcome: Ok(None) }, evidence };
         finding.opinion.outcome = self.weigh(case, kind, &finding);
         Ok(finding)
@@ -227,7 +202,7 @@ impl Gate {
     async fn weigh_reported(
         &self,
         case: Case<'_>,
-        kind: &Kinded,
+        kind: &Classification,
         selected: Vec<Selected>,
         deadline: Instant,
     ) -> Vec<Finding> {
@@ -248,10 +223,6 @@ impl Gate {
     }
 }
 
-fn opinions(findings: &[Finding]) -> Vec<&Opinion> {
-    findings.iter().map(|finding| &finding.opinion).collect()
-}
-
 fn interest(mode: Mode, enforced: &[Selected], audited: &[Selected]) -> Interest {
     let ask = |entries: &[Selected]| entries.iter().any(Selected::asks);
     match (mode, ask(enforced)) {
@@ -263,7 +234,7 @@ fn interest(mode: Mode, enforced: &[Selected], audited: &[Selected]) -> Interest
 }
 
 /// A denial of something that claims to be no image says why it is judged as one.
-fn explain_kind(kind: &Kinded, findings: &mut [Finding]) {
+fn explain_kind(kind: &Classification, findings: &mut [Finding]) {
     let denials = findings.iter_mut().filter_map(|finding| finding.opinion.outcome.as_mut().err());
     for denial in denials {
         denial.reasons.extend(kind.unproven.clone());
@@ -280,4 +251,12 @@ fn unjudged(case: Case<'_>, selected: Selected, why: &str) -> Finding {
         reasons: vec![why.to_owned()],
     };
     Finding { opinion: Opinion { selected, outcome: Err(denial) }, evidence: Evidence::default() }
+}
+
+/// Whether an absolute http(s) URL is on exactly this host.
+fn is_on_host(url: &str, host: &str) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.scheme_str().is_some_and(|scheme| scheme == "https" || scheme == "http")
+            && uri.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(host))
+    })
 }

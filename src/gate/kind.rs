@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::layers::Layers;
-use super::{Gate, GateError, Target};
+use super::{GateError, Target};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::oci::layer_types::{is_config_type, is_layer_type, is_read_lazily};
 use crate::oci::{Content, Descriptor, Manifest, chart, is_attachment, media_type};
 use crate::policy::Kind;
+use crate::resolve::Resolver;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Memo, Store};
 
@@ -41,6 +42,7 @@ pub(super) enum Proof {
 
 /// Proves what manifests are. What is proven depends on verified bytes alone, so it holds for ever.
 pub(super) struct Kinds {
+    resolver: Resolver,
     layers: Layers,
     proofs: Memo<BlobFinding<Proof>>,
     clock: Clock,
@@ -50,13 +52,13 @@ pub(super) struct Kinds {
 
 /// What is judged, and why it is not what it claims to be.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Kinded {
+pub(super) struct Classification {
     pub(super) kind: Kind,
     /// The claim that was not proven, in words.
     pub(super) unproven: Option<String>,
 }
 
-impl Kinded {
+impl Classification {
     /// What a manifest is as long as nothing is proven.
     pub(super) fn by_shape(manifest: &Manifest) -> Self {
         match manifest.content {
@@ -66,7 +68,7 @@ impl Kinded {
     }
 }
 
-impl From<Kind> for Kinded {
+impl From<Kind> for Classification {
     fn from(kind: Kind) -> Self {
         Self { kind, unproven: None }
     }
@@ -89,9 +91,16 @@ impl Claim {
 }
 
 impl Kinds {
-    pub(super) fn new(layers: Layers, attachment_limit: u64, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
+    pub(super) fn new(
+        resolver: Resolver,
+        layers: Layers,
+        attachment_limit: u64,
+        store: &Store,
+        clock: &Clock,
+        tasks: &Tasks,
+    ) -> Self {
         let proofs = Memo::new("kind-2", store.clone(), clock.clone(), tasks.clone());
-        Self { layers, proofs, clock: clock.clone(), attachment_limit }
+        Self { resolver, layers, proofs, clock: clock.clone(), attachment_limit }
     }
 
     /// What the labels claim. Costs nothing.
@@ -167,14 +176,16 @@ impl Kinds {
             }
         }
     }
-}
 
-impl Gate {
     /// What a manifest is before any evidence is gathered: an attachment where that is proven, else an image or an index.
     ///
     /// # Errors
     /// When the bytes that would prove an attachment cannot be read just now. A denial would be final, and this is not.
-    pub(super) async fn first_kind(&self, target: &Target, manifest: &Arc<Manifest>) -> Result<Kinded, GateError> {
+    pub(super) async fn first_kind(
+        &self,
+        target: &Target,
+        manifest: &Arc<Manifest>,
+    ) -> Result<Classification, GateError> {
         match &manifest.content {
             Content::Index(_) => self.kind_of_index(target, manifest).await,
             Content::Image { .. } => self.kind_of_image(target, manifest).await,
@@ -183,7 +194,7 @@ impl Gate {
 
     /// The fallback tag of registries without the referrers API is an index of attachments (distribution-spec,
     /// "Referrers Tag Schema"). It is one itself when every manifest that it lists is proven to be one.
-    async fn kind_of_index(&self, target: &Target, manifest: &Manifest) -> Result<Kinded, GateError> {
+    async fn kind_of_index(&self, target: &Target, manifest: &Manifest) -> Result<Classification, GateError> {
         let children = manifest.children();
         let names_a_platform = children.iter().any(|child| child.platform.is_some());
         if names_a_platform || children.len() > MAX_REFERRERS {
@@ -202,13 +213,15 @@ impl Gate {
         Ok(Kind::Attachment.into())
     }
 
-    async fn kind_of_image(&self, target: &Target, manifest: &Arc<Manifest>) -> Result<Kinded, GateError> {
-        if self.kinds.claim(manifest) != Some(Claim::Attachment) {
+    async fn kind_of_image(&self, target: &Target, manifest: &Arc<Manifest>) -> Result<Classification, GateError> {
+        if self.claim(manifest) != Some(Claim::Attachment) {
             return Ok(Kind::Image.into());
         }
-        Ok(match self.kinds.prove(target, manifest, Claim::Attachment).await? {
+        Ok(match self.prove(target, manifest, Claim::Attachment).await? {
             Proof::Proven => Kind::Attachment.into(),
-            Proof::Refuted(why) => Kinded { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) },
+            Proof::Refuted(why) => {
+                Classification { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) }
+            }
         })
     }
 }

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
 
-use super::record::{Entry, decision_name};
+use super::record::{RecordDraft, decision_name};
 use super::{Answer, GateError};
 use crate::policy::Permit;
 use crate::runtime::Metrics;
@@ -59,15 +59,12 @@ impl GateMetrics {
         }
     }
 
-    /// Counts a decision, and gives what counts decisions like it: nothing where nothing was decided.
-    pub(super) fn observe(&self, entry: &Entry, answer: &Result<Answer, GateError>) -> Vec<Counter> {
-        let counters = self.counters(entry, answer);
-        if counters.is_empty() {
-            return counters;
-        }
+    /// Counts a decision, and gives the counters of decisions like it.
+    pub(super) fn observe(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+        let counters = self.counters(record, answer);
         counters.iter().for_each(|counter| _ = counter.inc());
-        self.verdict.observe(entry.elapsed_seconds());
-        for (kind, age) in entry.evidence_ages() {
+        self.verdict.observe(record.elapsed_seconds());
+        for (kind, age) in record.evidence_ages() {
             // Seconds of evidence stay far below what a double holds exactly.
             #[expect(clippy::cast_precision_loss, reason = "see above")]
             self.evidence_age.get_or_create(&KindLabels { kind }).observe(age as f64);
@@ -75,10 +72,9 @@ impl GateMetrics {
         counters
     }
 
-    fn counters(&self, entry: &Entry, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+    fn counters(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<Counter> {
         let would_deny = answer.as_ref().ok().and_then(Answer::permit).map_or(&[][..], Permit::would_deny);
         let (decision, reason) = match answer {
-            Ok(Answer::Base) => return Vec::new(),
             Ok(answer) => match would_deny.first() {
                 Some(denial) if answer.permit().is_some_and(Permit::is_only_reported) => {
                     ("would-deny", denial.stage.as_str())
@@ -91,7 +87,7 @@ impl GateMetrics {
         // Audited documents count beside a denial too, so they are taken from the record.
         let document =
             |document: &str| self.would_deny.get_or_create(&DocumentLabels { document: document.into() }).clone();
-        let documents = entry.would_deny().map(document);
+        let documents = record.would_deny().map(document);
         let decisions = self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone();
         std::iter::once(decisions).chain(documents).collect()
     }

@@ -3,10 +3,11 @@
 //! Who pulls another platform's image adds nothing to that, or anybody could turn the answer for an index by a pull.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::{Gate, GateError, Target};
+use super::{GateError, Target};
 use crate::oci::{Content, Descriptor, Digest, Manifest, Platform, media_type};
-use crate::resolve::ResolveError;
+use crate::resolve::{ResolveError, Resolver};
 
 /// The most children of an index that one request looks at.
 const MAX_CHILDREN: usize = 32;
@@ -15,11 +16,27 @@ const MAX_OPENED: usize = 32;
 /// How deep an index may lie within indexes.
 const MAX_DEPTH: usize = 4;
 
-impl Gate {
+/// Chooses the images that speak for an index.
+pub(super) struct Platforms {
+    resolver: Resolver,
+    configured: Vec<Platform>,
+}
+
+impl Platforms {
+    /// `configured` are the platforms that the configuration names; without any, this machine's counts.
+    pub(super) fn new(resolver: Resolver, configured: Vec<Platform>) -> Self {
+        Self { resolver, configured }
+    }
+
+    /// The platforms that the configuration names.
+    pub(super) fn configured(&self) -> &[Platform] {
+        &self.configured
+    }
+
     /// The image of an index for a client that takes no index: of the platforms that the configuration names, else of
     /// this machine's. Only what the index itself says of platforms counts.
-    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
-        let children = relevant(index.children(), &[], &self.config.platforms);
+    pub(super) fn default_child(&self, index: &Manifest) -> Option<Digest> {
+        let children = relevant(index.children(), &[], &self.configured);
         let is_image = |child: &&Descriptor| !media_type::is_index(&media_type::essence(&child.media_type));
         children.iter().find(is_image).map(|child| child.digest)
     }
@@ -39,7 +56,7 @@ impl Gate {
         }
         let pulled = self.resolver.pulled_children(&target.name, manifest).await?;
         let images = self.images_of(target, manifest).await?;
-        Ok(relevant(&images, &pulled, &self.config.platforms))
+        Ok(relevant(&images, &pulled, &self.configured))
     }
 
     /// What an index lists, directly or in nested indexes, with the platforms that its entries or their bytes say.
@@ -55,7 +72,7 @@ impl Gate {
             if opened > MAX_OPENED {
                 break;
             }
-            let manifest = match self.manifest_if_there(target, child.digest).await {
+            let manifest = match manifest_if_there(&self.resolver, target, child.digest).await {
                 Ok(Some(manifest)) => manifest,
                 // Nobody can pull it.
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
@@ -77,6 +94,20 @@ impl Gate {
             images.push(child);
         }
         Ok(images)
+    }
+}
+
+/// A mirror may hold an index without the images of every platform. Nobody can pull an image that the upstream does not
+/// have, so it speaks neither for nor against the index.
+pub(super) async fn manifest_if_there(
+    resolver: &Resolver,
+    target: &Target,
+    digest: Digest,
+) -> Result<Option<Arc<Manifest>>, GateError> {
+    match resolver.manifest(&target.upstream, &target.name, digest).await {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(ResolveError::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -5,26 +5,27 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::judge::Judgement;
-use super::{Answer, Ask, GateError, Target};
-use crate::audit::{Audit, Decided, Record, SCHEMA, Told, WouldDeny};
+use super::judgement::Judgement;
+use super::warm::Validity;
+use super::{Answer, GateError, GateRequest, Target};
+use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA, WouldDeny};
 use crate::oci::Endpoint;
 use crate::policy::{Denial, DenialKind, VaEvidence, VaFindings};
 
 /// The record in the making. Dropped unfinished, it says that the request was abandoned.
-pub struct Entry {
+pub(super) struct RecordDraft {
     decided: Option<Decided>,
-    /// Set once it is finished.
-    recorded: Option<Told>,
-    who: Who,
+    method: String,
+    validity: Validity,
+    requester: Requester,
     audit: Audit,
     time: Timestamp,
     started: Instant,
 }
 
-/// Whom a decision is made for.
+/// Who sent a request.
 #[derive(Clone, Debug)]
-pub struct Who {
+pub struct Requester {
     /// Identifies the request in all logs.
     pub request_id: String,
     /// The client's address.
@@ -33,23 +34,28 @@ pub struct Who {
     pub client_name: Option<Arc<str>>,
 }
 
-impl Who {
-    /// The record of a decision that was made for them.
-    pub(super) fn record<'a>(&'a self, what: &'a Told, time: Timestamp, duration_ms: u64) -> Record<'a> {
+impl Requester {
+    /// The record of a decision on their request.
+    pub(super) fn record<'a>(
+        &'a self,
+        what: &'a DecisionText,
+        method: &'a str,
+        time: Timestamp,
+        duration_ms: u64,
+    ) -> Record<'a> {
         let Self { request_id, client, client_name } = self;
-        Record { what, time, request_id, client, client_name: client_name.as_deref(), duration_ms }
+        Record { what, method, time, request_id, client, client_name: client_name.as_deref(), duration_ms }
     }
 }
 
-impl Entry {
+impl RecordDraft {
     /// Begins the record of a request.
-    pub fn new(ask: &Ask, audit: &Audit, now: Timestamp) -> Self {
+    pub(super) fn new(request: &GateRequest, audit: &Audit, now: Timestamp) -> Self {
         let decided = Decided {
             schema: SCHEMA,
-            scope: ask.scope.to_string(),
-            method: ask.method.clone(),
-            endpoint: endpoint_name(&ask.route.endpoint),
-            image: asked_name(&ask.route.endpoint),
+            scope: request.scope.to_string(),
+            endpoint: endpoint_name(&request.endpoint),
+            image: asked_name(&request.endpoint),
             digest: None,
             kind: None,
             skipped: Vec::new(),
@@ -64,17 +70,13 @@ impl Entry {
         };
         Self {
             decided: Some(decided),
-            recorded: None,
-            who: ask.who.clone(),
+            method: request.method.clone(),
+            validity: Validity::default(),
+            requester: request.requester.clone(),
             audit: audit.clone(),
             time: now,
             started: Instant::now(),
         }
-    }
-
-    /// Nothing was decided, so nothing is recorded.
-    pub fn discard(&mut self) {
-        self.decided = None;
     }
 
     /// Whole seconds and parts of them since the request came.
@@ -102,7 +104,7 @@ impl Entry {
                 Endpoint::Blob { digest, .. } | Endpoint::Referrers { digest, .. } => {
                     format!("{}@{digest}", target.name)
                 }
-                Endpoint::Base | Endpoint::Tags { .. } => target.name.to_string(),
+                Endpoint::Tags { .. } => target.name.to_string(),
             };
         });
     }
@@ -110,6 +112,7 @@ impl Entry {
     /// What was judged, and what each entry said.
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         let age = |at: Timestamp| judgement.at.duration_since(at).as_secs();
+        self.validity = judgement.validity();
         let finding = judgement.deciding();
         let evidence = finding.map(|finding| &finding.evidence);
         self.with(|record| {
@@ -129,20 +132,22 @@ impl Entry {
         });
     }
 
-    /// Writes the record. False when it could not be written and must be.
-    pub(super) async fn finish(&mut self, answer: &Result<Answer, GateError>) -> bool {
-        let Some(mut decided) = self.decided.take() else { return true };
+    /// Writes the record, and gives the text of the decision. `None` when it could not be written and must be.
+    pub(super) async fn finish(mut self, answer: &Result<Answer, GateError>) -> Option<DecisionText> {
+        let mut decided = self.decided.take()?;
         match answer {
             Ok(answer) => conclude(&mut decided, answer),
             Err(error) => explain(&mut decided, error),
         }
-        let what = self.recorded.insert(Told::from(&decided)).clone();
-        self.audit.write(&self.who.record(&what, self.time, self.duration_ms())).await
+        let text = DecisionText::from(&decided);
+        let record = self.requester.record(&text, &self.method, self.time, self.duration_ms());
+        let is_recorded = self.audit.write(&record).await;
+        is_recorded.then_some(text)
     }
 
-    /// What was recorded, once it was.
-    pub(super) fn recorded(&self) -> Option<&Told> {
-        self.recorded.as_ref()
+    /// How long the decision holds as far as its evidence says.
+    pub(super) fn validity(&self) -> Validity {
+        self.validity
     }
 
     fn duration_ms(&self) -> u64 {
@@ -156,10 +161,11 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RecordDraft {
     fn drop(&mut self) {
         if let Some(decided) = self.decided.take() {
-            self.audit.write_later(&self.who.record(&Told::from(&decided), self.time, self.duration_ms()));
+            let text = DecisionText::from(&decided);
+            self.audit.write_later(&self.requester.record(&text, &self.method, self.time, self.duration_ms()));
         }
     }
 }
@@ -220,7 +226,6 @@ pub(super) fn decision_name(error: &GateError) -> &'static str {
 
 fn endpoint_name(endpoint: &Endpoint) -> &'static str {
     match endpoint {
-        Endpoint::Base => "base",
         Endpoint::Blob { .. } => "blob",
         Endpoint::Manifest { .. } => "manifest",
         Endpoint::Referrers { .. } => "referrers",
@@ -230,7 +235,6 @@ fn endpoint_name(endpoint: &Endpoint) -> &'static str {
 
 fn asked_name(endpoint: &Endpoint) -> String {
     match endpoint {
-        Endpoint::Base => String::new(),
         Endpoint::Blob { name, digest } | Endpoint::Referrers { name, digest, .. } => format!("{name}@{digest}"),
         Endpoint::Manifest { name, reference } => format!("{name}:{reference}"),
         Endpoint::Tags { name, .. } => name.to_string(),

@@ -1,151 +1,194 @@
-//! Decisions that were made a moment ago, for requests that ask the same again: a fleet asks for one image at once.
+//! Decisions made a moment ago, for requests that ask the same again: a whole fleet pulls one image at once.
 //!
-//! A decision is a pure function of rules, facts, evidence and time, so it may be repeated exactly as long as none of
-//! these changed: each is compared, not flushed. What evidence says of its own end is not looked at again within
-//! [`WARM_FOR`], which is why that is short.
+//! A decision is a pure function of rules, facts, evidence and time. It may be repeated until one of them changes: the
+//! [`Epoch`] counts the changes of the first three, and `until` is the end of what holds for a limited time.
 
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use http::Response;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::{Answer, Ask, Entry, Gate, GateError, Who};
-use crate::audit::Told;
-use crate::oci::{Endpoint, Reference};
-use crate::policy::{DenialKind, RuleSet};
+use super::{Answer, GateError};
+use crate::audit::DecisionText;
+use crate::oci::Manifest;
+use crate::policy::Permit;
+use crate::runtime::{Clock, Epoch, Moment};
 
-/// How long a decision is repeated at most.
-const WARM_FOR: SignedDuration = SignedDuration::from_secs(1);
-/// How much memory they may take, in bytes: few are asked for again within a second.
-const MAX_WARM: usize = 16 * 1024 * 1024;
-/// What a decision takes beside its manifest, in bytes.
-const DECISION_WEIGHT: usize = 2048;
+/// How long an admission without reservations is repeated at most.
+const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(30);
+/// How long everything else is repeated at most.
+const OTHERS_FOR: SignedDuration = SignedDuration::from_secs(1);
+/// How much memory the decisions may take, in bytes.
+const MAX_BYTES: usize = 48 * 1024 * 1024;
+/// What a decision takes besides its key, its manifest and its record, in bytes.
+const DECISION_WEIGHT: usize = 1024;
 
-/// Decisions by everything that a request says that they depend on.
-pub(super) struct WarmAnswers(Cache<String, Arc<Warm>, Bytewise>);
+/// Decisions that may be repeated, by the text of everything in a request that they depend on.
+pub(super) struct WarmAnswers {
+    answers: Cache<Arc<str>, Arc<WarmAnswer>, Bytewise>,
+    epoch: Epoch,
+    clock: Clock,
+}
 
 /// Weighs answers by the memory that they take.
 #[derive(Clone)]
 struct Bytewise;
 
-impl Weighter<String, Arc<Warm>> for Bytewise {
-    fn weight(&self, key: &String, warm: &Arc<Warm>) -> u64 {
+impl Weighter<Arc<str>, Arc<WarmAnswer>> for Bytewise {
+    fn weight(&self, key: &Arc<str>, warm: &Arc<WarmAnswer>) -> u64 {
         (key.len() + warm.weight()) as u64
     }
 }
 
 /// A decision that may be repeated.
-pub struct Warm {
-    answer: Result<Answer, GateError>,
-    told: Told,
-    counters: Vec<Counter>,
-    stamp: Stamp,
-    prepared: OnceLock<Prepared>,
+pub struct WarmAnswer {
+    outcome: WarmOutcome,
+    pub(super) record: DecisionText,
+    pub(super) counters: Vec<Counter>,
+    basis: Basis,
+    until: Timestamp,
+    rendered: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// An answer as it goes to clients.
-pub struct Prepared {
-    /// Without what is another for each request.
-    pub response: Response<Bytes>,
-    /// Counts the requests that are answered so.
-    pub requests: Counter,
+/// What was decided.
+pub enum WarmOutcome {
+    /// A manifest was admitted.
+    Admitted {
+        /// The manifest.
+        manifest: Arc<Manifest>,
+        /// What admitted it.
+        permit: Permit,
+    },
+    /// The request was refused.
+    Refused(GateError),
 }
 
-/// What a decision was made from.
-pub(super) struct Stamp {
-    rules: Arc<RuleSet>,
-    facts: u64,
-    reports: u64,
-    made: Timestamp,
+/// When a decision was begun, before anything was read that may change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Basis {
+    pub(super) moment: Moment,
+    pub(super) time: Timestamp,
+}
+
+/// How long a decision holds as far as its evidence says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Validity {
+    /// The end of the evidence and of what the tag means; `None` where neither ends by itself.
+    pub(super) until: Option<Timestamp>,
+    /// Whether an image was admitted with nothing to report.
+    pub(super) is_clean: bool,
+}
+
+impl WarmOutcome {
+    /// The outcome as far as it may be repeated: what depends on an upstream's state of the moment is not.
+    pub(super) fn of(answer: &Result<Answer, GateError>) -> Option<Self> {
+        match answer {
+            Ok(Answer::Manifest { manifest, permit, stale: None }) => {
+                Some(Self::Admitted { manifest: manifest.clone(), permit: permit.clone() })
+            }
+            Err(error) if error.is_settled() => Some(Self::Refused(error.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl WarmAnswer {
+    pub(super) fn new(
+        outcome: WarmOutcome,
+        record: DecisionText,
+        counters: Vec<Counter>,
+        basis: Basis,
+        validity: Validity,
+    ) -> Self {
+        let longest = if validity.is_clean { ADMITTED_FOR } else { OTHERS_FOR };
+        let most = basis.time.saturating_add(longest).unwrap_or(basis.time);
+        let until = validity.until.map_or(most, |until| until.min(most));
+        Self { outcome, record, counters, basis, until, rendered: OnceLock::new() }
+    }
+
+    /// What was decided.
+    pub fn outcome(&self) -> &WarmOutcome {
+        &self.outcome
+    }
+
+    /// What the caller makes of the outcome, made once. Each caller must ask for the same type.
+    pub fn rendered<T: Any + Send + Sync>(&self, render: impl FnOnce(&WarmOutcome) -> T) -> Option<&T> {
+        self.rendered.get_or_init(|| Box::new(render(&self.outcome))).downcast_ref()
+    }
+
+    fn weight(&self) -> usize {
+        let manifest = match &self.outcome {
+            WarmOutcome::Admitted { manifest, .. } => manifest.bytes.len(),
+            WarmOutcome::Refused(_) => 0,
+        };
+        manifest + self.record.len() + DECISION_WEIGHT
+    }
 }
 
 impl WarmAnswers {
-    pub(super) fn new() -> Self {
-        Self(Cache::with_weighter(MAX_WARM / DECISION_WEIGHT, MAX_WARM as u64, Bytewise))
+    pub(super) fn new(epoch: Epoch, clock: Clock) -> Self {
+        Self { answers: Cache::with_weighter(MAX_BYTES / DECISION_WEIGHT, MAX_BYTES as u64, Bytewise), epoch, clock }
+    }
+
+    /// The decision on the same request, where it still holds.
+    pub(super) fn recall(&self, key: &str) -> Option<Arc<WarmAnswer>> {
+        self.answers.get(key).filter(|warm| self.holds(warm))
+    }
+
+    /// Keeps a decision for requests of the same key.
+    pub(super) fn keep(&self, key: &str, answer: WarmAnswer) {
+        self.answers.insert(key.into(), Arc::new(answer));
+    }
+
+    fn holds(&self, warm: &WarmAnswer) -> bool {
+        let now = self.clock.now();
+        // A clock that was set back says nothing about how old a decision is.
+        warm.basis.time <= now && now < warm.until && self.epoch.is_now(&warm.basis.moment)
     }
 }
 
-impl Warm {
-    fn weight(&self) -> usize {
-        let manifest = match &self.answer {
-            Ok(Answer::Manifest { manifest, .. }) => manifest.bytes.len(),
-            _ => 0,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_holds_until_something_changes_or_its_time_is_over() {
+        let (epoch, clock) = (Epoch::new(), Clock::manual(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1000)));
+        let answers = WarmAnswers::new(epoch.clone(), clock.clone());
+        let keep = |name: &str, validity| {
+            let outcome = WarmOutcome::Refused(GateError::NoUpstream { served: Vec::new() });
+            let basis = Basis { moment: epoch.moment("a"), time: clock.now() };
+            answers.keep(name, WarmAnswer::new(outcome, DecisionText::default(), Vec::new(), basis, validity));
         };
-        manifest + DECISION_WEIGHT
-    }
-
-    /// The answer as it goes to clients, made once.
-    pub fn prepared(&self, prepare: impl FnOnce(&Result<Answer, GateError>) -> Prepared) -> &Prepared {
-        self.prepared.get_or_init(|| prepare(&self.answer))
-    }
-}
-
-impl Gate {
-    /// The decision on the same request, made a moment ago from what is still the case.
-    pub fn recall(&self, key: &str) -> Option<Arc<Warm>> {
-        let warm = self.warm.0.get(key)?;
-        self.still_holds(&warm).then_some(warm)
-    }
-
-    /// Records a decision for another request like the first. False, and nothing is done, when its record would have
-    /// to be waited for: then it is decided anew.
-    pub fn repeat(&self, warm: &Warm, who: &Who) -> bool {
-        let is_recorded = self.audit.try_write(&who.record(&warm.told, self.clock.now(), 0));
-        if is_recorded {
-            warm.counters.iter().for_each(|counter| _ = counter.inc());
+        let milliseconds = SignedDuration::from_millis;
+        let ends = |seconds| Some(clock.now() + SignedDuration::from_secs(seconds));
+        let clean = |until| Validity { until, is_clean: true };
+        for (name, validity, held_for) in [
+            ("clean", clean(None), ADMITTED_FOR),
+            ("short evidence", clean(ends(5)), SignedDuration::from_secs(5)),
+            ("long evidence", clean(ends(1_000_000)), ADMITTED_FOR),
+            ("reservations", Validity::default(), OTHERS_FOR),
+        ] {
+            keep(name, validity);
+            assert!(answers.recall(name).is_some(), "{name}");
+            clock.advance(milliseconds(-1));
+            assert!(answers.recall(name).is_none(), "{name}: the clock was set back");
+            clock.advance(held_for);
+            assert!(answers.recall(name).is_some(), "{name}: one millisecond before its end");
+            clock.advance(milliseconds(1));
+            assert!(answers.recall(name).is_none(), "{name}: at its end");
+            clock.advance(-held_for);
+            assert!(answers.recall(name).is_some(), "{name}");
+            epoch.advance_part("b");
+            assert!(answers.recall(name).is_some(), "{name}: another repository changed");
+            epoch.advance_part("a");
+            assert!(answers.recall(name).is_none(), "{name}: a fact changed");
         }
-        is_recorded
-    }
-
-    /// What decisions are made from now.
-    pub(super) fn stamp(&self) -> Stamp {
-        let (facts, reports) = (self.resolver.generation(), self.va.generation());
-        Stamp { rules: self.rulebook.rules().clone(), facts, reports, made: self.clock.now() }
-    }
-
-    /// Keeps a decision by digest for repetition. What depends on an upstream's mood, or on what a tag means now, is
-    /// decided anew each time.
-    pub(super) fn keep_warm(
-        &self,
-        ask: &Ask,
-        entry: &Entry,
-        answer: &Result<Answer, GateError>,
-        counters: Vec<Counter>,
-        stamp: Stamp,
-    ) {
-        let by_digest = matches!(ask.route.endpoint, Endpoint::Manifest { reference: Reference::Digest(_), .. });
-        let Some(key) = ask.key.as_ref().filter(|_| by_digest) else { return };
-        let answer = match answer {
-            Ok(Answer::Manifest { manifest, permit, stale: None }) => {
-                Ok(Answer::Manifest { manifest: manifest.clone(), permit: permit.clone(), stale: None })
-            }
-            Err(GateError::Denied(denial)) if denial.kind == DenialKind::Policy => {
-                Err(GateError::Denied(denial.clone()))
-            }
-            _ => return,
-        };
-        if let Some(told) = entry.recorded() {
-            let warm = Warm { answer, told: told.clone(), counters, stamp, prepared: OnceLock::new() };
-            self.warm.0.insert(key.clone(), Arc::new(warm));
-        }
-    }
-
-    fn still_holds(&self, warm: &Warm) -> bool {
-        let (stamp, now) = (&warm.stamp, self.clock.now());
-        let until = match &warm.answer {
-            Ok(Answer::Manifest { permit, .. }) => permit.until(),
-            _ => None,
-        };
-        let age = now.duration_since(stamp.made);
-        !age.is_negative()
-            && age < WARM_FOR
-            && until.is_none_or(|until| now < until)
-            && Arc::ptr_eq(&self.rulebook.rules(), &stamp.rules)
-            && self.resolver.generation() == stamp.facts
-            && self.va.generation() == stamp.reports
+        keep("all", clean(None));
+        epoch.advance();
+        assert!(answers.recall("all").is_none(), "the rules changed");
     }
 }

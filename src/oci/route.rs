@@ -12,15 +12,13 @@ use super::name::{Host, InvalidName, Reference, Repository};
 pub struct Route {
     /// The `ns` query parameter: the registry that containerd means.
     pub ns: Option<Host>,
-    /// The endpoint.
-    pub endpoint: Endpoint,
+    /// The endpoint; `None` is `/v2/` itself, which says that a registry is here.
+    pub endpoint: Option<Endpoint>,
 }
 
 /// An endpoint with its arguments. `name` is the whole path before the endpoint's word: it may begin with an upstream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
-    /// `/v2/`
-    Base,
     /// `/v2/<name>/blobs/<digest>`
     Blob {
         /// Upstream and repository.
@@ -111,17 +109,26 @@ impl Route {
         let rest = path.strip_prefix("/v2").ok_or(InvalidRoute::Path)?;
         let (ns, page) = parse_query(query.unwrap_or_default(), MAX_QUERY)?;
         if matches!(rest, "" | "/") {
-            return Ok(Self { ns, endpoint: Endpoint::Base });
+            return Ok(Self { ns, endpoint: None });
         }
         let rest = rest.strip_prefix('/').ok_or(InvalidRoute::Path)?;
         if rest.contains("/blobs/uploads") {
             return Err(InvalidRoute::Upload);
         }
-        Ok(Self { ns, endpoint: Endpoint::parse(rest, page)? })
+        Ok(Self { ns, endpoint: Some(Endpoint::parse(rest, page)?) })
     }
 }
 
 impl Endpoint {
+    /// The whole path before the endpoint's word.
+    pub fn name(&self) -> &Repository {
+        let (Self::Blob { name, .. }
+        | Self::Manifest { name, .. }
+        | Self::Referrers { name, .. }
+        | Self::Tags { name, .. }) = self;
+        name
+    }
+
     fn parse(rest: &str, page: Page) -> Result<Self, InvalidRoute> {
         let (head, argument) = rest.rsplit_once('/').ok_or(InvalidRoute::Path)?;
         let (name, word) = head.rsplit_once('/').ok_or(InvalidRoute::Path)?;
@@ -222,21 +229,22 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        assert_eq!(parse("/v2/").unwrap().endpoint, Endpoint::Base);
-        assert_eq!(parse("/v2").unwrap().endpoint, Endpoint::Base);
+        assert_eq!(parse("/v2/").unwrap().endpoint, None);
+        assert_eq!(parse("/v2").unwrap().endpoint, None);
         let name: Repository = "docker.io/library/nginx".parse().unwrap();
         let route = parse("/v2/docker.io/library/nginx/manifests/1.27?ns=Docker.io%3A443").unwrap();
         assert_eq!(route.ns.unwrap().as_str(), "docker.io");
-        assert_eq!(route.endpoint, Endpoint::Manifest { name: name.clone(), reference: "1.27".parse().unwrap() });
+        let manifest = Endpoint::Manifest { name: name.clone(), reference: "1.27".parse().unwrap() };
+        assert_eq!(route.endpoint, Some(manifest));
         let digest: Digest = format!("sha256:{HEX}").parse().unwrap();
         let blob = parse(&format!("/v2/docker.io/library/nginx/blobs/{digest}")).unwrap().endpoint;
-        assert_eq!(blob, Endpoint::Blob { name: name.clone(), digest });
+        assert_eq!(blob, Some(Endpoint::Blob { name: name.clone(), digest }));
         let tags = parse("/v2/docker.io/library/nginx/tags/list?n=5&last=a%2Bb").unwrap().endpoint;
         let page = Page { n: Some(5), last: Some("a+b".into()), ..Page::default() };
-        assert_eq!(tags, Endpoint::Tags { name: name.clone(), page });
+        assert_eq!(tags, Some(Endpoint::Tags { name: name.clone(), page }));
         // a repository may be called like an endpoint
-        assert!(matches!(parse("/v2/a/tags/list/manifests/x").unwrap().endpoint, Endpoint::Manifest { .. }));
-        assert!(matches!(parse("/v2/blobs/manifests/manifests/x").unwrap().endpoint, Endpoint::Manifest { .. }));
+        assert!(matches!(parse("/v2/a/tags/list/manifests/x").unwrap().endpoint, Some(Endpoint::Manifest { .. })));
+        assert!(matches!(parse("/v2/blobs/manifests/manifests/x").unwrap().endpoint, Some(Endpoint::Manifest { .. })));
     }
 
     #[test]

@@ -247,6 +247,17 @@ pub enum VaFindings {
     Image(Arc<Observed<VaEvidence>>),
 }
 
+impl VaFindings {
+    /// The evidence about each image.
+    pub fn evidence(&self) -> impl Iterator<Item = &Observed<VaEvidence>> {
+        let (image, children) = match self {
+            Self::Image(evidence) => (Some(&**evidence), &[][..]),
+            Self::Children(children) => (None, &children[..]),
+        };
+        image.into_iter().chain(children.iter().map(|child| &*child.evidence))
+    }
+}
+
 /// What is known about one child of an index.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildFinding {

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::memory::{Key, Memory};
 use super::recent::{Entry, Recent};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
-use crate::runtime::{Clock, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Readiness, Tasks};
 use crate::store::{KnownImage, Store, StoreError};
 
 /// The facts.
@@ -24,6 +24,7 @@ pub(super) struct Facts {
     clock: Clock,
     tasks: Tasks,
     readiness: Readiness,
+    epoch: Epoch,
     tag_memory: SignedDuration,
     /// Moved on by every write, so that what was read before it is not kept after it.
     generation: AtomicU64,
@@ -52,6 +53,7 @@ impl Facts {
         clock: Clock,
         tasks: Tasks,
         readiness: Readiness,
+        epoch: Epoch,
         tag_memory: SignedDuration,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -60,6 +62,7 @@ impl Facts {
             clock,
             tasks,
             readiness,
+            epoch,
             tag_memory,
             generation: AtomicU64::new(0),
             memory: Memory::new(),
@@ -260,6 +263,7 @@ impl Facts {
             }
         }
         self.memory().tags.insert((name.clone(), tag.clone()), (digest, at));
+        self.epoch.advance_part(name);
     }
 
     /// Notes that a manifest was served.
@@ -280,6 +284,7 @@ impl Facts {
         let forgotten = self.store.forget_tag(name, tag).await;
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.memory().tags.invalidate(&(name.clone(), tag.clone()));
+        self.epoch.advance_part(name);
         forgotten
     }
 
@@ -322,6 +327,7 @@ impl Facts {
                 memory.known_tags.invalidate(&key);
             }
         }
+        self.epoch.advance_part(name);
     }
 
     /// Reads what is not in memory. A value that a write has overtaken is given, and not kept.
@@ -371,7 +377,7 @@ mod tests {
     async fn facts(dir: &std::path::Path) -> (Arc<Facts>, Store) {
         let store = Store::open(dir).await.unwrap();
         let day = SignedDuration::from_hours(24);
-        (Facts::new(store.clone(), Clock::system(), Tasks::new(), Readiness::new(), day), store)
+        (Facts::new(store.clone(), Clock::system(), Tasks::new(), Readiness::new(), Epoch::new(), day), store)
     }
 
     fn manifest() -> Arc<Manifest> {

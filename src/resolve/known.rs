@@ -7,11 +7,6 @@ use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::store::KnownImage;
 
 impl Resolver {
-    /// Moves on with everything that is learnt of tags and manifests.
-    pub fn generation(&self) -> u64 {
-        self.inner.facts.generation()
-    }
-
     /// Whether this repository delivered a manifest of this digest.
     pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
         Ok(self.inner.facts.manifest(name, digest).await?.is_some())

@@ -5,20 +5,20 @@
 
 use http::header::{self, HeaderMap};
 
-use crate::gate::{Answer, Ask, Gate, GateError};
+use crate::gate::{Answer, Gate, GateError, GateRequest};
 use crate::oci::{Endpoint, Reference, media_type};
 
 /// The answer to a request, and for a client that takes no index the answer for an image of it.
-pub(super) async fn answer(gate: &Gate, ask: &Ask, headers: &HeaderMap) -> Result<Answer, GateError> {
-    let answer = gate.handle(ask).await?;
+pub(super) async fn answer(gate: &Gate, request: &GateRequest, headers: &HeaderMap) -> Result<Answer, GateError> {
+    let answer = gate.handle(request).await?;
     let Answer::Manifest { manifest, stale, .. } = &answer else { return Ok(answer) };
-    let Endpoint::Manifest { name, reference: Reference::Tag(_) } = &ask.route.endpoint else { return Ok(answer) };
+    let Endpoint::Manifest { name, reference: Reference::Tag(_) } = &request.endpoint else { return Ok(answer) };
     if manifest.children().is_empty() || !takes_images_alone(headers) {
         return Ok(answer);
     }
     let Some(child) = gate.default_child(manifest) else { return Ok(answer) };
-    let mut image = ask.clone();
-    image.route.endpoint = Endpoint::Manifest { name: name.clone(), reference: Reference::Digest(child) };
+    let mut image = request.clone();
+    image.endpoint = Endpoint::Manifest { name: name.clone(), reference: Reference::Digest(child) };
     // The key is that of the tag, and another client of the tag takes the index.
     image.key = None;
     match gate.handle(&image).await? {
@@ -28,7 +28,7 @@ pub(super) async fn answer(gate: &Gate, ask: &Ask, headers: &HeaderMap) -> Resul
 }
 
 /// Whether `Accept` names a manifest of one image, and no index by name or by wildcard (RFC 9110 §12.5.1).
-fn takes_images_alone(headers: &HeaderMap) -> bool {
+pub(super) fn takes_images_alone(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accepted: Vec<String> =
         values.flat_map(|value| value.split(',')).filter(|one| !is_refused(one)).map(media_type::essence).collect();

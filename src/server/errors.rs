@@ -22,7 +22,7 @@ pub(super) fn respond_to(error: &GateError, endpoint: &Endpoint) -> Response<Bod
     let absent = match endpoint {
         Endpoint::Manifest { .. } | Endpoint::Referrers { .. } => ErrorCode::ManifestUnknown,
         Endpoint::Blob { .. } => ErrorCode::BlobUnknown,
-        Endpoint::Base | Endpoint::Tags { .. } => ErrorCode::NameUnknown,
+        Endpoint::Tags { .. } => ErrorCode::NameUnknown,
     };
     response(&wire_error(error, absent))
 }

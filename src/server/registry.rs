@@ -1,4 +1,4 @@
-//! The registry API over HTTP: a request becomes an [`Ask`], an answer becomes a response.
+//! The registry's HTTP: a request becomes a [`GateRequest`], an answer becomes a response.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,14 +9,15 @@ use futures_util::future::{Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 
 use super::accept;
 use super::errors::{self, respond_to, respond_to_route};
 use super::request_log::{RequestLog, RequestMetrics};
-use super::response::{REQUEST_ID, add_common_headers, manifest_response, respond, with_namespace};
+use super::response::{REQUEST_ID, add_common_headers, base, manifest_response, respond, with_namespace};
 use super::{Body, Client, Service};
 use crate::cache::Transfer;
-use crate::gate::{Answer, Ask, Gate, GateError, Prepared, Warm, Who};
+use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
 use crate::runtime::Metrics;
 
@@ -39,49 +40,50 @@ impl Registry {
         Self { gate, metrics: RequestMetrics::new(metrics), epoch, next: AtomicU64::new(0) }
     }
 
-    /// Whom the next request comes from.
-    fn who(&self, client: &Client) -> Who {
+    /// Identifies the next request and its sender.
+    fn requester(&self, client: &Client) -> Requester {
         let request_id = format!("{}{:x}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed));
         let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
-        Who { request_id, client: client.address_text.clone(), client_name }
+        Requester { request_id, client: client.address_text.clone(), client_name }
     }
 
-    /// An answer that is at hand is given at once; every other one is work.
+    /// A decision made a moment ago is repeated at once; everything else is decided anew.
     fn answer(
         &self,
         request: Request<Incoming>,
         client: Arc<Client>,
     ) -> Either<Ready<Response<Body>>, impl Future<Output = Response<Body>> + Send> {
-        let who = self.who(&client);
+        let requester = self.requester(&client);
         let key = warm_key(&request, &client);
         let warm = key.as_ref().and_then(|key| self.gate.recall(key));
-        if let Some(response) = warm.and_then(|warm| self.repeat(&warm, &request, &who)) {
+        if let Some(response) = warm.and_then(|warm| self.repeat(&warm, &request, &requester)) {
             return Either::Left(ready(response));
         }
-        // Boxed, so that a request whose answer is at hand is a small future.
-        Either::Right(Box::pin(self.answer_anew(request, client, who, key)))
+        // Boxed, so that a repeated answer is a small future.
+        Either::Right(Box::pin(self.answer_anew(request, client, requester, key)))
     }
 
     async fn answer_anew(
         &self,
         request: Request<Incoming>,
         client: Arc<Client>,
-        who: Who,
+        requester: Requester,
         key: Option<String>,
     ) -> Response<Body> {
-        let request_id = who.request_id.clone();
+        let request_id = requester.request_id.clone();
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
-        // What TLS encrypts it must read; a plain connection sends files itself.
+        // TLS must read what it encrypts; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let mut response = match parse(&request) {
-            Ok(route) => {
-                let ask = Ask { route, method: request.method().to_string(), scope: client.scope.clone(), who, key };
-                let namespace = ask.route.ns.clone();
-                let response = match accept::answer(&self.gate, &ask, request.headers()).await {
+            Ok(Route { ns, endpoint: None }) => with_namespace(base(), ns.as_ref()),
+            Ok(Route { ns, endpoint: Some(endpoint) }) => {
+                let (method, scope) = (request.method().to_string(), client.scope.clone());
+                let asked = GateRequest { ns, endpoint, method, scope, requester, key };
+                let response = match accept::answer(&self.gate, &asked, request.headers()).await {
                     Ok(answer) => respond(&request, answer, transfer),
-                    Err(error) => respond_to(&error, &ask.route.endpoint),
+                    Err(error) => respond_to(&error, &asked.endpoint),
                 };
-                with_namespace(response, namespace.as_ref())
+                with_namespace(response, asked.ns.as_ref())
             }
             Err(error) => errors::response(&error),
         };
@@ -91,53 +93,68 @@ impl Registry {
         response.map(|body| log.follow(if is_head { Body::Empty } else { body }))
     }
 
-    /// Gives an answer again that was decided a moment ago. `None` when its record would have to be waited for.
-    fn repeat(&self, warm: &Warm, request: &Request<Incoming>, who: &Who) -> Option<Response<Body>> {
-        if !self.gate.repeat(warm, who) {
+    /// Repeats a decision. `None` when it must be decided anew: the client takes no index, or the record would have to
+    /// wait.
+    fn repeat(&self, warm: &WarmAnswer, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
+        if is_index(warm.outcome()) && accept::takes_images_alone(request.headers()) {
             return None;
         }
-        let Prepared { response, requests } = warm.prepared(|answer| self.prepare(request, answer));
+        let rendered = warm.rendered(|outcome| self.render(request, outcome))?;
+        if !self.gate.repeat(warm, requester, request.method().as_str()) {
+            return None;
+        }
         let is_head = request.method() == Method::HEAD;
-        let mut response = response.clone().map(|bytes| if is_head { Body::Empty } else { Body::from(bytes) });
-        if let Ok(id) = HeaderValue::from_str(&who.request_id) {
+        let body = |bytes| if is_head { Body::Empty } else { Body::from(bytes) };
+        let mut response = rendered.response.clone().map(body);
+        if let Ok(id) = HeaderValue::from_str(&requester.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        self.metrics.repeated(requests, response.body());
+        self.metrics.repeated(if is_head { &rendered.heads } else { &rendered.gets }, response.body());
         Some(response)
     }
 
-    /// A decision's answer, to be given again.
-    fn prepare(&self, request: &Request<Incoming>, answer: &Result<Answer, GateError>) -> Prepared {
-        // As for a request without conditions, which is what its key says.
-        let response = match answer {
-            Ok(Answer::Manifest { manifest, permit, .. }) => {
-                manifest_response(&HeaderMap::new(), manifest, permit, None)
-            }
-            Ok(_) => Response::new(Body::Empty),
-            Err(error) => errors::respond_to_manifest(error),
+    /// The response for all requests that get this outcome. They have no conditions, which is part of their key.
+    fn render(&self, request: &Request<Incoming>, outcome: &WarmOutcome) -> Rendered {
+        let response = match outcome {
+            WarmOutcome::Admitted { manifest, permit } => manifest_response(&HeaderMap::new(), manifest, permit, None),
+            WarmOutcome::Refused(error) => errors::respond_to_manifest(error),
         };
         let route = Route::parse(request.uri().path(), request.uri().query()).ok();
         let mut response = with_namespace(response, route.and_then(|route| route.ns).as_ref());
-        // The identifier's place is taken, so that each copy only puts its own in.
+        // Reserves the place of the identifier, which each request replaces with its own.
         add_common_headers(response.headers_mut(), "");
         let response = response.map(|body| match body {
             Body::Full(bytes) => bytes,
             Body::Empty | Body::Stream(_) => Bytes::new(),
         });
-        let requests = self.metrics.requests(request.method(), response.status());
-        Prepared { response, requests }
+        let requests = |method| self.metrics.requests(&method, response.status());
+        Rendered { gets: requests(Method::GET), heads: requests(Method::HEAD), response }
     }
 }
 
-/// What the answer to a request depends on, as text, for requests that are answered alike when these are alike: a client's
-/// certificate and address matter by its scope alone. Requests with conditions are not.
+/// A repeated decision as it goes to clients.
+struct Rendered {
+    /// Without what differs from request to request.
+    response: Response<Bytes>,
+    /// Counts the GET requests that get it.
+    gets: Counter,
+    /// Counts the HEAD requests that get it.
+    heads: Counter,
+}
+
+fn is_index(outcome: &WarmOutcome) -> bool {
+    matches!(outcome, WarmOutcome::Admitted { manifest, .. } if !manifest.children().is_empty())
+}
+
+/// Everything in a request that the answer depends on, as text: a client's certificate and address matter by its scope
+/// alone, and GET and HEAD are decided alike. A request with conditions has none.
 fn warm_key(request: &Request<Incoming>, client: &Client) -> Option<String> {
     let conditions = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
     let is_plain = matches!(*request.method(), Method::GET | Method::HEAD)
         && conditions.iter().all(|name| !request.headers().contains_key(name));
     let target = request.uri().path_and_query().filter(|target| is_plain && target.as_str().len() <= MAX_WARM_KEY)?;
-    // None of the first two has a space in it.
-    Some([request.method().as_str(), client.scope.name().unwrap_or_default(), target.as_str()].join(" "))
+    // A scope contains no space.
+    Some([client.scope.name().unwrap_or_default(), target.as_str()].join(" "))
 }
 
 impl Service for Registry {

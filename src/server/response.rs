@@ -49,7 +49,6 @@ pub(super) fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
 
 pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Transfer) -> Response<Body> {
     match answer {
-        Answer::Base => json(Body::from(Bytes::from_static(b"{}"))),
         Answer::Manifest { manifest, permit, stale } => manifest_response(request.headers(), &manifest, &permit, stale),
         Answer::Blob { content, permit } => respond_blob(request, &permit, content.size(), |start, end| {
             Body::stream(content.read(start, end, transfer).map_err(Into::into))
@@ -172,6 +171,11 @@ fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
             headers.append(header::WARNING, value);
         }
     }
+}
+
+/// The answer of `/v2/`, which says that a registry is here.
+pub(super) fn base() -> Response<Body> {
+    json(Body::from(Bytes::from_static(b"{}")))
 }
 
 fn json(body: Body) -> Response<Body> {

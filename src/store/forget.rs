@@ -110,6 +110,7 @@ impl Store {
         }
         if gone > 0 {
             self.growth.forgettings.fetch_add(1, Ordering::AcqRel);
+            self.epoch.advance();
         }
         Ok(gone)
     }

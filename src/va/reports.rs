@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use super::binding::ConfigBinding;
 use crate::oci::Digest;
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, DirectoryWatch, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 mod bound;
 mod cyclonedx;
@@ -93,6 +93,7 @@ struct Shared {
     looked_up: Cache<Key, Found>,
     clock: Clock,
     readiness: Readiness,
+    epoch: Epoch,
     generation: watch::Sender<u64>,
     /// How many times the directories were looked through.
     scans: watch::Sender<u64>,
@@ -107,6 +108,7 @@ impl Reports {
         tasks: &Tasks,
         clock: Clock,
         readiness: Readiness,
+        epoch: Epoch,
         metrics: &Metrics,
     ) -> Self {
         let reports = Self(Arc::new(Shared {
@@ -117,6 +119,7 @@ impl Reports {
             looked_up: Cache::new(LOOKED_UP),
             clock,
             readiness,
+            epoch,
             gauges: Gauges::new(metrics),
         }));
         let settings = &reports.0.settings;
@@ -191,6 +194,7 @@ impl Reports {
         gauges.problems.set(i64::try_from(new.problems.len()).unwrap_or(i64::MAX));
         gauges.reloads.inc();
         self.0.index.store(Arc::new(new));
+        self.0.epoch.advance();
         self.0.generation.send_modify(|generation| *generation += 1);
     }
 }

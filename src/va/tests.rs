@@ -54,7 +54,7 @@ async fn ask_bound(
     }
     let config = Config { reports: reports.to_vec(), ibm, ..Config::default() };
     let (clock, readiness) = (Clock::system(), Readiness::new());
-    let va = Va::new(config, store, &tasks, clock, readiness, &Metrics::default()).await.unwrap();
+    let va = Va::new(config, store, &tasks, clock, readiness, Epoch::new(), &Metrics::default()).await.unwrap();
     let evidence = va.evidence(subject).await;
     tasks.stop();
     evidence.value.clone()

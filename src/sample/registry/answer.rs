@@ -27,24 +27,18 @@ impl Shared {
             return self.access.token(uri.query().unwrap_or_default(), request.headers());
         }
         match Route::parse(uri.path(), uri.query()) {
-            Ok(route) => self.endpoint(&route.endpoint, uri, request.headers(), origin),
+            Ok(route) => self.endpoint(route.endpoint.as_ref(), uri, request.headers(), origin),
             Err(invalid) => refuse(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, &invalid.to_string()),
         }
     }
 
-    fn endpoint(&self, endpoint: &Endpoint, uri: &Uri, headers: &HeaderMap, origin: &str) -> Response<Bytes> {
-        let repository = match endpoint {
-            Endpoint::Base => "",
-            Endpoint::Blob { name, .. }
-            | Endpoint::Manifest { name, .. }
-            | Endpoint::Referrers { name, .. }
-            | Endpoint::Tags { name, .. } => name.as_str(),
-        };
+    fn endpoint(&self, endpoint: Option<&Endpoint>, uri: &Uri, headers: &HeaderMap, origin: &str) -> Response<Bytes> {
+        let repository = endpoint.map_or("", |endpoint| endpoint.name().as_str());
         if let Some(refusal) = self.access.refusal(repository, headers, origin) {
             return refusal;
         }
+        let Some(endpoint) = endpoint else { return json(&json!({})) };
         match endpoint {
-            Endpoint::Base => json(&json!({})),
             Endpoint::Blob { name, digest } => self.blob(name, digest, headers),
             Endpoint::Manifest { name, reference } => self.manifest(name, reference, headers),
             Endpoint::Referrers { name, digest, page } => self.referrers(name, digest, page, uri),

@@ -1,0 +1,98 @@
+//! The outcome of judging: records, metrics, `pullgate check` and answers are made from it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::evidence::Evidence;
+use super::kind::Classification;
+use super::warm::Validity;
+use crate::oci::{Digest, Manifest};
+use crate::policy::{self, Denial, Kind, Opinion, Permit};
+
+/// What is known about a manifest, and what follows.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// What was judged; `None` where no entry selects the subject, so that nothing was asked.
+    pub(super) judged: Option<Judged>,
+    /// Of the entries that are enforced, up to the first that admits.
+    pub(super) enforced: Vec<Finding>,
+    /// Of the audited entries.
+    pub(super) audited: Vec<Finding>,
+    /// The decision.
+    pub(super) decision: Result<Permit, Denial>,
+    /// When it was made.
+    pub(super) at: Timestamp,
+}
+
+/// The manifest that was judged.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) kind: Classification,
+    /// Why the tag's meaning may be out of date.
+    pub(super) stale: Option<String>,
+    /// Until when the upstream is not asked again what the tag means; `None` for a digest.
+    pub(super) fresh_until: Option<Timestamp>,
+}
+
+/// What one entry says, and the evidence for it.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) opinion: Opinion,
+    pub(super) evidence: Evidence,
+}
+
+impl Judgement {
+    /// What would have been denied: denials that were not carried out, and those of audited entries beside a denial.
+    pub(super) fn would_deny(&self) -> Vec<&Denial> {
+        match &self.decision {
+            Ok(permit) => permit.would_deny().iter().collect(),
+            Err(_) => policy::denial(&opinions(&self.audited)).into_iter().collect(),
+        }
+    }
+
+    /// Whether this admits a manifest that names the blob.
+    pub(super) fn admits_blob(&self, blob: Digest) -> bool {
+        let names = |judged: &Judged| judged.manifest.names_blob(&blob);
+        self.decision.is_ok() && self.judged.as_ref().is_some_and(names)
+    }
+
+    /// The finding that decided.
+    pub(super) fn deciding(&self) -> Option<&Finding> {
+        policy::deciding(&self.enforced, &self.audited, |finding| &finding.opinion)
+    }
+
+    /// How long the decision holds as far as its evidence and the tag say.
+    pub(super) fn validity(&self) -> Validity {
+        let findings = || self.enforced.iter().chain(&self.audited);
+        let permit = self.decision.as_ref().ok().and_then(Permit::until);
+        let tag = self.judged.as_ref().and_then(|judged| judged.fresh_until);
+        let until = findings().filter_map(|finding| finding.evidence.until()).chain(permit).chain(tag).min();
+        let is_clean = self.would_deny().is_empty()
+            && self.decision.is_ok()
+            && findings().all(|finding| finding.opinion.outcome.is_ok())
+            && self.judged.as_ref().is_some_and(|judged| judged.kind.unproven.is_none());
+        Validity { until, is_clean }
+    }
+
+    /// The checks that the deciding entry asks for and that were skipped because of what the manifest is: all of them for
+    /// an attachment, vulnerabilities for an artifact.
+    pub(super) fn skipped(&self) -> Vec<&'static str> {
+        let skips: &[&str] = match self.judged.as_ref().map(|judged| judged.kind.kind) {
+            Some(Kind::Attachment) => &["trust", "simple", "va"],
+            Some(Kind::Artifact) => &["va"],
+            Some(Kind::Image | Kind::Index) | None => &[],
+        };
+        let Some(rule) = self.deciding().and_then(|finding| finding.opinion.selected.rule.as_ref()) else {
+            return Vec::new();
+        };
+        let checks = [("trust", rule.trust.is_some()), ("simple", rule.simple.is_some()), ("va", rule.va.is_some())];
+        checks.into_iter().filter(|(name, asked)| *asked && skips.contains(name)).map(|(name, _)| name).collect()
+    }
+}
+
+/// What the entries say, without the evidence.
+pub(super) fn opinions(findings: &[Finding]) -> Vec<&Opinion> {
+    findings.iter().map(|finding| &finding.opinion).collect()
+}

@@ -1,0 +1,100 @@
+//! Which upstream and repository a request means.
+//!
+//! An upstream is named by the `ns` parameter (containerd), or by the first component of the path: its host or its
+//! `path` alias. Any other path belongs to the default upstream.
+
+use std::sync::Arc;
+
+use super::{GateError, GateRequest};
+use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, docker_hub_repository};
+use crate::scope::Scope;
+use crate::upstream::{Upstream, Upstreams};
+
+/// The upstream and the repository that a request is about, and for whom.
+#[derive(Clone)]
+pub struct Target {
+    /// The registry to ask.
+    pub upstream: Arc<Upstream>,
+    /// By the upstream's own name, which is the name for policy.
+    pub name: ImageName,
+    /// Whose rules apply.
+    pub scope: Scope,
+}
+
+impl Target {
+    /// The name of what is asked for, for messages.
+    pub fn describe(&self, reference: &Reference) -> String {
+        match reference {
+            Reference::Digest(digest) => format!("{}@{digest}", self.name),
+            Reference::Tag(tag) => format!("{}:{tag}", self.name),
+        }
+    }
+}
+
+/// Finds the upstream and the repository that requests mean.
+pub(super) struct Router {
+    upstreams: Arc<Upstreams>,
+}
+
+impl Router {
+    pub(super) fn new(upstreams: Arc<Upstreams>) -> Self {
+        Self { upstreams }
+    }
+
+    /// What a request is about.
+    ///
+    /// # Errors
+    /// When it names no configured upstream, or one that does not serve the scope.
+    pub(super) fn target(&self, request: &GateRequest) -> Result<Target, GateError> {
+        let name = request.endpoint.name();
+        let (upstream, repository) = match &request.ns {
+            Some(ns) => {
+                let upstream = self.by_host(ns)?;
+                (upstream, without_own_prefix(name, upstream))
+            }
+            None => self.by_path(name)?,
+        };
+        serve(upstream, repository.as_str(), &request.scope)
+    }
+
+    /// The target that an image reference means.
+    ///
+    /// # Errors
+    /// When no such upstream is configured, or it does not serve the scope.
+    pub(super) fn target_of(&self, image: &ImageReference, scope: &Scope) -> Result<Target, GateError> {
+        serve(self.by_host(&image.name.host)?, image.name.repository.as_str(), scope)
+    }
+
+    fn by_host(&self, host: &Host) -> Result<&Arc<Upstream>, GateError> {
+        self.upstreams
+            .by_host(host)
+            .ok_or_else(|| GateError::UnknownUpstream { asked: host.to_string(), served: self.upstreams.names() })
+    }
+
+    /// `/v2/HOST/NAME/…` where the first component is an upstream's host or `path` alias; else the default upstream.
+    fn by_path(&self, name: &Repository) -> Result<(&Arc<Upstream>, Repository), GateError> {
+        if let Some((first, rest)) = name.as_str().split_once('/')
+            && let Some(upstream) = self.upstreams.by_path(first)
+        {
+            return Ok((upstream, rest.parse()?));
+        }
+        let upstream = self.upstreams.default_upstream();
+        let upstream = upstream.ok_or_else(|| GateError::NoUpstream { served: self.upstreams.names() })?;
+        Ok((upstream, name.clone()))
+    }
+}
+
+fn serve(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
+    if !upstream.serves(scope) {
+        return Err(GateError::NotServed { upstream: upstream.host().to_string(), scope: scope.to_string() });
+    }
+    let host = upstream.host().clone();
+    let repository = if host.is_docker_hub() { docker_hub_repository(repository) } else { repository.parse() }?;
+    Ok(Target { upstream: upstream.clone(), name: ImageName { host, repository }, scope: scope.clone() })
+}
+
+/// containerd with `override_path` names the upstream in the path too; any other path is the repository as it stands.
+fn without_own_prefix(name: &Repository, upstream: &Arc<Upstream>) -> Repository {
+    let rest = name.as_str().strip_prefix(upstream.host().as_str()).and_then(|rest| rest.strip_prefix('/'));
+    rest.and_then(|rest| rest.parse().ok()).unwrap_or_else(|| name.clone())
+}
