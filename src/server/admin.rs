@@ -4,6 +4,8 @@
 //! socket, which only the same user and root can use, or a token. It never serves registry content.
 
 mod access;
+mod api;
+mod jobs;
 mod socket;
 
 use std::future::Future;
@@ -23,11 +25,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use self::access::Access;
+pub use self::api::{AdminApi, PrefetchRequest, PrefetchedImage, check};
+pub use self::jobs::JobState;
 use self::socket::Socket;
-use super::body::Body;
-use super::connection;
-use super::limits::{Capacity, Limits};
-use super::stream::WriteStall;
+use super::transport::limits::{Capacity, Limits};
+use super::transport::stream::WriteStall;
+use super::transport::{Body, connection};
+
 use crate::runtime::{Metrics, Readiness, Tasks};
 
 /// What the body of an API call may have.

@@ -1,5 +1,11 @@
 //! The registry's HTTP: a request becomes a [`GateRequest`], an answer becomes a response.
 
+mod accept;
+mod errors;
+mod range;
+mod request_log;
+mod response;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +17,11 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 
-use super::accept;
-use super::errors::{self, respond_to, respond_to_route};
-use super::request_log::{RequestLog, RequestMetrics};
-use super::response::{REQUEST_ID, add_common_headers, base, manifest_response, respond, with_namespace};
+use errors::{respond_to, respond_to_route};
+use request_log::{RequestLog, RequestMetrics};
+pub use response::manifest_response;
+use response::{REQUEST_ID, add_common_headers, base, respond, with_namespace};
+
 use super::{Body, Client, Service};
 use crate::cache::Transfer;
 use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};

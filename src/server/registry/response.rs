@@ -8,12 +8,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
+use super::errors;
 use super::range::{Ranged, requested};
-use super::{Body, errors};
 use crate::cache::Transfer;
 use crate::gate::{Answer, ListBody, Listing};
 use crate::oci::{Digest, ErrorCode, Host, Manifest, WireError, media_type};
 use crate::policy::Permit;
+use crate::server::Body;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");

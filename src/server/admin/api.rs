@@ -6,8 +6,8 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::admin::{Api, ApiRequest, ApiResponse};
 use super::jobs::{Job, JobState, Jobs};
+use super::{Api, ApiRequest, ApiResponse};
 use crate::cache::Cache;
 use crate::gate::{Explanation, Gate, GateError};
 use crate::oci::{ImageReference, Platform};

@@ -45,14 +45,14 @@ impl Default for Limits {
 
 /// The limits with what is left of them.
 #[derive(Clone, Debug)]
-pub(super) struct Capacity {
-    pub(super) limits: Arc<Limits>,
-    pub(super) connections: Arc<Semaphore>,
+pub(in crate::server) struct Capacity {
+    pub(in crate::server) limits: Arc<Limits>,
+    pub(in crate::server) connections: Arc<Semaphore>,
     requests: Option<Arc<Semaphore>>,
 }
 
 impl Capacity {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(in crate::server) fn new(limits: Limits) -> Self {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             connections: semaphore(limits.max_connections),

@@ -3,13 +3,13 @@
 use http::{Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
-use super::Body;
 use super::response::insert;
 use crate::cache::CacheError;
 use crate::gate::GateError;
 use crate::oci::{Endpoint, ErrorCode, InvalidRoute, WireError};
 use crate::policy::{Denial, DenialKind};
 use crate::resolve::ResolveError;
+use crate::server::Body;
 use crate::upstream;
 
 /// How many seconds a client is asked to wait for evidence: kubelet's own back-off begins at ten.

@@ -34,7 +34,7 @@ const BUFFER: usize = 64 * 1024;
 const HTTP2_STREAMS: u32 = 128;
 
 /// Serves requests until the client closes, breaks a limit, or shutdown begins and what was asked is answered.
-pub(super) async fn serve<IO, H, F>(io: IO, http2: bool, capacity: &Capacity, tasks: &Tasks, handle: H)
+pub(in crate::server) async fn serve<IO, H, F>(io: IO, http2: bool, capacity: &Capacity, tasks: &Tasks, handle: H)
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,

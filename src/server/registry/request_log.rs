@@ -14,8 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
-use super::{Body, Client};
 use crate::runtime::Metrics;
+use crate::server::{Body, Client};
 
 /// What is counted.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Fails a write of which the other end takes not one byte for too long. It lies beneath TLS, where bytes are real.
-pub(super) struct WriteStall<IO> {
+pub(in crate::server) struct WriteStall<IO> {
     io: IO,
     timeout: Duration,
     stalled: bool,
@@ -19,7 +19,7 @@ pub(super) struct WriteStall<IO> {
 }
 
 impl<IO> WriteStall<IO> {
-    pub(super) fn new(io: IO, timeout: Duration) -> Self {
+    pub(in crate::server) fn new(io: IO, timeout: Duration) -> Self {
         Self { io, timeout, stalled: false, deadline: Box::pin(tokio::time::sleep(timeout)) }
     }
 

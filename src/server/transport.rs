@@ -1,0 +1,19 @@
+//! From a socket to a request: listeners, TLS, limits, and who the client is.
+
+mod body;
+mod certificates;
+pub(super) mod connection;
+mod identity;
+pub(super) mod limits;
+mod listener;
+mod proxy_protocol;
+mod send_file;
+pub(super) mod stream;
+mod tls;
+
+pub use body::Body;
+pub use certificates::Certificates;
+pub use identity::{Client, ClientCertificate, ProxyHeader};
+pub use limits::Limits;
+pub use listener::{BindError, Bound, Config, Service, bind};
+pub use tls::{TlsConfig, TlsError};
