@@ -3,44 +3,35 @@
 //! URLs are built from parsed parts alone. Credentials go to the registry itself and to a token service that belongs to
 //! it, and to nobody that an answer names; redirects lose them at the first other host. Every read has a bound.
 
-mod address;
+mod answer;
 mod auth;
-mod body;
-mod challenge;
-mod client;
 mod config;
-mod connect;
-mod credentials;
-mod docker_config;
-mod encoding;
+mod connection;
 mod error;
 mod exchange;
+mod headers;
 mod limits;
-mod link;
 mod metrics;
 mod retry;
-mod site;
-mod tags;
-mod tls;
 mod upstreams;
-mod words;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{Method, Response, StatusCode};
 use url::Url;
 
-pub use body::BlobStream;
-use body::{Inbound, content_length, content_range, read_whole, text};
+pub use answer::body::BlobStream;
+use answer::body::{Inbound, read_whole};
+use answer::encoding::{gunzipped, is_gzip};
+use answer::link::next_page;
+pub use answer::tags::TagList;
 pub use config::{Auth, Config, ConfigError, Secret};
-use connect::Network;
-use encoding::{gunzipped, is_gzip};
+use connection::connect::Network;
 pub use error::Error;
 use exchange::{Call, Exchange};
+use headers::{content_length, content_range, text};
 use limits::Lane;
-use link::next_page;
 use metrics::{LimitMetrics, RequestMetrics};
-pub use tags::TagList;
 pub use upstreams::Upstreams;
 
 use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type, parse_referrers};

@@ -2,6 +2,11 @@
 //!
 //! Distribution specification, "Token Authentication" (distribution/distribution docs, spec/auth/token).
 
+pub(super) mod challenge;
+mod credentials;
+mod docker_config;
+mod site;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,15 +23,15 @@ use serde_json::Value;
 use url::form_urlencoded::Serializer;
 use url::{Origin, Url};
 
+use challenge::Challenge;
+use credentials::Credentials;
+use site::is_same_site;
+
 use super::Error;
-use super::body::{Inbound, read_whole};
-use super::challenge::Challenge;
-use super::client::{Client, MAX_REDIRECTS, host, is_redirect, secured};
-use super::credentials::{self, Credentials};
-use super::exchange::is_passing;
-use super::retry::retry_after;
-use super::site::is_same_site;
-use super::words::words;
+use super::answer::body::{Inbound, read_whole};
+use super::answer::words::words;
+use super::connection::client::{Client, MAX_REDIRECTS, host, is_redirect, secured};
+use super::retry::{is_passing, retry_after};
 use crate::oci::Repository;
 use crate::runtime::{Flights, Tasks};
 

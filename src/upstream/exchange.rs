@@ -11,31 +11,20 @@ use tokio::time::sleep;
 use url::Url;
 
 use super::Error;
+use super::answer::body::Inbound;
+use super::answer::words::words;
+use super::auth::challenge::Challenge;
 use super::auth::{Audience, Authorization, Tokens};
-use super::body::{Inbound, content_range};
-use super::challenge::Challenge;
-use super::client::{Client, MAX_REDIRECTS, host, is_redirect};
 use super::config::{Auth, Config, ConfigError};
-use super::connect::Network;
+use super::connection::client::{Client, MAX_REDIRECTS, host, is_redirect};
+use super::connection::connect::Network;
+use super::headers::content_range;
 use super::limits::{Lane, Limits};
 use super::metrics::{LimitMetrics, RequestMetrics};
-use super::retry::{Failure, Retries, retry_after};
-use super::words::words;
+use super::retry::{Failure, Retries, is_passing, retry_after};
 use crate::oci::Repository;
 use crate::runtime::Tasks;
 
-/// 4xx after which the same request may well succeed.
-const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
-/// 5xx after which it does not: the registry, or what stands before it, is not made or not set up for the request (RFC
-/// 9110 §15.6, 2295, 5842, 2774, 6585).
-const LASTING: &[StatusCode] = &[
-    StatusCode::NOT_IMPLEMENTED,
-    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-    StatusCode::VARIANT_ALSO_NEGOTIATES,
-    StatusCode::LOOP_DETECTED,
-    StatusCode::NOT_EXTENDED,
-    StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
-];
 /// 4xx about how this client speaks to the registry, or to a proxy before it: no client of the gate can change that.
 const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::PROXY_AUTHENTICATION_REQUIRED,
@@ -46,11 +35,6 @@ const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::MISDIRECTED_REQUEST,
     StatusCode::UPGRADE_REQUIRED,
 ];
-
-/// Whether the same request may well succeed after this status.
-pub(super) fn is_passing(status: StatusCode) -> bool {
-    TOO_EARLY.contains(&status) || status.is_server_error() && !LASTING.contains(&status)
-}
 
 /// A request, before anybody's credentials are on it.
 #[derive(Clone, Debug)]

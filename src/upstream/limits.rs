@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Error;
-use super::body::text;
 use super::config::Config;
+use super::headers::text;
 use super::metrics::LimitMetrics;
 
 /// The longest that a registry is left alone, whatever it asks for: Docker Hub counts over so long.

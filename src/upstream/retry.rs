@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -12,6 +13,24 @@ use crate::runtime::Clock;
 
 /// The first pause between two tries; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Statuses 4xx after which the same request may well succeed.
+const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
+/// Statuses 5xx after which it will not: the registry, or a proxy in front of it, does not support the request or is not
+/// set up for it (RFC 9110 §15.6, 2295, 5842, 2774, 6585).
+const LASTING: &[StatusCode] = &[
+    StatusCode::NOT_IMPLEMENTED,
+    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+    StatusCode::VARIANT_ALSO_NEGOTIATES,
+    StatusCode::LOOP_DETECTED,
+    StatusCode::NOT_EXTENDED,
+    StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
+];
+
+/// Whether the same request may well succeed after this status.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    TOO_EARLY.contains(&status) || status.is_server_error() && !LASTING.contains(&status)
+}
 
 /// What went wrong, and how long the peer asked to be left alone.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::connect::Network;
+use super::connection::connect::Network;
 use super::metrics::{LimitMetrics, RequestMetrics};
 use super::{Config, ConfigError, Upstream};
 use crate::oci::Host;

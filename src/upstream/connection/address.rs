@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address is none of the public internet's: loopback, RFC 1918, link-local, unique local (RFC 4193),
 /// carrier-grade NAT (RFC 6598), unspecified, multicast, reserved (RFC 6890), and all of these within IPv6.
-pub(super) fn is_private(address: IpAddr) -> bool {
+pub(in crate::upstream) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_private_v4(v4),
         IpAddr::V6(v6) => is_private_v6(v6),

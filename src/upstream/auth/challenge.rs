@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 8 * 1024;
 
 /// One challenge of a scheme that this client answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Challenge {
+pub(in crate::upstream) enum Challenge {
     /// User name and password with each request.
     Basic,
     /// A token from the service at `realm`.
@@ -19,7 +19,7 @@ pub(super) enum Challenge {
 
 impl Challenge {
     /// The challenge to answer: a token where one is offered, since it is worth less to a thief than a password.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+    pub(in crate::upstream) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let found: Vec<_> = values.filter(|text| text.len() <= MAX_LENGTH).flat_map(parse).collect();
         found.iter().find(|challenge| matches!(challenge, Self::Bearer { .. })).or(found.first()).cloned()

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::config::{Auth, Config};
 use super::docker_config::{DockerAuth, DockerConfig, server};
 use crate::oci::{Host, Repository};
+use crate::upstream::config::{Auth, Config};
 
 /// How long a credential helper may take.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// What proves who asks. Never printed.
 #[derive(Clone, Eq, PartialEq)]
-pub(super) enum Credentials {
+pub(in crate::upstream) enum Credentials {
     IdentityToken(String),
     Password { username: String, password: String },
 }
@@ -40,7 +40,7 @@ pub(super) enum Credentials {
 ///
 /// # Errors
 /// One line that says where they should be and what is wrong there, and never what they are.
-pub(super) async fn load(config: &Config, repository: &Repository) -> Result<Option<Credentials>, String> {
+pub(in crate::upstream) async fn load(config: &Config, repository: &Repository) -> Result<Option<Credentials>, String> {
     let password =
         |username: &str, password: String| Some(Credentials::Password { username: username.to_owned(), password });
     match &config.auth {

@@ -18,23 +18,23 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 use url::Url;
 
-use super::Error;
-use super::body::text;
-use super::config::{Config, ConfigError};
 use super::connect::{Connector, Network, PrivateAddress, Reach, TlsBound, causes};
-use super::metrics::RequestMetrics;
 use super::tls;
+use crate::upstream::Error;
+use crate::upstream::config::{Config, ConfigError};
+use crate::upstream::headers::text;
+use crate::upstream::metrics::RequestMetrics;
 
 /// How long a connection that nobody uses is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// How many of them, by host.
 const POOL_SIZE: usize = 16;
 /// How many redirects are followed.
-pub(super) const MAX_REDIRECTS: usize = 5;
+pub(in crate::upstream) const MAX_REDIRECTS: usize = 5;
 
 /// Sends single requests for one upstream. The registry's own host and all others have connections of their own, so
 /// that a connection which only the former may have is never used for the latter.
-pub(super) struct Client {
+pub(in crate::upstream) struct Client {
     config: Config,
     base: Url,
     own: legacy::Client<TlsBound, Full<Bytes>>,
@@ -43,7 +43,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(config: Config, metrics: RequestMetrics, network: &Network) -> Result<Self, ConfigError> {
+    pub(in crate::upstream) fn new(
+        config: Config,
+        metrics: RequestMetrics,
+        network: &Network,
+    ) -> Result<Self, ConfigError> {
         let base = base(&config)?;
         let connector = Connector {
             reach: Reach::Own,
@@ -61,21 +65,21 @@ impl Client {
         Ok(Self { own, named, base, metrics, config })
     }
 
-    pub(super) fn config(&self) -> &Config {
+    pub(in crate::upstream) fn config(&self) -> &Config {
         &self.config
     }
 
-    pub(super) fn base(&self) -> &Url {
+    pub(in crate::upstream) fn base(&self) -> &Url {
         &self.base
     }
 
     /// Whether this is the registry itself: scheme, host and port.
-    pub(super) fn is_own(&self, url: &Url) -> bool {
+    pub(in crate::upstream) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
     /// Checks a URL that an answer named, before anything is sent there.
-    pub(super) fn allow(&self, url: &Url, what: &str) -> Result<(), Error> {
+    pub(in crate::upstream) fn allow(&self, url: &Url, what: &str) -> Result<(), Error> {
         let refused = |why: &str| Err(Error::Refused(format!("{}: {what} {why}", self.config.host)));
         match url.scheme() {
             _ if url.host().is_none() => refused("names no host"),
@@ -88,7 +92,7 @@ impl Client {
 
     /// Where a redirect leads, if it may be followed: never out of TLS. A proxy that ends TLS before its server makes
     /// that server name itself by http; the same host is asked by https then.
-    pub(super) fn redirect(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+    pub(in crate::upstream) fn redirect(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Error> {
         let location = text(headers, &header::LOCATION).ok_or_else(|| self.protocol("a redirect to nowhere"))?;
         let mut to = from.join(&location).map_err(|_| self.protocol("a redirect to something that is no URL"))?;
         if from.scheme() == "https" && from.host() == to.host() {
@@ -103,7 +107,11 @@ impl Client {
     }
 
     /// Sends one request to wherever it says.
-    pub(super) async fn send(&self, url: &Url, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    pub(in crate::upstream) async fn send(
+        &self,
+        url: &Url,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("pullgate/", env!("CARGO_PKG_VERSION"))));
@@ -124,7 +132,7 @@ impl Client {
         outcome
     }
 
-    pub(super) fn protocol(&self, what: &str) -> Error {
+    pub(in crate::upstream) fn protocol(&self, what: &str) -> Error {
         Error::Protocol(format!("{}: {what}", self.config.host))
     }
 
@@ -142,16 +150,16 @@ impl Client {
 }
 
 /// The host of a URL for messages; the rest may hold signatures that open something.
-pub(super) fn host(url: &Url) -> &str {
+pub(in crate::upstream) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
-pub(super) fn is_redirect(status: StatusCode) -> bool {
+pub(in crate::upstream) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 /// The same place by https, where it is named by http.
-pub(super) fn secured(mut url: Url) -> Url {
+pub(in crate::upstream) fn secured(mut url: Url) -> Url {
     if url.scheme() == "http" {
         // It fails for schemes of another kind alone.
         let _ = url.set_scheme("https");

@@ -33,7 +33,7 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Who named the host that is connected to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Reach {
+pub(in crate::upstream) enum Reach {
     /// The operator: the registry's own host, wherever it is.
     Own,
     /// An answer of the registry: only public addresses, so that no answer makes the gate ask its own network.
@@ -42,15 +42,15 @@ pub(super) enum Reach {
 
 /// Opens TCP connections, through an egress proxy where one is configured.
 #[derive(Clone)]
-pub(super) struct Connector {
-    pub(super) reach: Reach,
-    pub(super) network: Network,
-    pub(super) proxies: Arc<Matcher>,
+pub(in crate::upstream) struct Connector {
+    pub(in crate::upstream) reach: Reach,
+    pub(in crate::upstream) network: Network,
+    pub(in crate::upstream) proxies: Arc<Matcher>,
     /// For all of a connection but TLS: name, TCP, the proxy's answer.
-    pub(super) timeout: Duration,
+    pub(in crate::upstream) timeout: Duration,
     /// Whether the registry was last seen at a private address; then it may well have its token service and its
     /// storage there too.
-    pub(super) at_home: Arc<AtomicBool>,
+    pub(in crate::upstream) at_home: Arc<AtomicBool>,
 }
 
 impl Service<Uri> for Connector {
@@ -115,7 +115,7 @@ impl Connector {
 }
 
 /// An error and what caused it, in one line.
-pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
+pub(in crate::upstream) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> =
         std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
     words.dedup();
@@ -125,7 +125,7 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
 /// What refuses a private address; found again in the chain of causes.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
-pub(super) struct PrivateAddress;
+pub(in crate::upstream) struct PrivateAddress;
 
 /// The proxy itself: named by the operator, so connected to wherever it is.
 #[derive(Clone)]
@@ -149,11 +149,11 @@ impl Service<Uri> for Direct {
 /// Names and TCP. Tests bring their own names: what those resolve to is judged like any address, and then found on
 /// loopback, so that a test can have a public registry.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
+pub(in crate::upstream) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
 
 impl Network {
     #[cfg(test)]
-    pub(super) fn fixed(names: &[(&str, &str)]) -> Self {
+    pub(in crate::upstream) fn fixed(names: &[(&str, &str)]) -> Self {
         let parse = |(name, address): &(&str, &str)| (String::from(*name), address.parse().unwrap());
         Self(Some(Arc::new(names.iter().map(parse).collect())))
     }
@@ -221,10 +221,10 @@ fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
 
 /// TLS on top of [`Connector`], with a bound of its own: a peer that accepts and then says nothing holds nobody.
 #[derive(Clone)]
-pub(super) struct TlsBound {
-    pub(super) https: HttpsConnector<Connector>,
+pub(in crate::upstream) struct TlsBound {
+    pub(in crate::upstream) https: HttpsConnector<Connector>,
     /// For all of a connection, TLS included.
-    pub(super) timeout: Duration,
+    pub(in crate::upstream) timeout: Duration,
 }
 
 impl Service<Uri> for TlsBound {

@@ -11,12 +11,12 @@ use flate2::read::MultiGzDecoder;
 use flate2::write;
 
 /// Whether the bytes begin as gzip does (RFC 1952 §2.3.1).
-pub(super) fn is_gzip(bytes: &[u8]) -> bool {
+pub(in crate::upstream) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
 /// What is in a gzip file, at most `limit` bytes of it; `None` when it is none, or holds more.
-pub(super) fn gunzipped(bytes: &[u8], limit: usize) -> Option<Bytes> {
+pub(in crate::upstream) fn gunzipped(bytes: &[u8], limit: usize) -> Option<Bytes> {
     if !is_gzip(bytes) {
         return None;
     }
@@ -32,7 +32,7 @@ const STEP: usize = 1024;
 
 /// Unpacks JSON that comes piece by piece, where it was packed on the way.
 #[derive(Default)]
-pub(super) struct Unpacker {
+pub(in crate::upstream) struct Unpacker {
     /// `None` until the first byte has come; then the decoder, where the answer is packed.
     decoder: Option<Option<write::MultiGzDecoder<Vec<u8>>>>,
     unpacked: usize,
@@ -40,7 +40,7 @@ pub(super) struct Unpacker {
 
 impl Unpacker {
     /// Takes as much of the piece as may be unpacked at once, and gives what is in it.
-    pub(super) fn take(&mut self, piece: &mut Bytes) -> Result<Bytes, &'static str> {
+    pub(in crate::upstream) fn take(&mut self, piece: &mut Bytes) -> Result<Bytes, &'static str> {
         if piece.is_empty() {
             return Ok(Bytes::new());
         }
@@ -55,7 +55,7 @@ impl Unpacker {
     }
 
     /// What is left at the end.
-    pub(super) fn finish(&mut self) -> Result<Bytes, &'static str> {
+    pub(in crate::upstream) fn finish(&mut self) -> Result<Bytes, &'static str> {
         let outcome = self.decoder.iter_mut().flatten().try_for_each(write::MultiGzDecoder::try_finish);
         self.drain(outcome)
     }

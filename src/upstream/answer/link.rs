@@ -18,7 +18,7 @@ const MALFORMED: &str = "a Link header that is malformed";
 ///
 /// # Errors
 /// A header that cannot be read, and a next page that is elsewhere or is the first one, as text for people.
-pub(super) fn next_page(headers: &HeaderMap, list: &Url) -> Result<Option<Page>, &'static str> {
+pub(in crate::upstream) fn next_page(headers: &HeaderMap, list: &Url) -> Result<Option<Page>, &'static str> {
     for value in headers.get_all(header::LINK) {
         let mut rest = value.to_str().map_err(|_| MALFORMED)?;
         while let Some((target, rel)) = take_link(&mut rest)? {

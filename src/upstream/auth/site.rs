@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// Whether two hosts are of one site: the same, one the parent of the other, or siblings under a domain that is not
 /// open to registration by anybody. Conservative: what is not sure is listed in `realms` by the operator. The whole
 /// public suffix list was weighed: it is far larger than this, and only ever adds trust that `realms` can give by name.
-pub(super) fn is_same_site(registry: &str, realm: &str) -> bool {
+pub(in crate::upstream) fn is_same_site(registry: &str, realm: &str) -> bool {
     let (registry, realm) = (registry.to_ascii_lowercase(), realm.to_ascii_lowercase());
     if registry == realm {
         return true;

@@ -8,39 +8,39 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::config::Config;
 use crate::oci::{Host, Repository};
+use crate::upstream::config::Config;
 
 /// The names of Docker Hub, beside its canonical one.
 const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// The file. What is `null` counts as absent, and only the entry that is used need be sound: the rest is other
 /// registries'.
-pub(super) struct DockerConfig(Map<String, Value>);
+pub(in crate::upstream) struct DockerConfig(Map<String, Value>);
 
 /// One entry of `auths`.
 #[derive(Default, Deserialize)]
-pub(super) struct DockerAuth {
-    pub(super) auth: Option<String>,
-    pub(super) identitytoken: Option<String>,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
+pub(in crate::upstream) struct DockerAuth {
+    pub(in crate::upstream) auth: Option<String>,
+    pub(in crate::upstream) identitytoken: Option<String>,
+    pub(in crate::upstream) username: Option<String>,
+    pub(in crate::upstream) password: Option<String>,
 }
 
 /// What the file says about a repository of an upstream.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(in crate::upstream) struct Found<'a> {
     /// The credential helper of this registry alone.
-    pub(super) own_helper: Option<&'a Value>,
+    pub(in crate::upstream) own_helper: Option<&'a Value>,
     /// The entries that fit, the most specific first.
-    pub(super) entries: Vec<&'a Value>,
+    pub(in crate::upstream) entries: Vec<&'a Value>,
     /// The credential helper for everything else.
-    pub(super) store: Option<&'a str>,
+    pub(in crate::upstream) store: Option<&'a str>,
 }
 
 impl DockerConfig {
     /// Reads the file, which editors of some systems begin with a byte order mark.
-    pub(super) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(in crate::upstream) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).map(Self)
     }
 
@@ -51,7 +51,7 @@ impl DockerConfig {
     }
 
     /// What there is for a repository of an upstream, under any spelling of its names.
-    pub(super) fn find(&self, upstream: &Config, repository: &Repository) -> Found<'_> {
+    pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &Repository) -> Found<'_> {
         let names = names(upstream);
         let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
         let is_said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
@@ -127,7 +127,7 @@ impl<'a> Key<'a> {
 }
 
 /// What a helper is asked for: Docker Hub has a name of its own there.
-pub(super) fn server(host: &Host) -> String {
+pub(in crate::upstream) fn server(host: &Host) -> String {
     if host.is_docker_hub() { "https://index.docker.io/v1/".to_owned() } else { host.to_string() }
 }
 

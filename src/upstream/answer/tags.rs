@@ -8,11 +8,11 @@ use bytes::Bytes;
 use json_event_parser::{JsonEvent, LowLevelJsonParser};
 use tokio::time::{Instant, timeout_at};
 
-use super::Error;
 use super::body::Inbound;
-use super::config::Config;
 use super::encoding::Unpacker;
 use crate::oci::{Host, Page, Tag};
+use crate::upstream::Error;
+use crate::upstream::config::Config;
 
 /// The longest key, text or number in an answer, in bytes; no tag is longer than 128.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -36,7 +36,7 @@ pub struct TagList {
 }
 
 impl TagList {
-    pub(super) fn new(next: Option<Page>, body: Inbound, config: &Config) -> Self {
+    pub(in crate::upstream) fn new(next: Option<Page>, body: Inbound, config: &Config) -> Self {
         Self {
             next,
             body: Some(body),

@@ -14,10 +14,10 @@ use rustls::{
 use rustls_native_certs::CertificateResult;
 use x509_cert::der::Decode;
 
-use super::config::{Config, ConfigError};
+use crate::upstream::config::{Config, ConfigError};
 
 /// For the registry's own host: as for any other, unless it is `insecure`.
-pub(super) fn own_host(config: &Config) -> Result<ClientConfig, ConfigError> {
+pub(in crate::upstream) fn own_host(config: &Config) -> Result<ClientConfig, ConfigError> {
     if !config.insecure {
         return other_hosts(config);
     }
@@ -27,7 +27,7 @@ pub(super) fn own_host(config: &Config) -> Result<ClientConfig, ConfigError> {
 }
 
 /// For hosts that answers name, `insecure` or not: the system's authorities and those of the upstream's `ca`.
-pub(super) fn other_hosts(config: &Config) -> Result<ClientConfig, ConfigError> {
+pub(in crate::upstream) fn other_hosts(config: &Config) -> Result<ClientConfig, ConfigError> {
     let (builder, provider) = builder()?;
     let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
     let system = system();

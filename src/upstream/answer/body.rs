@@ -1,33 +1,38 @@
-//! Bodies, read with bounds on their size and on the time that they take; and what headers say of them.
+//! Bodies, read with bounds on their size and on the time that they take.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
-use super::Error;
-use super::config::Config;
-use super::limits::Turn;
 use crate::oci::Host;
+use crate::upstream::Error;
+use crate::upstream::config::Config;
+use crate::upstream::headers::text;
+use crate::upstream::limits::Turn;
 
 /// An answer's body. The request has its turn until this is gone.
-pub(super) struct Inbound {
+pub(in crate::upstream) struct Inbound {
     body: Incoming,
     turn: Option<Turn>,
 }
 
 impl Inbound {
-    pub(super) fn new(body: Incoming, turn: Option<Turn>) -> Self {
+    pub(in crate::upstream) fn new(body: Incoming, turn: Option<Turn>) -> Self {
         Self { body, turn }
     }
 
     /// The next piece, as soon as the upstream's bandwidth allows one more after it.
-    pub(super) async fn next_piece(&mut self, idle: Duration, host: &Host) -> Option<Result<Bytes, Error>> {
+    pub(in crate::upstream) async fn next_piece(
+        &mut self,
+        idle: Duration,
+        host: &Host,
+    ) -> Option<Result<Bytes, Error>> {
         let piece = next_piece(&mut self.body, idle, host).await;
         if let (Some(Ok(bytes)), Some(turn)) = (&piece, &self.turn) {
             turn.pay(bytes.len()).await;
@@ -37,7 +42,7 @@ impl Inbound {
 }
 
 /// Reads a body whole.
-pub(super) async fn read_whole(body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
+pub(in crate::upstream) async fn read_whole(body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
     let host = &config.host;
     if body.body.size_hint().lower() > limit as u64 {
         return Err(too_large(host, limit));
@@ -104,7 +109,7 @@ pub struct BlobStream {
 }
 
 impl BlobStream {
-    pub(super) fn new(size: u64, span: Range<u64>, response: Response<Inbound>, config: &Config) -> Self {
+    pub(in crate::upstream) fn new(size: u64, span: Range<u64>, response: Response<Inbound>, config: &Config) -> Self {
         let header = |name| text(response.headers(), &name);
         Self {
             size,
@@ -138,55 +143,5 @@ impl BlobStream {
         };
         self.body = None;
         outcome
-    }
-}
-
-/// A header's value, where it is text.
-pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    text(headers, &header::CONTENT_LENGTH)?.parse().ok()
-}
-
-/// The bytes of `Content-Range: bytes 5-9/10`, and the total size where it is said (RFC 9110 §14.4).
-pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
-    let range = text(headers, &header::CONTENT_RANGE)?;
-    let (unit, range) = range.trim().split_once(' ')?;
-    let (span, size) = range.trim().split_once('/')?;
-    let (start, last) = span.split_once('-')?;
-    let (start, last): (u64, u64) = (start.parse().ok()?, last.parse().ok()?);
-    let size: Option<u64> = if size == "*" { None } else { Some(size.parse().ok()?) };
-    let end = last.checked_add(1)?;
-    let is_sound = unit.eq_ignore_ascii_case("bytes") && start < end && size.is_none_or(|size| end <= size);
-    is_sound.then_some((start..end, size))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        for (value, wanted) in [
-            ("bytes 5-9/10", Some((5..10, Some(10)))),
-            ("bytes 0-9/10", Some((0..10, Some(10)))),
-            ("Bytes 5-9/10", Some((5..10, Some(10)))),
-            ("bytes 5-8/10", Some((5..9, Some(10)))),
-            ("bytes 5-9/*", Some((5..10, None))),
-            ("bytes */10", None),
-            ("bytes 10-9/10", None),
-            ("bytes 5-10/10", None),
-            ("bytes 0-18446744073709551615/0", None),
-            ("bytes 0-18446744073709551615/*", None),
-            ("bytes 5-9", None),
-            ("items 5-9/10", None),
-            ("", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_RANGE, value.parse().unwrap());
-            assert_eq!(content_range(&headers), wanted, "{value}");
-        }
     }
 }

@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 200;
 /// The first error of a refusal's body, to follow the status in a sentence: ` (CODE: "message")`. It may be written as
 /// the distribution specification has it ("Error Codes"), as OAuth has it (RFC 6749 §5.2), in a member of its own, or as a
 /// line of plain text. Empty where it is nothing of these, such as a page for people.
-pub(super) async fn words<B>(body: B) -> String
+pub(in crate::upstream) async fn words<B>(body: B) -> String
 where
     B: Body<Data = Bytes> + Unpin,
 {

@@ -1,0 +1,55 @@
+//! What the headers of an answer say.
+
+use std::ops::Range;
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// A header's value, where it is text.
+pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, &header::CONTENT_LENGTH)?.parse().ok()
+}
+
+/// The bytes of `Content-Range: bytes 5-9/10`, and the total size where it is said (RFC 9110 §14.4).
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
+    let range = text(headers, &header::CONTENT_RANGE)?;
+    let (unit, range) = range.trim().split_once(' ')?;
+    let (span, size) = range.trim().split_once('/')?;
+    let (start, last) = span.split_once('-')?;
+    let (start, last): (u64, u64) = (start.parse().ok()?, last.parse().ok()?);
+    let size: Option<u64> = if size == "*" { None } else { Some(size.parse().ok()?) };
+    let end = last.checked_add(1)?;
+    let is_sound = unit.eq_ignore_ascii_case("bytes") && start < end && size.is_none_or(|size| end <= size);
+    is_sound.then_some((start..end, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        for (value, wanted) in [
+            ("bytes 5-9/10", Some((5..10, Some(10)))),
+            ("bytes 0-9/10", Some((0..10, Some(10)))),
+            ("Bytes 5-9/10", Some((5..10, Some(10)))),
+            ("bytes 5-8/10", Some((5..9, Some(10)))),
+            ("bytes 5-9/*", Some((5..10, None))),
+            ("bytes */10", None),
+            ("bytes 10-9/10", None),
+            ("bytes 5-10/10", None),
+            ("bytes 0-18446744073709551615/0", None),
+            ("bytes 0-18446744073709551615/*", None),
+            ("bytes 5-9", None),
+            ("items 5-9/10", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_RANGE, value.parse().unwrap());
+            assert_eq!(content_range(&headers), wanted, "{value}");
+        }
+    }
+}
