@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
     Document, Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings, Subject,
-    TrustFindings, decide, weigh,
+    TrustFindings, VaExemptions, decide, weigh,
 };
 use pullgate::scope::Scope;
 use pullgate::server::manifest_response;
@@ -46,7 +46,7 @@ fn hot_path(c: &mut Criterion) {
         c.bench_function(&format!("select among {entries}"), |b| b.iter(|| rules.select(black_box(&subject))));
     }
     let Selection::Entries { enforced: selected, .. } = rules(10).select(&subject) else { panic!("it matches") };
-    let trust = TrustFindings::default();
+    let (trust, exemptions) = (TrustFindings::default(), VaExemptions::default());
     let question = Question {
         subject: &subject,
         digest: Digest::sha256(b"manifest"),
@@ -54,6 +54,7 @@ fn hot_path(c: &mut Criterion) {
         selected: &selected[0],
         trust: &trust,
         va: None,
+        exemptions: &exemptions,
         now: Timestamp::UNIX_EPOCH,
     };
     let opinion = Opinion { selected: selected[0].clone(), outcome: weigh(&question) };

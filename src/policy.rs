@@ -3,20 +3,25 @@
 //! [`decide()`] is the only maker of a [`Permit`], and only a permit opens the way to content.
 
 mod assess;
+mod cvss;
 mod decide;
 mod denial;
 mod distinct;
 mod documents;
 mod evidence;
+mod exemption;
 mod key;
 mod pattern;
 mod pem;
+mod purl;
 mod rule;
 mod ruleset;
 mod signed;
 mod subject;
+mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
+pub use cvss::CvssScore;
 pub use decide::{
     Kind, ListingPermit, Opinion, Opinions, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
     admit_listing_unmatched, admit_unmatched, decide, deciding, denial, no_match, no_match_in, weigh,
@@ -24,11 +29,10 @@ pub use decide::{
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
 pub use documents::{Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
-pub use evidence::{
-    AffectedPackage, ChildFinding, Issue, IssueKind, Observed, Report, Signatory, TrustEvidence, TrustOutcome, Unseen,
-    VaEvidence, VaFindings, VaStatus, known_time,
-};
+pub use evidence::{Observed, Signatory, TrustEvidence, TrustOutcome, Unseen, known_time};
+pub use exemption::{ExemptPackage, Exemption, VaExemptions};
 pub use key::{InvalidKey, PublicKey};
+pub use purl::Purl;
 pub use rule::{
     Authority, AuthorityId, Behaviour, Identity, InvalidSeverity, Mode, Requirement, Rule, Scheme, Severity, Signer,
     VaRule,
@@ -36,3 +40,6 @@ pub use rule::{
 pub use ruleset::{RuleSet, Selection};
 pub use signed::trust_verdict;
 pub use subject::Subject;
+pub use vulnerability::{
+    AffectedPackage, ChildFinding, Issue, IssueKind, Report, VaEvidence, VaFindings, VaStatus, is_cve,
+};

@@ -1,7 +1,7 @@
 //! What is known about vulnerabilities: other scanners' reports in local directories, and IBM's Vulnerability Advisor.
 //!
-//! Local reports come first, because whoever administers the gate put them there. What no source knows is unscanned, and
-//! a source that does not answer leaves the image unknown: neither is ever taken for clean.
+//! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that does not
+//! answer leaves the image unknown: neither is ever clean.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ mod subject;
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;
 
-/// Where to look.
+/// Which sources there are.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directories with reports, looked through with all that is beneath them.
+    /// Directories with reports, read with all their subdirectories.
     pub reports: Vec<PathBuf>,
-    /// How often the directories are looked through even when the system tells of no change.
+    /// How often the directories are read even if the system reports no change.
     pub rescan: Duration,
-    /// Whether what a scanner was told to ignore (`.trivyignore`, Grype's rules) is exempt.
+    /// Whether issues that a scanner was told to ignore (`.trivyignore`, Grype's rules) are exempt.
     pub honour_ignores: bool,
-    /// IBM's Vulnerability Advisor; `None` asks it nothing.
+    /// IBM's Vulnerability Advisor, if it is used.
     pub ibm: Option<ibm::Config>,
 }
 
@@ -101,14 +101,9 @@ impl Va {
         let unscanned = || Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None });
         doubtful.unwrap_or_else(unscanned)
     }
-
-    /// A number that grows whenever evidence that still held has changed.
-    pub fn generation(&self) -> u64 {
-        self.sources.iter().map(|source| source.generation()).fold(0, u64::wrapping_add)
-    }
 }
 
-/// The first line of others' text, of bounded length.
+/// The first line of a text that says something, with at most 200 characters.
 fn one_line(text: Option<String>) -> Option<String> {
     const LONGEST: usize = 200;
     let text = text?;

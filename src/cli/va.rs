@@ -2,6 +2,7 @@
 
 use super::{Exit, Output, Where};
 use crate::gate::{Assessment, IssueExplanation};
+use crate::policy::AffectedPackage;
 use crate::runtime::printable;
 
 /// Arguments of `va`.
@@ -59,12 +60,13 @@ fn row(found: &IssueExplanation) -> [String; 4] {
     } else {
         "Below the rule"
     };
-    let packages: Vec<&str> = issue.packages.iter().map(|package| &*package.name).collect();
-    let upgrades = issue
-        .packages
-        .iter()
-        .filter_map(|package| package.fixed.as_ref().map(|fixed| format!("Upgrade {} to {fixed}", package.name)));
-    let resolve = upgrades.collect::<Vec<_>>().join("; ");
+    // A package may be in several places.
+    let mut packages: Vec<&str> = issue.packages.iter().map(|package| &*package.name).collect();
+    packages.dedup();
+    let upgrade = |package: &AffectedPackage| Some(format!("Upgrade {} to {}", package.name, package.fixed.as_ref()?));
+    let mut upgrades: Vec<String> = issue.packages.iter().filter_map(upgrade).collect();
+    upgrades.dedup();
+    let resolve = upgrades.join("; ");
     let resolve = if resolve.is_empty() { "No fix is published".into() } else { resolve };
     [format!("{} ({})", issue.id, issue.severity.as_str()), status.into(), packages.join(", "), resolve]
 }

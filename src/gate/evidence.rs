@@ -9,8 +9,8 @@ use super::platforms::{Platforms, manifest_if_there};
 use super::{GateError, Target};
 use crate::oci::{Content, Digest, Manifest};
 use crate::policy::{
-    Authority, ChildFinding, Kind, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence, VaFindings,
-    VaRule, Verdict, trust_verdict,
+    Authority, ChildFinding, Kind, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence, VaExemptions,
+    VaFindings, VaRule, Verdict, trust_verdict,
 };
 use crate::resolve::Resolver;
 use crate::runtime::Clock;
@@ -25,12 +25,15 @@ const MAX_PARENTS: usize = 16;
 pub(super) struct Evidence {
     pub(super) trust: TrustFindings,
     pub(super) va: Option<VaFindings>,
+    /// The exemptions that apply to the image in its scope. Nothing supplies any yet: sources exempt issues themselves.
+    pub(super) exemptions: VaExemptions,
 }
 
 impl Evidence {
     /// When the first part of it ends; `None` where no part ends by itself.
     pub(super) fn until(&self) -> Option<Timestamp> {
-        let Self { trust: TrustFindings { own, inherited, children }, va } = self;
+        // An exemption that ends turns no denial into admission, and a permit ends with those that it needs.
+        let Self { trust: TrustFindings { own, inherited, children }, va, exemptions: _ } = self;
         let others = inherited.iter().chain(children).map(|(_, evidence)| evidence);
         let trust =
             std::iter::once(own).chain(others).flat_map(TrustEvidence::iter).filter_map(|(_, found)| found.until);
@@ -79,7 +82,7 @@ impl EvidenceGatherer {
             }
             _ => None,
         };
-        Ok(Evidence { trust, va })
+        Ok(Evidence { trust, va, exemptions: VaExemptions::default() })
     }
 
     /// Signatures of the manifest; where they do not suffice, of indexes that list it and of an index's children.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::judgement::Finding;
 use super::security_status::security_status;
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
-use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaFindings, VaRule};
+use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule};
 use crate::store::KnownImage;
 use crate::va::VaSubject;
 
@@ -156,18 +157,21 @@ impl Gate {
             admits: outcome.is_ok(),
             message: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
             authorities: selected.rule.as_ref().map_or_else(Vec::new, |rule| authorities(rule, &evidence.trust)),
-            assessments: self.assessments(selected.rule.as_deref(), evidence.va.as_ref(), manifest),
+            assessments: self.assessments(selected.rule.as_deref(), evidence, manifest),
         }
     }
 
-    fn assessments(&self, rule: Option<&Rule>, va: Option<&VaFindings>, manifest: &Manifest) -> Vec<Assessment> {
+    fn assessments(&self, rule: Option<&Rule>, evidence: &Evidence, manifest: &Manifest) -> Vec<Assessment> {
         let Some(rule) = rule.and_then(|rule| rule.va.as_ref()) else { return Vec::new() };
-        match va {
+        let assess = |digest, platform, va: &Observed<VaEvidence>| {
+            self.assessment(rule, digest, platform, va, &evidence.exemptions)
+        };
+        match &evidence.va {
             None => Vec::new(),
-            Some(VaFindings::Image(evidence)) => vec![self.assessment(rule, manifest.digest, None, evidence)],
+            Some(VaFindings::Image(va)) => vec![assess(manifest.digest, None, va)],
             Some(VaFindings::Children(children)) => children
                 .iter()
-                .map(|child| self.assessment(rule, child.digest, Some(child.platform.clone()), &child.evidence))
+                .map(|child| assess(child.digest, Some(child.platform.clone()), &child.evidence))
                 .collect(),
         }
     }
@@ -178,17 +182,21 @@ impl Gate {
         digest: Digest,
         platform: Option<String>,
         evidence: &Observed<VaEvidence>,
+        exemptions: &VaExemptions,
     ) -> Assessment {
-        let assessed = policy::assess(rule, &evidence.value, self.clock.now());
+        let now = self.clock.now();
+        let assessed = policy::assess(rule, &evidence.value, exemptions, now);
         let (source, mut issues) = match &evidence.value {
             VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
             _ => (None, Vec::new()),
         };
         issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
-        let issues = issues
-            .into_iter()
-            .map(|issue| IssueExplanation { blocks: assessed.blocking.contains(&issue), issue })
-            .collect();
+        let explain = |issue: Issue| {
+            let blocks = assessed.blocking.contains(&issue);
+            let exempt = issue.exempt || exemptions.cover(&issue, now);
+            IssueExplanation { blocks, issue: Issue { exempt, ..issue } }
+        };
+        let issues = issues.into_iter().map(explain).collect();
         Assessment { digest, platform, status: assessed.status.as_str().into(), source, why: assessed.why, issues }
     }
 

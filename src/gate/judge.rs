@@ -188,6 +188,7 @@ impl Judge {
             selected: &finding.opinion.selected,
             trust: &finding.evidence.trust,
             va: finding.evidence.va.as_ref(),
+            exemptions: &finding.evidence.exemptions,
             now: self.clock.now(),
         })
     }

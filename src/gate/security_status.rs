@@ -27,15 +27,7 @@ mod tests {
     use crate::policy::{Issue, IssueKind, Report, Severity};
 
     fn issue(id: &str, exempt: bool) -> Issue {
-        Issue {
-            id: id.into(),
-            aliases: vec![],
-            kind: IssueKind::Vulnerability,
-            severity: Severity::High,
-            packages: vec![],
-            exempt,
-            title: None,
-        }
+        Issue { exempt, ..Issue::new(id, IssueKind::Vulnerability, Severity::High) }
     }
 
     fn report(issues: Vec<Issue>) -> VaEvidence {

@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 
 use super::decide::Verdict;
-use super::evidence::{Issue, Observed, Report, VaEvidence, VaStatus, known_time};
+use super::evidence::{Observed, known_time};
+use super::exemption::VaExemptions;
 use super::rule::{Behaviour, VaRule};
 use super::signed::has_ended;
+use super::vulnerability::{Issue, Report, VaEvidence, VaStatus};
 
 /// An assessment in IBM's words, under a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,18 +16,18 @@ pub struct VaAssessment {
     pub status: VaStatus,
     /// The issues that count under the rule and are not exempt.
     pub blocking: Vec<Issue>,
-    /// Issues that are exempt.
+    /// How many issues are exempt, by the source's own word or by an exemption.
     pub exempt: usize,
     /// Why there is no assessment, where there is none.
     pub why: Option<String>,
-    /// Until when the report is young enough.
+    /// Until when this holds: the report becomes too old, or an exemption ends.
     pub until: Option<Timestamp>,
     /// Whether asking again may help, where there is no assessment.
     temporary: bool,
 }
 
-/// Weighs vulnerability evidence under a rule.
-pub fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessment {
+/// Weighs vulnerability evidence under a rule, with the exemptions that apply to the image.
+pub fn assess(rule: &VaRule, evidence: &VaEvidence, exemptions: &VaExemptions, now: Timestamp) -> VaAssessment {
     let without = |status, why: &str, temporary| VaAssessment {
         status,
         blocking: Vec::new(),
@@ -51,7 +53,10 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessm
         }
     };
     match report_until(rule, report.generated_at, now) {
-        Ok(until) if until.is_none_or(|until| now < until) => weigh(rule, report, until),
+        Ok(until) if until.is_none_or(|until| now < until) => {
+            let open = open_issues(rule, report, exemptions, now);
+            weigh(report, open, until)
+        }
         Ok(_) => without(VaStatus::Unscanned, "the report is older than the policy allows", false),
         Err(why) => without(VaStatus::Unscanned, why, false),
     }
@@ -59,18 +64,44 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessm
 
 const NO_REPORT: &str = "no report speaks of this image";
 
+/// What a report leaves open once exempt issues are taken out.
+struct OpenIssues {
+    /// The issues that count.
+    blocking: Vec<Issue>,
+    exempt: usize,
+    /// When the first exemption ends without which an issue would count; [`Timestamp::MAX`] if none ends.
+    until: Timestamp,
+}
+
+fn open_issues(rule: &VaRule, report: &Report, exemptions: &VaExemptions, now: Timestamp) -> OpenIssues {
+    let mut open = OpenIssues { blocking: Vec::new(), exempt: 0, until: Timestamp::MAX };
+    for issue in &report.issues {
+        let counts = counts(rule, issue);
+        match (issue.exempt, exemptions.cover_until(issue, now)) {
+            (true, _) => open.exempt += 1,
+            (false, Some(end)) => {
+                open.exempt += 1;
+                open.until = if counts { open.until.min(end) } else { open.until };
+            }
+            (false, None) if counts => open.blocking.push(issue.clone()),
+            (false, None) => {}
+        }
+    }
+    open
+}
+
 /// A report that is young enough. What was found fails it, also where not everything was looked at.
-fn weigh(rule: &VaRule, report: &Report, until: Option<Timestamp>) -> VaAssessment {
-    let (exempt, open): (Vec<_>, Vec<_>) = report.issues.iter().partition(|issue| issue.exempt);
-    let blocking: Vec<Issue> = open.into_iter().filter(|issue| counts(rule, issue)).cloned().collect();
-    let status = match (blocking.is_empty(), &report.incomplete, exempt.is_empty()) {
+fn weigh(report: &Report, open: OpenIssues, until: Option<Timestamp>) -> VaAssessment {
+    let OpenIssues { blocking, exempt, until: exempt_until } = open;
+    let status = match (blocking.is_empty(), &report.incomplete, exempt) {
         (false, ..) => VaStatus::Fail,
         (true, Some(_), _) => VaStatus::Incomplete,
-        (true, None, false) => VaStatus::Warn,
-        (true, None, true) => VaStatus::Ok,
+        (true, None, 1..) => VaStatus::Warn,
+        (true, None, 0) => VaStatus::Ok,
     };
     let why = report.incomplete.clone().filter(|_| status == VaStatus::Incomplete);
-    VaAssessment { status, blocking, exempt: exempt.len(), why, until, temporary: false }
+    let until = earliest(until, (exempt_until != Timestamp::MAX).then_some(exempt_until));
+    VaAssessment { status, blocking, exempt, why, until, temporary: false }
 }
 
 fn report_until(
@@ -135,11 +166,16 @@ fn describe(blocking: &[Issue]) -> String {
 }
 
 /// An assessment holds no longer than the evidence that it rests on.
-pub(super) fn observed_verdict(rule: &VaRule, evidence: &Observed<VaEvidence>, now: Timestamp) -> Verdict {
+pub(super) fn observed_verdict(
+    rule: &VaRule,
+    evidence: &Observed<VaEvidence>,
+    exemptions: &VaExemptions,
+    now: Timestamp,
+) -> Verdict {
     if has_ended(evidence, now) {
         return Verdict::Unknown { reasons: vec!["must be assessed again".into()], temporary: true };
     }
-    match assessed(rule, &assess(rule, &evidence.value, now)) {
+    match assessed(rule, &assess(rule, &evidence.value, exemptions, now)) {
         Verdict::Pass(until) => Verdict::Pass(earliest(until, evidence.until)),
         other => other,
     }

@@ -6,10 +6,12 @@ use jiff::Timestamp;
 
 use super::assess::{assess, assessed, earliest, index_verdict, observed_verdict};
 use super::denial::{Denial, DenialKind, Stage};
-use super::evidence::{Observed, TrustEvidence, VaEvidence, VaFindings};
+use super::evidence::{Observed, TrustEvidence};
+use super::exemption::VaExemptions;
 use super::rule::{Mode, Rule, VaRule};
 use super::signed::trust_verdict;
 use super::subject::Subject;
+use super::vulnerability::{VaEvidence, VaFindings};
 use crate::oci::{Digest, ImageName, Manifest};
 
 /// Weighs a manifest under one entry: until when the entry admits it, or why it does not.
@@ -149,6 +151,8 @@ pub struct Question<'a> {
     /// What is known about vulnerabilities; `None` when nobody was asked, because the rule or a failed trust check
     /// made it needless.
     pub va: Option<&'a VaFindings>,
+    /// The exemptions that apply, beside those that sources have in their reports.
+    pub exemptions: &'a VaExemptions,
     /// The time of the decision.
     pub now: Timestamp,
 }
@@ -277,17 +281,15 @@ impl Question<'_> {
 
 fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
     if question.kind == Kind::Artifact {
-        return assessed(
-            rule,
-            &assess(rule, &VaEvidence::Unsupported { why: "not a container image".into() }, question.now),
-        );
+        let evidence = VaEvidence::Unsupported { why: "not a container image".into() };
+        return assessed(rule, &assess(rule, &evidence, question.exemptions, question.now));
     }
+    let verdict = |evidence: &Observed<VaEvidence>| observed_verdict(rule, evidence, question.exemptions, question.now);
     match question.va {
         None => Verdict::Unknown { reasons: vec!["no source was asked".into()], temporary: true },
-        Some(VaFindings::Image(evidence)) => observed_verdict(rule, evidence, question.now),
+        Some(VaFindings::Image(evidence)) => verdict(evidence),
         Some(VaFindings::Children(children)) => {
-            let verdicts: Vec<_> =
-                children.iter().map(|child| (child, observed_verdict(rule, &child.evidence, question.now))).collect();
+            let verdicts: Vec<_> = children.iter().map(|child| (child, verdict(&child.evidence))).collect();
             index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
         }
     }

@@ -1,8 +1,8 @@
 //! IBM's Vulnerability Advisor, version 4 (cloud.ibm.com/apidocs/container-registry/va; version 3, which Portieris asks, was
 //! switched off in November 2023).
 //!
-//! Asks for one image by digest, and never for one whose registry is not IBM's: the token goes nowhere else. An answer
-//! that is not understood is never taken for a clean one.
+//! Queries one image by digest, and only images in IBM's registries: the token is sent nowhere else. An answer that cannot be
+//! understood never means that the image is clean.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -30,10 +30,10 @@ mod token;
 pub(super) use source::IbmSource;
 use token::{Token, Tokens};
 
-/// How to ask.
+/// How to reach the service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Registries whose images are asked about: a host (`icr.io`), or all hosts below one (`.icr.io`).
+    /// Registries whose images are queried: a host (`icr.io`), or all hosts below one (`.icr.io`).
     pub hosts: Vec<String>,
     /// The service's base address; by default `https://` and the image's own registry.
     pub url: Option<String>,
@@ -41,7 +41,7 @@ pub struct Config {
     pub iam_url: String,
     /// The IAM API key.
     pub api_key: ApiKey,
-    /// The account whose images and exemptions are meant, where a policy names none.
+    /// The account whose images and exemptions are used if a policy names none.
     pub account: Option<String>,
     /// Certificates to trust beside the system's (PEM).
     pub ca: Option<PathBuf>,
@@ -49,9 +49,9 @@ pub struct Config {
     pub timeout: Duration,
     /// The wait before the second attempt; the third waits twice as long.
     pub retry_wait: Duration,
-    /// How long a report is taken as current. The service's own advisories change about every 12 hours.
+    /// How long a report counts as current. The service's own advisories change about every 12 hours.
     pub report_ttl: Duration,
-    /// How long an image is taken as not scanned yet.
+    /// How long an image counts as not scanned yet.
     pub unscanned_ttl: Duration,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Asks the service. Cheap to clone.
+/// A client of the service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
@@ -110,7 +110,7 @@ struct Inner {
 const TRIES: u32 = 3;
 /// The largest report that is read, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
-/// How long a failure is taken as one.
+/// How long a failure is remembered.
 const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(10);
 /// RFC 3986, unreserved: all else in an image's name is escaped, its slashes included.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -129,12 +129,12 @@ impl Client {
         Ok(Self(Arc::new(Inner { config, hosts, url, http, tokens, clock, requests })))
     }
 
-    /// Whether images of this registry are asked about.
+    /// Whether images of this registry are queried.
     pub fn serves(&self, host: &Host) -> bool {
         self.0.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// Asks about the image with this manifest, for an account's exemptions. Takes as long as all attempts together;
+    /// Queries the image with this manifest, with the exemptions of an account. Takes as long as all attempts together;
     /// `until` in the answer says how long it may be kept.
     pub async fn fetch(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Observed<VaEvidence> {
         let asked = if self.serves(&image.host) {
@@ -172,7 +172,7 @@ impl Client {
         let mut token = self.0.tokens.current().await.map_err(Problem)?;
         let (mut status, mut body) = self.request(&uri, account, &token).await?;
         if status == StatusCode::UNAUTHORIZED {
-            // A token can end before its time: once, a new one is tried.
+            // A token can expire early: retry once with a new one.
             token = self.0.tokens.replace(&token).await.map_err(Problem)?;
             (status, body) = self.request(&uri, account, &token).await?;
         }
@@ -197,7 +197,7 @@ impl Client {
         (base.trim_end_matches('/').to_owned() + &path).parse().map_err(|e| Problem(format!("no address: {e}")))
     }
 
-    /// Tries again where a second attempt may help.
+    /// Retries if another attempt may help.
     async fn request(&self, uri: &Uri, account: Option<&str>, token: &Token) -> Result<(StatusCode, Bytes), Problem> {
         let config = &self.0.config;
         let mut attempt = 0;

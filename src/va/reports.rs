@@ -1,22 +1,22 @@
-//! Reports of other scanners in local directories: Trivy, Grype, CycloneDX and OpenVEX files, told apart by content.
+//! Reports of other scanners in local directories: Trivy, Grype, CycloneDX and OpenVEX files, recognised by content.
 //!
-//! A report is bound to an image by digest and by nothing else: never by a name or a tag. The digest of an index names no
-//! image of a platform, so it binds no report; a VEX statement about an index is about the images that it lists.
+//! A report is bound to an image by digest only, never by a name or a tag. The digest of an index does not identify the
+//! image of a platform, so it binds no report; a VEX statement about an index applies to the images that it lists.
 //!
-//! A report is an image's own when it names the manifest or the configuration as what was scanned. Anyone can list other
-//! layers under a scanned configuration, so what speaks of that counts for a manifest only when its layers are
-//! proven to be the configuration's. A report that merely lists the manifest among the names of
-//! its image (`RepoDigests`) never displaces an image's own.
+//! A report is an image's own if it names the manifest or the configuration as the scanned object. Anyone can list other
+//! layers under a scanned configuration, so a report on a configuration counts for a manifest only if its layers are proven
+//! to be that configuration's. A report that merely lists the manifest among the names of its image (`RepoDigests`) never
+//! displaces an image's own.
 //!
-//! Of several reports of one rank the newest counts, whichever scanner made it; one without a time loses to one with; of
-//! equally old ones every finding counts. A time that is still to come is not known. A report says what was found in
-//! what was assessed, and of the rest nothing: each format tells what it left out.
+//! If several reports of the same rank describe an image, the newest wins, regardless of scanner; a report without a time
+//! loses to one with a time; if several are equally old, all their findings count. A time in the future is treated as
+//! unknown. A report covers what was assessed and nothing else: each format says what it left out.
 //!
-//! VEX statements in these files come from whoever administers the gate, and exempt what they match. What whoever ran a
-//! scanner told it to ignore counts, unless the configuration honours that.
+//! VEX statements in these files come from the administrator of the gate, and exempt what they match. Issues that a scanner
+//! was told to ignore count, unless the configuration honours that.
 //!
-//! A file that cannot be read is a problem, which `/readyz` and the log report, and never a clean report: an image of which nothing but a
-//! broken report exists is unscanned, also where an earlier version of the file was whole.
+//! A file that cannot be read is a problem, reported by `/readyz` and the log, and never a clean report: an image whose only
+//! report is broken is unscanned, even if an earlier version of the file was complete.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,25 +36,25 @@ use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 mod bound;
 mod cyclonedx;
+mod details;
 mod document;
 mod encoding;
 mod grype;
 mod index;
 mod openvex;
-mod purl;
 mod scan;
 mod trivy;
 
 pub(super) use bound::BoundReports;
 use index::Index;
 
-/// How many images' reports are kept put together, so that judging an image again copies nothing.
+/// How many images' combined reports are kept, so that judging an image again copies nothing.
 const LOOKED_UP: u64 = 10_000;
 
-/// What is degraded where reports have problems.
+/// The topic that is degraded while reports have problems.
 const TOPIC: &str = "va";
 
-/// What was looked up: the generation, and the subject.
+/// What was looked up: the generation, then the image's digests.
 type Key = (u64, Digest, ConfigBinding, Box<[Digest]>);
 type Found = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
 
@@ -63,7 +63,7 @@ type Found = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
 struct ReportQuery<'a> {
     manifest: Digest,
     config: ConfigBinding,
-    /// The indexes that are known to list the manifest, in the repository that is asked for.
+    /// The indexes of the repository that are known to list the manifest.
     parents: &'a [Digest],
 }
 
@@ -74,11 +74,11 @@ struct NeedsProof;
 /// Which files are read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// Directories, looked through with all that is beneath them.
+    /// Directories, read with all their subdirectories.
     pub(super) directories: Vec<PathBuf>,
-    /// How often they are looked through even when the system tells of no change.
+    /// How often they are read even if the system reports no change.
     pub(super) rescan: Duration,
-    /// Whether what a scanner was told to ignore is exempt.
+    /// Whether issues that a scanner was told to ignore are exempt.
     pub(super) honour_ignores: bool,
 }
 
@@ -94,15 +94,14 @@ struct Shared {
     clock: Clock,
     readiness: Readiness,
     epoch: Epoch,
-    generation: watch::Sender<u64>,
-    /// How many times the directories were looked through.
+    /// How many times the directories were read.
     scans: watch::Sender<u64>,
     gauges: Gauges,
 }
 
 impl Reports {
-    /// Reads the directories, and from then on follows their changes: when the system tells of one, and at intervals in
-    /// any case, since not every file system tells. A directory that is not there yet is a problem, not an error.
+    /// Reads the directories and then follows their changes. A directory that does not exist yet is a problem, not an
+    /// error.
     pub(super) async fn open(
         settings: Settings,
         tasks: &Tasks,
@@ -114,7 +113,6 @@ impl Reports {
         let reports = Self(Arc::new(Shared {
             settings,
             index: ArcSwap::default(),
-            generation: watch::Sender::new(0),
             scans: watch::Sender::new(0),
             looked_up: Cache::new(LOOKED_UP),
             clock,
@@ -131,11 +129,11 @@ impl Reports {
         reports
     }
 
-    /// What the reports say of an image. `None` when no report speaks of it; [`VaEvidence::Unavailable`] when that may be
-    /// because a directory cannot be read, [`VaEvidence::Unreadable`] when because of a file.
+    /// What the reports say about an image. `None` if no report is about it; [`VaEvidence::Unavailable`] if that may be
+    /// because a directory cannot be read, [`VaEvidence::Unreadable`] if because of a file.
     ///
     /// # Errors
-    /// When it depends on whether the configuration is of the manifest's layers, which is not proven.
+    /// If it depends on whether the layers are the configuration's, and that is not proven.
     fn lookup(&self, subject: &ReportQuery<'_>) -> Found {
         let index = self.0.index.load();
         let key = (index.generation, subject.manifest, subject.config, subject.parents.into());
@@ -149,11 +147,6 @@ impl Reports {
         found
     }
 
-    /// A number that grows whenever the reports change.
-    fn generation(&self) -> u64 {
-        *self.0.generation.borrow()
-    }
-
     /// Scans after every change, and at intervals, until shutdown.
     async fn follow(self, mut watch: DirectoryWatch, tasks: Tasks) {
         loop {
@@ -164,7 +157,7 @@ impl Reports {
         }
     }
 
-    /// Looks through the directories once, and swaps the index when anything is different.
+    /// Reads the directories once, and swaps the index if anything differs.
     async fn scan(&self, tasks: &Tasks) {
         let reports = self.clone();
         let work = move || {
@@ -195,11 +188,10 @@ impl Reports {
         gauges.reloads.inc();
         self.0.index.store(Arc::new(new));
         self.0.epoch.advance();
-        self.0.generation.send_modify(|generation| *generation += 1);
     }
 }
 
-/// Each problem as far as few are listed, for people.
+/// The first problems, and how many more there are, for people.
 fn summary(problems: &[String]) -> Option<String> {
     const LISTED: usize = 10;
     let mut text = problems.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join("; ");

@@ -12,19 +12,15 @@ use crate::policy::{Observed, VaEvidence};
 /// A source never guesses. What it does not know it does not call clean, and what limits kept it from looking at is
 /// [incomplete](crate::policy::Report::incomplete).
 ///
-/// It keeps what it found itself, and says until when that holds ([`Observed::until`]). A source whose knowledge may change
-/// before that end says so by its [`generation`](Self::generation).
+/// It keeps what it found itself, and says until when that holds ([`Observed::until`]). If its knowledge changes before that
+/// end, it [advances](crate::runtime::Epoch::advance) the epoch after the change, so that no decision is repeated on what it
+/// said before.
 pub trait VaSource: Send + Sync {
     /// A short name for the log: `reports`, `ibm`.
     fn name(&self) -> &'static str;
 
     /// What the source knows about an image.
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer>;
-
-    /// A number that grows whenever answers that still held have changed.
-    fn generation(&self) -> u64 {
-        0
-    }
 }
 
 /// What one source says about an image.

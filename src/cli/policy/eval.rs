@@ -14,7 +14,7 @@ use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
     Scheme, Selected, Selection, Settings, Severity, Signatory, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
-    VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
+    VaExemptions, VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
 };
 use crate::scope::Scope;
 
@@ -206,10 +206,13 @@ fn line_of(id: &Value, decision: &str, stage: Option<&str>, va_consulted: bool, 
 }
 
 /// What a case says, as the gate would have found it.
+#[derive(Default)]
 struct Evidence {
     trust: TrustFindings,
     /// `None` where nobody is asked: the rule wants no assessment, or signatures deny first.
     va: Option<VaFindings>,
+    /// A case lists no exemptions but those of its issues.
+    exemptions: VaExemptions,
 }
 
 impl Evidence {
@@ -217,7 +220,7 @@ impl Evidence {
         let none = Trust::default();
         let trust = case.trust.as_ref().unwrap_or(&none);
         let mut own = TrustEvidence::default();
-        let Some(rule) = &selected.rule else { return Self { trust: TrustFindings::default(), va: None } };
+        let Some(rule) = &selected.rule else { return Self::default() };
         for authority in rule.authorities() {
             own.insert(authority.id().clone(), observed(outcome(&authority, trust)));
         }
@@ -226,7 +229,8 @@ impl Evidence {
             .iter()
             .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped));
         let asked = passes && rule.va.is_some();
-        Self { trust, va: asked.then(|| VaFindings::Image(Arc::new(observed(assessment(case.va.as_ref()))))) }
+        let va = asked.then(|| VaFindings::Image(Arc::new(observed(assessment(case.va.as_ref())))));
+        Self { trust, va, exemptions: VaExemptions::default() }
     }
 
     fn question<'a>(
@@ -235,8 +239,9 @@ impl Evidence {
         digest: Digest,
         selected: &'a Selected,
     ) -> Question<'a> {
-        let (trust, va) = (&self.trust, self.va.as_ref());
-        Question { subject, digest, kind: Kind::Image, selected, trust, va, now: Timestamp::UNIX_EPOCH }
+        let Self { trust, va, exemptions } = self;
+        let (kind, va, now) = (Kind::Image, va.as_ref(), Timestamp::UNIX_EPOCH);
+        Question { subject, digest, kind, selected, trust, va, exemptions, now }
     }
 }
 
@@ -310,8 +315,8 @@ fn listed(issues: &Issues) -> Vec<Issue> {
             severity: severity.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Severity::Unknown),
             packages: vec![AffectedPackage {
                 name: package.clone().unwrap_or_default(),
-                installed: None,
                 fixed: fixed.clone(),
+                ..AffectedPackage::default()
             }],
             exempt: *exempt,
             ..issue(id)
@@ -326,13 +331,5 @@ fn listed(issues: &Issues) -> Vec<Issue> {
 
 /// An issue that counts under every rule.
 fn issue(id: &str) -> Issue {
-    Issue {
-        id: id.to_owned(),
-        aliases: Vec::new(),
-        kind: IssueKind::Configuration,
-        severity: Severity::Unknown,
-        packages: Vec::new(),
-        exempt: false,
-        title: None,
-    }
+    Issue::new(id, IssueKind::Configuration, Severity::Unknown)
 }

@@ -3,8 +3,9 @@ use jiff::SignedDuration;
 use super::*;
 use crate::oci::ImageReference;
 use crate::policy::{
-    AffectedPackage, Authority, Behaviour, ChildFinding, Issue, IssueKind, PublicKey, Report, Requirement, Scheme,
-    Severity, Signatory, TrustEvidence, TrustOutcome, Unseen, VaRule, VaStatus,
+    self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Exemption, Issue, IssueKind, PublicKey,
+    Report, Requirement, Scheme, Severity, Signatory, TrustEvidence, TrustOutcome, Unseen, VaAssessment, VaRule,
+    VaStatus,
 };
 use crate::scope::Scope;
 
@@ -87,8 +88,16 @@ fn decided(mode: Mode, rule: Rule, findings: &TrustFindings, va: Option<&VaFindi
     let subject = Subject::new(name.name.clone(), name.reference(), Scope::CLUSTER);
     let selected = Selected { document: "ClusterImagePolicy/p".into(), entry: "*".into(), rule: Some(Arc::new(rule)) };
     let digest = Digest::sha256(b"image");
-    let outcome =
-        weigh(&Question { subject: &subject, digest, kind, selected: &selected, trust: findings, va, now: NOW });
+    let outcome = weigh(&Question {
+        subject: &subject,
+        digest,
+        kind,
+        selected: &selected,
+        trust: findings,
+        va,
+        exemptions: &VaExemptions::default(),
+        now: NOW,
+    });
     let opinion = Opinion { selected, outcome };
     decide(&Opinions { subject: &subject, digest, mode, enforced: &[&opinion], audited: &[] })
 }
@@ -265,16 +274,16 @@ fn trust_comes_from_indexes_and_children() {
 }
 
 fn issue(id: &str, severity: Severity, fixed: bool, exempt: bool) -> Issue {
-    let package =
-        AffectedPackage { name: "openssl".into(), installed: None, fixed: fixed.then(|| "3.0.11".to_owned()) };
+    let package = AffectedPackage {
+        name: "openssl".into(),
+        fixed: fixed.then(|| "3.0.11".to_owned()),
+        ..AffectedPackage::default()
+    };
     Issue {
-        id: id.into(),
         aliases: vec![format!("GHSA-{id}")],
-        kind: IssueKind::Vulnerability,
-        severity,
         packages: vec![package],
         exempt,
-        title: None,
+        ..Issue::new(id, IssueKind::Vulnerability, severity)
     }
 }
 
@@ -293,6 +302,40 @@ fn partial(issues: Vec<Issue>) -> VaEvidence {
         issues,
         incomplete: Some("nothing was assessed".into()),
     })
+}
+
+/// An assessment without exemptions.
+fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessment {
+    policy::assess(rule, evidence, &VaExemptions::default(), now)
+}
+
+/// An exempt issue counts no longer, and the decision ends when the exemption does.
+#[test]
+fn exemptions_take_issues_out_until_they_end() {
+    let (high, low) = (issue("CVE-1", Severity::High, true, false), issue("CVE-2", Severity::Low, true, false));
+    let evidence = report(vec![high, low]);
+    let rule = VaRule { max_report_age: Some(SignedDuration::from_secs(100)), ..va_rule() };
+    let of = |id: &str, end| Exemption::of_issue(id).until(at(end));
+    let openssl = || Exemption::of_package(ExemptPackage::Named("openssl".into()));
+    for (line, exemptions, now, expected) in [
+        (line!(), vec![], 0, (VaStatus::Fail, 0, Some(at(100)))),
+        (line!(), vec![of("CVE-1", 9)], 0, (VaStatus::Warn, 1, Some(at(9)))),
+        (line!(), vec![of("GHSA-CVE-1", 9)], 8, (VaStatus::Warn, 1, Some(at(9)))),
+        (line!(), vec![of("CVE-1", 9)], 9, (VaStatus::Fail, 0, Some(at(100)))),
+        (line!(), vec![of("CVE-1", 9), of("CVE-2", 5)], 0, (VaStatus::Warn, 2, Some(at(9)))),
+        (line!(), vec![of("CVE-1", 900)], 0, (VaStatus::Warn, 1, Some(at(100)))),
+        (line!(), vec![of("CVE-2", 9)], 0, (VaStatus::Fail, 1, Some(at(100)))),
+        (line!(), vec![openssl()], 0, (VaStatus::Warn, 2, Some(at(100)))),
+        (line!(), vec![openssl().until(at(9))], 9, (VaStatus::Fail, 0, Some(at(100)))),
+    ] {
+        let exemptions: VaExemptions = exemptions.into_iter().collect();
+        let found = policy::assess(&rule, &evidence, &exemptions, at(now));
+        assert_eq!((found.status, found.exempt, found.until), expected, "line {line}");
+    }
+    let part = partial(vec![issue("CVE-1", Severity::High, true, false)]);
+    let exempt: VaExemptions = [Exemption::of_issue("CVE-1")].into_iter().collect();
+    assert_eq!(policy::assess(&va_rule(), &part, &exempt, NOW).status, VaStatus::Incomplete, "never clean");
+    assert_eq!(policy::assess(&va_rule(), &VaEvidence::Unscanned, &exempt, NOW).status, VaStatus::Unscanned);
 }
 
 fn va_rule() -> VaRule {

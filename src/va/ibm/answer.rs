@@ -54,16 +54,10 @@ impl ScanReport {
 }
 
 fn unnamed() -> Issue {
-    Issue {
-        id: "IBM-VA-FAIL".into(),
-        aliases: Vec::new(),
-        // Of the two kinds the one that counts whether or not a fix is published.
-        kind: IssueKind::Configuration,
-        severity: Severity::Unknown,
-        packages: Vec::new(),
-        exempt: false,
-        title: Some("IBM's Vulnerability Advisor fails this image and names no issue that is not exempt".into()),
-    }
+    let title = "IBM's Vulnerability Advisor fails this image and names no issue that is not exempt";
+    // Of the two kinds the one that counts whether or not a fix is published.
+    let issue = Issue::new("IBM-VA-FAIL", IssueKind::Configuration, Severity::Unknown);
+    Issue { title: Some(title.into()), ..issue }
 }
 
 #[derive(Deserialize)]
@@ -112,15 +106,8 @@ impl Vulnerability {
                 packages.push(package);
             }
         }
-        Issue {
-            id: self.cve_id,
-            aliases,
-            kind: IssueKind::Vulnerability,
-            severity: Severity::Unknown,
-            packages,
-            exempt,
-            title: one_line(self.summary),
-        }
+        let issue = Issue::new(self.cve_id, IssueKind::Vulnerability, Severity::Unknown);
+        Issue { aliases, packages, exempt, title: one_line(self.summary), ..issue }
     }
 }
 
@@ -144,6 +131,7 @@ impl Package {
             name: self.package_name,
             installed: some(self.installed_version),
             fixed: some(self.fix_version),
+            ..AffectedPackage::default()
         }
     }
 }
@@ -158,14 +146,7 @@ struct Configuration {
 
 impl Configuration {
     fn issue(self) -> Issue {
-        Issue {
-            id: self.kind,
-            aliases: Vec::new(),
-            kind: IssueKind::Configuration,
-            severity: Severity::Unknown,
-            packages: Vec::new(),
-            exempt: self.exempt == Some(true),
-            title: one_line(self.description),
-        }
+        let issue = Issue::new(self.kind, IssueKind::Configuration, Severity::Unknown);
+        Issue { exempt: self.exempt == Some(true), title: one_line(self.description), ..issue }
     }
 }

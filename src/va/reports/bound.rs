@@ -57,8 +57,4 @@ impl VaSource for BoundReports {
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
         self.ask(subject).boxed()
     }
-
-    fn generation(&self) -> u64 {
-        self.reports.generation()
-    }
 }

@@ -8,30 +8,32 @@ mod affected;
 mod composition;
 mod rating;
 mod statement;
+mod vulnerability;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::document::{Assessment, Document, Finding, InvalidReport, Names, read, some, source, text_or_nothing, time};
-use super::purl::Purl;
-use crate::policy::{AffectedPackage, IssueKind, Severity};
-use crate::va::one_line;
+use super::details::{Lenient, PackageDetails};
+use super::document::{
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, read, some, source, text_or_nothing, time,
+};
+use crate::policy::{AffectedPackage, Issue, Purl};
 use affected::Affected;
 use composition::Composition;
-use rating::Rating;
+use vulnerability::BomVulnerability;
 
 /// Reads a document. It is a report when its subject is a container known by digest, it lists components, and at least
 /// one vulnerability has no analysis: a list of nothing but analyses is what somebody says about those few, not what a
 /// scanner found. Every analysis is a statement too.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
+pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let bom: Bom = read(bytes)?;
     let metadata = bom.metadata.unwrap_or_default();
     let at = time(metadata.timestamp.as_deref());
     let mut components = HashMap::new();
     bom.components.iter().flatten().for_each(|component| component.collect(&mut components));
-    let reader = Reader {
+    let reader = BomReader {
         subject_ref: metadata.component.as_ref().and_then(|subject| subject.bom_ref.clone()),
         subject: metadata.component.as_ref(),
         image: metadata.component.as_ref().map(Component::image).unwrap_or_default(),
@@ -49,7 +51,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
             Err(note) => notes.push(note),
         }
     }
-    let assessment = is_report.then(|| Assessment {
+    let assessment = is_report.then(|| ScannerReport {
         source: scanner(metadata.tools.as_ref()),
         generated_at: at,
         incomplete: compositions.iter().find_map(|composition| composition.missing(reader.subject_ref.as_deref())),
@@ -62,7 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
              an inventory alone is no report",
         ));
     }
-    Ok(Document { image: reader.image, assessment, statements, notes })
+    Ok(ReportFile { image: reader.image, assessment, statements, notes })
 }
 
 fn scanner(tools: Option<&serde_json::Value>) -> String {
@@ -72,67 +74,61 @@ fn scanner(tools: Option<&serde_json::Value>) -> String {
     source(&text("name").unwrap_or_else(|| "cyclonedx".into()), text("version"))
 }
 
-struct Reader<'a> {
+struct BomReader<'a> {
     /// The subject's `bom-ref`.
     subject_ref: Option<String>,
     subject: Option<&'a Component>,
     /// The digests by which the subject is known.
-    image: Names,
+    image: ImageNames,
     components: HashMap<&'a str, &'a Component>,
     at: Option<Timestamp>,
 }
 
-impl Reader<'_> {
-    fn findings(&self, vulnerability: &Vulnerability) -> Vec<Finding> {
-        let finding = Finding {
-            id: vulnerability.name().to_owned(),
-            aliases: vulnerability.aliases(),
-            kind: IssueKind::Vulnerability,
-            severity: vulnerability.severity(),
-            package: None,
-            purl: None,
-            exempt: vulnerability.suppresses() == Some(true),
-            ignored: false,
-            title: one_line(vulnerability.description.clone()),
-        };
+impl BomReader<'_> {
+    fn findings(&self, vulnerability: &BomVulnerability) -> Vec<ReportFinding> {
+        let issue = vulnerability.issue();
         let affects: Vec<&Affected> = vulnerability.affects.iter().flatten().collect();
         if affects.is_empty() {
-            return vec![finding];
+            return vec![ReportFinding { issue, ignored: false }];
         }
         let in_package = |affected: &Affected| {
-            let (package, purl) = self.package(vulnerability, affected);
+            let package = self.package(vulnerability, affected);
             let unaffected = package.installed.as_deref().is_some_and(|installed| affected.spares(installed));
-            (!unaffected).then(|| Finding { package: Some(package), purl, ..finding.clone() })
+            let issue = Issue { packages: vec![package], ..issue.clone() };
+            (!unaffected).then_some(ReportFinding { issue, ignored: false })
         };
         affects.into_iter().filter_map(in_package).collect()
     }
 
-    fn package(&self, vulnerability: &Vulnerability, affected: &Affected) -> (AffectedPackage, Option<Purl>) {
+    fn package(&self, vulnerability: &BomVulnerability, affected: &Affected) -> AffectedPackage {
         let reference = affected.local_ref();
         let component = self.components.get(&*reference);
-        let purl = component.and_then(|c| c.purl.as_deref()).and_then(Purl::parse).or_else(|| Purl::parse(&reference));
+        let text = component.and_then(|component| component.purl.as_deref());
+        let text = text.filter(|text| Purl::parse(text).is_some()).unwrap_or(&reference);
+        let purl = Purl::parse(text);
         let name = match (component, &purl) {
             (Some(component), _) => component.name.clone().unwrap_or_default(),
             (None, Some(purl)) => purl.name().to_owned(),
-            (None, None) => reference,
+            (None, None) => reference.clone(),
         };
         let of_purl = || purl.as_ref().and_then(Purl::version).map(str::to_owned);
-        let installed = component.and_then(|c| some(c.version.clone())).or_else(of_purl);
+        let installed = component.and_then(|component| some(component.version.clone())).or_else(of_purl);
         let fixed = affected.fixed(installed.as_deref()).or_else(|| vulnerability.recommended(&name));
-        (AffectedPackage { name, installed, fixed }, purl)
+        let details = component.map(|component| component.details()).unwrap_or_default();
+        PackageDetails { purl: Some(text), ..details }.of(name, installed, fixed)
     }
 }
 
 #[derive(Deserialize)]
 struct Bom {
-    metadata: Option<Metadata>,
+    metadata: Option<BomMetadata>,
     components: Option<Vec<Component>>,
-    vulnerabilities: Option<Vec<Vulnerability>>,
+    vulnerabilities: Option<Vec<BomVulnerability>>,
     compositions: Option<Vec<Composition>>,
 }
 
 #[derive(Default, Deserialize)]
-struct Metadata {
+struct BomMetadata {
     #[serde(default, deserialize_with = "text_or_nothing")]
     timestamp: Option<String>,
     /// An array before 1.5, an object since.
@@ -154,7 +150,20 @@ struct Component {
     purl: Option<String>,
     hashes: Option<Vec<Hash>>,
     properties: Option<Vec<Property>>,
+    #[serde(default)]
+    evidence: Lenient<ComponentEvidence>,
     components: Option<Vec<Self>>,
+}
+
+#[derive(Deserialize)]
+struct ComponentEvidence {
+    #[serde(default)]
+    occurrences: Lenient<Vec<Lenient<Occurrence>>>,
+}
+
+#[derive(Deserialize)]
+struct Occurrence {
+    location: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -183,16 +192,30 @@ impl Component {
 
     /// The digests of a container. Labels and layers are properties too, and a label may name the base image: only the
     /// names below speak of the image itself.
-    fn image(&self) -> Names {
+    fn image(&self) -> ImageNames {
         if self.kind.as_deref() != Some("container") {
-            return Names::default();
+            return ImageNames::default();
         }
         let purls = self.purls().filter_map(|purl| purl.image()).map(|digest| digest.to_string());
         let hashes = self.hashes.iter().flatten().filter_map(Hash::digest);
         let own: Vec<_> = purls.chain(hashes).chain(self.version.clone()).collect();
         let listed = self.properties("RepoDigest");
         let properties = ["ImageID", "imageID", "manifestDigest"].into_iter().flat_map(|name| self.properties(name));
-        Names::new(own.iter().chain(properties), listed)
+        ImageNames::new(own.iter().chain(properties), listed)
+    }
+
+    /// What Trivy and Syft write as properties, and CycloneDX 1.5 as evidence.
+    fn details(&self) -> PackageDetails<'_> {
+        let property = |ending| self.properties(ending).next().map(String::as_str);
+        let occurrences = self.evidence.0.iter().flat_map(|evidence| evidence.occurrences.entries());
+        let occurrence = occurrences.filter_map(|occurrence| occurrence.location.as_deref()).next();
+        PackageDetails {
+            purl: None,
+            kind: property("PkgType"),
+            source: property("SrcName"),
+            path: occurrence.or_else(|| property("FilePath")).or_else(|| property("path")),
+            layer: property("LayerDiffID").or_else(|| property("layerID")),
+        }
     }
 
     fn purls(&self) -> impl Iterator<Item = Purl> {
@@ -214,68 +237,5 @@ impl Hash {
     fn digest(&self) -> Option<String> {
         let algorithm = self.alg.as_ref()?.to_ascii_lowercase().replace('-', "");
         Some(format!("{algorithm}:{}", self.content.as_ref()?))
-    }
-}
-
-#[derive(Deserialize)]
-struct Vulnerability {
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    id: Option<String>,
-    #[serde(rename = "bom-ref", default, deserialize_with = "text_or_nothing")]
-    bom_ref: Option<String>,
-    references: Option<Vec<Reference>>,
-    ratings: Option<Vec<Rating>>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    description: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    recommendation: Option<String>,
-    affects: Option<Vec<Affected>>,
-    analysis: Option<Analysis>,
-}
-
-#[derive(Deserialize)]
-struct Reference {
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Analysis {
-    state: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    last_updated: Option<String>,
-}
-
-impl Vulnerability {
-    /// Its identifier, which the schema does not ask for.
-    fn name(&self) -> &str {
-        let names = [self.id.as_deref(), self.bom_ref.as_deref()];
-        names.into_iter().flatten().find(|name| !name.trim().is_empty()).unwrap_or("unnamed")
-    }
-
-    fn aliases(&self) -> Vec<String> {
-        let ids = self.references.iter().flatten().filter_map(|reference| some(reference.id.clone()));
-        ids.filter(|id| id != self.name()).collect()
-    }
-
-    /// Whether the analysis says that the product is not affected; `None` where there is no analysis.
-    fn suppresses(&self) -> Option<bool> {
-        let state = self.analysis.as_ref()?.state.as_deref()?;
-        Some(matches!(state, "not_affected" | "false_positive" | "resolved" | "resolved_with_pedigree"))
-    }
-
-    fn severity(&self) -> Severity {
-        rating::worst(self.ratings.iter().flatten())
-    }
-
-    /// Trivy's `Upgrade NAME to version VERSION`; other advice, whatever it is, means that something can be done.
-    fn recommended(&self, name: &str) -> Option<String> {
-        let advice = some(self.recommendation.clone())?;
-        let prefix = format!("Upgrade {name} to version ");
-        match advice.split("; ").find_map(|part| part.trim().strip_prefix(&prefix)) {
-            Some(version) => Some(version.to_owned()),
-            None => one_line(Some(advice)),
-        }
     }
 }

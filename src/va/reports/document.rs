@@ -1,25 +1,24 @@
 //! One file of the reports directory, read into what all formats have in common.
 //!
-//! The format is told by content, never by name. What decides is read strictly: a truncated document, a list that is none
-//! or a format that is not known is an error, never an empty report. What only people read, such as a title, is dropped
-//! where it is not as it should be: no finding is lost to it.
+//! The format is recognised by content, never by name. What decides is read strictly: a truncated document, a value that
+//! should be a list, or an unknown format is an error, never an empty report. What only people read, such as a title, is
+//! dropped if it is malformed, and no finding is lost with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
-use super::purl::Purl;
-use super::{cyclonedx, encoding, grype, openvex, trivy};
+use super::{cyclonedx, details, encoding, grype, openvex, trivy};
 use crate::oci::Digest;
-use crate::policy::{AffectedPackage, Issue, IssueKind, Severity};
+use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity, is_cve};
 
 /// Reads a file's content.
 ///
 /// # Errors
-/// When it is no complete JSON document, no report of a known format, or speaks of no image.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
+/// If it is not a complete JSON document, not a report of a known format, or names no image.
+pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let text = encoding::text(bytes)?;
     let bytes = text.as_bytes();
     // serde reads arrays into structs too; no known format begins with one.
@@ -40,32 +39,32 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     }
 }
 
-/// What a file says, and of which images.
+/// What a file says, and about which images.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Document {
+pub(super) struct ReportFile {
     /// The image that the report is about.
-    pub(crate) image: Names,
-    /// The report, where the file holds one.
-    pub(crate) assessment: Option<Assessment>,
+    pub(super) image: ImageNames,
+    /// The report, if the file holds one.
+    pub(super) assessment: Option<ScannerReport>,
     /// VEX statements.
-    pub(crate) statements: Vec<Statement>,
-    /// What the file holds that has no effect, and why.
-    pub(crate) notes: Vec<String>,
+    pub(super) statements: Vec<VexStatement>,
+    /// Parts of the file that have no effect, and why.
+    pub(super) notes: Vec<String>,
 }
 
 /// The digests by which a report names its image.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Names {
-    /// Those of the image itself: of its configuration or of its manifest.
-    pub(crate) own: Vec<Digest>,
-    /// Those under which registries are said to have it (`RepoDigests`). A container engine collects them for as long as
-    /// it has the image, so they are less than the image's own.
-    pub(crate) listed: Vec<Digest>,
+pub(super) struct ImageNames {
+    /// Digests of the image itself: of its configuration or its manifest.
+    pub(super) own: Vec<Digest>,
+    /// Digests under which registries are said to have the image (`RepoDigests`). A container engine collects these for as
+    /// long as it keeps the image, so they prove less than the image's own digests.
+    pub(super) listed: Vec<Digest>,
 }
 
-impl Names {
-    /// Reads digests, bare or after a name. What is no digest names nothing.
-    pub(crate) fn new<'a>(
+impl ImageNames {
+    /// Reads digests, bare or after a name. Anything else names nothing.
+    pub(super) fn new<'a>(
         own: impl IntoIterator<Item = &'a String>,
         listed: impl IntoIterator<Item = &'a String>,
     ) -> Self {
@@ -74,71 +73,70 @@ impl Names {
         Self { listed: listed.collect(), own }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty() && self.listed.is_empty()
     }
 }
 
 /// A scanner's report of one image.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Assessment {
+pub(super) struct ScannerReport {
     /// The scanner and its version.
-    pub(crate) source: String,
+    pub(super) source: String,
     /// When the report was made.
-    pub(crate) generated_at: Option<Timestamp>,
-    /// What of the image was not assessed, where the report does not cover all of it.
-    pub(crate) incomplete: Option<String>,
-    /// When the scanner's database was built, where the report says so: nothing newer was known.
-    pub(crate) data_of: Option<Timestamp>,
+    pub(super) generated_at: Option<Timestamp>,
+    /// The part of the image that was not assessed, if the report does not cover all of it.
+    pub(super) incomplete: Option<String>,
+    /// When the scanner's database was built, if the report says so: the scanner knew nothing newer.
+    pub(super) data_of: Option<Timestamp>,
     /// One for each issue and package.
-    pub(crate) findings: Vec<Finding>,
+    pub(super) findings: Vec<ReportFinding>,
 }
 
 /// One issue in one package.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Finding {
-    pub(crate) id: String,
-    pub(crate) aliases: Vec<String>,
-    pub(crate) kind: IssueKind,
-    pub(crate) severity: Severity,
-    pub(crate) package: Option<AffectedPackage>,
-    pub(crate) purl: Option<Purl>,
-    /// Whether the image is not affected, as VEX or the vendor says.
-    pub(crate) exempt: bool,
-    /// Whether whoever ran the scanner told it to ignore this, which says nothing of the image.
-    pub(crate) ignored: bool,
-    pub(crate) title: Option<String>,
+pub(super) struct ReportFinding {
+    /// The issue, with one package at most. It is exempt if VEX or the vendor says that the image is not affected.
+    pub(super) issue: Issue,
+    /// Whether the person who ran the scanner told it to ignore this, which says nothing about the image.
+    pub(super) ignored: bool,
 }
 
-/// What a VEX document says of one vulnerability.
+impl ReportFinding {
+    fn purl(&self) -> Option<&Purl> {
+        self.issue.packages.first()?.purl.as_ref()
+    }
+}
+
+/// A statement of a VEX document about one vulnerability.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Statement {
+pub(super) struct VexStatement {
     /// The vulnerability's identifiers, all of them.
-    pub(crate) ids: Vec<String>,
-    /// The images it is about; empty: any image that holds one of the packages.
-    pub(crate) images: Vec<NamedImage>,
-    /// The packages it is about; empty: the whole of the images.
-    pub(crate) packages: Vec<Purl>,
-    /// When it was made: of two that contradict each other the later holds.
-    pub(crate) at: Option<Timestamp>,
-    /// Whether the image is not affected, as opposed to affected or under investigation.
-    pub(crate) suppresses: bool,
+    pub(super) ids: Vec<String>,
+    /// The images it is about; if empty, any image that contains one of the packages.
+    pub(super) images: Vec<NamedImage>,
+    /// The packages it is about; if empty, the images as a whole.
+    pub(super) packages: Vec<Purl>,
+    /// When it was made: of two contradicting statements the later one holds.
+    pub(super) at: Option<Timestamp>,
+    /// Whether it says that the image is not affected, as opposed to affected or under investigation.
+    pub(super) suppresses: bool,
 }
 
 /// An image, or all images of an index, as a VEX statement names it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct NamedImage {
-    pub(crate) digest: Digest,
-    /// One platform is named. Where the digest is an index's, which of its images that is cannot be told.
-    pub(crate) of_platform: bool,
+pub(super) struct NamedImage {
+    pub(super) digest: Digest,
+    /// Whether one platform is named. If the digest is an index's, it is unknown which of its images that is.
+    pub(super) of_platform: bool,
 }
 
 /// The digests by which statements name an image.
-pub(crate) struct ImageDigests<'a> {
+pub(super) struct ImageDigests<'a> {
     /// The image's own: of its manifest, and of its configuration.
-    pub(crate) own: &'a [Digest],
-    /// Those of the indexes that list it.
-    pub(crate) parents: &'a [Digest],
+    pub(super) own: &'a [Digest],
+    /// Digests of the indexes that list it.
+    pub(super) parents: &'a [Digest],
 }
 
 impl ImageDigests<'_> {
@@ -147,55 +145,40 @@ impl ImageDigests<'_> {
     }
 }
 
-impl Statement {
+impl VexStatement {
     /// Whether the statement is about this finding in this image.
-    pub(crate) fn is_about(&self, finding: &Finding, image: &ImageDigests<'_>) -> bool {
+    pub(super) fn is_about(&self, finding: &ReportFinding, image: &ImageDigests<'_>) -> bool {
         let in_package = |purl: &Purl| self.packages.iter().any(|package| package.covers(purl));
-        self.is_of_issue(finding)
+        self.is_of_issue(&finding.issue)
             && (self.images.is_empty() || self.images.iter().any(|named| image.has(named)))
-            && (self.packages.is_empty() || finding.purl.as_ref().is_some_and(in_package))
+            && (self.packages.is_empty() || finding.purl().is_some_and(in_package))
     }
 
-    /// Advisories gather several CVEs, so that where both sides name CVEs these alone tell. To exempt a finding a
+    /// An advisory may cover several CVEs, so if both sides name CVEs, only these are compared. To exempt a finding a
     /// statement must name all of its CVEs.
-    fn is_of_issue(&self, finding: &Finding) -> bool {
+    fn is_of_issue(&self, issue: &Issue) -> bool {
         let names = |id: &str| self.ids.iter().any(|own| own.eq_ignore_ascii_case(id));
-        let cves = finding.cves();
+        let cves = issue.cves();
         if cves.is_empty() || !self.ids.iter().any(|id| is_cve(id)) {
-            return names(&finding.id) || finding.aliases.iter().any(|alias| names(alias));
+            return names(&issue.id) || issue.aliases.iter().any(|alias| names(alias));
         }
         if self.suppresses { cves.into_iter().all(names) } else { cves.into_iter().any(names) }
     }
 }
 
-impl Finding {
-    /// Its CVEs: its own identifier, or else those among its aliases.
-    fn cves(&self) -> Vec<&str> {
-        if is_cve(&self.id) {
-            return vec![&self.id];
-        }
-        self.aliases.iter().map(String::as_str).filter(|alias| is_cve(alias)).collect()
-    }
-}
-
-/// Whether an identifier is a CVE's.
-pub(super) fn is_cve(id: &str) -> bool {
-    id.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("CVE-"))
-}
-
-/// Findings of the same identifier become one issue that affects several packages. It is exempt when every one of its
-/// findings is; else it lists the packages that count. Worst first.
-pub(crate) fn issues(findings: impl IntoIterator<Item = Finding>) -> Vec<Issue> {
+/// Combines findings with the same identifier into one issue that affects several packages. The issue is exempt if all its
+/// findings are; otherwise it lists only the packages that count. The worst issues come first.
+pub(super) fn issues(findings: impl IntoIterator<Item = Issue>) -> Vec<Issue> {
     let mut issues: Vec<Issue> = Vec::new();
     let mut places: HashMap<(bool, String), usize> = HashMap::new();
-    for finding in findings {
+    let mut packages: HashSet<(usize, bool, AffectedPackage)> = HashSet::new();
+    for mut finding in findings {
         let key = (finding.kind == IssueKind::Vulnerability, finding.id.to_ascii_lowercase());
-        match places.get(&key) {
-            Some(&place) => add(&mut issues[place], finding),
-            None => {
-                places.insert(key, issues.len());
-                issues.push(issue(finding));
-            }
+        let place = *places.entry(key).or_insert(issues.len());
+        finding.packages.retain(|package| packages.insert((place, finding.exempt, package.clone())));
+        match issues.get_mut(place) {
+            Some(issue) => add(issue, finding),
+            None => issues.push(finding),
         }
     }
     issues
@@ -203,22 +186,10 @@ pub(crate) fn issues(findings: impl IntoIterator<Item = Finding>) -> Vec<Issue> 
     issues
 }
 
-fn issue(finding: Finding) -> Issue {
-    Issue {
-        id: finding.id,
-        aliases: finding.aliases,
-        kind: finding.kind,
-        severity: finding.severity,
-        packages: finding.package.into_iter().collect(),
-        exempt: finding.exempt,
-        title: finding.title,
-    }
-}
-
-fn add(to: &mut Issue, finding: Finding) {
+fn add(to: &mut Issue, finding: Issue) {
     if to.exempt != finding.exempt {
         if to.exempt {
-            *to = issue(finding);
+            *to = finding;
         }
         return;
     }
@@ -231,17 +202,24 @@ fn add(to: &mut Issue, finding: Finding) {
         to.severity = finding.severity;
     }
     to.title = to.title.take().or(finding.title);
-    if let Some(package) = finding.package
-        && !to.packages.contains(&package)
-    {
-        to.packages.push(package);
-    }
+    to.published = earliest(to.published, finding.published);
+    to.first_seen = earliest(to.first_seen, finding.first_seen);
+    to.score = match (to.score.take(), finding.score) {
+        (Some(a), Some(b)) => Some(a.worse(b)),
+        (a, b) => a.or(b),
+    };
+    details::add_references(&mut to.references, finding.references);
+    to.packages.extend(finding.packages);
 }
 
-/// Why a file is no report.
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
+/// Why a file is not a report.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct InvalidReport(String);
+pub(super) struct InvalidReport(String);
 
 impl InvalidReport {
     pub(super) fn new(why: impl Into<String>) -> Self {
@@ -254,12 +232,12 @@ pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Invalid
     serde_json::from_slice(bytes).map_err(|e| InvalidReport(e.to_string()))
 }
 
-/// The severity that a word means. A word that is not known is not harmless.
+/// The severity that a word means. An unknown word is not taken for a harmless one.
 pub(super) fn severity(word: Option<&str>) -> Severity {
     word.and_then(|word| word.trim().parse().ok()).unwrap_or(Severity::Unknown)
 }
 
-/// A text that says something.
+/// A text that is not blank.
 pub(super) fn some(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
@@ -277,12 +255,12 @@ pub(super) fn source(name: &str, version: Option<String>) -> String {
     }
 }
 
-/// An RFC 3339 time. Go's zero time and anything else mean that the time is not known.
+/// An RFC 3339 time. Go's zero time, and anything else, is an unknown time.
 pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
 }
 
-/// For what does not decide, or decides nothing where it is missing: anything but a text is nothing.
+/// For a field that does not decide, or decides nothing if it is missing: anything but a string reads as absent.
 pub(super) fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(value.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned))

@@ -1,64 +1,61 @@
 //! Grype's JSON report (anchore/grype, `grype/presenter/models`).
 
 mod distro;
+mod matched;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, is_cve, read, severity, some, source, text_or_nothing, time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, read, source, text_or_nothing, time,
 };
-use super::purl::Purl;
-use crate::policy::{AffectedPackage, IssueKind};
-use crate::va::one_line;
 use distro::Distro;
+use matched::{GrypeArtifact, GrypeMatch};
 
-/// The types of a system's own packages.
-const SYSTEM_PACKAGES: [&str; 4] = ["apk", "alpm", "deb", "rpm"];
 /// The reasons of the rules that Grype makes itself, from what a distribution or an ecosystem says of a package.
 const OWN_REASONS: [&str; 3] = ["Distro Fixed", "Distro Not Vulnerable", "UnaffectedPackageEntry"];
 
 /// Reads a report of an image. `source.target.imageID` is the digest of its configuration, `manifestDigest` that of its
 /// manifest, and `userInput` may name one; what `repoDigests` names is listed only.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
-    let report: Report = read(bytes)?;
+pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
+    let report: GrypeReport = read(bytes)?;
     let Some(about) = report.source.as_ref().filter(|about| about.kind == "image") else {
         return Err(InvalidReport::new("a Grype report that is not of an image"));
     };
-    let target = Target::deserialize(&about.target)
+    let target = GrypeTarget::deserialize(&about.target)
         .map_err(|e| InvalidReport::new(format!("source.target of a Grype report: {e}")))?;
     let own = target.image_id.iter().chain(&target.manifest_digest).chain(&target.user_input);
-    let image = Names::new(own, target.repo_digests.iter().flatten());
+    let image = ImageNames::new(own, target.repo_digests.iter().flatten());
     if image.is_empty() {
         return Err(InvalidReport::new("a Grype report that names no digest speaks of no image"));
     }
     let (incomplete, data_of) = (report.missing(), report.descriptor.built());
     let matches = report.matches.into_iter().flat_map(|m| m.findings(false, false));
     let ignored = report.ignored_matches.into_iter().flatten().flat_map(Ignored::findings);
-    let assessment = Assessment {
+    let assessment = ScannerReport {
         source: source("grype", report.descriptor.version),
         generated_at: time(report.descriptor.timestamp.as_deref()),
         incomplete,
         data_of,
         findings: matches.chain(ignored).collect(),
     };
-    Ok(Document { image, assessment: Some(assessment), ..Document::default() })
+    Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
-    matches: Vec<Match>,
+struct GrypeReport {
+    matches: Vec<GrypeMatch>,
     ignored_matches: Option<Vec<Ignored>>,
     #[serde(default)]
     alerts_by_package: Value,
-    source: Option<Source>,
+    source: Option<GrypeSource>,
     distro: Option<Distro>,
-    descriptor: Descriptor,
+    descriptor: GrypeDescriptor,
 }
 
-impl Report {
+impl GrypeReport {
     /// What was not assessed. The report holds no packages, only what is wrong with some: where no system was recognised
     /// and nothing was matched outside of one, nothing shows that anything was looked at.
     fn missing(&self) -> Option<String> {
@@ -77,7 +74,7 @@ impl Report {
             None if artifacts.peek().is_none() => {
                 Some("nothing was assessed: the scanner found no system that it knows and matched no package".into())
             }
-            None if artifacts.any(Artifact::is_of_system) => {
+            None if artifacts.any(GrypeArtifact::is_of_system) => {
                 Some("the packages of the system were not assessed: the scanner does not know it".into())
             }
             None => None,
@@ -100,7 +97,7 @@ impl Report {
 }
 
 #[derive(Deserialize)]
-struct Source {
+struct GrypeSource {
     #[serde(rename = "type")]
     kind: String,
     /// A text where a directory was scanned.
@@ -109,7 +106,7 @@ struct Source {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Target {
+struct GrypeTarget {
     #[serde(rename = "imageID")]
     image_id: Option<String>,
     manifest_digest: Option<String>,
@@ -119,7 +116,7 @@ struct Target {
 }
 
 #[derive(Deserialize)]
-struct Descriptor {
+struct GrypeDescriptor {
     #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
@@ -130,7 +127,7 @@ struct Descriptor {
     db: Value,
 }
 
-impl Descriptor {
+impl GrypeDescriptor {
     fn status(&self) -> &Value {
         self.db.get("status").unwrap_or(&self.db)
     }
@@ -154,68 +151,11 @@ impl Descriptor {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Match {
-    vulnerability: Vulnerability,
-    related_vulnerabilities: Option<Vec<Related>>,
-    artifact: Artifact,
-}
-
-#[derive(Deserialize)]
-struct Vulnerability {
-    id: String,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    severity: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    description: Option<String>,
-    fix: Option<Fix>,
-}
-
-#[derive(Deserialize)]
-struct Related {
-    id: String,
-}
-
-#[derive(Deserialize)]
-struct Fix {
-    versions: Option<Vec<String>>,
-    state: Option<String>,
-}
-
-impl Fix {
-    fn version(self) -> Option<String> {
-        let versions = self.versions.unwrap_or_default().join(", ");
-        match (versions.is_empty(), self.state.as_deref()) {
-            (false, _) => Some(versions),
-            (true, Some("fixed")) => Some("a later version".into()),
-            (true, _) => None,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Artifact {
-    name: String,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    version: Option<String>,
-    #[serde(rename = "type", default, deserialize_with = "text_or_nothing")]
-    kind: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    purl: Option<String>,
-}
-
-impl Artifact {
-    fn is_of_system(&self) -> bool {
-        self.kind.as_deref().is_some_and(|kind| SYSTEM_PACKAGES.contains(&kind))
-    }
-}
-
 /// A match that a rule took out of the list.
 #[derive(Deserialize)]
 struct Ignored {
     #[serde(flatten)]
-    matched: Match,
+    matched: GrypeMatch,
     #[serde(rename = "appliedIgnoreRules")]
     rules: Option<Vec<IgnoreRule>>,
 }
@@ -223,7 +163,7 @@ struct Ignored {
 impl Ignored {
     /// What VEX or the scanner itself says is not affected is exempt. What a rule of whoever ran it leaves out (by fix
     /// state, by identifier, by package) is affected as before.
-    fn findings(self) -> Vec<Finding> {
+    fn findings(self) -> Vec<ReportFinding> {
         let exempt = self.rules.iter().flatten().any(IgnoreRule::exempts);
         self.matched.findings(exempt, true)
     }
@@ -259,43 +199,5 @@ impl IgnoreRule {
     fn is_of_kernel_headers(&self) -> bool {
         let upstream = self.package.as_ref().and_then(|package| package.upstream_name.as_deref());
         matches!(upstream, Some("kernel" | "linux")) && self.match_type.as_deref() == Some("exact-indirect-match")
-    }
-}
-
-impl Match {
-    /// One finding, named by its CVE where it has one. An advisory that gathers several CVEs gives one finding for each,
-    /// so that an exemption for one of them leaves the others.
-    fn findings(self, exempt: bool, ignored: bool) -> Vec<Finding> {
-        let id = self.vulnerability.id;
-        let mut cves: Vec<String> = Vec::new();
-        let mut aliases: Vec<String> = Vec::new();
-        for related in self.related_vulnerabilities.into_iter().flatten() {
-            let list = if is_cve(&related.id) { &mut cves } else { &mut aliases };
-            if related.id != id && !list.contains(&related.id) {
-                list.push(related.id);
-            }
-        }
-        let names = if is_cve(&id) || cves.is_empty() {
-            vec![id]
-        } else {
-            aliases.push(id);
-            cves
-        };
-        let finding = Finding {
-            id: String::new(),
-            aliases,
-            kind: IssueKind::Vulnerability,
-            severity: severity(self.vulnerability.severity.as_deref()),
-            purl: self.artifact.purl.as_deref().and_then(Purl::parse),
-            package: Some(AffectedPackage {
-                name: self.artifact.name,
-                installed: some(self.artifact.version),
-                fixed: self.vulnerability.fix.and_then(Fix::version),
-            }),
-            exempt,
-            ignored,
-            title: one_line(self.vulnerability.description),
-        };
-        names.into_iter().map(|id| Finding { id, ..finding.clone() }).collect()
     }
 }

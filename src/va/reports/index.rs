@@ -1,4 +1,4 @@
-//! Which report speaks of which image.
+//! Which report is about which image.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -6,38 +6,40 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::document::{Assessment, Document, Finding, ImageDigests, Statement, issues};
+use super::document::{ImageDigests, ReportFile, ReportFinding, ScannerReport, VexStatement, issues};
 use super::scan::Fingerprint;
 use super::{NeedsProof, ReportQuery};
 use crate::oci::Digest;
-use crate::policy::{Report, VaEvidence, known_time};
+use crate::policy::{Issue, Report, VaEvidence, known_time};
 use crate::va::binding::ConfigBinding;
 
-/// All that the directories hold at one time.
+/// Everything that the directories hold at one time.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Which one this is of those that were in use.
+    /// Counts the indexes that were in use.
     pub(super) generation: u64,
     pub(super) files: BTreeMap<PathBuf, File>,
     pub(super) problems: Vec<String>,
-    /// A directory could not be read, so that what is not found may still exist.
+    /// Why a directory could not be read: a report that is not found may still exist.
     unreadable: Option<String>,
     /// How many files could not be used.
     unread: usize,
+    /// When the directories were read: a time after it is not known.
+    read_at: Timestamp,
     reports: HashMap<Digest, Vec<Dated>>,
     /// Statements by the lower-case identifier of the vulnerability.
-    statements: HashMap<String, Vec<Arc<Statement>>>,
+    statements: HashMap<String, Vec<Arc<VexStatement>>>,
 }
 
-/// A report with its time as far as it is known.
+/// A report, and its time if that is known.
 #[derive(Clone, Debug)]
 struct Dated {
-    document: Arc<Document>,
+    document: Arc<ReportFile>,
     at: Option<Timestamp>,
 }
 
 impl Dated {
-    fn assessment(&self) -> Option<&Assessment> {
+    fn assessment(&self) -> Option<&ScannerReport> {
         self.document.assessment.as_ref()
     }
 
@@ -45,20 +47,20 @@ impl Dated {
         self.assessment().is_some_and(|assessment| assessment.incomplete.is_some())
     }
 
-    /// Of when its knowledge is: a report says nothing of what the scanner's database did not have yet.
+    /// The time up to which it knows of issues: the scanner's database may be older than the report.
     fn knows_until(&self) -> Option<Timestamp> {
         let data_of = self.assessment().and_then(|assessment| assessment.data_of);
         self.at.map(|at| data_of.map_or(at, |data_of| at.min(data_of)))
     }
 }
 
-/// One file as it was when it was read.
+/// One file as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct File {
     pub(super) fingerprint: Fingerprint,
-    /// Its content could not be had, which may be otherwise the next time even where the file stays the same.
+    /// Whether its content could not be read. The next attempt may succeed even if the file is unchanged.
     pub(super) unread: bool,
-    pub(super) content: Result<Arc<Document>, String>,
+    pub(super) content: Result<Arc<ReportFile>, String>,
 }
 
 impl PartialEq for Index {
@@ -69,14 +71,15 @@ impl PartialEq for Index {
 }
 
 impl Index {
-    /// `broken` are the problems of directories, which leave open what is in them.
+    /// `broken` are problems of directories: what is in those is unknown. `limits` say what was left out.
     pub(super) fn new(
         files: BTreeMap<PathBuf, File>,
         broken: Vec<String>,
         limits: Vec<String>,
         now: Timestamp,
     ) -> Self {
-        let mut index = Self { unreadable: broken.first().cloned(), unread: limits.len(), ..Self::default() };
+        let mut index =
+            Self { unreadable: broken.first().cloned(), unread: limits.len(), read_at: now, ..Self::default() };
         index.problems = broken.into_iter().chain(limits).collect();
         for (path, file) in &files {
             match &file.content {
@@ -95,8 +98,8 @@ impl Index {
         index
     }
 
-    /// Gives a note where something in the document is dated ahead of the clock: its time is then not known.
-    fn insert(&mut self, document: &Arc<Document>, now: Timestamp) -> Option<String> {
+    /// Returns a note if something in the document is dated in the future: its time then counts as unknown.
+    fn insert(&mut self, document: &Arc<ReportFile>, now: Timestamp) -> Option<String> {
         let mut ahead = None;
         let mut known = |at: Option<Timestamp>| {
             let known = at.and_then(|at| known_time(at, now));
@@ -116,11 +119,11 @@ impl Index {
         }
         for statement in &document.statements {
             let at = known(statement.at);
-            // What is still to come is not so yet; what withdraws an exemption counts all the same.
+            // A future exemption does not hold yet; a statement that withdraws one counts all the same.
             if statement.suppresses && at != statement.at {
                 continue;
             }
-            let statement = Arc::new(Statement { at, ..statement.clone() });
+            let statement = Arc::new(VexStatement { at, ..statement.clone() });
             for id in &statement.ids {
                 self.statements.entry(id.to_ascii_lowercase()).or_default().push(statement.clone());
             }
@@ -130,10 +133,10 @@ impl Index {
         })
     }
 
-    /// What is known of an image.
+    /// What is known about an image.
     ///
     /// # Errors
-    /// Where that is another thing with a configuration that is proven than with one that is not.
+    /// If that differs between a proven configuration and an unproven one, and the query has neither.
     pub(super) fn lookup(
         &self,
         subject: &ReportQuery<'_>,
@@ -161,16 +164,22 @@ impl Index {
         let config = is_proven.then(|| subject.config.digest());
         let own: Vec<_> = config.into_iter().chain([subject.manifest]).collect();
         let names = ImageDigests { own: &own, parents: subject.parents };
-        let findings = all().flat_map(|assessment| &assessment.findings);
+        let seen = base.iter().chain(&more).filter_map(|dated| Some((dated.at, dated.assessment()?)));
+        let findings = seen.flat_map(|(at, report)| report.findings.iter().map(move |finding| (at, finding)));
+        let findings = findings.map(|(at, finding)| Issue {
+            first_seen: at,
+            published: finding.issue.published.and_then(|published| known_time(published, self.read_at)),
+            ..self.with_statements(finding, &names, honour_ignores)
+        });
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
             generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
-            issues: issues(findings.map(|finding| self.with_statements(finding, &names, honour_ignores))),
+            issues: issues(findings),
             incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
         }))
     }
 
-    /// No report speaks of the image, as far as they could be read.
+    /// The answer if no report is about the image, as far as the reports could be read.
     fn nothing(&self) -> Option<VaEvidence> {
         match (&self.unreadable, self.unread) {
             (Some(why), _) => Some(VaEvidence::Unavailable { why: why.clone() }),
@@ -184,7 +193,7 @@ impl Index {
         let (mut own, mut listed) = (Vec::new(), Vec::new());
         for dated in self.reports.get(&manifest).into_iter().flatten() {
             let names = &dated.document.image;
-            // A scanner that names the configuration too has seen the two together.
+            // A scanner that names the configuration too has seen both together.
             if names.own.contains(&manifest) || names.own.contains(&config) {
                 own.push(dated);
             } else {
@@ -209,15 +218,17 @@ impl Index {
         Counting { base, more: listed }
     }
 
-    /// Of the statements about a finding the latest holds; of equally late ones the one that suppresses nothing.
-    fn with_statements(&self, finding: &Finding, image: &ImageDigests<'_>, honour_ignores: bool) -> Finding {
-        let names = finding.aliases.iter().chain([&finding.id]);
+    /// The issue of a finding, exempt if the latest statement about it says so. Of equally late statements the one that
+    /// exempts nothing holds.
+    fn with_statements(&self, finding: &ReportFinding, image: &ImageDigests<'_>, honour_ignores: bool) -> Issue {
+        let issue = &finding.issue;
+        let names = issue.aliases.iter().chain([&issue.id]);
         let about = names.filter_map(|name| self.statements.get(&name.to_ascii_lowercase())).flatten();
         let about = about.filter(|statement| statement.is_about(finding, image));
         let latest = about.max_by_key(|statement| (statement.at, !statement.suppresses));
-        let by_report = finding.exempt || (honour_ignores && finding.ignored);
+        let by_report = issue.exempt || (honour_ignores && finding.ignored);
         let exempt = by_report || latest.is_some_and(|statement| statement.suppresses);
-        Finding { exempt, ..finding.clone() }
+        Issue { exempt, ..issue.clone() }
     }
 }
 
@@ -231,8 +242,8 @@ struct Counting<'a> {
     more: Vec<&'a Dated>,
 }
 
-/// The newest complete report with those as new or newer, the oldest first. A part of an image, looked at again, does not
-/// take away what was found in the whole.
+/// The newest complete report, with all that are as new or newer, the oldest first. A later scan of a part of the image
+/// does not take away what was found in the whole.
 fn newest(mut reports: Vec<&Dated>) -> Vec<&Dated> {
     let complete = reports.iter().filter(|dated| !dated.is_incomplete()).map(|dated| dated.at).max();
     let oldest = complete.or_else(|| reports.iter().map(|dated| dated.at).max());

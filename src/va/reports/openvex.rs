@@ -1,11 +1,13 @@
-//! OpenVEX documents (github.com/openvex/spec, version 0.2.0): statements alone, never a report.
+//! OpenVEX documents (github.com/openvex/spec, version 0.2.0): they hold statements and are never a report.
 
 use serde::Deserialize;
 
 use std::collections::BTreeMap;
 
-use super::document::{Document, InvalidReport, NamedImage, Statement, digest_of, read, some, text_or_nothing, time};
-use super::purl::Purl;
+use super::document::{
+    InvalidReport, NamedImage, ReportFile, VexStatement, digest_of, read, some, text_or_nothing, time,
+};
+use crate::policy::Purl;
 
 /// The words for why an image is not affected (specification, "Status Justifications").
 const JUSTIFICATIONS: [&str; 5] = [
@@ -16,12 +18,12 @@ const JUSTIFICATIONS: [&str; 5] = [
     "inline_mitigations_already_exist",
 ];
 
-/// Reads the statements. A product that is an image is known by digest or not at all; its subcomponents are packages
-/// within it, and a product that is a package is that package in any image.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
+/// Reads the statements. A product that is an image must be named by digest; its subcomponents are packages in it. A product
+/// that is a package means that package in any image.
+pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
     let at = time(vex.last_updated.as_deref()).or_else(|| time(vex.timestamp.as_deref()));
-    let mut document = Document::default();
+    let mut document = ReportFile::default();
     for claim in &vex.statements {
         let ids = claim.ids();
         let (Some(id), Some(suppresses)) = (ids.first(), claim.suppresses()) else {
@@ -36,7 +38,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
         for product in claim.products.iter().flatten() {
             match product.scope() {
                 Some((images, packages)) => {
-                    document.statements.push(Statement { ids: ids.clone(), images, packages, at, suppresses });
+                    document.statements.push(VexStatement { ids: ids.clone(), images, packages, at, suppresses });
                 }
                 None => document
                     .notes
@@ -53,12 +55,12 @@ struct Vex {
     timestamp: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     last_updated: Option<String>,
-    statements: Vec<Claim>,
+    statements: Vec<VexClaim>,
 }
 
 #[derive(Deserialize)]
-struct Claim {
-    vulnerability: Vulnerability,
+struct VexClaim {
+    vulnerability: VexVulnerability,
     products: Option<Vec<Product>>,
     status: String,
     justification: Option<String>,
@@ -69,7 +71,7 @@ struct Claim {
     last_updated: Option<String>,
 }
 
-impl Claim {
+impl VexClaim {
     fn ids(&self) -> Vec<String> {
         let aliases = self.vulnerability.aliases.iter().flatten();
         self.vulnerability.name.iter().chain(aliases).filter(|id| !id.is_empty()).cloned().collect()
@@ -90,7 +92,7 @@ impl Claim {
 }
 
 #[derive(Deserialize)]
-struct Vulnerability {
+struct VexVulnerability {
     name: Option<String>,
     aliases: Option<Vec<String>>,
 }
@@ -110,7 +112,7 @@ struct Identifiers {
 }
 
 impl Product {
-    /// What the product is called; `None` where it has no package URL, or two names that contradict each other.
+    /// The product's package URL; `None` if it has none, or two that contradict each other.
     fn purl(&self) -> Option<Purl> {
         let identifiers = self.identifiers.as_ref().and_then(|identifiers| identifiers.purl.as_ref());
         let id = self.id.as_deref().and_then(Purl::parse);
@@ -134,7 +136,7 @@ impl Product {
         hashes.map(digest).collect()
     }
 
-    /// The images and the packages in them; `None` where the product or a part of it cannot be told apart.
+    /// The images and the packages in them; `None` if the product or a part of it cannot be identified.
     fn scope(&self) -> Option<(Vec<NamedImage>, Vec<Purl>)> {
         let purl = self.purl()?;
         let parts: Option<Vec<Purl>> = self.subcomponents.iter().flatten().map(Self::purl).collect();
@@ -143,13 +145,13 @@ impl Product {
                 Some((vec![NamedImage { digest: purl.image()?, of_platform: purl.is_of_platform() }], parts))
             }
             (false, parts) if parts.is_empty() => Some((Vec::new(), vec![purl])),
-            // A package within a package is more than a report tells.
+            // Reports do not say which package contains which.
             (false, _) => None,
         }
     }
 }
 
-/// Of two names of one product the one that says more; `None` where neither is about the other.
+/// The more specific of two names of one product; `None` if neither covers the other.
 fn narrower(a: Purl, b: Purl) -> Option<Purl> {
     if a.covers(&b) {
         Some(b)

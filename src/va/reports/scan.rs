@@ -1,4 +1,4 @@
-//! Looks through the directories and reads what is new.
+//! Reads the directories, and the files that are new or changed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -14,14 +14,14 @@ use super::index::{File, Index};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 20;
-/// How many files are read: the ones that changed last.
+/// How many files are read at most: those that changed last.
 const MAX_FILES: usize = 20_000;
-/// How many directory entries are looked at.
+/// How many directory entries are read at most.
 const MAX_ENTRIES: usize = 200_000;
-/// How deep directories nest; links may make them endless.
+/// How deep directories may nest; links can make them endless.
 const MAX_DEPTH: usize = 16;
 
-/// Reads everything anew, except for files that are as they were.
+/// Reads all directories, and all files but those that are unchanged.
 pub(super) fn scan(directories: &[PathBuf], old: &Index, now: Timestamp) -> Index {
     let mut walk = Walk::default();
     for directory in directories {
@@ -70,7 +70,7 @@ fn content(path: &Path) -> std::io::Result<(Fingerprint, Vec<u8>)> {
 struct Walk {
     found: Vec<(PathBuf, Fingerprint)>,
     entries: usize,
-    /// Directories that could not be read whole.
+    /// Directories that could not be read completely.
     broken: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ impl Walk {
             if self.entries > MAX_ENTRIES {
                 return Err(format!("more than {MAX_ENTRIES} directory entries"));
             }
-            // Hidden names are unfinished copies and a mounted ConfigMap's own machinery.
+            // Hidden names are unfinished copies, and links that a mounted ConfigMap consists of.
             if !entry.file_name().as_encoded_bytes().starts_with(b".") {
                 self.entry(&entry.path(), depth);
             }
@@ -99,20 +99,20 @@ impl Walk {
         Ok(())
     }
 
-    /// Follows links, as mounted ConfigMaps consist of them.
+    /// Follows links, because mounted ConfigMaps consist of them.
     fn entry(&mut self, path: &Path, depth: usize) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.directory(path, depth + 1),
             Ok(metadata) if metadata.is_file() => self.found.push((path.to_owned(), Fingerprint::new(&metadata))),
             Ok(_) => {}
-            // Gone since the directory was read, which another event will tell, or a link to nothing.
+            // Removed since the directory was read, which causes another event, or a dangling link.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => self.broken.push(format!("{}: {error}", path.display())),
         }
     }
 }
 
-/// Tells whether a file is as it was.
+/// Shows whether a file has changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Fingerprint {
     place: (u64, u64),

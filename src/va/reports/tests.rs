@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::document::{Document, parse};
+use super::document::{ReportFile, parse};
 use super::*;
 use crate::policy::{Issue, IssueKind, Report, Severity};
 
@@ -31,7 +31,7 @@ fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-fn read(value: &Value) -> Result<Document, String> {
+fn read(value: &Value) -> Result<ReportFile, String> {
     parse(value.to_string().as_bytes()).map_err(|e| e.to_string())
 }
 
@@ -94,6 +94,7 @@ fn lines(report: &Report) -> Vec<String> {
 }
 
 mod kinds;
+mod packages;
 
 #[test]
 fn trivy() {
@@ -199,7 +200,7 @@ fn what_is_no_report_of_an_image() {
         (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"] = json!({})), "invalid type"),
         (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"][0] = json!({"Severity": "LOW"})), "VulnerabilityID"),
         (
-            change(TRIVY, &|v| v["Results"][0]["ExperimentalModifiedFindings"][0]["Finding"] = json!({})),
+            change(TRIVY, &|v| v["Results"][0]["ExperimentalModifiedFindings"][0]["ReportFinding"] = json!({})),
             "VulnerabilityID",
         ),
         (change(GRYPE, &|v| v["source"] = json!({"type": "directory", "target": "/"})), "not of an image"),
@@ -434,7 +435,15 @@ fn found(reports: &Reports) -> Option<usize> {
 }
 
 async fn changed(reports: &Reports, seen: u64) {
-    reports.0.generation.subscribe().wait_for(|now| *now > seen).await.unwrap();
+    let mut scans = reports.0.scans.subscribe();
+    while generation(reports) <= seen {
+        scans.changed().await.unwrap();
+    }
+}
+
+/// Counts the changes.
+fn generation(reports: &Reports) -> u64 {
+    reports.0.index.load().generation
 }
 
 fn problems(reports: &Reports) -> Vec<String> {
@@ -442,7 +451,7 @@ fn problems(reports: &Reports) -> Vec<String> {
 }
 
 async fn change(reports: &Reports, act: impl FnOnce()) {
-    let seen = reports.generation();
+    let seen = generation(reports);
     act();
     tokio::time::timeout(Duration::from_secs(10), changed(reports, seen)).await.expect("no change was seen");
 }
@@ -514,7 +523,7 @@ async fn a_directory_that_is_not_there_leaves_everything_open() {
     })
     .await;
     while found(&reports) != Some(10) {
-        changed(&reports, reports.generation()).await;
+        changed(&reports, generation(&reports)).await;
     }
     tasks.stop();
 }
@@ -531,10 +540,10 @@ async fn an_unchanged_file_is_not_read_again() {
     assert!(Arc::ptr_eq(&document(&before), &document(&after)));
 
     // Two more rescans that find nothing new change nothing.
-    let (generation, mut scans) = (reports.generation(), reports.0.scans.subscribe());
+    let (seen_generation, mut scans) = (generation(&reports), reports.0.scans.subscribe());
     let seen = *scans.borrow();
     scans.wait_for(|now| *now >= seen + 2).await.unwrap();
-    assert_eq!(reports.generation(), generation);
+    assert_eq!(generation(&reports), seen_generation);
     tasks.stop();
 }
 

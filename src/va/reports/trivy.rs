@@ -1,23 +1,25 @@
 //! Trivy's JSON report, schema 2 (aquasecurity/trivy, `pkg/types/report.go`).
 
 mod os;
+mod vulnerability;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use super::details::Lenient;
 use super::document::{
-    Assessment, Document, Finding, InvalidReport, Names, read, severity, some, source, text_or_nothing, time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, read, severity, some, source, text_or_nothing,
+    time,
 };
-use super::purl::Purl;
-use crate::policy::{AffectedPackage, IssueKind};
+use crate::policy::{AffectedPackage, Issue, IssueKind};
 use crate::va::one_line;
 use os::Os;
+use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
 
 /// Reads a report of a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest where a
 /// containerd store has it; `ArtifactName` may name a digest. What `RepoDigests` names is listed only; a digest there that
 /// is an index's names no image of a platform and so matches none.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
-    let report: Report = read(bytes)?;
+pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
+    let report: TrivyReport = read(bytes)?;
     if report.schema_version != 2 {
         return Err(InvalidReport::new(format!("Trivy schema {} is not known", report.schema_version)));
     }
@@ -28,7 +30,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     }
     let metadata = report.metadata.unwrap_or_default();
     let own = metadata.image_id.iter().chain(&report.artifact_name);
-    let image = Names::new(own, metadata.repo_digests.iter().flatten());
+    let image = ImageNames::new(own, metadata.repo_digests.iter().flatten());
     if image.is_empty() {
         return Err(InvalidReport::new("a Trivy report with neither ImageID nor RepoDigests speaks of no image"));
     }
@@ -40,8 +42,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, InvalidReport> {
     }
     let name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
     let generated_at = time(report.created_at.as_deref());
-    let assessment = Assessment { source: name, generated_at, incomplete, data_of: None, findings };
-    Ok(Document { image, assessment: Some(assessment), ..Document::default() })
+    let assessment = ScannerReport { source: name, generated_at, incomplete, data_of: None, findings };
+    Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }
 
 /// What was not assessed. Trivy has a result for the system's packages, and one for those of each language, even when
@@ -78,28 +80,28 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Report {
+struct TrivyReport {
     schema_version: u64,
     artifact_type: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     artifact_name: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     created_at: Option<String>,
-    trivy: Option<Program>,
-    metadata: Option<Metadata>,
+    trivy: Option<TrivyProgram>,
+    metadata: Option<TrivyMetadata>,
     results: Option<Vec<ScanResult>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Program {
+struct TrivyProgram {
     #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Metadata {
+struct TrivyMetadata {
     #[serde(rename = "OS")]
     os: Option<Os>,
     #[serde(rename = "ImageID")]
@@ -115,10 +117,10 @@ struct ScanResult {
     class: Option<String>,
     #[serde(rename = "Type", default, deserialize_with = "text_or_nothing")]
     kind: Option<String>,
-    packages: Option<Vec<IgnoredAny>>,
-    vulnerabilities: Option<Vec<Vulnerability>>,
+    packages: Option<Vec<Lenient<TrivyPackage>>>,
+    vulnerabilities: Option<Vec<TrivyVulnerability>>,
     misconfigurations: Option<Vec<Misconfiguration>>,
-    secrets: Option<Vec<Secret>>,
+    secrets: Option<Vec<TrivySecret>>,
     experimental_modified_findings: Option<Vec<Modified>>,
 }
 
@@ -131,65 +133,18 @@ impl ScanResult {
     }
 
     /// Whatever the result's class, what is listed counts; licences are no security issue.
-    fn collect(self, findings: &mut Vec<Finding>) -> Result<(), InvalidReport> {
+    fn collect(self, findings: &mut Vec<ReportFinding>) -> Result<(), InvalidReport> {
         let target = self.target.unwrap_or_default();
-        findings.extend(self.vulnerabilities.into_iter().flatten().map(Vulnerability::finding));
+        let packages = self.packages.unwrap_or_default();
+        let packages = ScannedPackages::new(self.kind.as_deref(), &packages);
+        findings.extend(self.vulnerabilities.into_iter().flatten().map(|found| found.finding(&packages)));
         findings.extend(self.misconfigurations.into_iter().flatten().filter_map(|m| m.finding(&target)));
         findings.extend(self.secrets.into_iter().flatten().map(|secret| secret.finding(&target)));
         for modified in self.experimental_modified_findings.into_iter().flatten() {
             let why = |e: serde_json::Error| InvalidReport::new(format!("ExperimentalModifiedFindings: {e}"));
-            findings.extend(modified.finding(&target).map_err(why)?);
+            findings.extend(modified.finding(&target, &packages).map_err(why)?);
         }
         Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Vulnerability {
-    #[serde(rename = "VulnerabilityID")]
-    id: String,
-    #[serde(rename = "VendorIDs")]
-    vendor_ids: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    pkg_name: Option<String>,
-    pkg_identifier: Option<PackageIdentifier>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    installed_version: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    fixed_version: Option<String>,
-    status: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    severity: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    title: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct PackageIdentifier {
-    #[serde(rename = "PURL")]
-    purl: Option<String>,
-}
-
-impl Vulnerability {
-    /// `fixed` as a status means that a fix is published, not that the image has it.
-    fn finding(self) -> Finding {
-        let purl = self.pkg_identifier.and_then(|identifier| identifier.purl);
-        Finding {
-            id: self.id,
-            aliases: self.vendor_ids.unwrap_or_default(),
-            kind: IssueKind::Vulnerability,
-            severity: severity(self.severity.as_deref()),
-            package: self.pkg_name.map(|name| AffectedPackage {
-                name,
-                installed: some(self.installed_version),
-                fixed: some(self.fixed_version),
-            }),
-            purl: purl.as_deref().and_then(Purl::parse),
-            exempt: self.status.as_deref() == Some("not_affected"),
-            ignored: false,
-            title: one_line(self.title),
-        }
     }
 }
 
@@ -208,7 +163,7 @@ struct Misconfiguration {
 }
 
 impl Misconfiguration {
-    fn finding(self, target: &str) -> Option<Finding> {
+    fn finding(self, target: &str) -> Option<ReportFinding> {
         if self.status.as_deref() == Some("PASS") {
             return None;
         }
@@ -221,7 +176,7 @@ impl Misconfiguration {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Secret {
+struct TrivySecret {
     #[serde(rename = "RuleID")]
     rule_id: String,
     #[serde(default, deserialize_with = "text_or_nothing")]
@@ -230,8 +185,8 @@ struct Secret {
     title: Option<String>,
 }
 
-impl Secret {
-    fn finding(self, target: &str) -> Finding {
+impl TrivySecret {
+    fn finding(self, target: &str) -> ReportFinding {
         configuration(self.rule_id, Vec::new(), self.severity.as_deref(), self.title, target, false)
     }
 }
@@ -244,19 +199,15 @@ fn configuration(
     text: Option<String>,
     target: &str,
     ignored: bool,
-) -> Finding {
-    let place = AffectedPackage { name: target.to_owned(), installed: None, fixed: None };
-    Finding {
-        id,
+) -> ReportFinding {
+    let place = AffectedPackage { name: target.to_owned(), ..AffectedPackage::default() };
+    let issue = Issue {
         aliases,
-        kind: IssueKind::Configuration,
-        severity: severity(word),
-        package: (!target.is_empty()).then_some(place),
-        purl: None,
-        exempt: false,
-        ignored,
+        packages: if target.is_empty() { Vec::new() } else { vec![place] },
         title: one_line(text),
-    }
+        ..Issue::new(id, IssueKind::Configuration, severity(word))
+    };
+    ReportFinding { issue, ignored }
 }
 
 /// What `.trivyignore`, a Rego policy or VEX took out of the report (`--show-suppressed`). Without that option the report
@@ -271,25 +222,25 @@ struct Modified {
 }
 
 impl Modified {
-    fn finding(self, target: &str) -> serde_json::Result<Option<Finding>> {
+    fn finding(self, target: &str, packages: &ScannedPackages<'_>) -> serde_json::Result<Option<ReportFinding>> {
         let kind = self.kind.map(|kind| kind.to_ascii_lowercase());
         let finding = match kind.as_deref() {
-            Some("vulnerability") => Some(Vulnerability::deserialize(self.finding)?.finding()),
+            Some("vulnerability") => Some(TrivyVulnerability::deserialize(self.finding)?.finding(packages)),
             Some("misconfiguration") => Misconfiguration::deserialize(self.finding)?.finding(target),
-            Some("secret") => Some(Secret::deserialize(self.finding)?.finding(target)),
+            Some("secret") => Some(TrivySecret::deserialize(self.finding)?.finding(target)),
             // Whatever it is called, a vulnerability does not vanish.
             _ if self.finding.get("VulnerabilityID").is_some() => {
-                Some(Vulnerability::deserialize(self.finding)?.finding())
+                Some(TrivyVulnerability::deserialize(self.finding)?.finding(packages))
             }
             _ => None,
         };
         // VEX says something of the image; `ignored` is what whoever ran the scanner did not want to see.
         let exempt = matches!(self.status.as_deref(), Some("not_affected" | "fixed"));
         let ignored = self.status.as_deref() == Some("ignored");
-        Ok(finding.map(|finding| Finding {
-            exempt: finding.exempt || exempt,
-            ignored: finding.ignored || ignored,
-            ..finding
+        Ok(finding.map(|mut finding| {
+            finding.issue.exempt |= exempt;
+            finding.ignored |= ignored;
+            finding
         }))
     }
 }

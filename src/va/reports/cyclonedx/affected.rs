@@ -3,8 +3,8 @@
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
+use crate::policy::Purl;
 use crate::va::reports::document::{some, text_or_nothing};
-use crate::va::reports::purl::Purl;
 
 /// A version or range that an entry lists without saying more is affected (`affectedStatus`, its default).
 const AFFECTED: &str = "affected";

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::policy::Severity;
+use crate::policy::{CvssScore, Severity};
+use crate::va::reports::details::Lenient;
 use crate::va::reports::document::{severity, some, text_or_nothing};
 
 #[derive(Deserialize)]
@@ -12,6 +13,15 @@ pub(super) struct Rating {
     score: Option<f64>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     vector: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    method: Option<String>,
+    #[serde(default)]
+    source: Lenient<RatingSource>,
+}
+
+#[derive(Deserialize)]
+struct RatingSource {
+    name: Option<String>,
 }
 
 /// The worst of all ratings. One that says nothing counts where no other says that it is of any weight.
@@ -25,6 +35,17 @@ pub(super) fn worst<'a>(ratings: impl Iterator<Item = &'a Rating>) -> Severity {
 }
 
 impl Rating {
+    /// The score, where it is one of CVSS. Other methods count otherwise.
+    pub(super) fn cvss(&self) -> Option<CvssScore> {
+        let method = self.method.as_deref().unwrap_or_default();
+        let vector = self.vector.as_deref();
+        if !method.starts_with("CVSS") || (method == "CVSSv2" && vector.is_none()) {
+            return None;
+        }
+        let source = self.source.0.as_ref().and_then(|source| source.name.as_deref());
+        CvssScore::new(source.filter(|name| !name.is_empty()).unwrap_or("unknown"), self.score?, vector)
+    }
+
     /// A word that says of nothing how bad it is does not outrank a score that does, nor a vector, of which the score is
     /// not known here.
     fn severity(&self) -> Option<Severity> {

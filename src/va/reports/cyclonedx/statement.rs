@@ -1,22 +1,23 @@
 //! What an analysis says: VEX statements.
 
+use super::BomReader;
 use super::affected::Affected;
-use super::{Reader, Vulnerability};
-use crate::va::reports::document::{NamedImage, Statement, time};
-use crate::va::reports::purl::Purl;
+use super::vulnerability::BomVulnerability;
+use crate::policy::Purl;
+use crate::va::reports::document::{NamedImage, VexStatement, time};
 
 /// What a statement is about.
 #[derive(Default)]
-struct Scope {
+struct StatementScope {
     /// The subject as a whole.
     subject: bool,
     images: Vec<NamedImage>,
     packages: Vec<Purl>,
 }
 
-impl Reader<'_> {
+impl BomReader<'_> {
     /// The statements that an analysis makes; an error where it names nothing that can be told apart.
-    pub(super) fn statements(&self, vulnerability: &Vulnerability) -> Result<Vec<Statement>, String> {
+    pub(super) fn statements(&self, vulnerability: &BomVulnerability) -> Result<Vec<VexStatement>, String> {
         let Some(suppresses) = vulnerability.suppresses() else { return Ok(Vec::new()) };
         let id = vulnerability.name();
         let mut ids = vulnerability.aliases();
@@ -29,20 +30,20 @@ impl Reader<'_> {
                  or no version that it holds for"
             ));
         }
-        let statement = |(images, packages)| Statement { ids: ids.clone(), images, packages, at, suppresses };
+        let statement = |(images, packages)| VexStatement { ids: ids.clone(), images, packages, at, suppresses };
         Ok(parts.into_iter().map(statement).collect())
     }
 
-    fn scope(&self, vulnerability: &Vulnerability, suppresses: bool) -> Scope {
+    fn scope(&self, vulnerability: &BomVulnerability, suppresses: bool) -> StatementScope {
         let affects: Vec<&Affected> = vulnerability.affects.iter().flatten().collect();
-        let mut scope = Scope { subject: affects.is_empty(), ..Scope::default() };
+        let mut scope = StatementScope { subject: affects.is_empty(), ..StatementScope::default() };
         for affected in affects {
             self.add(affected, suppresses, &mut scope);
         }
         scope
     }
 
-    fn add(&self, affected: &Affected, suppresses: bool, scope: &mut Scope) {
+    fn add(&self, affected: &Affected, suppresses: bool, scope: &mut StatementScope) {
         let reference = affected.local_ref();
         if self.subject_ref.as_ref() == Some(&reference) {
             let own = self.image.own.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -63,7 +64,7 @@ impl Reader<'_> {
 
     /// The images and the packages of each statement. Packages alone name any image only where the document has no
     /// product of its own and names no image.
-    fn parts(&self, scope: Scope) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
+    fn parts(&self, scope: StatementScope) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
         let subject = self.subject_images();
         let mut parts = Vec::new();
         if !scope.packages.is_empty() && (!subject.is_empty() || (self.subject.is_none() && scope.images.is_empty())) {

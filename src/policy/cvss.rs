@@ -1,0 +1,121 @@
+//! Scores of the Common Vulnerability Scoring System.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest vector that is kept, in bytes: CVSS 4.0 with all its metrics takes about 200.
+const MAX_VECTOR: usize = 512;
+/// The longest name of a source that is kept, in bytes.
+const MAX_SOURCE: usize = 256;
+
+/// A CVSS base score, and who gave it.
+///
+/// In JSON: `{"source": "nvd", "value": 9.8, "vector": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct CvssScore {
+    source: String,
+    tenths: u8,
+    vector: Option<String>,
+}
+
+impl CvssScore {
+    /// A score as a document gives it, with its vector. `None` for a number that is no CVSS score (0.0 to 10.0) or a source
+    /// that is no name. A vector that is none is left out.
+    pub fn new(source: &str, value: f64, vector: Option<&str>) -> Option<Self> {
+        let is_score = (0.0..=10.0).contains(&value);
+        let is_name = !source.is_empty() && source.len() <= MAX_SOURCE;
+        // At most 100, by the range above.
+        let tenths = (value * 10.0).round() as u8;
+        let vector = vector.filter(|vector| is_vector(vector)).map(str::to_owned);
+        (is_score && is_name).then(|| Self { source: source.to_owned(), tenths, vector })
+    }
+
+    /// Who gave it: `nvd`, `ghsa`, a vendor.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The base score, 0.0 to 10.0 in steps of a tenth.
+    pub fn value(&self) -> f64 {
+        f64::from(self.tenths) / 10.0
+    }
+
+    /// The vector that the score is of: `CVSS:3.1/AV:N/…`; that of version 2 has no prefix.
+    pub fn vector(&self) -> Option<&str> {
+        self.vector.as_deref()
+    }
+
+    /// The worse of two scores. One of version 2, which rates the same issue otherwise, counts where there is no other.
+    pub fn worse(self, other: Self) -> Self {
+        let rank = |score: &Self| (!score.is_version_2(), score.tenths);
+        if rank(&other) > rank(&self) { other } else { self }
+    }
+
+    fn is_version_2(&self) -> bool {
+        self.vector.as_deref().is_some_and(|vector| !vector.starts_with("CVSS:"))
+    }
+}
+
+/// Letters, digits and the three signs between them.
+fn is_vector(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'/' | b'.');
+    !text.is_empty() && text.len() <= MAX_VECTOR && text.bytes().all(allowed)
+}
+
+/// A score in JSON.
+#[derive(Clone, Deserialize, Serialize)]
+struct Written {
+    source: String,
+    value: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vector: Option<String>,
+}
+
+impl From<CvssScore> for Written {
+    fn from(score: CvssScore) -> Self {
+        Self { value: score.value(), source: score.source, vector: score.vector }
+    }
+}
+
+impl TryFrom<Written> for CvssScore {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        Self::new(&written.source, written.value, written.vector.as_deref()).ok_or("not a CVSS score")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_scores_are_scores() {
+        for (value, read) in [(0.0, Some(0.0)), (9.84, Some(9.8)), (10.0, Some(10.0)), (10.1, None), (-0.1, None)] {
+            assert_eq!(CvssScore::new("nvd", value, None).map(|score| score.value()), read, "{value}");
+        }
+        assert!(CvssScore::new("nvd", f64::NAN, None).is_none());
+        assert!(CvssScore::new("", 1.0, None).is_none());
+        assert!(CvssScore::new(&"n".repeat(MAX_SOURCE + 1), 1.0, None).is_none());
+        let vector = |text: &str| CvssScore::new("nvd", 1.0, Some(text)).unwrap().vector().map(str::to_owned);
+        assert_eq!(vector("CVSS:3.1/AV:N").as_deref(), Some("CVSS:3.1/AV:N"));
+        for other in ["", "CVSS:3.1/AV:N\u{1b}", "CVSS 3", &"A".repeat(MAX_VECTOR + 1)] {
+            assert_eq!(vector(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_worse_score_counts_and_version_2_last() {
+        let score = |value, vector| CvssScore::new("nvd", value, vector).unwrap();
+        let (old, new) = (Some("AV:N/AC:L/Au:N/C:C/I:C/A:C"), Some("CVSS:3.1/AV:N"));
+        for (a, b, worse) in [
+            (score(7.5, new), score(9.1, new), 9.1),
+            (score(9.1, new), score(7.5, new), 9.1),
+            (score(10.0, old), score(4.0, new), 4.0),
+            (score(4.0, None), score(10.0, old), 4.0),
+            (score(5.0, old), score(6.0, old), 6.0),
+        ] {
+            assert_eq!(a.worse(b).value(), worse);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Package URLs (github.com/package-url/purl-spec), read with the `packageurl` crate.
+
+use std::hash::{Hash, Hasher};
+
+use packageurl::PackageUrl;
+use serde::{Deserialize, Serialize};
+
+use crate::oci::Digest;
+
+/// The longest package URL that is read, in bytes.
+const MAX_LENGTH: usize = 4096;
+
+/// A package by its package URL, in canonical form: `pkg:deb/debian/openssl@3.0.11?arch=amd64`.
+///
+/// The rules of the package's type apply, so that two spellings of one package are equal: `pkg:pypi/Foo_Bar` is
+/// `pkg:pypi/foo-bar`. A URL that breaks its type's rules is refused.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Purl {
+    /// What two URLs are compared by.
+    canonical: String,
+    url: PackageUrl<'static>,
+}
+
+impl Purl {
+    /// Reads `pkg:type/namespace/name@version?qualifiers#subpath`. `None` for anything else, and for a URL that is another
+    /// one when it is written and read again (an encoded `..` as a namespace).
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if text.len() > MAX_LENGTH {
+            return None;
+        }
+        let url = match text.parse::<PackageUrl<'static>>() {
+            // The type `oci` has no namespace, but many write the repository there, as `docker` has it.
+            Err(packageurl::Error::TypeProhibitsNamespace(kind)) if kind == "oci" => {
+                let rest = text.get("pkg:".len()..)?.trim_start_matches('/').get("oci".len()..)?;
+                format!("pkg:docker{rest}").parse().ok()?
+            }
+            parsed => parsed.ok()?,
+        };
+        let url = if url.version() == Some("") { without_version(url) } else { url };
+        Self::canonical(url)
+    }
+
+    fn canonical(url: PackageUrl<'static>) -> Option<Self> {
+        let canonical = url.to_string();
+        let is_same = canonical.parse::<PackageUrl<'static>>().is_ok_and(|again| again == url);
+        is_same.then_some(Self { canonical, url })
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.canonical
+    }
+
+    /// The package's type: `deb`, `npm`, `golang`.
+    pub fn kind(&self) -> &str {
+        self.url.ty()
+    }
+
+    /// The name without the namespace.
+    pub fn name(&self) -> &str {
+        self.url.name()
+    }
+
+    /// The version.
+    pub fn version(&self) -> Option<&str> {
+        self.url.version()
+    }
+
+    /// A qualifier: `upstream`, `arch`, `distro`.
+    pub fn qualifier(&self, key: &str) -> Option<&str> {
+        self.url.qualifiers().get(key).map(|value| &**value)
+    }
+
+    /// Whether a statement about this package is about the other: what this one leaves open matches anything.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (own, other) = (&self.url, &other.url);
+        own.ty() == other.ty()
+            && own.namespace() == other.namespace()
+            && own.name() == other.name()
+            && (own.version().is_none() || own.version() == other.version())
+            && (own.subpath().is_none() || own.subpath() == other.subpath())
+            && own.qualifiers().iter().all(|(key, value)| other.qualifiers().get(key) == Some(value))
+    }
+
+    /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. A subpath names a part of an image.
+    pub fn image(&self) -> Option<Digest> {
+        let is_whole = self.is_image() && self.url.subpath().is_none();
+        is_whole.then(|| self.version()?.parse().ok()).flatten()
+    }
+
+    /// Whether an image's URL names one platform. Its digest may be that of an index all the same, of which it then names
+    /// only a part.
+    pub fn is_of_platform(&self) -> bool {
+        ["arch", "platform", "os"].iter().any(|key| self.qualifier(key).is_some())
+    }
+
+    /// The same package in this version; `None` where the URL has another version already.
+    pub fn at(&self, version: &str) -> Option<Self> {
+        if self.version().is_some_and(|own| own != version) {
+            return None;
+        }
+        let mut url = self.url.clone();
+        url.with_version(version.to_owned()).ok()?;
+        Self::canonical(url)
+    }
+
+    /// Whether this names an image, by digest or not.
+    pub fn is_image(&self) -> bool {
+        matches!(self.kind(), "oci" | "docker")
+    }
+}
+
+fn without_version(mut url: PackageUrl<'static>) -> PackageUrl<'static> {
+    url.without_version();
+    url
+}
+
+impl PartialEq for Purl {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for Purl {}
+
+impl Hash for Purl {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical.hash(state);
+    }
+}
+
+impl From<Purl> for String {
+    fn from(purl: Purl) -> Self {
+        purl.canonical
+    }
+}
+
+impl TryFrom<String> for Purl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a package URL")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn statements_cover_packages() {
+        for (statement, package, covered) in [
+            ("pkg:deb/debian/openssl", "pkg:deb/debian/openssl@3.0.11?arch=amd64", true),
+            ("pkg:deb/debian/openssl@3.0.11", "pkg:deb/debian/openssl@3.0.11?arch=amd64", true),
+            ("pkg:deb/debian/openssl@3.0.12", "pkg:deb/debian/openssl@3.0.11", false),
+            ("pkg:deb/debian/openssl@3.0.11", "pkg:deb/debian/openssl", false),
+            ("pkg:deb/debian/openssl?arch=arm64", "pkg:deb/debian/openssl@1?arch=amd64", false),
+            ("pkg:deb/debian/openssl?arch=amd64", "pkg:deb/debian/openssl@1?arch=amd64&distro=debian-12", true),
+            ("pkg:deb/debian/openssl", "pkg:deb/debian/openssl-dev@1", false),
+            ("pkg:deb/debian/openssl", "pkg:rpm/debian/openssl@1", false),
+            ("pkg:npm/%40acme/x", "pkg:npm/@acme/x@1.0.0", true),
+            ("PKG:npm/x", "pkg:npm/x@1", false),
+            ("pkg:deb/debian/openssl#doc", "pkg:deb/debian/openssl@1", false),
+            ("pkg:golang/x.test/y#a", "pkg:golang/x.test/y@1#/a/", true),
+            ("pkg:golang/x.test/y", "pkg:golang/x.test/y@1#a", true),
+            ("pkg:deb/debian/gcc@4%3A12.2", "pkg:deb/debian/gcc@4:12.2", true),
+        ] {
+            let covers = Purl::parse(statement).zip(Purl::parse(package)).is_some_and(|(s, p)| s.covers(&p));
+            assert_eq!(covers, covered, "{statement} {package}");
+        }
+    }
+
+    #[test]
+    fn images_are_named_by_digest_alone() {
+        let hex = "a".repeat(64);
+        for (text, named) in [
+            (format!("pkg:oci/app@sha256:{hex}?repository_url=r.io/app"), true),
+            (format!("pkg:oci/app@sha256%3A{hex}?arch=amd64"), true),
+            (format!("pkg:docker/app@sha256:{hex}"), true),
+            (format!("pkg:generic/app@sha256:{hex}"), false),
+            (format!("pkg:oci/app@sha256:{hex}#usr/bin"), false),
+            ("pkg:oci/app@1.27".to_owned(), false),
+            ("pkg:oci/app".to_owned(), false),
+        ] {
+            assert_eq!(Purl::parse(&text).and_then(|purl| purl.image()).is_some(), named, "{text}");
+        }
+        for text in ["", "pkg:", "pkg:deb", "pkg:deb/", "openssl", "pkg:/x"] {
+            assert_eq!(Purl::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rules_of_a_type_apply() {
+        for (text, canonical) in [
+            ("pkg:pypi/Foo_Bar@1", Some("pkg:pypi/foo-bar@1")),
+            ("pkg:DEB/Debian/OpenSSL@3", Some("pkg:deb/debian/openssl@3")),
+            ("pkg:npm/@acme/x@1", Some("pkg:npm/%40acme/x@1")),
+            ("pkg:deb/debian/x@1%2B2?b=2&A=1&c=", Some("pkg:deb/debian/x@1%2B2?a=1&b=2")),
+            ("pkg:maven/Org/Name@1", Some("pkg:maven/Org/Name@1")),
+            ("pkg:deb/debian/x@", Some("pkg:deb/debian/x")),
+            ("pkg://deb/debian//x", Some("pkg:deb/debian/x")),
+            ("pkg:oci/team/app@1", Some("pkg:docker/team/app@1")),
+            ("pkg:cargo/a/b@1", None),
+            ("pkg:deb/%2e%2e/debian/x", None),
+            ("pkg:deb/debian/%ff", None),
+            ("pkg:deb/debian%2Fubuntu/x", None),
+            ("pkg:d_b/debian/x", None),
+        ] {
+            assert_eq!(Purl::parse(text).as_ref().map(Purl::as_str), canonical, "{text}");
+        }
+        assert_eq!(Purl::parse(&format!("pkg:deb/debian/{}", "x".repeat(MAX_LENGTH))), None);
+    }
+
+    proptest! {
+        /// What is written reads as the same package, and covers it: nothing that is stored turns into another package.
+        #[test]
+        fn what_is_written_reads_the_same(text in "pkg:(deb|npm|oci|x)/[a-z%2Ee./@#?&=A-F0-9 ]{1,40}") {
+            if let Some(purl) = Purl::parse(&text) {
+                let again = Purl::parse(purl.as_str());
+                prop_assert_eq!(again.as_ref(), Some(&purl));
+                prop_assert!(again.unwrap().covers(&purl) && purl.covers(&purl));
+            }
+        }
+    }
+}

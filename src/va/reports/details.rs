@@ -1,0 +1,154 @@
+//! Details that only people and later rules read: dropped where they are not as they should be, and bounded in bytes.
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
+
+use crate::oci::Digest;
+use crate::policy::{AffectedPackage, Purl};
+
+/// The longest detail that is kept, in bytes.
+const MAX_TEXT: usize = 4096;
+/// How many references one issue keeps.
+const MAX_REFERENCES: usize = 20;
+/// The longest reference that is kept, in bytes.
+const MAX_REFERENCE: usize = 1024;
+
+/// A part of a document that is dropped where it has another shape: no finding is lost to it.
+#[derive(Clone, Debug)]
+pub(super) struct Lenient<T>(pub(super) Option<T>);
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(T::deserialize(value).ok()))
+    }
+}
+
+impl<T> Lenient<Vec<Lenient<T>>> {
+    /// The entries of a list that are as they should be.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flatten().filter_map(|entry| entry.0.as_ref())
+    }
+}
+
+/// A text that says something, and is not too long.
+pub(super) fn short(text: Option<&str>) -> Option<String> {
+    text.map(str::trim).filter(|text| !text.is_empty() && text.len() <= MAX_TEXT).map(str::to_owned)
+}
+
+/// The addresses among some texts, each once, as many as are kept. Only `https` and `http`, with a host.
+pub(super) fn references(texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    add_references(&mut kept, texts.into_iter().filter(|text| is_address(text)));
+    kept
+}
+
+/// Adds addresses that are not there yet, as many as are kept.
+pub(super) fn add_references(to: &mut Vec<String>, addresses: impl IntoIterator<Item = String>) {
+    for address in addresses {
+        if to.len() == MAX_REFERENCES {
+            return;
+        }
+        if !to.contains(&address) {
+            to.push(address);
+        }
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let is_web = |url: &url::Url| matches!(url.scheme(), "https" | "http") && url.has_host();
+    let is_plain = text.len() <= MAX_REFERENCE && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain && url::Url::parse(text).is_ok_and(|url| is_web(&url))
+}
+
+/// A layer by the digest of what it unpacks to, as a report names it.
+pub(super) fn layer(text: Option<&str>) -> Option<Digest> {
+    text?.parse().ok()
+}
+
+/// What a report says about one package beside its name and versions.
+#[derive(Debug, Default)]
+pub(super) struct PackageDetails<'a> {
+    pub(super) purl: Option<&'a str>,
+    /// The scanner's own word for the type of the package.
+    pub(super) kind: Option<&'a str>,
+    pub(super) source: Option<&'a str>,
+    pub(super) path: Option<&'a str>,
+    /// The `diff_id` of the layer.
+    pub(super) layer: Option<&'a str>,
+}
+
+impl PackageDetails<'_> {
+    /// The package with these details. Where the report names no source package, the package URL may (`upstream`).
+    pub(super) fn of(&self, name: String, installed: Option<String>, fixed: Option<String>) -> AffectedPackage {
+        let purl = self.purl.and_then(Purl::parse);
+        let kind = purl.as_ref().map(Purl::kind).or(self.kind);
+        // `upstream` may have a version: `openssl@3.0.11-1`.
+        let upstream = purl.as_ref().and_then(|purl| purl.qualifier("upstream"));
+        let upstream = upstream.map(|text| text.split('@').next().unwrap_or_default());
+        AffectedPackage {
+            name,
+            installed,
+            fixed,
+            ecosystem: short(kind),
+            source: short(self.source).or_else(|| short(upstream)),
+            path: short(self.path),
+            layer: layer(self.layer),
+            purl,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_addresses_and_few() {
+        let of = |texts: &[&str]| references(texts.iter().map(|text| (*text).to_owned()));
+        let long = format!("https://example.com/{}", "a".repeat(MAX_REFERENCE));
+        assert_eq!(
+            of(&[
+                "https://example.com/a",
+                "javascript:alert(1)",
+                "file:///etc/passwd",
+                "https://",
+                "CVE-2024-1",
+                "https://example.com/\u{1b}[2J",
+                "https://example.com/a",
+                &long,
+                "http://example.com/b?c=d#e",
+            ]),
+            ["https://example.com/a", "http://example.com/b?c=d#e"]
+        );
+        let many = (0..100).map(|n| format!("https://example.com/{n}"));
+        assert_eq!(references(many).len(), MAX_REFERENCES);
+    }
+
+    #[test]
+    fn details_are_dropped_where_they_are_no_such_thing() {
+        let long = "a".repeat(MAX_TEXT + 1);
+        let details = PackageDetails {
+            purl: Some("openssl"),
+            kind: Some(&long),
+            source: Some(" "),
+            path: Some(&long),
+            layer: Some("sha256:short"),
+        };
+        let bare = AffectedPackage { name: "openssl".into(), ..AffectedPackage::default() };
+        assert_eq!(details.of("openssl".into(), None, None), bare);
+        let details = PackageDetails {
+            purl: Some("pkg:deb/debian/libssl3@3.0.11-1?upstream=openssl%403.0.11-1"),
+            kind: Some("debian"),
+            ..PackageDetails::default()
+        };
+        let package = details.of("libssl3".into(), None, None);
+        assert_eq!((package.ecosystem.as_deref(), package.source.as_deref()), (Some("deb"), Some("openssl")));
+    }
+}

@@ -1,0 +1,149 @@
+//! What reports say about packages and issues beside what decides today.
+
+use super::*;
+use crate::policy::{AffectedPackage, Purl};
+
+const LAYER: char = 'd';
+
+/// `name purl ecosystem source path layer`, with `-` for what is not known.
+fn describe(package: &AffectedPackage) -> String {
+    let or = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let purl = or(package.purl.as_ref().map(Purl::as_str));
+    let (ecosystem, source, path) = (&package.ecosystem, &package.source, &package.path);
+    let layer = package.layer.map(|layer| if layer == digest(LAYER) { "d" } else { "another" });
+    let rest = [or(ecosystem.as_deref()), or(source.as_deref()), or(path.as_deref()), or(layer)];
+    format!("{} {purl} {}", package.name, rest.join(" "))
+}
+
+fn packages(report: &Report, id: &str) -> Vec<String> {
+    find(report, id).packages.iter().map(describe).collect()
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    Some(text.parse().unwrap())
+}
+
+/// `value source vector`
+fn score(issue: &Issue) -> Option<String> {
+    let score = issue.score.as_ref()?;
+    Some(format!("{} {} {}", score.value(), score.source(), score.vector().unwrap_or("-")))
+}
+
+const V31: &str = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H";
+
+#[test]
+fn of_trivy() {
+    let mut trivy = value(TRIVY);
+    let result = &mut trivy["Results"][0];
+    result["Packages"] = json!([{"ID": "libssl3@3.0.11-1", "SrcName": "openssl"}, "no package", {"ID": 1}]);
+    let found = &mut result["Vulnerabilities"][0];
+    found["PkgPath"] = json!("usr/lib/libssl.so.3");
+    found["CVSS"] = json!({
+        "nvd": {"V2Vector": "AV:N/AC:L/Au:N/C:C/I:C/A:C", "V2Score": 10, "V3Vector": V31, "V3Score": 9.8},
+        "redhat": {"V3Vector": V31, "V3Score": 7.5}, "odd": {"V3Score": "high"}, "worse": {"V3Score": 99},
+    });
+    found["References"] = json!(["https://example.com/a", 1, "javascript:alert(1)"]);
+    let report = lookup(&[&trivy.to_string()]);
+    assert_eq!(
+        packages(&report, "CVE-2024-0001"),
+        [
+            "libssl3 pkg:deb/debian/libssl3@3.0.11-1?arch=amd64&distro=debian-12.5 deb openssl usr/lib/libssl.so.3 d",
+            "openssl pkg:deb/debian/openssl@3.0.11-1?arch=amd64&distro=debian-12.5 deb - - d",
+        ]
+    );
+    let issue = find(&report, "CVE-2024-0001");
+    assert_eq!(score(issue), Some(format!("9.8 nvd {V31}")));
+    assert_eq!(issue.published, time("2024-01-09T10:15:10.447Z"));
+    assert_eq!(issue.first_seen, report.generated_at);
+    let references = ["https://avd.aquasec.com/nvd/cve-2024-0001", "https://example.com/a", "https://example.com/"];
+    assert_eq!(issue.references, references);
+}
+
+#[test]
+fn of_grype() {
+    let mut grype = value(GRYPE);
+    let found = &mut grype["matches"][0];
+    found["artifact"]["locations"] = json!([{"path": "/var/lib/dpkg/status", "layerID": digest(LAYER)}]);
+    found["artifact"]["upstreams"] = json!([{"name": "openssl"}]);
+    found["vulnerability"]["cvss"] = json!([
+        {"source": "nvd@nist.gov", "type": "Primary", "version": "3.1", "vector": V31, "metrics": {"baseScore": 9.8}},
+        {"metrics": {}}, "odd",
+    ]);
+    let advisory = &mut grype["matches"][1];
+    advisory["relatedVulnerabilities"][0]["cvss"] = json!([{"vector": V31, "metrics": {"baseScore": 10.0}}]);
+    let report = lookup(&[&grype.to_string()]);
+    let expected = "libssl3 pkg:deb/debian/libssl3@3.0.11-1?arch=amd64 deb openssl /var/lib/dpkg/status d";
+    assert_eq!(packages(&report, "CVE-2024-0001"), [expected]);
+    let issue = find(&report, "CVE-2024-0001");
+    assert_eq!(score(issue), Some(format!("9.8 nvd@nist.gov {V31}")));
+    let references =
+        ["https://security-tracker.debian.org/tracker/CVE-2024-0001", "https://nvd.nist.gov/vuln/detail/CVE-2024-0001"];
+    assert_eq!(issue.references, references);
+    assert_eq!(score(find(&report, "CVE-2021-44228")), Some(format!("10 unknown {V31}")), "of the CVE behind a GHSA");
+    assert_eq!(issue.published, None);
+}
+
+#[test]
+fn of_cyclonedx() {
+    let mut vdr = value(VDR);
+    vdr["components"][0]["properties"] = json!([
+        {"name": "aquasecurity:trivy:SrcName", "value": "openssl"},
+        {"name": "aquasecurity:trivy:LayerDiffID", "value": digest(LAYER)},
+    ]);
+    vdr["components"][0]["evidence"] = json!({"occurrences": [{"location": "/var/lib/dpkg/status"}]});
+    let found = &mut vdr["vulnerabilities"][0];
+    found["ratings"][1]["vector"] = json!(V31);
+    found["source"] = json!({"name": "debian", "url": "https://security-tracker.debian.org/"});
+    found["advisories"] = json!([{"url": "https://example.com/a"}, {"title": "no address"}, 1]);
+    let report = lookup(&[&vdr.to_string()]);
+    let expected = "libssl3 pkg:deb/debian/libssl3@3.0.11-1?arch=amd64 deb openssl /var/lib/dpkg/status d";
+    assert_eq!(packages(&report, "CVE-2024-0001"), [expected]);
+    let issue = find(&report, "CVE-2024-0001");
+    assert_eq!(score(issue), Some(format!("9.1 nvd {V31}")));
+    assert_eq!(issue.published, time("2024-01-01T00:00:00Z"));
+    assert_eq!(issue.references, ["https://security-tracker.debian.org/", "https://example.com/a"]);
+    assert_eq!(packages(&report, "GHSA-dddd-eeee-ffff"), ["left-pad pkg:npm/left-pad@1.0.0 npm - - -"]);
+    assert_eq!(score(find(&report, "CVE-2024-0022")), None);
+}
+
+/// A finding must not be lost to a detail of another shape.
+#[test]
+fn odd_details_lose_no_finding() {
+    let odd = [json!(null), json!(1), json!("x"), json!([]), json!({}), json!([[1]]), json!({"x": [1]})];
+    for value_ in &odd {
+        let (mut trivy, mut grype, mut vdr) = (value(TRIVY), value(GRYPE), value(VDR));
+        for name in ["CVSS", "References", "PublishedDate", "PrimaryURL", "Layer", "PkgPath", "PkgID"] {
+            trivy["Results"][0]["Vulnerabilities"][0][name] = value_.clone();
+        }
+        for name in ["cvss", "urls", "dataSource"] {
+            grype["matches"][0]["vulnerability"][name] = value_.clone();
+        }
+        for name in ["locations", "upstreams"] {
+            grype["matches"][0]["artifact"][name] = value_.clone();
+        }
+        for name in ["published", "source", "advisories"] {
+            vdr["vulnerabilities"][0][name] = value_.clone();
+        }
+        vdr["components"][0]["evidence"] = value_.clone();
+        for (report, issues) in [(trivy, 10), (grype, 7), (vdr, 5)] {
+            assert_eq!(lookup(&[&report.to_string()]).issues.len(), issues, "{value_}");
+        }
+    }
+}
+
+/// A grace period counts from these times, so a time to come must not stretch it, and the earliest report counts.
+#[test]
+fn times_that_grace_periods_count_from() {
+    let mut later = value(TRIVY);
+    later["Results"][0]["Vulnerabilities"][2]["PublishedDate"] = json!("2027-01-01T00:00:00Z");
+    assert_eq!(find(&lookup(&[&later.to_string()]), "CVE-2024-0002").published, None);
+
+    let (mut whole, mut part) = (value(TRIVY), value(TRIVY));
+    whole["CreatedAt"] = json!("2026-01-01T00:00:00Z");
+    part["CreatedAt"] = json!("2026-02-01T00:00:00Z");
+    part["Metadata"]["OS"]["EOSL"] = json!(true);
+    let report = lookup(&[&whole.to_string(), &part.to_string()]);
+    assert_eq!(report.source, "trivy 0.72.0");
+    assert_eq!(find(&report, "CVE-2024-0001").first_seen, time("2026-01-01T00:00:00Z"));
+    assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 2, "each package once");
+}
