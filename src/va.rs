@@ -67,7 +67,7 @@ impl Va {
         metrics: &Metrics,
     ) -> Result<Self, InvalidConfig> {
         let ibm = config.ibm.map(|config| Ibm::new(config, clock.clone(), metrics)).transpose()?;
-        let settings = reports::Settings {
+        let settings = reports::ReportSettings {
             directories: config.reports,
             rescan: config.rescan,
             honour_ignores: config.honour_ignores,

@@ -11,7 +11,7 @@ const MAX_SOURCE: usize = 256;
 ///
 /// In JSON: `{"source": "nvd", "value": 9.8, "vector": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "WrittenScore", into = "WrittenScore")]
 pub struct CvssScore {
     source: String,
     tenths: u8,
@@ -64,23 +64,23 @@ fn is_vector(text: &str) -> bool {
 
 /// A score in JSON.
 #[derive(Clone, Deserialize, Serialize)]
-struct Written {
+struct WrittenScore {
     source: String,
     value: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vector: Option<String>,
 }
 
-impl From<CvssScore> for Written {
+impl From<CvssScore> for WrittenScore {
     fn from(score: CvssScore) -> Self {
         Self { value: score.value(), source: score.source, vector: score.vector }
     }
 }
 
-impl TryFrom<Written> for CvssScore {
+impl TryFrom<WrittenScore> for CvssScore {
     type Error = &'static str;
 
-    fn try_from(written: Written) -> Result<Self, Self::Error> {
+    fn try_from(written: WrittenScore) -> Result<Self, Self::Error> {
         Self::new(&written.source, written.value, written.vector.as_deref()).ok_or("not a CVSS score")
     }
 }

@@ -55,8 +55,8 @@ const LOOKED_UP: u64 = 10_000;
 const TOPIC: &str = "va";
 
 /// What was looked up: the generation, then the image's digests.
-type Key = (u64, Digest, ConfigBinding, Box<[Digest]>);
-type Found = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
+type ReportKey = (u64, Digest, ConfigBinding, Box<[Digest]>);
+type FoundEvidence = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
 
 /// An image by its digests.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ struct NeedsProof;
 
 /// Which files are read, and how.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct ReportSettings {
     /// Directories, read with all their subdirectories.
     pub(super) directories: Vec<PathBuf>,
     /// How often they are read even if the system reports no change.
@@ -84,13 +84,13 @@ pub(super) struct Settings {
 
 /// The current reports. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Reports(Arc<Shared>);
+pub(super) struct Reports(Arc<ReportsState>);
 
 #[derive(Debug)]
-struct Shared {
-    settings: Settings,
+struct ReportsState {
+    settings: ReportSettings,
     index: ArcSwap<Index>,
-    looked_up: Cache<Key, Found>,
+    looked_up: Cache<ReportKey, FoundEvidence>,
     clock: Clock,
     readiness: Readiness,
     epoch: Epoch,
@@ -103,14 +103,14 @@ impl Reports {
     /// Reads the directories and then follows their changes. A directory that does not exist yet is a problem, not an
     /// error.
     pub(super) async fn open(
-        settings: Settings,
+        settings: ReportSettings,
         tasks: &Tasks,
         clock: Clock,
         readiness: Readiness,
         epoch: Epoch,
         metrics: &Metrics,
     ) -> Self {
-        let reports = Self(Arc::new(Shared {
+        let reports = Self(Arc::new(ReportsState {
             settings,
             index: ArcSwap::default(),
             scans: watch::Sender::new(0),
@@ -134,7 +134,7 @@ impl Reports {
     ///
     /// # Errors
     /// If it depends on whether the layers are the configuration's, and that is not proven.
-    fn lookup(&self, subject: &ReportQuery<'_>) -> Found {
+    fn lookup(&self, subject: &ReportQuery<'_>) -> FoundEvidence {
         let index = self.0.index.load();
         let key = (index.generation, subject.manifest, subject.config, subject.parents.into());
         if let Some(known) = self.0.looked_up.get(&key) {

@@ -8,7 +8,7 @@ use crate::va::one_line;
 
 /// Reads an answer. A status that is not known is an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
-    let report: ScanReport = serde_json::from_slice(bytes).map_err(|e| format!("the answer is no report: {e}"))?;
+    let report: IbmReport = serde_json::from_slice(bytes).map_err(|e| format!("the answer is no report: {e}"))?;
     let system = report.system();
     match &*report.status {
         "OK" | "WARN" => Ok(VaEvidence::Report(report.into_report(false))),
@@ -21,7 +21,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
 }
 
 #[derive(Deserialize)]
-struct ScanReport {
+struct IbmReport {
     status: String,
     /// Seconds since 1970.
     scan_time: Option<i64>,
@@ -30,7 +30,7 @@ struct ScanReport {
     configuration_issues: Option<Vec<Configuration>>,
 }
 
-impl ScanReport {
+impl IbmReport {
     fn system(&self) -> String {
         let named = self.os_distribution.as_ref().map(Distribution::name).filter(|name| !name.is_empty());
         named.unwrap_or_else(|| "the image's system".into())
@@ -114,17 +114,17 @@ impl Vulnerability {
 #[derive(Deserialize)]
 struct Notice {
     notice_id: Option<String>,
-    vulnerable_packages: Option<Vec<Package>>,
+    vulnerable_packages: Option<Vec<IbmPackage>>,
 }
 
 #[derive(Deserialize)]
-struct Package {
+struct IbmPackage {
     package_name: String,
     installed_version: Option<String>,
     fix_version: Option<String>,
 }
 
-impl Package {
+impl IbmPackage {
     fn affected(self) -> AffectedPackage {
         let some = |text: Option<String>| text.filter(|text| !text.is_empty());
         AffectedPackage {

@@ -423,7 +423,7 @@ proptest! {
 
 async fn open(directories: &[&Path], tasks: &Tasks) -> Reports {
     let directories = directories.iter().map(|path| path.to_path_buf()).collect();
-    let settings = Settings { directories, rescan: Duration::from_millis(300), honour_ignores: false };
+    let settings = ReportSettings { directories, rescan: Duration::from_millis(300), honour_ignores: false };
     Reports::open(settings, tasks, Clock::system(), Readiness::new(), Epoch::new(), &Metrics::default()).await
 }
 
