@@ -1,5 +1,7 @@
 //! Answers that are given again: exactly like the first, recorded like the first, and only while nothing has changed.
 
+use jiff::SignedDuration;
+use pullgate::runtime::Clock;
 use pullgate::sample::image::{Image, Layer, Tree};
 
 use crate::harness::{ALLOW_ALL, TestGate, policy};
@@ -74,4 +76,64 @@ async fn what_is_learnt_of_tags_holds_for_the_next_request() {
     assert_eq!([gate.get(&path).await.status, gate.get(&path).await.status], [403, 403]);
     assert_eq!(gate.get("/library/app/manifests/good").await.status, 200);
     assert_eq!(gate.get(&path).await.status, 200);
+}
+
+/// GET and HEAD of a tag share one decision, which ends when the tag must be looked up again.
+#[tokio::test]
+async fn a_tag_is_answered_without_the_upstream_until_it_must_be_looked_up_again() {
+    let registry = TestRegistry::start().await;
+    let (old, new) = (simple("old"), simple("new"));
+    registry.push("library/app", Some("1"), &old);
+    let clock = Clock::manual("2026-01-02T03:04:05Z".parse().unwrap());
+    let made = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"10s\"").clock(&clock);
+    let gate = made.start().await;
+    let path = "/library/app/manifests/1";
+    assert_eq!(gate.get(path).await.body, old.manifest().bytes);
+    registry.push("library/app", Some("1"), &new);
+    registry.clear_log();
+    for _ in 0..3 {
+        assert_eq!(gate.get(path).await.body, old.manifest().bytes);
+        assert_eq!(gate.head(path).await.header("docker-content-digest"), Some(&*old.root.to_string()));
+    }
+    clock.advance(SignedDuration::from_millis(9_999));
+    assert_eq!(gate.get(path).await.body, old.manifest().bytes);
+    assert_eq!(registry.count(|_| true), 0, "nothing was asked upstream");
+    clock.advance(SignedDuration::from_millis(1));
+    assert_eq!(gate.get(path).await.body, new.manifest().bytes);
+    assert_eq!(gate.head(path).await.header("docker-content-digest"), Some(&*new.root.to_string()));
+    let (_, records) = gate.stop_and_read_audit().await;
+    let methods: Vec<_> = records.iter().map(|record| record["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["GET", "GET", "HEAD", "GET", "HEAD", "GET", "HEAD", "GET", "GET", "HEAD"]);
+    assert!(records.iter().all(|record| record["image"] == "registry.test/library/app:1"));
+}
+
+#[tokio::test]
+async fn a_change_of_policy_holds_for_the_next_request_by_tag() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("tagged"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"1h\"").start().await;
+    let path = "/library/app/manifests/1";
+    for _ in 0..3 {
+        gate.set_policy(ALLOW_ALL);
+        assert_eq!([gate.get(path).await.status, gate.head(path).await.status], [200, 200]);
+        gate.set_policy(&policy("  - {name: \"*\", policy: {trust: release}}\n"));
+        assert_eq!([gate.get(path).await.status, gate.head(path).await.status], [403, 403]);
+    }
+}
+
+/// Refusals that follow from the configuration are repeated too, and each has its record.
+#[tokio::test]
+async fn a_refusal_of_an_unknown_upstream_is_recorded_each_time() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let answers = [
+        request("GET", &gate.any_url("/v2/other.test/app/manifests/1"), &[]).await,
+        request("GET", &gate.any_url("/v2/other.test/app/manifests/1"), &[]).await,
+        request("HEAD", &gate.any_url("/v2/other.test/app/manifests/1"), &[]).await,
+    ];
+    assert_eq!(answers.each_ref().map(|answer| answer.status), [403; 3]);
+    assert_eq!((&answers[0].body, answers[2].body.len()), (&answers[1].body, 0));
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert_eq!(records.len(), 3);
+    assert!(records.iter().all(|record| record["decision"] == "refused"), "{records:?}");
 }
