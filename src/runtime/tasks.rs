@@ -3,31 +3,57 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Spawns tasks, tells them to stop, and waits for them. Cheap to clone.
+///
+/// Tasks run on the runtime in which the value was made, whichever runtime they are spawned from: work that outlives a
+/// request must not be bound to the thread that served it.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// The runtime in which it was made; without one, tasks run on the runtime of the caller.
+    home: Option<Handle>,
 }
 
 impl Tasks {
-    /// Nothing spawned yet.
+    /// Nothing spawned yet. Tasks run on the current runtime.
     pub fn new() -> Self {
-        Self::default()
+        Self { home: Handle::try_current().ok(), ..Self::default() }
     }
 
     /// Runs a task that shutdown waits for.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns, and it tracks")]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(self.tracker.track_future(future))
+        match &self.home {
+            Some(home) => self.spawn_on(future, home),
+            None => self.spawn_here(future),
+        }
+    }
+
+    /// Runs a task on the runtime of the caller.
+    pub fn spawn_here<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tracker.spawn(future)
+    }
+
+    /// Runs a task on this runtime.
+    pub fn spawn_on<F>(&self, future: F, runtime: &Handle) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tracker.spawn_on(future, runtime)
     }
 
     /// Runs blocking work that shutdown waits for.
@@ -36,7 +62,10 @@ impl Tasks {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.tracker.spawn_blocking(work)
+        match &self.home {
+            Some(home) => self.tracker.spawn_blocking_on(work, home),
+            None => self.tracker.spawn_blocking(work),
+        }
     }
 
     /// Resolves when shutdown begins. Long-lived loops select on it.

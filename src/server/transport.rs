@@ -10,6 +10,7 @@ mod proxy_protocol;
 mod send_file;
 pub(super) mod stream;
 mod tls;
+mod workers;
 
 pub use body::Body;
 pub use certificates::Certificates;

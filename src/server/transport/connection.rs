@@ -190,7 +190,7 @@ impl http_body::Body for GuardedBody {
     }
 }
 
-/// Runs HTTP/2 streams as tracked tasks.
+/// Runs HTTP/2 streams as tracked tasks, on the worker of their connection.
 #[derive(Clone)]
 struct Spawner(Tasks);
 
@@ -200,6 +200,6 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        self.0.spawn_here(future);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{self, IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use super::proxy_protocol;
 use super::send_file::SendFile;
 use super::stream::WriteStall;
 use super::tls::{Tls, TlsConfig, TlsError};
+use super::workers::Workers;
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
 
@@ -78,6 +79,14 @@ pub enum BindError {
         /// Why.
         source: TlsError,
     },
+    /// The threads that serve connections cannot be started.
+    #[error(
+        "cannot start the threads that serve connections: {source}; is the limit of threads or open files too low?"
+    )]
+    Workers {
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// Binds every listener, so that a mistake in one keeps all from serving.
@@ -96,7 +105,8 @@ pub async fn bind(
     for config in configs {
         listeners.push(Arc::new(Listener::bind(config, &mut certificates).await?));
     }
-    Ok(Bound { listeners, capacity: Capacity::new(limits), certificates, counters: Counters::new(metrics) })
+    let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
+    Ok(Bound { listeners, capacity: Capacity::new(limits), certificates, counters: Counters::new(metrics), workers })
 }
 
 /// Listeners that are bound and do not serve yet: clients wait in the kernel's backlog.
@@ -106,6 +116,7 @@ pub struct Bound {
     capacity: Capacity,
     certificates: Certificates,
     counters: Counters,
+    workers: Arc<Workers>,
 }
 
 impl Bound {
@@ -129,6 +140,7 @@ impl Bound {
                 capacity: self.capacity.clone(),
                 counters: self.counters.clone(),
                 tasks: tasks.clone(),
+                workers: self.workers.clone(),
             };
             tasks.spawn(Arc::new(shared).accept_until_stop());
         }
@@ -186,6 +198,7 @@ struct Shared<S> {
     capacity: Capacity,
     counters: Counters,
     tasks: Tasks,
+    workers: Arc<Workers>,
 }
 
 impl<S: Service> Shared<S> {
@@ -198,7 +211,10 @@ impl<S: Service> Shared<S> {
                 accepted = self.accept() => accepted,
             };
             self.counters.accepted.inc();
-            self.tasks.spawn(self.clone().connection(stream, peer, permit));
+            match stream.into_std() {
+                Ok(stream) => self.workers.serve(&self.tasks, self.clone().connection(stream, peer, permit)),
+                Err(error) => tracing::debug!(%peer, %error, "connection lost before it was served"),
+            }
         }
     }
 
@@ -219,9 +235,14 @@ impl<S: Service> Shared<S> {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+    /// Serves a connection. Its socket is polled by the worker that this runs on.
+    async fn connection(self: Arc<Self>, stream: net::TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
         let _open = OpenGuard::new(&self.counters.open);
-        if let Err(error) = self.clone().greet(stream, peer).await {
+        let greeted = match TcpStream::from_std(stream) {
+            Ok(stream) => self.clone().greet(stream, peer).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = greeted {
             tracing::debug!(%peer, %error, "connection refused");
         }
     }

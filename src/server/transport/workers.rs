@@ -1,0 +1,124 @@
+//! The threads that serve connections.
+//!
+//! Each thread has a runtime that it shares with no other: its own poll of its sockets, its own timers, its own queue.
+//! A connection stays on the thread that it was given to, so answering a request touches nothing that other processor
+//! cores write. Work that outlives a request (downloads, look-ups) runs on the runtime of [`Tasks`].
+
+use std::future::Future;
+use std::io;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::runtime::Tasks;
+
+/// How many tasks a worker polls before it looks at its sockets again. Under TLS a body encrypts 256 KiB in one poll, and
+/// small answers must not wait for many of those.
+const EVENT_INTERVAL: u32 = 4;
+/// How many blocking reads one worker's connections may have under way.
+const MAX_BLOCKING: usize = 64;
+
+/// Threads that serve connections. They end when the value is dropped.
+#[derive(Debug)]
+pub(super) struct Workers(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    /// How many connections it serves.
+    connections: Arc<AtomicUsize>,
+    /// Dropped with the value, which ends the thread.
+    _running: oneshot::Sender<()>,
+}
+
+impl Workers {
+    /// One worker for each processor core.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no file descriptor for one.
+    pub(super) fn start() -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, NonZero::get);
+        (0..count).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Runs a connection as a tracked task, on the worker that serves the fewest.
+    pub(super) fn serve<F>(&self, tasks: &Tasks, connection: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let fewest = self.0.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed));
+        // There is at least one core.
+        let Some(worker) = fewest else { return };
+        let served = Served::new(&worker.connections);
+        let connection = async move {
+            let _served = served;
+            connection.await;
+        };
+        tasks.spawn_on(connection, &worker.runtime);
+    }
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let mut runtime = Builder::new_current_thread();
+        runtime.enable_all().event_interval(EVENT_INTERVAL).max_blocking_threads(MAX_BLOCKING);
+        let runtime = runtime.build()?;
+        let handle = runtime.handle().clone();
+        let (running, ended) = oneshot::channel::<()>();
+        let work = move || {
+            // Nothing is ever sent.
+            _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name("pullgate-serve".into()).spawn(work)?;
+        Ok(Self { runtime: handle, connections: Arc::default(), _running: running })
+    }
+}
+
+/// Counts a connection for as long as it is served.
+struct Served(Arc<AtomicUsize>);
+
+impl Served {
+    fn new(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_are_spread_evenly_and_shutdown_waits_for_them() {
+        let tasks = Tasks::new();
+        let workers = Workers((0..3).map(|_| Worker::start().unwrap()).collect());
+        let (mut ends, mut threads) = (Vec::new(), HashSet::new());
+        for _ in 0..3 {
+            let (end, ended) = oneshot::channel::<()>();
+            let (tell, told) = oneshot::channel();
+            workers.serve(&tasks, async move {
+                tell.send(thread::current().id()).unwrap();
+                let _ = ended.await;
+            });
+            threads.insert(told.await.unwrap());
+            ends.push(end);
+        }
+        assert_eq!(threads.len(), 3);
+        assert_eq!(tasks.running(), 3);
+        drop(ends);
+        assert!(tasks.drain(std::time::Duration::from_secs(20)).await);
+    }
+}
