@@ -6,7 +6,6 @@
 mod file;
 mod queue;
 
-use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +18,13 @@ use tokio::sync::oneshot;
 use crate::policy::Denial;
 use crate::runtime::Metrics;
 use file::RotatingFile;
-use queue::{Batch, Queue};
+use queue::{Queue, Work};
 
 /// The version of the record's schema.
 pub const SCHEMA: u32 = 1;
+
+/// About how many bytes a record has besides its decision.
+const REQUEST_LENGTH: usize = 256;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -57,15 +59,18 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// One JSON object: what was decided, then for whom.
-    fn write(&self, line: &mut Vec<u8>) -> io::Result<()> {
+    /// One line: a JSON object of what was decided, and for which request. `None` when it cannot be written as JSON.
+    fn line(&self) -> Option<Vec<u8>> {
         let Self { what, method, time, request_id, client, client_name, duration_ms } = *self;
+        let mut line = Vec::with_capacity(what.0.len() + REQUEST_LENGTH);
         line.extend_from_slice(what.0.as_bytes());
         let start = line.len();
-        serde_json::to_writer(&mut *line, &Request { method, time, request_id, client, client_name, duration_ms })?;
+        serde_json::to_writer(&mut line, &Request { method, time, request_id, client, client_name, duration_ms })
+            .ok()?;
         // The second object goes on where the first one has no end.
         line[start] = b',';
-        Ok(())
+        line.push(b'\n');
+        Some(line)
     }
 }
 
@@ -205,17 +210,18 @@ impl Audit {
             return true;
         }
         let (done, written) = oneshot::channel();
-        self.queue.add(|line| record.write(line), Some(done)) && written.await.unwrap_or(false)
+        let is_added = record.line().is_some_and(|line| self.queue.add(&line, Some(done)));
+        is_added && written.await.unwrap_or(false)
     }
 
     /// Hands a record over where that needs no waiting: neither for a full queue, nor to know that it is in the file.
     pub fn try_write(&self, record: &Record<'_>) -> bool {
-        !self.required && self.queue.try_add(|line| record.write(line))
+        !self.required && record.line().is_some_and(|line| self.queue.try_add(&line))
     }
 
     /// Hands a record over without waiting, from a destructor.
     pub fn write_later(&self, record: &Record<'_>) {
-        if !self.queue.add(|line| record.write(line), None) {
+        if !record.line().is_some_and(|line| self.queue.add(&line, None)) {
             self.lost.inc();
             tracing::error!("a decision could not be recorded: the audit file's writer has ended");
         }
@@ -256,9 +262,8 @@ impl Drop for Sender {
 /// Runs on a thread of its own until it is closed, and leaves nothing unwritten. What has come meanwhile is written
 /// together: under load a record costs neither a system call nor a wake-up of its own.
 fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
-    let mut buffer = Vec::new();
     loop {
-        let Batch { reopen, lines, waiting, close } = queue.take(buffer);
+        let Work { reopen, lines, waiting, close } = queue.take();
         if reopen && let Err(error) = file.reopen() {
             tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");
         }
@@ -277,7 +282,6 @@ fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
             let _ = closed.send(());
             return;
         }
-        buffer = lines;
     }
 }
 

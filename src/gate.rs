@@ -249,6 +249,11 @@ impl Gate {
         self.warm.recall(key)
     }
 
+    /// Whether a decision that was [recalled](Self::recall) before may still be repeated.
+    pub fn still_holds(&self, warm: &WarmAnswer) -> bool {
+        self.warm.holds(warm)
+    }
+
     /// Records a repeated decision for another request. Returns false, and does nothing, when the record would have to
     /// wait: then the request is decided anew.
     pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: &str) -> bool {

@@ -1,155 +1,222 @@
-//! Lines on their way to the writer. Adding one takes a lock and no allocation; the writer is woken for many at once.
+//! Lines on their way to the writer.
+//!
+//! Each processor core adds to a batch of its own, so adding a line waits for no other core, and the writer is woken for
+//! many lines at once. The writer puts the lines of all batches back into the order in which they were added.
 
-use std::io;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
-/// How many bytes of lines may wait before requests do.
-const ROOM: usize = 4 * 1024 * 1024;
+use crate::runtime::Sharded;
+
+/// How many bytes of lines may wait in one batch before requests do.
+const ROOM: usize = 1024 * 1024;
 /// How long the writer gathers lines that nobody waits for.
 const GATHER: Duration = Duration::from_millis(10);
-/// A buffer that grew beyond this, in bytes, is not kept for the next lines.
-const KEPT: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    batches: Sharded<Mutex<Batch>>,
+    signal: Mutex<Signal>,
     /// For the writer: something has come.
     filled: Condvar,
     /// For requests: there is room again.
     emptied: Notify,
 }
 
+/// Lines of one processor core.
 #[derive(Default)]
-struct State {
-    batch: Batch,
-    is_urgent: bool,
+struct Batch {
+    /// Whole lines, one after the other.
+    lines: Vec<u8>,
+    marks: Vec<Mark>,
+    /// Senders that asked whether their line is in the file.
+    waiting: Vec<oneshot::Sender<bool>>,
     has_ended: bool,
+}
+
+/// Where a line ends, and when it was added.
+struct Mark {
+    at: Instant,
+    end: usize,
+}
+
+/// What the writer is woken for.
+#[derive(Default)]
+struct Signal {
+    has_lines: bool,
+    is_urgent: bool,
+    reopen: bool,
+    close: Option<oneshot::Sender<()>>,
 }
 
 /// What the writer does next, in this order: open the file anew, write, tell those who wait, end.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct Work {
     pub(super) reopen: bool,
-    /// Whole lines.
+    /// Whole lines, in the order in which they were added.
     pub(super) lines: Vec<u8>,
-    /// Who asked whether their line is in the file.
+    /// Senders that asked whether their line is in the file.
     pub(super) waiting: Vec<oneshot::Sender<bool>>,
     pub(super) close: Option<oneshot::Sender<()>>,
 }
 
-/// Writes one line without its end.
-pub(super) trait WriteLine: FnOnce(&mut Vec<u8>) -> io::Result<()> {}
-
-impl<F: FnOnce(&mut Vec<u8>) -> io::Result<()>> WriteLine for F {}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.lines.is_empty() && !self.reopen && self.close.is_none()
+impl Queue {
+    /// Adds a line, which ends in a newline. The writer tells `waiting` whether it is in the file. Returns false when the
+    /// writer has ended.
+    pub(super) fn add(&self, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
+        self.add_where(|_| true, line, waiting)
     }
 
-    fn has_room(&self) -> bool {
-        self.lines.len() < ROOM
+    /// Adds a line that nobody waits for, only where there is room.
+    pub(super) fn try_add(&self, line: &[u8]) -> bool {
+        self.add_where(Batch::has_room, line, None)
     }
 
-    fn add(&mut self, write: impl WriteLine, waiting: Option<oneshot::Sender<bool>>) -> bool {
-        let before = self.lines.len();
-        if write(&mut self.lines).is_err() {
-            self.lines.truncate(before);
+    fn add_where(&self, may: fn(&Batch) -> bool, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
+        let is_urgent = waiting.is_some();
+        let mut batch = lock(self.batches.mine());
+        if batch.has_ended || !may(&batch) {
             return false;
         }
-        self.lines.push(b'\n');
-        self.waiting.extend(waiting);
+        let is_first = batch.marks.is_empty();
+        batch.lines.extend_from_slice(line);
+        let mark = Mark { at: Instant::now(), end: batch.lines.len() };
+        batch.marks.push(mark);
+        batch.waiting.extend(waiting);
+        drop(batch);
+        if is_first || is_urgent {
+            self.signal(|signal| {
+                signal.has_lines = true;
+                signal.is_urgent |= is_urgent;
+            });
+        }
         true
-    }
-}
-
-impl Queue {
-    /// Adds what `write` writes as one line, whose writer `waiting` is told of. False when the writer has ended, or when
-    /// there is no line.
-    pub(super) fn add(&self, write: impl WriteLine, waiting: Option<oneshot::Sender<bool>>) -> bool {
-        self.change(waiting.is_some(), |batch| batch.add(write, waiting))
-    }
-
-    /// The same for a line that nobody waits for, and only where fewer bytes wait than may.
-    pub(super) fn try_add(&self, write: impl WriteLine) -> bool {
-        self.change(false, |batch| batch.has_room() && batch.add(write, None))
     }
 
     /// Has the file opened anew before what comes from now on is written.
     pub(super) fn reopen(&self) {
-        self.change(true, |batch| {
-            batch.reopen = true;
-            true
-        });
+        self.signal(|signal| (signal.reopen, signal.is_urgent) = (true, true));
     }
 
-    /// Has the writer end, once what came so far is written. False when it has ended.
+    /// Has the writer end, once what came so far is written. Returns false when it has ended.
     pub(super) fn close(&self, closed: oneshot::Sender<()>) -> bool {
-        self.change(true, |batch| {
-            batch.close = Some(closed);
-            true
-        })
-    }
-
-    fn change(&self, is_urgent: bool, change: impl FnOnce(&mut Batch) -> bool) -> bool {
-        let mut state = self.lock();
-        if state.has_ended {
+        if lock(self.batches.mine()).has_ended {
             return false;
         }
-        let is_first = state.batch.is_empty();
-        let is_done = change(&mut state.batch);
-        let becomes_urgent = is_urgent && !state.is_urgent;
-        state.is_urgent |= is_urgent;
-        drop(state);
-        if is_first || becomes_urgent {
-            self.filled.notify_one();
-        }
-        is_done
+        self.signal(|signal| (signal.close, signal.is_urgent) = (Some(closed), true));
+        true
     }
 
-    /// Resolves when fewer bytes wait than may.
+    fn signal(&self, change: impl FnOnce(&mut Signal)) {
+        change(&mut lock(&self.signal));
+        self.filled.notify_one();
+    }
+
+    /// Resolves when there is room for another line.
     pub(super) async fn wait_for_room(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.lock().batch.has_room() {
+            if lock(self.batches.mine()).has_room() {
                 return;
             }
             emptied.await;
         }
     }
 
-    /// Blocks until there is something, gathers for a moment, and takes all of it. `buffer` is for the next lines.
-    pub(super) fn take(&self, mut buffer: Vec<u8>) -> Batch {
-        let poisoned = PoisonError::into_inner;
-        let state = self.filled.wait_while(self.lock(), |state| state.batch.is_empty()).unwrap_or_else(poisoned);
-        let gathered = self.filled.wait_timeout_while(state, GATHER, |state| !state.is_urgent);
-        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        state.is_urgent = false;
-        buffer.clear();
-        if buffer.capacity() > KEPT {
-            buffer = Vec::new();
-        }
-        let batch = mem::replace(&mut state.batch, Batch { lines: buffer, ..Batch::default() });
-        drop(state);
+    /// Blocks until there is work, gathers for a moment, and takes all of it.
+    pub(super) fn take(&self) -> Work {
+        let is_idle = |signal: &mut Signal| !signal.has_lines && !signal.reopen && signal.close.is_none();
+        let signal = self.filled.wait_while(lock(&self.signal), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.filled.wait_timeout_while(signal, GATHER, |signal| !signal.is_urgent);
+        let (mut signal, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        // The signal is taken before the batches: a line that is added in between signals again.
+        let Signal { reopen, close, .. } = mem::take(&mut *signal);
+        drop(signal);
+        // All at once: no line may be taken before one that was added earlier.
+        let mut locked: Vec<_> = self.batches.iter().map(lock).collect();
+        let mut batches: Vec<Batch> = locked.iter_mut().map(|batch| batch.take()).collect();
+        drop(locked);
         self.emptied.notify_waiters();
-        batch
+        let waiting = batches.iter_mut().flat_map(|batch| mem::take(&mut batch.waiting)).collect();
+        Work { reopen, lines: merged(batches), waiting, close }
     }
 
     /// Takes nothing from now on.
     pub(super) fn end(&self) {
-        let mut state = self.lock();
-        state.has_ended = true;
-        // Whoever waits for one of these is told by its absence.
-        state.batch = Batch::default();
-        drop(state);
+        for batch in self.batches.iter() {
+            // Senders that wait for a line are told by its absence.
+            *lock(batch) = Batch { has_ended: true, ..Batch::default() };
+        }
         self.emptied.notify_waiters();
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Batch {
+    fn has_room(&self) -> bool {
+        self.lines.len() < ROOM || self.has_ended
+    }
+
+    fn take(&mut self) -> Self {
+        // About as many lines will come as came before.
+        let lines = Vec::with_capacity(self.lines.len().min(ROOM));
+        mem::replace(self, Self { lines, has_ended: self.has_ended, ..Self::default() })
+    }
+}
+
+/// The lines of all batches in the order in which they were added.
+fn merged(mut batches: Vec<Batch>) -> Vec<u8> {
+    batches.retain(|batch| !batch.marks.is_empty());
+    if batches.len() < 2 {
+        return batches.pop().map_or_else(Vec::new, |batch| batch.lines);
+    }
+    let lines = |batch: &Batch| {
+        let starts: Vec<usize> = std::iter::once(0).chain(batch.marks.iter().map(|mark| mark.end)).collect();
+        batch.marks.iter().zip(starts).map(|(mark, start)| (mark.at, start..mark.end)).collect::<Vec<_>>()
+    };
+    let mut all: Vec<(Instant, &[u8])> = Vec::new();
+    for batch in &batches {
+        all.extend(lines(batch).into_iter().map(|(at, range)| (at, &batch.lines[range])));
+    }
+    all.sort_by_key(|(at, _)| *at);
+    let mut merged = Vec::with_capacity(batches.iter().map(|batch| batch.lines.len()).sum());
+    all.iter().for_each(|(_, line)| merged.extend_from_slice(line));
+    merged
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_many_threads_are_written_in_the_order_in_which_they_were_added() {
+        let queue = Queue::default();
+        for number in 0..100 {
+            // Each from a thread of its own, one after the other.
+            thread::scope(|scope| _ = scope.spawn(|| assert!(queue.add(format!("{number}\n").as_bytes(), None))));
+        }
+        let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
+        assert_eq!(String::from_utf8(queue.take().lines).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_full_batch_refuses_lines_that_nobody_waits_for_until_it_is_taken() {
+        let queue = Queue::default();
+        let line = vec![b'x'; ROOM / 2];
+        assert!(queue.try_add(&line) && queue.try_add(&line));
+        assert!(!queue.try_add(b"x\n"));
+        assert!(queue.add(b"y\n", None), "what must not be lost is taken");
+        assert_eq!(queue.take().lines.len(), ROOM + 2);
+        assert!(queue.try_add(b"x\n"));
+        queue.end();
+        assert!(!queue.add(b"x\n", None));
     }
 }

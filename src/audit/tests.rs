@@ -86,27 +86,21 @@ async fn what_would_have_to_be_waited_for_is_not_tried() {
     let required = Audit::new(&config(dir.path(), true), &Metrics::default()).unwrap();
     assert!(!required.try_write(&record(&told("required"))));
     let queue = Queue::default();
-    let long = |line: &mut Vec<u8>| {
-        line.resize(line.len() + 5_000_000, b' ');
-        Ok(())
-    };
-    assert!(queue.try_add(long), "the first one has room");
-    assert!(!queue.try_add(long), "the next one waits until it is taken");
-    assert!(queue.add(long, None), "a destructor cannot wait");
-    assert_eq!(queue.take(Vec::new()).lines.len(), 2 * 5_000_001);
-    assert!(queue.try_add(long));
+    let long = vec![b' '; 5_000_000];
+    assert!(queue.try_add(&long), "the first one has room");
+    assert!(!queue.try_add(&long), "the next one waits until it is taken");
+    assert!(queue.add(&long, None), "a destructor cannot wait");
+    assert_eq!(queue.take().lines.len(), 2 * 5_000_000);
+    assert!(queue.try_add(&long));
 }
 
 #[tokio::test]
 async fn requests_wait_for_a_queue_that_is_full() {
     let queue = Queue::default();
-    let full = |line: &mut Vec<u8>| {
-        line.resize(5_000_000, b' ');
-        Ok(())
-    };
-    queue.add(full, None);
+    let full = vec![b' '; 5_000_000];
+    queue.add(&full, None);
     let mut waiting = Box::pin(queue.wait_for_room());
     assert!(futures_util::poll!(&mut waiting).is_pending());
-    queue.take(Vec::new());
+    queue.take();
     waiting.await;
 }

@@ -1,7 +1,6 @@
 //! What the gate counts.
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
@@ -9,11 +8,11 @@ use prometheus_client::registry::Unit;
 use super::record::{RecordDraft, decision_name};
 use super::{Answer, GateError};
 use crate::policy::Permit;
-use crate::runtime::Metrics;
+use crate::runtime::{BusyCounter, Metrics};
 
 pub(super) struct GateMetrics {
-    decisions: Family<DecisionLabels, Counter>,
-    would_deny: Family<DocumentLabels, Counter>,
+    decisions: Family<DecisionLabels, BusyCounter>,
+    would_deny: Family<DocumentLabels, BusyCounter>,
     verdict: Histogram,
     evidence_age: Family<KindLabels, Histogram, fn() -> Histogram>,
 }
@@ -60,7 +59,7 @@ impl GateMetrics {
     }
 
     /// Counts a decision, and gives the counters of decisions like it.
-    pub(super) fn observe(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+    pub(super) fn observe(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<BusyCounter> {
         let counters = self.counters(record, answer);
         counters.iter().for_each(|counter| _ = counter.inc());
         self.verdict.observe(record.elapsed_seconds());
@@ -72,7 +71,7 @@ impl GateMetrics {
         counters
     }
 
-    fn counters(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<Counter> {
+    fn counters(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<BusyCounter> {
         let would_deny = answer.as_ref().ok().and_then(Answer::permit).map_or(&[][..], Permit::would_deny);
         let (decision, reason) = match answer {
             Ok(answer) => match would_deny.first() {

@@ -3,11 +3,9 @@
 //! A decision is a pure function of rules, facts, evidence and time. It may be repeated until one of them changes: the
 //! [`Epoch`] counts the changes of the first three, and `until` is the end of what holds for a limited time.
 
-use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use prometheus_client::metrics::counter::Counter;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -15,7 +13,7 @@ use super::{Answer, GateError};
 use crate::audit::DecisionText;
 use crate::oci::Manifest;
 use crate::policy::Permit;
-use crate::runtime::{Clock, Epoch, Moment};
+use crate::runtime::{BusyCounter, Clock, Epoch, Moment};
 
 /// How long an admission without reservations is repeated at most.
 const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(30);
@@ -47,10 +45,9 @@ impl Weighter<Arc<str>, Arc<WarmAnswer>> for Bytewise {
 pub struct WarmAnswer {
     outcome: WarmOutcome,
     pub(super) record: DecisionText,
-    pub(super) counters: Vec<Counter>,
+    pub(super) counters: Vec<BusyCounter>,
     basis: Basis,
     until: Timestamp,
-    rendered: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// What was decided.
@@ -99,24 +96,19 @@ impl WarmAnswer {
     pub(super) fn new(
         outcome: WarmOutcome,
         record: DecisionText,
-        counters: Vec<Counter>,
+        counters: Vec<BusyCounter>,
         basis: Basis,
         validity: Validity,
     ) -> Self {
         let longest = if validity.is_clean { ADMITTED_FOR } else { OTHERS_FOR };
         let most = basis.time.saturating_add(longest).unwrap_or(basis.time);
         let until = validity.until.map_or(most, |until| until.min(most));
-        Self { outcome, record, counters, basis, until, rendered: OnceLock::new() }
+        Self { outcome, record, counters, basis, until }
     }
 
     /// What was decided.
     pub fn outcome(&self) -> &WarmOutcome {
         &self.outcome
-    }
-
-    /// What the caller makes of the outcome, made once. Each caller must ask for the same type.
-    pub fn rendered<T: Any + Send + Sync>(&self, render: impl FnOnce(&WarmOutcome) -> T) -> Option<&T> {
-        self.rendered.get_or_init(|| Box::new(render(&self.outcome))).downcast_ref()
     }
 
     fn weight(&self) -> usize {
@@ -143,7 +135,8 @@ impl WarmAnswers {
         self.answers.insert(key.into(), Arc::new(answer));
     }
 
-    fn holds(&self, warm: &WarmAnswer) -> bool {
+    /// Whether nothing has changed since the decision was made.
+    pub(super) fn holds(&self, warm: &WarmAnswer) -> bool {
         let now = self.clock.now();
         // A clock that was set back says nothing about how old a decision is.
         warm.basis.time <= now && now < warm.until && self.epoch.is_now(&warm.basis.moment)

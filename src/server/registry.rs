@@ -2,6 +2,7 @@
 
 mod accept;
 mod errors;
+mod hot;
 mod range;
 mod request_log;
 mod response;
@@ -15,9 +16,9 @@ use futures_util::future::{Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use prometheus_client::metrics::counter::Counter;
 
 use errors::{respond_to, respond_to_route};
+use hot::{HotResponse, HotResponses};
 use request_log::{RequestLog, RequestMetrics};
 pub use response::manifest_response;
 use response::{REQUEST_ID, add_common_headers, base, respond, with_namespace};
@@ -26,7 +27,7 @@ use super::{Body, Client, Service};
 use crate::cache::Transfer;
 use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
-use crate::runtime::Metrics;
+use crate::runtime::{Metrics, Sharded};
 
 /// A longer target is answered anew each time, so that nobody fills the memory with made-up queries.
 const MAX_WARM_KEY: usize = 512;
@@ -35,23 +36,37 @@ const MAX_WARM_KEY: usize = 512;
 pub struct Registry {
     gate: Arc<Gate>,
     metrics: RequestMetrics,
+    hot: HotResponses,
     /// How this process's request identifiers begin.
     epoch: String,
-    next: AtomicU64,
+    /// How many requests each processor core has numbered.
+    numbered: Sharded<AtomicU64>,
 }
 
 impl Registry {
     /// A service; `epoch` distinguishes this process's request identifiers from those of others.
     pub fn new(gate: Arc<Gate>, metrics: &Metrics, epoch: u64) -> Self {
         let epoch = format!("{:08x}-", epoch & 0xffff_ffff);
-        Self { gate, metrics: RequestMetrics::new(metrics), epoch, next: AtomicU64::new(0) }
+        Self {
+            gate,
+            metrics: RequestMetrics::new(metrics),
+            hot: HotResponses::default(),
+            epoch,
+            numbered: Sharded::default(),
+        }
     }
 
     /// Identifies the next request and its sender.
     fn requester(&self, client: &Client) -> Requester {
-        let request_id = format!("{}{:x}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed));
+        let request_id = format!("{}{:x}", self.epoch, self.next_number());
         let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
         Requester { request_id, client: client.address_text.clone(), client_name }
+    }
+
+    /// A number that no other request of this process has.
+    fn next_number(&self) -> u64 {
+        let (index, count) = (self.numbered.my_index() as u64, self.numbered.iter().len() as u64);
+        self.numbered.mine().fetch_add(1, Ordering::Relaxed) * count + index
     }
 
     /// A decision made a moment ago is repeated at once; everything else is decided anew.
@@ -62,8 +77,7 @@ impl Registry {
     ) -> Either<Ready<Response<Body>>, impl Future<Output = Response<Body>> + Send> {
         let requester = self.requester(&client);
         let key = warm_key(&request, &client);
-        let warm = key.as_ref().and_then(|key| self.gate.recall(key));
-        if let Some(response) = warm.and_then(|warm| self.repeat(&warm, &request, &requester)) {
+        if let Some(response) = key.as_ref().and_then(|key| self.repeat(key, &request, &requester)) {
             return Either::Left(ready(response));
         }
         // Boxed, so that a repeated answer is a small future.
@@ -100,29 +114,41 @@ impl Registry {
         response.map(|body| log.follow(if is_head { Body::Empty } else { body }))
     }
 
-    /// Repeats a decision. `None` when it must be decided anew: the client takes no index, or the record would have to
-    /// wait.
-    fn repeat(&self, warm: &WarmAnswer, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
-        if is_index(warm.outcome()) && accept::takes_images_alone(request.headers()) {
+    /// Repeats a decision made a moment ago, where there is one that still holds.
+    fn repeat(&self, key: &str, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
+        let hot =
+            self.hot.with(key, |hot| self.gate.still_holds(&hot.warm).then(|| self.send(hot, request, requester)));
+        if let Some(sent) = hot.flatten() {
+            return sent;
+        }
+        let hot = self.render(request, self.gate.recall(key)?);
+        let sent = self.send(&hot, request, requester);
+        self.hot.keep(key, hot);
+        sent
+    }
+
+    /// Sends a response again, with a record. `None` when the request must be decided anew: the client takes no index, or
+    /// the record would have to wait.
+    fn send(&self, hot: &HotResponse, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
+        if is_index(hot.warm.outcome()) && accept::takes_images_alone(request.headers()) {
             return None;
         }
-        let rendered = warm.rendered(|outcome| self.render(request, outcome))?;
-        if !self.gate.repeat(warm, requester, request.method().as_str()) {
+        if !self.gate.repeat(&hot.warm, requester, request.method().as_str()) {
             return None;
         }
         let is_head = request.method() == Method::HEAD;
         let body = |bytes| if is_head { Body::Empty } else { Body::from(bytes) };
-        let mut response = rendered.response.clone().map(body);
+        let mut response = hot.response.clone().map(body);
         if let Ok(id) = HeaderValue::from_str(&requester.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        self.metrics.repeated(if is_head { &rendered.heads } else { &rendered.gets }, response.body());
+        self.metrics.repeated(if is_head { &hot.heads } else { &hot.gets }, response.body());
         Some(response)
     }
 
     /// The response for all requests that get this outcome. They have no conditions, which is part of their key.
-    fn render(&self, request: &Request<Incoming>, outcome: &WarmOutcome) -> Rendered {
-        let response = match outcome {
+    fn render(&self, request: &Request<Incoming>, warm: Arc<WarmAnswer>) -> HotResponse {
+        let response = match warm.outcome() {
             WarmOutcome::Admitted { manifest, permit } => manifest_response(&HeaderMap::new(), manifest, permit, None),
             WarmOutcome::Refused(error) => errors::respond_to_manifest(error),
         };
@@ -135,18 +161,8 @@ impl Registry {
             Body::Empty | Body::Stream(_) => Bytes::new(),
         });
         let requests = |method| self.metrics.requests(&method, response.status());
-        Rendered { gets: requests(Method::GET), heads: requests(Method::HEAD), response }
+        HotResponse { gets: requests(Method::GET), heads: requests(Method::HEAD), response, warm }
     }
-}
-
-/// A repeated decision as it goes to clients.
-struct Rendered {
-    /// Without what differs from request to request.
-    response: Response<Bytes>,
-    /// Counts the GET requests that get it.
-    gets: Counter,
-    /// Counts the HEAD requests that get it.
-    heads: Counter,
 }
 
 fn is_index(outcome: &WarmOutcome) -> bool {

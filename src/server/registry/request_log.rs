@@ -10,18 +10,17 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
-use crate::runtime::Metrics;
+use crate::runtime::{BusyCounter, Metrics};
 use crate::server::{Body, Client};
 
 /// What is counted.
 #[derive(Clone)]
 pub(super) struct RequestMetrics {
-    requests: Family<RequestLabels, Counter>,
-    bytes: Counter,
+    requests: Family<RequestLabels, BusyCounter>,
+    bytes: BusyCounter,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -35,7 +34,7 @@ impl RequestMetrics {
         let sent = "Bytes of registry content sent to clients";
         Self {
             requests: metrics.register("requests", "Registry requests answered", Family::default()),
-            bytes: metrics.register_with_unit("sent", sent, Unit::Bytes, Counter::default()),
+            bytes: metrics.register_with_unit("sent", sent, Unit::Bytes, BusyCounter::default()),
         }
     }
 }
@@ -43,13 +42,13 @@ impl RequestMetrics {
 impl RequestMetrics {
     /// Counts an answer that was given before. It has a record in the audit file and no line here, where the first one
     /// has a line.
-    pub(super) fn repeated(&self, requests: &Counter, body: &Body) {
+    pub(super) fn repeated(&self, requests: &BusyCounter, body: &Body) {
         self.bytes.inc_by(body.size_hint().exact().unwrap_or_default());
         requests.inc();
     }
 
     /// What counts the requests that are answered so.
-    pub(super) fn requests(&self, method: &Method, status: StatusCode) -> Counter {
+    pub(super) fn requests(&self, method: &Method, status: StatusCode) -> BusyCounter {
         let labels = RequestLabels { method: method_name(method), status: status.as_u16() };
         self.requests.get_or_create(&labels).clone()
     }

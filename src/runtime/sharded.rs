@@ -1,0 +1,94 @@
+//! Values of which each thread has one, so that processor cores do not write to each other's memory.
+
+use std::cell::Cell;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use prometheus_client::metrics::counter::{self, Counter};
+
+/// The most shards; more cores share them.
+const MAX_SHARDS: usize = 64;
+
+/// One value for each processor core. A thread always uses the same one; several threads may use one together.
+#[derive(Debug)]
+pub struct Sharded<T>(Box<[Padded<T>]>);
+
+/// Alone in its cache lines: two on x86-64, which fetches pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T: Default> Default for Sharded<T> {
+    fn default() -> Self {
+        let count = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, MAX_SHARDS);
+        Self(std::iter::repeat_with(Padded::default).take(count).collect())
+    }
+}
+
+impl<T> Sharded<T> {
+    /// The value of this thread.
+    pub fn mine(&self) -> &T {
+        &self.0[self.my_index()].0
+    }
+
+    /// The index of this thread's value.
+    pub fn my_index(&self) -> usize {
+        thread_number() % self.0.len()
+    }
+
+    /// All values.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+}
+
+/// Numbers threads in the order in which they first ask.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    NUMBER.get().unwrap_or_else(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        NUMBER.set(Some(number));
+        number
+    })
+}
+
+/// A metric that every request increments.
+pub type BusyCounter = Counter<u64, ShardedCount>;
+
+/// A number that many threads add to at once.
+#[derive(Debug, Default)]
+pub struct ShardedCount(Sharded<AtomicU64>);
+
+impl counter::Atomic<u64> for ShardedCount {
+    fn inc(&self) -> u64 {
+        self.inc_by(1)
+    }
+
+    fn inc_by(&self, by: u64) -> u64 {
+        self.0.mine().fetch_add(by, Ordering::Relaxed)
+    }
+
+    fn get(&self) -> u64 {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_counts_what_all_threads_add() {
+        let counter = BusyCounter::default();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..1000).for_each(|_| _ = counter.inc()));
+            }
+        });
+        assert_eq!(counter.get(), 8000);
+    }
+}
