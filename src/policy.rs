@@ -3,6 +3,7 @@
 //! [`decide()`] is the only maker of a [`Permit`], and only a permit opens the way to content.
 
 mod assess;
+mod authority;
 mod cvss;
 mod decide;
 mod denial;
@@ -11,6 +12,7 @@ mod documents;
 mod evidence;
 mod exemption;
 mod key;
+mod material;
 mod pattern;
 mod pem;
 mod purl;
@@ -21,6 +23,7 @@ mod subject;
 mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
+pub use authority::{Authority, AuthorityId, CertificateSubject, Identity, Scheme, SignedIdentity, Signer};
 pub use cvss::CvssScore;
 pub use decide::{
     Kind, ListingPermit, Opinion, Opinions, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
@@ -29,14 +32,12 @@ pub use decide::{
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
 pub use documents::{Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
-pub use evidence::{Observed, Signatory, TrustEvidence, TrustOutcome, Unseen, known_time};
+pub use evidence::{Observed, Signatory, SignatoryKind, TrustEvidence, TrustOutcome, Unseen, known_time};
 pub use exemption::{ExemptPackage, Exemption, VaExemptions};
 pub use key::{InvalidKey, PublicKey};
+pub use material::{Certificate, InvalidMaterial, KeyRing, SignerKey};
 pub use purl::Purl;
-pub use rule::{
-    Authority, AuthorityId, Behaviour, Identity, InvalidSeverity, Mode, Requirement, Rule, Scheme, Severity, Signer,
-    VaRule,
-};
+pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, VaRule};
 pub use ruleset::{RuleSet, Selection};
 pub use signed::trust_verdict;
 pub use subject::Subject;

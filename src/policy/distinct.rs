@@ -1,14 +1,14 @@
-//! How many parts can each have something of their own.
+//! How many sets can each be given a different member.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most of the sets that can each be given one of their members, no member twice: the largest system of distinct
-/// representatives. A threshold over signers is met by this number, not by how many of its names verified: a signer who
-/// goes by two names is one.
+/// The largest number of the sets that can each be given one of their members, no member twice: the size of the largest
+/// partial system of distinct representatives. Thresholds count signers by this number, not by the names that verified:
+/// a signer under two names is one.
 ///
-/// A choice may have to be taken back: of `{x, y}` and `{x}` both can have one, though the first may have taken `x`.
-/// So this looks for augmenting paths (Kuhn's algorithm for bipartite matching). Graph libraries have it too, but bring
-/// a graph with them; there are few parts and few members here.
+/// A choice may have to be undone: `{x, y}` and `{x}` can both be served, but only if the first gets `y`. So this looks
+/// for augmenting paths (Kuhn's algorithm for bipartite matching). Graph libraries have it too, but need a graph; there
+/// are few sets with few members here.
 pub fn distinct<'a, T: Ord + 'a>(sets: impl IntoIterator<Item = &'a BTreeSet<T>>) -> usize {
     let mut matching = Matching { sets: sets.into_iter().collect(), holders: BTreeMap::new() };
     (0..matching.sets.len()).filter(|&set| matching.place(set, &mut BTreeSet::new())).count()
@@ -21,7 +21,7 @@ struct Matching<'a, T> {
 }
 
 impl<'a, T: Ord> Matching<'a, T> {
-    /// Gives a set a member that is free, or that its holder can replace by another one.
+    /// Gives a set a member that is free, or whose holder can take another one.
     fn place(&mut self, set: usize, tried: &mut BTreeSet<&'a T>) -> bool {
         let members: &'a BTreeSet<T> = self.sets[set];
         for member in members {

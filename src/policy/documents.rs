@@ -19,7 +19,8 @@ use std::sync::Arc;
 use envelope::{Dialect, Found, PolicyObject};
 use secrets::Secrets;
 
-use super::rule::{Authority, Mode};
+use super::authority::Authority;
+use super::rule::Mode;
 use super::ruleset::{RuleSet, RuleSetBuilder};
 use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 

@@ -1,23 +1,24 @@
-//! What is known about an image, with no opinion.
+//! Evidence: what is known about an image, without judging it.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::rule::AuthorityId;
+use super::authority::{Authority, AuthorityId};
+use super::key::PublicKey;
 
-/// What each authority found for one digest in one repository.
+/// What is known for each authority about one digest in one repository.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrustEvidence(BTreeMap<AuthorityId, Observed<TrustOutcome>>);
 
 impl TrustEvidence {
-    /// Adds what an authority found.
+    /// Adds the outcome for an authority.
     pub fn insert(&mut self, authority: AuthorityId, outcome: Observed<TrustOutcome>) {
         self.0.insert(authority, outcome);
     }
 
-    /// What an authority found; `None` when it was not asked.
+    /// The outcome for an authority; `None` when it was not asked for.
     pub fn outcome(&self, authority: &AuthorityId) -> Option<&Observed<TrustOutcome>> {
         self.0.get(authority)
     }
@@ -28,20 +29,20 @@ impl TrustEvidence {
     }
 }
 
-/// Something observed at a time, and how long it may be relied on.
+/// Something that was observed, when, and until when it may be relied on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Observed<T> {
     /// What was observed.
     pub value: T,
     /// When.
     pub at: Timestamp,
-    /// Until when it holds; `None` where bytes alone decide.
+    /// The end of its validity; `None` where it depends on nothing but bytes.
     pub until: Option<Timestamp>,
 }
 
 impl<T> Observed<T> {
-    /// Whether it is still to be relied on. What ends by itself and was observed in the future came before a clock was
-    /// set back, and nobody knows how long ago that is.
+    /// Whether it may still be relied on. An observation that has an end and a time in the future was made before the
+    /// clock was set back; its age is not known, so it does not hold.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| self.at <= now && now < until)
     }
@@ -57,14 +58,14 @@ pub fn known_time(at: Timestamp, now: Timestamp) -> Option<Timestamp> {
     (at <= latest).then_some(at)
 }
 
-/// What one authority says about one digest.
+/// Whether an authority's signature of one digest was verified.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum TrustOutcome {
     /// A signature was verified over exactly this digest.
     Verified {
-        /// Everyone whose signature was found and verified, each once.
+        /// Everyone whose signature was verified, each once.
         by: Vec<Signatory>,
-        /// Where others of the authority may have signed too: why that is not known.
+        /// Why it is not known whether other signers of the authority have signed too, where that matters.
         unseen: Option<Unseen>,
     },
     /// No signature was verified. What was found, and why each failed; empty: nothing was found.
@@ -76,18 +77,69 @@ pub enum TrustOutcome {
     Unknown {
         /// Why.
         why: String,
-        /// Whether another attempt may succeed: a registry that does not answer, not a scheme that is not known.
+        /// Whether another attempt may succeed: yes for a registry that does not answer, no for an unsupported scheme.
         temporary: bool,
     },
 }
 
-/// Somebody who signed. A threshold counts these, and not the names of authorities.
+/// Somebody who signed. Thresholds count signatories, not names of authorities.
+///
+/// Stored as JSON. A row that lacks a field without a default cannot be read, so its evidence is gathered again:
+/// `{"id":"sha256:…","kind":"key","identity":"ECDSA P-256 key 0123abcd","description":"ECDSA P-256 key … (bundle)"}`
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Signatory {
-    /// The same for the same signer, whatever the policy calls them: see [`super::Authority::signers`].
+    /// The same for the same signer in every authority: see [`super::Authority::signers`].
     pub id: String,
-    /// The key and the form of the signature, for people.
+    /// By what means the signer is known.
+    pub kind: SignatoryKind,
+    /// Who signed: the key, or the identity that a certificate states.
+    pub identity: String,
+    /// Who vouches for the identity, such as the OIDC issuer or a certificate authority. A key needs nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// When it was signed, where somebody other than the signer states it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Timestamp>,
+    /// The signer and the form of the signature, for messages.
     pub description: String,
+}
+
+/// By what means a signer is known.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatoryKind {
+    /// Assumed for a test of policies; nothing was verified. Never stored.
+    #[serde(skip)]
+    Assumed,
+    /// A public key that the policy names.
+    Key,
+}
+
+impl Signatory {
+    /// A signer who is known by a public key, with a description of the signature.
+    pub fn of_key(key: &PublicKey, description: String) -> Self {
+        Self {
+            id: key.fingerprint().to_string(),
+            kind: SignatoryKind::Key,
+            identity: key.to_string(),
+            issuer: None,
+            signed_at: None,
+            description,
+        }
+    }
+
+    /// One of the signers of an authority, assumed to have signed.
+    pub fn assumed(id: String, authority: &Authority) -> Self {
+        let name = authority.name();
+        Self {
+            id,
+            kind: SignatoryKind::Assumed,
+            identity: name.to_owned(),
+            issuer: None,
+            signed_at: None,
+            description: name.to_owned(),
+        }
+    }
 }
 
 impl std::fmt::Display for Signatory {
@@ -96,7 +148,7 @@ impl std::fmt::Display for Signatory {
     }
 }
 
-/// Why not everything was looked at.
+/// What was not looked at, and why.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Unseen {
     /// What was not looked at, for people.

@@ -13,9 +13,9 @@ use x509_cert::der::pem::{LineEnding, encode_string};
 use super::pem::{self, InvalidPem};
 use crate::oci::Digest;
 
-/// How each kind of key signs. The hash follows from nothing that is signed: cosign 2.4 and before hashed with SHA-256
-/// whatever the key, cosign 2.6 and 3 hash as the curve asks, and `--signature-digest-algorithm` overrides both. All of
-/// these hashes are sound, so each is tried.
+/// How each kind of key signs. Nothing that is signed names the hash: cosign up to 2.4 uses SHA-256 for every key, cosign
+/// 2.6 and 3 use the hash that fits the curve, and `--signature-digest-algorithm` overrides both. All of these hashes are
+/// secure, so each is tried.
 const ALGORITHMS: &[(&str, &[&dyn VerificationAlgorithm])] = &[
     (
         "ECDSA P-256",
@@ -44,11 +44,11 @@ const ED25519: &str = "Ed25519";
 const RSA: &str = "RSA";
 const LABEL: &str = "PUBLIC KEY";
 
-/// A public key, ready to verify. Two are equal when they are the same key, however each was written down.
+/// A public key, ready to verify. Two are equal when they are the same key, however each was encoded.
 #[derive(Clone)]
 pub struct PublicKey {
     kind: &'static str,
-    /// The SubjectPublicKeyInfo, in the one encoding that we write.
+    /// The SubjectPublicKeyInfo, in one fixed encoding.
     spki: Vec<u8>,
     fingerprint: Digest,
     verifiers: Vec<ParsedPublicKey>,
@@ -77,10 +77,10 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
-/// Why a text holds no public key that can be used. Never quotes the text.
+/// Why a text holds no usable public key. Never quotes the text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidKey {
-    /// It holds something that is no public key.
+    /// It holds something other than a public key.
     #[error("it holds a {0} block, and a PUBLIC KEY block is expected{hint}", hint = hint(.0))]
     Label(String),
     /// There is no block in it.
@@ -92,18 +92,18 @@ pub enum InvalidKey {
     /// It holds a private key.
     #[error("it holds a private key, which does not belong here")]
     Private,
-    /// There are several.
+    /// It holds several blocks.
     #[error("more than one block in it; list several keys one by one")]
     Several,
-    /// An RSA key of a size that is not safe, or not supported.
+    /// An RSA key of an insecure or unsupported size.
     #[error("an RSA key must have 2048 to 8192 bits")]
     Size,
-    /// The key is of a kind that no signature is verified with.
+    /// The kind of key is not supported.
     #[error("it is neither an ECDSA key on P-256, P-384 or P-521, nor RSA, nor Ed25519")]
     Unsupported,
 }
 
-/// How to get a public key out of what was given instead.
+/// How to extract a public key from what was given instead.
 fn hint(label: &str) -> &'static str {
     match label {
         "CERTIFICATE" => "; `openssl x509 -noout -pubkey` prints that of a certificate",
@@ -122,7 +122,7 @@ impl PublicKey {
     /// Reads a PEM text with one `PUBLIC KEY` block (SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7).
     ///
     /// # Errors
-    /// Why it is none, or none that a signature can be verified with.
+    /// It is not a public key, or not one that signatures can be verified with.
     pub fn from_pem(text: &str) -> Result<Self, InvalidKey> {
         if text.contains("PRIVATE KEY") {
             return Err(InvalidKey::Private);
@@ -135,8 +135,8 @@ impl PublicKey {
         }
     }
 
-    /// Reads a SubjectPublicKeyInfo in any encoding: what is kept is the one that we write. A curve point may come
-    /// compressed, and a curve by its parameters; it is the same key.
+    /// Reads a SubjectPublicKeyInfo in any encoding and keeps it in one: with a compressed curve point, or with explicit
+    /// curve parameters, it is the same key.
     fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let parse = |der: &[u8], algorithms: &'static [&'static dyn VerificationAlgorithm]| {
             algorithms.iter().map(|algorithm| ParsedPublicKey::new(*algorithm, der)).collect::<Result<Vec<_>, _>>()
@@ -154,7 +154,7 @@ impl PublicKey {
         Ok(Self { kind, fingerprint: Digest::sha256(&spki), spki, verifiers, prehash })
     }
 
-    /// The SHA-256 of the SubjectPublicKeyInfo, the same for every way of writing the key down.
+    /// The SHA-256 of the SubjectPublicKeyInfo, the same for every encoding of the key.
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint
     }

@@ -1,8 +1,8 @@
-//! The one reader of PEM (RFC 7468): what the linter takes, the verifier takes.
+//! The only PEM reader (RFC 7468): what the linter accepts, the verifier accepts.
 //!
-//! It reads as laxly as the RFC's "lax" grammar: white space may stand anywhere within a block, and any text around it.
-//! `rustls-pki-types` and `pem-rfc7468` refuse an indented block, which YAML makes easily; `pem` takes an empty line for
-//! the end of headers and passes over a block that does not end.
+//! It follows the RFC's "lax" grammar: a block may contain white space anywhere, and text may surround it.
+//! `rustls-pki-types` and `pem-rfc7468` refuse an indented block, which YAML easily produces; `pem` takes an empty line
+//! as the end of headers and skips a block without an END line.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,9 +13,9 @@ const DASHES: &str = "-----";
 /// A block as it is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Block<'a> {
-    /// What stands after `BEGIN`: `PUBLIC KEY`.
+    /// The label of the BEGIN line, such as `PUBLIC KEY`.
     pub(super) label: &'a str,
-    /// What stands between the two lines.
+    /// The text between the BEGIN and END lines.
     body: &'a str,
 }
 
@@ -25,7 +25,21 @@ impl Block<'_> {
     /// # Errors
     /// The block is not base64, or is empty.
     pub(super) fn decode(&self) -> Result<Vec<u8>, InvalidPem> {
-        let encoded: String = self.body.chars().filter(|c| !c.is_whitespace()).collect();
+        self.decode_text(self.body)
+    }
+
+    /// The content of OpenPGP armour (RFC 9580, section 6.2): without header lines, which contain a colon, and without
+    /// the checksum line, which begins with `=`.
+    ///
+    /// # Errors
+    /// The block is not base64, or is empty.
+    pub(super) fn decode_armor(&self) -> Result<Vec<u8>, InvalidPem> {
+        let is_data = |line: &&str| !line.contains(':') && !line.trim_start().starts_with('=');
+        self.decode_text(&self.body.lines().filter(is_data).collect::<String>())
+    }
+
+    fn decode_text(&self, text: &str) -> Result<Vec<u8>, InvalidPem> {
+        let encoded: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         match STANDARD.decode(encoded) {
             Ok(bytes) if !bytes.is_empty() => Ok(bytes),
             _ => Err(InvalidPem::Base64(self.label.into())),
@@ -33,7 +47,7 @@ impl Block<'_> {
     }
 }
 
-/// Why a text is no PEM.
+/// Why a text is not valid PEM.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum InvalidPem {
     #[error("the {0} block is not base64")]
@@ -45,7 +59,7 @@ pub(super) enum InvalidPem {
 /// All blocks of a text.
 ///
 /// # Errors
-/// A block does not end.
+/// A block has no END line.
 pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, InvalidPem> {
     let (mut found, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find(BEGIN) {

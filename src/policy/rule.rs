@@ -1,27 +1,24 @@
-//! What a policy document asks for, typed: the same for all three dialects.
+//! The rules of policy documents as types, the same for all three dialects.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::key::PublicKey;
-use crate::oci::Digest;
+use super::authority::Authority;
 
-/// What one `repositories` entry asks for. No check at all is a rule too: it admits.
+/// What one `repositories` entry requires. A rule without any check admits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rule {
     /// Who must have signed: content trust in the IBM dialects, named authorities in ours.
     pub trust: Option<Requirement>,
-    /// Portieris' `simple` signing, beside and with `trust`.
+    /// Portieris' `simple` signing, required in addition to `trust`.
     pub simple: Option<Requirement>,
-    /// The Vulnerability Advisor's part.
+    /// What is required of vulnerabilities.
     pub va: Option<VaRule>,
 }
 
 impl Rule {
-    /// Whether the rule asks for no check.
+    /// Whether the rule requires no check.
     pub fn admits_all(&self) -> bool {
         self.trust.is_none() && self.simple.is_none() && self.va.is_none()
     }
@@ -36,12 +33,12 @@ impl Rule {
     }
 }
 
-/// Whether a denial is carried out.
+/// Whether denials are enforced.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
-    /// It is only reported.
+    /// A denial is only reported.
     Audit,
-    /// It is carried out.
+    /// A denial is enforced.
     #[default]
     Enforce,
 }
@@ -49,13 +46,13 @@ pub enum Mode {
 /// A combination of authorities.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Requirement {
-    /// Every part, each by itself: one signature may meet several (Portieris' `simple`).
+    /// Every part by itself: one signature may satisfy several parts (Portieris' `simple`).
     AllOf(Vec<Self>),
     /// At least one part.
     AnyOf(Vec<Self>),
-    /// At least so many of the parts, each by a signer of its own: a key under two names counts once.
+    /// At least `count` of the parts, each by a different signer: a key under two names counts once.
     AtLeast {
-        /// How many.
+        /// How many parts must be met.
         count: usize,
         /// The parts.
         of: Vec<Self>,
@@ -89,131 +86,7 @@ impl Requirement {
     }
 }
 
-/// Somebody whose signature counts: a name and the means to verify it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Authority {
-    name: String,
-    scheme: Scheme,
-    id: AuthorityId,
-}
-
-impl Authority {
-    /// An authority; its identity covers the scheme and all its material, so that evidence for an old key never
-    /// speaks for a new one of the same name. Of keys it covers what they are, not how they were written down.
-    pub fn new(name: impl Into<String>, scheme: Scheme) -> Self {
-        let name = name.into();
-        let material = match &scheme {
-            Scheme::CosignKey { keys } => format!("cosign key {:?}", fingerprints(keys)),
-            other => format!("{other:?}"),
-        };
-        let digest = Digest::sha256(format!("{name}\n{material}").as_bytes());
-        Self { id: AuthorityId(digest.hex()[..32].into()), name, scheme }
-    }
-
-    /// The name that documents and messages use.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// How its signatures are verified.
-    pub fn scheme(&self) -> &Scheme {
-        &self.scheme
-    }
-
-    /// Everyone who can sign for it: its keys by their fingerprints. Who can under another scheme is not known before
-    /// a signature is there; one name stands for all of them.
-    pub fn signers(&self) -> BTreeSet<String> {
-        match &self.scheme {
-            Scheme::CosignKey { keys } => fingerprints(keys),
-            Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
-            other => [format!("scheme {}", Digest::sha256(format!("{other:?}").as_bytes()))].into(),
-        }
-    }
-
-    /// What its evidence is keyed by.
-    pub fn id(&self) -> &AuthorityId {
-        &self.id
-    }
-}
-
-fn fingerprints(keys: &[PublicKey]) -> BTreeSet<String> {
-    keys.iter().map(|key| key.fingerprint().to_string()).collect()
-}
-
-/// Identifies an authority together with its keys.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct AuthorityId(Arc<str>);
-
-impl fmt::Display for AuthorityId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// How signatures are made and verified.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Scheme {
-    /// cosign with a public key: classic `.sig` tags and Sigstore bundles. Any one of the keys suffices (rotation).
-    CosignKey {
-        /// Public keys.
-        keys: Vec<PublicKey>,
-    },
-    /// cosign keyless: a certificate for an identity, by an issuer.
-    CosignKeyless {
-        /// The OIDC issuer, exactly.
-        issuer: String,
-        /// Who signed.
-        identity: Identity,
-    },
-    /// Portieris' simple signing: an OpenPGP key ring.
-    Gpg {
-        /// Armoured key rings of which any key counts.
-        keyrings: Vec<String>,
-        /// `signedIdentity` as the document has it, in JSON.
-        identity: String,
-        /// Lookaside store.
-        store_url: Option<String>,
-    },
-    /// Notary Project signatures.
-    Notation {
-        /// Trusted certificates, PEM.
-        certificates: Vec<String>,
-        /// `x509.subject: …` identities.
-        identities: Vec<String>,
-    },
-    /// Docker Content Trust.
-    Notary {
-        /// The notary server; by the registry's host where none is named.
-        server: Option<String>,
-        /// Signers that must all have signed; empty: signed by anyone.
-        signers: Vec<Signer>,
-    },
-    /// Named by a document, but its material is not there: never verified, and the reason says what is missing.
-    Unusable {
-        /// What is missing.
-        why: String,
-    },
-}
-
-/// A Docker Content Trust signer, from a `signerSecrets` secret.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Signer {
-    /// The delegation's name.
-    pub name: String,
-    /// Its public key, PEM.
-    pub public_key: String,
-}
-
-/// Which certificate identities count.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Identity {
-    /// Exactly this one.
-    Exact(String),
-    /// `*` matches any run of characters.
-    Glob(String),
-}
-
-/// The Vulnerability Advisor's part of a rule.
+/// What a rule requires of vulnerabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaRule {
     /// The least severity that counts.
@@ -237,8 +110,8 @@ pub struct VaRule {
 }
 
 impl VaRule {
-    /// `va.enabled: true` of the IBM dialects: every issue that the source reports and does not exempt counts; what is
-    /// unsupported is admitted, everything else that is not known is denied.
+    /// `va.enabled: true` of the IBM dialects: every issue that the source reports and does not exempt counts. What is
+    /// unsupported is admitted; anything else that is not known is denied.
     pub fn ibm() -> Self {
         Self {
             severity: Severity::Unknown,
@@ -254,7 +127,7 @@ impl VaRule {
     }
 }
 
-/// What a rule says about something that is not known.
+/// What a rule does when something is not known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Behaviour {
     /// Admit.
@@ -263,8 +136,7 @@ pub enum Behaviour {
     Deny,
 }
 
-/// How bad an issue is. A severity that nobody said counts as the highest when severities are compared, because not
-/// knowing is no reason to admit.
+/// The severity of an issue. An unknown severity compares as the highest: not knowing is no reason to admit.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -278,13 +150,13 @@ pub enum Severity {
     High,
     /// Critical.
     Critical,
-    /// Nobody said.
+    /// The source states none.
     Unknown,
 }
 
 impl Severity {
-    /// Whether an issue of this severity counts under a rule that begins at `least`. `least` as [`Severity::Unknown`]
-    /// means that every issue counts.
+    /// Whether an issue of this severity counts under a rule with the threshold `least`. With [`Severity::Unknown`] as
+    /// the threshold every issue counts.
     pub fn counts_from(self, least: Self) -> bool {
         least == Self::Unknown || self as u8 >= least as u8
     }
@@ -318,7 +190,7 @@ impl std::str::FromStr for Severity {
     }
 }
 
-/// A text is no severity.
+/// A text is not a severity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a severity is negligible, low, medium, high or critical")]
 pub struct InvalidSeverity;

@@ -13,9 +13,10 @@ mod listing;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::authority::Authority;
 use super::decide::Selected;
 use super::pattern::{Pattern, Spelling};
-use super::rule::{Authority, Mode, Rule};
+use super::rule::{Mode, Rule};
 use super::subject::Subject;
 use crate::oci::{ImageName, Reference, Tag};
 use crate::scope::Scope;

@@ -1,16 +1,17 @@
-//! The signature half of a decision: how a requirement stands, from what is known about signatures.
+//! The signature half of a decision: whether a requirement is met by what is known about signatures.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::authority::Authority;
 use super::decide::{Kind, TrustFindings, Verdict};
 use super::distinct::distinct;
 use super::evidence::{Observed, TrustEvidence, TrustOutcome};
-use super::rule::{Authority, Requirement, Rule};
+use super::rule::{Requirement, Rule};
 
-/// The signature half of a decision, which the gate takes first: where it does not pass, nobody is asked about
-/// vulnerabilities. Returns the verdict of `trust` and that of `simple`. Evidence that ended before `now` says nothing.
+/// The signature half of a decision, which the gate takes first: vulnerabilities are only looked up where it passes.
+/// Returns the verdict of `trust` and that of `simple`. Evidence that has ended at `now` does not count.
 pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> [Verdict; 2] {
     [&rule.trust, &rule.simple].map(|requirement| match requirement {
         None => Verdict::Skipped,
@@ -19,7 +20,7 @@ pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Tim
     })
 }
 
-/// Own trust, else that of an index which lists the manifest, else (for an index) that of every child.
+/// By signatures of the manifest itself, else of an index that lists it, else (for an index) of every child.
 fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now: Timestamp) -> Verdict {
     let own = verdict(requirement, &findings.own, now);
     if matches!(own, Verdict::Pass(_)) {
@@ -38,7 +39,7 @@ fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now:
     }
 }
 
-/// Every child must be trusted; `None` where there is none. One that fails decides, however many are not known.
+/// Every child must be trusted; `None` where there are no children. One that fails decides, however many are unknown.
 fn of_children(children: Vec<Verdict>) -> Option<Verdict> {
     let (mut ends, mut failures, mut unknowns, mut may_help) = (Vec::new(), Vec::new(), Vec::new(), false);
     if children.is_empty() {
@@ -78,7 +79,7 @@ fn met_until(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp
     ends.into_iter().find(|end| standing(requirement, evidence, *end).state != State::Met)
 }
 
-/// Whether something was observed too long ago to be relied on, for good or ill.
+/// Whether an observation is too old to be relied on.
 pub(super) fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
     observed.until.is_some_and(|until| until <= now)
 }
@@ -92,17 +93,17 @@ enum State {
     Unmet,
 }
 
-/// How a requirement stands, and who makes it stand so.
+/// The state of a requirement, and the signers on whom it rests.
 #[derive(Debug)]
 struct Standing {
     state: State,
     /// Everyone whose signature helps to meet it; empty unless it is met.
     signers: BTreeSet<String>,
-    /// These, and those who may have signed too; empty where it is not met and cannot be.
+    /// These, and everyone who may have signed too; empty where it cannot be met.
     possible: BTreeSet<String>,
-    /// What is missing, or not known.
+    /// What is missing or not known.
     reasons: Vec<String>,
-    /// Whether asking again may tell who else signed.
+    /// Whether another attempt may find out who else has signed.
     temporary: bool,
 }
 
@@ -163,7 +164,7 @@ fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>,
     }
 }
 
-/// Every part, each by itself. An empty list of parts asks for something that nobody can give, so it is not met.
+/// Every part by itself. An empty list of parts is never met: nothing in it could be.
 fn all_of(parts: Vec<Standing>) -> Standing {
     let worst = if parts.iter().any(|part| part.state == State::Unmet) || parts.is_empty() {
         State::Unmet
@@ -175,7 +176,7 @@ fn all_of(parts: Vec<Standing>) -> Standing {
     combined(worst, parts)
 }
 
-/// Enough parts, each with a signer that no other needs.
+/// Enough parts, each with a signer that no other part needs.
 fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     let needed = count.max(1);
     let met = parts.iter().filter(|part| part.is_met());
@@ -196,7 +197,7 @@ fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     combined
 }
 
-/// The parts together. What keeps the whole from being met is said first.
+/// The parts together. The reasons why the whole is not met come first.
 fn combined(state: State, mut parts: Vec<Standing>) -> Standing {
     parts.sort_by_key(|part| (part.state == State::Unmet) != (state == State::Unmet));
     let reasons = |part: &Standing| if state == State::Met && !part.is_met() { vec![] } else { part.reasons.clone() };

@@ -266,7 +266,7 @@ fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
             _ => false,
         };
     if verified {
-        let signatory = |id| Signatory { id, description: authority.name().to_owned() };
+        let signatory = |id| Signatory::assumed(id, authority);
         return TrustOutcome::Verified { by: authority.signers().into_iter().map(signatory).collect(), unseen: None };
     }
     match authority.scheme() {

@@ -47,12 +47,8 @@ fn evidence(outcomes: &[(&str, Outcome)]) -> TrustEvidence {
 }
 
 fn verified(keys: &[&str]) -> TrustOutcome {
-    let signatory = |key: &&str| Signatory { id: id(key), description: (*key).into() };
+    let signatory = |key: &&str| Signatory::of_key(&PublicKey::for_test(key), (*key).into());
     TrustOutcome::Verified { by: keys.iter().map(signatory).collect(), unseen: None }
-}
-
-fn id(key: &str) -> String {
-    PublicKey::for_test(key).fingerprint().to_string()
 }
 
 fn own(outcomes: &[(&str, Outcome)]) -> TrustFindings {

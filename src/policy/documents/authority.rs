@@ -6,8 +6,8 @@ use super::envelope::PolicyObject;
 use super::secrets::Secrets;
 use super::{Context, Materials, NOTARY, material, simple};
 use crate::markup::{Fields, Node, Value};
+use crate::policy::authority::{Authority, CertificateSubject, Identity, Scheme, Signer};
 use crate::policy::key;
-use crate::policy::rule::{Authority, Identity, Scheme, Signer};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
 
 /// The keys that say how an authority signs; each authority has one of them.
@@ -128,15 +128,21 @@ fn warn_open_glob(glob: &str, node: &Node, fields: &Fields<'_>) {
 
 fn notation(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     fields.only(&["certificates", "identities"]);
-    let certificates = materials(fields, "certificates", material::certificates, lookup)?;
-    let identities: Vec<_> = fields.texts("identities").into_iter().map(str::to_owned).collect();
+    let certificates = materials(fields, "certificates", material::certificates, lookup)?.concat();
+    let identities = fields.texts("identities");
     if identities.is_empty() {
         let hint = "write x509.subject: C=…, ST=…, O=…, or \"*\" for every certificate below the trusted ones";
         fields.error_hint("identities of notation is missing", hint);
     }
-    for identity in identities.iter().filter(|identity| *identity != "*" && !identity.starts_with("x509.subject:")) {
-        fields.error(format!("identity {identity:?} must begin with x509.subject:, or be *"));
-    }
+    let subject = |identity: &&str| match (*identity, identity.strip_prefix("x509.subject:")) {
+        ("*", _) => Some(CertificateSubject::Any),
+        (_, Some(name)) => Some(CertificateSubject::Named(name.trim().to_owned())),
+        (other, None) => {
+            fields.error(format!("identity {other:?} must begin with x509.subject:, or be *"));
+            None
+        }
+    };
+    let identities = identities.iter().filter_map(subject).collect();
     Some(Scheme::Notation { certificates, identities })
 }
 
@@ -149,7 +155,7 @@ fn notary(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     let signer = |signer: Fields<'_>| {
         signer.only(&["name", "key"]);
         let name = signer.required("name")?.to_owned();
-        Some(Signer { name, public_key: material(&required_map(&signer, "key")?, material::signer_key, lookup)? })
+        Some(Signer { name, key: material(&required_map(&signer, "key")?, material::signer_key, lookup)? })
     };
     let signers = fields.maps("signers", "a signer").into_iter().map(signer).collect::<Option<_>>()?;
     Some(Scheme::Notary { server: server.map(str::to_owned), signers })

@@ -13,8 +13,9 @@ use super::material;
 use super::simple::Simple;
 use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value};
+use crate::policy::authority::{Authority, Scheme, Signer};
 use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Authority, Requirement, Rule, Scheme, Signer, VaRule};
+use crate::policy::rule::{Requirement, Rule, VaRule};
 use crate::policy::ruleset::Entry;
 
 /// The keys of a `policy`.
@@ -230,9 +231,8 @@ fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Resul
     })?;
     let value = |key: &str| data.get(key).ok_or_else(|| why(format!("secret {secret:?} has no {key:?}")));
     let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: not text")))?;
-    let public_key =
-        material::signer_key(value("publicKey")?).map_err(|what| why(format!("secret {secret:?}: {what}")))?;
-    Ok(Signer { name: name.trim().to_owned(), public_key })
+    let key = material::signer_key(value("publicKey")?).map_err(|what| why(format!("secret {secret:?}: {what}")))?;
+    Ok(Signer { name: name.trim().to_owned(), key })
 }
 
 fn va<'a>(policy: &Fields<'a>) -> Option<Va<'a>> {

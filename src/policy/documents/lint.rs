@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
+use crate::policy::authority::Authority;
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
-use crate::policy::rule::{Authority, Requirement};
+use crate::policy::rule::Requirement;
 
 /// Checks the names of a document's entries. `severity` is a warning in the IBM dialects, because policies in use must
 /// keep working, and an error in ours.

@@ -9,8 +9,9 @@ use super::authority::{self, one_of};
 use super::envelope::PolicyObject;
 use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
+use crate::policy::authority::{Authority, Scheme};
 use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Authority, Behaviour, Mode, Requirement, Rule, Scheme, Severity, VaRule};
+use crate::policy::rule::{Behaviour, Mode, Requirement, Rule, Severity, VaRule};
 use crate::policy::ruleset::Entry;
 
 /// The most parts of one combination: who counts for which part is worked out at every decision.

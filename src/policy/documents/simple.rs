@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::Context;
 use super::material;
 use crate::markup::Fields;
-use crate::policy::rule::{Authority, Requirement, Scheme};
+use crate::policy::authority::{Authority, Scheme, SignedIdentity};
+use crate::policy::material::KeyRing;
+use crate::policy::rule::Requirement;
 
 /// The `simple` part of an entry, before secrets are looked up in a namespace.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(super) struct Simple<'a> {
 enum One<'a> {
     Accept,
     Reject,
-    SignedBy { secret: &'a str, namespace: Option<&'a str>, identity: String },
+    SignedBy { secret: &'a str, namespace: Option<&'a str>, identity: SignedIdentity },
 }
 
 impl<'a> Simple<'a> {
@@ -85,7 +87,7 @@ impl<'a> Simple<'a> {
         Requirement::AllOf(self.requirements.iter().map(one).collect())
     }
 
-    fn keyring(&self, secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Result<String, String> {
+    fn keyring(&self, secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Result<KeyRing, String> {
         if self.store_secret {
             return Err("storeSecret is not supported".into());
         }
@@ -117,16 +119,22 @@ fn requirement_of<'a>(fields: &Fields<'a>) -> Option<One<'a>> {
     }
 }
 
-/// `signedIdentity` in JSON, with the type names that Portieris' code knows. Its documentation names others
+/// `signedIdentity`, with the type names that Portieris' code knows. Its documentation names others
 /// (`exactReference`, `exactRepository`, `matchRepoDigestOrExact`), which its code rejects.
-pub(super) fn identity(fields: Option<Fields<'_>>) -> Option<String> {
-    let Some(fields) = fields else { return Some(r#"{"type":""}"#.into()) };
+pub(super) fn identity(fields: Option<Fields<'_>>) -> Option<SignedIdentity> {
+    let Some(fields) = fields else { return Some(SignedIdentity::MatchRepoDigestOrExact) };
     let kind = fields.text("type").unwrap_or_default();
-    let needed: &[&str] = match kind {
-        "" | "matchExact" | "matchRepository" => &[],
-        "matchExactReference" => &["dockerReference"],
-        "matchExactRepository" => &["dockerRepository"],
-        "remapIdentity" => &["prefix", "signedPrefix"],
+    let required = |key| fields.required(key).map(str::to_owned);
+    let identity = match kind {
+        "" => Some(SignedIdentity::MatchRepoDigestOrExact),
+        "matchExact" => Some(SignedIdentity::MatchExact),
+        "matchRepository" => Some(SignedIdentity::MatchRepository),
+        "matchExactReference" => required("dockerReference").map(SignedIdentity::ExactReference),
+        "matchExactRepository" => required("dockerRepository").map(SignedIdentity::ExactRepository),
+        "remapIdentity" => {
+            let (prefix, signed_prefix) = (required("prefix"), required("signedPrefix"));
+            prefix.zip(signed_prefix).map(|(prefix, signed_prefix)| SignedIdentity::Remap { prefix, signed_prefix })
+        }
         other => {
             let hint = match other {
                 "exactReference" => "Portieris' code calls it matchExactReference",
@@ -139,9 +147,5 @@ pub(super) fn identity(fields: Option<Fields<'_>>) -> Option<String> {
         }
     };
     fields.only(&["type", "dockerReference", "dockerRepository", "prefix", "signedPrefix"]);
-    let mut identity = serde_json::Map::from_iter([("type".to_owned(), kind.into())]);
-    for key in needed {
-        identity.insert((*key).to_owned(), fields.required(key)?.into());
-    }
-    Some(serde_json::Value::Object(identity).to_string())
+    identity
 }

@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
-use crate::policy::{Behaviour, PublicKey, Requirement, Rule, Scheme, Selection, Severity, Subject, VaRule};
+use crate::policy::{
+    Behaviour, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, Subject, VaRule,
+};
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----";
 const THIRD_PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEeWtLkryyJUV84gG/b6IuCzPVkc9A0kP5\\nheEyxqcwKUNtHFW921PPJxxkbN0BSNgOjWSJ9AW2gkg5L6bBvB+MwG7TV9VAG6Xk\\nJiPXtfVqPvp4zLoqQZCuRbGACSXOSdFo\\n-----END PUBLIC KEY-----";
@@ -242,7 +244,7 @@ fn simple_requirements() {
     let Some(Requirement::AllOf(parts)) = rule(&parsed, "nginx", "x").unwrap().simple else { panic!() };
     assert_eq!(parts[0], Requirement::Accept);
     let Scheme::Gpg { identity, store_url, .. } = scheme(Some(parts[1].clone())) else { panic!() };
-    assert_eq!(identity, r#"{"dockerRepository":"a.io/b","type":"matchExactRepository"}"#);
+    assert_eq!(identity, SignedIdentity::ExactRepository("a.io/b".into()));
     assert_eq!(store_url.as_deref(), Some("https://s"));
 }
 

@@ -1,0 +1,258 @@
+//! Authorities: whose signatures count, and the material that verifies them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::key::PublicKey;
+use super::material::{Certificate, KeyRing, SignerKey};
+use crate::oci::Digest;
+
+/// Somebody whose signature counts: a name and the means to verify it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authority {
+    name: String,
+    scheme: Scheme,
+    id: AuthorityId,
+}
+
+impl Authority {
+    /// An authority. Its identity covers the name, the scheme and all of its keys and trust roots, so that evidence for
+    /// an old key never counts for a new one of the same name. A key counts as what it is, not how it is written.
+    pub fn new(name: impl Into<String>, scheme: Scheme) -> Self {
+        let name = name.into();
+        let encoding = Canonical::default().field("name", &name).field("scheme", scheme.encode());
+        Self { id: AuthorityId(Digest::sha256(&encoding.0).hex()[..32].into()), name, scheme }
+    }
+
+    /// The name that documents and messages use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its signatures are verified.
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Everyone who can sign for it, by identifiers that are the same in every authority. For cosign with keys: the
+    /// keys' fingerprints. For every other scheme the signers are not known before a signature is found, so one
+    /// identifier represents all of them.
+    pub fn signers(&self) -> BTreeSet<String> {
+        match &self.scheme {
+            Scheme::CosignKey { keys } => keys.iter().map(|key| key.fingerprint().to_string()).collect(),
+            Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
+            other => [format!("scheme {}", Digest::sha256(&other.encode()))].into(),
+        }
+    }
+
+    /// The key under which its evidence is kept.
+    pub fn id(&self) -> &AuthorityId {
+        &self.id
+    }
+}
+
+/// Identifies an authority together with its keys and trust roots: 32 hexadecimal digits.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct AuthorityId(Arc<str>);
+
+impl fmt::Display for AuthorityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How signatures are made, and the material that verifies them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scheme {
+    /// cosign with public keys: classic `.sig` tags and Sigstore bundles. Any one of the keys suffices (rotation).
+    CosignKey {
+        /// The public keys.
+        keys: Vec<PublicKey>,
+    },
+    /// cosign keyless: a certificate for an identity, by an issuer.
+    CosignKeyless {
+        /// The OIDC issuer, compared exactly.
+        issuer: String,
+        /// Who signed.
+        identity: Identity,
+    },
+    /// Simple signing with OpenPGP (containers/image).
+    Gpg {
+        /// Key rings of which any key counts.
+        keyrings: Vec<KeyRing>,
+        /// Which image the signature must name.
+        identity: SignedIdentity,
+        /// The lookaside store.
+        store_url: Option<String>,
+    },
+    /// Notary Project signatures.
+    Notation {
+        /// The trusted certificates.
+        certificates: Vec<Certificate>,
+        /// Whose certificates count.
+        identities: Vec<CertificateSubject>,
+    },
+    /// Docker Content Trust.
+    Notary {
+        /// The notary server; `None`: found by the registry's host.
+        server: Option<String>,
+        /// Signers that must all have signed; empty: anyone with a key for the repository's targets.
+        signers: Vec<Signer>,
+    },
+    /// An authority whose material is missing. It never verifies anything.
+    Unusable {
+        /// What is missing.
+        why: String,
+    },
+}
+
+impl Scheme {
+    /// The canonical encoding: equal for equal schemes, different for different ones. Lists are sets here, because
+    /// neither the order nor the repetition of keys changes what verifies.
+    ///
+    /// No pattern has a `..`, so a field that is added must be encoded before this compiles without a warning.
+    fn encode(&self) -> Vec<u8> {
+        let of = |kind: &str| Canonical::default().field("kind", kind);
+        let encoding = match self {
+            Self::CosignKey { keys } => {
+                of("cosign key").set("keys", keys.iter().map(|key| fingerprint(key.fingerprint())))
+            }
+            Self::CosignKeyless { issuer, identity } => {
+                let (form, text) = match identity {
+                    Identity::Exact(text) => ("exact", text),
+                    Identity::Glob(text) => ("glob", text),
+                };
+                of("cosign keyless").field("issuer", issuer).field("form", form).field("identity", text)
+            }
+            Self::Gpg { keyrings, identity, store_url } => of("gpg")
+                .set("keyrings", keyrings.iter().map(|ring| fingerprint(ring.fingerprint())))
+                .field("identity", identity.encode())
+                .set("store", store_url),
+            Self::Notation { certificates, identities } => of("notation")
+                .set("certificates", certificates.iter().map(|one| fingerprint(one.fingerprint())))
+                .set("identities", identities.iter().map(CertificateSubject::encode)),
+            Self::Notary { server, signers } => {
+                of("notary").set("server", server).set("signers", signers.iter().map(Signer::encode))
+            }
+            Self::Unusable { why } => of("unusable").field("why", why),
+        };
+        encoding.0
+    }
+}
+
+/// A Docker Content Trust signer, from a `signerSecrets` secret or an entry of `signers`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Signer {
+    /// The delegation's name.
+    pub name: String,
+    /// Its key.
+    pub key: SignerKey,
+}
+
+impl Signer {
+    fn encode(&self) -> Vec<u8> {
+        let Self { name, key } = self;
+        let form = match key {
+            SignerKey::Certificate(_) => "certificate",
+            SignerKey::Key(_) => "key",
+        };
+        Canonical::default().field("name", name).field("form", form).field("key", fingerprint(key.fingerprint())).0
+    }
+}
+
+/// Which certificate identities count for cosign keyless.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Identity {
+    /// Exactly this identity.
+    Exact(String),
+    /// A pattern in which `*` matches any run of characters.
+    Glob(String),
+}
+
+/// Which image a simple signature must name: `signedIdentity` (containers-policy.json(5)).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SignedIdentity {
+    /// The reference that is pulled; for a reference by digest, the repository suffices. The default.
+    MatchRepoDigestOrExact,
+    /// The reference that is pulled, exactly.
+    MatchExact,
+    /// The repository that is pulled, under any tag.
+    MatchRepository,
+    /// This reference.
+    ExactReference(String),
+    /// This repository.
+    ExactRepository(String),
+    /// The reference that is pulled, with one prefix of its name replaced by another.
+    Remap {
+        /// The prefix of the name that is pulled.
+        prefix: String,
+        /// What replaces it in the name that was signed.
+        signed_prefix: String,
+    },
+}
+
+impl SignedIdentity {
+    fn encode(&self) -> Vec<u8> {
+        let of = |kind: &str| Canonical::default().field("kind", kind);
+        let encoding = match self {
+            Self::MatchRepoDigestOrExact => of("match repository by digest, or exact"),
+            Self::MatchExact => of("match exact"),
+            Self::MatchRepository => of("match repository"),
+            Self::ExactReference(reference) => of("exact reference").field("reference", reference),
+            Self::ExactRepository(repository) => of("exact repository").field("repository", repository),
+            Self::Remap { prefix, signed_prefix } => of("remap").field("from", prefix).field("to", signed_prefix),
+        };
+        encoding.0
+    }
+}
+
+/// Whose certificates count for Notary Project signatures (trust policy, `trustedIdentities`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CertificateSubject {
+    /// Every certificate below the trusted ones: `*`.
+    Any,
+    /// Certificates with this distinguished name: `x509.subject: C=…, ST=…, O=…`.
+    Named(String),
+}
+
+impl CertificateSubject {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Any => Canonical::default().field("kind", "any").0,
+            Self::Named(name) => Canonical::default().field("kind", "named").field("name", name).0,
+        }
+    }
+}
+
+fn fingerprint(digest: Digest) -> String {
+    digest.to_string()
+}
+
+/// Bytes that say one thing only: every name and value is preceded by its length, every set by its size, and the
+/// members of a set are sorted and unique.
+#[derive(Default)]
+struct Canonical(Vec<u8>);
+
+impl Canonical {
+    fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.set(name, [value])
+    }
+
+    /// A set of values; an optional value is a set of one or none.
+    fn set<T: AsRef<[u8]>>(mut self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
+        let values: BTreeSet<Vec<u8>> = values.into_iter().map(|value| value.as_ref().to_vec()).collect();
+        self.bytes(name.as_bytes());
+        self.0.extend((values.len() as u64).to_be_bytes());
+        values.iter().for_each(|value| self.bytes(value));
+        self
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend((bytes.len() as u64).to_be_bytes());
+        self.0.extend(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Trusted material other than plain public keys, parsed once when a document is loaded.
+
+use x509_cert::der::Decode;
+
+use super::key::{InvalidKey, PublicKey};
+use super::pem::{self, Block, InvalidPem};
+use crate::oci::Digest;
+
+const CERTIFICATE: &str = "CERTIFICATE";
+const PUBLIC_KEY: &str = "PUBLIC KEY";
+const KEY_RING: &str = "PGP PUBLIC KEY BLOCK";
+
+/// Why a text holds no usable material. Never quotes the text.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidMaterial {
+    /// A `CERTIFICATE` block that is not an X.509 certificate.
+    #[error("a CERTIFICATE block is not an X.509 certificate")]
+    Certificate,
+    /// A public key that cannot be used.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+    /// No block has the label that is expected.
+    #[error("no {0} block in it")]
+    Missing(&'static str),
+    /// A block that cannot be read.
+    #[error("{0}")]
+    Pem(String),
+    /// More than one block where one is expected.
+    #[error("more than one block in it; list several keys one by one")]
+    Several,
+}
+
+impl From<InvalidPem> for InvalidMaterial {
+    fn from(invalid: InvalidPem) -> Self {
+        Self::Pem(invalid.to_string())
+    }
+}
+
+/// An X.509 certificate (RFC 5280) that a policy trusts. Two are equal when their DER is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Certificate {
+    der: Vec<u8>,
+}
+
+impl Certificate {
+    /// Reads every `CERTIFICATE` block of a PEM text, at least one. Other blocks are ignored.
+    ///
+    /// # Errors
+    /// There is no such block, a block is damaged, or one does not hold a certificate.
+    pub fn all_from_pem(text: &str) -> Result<Vec<Self>, InvalidMaterial> {
+        let blocks = decoded(text)?;
+        let certificates = blocks.iter().filter(|(block, _)| block.label == CERTIFICATE);
+        let certificates = certificates.map(|(_, der)| Self::from_der(der)).collect::<Result<Vec<_>, _>>()?;
+        if certificates.is_empty() { Err(InvalidMaterial::Missing(CERTIFICATE)) } else { Ok(certificates) }
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, InvalidMaterial> {
+        x509_cert::Certificate::from_der(der).map_err(|_| InvalidMaterial::Certificate)?;
+        Ok(Self { der: der.to_vec() })
+    }
+
+    /// The SHA-256 of the certificate's DER.
+    pub fn fingerprint(&self) -> Digest {
+        Digest::sha256(&self.der)
+    }
+}
+
+/// The key of a Docker Content Trust signer: delegations are made with a bare key or with a certificate, and notary
+/// gives the two different key identifiers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and each is made once")]
+pub enum SignerKey {
+    /// A certificate.
+    Certificate(Certificate),
+    /// A bare public key.
+    Key(PublicKey),
+}
+
+impl SignerKey {
+    /// Reads a PEM text with exactly one block, a `PUBLIC KEY` or a `CERTIFICATE`.
+    ///
+    /// # Errors
+    /// There is no such block, there are several, or it cannot be used.
+    pub fn from_pem(text: &str) -> Result<Self, InvalidMaterial> {
+        match &*decoded(text)? {
+            [(block, der)] if block.label == CERTIFICATE => Ok(Self::Certificate(Certificate::from_der(der)?)),
+            [(block, _)] if block.label == PUBLIC_KEY => Ok(Self::Key(PublicKey::from_pem(text)?)),
+            blocks if !blocks.iter().any(|(block, _)| [CERTIFICATE, PUBLIC_KEY].contains(&block.label)) => {
+                Err(InvalidMaterial::Missing("PUBLIC KEY or CERTIFICATE"))
+            }
+            _ => Err(InvalidMaterial::Several),
+        }
+    }
+
+    /// The SHA-256 of the key or the certificate in DER.
+    pub fn fingerprint(&self) -> Digest {
+        match self {
+            Self::Certificate(certificate) => certificate.fingerprint(),
+            Self::Key(key) => key.fingerprint(),
+        }
+    }
+}
+
+/// An OpenPGP key ring (RFC 9580), as the binary packets of its armoured blocks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyRing {
+    packets: Vec<u8>,
+}
+
+impl KeyRing {
+    /// Reads every `PGP PUBLIC KEY BLOCK` of an armoured text (RFC 9580, section 6.2), at least one. Armour headers and
+    /// the optional checksum are dropped; packets are not interpreted.
+    ///
+    /// # Errors
+    /// There is no such block, or one is damaged.
+    pub fn from_armor(text: &str) -> Result<Self, InvalidMaterial> {
+        let blocks = pem::blocks(text)?;
+        let rings = blocks.iter().filter(|block| block.label == KEY_RING);
+        let packets = rings.map(Block::decode_armor).collect::<Result<Vec<_>, _>>()?.concat();
+        if packets.is_empty() { Err(InvalidMaterial::Missing(KEY_RING)) } else { Ok(Self { packets }) }
+    }
+
+    /// The SHA-256 of the packets.
+    pub fn fingerprint(&self) -> Digest {
+        Digest::sha256(&self.packets)
+    }
+}
+
+/// Every block of a text with its content: a damaged block spoils the text, whatever its label.
+fn decoded(text: &str) -> Result<Vec<(Block<'_>, Vec<u8>)>, InvalidMaterial> {
+    let blocks = pem::blocks(text)?;
+    Ok(blocks.into_iter().map(|block| Ok((block, block.decode()?))).collect::<Result<_, InvalidPem>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    const SIGNED_BY: &str = "localhost";
+
+    fn certificate(name: &str) -> String {
+        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem()
+    }
+
+    #[test]
+    fn certificates_are_parsed_and_compared_by_content() {
+        let (one, other) = (certificate(SIGNED_BY), certificate("other"));
+        let both = Certificate::all_from_pem(&format!("{one}\n{other}")).unwrap();
+        assert_eq!(both.len(), 2);
+        assert_ne!(both[0].fingerprint(), both[1].fingerprint());
+        let indented = one.replace('\n', "\r\n  ");
+        assert_eq!(Certificate::all_from_pem(&indented).unwrap()[0], both[0]);
+        let rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+        assert_eq!(Certificate::all_from_pem(rubbish), Err(InvalidMaterial::Certificate));
+        assert_eq!(Certificate::all_from_pem(""), Err(InvalidMaterial::Missing("CERTIFICATE")));
+    }
+
+    #[test]
+    fn signer_keys_are_one_key_or_one_certificate() {
+        let (key, certificate) = (PublicKey::for_test("k").to_pem(), certificate(SIGNED_BY));
+        assert_eq!(SignerKey::from_pem(&key), Ok(SignerKey::Key(PublicKey::for_test("k"))));
+        assert!(matches!(SignerKey::from_pem(&certificate), Ok(SignerKey::Certificate(_))));
+        assert_eq!(SignerKey::from_pem(&(key + &certificate)), Err(InvalidMaterial::Several));
+        assert_eq!(SignerKey::from_pem("x"), Err(InvalidMaterial::Missing("PUBLIC KEY or CERTIFICATE")));
+    }
+
+    #[test]
+    fn key_rings_are_their_packets_however_they_are_armoured() {
+        let ring = |body: &str| format!("-----BEGIN {KEY_RING}-----\n{body}\n-----END {KEY_RING}-----");
+        let packets = STANDARD.encode([7; 60]);
+        let (left, right) = packets.split_at(40);
+        let plain = KeyRing::from_armor(&ring(&format!("\n{packets}"))).unwrap();
+        let dressed = format!("Version: GnuPG v2\nComment: a: b\n\n  {left}\r\n  {right}\n=abcd");
+        assert_eq!(KeyRing::from_armor(&ring(&dressed)).unwrap(), plain);
+        assert_ne!(KeyRing::from_armor(&ring(&format!("\n{left}"))).unwrap(), plain);
+        assert!(KeyRing::from_armor(&ring("\n?")).is_err());
+        assert_eq!(KeyRing::from_armor("x"), Err(InvalidMaterial::Missing(KEY_RING)));
+    }
+}
