@@ -1,150 +1,312 @@
-//! Trust: who signed an image. Signatures are looked for in the image's own repository and verified offline.
+//! Trust: who signed an image. Signatures are searched for in the image's own repository and verified offline.
 //!
-//! [`verify`] finds out and says what it found; it has no opinion, and no rule reaches it. It never asks a transparency
+//! [`Trust::evidence`] finds out and reports; it does not judge, and it does not see rules. It never asks a transparency
 //! log, a certificate authority or any other service, and never reads another repository than the image's: a claim made
-//! in one repository never speaks for another. A registry that does not answer is [`TrustOutcome::Unknown`], never
+//! in one repository never counts in another. A registry that does not answer is [`TrustOutcome::Unknown`], never
 //! "unsigned".
+//!
+//! A scheme of signatures is a folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
+//! Files use each other in one direction: `trust` -> `gather` -> `discovery` -> `scheme`, `notes` -> `source`.
 
 mod cosign;
 mod discovery;
-mod memo;
+mod finding;
+mod gather;
+mod notes;
+mod registry;
+mod scheme;
+mod settled;
+mod source;
+mod unverified;
 
-use std::future::Future;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::oci::{Digest, ImageName, Manifest, Page, Reference, Repository};
-use crate::policy::{Authority, AuthorityId, Scheme, TrustOutcome};
-use crate::runtime::Tasks;
-use cosign::Judge;
-use discovery::{Rest, Search};
-pub use memo::{Config, Trust};
+use crate::oci::{Digest, ImageName, Manifest, Reference};
+use crate::policy::{Authority, AuthorityId, Observed, Scheme, TrustEvidence, TrustOutcome};
+use crate::runtime::{Clock, Flights, Tasks};
+use crate::store::{Memo, Store};
+use cosign::Cosign;
+use finding::AuthorityFinding;
+use gather::{AuthorityResult, SearchRequest, gather};
+use scheme::{SignatureScheme, Sought};
+use settled::is_settled;
+pub use source::{SignatureSource, SourceError, UnparsedManifest};
+use unverified::Unverified;
 
-/// The longest that signatures of one image are looked for.
-const MAX_TIME: Duration = Duration::from_secs(60);
+/// How long evidence holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// For how long "no signature was found" holds: a new signature is seen after that.
+    pub negative_ttl: SignedDuration,
+    /// For how long a verified signature holds whose validity does not follow from bytes and keys alone.
+    pub ttl: SignedDuration,
+}
 
-/// What trust reads from a registry.
-pub trait SignatureSource: Send + Sync {
-    /// A manifest of at most [`crate::oci::MAX_MANIFEST`] bytes; `None` when the registry says 404.
-    fn manifest(
+impl Default for Config {
+    fn default() -> Self {
+        Self { negative_ttl: SignedDuration::from_secs(60), ttl: SignedDuration::from_hours(24) }
+    }
+}
+
+/// For how long a registry that did not answer is not asked again.
+const TROUBLE_TTL: SignedDuration = SignedDuration::from_secs(2);
+
+/// The schemes of signatures: the one place where a scheme is registered.
+#[derive(Clone, Copy)]
+struct Schemes {
+    /// The scheme that verifies the signatures of authorities of this kind.
+    of: fn(&Scheme) -> &'static dyn SignatureScheme,
+    /// Every scheme.
+    all: &'static [&'static dyn SignatureScheme],
+}
+
+impl Schemes {
+    const REGISTERED: Self = Self { of: Self::registered, all: &[&Cosign, &Unverified] };
+
+    fn registered(scheme: &Scheme) -> &'static dyn SignatureScheme {
+        match scheme {
+            Scheme::CosignKey { .. } => &Cosign,
+            Scheme::CosignKeyless { .. }
+            | Scheme::Gpg { .. }
+            | Scheme::Notation { .. }
+            | Scheme::Notary { .. }
+            | Scheme::Unusable { .. } => &Unverified,
+        }
+    }
+}
+
+/// What is known about each authority of a question, in its order.
+type Findings = Vec<Arc<Observed<AuthorityFinding>>>;
+
+/// Finds out for which authorities images are signed, and remembers it for each of them.
+pub struct Trust {
+    inner: Arc<Inner>,
+    /// Questions that are being answered, by image and authorities.
+    flights: Flights<Arc<str>, BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>>,
+}
+
+struct Inner {
+    config: Config,
+    schemes: Schemes,
+    memo: Memo<AuthorityFinding>,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+/// One question: which of these authorities have signed this image?
+#[derive(Clone)]
+struct SignatureQuestion {
+    name: ImageName,
+    image: Arc<Manifest>,
+    authorities: Vec<Arc<Authority>>,
+}
+
+impl Trust {
+    /// Trust that keeps its evidence in a store.
+    pub fn new(config: Config, store: Store, clock: Clock, tasks: Tasks) -> Self {
+        Self::with_schemes(Schemes::REGISTERED, config, store, clock, tasks)
+    }
+
+    fn with_schemes(schemes: Schemes, config: Config, store: Store, clock: Clock, tasks: Tasks) -> Self {
+        let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
+        let flights = Flights::new(tasks.clone());
+        Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks }), flights }
+    }
+
+    /// What is known for each authority about the signatures of a manifest in this repository. What is not known yet is
+    /// found out in one search, which concurrent callers with the same question share and which goes on when they leave.
+    pub async fn evidence<S: SignatureSource + 'static>(
         &self,
-        repository: &Repository,
+        source: &Arc<S>,
+        name: &ImageName,
+        image: &Arc<Manifest>,
+        authorities: &[Arc<Authority>],
+    ) -> TrustEvidence {
+        let recalled: Vec<_> =
+            authorities.iter().map(|one| self.inner.memo.recall(&key(name, image.digest, one))).collect();
+        if let Some(findings) = self.inner.sufficient(authorities, &recalled) {
+            return self.inner.evidence(authorities, &findings);
+        }
+        let question =
+            SignatureQuestion { name: name.clone(), image: image.clone(), authorities: authorities.to_vec() };
+        // Boxed, as everything that is rare, so that a request that finds everything in memory is a small future.
+        let answers = Box::pin(self.answer(source.clone(), question)).await.unwrap_or_default();
+        let found = |authority: &Arc<Authority>| answers.get(authority.id()).cloned();
+        let findings: Vec<_> =
+            authorities.iter().map(|one| found(one).unwrap_or_else(|| Arc::new(self.inner.interrupted()))).collect();
+        self.inner.evidence(authorities, &findings)
+    }
+
+    async fn answer<S: SignatureSource + 'static>(
+        &self,
+        source: Arc<S>,
+        question: SignatureQuestion,
+    ) -> Option<BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>> {
+        let inner = self.inner.clone();
+        let flight = question.key();
+        let work = || async move {
+            let findings = inner.find_out(&*source, &question).await;
+            question.authorities.iter().map(|authority| authority.id().clone()).zip(findings).collect()
+        };
+        self.flights.join(flight, work).await
+    }
+
+    /// The digest that authorities have signed for this tag, where one of them signs tags: the tag means this digest,
+    /// whatever the registry says. `None` for a reference by digest, and when no authority has signed the tag.
+    ///
+    /// # Errors
+    /// It cannot be found out what an authority has signed, or two of them have signed different digests. The tag must
+    /// not be resolved then.
+    pub async fn pin(
+        &self,
+        name: &ImageName,
         reference: &Reference,
-    ) -> impl Future<Output = Result<Option<FetchedManifest>, SourceError>> + Send;
-
-    /// A blob of at most `limit` bytes, verified against its digest; `None` when the registry says 404.
-    fn blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        limit: usize,
-    ) -> impl Future<Output = Result<Option<Bytes>, SourceError>> + Send;
-
-    /// One page of the referrers of a digest, and the page after it; `None` when the registry does not have the
-    /// referrers API: 404 (distribution-spec, "Listing Referrers"), and what older registries say instead. Every other
-    /// failure is an error. The body is read whatever its type.
-    fn referrers(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        page: &Page,
-    ) -> impl Future<Output = Result<Option<(Bytes, Option<Page>)>, SourceError>> + Send;
-}
-
-/// A manifest as a registry sent it, not parsed yet.
-#[derive(Clone, Debug)]
-pub struct FetchedManifest {
-    /// The body.
-    pub bytes: Bytes,
-    /// The `Content-Type` header, where there is one.
-    pub content_type: Option<String>,
-}
-
-/// Why a registry gave no answer. This is never "there is no signature".
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{why}")]
-pub struct SourceError {
-    /// What happened, for people.
-    pub why: String,
-    /// Whether another attempt may succeed.
-    pub temporary: bool,
-    /// How many bytes may have come all the same: where there were more than the limit, the limit.
-    pub received: usize,
-}
-
-impl SourceError {
-    fn new(why: impl Into<String>, temporary: bool) -> Self {
-        Self { why: why.into(), temporary, received: 0 }
-    }
-}
-
-/// What each authority says about the image of this manifest, in the order of `authorities`.
-///
-/// Signatures are fetched once for all authorities, and verified as they come; the search ends with the first that leave
-/// nothing to find out. One that verifies is enough; those that fail are named with the reason. Cosign by key is verified
-/// by this version; every other scheme is `Unknown`, which denies.
-pub async fn verify(
-    source: &impl SignatureSource,
-    tasks: &Tasks,
-    image: &ImageName,
-    manifest: &Manifest,
-    authorities: &[Arc<Authority>],
-) -> Vec<(AuthorityId, TrustOutcome)> {
-    let mut judge = Judge::new(manifest.clone(), authorities.to_vec());
-    let mut search = Search::new(source, &image.repository, manifest.digest);
-    let end = tokio::time::Instant::now() + MAX_TIME;
-    while !judge.is_settled() {
-        let found = match tokio::time::timeout_at(end, search.next()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => break,
-            Err(_) => {
-                let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
-                search.rest.gaps.push(SourceError::new(why, true));
-                break;
+        authorities: &[Arc<Authority>],
+    ) -> Result<Option<Digest>, SourceError> {
+        let Reference::Tag(tag) = reference else { return Ok(None) };
+        let mut pinned = BTreeSet::new();
+        for authority in authorities {
+            if let Some(pin) = (self.inner.schemes.of)(authority.scheme()).pin(authority, name, tag) {
+                pinned.extend(pin.await?);
             }
-        };
-        let hear = move || {
-            judge.hear(found);
-            judge
-        };
-        judge = match tasks.spawn_blocking(hear).await {
-            Ok(judge) => judge,
-            Err(_) => return authorities.iter().map(|authority| (authority.id().clone(), interrupted())).collect(),
-        };
-    }
-    let rest = search.rest;
-    authorities.iter().map(|authority| (authority.id().clone(), outcome(authority, &judge, &rest))).collect()
-}
-
-fn outcome(authority: &Authority, judge: &Judge, rest: &Rest) -> TrustOutcome {
-    match authority.scheme() {
-        Scheme::CosignKey { .. } => judge.outcome(authority, rest),
-        Scheme::CosignKeyless { .. } => unverified_scheme("a cosign keyless signature"),
-        Scheme::Gpg { .. } => unverified_scheme("an OpenPGP simple signature"),
-        Scheme::Notation { .. } => unverified_scheme("a Notary Project signature"),
-        Scheme::Notary { .. } => unverified_scheme("Docker Content Trust"),
-        Scheme::Unusable { why } => TrustOutcome::Unknown { why: why.clone(), temporary: false },
+        }
+        if pinned.len() > 1 {
+            return Err(SourceError::new("authorities have signed different digests for it", false));
+        }
+        Ok(pinned.pop_first())
     }
 }
 
-fn unverified_scheme(what: &str) -> TrustOutcome {
-    TrustOutcome::Unknown { why: format!("{what} is not verified by this version"), temporary: false }
-}
-
-fn interrupted() -> TrustOutcome {
-    TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true }
-}
-
-/// A reason short enough to keep, whatever an attacker wrote into what it quotes.
-fn clip(mut reason: String) -> String {
-    const MAX_REASON: usize = 300;
-    if reason.len() > MAX_REASON {
-        reason.truncate(reason.floor_char_boundary(MAX_REASON));
-        reason.push('…');
+impl Inner {
+    /// The findings, if there is one that holds for each authority and no other signature could matter.
+    fn sufficient(
+        &self,
+        authorities: &[Arc<Authority>],
+        known: &[Option<Arc<Observed<AuthorityFinding>>>],
+    ) -> Option<Findings> {
+        let now = self.clock.now();
+        let findings: Findings = known.iter().cloned().collect::<Option<_>>()?;
+        let signers: Vec<_> = findings.iter().zip(authorities).map(|(one, whose)| one.signers(whose, now)).collect();
+        is_settled(&signers).then_some(findings)
     }
-    reason
+
+    /// The findings from memory or from the store where they suffice; else from a search for what is missing.
+    async fn find_out(&self, source: &impl SignatureSource, question: &SignatureQuestion) -> Findings {
+        let SignatureQuestion { name, image, authorities } = question;
+        let mut known = Vec::with_capacity(authorities.len());
+        for authority in authorities {
+            known.push(self.memo.known(&key(name, image.digest, authority)).await);
+        }
+        match self.sufficient(authorities, &known) {
+            Some(findings) => findings,
+            None => self.search(source, question, known).await,
+        }
+    }
+
+    /// Searches for the authorities about which not everything is known. A finding about another authority is neither
+    /// verified again nor changed.
+    async fn search(
+        &self,
+        source: &impl SignatureSource,
+        question: &SignatureQuestion,
+        mut known: Vec<Option<Arc<Observed<AuthorityFinding>>>>,
+    ) -> Findings {
+        let SignatureQuestion { name, image, authorities } = question;
+        let now = self.clock.now();
+        let (mut open, mut others, mut sought) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (authority, known)) in authorities.iter().zip(&known).enumerate() {
+            let signers = known.as_ref().map(|known| known.signers(authority, now));
+            match signers {
+                Some(signers) if signers.signed == signers.possible => others.push(signers),
+                _ => {
+                    let known = known.as_ref().map(|known| known.lasting_signatories()).unwrap_or_default();
+                    sought.push(Sought { authority: authority.clone(), known });
+                    open.push(index);
+                }
+            }
+        }
+        let request = SearchRequest { repository: name.repository.clone(), image: image.clone(), sought, others };
+        let results = gather(source, &self.tasks, self.schemes, request, &self.config, now).await;
+        for (index, gathered) in open.into_iter().zip(results.authorities) {
+            let found = self.finding(gathered, results.is_complete, known[index].as_deref());
+            let key = key(name, image.digest, &authorities[index]);
+            known[index] = Some(self.memo.remember(key, found, AuthorityFinding::is_durable).await);
+        }
+        known.into_iter().map(|known| known.unwrap_or_else(|| Arc::new(self.interrupted()))).collect()
+    }
+
+    /// What is kept for one authority. What was verified before and still holds is not lost to a registry that does not
+    /// answer now.
+    fn finding(
+        &self,
+        gathered: AuthorityResult,
+        is_complete: bool,
+        before: Option<&Observed<AuthorityFinding>>,
+    ) -> Observed<AuthorityFinding> {
+        let at = self.clock.now();
+        let after = |ttl| at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
+        let AuthorityResult { outcome, verified_until } = gathered;
+        if let (TrustOutcome::Unknown { .. }, Some(before)) = (&outcome, before)
+            && let TrustOutcome::Verified { .. } = before.value.outcome
+        {
+            let value = AuthorityFinding { searched_until: after(TROUBLE_TTL), ..before.value.clone() };
+            return Observed { value, ..*before };
+        }
+        let until = match &outcome {
+            TrustOutcome::Unknown { temporary: true, .. } => Some(after(TROUBLE_TTL)),
+            TrustOutcome::Unknown { .. } | TrustOutcome::Unverified { .. } => Some(after(self.config.negative_ttl)),
+            TrustOutcome::Verified { .. } => verified_until,
+        };
+        let searched_until = match &outcome {
+            _ if !is_complete => at,
+            TrustOutcome::Verified { unseen: Some(unseen), .. } if unseen.temporary => after(TROUBLE_TTL),
+            _ => after(self.config.negative_ttl),
+        };
+        Observed { value: AuthorityFinding { outcome, searched_until }, at, until }
+    }
+
+    /// Findings as evidence. Where the evidence relies on a complete search ("nobody else has signed"), it ends with that
+    /// search; what was verified is then looked up again, not verified again.
+    fn evidence(&self, authorities: &[Arc<Authority>], findings: &[Arc<Observed<AuthorityFinding>>]) -> TrustEvidence {
+        let now = self.clock.now();
+        let at_time = |time| findings.iter().zip(authorities).map(move |(one, whose)| one.signers(whose, time));
+        let later: Vec<_> = at_time(Timestamp::MAX).collect();
+        let relies_on_search = !is_settled(&later);
+        let mut evidence = TrustEvidence::default();
+        for (index, (signers, later)) in at_time(now).zip(&later).enumerate() {
+            let (authority, Observed { value, at, until }) = (&authorities[index], &*findings[index]);
+            let is_complete = signers.possible != later.possible;
+            let search = (relies_on_search && is_complete).then_some(value.searched_until);
+            let until = until.iter().copied().chain(search).min();
+            evidence.insert(authority.id().clone(), Observed { value: value.outcome.clone(), at: *at, until });
+        }
+        evidence
+    }
+
+    /// The finding of a search that did not end. It is not kept.
+    fn interrupted(&self) -> Observed<AuthorityFinding> {
+        let at = self.clock.now();
+        let outcome = TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true };
+        Observed { value: AuthorityFinding { outcome, searched_until: at }, at, until: None }
+    }
+}
+
+impl SignatureQuestion {
+    /// The same for the same image and the same authorities in any order.
+    fn key(&self) -> Arc<str> {
+        let ids: BTreeSet<String> = self.authorities.iter().map(|authority| authority.id().to_string()).collect();
+        let ids: Vec<String> = ids.into_iter().collect();
+        format!("{}@{} {}", self.name, self.image.digest, ids.join(" ")).into()
+    }
+}
+
+/// The key of a finding: registry, repository, digest and the authority with its keys. A claim made in one repository
+/// never counts in another, and evidence for an old key never counts for a new one.
+fn key(name: &ImageName, digest: Digest, authority: &Authority) -> Arc<str> {
+    format!("{name}@{digest} {}", authority.id()).into()
 }
 
 #[cfg(test)]

@@ -67,12 +67,35 @@ where
         }
     }
 
-    /// The evidence on a subject as far as it is known; gathers nothing.
+    /// The evidence on a subject from memory or from the store; gathers nothing.
     pub async fn known(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
-        match self.recall(subject) {
-            Some(known) => Some(known),
-            None => Some(Arc::new(load(&self.store, self.topic, subject, &self.clock).await?)),
+        if let Some(known) = self.recall(subject) {
+            return Some(known);
         }
+        let evidence = Arc::new(load(&self.store, self.topic, subject, &self.clock).await?);
+        keep(&self.memory, subject, &evidence);
+        Some(evidence)
+    }
+
+    /// The evidence on a subject that is in memory and holds.
+    pub fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
+        let known = self.memory.get(subject)?;
+        known.evidence.holds(self.clock.now()).then_some(known.evidence)
+    }
+
+    /// Keeps evidence that the caller gathered: in memory, and in the store where `is_durable` says so.
+    pub async fn remember(
+        &self,
+        subject: Arc<str>,
+        evidence: Observed<V>,
+        is_durable: fn(&V) -> bool,
+    ) -> Arc<Observed<V>> {
+        let evidence = Arc::new(evidence);
+        let text = keep(&self.memory, &subject, &evidence);
+        if let Some(text) = text.filter(|_| is_durable(&evidence.value)) {
+            save(&self.store, self.topic, &subject, row(&evidence, text)).await;
+        }
+        evidence
     }
 
     async fn look_up<F>(&self, subject: Arc<str>, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
@@ -88,21 +111,33 @@ where
                 Some(stored) => stored,
                 None => gather.await,
             });
-            let text = serde_json::to_string(&evidence.value).ok();
-            let weight = ENTRY_WEIGHT + text.as_ref().map_or(0, String::len);
-            memory.insert(key.clone(), Kept { evidence: evidence.clone(), weight });
+            let text = keep(&memory, &key, &evidence);
             if let Some(text) = text.filter(|_| is_new && is_durable(&evidence.value)) {
-                save(&store, topic, &key, Observed { value: text, at: evidence.at, until: evidence.until }).await;
+                save(&store, topic, &key, row(&evidence, text)).await;
             }
             evidence
         };
         self.flights.join(subject, work).await
     }
+}
 
-    fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
-        let known = self.memory.get(subject)?;
-        known.evidence.holds(self.clock.now()).then_some(known.evidence)
-    }
+/// Keeps evidence in memory. Returns it as JSON.
+fn keep<V>(
+    memory: &moka::sync::Cache<Arc<str>, Kept<V>>,
+    subject: &Arc<str>,
+    evidence: &Arc<Observed<V>>,
+) -> Option<String>
+where
+    V: Clone + Send + Serialize + Sync + 'static,
+{
+    let text = serde_json::to_string(&evidence.value).ok();
+    let weight = ENTRY_WEIGHT + text.as_ref().map_or(0, String::len);
+    memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight });
+    text
+}
+
+fn row<V>(evidence: &Observed<V>, text: String) -> Observed<String> {
+    Observed { value: text, at: evidence.at, until: evidence.until }
 }
 
 /// A row that cannot be read is no evidence: it is gathered again.

@@ -1,117 +1,155 @@
 //! Verifies cosign signatures by public key: classic ones and Sigstore bundles.
 //!
-//! A key authority asks for no transparency log and no time stamp: the key alone speaks. Log entries in a bundle are
-//! therefore neither needed nor read, so that nothing can be gained by relabelling or dropping them.
+//! An authority with keys requires no transparency log and no time stamp: the key alone decides. Log entries in a bundle
+//! are neither needed nor read, so nothing can be gained by relabelling or dropping them.
 
 mod claim;
+mod layers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::discovery::{Attached, Rest};
-use super::{SourceError, clip};
-use crate::oci::{Digest, Manifest};
-use crate::policy::{Authority, PublicKey, Scheme, Signatory, TrustOutcome, Unseen, distinct};
-use claim::Claim;
+use jiff::Timestamp;
 
-/// The most reasons that are kept; whoever may push could make any number of them.
+use super::Config;
+use super::notes::{Notes, clip};
+use super::scheme::{Attached, Origin, SignatureScheme, Sought, Verification};
+use super::source::SourceError;
+use crate::oci::{Digest, Manifest};
+use crate::policy::{Authority, PublicKey, Scheme, Signatory, TrustOutcome, Unseen};
+use claim::SignatureClaim;
+use layers::Form;
+
+const NAME: &str = "cosign";
+/// The most reasons that are kept; anybody who may push can create any number of them.
 const MAX_REASONS: usize = 20;
 
-/// Says who signed, as signatures come in.
-pub(super) struct Judge {
-    manifest: Manifest,
-    authorities: Vec<Arc<Authority>>,
-    /// The keys of all authorities that have verified nothing yet, each once.
-    silent: Vec<PublicKey>,
-    signed: BTreeMap<Digest, Signatory>,
-    /// What came, by name, and why it is no claim about the manifest.
+/// cosign with public keys.
+pub(super) struct Cosign;
+
+impl SignatureScheme for Cosign {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn tag_suffixes(&self) -> &'static [&'static str] {
+        &[".sig"]
+    }
+
+    fn expects(&self, artifact_type: &str) -> bool {
+        artifact_type.starts_with("application/vnd.dev.")
+    }
+
+    fn select(&self, attached: &Manifest, origin: Origin) -> Result<Vec<usize>, String> {
+        layers::select(attached, origin)
+    }
+
+    fn verification(&self, image: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
+        Box::new(ByKey::new(image.clone(), sought))
+    }
+}
+
+/// The signatures of one image, verified with the keys of several authorities.
+struct ByKey {
+    image: Arc<Manifest>,
+    parts: Vec<Part>,
+    /// What was read, by name, and why it makes no claim about the image.
     seen: Vec<(String, Result<(), String>)>,
 }
 
-impl Judge {
-    pub(super) fn new(manifest: Manifest, authorities: Vec<Arc<Authority>>) -> Self {
-        let mut silent: Vec<PublicKey> = Vec::new();
-        for key in authorities.iter().flat_map(|authority| keys(authority)) {
-            if !silent.contains(key) {
-                silent.push(key.clone());
-            }
-        }
-        Self { manifest, authorities, silent, signed: BTreeMap::new(), seen: Vec::new() }
+/// One authority.
+struct Part {
+    authority: Arc<Authority>,
+    /// Its keys that have not verified anything.
+    silent: Vec<PublicKey>,
+    signed: Vec<Signatory>,
+}
+
+impl ByKey {
+    fn new(image: Arc<Manifest>, sought: &[Sought]) -> Self {
+        let part = |Sought { authority, known }: &Sought| {
+            let mut others: BTreeSet<_> = known.iter().map(|signatory| signatory.id.clone()).collect();
+            let is_silent = |key: &&PublicKey| others.insert(key.fingerprint().to_string());
+            let silent = keys(authority).iter().filter(is_silent).cloned().collect();
+            Part { authority: authority.clone(), silent, signed: known.clone() }
+        };
+        Self { image, parts: sought.iter().map(part).collect(), seen: Vec::new() }
     }
 
-    /// Asks all keys about what may be signatures. A key that has verified one needs no other.
-    pub(super) fn hear(&mut self, found: Vec<Attached>) {
-        for Attached { name, bytes, form } in found {
-            let claim = claim::read(&bytes, &form, &self.manifest).map_err(clip);
-            if let Ok(claim) = &claim {
-                let signed = &mut self.signed;
-                self.silent.retain(|key| {
-                    let made_it = key.verify(&claim.message, &claim.signature);
-                    made_it.then(|| signed.insert(key.fingerprint(), signatory(key, claim)));
-                    !made_it
-                });
-            }
-            self.seen.push((name, claim.map(drop)));
-        }
-    }
-
-    /// Whether no other signature can change what any requirement of these authorities makes of the outcomes.
-    ///
-    /// That is so when as many authorities as ever can have a signer of their own. Proof, by König's theorem: a vertex
-    /// cover as small as that number holds some authorities and some keys. All its keys have signed, and all its
-    /// authorities have signers outside of those keys; every other authority has keys of the cover alone, so everything
-    /// is known about it.
-    pub(super) fn is_settled(&self) -> bool {
-        let signed = self.authorities.iter().map(|authority| self.signers(authority));
-        is_settled(&self.authorities, signed)
-    }
-
-    fn signers(&self, authority: &Authority) -> BTreeSet<String> {
-        self.of(authority).map(|signatory| signatory.id.clone()).collect()
-    }
-
-    fn of(&self, authority: &Authority) -> impl Iterator<Item = &Signatory> {
-        keys(authority).iter().filter_map(|key| self.signed.get(&key.fingerprint()))
-    }
-
-    /// What an authority by key says, at the end of the search.
-    pub(super) fn outcome(&self, authority: &Authority, rest: &Rest) -> TrustOutcome {
-        if keys(authority).is_empty() {
-            return TrustOutcome::Unknown { why: "the authority has no key".into(), temporary: false };
-        }
-        let by: Vec<_> = self.of(authority).cloned().collect();
-        let unseen = unseen(if self.is_settled() { &[] } else { &rest.gaps });
-        match (by.is_empty(), unseen) {
-            (false, unseen) => TrustOutcome::Verified { by, unseen },
-            // "Not signed" is said only when everything was asked and everything was looked at.
-            (true, None) => TrustOutcome::Unverified { found: self.reasons(authority, rest) },
-            (true, Some(unseen)) => {
-                let why = [vec![unseen.why], self.reasons(authority, rest)].concat().join("; ");
-                TrustOutcome::Unknown { why, temporary: unseen.temporary }
-            }
-        }
-    }
-
-    fn reasons(&self, authority: &Authority, rest: &Rest) -> Vec<String> {
+    fn reasons(&self, authority: &Authority, notes: &Notes) -> Vec<String> {
         let keys = describe(keys(authority));
         let refused = self.seen.iter().map(|(name, claim)| match claim {
             Ok(()) => format!("{name}: was not made by {keys}"),
             Err(why) => format!("{name}: {why}"),
         });
-        let mut reasons: Vec<_> = refused.chain(rest.broken.iter().cloned()).take(MAX_REASONS).collect();
-        let left = (self.seen.len() + rest.broken.len()).saturating_sub(MAX_REASONS);
+        let mut reasons: Vec<_> = refused.chain(notes.broken(NAME).map(str::to_owned)).collect();
+        let left = reasons.len().saturating_sub(MAX_REASONS);
         if left > 0 {
+            reasons.truncate(MAX_REASONS);
             reasons.push(format!("{left} more that do not count"));
         }
         reasons
     }
 }
 
-/// See [`Judge::is_settled`]; `signed` says who signed for each authority.
-pub(super) fn is_settled(authorities: &[Arc<Authority>], signed: impl Iterator<Item = BTreeSet<String>>) -> bool {
-    let by_key = |authority: &&Arc<Authority>| !keys(authority).is_empty();
-    let all: Vec<_> = authorities.iter().filter(by_key).map(|authority| authority.signers()).collect();
-    distinct(&signed.collect::<Vec<_>>()) >= distinct(&all)
+impl Verification for ByKey {
+    fn read(&mut self, found: &[Attached]) {
+        for Attached { layer, bytes } in found {
+            let Some(form) = Form::of(layer) else { continue };
+            let claim = claim::read(bytes, form, &self.image).map_err(clip);
+            if let Ok(claim) = &claim {
+                // A key that several authorities have is tried once.
+                let mut tried = BTreeMap::new();
+                self.parts.iter_mut().for_each(|part| part.read(claim, &mut tried));
+            }
+            self.seen.push((format!("{} {}", form.name(), layer.digest.short()), claim.map(drop)));
+        }
+    }
+
+    fn signed(&self, authority: usize) -> Vec<Signatory> {
+        self.parts[authority].signed.clone()
+    }
+
+    fn possible(&self, authority: usize) -> BTreeSet<String> {
+        self.parts[authority].authority.signers()
+    }
+
+    fn outcome(&self, authority: usize, notes: &Notes) -> TrustOutcome {
+        let Part { authority, signed, .. } = &self.parts[authority];
+        if keys(authority).is_empty() {
+            return TrustOutcome::Unknown { why: "the authority has no key".into(), temporary: false };
+        }
+        match (signed.is_empty(), unseen(&notes.gaps)) {
+            (false, unseen) => TrustOutcome::Verified { by: signed.clone(), unseen },
+            // "Not signed" is only stated when every place was asked and everything was looked at.
+            (true, None) => TrustOutcome::Unverified { found: self.reasons(authority, notes) },
+            (true, Some(unseen)) => {
+                let why = [vec![unseen.why], self.reasons(authority, notes)].concat().join("; ");
+                TrustOutcome::Unknown { why, temporary: unseen.temporary }
+            }
+        }
+    }
+
+    /// A signature by a key holds for as long as the authority has the key.
+    fn verified_until(&self, _: usize, _: &Config, _: Timestamp) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl Part {
+    /// Tries the keys that have not verified anything; one that has needs no other signature. `tried` holds the results
+    /// for this claim, by the key's fingerprint.
+    fn read(&mut self, claim: &SignatureClaim, tried: &mut BTreeMap<Digest, bool>) {
+        let signed = &mut self.signed;
+        self.silent.retain(|key| {
+            let verify = || key.verify(&claim.message, &claim.signature);
+            let made_it = *tried.entry(key.fingerprint()).or_insert_with(verify);
+            if made_it {
+                signed.push(signatory(key, claim));
+            }
+            !made_it
+        });
+    }
 }
 
 fn keys(authority: &Authority) -> &[PublicKey] {
@@ -127,13 +165,13 @@ fn unseen(gaps: &[SourceError]) -> Option<Unseen> {
     (!gaps.is_empty()).then(|| Unseen { why: why.join("; "), temporary })
 }
 
-fn signatory(key: &PublicKey, claim: &Claim) -> Signatory {
+fn signatory(key: &PublicKey, claim: &SignatureClaim) -> Signatory {
     let description = match &claim.reference {
         // Not compared: a mirror's name differs from the one at signing, and only this repository was read.
         Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
         None => format!("{key} ({})", claim.form),
     };
-    Signatory { id: key.fingerprint().to_string(), description }
+    Signatory::of_key(key, description)
 }
 
 fn describe(keys: &[PublicKey]) -> String {
@@ -151,8 +189,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::oci::{Content, media_type};
-    use crate::trust::discovery::Form;
+    use crate::oci::{Content, Descriptor, media_type};
 
     /// The cases of sigstore-conformance. A manifest stands for the artifact, whose bytes the cases sign.
     #[test]
@@ -169,14 +206,28 @@ mod tests {
             let key = read("key.pub").and_then(|key| PublicKey::from_pem(&String::from_utf8(key).unwrap()).ok());
             let keys = key.into_iter().collect();
             let authority = Arc::new(Authority::new("a", Scheme::CosignKey { keys }));
-            let mut judge = Judge::new(artifact_manifest(artifact), vec![authority.clone()]);
-            judge.hear(vec![Attached { name: "bundle".into(), bytes: bundle, form: Form::Bundle }]);
-            if matches!(judge.outcome(&authority, &Rest::default()), TrustOutcome::Verified { .. }) {
+            let sought = Sought { authority, known: Vec::new() };
+            let mut verification = Cosign.verification(&artifact_manifest(artifact).into(), &[sought]);
+            verification.read(&[Attached { layer: bundle_layer(&bundle), bytes: bundle }]);
+            if matches!(verification.outcome(0, &Notes::default()), TrustOutcome::Verified { .. }) {
                 verified.push(case.file_name().unwrap().to_string_lossy().into_owned());
             }
         }
         verified.sort();
         assert_eq!(verified, ["managed-key-and-trusted-root", "managed-key-happy-path"]);
+    }
+
+    fn bundle_layer(bytes: &Bytes) -> Descriptor {
+        Descriptor {
+            media_type: "application/vnd.dev.sigstore.bundle.v0.3+json".into(),
+            digest: Digest::sha256(bytes),
+            size: bytes.len() as u64,
+            platform: None,
+            artifact_type: None,
+            urls: Vec::new(),
+            has_data: false,
+            annotations: Vec::new(),
+        }
     }
 
     fn artifact_manifest(bytes: Vec<u8>) -> Manifest {

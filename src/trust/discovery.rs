@@ -1,101 +1,54 @@
-//! Finds what may be cosign signatures of a digest: in the `.sig` tag, in what the referrers API lists, and in what the
-//! referrers tag lists that stands in for it.
+//! Finds what is attached to an image: what the referrers API lists, what the referrers tag lists that replaces it, and
+//! the tags that schemes of signatures ask for. It does not know any scheme: each scheme says which layers it reads.
 //!
-//! Anybody who can push to a repository can attach things to an image, so none of these places may hide what is in
-//! another: each has room of its own, charged by what arrives and never by what a descriptor claims. The search goes on
-//! whatever a place answers, hands out what it finds piece by piece, and says what was not looked at.
+//! Anybody who can push to a repository can attach things to an image, so no place may hide what is in another: each has
+//! a budget of its own, charged by what is received and never by what a descriptor claims. A failure in one place does
+//! not end the search. Results are handed out in batches, and what was not looked at is noted.
 
-mod lane;
+mod listing;
+mod place;
 
 use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
-use super::{FetchedManifest, SignatureSource, SourceError, clip};
+use super::notes::{Notes, Trouble, clip};
+use super::scheme::{Attached, Origin, SignatureScheme};
+use super::source::{SignatureSource, SourceError, UnparsedManifest};
 use crate::oci::{Content, Digest, Manifest, Page, Reference, Refused, Repository};
-use lane::{Lane, Listed, Listing, Pointer};
+use listing::{ListedReferrer, MAX_LISTED, ReferrersList};
+use place::{Pointer, SearchPlace};
 
-/// The layer type of a classic cosign signature (cosign, SIGNATURE_SPEC.md).
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// How the media types of all Sigstore bundles begin.
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
-/// The artifact type of Notary Project signatures.
-const NOTATION: &str = "application/vnd.cncf.notary.signature";
-/// Where cosign writes the signature of a classic payload; the specification's text says otherwise.
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-
-/// The most pages of a referrers list that are asked for.
+/// The most pages of a referrers list that are requested.
 const MAX_PAGES: usize = 10;
-/// The largest signature, in bytes. Real ones have a few thousand; what is larger is an attestation.
+/// The largest layer that is read, in bytes. Signatures have a few thousand; larger layers are attestations.
 const MAX_BLOB: usize = 1024 * 1024;
-/// How many requests are under way at once.
+/// How many requests of one place run at once.
 const CONCURRENCY: usize = 6;
 
-/// Something attached to the image that may be a signature.
-#[derive(Debug)]
-pub(super) struct Attached {
-    /// What to call it in messages.
-    pub(super) name: String,
-    /// The payload or the bundle.
-    pub(super) bytes: Bytes,
-    /// How to read it.
-    pub(super) form: Form,
-}
-
-/// The two forms in which cosign stores signatures.
-#[derive(Clone, Debug)]
-pub(super) enum Form {
-    /// A simple-signing payload, with the signature in an annotation, in base64.
-    Classic {
-        /// The annotation; `None` when it is missing.
-        signature: Option<String>,
-    },
-    /// A Sigstore bundle.
-    Bundle,
-}
-
-/// What a search left open.
-#[derive(Debug, Default)]
-pub(super) struct Rest {
-    /// What is there but can be no signature that counts, and why.
-    pub(super) broken: Vec<String>,
-    /// Questions that the registry did not answer, and what was not looked at because a bound was reached.
-    pub(super) gaps: Vec<SourceError>,
-}
-
-impl Rest {
-    fn note(&mut self, trouble: Trouble) {
-        match trouble {
-            Trouble::Broken(what) => self.broken.push(clip(what)),
-            Trouble::Limit(what) => self.gaps.push(SourceError::new(what, false)),
-            Trouble::Unanswered(error) => self.gaps.push(error),
-        }
-    }
-}
-
-/// Why something that was asked for is not there.
-#[derive(Debug)]
-enum Trouble {
-    /// It is there, and cannot be a signature that counts.
-    Broken(String),
-    /// A bound of this module was reached.
-    Limit(String),
-    /// The registry did not answer, or not sensibly.
-    Unanswered(SourceError),
-}
-
-/// A search under way. Nothing fails it: what went wrong is in its [`Rest`].
+/// A search in progress. Nothing makes it fail: what went wrong is in its notes.
 pub(super) struct Search<'a, S> {
     source: &'a S,
     repository: &'a Repository,
     digest: Digest,
+    schemes: SearchSchemes,
     /// The places that still have something, in turn.
-    lanes: VecDeque<Lane>,
+    places: VecDeque<SearchPlace>,
     next: Step,
     /// Referrers that some place listed: each is opened once.
     seen: HashSet<Digest>,
-    pub(super) rest: Rest,
+    pub(super) notes: Notes,
+}
+
+/// The schemes that a search serves.
+#[derive(Clone)]
+pub(super) struct SearchSchemes {
+    /// Those that read what is found.
+    pub(super) reading: Vec<&'static dyn SignatureScheme>,
+    /// All that exist, to name what none of the former reads.
+    pub(super) all: &'static [&'static dyn SignatureScheme],
 }
 
 /// Which places are asked next.
@@ -106,21 +59,21 @@ enum Step {
 }
 
 impl<'a, S: SignatureSource> Search<'a, S> {
-    pub(super) fn new(source: &'a S, repository: &'a Repository, digest: Digest) -> Self {
-        let (lanes, seen, rest) = Default::default();
-        Self { source, repository, digest, lanes, next: Step::First, seen, rest }
+    pub(super) fn new(source: &'a S, repository: &'a Repository, digest: Digest, schemes: SearchSchemes) -> Self {
+        let (places, seen, notes) = Default::default();
+        Self { source, repository, digest, schemes, places, next: Step::First, seen, notes }
     }
 
-    /// More of what may be signatures, whole; `None` at the end. The places take turns.
+    /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns.
     pub(super) async fn next(&mut self) -> Option<Vec<Attached>> {
         loop {
-            let Some(mut lane) = self.lanes.pop_front() else {
+            let Some(mut place) = self.places.pop_front() else {
                 self.open_more().await?;
                 continue;
             };
-            let found = self.advance(&mut lane).await;
-            if !lane.is_empty() {
-                self.lanes.push_back(lane);
+            let found = self.advance(&mut place).await;
+            if !place.is_empty() {
+                self.places.push_back(place);
             }
             if !found.is_empty() {
                 return Some(found);
@@ -128,16 +81,29 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         }
     }
 
-    /// First the `.sig` tag and the API. The referrers tag after them, whatever they said: registries that gained the
-    /// API later do not list what was pushed before.
+    /// First the schemes' tags and the API. The referrers tag after them, whatever they answered: registries that gained
+    /// the API later do not list what was pushed before.
     async fn open_more(&mut self) -> Option<()> {
         match self.next {
             Step::First => {
-                let (classic, listed) = tokio::join!(self.classic(), self.listed_by_api());
+                let suffixes: Vec<_> = self.tag_suffixes();
+                let tags = join_all(suffixes.iter().map(|suffix| self.tagged_layers(suffix)));
+                let (tags, listed) = tokio::join!(tags, self.listed_by_api());
                 self.add_listed("the referrers API", listed);
-                match classic {
-                    Ok(pointers) => self.lanes.extend(Lane::of_pointers("the .sig tag", pointers, &mut self.rest)),
-                    Err(trouble) => self.rest.note(trouble),
+                for (suffix, found) in suffixes.iter().zip(tags) {
+                    let pointers = match found {
+                        Ok(Some((name, manifest))) => self.select(&manifest, Origin::Tag(suffix), &name),
+                        Ok(None) => continue,
+                        Err(trouble) => {
+                            self.notes.add(trouble);
+                            continue;
+                        }
+                    };
+                    self.places.extend(SearchPlace::of_pointers(
+                        format!("the {suffix} tag"),
+                        pointers,
+                        &mut self.notes,
+                    ));
                 }
                 self.next = Step::Fallback;
             }
@@ -151,54 +117,102 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         Some(())
     }
 
-    fn add_listed(&mut self, place: &'static str, (mut listed, trouble): (Vec<Listed>, Vec<Trouble>)) {
-        trouble.into_iter().for_each(|trouble| self.rest.note(trouble));
-        listed.retain(|referrer| self.seen.insert(referrer.digest));
-        self.lanes.extend(Lane::of_referrers(place, listed, &mut self.rest));
+    fn tag_suffixes(&self) -> Vec<&'static str> {
+        let mut suffixes: Vec<_> =
+            self.schemes.reading.iter().flat_map(|scheme| scheme.tag_suffixes()).copied().collect();
+        suffixes.sort_unstable();
+        suffixes.dedup();
+        suffixes
     }
 
-    /// Opens some referrers, or fetches some signatures.
-    async fn advance(&mut self, lane: &mut Lane) -> Vec<Attached> {
+    fn add_listed(&mut self, place: &'static str, (mut listed, trouble): (Vec<ListedReferrer>, Vec<Trouble>)) {
+        trouble.into_iter().for_each(|trouble| self.notes.add(trouble));
+        listed.retain(|referrer| self.seen.insert(referrer.digest));
+        let is_expected = |artifact_type: &str| self.schemes.reading.iter().any(|scheme| scheme.expects(artifact_type));
+        listed.sort_by_cached_key(|referrer| referrer.priority(is_expected));
+        self.places.extend(SearchPlace::of_referrers(place, listed, &mut self.notes));
+    }
+
+    /// Opens some referrers, or fetches some layers.
+    async fn advance(&mut self, place: &mut SearchPlace) -> Vec<Attached> {
         let this = &*self;
-        let referrers = lane.take_referrers(CONCURRENCY);
+        let referrers = place.take_referrers(CONCURRENCY);
         let opened: Vec<_> =
             stream::iter(referrers).map(|digest| this.referrer(digest)).buffered(CONCURRENCY).collect().await;
         for (bytes, outcome) in opened {
-            lane.charge(bytes);
+            place.charge(bytes);
             match outcome {
-                Ok(pointers) => lane.add_pointers(pointers, &mut self.rest),
-                Err(trouble) => self.rest.note(trouble),
+                Ok(manifest) => {
+                    let pointers = self.referrer_layers(&manifest);
+                    place.add_pointers(pointers, &mut self.notes);
+                }
+                Err(trouble) => self.notes.add(trouble),
             }
         }
-        let (this, pointers) = (&*self, lane.take_pointers(CONCURRENCY));
+        let (this, pointers) = (&*self, place.take_pointers(CONCURRENCY));
         let fetched: Vec<_> =
             stream::iter(pointers).map(|pointer| this.attached(pointer)).buffered(CONCURRENCY).collect().await;
         let mut found = Vec::new();
         for (bytes, outcome) in fetched {
-            lane.charge(bytes);
+            place.charge(bytes);
             match outcome {
                 Ok(attached) => found.extend(attached),
-                Err(trouble) => self.rest.note(trouble),
+                Err(trouble) => self.notes.add(trouble),
             }
         }
-        lane.check(&mut self.rest);
+        place.check(&mut self.notes);
         found
     }
 
-    /// The `.sig` tag of classic cosign, newest signature first: cosign appends.
-    async fn classic(&self) -> Result<Vec<Pointer>, Trouble> {
-        let tag = format!("{}-{}.sig", self.digest.algorithm().name(), self.digest.hex());
-        let Some(fetched) = self.tagged(&tag).await? else { return Ok(Vec::new()) };
-        let manifest = parse(fetched).map_err(|refused| Trouble::Broken(format!("tag {tag}: {refused}")))?;
-        let pointers = classic_layers(&manifest);
-        if pointers.is_empty() {
-            return Err(Trouble::Broken(format!("tag {tag}: holds no cosign signature")));
+    /// The manifest that a tag with this suffix names, and how messages call it.
+    async fn tagged_layers(&self, suffix: &str) -> Result<Option<(String, Manifest)>, Trouble> {
+        let tag = format!("{}-{}{suffix}", self.digest.algorithm().name(), self.digest.hex());
+        let Some(fetched) = self.tagged(&tag).await? else { return Ok(None) };
+        let name = format!("tag {tag}");
+        match parse(fetched) {
+            Ok(manifest) => Ok(Some((name, manifest))),
+            Err(refused) => Err(Trouble::Broken(format!("{name}: {refused}"))),
         }
-        Ok(pointers)
     }
 
-    /// What the pages of the API list, those after one that cannot be read included.
-    async fn listed_by_api(&self) -> (Vec<Listed>, Vec<Trouble>) {
+    /// The layers of a referrer that some scheme reads. A referrer of another image has none.
+    fn referrer_layers(&mut self, manifest: &Manifest) -> Vec<Pointer> {
+        let name = manifest.digest.short();
+        let pointers = self.select(manifest, Origin::Referrer, &name);
+        let is_ours = manifest.subject.as_ref().is_some_and(|subject| subject.digest == self.digest);
+        if pointers.is_empty() || is_ours {
+            return pointers;
+        }
+        self.notes.add(Trouble::Broken(format!("{name}: its subject is another image")));
+        Vec::new()
+    }
+
+    /// The layers that some scheme reads, each once.
+    fn select(&mut self, manifest: &Manifest, origin: Origin, name: &str) -> Vec<Pointer> {
+        let mut chosen = Vec::new();
+        for scheme in &self.schemes.reading {
+            match scheme.select(manifest, origin) {
+                Ok(layers) if layers.is_empty() => {
+                    let mut others = self.schemes.all.iter().filter(|other| other.name() != scheme.name());
+                    if let Some(what) = others.find_map(|other| other.recognises(manifest)) {
+                        let what = format!("{name}: {what}, which this authority does not read");
+                        self.notes.add_broken(scheme.name(), what);
+                    }
+                }
+                Ok(layers) => {
+                    let is_new = |layer: &usize| !chosen.contains(layer);
+                    let new: Vec<_> = layers.into_iter().filter(is_new).collect();
+                    chosen.extend(new);
+                }
+                Err(why) => self.notes.add_broken(scheme.name(), format!("{name}: {why}")),
+            }
+        }
+        let Content::Image { layers, .. } = &manifest.content else { return Vec::new() };
+        Pointer::to(chosen.into_iter().filter_map(|layer| layers.get(layer)))
+    }
+
+    /// What the pages of the API list, including those after a page that cannot be read.
+    async fn listed_by_api(&self) -> (Vec<ListedReferrer>, Vec<Trouble>) {
         let (mut listed, mut trouble, mut seen) = (Vec::new(), Vec::new(), vec![Page::default()]);
         while let Some(page) = seen.last() {
             let (bytes, next) = match self.source.referrers(self.repository, &self.digest, page).await {
@@ -211,7 +225,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
             };
             self.read_list("the registry's list of referrers", &bytes, &mut listed, &mut trouble);
             let Some(next) = next else { break };
-            if seen.contains(&next) || seen.len() == MAX_PAGES || listed.len() > lane::MAX_LISTED {
+            if seen.contains(&next) || seen.len() == MAX_PAGES || listed.len() > MAX_LISTED {
                 trouble.push(Trouble::Limit("the list of referrers does not end".into()));
                 break;
             }
@@ -221,7 +235,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
     }
 
     /// Distribution-spec, "Referrers Tag Schema": the algorithm, a dash, and at most 64 digits.
-    async fn listed_by_tag(&self) -> (Vec<Listed>, Vec<Trouble>) {
+    async fn listed_by_tag(&self) -> (Vec<ListedReferrer>, Vec<Trouble>) {
         let tag = format!("{}-{}", self.digest.algorithm().name(), &self.digest.hex()[..64]);
         let (mut listed, mut trouble) = (Vec::new(), Vec::new());
         match self.tagged(&tag).await {
@@ -232,12 +246,12 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         (listed, trouble)
     }
 
-    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself: no list is there.
-    fn read_list(&self, name: &str, bytes: &Bytes, listed: &mut Vec<Listed>, trouble: &mut Vec<Trouble>) {
+    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself, which is no list.
+    fn read_list(&self, name: &str, bytes: &Bytes, listed: &mut Vec<ListedReferrer>, trouble: &mut Vec<Trouble>) {
         if Digest::of(self.digest.algorithm(), bytes) == self.digest {
             return;
         }
-        match Listing::read(bytes) {
+        match ReferrersList::read(bytes) {
             Ok(list) => {
                 listed.extend(list.entries);
                 if list.unreadable > 0 {
@@ -245,17 +259,17 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                     trouble.push(Trouble::Unanswered(SourceError::new(why, false)));
                 }
             }
-            // An answer that is no list says nothing about signatures.
+            // An answer that is not a list says nothing about signatures.
             Err(why) => {
                 trouble.push(Trouble::Unanswered(SourceError::new(clip(format!("{name} is unusable: {why}")), false)));
             }
         }
     }
 
-    /// What a tag holds. Nothing says of an answer that is no manifest, such as a page of a front that is under
-    /// maintenance, that the tag holds it: the question stays open, as it does for the resolver.
-    async fn tagged(&self, tag: &str) -> Result<Option<FetchedManifest>, Trouble> {
-        // A sha512 digest with a suffix is no tag: nothing can be there.
+    /// What a tag names. An answer that is not a manifest, such as a maintenance page of a proxy, does not tell what the
+    /// tag names: the question stays open, as in the resolver.
+    async fn tagged(&self, tag: &str) -> Result<Option<UnparsedManifest>, Trouble> {
+        // A sha512 digest with a suffix is too long for a tag: nothing can be there.
         let Ok(tag) = tag.parse() else { return Ok(None) };
         let reference = Reference::Tag(tag);
         let answer = self.source.manifest(self.repository, &reference).await.and_then(|answer| match answer {
@@ -265,13 +279,14 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         answer.map_err(|error| unanswered(&format!("tag {reference}"), &error))
     }
 
-    /// What a referrer holds that may be signatures, nothing for other artifacts; and how many bytes came.
-    async fn referrer(&self, digest: Digest) -> (usize, Result<Vec<Pointer>, Trouble>) {
+    /// A referrer; and how many bytes were received.
+    async fn referrer(&self, digest: Digest) -> (usize, Result<Manifest, Trouble>) {
         let name = digest.short();
         match self.source.manifest(self.repository, &Reference::Digest(digest)).await {
             Ok(Some(fetched)) => {
-                let (bytes, pointers) = (fetched.bytes.len(), self.pointers(fetched, digest));
-                (bytes, pointers.map_err(|what| Trouble::Broken(format!("{name}: {what}"))))
+                let bytes = fetched.bytes.len();
+                let manifest = parse(fetched).and_then(|manifest| manifest.named(digest));
+                (bytes, manifest.map_err(|refused| Trouble::Broken(format!("{name}: {refused}"))))
             }
             Ok(None) => {
                 let what = format!("{name}: is listed as a referrer but is not in the repository");
@@ -281,20 +296,13 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         }
     }
 
-    fn pointers(&self, fetched: FetchedManifest, digest: Digest) -> Result<Vec<Pointer>, String> {
-        let manifest = parse(fetched).and_then(|manifest| manifest.named(digest)).map_err(|r| r.to_string())?;
-        let pointers = contents(&manifest)?;
-        let is_ours = manifest.subject.as_ref().is_some_and(|subject| subject.digest == self.digest);
-        if pointers.is_empty() || is_ours { Ok(pointers) } else { Err("its subject is another image".into()) }
-    }
-
-    /// Fetches what may be signatures; and how many bytes came.
+    /// Fetches a layer that may hold signatures; and how many bytes were received.
     async fn attached(&self, pointer: Pointer) -> (usize, Result<Vec<Attached>, Trouble>) {
         let (digest, name) = (pointer.digest, pointer.digest.short());
         let broken = |what: &str| Err(Trouble::Broken(format!("signature {name}: {what}")));
         match self.source.blob(self.repository, &digest, MAX_BLOB).await {
             Ok(Some(bytes)) if Digest::of(digest.algorithm(), &bytes) == digest => {
-                (bytes.len(), Ok(pointer.hold(&bytes)))
+                (bytes.len(), Ok(pointer.with_content(&bytes)))
             }
             Ok(Some(bytes)) => (bytes.len(), broken("the bytes do not have its digest")),
             Ok(None) => (0, broken("is not in the repository")),
@@ -306,45 +314,15 @@ impl<'a, S: SignatureSource> Search<'a, S> {
     }
 }
 
-fn parse(fetched: FetchedManifest) -> Result<Manifest, Refused> {
+fn parse(fetched: UnparsedManifest) -> Result<Manifest, Refused> {
     Manifest::parse(fetched.bytes, fetched.content_type.as_deref())
 }
 
-fn manifest_of(fetched: FetchedManifest) -> Result<FetchedManifest, SourceError> {
+fn manifest_of(fetched: UnparsedManifest) -> Result<UnparsedManifest, SourceError> {
     match parse(fetched.clone()) {
         Err(refused @ Refused::NoManifest(_)) => Err(SourceError::new(refused.to_string(), true)),
         Ok(_) | Err(_) => Ok(fetched),
     }
-}
-
-fn contents(manifest: &Manifest) -> Result<Vec<Pointer>, &'static str> {
-    let Content::Image { config, layers } = &manifest.content else { return Ok(Vec::new()) };
-    if manifest.artifact_type.as_deref() == Some(NOTATION) || config.media_type == NOTATION {
-        return Err("a Notary Project signature, which this authority does not read");
-    }
-    match &**layers {
-        [only] if only.media_type.starts_with(BUNDLE) => {
-            Ok(vec![Pointer { digest: only.digest, forms: vec![Form::Bundle] }])
-        }
-        layers if layers.iter().any(|layer| layer.media_type.starts_with(BUNDLE)) => {
-            Err("a bundle must be the only layer of its manifest")
-        }
-        _ => Ok(classic_layers(manifest)),
-    }
-}
-
-/// Each payload once, with all its signatures: those of several keys often share one.
-fn classic_layers(manifest: &Manifest) -> Vec<Pointer> {
-    let Content::Image { layers, .. } = &manifest.content else { return Vec::new() };
-    let mut pointers: Vec<Pointer> = Vec::new();
-    for layer in layers.iter().rev().filter(|layer| layer.media_type == SIMPLE_SIGNING) {
-        let form = Form::Classic { signature: layer.annotation(SIGNATURE).map(str::to_owned) };
-        match pointers.iter_mut().find(|pointer| pointer.digest == layer.digest) {
-            Some(pointer) => pointer.forms.push(form),
-            None => pointers.push(Pointer { digest: layer.digest, forms: vec![form] }),
-        }
-    }
-    pointers
 }
 
 fn unanswered(what: &str, error: &SourceError) -> Trouble {

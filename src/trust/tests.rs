@@ -8,13 +8,17 @@ use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
 use super::*;
 use crate::oci::payload::pae;
-use crate::oci::{Algorithm, Content, is_attachment, media_type};
-use crate::policy::{Identity, PublicKey, Signer as NotarySigner};
+use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
+use crate::policy::{Identity, PublicKey, Signatory, SignedIdentity};
+
+mod memory;
+mod schemes;
 
 const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -173,6 +177,31 @@ fn index_json(manifests: &[Value]) -> Bytes {
     json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}).to_string().into()
 }
 
+/// One search for all of these authorities.
+async fn verify(
+    source: &impl SignatureSource,
+    tasks: &Tasks,
+    name: &ImageName,
+    image: &Manifest,
+    authorities: &[Arc<Authority>],
+) -> Vec<(AuthorityId, TrustOutcome)> {
+    let sought = |authority: &Arc<Authority>| Sought { authority: authority.clone(), known: Vec::new() };
+    let request = SearchRequest {
+        repository: name.repository.clone(),
+        image: Arc::new(image.clone()),
+        sought: authorities.iter().map(sought).collect(),
+        others: Vec::new(),
+    };
+    let config = Config::default();
+    let results = gather(source, tasks, Schemes::REGISTERED, request, &config, Timestamp::UNIX_EPOCH).await;
+    let ids = authorities.iter().map(|authority| authority.id().clone());
+    ids.zip(results.authorities).map(|(id, gathered)| (id, gathered.outcome)).collect()
+}
+
+fn name() -> ImageName {
+    ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() }
+}
+
 /// What the referrers API does.
 enum Api {
     Absent,
@@ -284,10 +313,10 @@ impl SignatureSource for Registry {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<FetchedManifest>, SourceError> {
+    ) -> Result<Option<UnparsedManifest>, SourceError> {
         self.fails(&reference.to_string())?;
         let found = self.manifests.get(&reference.to_string()).filter(|_| *repository == self.repository);
-        Ok(found.map(|bytes| FetchedManifest { bytes: bytes.clone(), content_type: None }))
+        Ok(found.map(|bytes| UnparsedManifest { bytes: bytes.clone(), content_type: None }))
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
@@ -751,7 +780,7 @@ async fn bytes_of_answers_that_break_off_are_counted() {
 async fn a_search_takes_no_longer_than_it_may() {
     struct Silent;
     impl SignatureSource for Silent {
-        async fn manifest(&self, _: &Repository, _: &Reference) -> Result<Option<FetchedManifest>, SourceError> {
+        async fn manifest(&self, _: &Repository, _: &Reference) -> Result<Option<UnparsedManifest>, SourceError> {
             std::future::pending().await
         }
 
@@ -869,11 +898,10 @@ async fn reasons_are_bounded() {
 
 #[tokio::test]
 async fn schemes_of_other_versions_are_unknown() {
-    let notary =
-        Scheme::Notary { server: None, signers: vec![NotarySigner { name: "a".into(), public_key: String::new() }] };
+    let notary = Scheme::Notary { server: None, signers: vec![] };
     for (scheme, part) in [
         (Scheme::CosignKeyless { issuer: "i".into(), identity: Identity::Exact("x".into()) }, "keyless"),
-        (Scheme::Gpg { keyrings: vec![], identity: String::new(), store_url: None }, "OpenPGP"),
+        (Scheme::Gpg { keyrings: vec![], identity: SignedIdentity::MatchExact, store_url: None }, "OpenPGP"),
         (Scheme::Notation { certificates: vec![], identities: vec![] }, "Notary Project"),
         (notary, "Docker Content Trust"),
         (Scheme::Unusable { why: "secret a/b is missing".into() }, "secret a/b is missing"),

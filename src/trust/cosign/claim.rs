@@ -1,4 +1,4 @@
-//! What a signature claims, read strictly and before any key is asked.
+//! What a signature claims, read strictly before any key is tried.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +6,14 @@ use bytes::Bytes;
 use sigstore_types::bundle::{MediaType, VerificationMaterialContent};
 use sigstore_types::{Bundle, SignatureContent};
 
+use super::layers::Form;
 use crate::oci::payload::{IN_TOTO, SimpleSigning, Statement, pae};
 use crate::oci::{Algorithm, Digest, Manifest, json};
-use crate::trust::discovery::Form;
 
 /// The predicate type of cosign's image signatures, as opposed to attestations about the image.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
-/// Keys of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto) that decide anything here.
+/// The keys of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto) that matter here.
 const BUNDLE_KEYS: &[&str] = &[
     "certificate",
     "digest",
@@ -34,8 +34,8 @@ const BUNDLE_KEYS: &[&str] = &[
 /// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
 const MAX_PAYLOAD: usize = 256 * 1024;
 
-/// A signature whose statement names the image. Whether anybody made it is for a key to say.
-pub(super) struct Claim {
+/// A signature whose statement names the image. Whether it is valid is decided with a key.
+pub(super) struct SignatureClaim {
     /// What was signed.
     pub(super) message: Bytes,
     /// The signature's bytes.
@@ -49,15 +49,15 @@ pub(super) struct Claim {
 /// Reads a claim about the manifest.
 ///
 /// # Errors
-/// Why it is no image signature of this manifest, for people.
-pub(super) fn read(bytes: &Bytes, form: &Form, manifest: &Manifest) -> Result<Claim, String> {
+/// Why it is not an image signature of this manifest.
+pub(super) fn read(bytes: &Bytes, form: Form<'_>, manifest: &Manifest) -> Result<SignatureClaim, String> {
     match form {
-        Form::Classic { signature } => classic(bytes, signature.as_deref(), manifest),
+        Form::Classic { signature } => classic(bytes, signature, manifest),
         Form::Bundle => bundle(bytes, manifest),
     }
 }
 
-fn classic(payload: &Bytes, signature: Option<&str>, manifest: &Manifest) -> Result<Claim, String> {
+fn classic(payload: &Bytes, signature: Option<&str>, manifest: &Manifest) -> Result<SignatureClaim, String> {
     let encoded = signature.ok_or("its annotation with the signature is missing")?;
     let signature = STANDARD.decode(encoded).map_err(|_| "its signature is not base64")?;
     check_size(payload)?;
@@ -66,10 +66,10 @@ fn classic(payload: &Bytes, signature: Option<&str>, manifest: &Manifest) -> Res
         return Err(format!("is for another image, {}", payload_says.digest));
     }
     let reference = Some(payload_says.reference);
-    Ok(Claim { message: payload.clone(), signature, form: "classic", reference })
+    Ok(SignatureClaim { message: payload.clone(), signature, form: "classic", reference })
 }
 
-fn bundle(bytes: &Bytes, manifest: &Manifest) -> Result<Claim, String> {
+fn bundle(bytes: &Bytes, manifest: &Manifest) -> Result<SignatureClaim, String> {
     let value = json::parse(bytes, BUNDLE_KEYS, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
     if value.get("messageSignature").is_some() && value.get("dsseEnvelope").is_some() {
         return Err("holds two signatures".into());
@@ -82,7 +82,7 @@ fn bundle(bytes: &Bytes, manifest: &Manifest) -> Result<Claim, String> {
         return Err("was made with a certificate (keyless), not with a key".into());
     }
     let (message, signature) = signed(&bundle.content, manifest)?;
-    Ok(Claim { message, signature, form: "bundle", reference: None })
+    Ok(SignatureClaim { message, signature, form: "bundle", reference: None })
 }
 
 fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec<u8>), String> {
@@ -106,7 +106,7 @@ fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec
     }
 }
 
-/// An attestation about the image, provenance for one, is no signature of it, though it is signed too.
+/// An attestation about the image, such as provenance, is signed too but is not a signature of the image.
 fn check_statement(payload: &[u8], manifest: &Manifest) -> Result<(), String> {
     check_size(payload)?;
     let statement = Statement::parse(payload).map_err(|e| e.to_string())?;

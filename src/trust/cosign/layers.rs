@@ -1,0 +1,70 @@
+//! Where cosign stores signatures, and in which forms.
+
+use crate::oci::{Content, Descriptor, Manifest};
+use crate::trust::scheme::Origin;
+
+/// The layer type of a classic cosign signature (cosign, SIGNATURE_SPEC.md).
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// How the media types of all Sigstore bundles begin.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// Where cosign writes the signature of a classic payload; the text of the specification names another key.
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+
+/// The two forms in which cosign stores signatures.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form<'a> {
+    /// A Sigstore bundle.
+    Bundle,
+    /// A simple-signing payload, with the signature in an annotation.
+    Classic {
+        /// The annotation, in base64; `None` when it is missing.
+        signature: Option<&'a str>,
+    },
+}
+
+impl<'a> Form<'a> {
+    /// The form of a layer; `None` for a layer that is not cosign's.
+    pub(super) fn of(layer: &'a Descriptor) -> Option<Self> {
+        if layer.media_type == SIMPLE_SIGNING {
+            Some(Self::Classic { signature: layer.annotation(SIGNATURE) })
+        } else if layer.media_type.starts_with(BUNDLE) {
+            Some(Self::Bundle)
+        } else {
+            None
+        }
+    }
+
+    /// As messages call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Classic { .. } => "classic signature",
+        }
+    }
+}
+
+/// The layers that may hold signatures, by their index, most recent first: cosign appends.
+///
+/// # Errors
+/// Why no signature in the manifest can count.
+pub(super) fn select(attached: &Manifest, origin: Origin) -> Result<Vec<usize>, String> {
+    let classic = classic(attached);
+    match (origin, &attached.content) {
+        (Origin::Tag(_), _) if classic.is_empty() => Err("holds no cosign signature".into()),
+        (Origin::Referrer, Content::Image { layers, .. }) if layers.iter().any(is_bundle) => match layers.len() {
+            1 => Ok(vec![0]),
+            _ => Err("a bundle must be the only layer of its manifest".into()),
+        },
+        _ => Ok(classic),
+    }
+}
+
+fn classic(attached: &Manifest) -> Vec<usize> {
+    let Content::Image { layers, .. } = &attached.content else { return Vec::new() };
+    let found = layers.iter().enumerate().rev().filter(|(_, layer)| layer.media_type == SIMPLE_SIGNING);
+    found.map(|(index, _)| index).collect()
+}
+
+fn is_bundle(layer: &Descriptor) -> bool {
+    layer.media_type.starts_with(BUNDLE)
+}

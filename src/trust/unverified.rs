@@ -1,0 +1,62 @@
+//! Schemes that policies may name and that this version does not verify: their outcome is unknown, which denies.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::notes::Notes;
+use super::scheme::{Attached, SignatureScheme, Sought, Verification};
+use crate::oci::{Content, Manifest};
+use crate::policy::{Scheme, Signatory, TrustOutcome};
+
+/// The artifact type of Notary Project signatures (notaryproject signature specification).
+const NOTATION: &str = "application/vnd.cncf.notary.signature";
+
+/// The scheme of everything that is not verified.
+pub(super) struct Unverified;
+
+impl SignatureScheme for Unverified {
+    fn name(&self) -> &'static str {
+        "unverified"
+    }
+
+    fn recognises(&self, attached: &Manifest) -> Option<&'static str> {
+        let is_notation = attached.artifact_type.as_deref() == Some(NOTATION)
+            || matches!(&attached.content, Content::Image { config, .. } if config.media_type == NOTATION);
+        is_notation.then_some("a Notary Project signature")
+    }
+
+    fn verification(&self, _: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
+        Box::new(Unknown(sought.iter().map(|sought| reason(sought.authority.scheme())).collect()))
+    }
+}
+
+fn reason(scheme: &Scheme) -> String {
+    let what = match scheme {
+        Scheme::CosignKey { .. } => "a cosign signature",
+        Scheme::CosignKeyless { .. } => "a cosign keyless signature",
+        Scheme::Gpg { .. } => "an OpenPGP simple signature",
+        Scheme::Notation { .. } => "a Notary Project signature",
+        Scheme::Notary { .. } => "Docker Content Trust",
+        Scheme::Unusable { why } => return why.clone(),
+    };
+    format!("{what} is not verified by this version")
+}
+
+/// Why each authority verifies nothing.
+struct Unknown(Vec<String>);
+
+impl Verification for Unknown {
+    fn read(&mut self, _: &[Attached]) {}
+
+    fn signed(&self, _: usize) -> Vec<Signatory> {
+        Vec::new()
+    }
+
+    fn possible(&self, _: usize) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn outcome(&self, authority: usize, _: &Notes) -> TrustOutcome {
+        TrustOutcome::Unknown { why: self.0[authority].clone(), temporary: false }
+    }
+}
