@@ -98,19 +98,33 @@ impl Resolver {
         }
     }
 
-    /// The manifest that a reference means now.
+    /// The manifest that a reference means now. A tag with a `pin` means that digest, whatever the registry says about
+    /// the tag; the registry is not asked what the tag means, and nothing is learnt about it.
+    ///
+    /// # Errors
+    /// There is no such manifest now, or a reference by digest is pinned to another one.
     pub async fn resolve(
         &self,
         upstream: &Arc<Upstream>,
         name: &ImageName,
         reference: &Reference,
+        pin: Option<Digest>,
     ) -> Result<Resolved, ResolveError> {
-        match reference {
-            Reference::Digest(digest) => {
+        match (reference, pin) {
+            (Reference::Digest(digest), Some(pin)) if *digest != pin => {
+                let why = format!("{pin} is signed, and {digest} was asked for");
+                Err(ResolveError::Pin { why, temporary: false })
+            }
+            (Reference::Digest(digest), _) => {
                 let manifest = self.manifest(upstream, name, *digest).await?;
                 Ok(Resolved { manifest, stale: None, fresh_until: None })
             }
-            Reference::Tag(tag) => Box::pin(self.tag(upstream, name, tag)).await,
+            // For how long the pin holds is not known here, so the answer is not repeated without asking for it again.
+            (Reference::Tag(_), Some(pin)) => {
+                let manifest = self.manifest(upstream, name, pin).await?;
+                Ok(Resolved { manifest, stale: None, fresh_until: Some(self.inner.clock.now()) })
+            }
+            (Reference::Tag(tag), None) => Box::pin(self.tag(upstream, name, tag)).await,
         }
     }
 
@@ -373,3 +387,6 @@ fn weight(manifest: &Manifest) -> u32 {
 fn to_signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
+
+#[cfg(test)]
+mod tests;

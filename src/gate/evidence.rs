@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use super::layers::Layers;
 use super::platforms::{Platforms, manifest_if_there};
 use super::{GateError, Target};
-use crate::oci::{Content, Digest, Manifest};
+use crate::oci::{Content, Digest, Manifest, Reference};
 use crate::policy::{
-    Authority, ChildFinding, Kind, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence, VaExemptions,
-    VaFindings, VaRule, Verdict, trust_verdict,
+    Authority, ChildFinding, Kind, Mode, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence,
+    VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
 };
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::Clock;
 use crate::trust::Trust;
 use crate::va::{Va, VaSubject};
@@ -53,6 +53,21 @@ pub(super) struct EvidenceGatherer {
 }
 
 impl EvidenceGatherer {
+    /// The digest that an authority of the enforced entries has signed for a tag. Entries that are only reported pin
+    /// nothing.
+    pub(super) async fn pin(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        mode: Mode,
+        enforced: &[Selected],
+    ) -> Result<Option<Digest>, GateError> {
+        let rules = enforced.iter().filter(|_| mode == Mode::Enforce).filter_map(|selected| selected.rule.as_ref());
+        let authorities: Vec<_> = rules.flat_map(|rule| rule.authorities()).collect();
+        let pinned = self.trust.pin(&target.name, reference, &authorities).await;
+        Ok(pinned.map_err(|error| ResolveError::Pin { why: error.why, temporary: error.temporary })?)
+    }
+
     /// What the selected entry asks for.
     pub(super) async fn evidence(
         &self,

@@ -13,7 +13,7 @@ use super::evidence::{Evidence, EvidenceGatherer};
 use super::judgement::{Finding, Judged, Judgement, opinions};
 use super::kind::{Claim, Classification, Interest, Kinds, Proof};
 use super::{GateError, Target};
-use crate::oci::{Manifest, Reference};
+use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject};
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
@@ -53,7 +53,7 @@ impl Judge {
         Self { rulebook, resolver, kinds, evidence, url_hosts, clock }
     }
 
-    /// select -> resolve -> evidence -> decide.
+    /// select -> pin -> resolve -> evidence -> decide.
     ///
     /// # Errors
     /// When there is nothing that could be judged. A denial is a decision, and no error.
@@ -66,13 +66,14 @@ impl Judge {
                 return Ok(self.unmatched(None, Err(policy::no_match(&subject, message))));
             }
             Selection::Deny(message) => {
-                let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference).await?;
+                let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference, None).await?;
                 let permit = policy::admit_unmatched(&subject, manifest.digest, message);
                 let kind = Classification::by_shape(&manifest);
                 return Ok(self.unmatched(Some(Judged { manifest, kind, stale, fresh_until }), Ok(permit)));
             }
         };
-        let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference).await?;
+        let pin = self.evidence.pin(target, reference, rules.mode(), &enforced).await?;
+        let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference, pin).await?;
         let case = Case { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
         let (kind, enforced, deadline) = match interest {
@@ -107,8 +108,13 @@ impl Judge {
         Ok(subject)
     }
 
-    async fn resolve(&self, target: &Target, reference: &Reference) -> Result<Resolved, GateError> {
-        let resolved = self.resolver.resolve(&target.upstream, &target.name, reference).await?;
+    async fn resolve(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        pin: Option<Digest>,
+    ) -> Result<Resolved, GateError> {
+        let resolved = self.resolver.resolve(&target.upstream, &target.name, reference, pin).await?;
         let allowed = |url: &str| self.url_hosts.iter().any(|host| is_on_host(url, host));
         match resolved.manifest.foreign_url(allowed) {
             Some(url) => Err(GateError::ForeignUrl { subject: target.describe(reference), url: url.to_owned() }),

@@ -13,6 +13,14 @@ pub enum ResolveError {
     /// The upstream does not have it.
     #[error("the upstream does not have this manifest")]
     NotFound,
+    /// The digest that is signed for the tag is not known, so the tag must not be resolved.
+    #[error("the digest that is signed for this tag is not known: {why}")]
+    Pin {
+        /// Why not.
+        why: String,
+        /// Whether another attempt may succeed.
+        temporary: bool,
+    },
     /// The manifest is refused whatever the policy says.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -33,6 +41,7 @@ impl ResolveError {
         match self {
             Self::Upstream(error) => error.may_pass(),
             Self::Interrupted | Self::Silent | Self::Store(_) => true,
+            Self::Pin { temporary, .. } => *temporary,
             Self::NotFound | Self::Refused(_) => false,
         }
     }
@@ -51,7 +60,7 @@ impl ResolveError {
                     | Error::Rejected { .. }
                     | Error::Unauthorized(_)
             ),
-            Self::Interrupted | Self::Refused(_) | Self::Silent | Self::Store(_) => false,
+            Self::Interrupted | Self::Pin { .. } | Self::Refused(_) | Self::Silent | Self::Store(_) => false,
         }
     }
 }

@@ -112,10 +112,13 @@ fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
     match error {
         ResolveError::NotFound => not_found(absent, error.to_string()),
         // Bytes that no policy can make right: final, and 403 so that clients do not look for them elsewhere here.
-        ResolveError::Refused(_) => {
+        ResolveError::Refused(_) | ResolveError::Pin { temporary: false, .. } => {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
         }
-        ResolveError::Interrupted | ResolveError::Silent | ResolveError::Store(_) => {
+        ResolveError::Interrupted
+        | ResolveError::Pin { temporary: true, .. }
+        | ResolveError::Silent
+        | ResolveError::Store(_) => {
             WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
                 .retry_after(UNAVAILABLE_RETRY)
         }

@@ -209,7 +209,7 @@ async fn evidence_is_bound_to_authority_repository_and_digest() {
     }
     let platform = Arc::new(image().named(Digest::of(Algorithm::Sha512, &image().bytes)).unwrap());
     let registry = Arc::new(Registry { subject: platform.digest, ..Registry::new(Api::Absent) });
-    let evidence = world.trust.evidence(&registry, &name(), &platform, &[a.clone()]).await;
+    let evidence = world.trust.evidence(&registry, &name(), &platform, std::slice::from_ref(&a)).await;
     assert_eq!(evidence.outcome(a.id()).unwrap().value, TrustOutcome::Unverified { found: vec![] });
 }
 
