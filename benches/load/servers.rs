@@ -87,7 +87,7 @@ impl Certificate {
 pub(crate) fn pullgate(dir: &Path, upstream: &Upstream, certificate: &Certificate) -> Server {
     let dir = dir.join("pullgate");
     fs::create_dir_all(dir.join("policies")).unwrap();
-    let key = pullgate::sample::SigningKey::generate().unwrap().public_pem().unwrap();
+    let key = pullgate::sample::SigningKey::generate().unwrap().public_pem();
     fs::write(dir.join("policies/release.pub"), key).unwrap();
     let policy = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: default}\nspec:\n  authorities:\n  \
                   - {name: release, cosign: {key: {file: release.pub}}}\n  repositories:\n  \

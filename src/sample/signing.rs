@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use rcgen::{KeyPair, SigningKey as _};
 use serde_json::json;
-use sigstore_crypto::KeyPair;
 
 use super::Registry;
 use super::image::{Layer, attachment, attachment_tag};
@@ -13,7 +13,7 @@ use crate::oci::Digest;
 /// The layer type of a classic cosign signature.
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
-/// A signing key made for a demo or a test; it lives in memory alone.
+/// A signing key generated for a demo or a test. It is never written to disk.
 pub struct SigningKey(KeyPair);
 
 impl SigningKey {
@@ -22,15 +22,12 @@ impl SigningKey {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, SigningError> {
-        KeyPair::generate_ecdsa_p256().map(Self).map_err(|error| SigningError(error.to_string()))
+        Ok(Self(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?))
     }
 
-    /// The public key, PEM.
-    ///
-    /// # Errors
-    /// Never for a key of this kind.
-    pub fn public_pem(&self) -> Result<String, SigningError> {
-        self.0.public_key_der().map(|der| der.to_pem()).map_err(|error| SigningError(error.to_string()))
+    /// The public key, as a PEM `PUBLIC KEY` block.
+    pub fn public_pem(&self) -> String {
+        self.0.public_key_pem()
     }
 
     /// Signs an image and attaches the signature in the same repository. `reference` is the name that the signature
@@ -64,8 +61,7 @@ impl SigningKey {
             "optional": null,
         });
         let payload = Bytes::from(payload.to_string());
-        let signature = self.0.sign(&payload).map_err(|error| SigningError(error.to_string()))?;
-        let annotation = STANDARD.encode(signature.as_bytes());
+        let annotation = STANDARD.encode(self.0.sign(&payload)?);
         Ok(Layer::of(SIMPLE_SIGNING, payload).annotation("dev.cosignproject.cosign/signature", &annotation))
     }
 }
@@ -73,4 +69,4 @@ impl SigningKey {
 /// A signature cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("signing failed: {0}")]
-pub struct SigningError(String);
+pub struct SigningError(#[from] rcgen::Error);

@@ -56,7 +56,7 @@ impl TestGate {
         let key = SigningKey::generate().expect("a key");
         fs::create_dir(folder.path().join("policies")).expect("a folder");
         fs::create_dir(folder.path().join("reports")).expect("a folder");
-        let pem = key.public_pem().expect("a PEM");
+        let pem = key.public_pem();
         fs::write(folder.path().join("policies/release.pub"), pem).expect("a file");
         fs::write(folder.path().join("policies/default.yaml"), policy).expect("a file");
         let upstream = "attempts = 2\n".to_owned();

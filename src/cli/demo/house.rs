@@ -168,7 +168,7 @@ fn furnish(registry: &Registry, images: &[DemoImage], folder: &Path) -> Result<S
     }
     write_policy(folder, false, false)?;
     fs::write(folder.join("password"), "demo").map_err(|error| error.to_string())?;
-    key.public_pem().map_err(|error| error.to_string())
+    Ok(key.public_pem())
 }
 
 fn write_policy(folder: &Path, trust: bool, va: bool) -> Result<(), String> {
