@@ -1,29 +1,29 @@
-//! The values of the registry protocol: names, digests, manifests, routes, wire errors. Values only; no I/O.
+//! The values of the registry protocol: names, digests, manifests, routes, wire errors. No I/O.
 //!
-//! Text becomes a value here, once, at the door; nothing downstream parses again.
+//! Text is parsed into these values once, at the edge; no later code parses it again.
 
 mod attachment;
-/// Helm charts.
+/// Recognises Helm charts.
 pub mod chart;
 mod digest;
 mod error;
-/// Strict JSON.
+/// A strict JSON parser.
 pub mod json;
-/// Media types of layers and configurations.
+/// Media types that clients accept for layers and image configurations.
 pub mod layer_types;
 mod manifest;
 mod manifest_bytes;
-/// Media types.
+/// Media types of manifests, indexes and configurations.
 pub mod media_type;
 mod name;
-/// What image signatures are made over.
+/// The signed payloads of image signatures.
 pub mod payload;
 mod platform;
 mod referrers;
 mod route;
-/// What bytes are, whatever is said of them.
+/// Detects archives by content, whatever the media type says.
 pub mod sniff;
-/// Layers as runtimes unpack them.
+/// Unpacks layers as container runtimes do.
 pub mod unpack;
 
 pub use attachment::{NotAttachment, is_attachment};

@@ -1,9 +1,9 @@
 //! Attachments: manifests that carry signatures, attestations or SBOMs and nothing that can be run.
 //!
-//! They are served for images that are denied, so "attachment" is proven from the bytes, twice. Every layer parses whole as
-//! what its media type claims, which for all but COSE is JSON, and no block of it can be a tar header to any reader: an old
-//! header can be written without a NUL and so within a JSON text. And the configuration says nothing that could be run, so
-//! that a fault in one of the two proofs still lets nothing through.
+//! Attachments are served even for denied images, so the bytes must prove in two ways that a manifest is one. First,
+//! every layer must parse completely as its media type, which for all types except COSE is JSON, and no block of it may
+//! be a tar header to any reader: old-style headers can be written without a NUL, and so within JSON text. Second, the
+//! configuration must contain nothing that can be run. A flaw in either proof alone lets nothing through.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -19,17 +19,17 @@ use super::sniff;
 mod config;
 mod cose;
 
-/// The most layers of an attachment: cosign's own limit.
+/// The maximum number of layers of an attachment: cosign's own limit.
 const MAX_LAYERS: usize = 1000;
 
-/// The largest COSE signature, in bytes.
+/// The maximum size of a COSE signature, in bytes.
 const MAX_COSE: usize = 64 * 1024;
 
-/// Proves that an image manifest is an attachment. `config` and `layers` are the whole blobs that it names, in its order;
-/// the caller bounds their sizes.
+/// Checks that an image manifest is an attachment. `config` and `layers` are the complete blobs that it names, in the
+/// order of the manifest; the caller bounds their sizes.
 ///
 /// # Errors
-/// Why it may be something that runs, so that it has to be judged as an image.
+/// The reason why it may be runnable and has to be judged as an image.
 pub fn is_attachment(manifest: &Manifest, config: &[u8], layers: &[Bytes]) -> Result<(), NotAttachment> {
     let Content::Image { config: config_descriptor, layers: descriptors } = &manifest.content else {
         return Err(NotAttachment::Index);
@@ -67,7 +67,7 @@ fn check_bytes(descriptor: &Descriptor, bytes: &[u8]) -> Result<(), NotAttachmen
     }
 }
 
-/// Whether the bytes are what the media type claims. Types that nothing here can prove are refused.
+/// Checks that the bytes are what the media type claims. Types that cannot be verified here are refused.
 fn check_content(media_type: &str, bytes: &[u8]) -> Result<(), &'static str> {
     let invalid = |_: InvalidPayload| "it is not what its media type claims";
     match media_type {
@@ -77,32 +77,32 @@ fn check_content(media_type: &str, bytes: &[u8]) -> Result<(), &'static str> {
         "application/spdx+json" | "text/spdx+json" => has_texts(bytes, &["spdxVersion", "SPDXID"]),
         "application/vnd.cyclonedx+json" => has_texts(bytes, &["bomFormat", "specVersion"]),
         "application/jose+json" => Jws::parse(bytes).map(drop).map_err(invalid),
-        "application/cose" if holds_packed(bytes) => Err("it holds something packed"),
+        "application/cose" if holds_packed(bytes) => Err("it contains compressed data"),
         "application/cose" if bytes.len() <= MAX_COSE && cose::is_sign1(bytes) => Ok(()),
-        "application/cose" => Err("it is no COSE_Sign1"),
+        "application/cose" => Err("it is not a COSE_Sign1"),
         bundle if bundle.starts_with("application/vnd.dev.sigstore.bundle") => check_bundle(bytes),
-        _ => Err("the media type is none of a signature, attestation or SBOM"),
+        _ => Err("the media type is not that of a signature, attestation or SBOM"),
     }
 }
 
-/// Whether a gzip member or a zstd frame begins anywhere: the other types are text, in which neither can.
+/// Whether a gzip member or a zstd frame starts anywhere. The other types are text, which cannot contain either.
 fn holds_packed(bytes: &[u8]) -> bool {
     bytes.windows(4).any(|four| matches!(four, [0x1f, 0x8b, 8, 0..=0x1f] | [0x28, 0xb5, 0x2f, 0xfd]))
 }
 
 fn check_envelope(envelope: &Envelope) -> Result<(), &'static str> {
     if envelope.payload_type != IN_TOTO {
-        return Err("its payload is no in-toto statement");
+        return Err("its payload is not an in-toto statement");
     }
-    Statement::parse(&envelope.payload).map(drop).map_err(|_| "its payload is no in-toto statement")
+    Statement::parse(&envelope.payload).map(drop).map_err(|_| "its payload is not an in-toto statement")
 }
 
-/// A Sigstore bundle (protobuf-specs, sigstore_bundle.proto), by its shape.
+/// Checks the structure of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto).
 fn check_bundle(bytes: &[u8]) -> Result<(), &'static str> {
     let bundle = json::parse(bytes, &[], &[]).map_err(|_| "it is not strict JSON")?;
     let is_object = |key| bundle.get(key).is_some_and(Value::is_object);
     if !is_object("verificationMaterial") {
-        return Err("it is no Sigstore bundle");
+        return Err("it is not a Sigstore bundle");
     }
     match bundle.get("dsseEnvelope") {
         Some(envelope) => check_envelope(&Envelope::from_json(envelope).map_err(|_| "its envelope is malformed")?),
@@ -117,28 +117,28 @@ fn has_texts(bytes: &[u8], keys: &[&str]) -> Result<(), &'static str> {
     if keys.iter().all(has) { Ok(()) } else { Err("it is not what its media type claims") }
 }
 
-/// Why a manifest is not proven to be an attachment.
+/// Why a manifest is not a proven attachment.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotAttachment {
-    /// A layer is an archive, which runtimes unpack.
+    /// A layer is an archive, which runtimes would unpack.
     #[error("{0} is a {1} archive")]
     Archive(Digest, &'static str),
-    /// The bytes that were given are not those that the manifest names.
+    /// The supplied bytes do not match the digest in the manifest.
     #[error("the bytes do not have the digest {0}")]
     Bytes(Digest),
-    /// The configuration is no JSON object, a tar too, or something that could be run.
+    /// The configuration is not a JSON object, is also a tar, or contains something that could be run.
     #[error("its configuration may be an image's")]
     Config,
-    /// An index lists manifests.
+    /// An index, which lists manifests.
     #[error("it is an index")]
     Index,
-    /// A layer has a table of contents beside it, by which some client would read it.
-    #[error("{0} has annotations by which clients read layers in part")]
+    /// A layer has annotations for a table of contents that some clients read instead of the layer.
+    #[error("{0} has annotations for partial reads of layers")]
     Lazy(Digest),
     /// A layer is not what its media type claims.
     #[error("{0} ({1:?}): {2}")]
     Layer(Digest, String, &'static str),
-    /// No layer, too many, or not all of them are given.
+    /// There are no layers, too many, or not all of them were supplied.
     #[error("it has no layer, or more than 1000")]
     Layers,
 }

@@ -1,4 +1,4 @@
-//! Helm charts: archives by nature, told from a layer of an image by what is in them.
+//! Helm charts. A chart is an archive too; its content distinguishes it from an image layer.
 
 use std::io::{self, Read};
 use std::path::{Component, Path};
@@ -6,16 +6,17 @@ use std::path::{Component, Path};
 use flate2::bufread::GzDecoder;
 use tar::{Archive, EntryType};
 
-/// The most that a chart may unpack to, in bytes.
+/// The maximum unpacked size of a chart, in bytes.
 const MAX_UNPACKED: u64 = 256 * 1024 * 1024;
-/// What Helm writes into the extra field of the gzip header (helm, pkg/chart/v2/util/save.go); anything else there might be
-/// more than a greeting.
+/// What Helm writes into the extra field of the gzip header (helm, pkg/chart/v2/util/save.go). No other value is
+/// accepted.
 const HELM: &[u8] = b"+aHR0cHM6Ly95b3V0dS5iZS96OVV6MWljandyTQo=";
-/// The most entries of a chart.
+/// The maximum number of entries in a chart.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Whether some bytes are a chart (Helm, "The Chart File Structure"): one gzip member over one tar of plain files and
-/// folders, all of them below one folder, which holds a `Chart.yaml`. So a root file system that is called a chart is none.
+/// Whether the bytes are a chart (Helm, "The Chart File Structure"): one gzip member containing one tar of regular
+/// files and directories, all below one directory, which contains a `Chart.yaml`. A root file system labelled as a
+/// chart does not match.
 pub fn is_chart(bytes: &[u8]) -> bool {
     read(bytes).unwrap_or(false)
 }
@@ -24,7 +25,7 @@ fn read(mut bytes: &[u8]) -> io::Result<bool> {
     let mut member = GzDecoder::new(&mut bytes);
     let mut unpacked = (&mut member).take(MAX_UNPACKED);
     let holds_chart = holds_chart(Archive::new(&mut unpacked))?;
-    // Some readers go on after the end of a tar, and after the end of a gzip member.
+    // Some readers continue after the end of a tar, and after the end of a gzip member.
     let ends_there = is_zeros(&mut unpacked)? && unpacked.limit() > 0;
     let is_helms = member.header().is_some_and(|header| header.extra().is_none_or(|extra| extra == HELM));
     Ok(holds_chart && ends_there && is_helms && bytes.is_empty())
@@ -57,7 +58,7 @@ fn holds_chart(mut archive: Archive<impl Read>) -> io::Result<bool> {
     Ok(has_chart)
 }
 
-/// The folder that a path begins with; `None` where it leads elsewhere.
+/// The first directory of a path; `None` if the path leaves it.
 fn first_folder(path: &Path) -> Option<&str> {
     let mut parts = path.components();
     let Some(Component::Normal(first)) = parts.next() else { return None };
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_has_one_folder_with_its_description() {
+    fn a_chart_has_one_directory_with_a_chart_yaml() {
         let chart =
             || Tree::new().file("app/Chart.yaml", "name: app\n").file("app/templates/web.yaml", "kind: Service\n");
         assert!(is_chart(&packed(&chart())));
@@ -90,15 +91,15 @@ mod tests {
         };
         assert!(is_chart(&with_extra(HELM)));
         for (what, bytes) in [
-            ("something else in the header", with_extra(b"toc")),
+            ("another extra field in the header", with_extra(b"toc")),
             ("a root file system", packed(&Tree::new().file("bin/sh", "x").file("etc/passwd", "x"))),
-            ("a root file system beside a chart", packed(&chart().file("bin/sh", "x"))),
-            ("no description", packed(&Tree::new().file("app/values.yaml", "x"))),
-            ("a description that is a folder", packed(&Tree::new().file("app/Chart.yaml/x", "x"))),
+            ("a root file system next to a chart", packed(&chart().file("bin/sh", "x"))),
+            ("no Chart.yaml", packed(&Tree::new().file("app/values.yaml", "x"))),
+            ("a Chart.yaml that is a directory", packed(&Tree::new().file("app/Chart.yaml/x", "x"))),
             ("a link", packed(&chart().symlink("app/link", "/etc/passwd"))),
-            ("two members", [packed(&chart()), packed(&chart())].concat()),
-            ("a member and something else", [packed(&chart()), b"rest".to_vec()].concat()),
-            ("a tar behind the chart", {
+            ("two gzip members", [packed(&chart()), packed(&chart())].concat()),
+            ("trailing data", [packed(&chart()), b"rest".to_vec()].concat()),
+            ("a tar after the chart", {
                 let rootfs = Tree::new().file("bin/sh", "x").to_tar();
                 Layer::gzip_of(&[chart().to_tar(), rootfs].concat()).bytes.to_vec()
             }),

@@ -1,4 +1,4 @@
-//! Content digests: `sha256:…` and `sha512:…`, lower-case hex only, as the OCI image specification registers them.
+//! Content digests: `sha256:…` and `sha512:…` with lower-case hex, as registered in the OCI image specification.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,41 +6,48 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
-/// The digest of some content. Small and `Copy`: it is the key of nearly every map in the program.
+/// The digest of some content. It is small and `Copy`, because it is the key of most maps in the program.
 ///
-/// Grammar: OCI image-spec, descriptor.md, "Digests". Only registered algorithms are accepted, because the digest of
-/// an unknown algorithm cannot be verified.
+/// Grammar: OCI image-spec, descriptor.md, "Digests". Only registered algorithms are accepted, because a digest of an
+/// unknown algorithm cannot be verified.
+///
+/// ```
+/// let digest = pullgate::oci::Digest::sha256(b"");
+/// let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// assert_eq!(text.parse(), Ok(digest));
+/// assert_eq!(digest.short(), "e3b0c44298fc");
+/// ```
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Digest {
     algorithm: Algorithm,
-    /// The hash; bytes past the algorithm's length are zero.
+    /// The hash, padded with zeros to the length of the longest algorithm.
     bytes: [u8; 64],
 }
 
 impl Digest {
-    /// The SHA-256 digest of `content`.
+    /// Computes the SHA-256 digest of `content`.
     pub fn sha256(content: &[u8]) -> Self {
         Self::of(Algorithm::Sha256, content)
     }
 
-    /// The digest of `content` under `algorithm`.
+    /// Computes the digest of `content` with `algorithm`.
     pub fn of(algorithm: Algorithm, content: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(content);
         hasher.finish()
     }
 
-    /// The algorithm that made this digest.
+    /// The hash algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The hash itself: 32 or 64 bytes.
+    /// The raw hash: 32 or 64 bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.algorithm.len()]
     }
 
-    /// The hash in lower-case hex, without the algorithm.
+    /// The hash in lower-case hex, without the algorithm prefix.
     pub fn hex(&self) -> String {
         let mut out = String::with_capacity(2 * self.algorithm.len());
         for byte in self.as_bytes() {
@@ -51,7 +58,7 @@ impl Digest {
         out
     }
 
-    /// The first twelve hex digits, as people quote digests.
+    /// The first twelve hex digits, for display.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
@@ -111,20 +118,20 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A hash algorithm that the OCI image specification registers.
+/// A hash algorithm registered in the OCI image specification.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Algorithm {
-    /// SHA-256, the one in daily use.
+    /// SHA-256, which nearly all registries use.
     Sha256,
     /// SHA-512.
     Sha512,
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All supported algorithms.
     pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// The name before the colon; also the folder name in the cache.
+    /// The name before the colon; also the directory name in the cache.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -140,7 +147,7 @@ impl Algorithm {
     }
 }
 
-/// Computes a digest over bytes as they flow past.
+/// Computes a digest incrementally.
 pub struct Hasher(State);
 
 enum State {
@@ -149,7 +156,7 @@ enum State {
 }
 
 impl Hasher {
-    /// A hasher with nothing hashed yet.
+    /// Creates a hasher without input.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
             Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
@@ -157,7 +164,7 @@ impl Hasher {
         })
     }
 
-    /// Hashes more bytes.
+    /// Adds bytes to the input.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(state) => state.update(bytes),
@@ -165,7 +172,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was hashed.
+    /// The digest of all input.
     pub fn finish(self) -> Digest {
         let mut bytes = [0; 64];
         let algorithm = match self.0 {
@@ -182,14 +189,14 @@ impl Hasher {
     }
 }
 
-/// Why a text is no digest.
+/// Why a string is not a valid digest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidDigest {
-    /// Neither `sha256` nor `sha512`.
-    #[error("unknown digest algorithm; sha256 and sha512 are known")]
+    /// An algorithm other than `sha256` and `sha512`.
+    #[error("unknown digest algorithm; supported are sha256 and sha512")]
     Algorithm,
     /// No colon, the wrong length, or a character that is not lower-case hex.
-    #[error("a digest is sha256: and 64, or sha512: and 128, lower-case hex digits")]
+    #[error("a digest is sha256: followed by 64 lower-case hex digits, or sha512: followed by 128")]
     Form,
 }
 
@@ -198,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_prints() {
+    fn parsing_and_printing_round_trip() {
         let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::sha256(b"").to_string(), text);
         assert_eq!(text.parse::<Digest>().unwrap(), Digest::sha256(b""));
@@ -208,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_digest() {
+    fn invalid_digests_are_rejected() {
         let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for (text, why) in [
             (hex.to_owned(), InvalidDigest::Form),

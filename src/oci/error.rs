@@ -1,4 +1,4 @@
-//! Errors as the distribution specification puts them on the wire ("Error Codes").
+//! Errors in the wire format of the distribution specification ("Error Codes").
 
 use http::StatusCode;
 use serde_json::json;
@@ -6,34 +6,34 @@ use serde_json::json;
 /// An error code of the distribution specification. Clients know few others: containerd prints `unknown` for the rest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorCode {
-    /// Blob unknown to the registry.
+    /// The registry does not have the blob.
     BlobUnknown,
-    /// Access denied: by policy, or by the upstream.
+    /// Access denied, by policy or by the upstream.
     Denied,
-    /// The digest is malformed or of an unknown algorithm.
+    /// The digest is malformed or uses an unknown algorithm.
     DigestInvalid,
-    /// The manifest is refused.
+    /// The manifest is not acceptable.
     ManifestInvalid,
-    /// Manifest unknown to the registry.
+    /// The registry does not have the manifest.
     ManifestUnknown,
     /// The repository name or the path is malformed.
     NameInvalid,
-    /// Repository unknown to the registry.
+    /// The registry does not have the repository.
     NameUnknown,
-    /// The range lies outside of the content.
+    /// The requested range is outside the content.
     RangeInvalid,
-    /// Come again later.
+    /// Too many requests; the client should retry later.
     TooManyRequests,
-    /// Authentication required.
+    /// Authentication is required.
     Unauthorized,
-    /// The gate cannot judge now.
+    /// The gate cannot decide at the moment.
     Unavailable,
-    /// Not done by this registry.
+    /// This registry does not support the operation.
     Unsupported,
 }
 
 impl ErrorCode {
-    /// The code as it stands on the wire.
+    /// The code in wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
@@ -52,26 +52,26 @@ impl ErrorCode {
     }
 }
 
-/// What a client is told when it does not get what it asked for.
+/// The error response to a client.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WireError {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// Code of the distribution specification.
+    /// The code of the distribution specification.
     pub code: ErrorCode,
-    /// One line for the person who asked: all of the reason.
+    /// The complete reason in one line, for people.
     pub message: String,
-    /// `Retry-After` in seconds, where coming again helps.
+    /// `Retry-After` in seconds, if a retry may help.
     pub retry_after: Option<u64>,
 }
 
 impl WireError {
-    /// An error after which nothing but another request helps.
+    /// Creates an error without `Retry-After`.
     pub fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { status, code, message: one_line(&message.into()), retry_after: None }
     }
 
-    /// The same error, asking the client to come again after so many seconds.
+    /// Adds a `Retry-After` of this many seconds.
     pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
@@ -89,7 +89,7 @@ impl WireError {
     }
 }
 
-/// Whatever a message quotes, it stays one line: no control characters.
+/// Removes control characters, so that a message stays on one line whatever it quotes.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_phrase_is_one_short_printable_line() {
+    fn reason_phrases_are_short_printable_lines() {
         let error = WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("a\r\nX: ü{}", "b".repeat(300)));
         let phrase = error.reason_phrase();
         assert!(phrase.starts_with("a  X: ?bbb") && phrase.len() == 200 && phrase.ends_with("..."));

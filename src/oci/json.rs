@@ -1,8 +1,8 @@
-//! Strict JSON: what is accepted here means the same to every client.
+//! Strict JSON: every accepted document means the same to every client.
 //!
 //! Go's `encoding/json`, which most clients use, takes the last of duplicate keys and matches keys after Unicode case
-//! folding, so `"Layers"` after `"layers"` wins there and is another key elsewhere. A document on which two readers could
-//! disagree is refused.
+//! folding. There, `"Layers"` after `"layers"` overrides it; elsewhere it is a different key. A document that two
+//! parsers could interpret differently is refused.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,14 +10,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The most values of one document. In memory a value takes up to a hundred times what it takes as text.
+/// The maximum number of values in one document. A value can take a hundred times as much memory as its text.
 const MAX_VALUES: usize = 500_000;
 
-/// Reads one JSON document, refusing duplicate keys at any depth and keys that fold to one of `known` without being it.
-/// Within the objects named in `free_form` (annotations, labels) keys are data, and only duplicates are refused.
+/// Parses one JSON document. Rejects duplicate keys at any depth, and keys that fold to one of `known` but are not
+/// equal to it. Within the objects named in `free_form` (annotations, labels) keys are data, and only duplicates are
+/// rejected.
 ///
 /// # Errors
-/// Says which key is at fault, or where the syntax is.
+/// The offending key, or the position of the syntax error.
 pub fn parse(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Value, InvalidJson> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let strict = Strict { known, free_form, fold: true, values: &Cell::new(0) };
@@ -26,7 +27,7 @@ pub fn parse(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Value, 
     Ok(value)
 }
 
-/// Why a text is not the JSON that is asked for.
+/// Why a document is not acceptable JSON.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidJson(String);
@@ -35,23 +36,23 @@ pub struct InvalidJson(String);
 struct Strict<'a> {
     known: &'a [&'a str],
     free_form: &'a [&'a str],
-    /// Whether keys of this object name fields (and so fold in Go) or are data.
+    /// Whether the keys of this object are field names, which Go folds, or data.
     fold: bool,
-    /// How many values were read.
+    /// The number of values parsed so far.
     values: &'a Cell<usize>,
 }
 
 impl Strict<'_> {
     fn check_key(&self, key: &str) -> Result<(), String> {
         match self.known.iter().find(|known| self.fold && **known != key && folds_to(key, known)) {
-            Some(known) => Err(format!("key {key:?} is read as {known:?} by some clients and not by others")),
+            Some(known) => Err(format!("key {key:?} is read as {known:?} by some clients but not by others")),
             None => Ok(()),
         }
     }
 }
 
-/// Whether Go's simple folding makes `key` equal to `known`, which is ASCII. Only two characters outside ASCII fold
-/// into it: U+017F (ſ) to s and U+212A (K) to k.
+/// Whether Go's simple case folding makes `key` equal to `known`, which is ASCII. Only two characters outside ASCII
+/// fold into it: U+017F (ſ) to s and U+212A (K) to k.
 pub(super) fn folds_to(key: &str, known: &str) -> bool {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
@@ -67,7 +68,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         self.values.set(self.values.get() + 1);
         if self.values.get() > MAX_VALUES {
-            return Err(serde::de::Error::custom("more values than are read"));
+            return Err(serde::de::Error::custom("the document has too many values"));
         }
         deserializer.deserialize_any(self)
     }
@@ -117,7 +118,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         while let Some(key) = access.next_key::<String>()? {
             self.check_key(&key).map_err(serde::de::Error::custom)?;
             if map.contains_key(&key) {
-                return Err(serde::de::Error::custom(format!("key {key:?} stands twice in one object")));
+                return Err(serde::de::Error::custom(format!("duplicate key {key:?}")));
             }
             let fold = self.fold && !self.free_form.contains(&&*key);
             let value = access.next_value_seed(Strict { fold, ..self })?;
@@ -136,18 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn takes_plain_documents() {
+    fn ordinary_documents_are_accepted() {
         let text = r#"{"layers":[{"size":1}],"annotations":{"Layers":"x","layers":"y"},"other":null,"f":1.5,"t":true}"#;
         assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]
-    fn refuses_what_two_readers_could_read_differently() {
+    fn ambiguous_documents_are_rejected() {
         for (text, part) in [
-            (r#"{"layers":[],"layers":[]}"#, "twice"),
-            (r#"{"a":{"b":1,"b":1}}"#, "twice"),
-            (r#"{"annotations":{"x":"1","x":"2"}}"#, "twice"),
-            (r#"{"lay\u0065rs":[],"layers":[]}"#, "twice"),
+            (r#"{"layers":[],"layers":[]}"#, "duplicate key"),
+            (r#"{"a":{"b":1,"b":1}}"#, "duplicate key"),
+            (r#"{"annotations":{"x":"1","x":"2"}}"#, "duplicate key"),
+            (r#"{"lay\u0065rs":[],"layers":[]}"#, "duplicate key"),
             (r#"{"Layers":[]}"#, "read as \"layers\""),
             (r#"{"x":[{"\u017fize":1}]}"#, "read as \"size\""),
             (r#"{"mediatype":""}"#, "read as \"mediaType\""),
@@ -160,6 +161,6 @@ mod tests {
         }
         assert!(read(&"[".repeat(100_000)).is_err());
         assert!(read(&format!("[{}1]", "1,".repeat(MAX_VALUES - 2))).is_ok());
-        assert!(read(&format!("[{}1]", "1,".repeat(MAX_VALUES - 1))).unwrap_err().contains("more values"));
+        assert!(read(&format!("[{}1]", "1,".repeat(MAX_VALUES - 1))).unwrap_err().contains("too many values"));
     }
 }

@@ -1,23 +1,23 @@
-//! Which media types clients take for layers and for configurations of images, whatever else the manifest says.
+//! Media types that clients accept for layers and image configurations, whatever else the manifest says.
 //!
-//! | who | takes for a layer |
+//! | who | accepted as a layer |
 //! |---|---|
 //! | image-spec (media-types.md) | `…image.layer.v1.tar`, `nondistributable`, with `+gzip` or `+zstd` |
-//! | containerd (core/images/mediatypes.go, `IsLayerType`, `DiffCompression`; core/diff/stream.go) | all under `application/vnd.oci.image.layer.`, Docker's `rootfs.diff.tar` and `rootfs.foreign.diff.tar` with `.gzip` or `.zstd`, and what a stream processor is set up for (`+encrypted`) |
+//! | containerd (core/images/mediatypes.go, `IsLayerType`, `DiffCompression`; core/diff/stream.go) | everything under `application/vnd.oci.image.layer.`, Docker's `rootfs.diff.tar` and `rootfs.foreign.diff.tar` with `.gzip` or `.zstd`, and types with a configured stream processor (`+encrypted`) |
 //! | containerd (plugins/diff/erofs), Kata, nydus-snapshotter | EROFS and nydus types, which they mount |
-//! | containers/image (manifest/docker_schema2.go, manifest/oci.go) | the same; for Docker's schema 2 also manifest and configuration types, which it lets pass as "supported" |
-//! | moby (distribution/pull_v2.go, `supportedMediaTypes`) | all under `application/vnd.docker.` and `application/vnd.oci.image.`; dockerd 20.10 was seen to unpack `application/vnd.docker.example` |
+//! | containers/image (manifest/docker_schema2.go, manifest/oci.go) | the same; for Docker's schema 2 also manifest and configuration types, which it accepts as "supported" |
+//! | moby (distribution/pull_v2.go, `supportedMediaTypes`) | everything under `application/vnd.docker.` and `application/vnd.oci.image.`; dockerd 20.10 has been observed to unpack `application/vnd.docker.example` |
 //! | ocicrypt (spec) | any of these with `+encrypted` |
 //! | crun, wasmtime, wasmedge shims of containerd (runwasi) | `application/wasm`, `application/vnd.wasm.…`, `application/vnd.bytecodealliance.…` |
 //! | Apptainer | `application/vnd.sylabs.sif.layer…`, which it runs |
 //!
-//! In-toto statements in BuildKit's manifests, Helm charts and other artifacts are none: their bytes decide.
+//! In-toto statements in BuildKit's manifests, Helm charts and other artifacts are not listed: their content decides.
 
 use super::manifest::Descriptor;
 use super::media_type;
 
-/// Prefixes of types whose content some client unpacks, mounts or runs. Prefixes, because containerd and others look for
-/// these and for a suffix, and a type of the future under them is meant for a layer too.
+/// Prefixes of types whose content some client unpacks, mounts or runs. containerd and others compare prefixes and a
+/// suffix, so future types with these prefixes will be treated as layers too.
 const LAYER_PREFIXES: &[&str] = &[
     "application/vnd.bytecodealliance.",
     "application/vnd.docker.",
@@ -29,7 +29,7 @@ const LAYER_PREFIXES: &[&str] = &[
     "application/wasm",
 ];
 
-/// Types that say no more than that a client has to look itself.
+/// Generic types, for which a client has to inspect the content.
 const GENERIC: &[&str] = &[
     "",
     "application/gzip",
@@ -45,25 +45,26 @@ const GENERIC: &[&str] = &[
     "text/plain",
 ];
 
-/// Whether some client unpacks, mounts or runs a layer of this type, so that a manifest that has one is an image's.
-/// `essence` is as [`media_type::essence`] makes it.
+/// Whether some client unpacks, mounts or runs a layer of this type, which makes the manifest an image. `essence` is
+/// the result of [`media_type::essence`].
 pub fn is_layer_type(essence: &str) -> bool {
-    // `+gzip`, `+zstd`, `+encrypted` and such say how it is packed; what decides stands before.
+    // Suffixes such as `+gzip`, `+zstd` and `+encrypted` name the encoding; the part before them decides.
     let base = essence.split('+').next().unwrap_or_default();
     let by_prefix = LAYER_PREFIXES.iter().any(|prefix| essence.starts_with(prefix));
     let is_mounted = essence.contains("nydus") || base.ends_with(".erofs");
     by_prefix || is_mounted || essence.ends_with("+encrypted") || media_type::is_manifest(essence)
 }
 
-/// Whether some client takes a configuration of this type for an image's: an image's own types, a manifest's (which
-/// podman lets pass in a schema 2 manifest), a layer's, and types that say nothing.
+/// Whether some client accepts a configuration of this type as an image's: image types, manifest types (which podman
+/// accepts in a schema 2 manifest), layer types, and generic types.
 pub fn is_config_type(essence: &str) -> bool {
     GENERIC.contains(&essence) || is_layer_type(essence)
 }
 
-/// What annotations of a layer are called by which a client reads part of it by a table of contents of its own, or something
-/// else in its place: zstd:chunked (containers/storage), eStargz and SOCI (stargz-snapshotter, soci-snapshotter), nydus,
-/// overlaybd. The table may stand where no other reader looks: in a skippable frame, in a gzip header, in a payload.
+/// Annotation prefixes that make a client read a layer partially through a separate table of contents, or read
+/// something else instead: zstd:chunked (containers/storage), eStargz and SOCI (stargz-snapshotter, soci-snapshotter),
+/// nydus, overlaybd. The table may be where no other reader looks: in a skippable frame, in a gzip header, in a
+/// payload.
 const LAZY: &[&str] = &[
     "containerd.io/",
     "estargz",
@@ -76,14 +77,15 @@ const LAZY: &[&str] = &[
     "zstd",
 ];
 
-/// Whether some client would read this layer by what its annotations say, so that its bytes alone prove nothing.
+/// Whether annotations make some client read this layer differently, so that its bytes alone prove nothing.
 pub fn is_read_lazily(layer: &Descriptor) -> bool {
     let names = |key: &str| LAZY.iter().any(|part| key.contains(part));
     layer.annotations.iter().any(|(key, _)| names(&key.to_ascii_lowercase()))
 }
 
-/// Whether this is a type of a tar, plain or packed, as every runtime unpacks it (image-spec, "layer.md"; Docker's schema
-/// 2). Other types may be mounted, decrypted or run by those who know them, and then their bytes mean something else.
+/// Whether this is a tar type, compressed or not, that every runtime unpacks the same way (image-spec, "layer.md";
+/// Docker's schema 2). Clients that know other types may mount, decrypt or run them, and interpret their bytes
+/// differently.
 pub fn is_tar_type(essence: &str) -> bool {
     const BASES: [&str; 4] = [
         "application/vnd.docker.image.rootfs.diff.tar",
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_unpack_mount_or_run_is_a_layer() {
+    fn types_that_clients_unpack_mount_or_run_are_layers() {
         for layer in [
             "application/vnd.oci.image.layer.v1.tar",
             "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn tars_that_every_runtime_unpacks_alike() {
+    fn tar_types_that_every_runtime_unpacks_alike() {
         for tar in [
             "application/vnd.oci.image.layer.v1.tar",
             "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_with_a_table_of_contents_are_read_by_it() {
+    fn annotations_mark_layers_that_are_read_lazily() {
         let layer = |key: &str| Descriptor {
             media_type: String::new(),
             digest: crate::oci::Digest::sha256(b"layer"),

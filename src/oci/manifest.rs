@@ -1,4 +1,4 @@
-//! Manifests and indexes, read strictly: a body is accepted only if every client reads the same from it.
+//! Manifests and indexes, parsed strictly: a body is accepted only if every client interprets it the same way.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -8,15 +8,17 @@ use super::json::{self, InvalidJson};
 use super::media_type;
 use super::platform::Platform;
 
-/// The largest manifest that is read, in bytes (distribution-spec, "Pushing Manifests": at least 4 MiB; containerd's own limit).
+/// The maximum size of a manifest, in bytes (distribution-spec, "Pushing Manifests": at least 4 MiB; containerd's own
+/// limit).
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 
-/// The most descriptors that one manifest may list. Each is remembered, so their number is bounded: real images have at
-/// most 127 layers (the kernel's limit of overlays), real indexes some hundred children, and a fallback tag of referrers
-/// that is longer than this would not be looked through anyway.
+/// The maximum number of descriptors in one manifest. Each descriptor is stored, so their number is bounded. Real
+/// images have at most 127 layers (the kernel's overlay limit), real indexes have a few hundred children, and a longer
+/// referrers tag would not be searched completely anyway.
 const MAX_DESCRIPTORS: usize = 1_000;
 
-/// Keys that Go clients read in manifests, indexes, descriptors and platforms; any case variant of them is refused.
+/// Keys that Go clients read in manifests, indexes, descriptors and platforms; any other capitalisation of them is
+/// refused.
 pub(super) const KNOWN_KEYS: &[&str] = &[
     "annotations",
     "architecture",
@@ -46,36 +48,36 @@ pub(super) const KNOWN_KEYS: &[&str] = &[
     "variant",
 ];
 
-/// One of these is in every manifest, index and schema 1 manifest.
+/// Every manifest, index and schema 1 manifest has at least one of these.
 const SHAPE_KEYS: &[&str] = &["blobs", "config", "fsLayers", "layers", "manifests", "signatures"];
 
-/// Keys of an image configuration (image-spec, config.md) that no manifest has.
+/// Keys of an image configuration (image-spec, config.md) that a manifest never has.
 const IMAGE_CONFIG_KEYS: &[&str] = &["architecture", "history", "os", "rootfs"];
 
-/// A manifest whose bytes were read whole and whose digest is that of the bytes.
+/// A manifest that was read completely and whose digest matches its bytes.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The bytes, exactly as the upstream sent them.
     pub bytes: Bytes,
-    /// Their digest, computed here.
+    /// The digest, computed from the bytes.
     pub digest: Digest,
-    /// The media type to send: the body's own `mediaType`, else what the upstream's `Content-Type` said.
+    /// The media type to send: the body's own `mediaType`, or else the one in the upstream's `Content-Type`.
     pub media_type: String,
-    /// What it lists.
+    /// The descriptors that it lists.
     pub content: Content,
-    /// The manifest that this one refers to, where it is a referrer.
+    /// The manifest that this one refers to, if it is a referrer.
     pub subject: Option<Descriptor>,
-    /// The artifact type, where one is said.
+    /// The artifact type, if present.
     pub artifact_type: Option<String>,
 }
 
 /// What a manifest lists.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each manifest, and it is always behind an Arc")]
+#[expect(clippy::large_enum_variant, reason = "every manifest has one, always behind an Arc")]
 pub enum Content {
-    /// Manifests, by platform or otherwise.
+    /// An index: a list of manifests, by platform or otherwise.
     Index(Vec<Descriptor>),
-    /// A configuration and layers.
+    /// An image manifest: a configuration and layers.
     Image {
         /// The configuration.
         config: Descriptor,
@@ -84,24 +86,24 @@ pub enum Content {
     },
 }
 
-/// Names some content: type, digest, size. OCI image-spec, descriptor.md.
+/// Describes content by type, digest and size. OCI image-spec, descriptor.md.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Descriptor {
-    /// What the author says it is; never trusted for a decision on its own.
+    /// The media type that the author claims; never sufficient for a decision.
     pub media_type: String,
-    /// Its digest.
+    /// The digest of the content.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// The size of the content, in bytes.
     pub size: u64,
-    /// The platform, where one is said.
+    /// The platform, if present.
     pub platform: Option<Platform>,
-    /// The artifact type, where one is said; clients do not agree on it, so it is a hint.
+    /// The artifact type, if present. Clients interpret it differently, so it is only a hint.
     pub artifact_type: Option<String>,
-    /// Hosts of `urls`, as written; a client would fetch the content there and not here.
+    /// The hosts of `urls`, as written. A client would fetch the content from there instead of from the gate.
     pub urls: Vec<String>,
     /// Whether the content is embedded as `data`.
     pub has_data: bool,
-    /// Annotations, in the document's order.
+    /// Annotations, in the order of the document.
     pub annotations: Vec<(String, String)>,
 }
 
@@ -113,10 +115,10 @@ impl Descriptor {
 }
 
 impl Manifest {
-    /// Reads a manifest. `content_type` is what the upstream's header said, if anything.
+    /// Parses a manifest. `content_type` is the upstream's `Content-Type` header, if present.
     ///
     /// # Errors
-    /// When the bytes alone show that the manifest must be refused: see [`Refused`].
+    /// [`Refused`] if the bytes alone show that the manifest is unacceptable.
     pub fn parse(bytes: Bytes, content_type: Option<&str>) -> Result<Self, Refused> {
         if bytes.len() > MAX_MANIFEST {
             return Err(Refused::TooLarge);
@@ -136,7 +138,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The manifest, under the digest that it was asked for by: the same bytes may be named by sha256 or by sha512.
+    /// The same manifest under another digest: the same bytes may be requested by sha256 or by sha512.
     pub fn named(mut self, digest: Digest) -> Result<Self, Refused> {
         if Digest::of(digest.algorithm(), &self.bytes) != digest {
             return Err(Refused::Digest);
@@ -154,7 +156,7 @@ impl Manifest {
         head.into_iter().chain(tail)
     }
 
-    /// The children of an index; nothing for an image.
+    /// The children of an index; empty for an image.
     pub fn children(&self) -> &[Descriptor] {
         match &self.content {
             Content::Index(children) => children,
@@ -167,12 +169,12 @@ impl Manifest {
         matches!(self.content, Content::Image { .. }) && self.descriptors().any(|d| d.digest == *digest)
     }
 
-    /// The first host in any descriptor's `urls` that `allowed` does not allow.
+    /// The first host in any descriptor's `urls` that `allowed` rejects.
     pub fn foreign_url(&self, allowed: impl Fn(&str) -> bool) -> Option<&str> {
         self.descriptors().chain(&self.subject).flat_map(|d| &d.urls).map(|url| &**url).find(|url| !allowed(url))
     }
 
-    /// `data` in a descriptor of a manifest lets containerd take a child manifest without asking for it.
+    /// containerd takes a child manifest from `data` in a descriptor without requesting it.
     fn refuse_embedded_manifests(&self) -> Result<(), Refused> {
         let in_index = matches!(self.content, Content::Index(_));
         let embedded =
@@ -184,16 +186,16 @@ impl Manifest {
     }
 }
 
-/// The body as strict JSON. What has nothing of a manifest is told apart from a manifest that is refused: it is the page
-/// or the error of something that stands before the registry.
+/// Parses the body as strict JSON. A body without any part of a manifest is distinguished from a refused manifest: it
+/// is a web page or an error from something in front of the registry.
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refused> {
     match json::parse(bytes, KNOWN_KEYS, &["annotations"]) {
         Ok(Value::Object(body)) if has_shape(&body) => Ok(body),
         Ok(Value::Object(_)) => Err(Refused::NoManifest("it has neither manifests nor config and layers")),
-        Ok(_) => Err(Refused::NoManifest("it is no JSON object")),
+        Ok(_) => Err(Refused::NoManifest("it is not a JSON object")),
         Err(error) => match serde_json::from_slice(bytes) {
             Ok(body) if has_shape(&body) => Err(error.into()),
-            Ok(_) | Err(_) => Err(Refused::NoManifest("it is not JSON, or not that of a manifest")),
+            Ok(_) | Err(_) => Err(Refused::NoManifest("it is not JSON, or not the JSON of a manifest")),
         },
     }
 }
@@ -221,7 +223,7 @@ fn refuse_schema1(body: &Map<String, Value>, content_type: Option<&str>) -> Resu
     Ok(())
 }
 
-/// A body must be one thing: clients that look for `manifests` and clients that look for `layers` must agree.
+/// A body must be unambiguous: clients that look for `manifests` and clients that look for `layers` must agree.
 fn is_index(body: &Map<String, Value>) -> Result<bool, Refused> {
     let image = body.contains_key("config") || body.contains_key("layers") || body.contains_key("blobs");
     match (body.contains_key("manifests"), image) {
@@ -230,9 +232,10 @@ fn is_index(body: &Map<String, Value>) -> Result<bool, Refused> {
     }
 }
 
-/// The body's own word, else the header's, else what the shape says. Headers are labels that fronts and file servers put
-/// on: they count only where they name a manifest type, and contradict only where they name another one than the body's
-/// own. Where the body says none, one that does not fit its shape is a wrong label.
+/// Uses the body's `mediaType`, or else the header, or else the structure of the body. Proxies and file servers set
+/// headers without knowing the content. A header therefore counts only if it names a manifest type, and contradicts
+/// only if it names a different type than the body. If the body names no type, a header that does not match its
+/// structure is ignored.
 fn agreed_media_type(body: &Map<String, Value>, content_type: Option<&str>, is_index: bool) -> Result<String, Refused> {
     let said = text(body, "mediaType")?;
     let mut named: Vec<String> =
@@ -259,9 +262,9 @@ fn index(body: &Map<String, Value>) -> Result<Content, Refused> {
 
 fn image(body: &Map<String, Value>) -> Result<Content, Refused> {
     if body.contains_key("blobs") {
-        return Err(Refused::Shape("blobs beside config and layers"));
+        return Err(Refused::Shape("blobs next to config and layers"));
     }
-    let config = optional(body, "config").ok_or(Refused::Shape("no config"))?;
+    let config = optional(body, "config").ok_or(Refused::Shape("config is missing"))?;
     Ok(Content::Image { config: descriptor(config)?, layers: descriptors(body, "layers")? })
 }
 
@@ -277,7 +280,7 @@ fn descriptors(body: &Map<String, Value>, key: &'static str) -> Result<Vec<Descr
     items.iter().map(descriptor).collect()
 }
 
-/// Go leaves a field alone when its value is null; so is it here.
+/// Go leaves a field unchanged if its value is null; this does the same.
 fn optional<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     body.get(key).filter(|value| !value.is_null())
 }
@@ -287,13 +290,13 @@ fn text(body: &Map<String, Value>, key: &'static str) -> Result<Option<String>, 
         None => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) if text.chars().all(|c| c.is_ascii_graphic() || c == ' ') => Ok(Some(text.clone())),
-        Some(_) => Err(Refused::Key(key, "must be printable text")),
+        Some(_) => Err(Refused::Key(key, "must be a printable string")),
     }
 }
 
 pub(super) fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
-    let Value::Object(body) = value else { return Err(Refused::Shape("a descriptor is a JSON object")) };
-    let digest = text(body, "digest")?.ok_or(Refused::Key("digest", "is missing in a descriptor"))?;
+    let Value::Object(body) = value else { return Err(Refused::Shape("a descriptor must be a JSON object")) };
+    let digest = text(body, "digest")?.ok_or(Refused::Key("digest", "is missing from a descriptor"))?;
     let size = optional(body, "size").and_then(Value::as_i64).and_then(|size| u64::try_from(size).ok());
     Ok(Descriptor {
         media_type: text(body, "mediaType")?.unwrap_or_default(),
@@ -307,7 +310,7 @@ pub(super) fn descriptor(value: &Value) -> Result<Descriptor, Refused> {
     })
 }
 
-/// A platform without an architecture says nothing.
+/// Ignores a platform without an architecture.
 fn platform(value: &Value) -> Result<Option<Platform>, Refused> {
     let Value::Object(body) = value else { return Err(Refused::Key("platform", "must be an object")) };
     let (os, architecture, variant) = (text(body, "os")?, text(body, "architecture")?, text(body, "variant")?);
@@ -315,7 +318,7 @@ fn platform(value: &Value) -> Result<Option<Platform>, Refused> {
 }
 
 fn strings(body: &Map<String, Value>, key: &'static str) -> Result<Vec<String>, Refused> {
-    let not_a_list = Refused::Key(key, "must be a list of texts");
+    let not_a_list = Refused::Key(key, "must be a list of strings");
     match optional(body, key) {
         None => Ok(Vec::new()),
         Some(Value::Array(items)) => {
@@ -326,7 +329,7 @@ fn strings(body: &Map<String, Value>, key: &'static str) -> Result<Vec<String>, 
 }
 
 fn annotations(body: &Map<String, Value>) -> Result<Vec<(String, String)>, Refused> {
-    let not_texts = Refused::Key("annotations", "must map texts to texts");
+    let not_texts = Refused::Key("annotations", "must map strings to strings");
     match optional(body, "annotations") {
         None => Ok(Vec::new()),
         Some(Value::Object(map)) => map
@@ -341,40 +344,40 @@ fn annotations(body: &Map<String, Value>) -> Result<Vec<(String, String)>, Refus
 /// Why a manifest is refused, whatever the policy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refused {
-    /// Index and image at once.
+    /// It is both an index and an image.
     #[error("the manifest is both an index and an image; clients would disagree on what it is")]
     Ambiguous,
     /// The header names one manifest type, the body another.
     #[error("the upstream's Content-Type {0:?} contradicts the manifest's own mediaType {1:?}")]
     ContentType(String, String),
-    /// The bytes do not have the digest.
-    #[error("the manifest's bytes do not have the digest that was asked for")]
+    /// The bytes do not match the digest.
+    #[error("the manifest does not match the requested digest")]
     Digest,
-    /// A manifest and an image configuration at once: what is said of the one would be taken for the other.
-    #[error("the manifest is an image configuration too; a report of the one would be taken for the other's")]
+    /// It is both a manifest and an image configuration: a report on one could be mistaken for a report on the other.
+    #[error("the manifest is an image configuration too; a report on one could be mistaken for a report on the other")]
     Configuration,
-    /// A digest of an algorithm that is not known, or malformed.
-    #[error("a descriptor's digest is refused: {0}")]
+    /// A digest that is malformed or uses an unknown algorithm.
+    #[error("invalid digest in a descriptor: {0}")]
     DescriptorDigest(#[from] InvalidDigest),
-    /// A manifest embedded as `data` would never be asked for and so never be judged.
-    #[error("the descriptor of {0} embeds a manifest as data, which clients would run without asking")]
+    /// A manifest embedded as `data` would never be requested, and so never be judged.
+    #[error("the descriptor of {0} embeds a manifest as data, which clients would use without requesting it")]
     EmbeddedManifest(Digest),
-    /// Not JSON, or JSON on which readers disagree.
+    /// Not JSON, or JSON that parsers interpret differently.
     #[error("the manifest is not strict JSON: {0}")]
     Json(#[from] InvalidJson),
     /// A field of the wrong type.
     #[error("the manifest's {0} {1}")]
     Key(&'static str, &'static str),
-    /// A media type that is none of the manifest types.
-    #[error("the media type {0:?} does not fit the manifest's body")]
+    /// A media type that is not a manifest type.
+    #[error("the media type {0:?} does not match the manifest's body")]
     MediaType(String),
-    /// Nothing of a manifest: an error, or a page for people.
-    #[error("the answer is no manifest: {0}")]
+    /// Not a manifest at all: an error message or a web page.
+    #[error("the response is not a manifest: {0}")]
     NoManifest(&'static str),
-    /// Docker schema 1, which has no digest of its configuration.
+    /// Docker schema 1, which does not name its configuration by digest.
     #[error("the manifest is Docker schema 1, which is obsolete and cannot be verified; push the image again")]
     Schema1,
-    /// Not the shape of a manifest.
+    /// Not the structure of a manifest.
     #[error("the manifest is malformed: {0}")]
     Shape(&'static str),
     /// More than [`MAX_MANIFEST`] bytes.

@@ -1,25 +1,26 @@
-//! Whether bytes could be taken for a manifest, whatever they are served as.
+//! Detects content that some client could interpret as a manifest, however it is served.
 
 use serde_json::{Map, Value};
 
 use super::json::folds_to;
 use super::media_type;
 
-/// Keys that make a document a manifest to one client or another: the lists of OCI and Docker, and those of schema 1.
+/// Keys that make a document a manifest for some client: the lists of OCI and Docker, and those of schema 1.
 const PARTS: &[&str] = &["blobs", "config", "fsLayers", "layers", "manifests"];
 
-/// Whether some client would take these bytes for a manifest or an index: a JSON object that says `schemaVersion` and lists
-/// something, or says the media type of a manifest, in any spelling that Go accepts. Who has them has what the manifest
-/// says, by whatever way they came.
+/// Whether some client would interpret these bytes as a manifest or an index: a JSON object with a `schemaVersion` and
+/// a list, or with the media type of a manifest, in any spelling that Go accepts. A client that has these bytes has the
+/// manifest, however it obtained them.
 ///
-/// What looks like an object and is none to a strict reader counts by its text, because other readers are more lenient.
+/// Content that looks like an object but does not parse strictly is judged by its text, because other parsers are more
+/// lenient.
 pub fn looks_like_manifest(bytes: &[u8]) -> bool {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     if !text.starts_with(b"{") {
         return false;
     }
-    // Go's decoder reads one document, whoever follows it. The last of duplicate keys wins in one reader and the first in
-    // another, so that what counts is whether a key is there.
+    // Go's decoder reads one document and ignores what follows. Parsers disagree on which of two duplicate keys counts,
+    // so only the presence of a key matters.
     let first = serde_json::Deserializer::from_slice(text).into_iter::<Map<String, Value>>().next();
     match first {
         Some(Ok(body)) => is_manifest(&body),
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_would_follow_looks_like_a_manifest() {
+    fn content_that_clients_would_follow_looks_like_a_manifest() {
         for text in [
             r#"{"schemaVersion":2,"config":{},"layers":[]}"#,
             r#"{"schemaVersion":2,"manifests":[]}"#,
@@ -63,7 +64,7 @@ mod tests {
             assert!(looks_like_manifest(text.as_bytes()), "{text}");
         }
         let latin = [&br#"{"schemaVersion":2,"layers":[],"x":""#[..], b"\xff\"}"].concat();
-        assert!(looks_like_manifest(&latin), "Go replaces what is no UTF-8");
+        assert!(looks_like_manifest(&latin), "Go replaces invalid UTF-8");
         for text in [
             "",
             "{}",

@@ -1,4 +1,4 @@
-//! Names of things in registries: hosts, repositories, tags and references. Parsed once, printed back unchanged.
+//! Names used in registries: hosts, repositories, tags and references. They are parsed once and printed back unchanged.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, InvalidDigest};
 
-/// Docker Hub's canonical name.
+/// The canonical name of Docker Hub.
 pub const DOCKER_HUB: &str = "docker.io";
 
-/// A registry's canonical host, lower case, with the port where it is not the scheme's own: `docker.io`,
+/// The canonical host of a registry, in lower case, with the port unless it is 443: `docker.io`,
 /// `registry.acme.com:5000`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Host(Arc<str>);
 
 impl Host {
-    /// The host as text.
+    /// The host as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is Docker Hub, whose short names get `library/`.
+    /// Whether this is Docker Hub, whose short names get a `library/` prefix.
     pub fn is_docker_hub(&self) -> bool {
         &*self.0 == DOCKER_HUB
     }
@@ -32,7 +32,7 @@ impl Host {
 impl FromStr for Host {
     type Err = InvalidName;
 
-    /// Folds the case and drops a trailing dot of the name and the port 443.
+    /// Lower-cases the name, and removes a trailing dot and the port 443.
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let lower = text.to_ascii_lowercase();
         let (name, port) = match lower.rsplit_once(':') {
@@ -68,7 +68,7 @@ fn is_bracketed_ipv6(name: &str) -> bool {
         .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// A repository's path within its registry: `library/nginx`.
+/// The path of a repository within its registry: `library/nginx`.
 ///
 /// Grammar and length limit: OCI distribution-spec, "Pulling manifests" (`<name>`).
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -76,7 +76,7 @@ fn is_bracketed_ipv6(name: &str) -> bool {
 pub struct Repository(Arc<str>);
 
 impl Repository {
-    /// The path as text.
+    /// The path as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -107,18 +107,18 @@ fn is_path_component(text: &str) -> bool {
         .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&c| c == b'-'))
 }
 
-/// A tag: `latest`. Grammar: OCI distribution-spec, "Pulling manifests" (`<reference>` as a tag).
+/// A tag, such as `latest`. Grammar: OCI distribution-spec, "Pulling manifests" (`<reference>` as a tag).
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(Arc<str>);
 
 impl Tag {
-    /// The tag that a reference without tag or digest means.
+    /// The tag used for a reference without tag or digest.
     pub fn latest() -> Self {
         Self("latest".into())
     }
 
-    /// The tag as text.
+    /// The tag as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -161,12 +161,12 @@ macro_rules! text_value {
 }
 text_value!(Host Repository Tag);
 
-/// What a manifest is asked for by.
+/// The reference of a requested manifest.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Reference {
-    /// By content.
+    /// A digest, which identifies the content.
     Digest(Digest),
-    /// By name, which may move.
+    /// A tag, which may move.
     Tag(Tag),
 }
 
@@ -187,12 +187,12 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A repository of a registry, by the registry's own name: `docker.io/library/nginx`.
+/// A repository in a registry, by the registry's own name: `docker.io/library/nginx`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ImageName {
     /// The registry, never the proxy.
     pub host: Host,
-    /// The path within it.
+    /// The path within the registry.
     pub repository: Repository,
 }
 
@@ -202,19 +202,25 @@ impl fmt::Display for ImageName {
     }
 }
 
-/// An image as people write it: `nginx`, `icr.io/ns/app:v1@sha256:…`, with Docker's rules for short names.
+/// An image as users write it: `nginx`, `icr.io/ns/app:v1@sha256:…`, with Docker's rules for short names.
+///
+/// ```
+/// let image: pullgate::oci::ImageReference = "nginx:1.27".parse()?;
+/// assert_eq!(image.name.to_string(), "docker.io/library/nginx");
+/// # Ok::<(), pullgate::oci::InvalidName>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ImageReference {
-    /// Registry and repository, short names made full.
+    /// Registry and repository, with short names expanded.
     pub name: ImageName,
-    /// The tag, where one is written.
+    /// The tag, if given.
     pub tag: Option<Tag>,
-    /// The digest, where one is written.
+    /// The digest, if given.
     pub digest: Option<Digest>,
 }
 
 impl ImageReference {
-    /// What to ask the registry for: the digest, else the tag, else `latest`.
+    /// The reference to request: the digest, or else the tag, or else `latest`.
     pub fn reference(&self) -> Reference {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => Reference::Digest(*digest),
@@ -227,8 +233,8 @@ impl ImageReference {
 impl FromStr for ImageReference {
     type Err = InvalidName;
 
-    /// The first component is a host when it holds a dot or a colon or is `localhost`; else the image is Docker Hub's
-    /// (github.com/distribution/reference, `ParseNormalizedNamed`).
+    /// The first component is a host if it contains a dot or a colon, or is `localhost`; otherwise the image is on
+    /// Docker Hub (github.com/distribution/reference, `ParseNormalizedNamed`).
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let (text, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
@@ -251,7 +257,7 @@ impl FromStr for ImageReference {
     }
 }
 
-/// A Docker Hub repository with the `library/` that its short names leave out.
+/// A Docker Hub repository, with the `library/` prefix that short names omit.
 pub fn docker_hub_repository(path: &str) -> Result<Repository, InvalidName> {
     if path.contains('/') { path.parse() } else { format!("library/{path}").parse() }
 }
@@ -269,20 +275,22 @@ impl fmt::Display for ImageReference {
     }
 }
 
-/// Why a text names nothing.
+/// Why a string is not a valid name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidName {
     /// The digest part is malformed.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
-    /// No DNS name or address with an optional port.
+    /// Not a DNS name or address with an optional port.
     #[error("not a registry host")]
     Host,
     /// Not lower-case path components joined by slashes, or longer than 255 bytes.
-    #[error("a repository is lower-case letters, digits and single separators (. _ __ -) in components joined by /")]
+    #[error(
+        "a repository is path components joined by /, of lower-case letters, digits and single separators (. _ __ -)"
+    )]
     Repository,
     /// Not a tag.
-    #[error("a tag is at most 128 letters, digits, _, . and -, and begins with none of the last two")]
+    #[error("a tag has at most 128 letters, digits, _, . and -, and does not start with . or -")]
     Tag,
 }
 

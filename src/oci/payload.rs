@@ -1,4 +1,4 @@
-//! What image signatures are made over: simple-signing payloads, DSSE envelopes, in-toto statements. Parsed, not
+//! The signed payloads of image signatures: simple signing, DSSE envelopes, in-toto statements. Only parsed here, not
 //! verified.
 
 use base64::Engine as _;
@@ -17,18 +17,18 @@ const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
 /// The payload of a classic cosign signature (cosign, SIGNATURE_SPEC.md, "Simple Signing").
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SimpleSigning {
-    /// The name under which the image was signed; not checked by cosign, and different behind mirrors.
+    /// The name under which the image was signed. cosign does not check it, and it differs behind mirrors.
     pub reference: String,
-    /// The manifest that is signed.
+    /// The digest of the signed manifest.
     pub digest: Digest,
 }
 
 impl SimpleSigning {
-    /// Reads a payload, as strictly as containers/image does: nothing is duplicate, and `critical` holds exactly what
-    /// the format defines, for an unknown member there would be a condition that nobody checks.
+    /// Parses a payload as strictly as containers/image does: no duplicate keys, and `critical` has exactly the members
+    /// of the format, because an unknown member would be a condition that nobody checks.
     ///
     /// # Errors
-    /// Says what is missing, unknown or malformed.
+    /// The missing, unknown or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let known = ["critical", "docker-manifest-digest", "docker-reference", "identity", "image", "optional", "type"];
         let body = object(bytes, &known, &["optional"])?;
@@ -42,7 +42,7 @@ impl SimpleSigning {
         if *kind != SIMPLE_SIGNING_TYPE {
             return Err(InvalidPayload("its type is not \"cosign container image signature\""));
         }
-        let digest = as_text(digest)?.parse().map_err(|_| InvalidPayload("docker-manifest-digest is no digest"))?;
+        let digest = as_text(digest)?.parse().map_err(|_| InvalidPayload("docker-manifest-digest is not a digest"))?;
         Ok(Self { reference: as_text(reference)?.to_owned(), digest })
     }
 }
@@ -50,27 +50,27 @@ impl SimpleSigning {
 /// A DSSE envelope (secure-systems-lab/dsse, envelope.md).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Envelope {
-    /// What the payload is.
+    /// The type of the payload.
     pub payload_type: String,
-    /// The payload, decoded.
+    /// The decoded payload.
     pub payload: Vec<u8>,
 }
 
 impl Envelope {
-    /// Reads an envelope; its signatures must be there and are not verified.
+    /// Parses an envelope. Its signatures must be present but are not verified.
     ///
     /// # Errors
-    /// Says what is missing or malformed.
+    /// The missing or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         Self::from_json(&Value::Object(object(bytes, &["payload", "payloadType", "signatures", "sig", "keyid"], &[])?))
     }
 
-    /// Reads an envelope within another document.
+    /// Parses an envelope that is part of another document.
     ///
     /// # Errors
-    /// As [`Envelope::parse`].
+    /// The same as [`Envelope::parse`].
     pub fn from_json(value: &Value) -> Result<Self, InvalidPayload> {
-        let text = |key| value.get(key).and_then(Value::as_str).ok_or(InvalidPayload("it is no DSSE envelope"));
+        let text = |key| value.get(key).and_then(Value::as_str).ok_or(InvalidPayload("it is not a DSSE envelope"));
         let signed = |s: &Value| s.get("sig").and_then(Value::as_str).is_some_and(|sig| decode(sig).is_ok());
         match value.get("signatures").and_then(Value::as_array) {
             Some(signatures) if !signatures.is_empty() && signatures.iter().all(signed) => {}
@@ -80,7 +80,7 @@ impl Envelope {
     }
 }
 
-/// DSSE's pre-authentication encoding: what is signed (secure-systems-lab/dsse, protocol.md).
+/// DSSE's pre-authentication encoding, over which signatures are made (secure-systems-lab/dsse, protocol.md).
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     out.extend_from_slice(payload);
@@ -90,23 +90,23 @@ pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 /// An in-toto statement (in-toto/attestation, statement.md), without its predicate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Statement {
-    /// What is stated.
+    /// The type of the predicate.
     pub predicate_type: String,
-    /// What it is stated of: every sha256 and sha512 digest of every subject.
+    /// Every sha256 and sha512 digest of every subject.
     pub subjects: Vec<Digest>,
 }
 
 impl Statement {
-    /// Reads a statement of version 0.1 or 1.
+    /// Parses a statement of version 0.1 or 1.
     ///
     /// # Errors
-    /// Says what is missing or malformed.
+    /// The missing or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let known = ["_type", "digest", "predicate", "predicateType", "subject"];
         let body = object(bytes, &known, &["annotations", "predicate"])?;
         match body.get("_type").and_then(Value::as_str) {
             Some("https://in-toto.io/Statement/v1" | "https://in-toto.io/Statement/v0.1") => {}
-            _ => return Err(InvalidPayload("it is no in-toto statement")),
+            _ => return Err(InvalidPayload("it is not an in-toto statement")),
         }
         let predicate_type = body.get("predicateType").and_then(Value::as_str);
         let subjects = body.get("subject").and_then(Value::as_array);
@@ -127,20 +127,20 @@ fn subject_digest(subject: &Value, algorithm: &str) -> Option<Digest> {
     format!("{algorithm}:{}", subject.get("digest")?.get(algorithm)?.as_str()?).parse().ok()
 }
 
-/// A signature in the flattened JSON serialization of JWS (RFC 7515, section 7.2.2), as notation writes it.
+/// A signature in the flattened JSON serialization of JWS (RFC 7515, section 7.2.2), as written by notation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Jws {
     /// The protected header.
     pub protected: Map<String, Value>,
-    /// The payload, which is a JSON object.
+    /// The payload, a JSON object.
     pub payload: Map<String, Value>,
 }
 
 impl Jws {
-    /// Reads a signature, without verifying it.
+    /// Parses a signature without verifying it.
     ///
     /// # Errors
-    /// Says what is missing or malformed.
+    /// The missing or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let body = object(bytes, &["header", "payload", "protected", "signature", "signatures"], &["header"])?;
         if !body.keys().all(|key| matches!(&**key, "header" | "payload" | "protected" | "signature")) {
@@ -160,7 +160,7 @@ impl Jws {
     }
 }
 
-/// Why some bytes are not the payload that they should be.
+/// Why bytes are not the expected payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidPayload(&'static str);
@@ -168,7 +168,7 @@ pub struct InvalidPayload(&'static str);
 fn object(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Map<String, Value>, InvalidPayload> {
     match json::parse(bytes, known, free_form) {
         Ok(Value::Object(body)) => Ok(body),
-        _ => Err(InvalidPayload("its payload is no strict JSON object")),
+        _ => Err(InvalidPayload("its payload is not a strict JSON object")),
     }
 }
 
@@ -184,14 +184,14 @@ fn members<'a, const N: usize>(
 }
 
 fn as_object(value: &Value) -> Result<&Map<String, Value>, InvalidPayload> {
-    value.as_object().ok_or(InvalidPayload("a member of critical is no object"))
+    value.as_object().ok_or(InvalidPayload("a member of critical is not an object"))
 }
 
 fn as_text(value: &Value) -> Result<&str, InvalidPayload> {
-    value.as_str().ok_or(InvalidPayload("a member of critical is no text"))
+    value.as_str().ok_or(InvalidPayload("a member of critical is not a string"))
 }
 
-/// Either alphabet, as DSSE asks of readers.
+/// Accepts both base64 alphabets, as DSSE requires of readers.
 fn decode(text: &str) -> Result<Vec<u8>, InvalidPayload> {
     STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| InvalidPayload("it is not base64"))
 }

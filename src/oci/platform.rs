@@ -1,27 +1,32 @@
-//! Platforms, compared as containerd compares them.
+//! Platforms, compared as in containerd.
 
 use serde_json::Value;
 
 use super::json;
 
-/// Where a configuration holds names of others' choice.
+/// Objects in a configuration whose keys are user-defined.
 const FREE_FORM: &[&str] = &["Labels", "ExposedPorts", "Volumes"];
 
-/// A platform, as `linux/amd64` or `linux/arm/v7`, in containerd's normal form
-/// (github.com/containerd/platforms, `database.go`): `linux/aarch64` and `linux/arm64/v8` are `linux/arm64`, `linux/arm`
-/// is `linux/arm/v7`.
+/// A platform such as `linux/amd64` or `linux/arm/v7`, in containerd's normal form (github.com/containerd/platforms,
+/// `database.go`): `linux/aarch64` and `linux/arm64/v8` become `linux/arm64`, `linux/arm` becomes `linux/arm/v7`.
+///
+/// ```
+/// let platform: pullgate::oci::Platform = "linux/aarch64".parse()?;
+/// assert_eq!(platform.to_string(), "linux/arm64");
+/// # Ok::<(), pullgate::oci::InvalidPlatform>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Platform {
-    /// Operating system: `linux`.
+    /// The operating system, such as `linux`.
     pub os: String,
-    /// Architecture, as Go names it: `amd64`.
+    /// The architecture by its Go name, such as `amd64`.
     pub architecture: String,
-    /// Variant: `v7`.
+    /// The variant, such as `v7`.
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// A platform in its normal form. No operating system means Linux, which every node behind a gate runs.
+    /// Creates a platform in normal form. An empty operating system means Linux, which every node behind a gate runs.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let lower = str::to_ascii_lowercase;
         let (os, architecture) = (lower(os), lower(architecture));
@@ -39,7 +44,7 @@ impl Platform {
         }
     }
 
-    /// The platform whose images run on this machine.
+    /// The platform of this machine.
     pub fn here() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86" => "386",
@@ -50,8 +55,8 @@ impl Platform {
         Self::new("linux", architecture, None)
     }
 
-    /// What an image's configuration says (OCI image-spec, config.md). `None` when it says none, or clients could disagree on
-    /// what it says.
+    /// The platform in an image configuration (OCI image-spec, config.md). `None` if there is none, or if clients could
+    /// interpret it differently.
     pub fn of_configuration(bytes: &[u8]) -> Option<Self> {
         let body = json::parse(bytes, &["architecture", "os", "variant"], FREE_FORM).ok()?;
         let text = |key| body.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -60,8 +65,8 @@ impl Platform {
         is_said.then(|| Self::new(os, architecture, Some(text("variant"))))
     }
 
-    /// Whether an image of platform `other` is meant too. A platform without a variant means every variant; an ARM of 32
-    /// bits runs what is made for the older ones.
+    /// Whether this platform can run images for `other`. A platform without a variant means every variant; a 32-bit ARM
+    /// also runs images for older variants.
     pub fn includes(&self, other: &Self) -> bool {
         let is_alike = self.os == other.os && self.architecture == other.architecture;
         is_alike
@@ -72,7 +77,7 @@ impl Platform {
             }
     }
 
-    /// Whether this says that there is nothing to run: attestations are listed as `unknown/unknown`.
+    /// Whether this is `unknown/unknown`, under which attestations are listed because there is nothing to run.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" || self.architecture == "unknown"
     }
@@ -93,7 +98,7 @@ fn normal<'a>(architecture: &'a str, variant: &'a str) -> (&'a str, &'a str) {
     }
 }
 
-/// Whether a machine of variant `wanted` runs what is made for `has`: `v7` runs `v6`.
+/// Whether a machine with variant `wanted` runs images for variant `has`: `v7` runs `v6`.
 fn runs_on_arm(wanted: &str, has: &str) -> bool {
     let version = |variant: &str| variant.strip_prefix('v').and_then(|digits| digits.parse::<u8>().ok());
     match (version(wanted), version(has)) {
@@ -123,7 +128,7 @@ impl std::str::FromStr for Platform {
     }
 }
 
-/// A text is no platform.
+/// A string that is not a platform.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a platform is os/architecture or os/architecture/variant, such as linux/amd64")]
 pub struct InvalidPlatform;
@@ -133,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_platform_has_one_form() {
+    fn equivalent_platforms_have_one_form() {
         for (text, wanted) in [
             ("linux/amd64", "linux/amd64"),
             ("linux/amd64/v1", "linux/amd64"),
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_configuration_says() {
+    fn platforms_are_read_from_configurations() {
         for (text, wanted) in [
             (r#"{"os":"linux","architecture":"aarch64","rootfs":{}}"#, Some("linux/arm64")),
             (r#"{"os":"linux","architecture":"arm","variant":"v6"}"#, Some("linux/arm/v6")),
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_platform_includes() {
+    fn platforms_include_compatible_variants() {
         for (wanted, has, included) in [
             ("linux/arm64", "linux/arm64/v8", true),
             ("linux/arm64/v8", "linux/arm64", true),

@@ -1,4 +1,4 @@
-//! Lists of referrers (distribution-spec, "Listing Referrers"): read strictly, written anew.
+//! Lists of referrers (distribution-spec, "Listing Referrers"): parsed strictly, and rewritten.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -8,26 +8,26 @@ use super::json;
 use super::manifest::{Descriptor, KNOWN_KEYS, Refused, descriptor};
 use super::media_type;
 
-/// Reads the descriptors of a list of referrers: the body of the referrers API or the manifest of a referrers tag.
-/// Labels do not decide what it is, its `manifests` do. An entry that is malformed, or whose digest is none that this
-/// program knows, is left out: nobody could ask for it here, and it must not hide the others.
+/// Parses a list of referrers: the body of the referrers API or the manifest of a referrers tag. It is recognised by
+/// its `manifests`, not by media types. An entry that is malformed or has an unsupported digest is removed: no client
+/// could request it here, and it must not hide the others.
 ///
 /// # Errors
-/// When the body is not strict JSON or lists no manifests.
+/// The body is not strict JSON or has no `manifests`.
 pub fn parse_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, Refused> {
     let Value::Object(body) = json::parse(bytes, KNOWN_KEYS, &["annotations"])? else {
-        return Err(Refused::Shape("a list of referrers is a JSON object"));
+        return Err(Refused::Shape("a list of referrers must be a JSON object"));
     };
     let items = match body.get("manifests") {
         Some(Value::Array(items)) => items,
-        // Go writes an empty list so.
+        // Go writes an empty list as null.
         Some(Value::Null) => return Ok(Vec::new()),
-        _ => return Err(Refused::Shape("no list of manifests")),
+        _ => return Err(Refused::Shape("manifests is missing or not a list")),
     };
     Ok(items.iter().filter_map(|item| descriptor(item).ok()).collect())
 }
 
-/// An image index of these descriptors, with the members that the specification names and no others.
+/// Writes an image index with these descriptors. It contains only the members that the specification defines.
 pub fn write_referrers(entries: &[Descriptor]) -> Bytes {
     let manifests: Vec<Value> = entries.iter().map(entry).collect();
     json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}).to_string().into()
@@ -45,8 +45,8 @@ fn entry(descriptor: &Descriptor) -> Value {
     entry
 }
 
-/// The tag that lists a manifest's referrers where there is no referrers API (distribution-spec, "Referrers Tag
-/// Schema"): the algorithm, a dash, and at most 64 digits.
+/// The tag that lists a manifest's referrers if there is no referrers API (distribution-spec, "Referrers Tag Schema"):
+/// the algorithm, a dash, and at most 64 digits.
 pub fn referrers_tag(digest: &Digest) -> String {
     format!("{}-{:.64}", digest.algorithm().name(), digest.hex())
 }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_nobody_can_ask_for_is_left_out() {
+    fn entries_that_cannot_be_requested_are_removed() {
         let known = format!(r#"{{"mediaType":"a/b","digest":"sha256:{HEX}","size":7}}"#);
         let with = |more: &str| format!(r#"{{"mediaType":"a/b","digest":"sha256:{HEX}"{more}}}"#);
         for bad in [
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_referrers() {
+    fn other_documents_are_not_lists_of_referrers() {
         for bad in [
             "",
             "<html>",
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_of_referrers() {
+    fn referrers_tags() {
         let digest: Digest = format!("sha256:{HEX}").parse().unwrap();
         assert_eq!(referrers_tag(&digest), format!("sha256-{HEX}"));
         let digest: Digest = format!("sha512:{HEX}{HEX}").parse().unwrap();

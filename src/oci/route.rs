@@ -1,4 +1,4 @@
-//! The request's path and query, parsed once: OCI distribution-spec, "Endpoints", the pull half.
+//! The path and query of a request, parsed once: the pull endpoints of the OCI distribution-spec, "Endpoints".
 
 use std::str::FromStr;
 
@@ -7,16 +7,24 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 use super::digest::{Digest, InvalidDigest};
 use super::name::{Host, InvalidName, Reference, Repository};
 
-/// What a registry request asks for.
+/// A parsed registry request.
+///
+/// ```
+/// use pullgate::oci::{Endpoint, Route};
+/// let route = Route::parse("/v2/docker.io/library/nginx/manifests/latest", None)?;
+/// assert!(matches!(route.endpoint, Some(Endpoint::Manifest { .. })));
+/// # Ok::<(), pullgate::oci::InvalidRoute>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
-    /// The `ns` query parameter: the registry that containerd means.
+    /// The `ns` query parameter: the original registry, as sent by containerd.
     pub ns: Option<Host>,
-    /// The endpoint; `None` is `/v2/` itself, which says that a registry is here.
+    /// The endpoint; `None` for `/v2/` itself, which clients use to detect a registry.
     pub endpoint: Option<Endpoint>,
 }
 
-/// An endpoint with its arguments. `name` is the whole path before the endpoint's word: it may begin with an upstream.
+/// An endpoint and its arguments. `name` is the whole path before the endpoint's keyword, and may start with an
+/// upstream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
     /// `/v2/<name>/blobs/<digest>`
@@ -30,42 +38,43 @@ pub enum Endpoint {
     Manifest {
         /// Upstream and repository.
         name: Repository,
-        /// Tag or digest.
+        /// A tag or a digest.
         reference: Reference,
     },
     /// `/v2/<name>/referrers/<digest>`
     Referrers {
         /// Upstream and repository.
         name: Repository,
-        /// The subject's digest.
+        /// The digest of the subject.
         digest: Digest,
-        /// What to ask the upstream beyond that.
+        /// The page and filter to request from the upstream.
         page: Page,
     },
     /// `/v2/<name>/tags/list`
     Tags {
         /// Upstream and repository.
         name: Repository,
-        /// What to ask the upstream beyond that.
+        /// The page to request from the upstream.
         page: Page,
     },
 }
 
-/// The query of a list: which page, and of what. `ns` is no part of it.
+/// The query of a list request, which selects a page and a filter. Does not include `ns`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// `n`: at most so many entries.
+    /// `n`: the maximum number of entries.
     pub n: Option<u32>,
     /// `last`: continue after this entry.
     pub last: Option<String>,
     /// `artifactType`: only referrers of this type.
     pub artifact_type: Option<String>,
-    /// Every other parameter, key and value as they stand in the query: registries invent their own (`next_page`,
-    /// `nextToken`, `cursor` …), and only they know what those mean.
+    /// All other parameters, with keys and values exactly as in the query. Registries define their own (`next_page`,
+    /// `nextToken`, `cursor` …), and only they know the meaning.
     pub opaque: Vec<(String, String)>,
 }
 
-/// What may not stand in a query as it is, and would be misread in a `Link` header. `%` may: what is encoded stays so.
+/// Characters that must be encoded in a query, or would be misread in a `Link` header. `%` is kept, so encoded text
+/// stays as it is.
 const UNSAFE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -80,15 +89,15 @@ const UNSAFE: &AsciiSet = &CONTROLS
     .add(b'}');
 
 impl Page {
-    /// Reads the query of an upstream's `Link` to its next page.
+    /// Parses the query of an upstream's `Link` to its next page.
     ///
     /// # Errors
-    /// When the query is malformed or longer than 4096 bytes.
+    /// The query is malformed or longer than 4096 bytes.
     pub fn from_query(query: &str) -> Result<Self, InvalidRoute> {
         parse_query(query, MAX_LINK_QUERY).map(|(_, page)| page)
     }
 
-    /// The parameters as `key=value` pairs, encoded.
+    /// The parameters as encoded `key=value` pairs.
     pub fn to_query(&self) -> Vec<String> {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let raw = |text: &str| utf8_percent_encode(text, UNSAFE).to_string();
@@ -104,7 +113,7 @@ impl Route {
     /// Parses the raw path, undecoded, and the raw query.
     ///
     /// # Errors
-    /// [`InvalidRoute`] says what is malformed; [`InvalidRoute::Upload`] marks the push half of the specification.
+    /// [`InvalidRoute`] names the malformed part; [`InvalidRoute::Upload`] means a push endpoint of the specification.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Self, InvalidRoute> {
         let rest = path.strip_prefix("/v2").ok_or(InvalidRoute::Path)?;
         let (ns, page) = parse_query(query.unwrap_or_default(), MAX_QUERY)?;
@@ -152,10 +161,11 @@ fn reference_error(error: InvalidName) -> InvalidRoute {
     }
 }
 
-/// The longest query of an upstream's link, in bytes.
+/// The maximum length of the query in an upstream's link, in bytes.
 const MAX_LINK_QUERY: usize = 4096;
 
-/// The longest query of a request, in bytes: a client follows such a link with `ns` beside it and more of it encoded.
+/// The maximum length of a request's query, in bytes. A client follows an upstream's link with `ns` added and more of
+/// it encoded.
 const MAX_QUERY: usize = 4 * MAX_LINK_QUERY;
 
 fn parse_query(query: &str, limit: usize) -> Result<(Option<Host>, Page), InvalidRoute> {
@@ -169,9 +179,9 @@ fn parse_query(query: &str, limit: usize) -> Result<(Option<Host>, Page), Invali
         match &*percent_encoding::percent_decode_str(key).decode_utf8_lossy() {
             "ns" if ns.is_some() => return Err(InvalidRoute::Query("more than one ns")),
             "ns" => ns = Some(decode(value)?.parse().map_err(InvalidRoute::Namespace)?),
-            // An empty number is no number: some registries write `n=` where they were asked for no limit.
+            // An empty value means no limit: some registries write `n=` for it.
             "n" if value.is_empty() => {}
-            "n" => page.n = Some(decode(value)?.parse().map_err(|_| InvalidRoute::Query("n is no number"))?),
+            "n" => page.n = Some(decode(value)?.parse().map_err(|_| InvalidRoute::Query("n is not a number"))?),
             "last" => page.last = Some(decode(value)?),
             "artifactType" => page.artifact_type = Some(decode(value)?),
             _ => page.opaque.push((key.to_owned(), value.to_owned())),
@@ -190,7 +200,7 @@ fn decode(text: &str) -> Result<String, InvalidRoute> {
     Ok(decoded.into_owned())
 }
 
-/// Why a request's target is no endpoint.
+/// Why a request target is not an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidRoute {
     /// The digest is malformed.
@@ -199,10 +209,10 @@ pub enum InvalidRoute {
     /// The repository is malformed.
     #[error("invalid repository name: {0}")]
     Name(#[from] InvalidName),
-    /// `ns` names no host.
+    /// `ns` is not a host.
     #[error("invalid ns: {0}")]
     Namespace(InvalidName),
-    /// No such endpoint.
+    /// There is no such endpoint.
     #[error("no such endpoint")]
     Path,
     /// The query is malformed.
@@ -242,13 +252,13 @@ mod tests {
         let tags = parse("/v2/docker.io/library/nginx/tags/list?n=5&last=a%2Bb").unwrap().endpoint;
         let page = Page { n: Some(5), last: Some("a+b".into()), ..Page::default() };
         assert_eq!(tags, Some(Endpoint::Tags { name: name.clone(), page }));
-        // a repository may be called like an endpoint
+        // A repository may be named like an endpoint.
         assert!(matches!(parse("/v2/a/tags/list/manifests/x").unwrap().endpoint, Some(Endpoint::Manifest { .. })));
         assert!(matches!(parse("/v2/blobs/manifests/manifests/x").unwrap().endpoint, Some(Endpoint::Manifest { .. })));
     }
 
     #[test]
-    fn what_others_invent_is_passed_on_as_it_stands() {
+    fn unknown_parameters_are_passed_on_unchanged() {
         for query in
             ["nextToken=a%2Bb%3D%3D", "cursor=a+b==", "continuationToken=%ff%00", "pageToken=a/b:c;d", "x=", "a=1&a=2"]
         {
@@ -258,13 +268,13 @@ mod tests {
         let page = Page::from_query("n=&last=b%2Bc&next_page=x&artifactType=a%2Fb&ns=other.test").unwrap();
         assert_eq!((page.n, page.last.as_deref(), page.artifact_type.as_deref()), (None, Some("b+c"), Some("a/b")));
         assert_eq!(page.to_query(), ["last=b%2Bc", "artifactType=a%2Fb", "next_page=x"]);
-        // Nothing that a client or an upstream writes ends the link or the header that it is put into.
+        // No text from a client or an upstream can end the link or the header that contains it.
         let page = Page::from_query("k<>\"=a b>; rel=\"x\"\u{1b}é").unwrap();
         assert_eq!(page.to_query(), ["k%3C%3E%22=a%20b%3E;%20rel=%22x%22%1B%C3%A9"]);
     }
 
     #[test]
-    fn links_are_shorter_than_what_a_client_may_send() {
+    fn links_are_shorter_than_the_longest_accepted_query() {
         let longest = format!("last={}", "/".repeat(MAX_LINK_QUERY - 5));
         let page = Page::from_query(&longest).unwrap();
         let followed = format!("/v2/a/tags/list?ns=registry.test&{}", page.to_query().join("&"));

@@ -1,10 +1,10 @@
-//! What bytes are, whatever their media type says: archives that a container runtime would unpack.
+//! Detects content that a container runtime would unpack as an archive, whatever its media type.
 //!
-//! What is no archive here is served without trust or vulnerabilities being asked for, so these tests take more for an
-//! archive than any single reader does, and what cannot be looked into counts as one. `tests/readers` runs the readers
-//! themselves over some thousands of archives and holds these tests to what they say.
+//! Content that is not an archive here is served without trust or vulnerability checks. These tests therefore accept
+//! more as an archive than any single reader does, and content that cannot be inspected counts as an archive.
+//! `tests/readers` compares them with the real readers on thousands of archives.
 //!
-//! | who unpacks | what it detects by its first bytes |
+//! | reader | formats detected by the first bytes |
 //! |---|---|
 //! | containers/image, containers/storage (podman, CRI-O, skopeo): pkg/compression | gzip, bzip2, xz, zstd |
 //! | moby: archive/compression | gzip, bzip2, xz, zstd, also after skippable frames |
@@ -21,20 +21,20 @@ use ruzstd::decoding::StreamingDecoder;
 
 mod header;
 
-/// How much of a layer [`is_tar_like`] wants, in bytes.
+/// How many bytes of a layer [`is_tar_like`] needs.
 pub const SNIFF_LENGTH: usize = 64 * 1024;
 
-/// A tar block, in bytes (POSIX.1-1988, ustar).
+/// The size of a tar block, in bytes (POSIX.1-1988, ustar).
 const BLOCK: usize = 512;
 
-/// The largest zstd window that is allocated for a look inside, in bytes.
+/// The maximum zstd window allocated for inspection, in bytes.
 const MAX_WINDOW: u64 = 8 * 1024 * 1024;
 
-/// How much of a compressed layer is unpacked for a look inside, in bytes. Some readers skip what stands before the first
-/// header, so the first block does not decide.
+/// How much of a compressed layer is unpacked for inspection, in bytes. Some readers skip everything before the first
+/// header, so the first block alone does not decide.
 const MAX_UNPACKED: u64 = 1024 * 1024;
 
-/// First bytes, and the format that they begin.
+/// Magic bytes at the start, and the format that they indicate.
 const MAGIC: &[(&[u8], &str)] = &[
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -59,16 +59,16 @@ const MAGIC: &[(&[u8], &str)] = &[
     (b"PK\x05\x06", ZIP),
 ];
 
-/// Bytes somewhere else than at the start, and the file system that they stand for.
+/// Magic bytes at other offsets, and the file system that they indicate.
 const MAGIC_WITHIN: &[(usize, &[u8], &str)] =
     &[(1024, b"\xe2\xe1\xf5\xe0", "erofs"), (32, b"SIF_MAGIC", "sif"), (32769, b"CD001", "iso9660")];
 
-/// No container runtime unpacks a zip, so it is an archive and not like a tar.
+/// No container runtime unpacks a zip, so it is an archive but not tar-like.
 const ZIP: &str = "zip";
 
-/// Which archive or compression format some content begins as; `None` when it is none that is known.
+/// The archive or compression format that the content starts with, or `None` if it is not a known one.
 ///
-/// `first_bytes` should be [`SNIFF_LENGTH`] bytes, or all there is.
+/// `first_bytes` should be [`SNIFF_LENGTH`] bytes long, or the whole content if that is shorter.
 pub fn looks_like_archive(first_bytes: &[u8]) -> Option<&'static str> {
     let by_magic = MAGIC.iter().find(|(magic, _)| first_bytes.starts_with(magic)).map(|(_, name)| *name);
     let stands_at = |(at, magic, _): &&(usize, &[u8], _)| first_bytes.get(*at..).is_some_and(|b| b.starts_with(magic));
@@ -81,13 +81,15 @@ pub fn looks_like_archive(first_bytes: &[u8]) -> Option<&'static str> {
         })
 }
 
-/// Whether a layer is a tar, compressed or not, or may be one: runtimes unpack such layers whatever their media type.
+/// Whether a layer is, or may be, a tar, compressed or not: runtimes unpack such layers whatever their media type.
 ///
-/// `prefix` is the first [`SNIFF_LENGTH`] bytes, or all of it when it is shorter. What cannot be looked into (bzip2, xz,
-/// lz4, or a stream that is broken or yields too little) counts as a tar, because not knowing is no reason to serve.
+/// `prefix` is the first [`SNIFF_LENGTH`] bytes, or the whole layer if that is shorter. Content that cannot be
+/// inspected (bzip2, xz, lz4, or a stream that is broken or yields too little) counts as a tar: the gate must not serve
+/// what it does not know.
 pub fn is_tar_like(prefix: &[u8]) -> bool {
     match looks_like_archive(prefix) {
-        // The first name of a tar may be any magic: readers that do not look for it take the tar as it stands.
+        // The first name in a tar may look like any magic bytes, and readers that do not check for these accept the
+        // tar.
         _ if begins_as_tar(prefix) => true,
         None | Some(ZIP) => false,
         Some("gzip") => unpacks_to_tar(&gunzip(prefix), prefix),
@@ -96,21 +98,21 @@ pub fn is_tar_like(prefix: &[u8]) -> bool {
     }
 }
 
-/// Whether any block of the content can be a tar header to any reader, wherever it begins to read, or the content holds
-/// the end of a zip, which may have anything before it (APPNOTE.TXT, 4.3.16).
+/// Whether any block of the content can be a tar header to any reader, wherever the reader starts, or the content
+/// contains the end of a zip, which may be preceded by anything (APPNOTE.TXT, 4.3.16).
 pub fn holds_archive(content: &[u8]) -> bool {
     blocks(content).any(|block| header::may_be_header(&block)) || content.windows(4).any(|four| four == b"PK\x05\x06")
 }
 
-/// The first block counts as soon as one reader may take it. What follows another block is reached by GNU tar alone, which
-/// skips to the first header.
+/// The first block counts if any reader accepts it. Later blocks are reached only by GNU tar, which skips to the first
+/// header.
 pub(super) fn begins_as_tar(content: &[u8]) -> bool {
     let mut blocks = blocks(content);
     let first = blocks.next().is_some_and(|block| header::may_be_header(&block) || is_empty_tar(&block));
     first || blocks.any(|block| header::may_be_skipped_to(&block))
 }
 
-/// The last one is filled up with zeros, as a reader may do.
+/// Pads the last block with zeros, as a reader may do.
 fn blocks(content: &[u8]) -> impl Iterator<Item = [u8; BLOCK]> {
     content.chunks(BLOCK).map(|chunk| {
         let mut block = [0; BLOCK];
@@ -119,7 +121,7 @@ fn blocks(content: &[u8]) -> impl Iterator<Item = [u8; BLOCK]> {
     })
 }
 
-/// What a compressed stream yields, at most [`MAX_UNPACKED`] bytes.
+/// The unpacked content of a compressed stream, at most [`MAX_UNPACKED`] bytes.
 struct Unpacked {
     content: Vec<u8>,
     end: End,
@@ -128,11 +130,11 @@ struct Unpacked {
 /// How unpacking ended.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum End {
-    /// Where a member or frame ends, or at [`MAX_UNPACKED`].
+    /// At the end of a member or frame, or at [`MAX_UNPACKED`].
     Good,
-    /// In the middle.
+    /// In the middle of a member or frame.
     Cut,
-    /// By something that this decoder does not read. Another may.
+    /// At data that this decoder cannot read. Another decoder may.
     Unreadable,
 }
 
@@ -146,7 +148,7 @@ fn unpacks_to_tar(Unpacked { content, end }: &Unpacked, prefix: &[u8]) -> bool {
     tells_too_little || begins_as_tar(content)
 }
 
-/// All members, one after the other (RFC 1952, section 2.2).
+/// Unpacks all members in sequence (RFC 1952, section 2.2).
 fn gunzip(prefix: &[u8]) -> Unpacked {
     let mut content = Vec::new();
     let end = match MultiGzDecoder::new(prefix).take(MAX_UNPACKED).read_to_end(&mut content) {
@@ -157,7 +159,7 @@ fn gunzip(prefix: &[u8]) -> Unpacked {
     Unpacked { content, end }
 }
 
-/// All frames, one after the other (RFC 8878, section 3); ruzstd reads one.
+/// Unpacks all frames in sequence (RFC 8878, section 3); ruzstd reads one at a time.
 fn unzstd(prefix: &[u8]) -> Unpacked {
     let (mut content, mut rest) = (Vec::new(), prefix);
     while !rest.is_empty() && (content.len() as u64) < MAX_UNPACKED {
@@ -179,18 +181,18 @@ fn unzstd(prefix: &[u8]) -> Unpacked {
     Unpacked { content, end: End::Good }
 }
 
-/// Zstandard's skippable frames (RFC 8878, section 3.1.2), which may stand before any frame.
+/// Zstandard's skippable frames (RFC 8878, section 3.1.2), which may precede any frame.
 fn is_skippable_frame(bytes: &[u8]) -> bool {
     matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-/// What follows a skippable frame; `None` when it is cut.
+/// The content after a skippable frame; `None` if the frame is truncated.
 fn skip_frame(bytes: &[u8]) -> Option<&[u8]> {
     let (length, rest) = bytes.get(4..)?.split_first_chunk()?;
     rest.get(usize::try_from(u32::from_le_bytes(*length)).ok()?..)
 }
 
-/// An archive with no member is zero blocks.
+/// An archive without members consists of zero blocks.
 fn is_empty_tar(block: &[u8; BLOCK]) -> bool {
     block.iter().all(|byte| *byte == 0)
 }

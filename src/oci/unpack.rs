@@ -1,4 +1,4 @@
-//! Layers as runtimes unpack them: what a compressed layer holds, as far as its digest.
+//! Unpacks layers as container runtimes do, to compute the digest of their uncompressed content.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -8,34 +8,35 @@ use ruzstd::decoding::StreamingDecoder;
 use super::digest::{Algorithm, Digest, Hasher};
 use super::sniff;
 
-/// The most bytes that any layer may unpack to.
+/// The maximum unpacked size of a layer, in bytes.
 const MAX_UNPACKED: u64 = 64 * 1024 * 1024 * 1024;
-/// How many bytes a byte of a layer may unpack to, beyond [`FREE_UNPACKED`]. File systems stay far below; what is made to
-/// cost time goes up to a thousand.
+/// How many bytes each byte of a layer may unpack to, beyond [`FREE_UNPACKED`]. File systems stay far below this;
+/// decompression bombs reach a thousand.
 const MAX_RATIO: u64 = 100;
-/// What any layer may unpack to, in bytes.
+/// The number of bytes that any layer may unpack to, whatever its size.
 const FREE_UNPACKED: u64 = 64 * 1024 * 1024;
-/// How much of a layer shows what it is, in bytes.
+/// The number of bytes used to detect the compression.
 const FIRST: usize = sniff::SNIFF_LENGTH;
-/// The largest zstd window that is allocated, in bytes: that of `zstd -19`, and what decoders take by default.
+/// The maximum zstd window that is allocated, in bytes: that of `zstd -19`, and the default limit of decoders.
 const MAX_WINDOW: u64 = 8 * 1024 * 1024;
-/// How much is unpacked at once, in bytes.
+/// The size of the unpack buffer, in bytes.
 const PIECE: usize = 128 * 1024;
 
-/// How many bytes a layer of this size may unpack to before the work is given up, in bytes.
+/// How many bytes a layer of this size may unpack to before unpacking is aborted.
 pub fn limit(size: u64) -> u64 {
     size.saturating_mul(MAX_RATIO).saturating_add(FREE_UNPACKED).min(MAX_UNPACKED)
 }
 
-/// The digest of a layer's unpacked content: its `diff_id` (image-spec, config.md, "Layer DiffID"). Reads gzip of
-/// several members, zstd of several frames, and plain tars, all to the end.
+/// Computes the digest of a layer's uncompressed content, its `diff_id` (image-spec, config.md, "Layer DiffID").
+/// Supports gzip with several members, zstd with several frames, and uncompressed tars, each read to the end.
 ///
-/// What readers take differently has none: a packed layer that is a tar as it stands, skippable frames of zstd and extra
-/// fields of gzip, in which lazy pullers keep a table of contents and podman sees a plain tar.
+/// Layers that readers interpret differently have no `diff_id` here: a compressed layer that is also an uncompressed
+/// tar, and layers with zstd skippable frames or gzip extra fields, in which lazy pullers keep a table of contents and
+/// podman may see an uncompressed tar.
 ///
 /// # Errors
-/// When the layer is damaged or of another compression, ends early, is not read alike by all, or unpacks to more than
-/// `limit` bytes.
+/// The layer is damaged, uses another compression, ends early, is interpreted differently by different readers, or
+/// unpacks to more than `limit` bytes.
 pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result<Digest> {
     let mut layer = BufReader::with_capacity(PIECE, layer);
     let mut first = Vec::with_capacity(FIRST);
@@ -44,14 +45,14 @@ pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result
     let format = sniff::looks_like_archive(&first);
     let is_packed = !matches!(format, None | Some("tar"));
     if is_packed && sniff::begins_as_tar(&first) {
-        return Err(invalid("the layer is packed, and a tar as it stands"));
+        return Err(invalid("the layer is both compressed and an uncompressed tar"));
     }
     let layer = BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer));
     match format {
         Some("gzip") => sink.take_members(layer)?,
         Some("zstd") => sink.take_frames(layer)?,
         None | Some("tar") => sink.take_all(layer)?,
-        Some(other) => return Err(invalid(&format!("{other} is not unpacked"))),
+        Some(other) => return Err(invalid(&format!("{other} is not supported"))),
     }
     Ok(sink.hasher.finish())
 }
@@ -60,7 +61,7 @@ fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// What unpacked bytes go into.
+/// Receives the unpacked bytes.
 struct Sink {
     hasher: Hasher,
     left: u64,
@@ -82,7 +83,7 @@ impl Sink {
         }
     }
 
-    /// Members of gzip, one after the other (RFC 1952, section 2.2).
+    /// Reads gzip members in sequence (RFC 1952, section 2.2).
     fn take_members(&mut self, mut layer: impl BufRead) -> io::Result<()> {
         while !layer.fill_buf()?.is_empty() {
             let mut member = GzDecoder::new(&mut layer);
@@ -94,7 +95,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Frames of zstd, one after the other (RFC 8878, section 3.1). A skippable frame is an error to the decoder.
+    /// Reads zstd frames in sequence (RFC 8878, section 3.1). The decoder rejects skippable frames.
     fn take_frames(&mut self, mut layer: impl BufRead) -> io::Result<()> {
         while !layer.fill_buf()?.is_empty() {
             let frame = StreamingDecoder::new_with_max_window_size(&mut layer, MAX_WINDOW);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_layer_has_the_digest_of_what_it_unpacks_to() {
+    fn every_encoding_of_a_layer_has_the_digest_of_its_content() {
         let (one, two) = (vec![7; 300_000], b"the second part".repeat(1000));
         let both = [&one[..], &two].concat();
         let wanted = Digest::sha256(&both);
@@ -139,28 +140,28 @@ mod tests {
         ] {
             let found = diff_id(&layer[..], Algorithm::Sha256, MAX_UNPACKED);
             assert_eq!(found.unwrap(), wanted, "{form}");
-            assert!(diff_id(&layer[..], Algorithm::Sha256, 1000).is_err(), "{form}: a limit holds");
+            assert!(diff_id(&layer[..], Algorithm::Sha256, 1000).is_err(), "{form}: the limit applies");
         }
         assert_eq!((limit(0), limit(10), limit(u64::MAX)), (FREE_UNPACKED, FREE_UNPACKED + 1000, MAX_UNPACKED));
         assert_eq!(diff_id(&b""[..], Algorithm::Sha256, 1).unwrap(), Digest::sha256(b""));
     }
 
-    /// A layer that a reader could take for longer or shorter proves nothing.
+    /// A layer that readers could truncate or extend differently proves nothing.
     #[test]
     fn damaged_layers_have_no_digest() {
         let content = b"content".repeat(5000);
         for (damage, layer) in [
             ("gzip that ends early", gzip(&content)[..40].to_vec()),
-            ("gzip with something after it", [gzip(&content), b"after it".to_vec()].concat()),
+            ("gzip with trailing data", [gzip(&content), b"after it".to_vec()].concat()),
             ("zstd that ends early", zstd(&content)[..20].to_vec()),
-            ("zstd with something after it", [zstd(&content), b"after it".to_vec()].concat()),
+            ("zstd with trailing data", [zstd(&content), b"after it".to_vec()].concat()),
             ("zstd after a skippable frame", [skippable(b"toc"), zstd(&content)].concat()),
             ("zstd before a skippable frame", [zstd(&content), skippable(b"toc")].concat()),
             (
                 "gzip with an extra field",
                 GzBuilder::new().extra(*b"toc").write(Vec::new(), Compression::fast()).finish().unwrap(),
             ),
-            ("gzip with an empty member that has one", {
+            ("gzip with an empty member with an extra field", {
                 let member = GzBuilder::new().extra(*b"toc").write(Vec::new(), Compression::fast()).finish().unwrap();
                 [gzip(&content), member].concat()
             }),

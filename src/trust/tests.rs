@@ -458,13 +458,13 @@ async fn classic_signatures_that_do_not_count() {
         (signer.classic(&payload(&other)), "is for another image"),
         (changed("/critical/type", "atomic container signature".into()), "its type is not"),
         (changed("/critical/image", json!({})), "missing or unknown members"),
-        (changed("/critical/image/docker-manifest-digest", "sha1:00".into()), "is no digest"),
-        (changed("/critical/identity", json!([])), "is no object"),
+        (changed("/critical/image/docker-manifest-digest", "sha1:00".into()), "is not a digest"),
+        (changed("/critical/identity", json!([])), "is not an object"),
         (changed("/optional", json!("x")), "optional is neither"),
         (signer.classic(&unknown), "missing or unknown members"),
         (signer.classic_text((text.clone() + &" ".repeat(300_000)).into()), "larger than 256 KiB"),
-        (signer.classic_text(duplicate.into()), "no strict JSON object"),
-        (signer.classic_text(folded.into()), "no strict JSON object"),
+        (signer.classic_text(duplicate.into()), "not a strict JSON object"),
+        (signer.classic_text(folded.into()), "not a strict JSON object"),
         ((text.replace("acme", "evil").into(), signature.clone()), "was not made by"),
         ((valid.clone(), None), "annotation with the signature is missing"),
         ((valid.clone(), Some("?".into())), "not base64"),
@@ -509,7 +509,7 @@ async fn bundles_that_do_not_count() {
         ),
         (stated("predicateType", &"x".repeat(1000)), "x…"),
         (stated("predicateType", &"x".repeat(300_000)), "larger than 256 KiB"),
-        (stated("_type", "https://in-toto.io/Statement/v2"), "no in-toto statement"),
+        (stated("_type", "https://in-toto.io/Statement/v2"), "not an in-toto statement"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.1".into()), "of an old version"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.2".into()), "of an old version"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle.v9+json".into()), "no Sigstore bundle"),
@@ -567,7 +567,7 @@ async fn a_registry_that_does_not_answer_is_not_unsigned() {
         for rubbish in ["<html>", "", "{}", r#"{"errors":[]}"#, "[]"] {
             let mut registry = Registry::new(Api::Absent);
             registry.manifests.insert(tag.clone(), Bytes::from_static(rubbish.as_bytes()));
-            assert_unknown(&registry.judge_by(&signer).await, "the answer is no manifest", true);
+            assert_unknown(&registry.judge_by(&signer).await, "the response is not a manifest", true);
         }
     }
     let registry = Registry::with_bundle(&signer.bundle(&statement(&digest)));
@@ -601,7 +601,7 @@ async fn wrong_bytes_and_missing_content_are_said() {
     assert_refused(&unlisted.judge_by(&signer).await, "listed as a referrer but is not in the repository");
     let mut replaced = Registry::with_bundle(&bundle);
     replaced.manifests.values_mut().for_each(|manifest| *manifest = image().bytes);
-    assert_refused(&replaced.judge_by(&signer).await, "do not have the digest");
+    assert_refused(&replaced.judge_by(&signer).await, "does not match the requested digest");
 }
 
 /// Signatures by a stranger, each over a payload of its own.

@@ -1,12 +1,12 @@
-//! The second lock of an attachment: its configuration says nothing that can be run.
+//! The second proof of an attachment: its configuration contains nothing that can be run.
 
 use serde_json::Value;
 
 use super::super::manifest::Descriptor;
 use super::super::{json, sniff};
 
-/// What an image's configuration, or Docker's older form of it, says about something that runs (image-spec, config.md;
-/// moby, image/spec). Other spellings that Go's folding takes for these are refused.
+/// Keys of an image configuration, or of Docker's older form of it, that describe something to run (image-spec,
+/// config.md; moby, image/spec). Other spellings that Go's case folding accepts for these are refused.
 const KEYS: &[&str] = &[
     "ArgsEscaped",
     "Cmd",
@@ -39,9 +39,9 @@ const KEYS: &[&str] = &[
     "variant",
 ];
 
-/// Whether the configuration is one strict JSON object that no client could run: what cosign writes (an empty image of
-/// go-containerregistry with its layers as `diff_ids`), what BuildKit writes (`unknown` for a platform), or an object
-/// without an image's keys.
+/// Whether the configuration is one strict JSON object that no client could run: what cosign writes
+/// (go-containerregistry's empty image with its layers as `diff_ids`), what BuildKit writes (`unknown` as platform), or
+/// an object without any of the keys of an image.
 pub(super) fn says_nothing_that_runs(bytes: &[u8], layers: &[Descriptor]) -> bool {
     let Ok(Value::Object(config)) = json::parse(bytes, KEYS, &[]) else { return false };
     let is_harmless = |(key, value): (&String, &Value)| match &**key {
@@ -54,7 +54,7 @@ pub(super) fn says_nothing_that_runs(bytes: &[u8], layers: &[Descriptor]) -> boo
     !sniff::holds_archive(bytes) && config.iter().all(is_harmless)
 }
 
-/// Go leaves fields at these values when nobody sets them.
+/// The values that Go uses for unset fields.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -66,7 +66,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// An entry a layer that says nothing but when.
+/// One entry per layer, containing nothing but the creation time.
 fn is_empty_history(value: &Value) -> bool {
     let is_date = |key: &str, value: &Value| key == "created" && value.is_string();
     let is_bare = |entry: &Value| match entry {
@@ -76,7 +76,7 @@ fn is_empty_history(value: &Value) -> bool {
     value.as_array().map_or(value.is_null(), |entries| entries.iter().all(is_bare))
 }
 
-/// The layers under their own digests, as nothing here is packed.
+/// The layers under their own digests, because nothing is compressed here.
 fn is_rootfs_of(value: &Value, layers: &[Descriptor]) -> bool {
     let is_own = |ids: &[Value]| {
         let digests = layers.iter().map(|layer| layer.digest.to_string());

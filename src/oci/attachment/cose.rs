@@ -1,16 +1,16 @@
-//! Just enough CBOR (RFC 8949) to see that some bytes are one COSE_Sign1 (RFC 9052, section 4.2) and nothing else.
+//! A minimal CBOR reader (RFC 8949), to check that some bytes are exactly one COSE_Sign1 (RFC 9052, section 4.2).
 //!
-//! coset and ciborium were looked at. They build a value of every item, take indefinite lengths and tags that COSE has no
-//! need of, and would be two more dependencies for a question that is answered by the heads of four items.
+//! coset and ciborium were considered. They build a value for every item, accept indefinite lengths and tags that COSE
+//! does not need, and would add two dependencies to inspect the heads of four items.
 
-/// Byte strings, in the three upper bits of an item's first byte.
+/// Major type of byte strings: the three upper bits of an item's first byte.
 const BYTES: u8 = 2;
-/// Maps, in the same place.
+/// Major type of maps.
 const MAP: u8 = 5;
-/// How deep items may be nested.
+/// The maximum nesting depth of items.
 const MAX_DEPTH: u32 = 16;
 
-/// A COSE_Sign1 is tag 18 over an array of four: protected header, unprotected header, payload, signature.
+/// Whether this is a COSE_Sign1: tag 18 on an array of protected header, unprotected header, payload and signature.
 pub(super) fn is_sign1(bytes: &[u8]) -> bool {
     let items = || {
         let (protected, rest) = byte_string(bytes.strip_prefix(&[0xd2, 0x84])?)?;
@@ -22,7 +22,7 @@ pub(super) fn is_sign1(bytes: &[u8]) -> bool {
     items().unwrap_or(false)
 }
 
-/// Whether the protected header is one map in which label 1 is a number, the algorithm (RFC 9052, section 3.1).
+/// Whether the protected header is one map in which label 1, the algorithm, is a number (RFC 9052, section 3.1).
 fn names_algorithm(protected: &[u8]) -> bool {
     let algorithm = || {
         let (kind, pairs, mut rest) = head(protected)?;
@@ -38,7 +38,7 @@ fn names_algorithm(protected: &[u8]) -> bool {
     algorithm().unwrap_or(false)
 }
 
-/// A byte string, and what follows it.
+/// Splits off a byte string; returns it and the rest.
 fn byte_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     match head(bytes)? {
         (BYTES, length, rest) => rest.split_at_checked(usize::try_from(length).ok()?),
@@ -46,12 +46,13 @@ fn byte_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// What follows a map.
+/// Skips a map; returns the rest.
 fn map(bytes: &[u8]) -> Option<&[u8]> {
     if head(bytes)?.0 == MAP { skip(bytes, 0) } else { None }
 }
 
-/// What follows the first item; `None` when it is malformed or of indefinite length, which COSE does not need.
+/// Skips the first item; returns the rest, or `None` if the item is malformed or of indefinite length, which COSE does
+/// not need.
 fn skip(bytes: &[u8], depth: u32) -> Option<&[u8]> {
     let (kind, argument, rest) = head(bytes)?;
     let items = match kind {
@@ -61,11 +62,11 @@ fn skip(bytes: &[u8], depth: u32) -> Option<&[u8]> {
         MAP => argument.checked_mul(2)?,
         _ => 1,
     };
-    // Each item is at least a byte, so the loop ends with the input.
+    // Each item takes at least one byte, so the loop ends with the input.
     (0..items).try_fold(rest, |rest, _| if depth < MAX_DEPTH { skip(rest, depth + 1) } else { None })
 }
 
-/// The kind of the first item, its argument, and what follows these.
+/// The major type of the first item, its argument, and the rest.
 fn head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let length = match first & 31 {

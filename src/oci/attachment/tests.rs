@@ -57,7 +57,7 @@ fn jws() -> String {
         .to_string()
 }
 
-/// What cosign writes beside one layer.
+/// The configuration that cosign writes for one layer.
 fn cosign_config(layer: &str) -> Value {
     json!({
         "architecture": "", "created": "0001-01-01T00:00:00Z", "history": [{"created": "0001-01-01T00:00:00Z"}], "os": "",
@@ -88,7 +88,7 @@ fn signatures_attestations_and_sboms_are_attachments() {
 }
 
 #[test]
-fn what_is_not_what_its_media_type_claims_is_refused() {
+fn layers_that_do_not_match_their_media_type_are_refused() {
     let other = json!({"verificationMaterial": {}, "dsseEnvelope": envelope("text/plain")});
     for (media_type, text) in [
         (SIMPLE_SIGNING, "{}".to_owned()),
@@ -113,10 +113,10 @@ fn what_is_not_what_its_media_type_claims_is_refused() {
     for cut in 0..cose().len() {
         assert!(layer(COSE, &cose()[..cut]).is_err(), "{cut}");
     }
-    assert!(layer(COSE, [cose(), vec![0]].concat()).is_err(), "something follows");
+    assert!(layer(COSE, [cose(), vec![0]].concat()).is_err(), "trailing data");
     let deep = [&[0xd2, 0x84][..], &[0x81; 100], &[0; 4]].concat();
-    assert!(layer(COSE, deep).is_err(), "nested too deep");
-    assert!(layer(COSE, b"\xd2\x84\x9b\xff\xff\xff\xff\xff\xff\xff\xff").is_err(), "a length that is not there");
+    assert!(layer(COSE, deep).is_err(), "nested too deeply");
+    assert!(layer(COSE, b"\xd2\x84\x9b\xff\xff\xff\xff\xff\xff\xff\xff").is_err(), "a length beyond the input");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_tar_labelled_as_a_signature_is_refused() {
     let (good, bad) = (simple_signing(&Value::Null), archive.clone());
     assert!(judge(b"{}", &[(SIMPLE_SIGNING, good.into()), (SIMPLE_SIGNING, bad)]).is_err());
     assert_eq!(judge(&archive, &[(IN_TOTO, statement().into())]), Err(NotAttachment::Config));
-    // The header is within the payload, at 512.
+    // The header is inside the payload, at offset 512.
     let cose_and_tar =
         [&[0xd2, 0x84, 0x43, 0xa1, 0x01, 0x26, 0xa0, 0x59, 0x03, 0xf6][..], &[0; 502], &archive[..512], &[0x41, 0]]
             .concat();
@@ -139,22 +139,22 @@ fn a_tar_labelled_as_a_signature_is_refused() {
     assert!(matches!(layer(COSE, cose_and_tar), Err(NotAttachment::Archive(_, "tar"))));
 }
 
-/// A v7 tar header needs no NUL: its fields may be padded with spaces. So it fits into a JSON text, and Go's reader,
-/// which wants no trailing blocks, would take it.
+/// A v7 tar header needs no NUL: its fields may be padded with spaces. It therefore fits into JSON text, and Go's
+/// reader, which needs no trailing blocks, would accept it.
 #[test]
-fn json_that_is_a_tar_too_is_refused() {
+fn json_that_is_also_a_tar_is_refused() {
     let start = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":""#;
     let polyglot = text_and_tar(start, "\",\"predicate\":{}}");
     assert!(Statement::parse(&polyglot).is_ok(), "it is a statement");
-    assert_eq!(tar::Archive::new(&*polyglot).entries().unwrap().next().unwrap().unwrap().size(), 0, "and a tar");
+    assert_eq!(tar::Archive::new(&*polyglot).entries().unwrap().next().unwrap().unwrap().size(), 0, "and also a tar");
     assert!(matches!(layer(IN_TOTO, polyglot), Err(NotAttachment::Archive(_, "tar"))));
     let statement = || [(IN_TOTO, statement().into())];
     assert_eq!(judge(br#"{"name":"x"}"#, &statement()), Ok(()));
     let config = text_and_tar(r#"{"name":""#, "\"}");
-    assert_eq!(judge(&config, &statement()), Err(NotAttachment::Config), "nor is it a configuration");
+    assert_eq!(judge(&config, &statement()), Err(NotAttachment::Config), "it is not a configuration either");
 }
 
-/// A text that is a header up to the byte 512, and its end after that.
+/// Text that is a tar header up to byte 512, with its own end after that.
 fn text_and_tar(start: &str, end: &str) -> Vec<u8> {
     let mut header: Vec<u8> = start.into();
     header.resize(512, b'x');
@@ -170,7 +170,7 @@ fn text_and_tar(start: &str, end: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_whole_manifest_is_needed() {
+fn all_blobs_of_the_manifest_are_required() {
     assert_eq!(judge(b"{}", &[]), Err(NotAttachment::Layers));
     assert_eq!(judge(b"[]", &[(IN_TOTO, statement().into())]), Err(NotAttachment::Config));
     let manifest = json!({"schemaVersion": 2, "manifests": []}).to_string();
@@ -187,23 +187,23 @@ fn the_whole_manifest_is_needed() {
 }
 
 #[test]
-fn the_items_of_a_cose_signature_have_its_types() {
+fn cose_items_must_have_the_right_types() {
     for (what, bytes) in [
         ("no payload", &b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\x41\0"[..]),
-        ("other labels too", b"\xd2\x84\x47\xa2\x02\x81\x03\x01\x38\x24\xa0\xf6\x41\0"),
+        ("additional labels", b"\xd2\x84\x47\xa2\x02\x81\x03\x01\x38\x24\xa0\xf6\x41\0"),
     ] {
         assert!(cose::is_sign1(bytes), "{what}");
     }
     for (what, bytes) in [
         ("the protected header is text", &b"\xd2\x84\x63\xa1\x01\x26\xa0\xf6\x41\0"[..]),
         ("the protected header is empty", b"\xd2\x84\x40\xa0\xf6\x41\0"),
-        ("the protected header holds no map", b"\xd2\x84\x43abc\xa0\xf6\x41\0"),
-        ("something follows the map", b"\xd2\x84\x44\xa1\x01\x26\0\xa0\xf6\x41\0"),
+        ("the protected header is not a map", b"\xd2\x84\x43abc\xa0\xf6\x41\0"),
+        ("trailing data after the map", b"\xd2\x84\x44\xa1\x01\x26\0\xa0\xf6\x41\0"),
         ("no algorithm", b"\xd2\x84\x43\xa1\x02\x26\xa0\xf6\x41\0"),
         ("the algorithm is text", b"\xd2\x84\x44\xa1\x01\x61x\xa0\xf6\x41\0"),
         ("the unprotected header is an array", b"\xd2\x84\x43\xa1\x01\x26\x80\xf6\x41\0"),
         ("the payload is a number", b"\xd2\x84\x43\xa1\x01\x26\xa0\x00\x41\0"),
-        ("the signature is nothing", b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\xf6"),
+        ("the signature is null", b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\xf6"),
         ("the signature is empty", b"\xd2\x84\x43\xa1\x01\x26\xa0\xf6\x40"),
         ("another tag", b"\xd1\x84\x43\xa1\x01\x26\xa0\xf6\x41\0"),
     ] {
@@ -212,7 +212,7 @@ fn the_items_of_a_cose_signature_have_its_types() {
 }
 
 #[test]
-fn a_configuration_that_could_be_run_is_refused() {
+fn runnable_configurations_are_refused() {
     let judge = |config: &Value| judge(config.to_string().as_bytes(), &[(IN_TOTO, statement().into())]);
     let cosign = cosign_config(&statement());
     let build_kit = json!({
@@ -247,9 +247,9 @@ fn a_configuration_that_could_be_run_is_refused() {
     }
 }
 
-/// What cosign and BuildKit really wrote stays what it is.
+/// Files that cosign and BuildKit really wrote.
 #[test]
-fn recorded_attachments_pass() {
+fn recorded_attachments_are_accepted() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/cosign"));
     let mut passed = 0;
     for form in ["classic/tag", "bundle/manifest"] {

@@ -25,29 +25,29 @@ fn images_and_indexes() {
     let index = parse(&format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#)).unwrap();
     assert_eq!(index.media_type, media_type::OCI_INDEX);
     assert_eq!(index.children()[0].platform.as_ref().unwrap().to_string(), "linux/arm/v7");
-    assert!(!index.names_blob(&Digest::sha256(b"")), "a child manifest is no blob");
+    assert!(!index.names_blob(&Digest::sha256(b"")), "a child manifest is not a blob");
 }
 
 #[test]
-fn nulls_are_absent_as_in_go() {
+fn null_fields_count_as_absent_as_in_go() {
     let text = image_text(r#","subject":null,"annotations":null,"artifactType":null"#);
     assert!(parse(&text).unwrap().subject.is_none());
 }
 
 #[test]
-fn refused_outright() {
+fn unacceptable_manifests_are_refused() {
     let embedded = blob(media_type::OCI_MANIFEST, r#","data":"e30=""#);
     for (text, part) in [
-        ("[]".to_owned(), "no JSON object"),
+        ("[]".to_owned(), "not a JSON object"),
         ("{".to_owned(), "not JSON"),
         (r#"{"schemaVersion":2}"#.to_owned(), "neither manifests"),
-        (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), "no config"),
+        (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), "config is missing"),
         (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema 1"),
         (image_text(r#","fsLayers":[]"#), "schema 1"),
         (image_text(r#","manifests":[]"#), "both an index and an image"),
         (image_text(r#","Layers":[]"#), "read as \"layers\""),
-        (image_text(r#","layers":[]"#), "stands twice"),
-        (image_text(r#","mediaType":"application/vnd.oci.image.index.v1+json""#), "does not fit"),
+        (image_text(r#","layers":[]"#), "duplicate key"),
+        (image_text(r#","mediaType":"application/vnd.oci.image.index.v1+json""#), "does not match"),
         (image_text("").replace("sha256:", "md5:"), "unknown digest algorithm"),
         (image_text("").replace("\"size\":0", "\"size\":-1"), "size"),
         (image_text("").replace("\"size\":0", "\"size\":1.5"), "size"),
@@ -69,7 +69,7 @@ fn the_header_must_agree_with_the_body() {
     assert_eq!(parse(&said, media_type::DOCKER_MANIFEST).unwrap().media_type, media_type::DOCKER_MANIFEST);
     assert_eq!(parse(&said, "application/json").unwrap().media_type, media_type::DOCKER_MANIFEST);
     assert!(matches!(parse(&said, media_type::OCI_MANIFEST), Err(Refused::ContentType(..))));
-    // A body that says no type is what its shape is; the label counts where it fits.
+    // If the body names no type, its structure decides; the header counts only if it matches.
     for wrong in [media_type::OCI_INDEX, media_type::DOCKER_LIST] {
         assert_eq!(parse(&image_text(""), wrong).unwrap().media_type, media_type::OCI_MANIFEST);
     }
@@ -82,7 +82,7 @@ fn the_header_must_agree_with_the_body() {
 }
 
 #[test]
-fn a_header_that_names_no_manifest_type_says_nothing() {
+fn headers_without_a_manifest_type_are_ignored() {
     let parse = |text: &str, header: &str| Manifest::parse(Bytes::copy_from_slice(text.as_bytes()), Some(header));
     let (silent, docker) = (image_text(""), media_type::DOCKER_MANIFEST);
     let said = image_text(&format!(r#","mediaType":"{docker}""#));
@@ -102,7 +102,7 @@ fn a_header_that_names_no_manifest_type_says_nothing() {
 }
 
 #[test]
-fn pages_and_errors_are_told_apart_from_manifests_that_are_refused() {
+fn pages_and_errors_are_not_reported_as_refused_manifests() {
     for text in
         ["<html>down</html>", "", "null", "[1]", "{}", r#"{"errors":[{"code":"DENIED"}]}"#, r#"{"schemaVersion":2}"#]
     {
@@ -118,7 +118,7 @@ fn pages_and_errors_are_told_apart_from_manifests_that_are_refused() {
 }
 
 #[test]
-fn platforms_of_descriptors_have_their_normal_form() {
+fn descriptor_platforms_are_normalised() {
     for (platform, wanted) in [
         (r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, Some("linux/arm64")),
         (r#"{"architecture":"x86_64"}"#, Some("linux/amd64")),
@@ -135,7 +135,7 @@ fn platforms_of_descriptors_have_their_normal_form() {
 }
 
 #[test]
-fn urls_are_seen_wherever_they_stand() {
+fn urls_are_found_in_every_descriptor() {
     let text = image_text("").replacen("\"size\":0", r#""size":0,"urls":["https://evil.example/x"]"#, 1);
     let manifest = parse(&text).unwrap();
     assert_eq!(manifest.foreign_url(|_| false), Some("https://evil.example/x"));
@@ -143,7 +143,7 @@ fn urls_are_seen_wherever_they_stand() {
 }
 
 #[test]
-fn named_by_another_algorithm() {
+fn a_manifest_can_be_named_by_another_algorithm() {
     let manifest = parse(&image_text("")).unwrap();
     let sha512 = Digest::of(crate::oci::Algorithm::Sha512, &manifest.bytes);
     assert_eq!(manifest.clone().named(sha512).unwrap().digest, sha512);
@@ -151,7 +151,7 @@ fn named_by_another_algorithm() {
 }
 
 #[test]
-fn a_thousand_descriptors_and_no_more() {
+fn at_most_a_thousand_descriptors_are_accepted() {
     let of = |key: &str, count: usize| {
         let listed = vec![blob("x", ""); count].join(",");
         parse(&match key {

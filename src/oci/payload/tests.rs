@@ -4,7 +4,7 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 
 #[test]
 fn simple_signing() {
-    // as cosign writes it
+    // As cosign writes it.
     let text = format!(
         r#"{{"critical":{{"identity":{{"docker-reference":"a.b/c"}},"image":{{"docker-manifest-digest":"{DIGEST}"}},"type":"cosign container image signature"}},"optional":{{"tag":"v1"}}}}"#
     );

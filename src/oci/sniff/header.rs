@@ -1,7 +1,8 @@
-//! Whether 512 bytes can be a tar header to some reader: more is taken for one here than any single reader takes.
+//! Decides whether 512 bytes can be a tar header to some reader. It accepts more than any single reader does.
 //!
-//! All readers find a header by its checksum, a number in the bytes 148 to 155 that equals the sum of all bytes (this field
-//! taken as spaces), summed as unsigned or, as Sun's tar did, as signed bytes. They differ in how they read the number:
+//! All readers recognise a header by its checksum, a number in bytes 148 to 155 that equals the sum of all bytes (with
+//! this field counted as spaces), summed as unsigned or, as in Sun's tar, as signed bytes. They differ in how they
+//! parse the number:
 //!
 //! | reader | number |
 //! |---|---|
@@ -12,40 +13,42 @@
 //! | busybox (get_header_tar.c) | `strtoul`: white space, sign; reads on past the field |
 //! | Rust `tar` (`octal_from`) | up to a NUL, Unicode white space around, `+` |
 //!
-//! So a number here may have anything unprintable or a sign before it and must have something unprintable, or the end of
-//! the field, after it. Blank is 0, which signed bytes can sum to.
+//! The parser here therefore accepts any unprintable characters or a sign before the number, and requires an
+//! unprintable character or the end of the field after it. A blank field is 0, which a sum of signed bytes can be.
 
 use super::BLOCK;
 
-/// Where the checksum is.
+/// The position of the checksum field.
 const FIELD: std::ops::Range<usize> = 148..156;
 
-/// A tar header says so at offset 257 (POSIX, GNU), or, in the format of Unix v7, only by its checksum.
+/// A tar header is recognised by the magic at offset 257 (POSIX, GNU) or, in the Unix v7 format, by its checksum alone.
 pub(super) fn may_be_header(block: &[u8; BLOCK]) -> bool {
     may_be_skipped_to(block) || is_blank(block) && sums(block).contains(&0)
 }
 
-/// The same for a reader that skips what is no header. Only GNU tar does, and to it a field of nothing but spaces is none;
-/// without this difference more of what is random would pass for a header.
+/// The same for a reader that skips blocks that are not headers. Only GNU tar does, and it does not accept a field of
+/// only spaces as a checksum. Without this difference, more random data would count as a header.
 pub(super) fn may_be_skipped_to(block: &[u8; BLOCK]) -> bool {
-    let says = |sum: &i64| says(&block[FIELD.start..], *sum) || says_binary(&block[FIELD], *sum);
+    let equals_octal = |sum: &i64| equals_octal(&block[FIELD.start..], *sum) || equals_base256(&block[FIELD], *sum);
     let sums = sums(block);
-    block[257..].starts_with(b"ustar") || sums.iter().any(says) || is_zero_to_gnu(&block[FIELD]) && sums.contains(&0)
+    block[257..].starts_with(b"ustar")
+        || sums.iter().any(equals_octal)
+        || is_zero_to_gnu(&block[FIELD]) && sums.contains(&0)
 }
 
-/// GNU tar passes over one NUL and over white space, and takes what ends there by a NUL for 0.
+/// GNU tar skips one NUL and white space, and treats a field that a NUL ends there as 0.
 fn is_zero_to_gnu(field: &[u8]) -> bool {
     let field = field.strip_prefix(&[0]).unwrap_or(field);
     field.iter().find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')) == Some(&0)
 }
 
-/// Whether the field is a zero to those who read no number in it, or stop at a NUL.
+/// Whether the field is zero to readers that find no number in it, or stop at a NUL.
 fn is_blank(block: &[u8; BLOCK]) -> bool {
     let padding = block[FIELD].iter().take_while(|byte| is_padding(**byte));
     padding.clone().count() == FIELD.len() || padding.clone().any(|byte| *byte == 0)
 }
 
-/// The sum over unsigned bytes and over signed bytes.
+/// The sum of unsigned bytes and the sum of signed bytes.
 fn sums(block: &[u8; BLOCK]) -> [i64; 2] {
     let outside = || block[..FIELD.start].iter().chain(&block[FIELD.end..]);
     let spaces = 8 * i64::from(b' ');
@@ -54,8 +57,8 @@ fn sums(block: &[u8; BLOCK]) -> [i64; 2] {
     [unsigned + spaces, signed + spaces]
 }
 
-/// Whether the octal number at the start of `text`, the field and what follows it, is `sum` to some reader.
-fn says(text: &[u8], sum: i64) -> bool {
+/// Whether the octal number at the start of `text` (the field and the bytes after it) equals `sum` to some reader.
+fn equals_octal(text: &[u8], sum: i64) -> bool {
     let start = text.iter().position(|byte| !is_padding(*byte)).unwrap_or(text.len());
     // Python's prefix.
     let start = if matches!(text[start..], [b'0', b'o' | b'O', ..]) { start + 2 } else { start };
@@ -68,7 +71,7 @@ fn says(text: &[u8], sum: i64) -> bool {
     ends_well && end > start && is_sum(&text[start..end]) || field.is_some_and(is_sum)
 }
 
-/// What stands before a number: what is blank to anybody, and signs.
+/// Characters that may precede a number: whatever any reader treats as blank, and signs.
 fn is_padding(byte: u8) -> bool {
     !byte.is_ascii_graphic() || matches!(byte, b'+' | b'-' | b'_')
 }
@@ -78,8 +81,8 @@ fn octal(digits: &[u8]) -> Option<i64> {
     digits.try_fold(0_i64, |value, digit| value.checked_mul(8)?.checked_add(digit))
 }
 
-/// Whether the field is this number in base 256, which has the first bit set (GNU tar, Python, old versions of
-/// libarchive). The last four bytes decide, in two's complement; a sum has no need of more.
-fn says_binary(field: &[u8], sum: i64) -> bool {
+/// Whether the field is this number in base 256, marked by the first bit (GNU tar, Python, old versions of libarchive).
+/// Only the last four bytes are compared, in two's complement; a checksum never needs more.
+fn equals_base256(field: &[u8], sum: i64) -> bool {
     field[0] & 0x80 != 0 && field.last_chunk().is_some_and(|last| i64::from(i32::from_be_bytes(*last)) == sum)
 }

@@ -13,7 +13,7 @@ fn tar() -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// As Unix v7 wrote it: no magic, only the checksum says so.
+/// In the format of Unix v7: no magic, only a checksum.
 fn v7_tar() -> Vec<u8> {
     let mut header = tar::Header::new_old();
     header.set_path("x").unwrap();
@@ -33,7 +33,7 @@ fn zstd(content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn archives_are_known_by_their_bytes() {
+fn archives_are_detected_by_content() {
     for (bytes, format) in [
         (tar(), Some("tar")),
         (v7_tar(), Some("tar")),
@@ -55,7 +55,7 @@ fn archives_are_known_by_their_bytes() {
 }
 
 #[test]
-fn compressed_tars_are_looked_into() {
+fn compressed_tars_are_inspected() {
     let two_members = [gzip(b""), gzip(&tar())].concat();
     let many_members = gzip(b"").repeat(5000);
     let two_frames = [zstd(b""), zstd(&tar())].concat();
@@ -67,7 +67,7 @@ fn compressed_tars_are_looked_into() {
         ("gzip of tar", gzip(&tar()), true),
         ("gzip of v7", gzip(&v7_tar()), true),
         ("second gzip member", two_members, true),
-        ("members that say nothing", many_members[..SNIFF_LENGTH].to_vec(), true),
+        ("many empty members", many_members[..SNIFF_LENGTH].to_vec(), true),
         ("cut gzip", gzip(&tar())[..30].to_vec(), true),
         ("zstd of tar", zstd(&tar()), true),
         ("second zstd frame", two_frames, true),
@@ -81,7 +81,7 @@ fn compressed_tars_are_looked_into() {
         ("JSON", b"{}".to_vec(), false),
         ("zstd of a short text", zstd(b"x"), false),
         ("cut zstd", zstd(&tar())[..30].to_vec(), true),
-        ("zstd with a large window", b"\x28\xb5\x2f\xfd\x00\xb8rest that is there".to_vec(), true),
+        ("zstd with a large window", b"\x28\xb5\x2f\xfd\x00\xb8rest that follows".to_vec(), true),
         ("zip", b"PK\x03\x04".to_vec(), false),
         ("wasm", b"\0asm\x01\0\0\0".to_vec(), false),
         ("nothing", vec![], false),
@@ -90,8 +90,8 @@ fn compressed_tars_are_looked_into() {
     }
 }
 
-/// A header of the given checksum field; the rest is made to sum to `unsigned`, or, where that is `None`, to a signed sum
-/// of zero.
+/// A header with the given checksum field. The other bytes are chosen so that they sum to `unsigned` or, if that is
+/// `None`, to a signed sum of zero.
 fn header(field: [u8; 8], unsigned: Option<i64>) -> [u8; BLOCK] {
     let mut block: [u8; BLOCK] = v7_tar().try_into().unwrap();
     block[148..156].copy_from_slice(&field);
@@ -109,7 +109,7 @@ fn header(field: [u8; 8], unsigned: Option<i64>) -> [u8; BLOCK] {
 }
 
 #[test]
-fn every_way_to_write_a_checksum_counts() {
+fn every_encoding_of_a_checksum_is_accepted() {
     for (field, sum) in [
         (*b"004000\0 ", Some(0o4000)),
         (*b"  4000\0 ", Some(0o4000)),
@@ -136,9 +136,9 @@ fn every_way_to_write_a_checksum_counts() {
         assert!(is_tar_like(&block) && holds_archive(&block), "{}", field.escape_ascii());
         let mut wrong = block;
         wrong[0] ^= 1;
-        assert!(!header::may_be_header(&wrong), "{}: the sum is another", field.escape_ascii());
+        assert!(!header::may_be_header(&wrong), "{}: the sum differs", field.escape_ascii());
     }
-    // strtoul does not know where the field ends.
+    // strtoul reads past the end of the field.
     let mut beyond = header([b' '; 8], Some(0o14000));
     let before: u32 = beyond[156..162].iter().map(|byte| u32::from(*byte)).sum();
     beyond[156..162].copy_from_slice(b"14000\0");
@@ -151,14 +151,17 @@ fn every_way_to_write_a_checksum_counts() {
 }
 
 #[test]
-fn what_stands_before_a_header_hides_none() {
+fn data_before_a_header_does_not_hide_it() {
     let (block, blank) = (header(*b"004000\0 ", Some(0o4000)), header([b' '; 8], None));
     let text = [b'x'; BLOCK];
     assert!(is_tar_like(&[&text[..], &block].concat()), "GNU tar skips to it");
     let nul = header(*b" \0 \0 \0 \0", None);
     assert!(is_tar_like(&[&text[..], &nul].concat()), "to GNU tar a NUL after spaces is 0");
-    assert!(!is_tar_like(&[&text[..], &blank].concat()), "to GNU tar it is no header, and nobody else skips");
-    assert!(holds_archive(&[&text[..], &blank].concat()), "an attachment has none, wherever it stands");
+    assert!(
+        !is_tar_like(&[&text[..], &blank].concat()),
+        "GNU tar does not accept it as a header, and no other reader skips"
+    );
+    assert!(holds_archive(&[&text[..], &blank].concat()), "attachments may contain no header at any position");
     assert!(holds_archive(&[&text[..], &block[..400]].concat()) == header::may_be_header(&filled(&block[..400])));
     assert!(!holds_archive(&text.repeat(3)));
     assert!(holds_archive(b"{}PK\x05\x06"), "a zip is read from its end");
@@ -166,7 +169,7 @@ fn what_stands_before_a_header_hides_none() {
         assert!(is_tar_like(&pack(&blank)));
         assert!(is_tar_like(&pack(&[&text.repeat(100)[..], &block].concat())));
         assert!(is_tar_like(&[pack(&text), pack(&block)].concat()), "in a second member");
-        assert!(is_tar_like(&[&pack(&text)[..], b"what is this"].concat()), "another decoder may know");
+        assert!(is_tar_like(&[&pack(&text)[..], b"what is this"].concat()), "another decoder may read it");
         assert!(!is_tar_like(&pack(&text.repeat(3))));
     }
 }
@@ -176,7 +179,7 @@ fn filled(bytes: &[u8]) -> [u8; BLOCK] {
 }
 
 #[test]
-fn file_systems_that_are_mounted_count() {
+fn mountable_file_systems_count_as_archives() {
     for (at, magic) in [(0, &b"hsqs"[..]), (32, b"SIF_MAGIC"), (1024, b"\xe2\xe1\xf5\xe0"), (32769, b"CD001")] {
         let mut image = vec![b'x'; at];
         image.extend_from_slice(magic);
