@@ -1,4 +1,4 @@
-//! What every long-lived part stands on: tracked tasks and their end, the clock, metrics, logging.
+//! Services that every long-lived component uses: tracked tasks and shutdown, the clock, metrics, logging.
 
 mod clock;
 mod directory_watch;

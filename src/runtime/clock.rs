@@ -1,26 +1,26 @@
-//! The time, from one place, so that tests can set it.
+//! A single source of the current time, which tests can set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Where the time comes from: the system, or a test.
+/// A source of the current time: the system clock, or a manual one for tests.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
 impl Clock {
-    /// The system's clock.
+    /// The system clock.
     pub fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that stands still until it is moved. For tests.
+    /// A clock that only moves when told to. For tests.
     pub fn manual(now: Timestamp) -> Self {
         Self(Some(Arc::new(AtomicI64::new(now.as_millisecond()))))
     }
 
-    /// The time now.
+    /// The current time.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
@@ -29,7 +29,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock; the system's stays as it is.
+    /// Moves a manual clock forward. Has no effect on the system clock.
     pub fn advance(&self, by: SignedDuration) {
         if let Some(millis) = &self.0 {
             millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);

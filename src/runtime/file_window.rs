@@ -1,9 +1,9 @@
-//! Files as bytes that nobody reads: what a body hands out as a slice of a file's mapping, the connection sends by
-//! `sendfile`, and the bytes never pass through this process.
+//! Maps files into memory so that response bodies can be sent with `sendfile`, without copying the content through this
+//! process.
 //!
-//! hyper has no way to pass a file, but it passes large slices by pointer. A window is a mapping of the file that only
-//! lends its addresses: whoever finds a slice inside of a window knows which bytes of which file it stands for. Whoever
-//! does not look reads the same bytes through the mapping, more slowly, so nothing can go wrong by not looking.
+//! hyper cannot send files, but passes large slices by pointer. A window is a mapping of a file, used only for its
+//! addresses: code that finds a slice inside a window knows which bytes of which file it refers to, and can send these
+//! from the file. Other code simply reads the same bytes through the mapping, more slowly but with the same result.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 
-/// All windows by their first address. For the whole process, as addresses are.
+/// All windows by their first address. Process-wide, like addresses.
 static WINDOWS: RwLock<BTreeMap<usize, Weak<FileWindow>>> = RwLock::new(BTreeMap::new());
 
-/// A file's bytes as addresses.
+/// A memory mapping of a file.
 #[derive(Debug)]
 pub struct FileWindow {
     file: Arc<File>,
@@ -24,11 +24,12 @@ pub struct FileWindow {
 }
 
 impl FileWindow {
-    /// A window on the first `size` bytes of a file, which may still be growing up to that size. The file must never
-    /// be truncated, nor bytes be changed that were lent: content files are written once, and only ever unlinked.
+    /// Maps the first `size` bytes of a file, which may still be growing up to that size. The file must never be
+    /// truncated, and bytes that have been handed out must not change: content files are written once, and afterwards
+    /// only unlinked.
     ///
     /// # Errors
-    /// When the file cannot be mapped: no address space, or a file system that maps nothing.
+    /// The file cannot be mapped: there is no address space left, or the file system does not support mappings.
     pub fn new(file: Arc<File>, size: usize) -> io::Result<Arc<Self>> {
         let map = map(&file, size)?;
         let window = Arc::new(Self { file, map });
@@ -37,12 +38,12 @@ impl FileWindow {
         Ok(window)
     }
 
-    /// All of the window. Slices of it keep the window.
+    /// All bytes of the window. Slices of it keep the mapping alive.
     pub fn bytes(self: &Arc<Self>) -> Bytes {
         Bytes::from_owner(Lent(self.clone()))
     }
 
-    /// The window that a slice lies in, and where in the file it begins.
+    /// The window that contains a slice, and the offset of the slice in the file.
     pub fn find(slice: &[u8]) -> Option<(Arc<Self>, u64)> {
         let address = slice.as_ptr().addr();
         let windows = WINDOWS.read().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +52,7 @@ impl FileWindow {
         (offset + slice.len() <= window.map.len()).then_some((window, offset as u64))
     }
 
-    /// The file behind.
+    /// The mapped file.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -62,7 +63,7 @@ impl FileWindow {
 }
 
 impl Drop for FileWindow {
-    /// Before the addresses are given back: the next mapping may be of another file.
+    /// Removes the entry before the mapping is released, because its addresses may be reused for another file.
     fn drop(&mut self) {
         WINDOWS.write().unwrap_or_else(PoisonError::into_inner).remove(&self.address());
     }
@@ -76,12 +77,12 @@ impl AsRef<[u8]> for Lent {
     }
 }
 
-#[expect(unsafe_code, reason = "a mapping is bytes that somebody else could change; see the proof inside")]
+#[expect(unsafe_code, reason = "another process could change mapped bytes; see the proof inside")]
 fn map(file: &File, size: usize) -> io::Result<Mmap> {
-    // SAFETY: the bytes that anybody reads through the mapping must exist and must not change. They lie below the
-    // mark that the file's only writer published after writing them; that writer only appends, nobody truncates, and
-    // removing a file leaves its pages to those who have it open. Beyond that, only an administrator who truncates the
-    // file by hand can make a read fail, which ends the process (SIGBUS) and serves nothing wrong.
+    // SAFETY: all bytes that are read through the mapping must exist and must not change. They are below the mark that
+    // the file's only writer published after writing them. That writer only appends, nothing truncates the file, and
+    // unlinking a file keeps its pages for processes that have it open. Beyond that, only an administrator who
+    // truncates the file by hand can make a read fail; that ends the process (SIGBUS) and serves no wrong content.
     unsafe { MmapOptions::new().len(size).map(file) }
 }
 
@@ -102,7 +103,7 @@ mod tests {
         let one = FileWindow::new(file(b"one hundred"), 11).unwrap();
         let two = FileWindow::new(file(b"two"), 3).unwrap();
         let (first, second) = (one.bytes(), two.bytes());
-        assert_eq!((&first[4..], &second[..]), (&b"hundred"[..], &b"two"[..]), "the bytes themselves are right");
+        assert_eq!((&first[4..], &second[..]), (&b"hundred"[..], &b"two"[..]), "the bytes are correct");
         let (window, offset) = FileWindow::find(&first.slice(4..8)).unwrap();
         assert!(Arc::ptr_eq(&window, &one) && offset == 4);
         assert!(Arc::ptr_eq(&FileWindow::find(&second).unwrap().0, &two));
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unmapped_is_found_no_more() {
+    fn unmapped_windows_are_not_found() {
         let window = FileWindow::new(file(b"gone"), 4).unwrap();
         let address = window.address();
         let held = window.bytes();
@@ -119,6 +120,6 @@ mod tests {
         assert!(WINDOWS.read().unwrap().contains_key(&address), "a slice keeps its window");
         drop(held);
         let windows = WINDOWS.read().unwrap();
-        assert!(windows.get(&address).is_none_or(|other| other.upgrade().is_some()), "a stale entry was left");
+        assert!(windows.get(&address).is_none_or(|other| other.upgrade().is_some()), "a stale entry remains");
     }
 }

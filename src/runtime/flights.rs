@@ -1,4 +1,4 @@
-//! Single-flight: one piece of work for everyone who asks at the same time.
+//! Single-flight: concurrent requests for the same work share one execution.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Tasks;
 
-/// Work in progress, by key. The work is a tracked task of its own, so it goes on when those who asked have left.
+/// Work in progress, by key. The work runs in a tracked task, so it continues even if all callers have left.
 pub struct Flights<K, V> {
     running: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
     tasks: Tasks,
@@ -20,13 +20,13 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Nothing in progress.
+    /// Creates an empty set.
     pub fn new(tasks: Tasks) -> Self {
         Self { running: Arc::default(), tasks }
     }
 
-    /// The result of the work under `key`, which is begun here unless it is under way. `None` when the work panicked
-    /// or the process is ending: the caller answers that it does not know.
+    /// Waits for the work under `key`, and starts it unless it is already running. `None` if the work panicked or the
+    /// process is shutting down; the caller then does not know the result.
     pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Option<V>
     where
         F: Future<Output = V> + Send + 'static,
@@ -49,7 +49,7 @@ where
         let work = work();
         self.tasks.spawn(async move {
             let value = work.await;
-            // Whoever asks from here on begins anew; whoever waits gets this value.
+            // Later callers start new work; callers that are already waiting receive this value.
             drop(landing);
             sender.send_replace(Some(value));
         });
@@ -57,7 +57,7 @@ where
     }
 }
 
-/// Takes the key out again, also when the work panics.
+/// Removes the key when the work ends, including by a panic.
 struct Landing<K: Eq + Hash, V> {
     key: K,
     running: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn many_ask_and_one_works() {
+    async fn concurrent_callers_share_one_execution() {
         let flights = Arc::new(Flights::new(Tasks::new()));
         let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let ask = || {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_work_outlives_those_who_asked_and_a_panic_is_no_answer() {
+    async fn work_outlives_its_callers_and_a_panic_yields_no_result() {
         let tasks = Tasks::new();
         let flights = Flights::new(tasks.clone());
         let done = Arc::new(Notify::new());

@@ -1,4 +1,4 @@
-//! The registry of Prometheus metrics. Each component registers its own and keeps the handles.
+//! The Prometheus registry. Each component registers its metrics and keeps the handles.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,22 +16,22 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds a metric and gives it back. Counters get `_total` appended by the format.
+    /// Registers a metric and returns it. The encoder appends `_total` to counters.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
         self.registry().register(name, help, metric.clone());
         metric
     }
 
-    /// Adds a metric that has a unit, which the format appends to the name: `_seconds`, `_bytes`.
+    /// Registers a metric with a unit. The encoder appends the unit to the name: `_seconds`, `_bytes`.
     pub fn register_with_unit<M: Metric + Clone>(&self, name: &str, help: &str, unit: Unit, metric: M) -> M {
         self.registry().register_with_unit(name, help, unit, metric.clone());
         metric
     }
 
-    /// The OpenMetrics text exposition.
+    /// Renders the metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry());
         text
     }

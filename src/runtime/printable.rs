@@ -1,10 +1,13 @@
-//! Others' text on a terminal.
+//! Escapes external text for output on a terminal.
 
 use std::borrow::Cow;
 
-/// Text from registries, reports and clients with everything escaped, as `\u{1b}`, that would steer a terminal or show
-/// text in another order than it has: control characters (C0, DEL, C1), separators of lines, and Unicode's controls of
-/// the writing direction.
+/// Escapes characters in external text that would control a terminal or reorder the displayed text, as in `\u{1b}`:
+/// control characters (C0, DEL, C1), line separators, and Unicode's bidirectional controls.
+///
+/// ```
+/// assert_eq!(pullgate::runtime::printable("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+/// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return Cow::Borrowed(text);
@@ -13,7 +16,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// The same for text of several lines: its ends of lines stay.
+/// The same for multi-line text: line feeds are kept.
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
@@ -28,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_shown_and_not_done() {
+    fn terminal_controls_are_escaped() {
         for (text, shown) in [
             ("openssl ü 包", "openssl ü 包"),
             ("\u{1b}]0;owned\u{7}", "\\u{1b}]0;owned\\u{7}"),

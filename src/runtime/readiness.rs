@@ -1,27 +1,27 @@
-//! Whether the process is ready to serve, and what is less than well although it serves.
+//! Tracks whether the process is ready to serve, and which parts of it are degraded.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-/// What must happen before the process is ready, and what is degraded. Cheap to clone.
+/// The conditions for readiness, and the degraded components. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
 impl Readiness {
-    /// Nothing awaited, nothing degraded: ready.
+    /// Creates a state that is ready, with nothing degraded.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Holds readiness back until the guard is dropped. Several guards may bear one name.
+    /// Blocks readiness until the guard is dropped. Several guards may have the same name.
     pub fn block(&self, name: &str) -> BlockReady {
         *self.state().awaited.entry(name.to_owned()).or_default() += 1;
         BlockReady { readiness: self.clone(), name: name.to_owned() }
     }
 
-    /// Says that `name` works with less than it should have, and why; `None` says that all is well again.
+    /// Marks the component `name` as degraded for the given reason; `None` marks it as healthy again.
     pub fn degraded(&self, name: &str, why: Option<String>) {
         let mut state = self.state();
         match why {
@@ -30,7 +30,7 @@ impl Readiness {
         };
     }
 
-    /// How things stand now.
+    /// The current state.
     pub fn report(&self) -> ReadinessReport {
         let state = self.state();
         let awaited: Vec<String> = state.awaited.keys().cloned().collect();
@@ -53,7 +53,7 @@ impl Readiness {
     }
 }
 
-/// Holds readiness back while it lives.
+/// Blocks readiness while it exists.
 #[derive(Debug)]
 pub struct BlockReady {
     readiness: Readiness,
@@ -66,14 +66,14 @@ impl Drop for BlockReady {
     }
 }
 
-/// How things stand at one instant.
+/// The state at one moment.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct ReadinessReport {
-    /// Whether requests should be sent here. Something degraded does not make it false.
+    /// Whether this process should receive requests. Degraded components do not make it false.
     pub ready: bool,
-    /// What is still awaited.
+    /// The conditions that are not met yet.
     pub awaited: Vec<String>,
-    /// What works with less than it should have, and why.
+    /// The degraded components, each with the reason.
     pub degraded: BTreeMap<String, String>,
 }
 
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn degraded_is_told_and_stays_ready() {
+    fn degraded_components_are_reported_and_do_not_block_readiness() {
         let readiness = Readiness::new();
         readiness.degraded("policy", Some("b.yaml:3: unknown key".into()));
         let report = readiness.report();

@@ -1,4 +1,4 @@
-//! Tasks that outlive a request on purpose, and the end of all of them.
+//! Tasks that deliberately outlive a request, and their orderly shutdown.
 
 use std::future::Future;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Tasks {
         self.tracker.spawn_on(future, runtime)
     }
 
-    /// Runs blocking work that shutdown waits for.
+    /// Spawns blocking work that shutdown waits for.
     pub fn spawn_blocking<F, T>(&self, work: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -68,29 +68,29 @@ impl Tasks {
         }
     }
 
-    /// Resolves when shutdown begins. Long-lived loops select on it.
+    /// Resolves when shutdown starts. Long-running loops select on it.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
     }
 
-    /// Whether shutdown has begun.
+    /// Whether shutdown has started.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Begins shutdown.
+    /// Starts shutdown.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Begins shutdown and waits for all tasks, at most `grace`. True when all have ended.
+    /// Starts shutdown and waits for all tasks, at most `grace`. Returns true if all tasks have ended.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
     }
 
-    /// How many tasks are running.
+    /// The number of running tasks.
     pub fn running(&self) -> usize {
         self.tracker.len()
     }

@@ -1,4 +1,4 @@
-//! Logging to stderr.
+//! Logging to standard error.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,34 +9,34 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// How long lines that are not urgent are gathered.
-const GATHER: Duration = Duration::from_millis(20);
-/// When so many bytes are gathered, whoever logs writes them: the log is never what fills the memory.
-const MAX_GATHERED: usize = 256 * 1024;
+/// How long log lines below warning level are buffered.
+const DELAY: Duration = Duration::from_millis(20);
+/// When the buffer reaches this size, in bytes, the logging thread writes it, so that the log cannot exhaust memory.
+const MAX_BUFFERED: usize = 256 * 1024;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
 }
 
-/// Starts logging. `filter` is in tracing's own syntax: `info`, `pullgate=debug,warn`. What was logged is written at the
-/// latest when the guard is dropped.
+/// Initialises logging. `filter` uses tracing's syntax: `info`, `pullgate=debug,warn`. Buffered lines are written when
+/// the guard is dropped, if not before.
 ///
 /// # Errors
-/// When logging was started before.
+/// Logging is already initialised.
 pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, TryInitError> {
     let lines = Arc::new(Lines::default());
     let writer = lines.clone();
-    // Not a task: it outlives the runtime, whose last words it writes.
+    // Not a tracked task: it must outlive the runtime to write its last lines.
     std::thread::spawn(move || writer.write_until_end());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(Gathered(lines.clone()))
+        .with_writer(BufferedLog(lines.clone()))
         .with_ansi(colour)
         .with_target(false);
     match format {
@@ -46,7 +46,7 @@ pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, T
     Ok(LogGuard(lines))
 }
 
-/// Writes what was logged when it is dropped.
+/// Writes buffered log lines when it is dropped.
 pub struct LogGuard(Arc<Lines>);
 
 impl Drop for LogGuard {
@@ -55,12 +55,12 @@ impl Drop for LogGuard {
     }
 }
 
-/// Whole lines on their way to stderr. A busy gate logs some ten thousand a second, and a system call for each would
-/// cost as much as the answer that it tells of.
+/// Complete lines waiting to be written to standard error. A busy gate logs tens of thousands per second, and one
+/// system call per line would cost as much as the response that the line describes.
 #[derive(Default)]
 struct Lines {
     gathered: Mutex<Vec<u8>>,
-    /// Held while writing, so that what is logged meanwhile waits for nobody and nothing changes places.
+    /// Held while writing, so that lines stay in order and loggers need not wait for the write.
     writing: Mutex<()>,
     come: Condvar,
 }
@@ -70,7 +70,7 @@ impl Lines {
         let mut gathered = self.lock();
         let is_first = gathered.is_empty();
         gathered.extend_from_slice(line);
-        let is_full = gathered.len() > MAX_GATHERED;
+        let is_full = gathered.len() > MAX_BUFFERED;
         drop(gathered);
         if is_urgent || is_full {
             self.flush();
@@ -82,7 +82,7 @@ impl Lines {
     fn flush(&self) {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = std::mem::take(&mut *self.lock());
-        // There is nowhere to say that standard error is closed.
+        // If standard error is closed, there is nowhere to report it.
         let _ = io::stderr().write_all(&lines);
     }
 
@@ -90,7 +90,7 @@ impl Lines {
         loop {
             let some = self.come.wait_while(self.lock(), |gathered| gathered.is_empty());
             drop(some);
-            std::thread::sleep(GATHER);
+            std::thread::sleep(DELAY);
             self.flush();
         }
     }
@@ -100,15 +100,15 @@ impl Lines {
     }
 }
 
-/// Makes writers of single lines. Warnings and errors are written before the program goes on.
-struct Gathered(Arc<Lines>);
+/// Creates a writer for each line. Warnings and errors are written before the program continues.
+struct BufferedLog(Arc<Lines>);
 
 struct Line<'a> {
     lines: &'a Lines,
     is_urgent: bool,
 }
 
-impl<'a> MakeWriter<'a> for Gathered {
+impl<'a> MakeWriter<'a> for BufferedLog {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
