@@ -1,11 +1,11 @@
-//! An embedded registry with small genuine images: what the demo, the canary, the tests and the soak pull from.
+//! An embedded registry with small, valid images, used by the demo, the tests and the soak.
 //!
-//! The registry keeps everything in memory and speaks the pull half of the OCI distribution specification; content gets
-//! into it through this module's functions, never over the network. It can misbehave on demand ([`Fault`]), so that every
-//! failure of an upstream can be had at will. It never stands between clients and content that somebody relies on.
+//! The registry keeps everything in memory and implements the pull endpoints of the OCI distribution specification.
+//! Content is added only through the functions of this module, never over the network. It can simulate every failure of
+//! an upstream ([`Fault`]). It must never serve content that anyone depends on.
 
 mod demo;
-/// Builders of images, indexes, artifacts and attachments.
+/// Builders for images, indexes, artifacts and attachments.
 pub mod image;
 mod registry;
 mod signing;

@@ -1,42 +1,42 @@
-//! The images of the demo: those of the tutorial that the project started from, small, and one that is private.
+//! The images of the demo: small versions of the images in IBM's tutorial, and one private image.
 
 use super::image::{self, Built, Image, Layer, Tree};
 use crate::oci::Platform;
 
-/// An image of the demo, with what the demo is to make of it.
+/// An image of the demo and its expected properties.
 #[derive(Clone, Debug)]
 pub struct DemoImage {
-    /// Its repository at the sample registry.
+    /// Its repository in the sample registry.
     pub repository: &'static str,
-    /// Its tag there.
+    /// Its tag.
     pub tag: &'static str,
     /// Whether the demo signs it.
     pub signed: bool,
-    /// Whether the registry gives it to nobody without credentials.
+    /// Whether pulling it requires credentials.
     pub private: bool,
-    /// What its package database lists.
+    /// The contents of its package database.
     pub packages: &'static [Package],
-    /// An index of linux/amd64 and linux/arm64.
+    /// An index for linux/amd64 and linux/arm64.
     pub built: Built,
 }
 
 impl DemoImage {
-    /// The packages for which there is a fixed version: what the demo's advisories are about.
+    /// The packages that have a fixed version, which the demo's advisories cover.
     pub fn outdated(&self) -> impl Iterator<Item = &'static Package> {
         self.packages.iter().filter(|package| package.fixed.is_some())
     }
 }
 
-/// A Debian package as an image has it installed.
+/// An installed Debian package.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Package {
-    /// Its name.
+    /// The package name.
     pub name: &'static str,
     /// The source package, which advisories name.
     pub source: &'static str,
     /// The installed version.
     pub version: &'static str,
-    /// The version that mends the demo's advisory for it; `None` where there is no advisory.
+    /// The version that fixes the demo's advisory for the package; `None` if there is no advisory.
     pub fixed: Option<&'static str>,
 }
 
@@ -50,7 +50,7 @@ impl Package {
     }
 }
 
-/// The images, in the order in which the tutorial's image list shows them:
+/// The images, in the order of the tutorial's image list:
 ///
 /// | image | signed | issues |
 /// |---|---|---|
@@ -60,7 +60,7 @@ impl Package {
 /// | `library/tomcat:v2` | yes | none |
 /// | `team/private:v1` | no | none; private |
 ///
-/// Together they are every pair of trusted or not and vulnerable or not.
+/// Together they cover all combinations of signed or not and vulnerable or not.
 pub fn demo_images() -> Vec<DemoImage> {
     vec![
         demo_image("library/hello-world", "latest", false, HELLO_WORLD),
@@ -90,7 +90,7 @@ fn demo_image(repository: &'static str, tag: &'static str, signed: bool, package
     DemoImage { repository, tag, signed, private: false, packages, built: image::index(&platforms) }
 }
 
-/// Three layers, as a build makes them: the base, the packages, the application.
+/// Three layers, as in a typical build: the base, the packages, the application.
 fn platform_image(name: &str, architecture: &str, packages: &[Package]) -> Built {
     let base = Tree::new()
         .file("usr/lib/os-release", OS_RELEASE)
@@ -110,7 +110,7 @@ fn platform_image(name: &str, architecture: &str, packages: &[Package]) -> Built
 const OS_RELEASE: &str = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n\
      VERSION=\"12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
 
-/// The package database, in dpkg's own format (deb822).
+/// The package database in dpkg's format (deb822).
 fn status(packages: &[Package], architecture: &str) -> String {
     let paragraph = |&Package { name, source, version, .. }: &Package| {
         let source = if source == name { String::new() } else { format!("Source: {source}\n") };
@@ -129,7 +129,7 @@ mod tests {
     use crate::oci::{Content, Manifest};
 
     #[test]
-    fn the_demo_has_every_pair_of_trust_and_va() {
+    fn demo_images_cover_all_combinations_of_trust_and_va() {
         let images = demo_images();
         for (signed, vulnerable) in [(false, false), (false, true), (true, false), (true, true)] {
             let fits = |i: &DemoImage| i.signed == signed && (i.outdated().count() > 0) == vulnerable && !i.private;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn demo_images_are_genuine_and_always_the_same() {
+    fn demo_images_are_valid_and_reproducible() {
         for (image, again) in demo_images().into_iter().zip(demo_images()) {
             assert_eq!(image.built.root, again.built.root);
             for document in &image.built.manifests {

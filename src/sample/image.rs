@@ -1,4 +1,4 @@
-//! Genuine images from nothing: the same calls give the same bytes, and so the same digests, on every machine.
+//! Builds valid images from code: the same calls produce the same bytes, and so the same digests, on every machine.
 
 use bytes::Bytes;
 use oci_spec::image::{Arch, ConfigBuilder, HistoryBuilder, ImageConfigurationBuilder, Os, RootFsBuilder};
@@ -12,10 +12,10 @@ pub mod polyglot;
 
 pub use layer::{Layer, Tree, noise};
 
-/// When images were made unless they say otherwise.
+/// The default creation time of images.
 const CREATED: &str = "2024-05-01T00:00:00Z";
 
-/// An image in the making.
+/// A builder for an image.
 #[derive(Clone, Debug)]
 pub struct Image {
     platform: Platform,
@@ -27,7 +27,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of no layers for `platform`.
+    /// Starts an image without layers for `platform`.
     pub fn new(platform: Platform) -> Self {
         Self {
             platform,
@@ -39,7 +39,7 @@ impl Image {
         }
     }
 
-    /// An image of no layers for linux/amd64.
+    /// Starts an image without layers for linux/amd64.
     pub fn linux_amd64() -> Self {
         Self::new(Platform { os: "linux".into(), architecture: "amd64".into(), variant: None })
     }
@@ -50,13 +50,13 @@ impl Image {
         self
     }
 
-    /// The command that the container runs.
+    /// Sets the command that the container runs.
     pub fn command(mut self, words: &[&str]) -> Self {
         self.command = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// When the image was made: RFC 3339.
+    /// Sets the creation time, in RFC 3339 format.
     pub fn created(mut self, instant: &str) -> Self {
         self.created = instant.into();
         self
@@ -68,13 +68,13 @@ impl Image {
         self
     }
 
-    /// Writes Docker's media types (schema 2) instead of OCI's.
+    /// Uses Docker's media types (schema 2) instead of OCI's.
     pub fn docker(mut self) -> Self {
         self.docker = true;
         self
     }
 
-    /// The finished image.
+    /// Builds the image.
     pub fn build(self) -> Built {
         let (manifest_type, config_type) = match self.docker {
             true => (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG),
@@ -116,14 +116,14 @@ impl Image {
     }
 }
 
-const COMPLETE: &str = "every field that the builder demands is set above";
+const COMPLETE: &str = "every field that the builder requires is set above";
 
-/// A multi-platform index of `children`.
+/// Builds a multi-platform index of `children`.
 pub fn index(children: &[Built]) -> Built {
     list(media_type::OCI_INDEX, children)
 }
 
-/// A Docker manifest list of `children`.
+/// Builds a Docker manifest list of `children`.
 pub fn docker_list(children: &[Built]) -> Built {
     list(media_type::DOCKER_LIST, children)
 }
@@ -134,14 +134,15 @@ fn list(media_type: &str, children: &[Built]) -> Built {
     children.iter().fold(raw(media_type, &body), Built::with_content_of)
 }
 
-/// An artifact: the empty configuration and `layers` of any type (image-spec, "Guidelines for Artifact Usage").
+/// Builds an artifact: the empty configuration, and `layers` of any type (image-spec, "Guidelines for Artifact Usage").
 pub fn artifact(artifact_type: &str, layers: &[Layer]) -> Built {
     assemble(media_type::OCI_MANIFEST, media_type::OCI_EMPTY, &Bytes::from_static(b"{}"), layers, |body| {
         body["artifactType"] = artifact_type.into();
     })
 }
 
-/// An artifact that refers to `subject` (distribution-spec, "Listing Referrers"). `annotations` are the manifest's.
+/// Builds an artifact that refers to `subject` (distribution-spec, "Listing Referrers"), with `annotations` on its
+/// manifest.
 pub fn referrer(subject: &Built, artifact_type: &str, layers: &[Layer], annotations: &[(&str, &str)]) -> Built {
     assemble(media_type::OCI_MANIFEST, media_type::OCI_EMPTY, &Bytes::from_static(b"{}"), layers, |body| {
         body["artifactType"] = artifact_type.into();
@@ -153,8 +154,8 @@ pub fn referrer(subject: &Built, artifact_type: &str, layers: &[Layer], annotati
     })
 }
 
-/// A manifest as cosign attaches it under a tag such as `sha256-….sig`: the configuration of an empty image whose `rootfs`
-/// names the layers, and layers that carry their signatures as annotations.
+/// Builds a manifest as cosign attaches it under a tag such as `sha256-….sig`: the configuration of an empty image
+/// whose `rootfs` lists the layers, and layers whose annotations hold the signatures.
 pub fn attachment(layers: &[Layer]) -> Built {
     let never = "0001-01-01T00:00:00Z";
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
@@ -165,24 +166,24 @@ pub fn attachment(layers: &[Layer]) -> Built {
     assemble(media_type::OCI_MANIFEST, media_type::OCI_CONFIG, &config.to_string().into(), layers, |_| {})
 }
 
-/// An artifact's manifest of any type and configuration, to make a hostile one: what clients take for an image although
-/// nothing but bytes says so.
+/// Builds an artifact manifest with any type and configuration, for attacks with content that clients treat as an image
+/// although only its bytes show that it is one.
 pub fn disguised(manifest_type: &str, config_type: &str, config: &Value, layers: &[Layer]) -> Built {
     assemble(manifest_type, config_type, &config.to_string().into(), layers, |_| {})
 }
 
-/// The tag under which things attached to `subject` are found: `sha256-<hex>` and `suffix`, which is `.sig`, `.att`,
-/// `.sbom`, or empty for the referrers fallback tag.
+/// The tag for attachments to `subject`: `sha256-<hex>` followed by `suffix`, which is `.sig`, `.att`, `.sbom`, or
+/// empty for the referrers tag.
 pub fn attachment_tag(subject: &Digest, suffix: &str) -> String {
     format!("{}-{}{suffix}", subject.algorithm().name(), subject.hex())
 }
 
-/// A manifest of exactly this JSON, whatever it says, with no blobs. `media_type` is what the registry will claim.
+/// Builds a manifest with exactly this JSON and no blobs. The registry sends it as `media_type`.
 pub fn raw(media_type: &str, body: &Value) -> Built {
     raw_bytes(media_type, body.to_string())
 }
 
-/// A manifest of exactly these bytes, whatever they are, with no blobs.
+/// Builds a manifest with exactly these bytes and no blobs.
 pub fn raw_bytes(media_type: &str, bytes: impl Into<Bytes>) -> Built {
     let bytes = bytes.into();
     let root = Digest::sha256(&bytes);
@@ -214,29 +215,29 @@ fn annotations(pairs: &[(String, String)]) -> Value {
     pairs.iter().map(|(key, value)| (key.clone(), Value::from(&**value))).collect()
 }
 
-/// A finished image, index or artifact: all the content that a registry must hold to serve it.
+/// A complete image, index or artifact: all content that a registry needs to serve it.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The digest that a tag points to.
     pub root: Digest,
-    /// The root manifest first, then those below it.
+    /// The root manifest, followed by its descendants.
     pub manifests: Vec<Document>,
-    /// Configurations and layers.
+    /// The configurations and layers.
     pub blobs: Vec<(Digest, Bytes)>,
-    /// The digests of the configurations, one an image.
+    /// The digests of the configurations, one per image.
     pub configs: Vec<Digest>,
-    /// The digests of the layers as they are stored, lowest first, image by image.
+    /// The digests of the layers as stored, lowest first, image by image.
     pub layers: Vec<Digest>,
-    /// The platform, where this is one image.
+    /// The platform, if this is a single image.
     pub platform: Option<Platform>,
 }
 
-/// A manifest as a registry keeps it.
+/// A manifest as stored in a registry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Document {
     /// The SHA-256 digest of the bytes.
     pub digest: Digest,
-    /// What the registry says in `Content-Type`.
+    /// The `Content-Type` that the registry sends.
     pub media_type: String,
     /// The bytes.
     pub bytes: Bytes,
@@ -248,12 +249,12 @@ impl Built {
         &self.manifests[0]
     }
 
-    /// The root manifest's body, to make a hostile one of it with [`raw`].
+    /// The JSON of the root manifest, for example to build a hostile one from it with [`raw`].
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.manifest().bytes).unwrap_or_default()
     }
 
-    /// The descriptor that an index lists this under.
+    /// The descriptor for an index that lists this.
     pub fn descriptor(&self) -> Value {
         let mut descriptor = self.plain_descriptor();
         if let Some(platform) = &self.platform {
@@ -265,13 +266,13 @@ impl Built {
         descriptor
     }
 
-    /// Media type, digest and size alone: how a referrer names its subject.
+    /// Only media type, digest and size, as a referrer describes its subject.
     pub fn plain_descriptor(&self) -> Value {
         let Document { digest, media_type, bytes } = self.manifest();
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 
-    /// Adds a blob, once.
+    /// Adds a blob, if it is not present yet.
     pub fn with_blob(mut self, bytes: Bytes) -> Self {
         let digest = Digest::sha256(&bytes);
         if !self.blobs.iter().any(|(known, _)| *known == digest) {
@@ -280,7 +281,7 @@ impl Built {
         self
     }
 
-    /// Adds the manifests and blobs of `other`, each once. The root stays.
+    /// Adds the manifests and blobs of `other` that are not present yet. The root stays the same.
     pub fn with_content_of(mut self, other: &Self) -> Self {
         for manifest in &other.manifests {
             if !self.manifests.contains(manifest) {

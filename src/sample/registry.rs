@@ -1,4 +1,4 @@
-//! The registry itself: what it holds, who may have it, how it misbehaves, and what it was asked.
+//! The sample registry: its content, access rules, injected faults and request log.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,9 +27,10 @@ pub use fault::{Fault, Injected, On};
 pub use listen::Listening;
 pub use log::LoggedRequest;
 
-/// A registry in memory. Cheap to clone; all clones are the same registry.
+/// An in-memory registry. Cheap to clone; all clones share the same content.
 ///
-/// Repositories and tags are plain text here: a name that the specification does not allow is kept and never found.
+/// Repositories and tags are plain strings here: a name that the specification does not allow is stored but never
+/// found.
 #[derive(Clone, Debug, Default)]
 pub struct Registry(Arc<Shared>);
 
@@ -39,19 +40,19 @@ struct Shared {
     access: access::AccessRules,
     faults: fault::Faults,
     log: log::Log,
-    /// Whether the referrers API is missing.
+    /// Whether the referrers API is disabled.
     without_referrers: AtomicBool,
-    /// How many referrers stand on one page; 0 for all.
+    /// The number of referrers per page; 0 for no limit.
     referrers_page: AtomicUsize,
 }
 
 impl Registry {
-    /// An empty registry that gives everything to everybody.
+    /// Creates an empty registry with public access.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in all content of `built`, and points `tag` to its root.
+    /// Adds all content of `built`, and points `tag` to its root.
     pub fn push(&self, repository: &str, tag: Option<&str>, built: &Built) {
         for manifest in &built.manifests {
             self.put_manifest_as(repository, manifest.digest, &manifest.media_type, manifest.bytes.clone());
@@ -64,7 +65,7 @@ impl Registry {
         }
     }
 
-    /// Takes in one manifest, and points `tag` to it. `media_type` is what the registry will say in `Content-Type`.
+    /// Adds a manifest, and points `tag` to it. `media_type` is sent as `Content-Type`.
     pub fn put_manifest(
         &self,
         repository: &str,
@@ -81,12 +82,12 @@ impl Registry {
         digest
     }
 
-    /// Takes in one manifest under a digest that is not checked: one of another algorithm, or a wrong one.
+    /// Adds a manifest under an unchecked digest: one of another algorithm, or a wrong one.
     pub fn put_manifest_as(&self, repository: &str, digest: Digest, media_type: &str, bytes: impl Into<Bytes>) {
         self.0.content.edit(repository, |r| r.manifests.insert(digest, (media_type.into(), bytes.into())));
     }
 
-    /// Takes in one blob.
+    /// Adds a blob.
     pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::sha256(&bytes);
@@ -94,32 +95,32 @@ impl Registry {
         digest
     }
 
-    /// Takes in one blob under a digest that is not checked.
+    /// Adds a blob under an unchecked digest.
     pub fn put_blob_as(&self, repository: &str, digest: Digest, bytes: impl Into<Bytes>) {
         self.0.content.edit(repository, |r| r.blobs.insert(digest, bytes.into()));
     }
 
-    /// Points `tag` to a manifest, which need not be there.
+    /// Points `tag` to a manifest, which need not exist.
     pub fn tag(&self, repository: &str, tag: &str, digest: Digest) {
         self.0.content.edit(repository, |r| r.tags.insert(tag.into(), digest));
     }
 
-    /// Forgets a tag; the manifest stays.
+    /// Deletes a tag; the manifest stays.
     pub fn delete_tag(&self, repository: &str, tag: &str) {
         self.0.content.edit(repository, |r| r.tags.remove(tag));
     }
 
-    /// Forgets a manifest; tags that point to it are then unknown.
+    /// Deletes a manifest; tags that point to it are then unknown.
     pub fn delete_manifest(&self, repository: &str, digest: &Digest) {
         self.0.content.edit(repository, |r| r.manifests.remove(digest));
     }
 
-    /// Forgets a blob.
+    /// Deletes a blob.
     pub fn delete_blob(&self, repository: &str, digest: &Digest) {
         self.0.content.edit(repository, |r| r.blobs.remove(digest));
     }
 
-    /// Lists the referrers of `subject` under its fallback tag, as clients do where the referrers API is missing
+    /// Lists the referrers of `subject` under its referrers tag, as clients do if there is no referrers API
     /// (distribution-spec, "Referrers Tag Schema").
     pub fn push_referrers_tag(&self, repository: &str, subject: &Digest) {
         let referrers = self.0.content.referrers(repository, subject);
@@ -130,62 +131,64 @@ impl Registry {
         self.put_manifest(repository, Some(&tag), media_type::OCI_INDEX, body.to_string());
     }
 
-    /// Switches the referrers API on, which it is at first, or off: 404, as older registries answer.
+    /// Enables or disables the referrers API, which is enabled by default. If disabled, it returns 404, as older
+    /// registries do.
     pub fn set_referrers_api(&self, on: bool) {
         self.0.without_referrers.store(!on, Ordering::Relaxed);
     }
 
-    /// Puts at most so many referrers on a page; 0 for all.
+    /// Sets the maximum number of referrers per page; 0 for no limit.
     pub fn set_referrers_page(&self, entries: usize) {
         self.0.referrers_page.store(entries, Ordering::Relaxed);
     }
 
-    /// Says who may pull from `repository`; `*` is every repository that has no rule of its own, and `/v2/`.
+    /// Sets who may pull from `repository`; `*` applies to `/v2/` and to every repository without a rule.
     pub fn set_access(&self, repository: &str, access: Access) {
         self.0.access.set(repository, access);
     }
 
-    /// Names another token server than this registry's own `/token` in challenges.
+    /// Names a token server other than this registry's own `/token` in challenges.
     pub fn set_token_realm(&self, url: &str) {
         self.0.access.set_realm(url);
     }
 
-    /// What `/token` says of its tokens' life, in seconds. They are good until [`revoke_tokens`](Self::revoke_tokens).
+    /// Sets the lifetime, in seconds, that `/token` reports. Tokens are valid until
+    /// [`revoke_tokens`](Self::revoke_tokens).
     pub fn set_token_lifetime(&self, seconds: u64) {
         self.0.access.set_lifetime(seconds);
     }
 
-    /// Ends all tokens that were issued.
+    /// Revokes all issued tokens.
     pub fn revoke_tokens(&self) {
         self.0.access.revoke();
     }
 
-    /// Makes every request that `on` matches misbehave. For tests, the canary and the soak.
+    /// Injects a fault into every request that matches `on`. For tests and the soak.
     pub fn inject(&self, on: On, fault: Fault) -> Injected {
         self.0.faults.add(on, fault)
     }
 
-    /// Behaves again. Requests that are held or stalled go on.
+    /// Removes all faults. Held or stalled requests continue.
     pub fn clear_faults(&self) {
         self.0.faults.clear();
     }
 
-    /// Every request since the start or the last [`clear_log`](Self::clear_log), in the order of arrival.
+    /// All requests since the start or the last [`clear_log`](Self::clear_log), in the order of arrival.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.0.log.read(<[_]>::to_vec)
     }
 
-    /// How many logged requests `predicate` holds for.
+    /// The number of logged requests that match `predicate`.
     pub fn count(&self, predicate: impl Fn(&LoggedRequest) -> bool) -> usize {
         self.0.log.read(|log| log.iter().filter(|request| predicate(request)).count())
     }
 
-    /// Empties the log.
+    /// Clears the log.
     pub fn clear_log(&self) {
         self.0.log.clear();
     }
 
-    /// Resolves as soon as `predicate` holds for the log; the caller bounds the time.
+    /// Resolves as soon as `predicate` holds for the log; the caller sets a time limit.
     pub async fn wait_for(&self, predicate: impl FnMut(&[LoggedRequest]) -> bool) {
         self.0.log.wait_for(predicate).await;
     }
@@ -193,15 +196,15 @@ impl Registry {
     /// Binds `address` and serves plain HTTP/1.1 there.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// The address cannot be bound.
     pub async fn bind(&self, address: SocketAddr, tasks: &Tasks) -> io::Result<Listening> {
         self.serve(TcpListener::bind(address).await?, None, tasks)
     }
 
-    /// Serves HTTP/1.1 on `listener`, in TLS where a configuration is given, until it is stopped or `tasks` are.
+    /// Serves HTTP/1.1 on `listener`, over TLS if a configuration is given, until it or `tasks` is stopped.
     ///
     /// # Errors
-    /// When the listener does not know its address.
+    /// The address of the listener cannot be determined.
     pub fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, tasks: &Tasks) -> io::Result<Listening> {
         listen::listen(self.clone(), listener, tls, tasks)
     }

@@ -1,4 +1,4 @@
-//! Signing sample images as cosign signs them with a key: the classic form, under a `.sig` tag.
+//! Signs sample images as cosign does with a key, as classic signatures under a `.sig` tag.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,10 +17,10 @@ const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 pub struct SigningKey(KeyPair);
 
 impl SigningKey {
-    /// A new ECDSA P-256 key, the kind that `cosign generate-key-pair` makes.
+    /// Generates an ECDSA P-256 key, like `cosign generate-key-pair`.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// The system cannot provide random numbers.
     pub fn generate() -> Result<Self, SigningError> {
         Ok(Self(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?))
     }
@@ -30,11 +30,11 @@ impl SigningKey {
         self.0.public_key_pem()
     }
 
-    /// Signs an image and attaches the signature in the same repository. `reference` is the name that the signature
-    /// speaks of, such as `registry.test/library/nginx`.
+    /// Signs an image, and attaches the signature in the same repository. `reference` is the name recorded in the
+    /// signature, such as `registry.test/library/nginx`.
     ///
     /// # Errors
-    /// When the signature cannot be made.
+    /// The signature cannot be created.
     pub fn sign(
         &self,
         registry: &Registry,
@@ -47,10 +47,10 @@ impl SigningKey {
         Ok(())
     }
 
-    /// A layer that holds the signed statement, with the signature as an annotation.
+    /// A layer with the signed payload, and the signature as an annotation.
     ///
     /// # Errors
-    /// When the signature cannot be made.
+    /// The signature cannot be created.
     pub fn signature(&self, reference: &str, image: Digest) -> Result<Layer, SigningError> {
         let payload = json!({
             "critical": {
@@ -66,7 +66,7 @@ impl SigningKey {
     }
 }
 
-/// A signature cannot be made.
+/// A signature could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("signing failed: {0}")]
 pub struct SigningError(#[from] rcgen::Error);

@@ -1,4 +1,4 @@
-//! Layers: file trees as tar, packed or not, and anything else that a descriptor can name.
+//! Layers: file trees as tar archives, compressed or not, and any other content that a descriptor can name.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,33 +11,33 @@ use tar::{EntryType, Header};
 
 use crate::oci::{Digest, media_type};
 
-/// Uncompressed layer of an image.
+/// An uncompressed layer.
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// Layer packed with Zstandard.
+/// A layer compressed with Zstandard.
 const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// Docker's uncompressed layer.
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-/// Docker's layer, gzip.
+/// Docker's layer compressed with gzip.
 const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// A layer, or any other blob that a manifest lists as one.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// What its descriptor claims.
+    /// The media type in its descriptor.
     pub media_type: String,
     /// The bytes as stored.
     pub bytes: Bytes,
     /// The digest of the bytes as stored.
     pub digest: Digest,
-    /// The digest of the bytes unpacked; the same where nothing is packed.
+    /// The digest of the uncompressed bytes.
     pub diff_id: Digest,
-    /// What the image's history says of it.
+    /// The entry in the image's history.
     pub created_by: String,
     annotations: Vec<(String, String)>,
 }
 
 impl Layer {
-    /// Bytes of any media type.
+    /// A blob with any media type.
     pub fn of(media_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let digest = Digest::sha256(&bytes);
@@ -56,37 +56,37 @@ impl Layer {
         Self::of(OCI_LAYER, tree.to_tar())
     }
 
-    /// A gzipped tar, as images nearly always have it.
+    /// A tar compressed with gzip, as in most images.
     pub fn gzip(tree: &Tree) -> Self {
         Self::gzip_of(&tree.to_tar())
     }
 
-    /// A gzipped layer of a tar that was made elsewhere, well formed or not.
+    /// A gzip-compressed layer from an existing tar, valid or not.
     pub fn gzip_of(tar: &[u8]) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         let packed = encoder.write_all(tar).and_then(|()| encoder.finish()).expect(IN_MEMORY);
         Self { diff_id: Digest::sha256(tar), ..Self::of(media_type::OCI_LAYER_GZIP, packed) }
     }
 
-    /// A tar packed with Zstandard.
+    /// A tar compressed with Zstandard.
     pub fn zstd(tree: &Tree) -> Self {
         let tar = tree.to_tar();
         let packed = ruzstd::encoding::compress_to_vec(&*tar, ruzstd::encoding::CompressionLevel::Fastest);
         Self { diff_id: Digest::sha256(&tar), ..Self::of(OCI_LAYER_ZSTD, packed) }
     }
 
-    /// The same layer with an annotation on its descriptor.
+    /// Adds an annotation to the descriptor.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations.push((key.into(), value.into()));
         self
     }
 
-    /// The same layer with a line for the image's history.
+    /// Sets the entry in the image's history.
     pub fn created_by(self, command: &str) -> Self {
         Self { created_by: command.into(), ..self }
     }
 
-    /// The same layer as Docker's schema 2 calls it.
+    /// The same layer with Docker's media type (schema 2).
     pub(super) fn docker(self) -> Self {
         let media_type = match &*self.media_type {
             OCI_LAYER => DOCKER_LAYER.into(),
@@ -96,7 +96,7 @@ impl Layer {
         Self { media_type, ..self }
     }
 
-    /// The descriptor that a manifest lists this under.
+    /// The descriptor for a manifest that lists this.
     pub fn descriptor(&self) -> Value {
         let mut descriptor = json!({"mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len()});
         if !self.annotations.is_empty() {
@@ -106,10 +106,11 @@ impl Layer {
     }
 }
 
-/// Files in the order of the tar. Owner root, modification time 0; parent directories come by themselves.
+/// A builder for a tar archive; files keep their order. The owner is root, the modification time 0; parent directories
+/// are added automatically.
 ///
 /// # Panics
-/// Its methods panic on a path or target that a tar cannot hold; [`Layer::gzip_of`] takes hostile archives.
+/// The methods panic on a path or target that a tar cannot represent; use [`Layer::gzip_of`] for hostile archives.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     entries: Vec<(Header, String, Entry)>,
@@ -123,17 +124,17 @@ enum Entry {
 }
 
 impl Tree {
-    /// An empty tree.
+    /// Starts an empty tree.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a file, mode 0644. A name that begins with `.wh.` is a whiteout (image-spec, layer.md).
+    /// Adds a file with mode 0644. A name that starts with `.wh.` is a whiteout (image-spec, layer.md).
     pub fn file(self, path: &str, content: impl Into<Bytes>) -> Self {
         self.add(EntryType::Regular, 0o644, path, Entry::Content(content.into()))
     }
 
-    /// Adds a file, mode 0755.
+    /// Adds a file with mode 0755.
     pub fn executable(self, path: &str, content: impl Into<Bytes>) -> Self {
         self.add(EntryType::Regular, 0o755, path, Entry::Content(content.into()))
     }
@@ -143,12 +144,12 @@ impl Tree {
         self.add(EntryType::Symlink, 0o777, path, Entry::Link(target.into()))
     }
 
-    /// Adds a hard link to a path of this archive.
+    /// Adds a hard link to a path in this archive.
     pub fn hard_link(self, path: &str, target: &str) -> Self {
         self.add(EntryType::Link, 0o644, path, Entry::Link(target.into()))
     }
 
-    /// Adds a directory, mode 0755.
+    /// Adds a directory with mode 0755.
     pub fn directory(mut self, path: &str) -> Self {
         if !self.directories.insert(path.into()) {
             return self;
@@ -170,7 +171,7 @@ impl Tree {
         self
     }
 
-    /// The archive.
+    /// Builds the archive.
     pub fn to_tar(&self) -> Vec<u8> {
         let mut archive = tar::Builder::new(Vec::new());
         for (header, path, entry) in &self.entries {
@@ -190,9 +191,10 @@ impl Tree {
     }
 }
 
-const IN_MEMORY: &str = "writing to memory does not fail, and a path that a tar cannot hold is the caller's mistake";
+const IN_MEMORY: &str =
+    "writing to memory cannot fail, and the caller must not pass a path that a tar cannot represent";
 
-/// `len` bytes that do not compress and are the same for the same `seed` (SplitMix64).
+/// `len` incompressible bytes that depend only on `seed` (SplitMix64).
 pub fn noise(len: usize, seed: u64) -> Bytes {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(len + 8);

@@ -36,7 +36,7 @@ fn layers_unpack_to_their_diff_id() {
 }
 
 #[test]
-fn images_are_genuine_and_always_the_same() {
+fn images_are_valid_and_reproducible() {
     let image = || Image::linux_amd64().layer(Layer::gzip(&tree())).layer(Layer::tar(&tree())).command(&["/run"]);
     let built = image().build();
     assert_eq!(built.root, image().build().root);
@@ -55,7 +55,7 @@ fn images_are_genuine_and_always_the_same() {
 }
 
 #[test]
-fn indexes_and_referrers_name_what_they_belong_to() {
+fn indexes_and_referrers_name_their_children_and_subjects() {
     let arm: Platform = "linux/arm/v7".parse().unwrap();
     let children = [Image::linux_amd64().build(), Image::new(arm.clone()).build()];
     let index = index(&children);
@@ -73,14 +73,14 @@ fn indexes_and_referrers_name_what_they_belong_to() {
 }
 
 #[test]
-fn noise_is_the_same_for_the_same_seed() {
+fn noise_depends_only_on_the_seed() {
     assert_eq!(noise(1003, 1), noise(1003, 1));
     assert_ne!(noise(64, 1), noise(64, 2));
     assert_eq!(noise(1003, 1).len(), 1003);
 }
 
 #[test]
-fn polyglots_are_what_they_say_they_are() {
+fn polyglots_are_valid_in_both_formats() {
     let text = polyglot::statement_and_tar("hello", "echo ran");
     assert!(crate::oci::payload::Statement::parse(&text).is_ok());
     let sizes: Vec<u64> =

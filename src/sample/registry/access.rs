@@ -1,4 +1,4 @@
-//! Who may pull: everybody, those with a password, or those with a token from the registry's own token endpoint.
+//! Access control: public, with a password, or with a token from the registry's own token endpoint.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,34 +15,34 @@ use crate::oci::{ErrorCode, WireError};
 /// Who may pull from a repository.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Access {
-    /// Everybody.
+    /// Everyone.
     #[default]
     Public,
-    /// Whoever says user and password with every request (RFC 7617).
+    /// Clients that send a user name and password with every request (RFC 7617).
     Basic(Credentials),
-    /// Whoever has a token (distribution-spec's "Token Authentication"), which anybody gets: Docker Hub's way.
+    /// Clients with a token (distribution-spec's "Token Authentication"), which is issued to anyone, as on Docker Hub.
     AnonymousToken,
-    /// Whoever has a token, which those get who say user and password to the token endpoint.
+    /// Clients with a token, which is issued for a user name and password.
     Token(Credentials),
 }
 
-/// User and password.
+/// A user name and password.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Credentials {
-    /// The user.
+    /// The user name.
     pub user: String,
     /// The password.
     pub password: String,
 }
 
 impl Credentials {
-    /// User and password.
+    /// Creates credentials.
     pub fn new(user: &str, password: &str) -> Self {
         Self { user: user.into(), password: password.into() }
     }
 }
 
-/// The rules by repository, and the tokens issued.
+/// The rules by repository, and the issued tokens.
 #[derive(Debug, Default)]
 pub(super) struct AccessRules(Mutex<State>);
 
@@ -52,7 +52,7 @@ struct State {
     realm: Option<String>,
     lifetime: Option<u64>,
     issued: u64,
-    /// The repositories that a token opens.
+    /// The repositories that each token grants access to.
     tokens: HashMap<String, Vec<String>>,
 }
 
@@ -73,8 +73,8 @@ impl AccessRules {
         self.lock().tokens.clear();
     }
 
-    /// The answer that asks for credentials, unless a request with these headers may read from `repository`, which is
-    /// empty for `/v2/`. `origin` is this registry's own URL, for the realm.
+    /// The challenge for a request without sufficient credentials for `repository`, which is empty for `/v2/`; `None`
+    /// if access is granted. `origin` is this registry's own URL, for the realm.
     pub(super) fn refusal(&self, repository: &str, headers: &HeaderMap, origin: &str) -> Option<Response<Bytes>> {
         let state = self.lock();
         let token = bearer(headers);
@@ -89,7 +89,7 @@ impl AccessRules {
         }
     }
 
-    /// `GET /token`: a token for the scopes asked for that the caller may have.
+    /// `GET /token`: issues a token for those requested scopes that the caller may have.
     pub(super) fn token(&self, query: &str, headers: &HeaderMap) -> Response<Bytes> {
         let mut state = self.lock();
         let credentials = basic(headers);
@@ -147,7 +147,7 @@ impl State {
     }
 }
 
-/// `repository:<name>:pull`
+/// Parses `repository:<name>:pull`.
 fn repository_of_scope(scope: &str) -> Option<String> {
     let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
     actions.split(',').any(|action| action == "pull").then(|| name.to_owned())

@@ -1,4 +1,4 @@
-//! Requests to answers: the pull half of the OCI distribution specification, with content as whole, shared bytes.
+//! Answers requests: the pull endpoints of the OCI distribution specification, with content as shared bytes.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,14 +13,10 @@ pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("do
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 impl Shared {
-    /// The answer of a registry that behaves. `origin` is its own URL as the client knows it.
+    /// The response without injected faults. `origin` is the registry's URL as the client knows it.
     pub(super) fn answer<B>(&self, request: &Request<B>, origin: &str) -> Response<Bytes> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return refuse(
-                StatusCode::METHOD_NOT_ALLOWED,
-                ErrorCode::Unsupported,
-                "this registry is filled by its owner",
-            );
+            return refuse(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, "this registry is read-only");
         }
         let uri = request.uri();
         if uri.path() == "/token" {
@@ -118,7 +114,7 @@ fn referrers_page(found: &[Value], page: &Page, next: Option<usize>, uri: &Uri) 
     }
 }
 
-/// 200 with all of the content, or 304 where the client has it (RFC 9110 §13.1.2).
+/// 200 with all content, or 304 if the client already has it (RFC 9110 §13.1.2).
 fn whole(digest: &Digest, media_type: &str, bytes: Bytes, headers: &HeaderMap) -> Response<Bytes> {
     let tag = format!("\"{digest}\"");
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| {
@@ -133,7 +129,8 @@ fn whole(digest: &Digest, media_type: &str, bytes: Bytes, headers: &HeaderMap) -
     with_header(answer, header::ETAG, &tag)
 }
 
-/// 206 with a part of the content, or 416 (RFC 9110 §14). Anything but one range of bytes is ignored, as it may be.
+/// 206 with the requested range, or 416 (RFC 9110 §14). Anything except a single byte range is ignored, as the RFC
+/// allows.
 fn part(mut answer: Response<Bytes>, range: &str, length: u64) -> Response<Bytes> {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return answer;
@@ -169,7 +166,7 @@ fn refuse(status: StatusCode, code: ErrorCode, message: &str) -> Response<Bytes>
     error(&WireError::new(status, code, message))
 }
 
-/// Sets a header. A value that no header can hold, such as a hostile media type with a line feed, is left out.
+/// Sets a header. Values that are not valid in a header, such as a hostile media type with a line feed, are omitted.
 pub(super) fn with_header(mut answer: Response<Bytes>, name: HeaderName, value: &str) -> Response<Bytes> {
     if let Ok(value) = HeaderValue::from_str(value) {
         answer.headers_mut().insert(name, value);

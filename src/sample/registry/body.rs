@@ -1,4 +1,4 @@
-//! The body of an answer: shared bytes, sent piece by piece, with the faults that strike on the way.
+//! The response body: shared bytes, sent in chunks, with injected faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use hyper::body::Frame;
 use super::fault::{Closed, Fault, Hit, Rule};
 use super::flush::Wire;
 
-/// How much is handed to the connection at a time, in bytes.
+/// The number of bytes passed to the connection at a time.
 const PIECE: usize = 64 * 1024;
 
-/// Sends `bytes` as the faults demand. `wire` tells of each flush of the connection.
+/// Sends `bytes` with the given faults. `wire` reports each flush of the connection.
 pub(super) fn send(bytes: Bytes, hit: Hit, wire: Arc<Wire>) -> UnsyncBoxBody<Bytes, Closed> {
     let mut sender =
         Sender { rest: bytes, sent: 0, wire, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
@@ -62,7 +62,7 @@ impl Sender {
         Some((Ok(Frame::data(piece)), self))
     }
 
-    /// The next bytes, up to the place where something happens.
+    /// The next bytes, up to the position of the next fault.
     fn piece(&mut self) -> Bytes {
         let stops = [self.cut, self.stall.as_ref().map(|(at, _)| *at)];
         let distances = stops.into_iter().flatten().map(|at| usize::try_from(at - self.sent).unwrap_or(usize::MAX));

@@ -1,4 +1,4 @@
-//! What the registry holds, repository by repository.
+//! The content of the registry, by repository.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 
 use crate::oci::{Digest, Reference};
 
-/// All repositories. Nothing is shared between them: a blob of one is unknown in another.
+/// All repositories. They share nothing: a blob of one is unknown in another.
 #[derive(Debug, Default)]
 pub(super) struct Content(Mutex<HashMap<String, Repository>>);
 
 /// One repository.
 #[derive(Debug, Default)]
 pub(super) struct Repository {
-    /// Media type and bytes. In the digests' order, so that lists of referrers do not change from run to run.
+    /// Media type and bytes, ordered by digest so that lists of referrers are reproducible.
     pub(super) manifests: BTreeMap<Digest, (String, Bytes)>,
     pub(super) tags: BTreeMap<String, Digest>,
     pub(super) blobs: HashMap<Digest, Bytes>,
 }
 
 impl Content {
-    /// Changes a repository, which is made when it is not there.
+    /// Changes a repository, creating it if necessary.
     pub(super) fn edit<T>(&self, repository: &str, change: impl FnOnce(&mut Repository) -> T) {
         change(self.lock().entry(repository.into()).or_default());
     }
 
-    /// The tags after `last`, in order; `None` where the repository is unknown.
+    /// The tags after `last`, in order; `None` if the repository is unknown.
     pub(super) fn tags(&self, repository: &str, last: Option<&str>) -> Option<Vec<String>> {
         let repositories = self.lock();
         let tags = repositories.get(repository)?.tags.keys();
@@ -46,12 +46,12 @@ impl Content {
         Some((*digest, media_type.clone(), bytes.clone()))
     }
 
-    /// The bytes of a blob; shared, not copied.
+    /// The bytes of a blob, shared rather than copied.
     pub(super) fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
         self.lock().get(repository)?.blobs.get(digest).cloned()
     }
 
-    /// Descriptors of the manifests whose subject is `subject` (distribution-spec, "Listing Referrers").
+    /// The descriptors of manifests whose subject is `subject` (distribution-spec, "Listing Referrers").
     pub(super) fn referrers(&self, repository: &str, subject: &Digest) -> Vec<Value> {
         let repositories = self.lock();
         let Some(repository) = repositories.get(repository) else { return Vec::new() };
@@ -66,7 +66,7 @@ impl Content {
 }
 
 fn referrer(subject: &str, digest: &Digest, media_type: &str, bytes: &[u8]) -> Option<Value> {
-    // Hostile manifests are no referrers of anything here; they are served as they are all the same.
+    // Malformed manifests are never referrers, but are still served unchanged.
     let body: Value = serde_json::from_slice(bytes).ok()?;
     if body["subject"]["digest"] != subject {
         return None;

@@ -1,4 +1,4 @@
-//! Misbehaviour on demand: what an upstream, or the network before it, may do wrong.
+//! Fault injection: failures of an upstream, or of the network in front of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,22 +10,22 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::oci::{ErrorCode, WireError};
 
-/// Which requests a fault is for.
+/// Selects the requests that a fault applies to.
 #[derive(Clone, Debug)]
 pub struct On {
     method: Option<Method>,
-    /// The whole path, with stars for any text.
+    /// The whole path, in which `*` matches any text.
     pattern: String,
     times: Option<u64>,
 }
 
 impl On {
-    /// Every request, also those for tokens.
+    /// All requests, including token requests.
     pub fn any() -> Self {
         Self::path("*")
     }
 
-    /// Requests whose whole path is `pattern`, where `*` stands for any text: `/v2/*/blobs/sha256:*`.
+    /// Requests whose whole path matches `pattern`, in which `*` matches any text: `/v2/*/blobs/sha256:*`.
     pub fn path(pattern: &str) -> Self {
         Self { method: None, pattern: pattern.into(), times: None }
     }
@@ -40,12 +40,12 @@ impl On {
         Self::path("/v2/*/blobs/*")
     }
 
-    /// Only those of one method.
+    /// Restricts to one method.
     pub fn method(self, method: Method) -> Self {
         Self { method: Some(method), ..self }
     }
 
-    /// Only the next so many.
+    /// Restricts to the next `times` requests.
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }
     }
@@ -62,44 +62,44 @@ fn matches_glob(pattern: &str, text: &str) -> bool {
     rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| matches_glob(tail, &rest[at..]))
 }
 
-/// What goes wrong. Several faults may hit one request: the first [`Answer`](Self::Answer) or [`Close`](Self::Close)
-/// takes the place of the registry's answer and leaves later ones of these for later requests; the others add up.
+/// A failure. Several faults may apply to one request: the first [`Answer`](Self::Answer) or [`Close`](Self::Close)
+/// replaces the registry's response and leaves later ones of these for later requests; all others are combined.
 ///
-/// Bytes are counted from the start of the body that is sent, which for a range is not the start of the content. A place
-/// at or past its end does nothing.
+/// Byte positions count from the start of the body that is sent, which for a range is not the start of the content. A
+/// position at or beyond its end has no effect.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// This answer and no other. A `Location` may have `{path}` in it, which stands for the request's path.
+    /// Sends this response instead. `{path}` in a `Location` is replaced by the path of the request.
     Answer {
         /// The status.
         status: StatusCode,
-        /// The headers, beside `Content-Length`.
+        /// The headers, in addition to `Content-Length`.
         headers: HeaderMap,
         /// The body.
         body: Bytes,
     },
-    /// The connection ends with no answer.
+    /// Closes the connection without a response.
     Close,
-    /// The connection ends after so many bytes of the body.
+    /// Closes the connection after this many bytes of the body.
     Cut(u64),
-    /// The answer begins later.
+    /// Delays the response.
     Delay(Duration),
-    /// The byte at this place of the body is wrong.
+    /// Corrupts the byte at this position of the body.
     Flip(u64),
-    /// The request is held before it is answered, until [`Injected::release`].
+    /// Holds the request before it is answered, until [`Injected::release`].
     Gate,
-    /// A header has this value, or, with none, is missing. `Content-Length` too: more than there is ends the connection
-    /// early, less cuts the body.
+    /// Sets a header, or removes it for `None`. Also applies to `Content-Length`: a larger value ends the connection
+    /// early, a smaller one truncates the body.
     Header(HeaderName, Option<HeaderValue>),
-    /// `Range` is not looked at.
+    /// Ignores `Range`.
     IgnoreRange,
-    /// The connection is reset after so many bytes of the answer, its head included: less than a head cuts the head.
+    /// Resets the connection after this many bytes of the response including its headers, which may be truncated too.
     Reset(u64),
-    /// Nothing comes after so many bytes of the body, until [`Injected::release`].
+    /// Stalls after this many bytes of the body, until [`Injected::release`].
     Stall(u64),
-    /// The body comes in pieces of so many bytes, with a pause before each but the first.
+    /// Sends the body in small chunks, with a pause before each except the first.
     Trickle {
-        /// Bytes a piece.
+        /// Bytes per chunk.
         piece: usize,
         /// The pause.
         pause: Duration,
@@ -107,7 +107,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// An error answer with a body as registries send it.
+    /// An error response with a body in the format of registries.
     pub fn status(status: StatusCode) -> Self {
         let body = WireError::new(status, ErrorCode::Unavailable, "injected").body();
         Self::Answer { status, headers: HeaderMap::new(), body: body.into() }
@@ -123,15 +123,15 @@ impl Fault {
         Self::status(StatusCode::TOO_MANY_REQUESTS).with(header::RETRY_AFTER, &retry_after.to_string())
     }
 
-    /// 307 to a URL, in which `{path}` stands for the request's path.
+    /// 307 to a URL, in which `{path}` is replaced by the path of the request.
     pub fn redirect(url: &str) -> Self {
         Self::status(StatusCode::TEMPORARY_REDIRECT).with(header::LOCATION, url)
     }
 
-    /// This answer with one more header; other faults stay as they are.
+    /// Adds a header to this response; has no effect on other faults.
     ///
     /// # Panics
-    /// When the value is none that a header can have.
+    /// The value is not valid in a header.
     pub fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Self::Answer { headers, .. } = &mut self {
             headers.insert(name, HeaderValue::from_str(value).expect("the caller's text is a header value"));
@@ -139,10 +139,10 @@ impl Fault {
         self
     }
 
-    /// Another value for a header of the answer.
+    /// Replaces the value of a header in the response.
     ///
     /// # Panics
-    /// When the value is none that a header can have.
+    /// The value is not valid in a header.
     pub fn header(name: HeaderName, value: &str) -> Self {
         Self::Header(name, Some(HeaderValue::from_str(value).expect("the caller's text is a header value")))
     }
@@ -152,7 +152,7 @@ impl Fault {
     }
 }
 
-/// A fault in place: counts its hits, lets go what it holds, takes it away.
+/// Controls an injected fault: counts requests, releases held ones, removes the fault.
 #[derive(Clone, Debug)]
 pub struct Injected(Arc<Rule>);
 
@@ -162,33 +162,33 @@ pub(super) struct Rule {
     pub(super) fault: Fault,
     removed: AtomicBool,
     hits: watch::Sender<u64>,
-    /// A permit for each that may pass; closed when all may.
+    /// One permit for each request that may continue; closed if all may.
     passes: Semaphore,
 }
 
 impl Injected {
-    /// How many requests were hit.
+    /// The number of requests that the fault applied to.
     pub fn hits(&self) -> u64 {
         *self.0.hits.borrow()
     }
 
-    /// Resolves when at least so many requests were hit; the caller bounds the time.
+    /// Resolves once the fault applied to at least this many requests; the caller sets a time limit.
     pub async fn wait_for_hits(&self, hits: u64) {
-        // Fails only when the sender is gone, and it is borrowed here.
+        // Fails only if the sender is gone, but it is borrowed here.
         let _ = self.0.hits.subscribe().wait_for(|so_far| *so_far >= hits).await;
     }
 
-    /// Lets everything go that is held or stalled, and holds nothing any more.
+    /// Releases all held or stalled requests, and holds no more.
     pub fn release(&self) {
         self.0.passes.close();
     }
 
-    /// Lets so many go, the longest held first.
+    /// Releases this many requests, those held longest first.
     pub fn release_some(&self, requests: usize) {
         self.0.passes.add_permits(requests);
     }
 
-    /// Takes the fault away; what is held goes on.
+    /// Removes the fault; held requests continue.
     pub fn remove(&self) {
         self.0.removed.store(true, Ordering::Relaxed);
         self.release();
@@ -196,7 +196,7 @@ impl Injected {
 }
 
 impl Rule {
-    /// Counts a hit if this is a request for it.
+    /// Whether the fault applies to this request; counts it if so.
     fn hit<B>(&self, request: &Request<B>) -> bool {
         if self.removed.load(Ordering::Relaxed) || !self.on.matches(request) {
             return false;
@@ -215,7 +215,7 @@ impl Rule {
     }
 }
 
-/// The faults in place, in the order in which they were added.
+/// The active faults, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Mutex<Vec<Arc<Rule>>>);
 
@@ -234,7 +234,7 @@ impl Faults {
         }
     }
 
-    /// The faults that hit this request.
+    /// The faults that apply to this request.
     pub(super) fn hit<B>(&self, request: &Request<B>) -> Hit {
         let mut hit = Vec::new();
         let mut answered = false;
@@ -252,16 +252,16 @@ impl Faults {
     }
 }
 
-/// The faults that one request has.
+/// The faults that apply to one request.
 pub(super) struct Hit(pub(super) Vec<Arc<Rule>>);
 
-/// The connection ends here, as a fault demands.
+/// The connection is closed by a fault.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("closed by an injected fault")]
 pub(super) struct Closed;
 
 impl Hit {
-    /// Waits as long as gates and delays want.
+    /// Waits for all gates and delays.
     pub(super) async fn before_answer(&self) {
         for rule in &self.0 {
             match rule.fault {
@@ -272,7 +272,7 @@ impl Hit {
         }
     }
 
-    /// The answer that takes the place of the registry's.
+    /// The response that replaces the registry's.
     pub(super) fn answer(&self, path: &str) -> Result<Option<Response<Bytes>>, Closed> {
         match self.0.iter().map(|rule| &rule.fault).find(|fault| fault.is_answer()) {
             Some(Fault::Answer { status, headers, body }) => {
@@ -287,7 +287,7 @@ impl Hit {
         }
     }
 
-    /// Changes the head of an answer.
+    /// Changes the headers of a response.
     pub(super) fn edit_headers(&self, headers: &mut HeaderMap) {
         for rule in &self.0 {
             match &rule.fault {
@@ -298,7 +298,7 @@ impl Hit {
         }
     }
 
-    /// After how many bytes of the answer the connection is reset.
+    /// The number of bytes of the response after which the connection is reset.
     pub(super) fn reset(&self) -> Option<u64> {
         let places = self.0.iter().filter_map(|rule| match rule.fault {
             Fault::Reset(at) => Some(at),

@@ -1,4 +1,4 @@
-//! What the faults need of a connection: to know when everything that was written has reached the socket, and to reset it.
+//! A stream wrapper for faults: it reports when all written data has reached the socket, and can reset the connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
-/// What a connection and the faults of its requests tell each other.
+/// State shared between a connection and the faults of its requests.
 #[derive(Debug)]
 pub(super) struct Wire {
-    /// Told of each completed flush.
+    /// Notified of each completed flush.
     pub(super) flushed: Notify,
-    /// How many bytes may still be written before the connection is reset; the largest number for no end.
+    /// How many bytes may still be written before the connection is reset; `u64::MAX` for no limit.
     left: AtomicU64,
 }
 
@@ -27,7 +27,7 @@ impl Wire {
         Self { flushed: Notify::new(), left: AtomicU64::new(u64::MAX) }
     }
 
-    /// Has the connection reset after so many bytes more.
+    /// Resets the connection after this many more bytes.
     pub(super) fn reset_after(&self, bytes: u64) {
         self.left.store(bytes, Ordering::Relaxed);
     }
@@ -50,8 +50,8 @@ impl OverTcp for TlsStream<TcpStream> {
     }
 }
 
-/// A connection that tells of each completed flush, and is reset where a fault wants it. A body that ends its connection
-/// early waits for a flush, because hyper drops what it has buffered when a body fails.
+/// A connection that reports each completed flush, and that a fault can reset. A body that ends its connection early
+/// waits for a flush, because hyper discards its buffers when a body fails.
 pub(super) struct Flushing<S> {
     stream: S,
     wire: Arc<Wire>,
@@ -76,7 +76,7 @@ impl<S: OverTcp> AsyncWrite for Flushing<S> {
             return Pin::new(&mut self.stream).poll_write(cx, buf);
         }
         if left == 0 {
-            // Closed with no time to linger, it is a reset.
+            // Closing with a linger time of zero resets the connection.
             SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO))?;
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

@@ -1,4 +1,4 @@
-//! Connections.
+//! Accepts and serves connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use super::flush::{Flushing, OverTcp, Wire};
 use super::{Registry, body};
 use crate::runtime::Tasks;
 
-/// A registry that listens. Dropping this changes nothing.
+/// A registry that is listening. Dropping this has no effect.
 #[derive(Clone, Debug)]
 pub struct Listening {
     address: SocketAddr,
@@ -33,17 +33,17 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// The address, with the port that the system chose where none was asked for.
+    /// The bound address, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://127.0.0.1:1234`, or `https://…`: what an upstream's URL is.
+    /// `http://127.0.0.1:1234`, or `https://…`: the URL for an upstream.
     pub fn url(&self) -> String {
         format!("{}://{}", scheme(self.tls), self.address)
     }
 
-    /// Closes the listener and all connections. When this resolves, nobody can connect any more.
+    /// Closes the listener and all connections. Once this resolves, nobody can connect.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.open.close();
@@ -51,7 +51,7 @@ impl Listening {
     }
 }
 
-/// How long to wait after a failed accept.
+/// The delay after a failed accept.
 const RETRY_ACCEPT: Duration = Duration::from_millis(10);
 
 fn scheme(tls: bool) -> &'static str {
@@ -69,7 +69,7 @@ pub(super) fn listen(
     let (open, stop, inner) = (listening.open.clone(), listening.stop.clone(), tasks.clone());
     let accept = async move {
         while let Some(accepted) = until_stop(&stop, &inner, listener.accept()).await {
-            // An error here is a connection that ended before it was accepted, or too many open files.
+            // Either a connection ended before it was accepted, or there are too many open files.
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(RETRY_ACCEPT).await;
                 continue;
@@ -83,7 +83,7 @@ pub(super) fn listen(
     Ok(listening)
 }
 
-/// The future's output, or none when it is time to stop.
+/// The future's output, or `None` if it is stopped first.
 async fn until_stop<T>(stop: &CancellationToken, tasks: &Tasks, future: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -94,7 +94,7 @@ async fn until_stop<T>(stop: &CancellationToken, tasks: &Tasks, future: impl Fut
 }
 
 async fn connection(registry: Registry, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
-    // Without it small answers wait for acknowledgements; with it, nothing is lost.
+    // Avoids delaying small responses until acknowledgements arrive. Ignoring an error loses nothing.
     let _ = stream.set_nodelay(true);
     match tls {
         None => serve(registry, stream, false).await,
@@ -136,7 +136,7 @@ async fn respond(
     };
     shared.log.answered(number, answer.status());
     let (mut head, content) = answer.into_parts();
-    // A 304 would have to say how long the content is that it does not send (RFC 9110 §8.6).
+    // A 304 would have to give the length of content that it does not send (RFC 9110 §8.6).
     if head.status != StatusCode::NOT_MODIFIED {
         head.headers.insert(header::CONTENT_LENGTH, content.len().into());
     }

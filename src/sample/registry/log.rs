@@ -1,9 +1,9 @@
-//! What the registry was asked.
+//! The log of requests.
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use tokio::sync::watch;
 
-/// A request as it arrived, and the status of its answer.
+/// A request as it arrived, and the status of the response.
 #[derive(Clone, Debug)]
 pub struct LoggedRequest {
     /// The method.
@@ -12,27 +12,28 @@ pub struct LoggedRequest {
     pub path: String,
     /// The query, undecoded.
     pub query: Option<String>,
-    /// The scheme of `Authorization`: `Basic` or `Bearer`. What follows it is not kept.
+    /// The scheme of `Authorization`, `Basic` or `Bearer`. The credentials are not recorded.
     pub authorization: Option<String>,
-    /// `Range`.
+    /// The `Range` header.
     pub range: Option<String>,
-    /// `User-Agent`.
+    /// The `User-Agent` header.
     pub user_agent: Option<String>,
-    /// `Accept`; several are joined by a comma.
+    /// The `Accept` headers, joined with commas.
     pub accept: Option<String>,
-    /// The answer's status; none while the request is held, and where the connection was closed without an answer.
+    /// The status of the response; `None` while the request is held, or if the connection was closed without a
+    /// response.
     pub status: Option<StatusCode>,
     number: u64,
 }
 
 impl LoggedRequest {
-    /// Whether this is a request of `method` whose path has `part` in it.
+    /// Whether this is a request with `method` whose path contains `part`.
     pub fn is(&self, method: &str, part: &str) -> bool {
         self.method == method && self.path.contains(part)
     }
 }
 
-/// The log. Those who wait for it are woken by each change.
+/// The log. Each change wakes all waiting callers.
 #[derive(Debug, Default)]
 pub(super) struct Log(watch::Sender<State>);
 
@@ -43,7 +44,7 @@ struct State {
 }
 
 impl Log {
-    /// Notes a request, and gives the number under which [`answered`](Self::answered) finds it.
+    /// Records a request, and returns its number for [`answered`](Self::answered).
     pub(super) fn arrived<B>(&self, request: &Request<B>) -> u64 {
         let text = |name| joined(request.headers(), name);
         let scheme = |value: String| value.split(' ').next().unwrap_or_default().to_owned();
@@ -67,7 +68,7 @@ impl Log {
         number
     }
 
-    /// Notes the status of an answer.
+    /// Records the status of a response.
     pub(super) fn answered(&self, number: u64, status: StatusCode) {
         self.0.send_modify(|state| {
             if let Some(request) = state.requests.iter_mut().rev().find(|request| request.number == number) {
@@ -85,7 +86,7 @@ impl Log {
     }
 
     pub(super) async fn wait_for(&self, mut predicate: impl FnMut(&[LoggedRequest]) -> bool) {
-        // Fails only when the sender is gone, and it is borrowed here.
+        // Fails only if the sender is gone, but it is borrowed here.
         let _ = self.0.subscribe().wait_for(|state| predicate(&state.requests)).await;
     }
 }
