@@ -1,7 +1,7 @@
-//! One JSON line per decision, written even when the client has gone.
+//! Audit records: one JSON line per decision, written even if the client has disconnected.
 //!
-//! The schema is versioned and stable: fields are added, never renamed. No secret is ever part of a record, because a
-//! record holds names, digests and reasons alone.
+//! The schema is versioned and stable: fields are added, never renamed. Records contain only names, digests and
+//! reasons, so they never contain a secret.
 
 mod file;
 mod queue;
@@ -20,7 +20,7 @@ use crate::runtime::Metrics;
 use file::RotatingFile;
 use queue::{Queue, Work};
 
-/// The version of the record's schema.
+/// The version of the record schema.
 pub const SCHEMA: u32 = 1;
 
 /// About how many bytes a record has besides its decision.
@@ -29,32 +29,32 @@ const REQUEST_LENGTH: usize = 256;
 /// Where records go.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file.
+    /// The path of the audit file.
     pub file: PathBuf,
-    /// Whether what cannot be recorded is not served.
+    /// Whether a request is refused if its decision cannot be recorded.
     pub required: bool,
-    /// The size in bytes at which a new file is begun.
+    /// The size, in bytes, at which the file is rotated.
     pub max_file_size: u64,
-    /// How many full files are kept beside the current one.
+    /// The number of rotated files to keep.
     pub keep: u32,
 }
 
-/// One decision, and whom it was made for.
+/// A decision and the request that it was made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// What was decided.
+    /// The decision.
     pub what: &'a DecisionText,
     /// `GET` or `HEAD`.
     pub method: &'a str,
-    /// When the request came.
+    /// The time of the request.
     pub time: Timestamp,
     /// Identifies the request in all logs.
     pub request_id: &'a str,
-    /// The client's address.
+    /// The address of the client.
     pub client: &'a str,
-    /// The common name of the client's certificate, where it has one.
+    /// The common name in the client's certificate, if there is one.
     pub client_name: Option<&'a str>,
-    /// From the request to the decision, in milliseconds.
+    /// The time from the request to the decision, in milliseconds.
     pub duration_ms: u64,
 }
 
@@ -74,7 +74,7 @@ impl Record<'_> {
     }
 }
 
-/// The part of a record that is another for each request.
+/// The part of a record that differs for each request.
 #[derive(Serialize)]
 struct Request<'a> {
     method: &'a str,
@@ -86,17 +86,17 @@ struct Request<'a> {
     duration_ms: u64,
 }
 
-/// A decision as its records begin: written out once, for all requests that are answered alike. Cheap to clone.
+/// The decision part of a record, serialized once for all requests with the same response. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionText(Arc<str>);
 
 impl DecisionText {
-    /// How many bytes it takes.
+    /// The size, in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing was decided.
+    /// Whether there is no decision.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -104,22 +104,22 @@ impl DecisionText {
 
 impl From<&Decided> for DecisionText {
     fn from(decided: &Decided) -> Self {
-        // A struct of text and numbers always has its JSON.
+        // A struct of strings and numbers can always be serialized.
         let object = serde_json::to_string(decided).unwrap_or_default();
         Self(object.strip_suffix('}').unwrap_or_default().into())
     }
 }
 
-/// What was decided, and why.
+/// A decision and its reasons.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decided {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Whose rules applied; empty is cluster-wide.
+    /// The scope whose rules applied; empty means cluster-wide.
     pub scope: String,
-    /// What was asked for: `manifest`, `blob`, `tags`, `referrers`.
+    /// The requested endpoint: `manifest`, `blob`, `tags`, `referrers`.
     pub endpoint: &'static str,
-    /// Upstream, repository and reference as asked, by the upstream's own name.
+    /// The requested upstream, repository and reference, by the upstream's own name.
     pub image: String,
     /// The digest that was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,10 +127,11 @@ pub struct Decided {
     /// What the digest is: `image`, `index`, `artifact` or `attachment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
-    /// The checks that the rule asks for and that were skipped because of the kind: `trust`, `simple`, `va`.
+    /// Checks that the rule requires but that do not apply to this kind: `trust`, `simple`, `va`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<&'static str>,
-    /// `admit`, `deny`, `would-deny` (admitted in audit mode alone), `pending`, `unavailable`, `refused`, `error` or `abandoned`.
+    /// `admit`, `deny`, `would-deny` (admitted only because of audit mode), `pending`, `unavailable`, `refused`,
+    /// `error` or `abandoned`.
     pub decision: &'static str,
     /// The document that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,26 +139,26 @@ pub struct Decided {
     /// The entry that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The part of the rule that decided against.
+    /// The part of the rule that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<&'static str>,
-    /// Why.
+    /// The reasons for the decision.
     pub reasons: Vec<String>,
-    /// Denials that were not carried out: of a gate in audit mode, and of audited documents beside enforced ones.
+    /// Denials that were not enforced: by audited documents, or because the whole gate is in audit mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<WouldDeny>,
-    /// How old the signature evidence was, in seconds.
+    /// The age of the signature evidence, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_age_seconds: Option<i64>,
-    /// How old the vulnerability evidence was, in seconds.
+    /// The age of the vulnerability evidence, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub va_age_seconds: Option<i64>,
 }
 
-/// A denial that was not carried out.
+/// A denial that was not enforced.
 #[derive(Clone, Debug, Serialize)]
 pub struct WouldDeny {
-    /// The document; absent where none selects the subject.
+    /// The document; absent if none matches the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
     /// The entry.
@@ -165,7 +166,7 @@ pub struct WouldDeny {
     pub rule: Option<String>,
     /// The part of the rule that would have denied.
     pub stage: &'static str,
-    /// Why.
+    /// The reasons.
     pub reasons: Vec<String>,
 }
 
@@ -177,7 +178,7 @@ impl From<&Denial> for WouldDeny {
     }
 }
 
-/// Takes records. Cheap to clone.
+/// Writes audit records. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
     queue: Arc<Sender>,
@@ -186,23 +187,23 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the file and starts its writer.
+    /// Opens the file and starts the writer.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending.
+    /// The file cannot be opened for appending.
     pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, AuditError> {
         let open = RotatingFile::open(config.file.clone(), config.max_file_size, config.keep);
         let file = open.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })?;
         let lost = metrics.register("audit_records_lost", "Decisions that could not be recorded", Counter::default());
         let (queue, counter) = (Arc::new(Queue::default()), lost.clone());
         let sender = Arc::new(Sender(queue.clone()));
-        // Not a tracked task: it outlives all of those, so that their last records are written.
+        // Not a tracked task: it must outlive all of those to write their last records.
         tokio::task::spawn_blocking(move || write_all(file, &queue, &counter));
         Ok(Self { queue: sender, required: config.required, lost })
     }
 
-    /// Writes a record. False when it could not be written and the configuration requires that it is. While the disk is
-    /// slower than the requests, they wait for it: no decision goes unrecorded because many are made.
+    /// Writes a record. Returns false if it could not be written and the configuration requires it. If requests arrive
+    /// faster than the disk can record them, they wait: load never causes a decision to go unrecorded.
     pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
             self.queue.wait_for_room().await;
@@ -214,35 +215,35 @@ impl Audit {
         is_added && written.await.unwrap_or(false)
     }
 
-    /// Hands a record over where that needs no waiting: neither for a full queue, nor to know that it is in the file.
+    /// Queues a record if that requires no waiting, neither for space in the queue nor for confirmation.
     pub fn try_write(&self, record: &Record<'_>) -> bool {
         !self.required && record.line().is_some_and(|line| self.queue.try_add(&line))
     }
 
-    /// Hands a record over without waiting, from a destructor.
+    /// Queues a record without waiting, for use in a destructor.
     pub fn write_later(&self, record: &Record<'_>) {
         if !record.line().is_some_and(|line| self.queue.add(&line, None)) {
             self.lost.inc();
-            tracing::error!("a decision could not be recorded: the audit file's writer has ended");
+            tracing::error!("cannot record a decision: the audit writer has stopped");
         }
     }
 
-    /// Writes what was handed over so far and ends the writer. What comes later is lost, and counted.
+    /// Writes all queued records and stops the writer. Later records are lost, and counted.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.queue.close(done) {
-            // The writer has ended when it does not answer.
+            // No reply means that the writer has already stopped.
             let _ = closed.await;
         }
     }
 
-    /// Opens the file anew, after it was moved away (SIGHUP).
+    /// Reopens the file after it was renamed (SIGHUP).
     pub fn reopen(&self) {
         self.queue.reopen();
     }
 }
 
-/// The end of the queue that takes records. When the last [`Audit`] is gone, the writer ends too.
+/// The sending side of the queue. The writer stops when the last [`Audit`] is dropped.
 struct Sender(Arc<Queue>);
 
 impl Deref for Sender {
@@ -259,22 +260,22 @@ impl Drop for Sender {
     }
 }
 
-/// Runs on a thread of its own until it is closed, and leaves nothing unwritten. What has come meanwhile is written
-/// together: under load a record costs neither a system call nor a wake-up of its own.
+/// Runs on a dedicated thread until it is closed, and writes everything that was queued. Records that arrive during a
+/// write are written together, so that under load a record costs neither a system call nor a wake-up.
 fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
     loop {
         let Work { reopen, lines, waiting, close } = queue.take();
         if reopen && let Err(error) = file.reopen() {
-            tracing::error!(%error, "the audit file cannot be opened anew; records go on to the old one");
+            tracing::error!(%error, "cannot reopen the audit file; records still go to the old one");
         }
         let written = file.write(&lines);
         if let Err((error, left)) = &written {
             let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
             lost.inc_by(records);
-            tracing::error!(%error, records, "decisions could not be recorded; free or mend the disk of the audit file");
+            tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");
         }
         for done in waiting {
-            // Nobody waits when the client has gone.
+            // The receiver is gone if the client has disconnected.
             let _ = done.send(written.is_ok());
         }
         if let Some(closed) = close {
@@ -287,7 +288,7 @@ fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
 
 /// The audit file cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: the audit file cannot be opened: {error}; `audit.file` names it")]
+#[error("{path}: cannot open the audit file (`audit.file`): {error}")]
 pub struct AuditError {
     path: PathBuf,
     error: String,

@@ -1,7 +1,7 @@
-//! Images into the cache before anybody asks: on command, or by a list and an interval.
+//! Prefetching: loads images into the cache in advance, on command or from a configured list at an interval.
 //!
-//! Each manifest and each blob is asked for through the gate, as a client would, so it is judged, recorded and cached
-//! like any pull, and nothing gets in that would not be served.
+//! Each manifest and blob is requested through the gate, as a client would. It is therefore judged, recorded and cached
+//! like any pull, and nothing is cached that would not be served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,30 +15,30 @@ use crate::oci::{Content, Descriptor, Digest, Endpoint, ImageName, ImageReferenc
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
-/// How many blobs of an image are fetched at the same time.
+/// The number of blobs of an image that are fetched concurrently.
 const BLOBS_AT_ONCE: usize = 4;
 
-/// What is fetched by itself.
+/// The configuration of scheduled prefetching.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The images.
     pub images: Vec<ImageReference>,
-    /// Which platforms of them; none means those of the gate, or this machine's.
+    /// The platforms to fetch; if empty, those of the gate, or this machine's.
     pub platforms: Vec<Platform>,
-    /// How often; the first time when the gate starts.
+    /// The interval between runs; the first is at startup.
     pub interval: Duration,
-    /// Whose rules they are judged by.
+    /// The scope whose rules apply.
     pub scope: Scope,
 }
 
 /// Fetches images through a gate.
 pub struct Prefetcher {
     gate: Arc<Gate>,
-    /// Distinguishes requests in the records.
+    /// Numbers requests, to distinguish them in the records.
     next: AtomicU64,
 }
 
-/// How far a fetch has come, in bytes of blobs. Read while it runs.
+/// The progress of a fetch, in bytes of blobs. Readable while it runs.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
@@ -46,38 +46,38 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Bytes that are in the cache.
+    /// The number of bytes that are cached.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Bytes of everything that was found so far.
+    /// The total number of bytes found so far.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Fetched {
-    /// Manifests, indexes included.
+    /// The number of manifests, including indexes.
     pub manifests: u64,
-    /// Blobs.
+    /// The number of blobs.
     pub blobs: u64,
-    /// Their bytes, also of those that were in the cache before.
+    /// Their size in bytes, including blobs that were already cached.
     pub bytes: u64,
 }
 
 impl Prefetcher {
-    /// Fetches through this gate.
+    /// Creates a prefetcher for a gate.
     pub fn new(gate: Arc<Gate>) -> Self {
         Self { gate, next: AtomicU64::new(0) }
     }
 
-    /// Fetches an image: of an index the children of these platforms, or without any of the gate's own.
+    /// Fetches an image. For an index, fetches the children for these platforms, or those that the gate would judge.
     ///
     /// # Errors
-    /// Denials and everything else for which a client would not get it, in words.
+    /// The denial, or any other reason why a client could not pull it.
     pub async fn fetch(
         &self,
         image: &ImageReference,
@@ -124,7 +124,7 @@ impl Prefetcher {
                 let fetched = self.fetch(image, &config.platforms, &config.scope, &progress);
                 match tokio::select! { fetched = fetched => fetched, () = tasks.stopping() => return } {
                     Ok(fetched) => tracing::info!(%image, blobs = fetched.blobs, bytes = fetched.bytes, "prefetched"),
-                    Err(error) => tracing::warn!(%error, "could not be prefetched; it is tried again"),
+                    Err(error) => tracing::warn!(%error, "prefetch failed; it will be retried at the next interval"),
                 }
             }
             tokio::select! {
@@ -196,7 +196,7 @@ fn blobs_of(manifest: &Manifest) -> Vec<(Digest, u64)> {
     }
 }
 
-/// The children of an index that are wanted: by request, else by the gate's configuration, else this machine's.
+/// The children of an index to fetch: for the requested platforms, or else the configured ones, or else this machine's.
 fn chosen(children: &[Descriptor], wanted: &[Platform], configured: &[Platform]) -> Result<Vec<Digest>, FetchError> {
     let here = [Platform::here()];
     let wanted = [wanted, configured, &here].into_iter().find(|platforms| !platforms.is_empty()).unwrap_or_default();
@@ -212,17 +212,17 @@ fn chosen(children: &[Descriptor], wanted: &[Platform], configured: &[Platform])
     Ok(chosen)
 }
 
-/// Why something is not fetched.
+/// Why something could not be fetched.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
-    #[error("the gate answered something else than was asked for")]
+    #[error("the gate returned an unexpected response")]
     Answer,
-    #[error("the download broke: {0}")]
+    #[error("the download failed: {0}")]
     Broken(String),
     #[error(transparent)]
     Gate(#[from] GateError),
-    #[error("the cache takes nothing just now; see `pullgate cache status`")]
+    #[error("the cache cannot store anything at the moment; see `pullgate cache status`")]
     NotCached,
-    #[error("there is no {wanted} in it, only {has}")]
+    #[error("the index has no {wanted}, only {has}")]
     Platform { wanted: String, has: String },
 }

@@ -1,4 +1,4 @@
-//! A file of lines that is rotated by size.
+//! A line-oriented file that is rotated by size.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -23,10 +23,10 @@ impl RotatingFile {
         Ok(Self { path, file, size, max_size, keep })
     }
 
-    /// Writes whole lines, in one call for each file that they fill, so that lines are never torn between rotations.
+    /// Writes complete lines, with one call per file, so that rotation never splits a line.
     ///
     /// # Errors
-    /// Why they could not be written, with those that were not.
+    /// The error, and the lines that were not written.
     pub(super) fn write<'a>(&mut self, mut lines: &'a [u8]) -> Result<(), (io::Error, &'a [u8])> {
         while !lines.is_empty() {
             let (these, rest) = lines.split_at(self.fitting(lines));
@@ -37,7 +37,7 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// How many bytes of whole lines go into this file; at least one line, where it is empty.
+    /// How many bytes of complete lines fit into the current file; at least one line if the file is empty.
     fn fitting(&self, lines: &[u8]) -> usize {
         let room = usize::try_from(self.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
         if lines.len() <= room {
@@ -53,7 +53,7 @@ impl RotatingFile {
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(lines) {
-            // Half a line must not become the beginning of the next one. Where that fails too, nothing is lost by it.
+            // Removes a partially written line. If that fails too, no complete record is affected.
             let _ = self.file.set_len(self.size);
             return Err(error);
         }
@@ -66,7 +66,7 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// `audit.jsonl` becomes `audit.jsonl.1`, which became `.2` before; the oldest goes.
+    /// Renames `audit.jsonl` to `audit.jsonl.1`, that to `.2`, and so on; deletes the oldest.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |n: u32| numbered(&self.path, n);
         for n in (1..self.keep).rev() {
@@ -87,7 +87,7 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
     name.into()
 }
 
-/// Files of earlier versions were open to whom the umask let.
+/// Earlier versions created files with permissions that depended on the umask.
 fn close_to_others(path: &Path) -> io::Result<()> {
     match open_private(File::options().append(true), path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

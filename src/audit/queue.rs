@@ -22,7 +22,7 @@ pub(super) struct Queue {
     signal: Mutex<Signal>,
     /// For the writer: something has come.
     filled: Condvar,
-    /// For requests: there is room again.
+    /// Tells waiting requests that there is space again.
     emptied: Notify,
 }
 
@@ -96,7 +96,7 @@ impl Queue {
         true
     }
 
-    /// Has the file opened anew before what comes from now on is written.
+    /// Makes the writer reopen the file before it writes later lines.
     pub(super) fn reopen(&self) {
         self.signal(|signal| (signal.reopen, signal.is_urgent) = (true, true));
     }
@@ -144,7 +144,7 @@ impl Queue {
         Work { reopen, lines: merged(batches), waiting, close }
     }
 
-    /// Takes nothing from now on.
+    /// Accepts no more work.
     pub(super) fn end(&self) {
         for batch in self.batches.iter() {
             // Senders that wait for a line are told by its absence.

@@ -46,7 +46,7 @@ async fn lines_are_whole_and_files_are_rotated() {
     audit.close().await;
     let mut files: Vec<_> = std::fs::read_dir(dir.path().join("sub")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
-    assert_eq!(files.len(), 3, "the current one and two that are kept: {files:?}");
+    assert_eq!(files.len(), 3, "the current file and two rotated ones: {files:?}");
     for file in files {
         let text = std::fs::read_to_string(file).unwrap();
         assert!(text.len() <= 600);
@@ -61,7 +61,7 @@ async fn lines_are_whole_and_files_are_rotated() {
 }
 
 #[tokio::test]
-async fn a_moved_file_is_begun_anew_after_reopen() {
+async fn a_renamed_file_is_recreated_by_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), true);
     let audit = Audit::new(&config, &Metrics::default()).unwrap();
@@ -74,14 +74,14 @@ async fn a_moved_file_is_begun_anew_after_reopen() {
 }
 
 #[tokio::test]
-async fn what_is_required_and_cannot_be_written_is_said() {
+async fn required_records_that_cannot_be_written_are_reported() {
     let config = Config { file: "/dev/full".into(), required: true, max_file_size: u64::MAX, keep: 1 };
     let audit = Audit::new(&config, &Metrics::default()).unwrap();
     assert!(!audit.write(&record(&told("lost"))).await);
 }
 
 #[tokio::test]
-async fn what_would_have_to_be_waited_for_is_not_tried() {
+async fn try_add_never_waits() {
     let dir = tempfile::tempdir().unwrap();
     let required = Audit::new(&config(dir.path(), true), &Metrics::default()).unwrap();
     assert!(!required.try_write(&record(&told("required"))));
@@ -95,7 +95,7 @@ async fn what_would_have_to_be_waited_for_is_not_tried() {
 }
 
 #[tokio::test]
-async fn requests_wait_for_a_queue_that_is_full() {
+async fn requests_wait_while_the_queue_is_full() {
     let queue = Queue::default();
     let full = vec![b' '; 5_000_000];
     queue.add(&full, None);
