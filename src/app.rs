@@ -1,4 +1,4 @@
-//! Wiring: every part is built here, every listener bound, and then it runs until it is told to stop.
+//! Wiring: builds every component, binds every listener, and runs until shutdown.
 
 mod parts;
 
@@ -22,7 +22,7 @@ use crate::store::{StateDir, StateDirError, StoreError};
 use crate::{prefetch, upstream, va};
 use parts::Parts;
 
-/// A gate whose listeners are bound, with the addresses that they really have.
+/// A gate whose listeners are bound, with their actual addresses.
 pub struct Bound {
     registry: server::Bound,
     admin: server::admin::Bound,
@@ -33,18 +33,18 @@ pub struct Bound {
     shutdown_grace: Duration,
 }
 
-/// Builds every part and binds every listener.
+/// Builds every component and binds every listener.
 ///
 /// # Errors
-/// Everything that keeps a gate from starting, each with what to do about it.
+/// Anything that prevents a gate from starting, with advice on how to fix it.
 pub async fn build(config: Config) -> Result<Bound, BuildError> {
     build_with_clock(config, Clock::system()).await
 }
 
-/// The same, by another clock than the system's. For tests.
+/// The same with a given clock. For tests.
 ///
 /// # Errors
-/// As [`build`].
+/// The same as [`build`].
 pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Bound, BuildError> {
     let state = StateDir::open(&config.state_dir)?;
     let parts = Parts::build(&config, state, clock.clone()).await?;
@@ -61,27 +61,28 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Bound, Bui
 }
 
 impl Bound {
-    /// The registry listeners' addresses, in the configuration's order.
+    /// The addresses of the registry listeners, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.registry.addresses()
     }
 
-    /// The admin listener's address.
+    /// The address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin.address()
     }
 
-    /// The gate itself, for those who run it in their own process.
+    /// The gate, for programs that run it in their own process.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.parts.gate
     }
 
-    /// What tells a running gate to read everything again that changes without a restart.
+    /// A handle that makes a running gate reload everything that can change without a restart.
     pub fn reloader(&self) -> Reload {
         self.parts.reload(self.registry.certificates())
     }
 
-    /// Serves until `stop` resolves; then takes no more connections, lets streams finish within the grace, and closes.
+    /// Serves until `stop` resolves. Then accepts no more connections, lets transfers finish within the grace period,
+    /// and closes.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Self { registry, admin, service, api, parts, prefetch, shutdown_grace } = self;
         let tasks = parts.tasks.clone();
@@ -94,12 +95,15 @@ impl Bound {
         tasks.spawn(parts.prefetcher.clone().run(prefetch, tasks.clone()));
         tracing::info!(listeners = ?addresses, "pullgate is ready");
         stop.await;
-        tracing::info!(grace_seconds = shutdown_grace.as_secs(), "stopping: no new connections, streams may finish");
+        tracing::info!(
+            grace_seconds = shutdown_grace.as_secs(),
+            "shutting down: no new connections, running transfers may finish"
+        );
         parts.close(shutdown_grace).await;
     }
 }
 
-/// Reads again what changes without a restart: policies, certificates, the audit file. Cheap to clone.
+/// Reloads what can change without a restart: policies, certificates, the audit file. Cheap to clone.
 #[derive(Clone)]
 pub struct Reload {
     rulebook: Arc<Rulebook>,
@@ -108,10 +112,10 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads all of it again; what is broken keeps its last good version. Reads files, so it blocks.
+    /// Reloads everything. A component that fails to reload keeps its last good version. Reads files, so it blocks.
     pub fn all(&self) {
         self.rulebook.reload();
-        // Each certificate that cannot be read says so itself, and stays as it was.
+        // Each certificate that cannot be loaded logs an error and stays in use.
         let _ = self.certificates.reload();
         self.audit.reopen();
     }
@@ -122,9 +126,9 @@ async fn on_hangup(reload: Reload, tasks: Tasks) {
     loop {
         tokio::select! {
             _ = hangups.recv() => {
-                tracing::info!("SIGHUP: reading policies and certificates again, opening the audit file anew");
+                tracing::info!("SIGHUP: reloading policies and certificates, reopening the audit file");
                 let reload = reload.clone();
-                // A panic is told by the part that it happened in, which stays as it was.
+                // A component that panics logs it and keeps its state.
                 let _ = tasks.spawn_blocking(move || reload.all()).await;
             }
             () = tasks.stopping() => return,
@@ -136,7 +140,7 @@ async fn on_hangup(reload: Reload, tasks: Tasks) {
 pub async fn signals() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        tracing::error!("signals cannot be caught; stop the process by SIGKILL");
+        tracing::error!("cannot install signal handlers; use SIGKILL to stop the process");
         return std::future::pending().await;
     };
     tokio::select! {
@@ -145,18 +149,18 @@ pub async fn signals() {
     }
 }
 
-/// Where the admin socket of a configuration is.
+/// The path of the admin socket in a configuration.
 pub fn admin_socket(config: &Config) -> PathBuf {
     config.admin.socket.clone()
 }
 
-/// Judges an image by a configuration, with no gate running: its own state, in a folder that goes when it is done.
+/// Judges an image with a given configuration, without a running gate. State is kept in a temporary directory.
 ///
 /// # Errors
-/// What keeps the gate from being built, or the image from being judged.
+/// The reason why the gate cannot be built or the image cannot be judged.
 pub async fn check_offline(mut config: Config, image: &str, namespace: &str) -> Result<Explanation, String> {
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
-    let scratch = scratch.map_err(|error| format!("no scratch folder: {error}"))?;
+    let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
@@ -166,40 +170,40 @@ pub async fn check_offline(mut config: Config, image: &str, namespace: &str) -> 
     explained
 }
 
-/// Why a gate does not start.
+/// Why a gate cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The audit file.
+    /// The audit file cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The cache.
+    /// The cache cannot be opened.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// The policies.
+    /// The policies cannot be loaded.
     #[error(transparent)]
     Policy(#[from] RulebookError),
-    /// The admin side.
+    /// The admin API cannot be started.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// A listener.
+    /// A listener cannot be bound.
     #[error(transparent)]
     Listener(#[from] BindError),
-    /// The state directory.
+    /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
-    /// The database.
+    /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An upstream.
+    /// An upstream is misconfigured.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
-    /// A source of vulnerability reports.
+    /// A source of vulnerability reports is misconfigured.
     #[error("va: {0}")]
     Va(#[from] va::InvalidConfig),
 }
 
 impl BuildError {
-    /// Whether the configuration or what it names is at fault, rather than the machine.
+    /// Whether the cause is the configuration or a file that it names, rather than the machine.
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Policy(_) | Self::Upstream(_) | Self::Va(_) => true,

@@ -1,4 +1,4 @@
-//! The command line: one file per command, argv and exit codes here.
+//! The command line: one file per command; argument parsing and exit codes here.
 
 mod cache;
 /// `pullgate certs init`.
@@ -23,15 +23,15 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
-    /// All is well.
+    /// Success.
     Ok,
-    /// Something failed.
+    /// The command failed.
     Failure,
-    /// It worked, and the answer is "denied" or "findings".
+    /// The command succeeded, and the answer is "denied" or "problems found".
     Denied,
-    /// The command line is wrong (sysexits' `EX_USAGE`).
+    /// The command line is invalid (sysexits' `EX_USAGE`).
     Usage,
-    /// The configuration is wrong (sysexits' `EX_CONFIG`).
+    /// The configuration is invalid (sysexits' `EX_CONFIG`).
     Config,
 }
 
@@ -47,7 +47,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A caching OCI registry proxy that enforces image policy at the moment of the pull.
+/// A caching OCI registry proxy that enforces image policy when an image is pulled.
 #[derive(Debug, Parser)]
 #[command(name = "pullgate", version, max_term_width = 100)]
 struct Arguments {
@@ -57,50 +57,54 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy.
+    /// Run the gate.
     Serve(serve::ServeArgs),
-    /// Run everything embedded: an upstream with sample images, a key, reports; show the four cases; keep serving.
+    /// Run a self-contained demo: an upstream with sample images, signatures and reports, and a gate that enforces
+    /// policy on them.
     Demo(demo::DemoArgs),
-    /// Judge an image as the gate would, and tell everything that was found. Exit code 2 when it is denied.
+    /// Explain how the gate would decide on an image, and why. Exits with 2 if it would be denied.
+    #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
-    /// List the images that the gate knows, with their security status.
+    /// List the images that the gate has served or judged, with their security status.
     Images(images::ImagesArgs),
-    /// Show the vulnerability report of an image.
+    /// Show the vulnerability report for an image. Exits with 2 if it has issues that policy forbids.
     Va(va::VaArgs),
-    /// Look after a running gate's cache.
+    /// Manage the cache of a running gate.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Fetch images into a running gate's cache, judged like any pull. Exit code 1 when one of them is not there after.
+    /// Fetch images into the cache of a running gate, under the same policy as any pull. Exits with 1 if any image
+    /// could not be fetched.
+    #[command(after_help = prefetch::EXAMPLES)]
     Prefetch(prefetch::PrefetchArgs),
-    /// Work with policy documents, without a gate.
+    /// Check and test policy documents, without a gate.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Validate or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Certificates for development.
+    /// Create certificates for development.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
 }
 
-/// How a command prints what it found.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Output {
-    /// One JSON document, or one object a line where there are several.
+    /// One JSON document, or one object per line if there are several.
     Json,
-    /// For people.
+    /// Text for people.
     #[default]
     Table,
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command given by the process arguments.
 pub fn run() -> Exit {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version go to standard output and are no failure.
+            // Help and version are printed to standard output and are not failures.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            // A closed pipe leaves nobody to tell.
+            // If the output is closed, there is nobody to report to.
             let _ = error.print();
             return exit;
         }
@@ -119,42 +123,43 @@ pub fn run() -> Exit {
     }
 }
 
-/// Where a command finds a running gate.
+/// How a command reaches a running gate.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Where {
-    /// The gate's admin API: http://HOST:PORT or unix:PATH. Default: the socket in the configuration's state directory.
+pub(crate) struct GateArgs {
+    /// The admin API of the gate, as http://HOST:PORT or unix:PATH. Default: the socket in the state directory of the
+    /// configuration.
     #[arg(long, env = "PULLGATE_SERVER", value_name = "URL")]
     server: Option<String>,
     /// The configuration file.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A file with the admin token, for calls over TCP that change something.
+    /// A file that contains the admin token, which is required for changes over TCP.
     #[arg(long, env = "PULLGATE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
-impl Where {
-    /// The admin token, where a file with one is named.
+impl GateArgs {
+    /// Reads the admin token, if a file is given.
     fn token(&self) -> Result<Option<String>, String> {
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path)
                 .map(|token| token.trim().to_owned())
-                .map_err(|error| format!("{}: the token cannot be read: {error}", path.display()))
+                .map_err(|error| format!("{}: cannot read the token: {error}", path.display()))
         };
         self.token_file.as_ref().map(read).transpose()
     }
 }
 
-/// Prints to standard error what went wrong, and ends with failure.
+/// Prints an error to standard error, and returns the exit code for failure.
 fn fail(error: impl std::fmt::Display) -> Exit {
     eprintln!("pullgate: {}", printable_lines(&error.to_string()));
     Exit::Failure
 }
 
-/// The runtime of commands and of the server.
+/// The async runtime of commands and of the server.
 ///
-/// Between two looks at the sockets a worker runs few tasks, because one that sends a blob takes a tenth of a
-/// millisecond each time; with tokio's default of 61 a small answer waits for many of those.
+/// A worker runs only a few tasks between two polls of its sockets, because a task that sends a blob takes a tenth of a
+/// millisecond each time. With tokio's default of 61, a small response would wait for many of these.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(3).build()
 }

@@ -1,4 +1,4 @@
-//! argv, exit codes; all else is the library's.
+//! The entry point; everything else is in the library.
 
 use std::process::ExitCode;
 

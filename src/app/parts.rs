@@ -1,4 +1,4 @@
-//! The parts of a gate, built in the order in which they stand on each other.
+//! Builds the components of a gate in the order of their dependencies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
 
-/// Everything that runs.
+/// All components of a gate.
 pub(super) struct Parts {
     pub(super) gate: Arc<Gate>,
     pub(super) cache: Arc<Cache>,
@@ -31,7 +31,7 @@ pub(super) struct Parts {
     pub(super) tasks: Tasks,
     audit: Audit,
     store: Store,
-    /// The lock, held until everything else has ended.
+    /// The lock on the state directory, held until everything else has ended.
     state: StateDir,
 }
 
@@ -89,12 +89,12 @@ impl Parts {
         Reload { rulebook: self.rulebook.clone(), certificates, audit: self.audit.clone() }
     }
 
-    /// Lets what runs finish, at most so long; then writes what is left, and gives the state directory free.
+    /// Lets running transfers finish within the grace period, writes pending data, and releases the state directory.
     pub(super) async fn close(self, grace: Duration) {
         let Self { gate, prefetcher, cache, audit, store, state, tasks, .. } = self;
         drop((gate, prefetcher, cache));
         if !tasks.drain(grace).await {
-            tracing::warn!(tasks = tasks.running(), "some streams did not finish within the grace");
+            tracing::warn!(tasks = tasks.running(), "some transfers did not finish within shutdown_grace");
         }
         audit.close().await;
         store.close().await;

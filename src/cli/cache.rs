@@ -3,28 +3,28 @@
 use serde_json::json;
 
 use super::remote::{get, post, run_job};
-use super::{Exit, Output, Where};
+use super::{Exit, GateArgs, Output};
 use crate::cache::{Collected, Status, Verified};
 use crate::runtime::{format_size, printable};
 
-/// What to do with the cache.
+/// The cache commands.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum CacheCommand {
-    /// How much is there, and how much may be.
+    /// Show cache usage and limits.
     Status(CacheArgs),
-    /// Drop what is too old, what no manifest names, and what is above the low watermark.
+    /// Remove content that is too old, that no manifest names, or that exceeds the low watermark.
     Gc(CacheArgs),
-    /// Hash everything again and drop what is wrong; it is fetched again when it is asked for. Exit code 2 when
-    /// something was wrong.
+    /// Hash all content again and remove what is corrupt; it is fetched again on the next pull. Exits with 2 if any
+    /// content was corrupt.
     Verify(CacheArgs),
 }
 
-/// Arguments of all of them.
+/// Arguments of all cache commands.
 #[derive(Debug, clap::Args)]
 pub(super) struct CacheArgs {
     #[command(flatten)]
-    place: Where,
-    /// How to print.
+    gate: GateArgs,
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -39,7 +39,7 @@ pub(super) fn run(command: &CacheCommand) -> Exit {
 }
 
 fn status(args: &CacheArgs) -> Result<Exit, String> {
-    let status: Status = get(&args.place, "/api/v1/cache")?;
+    let status: Status = get(&args.gate, "/api/v1/cache")?;
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
         return Ok(Exit::Ok);
@@ -48,7 +48,7 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
     line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
     line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
     line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
-    line("downloads", format!("{} under way ({})", status.fills, format_size(status.reserved_bytes)));
+    line("downloads", format!("{} in progress ({})", status.fills, format_size(status.reserved_bytes)));
     let (rows, most) = (format_size(status.database_bytes), format_size(status.max_database_bytes));
     line("database", format!("{rows} of {most}"));
     line("in memory", format_size(status.memory_bytes));
@@ -60,20 +60,20 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
 }
 
 fn gc(args: &CacheArgs) -> Result<Exit, String> {
-    let collected: Collected = post(&args.place, "/api/v1/cache/gc", &json!({}))?;
+    let collected: Collected = post(&args.gate, "/api/v1/cache/gc", &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),
         Output::Table => {
             let Collected { freed_bytes, forgotten_rows, database_bytes } = collected;
             println!("freed {}", format_size(freed_bytes));
-            println!("forgot {forgotten_rows} rows; the database is {} smaller", format_size(database_bytes));
+            println!("removed {forgotten_rows} database rows; the database shrank by {}", format_size(database_bytes));
         }
     }
     Ok(Exit::Ok)
 }
 
 fn verify(args: &CacheArgs) -> Result<Exit, String> {
-    let verified: Verified = run_job(&args.place, "/api/v1/cache/verify", &json!({}))?;
+    let verified: Verified = run_job(&args.gate, "/api/v1/cache/verify", &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&verified).unwrap_or_default()),
         Output::Table => {

@@ -1,30 +1,36 @@
-//! `pullgate check IMAGE`: judged as the gate would, with everything that was found.
+//! `pullgate check IMAGE`: explains in full how the gate would decide.
 
 use super::remote::{self, query};
-use super::{Exit, Output, Where};
+use super::{Exit, GateArgs, Output};
 use crate::gate::{Assessment, AuthorityExplanation, Explanation};
 use crate::runtime::printable;
+
+/// Shown below the help text.
+pub(super) const EXAMPLES: &str = "Examples:
+  pullgate check --config pullgate.toml docker.io/library/nginx:1.27
+  pullgate check --config pullgate.toml --offline --output json nginx@sha256:…
+  pullgate check --server http://127.0.0.1:5001 --namespace ci nginx";
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
-    /// The image: docker.io/library/nginx:1.27, or a short name.
+    /// The image, such as docker.io/library/nginx:1.27 or a short name.
     image: String,
     /// The Kubernetes namespace, or other scope, whose rules apply.
     #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
     namespace: String,
     #[command(flatten)]
-    place: Where,
-    /// Judge here and now by the configuration, without a running gate: for CI jobs.
+    gate: GateArgs,
+    /// Judge in this process with the given configuration, without a running gate; for CI jobs.
     #[arg(long)]
     offline: bool,
-    /// How to print.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Exit {
-    match explanation(&args.place, &args.image, &args.namespace, args.offline) {
+    match explanation(&args.gate, &args.image, &args.namespace, args.offline) {
         Ok(explanation) => {
             match args.output {
                 Output::Json => println!("{}", serde_json::to_string_pretty(&explanation).unwrap_or_default()),
@@ -36,19 +42,20 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
     }
 }
 
-/// Asks the running gate; where none runs on the configuration's state directory, judges here.
-pub(super) fn explanation(place: &Where, image: &str, namespace: &str, offline: bool) -> Result<Explanation, String> {
+/// Asks the running gate. If only a configuration is given and no gate is running on its state directory, judges in
+/// this process.
+pub(super) fn explanation(gate: &GateArgs, image: &str, namespace: &str, offline: bool) -> Result<Explanation, String> {
     let path = format!("/api/v1/check?{}", query(&[("image", image), ("namespace", namespace)]));
-    if offline || (place.server.is_none() && place.config.is_some() && !remote::is_running(place)) {
-        let config = super::config::load_or_say(place.config.as_deref())?;
+    if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
+        let config = super::config::load_or_say(gate.config.as_deref())?;
         return super::runtime()
             .map_err(|error| error.to_string())?
             .block_on(crate::app::check_offline(config, image, namespace));
     }
-    remote::get(place, &path)
+    remote::get(gate, &path)
 }
 
-/// The explanation for people.
+/// The explanation as text.
 pub(super) fn describe(explanation: &Explanation) -> String {
     let mut text = format!("{}\n", printable(&explanation.image));
     let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<12} {}\n", printable(value)));
@@ -60,7 +67,10 @@ pub(super) fn describe(explanation: &Explanation) -> String {
         line("kind", kind);
     }
     if !explanation.skipped.is_empty() {
-        line("skipped", &format!("{}, because nothing in it can be run", explanation.skipped.join(", ")));
+        line(
+            "skipped",
+            &format!("{}, because the image contains nothing that can be run", explanation.skipped.join(", ")),
+        );
     }
     if !explanation.message.is_empty() {
         line("reason", &explanation.message);
@@ -107,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_an_explanation_steers_a_terminal() {
+    fn explanations_cannot_control_a_terminal() {
         let hostile = "\u{1b}]0;x\u{7}";
         let explanation = serde_json::json!({
             "image": hostile, "namespace": hostile, "digest": null, "kind": hostile, "skipped": [hostile],

@@ -1,6 +1,6 @@
-//! `pullgate images`: what `ibmcloud cr images` prints, for everything that went through the gate.
+//! `pullgate images`: lists the images that went through the gate, in the format of `ibmcloud cr images`.
 
-use super::{Exit, Output, Where};
+use super::{Exit, GateArgs, Output};
 use crate::gate::ListedImage;
 use crate::runtime::printable;
 
@@ -8,20 +8,20 @@ use crate::runtime::printable;
 #[derive(Debug, clap::Args)]
 pub(super) struct ImagesArgs {
     #[command(flatten)]
-    place: Where,
-    /// Only repositories that begin with this.
+    gate: GateArgs,
+    /// List only repositories that start with this prefix.
     #[arg(long, value_name = "PREFIX")]
     restrict: Option<String>,
-    /// Print digests in full.
+    /// Print complete digests.
     #[arg(long)]
     no_trunc: bool,
-    /// How to print.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 pub(super) fn run(args: &ImagesArgs) -> Exit {
-    let images: Vec<ListedImage> = match super::remote::get(&args.place, "/api/v1/images") {
+    let images: Vec<ListedImage> = match super::remote::get(&args.gate, "/api/v1/images") {
         Ok(images) => images,
         Err(error) => return super::fail(error),
     };
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ImagesArgs) -> Exit {
     Exit::Ok
 }
 
-/// Decimal units, as `cr images` and `docker images` print them.
+/// Decimal units, as in `cr images` and `docker images`.
 fn human_size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
@@ -61,7 +61,7 @@ fn human_size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
 }
 
-/// Columns as wide as their widest cell, three spaces apart.
+/// A text table. Each column is as wide as its widest cell; columns are three spaces apart.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut lines = vec![header.map(str::to_owned)];
     lines.extend(rows.map(|row| row.map(|cell| printable(&cell).into_owned())));
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_columns() {
+    fn sizes_and_columns_are_formatted() {
         assert_eq!(human_size(999), "999 B");
         assert_eq!(human_size(36_200_000), "36.2 MB");
         let text = table(["A", "LONG"], [["wide cell".into(), "x".into()]].into_iter());

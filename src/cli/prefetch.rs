@@ -1,9 +1,14 @@
 //! `pullgate prefetch IMAGE...`.
 
 use super::remote::run_job;
-use super::{Exit, Output, Where};
+use super::{Exit, GateArgs, Output};
 use crate::runtime::format_size;
 use crate::server::{PrefetchRequest, PrefetchedImage};
+
+/// Shown below the help text.
+pub(super) const EXAMPLES: &str = "Examples:
+  pullgate prefetch --config pullgate.toml docker.io/library/nginx:1.27
+  pullgate prefetch --config pullgate.toml --platform linux/amd64 --platform linux/arm64 nginx";
 
 /// Arguments of `prefetch`.
 #[derive(Debug, clap::Args)]
@@ -11,16 +16,16 @@ pub(super) struct PrefetchArgs {
     /// The images: docker.io/library/nginx:1.27, by digest, or short names.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// A platform of multi-platform images: linux/arm64. May be given several times; without it those of the gate's
-    /// configuration, or its machine's.
+    /// A platform to fetch from multi-platform images, such as linux/arm64. Can be repeated. Default: the platforms in
+    /// the configuration of the gate, or that of its machine.
     #[arg(long, value_name = "PLATFORM")]
     platform: Vec<String>,
     /// The Kubernetes namespace, or other scope, whose rules apply.
     #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
     namespace: String,
     #[command(flatten)]
-    place: Where,
-    /// How to print.
+    gate: GateArgs,
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -31,7 +36,7 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
         platforms: args.platform.clone(),
         namespace: args.namespace.clone(),
     };
-    let images: Vec<PrefetchedImage> = match run_job(&args.place, "/api/v1/prefetch", &request) {
+    let images: Vec<PrefetchedImage> = match run_job(&args.gate, "/api/v1/prefetch", &request) {
         Ok(images) => images,
         Err(error) => return super::fail(error),
     };

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Where;
+use super::GateArgs;
 use crate::runtime::printable;
 use crate::server::JobState;
 
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a job is looked at.
 const LOOK: Duration = Duration::from_millis(150);
 
-/// Where the admin API is.
+/// The address of the admin API.
 enum Endpoint {
     Tcp(String),
     Unix(PathBuf),
@@ -38,18 +38,18 @@ pub(super) fn query(parameters: &[(&str, &str)]) -> String {
 }
 
 /// Asks the gate and reads its JSON.
-pub(super) fn get<T: DeserializeOwned>(place: &Where, path: &str) -> Result<T, String> {
+pub(super) fn get<T: DeserializeOwned>(place: &GateArgs, path: &str) -> Result<T, String> {
     call(place, Method::GET, path, Bytes::new())
 }
 
 /// Tells the gate to do something, and reads its JSON.
-pub(super) fn post<T: DeserializeOwned>(place: &Where, path: &str, body: &impl Serialize) -> Result<T, String> {
+pub(super) fn post<T: DeserializeOwned>(place: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
     let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
     call(place, Method::POST, path, body.into())
 }
 
 /// Has the gate begin a job, shows its progress on a terminal, and gives its result.
-pub(super) fn run_job<T: DeserializeOwned>(place: &Where, path: &str, body: &impl Serialize) -> Result<T, String> {
+pub(super) fn run_job<T: DeserializeOwned>(place: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
     let mut job: JobState = post(place, path, body)?;
     let bar = progress_bar();
     while !job.has_ended() {
@@ -72,7 +72,7 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn call<T: DeserializeOwned>(place: &Where, method: Method, path: &str, body: Bytes) -> Result<T, String> {
+fn call<T: DeserializeOwned>(place: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, String> {
     let (endpoint, token) = (endpoint(place)?, place.token()?);
     let call = Call { method, path, token, body };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
@@ -97,7 +97,7 @@ struct Call<'a> {
 }
 
 /// Whether a gate listens on the configuration's socket.
-pub(super) fn is_running(place: &Where) -> bool {
+pub(super) fn is_running(place: &GateArgs) -> bool {
     match endpoint(place) {
         Ok(Endpoint::Unix(path)) => std::os::unix::net::UnixStream::connect(path).is_ok(),
         Ok(Endpoint::Tcp(_)) => true,
@@ -113,7 +113,7 @@ fn message(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-fn endpoint(place: &Where) -> Result<Endpoint, String> {
+fn endpoint(place: &GateArgs) -> Result<Endpoint, String> {
     match &place.server {
         Some(server) => match (server.strip_prefix("unix:"), server.strip_prefix("http://")) {
             (Some(path), _) => Ok(Endpoint::Unix(path.into())),

@@ -40,17 +40,21 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
     exit
 }
 
-/// Takes as many open files as the system gives, and says so where that is fewer than the connections need.
+/// Raises the limit on open files to the maximum, and warns if it is lower than the connection limits require.
 fn check_open_files(config: &Config) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+        tracing::warn!(%error, "cannot raise the limit on open files");
     }
-    // A client, and for each download a file and a connection upstream; some for all else.
+    // One per client, two per download (a file and an upstream connection), and some for everything else.
     let wanted = config.limits.max_connections as u64 + 2 * config.cache.max_fills as u64 + 256;
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < wanted) {
-        tracing::warn!(files, wanted, "fewer files may be open than limits.max_connections needs; raise LimitNOFILE");
+        tracing::warn!(
+            files,
+            wanted,
+            "the limit on open files is too low for limits.max_connections; raise LimitNOFILE"
+        );
     }
 }
 
@@ -65,13 +69,13 @@ async fn serve(config: Config, args: &ServeArgs) -> Exit {
     if let Some(path) = &args.ready_file
         && let Err(error) = write_ready_file(path, &bound)
     {
-        return super::fail(format!("{}: the ready file cannot be written: {error}", path.display()));
+        return super::fail(format!("{}: cannot write the ready file: {error}", path.display()));
     }
     bound.run(app::signals()).await;
     Exit::Ok
 }
 
-/// Written beside and renamed, so that whoever waits for the file never reads half of it.
+/// Writes to a temporary name and renames, so that readers never see an incomplete file.
 fn write_ready_file(path: &std::path::Path, bound: &Bound) -> std::io::Result<()> {
     let listeners: Vec<String> = bound.addresses().iter().map(ToString::to_string).collect();
     let admin = bound.admin_address().to_string();

@@ -1,6 +1,6 @@
 //! `pullgate va IMAGE`: the vulnerability report.
 
-use super::{Exit, Output, Where};
+use super::{Exit, GateArgs, Output};
 use crate::gate::{Assessment, IssueExplanation};
 use crate::policy::AffectedPackage;
 use crate::runtime::printable;
@@ -8,20 +8,20 @@ use crate::runtime::printable;
 /// Arguments of `va`.
 #[derive(Debug, clap::Args)]
 pub(super) struct VaArgs {
-    /// The image.
+    /// The image, such as docker.io/library/nginx:1.27 or a short name.
     image: String,
     /// The Kubernetes namespace, or other scope, whose rules apply.
     #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
     namespace: String,
     #[command(flatten)]
-    place: Where,
-    /// How to print.
+    gate: GateArgs,
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 pub(super) fn run(args: &VaArgs) -> Exit {
-    let explanation = match super::check::explanation(&args.place, &args.image, &args.namespace, false) {
+    let explanation = match super::check::explanation(&args.gate, &args.image, &args.namespace, false) {
         Ok(explanation) => explanation,
         Err(error) => return super::fail(error),
     };
@@ -34,11 +34,13 @@ pub(super) fn run(args: &VaArgs) -> Exit {
     if blocks { Exit::Denied } else { Exit::Ok }
 }
 
-/// The assessments for people, a table for each.
+/// The assessments as text, with a table for each.
 fn describe(image: &str, assessments: &[&Assessment]) -> String {
     let image = printable(image);
     if assessments.is_empty() {
-        return format!("{image}: no rule asks for a vulnerability check, or trust denies before it\n");
+        return format!(
+            "{image}: no rule requires a vulnerability check, or the image already fails the trust check\n"
+        );
     }
     let mut text = String::new();
     for assessment in assessments {
@@ -50,7 +52,7 @@ fn describe(image: &str, assessments: &[&Assessment]) -> String {
     text
 }
 
-/// IBM's columns.
+/// A row with the columns of IBM's tool.
 fn row(found: &IssueExplanation) -> [String; 4] {
     let issue = &found.issue;
     let status = if issue.exempt {
@@ -58,7 +60,7 @@ fn row(found: &IssueExplanation) -> [String; 4] {
     } else if found.blocks {
         "Active"
     } else {
-        "Below the rule"
+        "Not covered by the rule"
     };
     // A package may be in several places.
     let mut packages: Vec<&str> = issue.packages.iter().map(|package| &*package.name).collect();
@@ -67,7 +69,7 @@ fn row(found: &IssueExplanation) -> [String; 4] {
     let mut upgrades: Vec<String> = issue.packages.iter().filter_map(upgrade).collect();
     upgrades.dedup();
     let resolve = upgrades.join("; ");
-    let resolve = if resolve.is_empty() { "No fix is published".into() } else { resolve };
+    let resolve = if resolve.is_empty() { "No fix available".into() } else { resolve };
     [format!("{} ({})", issue.id, issue.severity.as_str()), status.into(), packages.join(", "), resolve]
 }
 
