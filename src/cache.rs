@@ -1,8 +1,8 @@
-//! Content: verified, named by digest, on disk, with small objects in memory.
+//! The content cache: verified content on disk, named by digest, with small objects in memory.
 //!
-//! Content reaches clients only by [`Cache::open`], which takes a [`Permit`]. A blob that is not here is filled once and
-//! followed by everyone who asks: see `fill`. Bytes become visible under their digest only when they have it. While the
-//! disk takes nothing, blobs are streamed through: see `relay`. What goes when room is needed: see `evict`.
+//! Clients receive content only through [`Cache::open`], which requires a [`Permit`]. A missing blob is downloaded
+//! once, for all requests: see `fill`. Bytes become visible under their digest only once it is verified. If the disk
+//! cannot be written, blobs are streamed through: see `relay`. For eviction, see `evict`.
 
 mod body;
 mod buffers;
@@ -52,30 +52,30 @@ use crate::runtime::{Clock, Flights, Metrics, Readiness, Tasks};
 use crate::store::{Store, StoredContent};
 use crate::upstream::Upstream;
 
-/// How the cache behaves.
+/// The configuration of the cache.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Content up to this size, in bytes, is served from memory.
     pub small_object: usize,
-    /// How much memory small objects may take, in bytes.
+    /// The maximum memory for small objects, in bytes.
     pub memory: u64,
-    /// How much of the disk content may take, in bytes.
+    /// The maximum size of content on disk, in bytes.
     pub max_size: u64,
-    /// How much of the disk is left free, in bytes, but never more than a tenth of it.
+    /// The disk space to leave free, in bytes, but never more than a tenth of the disk.
     pub min_free: u64,
-    /// At this share of `max_size`, in percent, eviction begins.
+    /// Eviction starts at this percentage of `max_size`.
     pub high_watermark: u64,
-    /// At this share of `max_size`, in percent, it ends.
+    /// Eviction stops at this percentage of `max_size`.
     pub low_watermark: u64,
-    /// What was not used for so long goes whatever room there is; `None` keeps it.
+    /// Content that was not used for this long is evicted even if there is space; `None` disables this.
     pub max_age: Option<Duration>,
-    /// How much the rows of the database may take, in bytes: what is known of images, and evidence.
+    /// The maximum size of database rows, in bytes: facts about images, and evidence.
     pub max_database: u64,
-    /// Facts that were not used for so long go, unless content that is here needs them.
+    /// Facts that were not used for this long are removed, unless cached content needs them.
     pub fact_memory: Duration,
-    /// How many blobs are downloaded at the same time.
+    /// The maximum number of concurrent downloads.
     pub max_fills: usize,
-    /// How many downloads go on whose readers have all left.
+    /// How many downloads may continue after all their readers have left.
     pub orphan_fill_limit: usize,
 }
 
@@ -97,15 +97,15 @@ impl Default for Config {
     }
 }
 
-/// The name under which `/readyz` speaks of the disk.
+/// The name of the disk in `/readyz`.
 const TOPIC: &str = "cache";
 
-/// The cache. Shared by all requests.
+/// The cache, shared by all requests.
 pub struct Cache {
     inner: Arc<Inner>,
     starts: Flights<SourceKey, Result<Opened, CacheError>>,
     confirmations: Flights<SourceKey, Result<u64, CacheError>>,
-    /// Links that were looked up: which repository delivered which blob.
+    /// Links known to exist: which repository delivered which blob.
     links: moka::sync::Cache<(ImageName, Digest), ()>,
 }
 
@@ -117,9 +117,9 @@ struct Inner {
     fills: Fills,
     usage: Arc<Usage>,
     touched: Touched,
-    /// One eviction at a time.
+    /// Ensures that only one eviction runs at a time.
     evicting: Mutex<()>,
-    /// Told when room becomes scarce.
+    /// Notified when space becomes scarce.
     scarce: Notify,
     store: Store,
     tasks: Tasks,
@@ -129,11 +129,11 @@ struct Inner {
 }
 
 impl Cache {
-    /// Opens the cache in the state directory, and sweeps what an earlier process left half-written. What lies there is
-    /// looked through beside serving.
+    /// Opens the cache in the state directory, and removes incomplete files of an earlier process. Existing content is
+    /// scanned in the background.
     ///
     /// # Errors
-    /// When the directory or the database cannot be read or written.
+    /// The directory or the database cannot be read or written.
     pub async fn new(
         config: Config,
         state: &Path,
@@ -174,13 +174,13 @@ impl Cache {
         })
     }
 
-    /// Opens the content that a permit is for: from memory, from disk, or from a fill that is under way or begun here.
+    /// Opens the content that a permit allows: from memory, from disk, or from a running or new fill.
     ///
-    /// A blob is opened for a repository only if that repository itself delivered it or confirms it now; that another
-    /// repository brought it, or is bringing it, opens nothing.
+    /// A blob is opened for a repository only if that repository itself has delivered it or confirms it now. A blob
+    /// that another repository has delivered, or is delivering, is not opened.
     ///
     /// # Errors
-    /// [`CacheError::NotFound`] when the repository does not have it; the others are temporary.
+    /// [`CacheError::NotFound`] if the repository does not have it; other errors are temporary.
     pub async fn open(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Opened, CacheError> {
         if let Some(opened) = self.at_hand(permit, upstream).await? {
             self.inner.metrics.hits.inc();
@@ -190,11 +190,11 @@ impl Cache {
         self.begin(Source::of(permit, upstream)?).await
     }
 
-    /// Content for judging: never for clients. It does not matter which repository delivered it, because a proof is about
-    /// the digest alone. What is not here is filled for the repository that is asked about, so that the pull finds it.
+    /// Opens content for judging, never for clients. It may come from any repository, because proofs depend only on the
+    /// digest. Missing content is downloaded from the requested repository, so that a later pull finds it in the cache.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The same as [`open`](Self::open).
     pub async fn open_for_judging(
         &self,
         name: &ImageName,
@@ -221,10 +221,11 @@ impl Cache {
         self.starts.join(key, work).await.unwrap_or(Err(CacheError::Busy))
     }
 
-    /// The size in bytes of the content that a permit is for, where the same rules would open it. Downloads nothing.
+    /// The size, in bytes, of the content that a permit allows, if [`open`](Self::open) would open it. Downloads
+    /// nothing.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The same as [`open`](Self::open).
     pub async fn size(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
         if let Some(opened) = self.at_hand(permit, upstream).await? {
             return Ok(opened.size());
@@ -232,11 +233,11 @@ impl Cache {
         self.confirm(permit, upstream).await
     }
 
-    /// Content that is here or on its way, where the permit's repository may have it.
+    /// Content that is cached or being downloaded, if the permit's repository may have it.
     async fn at_hand(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Option<Opened>, CacheError> {
         let (name, digest) = (permit.name(), permit.digest());
         let (inner, key) = (&self.inner, (name.host.clone(), digest, said_size(permit)?));
-        // Before the links are looked at: a fill that ends meanwhile has left its link by then.
+        // Checked before the links: a fill that ends in between has already recorded its link.
         let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
         if self.is_linked(name, digest).await? {
             if let Some(opened) = inner.opened(digest).await {
@@ -247,7 +248,8 @@ impl Cache {
         if let Some(follower) = own_fill {
             return Ok(Some(Opened::Filling(follower)));
         }
-        // A registry's HEAD speaks for its own repositories: what another registry delivered, it opens nothing of.
+        // A registry's HEAD response vouches only for its own repositories, not for content that another registry
+        // delivered.
         if !inner.fills.has(&key) && !self.is_of_registry(name, digest).await? {
             return Ok(None);
         }
@@ -262,7 +264,8 @@ impl Cache {
         Ok(inner.opened(digest).await)
     }
 
-    /// Content for judging, at most `limit` bytes: manifests. Never for clients. What cannot be read counts as absent.
+    /// Reads cached content of at most `limit` bytes for judging, such as manifests; never for clients. Unreadable
+    /// content counts as missing.
     pub async fn peek(&self, digest: Digest, limit: usize) -> Option<Bytes> {
         if let Some(bytes) = self.inner.memory.get(&digest) {
             return Some(bytes);
@@ -271,7 +274,8 @@ impl Cache {
         read.inspect_err(|error| self.inner.disk_failed(error)).ok().flatten()
     }
 
-    /// Keeps content that was read and verified whole: manifests. On a disk that takes nothing they stay in memory.
+    /// Stores content that was read and verified completely, such as manifests. If the disk cannot be written, it is
+    /// kept in memory.
     pub async fn keep(&self, digest: Digest, bytes: Bytes) {
         let inner = &self.inner;
         inner.remember(digest, &bytes);
@@ -284,23 +288,23 @@ impl Cache {
             }
             Err(error) => {
                 inner.disk_failed(&error);
-                tracing::warn!(manifest.digest = %digest, %error, "a manifest is kept in memory alone");
+                tracing::warn!(manifest.digest = %digest, %error, "cannot write a manifest to disk; it is kept only in memory");
             }
         }
     }
 
-    /// Notes that an image is in use: its manifest, or a blob that it was asked for by.
+    /// Records that an image is in use: its manifest, or a blob that was requested through it.
     pub fn touch(&self, manifest: &Manifest) {
         if self.inner.touched.touch(manifest.digest, self.inner.clock.now(), &manifest.bytes) {
             self.inner.scarce.notify_one();
         }
     }
 
-    /// Drops what is too old, what no manifest names, and what is above the low watermark; forgets facts of what is gone,
-    /// and makes the database's file smaller.
+    /// Removes content that is too old, that no manifest names, or that exceeds the low watermark; removes facts about
+    /// missing content; and shrinks the database file.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database failed.
     pub async fn collect(&self) -> Result<Collected, CacheError> {
         let freed = self.inner.collect().await?;
         let (forgotten_rows, database_bytes) = self.inner.forget().await.map_err(CacheError::store)?;
@@ -309,9 +313,12 @@ impl Cache {
 }
 
 impl Inner {
-    /// Says so where operators look, until something can be written again.
+    /// Reports the failure in the log and in `/readyz`, until the disk can be written again.
     fn disk_failed(&self, error: &impl ToString) {
-        let why = format!("nothing is cached: {}; free or mend the disk of `state_dir`", error.to_string());
+        let why = format!(
+            "nothing is cached: {}; check the disk of `state_dir` for free space and errors",
+            error.to_string()
+        );
         self.readiness.degraded(TOPIC, Some(why));
     }
 
@@ -323,7 +330,7 @@ impl Inner {
         self.memory.contains_key(&digest) || self.disk.has(digest)
     }
 
-    /// What is complete. What the disk cannot open counts as absent: it is fetched again.
+    /// Opens complete content. Content that the disk cannot open counts as missing, and is fetched again.
     async fn opened(&self, digest: Digest) -> Option<Opened> {
         if let Some(bytes) = self.memory.get(&digest) {
             return Some(Opened::Memory(bytes));
@@ -335,9 +342,9 @@ impl Inner {
         }
         let read = self.disk.read(digest, self.config.small_object).await;
         let bytes = read.inspect_err(|error| reading.discard(error)).ok().flatten()?;
-        // Small enough to hash on the way into memory, from where it is served from now on.
+        // Small enough to hash while loading it into memory, from where it is served from now on.
         if Digest::of(digest.algorithm(), &bytes) != digest {
-            reading.discard(&std::io::Error::other("its bytes have another digest"));
+            reading.discard(&std::io::Error::other("the content does not match its digest"));
             self.metrics.damaged.inc();
             return None;
         }
@@ -351,11 +358,11 @@ impl Inner {
         }
     }
 
-    /// Counts what is on disk now, and writes it down. What was reserved for it is given back in the same moment:
-    /// counted twice, it could drive others out of a cache that is nearly full.
+    /// Records new content on disk. Its reservation is released at the same moment: counting both could evict other
+    /// content from a nearly full cache.
     async fn stored(&self, content: StoredContent, reserved: Option<Reservation>) {
         let is_new = self.store.record_content(&content).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cached content could not be noted; it is found at the next start");
+            tracing::warn!(%error, "cannot record cached content; it will be found at the next start");
             true
         });
         drop(reserved);

@@ -1,4 +1,4 @@
-//! Content as an HTTP body: complete or growing files and memory, in pieces, without holding up anybody else.
+//! Serves content as an HTTP body: complete or growing files and memory, in chunks, without delaying other responses.
 
 use std::fs::File;
 use std::future::Future;
@@ -20,27 +20,27 @@ use super::fill::{Follower, Progress};
 use super::reading::Reading;
 use super::relay::RelayStream;
 
-/// How much is read at once, in bytes. All of it is held while a client does not take it.
+/// The size of a read, in bytes. The buffer is held until the client has taken the data.
 pub(super) const PIECE: usize = 256 * 1024;
-/// How much of a window is handed out at once, in bytes: it costs no memory, and sending it a fifth of a millisecond of
-/// another thread's time.
+/// The maximum size of a slice of a file window, in bytes. It uses no memory, and sending it takes a fifth of a
+/// millisecond on another thread.
 const WINDOW_PIECE: usize = 1024 * 1024;
-/// After so many pieces in a row the task lets others run: a body that is always ready starves its neighbours.
-const PIECES_IN_A_ROW: u32 = 1;
+/// The number of chunks after which the task yields: a body that is always ready would starve other tasks.
+const CHUNKS_BEFORE_YIELD: u32 = 1;
 
-/// How the bytes of files are to reach the connection.
+/// How file content reaches the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Transfer {
-    /// Read into memory, for those who change them: TLS.
+    /// Copied into memory, for connections that transform it: TLS.
     Copied,
-    /// As slices of a [`FileWindow`](crate::runtime::FileWindow), for a connection that sends files itself.
+    /// As slices of a [`FileWindow`](crate::runtime::FileWindow), for connections that use `sendfile`.
     Lent,
 }
 
-/// A part of some content. Its length is known, and it ends with an error rather than short.
+/// A range of some content. Its length is known in advance, and it ends with an error rather than early.
 pub struct ContentBody {
     source: Source,
-    /// The file's window, where the bytes are lent.
+    /// The file window, if slices of it are sent.
     window: Option<Bytes>,
     position: u64,
     end: u64,
@@ -77,7 +77,7 @@ impl ContentBody {
         Self { source, window, position: start, end, in_a_row: 0, waiting: None }
     }
 
-    /// The next piece, where it is at hand; else begins to read or to wait.
+    /// Returns the next chunk if it is available; otherwise starts to read or wait.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let readable = match &mut self.source {
             Source::File(_) | Source::Memory(_) => self.end,
@@ -87,7 +87,7 @@ impl ContentBody {
                 match now {
                     Progress::Complete => self.end,
                     Progress::Readable(mark) => mark.min(self.end),
-                    // The bytes so far are right; the rest comes past the disk.
+                    // The bytes so far are correct; the rest is streamed through.
                     Progress::DiskFailed => {
                         let rest = follower.relay().stream(self.position, self.end);
                         self.source = Source::Relayed(Box::new(rest));
@@ -117,7 +117,8 @@ impl ContentBody {
         };
         if let Some(window) = &self.window {
             let (start, length) = (usize::try_from(self.position).unwrap_or(usize::MAX), available.min(WINDOW_PIECE));
-            // sendfile would read from the disk on this thread; what is not in memory is read on another.
+            // sendfile would read from disk on this thread; data that is not in the page cache is read on another
+            // thread.
             if is_cached(&file, self.position, length) {
                 return Ok(Some(window.slice(start..start + length)));
             }
@@ -136,12 +137,12 @@ impl ContentBody {
         let mut progress = progress.clone();
         Box::pin(async move {
             let moved = |now: &Progress| !matches!(now, Progress::Readable(mark) if *mark <= position);
-            // The fill tells how it ended before it goes, so an error here is seen as that end.
+            // The fill publishes its outcome before it is dropped, so an error here is handled like that outcome.
             let _ = progress.wait_for(moved).await;
         })
     }
 
-    /// The answer is cut, and the next one will not come from these bytes.
+    /// Ends this response, and removes the content so that later requests do not use it.
     fn unreadable(&self, error: &io::Error) {
         if let Source::File(reading) = &self.source {
             reading.discard(error);
@@ -175,9 +176,9 @@ impl Body for ContentBody {
             if self.position >= self.end {
                 return Poll::Ready(None);
             }
-            if self.in_a_row >= PIECES_IN_A_ROW {
+            if self.in_a_row >= CHUNKS_BEFORE_YIELD {
                 self.in_a_row = 0;
-                // Not by waking itself, for which tokio would wake another thread that takes it over, far from its data.
+                // Not by waking itself: tokio would then wake another worker to take over the task, away from its data.
                 self.waiting = Some(Waiting::Event(Box::pin(tokio::task::yield_now())));
                 continue;
             }
@@ -197,7 +198,8 @@ impl Body for ContentBody {
     }
 }
 
-/// Whether a part of a file is in memory, by its first and its last byte: what is read in order comes and goes in order.
+/// Whether a range of a file is in the page cache, judged by its first and last byte, because data read in order is
+/// evicted in order.
 fn is_cached(file: &File, position: u64, length: usize) -> bool {
     let has = |at| {
         let mut byte = [0];
@@ -206,7 +208,7 @@ fn is_cached(file: &File, position: u64, length: usize) -> bool {
     has(position) && has(position + length as u64 - 1)
 }
 
-/// Reads what is in the page cache, on this thread. `None` when it is not, or the file system cannot say.
+/// Reads from the page cache, on this thread. `None` if the data is not there, or the file system cannot tell.
 fn read_cached(file: &File, position: u64, length: usize) -> io::Result<Option<Bytes>> {
     let mut piece = Buffer::take(length);
     match preadv2(file, &mut [IoSliceMut::new(piece.bytes_mut())], position, ReadWriteFlags::NOWAIT) {

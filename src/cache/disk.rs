@@ -1,4 +1,4 @@
-//! Files named by digest. A name exists only when the bytes under it were verified and synced.
+//! Files named by digest. A file gets its name only after its content was verified and synced.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -15,19 +15,19 @@ use rustix::io::Errno;
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::{create_private_dir, open_private};
 
-/// How long the file system may take to make a file before it counts as failing.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How much is hashed at once, in bytes.
+/// How long the creation of a file may take before the file system counts as failing.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The size of a read while hashing, in bytes.
 const PIECE: usize = 256 * 1024;
 
-/// The folder of all content.
+/// The directory that contains all content.
 pub(super) struct Disk {
     root: PathBuf,
     next: AtomicU64,
 }
 
 impl Disk {
-    /// Opens the folder and removes what a process that died left in `partial`.
+    /// Opens the directory, and removes files in `partial` that an earlier process left behind.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let partial = root.join("partial");
         create_private_dir(root)?;
@@ -39,13 +39,13 @@ impl Disk {
         Ok(Self { root: root.to_owned(), next: AtomicU64::new(0) })
     }
 
-    /// Whether content is here, whole.
+    /// Whether the content is complete on disk.
     pub(super) fn has(&self, digest: Digest) -> bool {
         self.path(digest).exists()
     }
 
-    /// The file and its size in bytes. Opening is inline: a name in the page cache costs microseconds, a hop to
-    /// another thread ten times that.
+    /// Opens a file; returns it with its size in bytes. This runs on the current thread: opening a file in the cache
+    /// takes microseconds, moving to another thread ten times as long.
     pub(super) fn file(&self, digest: Digest) -> io::Result<Option<(File, u64)>> {
         match File::open(self.path(digest)) {
             Ok(file) => {
@@ -57,11 +57,11 @@ impl Disk {
         }
     }
 
-    /// All bytes of small content; content larger than `limit` bytes is an error.
+    /// Reads small content completely; content larger than `limit` bytes is an error.
     pub(super) async fn read(&self, digest: Digest, limit: usize) -> io::Result<Option<Bytes>> {
         let Some((mut file, size)) = self.file(digest)? else { return Ok(None) };
         if size > limit as u64 {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than what may be read whole"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be read at once"));
         }
         blocking(move || {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
@@ -71,7 +71,7 @@ impl Disk {
         .await
     }
 
-    /// Writes content whose digest was computed over these very bytes; replaces what the disk may have damaged.
+    /// Writes content whose digest was computed from these bytes; replaces a file that may be damaged.
     pub(super) async fn write(self: &Arc<Self>, digest: Digest, bytes: Bytes) -> io::Result<()> {
         if self.read(digest, bytes.len()).await.is_ok_and(|known| known.is_some_and(|known| known == bytes)) {
             return Ok(());
@@ -85,12 +85,12 @@ impl Disk {
         .await
     }
 
-    /// A new file in `partial`, on the same file system as the content, with room for so many bytes: a full disk is
-    /// known before the first byte is sent, and not in the middle of an answer.
+    /// Creates a file in `partial`, on the same file system as the content, and reserves `size` bytes for it, so that a
+    /// full disk is detected before the first byte is sent rather than in the middle of a response.
     pub(super) async fn partial(self: &Arc<Self>, digest: Digest, size: u64) -> io::Result<Partial> {
         let disk = self.clone();
-        let made = tokio::time::timeout(PATIENCE, blocking(move || disk.make_partial(digest, size))).await;
-        made.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the file system does not answer")))
+        let made = tokio::time::timeout(TIMEOUT, blocking(move || disk.make_partial(digest, size))).await;
+        made.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the file system does not respond")))
     }
 
     fn make_partial(&self, digest: Digest, size: u64) -> io::Result<Partial> {
@@ -99,13 +99,13 @@ impl Disk {
         let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
         let partial = Partial { file: Arc::new(file), path: Some(path) };
         match fallocate(&*partial.file, FallocateFlags::KEEP_SIZE, 0, size.max(1)) {
-            // Some file systems cannot promise room; then the write itself will say.
+            // Some file systems cannot reserve space; then the write itself reports a full disk.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(partial),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Removes content. That it is gone already is as good.
+    /// Removes content. Succeeds if it is already gone.
     pub(super) fn remove(&self, digest: Digest) -> io::Result<()> {
         match fs::remove_file(self.path(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -113,13 +113,13 @@ impl Disk {
         }
     }
 
-    /// What the file system has: free for us and in all, in bytes.
+    /// The free space available to this process and the total size of the file system, in bytes.
     pub(super) fn space(&self) -> io::Result<Space> {
         let stat = statvfs(&self.root)?;
         Ok(Space { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
     }
 
-    /// The folders that content lies in, so that all of it can be gone through a folder at a time.
+    /// The directories that contain content, for scanning one directory at a time.
     pub(super) fn folders(&self) -> io::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         for algorithm in Algorithm::ALL {
@@ -136,7 +136,7 @@ impl Disk {
         Ok(folders)
     }
 
-    /// The content of one of those folders. Files whose names are no digests are not ours and are left alone.
+    /// The content in one of these directories. Other files, whose names are not digests, are ignored.
     pub(super) fn contents(&self, folder: &Path) -> io::Result<Vec<FoundFile>> {
         let algorithm = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         let mut found = Vec::new();
@@ -144,7 +144,7 @@ impl Disk {
             let entry = entry?;
             let name = format!("{algorithm}:{}", entry.file_name().to_string_lossy());
             let Ok(digest) = name.parse::<Digest>() else { continue };
-            // What was removed in the meantime is not here.
+            // Removed in the meantime.
             let Ok(metadata) = entry.metadata() else { continue };
             let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             found.push(FoundFile { digest, size: metadata.len(), modified });
@@ -152,7 +152,7 @@ impl Disk {
         Ok(found)
     }
 
-    /// Whether the bytes under a name have that digest; `None` when there are none. Blocks for as long as it reads.
+    /// Whether the content matches its digest; `None` if there is none. Blocks while reading.
     pub(super) fn is_intact(&self, digest: Digest) -> io::Result<Option<bool>> {
         let Some((mut file, _)) = self.file(digest)? else { return Ok(None) };
         let (mut hasher, mut piece) = (Hasher::new(digest.algorithm()), vec![0; PIECE]);
@@ -164,21 +164,21 @@ impl Disk {
         }
     }
 
-    /// Where content lies: `ALGORITHM/ab/abcdef…`.
+    /// The path of content: `ALGORITHM/ab/abcdef…`.
     pub(super) fn path(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();
         self.root.join(digest.algorithm().name()).join(&hex[..2]).join(hex)
     }
 }
 
-/// What a file system has, in bytes.
+/// The space on a file system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Space {
     pub(super) free: u64,
     pub(super) total: u64,
 }
 
-/// A file of content, as found on disk.
+/// A content file found on disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FoundFile {
     pub(super) digest: Digest,
@@ -186,7 +186,7 @@ pub(super) struct FoundFile {
     pub(super) modified: SystemTime,
 }
 
-/// A file in progress; removed when it is dropped unpublished.
+/// A file in progress, which is removed if it is dropped before it is published.
 pub(super) struct Partial {
     /// Open for reading and writing.
     pub(super) file: Arc<File>,
@@ -194,12 +194,12 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Appends at an offset.
+    /// Writes at an offset.
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
 
-    /// Syncs the bytes and gives them their name. After this returns, no crash can take them back or change them.
+    /// Syncs the content and renames the file to its final name. After this returns, no crash can undo or change it.
     pub(super) fn publish(mut self, path: &Path) -> io::Result<()> {
         self.file.sync_data()?;
         let folder = path.parent().unwrap_or(path);
@@ -215,13 +215,13 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // What remains here is swept at the next start.
+            // Remaining files are removed at the next start.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// `ALGORITHM/ab`, both for us alone.
+/// Creates `ALGORITHM/ab`, both private to this user.
 fn create_folder(folder: &Path) -> io::Result<()> {
     if let Some(algorithm) = folder.parent() {
         create_private_dir(algorithm)?;
@@ -229,7 +229,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     create_private_dir(folder)
 }
 
-/// Runs file work off the async threads.
+/// Runs file operations off the async threads.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

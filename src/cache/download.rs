@@ -1,4 +1,4 @@
-//! A blob from its upstream, in order and once, taken up again where it broke off.
+//! Downloads a blob from its upstream once, in order, and resumes after interruptions.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,27 +11,28 @@ use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;
 use crate::upstream::{self, BlobStream, Upstream};
 
-/// How often a broken download is taken up again where it stopped, with so little between that it gets nowhere.
+/// How many times a download is resumed without making progress.
 const RESUMES: u32 = 4;
-/// So many bytes between two breaks are progress: a large blob over a bad line comes in the end.
+/// This many bytes between two interruptions count as progress, so that a large blob arrives even over an unreliable
+/// connection.
 const PROGRESS: u64 = 1024 * 1024;
 
-/// What is downloaded, and from where.
+/// The blob to download, and its upstream.
 #[derive(Clone)]
 pub(super) struct Source {
     pub(super) upstream: Arc<Upstream>,
     pub(super) name: ImageName,
     pub(super) digest: Digest,
-    /// In bytes, as the admitted manifest says.
+    /// The size in bytes, from the admitted manifest.
     pub(super) size: u64,
 }
 
-/// What a source is known by, with its size: of two manifests that say different ones, one is wrong, and is none of the
-/// other's business.
+/// The key of a source, including its size: if two manifests state different sizes, a wrong one must not affect the
+/// other.
 pub(super) type SourceKey = (ImageName, Digest, u64);
 
 impl Source {
-    /// What a permit is for.
+    /// The source that a permit allows.
     pub(super) fn of(permit: &Permit, upstream: &Arc<Upstream>) -> Result<Self, CacheError> {
         let (name, size) = (permit.name().clone(), said_size(permit)?);
         Ok(Self { upstream: upstream.clone(), name, digest: permit.digest(), size })
@@ -41,23 +42,23 @@ impl Source {
         (self.name.clone(), self.digest, self.size)
     }
 
-    /// Asks the repository whether it has the blob, and gives the size in bytes that it states, if it does.
+    /// Asks the repository whether it has the blob; returns the size in bytes that the repository states.
     pub(super) async fn confirm(&self) -> Result<u64, upstream::Error> {
         self.upstream.head_blob(&self.name.repository, &self.digest, self.size).await
     }
 
-    /// The blob from an offset.
+    /// Requests the blob from an offset.
     pub(super) async fn open(&self, from: u64) -> Result<BlobStream, upstream::Error> {
         self.upstream.blob(&self.name.repository, &self.digest, self.size, from).await
     }
 }
 
-/// The size in bytes that the admitted manifest says. Only what is no blob has none.
+/// The size in bytes from the admitted manifest. Only permits that are not for a blob have none.
 pub(super) fn said_size(permit: &Permit) -> Result<u64, CacheError> {
     permit.size().ok_or(CacheError::NotFound)
 }
 
-/// Downloads all of it, and gives each piece to `take`.
+/// Downloads the whole blob, and passes each chunk to `take`.
 pub(super) async fn download<F>(
     source: &Source,
     mut stream: BlobStream,
@@ -71,7 +72,7 @@ where
         let before = received;
         let error = match pass_on(source, &mut stream, &mut received, &mut take).await {
             Ok(()) if received == source.size => return Ok(()),
-            // All of it is here, so nothing is left to ask for; whether it is right, its digest says.
+            // Everything has arrived, so there is nothing to resume; the digest decides whether it is correct.
             Err(Broken::Upstream(_)) if received == source.size => return Ok(()),
             Ok(()) => Broken::Short { received, size: source.size },
             Err(error @ (Broken::Changed | Broken::Upstream(_))) => error,
@@ -84,15 +85,15 @@ where
             return Err(error);
         }
         resumes += 1;
-        // It holds a turn at the upstream, which the next one needs.
+        // It occupies one of the upstream's slots, which the next request needs.
         drop(stream);
         tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
-        tracing::info!(blob.digest = %source.digest, received, %error, "taking a broken download up again");
+        tracing::info!(blob.digest = %source.digest, received, %error, "resuming an interrupted download");
         stream = source.open(received).await.map_err(Broken::Upstream)?;
     }
 }
 
-/// Passes on what a stream brings, without what was received before.
+/// Passes on the data of a stream, skipping what was already received.
 async fn pass_on<F>(
     source: &Source,
     stream: &mut BlobStream,
@@ -123,20 +124,20 @@ where
     Ok(())
 }
 
-/// Why a download ended before its end.
+/// Why a download ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
-    #[error("the upstream's copy changed while it was downloaded")]
+    #[error("the upstream's copy changed during the download")]
     Changed,
     #[error("the upstream sent more bytes than it announced")]
     Long,
     #[error("the upstream sent {received} of {size} bytes")]
     Short { received: u64, size: u64 },
-    /// Whoever takes the bytes takes none.
-    #[error("nothing takes its bytes")]
+    /// The receiver has stalled.
+    #[error("the receiver accepts no data")]
     Stuck,
-    /// Whoever takes the bytes has gone.
-    #[error("nobody wants it any more")]
+    /// The receiver is gone.
+    #[error("the receiver is gone")]
     Unwanted,
     #[error(transparent)]
     Upstream(upstream::Error),

@@ -1,4 +1,4 @@
-//! Why content cannot be opened.
+//! Errors when opening content.
 
 use crate::oci::Digest;
 use crate::upstream;
@@ -6,32 +6,32 @@ use crate::upstream;
 /// Why content cannot be opened.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CacheError {
-    /// All fills are taken.
-    #[error("too many downloads are under way; come again")]
+    /// The maximum number of downloads is reached.
+    #[error("too many downloads are in progress; retry later")]
     Busy,
     /// The disk or the database cannot be read or written.
-    #[error("the cache's disk failed: {0}; free space or mend the disk that holds `state_dir`")]
+    #[error("the cache's disk failed: {0}; check the disk of `state_dir` for free space and errors")]
     Disk(String),
-    /// The upstream repository does not have it.
+    /// The upstream repository does not have the blob.
     #[error("the upstream repository does not have this blob")]
     NotFound,
-    /// The manifest and the upstream disagree on a blob's size.
-    #[error("the manifest says that {digest} has {manifest} bytes, the upstream sends {upstream}")]
+    /// The manifest and the upstream disagree on the size of a blob.
+    #[error("the manifest gives {digest} a size of {manifest} bytes, but the upstream sends {upstream}")]
     Size {
         /// The blob.
         digest: Digest,
-        /// The manifest's figure, in bytes.
+        /// The size in the manifest, in bytes.
         manifest: u64,
-        /// The upstream's figure, in bytes.
+        /// The size that the upstream states, in bytes.
         upstream: u64,
     },
-    /// The upstream did not deliver.
+    /// The upstream failed.
     #[error(transparent)]
     Upstream(upstream::Error),
 }
 
 impl CacheError {
-    /// Whether asking again later may help.
+    /// Whether a retry may help.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Busy | Self::Disk(_) => true,

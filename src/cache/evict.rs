@@ -1,7 +1,8 @@
-//! What goes when room is needed: whole images, least recently used first.
+//! Eviction of whole images, least recently used first.
 //!
-//! An image is what is kept or goes: its manifest, and the blobs that no other manifest here names. A blob that nobody
-//! names goes first; what is being read or filled stays, and with it the image that it belongs to.
+//! An image consists of its manifest and the blobs that no other cached manifest names; it is kept or evicted as a
+//! whole. Blobs that no manifest names are evicted first. Content that is being read or filled stays, and so does the
+//! image that it belongs to.
 
 use std::io;
 use std::sync::Arc;
@@ -15,15 +16,15 @@ use super::{CacheError, Inner};
 use crate::oci::Digest;
 use crate::store::{StoreError, StoredContent};
 
-/// How many candidates are looked at together.
+/// The number of candidates examined at a time.
 const BATCH: u32 = 64;
-/// How often facts that are too old are forgotten.
+/// How often old facts are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
-/// How often what was used is written down, and what became too old is looked for.
+/// How often recent use is recorded in the database, and expired content is looked for.
 const TICK: Duration = Duration::from_secs(30);
 
 impl Inner {
-    /// Evicts whenever room becomes scarce, until shutdown.
+    /// Evicts content whenever space becomes scarce, until shutdown.
     pub(super) async fn evict_until_stop(self: Arc<Self>) {
         let mut forget = tokio::time::interval(FORGET_EVERY);
         loop {
@@ -35,23 +36,23 @@ impl Inner {
                 () = self.tasks.stopping() => break,
             }
             if let Err(error) = self.tidy().await {
-                tracing::warn!(%error, "the cache could not be tidied; it is tried again");
+                tracing::warn!(%error, "cannot evict content; will retry");
             }
         }
-        // What was used last must not be the first to go after a restart.
+        // Recently used content must not be the first to be evicted after a restart.
         if let Err(error) = self.write_down_use().await {
-            tracing::warn!(%error, "what was used lately could not be written down");
+            tracing::warn!(%error, "cannot record recent use");
         }
     }
 
-    /// Has the evictor look, where that may be needed.
+    /// Wakes the evictor if it may be needed.
     pub(super) fn evict_soon(&self) {
         if self.excess(0) > 0 {
             self.scarce.notify_one();
         }
     }
 
-    /// Drops what is too old, and as much as the watermarks say once the high one is reached.
+    /// Evicts expired content and, if the high watermark is exceeded, enough to reach the low one.
     pub(super) async fn tidy(&self) -> Result<Freed, CacheError> {
         let _turn = self.evicting.lock().await;
         self.write_down_use().await.map_err(CacheError::store)?;
@@ -71,12 +72,12 @@ impl Inner {
         Ok(freed)
     }
 
-    /// Drops what is too old, what nobody names, and what is above the low watermark.
+    /// Evicts expired content, content that no manifest names, and everything above the low watermark.
     pub(super) async fn collect(&self) -> Result<Freed, CacheError> {
         let mut freed = self.tidy().await?;
         let _turn = self.evicting.lock().await;
         for blob in self.store.unnamed_blobs(u32::MAX).await.map_err(CacheError::store)? {
-            self.drop_together(&[blob], &mut freed).await.map_err(CacheError::store)?;
+            self.remove_together(&[blob], &mut freed).await.map_err(CacheError::store)?;
         }
         let above = self.usage.stored().saturating_sub(percent(self.config.max_size, self.config.low_watermark));
         let already = freed.bytes;
@@ -87,7 +88,7 @@ impl Inner {
         Ok(freed)
     }
 
-    /// A claim on so many bytes of the cache's size; what was used longest ago makes way.
+    /// Reserves space in the cache, evicting the least recently used content if necessary.
     pub(super) async fn reserve(&self, bytes: u64) -> Result<Reservation, NoRoom> {
         if bytes > self.config.max_size {
             return Err(NoRoom::TooLarge);
@@ -101,13 +102,16 @@ impl Inner {
         match self.disk.space() {
             Ok(space) if space.free < bytes.saturating_add(self.kept_free(space)) => {
                 let kept = self.kept_free(space);
-                Err(NoRoom::Disk(format!("{} bytes are free, of which {kept} stay so (cache.min_free)", space.free)))
+                Err(NoRoom::Disk(format!(
+                    "{} bytes are free, of which {kept} must stay free (cache.min_free)",
+                    space.free
+                )))
             }
             _ => self.usage.reserve(bytes, self.config.max_size).ok_or(NoRoom::InUse),
         }
     }
 
-    /// Frees at least so many bytes, if that many can go.
+    /// Frees at least this many bytes, if that is possible.
     pub(super) async fn free(&self, bytes: u64) {
         let _turn = self.evicting.lock().await;
         let mut freed = Freed::default();
@@ -116,12 +120,13 @@ impl Inner {
             self.evict(bytes.saturating_add(self.slack()), None, &mut freed).await
         };
         if let Err(error) = evicted.await {
-            tracing::warn!(%error, "no room could be made in the cache");
+            tracing::warn!(%error, "cannot free space in the cache");
         }
         self.report(&freed);
     }
 
-    /// How many bytes are here too many, with so many more: by the high watermark, and by the free space of the disk.
+    /// By how many bytes the cache would be too large with `more` additional bytes, given the high watermark and the
+    /// free disk space.
     fn excess(&self, more: u64) -> u64 {
         let high = percent(self.config.max_size, self.config.high_watermark);
         let taken = self.usage.stored().saturating_add(self.usage.reserved()).saturating_add(more);
@@ -130,20 +135,20 @@ impl Inner {
         taken.saturating_sub(high).max(missing)
     }
 
-    /// How much of a disk stays free, in bytes.
+    /// How much disk space must stay free, in bytes.
     fn kept_free(&self, space: Space) -> u64 {
         self.config.min_free.min(space.total / 10)
     }
 
-    /// From the high watermark to the low one.
+    /// The number of bytes between the high and the low watermark.
     fn slack(&self) -> u64 {
         let Self { config, .. } = self;
         percent(config.max_size, config.high_watermark.saturating_sub(config.low_watermark))
             .min(self.usage.stored() / 10)
     }
 
-    /// Writes down which manifests were used. One that is not here any more, and yet was used, is written again: its
-    /// blobs are about to come back, and belong to it.
+    /// Records which manifests were used. If one was evicted in the meantime and yet used, its row is written again,
+    /// because its blobs are about to be fetched again and belong to it.
     async fn write_down_use(&self) -> Result<(), StoreError> {
         let used = self.touched.take();
         let times: Vec<_> = used.iter().map(|(digest, (at, _))| (*digest, *at)).collect();
@@ -157,7 +162,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Evicts until so many bytes are freed or nothing more can go; with `unused_since` only what is older.
+    /// Evicts until this many bytes are freed or nothing more can be evicted; with `unused_since`, only content older
+    /// than that.
     pub(super) async fn evict(
         &self,
         bytes: u64,
@@ -170,7 +176,7 @@ impl Inner {
             if freed.bytes >= bytes {
                 return Ok(());
             }
-            self.drop_together(&[*blob], freed).await?;
+            self.remove_together(&[*blob], freed).await?;
         }
         let mut kept = 0;
         loop {
@@ -183,15 +189,15 @@ impl Inner {
                     return Ok(());
                 }
                 let parts = self.store.parts_of(manifest.digest).await?;
-                if !self.drop_together(&parts, freed).await? {
+                if !self.remove_together(&parts, freed).await? {
                     kept += 1;
                 }
             }
         }
     }
 
-    /// Drops all of these or, when one of them is in use, none. False when they stay.
-    async fn drop_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
+    /// Removes all of these files or, if one is in use, none. Returns false if they stay.
+    async fn remove_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
         let in_use = |digest| self.readings.is_read(digest) || self.fills.is_filled(digest);
         if parts.is_empty() || parts.iter().any(|part| in_use(part.digest)) {
             return Ok(false);
@@ -207,10 +213,10 @@ impl Inner {
                     freed.bytes += part.size;
                     freed.files += 1;
                 }
-                // Somebody came in the meantime: it is here after all.
+                // A reader opened it in the meantime, so it stays.
                 Ok(false) => self.stored(*part, None).await,
                 Err(error) => {
-                    tracing::warn!(content.digest = %part.digest, %error, "evicted content could not be removed");
+                    tracing::warn!(content.digest = %part.digest, %error, "cannot remove evicted content");
                     self.stored(*part, None).await;
                     all_went = false;
                 }
@@ -223,18 +229,18 @@ impl Inner {
         if freed.files > 0 {
             self.metrics.evicted_files.inc_by(freed.files);
             self.metrics.evicted.inc_by(freed.bytes);
-            tracing::info!(files = freed.files, bytes = freed.bytes, "evicted what was used longest ago");
+            tracing::info!(files = freed.files, bytes = freed.bytes, "evicted the least recently used content");
         }
         self.show_stored();
     }
 
-    /// Brings rows and files together, a folder at a time, beside serving: after a crash there are files without rows,
-    /// after an upgrade all are.
+    /// Reconciles rows and files in the background, one directory at a time: after a crash some files have no rows,
+    /// after an upgrade none have.
     pub(super) async fn reconcile(self: Arc<Self>) {
         match self.adopt().await {
-            Ok(adopted) if adopted > 0 => tracing::info!(adopted, "found content on disk that was not noted"),
+            Ok(adopted) if adopted > 0 => tracing::info!(adopted, "found unrecorded content on disk"),
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the cache's folder could not be looked through"),
+            Err(error) => tracing::warn!(%error, "cannot scan the cache directory"),
         }
         self.show_stored();
         self.evict_soon();
@@ -266,7 +272,7 @@ impl Inner {
         Ok(adopted)
     }
 
-    /// Forgets rows whose files somebody removed.
+    /// Removes rows whose files no longer exist.
     async fn forget_absent(&self) -> Result<(), StoreError> {
         let mut after = None;
         loop {
@@ -283,21 +289,21 @@ impl Inner {
     }
 }
 
-/// What an eviction brought.
+/// The result of an eviction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Freed {
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
 
-/// Why nothing is written.
+/// Why no space could be reserved.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoRoom {
-    #[error("the disk does not take it: {0}")]
+    #[error("the disk cannot store it: {0}")]
     Disk(String),
     #[error("everything else in the cache is in use")]
     InUse,
-    #[error("it is larger than the whole cache may be (cache.max_size)")]
+    #[error("it is larger than the maximum size of the cache (cache.max_size)")]
     TooLarge,
 }
 

@@ -1,4 +1,4 @@
-//! Facts are bounded with the content that they are about: rows of what is gone are forgotten by their age.
+//! Bounds the database along with the content: rows about evicted content are removed by age.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,14 +6,14 @@ use super::Inner;
 use super::evict::{Freed, percent};
 use crate::store::StoreError;
 
-/// To this share of `max_database`, in percent, rows are forgotten once they take more.
+/// If the rows exceed `max_database`, they are reduced to this percentage of it.
 const LOW: u64 = 90;
-/// Where rows that content needs take too much, this part of the content goes at a time.
+/// If the rows of cached content alone exceed the limit, this fraction of the content is evicted at a time.
 const PART: u64 = 16;
 
 impl Inner {
-    /// Forgets what was unused for longest while rows take more than they may. Where the rows are those of content that
-    /// is here, the content that was used longest ago goes first.
+    /// Removes the least recently used rows while they exceed their limit. If the remaining rows belong to cached
+    /// content, the least recently used content is evicted first.
     pub(super) async fn bound_facts(&self, freed: &mut Freed) -> Result<(), StoreError> {
         let max = self.config.max_database;
         if self.store.live_bytes().await? <= max {
@@ -32,11 +32,15 @@ impl Inner {
                 break;
             }
         }
-        tracing::info!(rows, max_bytes = max, "forgot what was unused for longest: the database had its size");
+        tracing::info!(
+            rows,
+            max_bytes = max,
+            "removed the least recently used rows: the database had reached its maximum size"
+        );
         Ok(())
     }
 
-    /// Forgets what is too old; gives how many rows went, and by how many bytes the file became smaller.
+    /// Removes expired rows; returns their number, and by how many bytes the file shrank.
     pub(super) async fn forget(&self) -> Result<(u64, u64), StoreError> {
         let age = SignedDuration::try_from(self.config.fact_memory).unwrap_or(SignedDuration::MAX);
         let now = self.clock.now();
@@ -48,8 +52,8 @@ impl Inner {
     pub(super) async fn forget_or_say(&self) {
         match self.forget().await {
             Ok((0, _)) => {}
-            Ok((rows, bytes)) => tracing::info!(rows, bytes, "forgot facts of images that are gone"),
-            Err(error) => tracing::warn!(%error, "old facts could not be forgotten; it is tried again"),
+            Ok((rows, bytes)) => tracing::info!(rows, bytes, "removed facts about evicted images"),
+            Err(error) => tracing::warn!(%error, "cannot remove old facts; will retry"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One download that many readers follow.
+//! A fill: one download that many readers follow.
 //!
-//! The upstream's bytes go to a file in `partial`; how far they reach is published, and readers read behind that mark
-//! from the file at their own speed. The last byte is held back until the digest is verified, so a reader can never
-//! complete content that is wrong. A fill goes on when its readers have left, as long as few do.
+//! The upstream's data is written to a file in `partial`. The fill publishes how much has been written, and readers
+//! read the file up to that mark at their own speed. The last byte is held back until the digest is verified, so a
+//! reader can never complete wrong content. A limited number of fills continue after all their readers have left.
 
 use std::fs::File;
 use std::io;
@@ -21,13 +21,14 @@ use super::relay::Relay;
 use crate::oci::{Digest, Hasher, Host, ImageName};
 use crate::upstream::BlobStream;
 
-/// Pieces on their way from the network to the disk; with the upstream's frame size this bounds memory per fill.
+/// The number of chunks queued between the network and the disk; with the upstream's frame size this bounds the memory
+/// per fill.
 const QUEUE: usize = 8;
-/// How long the disk may take no byte before it counts as failing.
-const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a write may stall before the disk counts as failing.
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a fill is known by: a registry that trickles a blob holds up nobody who pulls it from another, and a manifest
-/// that says a wrong size, in bytes, nobody who has another manifest.
+/// The key of a fill. It includes the host, so that a slow registry does not delay pulls from another, and the size in
+/// bytes, so that a manifest with a wrong size does not affect other manifests.
 pub(super) type FillKey = (Host, Digest, u64);
 
 /// A download in progress.
@@ -37,31 +38,31 @@ pub(super) struct Fill {
     window: OnceLock<Option<Bytes>>,
     progress: watch::Sender<Progress>,
     readers: Mutex<Readers>,
-    /// How many fills may go on for nobody.
+    /// Limits the number of fills without readers.
     orphans: Arc<Semaphore>,
     abandoned: CancellationToken,
     relay: Arc<Relay>,
-    /// The complete file, so that it counts as read while followers read on.
+    /// The complete file, which counts as being read while followers still read it.
     reading: OnceLock<Arc<Reading>>,
 }
 
 #[derive(Default)]
 struct Readers {
     count: usize,
-    /// Held while nobody reads.
+    /// Held while there are no readers.
     orphan: Option<OwnedSemaphorePermit>,
 }
 
-/// How far a fill has come.
+/// The progress of a fill.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Progress {
-    /// Verified.
+    /// Complete and verified.
     Complete,
-    /// The disk failed; the upstream did not.
+    /// The disk failed, but the upstream did not.
     DiskFailed,
-    /// Broken; nothing is kept. The kind is [`io::ErrorKind::InvalidData`] where the upstream sent other content.
+    /// Failed; nothing is kept. The kind is [`io::ErrorKind::InvalidData`] if the upstream sent different content.
     Failed(io::ErrorKind, String),
-    /// So many bytes may be read.
+    /// This many bytes can be read.
     Readable(u64),
 }
 
@@ -84,7 +85,7 @@ impl Fill {
         (self.source.name.host.clone(), self.source.digest, self.source.size)
     }
 
-    /// The repository that delivers it.
+    /// The repository that delivers the blob.
     pub(super) fn name(&self) -> &ImageName {
         &self.source.name
     }
@@ -93,7 +94,7 @@ impl Fill {
         &self.source
     }
 
-    /// Joins it; `None` when it was given up because nobody read it.
+    /// Adds a reader; `None` if the fill was already cancelled because it had none.
     pub(super) fn follow(self: &Arc<Self>) -> Option<Follower> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if self.abandoned.is_cancelled() {
@@ -104,13 +105,13 @@ impl Fill {
         Some(Follower(self.clone()))
     }
 
-    /// Its followers read a complete file from now on.
+    /// Makes followers count as readers of the complete file.
     pub(super) fn completed(&self, reading: Arc<Reading>) {
-        // A fill completes once.
+        // A fill completes only once.
         let _ = self.reading.set(reading);
     }
 
-    /// Resolves when nobody reads it and too many others go on for nobody.
+    /// Resolves if the fill has no readers, and too many other fills have none either.
     pub(super) async fn abandoned(&self) {
         self.abandoned.cancelled().await;
     }
@@ -127,30 +128,30 @@ impl Fill {
         }
     }
 
-    /// Tells every reader how it ended.
+    /// Publishes the outcome to all readers.
     fn finish(&self, end: Progress) {
         self.progress.send_replace(end);
     }
 
-    /// All but the last byte may be read before the digest is verified.
+    /// Publishes progress. The last byte stays hidden until the digest is verified.
     fn publish(&self, written: u64) {
         self.progress.send_replace(Progress::Readable(written.min(self.source.size.saturating_sub(1))));
     }
 }
 
-/// A reader of a fill. The fill knows whether it has any.
+/// A reader of a fill, counted by the fill.
 pub struct Follower(Arc<Fill>);
 
 impl Follower {
-    /// The size of the whole content in bytes, as the admitted manifest says.
+    /// The size of the content in bytes, from the admitted manifest.
     pub fn size(&self) -> u64 {
         self.0.source.size
     }
 
-    /// Waits until it is verified and on disk, and tells of its progress in bytes.
+    /// Waits until the content is verified and on disk, and reports progress in bytes to `tell`.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why the fill failed.
     pub async fn finished(&self, mut tell: impl FnMut(u64)) -> Result<(), String> {
         let mut progress = self.progress();
         loop {
@@ -170,7 +171,7 @@ impl Follower {
         self.0.file.clone()
     }
 
-    /// The file as lent bytes, also those that are not there yet; `None` where it cannot be mapped.
+    /// The file's memory mapping, including bytes that are not written yet; `None` if the file cannot be mapped.
     pub(super) fn window(&self) -> Option<Bytes> {
         self.0.window.get_or_init(|| window(&self.0.file, self.0.source.size)).clone()
     }
@@ -179,7 +180,7 @@ impl Follower {
         self.0.progress.subscribe()
     }
 
-    /// The same content past the disk.
+    /// The same content, streamed from the upstream without using the disk.
     pub(super) fn relay(&self) -> &Arc<Relay> {
         &self.0.relay
     }
@@ -198,7 +199,7 @@ impl Drop for Follower {
     }
 }
 
-/// Downloads, writes, verifies and publishes.
+/// Downloads, writes, verifies and publishes the content.
 pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream: BlobStream) -> Result<(), FillError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (writer_fill, path) = (fill.clone(), disk.path(fill.source.digest));
@@ -212,24 +213,24 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
     let is_stuck = matches!(downloaded, Err(FillError::Download(Broken::Stuck)));
     drop(sender);
     if is_stuck {
-        // The writer is left to its disk; it publishes nothing, because bytes are missing.
-        let error = FillError::Disk(io::Error::new(io::ErrorKind::TimedOut, "the disk takes no bytes"));
+        // The writer is abandoned. It cannot publish anything, because bytes are missing.
+        let error = FillError::Disk(io::Error::new(io::ErrorKind::TimedOut, "writing to disk timed out"));
         fill.finish(Progress::DiskFailed);
         return Err(error);
     }
     let written = writer.await.unwrap_or_else(|error| Err(FillError::Disk(io::Error::other(error))));
     let outcome = match (downloaded, written) {
-        // The writer's own trouble explains why the download found nobody to take its bytes.
+        // The writer's own error explains why the download lost its receiver.
         (_, Err(error @ (FillError::Disk(_) | FillError::Digest(_)))) => Err(error),
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         (Ok(()), Ok(())) => Ok(()),
     };
     if let (Err(FillError::Digest(_)), Some(encoding)) = (&outcome, encoding) {
-        tracing::warn!(blob.digest = %fill.source.digest, encoding, "the wrong bytes are encoded, which was not asked for");
+        tracing::warn!(blob.digest = %fill.source.digest, encoding, "the wrong content has a Content-Encoding that was not requested");
     }
     match &outcome {
         Ok(()) => {}
-        // Readers who have all of it already are not disturbed by a disk that then failed to keep it.
+        // Readers that already have all bytes are not affected if the disk then fails to keep them.
         Err(_) if *fill.progress.borrow() == Progress::Complete => {}
         Err(FillError::Disk(_)) => fill.finish(Progress::DiskFailed),
         Err(error) => fill.finish(Progress::Failed(error.kind(), error.to_string())),
@@ -238,14 +239,14 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
 }
 
 async fn feed(writer: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), Broken> {
-    match tokio::time::timeout(DISK_PATIENCE, writer.send(piece)).await {
+    match tokio::time::timeout(DISK_TIMEOUT, writer.send(piece)).await {
         Ok(sent) => sent.map_err(|_| Broken::Unwanted),
         Err(_) => Err(Broken::Stuck),
     }
 }
 
-/// Writes and hashes on a thread of its own. Readers are let go on to the end as soon as the digest is verified; the
-/// content gets its name when it is synced too.
+/// Writes and hashes on a dedicated thread. Readers receive the last byte as soon as the digest is verified; the file
+/// gets its name once it is synced too.
 fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path: &Path) -> Result<(), FillError> {
     let Source { digest, size, .. } = fill.source;
     let mut hasher = Hasher::new(digest.algorithm());
@@ -270,11 +271,11 @@ fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path:
 /// Why a fill failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FillError {
-    #[error("its readers left, and as many downloads go on for nobody as may")]
+    #[error("its readers left, and the limit on downloads without readers is reached")]
     Abandoned,
     #[error("the upstream sent content with digest {0}")]
     Digest(Digest),
-    #[error("it cannot be written to the cache: {0}")]
+    #[error("cannot write to the cache: {0}")]
     Disk(io::Error),
     #[error(transparent)]
     Download(Broken),

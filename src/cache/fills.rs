@@ -1,4 +1,4 @@
-//! Which downloads run, who may begin one, and where its bytes go.
+//! Tracks running downloads, limits their number, and decides where their data goes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,18 +17,18 @@ use crate::oci::Digest;
 use crate::store::StoredContent;
 use crate::upstream::BlobStream;
 
-/// How long a request waits for its turn when all downloads are taken.
-const TURN_PATIENCE: Duration = Duration::from_secs(10);
-/// After the disk failed in the middle of a blob, nothing is written for so long: each blob that is streamed through
-/// from its beginning spares a reader the change in the middle.
+/// How long a request waits for a free download slot.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After the disk failed in the middle of a blob, nothing is written for this long. Blobs that are streamed through
+/// from the start do not have to switch in the middle.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
 
-/// The downloads that run.
+/// The running downloads.
 pub(super) struct Fills {
     running: Mutex<HashMap<FillKey, Arc<Fill>>>,
     turns: Arc<Semaphore>,
     orphans: Arc<Semaphore>,
-    /// When the disk may be tried again.
+    /// When the disk may be used again.
     paused_until: Mutex<Option<Instant>>,
 }
 
@@ -42,18 +42,18 @@ impl Fills {
         }
     }
 
-    /// Follows a download of this registry, where one runs and `is_wanted`.
+    /// Joins a running download from this registry, if there is one and `is_wanted` accepts it.
     pub(super) fn follow(&self, key: &FillKey, is_wanted: impl FnOnce(&Fill) -> bool) -> Option<Follower> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(key).filter(|fill| is_wanted(fill))?.follow()
     }
 
-    /// Whether a download of this registry runs.
+    /// Whether a download from this registry is running.
     pub(super) fn has(&self, key: &FillKey) -> bool {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
-    /// Whether content is on its way from any registry.
+    /// Whether the content is being downloaded from any registry.
     pub(super) fn is_filled(&self, digest: Digest) -> bool {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.keys().any(|(_, known, _)| *known == digest)
@@ -63,7 +63,7 @@ impl Fills {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(fill.key(), fill.clone());
     }
 
-    /// Takes a fill out; one that was given up may have a successor by then, which stays.
+    /// Removes a fill, but not a successor that may have started after this one was cancelled.
     fn end(&self, fill: &Arc<Fill>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.get(&fill.key()).is_some_and(|known| Arc::ptr_eq(known, fill)) {
@@ -72,7 +72,7 @@ impl Fills {
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, CacheError> {
-        let turn = tokio::time::timeout(TURN_PATIENCE, self.turns.clone().acquire_owned()).await;
+        let turn = tokio::time::timeout(SLOT_TIMEOUT, self.turns.clone().acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or(CacheError::Busy)
     }
 
@@ -88,7 +88,7 @@ impl Fills {
 }
 
 impl Inner {
-    /// Asks the repository for the blob and begins to fill; where the disk takes nothing, streams it through.
+    /// Requests the blob from the repository and starts to fill; streams it through if the disk cannot be written.
     pub(super) async fn start(self: Arc<Self>, source: Source) -> Result<Opened, CacheError> {
         let turn = self.fills.turn().await?;
         let stream = source.open(0).await?;
@@ -97,7 +97,7 @@ impl Inner {
             return Err(CacheError::Size { digest, manifest: size, upstream: stream.size });
         }
         if size == 0 && digest != Digest::of(digest.algorithm(), b"") {
-            // There is no last byte to hold back, so the digest is checked before anything is said.
+            // An empty blob has no last byte to hold back, so its digest is checked first.
             return Err(CacheError::NotFound);
         }
         let relay = Relay::new(source.clone(), self.tasks.clone(), self.fills.turns.clone());
@@ -111,10 +111,10 @@ impl Inner {
         }
     }
 
-    /// A file for so many bytes. What was used longest ago makes way for it.
+    /// Creates a file for the blob, evicting the least recently used content if necessary.
     async fn room(self: &Arc<Self>, digest: Digest, size: u64) -> Result<Room, NoRoom> {
         if self.fills.is_paused() {
-            return Err(NoRoom::Disk("it failed a moment ago".into()));
+            return Err(NoRoom::Disk("it failed recently".into()));
         }
         let reservation = self.reserve(size).await?;
         let mut made = self.disk.partial(digest, size).await;
@@ -158,7 +158,7 @@ impl Inner {
         Ok(Opened::Filling(follower))
     }
 
-    /// Writes down what is on disk now. Only bytes that were verified link a blob to the repository that sent them.
+    /// Records what is now on disk. Only verified content links a blob to the repository that sent it.
     async fn filled(&self, fill: &Fill, outcome: Result<(), FillError>, reservation: Reservation) {
         let Source { name, digest, size, .. } = fill.source();
         match outcome {
@@ -171,7 +171,7 @@ impl Inner {
                 let content = StoredContent { digest: *digest, size: *size, is_manifest: false, used_at: now };
                 self.stored(content, Some(reservation)).await;
                 if let Err(error) = self.store.record_link(name, *digest, *size, now).await {
-                    tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
+                    tracing::warn!(%error, "cannot record the repository of a blob; it will be asked again");
                 }
             }
             Err(error) => {
@@ -179,7 +179,7 @@ impl Inner {
                     self.fills.pause();
                     self.disk_failed(error);
                 }
-                tracing::warn!(blob.digest = %digest, image.name = %name, %error, "fill failed; nothing of it is kept");
+                tracing::warn!(blob.digest = %digest, image.name = %name, %error, "fill failed; nothing was kept");
             }
         }
     }
@@ -195,7 +195,7 @@ impl Inner {
     }
 }
 
-/// A file with room for a blob, and the claim on the cache's size that goes with it.
+/// A file for a blob, and its reservation of cache space.
 struct Room {
     partial: Partial,
     reservation: Reservation,

@@ -1,4 +1,4 @@
-//! Which repository has which blob: what it delivered, or confirms now.
+//! Tracks which repository has which blob, because it delivered the blob or confirms it now.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::policy::Permit;
 use crate::upstream::Upstream;
 
 impl Cache {
-    /// Whether the content is here, and some repository of this registry delivered it.
+    /// Whether the content is cached, and some repository of this registry delivered it.
     pub(super) async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
         let has_link = self.inner.store.has_link_at(&name.host, digest);
         Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
     }
 
-    /// Asks the repository itself whether it has the blob, and gives its size.
+    /// Asks the repository whether it has the blob; returns its size.
     pub(super) async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
         let source = Source::of(permit, upstream)?;
         let (key, digest, manifest) = (source.key(), source.digest, source.size);
@@ -38,11 +38,11 @@ impl Cache {
         Ok(linked)
     }
 
-    /// The link holds while this process lives, also when it cannot be written down.
+    /// The link is valid while this process runs, even if it cannot be stored.
     pub(super) async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
         let now = self.inner.clock.now();
         if let Err(error) = self.inner.store.record_link(name, digest, size, now).await {
-            tracing::warn!(%error, "a blob's repository could not be noted; it will be asked again");
+            tracing::warn!(%error, "cannot record the repository of a blob; it will be asked again");
         }
         self.links.insert((name.clone(), digest), ());
     }

@@ -1,4 +1,4 @@
-//! What the cache counts.
+//! Metrics of the cache.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -21,16 +21,16 @@ pub(super) struct CacheMetrics {
 impl CacheMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let counter = |name, help| metrics.register(name, help, Counter::default());
-        let evicted = "Bytes that were evicted";
+        let evicted = "Bytes evicted";
         let stored = "Bytes of content on disk";
         Self {
-            hits: counter("cache_hits", "Content opened that was here or on its way"),
-            misses: counter("cache_misses", "Content opened that had to be fetched"),
-            relayed: counter("cache_relayed", "Blobs streamed through because the disk took nothing"),
-            damaged: counter("cache_damaged", "Content dropped because the disk had changed it"),
-            evicted_files: counter("cache_evictions", "Files that were evicted"),
+            hits: counter("cache_hits", "Requests for content that was cached or being downloaded"),
+            misses: counter("cache_misses", "Requests for content that had to be downloaded"),
+            relayed: counter("cache_relayed", "Blobs streamed through because the disk could not be written"),
+            damaged: counter("cache_damaged", "Content removed because it was corrupt"),
+            evicted_files: counter("cache_evictions", "Files evicted"),
             evicted: metrics.register_with_unit("cache_evicted", evicted, Unit::Bytes, Counter::default()),
-            fills: metrics.register("cache_fills_in_flight", "Blobs being fetched", Gauge::default()),
+            fills: metrics.register("cache_fills_in_flight", "Blobs being downloaded", Gauge::default()),
             stored: metrics.register_with_unit("cache_stored", stored, Unit::Bytes, Gauge::default()),
         }
     }

@@ -1,4 +1,4 @@
-//! Content that is opened, wherever it is.
+//! Opened content, whatever its source.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use bytes::Bytes;
 
 use super::{ContentBody, Follower, Reading, Relay, Transfer};
 
-/// Content that is opened.
+/// Opened content.
 #[derive(Clone)]
 pub enum Opened {
     /// Complete, on disk.
     File(Arc<Reading>),
-    /// On its way.
+    /// Being downloaded.
     Filling(Follower),
     /// Complete, in memory.
     Memory(Bytes),
-    /// Past the disk, from the upstream.
+    /// Streamed from the upstream without using the disk.
     Relayed(Arc<Relay>),
 }
 
 impl Opened {
-    /// The size of the whole content in bytes.
+    /// The size of the whole content, in bytes.
     pub fn size(&self) -> u64 {
         match self {
             Self::File(reading) => reading.size(),
@@ -30,7 +30,7 @@ impl Opened {
         }
     }
 
-    /// Reads a part, from `start` to before `end`, both within the size.
+    /// Reads the range from `start` to before `end`, which must be within the size.
     pub fn read(&self, start: u64, end: u64, transfer: Transfer) -> ContentBody {
         ContentBody::new(self, start, end, transfer)
     }

@@ -1,4 +1,5 @@
-//! Files that are being read. Readers of one blob share its descriptor and its window, and what is read is not evicted.
+//! Files that are being read. All readers of a blob share its descriptor and its mapping, and files being read are not
+//! evicted.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,7 +14,7 @@ use super::disk::Disk;
 use crate::oci::Digest;
 use crate::runtime::FileWindow;
 
-/// A complete file, open.
+/// An open, complete file.
 pub struct Reading {
     path: PathBuf,
     file: Arc<File>,
@@ -27,11 +28,11 @@ impl Reading {
         Self { path, file: Arc::new(file), size, window: OnceLock::new(), is_broken: AtomicBool::new(false) }
     }
 
-    /// Takes away what the disk cannot read, so that whoever asks next has it fetched again.
+    /// Removes a file that cannot be read, so that the next request fetches it again.
     pub(super) fn discard(&self, error: &io::Error) {
         if !self.is_broken.swap(true, Ordering::Relaxed) {
-            tracing::error!(file = %self.path.display(), %error, "content cannot be read; it will be fetched again");
-            // A disk that cannot remove it either leaves it to `cache verify`.
+            tracing::error!(file = %self.path.display(), %error, "cannot read cached content; it will be fetched again");
+            // If the disk cannot remove it either, `cache verify` will find it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -49,18 +50,18 @@ impl Reading {
         self.file.clone()
     }
 
-    /// The file as lent bytes; `None` where it cannot be mapped.
+    /// The file's memory mapping; `None` if it cannot be mapped.
     pub(super) fn window(&self) -> Option<Bytes> {
         self.window.get_or_init(|| window(&self.file, self.size)).clone()
     }
 }
 
-/// A file's first bytes as lent bytes.
+/// The memory mapping of the start of a file.
 pub(super) fn window(file: &Arc<File>, size: u64) -> Option<Bytes> {
     let size = usize::try_from(size).ok().filter(|size| *size > 0)?;
     let window = FileWindow::new(file.clone(), size);
     window
-        .inspect_err(|error| tracing::debug!(%error, "content cannot be mapped; it is copied"))
+        .inspect_err(|error| tracing::debug!(%error, "cannot map content; copying it instead"))
         .ok()
         .map(|w| w.bytes())
 }
@@ -70,8 +71,8 @@ pub(super) fn window(file: &Arc<File>, size: u64) -> Option<Bytes> {
 pub(super) struct Readings(Mutex<HashMap<Digest, Weak<Reading>>>);
 
 impl Readings {
-    /// Opens content, or joins those who have it open. The lock is held meanwhile, so that nothing is removed between
-    /// being found and being opened.
+    /// Opens content, sharing an already open file. The lock is held so that nothing is removed between being found and
+    /// being opened.
     pub(super) fn open(&self, disk: &Disk, digest: Digest) -> io::Result<Option<Arc<Reading>>> {
         let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = readings.get(&digest).and_then(Weak::upgrade).filter(|reading| reading.is_sound()) {
@@ -86,13 +87,13 @@ impl Readings {
         Ok(Some(reading))
     }
 
-    /// Whether somebody reads it.
+    /// Whether the content is being read.
     pub(super) fn is_read(&self, digest: Digest) -> bool {
         let readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         readings.get(&digest).is_some_and(|reading| reading.strong_count() > 0)
     }
 
-    /// Removes content unless somebody reads it. False when it stays.
+    /// Removes content unless it is being read. Returns false if it stays.
     pub(super) fn remove_unread(&self, disk: &Disk, digest: Digest) -> io::Result<bool> {
         let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if readings.get(&digest).is_some_and(|reading| reading.strong_count() > 0) {
@@ -102,7 +103,7 @@ impl Readings {
         disk.remove(digest).map(|()| true)
     }
 
-    /// Removes content although it may be read, because it is wrong.
+    /// Removes corrupt content even if it is being read.
     pub(super) fn remove_wrong(&self, disk: &Disk, digest: Digest) -> io::Result<()> {
         let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         readings.remove(&digest);

@@ -1,6 +1,6 @@
-//! Content past the disk: while nothing can be written, every reader has a download of its own.
+//! Streams content through without using the disk, with one download per reader.
 //!
-//! The bytes are hashed as they pass, and the last piece is held back until the digest is verified, as in a fill.
+//! The data is hashed as it passes, and the last chunk is held back until the digest is verified, as in a fill.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,18 +15,18 @@ use crate::oci::Hasher;
 use crate::runtime::Tasks;
 use crate::upstream::BlobStream;
 
-/// Pieces between the upstream and the reader.
+/// The number of chunks queued between the upstream and the reader.
 const QUEUE: usize = 2;
-/// How long a reader may take none of them: longer than the server lets a client take no byte.
-const READER_PATIENCE: Duration = Duration::from_secs(600);
+/// How long a reader may stall; longer than the server's limit for stalled clients.
+const READER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A blob that is streamed through.
 pub struct Relay {
     source: Source,
     tasks: Tasks,
-    /// The same turns as those of fills.
+    /// The limit on concurrent downloads, shared with fills.
     turns: Arc<Semaphore>,
-    /// The answer that told the size, for the first reader.
+    /// The response that stated the size, for use by the first reader.
     first: Mutex<Option<(BlobStream, OwnedSemaphorePermit)>>,
 }
 
@@ -35,24 +35,25 @@ impl Relay {
         Self { source, tasks, turns, first: Mutex::default() }
     }
 
-    /// With an answer that has begun already.
+    /// Supplies a response that has already started.
     pub(super) fn begun(self, stream: BlobStream, turn: OwnedSemaphorePermit) -> Self {
         Self { first: Mutex::new(Some((stream, turn))), ..self }
     }
 
-    /// The size in bytes, as the upstream announced it.
+    /// The size in bytes that the upstream stated.
     pub(super) fn size(&self) -> u64 {
         self.source.size
     }
 
-    /// A part of the content. It is downloaded from the first byte, because only the whole has a digest.
+    /// Streams a range of the content. It is downloaded from the first byte, because only the whole content has a
+    /// digest.
     pub(super) fn stream(self: &Arc<Self>, start: u64, end: u64) -> RelayStream {
         let (sender, pieces) = mpsc::channel(QUEUE);
         let relay = self.clone();
         self.tasks.spawn(async move {
             if let Err(error) = relay.run(&sender).await {
-                tracing::info!(blob.digest = %relay.source.digest, %error, "a blob that is streamed through broke off");
-                // A reader that has left needs no reason.
+                tracing::info!(blob.digest = %relay.source.digest, %error, "streaming a blob through failed");
+                // The reader may already be gone.
                 let _ = sender.send(Err(error.to_string())).await;
             }
         });
@@ -70,20 +71,20 @@ impl Relay {
             }
         };
         let take = |piece| async move {
-            match tokio::time::timeout(READER_PATIENCE, sender.send(Ok(piece))).await {
+            match tokio::time::timeout(READER_TIMEOUT, sender.send(Ok(piece))).await {
                 Ok(sent) => sent.map_err(|_| Broken::Unwanted),
                 Err(_) => Err(Broken::Stuck),
             }
         };
         match download(&self.source, stream, take).await {
-            // The reader has what it wanted, or left.
+            // The reader has everything it wanted, or is gone.
             Err(Broken::Unwanted) => Ok(()),
             other => other,
         }
     }
 }
 
-/// The reader's end.
+/// The reader's end of a relay.
 pub(super) struct RelayStream {
     relay: Arc<Relay>,
     pieces: mpsc::Receiver<Result<Bytes, String>>,
@@ -95,7 +96,7 @@ pub(super) struct RelayStream {
 }
 
 impl RelayStream {
-    /// The next piece of the part.
+    /// The next chunk of the range.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         loop {
             let piece = match ready!(self.pieces.poll_recv(cx)) {
@@ -115,7 +116,7 @@ impl RelayStream {
         }
     }
 
-    /// A piece that completes the content is given on only when the digest is right.
+    /// Withholds the chunk that completes the content unless the digest matches.
     fn verify(&mut self, piece: &[u8]) -> io::Result<()> {
         let source = &self.relay.source;
         let Some(mut hasher) = self.hasher.take() else { return Ok(()) };
@@ -128,7 +129,7 @@ impl RelayStream {
         if found == source.digest {
             return Ok(());
         }
-        tracing::warn!(blob.digest = %source.digest, image.name = %source.name, %found, "the upstream sent other content");
+        tracing::warn!(blob.digest = %source.digest, image.name = %source.name, %found, "the upstream sent content with a different digest");
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("the upstream sent content with digest {found}")))
     }
 }

@@ -1,56 +1,56 @@
-//! How things stand, for operators.
+//! The state of the cache, for operators.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Cache, CacheError, TOPIC};
 
-/// How things stand in the cache.
+/// The state of the cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Status {
-    /// What content may take of the disk, in bytes.
+    /// The maximum size of content on disk, in bytes.
     pub max_bytes: u64,
-    /// What it takes.
+    /// The size of content on disk, in bytes.
     pub stored_bytes: u64,
-    /// What running downloads will take.
+    /// Space reserved for running downloads, in bytes.
     pub reserved_bytes: u64,
-    /// Blobs on disk.
+    /// The number of blobs on disk.
     pub blobs: u64,
-    /// Their bytes.
+    /// The size of blobs on disk, in bytes.
     pub blob_bytes: u64,
-    /// Manifests on disk.
+    /// The number of manifests on disk.
     pub manifests: u64,
-    /// Their bytes.
+    /// The size of manifests on disk, in bytes.
     pub manifest_bytes: u64,
-    /// Bytes of small objects in memory.
+    /// The size of small objects in memory, in bytes.
     pub memory_bytes: u64,
-    /// What the disk has free, in bytes.
+    /// The free disk space, in bytes.
     pub disk_free_bytes: u64,
-    /// What the rows of the database take, in bytes.
+    /// The size of the database rows, in bytes.
     pub database_bytes: u64,
-    /// What they may take.
+    /// The maximum size of the database rows, in bytes.
     pub max_database_bytes: u64,
-    /// Downloads under way.
+    /// The number of running downloads.
     pub fills: u64,
-    /// Why nothing is cached just now.
+    /// Why nothing can be cached at the moment.
     pub trouble: Option<String>,
 }
 
-/// What a collection brought.
+/// The result of a collection.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Collected {
-    /// Bytes of content that went.
+    /// The size of the removed content, in bytes.
     pub freed_bytes: u64,
-    /// Rows that were forgotten.
+    /// The number of removed rows.
     pub forgotten_rows: u64,
-    /// By how many bytes the database's file became smaller.
+    /// By how many bytes the database file shrank.
     pub database_bytes: u64,
 }
 
 impl Cache {
-    /// How things stand.
+    /// The current state.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database failed.
     pub async fn status(&self) -> Result<Status, CacheError> {
         let inner = &self.inner;
         let totals = inner.store.content_totals().await.map_err(CacheError::store)?;

@@ -1,4 +1,4 @@
-//! How much of the disk the cache takes, and what was used lately.
+//! Tracks how much space the cache uses, and which images were used recently.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use crate::oci::Digest;
 
-/// After so many manifests their use is written down without waiting for the next time.
+/// After this many used manifests, their use is recorded immediately.
 const MAX_TOUCHED: usize = 2000;
-/// The same for their bytes. At twice as much, use is noted no more until it was written down.
+/// The same limit for their size in bytes. At twice this size, further use is ignored until the pending use is
+/// recorded.
 const MAX_TOUCHED_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes on disk and bytes promised, counted as they come and go; the rows in the store are what survives a restart.
+/// Counts stored and reserved bytes; the rows in the database survive restarts.
 #[derive(Default)]
 pub(super) struct Usage {
     stored: AtomicU64,
@@ -22,12 +23,12 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Bytes on disk.
+    /// The number of bytes on disk.
     pub(super) fn stored(&self) -> u64 {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Bytes that running fills have been promised.
+    /// The number of bytes reserved for running fills.
     pub(super) fn reserved(&self) -> u64 {
         self.reserved.load(Ordering::Relaxed)
     }
@@ -41,7 +42,7 @@ impl Usage {
         let _ = self.stored.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Promises so many bytes, unless that is more than `limit` with all that is here.
+    /// Reserves space, unless the total would exceed `limit`.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64, limit: u64) -> Option<Reservation> {
         let room = |reserved: u64| {
             let reserved = reserved.checked_add(bytes)?;
@@ -52,7 +53,7 @@ impl Usage {
     }
 }
 
-/// Bytes that a fill was promised, until it has ended.
+/// Space reserved for a fill, until it has ended.
 pub(super) struct Reservation {
     usage: Arc<Usage>,
     bytes: u64,
@@ -64,20 +65,21 @@ impl Drop for Reservation {
     }
 }
 
-/// Which manifests were used since that was written down last. An image's blobs are as young as its manifest.
+/// The manifests used since the last time that was recorded. The blobs of an image have the same last use as its
+/// manifest.
 #[derive(Default)]
 pub(super) struct Touched(Mutex<Uses>);
 
 #[derive(Default)]
 struct Uses {
     manifests: HashMap<Digest, (Timestamp, Bytes)>,
-    /// Of all of them.
+    /// The total size.
     bytes: usize,
 }
 
 impl Touched {
-    /// A manifest is used now. Its bytes go along, so that one that was evicted meanwhile comes back with its blobs.
-    /// True when so many are noted that they should be written down.
+    /// Records that a manifest is used now, with its content, so that an image that was evicted in the meantime is
+    /// restored with its blobs. Returns true if enough uses are pending that they should be recorded.
     pub(super) fn touch(&self, manifest: Digest, now: Timestamp, bytes: &Bytes) -> bool {
         let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, _)) = touched.manifests.get_mut(&manifest) {
@@ -99,25 +101,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn promises_count_until_they_are_kept_or_dropped() {
+    fn reservations_count_until_they_are_used_or_dropped() {
         let usage = Arc::new(Usage::default());
         usage.added(40);
-        let first = usage.reserve(50, 100).expect("there is room");
-        assert!(usage.reserve(11, 100).is_none(), "more than all");
-        let second = usage.reserve(10, 100).expect("exactly full");
+        let first = usage.reserve(50, 100).expect("there is space");
+        assert!(usage.reserve(11, 100).is_none(), "more than the limit");
+        let second = usage.reserve(10, 100).expect("exactly the limit");
         assert_eq!((usage.stored(), usage.reserved()), (40, 60));
         drop((first, second));
         usage.removed(50);
-        assert_eq!((usage.stored(), usage.reserved()), (0, 0), "never below nothing");
+        assert_eq!((usage.stored(), usage.reserved()), (0, 0), "never below zero");
         assert!(usage.reserve(u64::MAX, u64::MAX - 1).is_none());
     }
     #[test]
-    fn what_was_used_is_remembered_within_bounds() {
+    fn recorded_use_is_bounded() {
         let (touched, large) = (Touched::default(), Bytes::from(vec![0; 4 * 1024 * 1024]));
         let said: Vec<bool> =
             (0..20_u8).map(|n| touched.touch(Digest::sha256(&[n]), Timestamp::UNIX_EPOCH, &large)).collect();
         assert_eq!(said.iter().position(|many| *many), Some(3));
         assert_eq!(touched.take().len(), 8);
-        assert!(!touched.touch(Digest::sha256(b"x"), Timestamp::UNIX_EPOCH, &large), "it begins anew");
+        assert!(!touched.touch(Digest::sha256(b"x"), Timestamp::UNIX_EPOCH, &large), "counting restarts");
     }
 }

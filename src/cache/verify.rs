@@ -1,4 +1,4 @@
-//! Going through everything on disk and hashing it again.
+//! Verifies all content on disk by hashing it again.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::{Cache, CacheError, Inner};
 use crate::oci::Digest;
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Verified {
-    /// Files that were hashed.
+    /// The number of files hashed.
     pub files: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes: u64,
-    /// Content whose bytes were wrong or could not be read; all of it was dropped.
+    /// Content that was corrupt or unreadable; all of it was removed.
     pub wrong: Vec<Digest>,
 }
 
 impl Cache {
-    /// Hashes everything on disk again, drops what is wrong, and tells after each file how many bytes of how many are
+    /// Hashes all content on disk, removes what is corrupt, and reports after each file how many of how many bytes are
     /// done.
     ///
     /// # Errors
-    /// When the folder or the database cannot be read.
+    /// The directory or the database cannot be read.
     pub async fn verify(&self, mut tell: impl FnMut(u64, u64) + Send) -> Result<Verified, CacheError> {
         let inner = &self.inner;
         let mut verified = Verified::default();
@@ -48,16 +48,17 @@ impl Cache {
 }
 
 impl Inner {
-    /// What cannot be read is as wrong as what has other bytes; what is gone is neither.
+    /// Unreadable content counts as corrupt; content that is gone does not.
     async fn is_intact(self: &Arc<Self>, digest: Digest) -> bool {
         let inner = self.clone();
         let intact = super::disk::blocking(move || inner.disk.is_intact(digest)).await;
-        let intact = intact.inspect_err(|error| tracing::error!(content.digest = %digest, %error, "cannot be read"));
+        let intact =
+            intact.inspect_err(|error| tracing::error!(content.digest = %digest, %error, "cannot read content"));
         intact.is_ok_and(|intact| intact != Some(false))
     }
 
     async fn drop_wrong(&self, digest: Digest, size: u64) -> Result<(), CacheError> {
-        tracing::error!(content.digest = %digest, "the disk changed this content; it is dropped and will be fetched again");
+        tracing::error!(content.digest = %digest, "content is corrupt on disk; it was removed and will be fetched again");
         self.memory.invalidate(&digest);
         self.store.forget_contents(&[digest]).await.map_err(CacheError::store)?;
         self.readings.remove_wrong(&self.disk, digest).map_err(|error| CacheError::Disk(error.to_string()))?;
