@@ -1,5 +1,5 @@
-//! What registries, and what stands before them, answer beside the manifest: the bytes and GET decide, and an error keeps
-//! its class.
+//! Unusual responses from registries and from proxies in front of them: the content and the GET response decide, and
+//! errors keep their class.
 
 use http::{HeaderMap, Method, StatusCode, header};
 use pullgate::oci::{Digest, media_type};
@@ -27,7 +27,7 @@ fn by_digest() -> On {
 }
 
 #[tokio::test]
-async fn a_head_that_fails_is_asked_again_by_get() {
+async fn failed_heads_are_retried_with_get() {
     for status in [400, 401, 403, 404, 405, 406, 410, 500, 501, 503] {
         let registry = TestRegistry::start().await;
         let image = simple("head");
@@ -38,14 +38,14 @@ async fn a_head_that_fails_is_asked_again_by_get() {
         for _ in 0..2 {
             let got = gate.get(TAG).await;
             assert_eq!((got.status, &got.body), (200, &image.manifest().bytes), "{status}: {}", got.text());
-            assert!(got.header("warning").is_none(), "{status}: nothing is stale");
+            assert!(got.header("warning").is_none(), "{status}: the response is not stale");
         }
-        assert_eq!(refused.hits(), 2, "{status}: one try a look-up");
+        assert_eq!(refused.hits(), 2, "{status}: one attempt per lookup");
     }
 }
 
 #[tokio::test]
-async fn a_head_that_says_nothing_or_something_else_is_outvoted_by_get() {
+async fn get_overrides_missing_or_different_headers_of_head() {
     let other = Digest::sha256(b"other").to_string();
     for header in [None, Some(&*other), Some("nonsense")] {
         let registry = TestRegistry::start().await;
@@ -60,7 +60,7 @@ async fn a_head_that_says_nothing_or_something_else_is_outvoted_by_get() {
 }
 
 #[tokio::test]
-async fn a_404_of_head_forgets_no_tag_and_one_of_get_does() {
+async fn only_a_404_to_get_removes_a_tag() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("kept"));
     let gate = gate(&registry).await;
@@ -74,11 +74,11 @@ async fn a_404_of_head_forgets_no_tag_and_one_of_get_does() {
     registry.delete_tag("library/app", "1");
     assert_eq!(gate.get(TAG).await.status, 404);
     registry.inject(On::manifests().method(Method::GET), Fault::status(StatusCode::BAD_GATEWAY));
-    assert_eq!(gate.get(TAG).await.status, 503, "the tag is forgotten");
+    assert_eq!(gate.get(TAG).await.status, 503, "the tag is no longer known");
 }
 
 #[tokio::test]
-async fn a_manifest_that_only_its_tag_gives_is_taken_by_the_tag() {
+async fn manifests_that_are_served_only_by_tag_are_fetched_by_tag() {
     for status in [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::FORBIDDEN] {
         let registry = TestRegistry::start().await;
         let image = simple("by tag");
@@ -89,7 +89,7 @@ async fn a_manifest_that_only_its_tag_gives_is_taken_by_the_tag() {
             let got = gate.get(path).await;
             assert_eq!((got.status, &got.body), (200, &image.manifest().bytes), "{status}: {}", got.text());
         }
-        // Gone from the disk, it is fetched again: by the tag that is known to mean it.
+        // Once removed from the disk, it is fetched again, by the tag that is known for it.
         let made = gate.stop().await;
         std::fs::remove_dir_all(made.path().join("state/blobs/sha256")).unwrap();
         let gate = made.start().await;
@@ -99,7 +99,7 @@ async fn a_manifest_that_only_its_tag_gives_is_taken_by_the_tag() {
 }
 
 #[tokio::test]
-async fn another_manifest_under_the_tag_is_not_given_for_the_digest() {
+async fn a_moved_tag_does_not_satisfy_a_request_by_digest() {
     let registry = TestRegistry::start().await;
     let (old, new) = (simple("old"), simple("new"));
     registry.push("library/app", Some("1"), &old);
@@ -114,7 +114,7 @@ async fn another_manifest_under_the_tag_is_not_given_for_the_digest() {
 }
 
 #[tokio::test]
-async fn the_bytes_say_what_a_manifest_is_and_labels_do_not() {
+async fn content_decides_the_manifest_type_not_labels() {
     let image = simple("labelled");
     for label in ["text/plain", "text/html; charset=utf-8", "application/x-gzip", "a, b", media_type::OCI_MANIFEST] {
         let registry = TestRegistry::start().await;
@@ -131,7 +131,7 @@ async fn the_bytes_say_what_a_manifest_is_and_labels_do_not() {
 }
 
 #[tokio::test]
-async fn a_page_in_the_place_of_a_manifest_is_a_failed_upstream() {
+async fn a_web_page_instead_of_a_manifest_is_an_upstream_failure() {
     for (body, content_type) in [
         (PAGE, "text/html"),
         (PAGE, media_type::OCI_MANIFEST),
@@ -154,14 +154,14 @@ async fn a_page_in_the_place_of_a_manifest_is_a_failed_upstream() {
         assert!(stale.header("warning").is_some());
         page.remove();
         let page = Digest::sha256(body.as_bytes());
-        assert_eq!(gate.get(&format!("/library/app/manifests/{page}")).await.status, 404, "it was not kept");
+        assert_eq!(gate.get(&format!("/library/app/manifests/{page}")).await.status, 404, "it was not stored");
         let hex = page.hex();
         assert!(!gate.file(&format!("state/blobs/sha256/{}/{hex}", &hex[..2])).exists());
     }
 }
 
 #[tokio::test]
-async fn bytes_that_were_asked_for_by_digest_and_are_no_manifest_stay_refused() {
+async fn content_that_is_not_a_manifest_is_refused_by_digest() {
     let registry = TestRegistry::start().await;
     let page = registry.put_manifest("library/app", Some("1"), media_type::OCI_MANIFEST, PAGE);
     let got = gate(&registry).await.get(&format!("/library/app/manifests/{page}")).await;
@@ -169,7 +169,7 @@ async fn bytes_that_were_asked_for_by_digest_and_are_no_manifest_stay_refused() 
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_upstream_keeps_its_class_and_its_words() {
+async fn upstream_errors_keep_their_class_and_message() {
     for (status, code) in
         [(400, "UNSUPPORTED"), (405, "UNSUPPORTED"), (410, "NAME_UNKNOWN"), (413, "UNSUPPORTED"), (451, "DENIED")]
     {
@@ -186,7 +186,7 @@ async fn a_refusal_of_the_upstream_keeps_its_class_and_its_words() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_wants_a_password_is_not_the_clients_matter() {
+async fn a_proxy_that_requires_authentication_is_not_reported_as_401() {
     let registry = TestRegistry::start().await;
     registry.inject(On::path("*/tags/list"), Fault::status(StatusCode::PROXY_AUTHENTICATION_REQUIRED));
     let got = gate(&registry).await.get("/library/app/tags/list").await;
@@ -194,7 +194,7 @@ async fn a_proxy_that_wants_a_password_is_not_the_clients_matter() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_index_gets_an_image_of_it_judged_as_an_image() {
+async fn clients_that_accept_no_index_receive_a_judged_image() {
     let registry = TestRegistry::start().await;
     let index = multi("accept");
     registry.push("library/app", Some("1"), &index);
@@ -212,6 +212,10 @@ async fn a_client_that_takes_no_index_gets_an_image_of_it_judged_as_an_image() {
         assert_eq!(ask("GET", TAG, &accept).await.body, index.manifest().bytes, "{accept}");
     }
     let by_digest = format!("/library/app/manifests/{}", index.root);
-    assert_eq!(ask("GET", &by_digest, &plain).await.body, index.manifest().bytes, "a digest names one thing");
-    assert_eq!(gate.get(TAG).await.body, index.manifest().bytes, "no client changes another's answer");
+    assert_eq!(
+        ask("GET", &by_digest, &plain).await.body,
+        index.manifest().bytes,
+        "a digest always names the same content"
+    );
+    assert_eq!(gate.get(TAG).await.body, index.manifest().bytes, "no client affects the responses to others");
 }

@@ -1,4 +1,4 @@
-//! Attacks on the whole gate, each of which worked once.
+//! Attacks on the whole gate, each of which once succeeded.
 
 use http::{Method, StatusCode};
 use pullgate::oci::Digest;
@@ -9,10 +9,9 @@ use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, request};
 
-/// Another registry may claim to have any digest. What it claims says nothing about what a registry that it does not
-/// know delivered here.
+/// Another registry may claim to have any digest. Its claim must say nothing about what a different registry delivered.
 #[tokio::test]
-async fn another_registry_opens_no_private_layer_by_claiming_to_have_it() {
+async fn a_registry_that_claims_a_private_layer_does_not_expose_it() {
     let (private, evil) = (TestRegistry::start().await, TestRegistry::start().await);
     let content = noise(400_000, 3);
     let layer = Digest::sha256(&content);
@@ -30,12 +29,16 @@ async fn another_registry_opens_no_private_layer_by_claiming_to_have_it() {
     for attempt in ["first", "second"] {
         let got = request("GET", &at_evil(&format!("/blobs/{layer}")), &[]).await;
         assert!(!got.complete || got.status != 200, "{attempt}");
-        assert_ne!(got.body.get(..1000), content.get(..1000), "{attempt}: private bytes by another registry's claim");
+        assert_ne!(
+            got.body.get(..1000),
+            content.get(..1000),
+            "{attempt}: private content was served because another registry claims to have it"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_failed_download_links_nothing() {
+async fn failed_downloads_create_no_links() {
     let registry = TestRegistry::start().await;
     let content = noise(400_000, 3);
     let layer = Digest::sha256(&content);
@@ -55,7 +58,7 @@ async fn a_failed_download_links_nothing() {
 }
 
 #[tokio::test]
-async fn a_blob_is_not_unknown_while_the_upstream_is_down() {
+async fn blobs_are_not_reported_unknown_while_the_upstream_is_down() {
     let registry = TestRegistry::start().await;
     let image = multi("down");
     registry.push("library/app", Some("1"), &image);
@@ -67,9 +70,9 @@ async fn a_blob_is_not_unknown_while_the_upstream_is_down() {
     assert_eq!(got.status, 503, "{}", got.text());
 }
 
-/// One request must not use up the fleet's pull quota.
+/// One request must not use up the whole pull quota.
 #[tokio::test]
-async fn an_index_of_very_many_children_costs_a_bounded_number_of_requests() {
+async fn large_indexes_cause_a_bounded_number_of_requests() {
     let registry = TestRegistry::start().await;
     let children: Vec<_> = (0..300).map(|n| simple(&format!("child {n}"))).collect();
     registry.push("library/app", Some("1"), &image::index(&children));
@@ -77,5 +80,5 @@ async fn an_index_of_very_many_children_costs_a_bounded_number_of_requests() {
     let gate = TestGate::new(&registry, &rule).start().await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
     let asked = registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/"));
-    assert!(asked < 100, "{asked} manifests for one request");
+    assert!(asked < 100, "{asked} manifests were requested for one request");
 }

@@ -1,4 +1,4 @@
-//! Audited documents: judged and recorded beside what is enforced, and never instead of it.
+//! Audited documents: judged and recorded in addition to enforced ones, never instead of them.
 
 use pullgate::sample::image::{self, Built, Layer};
 use pullgate::sample::{Fault, On};
@@ -21,9 +21,9 @@ fn statement() -> Built {
     image::attachment(&[Layer::of("application/vnd.in-toto+json", text)])
 }
 
-/// The audited entry is the more specific one, so it would win if it were enforced.
+/// The audited entry is more specific, so it would win if it were enforced.
 #[tokio::test]
-async fn an_audited_document_switches_nothing_off() {
+async fn audited_documents_do_not_disable_enforced_ones() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("unsigned"));
     let enforced = document("all", "enforce", "*", "{trust: release}");
@@ -42,9 +42,9 @@ async fn an_audited_document_switches_nothing_off() {
     }
 }
 
-/// The preview is complete: it counts beside a denial, and each time, also where the answer is repeated.
+/// The preview is complete: it is counted alongside a denial, every time, even if the response is reused.
 #[tokio::test]
-async fn what_would_be_denied_is_counted_beside_a_denial() {
+async fn would_be_denials_are_counted_alongside_denials() {
     let registry = TestRegistry::start().await;
     let image = simple("unsigned");
     registry.push("library/app", Some("1"), &image);
@@ -61,9 +61,9 @@ async fn what_would_be_denied_is_counted_beside_a_denial() {
     assert!(records.iter().all(|record| record["would_deny"][0]["document"] == "ClusterImagePolicy/preview"));
 }
 
-/// A preview that cannot be judged now holds up no answer.
+/// A preview that cannot be judged at the moment delays no response.
 #[tokio::test]
-async fn an_audited_document_holds_up_nothing() {
+async fn audited_documents_delay_no_response() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &statement());
     let held = registry.inject(On::blobs(), Fault::Gate);
@@ -74,9 +74,9 @@ async fn an_audited_document_holds_up_nothing() {
     assert_eq!(got.status, 200, "{}", got.text());
 }
 
-/// What a scanner wrote comes in a header, where not every character may stand.
+/// A scanner's text is sent in a header, which does not allow every character.
 #[tokio::test]
-async fn a_warning_is_one_printable_line() {
+async fn warnings_are_single_printable_lines() {
     let registry = TestRegistry::start().await;
     let image = simple("scanned");
     registry.push("library/app", Some("1"), &image);
@@ -94,9 +94,9 @@ async fn a_warning_is_one_printable_line() {
     assert!(got.status == 200 && warning.contains("CVE-?'???1"), "{warning}");
 }
 
-/// A preview is not waited for longer than a few seconds.
+/// A preview delays a response by a few seconds at most.
 #[tokio::test]
-async fn an_audited_check_that_does_not_end_holds_up_no_answer_for_long() {
+async fn endless_audited_checks_delay_responses_only_briefly() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("unsigned"));
     let both = document("all", "enforce", "*", "{}") + &document("preview", "audit", "*", "{trust: release}");
@@ -110,7 +110,7 @@ async fn an_audited_check_that_does_not_end_holds_up_no_answer_for_long() {
 }
 
 #[tokio::test]
-async fn what_would_be_denied_is_recorded_counted_and_said() {
+async fn would_be_denials_are_recorded_counted_and_reported() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("unsigned"));
     let both = document("all", "enforce", "*", "{}")
@@ -135,7 +135,7 @@ async fn what_would_be_denied_is_recorded_counted_and_said() {
 }
 
 #[tokio::test]
-async fn an_image_that_only_audited_entries_select_is_admitted() {
+async fn images_matched_only_by_audited_entries_are_admitted() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("unsigned"));
     let gate = TestGate::new(&registry, &document("preview", "audit", "*", "{trust: release}")).start().await;
@@ -146,9 +146,9 @@ async fn an_image_that_only_audited_entries_select_is_admitted() {
     assert_eq!(records[0]["would_deny"][0]["document"], "ClusterImagePolicy/preview");
 }
 
-/// A gate in audit mode serves what it would deny, and `check` says the same.
+/// A gate in audit mode serves what it would deny, and `check` reports the same.
 #[tokio::test]
-async fn check_says_what_a_gate_in_audit_mode_does() {
+async fn check_agrees_with_a_gate_in_audit_mode() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("unsigned"));
     let enforced = document("all", "enforce", &format!("{HOST}/library/*"), "{trust: release}");
@@ -161,9 +161,9 @@ async fn check_says_what_a_gate_in_audit_mode_does() {
     }
 }
 
-/// Without a proof the kind follows from the shape, also of an index that lists nothing.
+/// Without a proof, the kind follows from the structure, even for an empty index.
 #[tokio::test]
-async fn an_index_that_lists_nothing_is_recorded_as_one() {
+async fn empty_indexes_are_recorded_as_indexes() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &image::index(&[]));
     let elsewhere = document("all", "enforce", "elsewhere.test/*", "{}");
@@ -173,9 +173,9 @@ async fn an_index_that_lists_nothing_is_recorded_as_one() {
     assert_eq!(records[0]["kind"], "index", "{records:#?}");
 }
 
-/// An artifact is asked for signatures, and nothing in it can be assessed.
+/// Artifacts need signatures, but cannot be scanned.
 #[tokio::test]
-async fn the_record_of_an_artifact_names_the_check_that_was_skipped() {
+async fn records_of_artifacts_name_skipped_checks() {
     let registry = TestRegistry::start().await;
     let model = image::artifact("application/vnd.acme.model", &[Layer::of("application/vnd.acme.weights", "weights")]);
     registry.push("library/app", Some("1"), &model);
@@ -186,9 +186,9 @@ async fn the_record_of_an_artifact_names_the_check_that_was_skipped() {
     assert_eq!((&records[0]["kind"], &records[0]["skipped"]), (&"artifact".into(), &serde_json::json!(["va"])));
 }
 
-/// What is served without checks because of what it is says so.
+/// Content that is served without checks because of its kind is recorded as such.
 #[tokio::test]
-async fn the_record_of_an_attachment_names_the_checks_that_were_skipped() {
+async fn records_of_attachments_name_skipped_checks() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &statement());
     let rule = document("all", "enforce", "*", "{trust: release, va: {}}");

@@ -1,4 +1,4 @@
-//! A report that speaks of a configuration counts for a manifest only where the layers are that configuration's.
+//! A report that names a configuration counts for a manifest only if the layers are those of the configuration.
 
 use http::Method;
 use pullgate::oci::{Digest, media_type};
@@ -31,7 +31,7 @@ fn image(layers: impl IntoIterator<Item = Layer>) -> Built {
     layers.into_iter().fold(Image::linux_amd64(), Image::layer).build()
 }
 
-/// The same configuration over other layers.
+/// The same configuration with different layers.
 fn with_layers(built: &Built, layers: &[Layer]) -> Built {
     let mut body = built.json();
     body["layers"] = layers.iter().map(Layer::descriptor).collect();
@@ -48,7 +48,7 @@ async fn gate(registry: &TestRegistry, built: &Built, issues: &Value) -> Gate {
 }
 
 #[tokio::test]
-async fn a_clean_report_admits_no_other_layers_under_its_configuration() {
+async fn a_clean_report_does_not_admit_other_layers_with_its_configuration() {
     let registry = TestRegistry::start().await;
     let (scanned, evil) = (Layer::gzip(&tree("scanned")), Layer::gzip(&tree("evil")));
     let good = image([scanned.clone()]);
@@ -82,15 +82,15 @@ fn encrypted(layer: &Layer) -> Layer {
     Layer::of(&format!("{}+encrypted", layer.media_type), layer.bytes.clone())
 }
 
-/// As zstd:chunked has them, and, in the front, as a tar whose first name is the frame's magic.
+/// As in zstd:chunked, and at the front also as a tar whose first name is the frame's magic.
 fn after_a_skippable_frame(layer: &Layer) -> Layer {
     let frame = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"toc", &layer.bytes].concat();
     Layer::of(&layer.media_type, frame)
 }
 
-/// A document that is both: a report of the configuration would speak of the manifest, or the other way round.
+/// A document that is both: a report on the configuration would count for the manifest, and vice versa.
 #[tokio::test]
-async fn a_manifest_that_is_a_configuration_too_is_refused() {
+async fn manifests_that_are_also_configurations_are_refused() {
     let registry = TestRegistry::start().await;
     let evil = image([Layer::gzip(&tree("evil"))]);
     let mut both = evil.json();
@@ -113,9 +113,9 @@ fn evil_tar() -> Vec<u8> {
     tree("evil").to_tar()
 }
 
-/// What is not read is not taken for proven.
+/// A configuration that was not read is not proven.
 #[tokio::test]
-async fn a_configuration_that_is_too_large_is_proven_to_be_nobodys() {
+async fn oversized_configurations_are_never_proven() {
     let registry = TestRegistry::start().await;
     let layer = Layer::gzip(&tree("scanned"));
     let config = json!({
@@ -129,9 +129,9 @@ async fn a_configuration_that_is_too_large_is_proven_to_be_nobodys() {
     assert_eq!(got.status, 403, "{}", got.text());
 }
 
-/// The list of images says what the proofs found, and makes none.
+/// The list of images shows the results of proofs, but creates none.
 #[tokio::test]
-async fn a_list_tells_the_scanned_image_from_others_under_its_configuration() {
+async fn the_image_list_distinguishes_images_with_the_same_configuration() {
     let registry = TestRegistry::start().await;
     let good = image([Layer::gzip(&tree("scanned"))]);
     registry.push("library/app", Some("good"), &good);
@@ -145,9 +145,10 @@ async fn a_list_tells_the_scanned_image_from_others_under_its_configuration() {
     assert_eq!([of(0), of(1)], [(Some("good"), Some("No Issues")), (Some("other"), Some("Scanning"))]);
 }
 
-/// The proof reads through the cache: each layer comes once, for the proof, for another manifest, and for the client.
+/// The proof reads through the cache: each layer is downloaded once, for the proof, for another manifest, and for the
+/// client.
 #[tokio::test]
-async fn the_proof_downloads_nothing_twice() {
+async fn proofs_download_nothing_twice() {
     let registry = TestRegistry::start().await;
     let layers = [Layer::gzip(&tree("one")), Layer::gzip(&tree("two"))];
     let good = image(layers.clone());
@@ -168,9 +169,9 @@ async fn the_proof_downloads_nothing_twice() {
     }
 }
 
-/// What is proven of a manifest holds without its content, and what a layer unpacks to for every manifest.
+/// A proof for a manifest stays valid without its content, and a layer's diff_id applies to every manifest.
 #[tokio::test]
-async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
+async fn proofs_are_made_once_per_manifest_and_layer() {
     let registry = TestRegistry::start().await;
     let one = image([Layer::gzip(&tree("scanned"))]);
     let made = TestGate::new(&registry, &policy(SCANNED));
@@ -178,9 +179,9 @@ async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
     assert_proven_once(&registry, made, &one).await;
 }
 
-/// What the proof could not change is answered without one.
+/// If a proof could not change the decision, none is made.
 #[tokio::test]
-async fn no_layer_is_read_where_no_report_asks_for_it() {
+async fn layers_are_read_only_if_a_report_requires_it() {
     let registry = TestRegistry::start().await;
     let (scanned, other) = (image([Layer::gzip(&tree("scanned"))]), image([Layer::gzip(&tree("other"))]));
     registry.push("library/app", Some("1"), &other);
@@ -189,9 +190,9 @@ async fn no_layer_is_read_where_no_report_asks_for_it() {
     assert_eq!(registry.count(|request| request.path.contains("/blobs/")), 0, "{:?}", registry.requests());
 }
 
-/// A layer that cannot be read now proves nothing for or against: the answer is to come again.
+/// A layer that is temporarily unreadable proves nothing either way: the client is asked to retry.
 #[tokio::test]
-async fn a_layer_that_cannot_be_read_leaves_the_question_open() {
+async fn unreadable_layers_leave_the_decision_open() {
     let registry = TestRegistry::start().await;
     let good = image([Layer::gzip(&tree("scanned"))]);
     registry.push("library/app", Some("1"), &good);
@@ -205,7 +206,7 @@ async fn a_layer_that_cannot_be_read_leaves_the_question_open() {
 
 /// A report that denies is not lost either.
 #[tokio::test]
-async fn a_report_with_issues_denies_the_layers_that_it_is_about() {
+async fn reports_with_issues_deny_the_layers_they_cover() {
     let registry = TestRegistry::start().await;
     let bad = image([Layer::gzip(&tree("bad"))]);
     registry.push("library/app", Some("1"), &bad);

@@ -1,4 +1,4 @@
-//! Blobs: ranges, conditions, shared fills, and what opens nothing.
+//! Blobs: ranges, conditional requests, shared downloads, and who may not have them.
 
 use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -10,7 +10,7 @@ use crate::harness::{ALLOW_ALL, TestGate};
 use crate::pull::{multi, simple};
 use crate::support::{Exchange, TestRegistry, request, soon};
 
-/// An image whose one layer is this large.
+/// An image with one layer of this size.
 fn large(bytes: usize) -> (pullgate::sample::image::Built, Digest, bytes::Bytes) {
     let content = noise(bytes, 7);
     let image =
@@ -19,7 +19,7 @@ fn large(bytes: usize) -> (pullgate::sample::image::Built, Digest, bytes::Bytes)
 }
 
 #[tokio::test]
-async fn ranges_and_conditions_on_a_hit() {
+async fn ranges_and_conditional_requests_on_cached_blobs() {
     let registry = TestRegistry::start().await;
     let (image, layer, content) = large(600_000);
     registry.push("library/app", Some("1"), &image);
@@ -43,7 +43,7 @@ async fn ranges_and_conditions_on_a_hit() {
 }
 
 #[tokio::test]
-async fn one_download_for_everyone_and_a_range_on_a_miss() {
+async fn one_download_serves_everyone_including_ranges() {
     let registry = TestRegistry::start().await;
     let (image, layer, content) = large(3_000_000);
     registry.push("library/app", Some("1"), &image);
@@ -56,7 +56,7 @@ async fn one_download_for_everyone_and_a_range_on_a_miss() {
         let start = n * 200_000;
         let mut reader = Exchange::start("GET", &url, &[("range", &format!("bytes={start}-"))]).await;
         assert_eq!(reader.head().status, 206);
-        // What has come is readable before the rest has.
+        // Data that has arrived is readable before the rest arrives.
         assert_eq!(reader.read(100_000).await, content.slice(start..start + 100_000));
         readers.push((start, reader));
     }
@@ -71,7 +71,7 @@ async fn one_download_for_everyone_and_a_range_on_a_miss() {
 }
 
 #[tokio::test]
-async fn a_cut_download_is_taken_up_again() {
+async fn interrupted_downloads_are_resumed() {
     let registry = TestRegistry::start().await;
     let (image, layer, content) = large(1_000_000);
     registry.push("library/app", Some("1"), &image);
@@ -85,7 +85,7 @@ async fn a_cut_download_is_taken_up_again() {
 }
 
 #[tokio::test]
-async fn wrong_bytes_never_complete_and_nothing_of_them_is_kept() {
+async fn wrong_content_never_completes_and_is_not_kept() {
     let registry = TestRegistry::start().await;
     let (image, layer, content) = large(1_000_000);
     registry.push("library/app", Some("1"), &image);
@@ -103,7 +103,7 @@ async fn wrong_bytes_never_complete_and_nothing_of_them_is_kept() {
 }
 
 #[tokio::test]
-async fn a_blob_that_no_manifest_names_is_unknown_and_a_manifest_is_judged_as_a_blob_too() {
+async fn unnamed_blobs_are_unknown_and_manifests_are_judged_as_blobs_too() {
     let registry = TestRegistry::start().await;
     let (image, loose) = (simple("named"), registry.put_blob("library/app", "loose"));
     registry.push("library/app", Some("1"), &image);
@@ -119,7 +119,7 @@ async fn a_blob_that_no_manifest_names_is_unknown_and_a_manifest_is_judged_as_a_
 }
 
 #[tokio::test]
-async fn a_blob_may_be_asked_for_before_its_platforms_manifest() {
+async fn blobs_can_be_requested_before_their_platform_manifest() {
     let registry = TestRegistry::start().await;
     let image = multi("index first");
     registry.push("library/app", Some("1"), &image);
@@ -130,13 +130,13 @@ async fn a_blob_may_be_asked_for_before_its_platforms_manifest() {
     }
 }
 
-/// A public manifest that names a private layer unlocks nothing: not cached, not being filled.
+/// A public manifest that names a private layer does not expose it, whether it is cached or being downloaded.
 #[tokio::test]
-async fn a_private_layer_is_not_opened_by_a_public_manifest_that_names_it() {
+async fn public_manifests_do_not_expose_private_layers() {
     let registry = TestRegistry::start().await;
     let (private, layer, content) = large(800_000);
     registry.push("team/private", Some("1"), &private);
-    // The attacker's repository has a manifest that names the private layer, but not the layer.
+    // The attacker's repository has a manifest that names the private layer, but does not have the layer.
     registry.push("attacker/public", Some("1"), &private);
     registry.delete_blob("attacker/public", &layer);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -148,7 +148,7 @@ async fn a_private_layer_is_not_opened_by_a_public_manifest_that_names_it() {
     let mut filling = Exchange::start("GET", &gate.url(&format!("/team/private/blobs/{layer}")), &[]).await;
     assert_eq!(filling.read(1000).await, content.slice(..1000));
     let steal = format!("/attacker/public/blobs/{layer}");
-    assert_eq!(gate.get(&steal).await.status, 404, "while it is filled");
+    assert_eq!(gate.get(&steal).await.status, 404, "while it is being downloaded");
     stall.release();
     assert_eq!(filling.finish().await.body, content.slice(1000..));
     assert_eq!(gate.get(&steal).await.status, 404, "when it is cached");
@@ -164,7 +164,7 @@ async fn a_private_layer_is_not_opened_by_a_public_manifest_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_manifest_and_an_upstream_that_disagree_on_a_size_are_refused() {
+async fn blobs_are_refused_if_manifest_and_upstream_disagree_on_size() {
     let registry = TestRegistry::start().await;
     let (image, layer, _) = large(100_000);
     let text = String::from_utf8(image.manifest().bytes.to_vec()).unwrap().replace("\"size\":100000", "\"size\":99999");
@@ -177,7 +177,7 @@ async fn a_manifest_and_an_upstream_that_disagree_on_a_size_are_refused() {
 }
 
 #[tokio::test]
-async fn credentials_reach_the_upstream_and_only_the_scopes_that_they_are_for() {
+async fn credentials_are_used_only_for_their_scopes() {
     let registry = TestRegistry::start().await;
     let image = simple("private");
     registry.push("team/private", Some("1"), &image);
@@ -210,8 +210,8 @@ async fn credentials_reach_the_upstream_and_only_the_scopes_that_they_are_for() 
     assert_eq!(ci.start().await.get("/team/private/manifests/1").await.status, 200);
 }
 
-/// What a HEAD of a blob is answered by registries that fetch a blob only for a GET, and by storage behind them.
-fn heads_that_say_nothing() -> Vec<Fault> {
+/// Responses to HEAD requests from registries that fetch a blob only for a GET, and from storage behind them.
+fn unhelpful_heads() -> Vec<Fault> {
     let statuses =
         [401, 403, 404, 405, 500, 501, 503].map(|status| http::StatusCode::from_u16(status).expect("a status"));
     let lengths = [Fault::header(CONTENT_LENGTH, "0"), Fault::Header(CONTENT_LENGTH, None)];
@@ -219,8 +219,8 @@ fn heads_that_say_nothing() -> Vec<Fault> {
 }
 
 #[tokio::test]
-async fn a_blob_has_the_size_that_its_manifest_says_where_the_upstream_states_none() {
-    for fault in heads_that_say_nothing() {
+async fn blob_sizes_come_from_the_manifest_if_the_upstream_states_none() {
+    for fault in unhelpful_heads() {
         let registry = TestRegistry::start().await;
         let (image, layer, content) = large(300_000);
         registry.push("library/app", Some("1"), &image);
@@ -241,7 +241,7 @@ async fn a_blob_has_the_size_that_its_manifest_says_where_the_upstream_states_no
 }
 
 #[tokio::test]
-async fn a_blob_that_the_upstream_has_not_is_unknown_to_a_head_too() {
+async fn blobs_missing_upstream_are_unknown_to_head_too() {
     let registry = TestRegistry::start().await;
     let (image, layer, _) = large(300_000);
     registry.push("library/app", Some("1"), &image);
@@ -253,7 +253,7 @@ async fn a_blob_that_the_upstream_has_not_is_unknown_to_a_head_too() {
 }
 
 #[tokio::test]
-async fn a_size_that_is_stated_and_contradicts_the_manifest_is_refused() {
+async fn stated_sizes_that_contradict_the_manifest_are_refused() {
     let registry = TestRegistry::start().await;
     let (image, layer, _) = large(300_000);
     registry.push("library/app", Some("1"), &image);
@@ -267,7 +267,7 @@ async fn a_size_that_is_stated_and_contradicts_the_manifest_is_refused() {
 }
 
 #[tokio::test]
-async fn wrong_bytes_without_a_length_never_complete() {
+async fn wrong_content_without_a_length_never_completes() {
     for fault in [Fault::Flip(5), Fault::Cut(200_000)] {
         let registry = TestRegistry::start().await;
         let (image, layer, content) = large(300_000);
@@ -286,7 +286,7 @@ async fn wrong_bytes_without_a_length_never_complete() {
 }
 
 #[tokio::test]
-async fn an_encoding_that_is_only_a_label_is_no_harm() {
+async fn false_content_encodings_are_harmless() {
     let registry = TestRegistry::start().await;
     let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("a", "b"))).build();
     registry.push("library/app", Some("1"), &image);
@@ -299,9 +299,10 @@ async fn an_encoding_that_is_only_a_label_is_no_harm() {
     }
 }
 
-/// What may be a manifest is read whole before it is served, a few at a time. Nothing else waits for its turn.
+/// Content that may be a manifest is read completely before it is served, a few at a time. Other blobs do not wait for
+/// that.
 #[tokio::test]
-async fn small_blobs_wait_for_no_slow_json() {
+async fn small_blobs_do_not_wait_for_slow_json() {
     let registry = TestRegistry::start().await;
     let layer = |content: String| Layer::of("application/vnd.oci.image.layer.v1.tar", content);
     let slow: Vec<Layer> = (0..4).map(|n| layer(format!("{{\"number\": {n}, \"text\": \"slow\"}}"))).collect();

@@ -1,4 +1,4 @@
-//! Tags, freshness, staleness, and what survives a restart.
+//! Tags: freshness, staleness, and restarts.
 
 use http::{Method, StatusCode};
 use pullgate::sample::{Fault, On};
@@ -8,7 +8,7 @@ use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, request};
 
 #[tokio::test]
-async fn a_fresh_tag_is_not_asked_for_again_and_an_old_one_is_revalidated_by_head() {
+async fn fresh_tags_are_reused_and_old_ones_revalidated_with_head() {
     let registry = TestRegistry::start().await;
     let image = simple("fresh");
     registry.push("library/app", Some("1"), &image);
@@ -28,12 +28,12 @@ async fn a_fresh_tag_is_not_asked_for_again_and_an_old_one_is_revalidated_by_hea
     assert_eq!(
         registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/")),
         1,
-        "the manifest is kept"
+        "the manifest is cached"
     );
 }
 
 #[tokio::test]
-async fn a_moved_tag_is_seen_and_the_old_digest_stays_served() {
+async fn moved_tags_are_noticed_and_old_digests_stay_available() {
     let registry = TestRegistry::start().await;
     let (old, new) = (simple("old"), simple("new"));
     registry.push("library/app", Some("1"), &old);
@@ -45,11 +45,11 @@ async fn a_moved_tag_is_seen_and_the_old_digest_stays_served() {
 }
 
 #[tokio::test]
-async fn while_the_upstream_is_down_a_known_tag_is_served_stale_and_says_so() {
+async fn known_tags_are_served_stale_with_a_warning_while_the_upstream_is_down() {
     let registry = TestRegistry::start().await;
     let image = simple("stale");
     registry.push("library/app", Some("1"), &image);
-    // A new one each time: a registry that said for how long it refuses is not asked again before.
+    // A new gate each time: a registry that states how long it refuses requests is not asked again before that.
     let start = async || {
         let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
         assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
@@ -62,18 +62,18 @@ async fn while_the_upstream_is_down_a_known_tag_is_served_stale_and_says_so() {
         assert_eq!(got.status, 200, "{}", got.text());
         assert!(got.header("warning").is_some_and(|text| text.contains("could not be checked")));
         let unknown = gate.get("/library/app/manifests/2").await;
-        assert!([429, 503].contains(&unknown.status), "never 404: {}", unknown.status);
+        assert!([429, 503].contains(&unknown.status), "must not be 404: {}", unknown.status);
         assert!(unknown.header("retry-after").is_some());
         down.remove();
     }
-    // The upstream's own 404 is an answer, not an outage.
+    // A 404 from the upstream is a response, not an outage.
     let gate = start().await;
     registry.delete_tag("library/app", "1");
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_silent_is_as_good_as_down() {
+async fn silent_upstreams_count_as_down() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("silent"));
     let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
@@ -96,7 +96,7 @@ async fn staleness_is_bounded() {
 }
 
 #[tokio::test]
-async fn everything_known_survives_a_restart_without_the_upstream() {
+async fn known_facts_survive_a_restart_without_the_upstream() {
     let registry = TestRegistry::start().await;
     let image = multi("survivor");
     registry.push("library/app", Some("1"), &image);
@@ -120,7 +120,7 @@ async fn everything_known_survives_a_restart_without_the_upstream() {
 }
 
 #[tokio::test]
-async fn a_damaged_manifest_on_disk_is_fetched_again() {
+async fn corrupt_manifests_on_disk_are_fetched_again() {
     let registry = TestRegistry::start().await;
     let image = simple("damaged");
     registry.push("library/app", Some("1"), &image);
@@ -136,7 +136,7 @@ async fn a_damaged_manifest_on_disk_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn many_who_ask_for_one_tag_cost_one_look_up() {
+async fn concurrent_requests_for_a_tag_cause_one_lookup() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("crowd"));
     let held = registry.inject(On::manifests(), Fault::Gate);
@@ -158,7 +158,7 @@ async fn many_who_ask_for_one_tag_cost_one_look_up() {
 }
 
 #[tokio::test]
-async fn evidence_that_takes_too_long_is_pending_and_the_retry_finds_it_done() {
+async fn slow_evidence_is_pending_and_ready_for_the_retry() {
     let registry = TestRegistry::start().await;
     let image = simple("slow");
     registry.push("library/app", Some("1"), &image);

@@ -1,4 +1,4 @@
-//! The commands about a running gate, over its admin socket.
+//! Commands that use a running gate, through its admin socket.
 
 use std::process::{Command, Output};
 
@@ -10,7 +10,7 @@ use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
 use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, soon};
 
-/// Runs the program against a gate, off this thread, because the gate runs on it.
+/// Runs the program against a gate, on another thread, because the gate runs on this one.
 async fn pullgate(gate: &Gate, words: &[&str]) -> Output {
     let socket = format!("unix:{}", gate.file("state/admin.sock").display());
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -32,7 +32,7 @@ fn large(seed: u64) -> (image::Built, Bytes) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn prefetched_images_are_there_when_the_upstream_is_not() {
+async fn prefetched_images_are_available_without_the_upstream() {
     let registry = TestRegistry::start().await;
     let (one, content) = large(1);
     let many = multi("many");
@@ -50,11 +50,11 @@ async fn prefetched_images_are_there_when_the_upstream_is_not() {
     assert_eq!(gate.get(&format!("/library/one/blobs/{layer}")).await.body, content);
     let missing = pullgate(&gate, &["prefetch", &second, "--platform", "windows/amd64"]).await;
     assert_eq!(missing.status.code(), Some(1));
-    assert!(text(&missing).contains("there is no windows/amd64 in it, only linux/amd64"), "{}", text(&missing));
+    assert!(text(&missing).contains("the index has no windows/amd64, only linux/amd64"), "{}", text(&missing));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_would_be_denied_is_not_prefetched_and_the_list_of_the_configuration_is() {
+async fn denied_images_are_not_prefetched_and_configured_ones_are() {
     let registry = TestRegistry::start().await;
     registry.push("library/unsigned", Some("1"), &simple("unsigned"));
     let (listed, content) = large(2);
@@ -77,14 +77,14 @@ async fn what_would_be_denied_is_not_prefetched_and_the_list_of_the_configuratio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_cache_is_shown_verified_and_emptied() {
+async fn cache_commands_show_verify_and_collect() {
     let registry = TestRegistry::start().await;
     let (image, content) = large(3);
     registry.push("library/app", Some("1"), &image);
     let gate =
         TestGate::new(&registry, ALLOW_ALL).with("[cache]\nmax_size = \"1MiB\"\nlow_watermark = 0").start().await;
     assert!(pullgate(&gate, &["prefetch", &format!("{HOST}/library/app:1")]).await.status.success());
-    // A blob counts from when it has its name, which is a moment after its last byte may be read.
+    // A blob counts once its file is renamed, a moment after its last byte can be read.
     soon(async {
         let mut shown = String::new();
         while !shown.contains("blobs        2 (") {
@@ -104,7 +104,7 @@ async fn the_cache_is_shown_verified_and_emptied() {
     assert!(!file.exists());
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
     assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, content);
-    // What is read stays, and the gate may learn a moment after the client that it was read to its end.
+    // Content that is being read stays, and the gate may notice the end of a read a moment after the client.
     soon(async {
         while file.exists() {
             let emptied = pullgate(&gate, &["cache", "gc"]).await;

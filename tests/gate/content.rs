@@ -1,4 +1,4 @@
-//! The data plane's rules: what is downloaded, what is kept, what goes, and what happens when the disk takes nothing.
+//! The data plane: what is downloaded, kept and evicted, and what happens if the disk cannot be written.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::{Exchange, TestRegistry, request, soon};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// An image of these layers.
+/// An image with these layers.
 fn image(layers: &[&Bytes]) -> Built {
     layers.iter().fold(Image::linux_amd64(), |image, layer| image.layer(Layer::of(LAYER, (*layer).clone()))).build()
 }
@@ -23,13 +23,13 @@ fn digest(content: &Bytes) -> Digest {
     Digest::sha256(content)
 }
 
-/// Where the gate keeps content.
+/// The path of cached content.
 fn file(gate: &Gate, digest: Digest) -> PathBuf {
     let hex = digest.hex();
     gate.file("state/blobs/sha256").join(&hex[..2]).join(hex)
 }
 
-/// Pulls an image of `library/NAME` as a client does.
+/// Pulls an image of `library/NAME` as a client would.
 async fn pull(gate: &Gate, name: &str, image: &Built) {
     assert_eq!(gate.get(&format!("/library/{name}/manifests/1")).await.status, 200);
     for (digest, bytes) in &image.blobs {
@@ -39,7 +39,7 @@ async fn pull(gate: &Gate, name: &str, image: &Built) {
     until(is_kept).await;
 }
 
-/// Waits for something that no connection tells of.
+/// Waits for a condition that no connection reports.
 async fn until(is_true: impl Fn() -> bool) {
     soon(async {
         while !is_true() {
@@ -60,7 +60,7 @@ async fn ready(gate: &Gate) -> String {
 }
 
 #[tokio::test]
-async fn a_head_of_a_blob_downloads_nothing() {
+async fn head_requests_for_blobs_download_nothing() {
     let registry = TestRegistry::start().await;
     let content = noise(700_000, 1);
     registry.push("library/app", Some("1"), &image(&[&content]));
@@ -73,12 +73,13 @@ async fn a_head_of_a_blob_downloads_nothing() {
     assert_eq!(gate.get(&path).await.body, content);
     registry.clear_log();
     assert_eq!(gate.head(&path).await.header("content-length"), Some("700000"));
-    assert_eq!(registry.count(|_| true), 0, "what is here needs no upstream");
+    assert_eq!(registry.count(|_| true), 0, "cached content needs no upstream");
 }
 
-/// Without the host in a fill's key, and without looking at the disk first, one registry holds up another's readers.
+/// Without the host in the key of a fill, and without checking the disk first, one registry would delay readers of
+/// another.
 #[tokio::test]
-async fn a_registry_that_stalls_a_blob_holds_up_nobody_who_pulls_it_from_another() {
+async fn stalled_registries_do_not_delay_pulls_of_the_same_blob_from_others() {
     let (good, slow) = (TestRegistry::start().await, TestRegistry::start().await);
     let (content, kept) = (noise(700_000, 1), noise(600_000, 2));
     let shared = image(&[&content, &kept]);
@@ -107,7 +108,7 @@ async fn a_registry_that_stalls_a_blob_holds_up_nobody_who_pulls_it_from_another
 }
 
 #[tokio::test]
-async fn a_download_goes_on_for_nobody_as_long_as_few_do() {
+async fn few_downloads_continue_without_readers() {
     for (limit, goes_on) in [(1, true), (0, false)] {
         let registry = TestRegistry::start().await;
         let content = noise(2_000_000, 1);
@@ -135,7 +136,7 @@ async fn a_download_goes_on_for_nobody_as_long_as_few_do() {
 }
 
 #[tokio::test]
-async fn whole_images_go_least_recently_used_first_and_what_they_share_stays() {
+async fn least_recently_used_images_are_evicted_except_shared_layers() {
     let registry = TestRegistry::start().await;
     let layers: Vec<Bytes> = (0..5).map(|seed| noise(1_000_000, seed)).collect();
     let base = &layers[4];
@@ -143,7 +144,7 @@ async fn whole_images_go_least_recently_used_first_and_what_they_share_stays() {
     for (n, image) in images.iter().enumerate() {
         registry.push(&format!("library/{n}"), Some("1"), image);
     }
-    // Room for the base and three layers more; the fourth makes the watermark.
+    // There is room for the base and three more layers; the fourth reaches the watermark.
     let gate = TestGate::new(&registry, ALLOW_ALL)
         .with("[cache]\nmax_size = \"4500KiB\"\nhigh_watermark = 95\nlow_watermark = 90")
         .start()
@@ -151,30 +152,34 @@ async fn whole_images_go_least_recently_used_first_and_what_they_share_stays() {
     for n in [0, 1, 2] {
         pull(&gate, &n.to_string(), &images[n]).await;
     }
-    // The first is used again, so the second is the one that goes.
+    // The first image is used again, so the second is evicted.
     assert_eq!(gate.get("/library/0/manifests/1").await.status, 200);
     pull(&gate, "3", &images[3]).await;
     until(|| !file(&gate, digest(&layers[1])).exists()).await;
     for (digest, _) in &images[1].blobs {
-        assert_eq!(file(&gate, *digest).exists(), *digest == self::digest(base), "an image's parts go together");
+        assert_eq!(
+            file(&gate, *digest).exists(),
+            *digest == self::digest(base),
+            "all parts of an image are evicted together"
+        );
     }
     assert!(!file(&gate, images[1].root).exists());
     for n in [0, 2, 3] {
-        assert!(images[n].blobs.iter().all(|(digest, _)| file(&gate, *digest).exists()), "{n} is kept whole");
+        assert!(images[n].blobs.iter().all(|(digest, _)| file(&gate, *digest).exists()), "{n} is kept completely");
     }
     pull(&gate, "1", &images[1]).await;
     assert!(metric(&gate, "pullgate_cache_stored_bytes").await <= 4500 * 1024);
 }
 
 #[tokio::test]
-async fn what_is_read_stays_and_what_finds_no_room_is_streamed_through() {
+async fn content_being_read_stays_and_blobs_without_space_are_streamed_through() {
     let registry = TestRegistry::start().await;
     let (held, other) = (noise(24_000_000, 1), noise(24_000_000, 2));
     registry.push("library/held", Some("1"), &image(&[&held]));
     registry.push("library/other", Some("1"), &image(&[&other]));
     let gate = TestGate::new(&registry, ALLOW_ALL).with("[cache]\nmax_size = \"26MiB\"").start().await;
     pull(&gate, "held", &image(&[&held])).await;
-    // It takes the head, and more than the sockets hold is left to be read.
+    // The client reads the headers; more data is left than the socket buffers can hold.
     let mut reader = Exchange::start("GET", &gate.url(&format!("/library/held/blobs/{}", digest(&held))), &[]).await;
     assert_eq!(reader.read(1000).await, held.slice(..1000));
     assert_eq!(gate.get("/library/other/manifests/1").await.status, 200);
@@ -189,17 +194,17 @@ async fn what_is_read_stays_and_what_finds_no_room_is_streamed_through() {
         }
     })
     .await;
-    assert!(!file(&gate, digest(&held)).exists(), "now that nobody reads it, it made way");
+    assert!(!file(&gate, digest(&held)).exists(), "it was evicted once nobody read it");
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_nothing_stops_no_pull_and_it_recovers_by_itself() {
+async fn pulls_continue_when_the_disk_fails_and_caching_recovers() {
     let registry = TestRegistry::start().await;
     let content = noise(900_000, 1);
     let image = image(&[&content]);
     registry.push("library/app", Some("1"), &image);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    // Nothing can be written: the folder of partial files is gone.
+    // Nothing can be written: the directory for partial files is gone.
     std::fs::remove_dir_all(gate.file("state/blobs/partial")).unwrap();
     assert_eq!(gate.get("/library/app/manifests/1").await.body, image.manifest().bytes);
     let path = format!("/library/app/blobs/{}", digest(&content));
@@ -210,10 +215,10 @@ async fn a_disk_that_takes_nothing_stops_no_pull_and_it_recovers_by_itself() {
     assert_eq!((part.status, part.body), (206, content.slice(100..300)));
     assert!(ready(&gate).await.contains("nothing is cached"), "{}", ready(&gate).await);
     let cut = registry.inject(On::blobs().method(Method::GET).times(2), Fault::Cut(300_000));
-    assert_eq!(gate.get(&path).await.body, content, "it is taken up again here too");
+    assert_eq!(gate.get(&path).await.body, content, "downloads are resumed here too");
     cut.remove();
     let flip = registry.inject(On::blobs().method(Method::GET), Fault::Flip(5));
-    assert!(!gate.get(&path).await.complete, "wrong bytes are not completed here either");
+    assert!(!gate.get(&path).await.complete, "wrong content never completes here either");
     flip.remove();
     std::fs::create_dir(gate.file("state/blobs/partial")).unwrap();
     assert_eq!(gate.get(&path).await.body, content);
@@ -222,7 +227,7 @@ async fn a_disk_that_takes_nothing_stops_no_pull_and_it_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn small_content_that_the_disk_changed_is_fetched_again() {
+async fn small_corrupt_content_is_fetched_again() {
     let registry = TestRegistry::start().await;
     let content = noise(10_000, 1);
     registry.push("library/app", Some("1"), &image(&[&content]));
@@ -237,7 +242,7 @@ async fn small_content_that_the_disk_changed_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn what_is_on_disk_is_counted_after_a_restart_and_found_after_a_crash() {
+async fn content_is_counted_after_a_restart_and_found_after_a_crash() {
     let registry = TestRegistry::start().await;
     let contents: Vec<Bytes> = (0..3).map(|seed| noise(500_000, seed)).collect();
     let image = image(&contents.iter().collect::<Vec<_>>());
@@ -248,7 +253,7 @@ async fn what_is_on_disk_is_counted_after_a_restart_and_found_after_a_crash() {
     let total = metric(&gate, "pullgate_cache_stored_bytes").await;
     let sizes: usize = image.blobs.iter().map(|(_, bytes)| bytes.len()).sum();
     assert_eq!(total, (sizes + image.manifest().bytes.len()) as u64);
-    // A crash after the rename leaves a file without a row; an administrator removes another by hand.
+    // A crash after the rename leaves a file without a row; an administrator removes another file by hand.
     let made = gate.stop().await;
     let (extra, gone) = (noise(300_000, 9), digest(&contents[0]));
     let place = |digest: Digest| {

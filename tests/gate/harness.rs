@@ -1,6 +1,6 @@
-//! A gate as a test wants it, by a builder that reads as a sentence.
+//! A builder for gates under test.
 
-#![allow(dead_code, reason = "each test binary takes what it needs")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ spec:
     policy: {}
 ";
 
-/// A document of our own dialect with these entries.
+/// A `pullgate.io/v1` document with these entries.
 pub(crate) fn policy(entries: &str) -> String {
     format!(
         "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: default}}\nspec:\n  authorities:\n  \
@@ -37,7 +37,7 @@ pub(crate) fn policy(entries: &str) -> String {
     )
 }
 
-/// What a gate is made of.
+/// The configuration and files of a gate.
 pub(crate) struct TestGate {
     folder: tempfile::TempDir,
     upstream_url: String,
@@ -50,7 +50,7 @@ pub(crate) struct TestGate {
 }
 
 impl TestGate {
-    /// In front of a registry, with a policy.
+    /// A gate in front of a registry, with a policy.
     pub(crate) fn new(registry: &TestRegistry, policy: &str) -> Self {
         let folder = temp_dir();
         let key = SigningKey::generate().expect("a key");
@@ -72,45 +72,45 @@ impl TestGate {
         }
     }
 
-    /// More lines for `[[upstream]]`.
+    /// Adds lines to `[[upstream]]`.
     pub(crate) fn upstream(mut self, lines: &str) -> Self {
         self.upstream.push_str(lines);
         self.upstream.push('\n');
         self
     }
 
-    /// More lines for `[[listener]]`.
+    /// Adds lines to `[[listener]]`.
     pub(crate) fn listener(mut self, lines: &str) -> Self {
         self.listener.push_str(lines);
         self.listener.push('\n');
         self
     }
 
-    /// More sections.
+    /// Adds sections.
     pub(crate) fn with(mut self, lines: &str) -> Self {
         self.rest.push_str(lines);
         self.rest.push('\n');
         self
     }
 
-    /// By a clock that the test moves.
+    /// Uses a clock that the test controls.
     pub(crate) fn clock(mut self, clock: &Clock) -> Self {
         self.clock = clock.clone();
         self
     }
 
-    /// The folder of the configuration, the policies and the state.
+    /// The directory with the configuration, the policies and the state.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Writes a file beside the configuration.
+    /// Writes a file next to the configuration.
     pub(crate) fn file(self, name: &str, text: &str) -> Self {
         fs::write(self.path().join(name), text).expect("a file");
         self
     }
 
-    /// The configuration, read as the program reads it.
+    /// The configuration, loaded as by the program.
     pub(crate) fn config(&self) -> Config {
         let Self { upstream_url, upstream, listener, rest, .. } = self;
         let text = format!(
@@ -126,12 +126,12 @@ impl TestGate {
         Config::load(Some(&path), std::iter::empty()).unwrap_or_else(|problems| panic!("{problems:?}"))
     }
 
-    /// Starts it.
+    /// Starts the gate.
     pub(crate) async fn start(self) -> Gate {
         self.try_start().await.unwrap_or_else(|(_, error)| panic!("{error}"))
     }
 
-    /// Starts it, or says why it does not.
+    /// Starts the gate, or returns the error.
     pub(crate) async fn try_start(self) -> Result<Gate, (Self, BuildError)> {
         match app::build_with_clock(self.config(), self.clock.clone()).await {
             Ok(bound) => Ok(Gate::run(self, bound)),
@@ -144,7 +144,7 @@ impl TestGate {
 pub(crate) struct Gate {
     made_of: TestGate,
     url: String,
-    /// Of the second listener and those that follow.
+    /// The URLs of all listeners except the first.
     more_urls: Vec<String>,
     admin: String,
     reload: app::Reload,
@@ -170,22 +170,22 @@ impl Gate {
         &self.made_of.key
     }
 
-    /// A URL by path prefix: `/library/x/manifests/1` of the upstream.
+    /// The URL for a path on the upstream, such as `/library/x/manifests/1`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}/v2/{HOST}{path}", self.url)
     }
 
-    /// The same by the listener after the first.
+    /// The same on the second listener.
     pub(crate) fn second_url(&self, path: &str) -> String {
         format!("{}/v2/{HOST}{path}", self.more_urls[0])
     }
 
-    /// A URL with any path.
+    /// The URL for any path.
     pub(crate) fn any_url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    /// A URL of the admin side.
+    /// A URL on the admin listener.
     pub(crate) fn admin_url(&self, path: &str) -> String {
         format!("{}{path}", self.admin)
     }
@@ -198,25 +198,25 @@ impl Gate {
         request("HEAD", &self.url(path), &[]).await
     }
 
-    /// Replaces the policy and takes it into use.
+    /// Replaces the policy and reloads it.
     pub(crate) fn set_policy(&self, text: &str) {
         fs::write(self.made_of.path().join("policies/default.yaml"), text).expect("a file");
         self.reload.all();
     }
 
-    /// A file in the configuration's folder.
+    /// A file in the directory of the configuration.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.made_of.path().join(name)
     }
 
-    /// Stops it and waits until it has.
+    /// Stops the gate and waits for it.
     pub(crate) async fn stop(self) -> TestGate {
         let _ = self.stop.send(());
         soon(self.running).await.expect("it ends well");
         self.made_of
     }
 
-    /// The audit records, after the gate has stopped, so that all are written.
+    /// Stops the gate, so that all records are written, and returns its audit records.
     pub(crate) async fn stop_and_read_audit(self) -> (TestGate, Vec<serde_json::Value>) {
         let made_of = self.stop().await;
         let text = fs::read_to_string(made_of.path().join("state/audit.jsonl")).expect("an audit file");
@@ -225,8 +225,8 @@ impl Gate {
     }
 }
 
-/// Pulls two manifests of one content, and each again when a blob is gone from the cache and from the registry: a proof that
-/// was made is not made again, for the manifest nor for the layer.
+/// Pulls two manifests with the same content, and again after a blob was removed from the cache and the registry: an
+/// existing proof is not repeated, neither for the manifest nor for the layer.
 pub(crate) async fn assert_proven_once(registry: &TestRegistry, made: TestGate, one: &Built) {
     let mut body = one.json();
     body["annotations"] = serde_json::json!({"n": "2"});

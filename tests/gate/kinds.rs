@@ -1,4 +1,4 @@
-//! What a manifest is taken for, and what that rests on.
+//! How the gate decides what a manifest is.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn model(content: impl Into<bytes::Bytes>) -> Built {
     image::artifact("application/vnd.acme.model", &[Layer::of("application/vnd.acme.weights", content)])
 }
 
-/// An attachment as cosign makes it, and the tag under which it looks for it.
+/// An attachment as created by cosign, and the tag where cosign looks for it.
 async fn signature(registry: &TestRegistry, gate: &crate::harness::Gate) -> (Built, String) {
     let image = simple("signed");
     registry.push("library/app", Some("1"), &image);
@@ -29,30 +29,34 @@ async fn signature(registry: &TestRegistry, gate: &crate::harness::Gate) -> (Bui
     (signature, tag)
 }
 
-/// A registry shows other first bytes while the proof is made, and sends the tar to the client.
+/// A registry that sends different content during the proof, and the tar to the client.
 #[tokio::test]
-async fn bytes_that_are_not_the_layers_prove_nothing() {
+async fn content_that_differs_from_the_layer_proves_nothing() {
     let registry = TestRegistry::start().await;
-    // Larger than what is looked at, so that the first bytes alone would do.
+    // Larger than the inspected prefix, so that the first bytes alone would be sufficient.
     let tar = Tree::new().file("bin/sh", noise(200_000, 5)).to_tar();
     let (layer, size) = (Digest::sha256(&tar), tar.len());
     registry.push("library/app", Some("1"), &model(tar.clone()));
     registry.put_blob_as("library/app", layer, noise(size, 6));
     let gate = TestGate::new(&registry, &policy(SCANNED)).start().await;
-    for attempt in ["while it lies", "again"] {
+    for attempt in ["while the registry lies", "again"] {
         let got = gate.get("/library/app/manifests/1").await;
         assert_eq!(got.status, 403, "{attempt}: {}", got.text());
     }
-    // More bytes than the manifest says are none of its layer either, and are not read.
+    // Data beyond the size in the manifest does not belong to the layer either, and is not read.
     registry.put_blob_as("library/app", layer, noise(size + 1, 6));
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
     registry.put_blob_as("library/app", layer, tar);
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 403, "and what it is shows when it does not lie");
+    assert_eq!(
+        gate.get("/library/app/manifests/1").await.status,
+        403,
+        "the kind is detected once the registry is honest"
+    );
 }
 
-/// What lies on this disk is read as it is, whatever it was when it came.
+/// Cached content is judged as it is now on disk, not as it was when it was downloaded.
 #[tokio::test]
-async fn a_file_that_the_disk_changed_proves_nothing() {
+async fn corrupt_files_prove_nothing() {
     let registry = TestRegistry::start().await;
     let tar = Tree::new().file("bin/sh", noise(700_000, 5)).to_tar();
     let (layer, size) = (Digest::sha256(&tar), tar.len());
@@ -68,7 +72,7 @@ async fn a_file_that_the_disk_changed_proves_nothing() {
         }
     })
     .await;
-    // Not in memory any more, where it may be kept too.
+    // No longer in memory, where it may be cached too.
     let made = gate.stop().await;
     std::fs::write(&file, noise(size, 6)).expect("a file");
     let gate = made.start().await;
@@ -78,7 +82,7 @@ async fn a_file_that_the_disk_changed_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_large_artifact_is_one_by_all_of_its_bytes() {
+async fn large_artifacts_are_recognised_by_their_whole_content() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &model(noise(3_000_000, 5)));
     let gate = TestGate::new(&registry, &policy(SCANNED)).start().await;
@@ -86,9 +90,9 @@ async fn a_large_artifact_is_one_by_all_of_its_bytes() {
     assert_eq!(got.status, 200, "{}", got.text());
 }
 
-/// The sizes are the manifest's own, so nothing is read to see that it would be too much.
+/// The sizes come from the manifest, so nothing is read to find that it would be too much.
 #[tokio::test]
-async fn no_proof_reads_more_than_a_bound_over_all_layers() {
+async fn proofs_read_a_bounded_amount_over_all_layers() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(SCANNED)).start().await;
     let layers = |media_type: &str, size: u64| {
@@ -112,7 +116,7 @@ async fn no_proof_reads_more_than_a_bound_over_all_layers() {
 }
 
 #[tokio::test]
-async fn few_proofs_run_at_one_time() {
+async fn few_proofs_run_concurrently() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(SIGNED)).start().await;
     let dsse = "application/vnd.dsse.envelope.v1+json";
@@ -124,7 +128,7 @@ async fn few_proofs_run_at_one_time() {
     let paths: Vec<_> = (0..8).map(|n| format!("/library/app/manifests/{n}")).collect();
     let pulls = futures_util::future::join_all(paths.iter().map(|path| gate.get(path)));
     let watch = async {
-        // All are known before one may go on, so that whoever reads would read by now.
+        // All are in progress before one may continue, so any further read would have started by now.
         registry.wait_for(|log| log.iter().filter(|request| request.is("GET", "/manifests/")).count() >= 8).await;
         held.wait_for_hits(4).await;
         let more = tokio::time::timeout(Duration::from_millis(300), held.wait_for_hits(5)).await;
@@ -132,12 +136,12 @@ async fn few_proofs_run_at_one_time() {
         more.is_ok()
     };
     let (answers, more) = tokio::join!(pulls, watch);
-    assert!(!more, "more than four at one time");
+    assert!(!more, "more than four at a time");
     assert!(answers.iter().all(|answer| answer.status == 403), "{answers:?}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_just_now_is_not_denied_but_put_off() {
+async fn temporarily_unreadable_content_is_not_denied() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(SIGNED)).start().await;
     let (signature, tag) = signature(&registry, &gate).await;
@@ -148,7 +152,7 @@ async fn what_cannot_be_read_just_now_is_not_denied_but_put_off() {
     assert!(got.header("retry-after").is_some() && got.text().contains("upstream"), "{}", got.text());
     down.remove();
     assert_eq!(gate.get(&path).await.body, signature.manifest().bytes);
-    // What is not there will not come: that is no reason to wait.
+    // A blob that does not exist will not appear, so there is no reason to wait.
     let layer = Layer::of("application/vnd.dsse.envelope.v1+json", "{}");
     let gone = image::attachment(&[layer]);
     registry.push("library/app", Some("gone"), &gone);
@@ -157,7 +161,7 @@ async fn what_cannot_be_read_just_now_is_not_denied_but_put_off() {
 }
 
 #[tokio::test]
-async fn who_asks_for_nothing_does_not_wait_for_a_proof() {
+async fn rules_without_checks_do_not_wait_for_proofs() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &model("weights"));
     registry.inject(On::blobs(), Fault::status(StatusCode::BAD_GATEWAY));
@@ -165,17 +169,17 @@ async fn who_asks_for_nothing_does_not_wait_for_a_proof() {
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
     let audit = policy(SIGNED).replace("spec:\n", "spec:\n  mode: audit\n");
     gate.set_policy(&audit);
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200, "audit says and does not deny");
-    // Unsigned is unsigned, whatever it is; only where the kind decides is it waited for.
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200, "audit mode reports but does not deny");
+    // An unsigned image is unsigned whatever its kind; the gate waits for a proof only if the kind decides.
     gate.set_policy(&policy(SIGNED));
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
     gate.set_policy(&policy(SCANNED));
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 503);
 }
 
-/// No proof where nothing asks for one, and none that holds up an answer where a denial is only reported.
+/// No proof is made unless a check needs one, and none delays a response if a denial is only reported.
 #[tokio::test]
-async fn where_nothing_is_denied_no_proof_is_waited_for() {
+async fn no_proof_delays_a_response_that_denies_nothing() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("artifact"), &model("weights"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -198,17 +202,17 @@ async fn where_nothing_is_denied_no_proof_is_waited_for() {
     }
 }
 
-/// What is proven of a manifest holds without its content, and what is known of a layer for every manifest.
+/// A proof for a manifest stays valid without its content, and facts about a layer apply to every manifest.
 #[tokio::test]
-async fn a_proof_is_made_once_for_a_manifest_and_once_for_a_layer() {
+async fn proofs_are_made_once_per_manifest_and_layer() {
     let registry = TestRegistry::start().await;
     let made = TestGate::new(&registry, &policy(SCANNED));
     assert_proven_once(&registry, made, &model(noise(700_000, 5))).await;
 }
 
-/// Turns are taken by upstream.
+/// Limits on proofs apply per upstream.
 #[tokio::test]
-async fn a_slow_registry_holds_up_no_proof_of_another() {
+async fn slow_registries_do_not_delay_proofs_for_others() {
     let (slow, other) = (TestRegistry::start().await, TestRegistry::start().await);
     let upstream = format!("[[upstream]]\nhost = \"other.test\"\nurl = \"{}\"\n", other.listening.url());
     let gate = TestGate::new(&slow, &policy(SIGNED)).with(&upstream).start().await;
@@ -233,9 +237,9 @@ async fn a_slow_registry_holds_up_no_proof_of_another() {
     assert!(answers.iter().all(|answer| answer.status == 403), "{answers:?}");
 }
 
-/// A mirror keeps an index and not every platform of it.
+/// A mirror may have an index without all of its platforms.
 #[tokio::test]
-async fn a_platform_that_the_mirror_has_not_says_nothing_about_the_rest() {
+async fn platforms_missing_from_a_mirror_do_not_affect_others() {
     let registry = TestRegistry::start().await;
     let image = multi("partial");
     registry.push("library/app", Some("1"), &image);
@@ -245,7 +249,7 @@ async fn a_platform_that_the_mirror_has_not_says_nothing_about_the_rest() {
     registry.delete_manifest("library/app", &children[1]);
     let gate = TestGate::new(&registry, &policy(SIGNED)).with(both).start().await;
     let got = gate.get("/library/app/manifests/1").await;
-    assert_eq!(got.status, 403, "the one that is there is not signed: {}", got.text());
+    assert_eq!(got.status, 403, "the platform that exists is not signed: {}", got.text());
     gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), children[0]).unwrap();
     let short = "[trust]\nnegative_ttl = \"0s\"\nttl = \"1h\"\n";
     let again = TestGate::new(&registry, &policy(SIGNED)).with(both).with(short);
@@ -257,7 +261,7 @@ async fn a_platform_that_the_mirror_has_not_says_nothing_about_the_rest() {
 }
 
 #[tokio::test]
-async fn an_index_of_which_nothing_can_be_read_is_denied() {
+async fn indexes_without_any_available_platform_are_denied() {
     let registry = TestRegistry::start().await;
     let image = multi("hollow");
     registry.push("library/app", Some("1"), &image);
@@ -269,7 +273,7 @@ async fn an_index_of_which_nothing_can_be_read_is_denied() {
         let got = gate.get("/library/app/manifests/1").await;
         assert_eq!(got.status, 403, "{rule}: {}", got.text());
     }
-    // The same image with one platform that it has passes, so it was not something else that denied.
+    // The same image with one existing platform passes, so nothing else caused the denial.
     let whole = image::index(&[Image::linux_amd64().layer(Layer::of("application/vnd.acme", "x")).build()]);
     registry.push("library/app", Some("2"), &whole);
     let both = "[gate]\nplatforms = [\"linux/amd64\"]\n";

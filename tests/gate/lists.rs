@@ -1,4 +1,4 @@
-//! Lists of tags and referrers: written anew, whole, and followed page by page.
+//! Lists of tags and referrers: rewritten, complete, and followed page by page.
 
 use http::{HeaderMap, StatusCode, header};
 use pullgate::oci::media_type;
@@ -10,7 +10,7 @@ use crate::harness::{ALLOW_ALL, Gate, TestGate};
 use crate::pull::simple;
 use crate::support::{Answer, TestRegistry, request};
 
-/// What an upstream may answer.
+/// A response from the upstream.
 fn answer(label: &str, body: impl Into<bytes::Bytes>) -> Fault {
     let answer = Fault::Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: body.into() };
     answer.with(header::CONTENT_TYPE, label)
@@ -24,7 +24,7 @@ async fn follow(gate: &Gate, list: &Answer) -> Answer {
     request("GET", &gate.any_url(next(list).expect("a next page")), &[]).await
 }
 
-/// The artifact types that a list of referrers has, sorted.
+/// The artifact types in a list of referrers, sorted.
 fn kinds(list: &Answer) -> Vec<String> {
     assert_eq!(list.status, 200, "{}", list.text());
     assert_eq!(list.header("content-type"), Some(media_type::OCI_INDEX));
@@ -37,7 +37,7 @@ fn kinds(list: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn lists_are_passed_on_page_by_page() {
+async fn lists_are_served_page_by_page() {
     let registry = TestRegistry::start().await;
     let image = simple("tagged");
     for tag in ["a", "b", "c"] {
@@ -53,9 +53,9 @@ async fn lists_are_passed_on_page_by_page() {
     assert_eq!(follow(&gate, &by_ns).await.json(), json!({"name": "team/app", "tags": ["c"]}));
 }
 
-/// Whatever a registry calls its next page, the client's way back through the gate leads to it.
+/// Whatever a registry calls its next page, the client reaches it through the gate.
 #[tokio::test]
-async fn a_next_page_goes_back_to_the_upstream_as_it_came() {
+async fn next_page_parameters_are_passed_back_unchanged() {
     let registry = TestRegistry::start().await;
     registry.push("team/app", Some("1"), &simple("tagged"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -72,7 +72,7 @@ async fn a_next_page_goes_back_to_the_upstream_as_it_came() {
 }
 
 #[tokio::test]
-async fn nothing_of_an_upstream_reaches_a_client_that_is_not_understood() {
+async fn unknown_parts_of_upstream_lists_are_removed() {
     let registry = TestRegistry::start().await;
     let image = simple("listed");
     registry.push("team/app", Some("1"), &image);
@@ -104,7 +104,7 @@ async fn nothing_of_an_upstream_reaches_a_client_that_is_not_understood() {
     }
 }
 
-/// As GCR and its successor answer: all tags at once, after a description of every manifest.
+/// As in GCR and its successor: all tags at once, after a description of every manifest.
 fn long_list(tags: usize) -> String {
     let manifests: serde_json::Map<String, Value> = (0..tags)
         .map(|number| {
@@ -116,7 +116,7 @@ fn long_list(tags: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_list_of_tags_may_have_any_length() {
+async fn tag_lists_may_have_any_length() {
     let registry = TestRegistry::start().await;
     registry.push("team/app", Some("1"), &simple("listed"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -130,7 +130,7 @@ async fn a_list_of_tags_may_have_any_length() {
     assert_eq!(gate.head("/team/app/tags/list").await.status, 200);
     fault.remove();
 
-    // One that breaks off must not look whole.
+    // An interrupted list must not look complete.
     registry.inject(On::path("*/tags/list").times(1), answer("application/json", body.clone()));
     registry.inject(On::path("*/tags/list").times(1), Fault::Cut(body.len() as u64 - 1000));
     let list = gate.get("/team/app/tags/list").await;
@@ -140,14 +140,14 @@ async fn a_list_of_tags_may_have_any_length() {
 }
 
 #[tokio::test]
-async fn without_the_referrers_api_the_referrers_tag_is_listed() {
+async fn the_referrers_tag_is_used_without_a_referrers_api() {
     let registry = TestRegistry::start().await;
     let image = simple("subject");
     registry.push("team/app", Some("1"), &image);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let path = format!("/team/app/referrers/{}", image.root);
     registry.set_referrers_api(false);
-    assert_eq!(kinds(&gate.get(&path).await), [""; 0], "neither API nor tag");
+    assert_eq!(kinds(&gate.get(&path).await), [""; 0], "neither the API nor the tag exists");
     for kind in ["application/a", "application/b"] {
         registry.push("team/app", None, &image::referrer(&image, kind, &[Layer::of(kind, kind)], &[("key", "value")]));
     }
@@ -164,13 +164,13 @@ async fn without_the_referrers_api_the_referrers_tag_is_listed() {
         (vec!["application/b".into()], Some("artifactType"))
     );
 
-    // What was pushed before the API came is in the tag alone.
+    // Referrers pushed before the API was introduced are only in the tag.
     registry.set_referrers_api(true);
     registry.inject(On::path("*/referrers/*").times(2), answer("text/plain", r#"{"schemaVersion":2,"manifests":[]}"#));
     assert_eq!(kinds(&gate.get(&path).await).len(), 2);
     assert_eq!(kinds(&gate.get(&format!("{path}?artifactType=application%2Fc")).await), [""; 0]);
 
-    // Trouble of the API hides nothing that the tag has.
+    // An error from the API hides nothing in the tag.
     for status in [401, 403, 413, 500] {
         let fault = Fault::status(StatusCode::from_u16(status).expect("a status"));
         let failing = registry.inject(On::path("*/referrers/*"), fault);
@@ -185,9 +185,9 @@ async fn without_the_referrers_api_the_referrers_tag_is_listed() {
     assert_eq!(kinds(&gate.get(&path).await).len(), 2);
 }
 
-/// One tool pushes by the API, another by the tag: neither place has all.
+/// One tool pushes through the API, another through the tag, so neither list is complete.
 #[tokio::test]
-async fn what_the_api_and_the_tag_list_is_one_list() {
+async fn referrers_from_api_and_tag_are_merged() {
     let registry = TestRegistry::start().await;
     let image = simple("subject");
     registry.push("team/app", Some("1"), &image);
@@ -207,26 +207,26 @@ async fn what_the_api_and_the_tag_list_is_one_list() {
     assert_eq!(kinds(&gate.get(&path).await), ["application/a", "application/b"]);
     by_tag.remove();
 
-    // Where the tag has nothing, the API's trouble is the answer.
+    // If the tag has nothing, the API's error is returned.
     let empty = registry.inject(On::path("*/manifests/*"), list(json!([])));
     registry.inject(On::path("*/referrers/*").times(1), Fault::status(StatusCode::UNAUTHORIZED));
     assert_eq!(gate.get(&path).await.status, 401);
     empty.remove();
-    // Nor does the tag's trouble hide what the API has.
+    // An error with the tag hides nothing in the API either.
     registry.inject(On::path("*/manifests/*").times(1), Fault::status(StatusCode::FORBIDDEN));
     registry.inject(On::path("*/referrers/*").times(1), list(json!([sbom])));
     assert_eq!(kinds(&gate.get(&path).await), ["application/a"]);
 }
 
 #[tokio::test]
-async fn a_referrers_tag_that_is_no_list_is_not_listed() {
+async fn referrers_tags_that_are_not_lists_are_ignored() {
     let registry = TestRegistry::start().await;
     let image = simple("subject");
     registry.push("team/app", Some("1"), &image);
     registry.set_referrers_api(false);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let (path, tag) = (format!("/team/app/referrers/{}", image.root), image::attachment_tag(&image.root, ""));
-    // As GitLab answers.
+    // As in GitLab.
     registry.tag("team/app", &tag, image.root);
     assert_eq!(kinds(&gate.get(&path).await), [""; 0]);
     registry.push("team/app", Some(&tag), &simple("another"));
@@ -235,14 +235,14 @@ async fn a_referrers_tag_that_is_no_list_is_not_listed() {
 }
 
 #[tokio::test]
-async fn a_filter_is_applied_here_on_every_page() {
+async fn the_gate_filters_every_page() {
     let registry = TestRegistry::start().await;
     let image = simple("subject");
     registry.push("team/app", Some("1"), &image);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let entry = |kind: &str, digit: &str| json!({"mediaType": media_type::OCI_MANIFEST, "digest": format!("sha256:{}", digit.repeat(64)), "size": 1, "artifactType": kind});
     let page = json!({"schemaVersion": 2, "manifests": [entry("application/a", "1"), entry("application/b", "2")]});
-    // A registry that neither filters nor says on what the next page is of.
+    // A registry that neither filters nor says so, with a next page.
     let fault = answer(media_type::OCI_INDEX, page.to_string()).with(header::LINK, "<?next=1>; rel=\"next\"");
     registry.inject(On::path("*/referrers/*").times(1), fault);
     let list = gate.get(&format!("/team/app/referrers/{}?artifactType=application%2Fb", image.root)).await;

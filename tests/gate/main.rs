@@ -1,4 +1,4 @@
-//! The real program, from configuration file to bound sockets, against an in-process registry.
+//! The whole program, from configuration file to bound sockets, against an in-process registry.
 
 #[path = "../support/mod.rs"]
 mod support;

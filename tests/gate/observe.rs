@@ -1,4 +1,4 @@
-//! What is recorded and counted, and the admin side.
+//! Audit records, metrics and the admin API.
 
 use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::pull::simple;
@@ -6,7 +6,7 @@ use crate::support::{Exchange, TestRegistry, request, soon};
 use pullgate::sample::{Fault, On};
 
 #[tokio::test]
-async fn one_record_for_each_decision_with_everything_that_decided() {
+async fn each_decision_has_one_complete_record() {
     let registry = TestRegistry::start().await;
     let image = simple("recorded");
     registry.push("library/app", Some("1"), &image);
@@ -39,7 +39,7 @@ async fn one_record_for_each_decision_with_everything_that_decided() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_recorded_all_the_same() {
+async fn disconnected_clients_are_recorded_too() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("left"));
     let held = registry.inject(On::manifests(), Fault::Gate);
@@ -60,7 +60,7 @@ async fn a_client_that_leaves_is_recorded_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_must_be_recorded_and_cannot_be_is_not_served() {
+async fn required_records_that_cannot_be_written_prevent_serving() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("full"));
     let gate = TestGate::new(&registry, ALLOW_ALL).with("[audit]\nfile = \"/dev/full\"\nrequired = true").start().await;
@@ -70,7 +70,7 @@ async fn what_must_be_recorded_and_cannot_be_is_not_served() {
 }
 
 #[tokio::test]
-async fn metrics_health_and_the_api() {
+async fn metrics_health_and_api_endpoints() {
     let registry = TestRegistry::start().await;
     let image = simple("measured");
     registry.push("library/app", Some("1"), &image);
@@ -99,11 +99,11 @@ async fn metrics_health_and_the_api() {
     let images = request("GET", &gate.admin_url("/api/v1/images"), &[]).await.json();
     assert_eq!(images[0]["repository"], "registry.test/library/app");
     assert_eq!(images[0]["digest"], image.root.to_string());
-    assert_eq!(images[0]["security_status"], "Scanning", "IBM's word for what has no report yet");
+    assert_eq!(images[0]["security_status"], "Scanning", "IBM's term for images without a report");
 }
 
 #[tokio::test]
-async fn secrets_appear_nowhere() {
+async fn secrets_are_never_disclosed() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("secret"));
     let auth =

@@ -1,4 +1,4 @@
-//! Which images of an index speak for it.
+//! Which images of an index decide about it.
 
 use pullgate::oci::media_type;
 use pullgate::sample::image::{self, Built, Image, Layer, Tree};
@@ -15,7 +15,7 @@ fn image_of(platform: &str) -> Built {
     Image::new(platform.parse().expect("a platform")).layer(layer).build()
 }
 
-/// An index of exactly these entries, with all content of `images`.
+/// An index with exactly these entries, and all content of `images`.
 fn index(entries: &[Value], images: &[&Built]) -> Built {
     let body = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
     images.iter().fold(image::raw(media_type::OCI_INDEX, &body), |index, image| index.with_content_of(image))
@@ -40,7 +40,7 @@ fn report(config: &str, issues: &str) -> String {
 const ISSUE: &str =
     r#"{"VulnerabilityID":"CVE-2024-1","PkgName":"a","InstalledVersion":"1","FixedVersion":"2","Severity":"CRITICAL"}"#;
 
-/// A gate for which `platform` matters, with a report for each image.
+/// A gate that judges indexes by `platform`, with a report for each image.
 async fn gate(registry: &TestRegistry, platform: &str, reports: &[(&Built, &str)]) -> Gate {
     let made = TestGate::new(registry, &policy(RULE)).with(&format!("[gate]\nplatforms = [\"{platform}\"]"));
     let files = reports.iter().enumerate();
@@ -57,7 +57,7 @@ async fn judged(index: &Built, image: &Built, configured: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn spellings_of_one_platform_are_one() {
+async fn equivalent_platforms_match() {
     for (platform, configured) in [
         (("linux", "arm64", "v8"), "linux/arm64"),
         (("linux", "arm64", ""), "linux/arm64/v8"),
@@ -74,17 +74,17 @@ async fn spellings_of_one_platform_are_one() {
 }
 
 #[tokio::test]
-async fn an_entry_without_a_platform_has_that_of_its_configuration() {
+async fn entries_without_a_platform_use_their_configuration() {
     let (ours, other) = (image_of("linux/s390x"), image_of("linux/mips64le"));
     let index = index(&[entry(&other, None), entry(&ours, None)], &[&ours, &other]);
     let got = judged(&index, &ours, "linux/s390x").await;
     assert_eq!(got.status, 200, "{}", got.text());
     let got = judged(&index, &other, "linux/s390x").await;
-    assert_eq!(got.status, 403, "the other image's report does not speak for it: {}", got.text());
+    assert_eq!(got.status, 403, "the report on the other image does not count for it: {}", got.text());
 }
 
 #[tokio::test]
-async fn nested_indexes_are_looked_into() {
+async fn nested_indexes_are_resolved() {
     let image = image_of("linux/s390x");
     let mut nested = index(&[entry(&image, Some(("linux", "s390x", "")))], &[&image]);
     for depth in 1..4 {
@@ -93,13 +93,13 @@ async fn nested_indexes_are_looked_into() {
         assert_eq!(got.status, 200, "{depth}: {}", got.text());
     }
     nested = index(&[entry(&nested, None)], &[&nested]);
-    assert_eq!(judged(&nested, &image, "linux/s390x").await.status, 403, "not for ever");
+    assert_eq!(judged(&nested, &image, "linux/s390x").await.status, 403, "nesting is limited");
     let itself = index(&[entry(&nested, None), entry(&image, Some(("linux", "s390x", "")))], &[&nested]);
     assert_eq!(judged(&itself, &image, "linux/s390x").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_pull_of_another_platform_changes_nothing_for_the_index() {
+async fn pulling_another_platform_does_not_affect_the_index() {
     let registry = TestRegistry::start().await;
     let (bad, good) = (image_of("linux/amd64"), image_of("linux/s390x"));
     let index = image::index(&[bad.clone(), good.clone()]);
@@ -109,16 +109,16 @@ async fn a_pull_of_another_platform_changes_nothing_for_the_index() {
     let child = |image: &Built| format!("/library/app/manifests/{}", image.root);
     let pulled = gate.get(&child(&good)).await;
     assert_eq!(pulled.status, 200, "{}", pulled.text());
-    // A pull is noted beside its answer; all is noted when the gate has stopped.
+    // Pulls are recorded in the background; all are recorded once the gate has stopped.
     let gate = gate.stop().await.start().await;
     for path in [TAG, &child(&index), &child(&bad)] {
         assert_eq!(gate.head(path).await.status, 403, "{path}");
     }
-    assert_eq!(gate.get(&child(&good)).await.status, 200, "it speaks for itself");
+    assert_eq!(gate.get(&child(&good)).await.status, 200, "it is judged by its own report");
 }
 
 #[tokio::test]
-async fn what_was_pulled_speaks_for_an_index_with_nothing_else() {
+async fn pulled_children_decide_only_for_indexes_without_a_relevant_platform() {
     let registry = TestRegistry::start().await;
     let image = image_of("plan9/mips64le");
     registry.push("library/app", Some("1"), &image::index(std::slice::from_ref(&image)));

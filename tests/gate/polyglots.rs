@@ -1,4 +1,4 @@
-//! Images under the labels of something else: what some client would unpack is judged as an image.
+//! Images labelled as something else: content that some client would unpack is judged as an image.
 
 use pullgate::oci::media_type;
 use pullgate::sample::image::{self, Built, Layer, Tree, polyglot};
@@ -24,7 +24,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     Layer::gzip_of(content).bytes.to_vec()
 }
 
-/// By tag, by digest, and its layer.
+/// Checks the tag, the digest and the layer.
 async fn assert_denied(registry: &TestRegistry, gate: &Gate, tag: &str, built: &Built) {
     registry.push("library/app", Some(tag), built);
     let mut paths = vec![format!("manifests/{tag}"), format!("manifests/{}", built.root)];
@@ -37,7 +37,7 @@ async fn assert_denied(registry: &TestRegistry, gate: &Gate, tag: &str, built: &
 }
 
 #[tokio::test]
-async fn what_is_a_signature_and_a_tar_is_an_image() {
+async fn signatures_that_are_also_tars_are_images() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(DENIES)).start().await;
     let cose = Layer::of("application/cose", polyglot::cose_and_tar("hello", b"#!/bin/sh\n"));
@@ -55,9 +55,9 @@ async fn what_is_a_signature_and_a_tar_is_an_image() {
     }
 }
 
-/// The second lock: no tar at all, and a configuration that a client could run.
+/// The second proof: no tar at all, but a configuration that a client could run.
 #[tokio::test]
-async fn a_signature_beside_a_configuration_that_runs_is_an_image() {
+async fn signatures_with_an_executable_configuration_are_images() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(DENIES)).start().await;
     let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
@@ -69,12 +69,12 @@ async fn a_signature_beside_a_configuration_that_runs_is_an_image() {
     assert_denied(&registry, &gate, "command", &built(&json!({"config": {"Cmd": ["/hello"]}}))).await;
     registry.push("library/app", Some("control"), &built(&json!({})));
     let got = gate.get("/library/app/manifests/control").await;
-    assert_eq!(got.status, 200, "what is an attachment stays one: {}", got.text());
+    assert_eq!(got.status, 200, "a real attachment is still recognised: {}", got.text());
 }
 
-/// podman takes these types in a manifest of schema 2, for a configuration and for a layer.
+/// podman accepts these types in a schema 2 manifest, for the configuration and for layers.
 #[tokio::test]
-async fn nothing_of_schema_2_is_an_artifact() {
+async fn schema_2_manifests_are_never_artifacts() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
     let tree = Tree::new().executable("hello", "#!/bin/sh\n");
@@ -93,7 +93,7 @@ async fn nothing_of_schema_2_is_an_artifact() {
 
 /// zstd:chunked and eStargz keep a table of contents where no other reader looks, and name it in annotations.
 #[tokio::test]
-async fn what_a_client_reads_by_a_table_of_contents_proves_nothing() {
+async fn lazily_read_layers_prove_nothing() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(DENIES)).start().await;
     let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
@@ -110,9 +110,9 @@ async fn what_a_client_reads_by_a_table_of_contents_proves_nothing() {
     }
 }
 
-/// First bytes that stand for a zip, a skippable frame or gzip may be the name of a tar's first file.
+/// First bytes that indicate a zip, a skippable frame or gzip may be the name of the first file in a tar.
 #[tokio::test]
-async fn a_tar_whose_first_name_is_the_magic_of_something_else_is_no_artifact() {
+async fn tars_whose_first_name_is_another_magic_are_images() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
     for (tag, name) in [("zip", "PK\u{3}\u{4}x"), ("skippable", "P*M\u{18}x")] {
@@ -122,9 +122,9 @@ async fn a_tar_whose_first_name_is_the_magic_of_something_else_is_no_artifact() 
     }
 }
 
-/// The labels and the bytes of an artifact and of an attachment, which are that in OCI's manifest and not in this one.
+/// Labels and content that make an artifact and an attachment in an OCI manifest, but not in a schema 2 manifest.
 #[tokio::test]
-async fn nothing_of_schema_2_is_an_artifact_even_where_nothing_else_makes_it_an_image() {
+async fn schema_2_alone_makes_a_manifest_an_image() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
     let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"x","predicate":{}}"#;
@@ -138,13 +138,13 @@ async fn nothing_of_schema_2_is_an_artifact_even_where_nothing_else_makes_it_an_
         assert_denied(&registry, &gate, tag, &built(media_type::DOCKER_MANIFEST)).await;
         registry.push("library/app", Some("control"), &built(media_type::OCI_MANIFEST));
         let got = gate.get("/library/app/manifests/control").await;
-        assert_eq!(got.status, 200, "{tag} stays one: {}", got.text());
+        assert_eq!(got.status, 200, "{tag} is still recognised: {}", got.text());
     }
 }
 
-/// A tar is a chart's only under a chart's configuration.
+/// A tar is a chart only with the configuration of a chart.
 #[tokio::test]
-async fn a_layer_labelled_as_a_chart_makes_no_chart() {
+async fn layers_labelled_as_charts_need_a_chart_configuration() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
     let layers = [Layer::of(HELM, gzip(&Tree::new().executable("hello", "#!/bin/sh\n").to_tar()))];
@@ -153,9 +153,9 @@ async fn a_layer_labelled_as_a_chart_makes_no_chart() {
     assert_denied(&registry, &gate, "chart", &built).await;
 }
 
-/// One word of a configuration that runs is enough, whatever the labels.
+/// One executable key in the configuration is enough, whatever the labels.
 #[tokio::test]
-async fn a_chart_whose_configuration_runs_is_an_image() {
+async fn charts_with_an_executable_configuration_are_images() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, &policy(UNSUPPORTED)).start().await;
     let packed = |tree: Tree| [Layer::of(HELM, gzip(&tree.to_tar()))];
@@ -166,8 +166,8 @@ async fn a_chart_whose_configuration_runs_is_an_image() {
         Some("chart"),
         &image::disguised(media_type::OCI_MANIFEST, HELM_CONFIG, &chart, &layers),
     );
-    assert_eq!(gate.get("/library/app/manifests/chart").await.status, 200, "a chart stays one");
-    // The layer of a denied image, under the labels of a chart and as its configuration.
+    assert_eq!(gate.get("/library/app/manifests/chart").await.status, 200, "a real chart is still recognised");
+    // The layer of a denied image, labelled as a chart and as its configuration.
     let rootfs = packed(Tree::new().executable("hello", "#!/bin/sh\n"));
     let built = image::disguised(media_type::OCI_MANIFEST, HELM_CONFIG, &chart, &rootfs);
     assert_denied(&registry, &gate, "rootfs", &built).await;

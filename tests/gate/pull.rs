@@ -1,4 +1,4 @@
-//! Whole pulls: admitted images arrive, denied ones do not, and the reason is said.
+//! Complete pulls: admitted images arrive, denied ones do not, and the reason is reported.
 
 use pullgate::sample::image::{self, Image, Layer, Tree};
 use pullgate::sample::{Fault, On};
@@ -6,12 +6,12 @@ use pullgate::sample::{Fault, On};
 use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
 use crate::support::{TestRegistry, request, soon};
 
-/// An image of one layer.
+/// An image with one layer.
 pub(crate) fn simple(name: &str) -> image::Built {
     Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("app", name.to_owned()))).build()
 }
 
-/// An index of two platforms.
+/// An index with two platforms.
 pub(crate) fn multi(name: &str) -> image::Built {
     let platform = |text: &str| {
         let layer = Layer::gzip(&Tree::new().file("app", format!("{name} {text}")));
@@ -21,7 +21,7 @@ pub(crate) fn multi(name: &str) -> image::Built {
 }
 
 #[tokio::test]
-async fn an_admitted_image_arrives_whole() {
+async fn admitted_images_arrive_complete() {
     let registry = TestRegistry::start().await;
     let image = multi("whole");
     registry.push("library/app", Some("1"), &image);
@@ -48,7 +48,7 @@ async fn an_admitted_image_arrives_whole() {
 }
 
 #[tokio::test]
-async fn an_unsigned_image_is_denied_with_the_reason_and_no_blob_is_asked_for() {
+async fn unsigned_images_are_denied_with_a_reason_before_any_blob_request() {
     let registry = TestRegistry::start().await;
     let image = simple("unsigned");
     registry.push("library/app", Some("1"), &image);
@@ -73,12 +73,16 @@ async fn an_unsigned_image_is_denied_with_the_reason_and_no_blob_is_asked_for() 
     for (digest, _) in &image.blobs {
         let denied = gate.get(&format!("/library/app/blobs/{digest}")).await;
         assert_eq!(denied.status, 403, "{}", denied.text());
-        assert_eq!(registry.count(|r| r.is("GET", &digest.to_string())), 0, "the upstream was asked for a denied blob");
+        assert_eq!(
+            registry.count(|r| r.is("GET", &digest.to_string())),
+            0,
+            "the upstream received a request for a denied blob"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_signed_image_is_admitted_by_tag_and_by_digest_and_its_signature_stays_fetchable() {
+async fn signed_images_are_admitted_and_their_signatures_stay_available() {
     let registry = TestRegistry::start().await;
     let image = multi("signed");
     registry.push("library/app", Some("1"), &image);
@@ -86,7 +90,7 @@ async fn a_signed_image_is_admitted_by_tag_and_by_digest_and_its_signature_stays
     made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), image.root).unwrap();
     let gate = made.start().await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
-    // The children inherit the index's signature.
+    // The children inherit the signature of the index.
     for document in &image.manifests {
         let got = gate.get(&format!("/library/app/manifests/{}", document.digest)).await;
         assert_eq!(got.status, 200, "{}", got.text());
@@ -98,9 +102,9 @@ async fn a_signed_image_is_admitted_by_tag_and_by_digest_and_its_signature_stays
     assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 200);
 }
 
-/// What a front says while it is under maintenance is not that the image is unsigned, and is asked again soon.
+/// A maintenance page does not mean that the image is unsigned, and the client is asked to retry soon.
 #[tokio::test]
-async fn rubbish_where_the_signature_is_leaves_the_question_open() {
+async fn corrupt_signatures_leave_the_decision_open() {
     let registry = TestRegistry::start().await;
     let image = simple("signed");
     registry.push("library/app", Some("1"), &image);
@@ -121,9 +125,9 @@ async fn rubbish_where_the_signature_is_leaves_the_question_open() {
     }
 }
 
-/// Some fronts do not serve HEAD, and say so for an hour.
+/// Some proxies do not support HEAD, and ask to wait an hour.
 #[tokio::test]
-async fn what_a_head_is_refused_a_get_is_asked_for() {
+async fn refused_heads_are_retried_with_get() {
     let registry = TestRegistry::start().await;
     let (one, other) = (simple("one"), simple("other"));
     registry.push("library/one", Some("1"), &one);
@@ -143,7 +147,7 @@ async fn what_a_head_is_refused_a_get_is_asked_for() {
 }
 
 #[tokio::test]
-async fn vulnerabilities_deny_by_config_digest_and_never_by_an_index_digest() {
+async fn reports_match_configuration_digests_and_never_index_digests() {
     let registry = TestRegistry::start().await;
     let (bad, good) = (multi("bad"), multi("good"));
     registry.push("library/bad", Some("1"), &bad);
@@ -176,7 +180,7 @@ async fn vulnerabilities_deny_by_config_digest_and_never_by_an_index_digest() {
     assert!(denied.text().contains("1 issue not exempt (CVE-2024-1 critical openssl fixed in 2)"), "{}", denied.text());
     assert_eq!(gate.get("/library/good/manifests/1").await.status, 200);
     let unscanned = gate.get("/library/third/manifests/1").await;
-    assert_eq!(unscanned.status, 403, "an index digest names no platform, so it binds nothing");
+    assert_eq!(unscanned.status, 403, "an index digest names no platform, so the report does not count");
     assert!(unscanned.text().contains("UNSCANNED"), "{}", unscanned.text());
 }
 
@@ -198,7 +202,7 @@ async fn audit_mode_admits_and_warns() {
 }
 
 #[tokio::test]
-async fn the_whole_gate_in_audit_mode_admits_what_no_rule_selects() {
+async fn a_gate_in_audit_mode_admits_images_without_a_rule() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("audited"));
     let gate = TestGate::new(&registry, &policy("  - {name: \"elsewhere/*\", policy: {}}\n"))
@@ -211,7 +215,7 @@ async fn the_whole_gate_in_audit_mode_admits_what_no_rule_selects() {
 }
 
 #[tokio::test]
-async fn a_policy_change_takes_effect_on_the_next_request_and_a_broken_one_does_not() {
+async fn policy_changes_take_effect_immediately_unless_invalid() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("changing"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -226,7 +230,7 @@ async fn a_policy_change_takes_effect_on_the_next_request_and_a_broken_one_does_
 }
 
 #[tokio::test]
-async fn a_signature_that_comes_later_is_seen_once_the_negative_has_ended() {
+async fn later_signatures_are_noticed_once_negative_evidence_expires() {
     let registry = TestRegistry::start().await;
     let image = simple("late");
     registry.push("library/app", Some("1"), &image);
@@ -236,12 +240,12 @@ async fn a_signature_that_comes_later_is_seen_once_the_negative_has_ended() {
         .await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
     gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), image.root).unwrap();
-    // Evidence ends by the clock; nothing tells when.
+    // Evidence expires by the clock, without notice.
     soon(async { while gate.get("/library/app/manifests/1").await.status != 200 {} }).await;
 }
 
 #[tokio::test]
-async fn a_registry_that_does_not_answer_is_not_unsigned() {
+async fn silent_registries_do_not_mean_unsigned() {
     let registry = TestRegistry::start().await;
     let image = simple("unknown");
     registry.push("library/app", Some("1"), &image);

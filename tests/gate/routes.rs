@@ -1,11 +1,11 @@
-//! Which upstream a request means, and what is no request at all.
+//! Which upstream a request refers to, and which requests are invalid.
 
 use crate::harness::{ALLOW_ALL, HOST, TestGate};
 use crate::pull::simple;
 use crate::support::{TestRegistry, raw, request};
 
 #[tokio::test]
-async fn the_upstream_by_ns_by_path_by_alias_and_by_default() {
+async fn upstreams_are_found_by_ns_path_alias_and_default() {
     let registry = TestRegistry::start().await;
     let image = simple("routed");
     registry.push("team/app", Some("1"), &image);
@@ -16,7 +16,7 @@ async fn the_upstream_by_ns_by_path_by_alias_and_by_default() {
         format!("/v2/team/app/manifests/1?ns={}", HOST.to_uppercase()),
         format!("/v2/team/app/manifests/1?ns={HOST}%3A443"),
         "/v2/team/app/manifests/1?ns=other.test".to_owned(),
-        // containerd with override_path names the upstream twice
+        // containerd with override_path names the upstream twice.
         format!("/v2/{HOST}/team/app/manifests/1?ns={HOST}"),
         format!("/v2/{HOST}/team/app/manifests/1"),
         "/v2/other.test/team/app/manifests/1".to_owned(),
@@ -34,12 +34,12 @@ async fn the_upstream_by_ns_by_path_by_alias_and_by_default() {
     ] {
         let got = request("GET", &gate.any_url(path), &[]).await;
         assert_eq!(got.status, 403, "{path}");
-        assert!(got.text().contains(HOST), "it says what is served: {}", got.text());
+        assert!(got.text().contains(HOST), "the message lists what is served: {}", got.text());
     }
 }
 
 #[tokio::test]
-async fn a_default_upstream_takes_what_names_none() {
+async fn requests_without_an_upstream_use_the_default() {
     let registry = TestRegistry::start().await;
     registry.push("team/app", Some("1"), &simple("default"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -60,7 +60,7 @@ async fn a_default_upstream_takes_what_names_none() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_or_a_push_is_refused_and_never_reaches_the_upstream() {
+async fn malformed_requests_and_pushes_are_rejected() {
     let registry = TestRegistry::start().await;
     registry.push("team/app", Some("1"), &simple("x"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -90,7 +90,7 @@ async fn what_is_malformed_or_a_push_is_refused_and_never_reaches_the_upstream()
 }
 
 #[tokio::test]
-async fn a_repository_that_no_rule_matches_gets_nothing_and_is_not_asked_for() {
+async fn repositories_without_a_rule_are_denied_without_an_upstream_request() {
     let registry = TestRegistry::start().await;
     let image = simple("unmatched");
     registry.push("team/app", Some("1"), &image);
@@ -112,7 +112,7 @@ async fn a_repository_that_no_rule_matches_gets_nothing_and_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn hostile_requests_are_cut_short() {
+async fn hostile_requests_are_rejected() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, ALLOW_ALL)
         .with("[limits]\nheader_timeout = \"300ms\"\nmax_header_size = \"8KiB\"")
@@ -123,7 +123,7 @@ async fn hostile_requests_are_cut_short() {
     let answer = raw(address, large.as_bytes()).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{:?}", &answer[..answer.len().min(40)]);
     let answer = raw(address, b"GET /v2/ HTTP/1.1\r\nhost: x\r\n").await;
-    assert!(!answer.starts_with(b"HTTP/1.1 200"), "a client that never ends its headers is not answered");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "a client that never ends its headers gets no response");
     let answer = raw(address, b"\x00\x01\x02\r\n\r\n").await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"));
     assert_eq!(request("GET", &gate.any_url("/v2/"), &[]).await.status, 200);

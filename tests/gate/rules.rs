@@ -1,4 +1,4 @@
-//! The security rules of the design, each by an attack that works when the rule is taken out.
+//! The security rules of the design, each with an attack that succeeds if the rule is removed.
 
 use http::Method;
 use pullgate::oci::Digest;
@@ -12,12 +12,12 @@ use crate::support::{TestRegistry, request};
 const SIGNED: &str = "  - {name: \"*\", policy: {trust: release}}\n";
 const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A gate that asks for signatures, and admits nothing that has none.
+/// A gate that requires signatures.
 async fn strict(registry: &TestRegistry) -> crate::harness::Gate {
     TestGate::new(registry, &policy(SIGNED)).start().await
 }
 
-/// A manifest of other JSON over the same blobs.
+/// A manifest with changed JSON for the same blobs.
 fn changed(built: &Built, change: impl FnOnce(&mut Value)) -> Built {
     let mut body = built.json();
     change(&mut body);
@@ -47,7 +47,7 @@ async fn folded_and_duplicate_keys_are_refused() {
 }
 
 #[tokio::test]
-async fn a_relabelled_configuration_makes_no_image_an_artifact() {
+async fn relabelled_configurations_do_not_turn_images_into_artifacts() {
     let registry = TestRegistry::start().await;
     let image = simple("relabelled");
     let vulnerable_rule = "  - {name: \"*\", policy: {va: {unscanned: deny, unsupported: allow}}}\n";
@@ -58,7 +58,7 @@ async fn a_relabelled_configuration_makes_no_image_an_artifact() {
         ("own", "application/vnd.acme.thing.v1+json", None),
         ("own-layers", "application/vnd.acme.thing.v1+json", Some("application/vnd.acme.layer")),
         ("empty", "application/vnd.oci.empty.v1+json", Some("application/vnd.acme.layer")),
-        // Archives of this type are never unpacked, so only the configuration's bytes tell.
+        // Archives of this type are never unpacked, so only the content of the configuration decides.
         (
             "chart",
             "application/vnd.cncf.helm.config.v1+json",
@@ -74,10 +74,10 @@ async fn a_relabelled_configuration_makes_no_image_an_artifact() {
         });
         registry.push("library/app", Some(tag), &relabelled);
         let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
-        assert_eq!(got.status, 403, "{tag} was taken for something else than an image");
+        assert_eq!(got.status, 403, "{tag} was not recognised as an image");
         assert!(got.text().contains("UNSCANNED"), "{tag}: {}", got.text());
     }
-    // What the bytes prove to be no image is none.
+    // Content that is proven not to be an image is not judged as one.
     let chart = image::artifact("application/vnd.acme.model", &[Layer::of("application/vnd.acme.weights", "weights")]);
     registry.push("library/app", Some("model"), &chart);
     let got = gate.get("/library/app/manifests/model").await;
@@ -85,7 +85,7 @@ async fn a_relabelled_configuration_makes_no_image_an_artifact() {
 }
 
 #[tokio::test]
-async fn an_attachment_that_holds_a_tar_is_an_image() {
+async fn attachments_that_contain_a_tar_are_images() {
     let registry = TestRegistry::start().await;
     let gate = strict(&registry).await;
     let tree = Tree::new().file("bin/sh", "evil");
@@ -109,7 +109,7 @@ async fn an_attachment_that_holds_a_tar_is_an_image() {
 }
 
 #[tokio::test]
-async fn a_signature_in_another_repository_speaks_for_nobody_here() {
+async fn signatures_in_other_repositories_do_not_count() {
     let registry = TestRegistry::start().await;
     let image = simple("copied");
     registry.push("library/signed", Some("1"), &image);
@@ -122,7 +122,7 @@ async fn a_signature_in_another_repository_speaks_for_nobody_here() {
 }
 
 #[tokio::test]
-async fn an_image_that_carries_a_manifest_as_a_layer_passes_it_no_trust() {
+async fn images_do_not_pass_trust_to_manifests_in_their_layers() {
     let registry = TestRegistry::start().await;
     let evil = simple("evil");
     let carrier = Image::linux_amd64().layer(Layer::of(OCI, evil.manifest().bytes.clone())).build();
@@ -131,7 +131,8 @@ async fn an_image_that_carries_a_manifest_as_a_layer_passes_it_no_trust() {
     let gate = strict(&registry).await;
     gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), carrier.root).unwrap();
     assert_eq!(gate.get("/library/app/manifests/carrier").await.status, 200);
-    // Nor is it served as the layer that it is said to be: not before the gate knows it as a manifest, and not after.
+    // It is not served as the layer that it claims to be either, neither before nor after the gate knows it as a
+    // manifest.
     for path in ["blobs", "manifests", "blobs"] {
         let got = gate.get(&format!("/library/app/{path}/{}", evil.root)).await;
         assert_eq!(got.status, 403, "{path}: {}", got.text());
@@ -141,7 +142,7 @@ async fn an_image_that_carries_a_manifest_as_a_layer_passes_it_no_trust() {
 }
 
 #[tokio::test]
-async fn a_signature_of_another_digest_speaks_for_nothing() {
+async fn signatures_of_other_digests_do_not_count() {
     let registry = TestRegistry::start().await;
     let (image, other) = (simple("one"), simple("other"));
     registry.push("library/app", Some("1"), &image);
@@ -153,7 +154,7 @@ async fn a_signature_of_another_digest_speaks_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_child_admitted_for_one_scope_is_not_admitted_for_another() {
+async fn children_admitted_for_one_scope_are_not_admitted_for_another() {
     let registry = TestRegistry::start().await;
     let image = multi("scoped");
     registry.push("library/app", Some("1"), &image);
@@ -167,7 +168,7 @@ async fn a_child_admitted_for_one_scope_is_not_admitted_for_another() {
     let closed = document("ImagePolicy", "closed", "{trust: release}");
     let both = format!("{open}---\n{closed}");
     let state = |made: TestGate| made;
-    // One gate for both scopes, by two listeners.
+    // One gate for both scopes, with two listeners.
     let made = state(TestGate::new(&registry, &both))
         .listener("scope = \"open\"")
         .with("[[listener]]\naddress = \"127.0.0.1:0\"\nscope = \"closed\"");
@@ -185,7 +186,7 @@ async fn a_child_admitted_for_one_scope_is_not_admitted_for_another() {
     }
     assert_eq!(get(0, &format!("/blobs/{blob}")).await, 200);
     assert_eq!(get(1, &format!("/manifests/{child}")).await, 403);
-    assert_eq!(get(1, &format!("/blobs/{blob}")).await, 403, "cached for one scope is not open to another");
+    assert_eq!(get(1, &format!("/blobs/{blob}")).await, 403, "content cached for one scope is not served to another");
     drop(stop);
     running.await.unwrap();
 }
@@ -235,7 +236,7 @@ async fn urls_data_and_schema_1_are_refused() {
 }
 
 #[tokio::test]
-async fn a_content_type_that_contradicts_the_body_is_refused() {
+async fn content_types_that_contradict_the_body_are_refused() {
     let registry = TestRegistry::start().await;
     let image = multi("typed");
     registry.push("library/app", None, &image);
@@ -245,18 +246,18 @@ async fn a_content_type_that_contradicts_the_body_is_refused() {
 }
 
 #[tokio::test]
-async fn wrong_manifest_bytes_are_never_served() {
+async fn manifests_with_a_wrong_digest_are_never_served() {
     let registry = TestRegistry::start().await;
     let (real, other) = (simple("real"), simple("other"));
     registry.push("library/app", Some("1"), &real);
     registry.put_manifest_as("library/app", real.root, OCI, other.manifest().bytes.clone());
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let got = gate.get(&format!("/library/app/manifests/{}", real.root)).await;
-    assert_ne!(got.status, 200, "bytes without the digest that was asked for");
+    assert_ne!(got.status, 200, "the content does not match the requested digest");
 }
 
 #[tokio::test]
-async fn sha512_names_are_verified_too() {
+async fn sha512_digests_are_verified_too() {
     let registry = TestRegistry::start().await;
     let image = simple("long");
     registry.push("library/app", None, &image);
@@ -268,7 +269,7 @@ async fn sha512_names_are_verified_too() {
 }
 
 #[tokio::test]
-async fn one_index_for_all_platforms_is_denied_on_head_when_every_platform_that_matters_is() {
+async fn indexes_are_denied_on_head_if_every_relevant_platform_is() {
     let registry = TestRegistry::start().await;
     let image = multi("unscanned");
     registry.push("library/app", Some("1"), &image);
@@ -283,7 +284,7 @@ async fn one_index_for_all_platforms_is_denied_on_head_when_every_platform_that_
 }
 
 #[tokio::test]
-async fn mutating_admin_calls_from_outside_are_refused() {
+async fn changes_through_the_admin_api_require_authorization() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let reload = gate.admin_url("/api/v1/reload");
@@ -291,13 +292,13 @@ async fn mutating_admin_calls_from_outside_are_refused() {
     assert_eq!(request("GET", &gate.admin_url("/api/v1/images"), &[]).await.status, 200);
     let images = gate.admin_url("/api/v1/images");
     assert_eq!(request("GET", &images, &[("origin", "https://evil.example")]).await.status, 403);
-    // And nothing of the admin side is on the registry's listener.
+    // The registry listener serves nothing of the admin API.
     assert_eq!(request("GET", &gate.any_url("/metrics"), &[]).await.status, 404);
     assert_eq!(request("POST", &gate.any_url("/api/v1/reload"), &[("content-length", "0")]).await.status, 405);
 }
 
 #[tokio::test]
-async fn every_listing_of_a_denied_image_stays_open_and_its_blobs_stay_shut() {
+async fn denied_images_have_open_lists_and_closed_blobs() {
     let registry = TestRegistry::start().await;
     let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("a", "b"))).build();
     registry.push("library/app", Some("1"), &image);

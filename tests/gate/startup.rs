@@ -1,4 +1,4 @@
-//! What keeps a gate from starting says what is wrong and what to do.
+//! Errors that prevent a gate from starting explain the problem and the remedy.
 
 use std::net::TcpListener;
 
@@ -13,7 +13,7 @@ async fn why_not(made: TestGate) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_state_directory() {
+async fn a_second_process_on_the_same_state_directory_is_refused() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let state = gate.file("state");
@@ -24,7 +24,7 @@ async fn a_second_process_on_the_same_state_directory() {
 }
 
 #[tokio::test]
-async fn broken_or_unreadable_policies() {
+async fn invalid_or_unreadable_policies_are_reported() {
     let registry = TestRegistry::start().await;
     let (why, is_configuration) = why_not(TestGate::new(&registry, "apiVersion: portieris.cloud.ibm.com/v1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec:\n  repositories:\n  - name: '*'\n    policy: {va: {enabled: true}}\n")).await;
     assert!(is_configuration && why.contains("default.yaml:7:"), "{why}");
@@ -37,7 +37,7 @@ async fn broken_or_unreadable_policies() {
 }
 
 #[tokio::test]
-async fn a_port_in_use() {
+async fn a_port_in_use_is_reported() {
     let registry = TestRegistry::start().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -47,7 +47,7 @@ async fn a_port_in_use() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate() {
+async fn an_expired_certificate_is_reported() {
     let registry = TestRegistry::start().await;
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -63,7 +63,7 @@ async fn an_expired_certificate() {
 }
 
 #[tokio::test]
-async fn a_state_directory_of_another_version_or_that_is_none() {
+async fn unusable_state_directories_are_reported() {
     let registry = TestRegistry::start().await;
     let made = TestGate::new(&registry, ALLOW_ALL);
     std::fs::create_dir(made.path().join("state")).unwrap();

@@ -1,4 +1,4 @@
-//! What is kept on disk: how much of it, and who may read it.
+//! State on disk: how large it grows, and who may read it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use crate::support::TestRegistry;
 
 const DENY_UNSCANNED: &str = "  - {name: \"*\", policy: {va: {unscanned: deny}}}\n";
 
-/// How many rows say what manifests name and what tags mean.
+/// The number of rows about manifests, their members and tags.
 async fn rows(state: &Path) -> i64 {
     use sqlx::{Connection as _, Row as _};
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(state.join("pullgate.db")).read_only(true);
@@ -24,7 +24,7 @@ async fn rows(state: &Path) -> i64 {
 }
 
 #[tokio::test]
-async fn denied_images_leave_no_rows_and_their_layers_are_denied_with_the_reason() {
+async fn denied_images_leave_no_rows_and_their_layers_are_denied() {
     let registry = TestRegistry::start().await;
     let images: Vec<_> = (0..5).map(|n| simple(&format!("denied {n}"))).collect();
     for (n, image) in images.iter().enumerate() {
@@ -42,11 +42,11 @@ async fn denied_images_leave_no_rows_and_their_layers_are_denied_with_the_reason
     assert_eq!(rows(&gate.file("state")).await, 0);
     gate.set_policy(crate::harness::ALLOW_ALL);
     assert_eq!(gate.get("/library/app/manifests/0").await.status, 200);
-    assert!(rows(&gate.file("state")).await >= 4, "an admitted image is written down: itself, its members, its tag");
+    assert!(rows(&gate.file("state")).await >= 4, "an admitted image is recorded with its members and its tag");
 }
 
 #[tokio::test]
-async fn a_manifest_that_lists_more_than_anybody_needs_is_refused() {
+async fn manifests_with_too_many_descriptors_are_refused() {
     let registry = TestRegistry::start().await;
     let child = simple("child").plain_descriptor();
     let kind = "application/vnd.oci.image.index.v1+json";
@@ -57,9 +57,9 @@ async fn a_manifest_that_lists_more_than_anybody_needs_is_refused() {
     assert!(got.status >= 400 && got.text().contains("1,000"), "{} {}", got.status, got.text());
 }
 
-/// Without a command and before the next look at the clock: whoever pulls much cannot make the database grow for long.
+/// Without a command and before the next timer tick: heavy pulling cannot make the database grow for long.
 #[tokio::test]
-async fn rows_and_the_content_that_needs_them_go_once_they_are_too_many() {
+async fn excess_rows_are_removed_with_the_content_that_needs_them() {
     let registry = TestRegistry::start().await;
     let kind = "application/vnd.oci.image.index.v1+json";
     let made = TestGate::new(&registry, crate::harness::ALLOW_ALL).with("[cache]\nmax_database = \"1MiB\"");
@@ -74,18 +74,18 @@ async fn rows_and_the_content_that_needs_them_go_once_they_are_too_many() {
         registry.push("library/app", Some(&n.to_string()), &image::raw(kind, &index));
         assert_eq!(gate.get(&format!("/library/app/manifests/{n}")).await.status, 200);
     }
-    // Sooner than the half minute after which the gate looks of itself.
+    // Sooner than the timer, which ticks every half minute.
     let few = async {
         while rows(&gate.file("state")).await > 6_000 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), few).await.expect("rows go");
-    assert_eq!(gate.get("/library/app/manifests/0").await.status, 200, "what went comes again");
+    assert_eq!(gate.get("/library/app/manifests/0").await.status, 200, "evicted images can be pulled again");
 }
 
 #[tokio::test]
-async fn an_admitted_image_is_found_by_its_layers_after_a_restart() {
+async fn layers_of_admitted_images_are_served_after_a_restart() {
     let registry = TestRegistry::start().await;
     let image = multi("restart");
     registry.push("library/app", Some("1"), &image);
@@ -98,7 +98,7 @@ async fn an_admitted_image_is_found_by_its_layers_after_a_restart() {
     assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, bytes);
 }
 
-/// Everything below that is not a folder of 0700 or a file or socket of 0600.
+/// Collects everything below that is not a directory with mode 0700 or a file or socket with mode 0600.
 fn open_to_others(path: &Path, found: &mut Vec<String>) {
     let metadata = fs::symlink_metadata(path).expect("metadata");
     let mode = metadata.permissions().mode() & 0o777;
@@ -111,13 +111,13 @@ fn open_to_others(path: &Path, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn state_is_for_its_user_alone_whatever_the_umask() {
+async fn state_is_private_whatever_the_umask() {
     for umask in ["000", "022", "077"] {
         let registry = TestRegistry::start().await;
         let image = simple("private");
         registry.push("library/app", Some("1"), &image);
         let made = TestGate::new(&registry, crate::harness::ALLOW_ALL).with("[audit]\nmax_file_size = \"1KiB\"");
-        // An existing directory and database of an earlier version are closed to others.
+        // An existing directory and database of an earlier version lose the permissions of other users.
         let state = made.path().join("state");
         fs::create_dir(&state).expect("a folder");
         fs::create_dir(state.join("blobs")).expect("a folder");
@@ -144,7 +144,7 @@ async fn state_is_for_its_user_alone_whatever_the_umask() {
 }
 
 #[test]
-fn what_others_wrote_steers_no_terminal() {
+fn external_text_cannot_control_a_terminal() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pullgate"));
     let said = program.args(["images", "--server", "unix:/nowhere/\u{1b}]0;x\u{7}"]).output().expect("it runs");
     let said = String::from_utf8_lossy(&said.stderr).into_owned();

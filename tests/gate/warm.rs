@@ -1,4 +1,4 @@
-//! Answers that are given again: exactly like the first, recorded like the first, and only while nothing has changed.
+//! Reused responses: identical to the first, recorded like the first, and only while nothing has changed.
 
 use jiff::SignedDuration;
 use pullgate::runtime::Clock;
@@ -9,7 +9,7 @@ use crate::pull::simple;
 use crate::support::{TestRegistry, request};
 
 #[tokio::test]
-async fn an_answer_that_is_given_again_is_the_same_and_has_its_own_record() {
+async fn reused_responses_are_identical_and_have_their_own_record() {
     let registry = TestRegistry::start().await;
     let (open, closed) = (simple("open"), simple("closed"));
     registry.push("open/app", Some("1"), &open);
@@ -36,7 +36,7 @@ async fn an_answer_that_is_given_again_is_the_same_and_has_its_own_record() {
     }
     ids.dedup();
     assert_eq!(ids.len(), 4, "each request has an identifier of its own");
-    // Conditions are looked at, whatever was answered a moment ago.
+    // Conditional requests are evaluated even if a response is reused.
     let part = request("GET", &gate.url(&paths[0]), &[("range", "bytes=1-3")]).await;
     assert_eq!((part.status, part.body), (206, open.manifest().bytes.slice(1..4)));
     let etag = format!("\"{}\"", open.root);
@@ -48,7 +48,7 @@ async fn an_answer_that_is_given_again_is_the_same_and_has_its_own_record() {
 }
 
 #[tokio::test]
-async fn a_change_of_policy_holds_for_the_next_request() {
+async fn policy_changes_apply_to_the_next_request() {
     let registry = TestRegistry::start().await;
     let image = simple("changed");
     registry.push("library/app", Some("1"), &image);
@@ -62,9 +62,9 @@ async fn a_change_of_policy_holds_for_the_next_request() {
     }
 }
 
-/// A tag that is learnt gives a digest a name, and a name may have a rule.
+/// A newly learnt tag gives a digest another name, and that name may match another rule.
 #[tokio::test]
-async fn what_is_learnt_of_tags_holds_for_the_next_request() {
+async fn newly_learnt_tags_apply_to_the_next_request() {
     let registry = TestRegistry::start().await;
     let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("app", "named".to_owned()))).build();
     registry.push("library/app", Some("good"), &image);
