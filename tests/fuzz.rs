@@ -1,5 +1,5 @@
-//! Arbitrary bytes and mutated valid documents: no parser panics, and whatever is accepted is read as the clients,
-//! which are written in Go, would read it.
+//! Arbitrary bytes and mutated valid documents: no parser panics, and every accepted document is interpreted as Go
+//! clients would.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
 
@@ -10,12 +10,12 @@ use proptest::prelude::*;
 use pullgate::oci::{Content, Digest, Endpoint, Manifest, Route};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// JSON as Go sees it: every pair of an object, in order, duplicates included.
+/// JSON as seen by Go: all members of an object, in order, including duplicates.
 #[derive(Clone, Debug)]
 enum Go {
     Array(Vec<Self>),
     Null,
-    /// What fits an `int64`.
+    /// A number that fits an `int64`, if it does.
     Number(Option<i64>),
     Object(Vec<(String, Self)>),
     Other,
@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for GoVisitor {
 }
 
 impl Go {
-    /// The field as encoding/json fills it: keys fold, the last that is not null wins.
+    /// The field as encoding/json fills it: keys fold, and the last value that is not null wins.
     fn field(&self, name: &str) -> Option<&Self> {
         let Self::Object(pairs) = self else { return None };
         let fold = |text: &str| text.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase();
@@ -136,7 +136,7 @@ fn valid() -> Vec<String> {
     ]
 }
 
-/// Changes that an attacker would try, on the text, so that duplicates and spellings survive.
+/// Mutations that an attacker might try, on the text, so that duplicates and spellings survive.
 fn mutate(text: &str, kind: u8, at: usize, other: usize) -> String {
     let keys = [
         "schemaVersion",
@@ -176,7 +176,7 @@ fn mutate(text: &str, kind: u8, at: usize, other: usize) -> String {
 
 fn agrees_with_go(bytes: &[u8]) {
     let Ok(manifest) = Manifest::parse(Bytes::copy_from_slice(bytes), None) else { return };
-    let go: Go = serde_json::from_slice(bytes).expect("what is accepted is JSON");
+    let go: Go = serde_json::from_slice(bytes).expect("accepted documents are JSON");
     let own = |d: &pullgate::oci::Descriptor| (Some(d.digest.to_string()), i64::try_from(d.size).ok());
     let theirs = |list: Vec<(Option<&str>, Option<i64>)>| {
         list.into_iter().map(|(d, s)| (d.map(str::to_owned), s)).collect::<Vec<_>>()
@@ -197,7 +197,7 @@ fn agrees_with_go(bytes: &[u8]) {
 }
 
 #[test]
-fn the_model_sees_what_the_attack_does() {
+fn the_model_detects_attacks() {
     let text = valid().remove(0);
     agrees_with_go(text.as_bytes());
     let attacked: Go = serde_json::from_str(&mutate(&text, 1, 3, 8)).unwrap();
@@ -209,7 +209,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn mutated_manifests_are_refused_or_read_as_go_reads_them(
+    fn mutated_manifests_are_refused_or_interpreted_as_in_go(
         which in 0usize..2,
         steps in prop::collection::vec((any::<u8>(), any::<usize>(), any::<usize>()), 1..4),
         flip in prop::option::of((any::<usize>(), any::<u8>())),
@@ -227,16 +227,16 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_make_nothing_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_cause_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         agrees_with_go(&bytes);
         let text = String::from_utf8_lossy(&bytes);
         let _ = Route::parse(&text, Some(&text));
         let _ = Route::parse(&format!("/v2/{text}"), None);
     }
 
-    /// A path that is accepted is made of the parsed parts and nothing else.
+    /// An accepted path consists of the parsed parts and nothing else.
     #[test]
-    fn accepted_routes_print_as_they_were_read(path in "/v2/[a-z0-9._/%:A-Z-]{1,60}(/manifests/|/blobs/|/tags/)[a-z0-9:._-]{1,80}") {
+    fn accepted_routes_round_trip(path in "/v2/[a-z0-9._/%:A-Z-]{1,60}(/manifests/|/blobs/|/tags/)[a-z0-9:._-]{1,80}") {
         if let Ok(route) = Route::parse(&path, None) {
             let printed = match &route.endpoint {
                 None => "/v2/".to_owned(),

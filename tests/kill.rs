@@ -1,7 +1,7 @@
-//! Kills the real program in the middle of its work, again and again. Whatever it was doing, what it has kept is right,
-//! it starts again, and everything can be pulled.
+//! Kills the real program during its work, repeatedly. Whatever it was doing, its cached content is correct, it starts
+//! again, and everything can be pulled.
 //!
-//! `PULLGATE_KILL_ROUNDS` says how often, `PULLGATE_KILL_SEED` repeats a run that failed.
+//! `PULLGATE_KILL_ROUNDS` sets the number of rounds; `PULLGATE_KILL_SEED` repeats a failed run.
 
 #[path = "gate/harness.rs"]
 mod harness;
@@ -27,21 +27,21 @@ use program::Program;
 use support::{Answer, Exchange, TestRegistry, request, soon};
 
 const ROUNDS: u64 = 20;
-/// The most that one round may take, on a machine that is busy.
+/// The maximum duration of a round on a busy machine.
 const ROUND: Duration = Duration::from_secs(20);
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_that_is_killed_keeps_nothing_wrong_and_serves_everything_after_it() {
+async fn killed_gates_keep_only_correct_content_and_serve_everything_again() {
     let rounds = number("PULLGATE_KILL_ROUNDS").unwrap_or(ROUNDS);
     let seed = number("PULLGATE_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("{rounds} rounds; PULLGATE_KILL_SEED={seed} repeats them");
+    println!("{rounds} rounds; repeat with PULLGATE_KILL_SEED={seed}");
     let limit = ROUND * u32::try_from(rounds).expect("fewer rounds than that");
-    tokio::time::timeout(limit, kill_often(rounds, Rng::with_seed(seed))).await.expect("it takes too long");
+    tokio::time::timeout(limit, kill_often(rounds, Rng::with_seed(seed))).await.expect("the rounds finish in time");
 }
 
 async fn kill_often(rounds: u64, mut rng: Rng) {
@@ -56,14 +56,14 @@ async fn kill_often(rounds: u64, mut rng: Rng) {
         let (point, served) = disturb(program, &registry, round, image, &mut rng).await;
         println!("round {round}: {point}");
         for (digest, answer) in served {
-            // A status of 0 is a connection that ended before there was an answer.
+            // A status of 0 means that the connection ended before there was a response.
             assert!(answer.status == 0 || kept::judge(&answer, &digest) || !answer.complete, "{}", answer.text());
         }
         kept::verified(&state);
         registry.clear_faults();
         registry.clear_log();
         program = Program::start(&made).await;
-        assert_eq!(kept::partial(&state), Vec::<String>::new(), "what was half-written is swept at the start");
+        assert_eq!(kept::partial(&state), Vec::<String>::new(), "incomplete files are removed at startup");
         let earlier = rng.usize(..images.len());
         for round in [images.len() - 1, earlier] {
             pull(&program, round, &images[round]).await;
@@ -79,7 +79,7 @@ async fn kill_often(rounds: u64, mut rng: Rng) {
     kept::verified(&state);
 }
 
-/// A new image of a few layers, from a byte to some megabytes.
+/// A new image with a few layers, from one byte to some megabytes each.
 fn push(registry: &TestRegistry, round: u64, rng: &mut Rng) -> Built {
     let layers = (0..rng.usize(2..6)).map(|_| {
         let size = if rng.bool() { rng.usize(1..300_000) } else { rng.usize(300_000..3_000_000) };
@@ -94,8 +94,8 @@ fn repository(round: u64) -> String {
     format!("library/round-{round}")
 }
 
-/// Begins to pull and kills the gate at a random point: by the bytes that a client has, or by what the upstream was
-/// asked. Gives that point in words, and what the clients had by then.
+/// Starts to pull and kills the gate at a random point: after a number of bytes at a client, or at a request to the
+/// upstream. Returns a description of that point, and what the clients had received.
 async fn disturb(
     program: Program,
     registry: &TestRegistry,
@@ -114,12 +114,12 @@ async fn disturb(
         let (method, part) = if rng.bool() { ("HEAD", "/manifests/1") } else { ("GET", "/manifests/") };
         soon(registry.wait_for(|log| log.iter().any(|request| request.is(method, part)))).await;
         program.kill().await;
-        let answer = asked.await.expect("a client may be cut, but not broken");
+        let answer = asked.await.expect("a client may be cut off, but must not fail otherwise");
         return (format!("at the upstream's {method} of the manifest"), vec![(image.root, answer)]);
     }
     assert_eq!(program.get(&manifest).await.status, 200);
     let blob = |digest: &Digest| program.url(&format!("/{}/blobs/{digest}", repository(round)));
-    // Half the time the largest, which takes the longest.
+    // In half of the cases the largest, which takes the longest.
     let largest = (0..image.blobs.len()).max_by_key(|at| image.blobs[*at].1.len()).expect("it has blobs");
     let watched = if rng.bool() { largest } else { rng.usize(..image.blobs.len()) };
     let (digest, bytes) = &image.blobs[watched];
@@ -130,19 +130,19 @@ async fn disturb(
         beside.push((*digest, Tasks::new().spawn(other.finish())));
     }
     let mut reader = Exchange::start("GET", &blob(digest), &[]).await;
-    // The moment after the last byte is that in which the file gets its name.
+    // The file is renamed just after the last byte was sent.
     let at = if rng.u8(..4) == 0 { bytes.len() } else { rng.usize(..=bytes.len()) };
     let got = reader.read(at).await;
     program.kill().await;
-    assert!(got == bytes.slice(..got.len()), "wrong bytes were served");
+    assert!(got == bytes.slice(..got.len()), "wrong content was served");
     let mut served = Vec::new();
     for (digest, other) in beside {
-        served.push((digest, other.await.expect("a client may be cut, but not broken")));
+        served.push((digest, other.await.expect("a client may be cut off, but must not fail otherwise")));
     }
     (format!("after {at} of {} bytes, beside {} others", bytes.len(), served.len()), served)
 }
 
-/// Pulls an image whole.
+/// Pulls a complete image.
 async fn pull(program: &Program, round: usize, image: &Built) {
     let repository = repository(round as u64);
     let manifest = program.get(&format!("/{repository}/manifests/1")).await;
@@ -154,10 +154,10 @@ async fn pull(program: &Program, round: usize, image: &Built) {
     }
 }
 
-/// Nothing half-written is left, and what is kept is right, with all of the image in it.
+/// No incomplete files remain, and cached content is correct and includes the whole image.
 async fn at_rest(program: &Program, state: &Path, image: &Built) {
     soon(async { while program.metric("pullgate_cache_fills_in_flight").await > 0 {} }).await;
     assert_eq!(kept::partial(state), Vec::<String>::new());
     let kept = kept::verified(state);
-    assert!(image.blobs.iter().all(|(digest, _)| kept.contains(digest)), "what was pulled is not kept");
+    assert!(image.blobs.iter().all(|(digest, _)| kept.contains(digest)), "the pulled image is not cached");
 }

@@ -1,4 +1,4 @@
-//! The sample registry does what it says, and misbehaves as it is told.
+//! The sample registry works as documented, and misbehaves as told.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn image() -> Built {
 const AUTHORIZATION: &str = "authorization";
 
 #[tokio::test]
-async fn a_pushed_image_can_be_pulled_whole() {
+async fn pushed_images_can_be_pulled() {
     let registry = TestRegistry::start().await;
     let demo = demo_images().swap_remove(2);
     registry.push(demo.repository, Some(demo.tag), &demo.built);
@@ -42,7 +42,7 @@ async fn a_pushed_image_can_be_pulled_whole() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn missing_content_is_not_found() {
     let registry = TestRegistry::start().await;
     let built = image();
     registry.push("a", Some("v1"), &built);
@@ -96,7 +96,7 @@ async fn ranges() {
 }
 
 #[tokio::test]
-async fn tags_come_in_pages() {
+async fn tag_lists_are_paged() {
     let registry = TestRegistry::start().await;
     for tag in ["c", "a", "b"] {
         registry.push("r", Some(tag), &image());
@@ -109,7 +109,7 @@ async fn tags_come_in_pages() {
 }
 
 #[tokio::test]
-async fn referrers_by_api_and_by_tag() {
+async fn referrers_are_listed_by_api_and_tag() {
     let registry = TestRegistry::start().await;
     let subject = image();
     registry.push("r", Some("v1"), &subject);
@@ -143,7 +143,7 @@ async fn referrers_by_api_and_by_tag() {
 }
 
 #[tokio::test]
-async fn basic_credentials_open_one_repository() {
+async fn basic_credentials_grant_access_to_one_repository() {
     let registry = TestRegistry::start().await;
     registry.push("private", Some("v1"), &image());
     registry.push("public", Some("v1"), &image());
@@ -158,7 +158,7 @@ async fn basic_credentials_open_one_repository() {
 }
 
 #[tokio::test]
-async fn tokens_open_the_repositories_they_are_for() {
+async fn tokens_grant_access_to_their_repositories() {
     let registry = TestRegistry::start().await;
     registry.push("private", Some("v1"), &image());
     registry.push("hub", Some("v1"), &image());
@@ -192,7 +192,7 @@ async fn tokens_open_the_repositories_they_are_for() {
 }
 
 #[tokio::test]
-async fn answers_that_take_the_place_of_the_real_one_come_in_turn() {
+async fn injected_responses_are_used_in_order() {
     let registry = TestRegistry::start().await;
     registry.push("r", Some("v1"), &image());
     let url = registry.url("/v2/r/manifests/v1");
@@ -215,7 +215,7 @@ async fn answers_that_take_the_place_of_the_real_one_come_in_turn() {
 }
 
 #[tokio::test]
-async fn bodies_and_heads_can_lie() {
+async fn headers_and_bodies_can_be_falsified() {
     let registry = TestRegistry::start().await;
     let content = image::noise(3_000_000, 1);
     let digest = registry.put_blob("r", content.clone());
@@ -251,7 +251,7 @@ async fn bodies_and_heads_can_lie() {
 }
 
 #[tokio::test]
-async fn a_gate_holds_until_it_is_opened() {
+async fn held_requests_wait_for_their_release() {
     let registry = TestRegistry::start().await;
     registry.push("r", Some("v1"), &image());
     let url = registry.url("/v2/r/manifests/v1");
@@ -273,7 +273,7 @@ async fn a_gate_holds_until_it_is_opened() {
 }
 
 #[tokio::test]
-async fn a_stall_sends_what_comes_before_it() {
+async fn stalls_first_send_earlier_data() {
     let registry = TestRegistry::start().await;
     let content = image::noise(200_000, 2);
     let digest = registry.put_blob("r", content.clone());
@@ -282,13 +282,13 @@ async fn a_stall_sends_what_comes_before_it() {
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read(100_000).await, content[..100_000]);
     let more = tokio::time::timeout(Duration::from_millis(20), exchange.read(1)).await;
-    assert!(more.is_err(), "nothing comes while it stalls");
+    assert!(more.is_err(), "data arrived during the stall");
     stall.release();
     assert_eq!(exchange.read(100_000).await, content[100_000..]);
 }
 
 #[tokio::test]
-async fn stopped_means_that_nobody_can_connect() {
+async fn nobody_can_connect_to_a_stopped_registry() {
     let registry = TestRegistry::start().await;
     let gate = registry.inject(On::any(), Fault::Gate);
     let url = registry.url("/v2/");
@@ -302,7 +302,7 @@ async fn stopped_means_that_nobody_can_connect() {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_refused_and_hostile_manifests_served() {
+async fn malformed_requests_are_refused_but_hostile_manifests_are_served() {
     let registry = TestRegistry::start().await;
     let answer = raw(registry.listening.address(), b"GET /v2/ HTTP/1.1\r\nhost x\r\n\r\n").await;
     assert!(answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");

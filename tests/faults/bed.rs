@@ -1,4 +1,4 @@
-//! One image of one large layer behind a gate, and the checks that every test ends with.
+//! A gate in front of an image with one large layer, and the checks that every test ends with.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::harness::{ALLOW_ALL, Gate, TestGate};
 use crate::kept;
 use crate::support::{Answer, Exchange, TestRegistry, request, soon};
 
-/// The layer's size in bytes, where nothing else is said.
+/// The default size of the layer, in bytes.
 pub(crate) const SIZE: usize = 1_200_000;
 /// The repository.
 pub(crate) const REPOSITORY: &str = "library/app";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// An image of one layer of this content.
+/// An image with one layer with this content.
 pub(crate) fn image(content: &Bytes) -> Built {
     Image::linux_amd64().layer(Layer::of(LAYER, content.clone())).build()
 }
 
-/// A registry with the image, and a gate before it that has judged the manifest and asked for no blob.
-pub(crate) struct Bed {
+/// A registry with the image, and a gate that has judged the manifest but not requested any blob.
+pub(crate) struct TestBed {
     pub(crate) registry: TestRegistry,
     pub(crate) gate: Gate,
     pub(crate) layer: Digest,
     pub(crate) content: Bytes,
 }
 
-impl Bed {
-    /// With the defaults of the harness.
+impl TestBed {
+    /// Uses the defaults of the harness.
     pub(crate) async fn new() -> Self {
         Self::with(SIZE, |gate| gate).await
     }
 
-    /// With a layer of so many bytes behind a gate that is changed before it starts.
+    /// Uses a layer of `size` bytes, and a gate that `change` configures.
     pub(crate) async fn with(size: usize, change: impl FnOnce(TestGate) -> TestGate) -> Self {
         let registry = TestRegistry::start().await;
         let content = noise(size, size as u64);
@@ -46,7 +46,7 @@ impl Bed {
         Self::behind(registry, content, change).await
     }
 
-    /// With a registry that has an image of this content already.
+    /// Uses a registry that already has an image with this content.
     pub(crate) async fn behind(
         registry: TestRegistry,
         content: Bytes,
@@ -58,38 +58,38 @@ impl Bed {
         bed
     }
 
-    /// Downloads of the layer, as the upstream sees them.
+    /// Matches downloads of the layer from the upstream.
     pub(crate) fn downloads(&self) -> On {
         On::path(&format!("*/blobs/{}", self.layer)).method(Method::GET)
     }
 
-    /// Something goes wrong with downloads of the layer.
+    /// Injects a fault into downloads of the layer.
     pub(crate) fn inject(&self, fault: Fault) -> Injected {
         self.registry.inject(self.downloads(), fault)
     }
 
-    /// How many downloads of the layer were begun at the upstream.
+    /// The number of downloads of the layer that started at the upstream.
     pub(crate) fn gets(&self) -> usize {
         self.registry.count(|r| r.is("GET", &self.layer.to_string()))
     }
 
-    /// The layer's path at the gate.
+    /// The path of the layer on the gate.
     pub(crate) fn path(&self) -> String {
         format!("/{REPOSITORY}/blobs/{}", self.layer)
     }
 
-    /// Pulls the layer; true when it came whole. Nothing wrong is ever served.
+    /// Pulls the layer; returns true if it arrived complete. Fails if wrong content is served.
     pub(crate) async fn pull(&self) -> bool {
         let answer = self.gate.get(&self.path()).await;
         self.judge(&answer)
     }
 
-    /// Whether it is whole.
+    /// Whether the response is complete; fails if its content is wrong.
     pub(crate) fn judge(&self, answer: &Answer) -> bool {
         kept::judge(answer, &self.layer)
     }
 
-    /// A pull whose body is read as the test wants it.
+    /// Starts a pull whose body the test reads.
     pub(crate) async fn begin(&self, headers: &[(&str, &str)]) -> Exchange {
         Exchange::start("GET", &self.gate.url(&self.path()), headers).await
     }
@@ -99,27 +99,27 @@ impl Bed {
         self.gate.file("state")
     }
 
-    /// Waits until nothing is on its way, and looks at all that is kept.
+    /// Waits until nothing is in progress, and verifies all cached content.
     pub(crate) async fn at_rest(&self) -> Vec<Digest> {
         soon(async { while metric(&self.gate, "pullgate_cache_fills_in_flight").await > 0 {} }).await;
-        assert_eq!(kept::partial(&self.state()), Vec::<String>::new(), "half a file is left at rest");
+        assert_eq!(kept::partial(&self.state()), Vec::<String>::new(), "an incomplete file remains");
         kept::verified(&self.state())
     }
 
-    /// Whether the layer is kept.
+    /// Whether the layer is cached.
     pub(crate) async fn is_kept(&self) -> bool {
         self.at_rest().await.contains(&self.layer)
     }
 
-    /// The end of every test: with the fault gone, what is kept is right, the next pull is right, and so is what it keeps.
+    /// Ends every test: without the fault, cached content is correct, and so are the next pull and what it caches.
     pub(crate) async fn recovers(&self) {
         self.registry.clear_faults();
         self.at_rest().await;
-        assert!(self.pull().await, "the next pull fails although nothing is wrong any more");
-        assert!(self.is_kept().await, "the next pull kept nothing");
+        assert!(self.pull().await, "the next pull fails although the fault is gone");
+        assert!(self.is_kept().await, "the next pull was not cached");
         let gets = self.gets();
-        assert!(self.pull().await, "what is kept cannot be pulled");
-        assert_eq!(self.gets(), gets, "what is kept was downloaded again");
+        assert!(self.pull().await, "cached content cannot be pulled");
+        assert_eq!(self.gets(), gets, "cached content was downloaded again");
     }
 }
 
@@ -130,12 +130,12 @@ pub(crate) async fn metric(gate: &Gate, name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
 }
 
-/// What `/readyz` says.
+/// The body of `/readyz`.
 pub(crate) async fn ready(gate: &Gate) -> String {
     request("GET", &gate.admin_url("/readyz"), &[]).await.text()
 }
 
-/// Waits for something that no connection tells of.
+/// Waits for a condition that no connection reports.
 pub(crate) async fn until(is_true: impl Fn() -> bool) {
     soon(async {
         while !is_true() {

@@ -1,9 +1,9 @@
-//! Clocks that jump: forward past everything that expires, and back to before it was noted.
+//! Clock jumps: forward past every expiry, and back to before facts were recorded.
 
 use jiff::{SignedDuration, Timestamp};
 use pullgate::runtime::Clock;
 
-use crate::bed::{Bed, REPOSITORY, SIZE, image};
+use crate::bed::{REPOSITORY, SIZE, TestBed, image};
 use crate::harness::{HOST, TestGate, policy};
 use crate::support::TestRegistry;
 use pullgate::sample::image::noise;
@@ -18,14 +18,14 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-fn looked_up(bed: &Bed) -> usize {
+fn looked_up(bed: &TestBed) -> usize {
     bed.registry.count(|r| r.is("HEAD", "/manifests/1"))
 }
 
 #[tokio::test]
-async fn after_a_jump_forward_a_tag_is_looked_up_again() {
+async fn tags_are_looked_up_again_after_a_jump_forward() {
     let clock = clock();
-    let bed = Bed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"10m\"")).await;
+    let bed = TestBed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"10m\"")).await;
     assert_eq!(bed.gate.get(TAG).await.status, 200);
     assert_eq!(looked_up(&bed), 1);
     for jump in [1, 24, 24 * 365] {
@@ -38,12 +38,12 @@ async fn after_a_jump_forward_a_tag_is_looked_up_again() {
     bed.recovers().await;
 }
 
-/// A clock that was wrong is set right. What was noted in the future is not fresh until that future comes.
+/// A wrong clock is corrected. Facts recorded in the future are not fresh until that time.
 #[tokio::test]
-async fn after_a_jump_back_a_moved_tag_is_seen_within_its_time() {
+async fn moved_tags_are_noticed_in_time_after_a_jump_back() {
     for back in [1, 5, 24 * 365] {
         let clock = clock();
-        let bed = Bed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"10m\"")).await;
+        let bed = TestBed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"10m\"")).await;
         clock.advance(-hours(back));
         assert_eq!(bed.gate.get(TAG).await.status, 200);
         assert!(bed.pull().await);
@@ -51,15 +51,15 @@ async fn after_a_jump_back_a_moved_tag_is_seen_within_its_time() {
         bed.registry.push(REPOSITORY, Some("1"), &moved);
         clock.advance(SignedDuration::from_mins(11));
         let got = bed.gate.get(TAG).await;
-        assert_eq!(got.body, moved.manifest().bytes, "{back} hours back, the tag stays what it was in the future");
+        assert_eq!(got.body, moved.manifest().bytes, "{back} hours back, the tag keeps its digest from the future");
     }
 }
 
 #[tokio::test]
-async fn there_and_back_nothing_breaks() {
+async fn jumps_forward_and_back_break_nothing() {
     let clock = clock();
     let bed =
-        Bed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"10m\"").with("[cache]\nmax_age = \"1h\""))
+        TestBed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"10m\"").with("[cache]\nmax_age = \"1h\""))
             .await;
     for jump in [3, -7, 24 * 365 * 50, -24 * 365 * 120, 24 * 365 * 70, 1, -1] {
         clock.advance(hours(jump));
@@ -70,24 +70,24 @@ async fn there_and_back_nothing_breaks() {
     bed.recovers().await;
 }
 
-/// While the upstream is down, a tag is served stale for `stale_for`, and a jump counts.
+/// While the upstream is down, a tag is served stale for `stale_for`, and clock jumps count.
 #[tokio::test]
-async fn a_jump_forward_ends_staleness() {
+async fn staleness_ends_after_a_jump_forward() {
     let clock = clock();
-    let bed = Bed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"1m\"\nstale_for = \"2h\"")).await;
+    let bed = TestBed::with(SIZE, |gate| gate.clock(&clock).upstream("tag_ttl = \"1m\"\nstale_for = \"2h\"")).await;
     bed.registry.inject(pullgate::sample::On::any(), pullgate::sample::Fault::Close);
     clock.advance(hours(1));
-    assert_eq!(bed.gate.get(TAG).await.status, 200, "stale, and it may be");
+    assert_eq!(bed.gate.get(TAG).await.status, 200, "stale content may still be served");
     clock.advance(hours(2));
     let answer = bed.gate.get(TAG).await;
     assert!([502, 503].contains(&answer.status), "{}", answer.status);
     bed.recovers().await;
 }
 
-/// An image that is signed later is admitted when the finding that it was not has expired, also by a clock that jumps.
+/// An image that is signed later is admitted once the negative finding expires, even if the clock jumps.
 #[tokio::test]
-async fn evidence_expires_by_a_clock_that_jumps() {
-    // With each jump, the time after it by which a new look must have been taken.
+async fn evidence_expires_after_clock_jumps() {
+    // For each jump, the time after it by which the signature must have been checked again.
     for (jump, then) in [(hours(2), SignedDuration::ZERO), (-hours(5), SignedDuration::from_mins(11))] {
         let clock = clock();
         let registry = TestRegistry::start().await;
@@ -101,12 +101,12 @@ async fn evidence_expires_by_a_clock_that_jumps() {
             .await;
         assert_eq!(gate.get(TAG).await.status, 403);
         gate.key().sign(&registry, REPOSITORY, &format!("{HOST}/{REPOSITORY}"), built.root).unwrap();
-        assert_eq!(gate.get(TAG).await.status, 403, "the finding holds for its time");
+        assert_eq!(gate.get(TAG).await.status, 403, "the finding has not expired yet");
         clock.advance(jump);
         clock.advance(then);
         let got = gate.get(TAG).await;
-        assert_eq!(got.status, 200, "after {jump:#} it is never looked at again: {}", got.text());
-        // And the restart of a gate whose clock was set back starts well.
+        assert_eq!(got.status, 200, "after {jump:#} the signature is not checked again: {}", got.text());
+        // A gate whose clock was set back also restarts.
         let made = gate.stop().await;
         clock.advance(-hours(24));
         let gate = made.start().await;

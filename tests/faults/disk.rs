@@ -1,5 +1,5 @@
-//! Disks that are full, become full, or turn read-only, on small file systems that are mounted for the test. Where
-//! nothing can be mounted, the tests say on stderr that they are left out.
+//! Disks that are full, become full, or turn read-only, on small file systems that are mounted for the test. If nothing
+//! can be mounted, the tests report on standard error that they were skipped.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -13,28 +13,28 @@ use pullgate::oci::Digest;
 use pullgate::sample::Fault;
 use pullgate::sample::image::noise;
 
-use crate::bed::{Bed, REPOSITORY, SIZE, image, metric, ready};
+use crate::bed::{REPOSITORY, SIZE, TestBed, image, metric, ready};
 use crate::harness::TestGate;
 use crate::kept;
 use crate::support::{request, soon, temp_dir};
 
-/// A small file system, until it is dropped.
+/// A small file system, unmounted when dropped.
 struct Mount(tempfile::TempDir);
 
 impl Mount {
-    /// In memory: a file's room can be promised.
+    /// An in-memory file system, which can reserve space for a file.
     fn tmpfs(test: &str, mebibytes: u32) -> Option<Self> {
         let mount = Self(Self::folder());
         mount.mount(test, &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
     }
 
-    /// On a loop device, of a kind that promises no room: a write may find the disk full.
+    /// A file system on a loop device that cannot reserve space, so that a write may find the disk full.
     fn without_promises(test: &str, mebibytes: u64) -> Option<Self> {
         let mount = Self(Self::folder());
         let device = mount.0.path().join("device");
         File::create(&device).expect("a file").set_len(mebibytes << 20).expect("a hole");
         if let Err(why) = run("mkfs.ext3", &["-q", "-F", "-m", "0", "-O", "^extents", text(&device)]) {
-            left_out(test, &why);
+            note_skipped(test, &why);
             return None;
         }
         mount.mount(test, &["-o", "loop", text(&device)])
@@ -51,7 +51,7 @@ impl Mount {
         match run("mount", &[arguments, &[text(&at)]].concat()) {
             Ok(()) => Some(self),
             Err(why) => {
-                left_out(test, &why);
+                note_skipped(test, &why);
                 None
             }
         }
@@ -61,7 +61,7 @@ impl Mount {
         self.0.path().join("mount")
     }
 
-    /// Takes all the room that is left.
+    /// Uses up all free space.
     fn fill(&self) {
         let mut filler = File::options().create(true).append(true).open(self.filler()).expect("a file");
         for block in [1 << 20, 1 << 16, 1 << 12, 1 << 9] {
@@ -76,7 +76,7 @@ impl Mount {
         }
     }
 
-    /// Gives it back.
+    /// Frees the space again.
     fn empty(&self) {
         fs::remove_file(self.filler()).expect("it was filled");
     }
@@ -85,15 +85,16 @@ impl Mount {
         self.path().join("filler")
     }
 
-    /// Remounts it: `ro` or `rw`.
+    /// Remounts as `ro` or `rw`.
     fn remount(&self, how: &str) {
-        run("mount", &["-o", &format!("remount,{how}"), text(&self.path())]).expect("it can be mounted otherwise");
+        run("mount", &["-o", &format!("remount,{how}"), text(&self.path())]).expect("it can be remounted");
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a gate that is still going down may hold files. What never was mounted cannot be unmounted.
+        // A lazy unmount, because a gate that is shutting down may still have files open. A directory that was never
+        // mounted cannot be unmounted.
         let _ = run("umount", &["-l", text(&self.path())]);
     }
 }
@@ -109,31 +110,31 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{program} failed: {why}")) }
 }
 
-/// Past the test runner's capture, because a test that did not run must be seen.
-fn left_out(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "\nnote: left out faults::disk::{test}: {why}");
+/// Bypasses the output capture of the test runner, because skipped tests must be visible.
+fn note_skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "\nnote: skipped faults::disk::{test}: {why}");
 }
 
-/// A gate whose whole state is on the file system.
-async fn bed_on(mount: &Mount) -> Bed {
+/// A gate whose state is on the file system.
+async fn bed_on(mount: &Mount) -> TestBed {
     bed_at(mount, "state", SIZE).await
 }
 
-async fn bed_at(mount: &Mount, name: &str, size: usize) -> Bed {
+async fn bed_at(mount: &Mount, name: &str, size: usize) -> TestBed {
     let change = |gate: TestGate| {
         let at = gate.path().join(name);
         fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
-        // In a folder of its own: what else lies on the file system is not the gate's.
+        // In a subdirectory: other files on the file system do not belong to the gate.
         let inside = mount.path().join("inside");
         fs::create_dir(&inside).expect("a folder");
         symlink(inside, at).expect("a link");
         gate
     };
-    Bed::with(size, change).await
+    TestBed::with(size, change).await
 }
 
-/// Pulls until it is kept: with the trouble over, that must come by itself.
-async fn comes_back(bed: &Bed) {
+/// Pulls until the layer is cached; once the fault is over, this must happen on its own.
+async fn is_cached_again(bed: &TestBed) {
     soon(async {
         while !bed.is_kept().await {
             assert!(bed.pull().await, "a pull failed");
@@ -147,16 +148,16 @@ async fn comes_back(bed: &Bed) {
     bed.recovers().await;
 }
 
-/// It is said where operators look, and counted.
-async fn says_so(bed: &Bed) {
-    assert!(metric(&bed.gate, "pullgate_cache_relayed_total").await > 0, "what is not cached is counted");
+/// The problem is reported to operators, and counted.
+async fn is_reported(bed: &TestBed) {
+    assert!(metric(&bed.gate, "pullgate_cache_relayed_total").await > 0, "uncached blobs are not counted");
     let ready = request("GET", &bed.gate.admin_url("/readyz"), &[]).await;
-    assert_eq!(ready.status, 200, "it serves, and so it is ready");
+    assert_eq!(ready.status, 200, "a gate that serves is ready");
     assert!(ready.text().contains("cache"), "/readyz does not say that nothing is cached: {}", ready.text());
 }
 
-/// Another image of the repository, as content and path.
-fn another(bed: &Bed, tag: &str, size: usize, seed: u64) -> (Bytes, String) {
+/// Another image in the repository, as content and path.
+fn another(bed: &TestBed, tag: &str, size: usize, seed: u64) -> (Bytes, String) {
     let content = noise(size, seed);
     bed.registry.push(REPOSITORY, Some(tag), &image(&content));
     let path = format!("/{REPOSITORY}/blobs/{}", Digest::sha256(&content));
@@ -164,16 +165,16 @@ fn another(bed: &Bed, tag: &str, size: usize, seed: u64) -> (Bytes, String) {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_full_from_the_beginning_stops_no_pull() {
-    let Some(mount) = Mount::tmpfs("a_disk_that_is_full_from_the_beginning_stops_no_pull", 16) else { return };
+async fn pulls_continue_on_a_full_disk() {
+    let Some(mount) = Mount::tmpfs("pulls_continue_on_a_full_disk", 16) else { return };
     let bed = bed_on(&mount).await;
     mount.fill();
     for _ in 0..2 {
-        assert!(bed.pull().await, "it is not streamed through");
+        assert!(bed.pull().await, "the blob is not streamed through");
     }
     assert!(!bed.is_kept().await);
-    says_so(&bed).await;
-    // Nothing of another image is known yet: its manifest, its facts and its blobs come past the disk too.
+    is_reported(&bed).await;
+    // Nothing about another image is known yet: its manifest, facts and blobs are handled without the disk too.
     let (content, path) = another(&bed, "2", 700_000, 9);
     let manifest = bed.gate.get(&format!("/{REPOSITORY}/manifests/2")).await;
     assert_eq!(manifest.status, 200, "{}", manifest.text());
@@ -183,29 +184,29 @@ async fn a_disk_that_is_full_from_the_beginning_stops_no_pull() {
     let part = request("GET", &bed.gate.url(&path), &[("range", "bytes=1000-1999")]).await;
     assert_eq!((part.status, part.body), (206, content.slice(1000..2000)));
     mount.empty();
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }
 
 #[tokio::test]
-async fn wrong_bytes_are_not_completed_past_a_full_disk_either() {
-    let Some(mount) = Mount::tmpfs("wrong_bytes_are_not_completed_past_a_full_disk_either", 16) else { return };
+async fn wrong_content_never_completes_on_a_full_disk() {
+    let Some(mount) = Mount::tmpfs("wrong_content_never_completes_on_a_full_disk", 16) else { return };
     let bed = bed_on(&mount).await;
     mount.fill();
     for at in [0, SIZE / 2, SIZE - 1] {
         let flip = bed.inject(Fault::Flip(at as u64));
-        assert!(!bed.pull().await, "byte {at} is wrong, and it came whole");
+        assert!(!bed.pull().await, "byte {at} is wrong, but the response completed");
         flip.remove();
     }
     bed.registry.inject(bed.downloads().times(2), Fault::Cut(SIZE as u64 / 3));
-    assert!(bed.pull().await, "a download that is cut is taken up again here too");
+    assert!(bed.pull().await, "cut downloads are not resumed here");
     mount.empty();
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }
 
-/// Where the file system has promised the room, what others write in the meantime changes nothing.
+/// If the file system has reserved the space, other writers in the meantime change nothing.
 #[tokio::test]
-async fn a_disk_that_others_fill_during_a_download_was_promised() {
-    let Some(mount) = Mount::tmpfs("a_disk_that_others_fill_during_a_download_was_promised", 16) else { return };
+async fn reserved_space_survives_a_disk_that_fills_up() {
+    let Some(mount) = Mount::tmpfs("reserved_space_survives_a_disk_that_fills_up", 16) else { return };
     let bed = bed_on(&mount).await;
     let stall = bed.inject(Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
@@ -215,13 +216,13 @@ async fn a_disk_that_others_fill_during_a_download_was_promised() {
     let rest = reader.finish().await;
     assert!(rest.complete && rest.body == bed.content.slice(SIZE / 4..));
     mount.empty();
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }
 
-/// Without such a promise a write fails in the middle, and readers go on past the disk.
+/// Without a reservation a write fails in the middle, and readers continue without the disk.
 #[tokio::test]
-async fn a_disk_that_becomes_full_in_the_middle_of_a_download_stops_no_reader() {
-    let name = "a_disk_that_becomes_full_in_the_middle_of_a_download_stops_no_reader";
+async fn readers_continue_when_the_disk_becomes_full() {
+    let name = "readers_continue_when_the_disk_becomes_full";
     let Some(mount) = Mount::without_promises(name, 32) else { return };
     let bed = bed_at(&mount, "state/blobs", 6_000_000).await;
     let size = bed.content.len();
@@ -237,31 +238,31 @@ async fn a_disk_that_becomes_full_in_the_middle_of_a_download_stops_no_reader() 
     for (at, reader) in readers {
         let rest = reader.finish().await;
         assert!(rest.complete, "a reader that had {at} bytes was cut");
-        assert!(rest.body == bed.content.slice(at..), "a reader that had {at} bytes got others than the content's");
+        assert!(rest.body == bed.content.slice(at..), "a reader that had {at} bytes received wrong content");
     }
     assert!(!bed.is_kept().await);
-    assert!(bed.pull().await, "the next is streamed through from its beginning");
-    says_so(&bed).await;
+    assert!(bed.pull().await, "the next download is not streamed through");
+    is_reported(&bed).await;
     mount.empty();
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }
 
 #[tokio::test]
-async fn a_disk_that_turns_read_only_serves_what_it_has_and_stops_no_pull() {
-    let name = "a_disk_that_turns_read_only_serves_what_it_has_and_stops_no_pull";
+async fn pulls_continue_on_a_read_only_disk() {
+    let name = "pulls_continue_on_a_read_only_disk";
     let Some(mount) = Mount::tmpfs(name, 32) else { return };
-    // The content alone: a file system cannot turn read-only under an open database.
+    // Only the content: a file system cannot turn read-only while a database on it is open.
     let bed = bed_at(&mount, "state/blobs", SIZE).await;
     assert!(bed.pull().await && bed.is_kept().await);
     mount.remount("ro");
     let gets = bed.gets();
     assert!(bed.pull().await);
-    assert_eq!(bed.gets(), gets, "what it has needs no upstream");
+    assert_eq!(bed.gets(), gets, "cached content needs no upstream");
     let (content, path) = another(&bed, "2", SIZE, 9);
     assert_eq!(bed.gate.get(&format!("/{REPOSITORY}/manifests/2")).await.status, 200);
     let got = bed.gate.get(&path).await;
     assert!(got.complete && got.body == content, "{} {}", got.status, got.body.len());
-    says_so(&bed).await;
+    is_reported(&bed).await;
     mount.remount("rw");
     let state = bed.state();
     soon(async {
@@ -271,13 +272,13 @@ async fn a_disk_that_turns_read_only_serves_what_it_has_and_stops_no_pull() {
         }
     })
     .await;
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }
 
-/// What fails to be written down must not lock the database for those who come after, nor make anybody wait.
+/// A failed write must not lock the database for later requests, nor delay anyone.
 #[tokio::test]
-async fn a_full_disk_makes_nobody_wait_neither_then_nor_afterwards() {
-    let name = "a_full_disk_makes_nobody_wait_neither_then_nor_afterwards";
+async fn a_full_disk_delays_nobody() {
+    let name = "a_full_disk_delays_nobody";
     let Some(mount) = Mount::tmpfs(name, 16) else { return };
     let bed = bed_on(&mount).await;
     mount.fill();
@@ -294,11 +295,11 @@ async fn a_full_disk_makes_nobody_wait_neither_then_nor_afterwards() {
         in_time(&bed, &format!("/{REPOSITORY}/manifests/{tag}"), &image(&content).manifest().bytes).await;
         in_time(&bed, &path, &content).await;
     }
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }
 
-/// Pulls, much faster than a locked database would let it.
-async fn in_time(bed: &Bed, path: &str, wanted: &Bytes) {
+/// Pulls, much faster than a locked database would allow.
+async fn in_time(bed: &TestBed, path: &str, wanted: &Bytes) {
     let began = std::time::Instant::now();
     let answer = bed.gate.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
@@ -306,11 +307,11 @@ async fn in_time(bed: &Bed, path: &str, wanted: &Bytes) {
     assert!(began.elapsed() < Duration::from_secs(5), "{path} took {:?}", began.elapsed());
 }
 
-/// A gate that is restarted with no room left serves, or says that the disk is the reason; with room it starts.
+/// A gate that is restarted on a full disk either serves, or reports the disk as the reason; with free space it starts.
 #[tokio::test]
-async fn a_gate_on_a_full_disk_starts_or_says_why_not() {
-    let Some(mount) = Mount::tmpfs("a_gate_on_a_full_disk_starts_or_says_why_not", 16) else { return };
-    let Bed { registry, gate, layer, content } = bed_on(&mount).await;
+async fn gates_on_a_full_disk_start_or_report_why_not() {
+    let Some(mount) = Mount::tmpfs("gates_on_a_full_disk_start_or_report_why_not", 16) else { return };
+    let TestBed { registry, gate, layer, content } = bed_on(&mount).await;
     let made = gate.stop().await;
     mount.fill();
     let gate = match made.try_start().await {
@@ -324,9 +325,9 @@ async fn a_gate_on_a_full_disk_starts_or_says_why_not() {
             gate
         }
     };
-    let bed = Bed { registry, gate, layer, content };
+    let bed = TestBed { registry, gate, layer, content };
     assert_eq!(bed.gate.get(&format!("/{REPOSITORY}/manifests/1")).await.status, 200);
-    assert!(bed.pull().await, "it is not streamed through");
+    assert!(bed.pull().await, "the blob is not streamed through");
     mount.empty();
-    comes_back(&bed).await;
+    is_cached_again(&bed).await;
 }

@@ -1,5 +1,5 @@
-//! What goes wrong between the upstream, the disk and the clients, each over real sockets. Every test ends alike:
-//! nothing wrong was served, nothing wrong is kept, and the next pull works and is right.
+//! Failures of the upstream, the disk and the clients, over real sockets. Every test ends the same way: no wrong
+//! content was served or cached, and the next pull succeeds with correct content.
 
 #[path = "../gate/harness.rs"]
 mod harness;

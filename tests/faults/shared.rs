@@ -1,17 +1,17 @@
-//! Who may read a download that another has begun: everybody is judged for himself.
+//! Who may read a download that another client started: every request is judged separately.
 
 use http::StatusCode;
 use pullgate::sample::{Access, Credentials, Fault, On};
 
-use crate::bed::{Bed, REPOSITORY, SIZE, image};
+use crate::bed::{REPOSITORY, SIZE, TestBed, image};
 use crate::harness::policy;
 use crate::support::{TestRegistry, request};
 use pullgate::sample::image::noise;
 
-/// A repository that names the blob but does not have it learns nothing, whatever another is downloading.
+/// A repository that names the blob but does not have it gets nothing, whatever another one is downloading.
 #[tokio::test]
-async fn a_repository_without_the_blob_is_not_let_in_on_anothers_download() {
-    let bed = Bed::new().await;
+async fn repositories_without_the_blob_cannot_join_its_download() {
+    let bed = TestBed::new().await;
     bed.registry.push("public/app", Some("1"), &image(&bed.content));
     bed.registry.delete_blob("public/app", &bed.layer);
     assert_eq!(bed.gate.get("/public/app/manifests/1").await.status, 200);
@@ -26,14 +26,14 @@ async fn a_repository_without_the_blob_is_not_let_in_on_anothers_download() {
     assert_eq!(bed.gate.get(&thief).await.status, 404);
     stall.remove();
     assert_eq!(reader.finish().await.body, bed.content.slice(1000..));
-    assert_eq!(bed.gate.get(&thief).await.status, 404, "nor what it has become");
+    assert_eq!(bed.gate.get(&thief).await.status, 404, "nor once it is complete");
     bed.recovers().await;
 }
 
-/// The upstream refuses the other repository outright, as registries do with private ones.
+/// The upstream refuses the other repository outright, as registries do for private ones.
 #[tokio::test]
-async fn a_repository_that_the_upstream_refuses_is_not_let_in_either() {
-    let bed = Bed::new().await;
+async fn repositories_that_the_upstream_refuses_cannot_join_a_download() {
+    let bed = TestBed::new().await;
     bed.registry.push("private/app", Some("1"), &image(&bed.content));
     assert_eq!(bed.gate.get("/private/app/manifests/1").await.status, 200);
     bed.registry.set_access("private/app", Access::Basic(Credentials::new("robot", "secret")));
@@ -47,16 +47,16 @@ async fn a_repository_that_the_upstream_refuses_is_not_let_in_either() {
     bed.recovers().await;
 }
 
-/// One repository's image is admitted, the other's is denied, and both have the layer that is being downloaded.
+/// One image is admitted, the other denied, and both contain the layer that is being downloaded.
 #[tokio::test]
-async fn a_denied_image_is_denied_while_its_layer_is_downloaded_for_another() {
+async fn denied_images_stay_denied_while_another_downloads_their_layer() {
     let registry = TestRegistry::start().await;
     let content = noise(SIZE, 3);
     registry.push(REPOSITORY, Some("1"), &image(&content));
     registry.push("denied/app", Some("1"), &image(&content));
     let rules = "  - {name: \"registry.test/library/*\", policy: {}}\n  \
                  - {name: \"registry.test/denied/*\", policy: {trust: release}}\n";
-    let bed = Bed::behind(registry, content, |gate| gate.file("policies/default.yaml", &policy(rules))).await;
+    let bed = TestBed::behind(registry, content, |gate| gate.file("policies/default.yaml", &policy(rules))).await;
     let stall = bed.inject(Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
     assert_eq!(reader.read(1000).await.len(), 1000);
@@ -72,9 +72,9 @@ async fn a_denied_image_is_denied_while_its_layer_is_downloaded_for_another() {
     bed.recovers().await;
 }
 
-/// The upstream's credentials are for one scope alone; who asks through another listener gets nothing by them.
+/// The upstream's credentials are for one scope only; requests on other listeners must not benefit from them.
 #[tokio::test]
-async fn a_scope_that_is_not_served_gets_nothing_of_a_download_under_way() {
+async fn scopes_without_access_cannot_join_a_download() {
     let registry = TestRegistry::start().await;
     let content = noise(SIZE, 4);
     registry.push(REPOSITORY, Some("1"), &image(&content));
@@ -85,7 +85,7 @@ async fn a_scope_that_is_not_served_gets_nothing_of_a_download_under_way() {
             .upstream("serve_to = [\"ci\"]")
             .listener("scope = \"ci\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nscope = \"guests\"")
     };
-    let bed = Bed::behind(registry, content, change).await;
+    let bed = TestBed::behind(registry, content, change).await;
     let stall = bed.inject(Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
     assert_eq!(reader.read(1000).await.len(), 1000);
@@ -96,30 +96,30 @@ async fn a_scope_that_is_not_served_gets_nothing_of_a_download_under_way() {
     }
     stall.remove();
     assert_eq!(reader.finish().await.body, bed.content.slice(1000..));
-    assert_eq!(request("GET", &bed.gate.second_url(&bed.path()), &[]).await.status, 403, "nor when it is here");
+    assert_eq!(request("GET", &bed.gate.second_url(&bed.path()), &[]).await.status, 403, "nor once it is cached");
     bed.recovers().await;
 }
 
-/// The policy changes while a blob comes: who asks after that is judged by the new one.
+/// The policy changes during a download: later requests are judged by the new policy.
 #[tokio::test]
-async fn who_joins_after_the_policy_changed_is_judged_by_the_new_one() {
-    let bed = Bed::new().await;
+async fn joining_after_a_policy_change_is_judged_by_the_new_policy() {
+    let bed = TestBed::new().await;
     let stall = bed.inject(Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
     assert_eq!(reader.read(1000).await.len(), 1000);
     bed.gate.set_policy(&policy("  - {name: \"*\", policy: {trust: release}}\n"));
     assert_eq!(bed.gate.get(&bed.path()).await.status, 403);
     stall.remove();
-    // What was admitted is finished.
+    // Transfers that were admitted are completed.
     assert_eq!(reader.finish().await.body, bed.content.slice(1000..));
     bed.gate.set_policy(crate::harness::ALLOW_ALL);
     bed.recovers().await;
 }
 
-/// A look-up that fails is no proof that the repository has the blob.
+/// A failed lookup does not prove that the repository has the blob.
 #[tokio::test]
-async fn an_upstream_that_cannot_say_opens_nothing() {
-    let bed = Bed::new().await;
+async fn failed_lookups_grant_no_access() {
+    let bed = TestBed::new().await;
     bed.registry.push("other/app", Some("1"), &image(&bed.content));
     assert_eq!(bed.gate.get("/other/app/manifests/1").await.status, 200);
     assert!(bed.pull().await);

@@ -1,28 +1,28 @@
-//! Upstreams that refuse, vanish, or send their clients elsewhere.
+//! Upstreams that refuse requests, disappear, or redirect.
 
 use http::{StatusCode, header};
 use pullgate::runtime::Tasks;
 use pullgate::sample::{Fault, On};
 
-use crate::bed::{Bed, REPOSITORY, SIZE};
+use crate::bed::{REPOSITORY, SIZE, TestBed};
 use crate::support::{TestRegistry, soon};
 
 #[tokio::test]
-async fn a_busy_upstream_is_asked_again_when_it_says() {
+async fn busy_upstreams_are_retried_when_they_allow_it() {
     for seconds in [0, 1] {
-        let bed = Bed::new().await;
+        let bed = TestBed::new().await;
         let busy = bed.registry.inject(bed.downloads().times(1), Fault::too_many_requests(seconds));
         let began = std::time::Instant::now();
         assert!(bed.pull().await);
-        assert!(began.elapsed().as_secs() >= seconds, "not before the upstream wanted");
+        assert!(began.elapsed().as_secs() >= seconds, "retried before the upstream allowed");
         assert_eq!((busy.hits(), bed.gets()), (1, 2));
         bed.recovers().await;
     }
 }
 
 #[tokio::test]
-async fn a_busy_upstream_in_the_middle_of_a_download_is_asked_again() {
-    let bed = Bed::new().await;
+async fn busy_upstreams_are_retried_during_a_download() {
+    let bed = TestBed::new().await;
     bed.registry.inject(bed.downloads().times(1), Fault::Cut(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
     reader.read(1000).await;
@@ -31,9 +31,9 @@ async fn a_busy_upstream_in_the_middle_of_a_download_is_asked_again() {
     bed.recovers().await;
 }
 
-/// Ranges are an offer, and some registries and proxies answer them as they like.
+/// Ranges are optional, and some registries and proxies answer them in unusual ways.
 #[tokio::test]
-async fn a_cut_download_goes_on_whatever_the_range_is_answered() {
+async fn cut_downloads_continue_whatever_the_range_response() {
     let half = SIZE / 2;
     let part = |range: String| Fault::header(header::CONTENT_RANGE, &range);
     for (fault, gets) in [
@@ -44,7 +44,7 @@ async fn a_cut_download_goes_on_whatever_the_range_is_answered() {
         (Fault::status(StatusCode::FORBIDDEN), 3),
         (Fault::IgnoreRange, 2),
     ] {
-        let bed = Bed::new().await;
+        let bed = TestBed::new().await;
         bed.registry.inject(bed.downloads().times(1), Fault::Cut(half as u64));
         let mut reader = bed.begin(&[]).await;
         assert_eq!(reader.read(1000).await.len(), 1000);
@@ -56,21 +56,21 @@ async fn a_cut_download_goes_on_whatever_the_range_is_answered() {
     }
 }
 
-/// Each break comes after some progress, more often than a download that gets nowhere is taken up again.
+/// Each interruption comes after some progress, and there are more of them than a download without progress is resumed.
 #[tokio::test]
-async fn a_large_blob_over_a_bad_line_comes_in_the_end() {
+async fn large_blobs_arrive_over_unreliable_connections() {
     const PIECE: usize = 1024 * 1024;
-    let bed = Bed::with(7 * PIECE, |gate| gate).await;
+    let bed = TestBed::with(7 * PIECE, |gate| gate).await;
     bed.registry.inject(bed.downloads().times(6), Fault::Cut(PIECE as u64));
     assert!(bed.pull().await);
     assert_eq!(bed.gets(), 7);
     bed.recovers().await;
 }
 
-/// All bytes are here when the connection breaks before it says that this is the end.
+/// All data has arrived when the connection breaks, but not the end marker.
 #[tokio::test]
-async fn a_break_after_the_last_byte_is_none() {
-    let bed = Bed::new().await;
+async fn interruptions_after_the_last_byte_are_harmless() {
+    let bed = TestBed::new().await;
     bed.inject(Fault::Header(header::CONTENT_LENGTH, None));
     bed.inject(Fault::Cut(SIZE as u64));
     assert!(bed.pull().await);
@@ -79,9 +79,9 @@ async fn a_break_after_the_last_byte_is_none() {
 }
 
 #[tokio::test]
-async fn an_unavailable_upstream_is_asked_again() {
+async fn unavailable_upstreams_are_retried() {
     for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR] {
-        let bed = Bed::new().await;
+        let bed = TestBed::new().await;
         bed.registry.inject(bed.downloads().times(1), Fault::status(status));
         assert!(bed.pull().await, "{status}");
         bed.recovers().await;
@@ -89,11 +89,11 @@ async fn an_unavailable_upstream_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_stays_unavailable_is_named_and_nothing_is_kept() {
+async fn unavailable_upstreams_are_named_and_nothing_is_cached() {
     for (fault, wanted) in
         [(Fault::status(StatusCode::SERVICE_UNAVAILABLE), 503), (Fault::too_many_requests(3600), 429)]
     {
-        let bed = Bed::new().await;
+        let bed = TestBed::new().await;
         bed.inject(fault);
         let answer = bed.gate.get(&bed.path()).await;
         assert!(!bed.judge(&answer));
@@ -103,7 +103,7 @@ async fn an_upstream_that_stays_unavailable_is_named_and_nothing_is_kept() {
             bed.recovers().await;
             continue;
         }
-        // It asked to be left alone for an hour, and is.
+        // It asked not to be contacted for an hour, and is not.
         bed.registry.clear_faults();
         let gets = bed.gets();
         let answer = bed.gate.get(&bed.path()).await;
@@ -113,9 +113,9 @@ async fn an_upstream_that_stays_unavailable_is_named_and_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn a_reset_anywhere_in_the_head_is_tried_again() {
+async fn resets_within_the_headers_are_retried() {
     for at in [0, 1, 9, 17, 60] {
-        let bed = Bed::new().await;
+        let bed = TestBed::new().await;
         let reset = bed.registry.inject(bed.downloads().times(1), Fault::Reset(at));
         assert!(bed.pull().await, "reset after {at} bytes of the head");
         assert_eq!(reset.hits(), 1);
@@ -124,8 +124,8 @@ async fn a_reset_anywhere_in_the_head_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_reset_of_every_head_is_an_unavailable_upstream() {
-    let bed = Bed::new().await;
+async fn repeated_resets_mean_an_unavailable_upstream() {
+    let bed = TestBed::new().await;
     bed.inject(Fault::Reset(40));
     let answer = bed.gate.get(&bed.path()).await;
     assert!([502, 503].contains(&answer.status), "{} {}", answer.status, answer.text());
@@ -133,8 +133,8 @@ async fn a_reset_of_every_head_is_an_unavailable_upstream() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_vanishes_and_comes_back_is_used_again() {
-    let bed = Bed::new().await;
+async fn upstreams_are_used_again_when_they_come_back() {
+    let bed = TestBed::new().await;
     let address = bed.registry.listening.address();
     let stall = bed.inject(Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
@@ -142,8 +142,8 @@ async fn an_upstream_that_vanishes_and_comes_back_is_used_again() {
     soon(bed.registry.listening.stop()).await;
     stall.remove();
     let got = reader.finish().await;
-    assert!(!got.complete, "nobody can have sent the second half");
-    // Gone entirely: an answer that says so.
+    assert!(!got.complete, "the second half cannot have been sent");
+    // Completely gone: the response says so.
     let answer = bed.gate.get(&bed.path()).await;
     assert!([502, 503].contains(&answer.status), "{} {}", answer.status, answer.text());
     assert!(!bed.is_kept().await);
@@ -160,8 +160,8 @@ async fn an_upstream_that_vanishes_and_comes_back_is_used_again() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_back_before_the_gate_gives_up_costs_the_client_nothing() {
-    let bed = Bed::new().await;
+async fn short_upstream_outages_do_not_affect_clients() {
+    let bed = TestBed::new().await;
     let address = bed.registry.listening.address();
     let stall = bed.inject(Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
@@ -173,17 +173,17 @@ async fn an_upstream_that_is_back_before_the_gate_gives_up_costs_the_client_noth
     bed.recovers().await;
 }
 
-/// A registry that keeps blobs elsewhere, as the large ones do, and the elsewhere dies in the middle of one.
+/// A registry that stores blobs elsewhere, as the large ones do, and the storage fails in the middle of one.
 #[tokio::test]
-async fn a_redirect_whose_target_dies_is_asked_for_again_at_the_registry() {
-    let bed = Bed::new().await;
+async fn failed_redirect_targets_are_requested_again_from_the_registry() {
+    let bed = TestBed::new().await;
     let storage = TestRegistry::start().await;
     storage.put_blob(REPOSITORY, bed.content.clone());
     let redirect = bed.inject(Fault::redirect(&storage.url("{path}")));
     let stall = storage.inject(On::blobs(), Fault::Stall(SIZE as u64 / 2));
     let mut reader = bed.begin(&[]).await;
     assert_eq!(reader.read(SIZE / 2).await, bed.content.slice(..SIZE / 2));
-    // The registry has another place by the time it is asked again.
+    // The registry redirects to another location when asked again.
     redirect.remove();
     soon(storage.listening.stop()).await;
     stall.remove();
@@ -193,8 +193,8 @@ async fn a_redirect_whose_target_dies_is_asked_for_again_at_the_registry() {
 }
 
 #[tokio::test]
-async fn a_redirect_whose_target_stays_dead_ends_in_a_cut() {
-    let bed = Bed::new().await;
+async fn dead_redirect_targets_end_the_download() {
+    let bed = TestBed::new().await;
     let storage = TestRegistry::start().await;
     storage.put_blob(REPOSITORY, bed.content.clone());
     bed.inject(Fault::redirect(&storage.url("{path}")));

@@ -1,4 +1,4 @@
-//! The OCI distribution specification's own suite, its read half, through the gate.
+//! The pull tests of the OCI distribution specification's conformance suite, run through the gate.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const REPOSITORY: &str = "conformance/app";
 
-/// The tests of the suite that read, below its name, with how often each is run for what [`Content::push`] pushes.
+/// The suite's pull tests, and how often each runs for the content that [`Content::push`] pushes.
 const READS: [(&str, usize); 14] = [
     ("ping", 1),
     ("empty/tag list", 1),
@@ -31,12 +31,12 @@ const READS: [(&str, usize); 14] = [
     ("invalid-digest-format/manifest-get", 1),
 ];
 
-/// How the suite begins every name.
+/// The prefix of every test name.
 const SUITE: &str = "OCI Conformance Test/";
 
-/// The project's own sample registry: neither of the programs that serve as registries here has the referrers API.
+/// With the project's sample registry, because neither of the other registries used here has the referrers API.
 #[test]
-fn before_a_registry_with_the_referrers_api_and_without_it() {
+fn with_and_without_the_referrers_api() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let registry = pullgate::sample::Registry::new();
@@ -44,32 +44,32 @@ fn before_a_registry_with_the_referrers_api_and_without_it() {
     let listening = runtime.block_on(registry.bind(address, &Tasks::new())).expect("a free port");
     let content = Content::push(&registry);
     assert_conforms(dir.path(), &listening.url(), &content, &[]);
-    // The same registry as it would be without the API: then the referrers tag alone says what refers to the image.
+    // The same registry without the API: only the referrers tag then lists the image's referrers.
     registry.set_referrers_api(false);
     content.push_referrers_tag(&registry);
     let dir = tempfile::tempdir().expect("a temporary directory");
     assert_conforms(dir.path(), &listening.url(), &content, &[]);
 }
 
-/// A registry that conforms less itself.
+/// With a registry that is itself less conformant.
 #[test]
-fn before_an_old_registry() {
+fn with_an_old_registry() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let registry = Registry::start("upstream", Variant::Plain, dir.path(), &dir.path().join("storage"));
-    // Version 2.8 gives all tags whatever `last` says. Pages are the upstream's: only it knows their order.
+    // Version 2.8 returns all tags whatever `last` is. Pages are the upstream's: only it knows their order.
     let (url, upstream_fails) = (registry.url(), ["read-only/tag-list"]);
     let content = Content::push(&registry);
     content.push_referrers_tag(&registry);
     assert_conforms(dir.path(), &url, &content, &upstream_fails);
 }
 
-/// Everything passes, but for what the upstream itself, asked directly, fails in the same way.
+/// All tests pass, except those that fail in the same way directly against the upstream.
 #[track_caller]
 fn assert_conforms(dir: &Path, upstream: &str, content: &Content, upstream_fails: &[&str]) {
     let gate = gate(dir, upstream);
     let listed = curl(dir, &[&format!("{}/v2/{UPSTREAM}/{REPOSITORY}/referrers/{}", gate.url(), content.subject)]);
     let listed: Value = serde_json::from_slice(&listed.bytes()).expect("a list of referrers");
-    assert_eq!(listed["manifests"][0]["digest"], content.referrer["digest"], "the suite is given something to find");
+    assert_eq!(listed["manifests"][0]["digest"], content.referrer["digest"], "the suite needs a referrer to find");
     let results = content.check(dir, gate.address(), &format!("{UPSTREAM}/{REPOSITORY}"));
     let of = |results: &[(String, String)], name: &str, wanted: &str| {
         results.iter().filter(|(known, result)| known == name && result == wanted).count()
@@ -85,7 +85,7 @@ fn assert_conforms(dir: &Path, upstream: &str, content: &Content, upstream_fails
     }
 }
 
-/// Names and results of the tests without parts, from what the suite shows.
+/// Extracts the names and results of tests without subtests from the suite's output.
 fn outcomes(output: &str) -> Vec<(String, String)> {
     let (results, _) = output.split_once("Configuration:").unwrap_or_else(|| panic!("no results:\n{output}"));
     let lines = results.lines().filter_map(|line| line.trim().strip_prefix(SUITE)?.rsplit_once(": "));
@@ -101,17 +101,17 @@ fn gate(dir: &Path, upstream: &str) -> Gate {
     GateConfig { upstreams, ..GateConfig::default() }.policy("conformance", &rules).start(dir)
 }
 
-/// What the suite is told to look for.
+/// The content that the suite looks for.
 struct Content {
     subject: String,
-    /// The descriptor of what refers to the subject.
+    /// The descriptor of the referrer.
     referrer: Value,
     manifests: Vec<String>,
     blobs: Vec<String>,
 }
 
 impl Content {
-    /// An image with two tags, an index of it, and an artifact that refers to it.
+    /// An image with two tags, an index that lists it, and an artifact that refers to it.
     fn push(to: &impl Store) -> Self {
         let blob = |text: &str| json!({"mediaType": "text/plain", "digest": to.blob(text), "size": text.len()});
         let (config, layer, note) = (blob("{\"os\":\"linux\"}"), blob("a layer"), blob("a note"));
@@ -134,13 +134,13 @@ impl Content {
         Self { subject, referrer, manifests: vec![image.0, index.0, artifact.0], blobs: blobs.into() }
     }
 
-    /// Lists the referrer where clients look for it without the API.
+    /// Lists the referrer where clients look without the API.
     fn push_referrers_tag(&self, to: &impl Store) {
         let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [self.referrer]});
         to.manifest(&self.subject.replace(':', "-"), INDEX, &list);
     }
 
-    /// Runs the suite. Its exit code says nothing: without pushing it ends in a panic after it has shown its results.
+    /// Runs the suite. Its exit code is meaningless: without push tests it panics after printing its results.
     fn check(&self, dir: &Path, registry: &str, repository: &str) -> Vec<(String, String)> {
         let finished = Program::new("conformance", dir)
             .env("OCI_REGISTRY", registry)
@@ -161,21 +161,21 @@ impl Content {
     }
 }
 
-/// A manifest's descriptor, from its digest and text.
+/// The descriptor of a manifest, from its digest and text.
 fn descriptor((digest, text): &(String, String)) -> Value {
     let body: Value = serde_json::from_str(text).expect("a manifest");
     json!({"mediaType": body["mediaType"], "digest": digest, "size": text.len()})
 }
 
-/// Something that takes content in.
+/// A registry that accepts content.
 trait Store {
-    /// Takes a blob in; its digest.
+    /// Stores a blob, and returns its digest.
     fn blob(&self, text: &str) -> String;
 
-    /// Takes a manifest in under a tag; its digest.
+    /// Stores a manifest under a tag, and returns its digest.
     fn manifest_text(&self, tag: &str, media_type: &str, text: &str) -> String;
 
-    /// The same, from JSON; its digest and text.
+    /// The same from JSON; returns its digest and text.
     fn manifest(&self, tag: &str, media_type: &str, body: &Value) -> (String, String) {
         let text = body.to_string();
         (self.manifest_text(tag, media_type, &text), text)

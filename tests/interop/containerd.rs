@@ -1,11 +1,11 @@
-//! containerd with its `ctr`, by the `hosts.toml` that the documentation gives.
+//! containerd with its `ctr`, configured by the `hosts.toml` in the documentation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Client, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_layer, hostile};
 
-/// A containerd with root, state and socket of its own, and a hosts directory.
+/// A containerd with separate root, state, socket and hosts directory.
 pub(crate) struct Containerd {
     daemon: Daemon,
     socket: String,
@@ -13,13 +13,13 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    /// Starts it; `hosts` is the `hosts.toml` for the registry that could be turned to instead.
+    /// Starts containerd; `hosts` is the `hosts.toml` for the fallback registry.
     pub(crate) fn start(world: &World, hosts: &str) -> Self {
         let home = world.new_dir("containerd");
         let socket = home.join("sock").display().to_string();
         let configuration = home.join("config.toml");
         let (root, state) = (home.join("root"), home.join("state"));
-        // The CRI plugin wants a network of its own.
+        // The CRI plugin would need a network configuration.
         let text = format!(
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n
 [grpc]\naddress = \"{socket}\"\n",
@@ -48,7 +48,7 @@ impl Containerd {
         self.ctr(world).args(["images", "mount", "--snapshotter=native", &reference, &target]).run().bytes();
     }
 
-    /// Takes a mount away, and its snapshot.
+    /// Removes a mount and its snapshot.
     pub(crate) fn unmount(&self, world: &World, target: &Path) {
         let target = target.display().to_string();
         self.ctr(world).args(["images", "unmount", "--rm", "--snapshotter=native", &target]).run().bytes();
@@ -77,8 +77,8 @@ impl Client for Containerd {
     }
 }
 
-/// The file that makes a denial final on every version: the gate is the server, and stands as a host as well, because
-/// versions up to 1.7.31 do not read a file without one and go to the registry itself.
+/// The configuration that makes a denial final on every version: the gate is the server, and is also listed as a host,
+/// because versions up to 1.7.31 cannot parse a file without hosts and fall back to the original registry.
 pub(crate) fn final_hosts(world: &World) -> String {
     let gate = world.gate.url();
     let ca = world.gate.ca().display();
@@ -101,10 +101,10 @@ fn with_the_gate_as_server_and_host_over_tls() {
     world.enforces(&containerd);
 }
 
-/// Why the documentation warns of the plain mirror form, and the proof that this suite would see a client that turns to
-/// the fallback: containerd pulls the denied image from there.
+/// Shows why the documentation warns about plain mirrors, and that this suite would detect a client that uses the
+/// fallback: containerd pulls the denied image from there.
 #[test]
-fn with_the_gate_as_mere_mirror_a_denial_is_not_final() {
+fn denials_are_not_final_if_the_gate_is_only_a_mirror() {
     let mut world = World::new();
     let (server, gate) = (world.fallback.url(), world.gate.url());
     let hosts = format!("server = \"{server}\"\n[host.\"{gate}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
@@ -113,9 +113,9 @@ fn with_the_gate_as_mere_mirror_a_denial_is_not_final() {
     assert!(!world.fallback.requests().is_empty());
 }
 
-/// Fetched directly it is in containerd's content store, although containerd unpacks no layer of such a type.
+/// Fetched directly, the image is stored by containerd, although containerd unpacks no layer of such a type.
 #[test]
-fn an_image_under_other_labels_is_denied() {
+fn mislabelled_images_are_denied() {
     let mut world = World::new();
     let containerd = Containerd::start(&world, &final_hosts(&world));
     let image = hostile::cose_and_tar(&world);

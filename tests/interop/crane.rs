@@ -1,4 +1,4 @@
-//! crane, which asks with HEAD first, by path prefix.
+//! crane, which sends HEAD first, with path prefixes.
 
 use crate::harness::{Client, Finished, Image, PAYLOAD, Program, World, assert_reason, file_of_tar, hostile};
 
@@ -12,7 +12,7 @@ impl Client for Crane {
         Program::new("crane", world.dir()).args(arguments).args([target]).run()
     }
 
-    /// The layout has the digest; the file system is asked for again, through the gate.
+    /// The layout contains the digest; the file system is requested again, through the gate.
     fn content(&self, world: &World, image: &Image) -> (Vec<u8>, Option<String>) {
         let index = std::fs::read(world.dir().join(&image.repository).join("index.json")).expect("the layout's index");
         let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
@@ -32,9 +32,9 @@ fn by_path_prefix() {
     World::new().enforces(&Crane);
 }
 
-/// `crane digest` sends HEAD alone where it can: a denial has no body then, and crane asks again with GET.
+/// `crane digest` sends only HEAD if possible. A denial then has no body, and crane retries with GET.
 #[test]
-fn a_digest_is_told_only_for_an_admitted_image() {
+fn digests_are_returned_only_for_admitted_images() {
     let mut world = World::new();
     let digest = |world: &World, image: &Image| {
         let reference = world.gate.reference(&image.name());
@@ -45,9 +45,9 @@ fn a_digest_is_told_only_for_an_admitted_image() {
     world.assert_no_way_round();
 }
 
-/// The digest of a denied image, known from elsewhere, opens nothing either.
+/// A known digest of a denied image does not help either.
 #[test]
-fn a_denied_image_is_denied_by_digest() {
+fn denied_images_are_denied_by_digest() {
     let mut world = World::new();
     let reference = world.gate.reference(&format!("{}@{}", world.denied.repository, world.denied.digest));
     let output = Program::new("crane", world.dir()).args(["manifest", "--insecure", &reference]).run().refusal();
@@ -59,9 +59,9 @@ fn a_denied_image_is_denied_by_digest() {
     world.assert_no_way_round();
 }
 
-/// Asked directly, crane gives out its file system.
+/// Fetched directly, crane exports its file system.
 #[test]
-fn an_image_under_other_labels_is_denied() {
+fn mislabelled_images_are_denied() {
     let mut world = World::new();
     let image = hostile::statement_and_tar(&world);
     world.withholds(&Crane, &image, "trust");

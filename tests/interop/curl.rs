@@ -1,4 +1,4 @@
-//! curl: what stands on the wire.
+//! curl: the responses on the wire.
 
 use crate::harness::{Client, Finished, Image, PAYLOAD, Program, Setup, UPSTREAM, World, file_of_layer};
 
@@ -43,9 +43,9 @@ fn over_tls() {
     World::with(&Setup { tls: true, ..Setup::default() }).enforces(&Curl);
 }
 
-/// A HEAD has no body, so the reason phrase carries the reason; it is one line of printable ASCII.
+/// A response to HEAD has no body, so the reason is in the reason phrase, as one line of printable ASCII.
 #[test]
-fn a_denied_head_says_why_in_its_status_line() {
+fn denied_heads_have_the_reason_in_the_status_line() {
     let world = World::new();
     let head = Curl::request(&world, &["--head"], "denied/app/manifests/1").run().text();
     let status = head.lines().next().expect("a status line");
@@ -55,9 +55,9 @@ fn a_denied_head_says_why_in_its_status_line() {
     assert!(phrase.len() <= 200 && phrase.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{phrase}");
 }
 
-/// A part of a blob, as clients ask for after a connection broke.
+/// A range of a blob, as requested by clients after an interruption.
 #[test]
-fn a_blob_can_be_resumed() {
+fn blob_downloads_can_be_resumed() {
     let world = World::new();
     let layer = world.admitted.blobs.last().expect("a layer").clone();
     Curl.pull(&world, &world.admitted).bytes();
@@ -67,9 +67,9 @@ fn a_blob_can_be_resumed() {
     assert!(rest == whole[1000..], "the rest of the blob differs");
 }
 
-/// Nobody pushes through the gate.
+/// Nobody can push through the gate.
 #[test]
-fn a_push_is_refused() {
+fn pushes_are_refused() {
     let mut world = World::new();
     let options = ["--request", "POST", "--output", "/dev/null", "--write-out", "%{http_code}"];
     let status = Curl::request(&world, &options, "admitted/app/blobs/uploads/").run().text();

@@ -1,5 +1,5 @@
-//! A real Debian system as an image: many files, links, modes and a package database, which `tests/tools` puts together
-//! from the distribution's own packages.
+//! A real Debian system as an image, with many files, links, modes and a package database; `tests/tools` builds it from
+//! the distribution's packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use crate::containerd::{Containerd, final_hosts};
 use crate::harness::{Client, Image, Program, UPSTREAM, World};
 use crate::podman::Podman;
 
-/// The tar that `tests/tools` makes.
+/// The tar built by `tests/tools`.
 fn root_file_system() -> String {
     let tar = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/debian/rootfs.tar");
-    assert!(tar.exists(), "{} is missing: tests/tools makes it", tar.display());
+    assert!(tar.exists(), "{} is missing: run tests/tools", tar.display());
     tar.to_str().expect("a path in UTF-8").to_owned()
 }
 
@@ -20,9 +20,9 @@ fn push(world: &World, repository: &str) -> Image {
     Image::push_layers(&world.store, &home, repository, "12", &[&root_file_system()])
 }
 
-/// The system that arrives runs: its shell reads its own release, its package database lists what was installed.
+/// The pulled system runs: its shell reads its own release, and its package database lists the installed packages.
 #[test]
-fn arrives_whole_with_podman_and_runs() {
+fn arrives_complete_with_podman_and_runs() {
     let mut world = World::new();
     let (admitted, denied) = (push(&world, "admitted/debian"), push(&world, "denied/debian"));
     let podman = Podman::relocated(&world);
@@ -37,7 +37,7 @@ fn arrives_whole_with_podman_and_runs() {
 }
 
 #[test]
-fn arrives_whole_with_containerd() {
+fn arrives_complete_with_containerd() {
     let mut world = World::new();
     let (admitted, denied) = (push(&world, "admitted/debian"), push(&world, "denied/debian"));
     let containerd = Containerd::start(&world, &final_hosts(&world));
@@ -50,9 +50,9 @@ fn arrives_whole_with_containerd() {
     world.assert_no_way_round();
 }
 
-/// The same layer is in an admitted and in a denied repository: the one does not open the other.
+/// The same layer is in an admitted and in a denied repository; the first must not expose it in the second.
 #[test]
-fn a_layer_that_an_admitted_image_has_too_is_not_served_from_a_denied_repository() {
+fn layers_of_admitted_images_are_not_served_from_denied_repositories() {
     let mut world = World::new();
     let (admitted, denied) = (push(&world, "admitted/debian"), push(&world, "denied/debian"));
     assert_eq!(admitted.blobs, denied.blobs);
@@ -70,7 +70,7 @@ fn a_layer_that_an_admitted_image_has_too_is_not_served_from_a_denied_repository
     world.assert_no_way_round();
 }
 
-/// Every path, type, mode, size and link of the tar is in the tree: `tar --compare` reads both.
+/// Compares every path, type, mode, size and link with `tar --compare`.
 fn assert_same_tree(world: &World, root: &Path) {
     let tar = PathBuf::from(root_file_system());
     let arguments = ["--compare", "--numeric-owner", "--file"];

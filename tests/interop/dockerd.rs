@@ -1,4 +1,5 @@
-//! dockerd with its classic image store: by path prefix, and as a `registry-mirrors` entry, which cannot enforce.
+//! dockerd with its classic image store: with path prefixes, and with a `registry-mirrors` entry, which cannot enforce
+//! policy.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,11 +12,11 @@ use crate::harness::{
     Client, DOCKER_HUB, Daemon, Finished, Image, PAYLOAD, Program, Setup, World, file_of_tar, hostile,
 };
 
-/// A dockerd, with the containerd that it starts, of its own.
+/// A separate dockerd, with the containerd that it starts.
 struct Dockerd {
     daemon: Daemon,
     socket: String,
-    /// What stands before an image's name.
+    /// The prefix of image names.
     prefix: String,
 }
 
@@ -50,7 +51,7 @@ impl Dockerd {
         Program::new("docker", &world.dir().join("docker")).args(["--host", &self.socket])
     }
 
-    /// A file of an image. A container is created, which runs nothing, to copy it out.
+    /// Reads a file of an image. Creates a container, without running it, to copy the file.
     fn file(&self, world: &World, reference: &str, path: &str) -> Vec<u8> {
         let container = self.docker(world).args(["create", "--network=none", reference, "/none"]).run().text();
         let tar = self.docker(world).args(["cp", &format!("{container}:/{path}"), "-"]).run().bytes();
@@ -78,26 +79,26 @@ fn by_path_prefix() {
     world.enforces(&dockerd);
 }
 
-/// What `registry-mirrors` is and is not good for. It serves admitted images, by their plain names. A denial is not final:
-/// the daemon turns to Docker Hub, and what the user reads is about Docker Hub; the gate's reason is lost. The daemon's
-/// way out is closed here by a proxy that writes down where it was asked to go, and goes nowhere.
+/// The limits of `registry-mirrors`. Admitted images are served by their plain names, but a denial is not final: the
+/// daemon falls back to Docker Hub, and the user sees Docker Hub's message instead of the gate's. Here a proxy closes
+/// the daemon's way out, and records where it wanted to go.
 #[test]
-fn as_registry_mirror_a_denial_is_not_final_and_its_reason_is_lost() {
+fn denials_are_not_final_with_registry_mirrors() {
     let mut world = World::with(&Setup { default_upstream: Some(DOCKER_HUB), ..Setup::default() });
     let (proxy, asked) = closed_proxy();
     let mirror = ["--registry-mirror".to_owned(), world.gate.url()];
     let dockerd = Dockerd::start(&world, "", &[&mirror[0], &mirror[1]], Some(&proxy));
     world.admits(&dockerd, &world.admitted.clone());
     let output = dockerd.pull(&world, &world.denied).refusal();
-    assert!(!output.contains("pullgate"), "the reason is there after all: write that down\n{output}");
+    assert!(!output.contains("pullgate"), "the reason is shown after all: update the documentation\n{output}");
     let destination = asked.recv_timeout(std::time::Duration::from_secs(30)).expect("where the daemon turned to");
     assert_eq!(destination, "registry-1.docker.io:443");
     world.assert_no_way_round();
 }
 
-/// Asked directly, the daemon unpacks it.
+/// Fetched directly, the daemon unpacks it.
 #[test]
-fn an_image_under_other_labels_is_denied() {
+fn mislabelled_images_are_denied() {
     let mut world = World::new();
     let dockerd = Dockerd::start(&world, &world.gate.reference(""), &[], None);
     let image = hostile::artifact_of_docker(&world);
@@ -107,12 +108,12 @@ fn an_image_under_other_labels_is_denied() {
     assert_eq!(dockerd.file(&world, &reference, hostile::FILE), hostile::SCRIPT.as_bytes());
 }
 
-/// A proxy that refuses every CONNECT, and sends on what each asked for.
+/// A proxy that refuses every CONNECT, and reports its target.
 fn closed_proxy() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let (sender, asked) = channel();
-    // It ends with the test's process: nothing else tells an accept loop to stop.
+    // The thread ends with the test process, because nothing else can stop an accept loop.
     thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             if let Some(destination) = refuse(&connection)

@@ -1,4 +1,4 @@
-//! What the suites share: a world of registries, images and a gate, and the checks that every client must pass.
+//! Shared by the suites: a world of registries, images and a gate, and the checks that every client must pass.
 
 mod gate;
 pub(crate) mod hostile;
@@ -13,5 +13,5 @@ pub(crate) use process::{Daemon, Finished, Program};
 pub(crate) use registry::{Registry, Variant};
 pub(crate) use world::{Client, DOCKER_HUB, FALLBACK_PATH, Setup, World, assert_reason};
 
-/// The name under which policies and path-style clients know the upstream.
+/// The name of the upstream in policies and for path-style clients.
 pub(crate) const UPSTREAM: &str = "registry.test";

@@ -1,11 +1,12 @@
-//! podman, with every form of `registries.conf` that can name a gate. CRI-O and buildah read the same file by the same code.
+//! podman, with every form of `registries.conf` that can point to a gate. CRI-O and buildah read the same file with the
+//! same code.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::harness::{Client, FALLBACK_PATH, Finished, Image, PAYLOAD, Program, World, assert_reason, hostile};
 
-/// podman with storage of its own, and a `registries.conf`.
+/// podman with separate storage and a `registries.conf`.
 pub(crate) struct Podman {
     registries: PathBuf,
     storage: PathBuf,
@@ -21,7 +22,7 @@ impl Podman {
         Self { registries: file, storage: home.join("storage") }
     }
 
-    /// The recommended form: the location is the gate, so that there is nothing else to turn to.
+    /// The recommended form: the location is the gate, so there is no fallback.
     pub(crate) fn relocated(world: &World) -> Self {
         let (fallback, gate) = (world.fallback.address(), world.gate.address());
         Self::with(
@@ -30,7 +31,7 @@ impl Podman {
         )
     }
 
-    /// The gate as a mirror of a registry that is blocked itself, or is not.
+    /// The gate as a mirror of a registry, which is blocked or not.
     fn mirrored(world: &World, blocked: bool) -> Self {
         let (fallback, gate) = (world.fallback.address(), world.gate.address());
         Self::with(
@@ -42,7 +43,7 @@ impl Podman {
         )
     }
 
-    /// Where the file system of a pulled image is; storage without layers of its own needs no unmounting.
+    /// The path of a pulled image's file system; the storage driver used needs no unmounting.
     pub(crate) fn mount(&self, world: &World, image: &Image) -> PathBuf {
         let mount = ["image", "mount", &world.fallback_reference(image)];
         PathBuf::from(self.program(world).args(mount).run().text())
@@ -89,17 +90,17 @@ fn with_the_gate_as_mirror_of_a_blocked_registry() {
     world.enforces(&podman);
 }
 
-/// Why the documentation warns of the plain mirror form, and the proof that this suite would see a client that turns to
-/// the fallback: podman pulls the denied image from there.
+/// Shows why the documentation warns about plain mirrors, and that this suite would detect a client that uses the
+/// fallback: podman pulls the denied image from there.
 #[test]
-fn with_the_gate_as_mere_mirror_a_denial_is_not_final() {
+fn denials_are_not_final_if_the_gate_is_only_a_mirror() {
     let mut world = World::new();
     let podman = Podman::mirrored(&world, false);
     podman.pull(&world, &world.denied).bytes();
     assert!(!world.fallback.requests().is_empty());
 }
 
-/// By the gate's own name, with no configuration of podman's at all.
+/// By the gate's own name, without any podman configuration.
 #[test]
 fn by_path_prefix() {
     let mut world = World::new();
@@ -113,9 +114,9 @@ fn by_path_prefix() {
     world.assert_no_way_round();
 }
 
-/// Asked directly, podman makes containers of both.
+/// Fetched directly, podman creates containers from both.
 #[test]
-fn an_image_under_other_labels_is_denied() {
+fn mislabelled_images_are_denied() {
     let mut world = World::new();
     let podman = Podman::relocated(&world);
     for (image, check) in [(hostile::cose_and_tar(&world), "trust"), (hostile::artifact_of_schema_2(&world), "va")] {

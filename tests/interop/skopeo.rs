@@ -1,4 +1,4 @@
-//! skopeo, by path prefix.
+//! skopeo, with path prefixes.
 
 use std::fs;
 
@@ -34,9 +34,9 @@ fn by_path_prefix() {
     World::new().enforces(&Skopeo);
 }
 
-/// What skopeo shows of an image is the upstream's, not the gate's.
+/// skopeo shows the upstream's description of an image.
 #[test]
-fn inspects_an_admitted_image_and_reads_why_another_is_denied() {
+fn inspect_shows_admitted_images_and_reasons_for_denial() {
     let mut world = World::new();
     let inspect = |world: &World, image: &Image| {
         let reference = format!("docker://{}", world.gate.reference(&image.name()));
@@ -48,9 +48,9 @@ fn inspects_an_admitted_image_and_reads_why_another_is_denied() {
     world.assert_no_way_round();
 }
 
-/// Asked directly, skopeo copies it.
+/// Fetched directly, skopeo copies it.
 #[test]
-fn an_image_under_other_labels_is_denied() {
+fn mislabelled_images_are_denied() {
     let mut world = World::new();
     let image = hostile::cose_and_tar(&world);
     world.withholds(&Skopeo, &image, "trust");

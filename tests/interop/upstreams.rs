@@ -1,29 +1,29 @@
-//! Upstreams that ask for a password, and upstreams with a certificate that no public authority issued.
+//! Upstreams that require a password, and upstreams with a certificate from a private CA.
 
 use crate::crane::Crane;
 use crate::harness::{Client as _, Setup, Variant, World};
 
 #[test]
-fn behind_a_password() {
+fn with_a_password() {
     World::with(&Setup { upstream: Variant::Htpasswd, ..Setup::default() }).enforces(&Crane);
 }
 
 #[test]
-fn with_an_authority_of_its_own() {
+fn with_a_private_ca() {
     World::with(&Setup { upstream: Variant::Tls, ..Setup::default() }).enforces(&Crane);
 }
 
-/// The client reads that the upstream refused the gate, and no policy is blamed.
+/// The message says that the upstream refused the gate, and blames no policy.
 #[test]
-fn a_gate_without_the_password_serves_nothing_and_says_whose_refusal_it_is() {
+fn without_the_password_the_upstream_is_named_as_the_cause() {
     let world = World::with(&Setup { upstream: Variant::Htpasswd, stranger: true, ..Setup::default() });
     let output = Crane.pull(&world, &world.admitted).refusal();
     assert!(output.contains("upstream") && !output.contains("ClusterImagePolicy"), "{output}");
 }
 
-/// A certificate of an unknown authority is no certificate.
+/// A certificate from an unknown CA is rejected.
 #[test]
-fn a_gate_that_does_not_know_the_authority_serves_nothing() {
+fn without_the_ca_nothing_is_served() {
     let mut world = World::with(&Setup { upstream: Variant::Tls, stranger: true, ..Setup::default() });
     Crane.pull(&world, &world.admitted).refusal();
     assert_eq!(world.upstream.requests(), []);

@@ -1,4 +1,4 @@
-//! Archives in every form that a reader may take, and things that are nearly archives. The same on every run.
+//! Archives in every form that a reader may accept, and near-archives. The same on every run.
 
 use std::io::Write as _;
 
@@ -9,17 +9,17 @@ use flate2::write::GzEncoder;
 const BLOCK: usize = 512;
 const FIELD: std::ops::Range<usize> = 148..156;
 
-/// Which sum a header's checksum says.
+/// Which sum the checksum of a header contains.
 #[derive(Clone, Copy)]
 enum Sum {
     Unsigned,
     Signed,
-    /// The bytes are changed so that they sum to zero as signed ones.
+    /// Bytes are changed so that they sum to zero as signed numbers.
     Zero,
     Wrong,
 }
 
-/// Some thousands of them.
+/// Thousands of cases.
 pub(crate) fn corpus() -> Vec<Vec<u8>> {
     let mut rng = Rng::with_seed(0x7461_7221);
     let mut cases = Vec::new();
@@ -57,7 +57,7 @@ fn header(rng: &mut Rng, sum: Sum) -> [u8; BLOCK] {
     let kinds = [b'0', 0, b'5', b'2', b'7', b'g', b'x', b'L', b'Z'];
     header.set_entry_type(tar::EntryType::new(kinds[if rng.bool() { 0 } else { rng.usize(..kinds.len()) }]));
     let mut block = *header.as_bytes();
-    // Bytes that no reader needs, with the first bit set in some, so that the sums differ.
+    // Bytes that no reader needs; some have the first bit set, so that the sums differ.
     for byte in &mut block[400..500] {
         *byte = if rng.bool() { rng.u8(..) } else { 0 };
     }
@@ -81,7 +81,7 @@ fn header(rng: &mut Rng, sum: Sum) -> [u8; BLOCK] {
     block
 }
 
-/// The number in one of the ways in which readers take it.
+/// The number in one of the formats that readers accept.
 fn field(rng: &mut Rng, value: i64) -> [u8; 8] {
     let digits = format!("{:o}", value.unsigned_abs());
     let sign = if value < 0 { "-" } else { "" };
@@ -127,7 +127,7 @@ fn archive(rng: &mut Rng, header: &[u8; BLOCK]) -> Vec<u8> {
     bytes
 }
 
-/// In one or several members or frames, with what may stand before them.
+/// Compressed in one or several members or frames, possibly with data before them.
 fn packed(rng: &mut Rng) -> Vec<u8> {
     let sum = [Sum::Unsigned, Sum::Signed, Sum::Zero, Sum::Wrong][rng.usize(..4)];
     let header = header(rng, sum);

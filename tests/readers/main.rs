@@ -1,7 +1,7 @@
-//! No real reader takes for a tar what [`sniff`] does not: the readers themselves, over archives in every form.
+//! No real reader accepts as a tar what [`sniff`] does not: runs the readers themselves over archives in every form.
 //!
-//! A proof that something is no archive lets it be served where an image would be denied, so the proof has to hold for
-//! whoever unpacks it.
+//! Content that is proven not to be an archive is served where an image would be denied, so the proof must hold for
+//! every reader that might unpack it.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
 
@@ -14,18 +14,18 @@ use std::process::{Command, Stdio};
 
 use pullgate::oci::sniff;
 
-/// Whether each case of the corpus is an archive to one reader.
+/// For each case of the corpus, whether one reader accepts it as an archive.
 type Answers = Vec<bool>;
 
-/// Formats that the gate does not look into, by the programs that write them.
+/// Formats that the gate does not inspect, by the programs that write them.
 const PACKERS: [&str; 3] = ["bzip2", "xz", "lz4"];
-/// How many archives are packed by each.
+/// The number of archives compressed by each.
 const PACKED: usize = 20;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers");
 
 #[test]
-fn what_any_reader_takes_for_a_tar_is_one() {
+fn archives_accepted_by_any_reader_are_detected() {
     let mut cases = corpus::corpus();
     let packed: Vec<_> = PACKERS.iter().map(|packer| (*packer, pack(packer, &mut cases))).collect();
     let folder = tempfile::tempdir().unwrap();
@@ -39,21 +39,21 @@ fn what_any_reader_takes_for_a_tar_is_one() {
     ] {
         match answers {
             Some(answers) => readers.push((name, answers)),
-            None => eprintln!("note: the reader {name} is left out, it is not there"),
+            None => eprintln!("note: skipped the reader {name}, which is not installed"),
         }
     }
     let ours: Vec<bool> =
         cases.iter().map(|case| sniff::is_tar_like(&case[..case.len().min(sniff::SNIFF_LENGTH)])).collect();
     for (name, theirs) in &readers {
-        assert_eq!(theirs.len(), cases.len(), "{name} answers for each");
+        assert_eq!(theirs.len(), cases.len(), "{name} did not judge every case");
         let read = theirs.iter().filter(|reads| **reads).count();
         assert!(
             read > 100 && read < cases.len() - 100,
-            "{name} reads {read} of {}: the corpus shows nothing",
+            "{name} reads {read} of {}: the corpus is useless",
             cases.len()
         );
         for ((case, theirs), ours) in cases.iter().zip(theirs).zip(&ours) {
-            assert!(!theirs || *ours, "{name} reads what we take for no tar: {}", case.escape_ascii());
+            assert!(!theirs || *ours, "{name} reads what the gate does not accept as a tar: {}", case.escape_ascii());
             let is_packed = !matches!(sniff::looks_like_archive(case), None | Some("tar"));
             assert!(!theirs || is_packed || sniff::holds_archive(case), "{name}: {}", case.escape_ascii());
         }
@@ -61,13 +61,13 @@ fn what_any_reader_takes_for_a_tar_is_one() {
     }
     for (packer, range) in packed {
         let read = |answers: &Answers| answers[range.clone()].iter().any(|reads| *reads);
-        assert!(readers.iter().any(|(_, answers)| read(answers)), "no reader reads what {packer} packed");
+        assert!(readers.iter().any(|(_, answers)| read(answers)), "no reader reads archives compressed by {packer}");
     }
     let refused = ours.iter().filter(|is_tar| !**is_tar).count();
-    assert!(refused > 200, "only {refused} are no tar to us: a test that says yes to all would pass");
+    assert!(refused > 200, "the gate rejects only {refused}: a check that accepts everything would pass");
 }
 
-/// Adds some of the archives, packed by a program, and says where they stand.
+/// Adds some of the archives, compressed by a program, and returns their range.
 fn pack(program: &str, cases: &mut Vec<Vec<u8>>) -> Range<usize> {
     let start = cases.len();
     let archives: Vec<_> = cases.iter().filter(|case| crate_reads(case)).take(PACKED).cloned().collect();
@@ -91,7 +91,7 @@ fn crate_reads(case: &[u8]) -> bool {
     tar::Archive::new(content).entries().unwrap().next().is_some_and(|entry| entry.is_ok())
 }
 
-/// Builds the program of this folder, which needs the standard library alone.
+/// Builds the Go program in this directory, which needs only the standard library.
 fn go(cases: &[Vec<u8>], folder: &Path) -> Option<Answers> {
     let program = folder.join("reader");
     let mut build = Command::new("go");
@@ -101,7 +101,7 @@ fn go(cases: &[Vec<u8>], folder: &Path) -> Option<Answers> {
     stream(program.to_str()?, &[], cases)
 }
 
-/// One process for all of them.
+/// Runs one process for all cases.
 fn stream(program: &str, arguments: &[&str], cases: &[Vec<u8>]) -> Option<Answers> {
     let mut child = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
     let mut input = child.stdin.take().unwrap();
@@ -118,8 +118,8 @@ fn stream(program: &str, arguments: &[&str], cases: &[Vec<u8>]) -> Option<Answer
     Some(answers.stdout.iter().map(|answer| *answer == 1).collect())
 }
 
-/// One process for each, because these read one archive; what they list on standard output counts, whatever they say of
-/// the rest.
+/// Runs one process per case, for programs that read one archive. Entries listed on standard output count, whatever
+/// errors follow.
 fn each(program: &str, arguments: &[&str], cases: &[Vec<u8>], folder: &Path) -> Option<Answers> {
     let file = folder.join("case");
     let reads = |case: &Vec<u8>| {

@@ -1,5 +1,5 @@
-"""Says of each archive on standard input whether Python's tarfile reads an entry of it: a byte 1 or 0. Each is preceded by
-its length, four bytes, big-endian."""
+"""For each archive on standard input, writes a byte 1 or 0: whether Python's tarfile reads an entry from it. Each archive
+is preceded by its length, four bytes, big-endian."""
 import io
 import struct
 import sys

@@ -1,4 +1,4 @@
-//! What clients do, and what they must see.
+//! The behaviour of clients, and what they must observe.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::kept;
 use crate::support::{Answer, Exchange, request, soon};
 use crate::world::{Pullable, World, count};
 
-/// How long a client waits before it retries what could not be told.
+/// How long a client waits before it retries after a temporary error.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Pulls one image after another.
@@ -26,7 +26,7 @@ pub(crate) async fn run(world: Arc<World>, until: Instant, mut rng: Rng) {
     }
 }
 
-/// With no trouble any more, everything comes whole and right, and denied is denied.
+/// Without faults, everything is complete and correct, and denied images are denied.
 pub(crate) async fn pull_everything(world: &World) {
     for image in &world.images {
         let manifest = settled(world, &manifest_path(image)).await;
@@ -42,7 +42,7 @@ pub(crate) async fn pull_everything(world: &World) {
     }
 }
 
-/// The answer that a client gets that retries as it is told to: the gate remembers for a moment that the upstream failed.
+/// The response to a client that retries as advised: the gate remembers upstream failures for a moment.
 async fn settled(world: &World, path: &str) -> Answer {
     soon(async {
         loop {
@@ -64,7 +64,7 @@ fn blob_path(image: &Pullable, digest: &Digest) -> String {
     format!("/{}/blobs/{digest}", image.repository)
 }
 
-/// Whether an answer says that it cannot be told now: that the upstream is in trouble excuses a refusal, and nothing else.
+/// Whether a response is a temporary error: only trouble with the upstream excuses a refusal.
 fn is_for_now(answer: &Answer) -> bool {
     matches!(answer.status, 429 | 502..=504)
 }
@@ -73,7 +73,7 @@ async fn is_denied(world: &World, image: &Pullable, rng: &mut Rng) {
     let (digest, _) = &image.built.blobs[rng.usize(..image.built.blobs.len())];
     for path in [manifest_path(image), blob_path(image, digest)] {
         let answer = world.program.get(&path).await;
-        // A blob of an image whose manifest could not be looked at yet is unknown.
+        // A blob is unknown if its image's manifest could not be judged yet.
         let is_unknown = answer.status == 404 && path.contains("/blobs/");
         assert!(answer.status == 403 || is_unknown || is_for_now(&answer), "{path}: {}", answer.status);
         count(if answer.status == 403 { &world.counts.denied } else { &world.counts.refused });
@@ -111,23 +111,23 @@ async fn whole(world: &World, url: &str, digest: &Digest) {
     });
 }
 
-/// Reads some of it, and goes.
+/// Reads part of the body, and disconnects.
 async fn leave(world: &World, url: &str, bytes: &Bytes, rng: &mut Rng) {
     let mut reader = Exchange::start("GET", url, &[]).await;
     if reader.head().status == 200 {
-        // What is read before the digest is known may be wrong, so it is not looked at.
+        // Data before the digest is verified may be wrong, so it is not checked.
         reader.read(rng.usize(..=bytes.len())).await;
     }
     count(&world.counts.left);
 }
 
-/// Reads from somewhere to the end. What comes to its end is right.
+/// Reads from a random position to the end. If the response completes, it must be correct.
 async fn part(world: &World, url: &str, bytes: &Bytes, rng: &mut Rng) {
     let start = rng.usize(..bytes.len());
     let answer = request("GET", url, &[("range", &format!("bytes={start}-"))]).await;
     match answer.status {
         206 if answer.complete => {
-            assert!(answer.body == bytes.slice(start..), "{url}: from {start}, wrong bytes were served as whole");
+            assert!(answer.body == bytes.slice(start..), "{url}: from {start}, wrong content was served as complete");
             count(&world.counts.parts);
         }
         0 | 206 => count(&world.counts.cut),

@@ -1,4 +1,4 @@
-//! What the process holds when nobody wants anything of it.
+//! The resources that the process holds when it is idle.
 
 use std::fmt;
 use std::fs;
@@ -7,22 +7,22 @@ use std::time::Duration;
 use crate::support::soon;
 use crate::world::World;
 
-/// How many open files more are no leak: what the database and the runtime open as they please.
+/// An increase of open files up to this is not a leak: the database and the runtime open some as needed.
 const FILES: u64 = 16;
-/// How much memory more is no leak, in KiB: allocators keep what was freed in pieces.
+/// An increase in memory up to this, in KiB, is not a leak: allocators keep fragmented memory.
 const MEMORY: u64 = 48 * 1024;
 
-/// Open files and memory of the process, at rest.
+/// Open files and memory of the idle process.
 pub(crate) struct Footprint {
     files: u64,
-    /// Private memory in KiB; mapped files are the kernel's to take back.
+    /// Private memory in KiB; the kernel can reclaim mapped files.
     memory: u64,
 }
 
 impl Footprint {
-    /// Waits until no connection is open and nothing is on its way.
+    /// Waits until no connection is open and nothing is in progress.
     pub(crate) async fn at_rest(world: &World) -> Self {
-        // Connections that wait in the pool are no leak; with the upstream restarted there are none.
+        // Pooled connections are not a leak; restarting the upstream closes them.
         world.restart_upstream().await;
         for gauge in ["pullgate_connections_open", "pullgate_cache_fills_in_flight"] {
             soon(async {
@@ -35,12 +35,12 @@ impl Footprint {
         Self { files: settled(world).await, memory: memory(world) }
     }
 
-    /// That what is held has not grown.
+    /// Checks that the footprint has not grown.
     pub(crate) fn assert_near(&self, before: &Self) {
         let files = before.files + FILES;
-        assert!(self.files <= files, "{} files are open, {} were: they leak", self.files, before.files);
+        assert!(self.files <= files, "{} files are open, up from {}: files leak", self.files, before.files);
         let memory = before.memory + before.memory / 4 + MEMORY;
-        assert!(self.memory <= memory, "{} KiB are taken, {} were: memory leaks", self.memory, before.memory);
+        assert!(self.memory <= memory, "{} KiB are in use, up from {}: memory leaks", self.memory, before.memory);
     }
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Footprint {
     }
 }
 
-/// How many files are open, as soon as that number stays: files that were evicted while read close a moment later.
+/// The number of open files once it is stable: files that were evicted while being read are closed a moment later.
 async fn settled(world: &World) -> u64 {
     soon(async {
         let mut known = (files(world), 0);

@@ -1,7 +1,7 @@
-//! The real program under many clients, many images, a cache that is too small for them, and an upstream that fails at
-//! random: every answer is right, denied stays denied, and afterwards nothing has leaked.
+//! The real program under many clients and images, with a cache that is too small and an upstream that fails at random:
+//! every response is correct, denied images stay denied, and nothing leaks.
 //!
-//! `PULLGATE_SOAK_SECONDS` says how long, `PULLGATE_SOAK_SEED` repeats the choices of a run, though not its timing.
+//! `PULLGATE_SOAK_SECONDS` sets the duration; `PULLGATE_SOAK_SEED` repeats the choices of a run, though not its timing.
 
 #[path = "../gate/harness.rs"]
 mod harness;
@@ -27,26 +27,26 @@ use pullgate::runtime::Tasks;
 use leaks::Footprint;
 use world::World;
 
-/// How long the clients pull, in seconds, where nothing else is said.
+/// The default duration, in seconds.
 const SECONDS: u64 = 20;
-/// How many clients there are.
+/// The number of clients.
 const CLIENTS: usize = 32;
-/// How often it says how far it is.
+/// How often progress is printed.
 const PROGRESS: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_clients_of_a_small_cache_before_a_failing_upstream() {
+async fn many_clients_with_a_small_cache_and_a_failing_upstream() {
     let seconds = number("PULLGATE_SOAK_SECONDS").unwrap_or(SECONDS);
     let seed = number("PULLGATE_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
-    say(&format!("{seconds} s with {CLIENTS} clients; PULLGATE_SOAK_SEED={seed} repeats the choices"));
-    // Beside the clients' time: two times of quiet, and one pull of everything.
+    say(&format!("{seconds} s with {CLIENTS} clients; repeat the choices with PULLGATE_SOAK_SEED={seed}"));
+    // In addition to the clients' time: two idle phases, and one pull of everything.
     let limit = Duration::from_secs(seconds + 240);
-    tokio::time::timeout(limit, soak(seconds, Rng::with_seed(seed))).await.expect("it takes too long");
+    tokio::time::timeout(limit, soak(seconds, Rng::with_seed(seed))).await.expect("the soak finishes in time");
 }
 
 async fn soak(seconds: u64, mut rng: Rng) {
     let world = Arc::new(World::new(&mut rng).await);
-    // The first part brings memory and pools to their size; what counts is what comes on top.
+    // The first third fills memory and pools; growth after that counts.
     let warm_up = Duration::from_secs((seconds / 3).max(1));
     run_for(&world, warm_up, &mut rng).await;
     let before = Footprint::at_rest(&world).await;
@@ -58,20 +58,20 @@ async fn soak(seconds: u64, mut rng: Rng) {
     client::pull_everything(&world).await;
     let kept = kept::verified(&world.state()).len();
     let (pulls, evicted) = (world.counts.whole(), world.program.metric("pullgate_cache_evictions_total").await);
-    say(&format!("{kept} files are kept and right; {evicted} were evicted"));
+    say(&format!("{kept} cached files are correct; {evicted} were evicted"));
     assert!(pulls > 0 && evicted > 0, "nothing happened: {pulls} pulls, {evicted} evictions");
     let world = Arc::into_inner(world).expect("all clients have ended");
     world.end().await;
 }
 
-/// Clients and trouble, for so long.
+/// Runs clients and faults for some time.
 async fn run_for(world: &Arc<World>, time: Duration, rng: &mut Rng) {
     let (tasks, until) = (Tasks::new(), Instant::now() + time);
     let mut running = vec![tasks.spawn(trouble::make(world.clone(), until, rng.fork()))];
     running.extend((0..CLIENTS).map(|_| tasks.spawn(client::run(world.clone(), until, rng.fork()))));
     running.push(tasks.spawn(progress(world.clone(), until)));
     for task in running {
-        task.await.expect("no client finds anything wrong");
+        task.await.expect("a client found an error");
     }
 }
 
@@ -82,11 +82,11 @@ async fn progress(world: Arc<World>, until: Instant) {
     }
 }
 
-/// Past the test runner's capture: a run of minutes shows that it lives.
+/// Bypasses the output capture of the test runner, so that a long run shows progress.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "soak: {line}");
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }

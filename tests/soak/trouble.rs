@@ -1,4 +1,4 @@
-//! What the upstream does wrong, at random.
+//! Random upstream failures.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use pullgate::sample::{Fault, On};
 
 use crate::world::{World, count};
 
-/// Makes trouble, with times of peace between, and leaves none behind.
+/// Injects faults, with pauses in between, and leaves none behind.
 pub(crate) async fn make(world: Arc<World>, until: Instant, mut rng: Rng) {
     while Instant::now() < until {
         if rng.u8(..20) == 0 {
@@ -20,7 +20,7 @@ pub(crate) async fn make(world: Arc<World>, until: Instant, mut rng: Rng) {
         }
         count(&world.counts.troubles);
         tokio::time::sleep(Duration::from_millis(rng.u64(20..300))).await;
-        // What is stalled goes on, and what was not met is over.
+        // Stalled requests continue, and unused faults are removed.
         world.registry.clear_faults();
         world.registry.clear_log();
         tokio::time::sleep(Duration::from_millis(rng.u64(0..200))).await;
@@ -30,7 +30,7 @@ pub(crate) async fn make(world: Arc<World>, until: Instant, mut rng: Rng) {
 
 fn trouble(rng: &mut Rng) -> (On, Fault) {
     let blobs = || On::blobs().method(Method::GET);
-    // Somewhere in most layers.
+    // A position within most layers.
     let at = rng.u64(..400_000);
     match rng.u8(..10) {
         0 => (blobs(), Fault::Cut(at)),

@@ -1,4 +1,4 @@
-//! What is pulled, from where, and what came of it.
+//! The images, the registry and the gate of the soak, and its results.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,24 +17,24 @@ use crate::program::Program;
 use crate::support::{TestRegistry, soon};
 
 const IMAGES: usize = 60;
-/// One in so many is denied by the policy.
+/// One in this many images is denied by policy.
 const DENIED: usize = 6;
-/// The largest layer, in bytes.
+/// The size of the largest layer, in bytes.
 const LARGEST: usize = 4_000_000;
-/// Much less than all images together, so that they make room for each other all the time. Memory is bounded low, so
-/// that it is soon at its bound and a leak shows above it.
+/// Much less than all images together, so that they evict each other all the time. The memory limit is low, so that it
+/// is reached soon and leaks become visible above it.
 const CACHE: &str = "[cache]\nmax_size = \"24MiB\"\nmemory = \"4MiB\"\nsmall_object = \"64KiB\"";
-/// An upstream that says nothing is given up soon, because the stalls are short too.
+/// Silent upstreams time out soon, because the stalls are short too.
 const UPSTREAM: &str = "idle_timeout = \"2s\"\ntag_ttl = \"2s\"";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// Everything that the clients share.
+/// State shared by all clients.
 pub(crate) struct World {
     pub(crate) registry: TestRegistry,
     pub(crate) images: Vec<Pullable>,
     pub(crate) program: Program,
     pub(crate) counts: Counts,
-    /// Where the registry listens now; it is moved away and back.
+    /// The registry's listener, which is closed and reopened during the run.
     listening: Mutex<Listening>,
     made_of: TestGate,
 }
@@ -62,7 +62,7 @@ impl World {
         self.made_of.path().join("state")
     }
 
-    /// Ends all connections to the upstream, as its restart does.
+    /// Closes all connections to the upstream, as its restart would.
     pub(crate) async fn restart_upstream(&self) {
         let mut listening = self.listening.lock().await;
         let address = listening.address();
@@ -70,7 +70,7 @@ impl World {
         *listening = soon(bound(&self.registry, address)).await;
     }
 
-    /// Stops the gate, which must end well, and looks at all that it leaves.
+    /// Stops the gate, which must exit cleanly, and verifies what it leaves behind.
     pub(crate) async fn end(self) {
         let (state, log) = (self.state(), self.program.log());
         let status = self.program.stop().await;
@@ -90,7 +90,7 @@ async fn bound(registry: &Registry, address: std::net::SocketAddr) -> Listening 
     }
 }
 
-/// Images of which some share layers, also denied ones with admitted ones.
+/// Images that share layers, including denied ones with admitted ones.
 fn images(registry: &Registry, rng: &mut Rng) -> Vec<Pullable> {
     let bases: Vec<Bytes> = (0..6).map(|_| noise(rng.usize(50_000..LARGEST / 2), rng.u64(..))).collect();
     let image = |number: usize| {
@@ -112,7 +112,7 @@ fn images(registry: &Registry, rng: &mut Rng) -> Vec<Pullable> {
     (0..IMAGES).map(image).collect()
 }
 
-/// What the clients have seen.
+/// The results that clients observed.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) whole: AtomicU64,
@@ -130,7 +130,7 @@ impl Counts {
     }
 }
 
-/// One more.
+/// Increments a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

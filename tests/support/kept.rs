@@ -1,6 +1,6 @@
-//! What lies in a state directory: every file is what its name says, and nothing is half-written at rest.
+//! Checks of a state directory: every file matches its digest, and at rest none is incomplete.
 
-#![allow(dead_code, reason = "each test binary takes what it needs")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,10 +10,10 @@ use pullgate::oci::Digest;
 
 use crate::support::Answer;
 
-/// The files under `STATE/blobs` by their digests, each hashed. One that goes while it is looked at was evicted.
+/// The digests of the files under `STATE/blobs`, each verified. A file that disappears in the meantime was evicted.
 ///
 /// # Panics
-/// When a file has other bytes than its name says, or a name is no digest.
+/// A file does not match its name, or a name is not a digest.
 pub(crate) fn verified(state: &Path) -> Vec<Digest> {
     let mut found = Vec::new();
     for algorithm in entries(&state.join("blobs")).into_iter().filter(|name| name != "partial") {
@@ -23,7 +23,7 @@ pub(crate) fn verified(state: &Path) -> Vec<Digest> {
                 let digest: Digest = format!("{algorithm}:{name}").parse().expect("content is named by its digest");
                 let Some(bytes) = existing(fs::read(folder.join(&name))) else { continue };
                 let is = Digest::of(digest.algorithm(), &bytes);
-                assert_eq!(is, digest, "{} bytes are kept under a name that is not theirs", bytes.len());
+                assert_eq!(is, digest, "{} bytes are stored under a wrong digest", bytes.len());
                 found.push(digest);
             }
         }
@@ -31,7 +31,7 @@ pub(crate) fn verified(state: &Path) -> Vec<Digest> {
     found
 }
 
-/// The names of files that are not whole yet.
+/// The names of incomplete files.
 pub(crate) fn partial(state: &Path) -> Vec<String> {
     entries(&state.join("blobs/partial"))
 }
@@ -44,32 +44,32 @@ fn entries(folder: &Path) -> Vec<String> {
 fn existing<T>(read: std::io::Result<T>) -> Option<T> {
     match read {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
-        read => Some(read.unwrap_or_else(|error| panic!("the state cannot be read: {error}"))),
+        read => Some(read.unwrap_or_else(|error| panic!("cannot read the state: {error}"))),
     }
 }
 
-/// Whether an answer for this content is whole and right.
+/// Whether a response for this content is complete and correct.
 ///
 /// # Panics
-/// When it is anything that no client may be served: wrong bytes in an answer that ended well, an end that looks like
-/// one and is none, a failure that does not say what it is.
+/// The response must never be sent to a client: wrong content in a complete response, an end that is not recognisable
+/// as early, or a failure without a reason.
 pub(crate) fn judge(answer: &Answer, digest: &Digest) -> bool {
     match answer.status {
         200 if answer.complete => {
-            assert_eq!(Digest::of(digest.algorithm(), &answer.body), *digest, "wrong bytes were served as whole");
+            assert_eq!(Digest::of(digest.algorithm(), &answer.body), *digest, "wrong content was served as complete");
             true
         }
         200 => {
             let announced: usize = answer.header("content-length").expect("a length").parse().expect("a number");
-            assert!(answer.body.len() < announced, "an answer that was cut has all its bytes");
+            assert!(answer.body.len() < announced, "a response that was cut has all its bytes");
             false
         }
-        // Cut before its head was on the way: a download that fails at once ends the connection.
+        // Cut before the headers were sent: a download that fails immediately closes the connection.
         0 => false,
         429 | 500..600 => {
             assert!(answer.complete && answer.json()["errors"][0]["code"].is_string(), "{}", answer.text());
             false
         }
-        other => panic!("{other} is no answer to a fault: {}", answer.text()),
+        other => panic!("status {other} is not a valid response to a fault: {}", answer.text()),
     }
 }

@@ -1,7 +1,7 @@
-//! What the integration tests share: a sample registry on a port of its own, and a plain HTTP/1.1 client that shows what
-//! libraries hide (the reason phrase, malformed requests, bodies that end early). Every wait has an end.
+//! Shared by the integration tests: a sample registry on a free port, and a plain HTTP/1.1 client that exposes what
+//! libraries hide (the reason phrase, malformed requests, bodies that end early). Every wait is bounded.
 
-#![allow(dead_code, reason = "each test binary takes what it needs")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,31 +17,31 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long anything in a test may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit for any step of a test.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// The most of an answer that is read, in bytes.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
-/// The future's output; a test that waits for longer than [`PATIENCE`] fails.
+/// Awaits the future; fails the test after [`TIME_LIMIT`].
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("this takes longer than any test may wait")
+    tokio::time::timeout(TIME_LIMIT, future).await.expect("the step finishes within the time limit")
 }
 
-/// A new directory that goes with the value.
+/// A temporary directory, removed when dropped.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// A sample registry that listens on loopback for as long as the test's runtime lives. It is a [`Registry`] to use.
+/// A sample registry that listens on loopback for as long as the test's runtime exists. Dereferences to [`Registry`].
 pub(crate) struct TestRegistry {
     registry: Registry,
-    /// Where it listens; [`Listening::stop`] takes it down.
+    /// Its listener; [`Listening::stop`] closes it.
     pub(crate) listening: Listening,
 }
 
 impl TestRegistry {
-    /// An empty registry, plain HTTP.
+    /// An empty registry over plain HTTP.
     pub(crate) async fn start() -> Self {
         let registry = Registry::new();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -49,7 +49,7 @@ impl TestRegistry {
         Self { registry, listening }
     }
 
-    /// An empty registry that speaks TLS with a certificate of `ca`.
+    /// An empty registry over TLS, with a certificate from `ca`.
     pub(crate) async fn start_tls(ca: &TestCa) -> Self {
         let registry = Registry::new();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
@@ -57,7 +57,7 @@ impl TestRegistry {
         Self { registry, listening }
     }
 
-    /// `http://127.0.0.1:PORT` and `path`.
+    /// `http://127.0.0.1:PORT` followed by `path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.listening.url())
     }
@@ -73,13 +73,13 @@ impl Deref for TestRegistry {
 
 /// A certificate authority for one test.
 pub(crate) struct TestCa {
-    /// The root certificate, PEM.
+    /// The root certificate in PEM.
     pub(crate) pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl TestCa {
-    /// A new root.
+    /// Creates a root certificate.
     pub(crate) fn new() -> Self {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut params = rcgen::CertificateParams::default();
@@ -88,7 +88,7 @@ impl TestCa {
         Self { pem: root.pem(), issuer: rcgen::Issuer::new(params, key) }
     }
 
-    /// A server's configuration with a new certificate for `127.0.0.1` and `localhost`.
+    /// A server configuration with a new certificate for `127.0.0.1` and `localhost`.
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         let key = rcgen::KeyPair::generate().expect("a key");
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
@@ -101,52 +101,52 @@ impl TestCa {
             .expect("the provider knows the default versions")
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key);
-        Arc::new(config.expect("certificate and key fit"))
+        Arc::new(config.expect("the key matches the certificate"))
     }
 }
 
-/// GET over plain HTTP.
+/// Sends a GET over plain HTTP.
 pub(crate) async fn get(url: &str) -> Answer {
     request("GET", url, &[]).await
 }
 
-/// HEAD over plain HTTP.
+/// Sends a HEAD over plain HTTP.
 pub(crate) async fn head(url: &str) -> Answer {
     request("HEAD", url, &[]).await
 }
 
-/// Any request without a body, with headers, over plain HTTP.
+/// Sends a request with headers and without a body over plain HTTP.
 pub(crate) async fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
     Exchange::start(method, url, headers).await.finish().await
 }
 
-/// Sends these bytes as they are, and gives all bytes that come until the peer closes.
+/// Sends these bytes, and returns everything that the peer sends until it closes.
 pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Bytes {
     let mut stream = soon(TcpStream::connect(address)).await.expect("the peer listens");
-    // A peer may refuse, and close, before it has read everything.
+    // A peer may refuse the request and close before it has read everything.
     let _ = soon(stream.write_all(bytes)).await;
     let mut answer = Vec::new();
     let _ = soon(stream.take(MAX_ANSWER as u64).read_to_end(&mut answer)).await;
     answer.into()
 }
 
-/// An answer, read to its end.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
-    /// The status; 0 where the connection ended before there was one.
+    /// The status; 0 if the connection ended before there was one.
     pub(crate) status: u16,
     /// The reason phrase.
     pub(crate) reason: String,
-    /// The headers as they came; names in lower case.
+    /// The headers as received, with lower-case names.
     pub(crate) headers: Vec<(String, String)>,
     /// The body.
     pub(crate) body: Bytes,
-    /// Whether all came that `Content-Length` or the chunks promised.
+    /// Whether everything promised by `Content-Length` or the chunks has arrived.
     pub(crate) complete: bool,
 }
 
 impl Answer {
-    /// The first header of this name.
+    /// The first header with this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
@@ -156,24 +156,24 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; a test whose answer is no JSON fails.
+    /// The body as JSON; fails the test if it is not JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 }
 
-/// An answer whose head has come and whose body is read as the test wants it.
+/// A response whose headers have arrived and whose body the test reads.
 pub(crate) struct Exchange {
     stream: TcpStream,
     buffer: BytesMut,
     answer: Answer,
-    /// How much of the body was read before the rest is.
+    /// How many bytes of the body have been read.
     taken: usize,
     head_only: bool,
 }
 
 impl Exchange {
-    /// Sends the request, and reads the head of the answer.
+    /// Sends the request and reads the response headers.
     pub(crate) async fn start(method: &str, url: &str, headers: &[(&str, &str)]) -> Self {
         let rest = url.strip_prefix("http://").expect("a plain HTTP URL");
         let at = rest.find('/').unwrap_or(rest.len());
@@ -191,12 +191,12 @@ impl Exchange {
         exchange
     }
 
-    /// The head of the answer; its body is empty.
+    /// The response without its body.
     pub(crate) fn head(&self) -> &Answer {
         &self.answer
     }
 
-    /// The next `len` bytes of a body with `Content-Length`, fewer where it ends.
+    /// Reads the next `len` bytes of a body with `Content-Length`, or fewer at its end.
     pub(crate) async fn read(&mut self, len: usize) -> Bytes {
         while self.buffer.len() < len && self.fill().await {}
         let len = len.min(self.buffer.len());
@@ -204,7 +204,7 @@ impl Exchange {
         self.buffer.split_to(len).freeze()
     }
 
-    /// Reads the rest of the body; the answer has that alone, and is complete if all of it came.
+    /// Reads the rest of the body. The response contains only that, and is complete if all of it arrived.
     pub(crate) async fn finish(mut self) -> Answer {
         let length: Option<usize> =
             self.answer.header("content-length").map(|length| length.parse().expect("a length"));
@@ -244,7 +244,7 @@ impl Exchange {
         self.answer.headers = pairs.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
     }
 
-    /// Reads one chunk (RFC 9112 §7.1); false after the last, or where the connection ended.
+    /// Reads one chunk (RFC 9112 §7.1). Returns false after the last, or if the connection ended.
     async fn read_chunk(&mut self) -> bool {
         let end = loop {
             if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
@@ -263,9 +263,9 @@ impl Exchange {
         len > 0 && chunk.len() == len + 2
     }
 
-    /// Reads more; false at the end of the connection.
+    /// Reads more data. Returns false at the end of the connection.
     async fn fill(&mut self) -> bool {
-        assert!(self.buffer.len() < MAX_ANSWER, "the answer is larger than any test wants");
+        assert!(self.buffer.len() < MAX_ANSWER, "the response is larger than any test expects");
         matches!(soon(self.stream.read_buf(&mut self.buffer)).await, Ok(1..))
     }
 }

@@ -1,6 +1,6 @@
-//! The real program as a process of its own, by the configuration that the harness writes.
+//! The real program as a separate process, with the configuration of the harness.
 
-#![allow(dead_code, reason = "each test binary takes what it needs")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use crate::harness::{HOST, TestGate};
 use crate::support::{Answer, request, soon};
 
-/// A gate that runs as `pullgate serve`. Killed when it is dropped.
+/// A running `pullgate serve`, killed when dropped.
 pub(crate) struct Program {
     child: Child,
     log: PathBuf,
@@ -22,17 +22,17 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it and waits until it is ready.
+    /// Starts the program and waits until it is ready.
     pub(crate) async fn start(made_of: &TestGate) -> Self {
         Self::start_with_umask(made_of, "022").await
     }
 
-    /// The same under a umask of its own.
+    /// The same with a given umask.
     pub(crate) async fn start_with_umask(made_of: &TestGate, umask: &str) -> Self {
         made_of.config();
         let folder = made_of.path();
         let (ready, log) = (folder.join("ready.json"), folder.join("log"));
-        // That of an earlier process tells of ports that are gone.
+        // A file of an earlier process would contain old ports.
         let _ = fs::remove_file(&ready);
         let child = Command::new("/bin/sh")
             .args(["-c", "umask $0 && exec \"$@\"", umask])
@@ -58,35 +58,35 @@ impl Program {
         program
     }
 
-    /// What the file says, as soon as it is there.
+    /// Waits for the file and returns its content.
     async fn written(&mut self, file: &std::path::Path) -> String {
         loop {
             if let Ok(text) = fs::read_to_string(file) {
                 return text;
             }
             if let Some(status) = self.child.try_wait().expect("the child can be asked") {
-                panic!("it ended ({status}) before it was ready:\n{}", self.log());
+                panic!("the program ended ({status}) before it was ready:\n{}", self.log());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Its process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
-    /// What it logged.
+    /// The log output.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// A URL of the upstream: `/library/x/manifests/1`.
+    /// The URL for a path on the upstream, such as `/library/x/manifests/1`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}/v2/{HOST}{path}", self.url)
     }
 
-    /// A URL of the admin side.
+    /// A URL on the admin listener.
     pub(crate) fn admin_url(&self, path: &str) -> String {
         format!("{}{path}", self.admin)
     }
@@ -102,13 +102,13 @@ impl Program {
         line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
     }
 
-    /// Ends it by SIGKILL, at once, and waits until it is gone.
+    /// Kills the program with SIGKILL, and waits until it is gone.
     pub(crate) async fn kill(mut self) {
         self.child.start_kill().expect("it runs");
         soon(self.child.wait()).await.expect("it can be waited for");
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the program to exit, and waits until it has.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("a process id");
         kill_process(id, Signal::TERM).expect("it runs");

@@ -1,4 +1,4 @@
-//! A real `pullgate serve` process with a configuration and policies of its own.
+//! A real `pullgate serve` process with its own configuration and policies.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -18,21 +18,21 @@ pub(crate) struct Gate {
     ca: PathBuf,
 }
 
-/// What a gate is started with.
+/// The configuration of a gate.
 #[derive(Debug, Default)]
 pub(crate) struct GateConfig {
-    /// Whether clients speak TLS to it.
+    /// Whether clients use TLS.
     pub(crate) tls: bool,
     /// Top-level settings, before the first table.
     pub(crate) settings: String,
     /// The `[[upstream]]` tables.
     pub(crate) upstreams: String,
-    /// Policy documents, YAML.
+    /// Policy documents in YAML.
     pub(crate) policies: String,
 }
 
 impl GateConfig {
-    /// Adds an upstream; `more` are lines such as `path = "other"`.
+    /// Adds an upstream; `more` contains lines such as `path = "other"`.
     #[must_use]
     pub(crate) fn upstream(mut self, host: &str, registry: &Registry, more: &str) -> Self {
         let url = registry.url();
@@ -40,7 +40,7 @@ impl GateConfig {
         self
     }
 
-    /// Adds a cluster-wide policy document; `spec` is its body, two spaces in.
+    /// Adds a cluster-wide policy document; `spec` is its body, indented by two spaces.
     #[must_use]
     pub(crate) fn policy(mut self, name: &str, spec: &str) -> Self {
         let head = "---\napiVersion: pullgate.io/v1\nkind: ClusterImagePolicy";
@@ -48,7 +48,7 @@ impl GateConfig {
         self
     }
 
-    /// Writes everything below `dir` and starts the gate there. Keys that policies name are looked for in `dir/policies`.
+    /// Writes all files below `dir` and starts the gate there. Keys named in policies are relative to `dir/policies`.
     pub(crate) fn start(&self, dir: &Path) -> Gate {
         let (certificate, key) = (dir.join("gate.crt"), dir.join("gate.key"));
         fs::create_dir_all(dir.join("policies")).expect("the policy directory");
@@ -103,12 +103,12 @@ impl Gate {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
     }
 
-    /// The authority of its certificate, where it speaks TLS.
+    /// The CA of its certificate, if it uses TLS.
     pub(crate) fn ca(&self) -> &Path {
         &self.ca
     }
 
-    /// The name of an image as path-style clients write it: `127.0.0.1:PORT/UPSTREAM/NAME`.
+    /// An image name for path-style clients: `127.0.0.1:PORT/UPSTREAM/NAME`.
     pub(crate) fn reference(&self, name: &str) -> String {
         format!("{}/{UPSTREAM}/{name}", self.address)
     }

@@ -1,4 +1,4 @@
-//! Small images, made with `tar` and `crane`.
+//! Small images, built with `tar` and `crane`.
 
 use std::fs;
 use std::io::Read;
@@ -9,27 +9,27 @@ use serde_json::Value;
 
 use super::{Program, Registry};
 
-/// Where in every image's file system the payload is.
+/// The path of the payload in every image.
 pub(crate) const PAYLOAD: &str = "srv/payload";
 
-/// The size of a payload, in bytes: several reads long for every client and proxy.
+/// The size of a payload, in bytes: several reads for every client and proxy.
 const PAYLOAD_SIZE: usize = 1 << 20;
 
 /// An image in a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
-    /// The repository, without any registry.
+    /// The repository, without the registry.
     pub(crate) repository: String,
     /// The tag.
     pub(crate) tag: String,
-    /// The manifest's digest.
+    /// The digest of the manifest.
     pub(crate) digest: String,
-    /// The digests of configuration and layers, in the manifest's order.
+    /// The digests of configuration and layers, in the order of the manifest.
     pub(crate) blobs: Vec<String>,
 }
 
 impl Image {
-    /// Makes an image of two layers and pushes it to a plain registry.
+    /// Builds an image with two layers and pushes it to a plain registry.
     pub(crate) fn push(registry: &Registry, dir: &Path, repository: &str, tag: &str) -> Self {
         let work = dir.join("images").join(repository).join(tag);
         let base = layer(&work, "base", "etc/os-release", b"ID=interop\n");
@@ -37,7 +37,7 @@ impl Image {
         Self::push_layers(registry, &work, repository, tag, &[base.as_str(), payload.as_str()])
     }
 
-    /// Makes an image of tar files and pushes it to a plain registry.
+    /// Builds an image from tar files and pushes it to a plain registry.
     pub(crate) fn push_layers(registry: &Registry, home: &Path, repository: &str, tag: &str, layers: &[&str]) -> Self {
         let reference = format!("{}/{repository}:{tag}", registry.address());
         let append = ["append", "--insecure", "--oci-empty-base", "--new_tag", &reference];
@@ -62,7 +62,7 @@ impl Image {
         format!("{}:{}", self.repository, self.tag)
     }
 
-    /// What the file at [`PAYLOAD`] holds.
+    /// The content of the file at [`PAYLOAD`].
     pub(crate) fn payload(&self) -> Vec<u8> {
         payload(&self.name())
     }
@@ -73,7 +73,7 @@ pub(crate) fn file_of_tar(tar: impl Read, path: &str) -> Vec<u8> {
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries().expect("a tar") {
         let mut entry = entry.expect("a tar");
-        // Of "./srv/payload" and "/srv/payload" as of "srv/payload".
+        // Accepts "./srv/payload" and "/srv/payload" for "srv/payload".
         if entry
             .path()
             .expect("a path")
@@ -89,12 +89,12 @@ pub(crate) fn file_of_tar(tar: impl Read, path: &str) -> Vec<u8> {
     panic!("there is no {path}");
 }
 
-/// The content of a file in a gzipped layer.
+/// The content of a file in a gzip-compressed layer.
 pub(crate) fn file_of_layer(layer: &[u8], path: &str) -> Vec<u8> {
     file_of_tar(GzDecoder::new(layer), path)
 }
 
-/// A tar with one file, under `work`; its path.
+/// Creates a tar with one file below `work`, and returns its path.
 fn layer(work: &Path, name: &str, path: &str, content: &[u8]) -> String {
     let root = work.join(name);
     let file = root.join(path);
@@ -107,7 +107,7 @@ fn layer(work: &Path, name: &str, path: &str, content: &[u8]) -> String {
     tar.to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// Bytes that no compression shortens, the same for the same name.
+/// Incompressible bytes that depend only on the name.
 fn payload(name: &str) -> Vec<u8> {
     let mut state = name
         .bytes()
@@ -121,7 +121,7 @@ fn payload(name: &str) -> Vec<u8> {
     (0..PAYLOAD_SIZE / 8).flat_map(|_| next()).collect()
 }
 
-/// This machine's platform, in the words of images.
+/// The platform of this machine, in image terms.
 fn platform() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "linux/arm64",

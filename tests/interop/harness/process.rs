@@ -1,4 +1,4 @@
-//! Foreign programs: run to their end, or for as long as a test lasts. Every wait is bounded.
+//! External programs, run to completion or for the duration of a test. Every wait is bounded.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,31 +9,31 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a program may run, in seconds; the longest here unpacks a Debian system on a busy machine.
+/// The time limit for a program, in seconds; the longest one unpacks a Debian system on a busy machine.
 const PROGRAM_SECONDS: &str = "180";
 
-/// How long a daemon may take to get ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for the start of a daemon.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a daemon may take to end, before it is killed.
+/// How long a daemon may take to exit before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Between two looks at a foreign daemon, which has no event to wait for.
+/// The polling interval for daemons, which provide no event to wait for.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How much of its log a daemon shows when a test fails.
+/// The number of log lines shown when a test fails.
 const LAST_LINES: usize = 20;
 
-/// A program to run with a home, and an environment, of its own.
+/// A program to run with a separate home directory and environment.
 pub(crate) struct Program(Command);
 
 impl Program {
-    /// `name` from the path or from what `tests/tools` built, with `home` as home, configuration and runtime directory.
+    /// `name` from the path or from `tests/tools`, with `home` as home, configuration and runtime directory.
     pub(crate) fn new(name: &str, home: &Path) -> Self {
         Self::wrapped(&["timeout", "--kill-after=5", PROGRAM_SECONDS], name, home)
     }
 
-    /// As [`Program::new`], for [`Daemon::start`]: it gets a signal when the test that started it goes away.
+    /// The same as [`Program::new`], for [`Daemon::start`]: it receives a signal when the test process ends.
     pub(crate) fn daemon(name: &str, home: &Path) -> Self {
         Self::wrapped(&["setpriv", "--pdeathsig", "TERM"], name, home)
     }
@@ -52,19 +52,19 @@ impl Program {
         Self(command)
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         self.0.args(arguments);
         self
     }
 
-    /// An environment variable.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.0.env(key, value);
         self
     }
 
-    /// Runs it to its end.
+    /// Runs the program to completion.
     pub(crate) fn run(mut self) -> Finished {
         let command = format!("{:?}", self.0);
         let output = self.0.output().unwrap_or_else(|error| panic!("{command}: {error}"));
@@ -77,7 +77,7 @@ impl Program {
     }
 }
 
-/// A program that has ended.
+/// A program that has exited.
 pub(crate) struct Finished {
     command: String,
     success: bool,
@@ -86,33 +86,33 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Whether it did.
+    /// Whether the program succeeded.
     pub(crate) fn succeeded(&self) -> bool {
         self.success
     }
 
-    /// What it wrote to standard output, whether it succeeded or not.
+    /// Its standard output, whether it succeeded or not.
     pub(crate) fn into_stdout(self) -> Vec<u8> {
         self.stdout
     }
 
-    /// What it wrote to standard output; panics unless it succeeded.
+    /// Its standard output; panics unless it succeeded.
     #[track_caller]
     pub(crate) fn bytes(self) -> Vec<u8> {
         assert!(self.success, "{}\nfailed:\n{}", self.command, self.output());
         self.stdout
     }
 
-    /// As [`Finished::bytes`], as text without the line break at its end.
+    /// The same as [`Finished::bytes`], as text without the final line break.
     #[track_caller]
     pub(crate) fn text(self) -> String {
         String::from_utf8(self.bytes()).expect("text on standard output").trim_end().to_owned()
     }
 
-    /// All that a person at the terminal read; panics unless it failed.
+    /// Everything that a user would see on the terminal; panics unless the program failed.
     #[track_caller]
     pub(crate) fn refusal(self) -> String {
-        assert!(!self.success, "{}\nsucceeded, and should not have:\n{}", self.command, self.output());
+        assert!(!self.success, "{}\nsucceeded, but should have failed:\n{}", self.command, self.output());
         self.output()
     }
 
@@ -129,7 +129,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it; what it writes goes to `log`, standard output to a file of its own where `output` names one.
+    /// Starts it with output to `log`; standard output goes to `output` if that is given.
     pub(crate) fn start(name: &str, mut program: Program, log: &Path, output: Option<&Path>) -> Self {
         let stderr = File::create(log).expect("a log file");
         let stdout = match output {
@@ -141,21 +141,21 @@ impl Daemon {
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
-    /// What `probe` finds, as soon as it finds something; panics with the log when the daemon ends or time runs out.
+    /// Polls `probe` until it returns a value; panics with the log if the daemon exits or time runs out.
     pub(crate) fn wait_for<T>(&mut self, mut probe: impl FnMut() -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(found) = probe() {
                 return found;
             }
             let ended = self.child.try_wait().expect("the state of a child");
             assert!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.name, self.log());
-            assert!(Instant::now() < end, "{} does not get ready:\n{}", self.name, self.log());
+            assert!(Instant::now() < end, "{} did not become ready in time:\n{}", self.name, self.log());
             thread::sleep(PAUSE);
         }
     }
 
-    /// Everything that it has written so far, without what went to another file.
+    /// Everything written to the log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -173,9 +173,9 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Asks it to end, so that it ends what it started itself, and kills it if it does not.
+    /// Asks the daemon to exit, so that it stops its own children, and kills it otherwise.
     fn drop(&mut self) {
-        // A child that has ended already is no error here, nor is one that cannot be signalled any more.
+        // A daemon that has already exited is not an error, nor is one that can no longer be signalled.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         if !self.ends_within(GRACE) {
             let _ = self.child.kill();
@@ -184,13 +184,13 @@ impl Drop for Daemon {
         if thread::panicking() {
             let log = self.log();
             let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
-            eprintln!("--- {} wrote last:", self.name);
+            eprintln!("--- last lines of {}:", self.name);
             lines.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
 }
 
-/// The program of that name that `tests/tools` built, else the name, for the path to find.
+/// The program built by `tests/tools`, or else the name, to be found in the path.
 fn located(name: &str) -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin").join(name);
     if built.exists() { built } else { PathBuf::from(name) }

@@ -1,4 +1,4 @@
-//! Debian's `docker-registry`, plain, behind a password, or with TLS; and what its access log says it was asked.
+//! Debian's `docker-registry`, plain, with a password, or with TLS; and its access log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,20 @@ use pullgate::oci::Digest;
 
 use super::{Daemon, Finished, Program};
 
-/// Who may use a registry with [`Variant::Htpasswd`], with what password, and both as Docker's configuration has them.
+/// The user and password of a registry with [`Variant::Htpasswd`], also in the format of Docker's configuration.
 const USER: &str = "alice";
 const PASSWORD: &str = "open-sesame";
 const USER_AND_PASSWORD_BASE64: &str = "YWxpY2U6b3Blbi1zZXNhbWU=";
 
-/// How a registry is to be reached.
+/// How a registry can be reached.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Variant {
-    /// HTTP, open to everyone.
+    /// HTTP with public access.
     #[default]
     Plain,
-    /// HTTP, for one user.
+    /// HTTP with a user name and password.
     Htpasswd,
-    /// HTTPS, with a certificate that no public authority issued.
+    /// HTTPS with a certificate from a private CA.
     Tls,
 }
 
@@ -32,19 +32,20 @@ pub(crate) struct Registry {
     home: PathBuf,
 }
 
-/// One line of an access log.
+/// A line in an access log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Request {
     /// `GET`, `HEAD` …
     pub(crate) method: String,
-    /// Path and query.
+    /// The path and query.
     pub(crate) target: String,
-    /// What was answered.
+    /// The status of the response.
     pub(crate) status: u16,
 }
 
 impl Registry {
-    /// Starts one on a port of its own that keeps its content in `storage`. Two may share a storage, and then hold the same.
+    /// Starts a registry on a free port, with its content in `storage`. Two registries may share a storage, and then
+    /// have the same content.
     pub(crate) fn start(name: &str, variant: Variant, dir: &Path, storage: &Path) -> Self {
         let home = dir.join(name);
         fs::create_dir_all(&home).expect("a directory for the registry");
@@ -77,7 +78,7 @@ impl Registry {
         }
     }
 
-    /// Takes a blob of any bytes in, where it is [`Variant::Plain`]; its digest.
+    /// Stores a blob in a [`Variant::Plain`] registry, and returns its digest.
     pub(crate) fn put_blob(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = Digest::sha256(bytes).to_string();
         let started = format!("{}/v2/{repository}/blobs/uploads/", self.url());
@@ -87,7 +88,7 @@ impl Registry {
         digest
     }
 
-    /// The same for a manifest under a tag.
+    /// Stores a manifest under a tag in the same way.
     pub(crate) fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) -> String {
         self.put(media_type, bytes, &format!("{}/v2/{repository}/manifests/{tag}", self.url()));
         Digest::sha256(bytes).to_string()
@@ -104,7 +105,7 @@ impl Registry {
         Program::new("curl", &self.home).args(["--silent", "--show-error", "--fail"]).args(arguments).run()
     }
 
-    /// What a gate's `[[upstream]]` needs besides the URL.
+    /// The settings of a gate's `[[upstream]]` besides the URL.
     pub(crate) fn gate_settings(&self) -> String {
         let file = |name: &str| self.home.join(name).display().to_string();
         match self.variant {
@@ -117,10 +118,10 @@ impl Registry {
         }
     }
 
-    /// Everything that it was asked up to now, in the order of its answers.
+    /// All requests so far, in the order of their responses.
     ///
-    /// A request stands in the log when it has been answered; one that this asks itself, last of all, and leaves out, makes
-    /// sure that every earlier answer stands there.
+    /// A request appears in the log once it has been answered. This sends one last request, which is not returned, to
+    /// make sure that all earlier responses are logged.
     pub(crate) fn requests(&mut self) -> Vec<Request> {
         const FENCE: &str = "/v2/end-of-log/tags/list";
         let path = self.home.join("requests");
@@ -146,7 +147,7 @@ http: {{addr: '127.0.0.1:0', secret: shared{tls}}}
     )
 }
 
-/// Writes a password file; the setting that names it.
+/// Writes a password file, and returns the setting that names it.
 fn htpasswd(home: &Path) -> String {
     let file = home.join("htpasswd");
     let line = Program::new("htpasswd", home).args(["-Bbn", USER, PASSWORD]).run().text();
@@ -154,14 +155,14 @@ fn htpasswd(home: &Path) -> String {
     format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display())
 }
 
-/// A certificate for `localhost` that is its own authority, and the setting that names it.
+/// Creates a self-signed certificate for `localhost`, and returns the setting that names it.
 fn tls(home: &Path) -> String {
     let (certificate, key) = (home.join("tls.crt"), home.join("tls.key"));
     self_signed(home, &certificate, &key);
     format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display())
 }
 
-/// Makes a certificate for `localhost` and 127.0.0.1 that is its own authority.
+/// Creates a self-signed certificate for `localhost` and 127.0.0.1.
 pub(super) fn self_signed(home: &Path, certificate: &Path, key: &Path) {
     let options = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
     let names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
@@ -176,7 +177,7 @@ fn listening(log: &str) -> Option<String> {
     Some(rest[..end].to_owned())
 }
 
-/// Reads the Apache "combined" format: `… "GET /v2/ HTTP/1.1" 200 2 …`. Half a line at the end is left out.
+/// Parses the Apache "combined" format: `… "GET /v2/ HTTP/1.1" 200 2 …`. An incomplete last line is ignored.
 fn parse(log: &str) -> Vec<Request> {
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     whole.lines().filter_map(parse_line).collect()

@@ -1,4 +1,4 @@
-//! The world around every client: an upstream, a gate, and a registry that a client could turn to instead.
+//! The environment of every client: an upstream, a gate, and a registry that a client could fall back to.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::{Finished, Gate, GateConfig, Image, Program, Registry, UPSTREAM, Vari
 /// The name under which path-style clients reach the fallback's images through the gate.
 pub(crate) const FALLBACK_PATH: &str = "fallback";
 
-/// The name under which clients know the upstream that do not say which registry they mean.
+/// The name of the upstream for clients that do not say which registry they mean.
 pub(crate) const DOCKER_HUB: &str = "docker.io";
 
 /// A client under test.
@@ -17,51 +17,51 @@ pub(crate) trait Client {
     /// Pulls the image through the gate.
     fn pull(&self, world: &World, image: &Image) -> Finished;
 
-    /// What the file at [`super::PAYLOAD`] of a pulled image holds, and the digest under which the client has the image,
-    /// where it says so.
+    /// The content of the file at [`super::PAYLOAD`] in a pulled image, and the digest that the client reports for the
+    /// image, if it does.
     fn content(&self, world: &World, image: &Image) -> (Vec<u8>, Option<String>);
 }
 
-/// Registries, images and a gate, in a directory of their own. Fields are dropped in order: the gate goes first.
+/// Registries, images and a gate, in a separate directory. Fields are dropped in order, the gate first.
 pub(crate) struct World {
     /// The gate. It knows the upstream by three names: [`UPSTREAM`], [`DOCKER_HUB`], and the fallback's own
     /// `127.0.0.1:PORT`, whose path is [`FALLBACK_PATH`].
     pub(crate) gate: Gate,
-    /// What the gate pulls from. Its log holds what the gate asked, and nothing else.
+    /// The registry that the gate pulls from. Its log contains only the gate's requests.
     pub(crate) upstream: Registry,
-    /// Open to everyone, with the same content: whoever asks it gets the denied image as well.
+    /// A public registry with the same content, including the denied image.
     pub(crate) fallback: Registry,
-    /// Where images come from: it writes to the same storage.
+    /// The registry that images are pushed to; it writes to the same storage.
     pub(crate) store: Registry,
     /// An image that policy admits without any check.
     pub(crate) admitted: Image,
-    /// An image that policy denies, because nobody signed it.
+    /// An image that policy denies, because it is not signed.
     pub(crate) denied: Image,
     dir: TempDir,
 }
 
-/// What is unlike the plainest world.
+/// The differences from the simplest world.
 #[derive(Default)]
 pub(crate) struct Setup {
-    /// Clients speak TLS to the gate.
+    /// Clients use TLS to the gate.
     pub(crate) tls: bool,
-    /// What a path without an upstream's name means.
+    /// The upstream for paths that name none.
     pub(crate) default_upstream: Option<&'static str>,
-    /// How the upstream is to be reached.
+    /// How the upstream can be reached.
     pub(crate) upstream: Variant,
-    /// The gate has neither the credentials nor the certificate authority that the upstream asks for.
+    /// The gate has neither the credentials nor the CA certificate that the upstream requires.
     pub(crate) stranger: bool,
-    /// The public key of those who sign releases; one that signed nothing where none is given.
+    /// The public key of the release signers; by default, one that signed nothing.
     pub(crate) release: Option<PathBuf>,
 }
 
 impl World {
-    /// Everything plain.
+    /// The simplest world.
     pub(crate) fn new() -> Self {
         Self::with(&Setup::default())
     }
 
-    /// With something unlike that.
+    /// A world with some differences.
     pub(crate) fn with(setup: &Setup) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let storage = dir.path().join("storage");
@@ -75,32 +75,32 @@ impl World {
         Self { gate, upstream, fallback, store, admitted, denied, dir }
     }
 
-    /// A directory that goes with the world.
+    /// A directory that is removed with the world.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A new directory below it, for a client's configuration or state.
+    /// Creates a directory below it, for a client's configuration or state.
     pub(crate) fn new_dir(&self, name: &str) -> PathBuf {
         let path = self.dir().join(name);
         std::fs::create_dir_all(&path).expect("a directory");
         path
     }
 
-    /// The image's name where a client names the registry itself and its configuration points to the gate.
+    /// The name of the image if the client names the registry itself and its configuration points to the gate.
     pub(crate) fn fallback_reference(&self, image: &Image) -> String {
         format!("{}/{}", self.fallback.address(), image.name())
     }
 
-    /// Everything that this project promises about a client.
+    /// Everything that the project promises for a client.
     #[track_caller]
     pub(crate) fn enforces(&mut self, client: &impl Client) {
         self.admits(client, &self.admitted.clone());
         self.denies(client, &self.denied.clone());
-        self.assert_no_way_round();
+        self.assert_no_bypass();
     }
 
-    /// An admitted image arrives whole.
+    /// An admitted image arrives complete.
     #[track_caller]
     pub(crate) fn admits(&self, client: &impl Client, image: &Image) {
         client.pull(self, image).bytes();
@@ -111,23 +111,24 @@ impl World {
         }
     }
 
-    /// A denied image fails, and the reason is in what the person at the client reads.
+    /// A denied image fails, and the client's output contains the reason.
     #[track_caller]
     pub(crate) fn denies(&self, client: &impl Client, image: &Image) {
         let output = client.pull(self, image).refusal();
         assert_reason(&output, &image.name());
     }
 
-    /// Nobody turned to the fallback, although it would have answered; and no blob of the denied image left the upstream.
+    /// The client did not use the fallback, although it would have responded, and no blob of the denied image left the
+    /// upstream.
     #[track_caller]
-    pub(crate) fn assert_no_way_round(&mut self) {
-        assert_eq!(self.fallback.requests(), [], "the fallback was asked");
+    pub(crate) fn assert_no_bypass(&mut self) {
+        assert_eq!(self.fallback.requests(), [], "the fallback received requests");
         let manifest = format!("{}/v2/{}/manifests/{}", self.fallback.url(), self.denied.repository, self.denied.tag);
-        assert_eq!(status(self.dir(), &manifest), "200", "the fallback is no way round");
-        assert_eq!(self.fallback.requests().len(), 1, "the fallback's log does not show what it was asked");
+        assert_eq!(status(self.dir(), &manifest), "200", "the fallback does not respond");
+        assert_eq!(self.fallback.requests().len(), 1, "the fallback's log does not show its requests");
         let asked = self.upstream.requests();
         let blobs: Vec<_> = asked.iter().filter(|request| asks_for_content(&request.target, &self.denied)).collect();
-        assert!(blobs.is_empty(), "the upstream was asked for {blobs:?}");
+        assert!(blobs.is_empty(), "the upstream received requests for {blobs:?}");
     }
 }
 
@@ -143,19 +144,19 @@ fn gate(dir: &Path, setup: &Setup, upstream: &Registry, fallback: &Registry) -> 
         .start(dir)
 }
 
-/// The words that every client shows: who denied what, by which document and rule, and why.
+/// The text that every client shows: what was denied, by which document and rule, and why.
 #[track_caller]
 pub(crate) fn assert_reason(output: &str, name: &str) {
     assert_reason_of("trust", output, name);
 }
 
-/// The same, where another check may have failed.
+/// The same for another check.
 #[track_caller]
 pub(super) fn assert_reason_of(check: &str, output: &str, name: &str) {
     let said =
         output.contains("pullgate: ") && output.contains(&format!("/{name} denied by ClusterImagePolicy/interop"));
     assert!(said, "the reason is not in the client's output:\n{output}");
-    assert!(output.contains(&format!("{check}: ")), "what failed is not in the client's output:\n{output}");
+    assert!(output.contains(&format!("{check}: ")), "the failed check is not in the client's output:\n{output}");
 }
 
 fn asks_for_content(target: &str, image: &Image) -> bool {
@@ -163,15 +164,15 @@ fn asks_for_content(target: &str, image: &Image) -> bool {
     target.strip_prefix(&blobs).is_some_and(|digest| !digest.starts_with("uploads/"))
 }
 
-/// The status that is answered to a GET.
+/// The status of the response to a GET.
 pub(super) fn status(home: &Path, url: &str) -> String {
-    // Without it docker-registry says 404 of every OCI manifest.
+    // Without it, docker-registry returns 404 for every OCI manifest.
     let accept = ["--header", "Accept: application/vnd.oci.image.manifest.v1+json"];
     let arguments = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", url];
     Program::new("curl", home).args(accept).args(arguments).run().text()
 }
 
-/// Puts the key of releases where policies look for it.
+/// Puts the key of the release signers where policies expect it.
 fn release_key(dir: &Path, given: Option<&Path>) {
     let keys = dir.join("policies/keys");
     std::fs::create_dir_all(&keys).expect("the directory of keys");

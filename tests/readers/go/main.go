@@ -1,5 +1,5 @@
-// Says of each archive on standard input whether Go's archive/tar reads an entry of it: a byte 1 or 0. Each is preceded by
-// its length, four bytes, big-endian.
+// For each archive on standard input, writes a byte 1 or 0: whether Go's archive/tar reads an entry from it. Each archive
+// is preceded by its length, four bytes, big-endian.
 package main
 
 import (
