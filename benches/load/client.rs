@@ -1,4 +1,4 @@
-//! Clients that read blobs and throw them away, one thread each, so that the servers are what is measured.
+//! Clients that read blobs and discard them, one thread each, so that the measurement covers mainly the servers.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -10,20 +10,20 @@ use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-/// How much is read at once, in bytes.
+/// The size of a read, in bytes.
 const BUFFER: usize = 256 * 1024;
-/// A server that says nothing for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit for a silent server.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// What every client asks for; older registries give OCI manifests to nobody else.
+/// The `Accept` header of every client; older registries serve OCI manifests only to clients that name the type.
 pub(crate) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, */*";
 
 /// How bodies are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reading {
-    /// Thrown away in the kernel (`MSG_TRUNC`): the client costs next to nothing.
+    /// Discarded in the kernel (`MSG_TRUNC`), at almost no cost to the client.
     Discarded,
-    /// Copied, as a real client does.
+    /// Copied, as in a real client.
     Copied,
 }
 
@@ -32,19 +32,19 @@ pub(crate) enum Reading {
 pub(crate) struct Place {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    /// Speaks TLS with this configuration.
+    /// The TLS configuration, if TLS is used.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
-/// What one download was like.
+/// The timing of one download.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Download {
     pub(crate) first_byte: Duration,
     pub(crate) bytes: u64,
 }
 
-/// So many clients begin at the same moment, and each downloads `times` over its one connection. Gives each client's
-/// first download, and how long all of it took.
+/// Starts all clients at the same moment; each downloads `times` over one connection. Returns each client's first
+/// download, and the total duration.
 pub(crate) fn crowd(
     place: &Place,
     path: &str,
@@ -75,12 +75,12 @@ pub(crate) fn crowd(
     Ok((downloads?, began.elapsed()))
 }
 
-/// One download.
+/// Downloads once.
 pub(crate) fn get(place: &Place, path: &str) -> io::Result<Download> {
     Connection::open(place)?.get(path, Reading::Discarded)
 }
 
-/// Connections that ask and never read.
+/// Opens connections that send a request and never read.
 pub(crate) fn stalled(place: &Place, path: &str, clients: usize) -> io::Result<Vec<TcpStream>> {
     let ask = |_| {
         let mut stream = TcpStream::connect(&place.address)?;
@@ -99,7 +99,7 @@ impl Connection {
     fn open(place: &Place) -> io::Result<Self> {
         let stream = TcpStream::connect(&place.address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIME_LIMIT))?;
         let address = place.address.clone();
         let Some(config) = &place.tls else { return Ok(Self::Plain(address, stream)) };
         let name = ServerName::try_from("localhost").unwrap();
@@ -148,7 +148,7 @@ fn request(address: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {ACCEPT}\r\n\r\n")
 }
 
-/// Reads an answer's head: the body's length, how much of it came along, and when its first byte came.
+/// Reads the response headers: the length of the body, how much of it has been read, and when its first byte arrived.
 fn head(stream: &mut impl Read, buffer: &mut [u8], began: Instant) -> io::Result<(u64, u64, Duration)> {
     let mut filled = 0;
     let mut end = None;
@@ -156,7 +156,7 @@ fn head(stream: &mut impl Read, buffer: &mut [u8], began: Instant) -> io::Result
         if let Some(end) = end.filter(|end| filled > *end) {
             return parse(&buffer[..end]).map(|length| (length, (filled - end) as u64, began.elapsed()));
         }
-        // A little at a time, so that most of the body is left to be discarded.
+        // Reads a little at a time, so that most of the body is left to be discarded.
         let room = buffer.len().min(filled + 4096);
         let read = stream.read(&mut buffer[filled..room])?;
         if read == 0 {

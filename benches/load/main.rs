@@ -1,7 +1,7 @@
-//! pullgate and its peers side by side in one run: throughput, CPU and memory, as ratios.
+//! Compares pullgate with other servers in one run: throughput, CPU and memory, as ratios.
 //!
-//! `cargo bench --bench load -- [--quick] [--rounds N] [--only NAME,...] [--write]`; benches/README.md says what each
-//! scenario shows. Everything runs on loopback; load is bounded in bytes, clients and time.
+//! `cargo bench --bench load -- [--quick] [--rounds N] [--only NAME,...] [--write]`; benches/README.md describes the
+//! scenarios. Everything runs on loopback; the load is bounded in bytes, clients and time.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is no library")]
 
@@ -17,14 +17,14 @@ use std::process::ExitCode;
 use report::Report;
 use scenarios::{Bench, SCENARIOS};
 
-/// What the command line asks for.
+/// The command-line options.
 #[derive(Clone, Debug)]
 struct Options {
     rounds: usize,
     quick: bool,
     write: bool,
     only: Vec<String>,
-    /// The size of the blob that two hundred clients want, in bytes.
+    /// The size of the blob for the `herd` scenario, in bytes.
     herd: usize,
 }
 
@@ -44,10 +44,12 @@ fn options() -> Result<Options, String> {
                 let names = words.next().ok_or("--only takes names, separated by commas")?;
                 options.only = names.split(',').map(str::to_owned).collect();
             }
-            // cargo's own.
+            // Passed by cargo.
             "--bench" => {}
             other => {
-                return Err(format!("{other} is not known; --quick, --full, --rounds N, --only A,B and --write are"));
+                return Err(format!(
+                    "unknown option {other}; options: --quick, --full, --rounds N, --only A,B, --write"
+                ));
             }
         }
     }
@@ -55,7 +57,7 @@ fn options() -> Result<Options, String> {
     match options.only.iter().find(|name| !known(name)) {
         Some(name) => {
             let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
-            Err(format!("no scenario is named {name}; there are {}", names.join(", ")))
+            Err(format!("unknown scenario {name}; scenarios: {}", names.join(", ")))
         }
         None => Ok(options),
     }

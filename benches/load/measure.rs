@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// CPU seconds that these processes have used, user and system.
+/// The CPU seconds used by these processes, user and system.
 pub(crate) fn cpu_seconds(pids: &[u32]) -> f64 {
     pids.iter().map(|pid| ticks(*pid)).sum::<u64>() as f64 / 100.0
 }
 
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything.
+    // The name in parentheses may contain anything.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     field(11) + field(12)
@@ -24,12 +24,12 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     [pid].into_iter().chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
 }
 
-/// The peak of resident memory since [`reset_peak`], in bytes, of all of them.
+/// The total peak resident memory since [`reset_peak`], in bytes.
 pub(crate) fn peak(pids: &[u32]) -> u64 {
     pids.iter().map(|pid| memory(*pid, "VmHWM:")).sum()
 }
 
-/// Resident memory now, in bytes.
+/// The current resident memory, in bytes.
 pub(crate) fn resident(pids: &[u32]) -> u64 {
     pids.iter().map(|pid| memory(*pid, "VmRSS:")).sum()
 }
@@ -40,15 +40,15 @@ fn memory(pid: u32, field: &str) -> u64 {
     line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
-/// Begins a new peak (proc(5), `clear_refs`).
+/// Resets the peak (proc(5), `clear_refs`).
 pub(crate) fn reset_peak(pids: &[u32]) {
     for pid in pids {
-        // Without it the peak is of the whole run, which is only worse.
+        // If this fails, the peak covers the whole run, which can only be higher.
         let _ = fs::write(PathBuf::from(format!("/proc/{pid}/clear_refs")), "5");
     }
 }
 
-/// As many open files as the system allows.
+/// Raises the limit on open files to the maximum.
 pub(crate) fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

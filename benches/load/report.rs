@@ -1,4 +1,4 @@
-//! Tables for people, and the file that keeps them.
+//! Result tables, and the file that contains them.
 
 use std::fmt::Write as _;
 use std::{fs, io};
@@ -9,26 +9,26 @@ use super::measure::median;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scenario {
     pub(crate) title: String,
-    /// What the numbers are.
+    /// The unit of the values.
     pub(crate) unit: &'static str,
     pub(crate) rows: Vec<Row>,
     pub(crate) goals: Vec<Goal>,
     pub(crate) notes: Vec<String>,
 }
 
-/// One contestant.
+/// The results of one server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// One for each round.
+    /// One value per round.
     pub(crate) values: Vec<f64>,
-    /// CPU time for each unit of work, one for each round.
+    /// The CPU time per unit of work, one value per round.
     pub(crate) cpu: Vec<f64>,
-    /// The peak of memory, in bytes.
+    /// The peak memory, in bytes.
     pub(crate) peak: u64,
 }
 
-/// What was to be reached, and what was.
+/// A goal and the value that was measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
     pub(crate) text: String,
@@ -57,7 +57,7 @@ impl Scenario {
 
     pub(crate) fn to_markdown(&self) -> String {
         let mut text = format!("\n### {}\n\n", self.title);
-        let cpu_unit = if self.unit == "requests/s" { "CPU us a request" } else { "CPU s a GB" };
+        let cpu_unit = if self.unit == "requests/s" { "CPU us per request" } else { "CPU s a GB" };
         let _ = writeln!(text, "| | {} (median; range) | {cpu_unit} | peak MB |\n|---|---|---|---|", self.unit);
         for row in &self.rows {
             let low = row.values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -79,7 +79,7 @@ impl Scenario {
     }
 }
 
-/// Three digits that count.
+/// Formats with three significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
@@ -97,7 +97,7 @@ impl Report {
         self.0.push(scenario);
     }
 
-    /// Replaces the part of the file that this program writes, and leaves the rest.
+    /// Replaces the generated part of the file, and keeps the rest.
     pub(crate) fn write(&self, path: &str, versions: &str, rounds: usize) -> io::Result<()> {
         const END: &str = "<!-- end of what benches/load writes -->";
         let old = fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is measured. Each scenario alternates its contestants, so that a slow minute of the machine hits all of them.
+//! The scenarios. Each alternates between the servers, so that a slow phase of the machine affects all of them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,18 +11,18 @@ use super::report::{Goal, Row, Scenario};
 use super::servers::{self, Certificate, Server, find};
 use super::upstream::{Content, REPOSITORY, Upstream};
 
-/// The size of the blob that is served from the cache, in bytes.
+/// The size of the cached blob, in bytes.
 const BLOB: usize = 200 << 20;
-/// How many bytes one round of a blob scenario moves at least.
+/// The minimum number of bytes transferred in one round of a blob scenario.
 const ROUND: u64 = 3 << 30;
-/// How many bytes the eight streams move while small answers are timed.
+/// How many bytes the eight streams transfer while small responses are timed.
 const FAIRNESS_BYTES: u64 = 10 << 30;
-/// pullgate's memory in every scenario, in bytes.
+/// The limit on pullgate's memory in every scenario, in bytes.
 const MEMORY: f64 = 150e6;
 
 type Scenarios = [(&'static str, fn(&mut Bench, &Options) -> Scenario)];
 
-/// All of them, in the order in which they run.
+/// All scenarios, in the order in which they run.
 pub(crate) const SCENARIOS: &Scenarios = &[
     ("manifest", manifest),
     ("denial", denial),
@@ -35,13 +35,13 @@ pub(crate) const SCENARIOS: &Scenarios = &[
     ("slow", slow),
 ];
 
-/// The servers and what they serve.
+/// The servers and their content.
 pub(crate) struct Bench {
     upstream: Upstream,
     gate: Server,
     nginx: Server,
     nginx_cache: Server,
-    /// Peers that may be missing.
+    /// Other registries, which may be missing.
     registries: Vec<Server>,
     image: Content,
     denied: Content,
@@ -51,7 +51,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(options: &Options) -> Self {
-        // Beside the build, because the system's folder for such things may be in memory.
+        // In the build directory, because the system's temporary directory may be in memory.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut upstream = Upstream::start();
         let size = if options.quick { BLOB / 4 } else { BLOB };
@@ -64,7 +64,7 @@ impl Bench {
         for (name, program) in [("docker-registry 2.8", "docker-registry"), ("distribution 3", "distribution")] {
             match find(program) {
                 Some(path) => registries.push(servers::distribution(dir.path(), &upstream, name, &path)),
-                None => eprintln!("note: {name} left out: {program} is not installed (tests/tools --bench)"),
+                None => eprintln!("note: skipped {name}: {program} is not installed (tests/tools --bench)"),
             }
         }
         let www = dir.path().join("nginx/www");
@@ -73,7 +73,7 @@ impl Bench {
         bench
     }
 
-    /// Everything is in every cache.
+    /// Fills every cache.
     fn warm(&self) {
         self.put_file(&self.image);
         for server in [&self.gate].into_iter().chain(&self.registries) {
@@ -89,7 +89,7 @@ impl Bench {
         }
     }
 
-    /// The same content as files, for nginx.
+    /// Writes the same content as files, for nginx.
     fn put_file(&self, content: &Content) {
         let put = |path: String, bytes: &[u8]| {
             let path = self.www.join(path);
@@ -97,7 +97,7 @@ impl Bench {
             std::fs::write(path, bytes).unwrap();
         };
         put(content.manifest_path(), &content.manifest_bytes);
-        // By way of the gate, which has it verified.
+        // Downloaded through the gate, which verifies it.
         let body = self.download(content);
         put(content.blob_path(), &body);
     }
@@ -139,7 +139,7 @@ impl Bench {
     }
 }
 
-/// `contestants` in turn, `rounds` times; each gives a value and CPU seconds a unit of work.
+/// Measures `contestants` in turn, `rounds` times; each returns a value and CPU seconds per unit of work.
 fn alternate(
     rounds: usize,
     contestants: &[(&str, Vec<u32>)],
@@ -164,21 +164,21 @@ fn alternate(
     rows
 }
 
-/// Adds what every scenario asks of pullgate's memory.
+/// Adds the memory goal that applies to every scenario.
 fn with_memory(mut scenario: Scenario) -> Scenario {
     let peak = scenario.rows.iter().filter(|row| row.name.starts_with("pullgate")).map(|row| row.peak).max();
     scenario.goals.push(Goal::at_most("pullgate's peak memory, bytes", peak.unwrap_or_default() as f64, MEMORY));
     scenario
 }
 
-/// Requests a second and CPU microseconds a request.
+/// Requests per second, and CPU microseconds per request.
 fn wrk(url: &str, pids: &[u32], is_denied: bool) -> (f64, f64) {
     let before = measure::cpu_seconds(pids);
     let text = run_wrk(&["-t2", "-c64", "-d2s", url]);
     let used = measure::cpu_seconds(pids) - before;
     let total = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<f64>().ok());
     let refused = number_after(&text, "Non-2xx or 3xx responses:");
-    // What is refused must not pass for throughput, nor what is served for denials.
+    // Errors must not count as throughput, nor successes as denials.
     let is_as_expected = if is_denied { Some(refused) == total } else { refused.is_nan() };
     assert!(is_as_expected && !text.contains("Socket errors"), "{url}: {text}");
     (number_after(&text, "Requests/sec:"), used * 1e6 / total.unwrap_or(f64::NAN))
@@ -229,7 +229,7 @@ fn denial(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(scenario)
 }
 
-/// GB a second and CPU seconds a GB.
+/// GB per second, and CPU seconds per GB.
 fn transfer(place: &Place, path: &str, pids: &[u32], clients: usize, size: u64, bytes: u64) -> (f64, f64) {
     let times = usize::try_from((bytes / size / clients as u64).max(1)).unwrap();
     let before = measure::cpu_seconds(pids);
@@ -282,7 +282,8 @@ fn tls(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(all)
 }
 
-/// Small answers while eight large ones are sent. The values are milliseconds; the 99th percentile stands beside them.
+/// Small responses while eight large ones are sent. The values are milliseconds; the 99th percentile is shown next to
+/// them.
 fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
     let (manifest, blob) = (bench.image.manifest_path(), bench.image.blob_path());
     let servers = [&bench.gate, &bench.nginx];
@@ -298,10 +299,7 @@ fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
         std::thread::sleep(Duration::from_millis(200));
         let text = run_wrk(&["-t1", "-c8", "-d2s", "--latency", &server.url(&manifest)]);
         let (downloads, took) = readers.join().unwrap().unwrap();
-        assert!(
-            took > Duration::from_millis(2200),
-            "the blobs were sent before the manifests were: more bytes are needed"
-        );
+        assert!(took > Duration::from_millis(2200), "the blobs finished before the manifests: more bytes are needed");
         let moved = downloads.iter().map(|download| download.bytes).sum::<u64>() as f64 * times as f64 / 1e9;
         assert!(milliseconds(&text, "50%").is_finite(), "no latency: {text}");
         tails[at].push(milliseconds(&text, "99%"));
@@ -321,7 +319,7 @@ fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(scenario)
 }
 
-/// wrk writes `1.23ms`, `123.00us` or `1.2s`.
+/// Parses wrk's `1.23ms`, `123.00us` or `1.2s`.
 fn milliseconds(text: &str, key: &str) -> f64 {
     let rest = text.split_once(key).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
     let word = rest.split_whitespace().next().unwrap_or_default();
@@ -334,7 +332,7 @@ fn milliseconds(text: &str, key: &str) -> f64 {
     }
 }
 
-/// A cold blob from an upstream of 200 MB a second. The values are seconds.
+/// An uncached blob from an upstream limited to 200 MB per second. The values are seconds.
 fn cold_limited(bench: &mut Bench, options: &Options) -> Scenario {
     let size = if options.quick { 50 << 20 } else { 200 << 20 };
     let paced = bench.upstream.pace(200_000_000);
@@ -372,7 +370,7 @@ fn cold_limited(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(scenario)
 }
 
-/// A cold blob from an upstream as fast as it can. The values are seconds.
+/// An uncached blob from an unlimited upstream. The values are seconds.
 fn cold(bench: &mut Bench, options: &Options) -> Scenario {
     let size = if options.quick { 50 << 20 } else { 200 << 20 };
     let mut all = Scenario {
@@ -407,7 +405,7 @@ fn cold(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(all)
 }
 
-/// Two hundred clients on one cold blob; nginx serves the same from its warm files. The values are seconds.
+/// 200 clients pull one uncached blob, while nginx serves the same from cached files. The values are seconds.
 fn herd(bench: &mut Bench, options: &Options) -> Scenario {
     let rounds = options.rounds.min(3);
     let contestants = [("pullgate, cold", bench.gate.pids()), ("nginx, warm", bench.nginx.pids())];
@@ -444,7 +442,7 @@ fn herd(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(scenario)
 }
 
-/// Clients that ask for a large blob and read nothing. The values are kilobytes of memory a client.
+/// Clients that request a large blob and read nothing. The values are kilobytes of memory per client.
 fn slow(bench: &mut Bench, options: &Options) -> Scenario {
     let clients = if options.quick { 500 } else { 2000 };
     let path = bench.image.blob_path();
@@ -471,7 +469,7 @@ fn slow(bench: &mut Bench, options: &Options) -> Scenario {
     with_memory(scenario)
 }
 
-/// Resident memory once it does not grow any more.
+/// The resident memory once it no longer grows.
 fn settled(pids: &[u32]) -> u64 {
     let (began, mut last) = (Instant::now(), 0);
     loop {

@@ -1,4 +1,4 @@
-//! The contestants: each on loopback, in a folder of its own, ended by its own process id.
+//! The servers: each on loopback, in a separate directory, stopped by its process id.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,16 +14,16 @@ use super::client::Place;
 use super::measure;
 use super::upstream::Upstream;
 
-/// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit for the start of a server.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server of a registry or of files.
+/// A registry or file server.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     child: Child,
     plain: String,
     tls: Option<(String, Arc<ClientConfig>)>,
-    /// Comes before `REPOSITORY/…`.
+    /// The path before `REPOSITORY/…`.
     prefix: &'static str,
 }
 
@@ -36,12 +36,12 @@ impl Server {
         Place { address: self.plain.clone(), tls: None }
     }
 
-    /// TLS where it has it.
+    /// The TLS endpoint, if there is one.
     pub(crate) fn tls(&self) -> Option<Place> {
         self.tls.as_ref().map(|(address, config)| Place { address: address.clone(), tls: Some(config.clone()) })
     }
 
-    /// The path of something in the repository.
+    /// A path in the repository.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("{}{rest}", self.prefix)
     }
@@ -60,7 +60,7 @@ impl Drop for Server {
     }
 }
 
-/// A certificate for `localhost`, its key, and what clients trust.
+/// A certificate for `localhost`, its key, and the CA that clients trust.
 pub(crate) struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
@@ -83,7 +83,7 @@ impl Certificate {
     }
 }
 
-/// The gate under test, with rules that admit all but the repositories under `denied/`.
+/// The gate under test, with rules that admit everything except repositories under `denied/`.
 pub(crate) fn pullgate(dir: &Path, upstream: &Upstream, certificate: &Certificate) -> Server {
     let dir = dir.join("pullgate");
     fs::create_dir_all(dir.join("policies")).unwrap();
@@ -113,7 +113,7 @@ pub(crate) fn pullgate(dir: &Path, upstream: &Upstream, certificate: &Certificat
     Server { name: "pullgate", child, plain: address(0), tls, prefix: "/v2/up.test/" }
 }
 
-/// nginx that serves files below `DIR/www`, as a registry's paths; with its access log on.
+/// nginx serving files below `DIR/www` under a registry's paths, with its access log enabled.
 pub(crate) fn nginx(dir: &Path, certificate: &Certificate) -> Server {
     let dir = dir.join("nginx");
     fs::create_dir_all(dir.join("www")).unwrap();
@@ -130,7 +130,7 @@ pub(crate) fn nginx(dir: &Path, certificate: &Certificate) -> Server {
     Server { name: "nginx", child, plain: format!("127.0.0.1:{plain}"), tls, prefix: "/" }
 }
 
-/// nginx as a cache of the upstream, one fill for all who wait.
+/// nginx as a cache of the upstream, with one download shared by all waiting clients.
 pub(crate) fn nginx_cache(dir: &Path, upstream: &Upstream) -> Server {
     let dir = dir.join("nginx-cache");
     fs::create_dir_all(dir.join("cache")).unwrap();
@@ -156,7 +156,7 @@ fn run_nginx(dir: &Path, serve: &str, port: u16) -> Child {
          events {{ worker_connections 8192; }}\n\
          http {{ access_log {dir}/access.log; sendfile on; tcp_nopush on; sendfile_max_chunk 2m;\n\
          open_file_cache max=1000; keepalive_requests 1000000000;\n{temporary}{serve} }}",
-        // As root its workers would be somebody who may not read the folder.
+        // When started by root, its workers would run as a user who may not read the directory.
         user = if rustix::process::geteuid().is_root() { "user root; " } else { "" },
         dir = dir.display(),
     );
@@ -186,7 +186,7 @@ pub(crate) fn distribution(dir: &Path, upstream: &Upstream, name: &'static str, 
     Server { name, child, plain: format!("127.0.0.1:{port}"), tls: None, prefix: "/v2/" }
 }
 
-/// Where a program is, in the project's own tools or on the path.
+/// Finds a program in the project's tools or on the path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/bin"));
     let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -194,13 +194,13 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|path| path.exists())
 }
 
-/// The first line that a program says of its version.
+/// The first line of a program's version output.
 pub(crate) fn version(program: &str, argument: &str) -> String {
     let output = find(program).and_then(|path| Command::new(path).arg(argument).output().ok());
     let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().next().unwrap_or("not installed").trim();
-    // Some begin with where they are installed, which is nobody's business.
+    // Removes a leading path of the program, which does not belong in a report.
     line.split_once(' ').filter(|(first, _)| first.contains('/')).map_or(line, |(_, rest)| rest).to_owned()
 }
 
@@ -215,8 +215,8 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>, log: &Path) -> T {
     loop {
         match look() {
             Some(found) => return found,
-            None if began.elapsed() > PATIENCE => {
-                panic!("it does not start: {}", fs::read_to_string(log).unwrap_or_default());
+            None if began.elapsed() > START_TIMEOUT => {
+                panic!("the server does not start: {}", fs::read_to_string(log).unwrap_or_default());
             }
             None => std::thread::sleep(Duration::from_millis(20)),
         }

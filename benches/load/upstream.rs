@@ -1,4 +1,4 @@
-//! The registry behind: the sample registry in this process, whose CPU time is nobody's.
+//! The upstream: the sample registry in this process, whose CPU time is not counted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use pullgate::runtime::Tasks;
 use pullgate::sample::image::{Image, Layer, noise};
 use pullgate::sample::{Fault, On, Registry};
 
-/// The repository that everything is in.
+/// The repository of all content.
 pub(crate) const REPOSITORY: &str = "bench/app";
 
 /// An image with one layer.
@@ -34,7 +34,7 @@ impl Content {
     }
 }
 
-/// A sample registry that listens.
+/// A sample registry that is listening.
 pub(crate) struct Upstream {
     pub(crate) registry: Registry,
     pub(crate) url: String,
@@ -53,7 +53,7 @@ impl Upstream {
         Self { registry, url, base: noise(1 << 20, 1), made: 0, _runtime: runtime }
     }
 
-    /// A new image with a layer of so many bytes, unlike any before.
+    /// Pushes a new, unique image with a layer of `size` bytes.
     pub(crate) fn push(&mut self, size: usize, repository: &str) -> Content {
         self.made += 1;
         let mut layer = Vec::with_capacity(size);
@@ -63,7 +63,7 @@ impl Upstream {
             layer.extend_from_slice(&self.base[..rest]);
         }
         let layer = Layer::of("application/vnd.oci.image.layer.v1.tar", Bytes::from(layer));
-        // Real manifests have some two thousand bytes.
+        // Real manifests have about two thousand bytes.
         let image = Image::linux_amd64().layer(layer).annotation("org.example.filler", &"x".repeat(1400)).build();
         self.registry.push(repository, Some(&format!("v{}", self.made)), &image);
         let (layer, bytes) = image.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
@@ -76,18 +76,18 @@ impl Upstream {
         }
     }
 
-    /// Forgets a layer, so that memory does not grow with the rounds.
+    /// Deletes a layer, so that memory does not grow with the rounds.
     pub(crate) fn drop_layer(&self, content: &Content) {
         self.registry.delete_blob(&content.repository, &content.layer);
     }
 
-    /// How often a layer was asked for.
+    /// The number of requests for a layer.
     pub(crate) fn gets(&self, content: &Content) -> usize {
         let path = format!("/blobs/{}", content.layer);
         self.registry.count(|request| request.is("GET", &path))
     }
 
-    /// Every blob comes at about so many bytes a second for as long as the value lives.
+    /// Limits every blob to this many bytes per second while the value exists.
     pub(crate) fn pace(&self, bytes_per_second: usize) -> Paced {
         let pause = Duration::from_millis(10);
         let piece = bytes_per_second / 100;
@@ -95,7 +95,7 @@ impl Upstream {
     }
 }
 
-/// Ends the pace when it is dropped.
+/// Removes the limit when dropped.
 pub(crate) struct Paced(Arc<pullgate::sample::Injected>);
 
 impl Drop for Paced {
