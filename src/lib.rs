@@ -1,4 +1,4 @@
-//! pullgate: a caching OCI registry proxy that enforces image policy at the moment of the pull.
+//! pullgate: a caching OCI registry proxy that enforces image policy when an image is pulled.
 //!
 //! # The life of a request
 //!
@@ -9,21 +9,21 @@
 //!        -> serve (cache or upstream, streaming; only with a permit) -> audit (one record per decision)
 //! ```
 //!
-//! [`gate::Gate::handle`] is that line, on one screen. The modules, in the order of the flow:
+//! [`gate::Gate::handle`] implements this pipeline. The modules, in the order of the flow:
 //!
-//! * [`server`]: listeners, TLS, who the client is, HTTP in and out; the admin side.
+//! * [`server`]: listeners, TLS, client identity, the registry and admin HTTP APIs.
 //! * [`gate`]: the pipeline.
-//! * [`rulebook`]: where rules come from; [`policy`]: what they mean, and the decision, which alone makes a permit.
-//! * [`resolve`]: tags and manifests.
-//! * [`trust`] and [`va`]: evidence, with no opinion.
-//! * [`cache`]: content, opened only with a permit; [`upstream`]: the registries behind.
-//! * [`audit`], [`store`]: what is recorded and what is remembered.
-//! * [`markup`]: TOML and YAML as one tree with places.
-//! * [`oci`], [`scope`], [`runtime`]: the values and the ground that all of it stands on.
-//! * [`prefetch`]: images into the cache before anybody asks, through the gate like any client.
-//! * [`config`], [`app`], [`cli`]: put together, and told what to do. [`sample`]: images to try it with.
+//! * [`rulebook`]: loads the rules; [`policy`]: their semantics, and the decision, which alone creates permits.
+//! * [`resolve`]: resolves tags and manifests.
+//! * [`trust`] and [`va`]: gather evidence, without judging it.
+//! * [`cache`]: stores content, which can be opened only with a permit; [`upstream`]: the clients of upstream registries.
+//! * [`audit`]: decision records; [`store`]: the database.
+//! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
+//! * [`oci`], [`scope`], [`runtime`]: basic values and services used by all modules.
+//! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
+//! * [`config`], [`app`], [`cli`]: configuration, wiring and commands. [`sample`]: a registry with sample images.
 //!
-//! Which module may use which is a table in ARCHITECTURE.md that a test enforces.
+//! ARCHITECTURE.md lists which module may use which; a test enforces it.
 
 pub mod app;
 pub mod audit;
