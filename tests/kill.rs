@@ -139,7 +139,7 @@ async fn disturb(
     for (digest, other) in beside {
         served.push((digest, other.await.expect("a client may be cut off, but must not fail otherwise")));
     }
-    (format!("after {at} of {} bytes, beside {} others", bytes.len(), served.len()), served)
+    (format!("after {at} of {} bytes, with {} other blobs served", bytes.len(), served.len()), served)
 }
 
 /// Pulls a complete image.

@@ -35,7 +35,7 @@ async fn reused_responses_are_identical_and_have_their_own_record() {
         assert_eq!((head.status, head.header("content-length")), (same.status, same.header("content-length")));
     }
     ids.dedup();
-    assert_eq!(ids.len(), 4, "each request has an identifier of its own");
+    assert_eq!(ids.len(), 4, "each request has its own id");
     // Conditional requests are evaluated even if a response is reused.
     let part = request("GET", &gate.url(&paths[0]), &[("range", "bytes=1-3")]).await;
     assert_eq!((part.status, part.body), (206, open.manifest().bytes.slice(1..4)));
