@@ -1,7 +1,8 @@
-//! The rim: listeners, TLS, who a client is, limits; the admin side on its own listener and socket.
+//! The server: listeners, TLS, client identity and limits; the admin API on a separate listener and socket.
 //!
-//! It turns bytes into requests with an identity and answers into bytes. It bounds in size and time everything that a
-//! peer controls. It never decides whether an image may be served, and never reads more of a request than its head.
+//! It converts bytes into requests with an identity, and responses into bytes. It bounds everything that a peer
+//! controls in size and time. It never decides whether an image may be served, and never reads more of a request than
+//! its headers.
 
 pub mod admin;
 mod registry;

@@ -1,7 +1,7 @@
-//! The admin side: health, metrics and the API, on its own TCP listener and on a Unix socket.
+//! The admin server: health, metrics and the API, on a separate TCP listener and on a Unix socket.
 //!
-//! Health and metrics change nothing and are open to whoever reaches the listener. What changes something needs the
-//! socket, which only the same user and root can use, or a token. It never serves registry content.
+//! Health and metrics are read-only and open to everyone who can reach the listener. Changes require the socket, which
+//! only the same user and root can use, or a token. Registry content is never served here.
 
 mod access;
 mod api;
@@ -34,130 +34,131 @@ use super::transport::{Body, connection};
 
 use crate::runtime::{Metrics, Readiness, Tasks};
 
-/// What the body of an API call may have.
+/// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
-/// How long that body may take.
+/// The time limit for receiving a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Operators, probes and dashboards: few.
+/// Few clients are expected: operators, probes and dashboards.
 const MAX_CONNECTIONS: usize = 256;
-/// After a failed accept.
+/// The delay after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where the admin side listens.
+/// The addresses of the admin server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `address:port` or `host:port`, plain HTTP. Beyond loopback a token file is required, and the API, reads too, is
-    /// then open only with the token.
+    /// `address:port` or `host:port`, plain HTTP. Beyond loopback a token file is required, and the whole API,
+    /// including reads, then requires the token.
     pub address: String,
-    /// Names by which the listener is reached besides `localhost` and its own address: a Kubernetes service, say.
+    /// Names of the listener besides `localhost` and its own address, such as a Kubernetes service.
     pub hosts: Vec<String>,
-    /// A file with the bearer token: at least 16 characters, white space around it ignored; read again for each call.
+    /// A file with the bearer token, which has at least 16 characters without surrounding white space; read again for
+    /// each call.
     pub token_file: Option<PathBuf>,
-    /// The Unix socket, `STATE/admin.sock`; made with mode 0600.
+    /// The path of the Unix socket, `STATE/admin.sock`, created with mode 0600.
     pub socket: PathBuf,
 }
 
-/// The API behind `/api/v1/`.
+/// The API under `/api/v1/`.
 pub trait Api: Send + Sync + 'static {
-    /// Answers one call, which is allowed to do what it asks for. Dropped when the caller goes away.
+    /// Answers one authorized call. Dropped if the caller disconnects.
     fn call(&self, request: ApiRequest) -> impl Future<Output = ApiResponse> + Send;
 }
 
-/// One API call.
+/// An API call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiRequest {
     /// The method. GET and HEAD change nothing.
     pub method: Method,
     /// The raw path after `/api/v1/`, undecoded.
     pub path: String,
-    /// The raw query, without its `?`.
+    /// The raw query, without the `?`.
     pub query: Option<String>,
-    /// The whole body, at most 1 MiB.
+    /// The complete body, at most 1 MiB.
     pub body: Bytes,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
 }
 
 impl ApiRequest {
-    /// Whether the call changes something: all but GET and HEAD do.
+    /// Whether the call may change something: all methods except GET and HEAD.
     pub fn is_mutating(&self) -> bool {
         is_mutating(&self.method)
     }
 }
 
-/// Who calls the API.
+/// The caller of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Caller {
-    /// Someone who reaches the listener: may read, and that only where it is a loopback listener.
+    /// A client on the network: may only read, and only on a loopback listener.
     Network(SocketAddr),
-    /// A process of the same user, or of root, over the Unix socket.
+    /// A process of the same user, or of root, on the Unix socket.
     Socket {
-        /// Its user.
+        /// Its user id.
         uid: u32,
     },
-    /// Someone with the token.
+    /// A client with the token.
     Token(SocketAddr),
 }
 
-/// The answer to an API call.
+/// The response to an API call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiResponse {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// JSON; empty for no body.
+    /// The JSON body, or empty for none.
     pub json: Bytes,
 }
 
 impl ApiResponse {
-    /// An answer with a value. One that cannot be written as JSON becomes 500.
+    /// A response with a value. If it cannot be serialized, the response is a 500.
     pub fn new(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(json) => Self { status, json: json.into() },
             Err(error) => {
-                tracing::error!(%error, "an API answer cannot be written as JSON");
+                tracing::error!(%error, "cannot serialize an API response");
                 Self { status: StatusCode::INTERNAL_SERVER_ERROR, json: Bytes::new() }
             }
         }
     }
 
-    /// An answer that says what is wrong: `{"error": message}`.
+    /// An error response: `{"error": message}`.
     pub fn error(status: StatusCode, message: &str) -> Self {
         Self::new(status, &json!({ "error": message }))
     }
 }
 
-/// Why the admin side cannot be had.
+/// Why the admin server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address cannot be bound.
     #[error("admin: cannot listen on {address}: {source}")]
     Address {
-        /// As configured.
+        /// The configured address.
         address: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The listener can be reached from elsewhere and has no token: a mistake of configuration.
+    /// The listener is reachable from other machines and has no token, which is a configuration error.
     #[error("admin: {address} can be reached from other machines; set admin.token_file, or listen on 127.0.0.1")]
     Exposed {
-        /// As configured.
+        /// The configured address.
         address: String,
     },
-    /// The Unix socket cannot be made.
+    /// The Unix socket cannot be created.
     #[error("admin: {}: {source}", path.display())]
     Socket {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The token file cannot be used: a mistake of configuration.
+    /// The token file cannot be used, which is a configuration error.
     #[error("admin: token_file {}: {what}", path.display())]
     Token {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
 }
@@ -165,7 +166,7 @@ pub enum AdminError {
 /// Binds the listener and the socket.
 ///
 /// # Errors
-/// When either cannot be bound, or the listener is open to others and has no token.
+/// One of them cannot be bound, or the listener is reachable from other machines without a token.
 pub async fn bind(config: Config, metrics: &Metrics, readiness: &Readiness) -> Result<Bound, AdminError> {
     let error = |source| AdminError::Address { address: config.address.clone(), source };
     let listener = TcpListener::bind(&config.address).await.map_err(error)?;
@@ -179,7 +180,7 @@ pub async fn bind(config: Config, metrics: &Metrics, readiness: &Readiness) -> R
     Ok(Bound { listener, address, socket, access, metrics: metrics.clone(), readiness: readiness.clone() })
 }
 
-/// The admin side, bound and not serving yet.
+/// The bound admin server, which does not serve yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
@@ -191,12 +192,12 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The address as bound.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until shutdown begins. All of it runs as tracked tasks, so the caller waits by [`Tasks::drain`].
+    /// Serves until shutdown starts. Everything runs in tracked tasks, so the caller waits with [`Tasks::drain`].
     pub fn run<A: Api>(self, api: &Arc<A>, tasks: &Tasks) {
         let Self { listener, address, socket, access, metrics, readiness } = self;
         let admin = Admin { api: api.clone(), access, metrics, readiness, tasks: tasks.clone() };
@@ -281,7 +282,10 @@ impl<A: Api> Admin<A> {
 
     fn health(&self, request: &Request<Incoming>) -> Response<Body> {
         if is_mutating(request.method()) {
-            return json_response(ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD"));
+            return json_response(ApiResponse::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET and HEAD are supported",
+            ));
         }
         match request.uri().path() {
             "/livez" => response(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"ok\n")),
@@ -291,8 +295,8 @@ impl<A: Api> Admin<A> {
         }
     }
 
-    /// Something degraded stays 200: a broken policy file reaches the whole fleet at once, and to take all of it out
-    /// of service would make an outage of what the last good policy still decides well.
+    /// Remains 200 while degraded: an invalid policy file reaches all gates at once, and taking them all out of service
+    /// would cause an outage although the last valid policy still works.
     fn ready(&self) -> ApiResponse {
         let mut report = self.readiness.report();
         report.ready &= !self.tasks.is_stopping();
@@ -307,15 +311,15 @@ impl<A: Api> Admin<A> {
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 return ApiResponse::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
             }
-            Ok(Err(_)) => return ApiResponse::error(StatusCode::BAD_REQUEST, "the body cannot be read"),
-            Err(_) => return ApiResponse::error(StatusCode::REQUEST_TIMEOUT, "the body takes too long"),
+            Ok(Err(_)) => return ApiResponse::error(StatusCode::BAD_REQUEST, "cannot read the body"),
+            Err(_) => return ApiResponse::error(StatusCode::REQUEST_TIMEOUT, "receiving the body timed out"),
         };
         let query = parts.uri.query().map(str::to_owned);
         self.api.call(ApiRequest { method: parts.method, path, query, body, caller }).await
     }
 }
 
-/// The socket has its own, so that whoever fills the listener does not keep the operator out.
+/// The socket has its own limit, so that clients on the listener cannot lock out the operator.
 fn capacity() -> Capacity {
     Capacity::new(Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() })
 }

@@ -29,7 +29,7 @@ use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
 use crate::runtime::{Metrics, Sharded};
 
-/// A longer target is answered anew each time, so that nobody fills the memory with made-up queries.
+/// Longer targets are not cached, so that invented queries cannot fill the memory.
 const MAX_WARM_KEY: usize = 512;
 
 /// The registry service of a gate.
@@ -44,7 +44,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A service; `epoch` distinguishes this process's request identifiers from those of others.
+    /// Creates a service; `epoch` distinguishes this process's request ids from those of others.
     pub fn new(gate: Arc<Gate>, metrics: &Metrics, epoch: u64) -> Self {
         let epoch = format!("{:08x}-", epoch & 0xffff_ffff);
         Self {
@@ -186,7 +186,7 @@ impl Service for Registry {
     }
 }
 
-/// The method and the raw target, before anything else looks at them.
+/// Parses the method and the raw target, before any other processing.
 fn parse(request: &Request<Incoming>) -> Result<Route, WireError> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let message = "pullgate: this registry is pull-only; push to the upstream registry itself";

@@ -1,4 +1,4 @@
-//! From a socket to a request: listeners, TLS, limits, and who the client is.
+//! From sockets to requests: listeners, TLS, limits, and client identity.
 
 mod body;
 mod certificates;

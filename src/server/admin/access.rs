@@ -1,4 +1,4 @@
-//! Who may do what on the admin side.
+//! Access control for the admin server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{AdminError, ApiResponse, Caller, Config, is_mutating};
 /// Shorter tokens could be guessed.
 const MIN_TOKEN: usize = 16;
 
-/// The rules of the listener.
+/// The access rules of the listener.
 #[derive(Debug)]
 pub(super) struct Access {
     bound: IpAddr,
@@ -27,18 +27,18 @@ impl Access {
         Ok(Self { bound: bound.ip().to_canonical(), hosts: config.hosts.clone(), token })
     }
 
-    /// Refuses what a web page made a browser send: a `Host` that is not ours (DNS rebinding), a foreign `Origin`.
+    /// Rejects requests that a web page made a browser send: a foreign `Host` (DNS rebinding) or `Origin`.
     pub(super) fn check_browser<B>(&self, caller: Caller, request: &Request<B>) -> Result<(), ApiResponse> {
         if matches!(caller, Caller::Socket { .. }) {
             return Ok(());
         }
         let refuse = |why| Err(ApiResponse::error(StatusCode::FORBIDDEN, why));
         let Some(host) = single(request.headers(), header::HOST) else {
-            return refuse("one Host header is required");
+            return refuse("exactly one Host header is required");
         };
         let named = [host.parse().ok(), request.uri().authority().cloned().or_else(|| host.parse().ok())];
         if !named.iter().all(|name| name.as_ref().is_some_and(|name| self.is_ours(name))) {
-            return refuse("this Host is not the admin listener's; admin.hosts lists more names");
+            return refuse("this Host is not a name of the admin listener; add it to admin.hosts");
         }
         let origin = request.headers().get(header::ORIGIN).map(http::HeaderValue::as_bytes);
         if origin.is_some_and(|origin| !is_same_origin(origin, host)) {
@@ -47,7 +47,7 @@ impl Access {
         Ok(())
     }
 
-    /// Who the caller turns out to be, if it may do what it asks for.
+    /// Identifies the caller, and checks whether it may make this call.
     pub(super) async fn authorize<B>(&self, caller: Caller, request: &Request<B>) -> Result<Caller, ApiResponse> {
         let Caller::Network(peer) = caller else { return Ok(caller) };
         if let Some(presented) = request.headers().get(header::AUTHORIZATION) {
@@ -55,7 +55,7 @@ impl Access {
                 Some(token) => token.matches(presented.as_bytes()).await,
                 None => false,
             };
-            let refusal = || ApiResponse::error(StatusCode::UNAUTHORIZED, "the token is wrong");
+            let refusal = || ApiResponse::error(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
             return if good { Ok(Caller::Token(peer)) } else { Err(refusal()) };
         }
         if self.bound.is_loopback() && !is_mutating(request.method()) {
@@ -67,10 +67,11 @@ impl Access {
         Err(ApiResponse::error(status, how))
     }
 
-    /// Whether a request for this name was meant for us. An address cannot be rebound, so a listener on all addresses
-    /// takes any; the port is left alone, because port forwarding changes it.
+    /// Whether a `Host` belongs to this listener. An address cannot be rebound, so a listener on all addresses accepts
+    /// any; the port is ignored, because port forwarding changes it.
     fn is_ours(&self, name: &Authority) -> bool {
-        // A Host has no user (RFC 9110, section 7.2), and who writes one may mean it to be read as another name.
+        // A Host has no user part (RFC 9110, section 7.2); such a value may be intended to be parsed differently
+        // elsewhere.
         if name.as_str().contains('@') {
             return false;
         }
@@ -84,7 +85,7 @@ impl Access {
     }
 }
 
-/// The bearer token, read from its file whenever it is needed, so that it can be changed at any time.
+/// The bearer token, read from its file each time, so that it can be changed at any time.
 #[derive(Debug)]
 struct Token {
     path: PathBuf,
@@ -95,17 +96,17 @@ impl Token {
         let error = |what| AdminError::Token { path: path.clone(), what };
         let text = std::fs::read_to_string(&path).map_err(|source| error(source.to_string()))?;
         if text.trim().len() < MIN_TOKEN {
-            return Err(error(format!("a token has at least {MIN_TOKEN} characters")));
+            return Err(error(format!("the token must have at least {MIN_TOKEN} characters")));
         }
         Ok(Self { path })
     }
 
-    /// Compares digests, so that neither the time taken nor the length tells anything.
+    /// Compares digests, so that neither timing nor length reveals anything.
     async fn matches(&self, authorization: &[u8]) -> bool {
         let scheme = authorization.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
         let presented = authorization.get(7..).unwrap_or_default().trim_ascii();
         let Ok(token) = tokio::fs::read(&self.path).await else {
-            tracing::error!(path = %self.path.display(), "admin: the token file cannot be read; calls are refused");
+            tracing::error!(path = %self.path.display(), "admin: cannot read the token file; calls are rejected");
             return false;
         };
         let token = token.trim_ascii();

@@ -1,4 +1,4 @@
-//! `/api/v1/…` of the admin side: what the command line asks a running gate.
+//! The admin API under `/api/v1/`, used by the command line.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
-/// How often a running fetch is looked at for its progress.
+/// How often the progress of a running fetch is read.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The API of a gate.
@@ -32,31 +32,31 @@ pub struct AdminApi {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrefetchRequest {
-    /// The images, as people name them.
+    /// The images, as users write them.
     pub images: Vec<String>,
-    /// Which platforms of them; none means those of the gate, or its machine's.
+    /// The platforms to fetch; if empty, those of the gate, or of its machine.
     #[serde(default)]
     pub platforms: Vec<String>,
-    /// Whose rules they are judged by.
+    /// The scope whose rules apply.
     #[serde(default)]
     pub namespace: String,
 }
 
-/// What became of one image.
+/// The result for one image.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct PrefetchedImage {
-    /// As it was named.
+    /// The image as requested.
     pub image: String,
-    /// Blobs in the cache now.
+    /// The number of blobs now in the cache.
     pub blobs: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes: u64,
-    /// Why it is not there.
+    /// Why the image was not cached.
     pub error: Option<String>,
 }
 
 impl AdminApi {
-    /// An API; `reload` reads everything again that a SIGHUP reads again, and may block.
+    /// Creates the API; `reload` reloads everything that SIGHUP reloads, and may block.
     pub fn new(
         gate: Arc<Gate>,
         cache: Arc<Cache>,
@@ -79,18 +79,18 @@ impl AdminApi {
             (&Method::GET, path) if path.starts_with("jobs/") => self.job(path),
             (&Method::POST, "reload") => self.reload().await,
             (_, "images" | "check" | "cache" | "cache/gc" | "cache/verify" | "prefetch" | "reload") => {
-                ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this path")
+                ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method")
             }
-            _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such call; see docs of the admin API"),
+            _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
         }
     }
 
-    /// Files are read on a thread that may wait for them.
+    /// Runs on a blocking thread, because it reads files.
     async fn reload(&self) -> ApiResponse {
         let reload = self.reload.clone();
         match self.tasks.spawn_blocking(move || reload()).await {
             Ok(()) => ApiResponse::new(StatusCode::OK, &json!({"reloaded": true})),
-            Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reading again broke down; see the log"),
+            Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reloading failed; see the log"),
         }
     }
 
@@ -98,7 +98,7 @@ impl AdminApi {
         let id = path.strip_prefix("jobs/").and_then(|id| id.parse().ok());
         match id.and_then(|id| self.jobs.get(id)) {
             Some(state) => ApiResponse::new(StatusCode::OK, &state),
-            None => ApiResponse::error(StatusCode::NOT_FOUND, "no such job; those that ended long ago are forgotten"),
+            None => ApiResponse::error(StatusCode::NOT_FOUND, "no such job; old jobs are removed"),
         }
     }
 
@@ -140,7 +140,7 @@ impl AdminApi {
     }
 }
 
-/// Fetches one image, and tells the job how far it is.
+/// Fetches one image, and reports the progress to the job.
 async fn fetch(
     prefetcher: &Prefetcher,
     image: &ImageReference,
@@ -178,7 +178,9 @@ fn respond<T: Serialize>(outcome: Result<T, impl std::fmt::Display>) -> ApiRespo
 fn begun(job: Option<JobState>) -> ApiResponse {
     match job {
         Some(state) => ApiResponse::new(StatusCode::ACCEPTED, &state),
-        None => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "as many jobs run as may; wait for one of them"),
+        None => {
+            ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "too many jobs are running; retry when one has ended")
+        }
     }
 }
 
@@ -186,10 +188,10 @@ fn value(result: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(result).map_err(|error| error.to_string())
 }
 
-/// Judges an image named as people name it.
+/// Judges an image, named as users write it.
 ///
 /// # Errors
-/// What is wrong with the name, or why it cannot be judged.
+/// The name is invalid, or the image cannot be judged.
 pub async fn check(gate: &Gate, image: &str, namespace: &str) -> Result<Explanation, String> {
     let reference: ImageReference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
     let scope: Scope = namespace.parse().map_err(|error| format!("{namespace:?}: {error}"))?;
@@ -206,7 +208,7 @@ impl Api for AdminApi {
     }
 }
 
-/// A parameter of a raw query, decoded.
+/// A decoded parameter of a raw query.
 fn parameter(query: &str, name: &str) -> Option<String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace('+', " "))?;

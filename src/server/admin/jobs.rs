@@ -1,4 +1,4 @@
-//! Work that takes longer than a call may: it is begun by one call and looked at by others.
+//! Jobs for work that takes too long for one call: one call starts it, others query it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::runtime::Tasks;
 
-/// How many are remembered; of those that have ended the oldest are forgotten first.
+/// The maximum number of jobs kept; the oldest finished jobs are removed first.
 const MAX_JOBS: usize = 64;
 
 /// All jobs of a gate.
@@ -19,31 +19,31 @@ pub(super) struct Jobs {
     tasks: Tasks,
 }
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct JobState {
-    /// Identifies it.
+    /// The job id.
     pub id: u64,
-    /// Bytes that are done.
+    /// The number of bytes processed.
     pub done_bytes: u64,
-    /// Bytes of all that is known to be done.
+    /// The number of bytes known so far.
     pub total_bytes: u64,
-    /// What it is at.
+    /// The current step.
     pub at: String,
-    /// What it brought, once it has ended well.
+    /// The result of a successful job.
     pub result: Option<Value>,
-    /// Why it failed.
+    /// The error of a failed job.
     pub error: Option<String>,
 }
 
 impl JobState {
-    /// Whether it has ended.
+    /// Whether the job has ended.
     pub fn has_ended(&self) -> bool {
         self.result.is_some() || self.error.is_some()
     }
 }
 
-/// A job while it runs.
+/// A running job.
 #[derive(Debug, Default)]
 pub(super) struct Job(Mutex<JobState>);
 
@@ -52,13 +52,13 @@ impl Job {
         self.lock().clone()
     }
 
-    /// Tells how far it has come.
+    /// Reports progress.
     pub(super) fn tell(&self, done_bytes: u64, total_bytes: u64) {
         let mut state = self.lock();
         (state.done_bytes, state.total_bytes) = (done_bytes, total_bytes);
     }
 
-    /// Tells what it is at.
+    /// Reports the current step.
     pub(super) fn at(&self, what: &str) {
         what.clone_into(&mut self.lock().at);
     }
@@ -81,7 +81,7 @@ impl Jobs {
         Self { all: Mutex::default(), next: AtomicU64::new(1), tasks }
     }
 
-    /// Begins a job; `None` when as many run as may.
+    /// Starts a job; `None` if too many are running.
     pub(super) fn start<F>(&self, work: impl FnOnce(Arc<Job>) -> F) -> Option<JobState>
     where
         F: Future<Output = Result<Value, String>> + Send + 'static,
@@ -98,7 +98,7 @@ impl Jobs {
         self.tasks.spawn(async move {
             let outcome = tokio::select! {
                 outcome = work => outcome,
-                () = tasks.stopping() => Err("the gate was told to stop".into()),
+                () = tasks.stopping() => Err("the gate is shutting down".into()),
             };
             job.end(outcome);
         });
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn they_are_begun_looked_at_and_bounded() {
+    async fn jobs_can_be_started_and_queried_and_are_bounded() {
         let jobs = Jobs::new(Tasks::new());
         let (open, gate) = tokio::sync::oneshot::channel::<()>();
         let first = jobs
@@ -130,13 +130,13 @@ mod tests {
         for _ in 1..MAX_JOBS {
             jobs.start(|_| std::future::pending()).unwrap();
         }
-        assert!(jobs.start(|_| std::future::pending()).is_none(), "all of them run");
+        assert!(jobs.start(|_| std::future::pending()).is_none(), "all of them are running");
         open.send(()).unwrap();
         while !jobs.get(first.id).unwrap().has_ended() {
             tokio::task::yield_now().await;
         }
         assert_eq!(jobs.get(first.id).unwrap().done_bytes, 1);
         jobs.start(|_| async { Err("why".into()) }).unwrap();
-        assert!(jobs.get(first.id).is_none(), "the one that had ended made way");
+        assert!(jobs.get(first.id).is_none(), "the finished job was removed");
     }
 }

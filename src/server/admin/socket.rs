@@ -1,4 +1,4 @@
-//! The Unix socket: for the same user and root alone.
+//! The Unix socket, for the same user and root only.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// A bound socket. Its file goes with it.
+/// A bound socket, whose file is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Socket {
     listener: UnixListener,
@@ -17,12 +17,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds the socket, in place of one that a dead process left behind.
+    /// Binds the socket, replacing one that a dead process left behind.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
         let socket = Self { listener, path: path.to_owned(), owner: rustix::process::geteuid().as_raw() };
-        // Until this is done the peer's user is what keeps others out.
+        // Until this is done, checking the peer's user keeps others out.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         Ok(socket)
     }
@@ -31,14 +31,14 @@ impl Socket {
         &self.path
     }
 
-    /// The next connection of a permitted user, and that user. Cancel safe.
+    /// The next connection from a permitted user, and that user. Cancel safe.
     pub(super) async fn accept(&self) -> io::Result<(UnixStream, u32)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             match stream.peer_cred().map(|peer| peer.uid()) {
                 Ok(uid) if is_permitted(uid, self.owner) => return Ok((stream, uid)),
-                Ok(uid) => tracing::warn!(uid, "admin: another user's connection refused"),
-                Err(error) => tracing::warn!(%error, "admin: a connection of an unknown user refused"),
+                Ok(uid) => tracing::warn!(uid, "admin: rejected a connection from another user"),
+                Err(error) => tracing::warn!(%error, "admin: rejected a connection from an unknown user"),
             }
         }
     }
@@ -46,7 +46,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // One that stays is removed at the next start.
+        // A remaining file is removed at the next start.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -62,10 +62,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if !kind.is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file here that is no socket"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket exists here"));
     }
     match StdUnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another pullgate serves this state directory")),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another pullgate is using this state directory")),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_dead_process_leaves_a_socket_that_is_replaced_and_a_live_one_does_not() {
+    async fn sockets_of_dead_processes_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -84,13 +84,13 @@ mod tests {
         let socket = Socket::bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Socket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert!(path.exists(), "the refused one must not take the file with it");
+        assert!(path.exists(), "the refused process must not remove the file");
         drop(socket);
         assert!(!path.exists());
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone() {
+    async fn files_that_are_not_sockets_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         fs::write(&path, "precious").unwrap();

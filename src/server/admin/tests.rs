@@ -1,4 +1,4 @@
-//! The admin side over real sockets.
+//! The admin server over real sockets.
 
 use super::*;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 const TOKEN: &str = "0123456789abcdef0123";
 
-/// Answers with what it was asked.
+/// Returns the request in the response.
 struct Echo;
 
 impl Api for Echo {
@@ -60,7 +60,7 @@ impl Fixture {
         self.dir.path().join("admin.sock")
     }
 
-    /// Status and everything after the head. `headers` are whole lines; a `Host` is added when there is none.
+    /// The status and everything after the headers. `headers` are complete lines; a `Host` is added if there is none.
     async fn ask(&self, line: &str, headers: &[&str], body: &str) -> (u16, String) {
         let stream = TcpStream::connect(("127.0.0.1", self.address.port())).await.unwrap();
         let own = format!("Host: {}", self.address);
@@ -84,7 +84,7 @@ where
     let headers: String = headers.iter().filter(|header| !header.is_empty()).map(|h| format!("{h}\r\n")).collect();
     let length = body.len();
     let request = format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
-    // The server may answer and close before it has read all.
+    // The server may answer and close before it has read everything.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -104,7 +104,7 @@ async fn health_and_metrics() {
 }
 
 #[tokio::test]
-async fn ready_waits_for_its_guards_and_degraded_stays_in_service() {
+async fn readiness_waits_for_guards_and_ignores_degraded_components() {
     let fixture = Fixture::start(false).await;
     let guard = fixture.readiness.block("store");
     let (status, text) = fixture.ask("GET /readyz", &[], "").await;
@@ -117,7 +117,7 @@ async fn ready_waits_for_its_guards_and_degraded_stays_in_service() {
 }
 
 #[tokio::test]
-async fn reading_is_open_on_loopback_and_changing_is_not() {
+async fn reads_are_open_on_loopback_and_changes_are_not() {
     let fixture = Fixture::start(false).await;
     let (status, text) = fixture.ask("GET /api/v1/images?scope=a%20b", &[], "").await;
     assert_eq!((status, text.as_str()), (200, r#"{"call":"GET images scope=a%20b 0","caller":"network"}"#));
@@ -127,7 +127,7 @@ async fn reading_is_open_on_loopback_and_changing_is_not() {
 }
 
 #[tokio::test]
-async fn the_token_opens_and_a_wrong_one_does_not() {
+async fn only_the_right_token_grants_access() {
     let fixture = Fixture::start(true).await;
     let good = format!("Authorization: Bearer {TOKEN}");
     let (status, text) = fixture.ask("POST /api/v1/exemptions", &[&good], "{}").await;
@@ -139,7 +139,7 @@ async fn the_token_opens_and_a_wrong_one_does_not() {
         assert_eq!(fixture.ask("GET /api/v1/images", &[&header], "").await.0, 401, "{wrong:?}");
     }
     std::fs::write(fixture.dir.path().join("token"), "a-quite-different-token").unwrap();
-    assert_eq!(fixture.ask("POST /api/v1/exemptions", &[&good], "{}").await.0, 401, "the file is read again");
+    assert_eq!(fixture.ask("POST /api/v1/exemptions", &[&good], "{}").await.0, 401, "the file is read each time");
     std::fs::write(fixture.dir.path().join("token"), "").unwrap();
     assert_eq!(fixture.ask("POST /api/v1/exemptions", &["Authorization: Bearer "], "").await.0, 401, "fails closed");
 }
@@ -152,7 +152,7 @@ async fn the_socket_may_change_things() {
 }
 
 #[tokio::test]
-async fn a_page_that_rebinds_its_name_or_comes_from_elsewhere_is_refused() {
+async fn cross_origin_and_rebound_requests_are_rejected() {
     let fixture = Fixture::start(true).await;
     let port = fixture.address.port();
     let good = format!("Authorization: Bearer {TOKEN}");
@@ -194,7 +194,7 @@ async fn beyond_loopback_a_token_is_required_for_reading_too() {
 }
 
 #[tokio::test]
-async fn a_short_or_missing_token_keeps_it_from_starting() {
+async fn short_or_missing_tokens_prevent_startup() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
     let config = |token: &Path| Config {
@@ -210,14 +210,14 @@ async fn a_short_or_missing_token_keeps_it_from_starting() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused() {
+async fn oversized_bodies_are_rejected() {
     let fixture = Fixture::start(false).await;
     assert_eq!(fixture.ask_socket("PUT /api/v1/x", &"x".repeat(MAX_BODY)).await.0, 200);
     assert_eq!(fixture.ask_socket("PUT /api/v1/x", &"x".repeat(MAX_BODY + 1)).await.0, 413);
 }
 
 #[tokio::test]
-async fn shutdown_ends_it_and_removes_the_socket() {
+async fn shutdown_removes_the_socket() {
     let fixture = Fixture::start(false).await;
     assert!(fixture.socket().exists());
     assert!(fixture.tasks.drain(Duration::from_secs(5)).await);

@@ -1,4 +1,4 @@
-//! The one mapping from what went wrong to what the client is told.
+//! The only mapping from errors to responses.
 
 use http::{Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
@@ -12,9 +12,9 @@ use crate::resolve::ResolveError;
 use crate::server::Body;
 use crate::upstream;
 
-/// How many seconds a client is asked to wait for evidence: kubelet's own back-off begins at ten.
+/// The `Retry-After` for pending evidence, in seconds; the kubelet's own back-off starts at ten.
 const PENDING_RETRY: u64 = 5;
-/// How many seconds a client is asked to wait while the gate cannot judge.
+/// The `Retry-After` while the gate cannot decide, in seconds.
 const UNAVAILABLE_RETRY: u64 = 10;
 
 /// The response to a request that the gate did not admit.
@@ -27,12 +27,12 @@ pub(super) fn respond_to(error: &GateError, endpoint: &Endpoint) -> Response<Bod
     response(&wire_error(error, absent))
 }
 
-/// The response to a request for a manifest that the gate did not admit.
+/// The response to a manifest request that the gate did not admit.
 pub(super) fn respond_to_manifest(error: &GateError) -> Response<Body> {
     response(&wire_error(error, ErrorCode::ManifestUnknown))
 }
 
-/// The error for a target that is no endpoint.
+/// The error for a target that is not an endpoint.
 pub(super) fn respond_to_route(error: InvalidRoute) -> WireError {
     let (status, code) = match error {
         InvalidRoute::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
@@ -46,7 +46,7 @@ pub(super) fn respond_to_route(error: InvalidRoute) -> WireError {
     WireError::new(status, code, format!("pullgate: {error}"))
 }
 
-/// JSON body, and the reason in the HTTP/1.1 reason phrase, which containerd shows for a HEAD that has no body.
+/// A JSON body, with the reason also in the HTTP/1.1 reason phrase, which containerd shows for a HEAD without a body.
 pub(super) fn response(error: &WireError) -> Response<Body> {
     let body = error.body();
     let mut response = Response::new(Body::Empty);
@@ -57,7 +57,7 @@ pub(super) fn response(error: &WireError) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     insert(headers, header::CONTENT_TYPE, "application/json");
-    // A denial depends on the policy of this moment, so nobody between here and the client may keep it.
+    // A denial depends on the current policy, so no intermediary may cache it.
     insert(headers, header::CACHE_CONTROL, "no-store");
     if error.status == StatusCode::METHOD_NOT_ALLOWED {
         insert(headers, header::ALLOW, "GET, HEAD");
@@ -140,7 +140,7 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
     }
 }
 
-/// The message says that it was the upstream, so that nobody looks for the policy at fault.
+/// The message names the upstream as the cause, so that nobody suspects the policy.
 fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
     use upstream::Error;
     let message = format!("pullgate: upstream: {error}");
@@ -157,14 +157,14 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
             WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
                 .retry_after(UNAVAILABLE_RETRY)
         }
-        // The registry is there and does its part wrongly: coming again is no advice.
+        // The registry responds incorrectly, so a retry is not advised.
         Error::Digest(_) | Error::Protocol(_) | Error::TooLarge(_) => {
             WireError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
         }
     }
 }
 
-/// The nearest code that clients know for an upstream's own 4xx; the message has the upstream's code.
+/// The closest code that clients know for an upstream's 4xx; the message contains the upstream's own code.
 fn rejected(status: StatusCode, absent: ErrorCode) -> ErrorCode {
     match status {
         StatusCode::GONE => absent,

@@ -1,8 +1,8 @@
-//! `Range` (RFC 9110 §14): one byte range; anything else gets the whole.
+//! `Range` (RFC 9110 §14): supports one byte range; any other request gets the whole content.
 
 use http::header::{self, HeaderMap};
 
-/// Which part of some content is asked for.
+/// The requested part of some content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Ranged {
     /// From `start` to before `end`.
@@ -10,13 +10,13 @@ pub(super) enum Ranged {
         start: u64,
         end: u64,
     },
-    /// Outside of the content.
+    /// Outside the content.
     Unsatisfiable,
     Whole,
 }
 
-/// Reads the request's `Range` and `If-Range`. A range that is malformed, or a list of several, is ignored, as the RFC
-/// allows; clients take the whole then.
+/// Evaluates `Range` and `If-Range`. A malformed range or a list of requested_ranges is ignored, as the RFC allows, and the
+/// client receives the whole content.
 pub(super) fn requested(headers: &HeaderMap, size: u64, etag: &str) -> Ranged {
     let Some(range) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ranged::Whole };
     if headers.get(header::IF_RANGE).is_some_and(|value| value.as_bytes() != etag.as_bytes()) {
@@ -43,7 +43,7 @@ pub(super) fn requested(headers: &HeaderMap, size: u64, etag: &str) -> Ranged {
     }
 }
 
-/// Digits alone: `+5` is no position.
+/// Only digits: `+5` is not a position.
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     (!text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse().unwrap_or(u64::MAX))
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges() {
+    fn requested_ranges() {
         let part = |start, end| Ranged::Part { start, end };
         for (range, wanted) in [
             ("bytes=0-", part(0, 2048)),

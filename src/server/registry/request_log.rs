@@ -1,4 +1,4 @@
-//! One log line and one count per registry request, when its last byte has gone or its client has.
+//! One log line and one count per registry request, written when the response is complete or the client is gone.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use prometheus_client::registry::Unit;
 use crate::runtime::{BusyCounter, Metrics};
 use crate::server::{Body, Client};
 
-/// What is counted.
+/// The metrics of requests.
 #[derive(Clone)]
 pub(super) struct RequestMetrics {
     requests: Family<RequestLabels, BusyCounter>,
@@ -62,7 +62,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// The line in the making; written when it is dropped.
+/// The log line, written when dropped.
 pub(super) struct RequestLog {
     metrics: RequestMetrics,
     started: Instant,
@@ -83,7 +83,7 @@ impl RequestLog {
             request_id: request_id.to_owned(),
             client: client.address_text.clone(),
             method: method_name(request.method()),
-            // The query may hold what clients mean for themselves; the path holds names alone.
+            // The query may contain data that only concerns the client; the path contains only names.
             path: request.uri().path().chars().take(512).collect(),
             status: None,
             bytes: 0,
@@ -95,7 +95,7 @@ impl RequestLog {
         self.status = Some(status);
     }
 
-    /// The body, which writes the line when it ends.
+    /// Wraps the body so that the line is written when it ends.
     pub(super) fn follow(mut self, body: Body) -> Body {
         if !matches!(body, Body::Stream(_)) {
             self.bytes = body.size_hint().exact().unwrap_or_default();
@@ -138,7 +138,7 @@ impl http_body::Body for Followed {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => self.log.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
-            Some(Err(error)) => tracing::warn!(request.id = self.log.request_id, %error, "the body broke off"),
+            Some(Err(error)) => tracing::warn!(request.id = self.log.request_id, %error, "sending the body failed"),
             None => {}
         }
         self.log.is_whole = matches!(frame, Some(Ok(_)) | None) && self.body.is_end_stream();

@@ -22,7 +22,7 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Values that many answers have: unlike others they are shared by all cores without being counted.
+/// Header values used by many responses: as constants they are shared between cores without reference counting.
 const CONSTANT: [&str; 7] = [
     media_type::OCI_MANIFEST,
     media_type::OCI_INDEX,
@@ -33,7 +33,7 @@ const CONSTANT: [&str; 7] = [
     "bytes",
 ];
 
-/// Says which registry the answer is of, to those who named one.
+/// Names the original registry in the response, if the request named one.
 pub(super) fn with_namespace(mut response: Response<Body>, namespace: Option<&Host>) -> Response<Body> {
     if let Some(value) = namespace.and_then(|ns| HeaderValue::from_str(ns.as_str()).ok()) {
         response.headers_mut().insert(NAMESPACE, value);
@@ -71,7 +71,8 @@ fn respond_blob(
     response
 }
 
-/// A manifest's answer: 200, 206, 304 or 416 as `headers` ask, with the digest, the media type and what there is to warn of.
+/// The response with a manifest: 200, 206, 304 or 416 as `headers` request, with the digest, the media type and any
+/// warnings.
 pub fn manifest_response(
     headers: &HeaderMap,
     manifest: &Manifest,
@@ -80,7 +81,7 @@ pub fn manifest_response(
 ) -> Response<Body> {
     let size = manifest.bytes.len() as u64;
     let mut response = ranged(headers, size, permit.digest(), |start, end| {
-        // Both lie within a length that is a usize.
+        // Both are within a length that is a usize.
         Body::from(manifest.bytes.slice(start as usize..end as usize))
     });
     insert(response.headers_mut(), header::CONTENT_TYPE, &manifest.media_type);
@@ -88,7 +89,7 @@ pub fn manifest_response(
     response
 }
 
-/// 200, 206, 304 or 416 for content of a known digest (RFC 9110 §13, §14).
+/// 200, 206, 304 or 416 for content with a known digest (RFC 9110 §13, §14).
 fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64, u64) -> Body) -> Response<Body> {
     let etag = format!("\"{digest}\"");
     let mut response = if matches_etag(headers, &etag) {
@@ -102,7 +103,7 @@ fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64,
                 part
             }
             Ranged::Unsatisfiable => {
-                let message = format!("the range lies outside of the {size} bytes of {digest}");
+                let message = format!("the range is outside the {size} bytes of {digest}");
                 let error = WireError::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
                 let mut response = errors::response(&error);
                 insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
@@ -117,7 +118,7 @@ fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64,
     response
 }
 
-/// `If-None-Match` (RFC 9110 §13.1.2), by weak comparison.
+/// `If-None-Match` (RFC 9110 §13.1.2), with weak comparison.
 fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     let candidates = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     candidates
@@ -126,7 +127,7 @@ fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
         .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == etag)
 }
 
-/// The next page is asked for at this gate, never at the upstream.
+/// The next page is requested from this gate, never from the upstream.
 fn respond_list(request: &Request<Incoming>, list: Listing) -> Response<Body> {
     let mut response = json(match list.body {
         ListBody::Whole(bytes) => Body::from(bytes),
@@ -137,7 +138,7 @@ fn respond_list(request: &Request<Incoming>, list: Listing) -> Response<Body> {
     });
     let headers = response.headers_mut();
     insert(headers, header::CONTENT_TYPE, list.media_type);
-    // Names in it were chosen by whoever pushes; no browser is to take them for a page.
+    // Users who push choose the names in it; browsers must not interpret it as a web page.
     insert(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     if list.is_filtered {
         insert(headers, FILTERS_APPLIED, "artifactType");
@@ -151,7 +152,8 @@ fn respond_list(request: &Request<Incoming>, list: Listing) -> Response<Body> {
     response
 }
 
-/// What would have been denied, and what may be out of date, as the distribution specification's `Warning` header.
+/// Adds `Warning` headers, as in the distribution specification, for denials that were not enforced and for stale
+/// content.
 fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
     let would_deny = permit.would_deny().iter().map(|denial| format!("audit mode, would be denied: {denial}"));
     for text in would_deny.chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
@@ -199,7 +201,7 @@ fn with_length(mut response: Response<Body>, length: u64) -> Response<Body> {
     response
 }
 
-/// Values are built from digests, sizes and validated media types; one that is not a header value is left out.
+/// Sets a header. Values are built from digests, sizes and validated media types; an invalid value is omitted.
 pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     let constant = CONSTANT.into_iter().find(|constant| *constant == value).map(HeaderValue::from_static);
     if let Some(value) = constant.or_else(|| HeaderValue::from_str(value).ok()) {

@@ -1,4 +1,4 @@
-//! The body of an answer.
+//! The body of a response.
 
 use std::error::Error;
 use std::mem;
@@ -8,20 +8,21 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// The body of an answer. The two common kinds need no allocation and no dynamic call.
+/// The body of a response. The two most common kinds need no allocation and no dynamic dispatch.
 #[derive(Default)]
 pub enum Body {
     /// No bytes.
     #[default]
     Empty,
-    /// All bytes, at hand.
+    /// All bytes in memory.
     Full(Bytes),
-    /// Bytes that come as they are read. An error cuts the connection, so that the client sees that bytes are missing.
+    /// Bytes that are sent as they are read. An error closes the connection, so that the client notices that bytes are
+    /// missing.
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send>>),
 }
 
 impl Body {
-    /// A body that is read as it is sent.
+    /// A body that is read while it is sent.
     pub fn stream<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The certificates of all listeners: read again on request and when their files change.
+//! The certificates of all listeners, reloaded on request and when their files change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use prometheus_client::registry::Unit;
 use super::tls::{Tls, TlsConfig, TlsError, Validity};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
-/// How often the files are read. They are compared by content, so that symlink swaps, copies that keep the time and
-/// network file systems without change events are all seen.
+/// How often the files are read. They are compared by content, which detects symlink swaps, copies that keep the
+/// modification time, and changes on network file systems without change events.
 const WATCH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The certificates of all listeners. Cheap to clone.
@@ -29,8 +29,8 @@ pub struct Certificates {
 
 impl Certificates {
     pub(super) fn new(clock: &Clock, metrics: &Metrics, readiness: &Readiness) -> Self {
-        let expiry = "When the certificate of a listener expires, in seconds since the epoch";
-        let failures = "Certificate files that changed and could not be used; the old ones stay";
+        let expiry = "Expiry of the certificate of a listener, in seconds since the epoch";
+        let failures = "Failed certificate reloads; the old certificates stay in use";
         Self {
             entries: Vec::new(),
             clock: clock.clone(),
@@ -54,13 +54,14 @@ impl Certificates {
         Ok(tls)
     }
 
-    /// Reads all files again. Handshakes from now on use what is new and good; where something is wrong, the old
-    /// certificate stays in service, `/readyz` says `degraded`, and the log says what to mend.
+    /// Reloads all files. New, valid certificates are used from the next handshake on. If a file is invalid, the old
+    /// certificate stays in use, `/readyz` reports `degraded`, and the log explains the problem.
     ///
     /// # Errors
-    /// What is wrong, one for each listener.
+    /// One error for each listener whose files are invalid.
     pub fn reload(&self) -> Result<(), Vec<TlsError>> {
-        // From before files are read until they are in use: two at a time could leave the older version in use.
+        // Held from before the files are read until they are in use: concurrent reloads could install the older version
+        // last.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let errors: Vec<TlsError> = self.entries.iter().filter_map(|(name, tls)| self.reload_one(name, tls)).collect();
         let why: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -77,14 +78,14 @@ impl Certificates {
                 None
             }
             Err(error) => {
-                tracing::error!(listener, %error, "certificate not reloaded; the old one stays in service");
+                tracing::error!(listener, %error, "cannot reload the certificate; the old one stays in use");
                 self.failures.inc();
                 Some(error)
             }
         }
     }
 
-    /// Reads the files again and again until shutdown.
+    /// Reads the files at an interval until shutdown.
     pub(super) async fn watch(self, tasks: Tasks) {
         if self.entries.is_empty() {
             return;
@@ -94,7 +95,7 @@ impl Certificates {
         while tokio::time::timeout(WATCH_INTERVAL, stopping.as_mut()).await.is_err() {
             let certificates = self.clone();
             let reload = tasks.spawn_blocking(move || certificates.reload().is_ok());
-            // Errors are told where they are found.
+            // Errors have already been logged.
             let _ = reload.await;
         }
     }

@@ -26,14 +26,15 @@ use super::stream::HeadDeadline;
 use crate::oci::{ErrorCode, WireError};
 use crate::runtime::Tasks;
 
-/// hyper refuses less.
+/// The minimum that hyper accepts.
 const MIN_BUFFER: usize = 8192;
-/// More only costs memory: large pieces of a body pass by the buffer.
+/// A larger buffer only costs memory: large chunks of a body bypass it.
 const BUFFER: usize = 64 * 1024;
-/// Enough for a client that asks for all layers at once.
+/// Sufficient for a client that requests all layers at once.
 const HTTP2_STREAMS: u32 = 128;
 
-/// Serves requests until the client closes, breaks a limit, or shutdown begins and what was asked is answered.
+/// Serves requests until the client closes or exceeds a limit, or until shutdown starts and running requests are
+/// answered.
 pub(in crate::server) async fn serve<IO, H, F>(io: IO, http2: bool, capacity: &Capacity, tasks: &Tasks, handle: H)
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -81,7 +82,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(NoTimer)
-        // The stream has the deadlines; that there is one is what makes hyper read on after an answer.
+        // The stream enforces the deadlines; hyper keeps reading after a response only if this timeout is set.
         .header_read_timeout(limits.idle_timeout)
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
@@ -100,7 +101,7 @@ fn http2_builder(limits: &Limits, tasks: &Tasks) -> http2::Builder<Spawner> {
     builder
 }
 
-/// A handler that panicked is a bug of ours: that request fails, the others go on. The panic itself is in the log.
+/// A panic in a handler is a bug: this request fails, others continue. The panic itself is in the log.
 fn panicked() -> Response<Body> {
     tracing::error!("a request handler panicked; answered 500");
     let mut response = Response::new(Body::Empty);
@@ -108,12 +109,12 @@ fn panicked() -> Response<Body> {
     response
 }
 
-/// The answer when as many requests are in flight as may be.
+/// The response when the maximum number of requests is in flight.
 fn busy() -> Response<Body> {
     let text = WireError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Unavailable,
-        "pullgate: as many requests are in flight as max_requests_in_flight allows",
+        "pullgate: too many requests are in flight (max_requests_in_flight)",
     );
     let mut response = Response::new(Body::from(text.body()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -122,7 +123,7 @@ fn busy() -> Response<Body> {
     response
 }
 
-/// Time stands still for hyper, which would set up a timer anew for each request.
+/// A timer that does nothing, because hyper would otherwise set up a timer for each request.
 #[derive(Clone, Copy, Debug)]
 struct NoTimer;
 
@@ -148,7 +149,7 @@ impl Future for Never {
     }
 }
 
-/// Counts a request from its head until the last byte of the answer is handed over, or nobody wants it any more.
+/// Counts a request from its headers until the last byte of the response is passed on, or the request is abandoned.
 struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {

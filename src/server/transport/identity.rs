@@ -1,4 +1,4 @@
-//! Who a client is: the address, the certificate, and the scope that follows from them.
+//! The identity of a client: its address, its certificate, and the resulting scope.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,47 +16,48 @@ use crate::scope::Scope;
 /// Who sent a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Client {
-    /// The client's own address, as far as trusted proxies can be believed.
+    /// The client's own address, as far as trusted proxies report it.
     pub address: IpAddr,
-    /// The same for records and logs: written once for a connection, not for each request.
+    /// The same as text, for records and logs; formatted once per connection.
     pub address_text: Arc<str>,
-    /// The other end of the connection: the client, or the last proxy before us.
+    /// The peer of the connection: the client, or the last proxy.
     pub peer: SocketAddr,
-    /// Whose rules apply.
+    /// The scope whose rules apply.
     pub scope: Scope,
-    /// The listener it came in by, as its address is configured.
+    /// The listener of the connection, by its configured address.
     pub listener: Arc<str>,
-    /// The verified client certificate, where the listener asks for one.
+    /// The verified client certificate, if the listener requires one.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// Whether the connection to us is TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
-/// What a verified client certificate says.
+/// The contents of a verified client certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientCertificate {
-    /// The subject's common name.
+    /// The common name of the subject.
     pub common_name: Option<Arc<str>>,
-    /// The subject's alternative names: DNS names, e-mail addresses and URIs, as written.
+    /// The subject alternative names: DNS names, e-mail addresses and URIs, unchanged.
     pub names: Vec<String>,
-    /// SHA-256 of the certificate, in lower-case hex.
+    /// The SHA-256 fingerprint of the certificate, in lower-case hex.
     pub fingerprint: String,
 }
 
-/// How trusted proxies name the client. One way alone is believed: a proxy that writes one header passes the other on
-/// as the client wrote it.
+/// How trusted proxies report the client. Only one way is accepted, because a proxy that sets one header passes on the
+/// other as the client wrote it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ProxyHeader {
-    /// `Forwarded` (RFC 7239).
+    /// The `Forwarded` header (RFC 7239).
     Forwarded,
-    /// The PROXY protocol, version 1 or 2, at the connection's start; a trusted proxy must then send it.
+    /// The PROXY protocol, version 1 or 2, at the start of the connection; trusted proxies are then required to send
+    /// it.
     ProxyProtocol,
-    /// `X-Forwarded-For`.
+    /// The `X-Forwarded-For` header.
     #[default]
     XForwardedFor,
 }
 
-/// Whom to believe about addresses.
+/// Which proxies are trusted, and how they report the client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proxies {
     pub(super) trusted: Vec<IpNet>,
@@ -68,8 +69,8 @@ impl Proxies {
         self.trusted.iter().any(|net| net.contains(&address))
     }
 
-    /// The rightmost address that is no trusted proxy: what stands left of it was written by someone unknown. Where an
-    /// entry is no address, the proxy that wrote it stands for the client.
+    /// The rightmost address that is not a trusted proxy: entries to the left of it cannot be trusted. If an entry is
+    /// not an address, the proxy that added it counts as the client.
     pub(super) fn client_address(&self, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(connected) {
             return connected;
@@ -85,7 +86,7 @@ impl Proxies {
         address
     }
 
-    /// The addresses that proxies wrote, last first; `None` for what is no address.
+    /// The addresses added by proxies, last first; `None` for entries that are not addresses.
     fn entries(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let (name, parse): (&str, fn(&str) -> Option<IpAddr>) = match self.header {
             ProxyHeader::Forwarded => ("forwarded", forwarded_for),
@@ -99,7 +100,7 @@ impl Proxies {
 }
 
 impl ClientCertificate {
-    /// Reads a certificate that the handshake has verified. `None` when it cannot be read.
+    /// Parses a certificate that was verified in the handshake. `None` if it cannot be parsed.
     pub(super) fn parse(der: &[u8]) -> Option<Self> {
         let certificate = x509_cert::Certificate::from_der(der).ok()?;
         Some(Self {
@@ -109,7 +110,8 @@ impl ClientCertificate {
         })
     }
 
-    /// The scope that the names stand for; `fallback` when none is listed, and `None` when they stand for several.
+    /// The scope for the names in the certificate: `fallback` if no name is listed, and `None` if they map to several
+    /// scopes.
     pub(super) fn scope(&self, scopes: &BTreeMap<String, Scope>, fallback: &Scope) -> Option<Scope> {
         let names = self.names.iter().map(String::as_str).chain(self.common_name.as_deref());
         let found: BTreeSet<&Scope> = names.filter_map(|name| scopes.get(name)).collect();
@@ -122,7 +124,7 @@ impl ClientCertificate {
     }
 }
 
-/// `for=` of one element of a `Forwarded` header.
+/// The `for=` parameter of one element of a `Forwarded` header.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let mut nodes = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
@@ -130,7 +132,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     node_address(node.trim().trim_matches('"'))
 }
 
-/// An address as proxies write it: bare, in brackets, or with a port.
+/// An address in the formats that proxies use: plain, in brackets, or with a port.
 fn node_address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rightmost_address_that_is_no_trusted_proxy_is_the_client() {
+    fn the_rightmost_untrusted_address_is_the_client() {
         let cases: [(&[&str], &str); 10] = [
             (&[], "10.0.0.1"),
             (&["192.0.2.1"], "192.0.2.1"),
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_as_rfc_7239_writes_it() {
+    fn forwarded_headers_follow_rfc_7239() {
         let cases: [(&[&str], &str); 6] = [
             (&["for=192.0.2.1"], "192.0.2.1"),
             (&["For=\"[2001:db8::1]:80\";proto=https;by=10.0.0.1"], "2001:db8::1"),

@@ -1,30 +1,31 @@
-//! What a client may take of the process: connections, time and bytes.
+//! Limits on what clients can use of the process: connections, time and bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bounds on what clients may take. They hold for all registry listeners together.
+/// Limits for clients. They apply to all registry listeners together.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Connections at one time. Beyond it none is accepted: they wait in the kernel's backlog, which is bounded, and
-    /// cost nothing here; answers then ask clients to close, so that idle connections make room. Answering 503 would
-    /// cost a TLS handshake each and turn a short burst into failed pulls.
+    /// The maximum number of connections. Further connections are not accepted: they wait in the kernel's backlog,
+    /// which is bounded, and cost nothing here. Responses then ask clients to close, so that idle connections make
+    /// room. Answering with 503 would cost a TLS handshake each time, and turn a short burst into failed pulls.
     pub max_connections: usize,
-    /// Requests at one time, over all connections; beyond it the answer is 503. `None`: no bound but the connections.
+    /// The maximum number of concurrent requests over all connections; further ones get 503. `None`: limited only by
+    /// the connections.
     pub max_requests_in_flight: Option<usize>,
-    /// From the accepted connection, or a request's first byte, to its complete head.
+    /// The maximum time from the accepted connection, or the first byte of a request, to its complete headers.
     pub header_timeout: Duration,
-    /// Bytes of a request's head; a longer one is answered 431.
+    /// The maximum size of request headers, in bytes; larger ones get 431.
     pub max_header_bytes: usize,
-    /// Header fields of a request; more are answered 431.
+    /// The maximum number of header fields; more get 431.
     pub max_headers: usize,
-    /// How long a connection stays open with no request.
+    /// How long a connection stays open without a request.
     pub idle_timeout: Duration,
-    /// How long a client may take not one byte of an answer before the connection is cut.
+    /// How long a client may stall while reading a response before the connection is closed.
     pub write_stall_timeout: Duration,
-    /// For the whole TLS handshake, and before it for a PROXY protocol header.
+    /// The time limit for the TLS handshake, and for a PROXY protocol header before it.
     pub tls_handshake_timeout: Duration,
 }
 
@@ -43,7 +44,7 @@ impl Default for Limits {
     }
 }
 
-/// The limits with what is left of them.
+/// The limits and the remaining capacity.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Capacity {
     pub(in crate::server) limits: Arc<Limits>,
@@ -61,7 +62,7 @@ impl Capacity {
         }
     }
 
-    /// Room for one more request, while the value lives; `None` when there is none.
+    /// A permit for one more request, valid while it exists; `None` if the limit is reached.
     pub(super) fn request(&self) -> Option<RequestPermit> {
         let permit = match &self.requests {
             Some(requests) => Some(requests.clone().try_acquire_owned().ok()?),
@@ -70,13 +71,13 @@ impl Capacity {
         Some(RequestPermit { _permit: permit })
     }
 
-    /// Whether somebody may be waiting for a connection.
+    /// Whether clients may be waiting for a connection.
     pub(super) fn is_crowded(&self) -> bool {
         self.connections.available_permits() == 0
     }
 }
 
-/// Room for one request.
+/// A permit for one request.
 #[derive(Debug)]
 pub(super) struct RequestPermit {
     _permit: Option<OwnedSemaphorePermit>,

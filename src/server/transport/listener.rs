@@ -30,53 +30,54 @@ use super::workers::Workers;
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
 
-/// Unsent bytes that the kernel takes of a connection; more only makes a large answer hold back small ones.
+/// The maximum number of unsent bytes per connection in the kernel; more would only make large responses delay small
+/// ones.
 const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
-/// What rustls takes of an answer before it waits for the socket: one piece of a blob.
+/// How many bytes of a response rustls buffers before it waits for the socket: one chunk of a blob.
 const TLS_BUFFER: usize = 256 * 1024;
-/// After a failed accept (out of descriptors, say), so that the log is not all there is.
+/// The delay after a failed accept (for example without free file descriptors), so that the log is not flooded.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
-/// One listener.
+/// The configuration of a listener.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// `address:port` or `host:port`; port 0 lets the system choose.
+    /// `address:port` or `host:port`; port 0 selects a free port.
     pub address: String,
-    /// TLS; plain HTTP without.
+    /// The TLS configuration; plain HTTP if `None`.
     pub tls: Option<TlsConfig>,
-    /// Whose rules apply to what comes in here; cluster-wide ones without.
+    /// The scope whose rules apply on this listener; cluster-wide rules if `None`.
     pub scope: Option<Scope>,
-    /// The proxies that are believed about who the client is.
+    /// The proxies that are trusted to report the client.
     pub trusted_proxies: Vec<IpNet>,
-    /// How they say it.
+    /// How these proxies report the client.
     pub proxy_header: ProxyHeader,
-    /// Also offers HTTP/2, after HTTP/1.1 and by ALPN alone, so only with TLS.
+    /// Whether to offer HTTP/2, with lower priority than HTTP/1.1. Requires TLS, because it is negotiated with ALPN.
     pub http2: bool,
 }
 
-/// What answers registry requests.
+/// Answers registry requests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. Dropped when the client goes away.
+    /// Answers one request. Dropped if the client disconnects.
     fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Why a listener cannot be had.
+/// Why a listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Address {
-        /// As configured.
+        /// The configured address.
         address: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The TLS files cannot be used: a mistake of configuration.
+    /// The TLS files cannot be used, which is a configuration error.
     #[error("cannot listen on {address}: {source}")]
     Tls {
-        /// As configured.
+        /// The configured address.
         address: String,
-        /// Why.
+        /// The cause.
         source: TlsError,
     },
     /// The threads that serve connections cannot be started.
@@ -89,7 +90,7 @@ pub enum BindError {
     },
 }
 
-/// Binds every listener, so that a mistake in one keeps all from serving.
+/// Binds every listener, so that an error in one prevents all from serving.
 ///
 /// # Errors
 /// The first listener whose address or TLS files cannot be used.
@@ -109,7 +110,7 @@ pub async fn bind(
     Ok(Bound { listeners, capacity: Capacity::new(limits), certificates, counters: Counters::new(metrics), workers })
 }
 
-/// Listeners that are bound and do not serve yet: clients wait in the kernel's backlog.
+/// Bound listeners that do not serve yet; clients wait in the kernel's backlog.
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<Arc<Listener>>,
@@ -120,18 +121,18 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The addresses as bound, in the order of the configuration.
+    /// The bound addresses, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| listener.bound).collect()
     }
 
-    /// The certificates, for reading them again when asked to (SIGHUP).
+    /// The certificates, for reloading them on request (SIGHUP).
     pub fn certificates(&self) -> Certificates {
         self.certificates.clone()
     }
 
-    /// Serves until shutdown begins; then accepts no more and lets what was asked be answered. All of it runs as
-    /// tracked tasks, so the caller waits by [`Tasks::drain`].
+    /// Serves until shutdown starts; then accepts no more connections, and lets running requests finish. Everything
+    /// runs in tracked tasks, so the caller waits with [`Tasks::drain`].
     pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks) {
         for listener in self.listeners {
             let shared = Shared {
@@ -158,9 +159,9 @@ struct Counters {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         Self {
-            accepted: metrics.register("connections_accepted", "Connections accepted", Counter::default()),
-            open: metrics.register("connections_open", "Connections open now", Gauge::default()),
-            tls_failures: metrics.register("tls_handshake_failures", "TLS handshakes failed", Counter::default()),
+            accepted: metrics.register("connections_accepted", "Accepted connections", Counter::default()),
+            open: metrics.register("connections_open", "Open connections", Gauge::default()),
+            tls_failures: metrics.register("tls_handshake_failures", "Failed TLS handshakes", Counter::default()),
         }
     }
 }
@@ -218,7 +219,7 @@ impl<S: Service> Shared<S> {
         }
     }
 
-    /// The next connection, once there is room for it.
+    /// The next connection, once the connection limit allows it.
     async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             let (stream, peer) = match self.listener.socket.accept().await {
@@ -247,7 +248,7 @@ impl<S: Service> Shared<S> {
         }
     }
 
-    /// Everything before the first request, within one time limit; then the requests.
+    /// Handles everything before the first request within one time limit, then serves requests.
     async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         prepare(&stream)?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -262,7 +263,7 @@ impl<S: Service> Shared<S> {
         };
         let (address, wire) = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))?;
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake timed out")))?;
         let client = |tls, certificate, scope| Client {
             address,
             address_text: address.to_string().into(),
@@ -286,7 +287,7 @@ impl<S: Service> Shared<S> {
         Ok(())
     }
 
-    /// The address at the far end of the connection, which with the PROXY protocol is not the peer's.
+    /// The address at the far end of the connection, which with the PROXY protocol is not that of the peer.
     async fn client_behind_proxy(&self, stream: &mut WriteStall<SendFile>, peer: SocketAddr) -> io::Result<IpAddr> {
         let proxies = &self.listener.proxies;
         if proxies.header != ProxyHeader::ProxyProtocol || !proxies.trusts(peer.ip()) {
@@ -315,9 +316,9 @@ impl<S: Service> Shared<S> {
             return Ok((None, self.listener.scope.clone()));
         };
         let refuse = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-        let certificate = ClientCertificate::parse(der).ok_or_else(|| refuse("unreadable client certificate"))?;
+        let certificate = ClientCertificate::parse(der).ok_or_else(|| refuse("cannot parse the client certificate"))?;
         let scope = certificate.scope(&tls.config().client_names, &self.listener.scope);
-        let scope = scope.ok_or_else(|| refuse("the client certificate's names stand for several scopes"))?;
+        let scope = scope.ok_or_else(|| refuse("the names in the client certificate map to several scopes"))?;
         Ok((Some(Arc::new(certificate)), scope))
     }
 

@@ -1,4 +1,5 @@
-//! The PROXY protocol's header (HAProxy's specification, versions 1 and 2), read to its last byte and no further.
+//! The PROXY protocol header (HAProxy's specification, versions 1 and 2). Reads exactly the header and nothing after
+//! it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,17 +7,18 @@ use std::net::SocketAddr;
 use ppp::HeaderResult;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Version 2 begins with these; version 1 is at least so long.
+/// The start of version 2; version 1 has at least this length.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 1: "107 bytes … enough to store all the line".
 const V1_MAX: usize = 107;
-/// Version 2: addresses and a generous amount of extensions, which are skipped.
+/// Version 2: addresses and extensions, which are skipped.
 const V2_MAX: usize = 4096;
 
-/// Reads the header and says who connected to the proxy. `None` when the proxy speaks for itself (`LOCAL`, `UNKNOWN`).
+/// Reads the header, and returns the address that connected to the proxy. `None` if the proxy itself is the client
+/// (`LOCAL`, `UNKNOWN`).
 ///
 /// # Errors
-/// When the stream ends or its first bytes are no such header.
+/// The stream ended, or does not start with a valid header.
 pub(super) async fn read<IO: AsyncRead + Unpin>(io: &mut IO) -> io::Result<Option<SocketAddr>> {
     let mut header = vec![0; SIGNATURE.len()];
     io.read_exact(&mut header).await?;
@@ -47,7 +49,7 @@ async fn read_v2<IO: AsyncRead + Unpin>(io: &mut IO, header: &mut Vec<u8>) -> io
     Ok(())
 }
 
-/// Byte by byte, for the bytes after the line are not ours.
+/// Reads byte by byte, so that nothing after the line is consumed.
 async fn read_v1<IO: AsyncRead + Unpin>(io: &mut IO, header: &mut Vec<u8>) -> io::Result<()> {
     if !header.starts_with(b"PROXY ") {
         return Err(malformed());

@@ -1,8 +1,8 @@
-//! A connection that sends files without reading them.
+//! A connection that sends files without reading them into the process.
 //!
-//! `sendfile` copies nothing through this process, but it keeps a thread for a tenth of a millisecond at a time. On the
-//! threads that serve all connections, everybody's small answers would wait for it; so threads of its own do it, and the
-//! kernel, which can interrupt them, shares out the processors.
+//! `sendfile` avoids copying data through this process, but occupies a thread for about a tenth of a millisecond at a
+//! time. On the threads that serve all connections, it would delay every small response. Dedicated threads run it
+//! instead, and the kernel, which can preempt them, distributes the processors.
 
 use std::io::{self, IoSlice};
 use std::num::NonZero;
@@ -20,35 +20,35 @@ use tokio::sync::oneshot;
 
 use crate::runtime::FileWindow;
 
-/// Smaller slices are written: looking them up costs as much.
+/// Smaller slices are written normally, because looking them up would cost as much.
 const MIN_SENT_SLICE: usize = 16 * 1024;
 
-/// As many threads as there are processors, for the whole process, as those are.
+/// One thread per processor, shared by the whole process.
 static SENDERS: LazyLock<mpsc::Sender<Order>> = LazyLock::new(start_senders);
 
-/// A connection that sends slices of [`FileWindow`]s from their files, and writes all else. It lies where no one
-/// changes the bytes any more: beneath TLS nothing is a slice of a file.
+/// A connection that sends slices of [`FileWindow`]s from their files, and writes all other data. It must be the layer
+/// that sends the final bytes: beneath TLS, no data is a slice of a file.
 pub(super) struct SendFile {
     socket: Arc<TcpStream>,
     sending: Option<Sending>,
-    /// The last slice was sent in part, so the socket has no room for the next one.
+    /// The last slice was sent partially, so the socket has no space for the next one.
     is_full: bool,
 }
 
-/// What a sender has in hand.
+/// A slice that a sender thread is sending.
 struct Sending {
-    /// Where the slice begins.
+    /// The address of the slice.
     address: usize,
     outcome: oneshot::Receiver<io::Result<usize>>,
 }
 
-/// What a sender is to do.
+/// An order for a sender thread.
 struct Order {
     piece: Piece,
     sent: oneshot::Sender<io::Result<usize>>,
 }
 
-/// A part of a file, and the socket that it goes to.
+/// A range of a file, and the socket to send it to.
 struct Piece {
     socket: Arc<TcpStream>,
     window: Arc<FileWindow>,
@@ -61,7 +61,7 @@ impl SendFile {
         Self { socket: Arc::new(stream), sending: None, is_full: false }
     }
 
-    /// Sends from a file as much as the socket takes.
+    /// Sends as much from a file as the socket accepts.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -75,8 +75,12 @@ impl SendFile {
                 self.sending = None;
                 match sent {
                     Ok(sent) if is_offered_again => sent,
-                    // Those bytes are on the wire and must be counted; without that the connection cannot go on.
-                    _ => return Poll::Ready(Err(io::Error::other("the connection lost count of what was sent"))),
+                    // Those bytes have been sent and must be counted; otherwise the connection cannot continue.
+                    _ => {
+                        return Poll::Ready(Err(io::Error::other(
+                            "internal error: the number of bytes sent is unknown",
+                        )));
+                    }
                 }
             } else {
                 ready!(self.socket.poll_write_ready(cx))?;
@@ -86,11 +90,11 @@ impl SendFile {
                     self.sending = Some(piece.hand_over(slice.as_ptr().addr()));
                     continue;
                 }
-                // It finds no room, and that is how the socket comes to tell when there is some.
+                // The attempt finds no space, which makes the socket report when there is some.
                 piece.send()
             };
             match sent {
-                // The file is shorter than its window: nothing may stand in for the missing bytes.
+                // The file is shorter than its mapping, and no other data may replace the missing bytes.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
                     self.is_full = sent < slice.len();
@@ -103,8 +107,8 @@ impl SendFile {
         }
     }
 
-    /// Reads or writes at most `len` bytes. Fewer mean that the socket has no more of them, or no room for more, which
-    /// spares the system call that would find it out.
+    /// Reads or writes at most `len` bytes. A smaller result means that the socket has no more data, or no more space,
+    /// which saves the system call that would find that out.
     fn transfer(
         &self,
         interest: Interest,
@@ -144,7 +148,7 @@ impl Piece {
         })
     }
 
-    /// Has a sender send it.
+    /// Passes the piece to a sender thread.
     fn hand_over(self, address: usize) -> Sending {
         let (sent, outcome) = oneshot::channel();
         if let Err(mpsc::SendError(order)) = SENDERS.send(Order { piece: self, sent }) {
@@ -156,12 +160,12 @@ impl Piece {
 
 impl Order {
     fn carry_out(self) {
-        // Nobody waits for it when the connection has been given up meanwhile.
+        // Nobody is waiting if the connection was dropped in the meantime.
         let _ = self.sent.send(self.piece.send());
     }
 }
 
-/// Where none can be had, orders cannot be given, and whoever would give one carries it out.
+/// If no thread can be started, orders cannot be sent, and the caller sends the data itself.
 fn start_senders() -> mpsc::Sender<Order> {
     let (orders, waiting) = mpsc::channel::<Order>();
     let waiting = Arc::new(Mutex::new(waiting));
@@ -170,13 +174,13 @@ fn start_senders() -> mpsc::Sender<Order> {
         let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
         let work = move || std::iter::from_fn(&next).for_each(Order::carry_out);
         if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
-            tracing::warn!(%error, "a thread that sends blobs cannot be started; sending them may slow other answers");
+            tracing::warn!(%error, "cannot start a thread for sending blobs; sending may delay other responses");
         }
     }
     orders
 }
 
-/// The window of a slice that is worth sending.
+/// The window of a slice that is large enough to be sent.
 fn window(slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
     if slice.len() < MIN_SENT_SLICE { None } else { FileWindow::find(slice) }
 }
@@ -210,7 +214,7 @@ impl AsyncWrite for SendFile {
         let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, window(slice)?)));
         let bufs = match lent.next() {
             Some((0, found)) => return self.poll_send(cx, &bufs[0], found),
-            // What comes before it goes first, alone; the rest is offered again.
+            // Data before the slice is written first, alone; the rest is offered again.
             Some((at, _)) => &bufs[..at],
             None => bufs,
         };
@@ -257,7 +261,7 @@ mod tests {
         (file, window.bytes())
     }
 
-    /// A connection whose buffers hold far less than the content, and its other end.
+    /// A connection whose buffers are much smaller than the content, and its peer.
     async fn connection() -> (SendFile, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -267,7 +271,7 @@ mod tests {
         (SendFile::new(server), client)
     }
 
-    /// Writes all of it as hyper does: what was not taken is offered again.
+    /// Writes everything in the way of hyper: data that was not accepted is offered again.
     async fn write_all(stream: &mut SendFile, mut pieces: Vec<Bytes>) -> io::Result<()> {
         while !pieces.is_empty() {
             let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
@@ -285,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn heads_and_slices_of_files_arrive_in_order_at_a_client_who_is_slower() {
+    async fn headers_and_file_slices_arrive_in_order_at_a_slow_client() {
         let content = content();
         let (_file, lent) = lend(&content, SIZE);
         let (mut stream, mut client) = connection().await;
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_client_says_is_read_to_its_end() {
+    async fn client_data_is_read_to_its_end() {
         let (mut stream, mut client) = connection().await;
         client.write_all(b"one").await.unwrap();
         let mut buffer = [0; 16];
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_shorter_than_its_window_cuts_the_connection() {
+    async fn files_shorter_than_their_window_close_the_connection() {
         let (_file, lent) = lend(&content()[..SIZE / 2], SIZE);
         let (mut stream, mut client) = connection().await;
         let reader = async {
@@ -335,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_that_were_sent_are_never_counted_for_others() {
+    async fn sent_bytes_are_counted_only_for_their_own_slice() {
         let (_file, lent) = lend(&content(), SIZE);
         let (mut stream, _client) = connection().await;
         let (first, other) = (lent.slice(..1_000_000), lent.slice(1_000_000..));

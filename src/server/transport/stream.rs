@@ -1,4 +1,4 @@
-//! Streams that give up on clients who do not take or send.
+//! Streams that time out if the client does not read or send.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Fails a write of which the other end takes not one byte for too long. It lies beneath TLS, where bytes are real.
+/// Fails a write if the peer accepts no data for too long. Must be beneath TLS, to see the bytes on the wire.
 pub(in crate::server) struct WriteStall<IO> {
     io: IO,
     timeout: Duration,
@@ -33,7 +33,7 @@ impl<IO> WriteStall<IO> {
             self.deadline.as_mut().reset(Instant::now() + self.timeout);
         }
         ready!(self.deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads no data")))
     }
 }
 
@@ -72,18 +72,18 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for WriteStall<IO> {
     }
 }
 
-/// Fails a read when a request's head, or the next request, is too long in coming. hyper has one timeout for both, so
-/// the streams tell them apart: it lies above TLS, where a byte is a byte of a request.
+/// Fails a read if a request's headers, or the next request, take too long. hyper has one timeout for both, so this
+/// distinguishes them. Must be above TLS, to see the bytes of the request.
 pub(super) struct HeadDeadline<IO> {
     io: IO,
     in_flight: Arc<AtomicUsize>,
-    /// `None` under HTTP/2, whose frames need not belong to a request.
+    /// `None` with HTTP/2, whose frames need not belong to a request.
     head: Option<Duration>,
     idle: Duration,
     awaited: Awaited,
-    /// When too long is.
+    /// The deadline.
     due: Instant,
-    /// Wakes up at that time or before it: to move it at each request would cost more than to look again.
+    /// Fires at the deadline or earlier: resetting it for each request would cost more than checking again.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -91,14 +91,14 @@ pub(super) struct HeadDeadline<IO> {
 enum Awaited {
     /// Nothing: a request is being answered.
     Answer,
-    /// The rest of a request's head, or the connection's first request.
+    /// The rest of a request's headers, or the first request of the connection.
     Head,
-    /// A request's first byte.
+    /// The first byte of a request.
     Request,
 }
 
 impl<IO> HeadDeadline<IO> {
-    /// `in_flight` counts the connection's requests that are being answered.
+    /// `in_flight` counts the requests of the connection that are being answered.
     pub(super) fn new(io: IO, in_flight: Arc<AtomicUsize>, http2: bool, head: Duration, idle: Duration) -> Self {
         let alarm = Box::pin(tokio::time::sleep(head));
         let due = alarm.deadline();
@@ -138,7 +138,7 @@ impl<IO> HeadDeadline<IO> {
             self.await_until(Awaited::Request, self.idle);
         }
         ready!(self.poll_due(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no complete request came in time")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no complete request arrived in time")))
     }
 }
 

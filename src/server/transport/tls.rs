@@ -1,4 +1,5 @@
-//! TLS for listeners: certificates from files, read again when they change. A broken new pair keeps the old one.
+//! TLS for listeners: certificates from files, reloaded when they change. If a new pair is invalid, the old one stays
+//! in use.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,36 +19,36 @@ use x509_cert::der::Decode as _;
 
 use crate::scope::Scope;
 
-/// A certificate file is never larger.
+/// The maximum size of a certificate file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// TLS on one listener. All files are PEM and read again when they change.
+/// The TLS configuration of a listener. All files are PEM, and are reloaded when they change.
 #[derive(Clone, Debug, Default)]
 pub struct TlsConfig {
     /// The server's certificate, followed by its intermediates.
     pub certificate: PathBuf,
-    /// The certificate's private key: PKCS#8, SEC1 or PKCS#1.
+    /// The private key of the certificate: PKCS#8, SEC1 or PKCS#1.
     pub key: PathBuf,
-    /// Authorities of client certificates. When set, a client must have one.
+    /// The CAs of client certificates. If set, clients must present one.
     pub client_ca: Option<PathBuf>,
-    /// The scope that a name in a client certificate stands for, compared as written: a DNS name, e-mail address or URI
-    /// of the alternative names, and the common name. A certificate with no such name has the listener's scope; one whose
-    /// names stand for several scopes is refused.
+    /// Maps names in a client certificate to scopes, compared exactly: DNS names, e-mail addresses and URIs in the
+    /// subject alternative name, and the common name. A certificate with none of these names gets the scope of the
+    /// listener; one whose names map to several scopes is rejected.
     pub client_names: BTreeMap<String, Scope>,
 }
 
-/// The TLS side of one listener. Its certificate can be swapped while it serves.
+/// The TLS state of a listener. Its certificate can be replaced while it serves.
 #[derive(Debug)]
 pub(super) struct Tls {
     config: TlsConfig,
     http2: bool,
     current: ArcSwap<ServerConfig>,
-    /// The digest of what is in service, so that only a change is looked at and no second copy of the key is kept.
+    /// The digest of the files in use, to detect changes without keeping a second copy of the key.
     loaded: Mutex<([u8; 32], Validity)>,
 }
 
 impl Tls {
-    /// Reads the files. Fails on a certificate that is not valid at `now`, for no client could use it.
+    /// Loads the files. Fails if the certificate is not valid at `now`, because no client could use it.
     pub(super) fn load(config: TlsConfig, http2: bool, now: Timestamp) -> Result<(Self, Validity), TlsError> {
         let files = Files::read(&config)?;
         let (current, validity) = files.build(&config, http2, now)?;
@@ -64,8 +65,8 @@ impl Tls {
         &self.config
     }
 
-    /// Reads the files again. `None` when they are as they were. An error leaves the old certificate in service, and
-    /// comes again with every call until it is mended; a certificate in service that has expired is one.
+    /// Reloads the files. `None` if they have not changed. On an error the old certificate stays in use, and every call
+    /// returns the error until it is fixed; an expired certificate in use is also an error.
     pub(super) fn reload(&self, now: Timestamp) -> Result<Option<Validity>, TlsError> {
         let files = Files::read(&self.config)?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +82,7 @@ impl Tls {
     }
 }
 
-/// When a certificate can be used.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Validity {
     pub(super) from: Timestamp,
@@ -100,7 +101,7 @@ impl Validity {
     }
 }
 
-/// Why a listener cannot speak TLS. All of these are mistakes of configuration or files.
+/// Why a listener cannot use TLS. All of these are errors in the configuration or the files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate cannot be parsed.
@@ -108,7 +109,7 @@ pub enum TlsError {
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
     /// The certificate has expired.
@@ -120,23 +121,23 @@ pub enum TlsError {
     Expired {
         /// The file.
         path: PathBuf,
-        /// When it expired.
+        /// The time of expiry.
         until: Timestamp,
     },
-    /// The key cannot be used, or is not the certificate's.
+    /// The key cannot be used, or does not match the certificate.
     #[error("{}: {what}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
     /// The certificate is not valid yet.
-    #[error("{}: the certificate is valid only from {from}; is this machine's clock right?", path.display())]
+    #[error("{}: the certificate is not valid before {from}; check the clock of this machine", path.display())]
     NotYetValid {
         /// The file.
         path: PathBuf,
-        /// From when it is valid.
+        /// The start of the validity period.
         from: Timestamp,
     },
     /// A file cannot be read.
@@ -144,12 +145,12 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// The files' bytes.
+/// The content of the files.
 struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -196,7 +197,8 @@ impl Files {
         })?;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         if http2 {
-            // Second, for clients that offer both do better with HTTP/1.1: a connection a blob, and a reason phrase.
+            // Listed second, because HTTP/1.1 is better for clients that offer both: it uses a connection per blob and
+            // has a reason phrase.
             server.alpn_protocols.push(b"h2".to_vec());
         }
         Ok((server, validity))

@@ -18,12 +18,12 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::*;
 
-/// Longer than anything takes that is not to be cut.
+/// Longer than anything that should not time out.
 const LONG: Duration = Duration::from_secs(20);
 /// For limits that a test waits for.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// Says who asked; `/stream` sends what the test hands over, `/endless` never ends, `/wait` waits, `/panic` panics.
+/// Reports the client; `/stream` sends what the test provides, `/endless` never ends, `/wait` waits, `/panic` panics.
 #[derive(Default)]
 struct Echo {
     started: Notify,
@@ -102,7 +102,7 @@ impl Fixture {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// The answer to a request that closes, with a preamble before it and headers in it.
+    /// The response to a request that closes the connection, with a preamble before it and headers in it.
     async fn ask(&self, preamble: &[u8], headers: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(preamble).await.unwrap();
@@ -120,14 +120,14 @@ async fn ask_and_close<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: IO, path:
     rest(stream).await
 }
 
-/// All that still comes; a connection that is reset ends too.
+/// Everything that still arrives; a reset also counts as the end.
 async fn rest<IO: AsyncRead + Unpin>(mut stream: IO) -> String {
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.expect("the connection is closed");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// One answer of a connection that stays open.
+/// One response on a connection that stays open.
 async fn ask_once(stream: &mut TcpStream, path: &str) -> String {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: gate\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
@@ -143,7 +143,7 @@ fn behind(proxies: &[&str], proxy_header: ProxyHeader) -> Config {
 }
 
 #[tokio::test]
-async fn forwarded_addresses_are_believed_from_trusted_proxies_alone() {
+async fn forwarded_addresses_are_accepted_only_from_trusted_proxies() {
     let header = "X-Forwarded-For: 192.0.2.66, 192.0.2.1, 10.1.1.1\r\nForwarded: for=192.0.2.99\r\n";
     let cases = [
         (behind(&[], ProxyHeader::XForwardedFor), "127.0.0.1 "),
@@ -168,7 +168,7 @@ async fn the_listener_has_a_scope() {
 }
 
 #[tokio::test]
-async fn the_proxy_protocol_names_the_client_and_is_required_of_trusted_proxies() {
+async fn the_proxy_protocol_is_required_of_trusted_proxies() {
     let trusting = Fixture::start(behind(&["127.0.0.1/32"], ProxyHeader::ProxyProtocol), Limits::default()).await;
     let v2 = [
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x10".as_slice(),
@@ -200,9 +200,9 @@ async fn the_proxy_protocol_names_the_client_and_is_required_of_trusted_proxies(
 // Limits.
 
 #[tokio::test]
-async fn a_head_that_does_not_come_to_its_end_is_cut_whatever_drips_in() {
+async fn incomplete_headers_time_out() {
     let fixture = Fixture::plain(Limits { header_timeout: SHORT, ..Limits::default() }).await;
-    assert_eq!(rest(fixture.connect().await).await, "", "no byte at all");
+    assert_eq!(rest(fixture.connect().await).await, "", "no bytes are sent");
     let (reading, mut writing) = fixture.connect().await.into_split();
     writing.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     let dripping = async {
@@ -217,7 +217,7 @@ async fn a_head_that_does_not_come_to_its_end_is_cut_whatever_drips_in() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+async fn idle_connections_are_closed_and_busy_ones_are_not() {
     let limits = Limits { idle_timeout: SHORT, header_timeout: SHORT, ..Limits::default() };
     let fixture = Fixture::plain(limits).await;
     let mut stream = fixture.connect().await;
@@ -234,18 +234,18 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[tokio::test]
-async fn between_requests_the_idle_timeout_counts_and_not_that_of_heads() {
+async fn the_idle_timeout_applies_between_requests() {
     let fixture = Fixture::plain(Limits { header_timeout: SHORT, ..Limits::default() }).await;
     let mut stream = fixture.connect().await;
     ask_once(&mut stream, "/").await;
     tokio::time::sleep(SHORT * 2).await;
     assert!(ask_once(&mut stream, "/").await.starts_with("HTTP/1.1 200"));
     stream.write_all(b"GET / HT").await.unwrap();
-    assert_eq!(rest(stream).await, "", "a head that was begun has the shorter one");
+    assert_eq!(rest(stream).await, "", "partial headers have the shorter timeout");
 }
 
 #[tokio::test]
-async fn heads_are_bounded_in_bytes_and_fields() {
+async fn headers_are_bounded_in_bytes_and_fields() {
     let limits = Limits { max_header_bytes: 1000, max_headers: 20, ..Limits::default() };
     let fixture = Fixture::plain(limits).await;
     let long = format!("A: {}\r\n", "b".repeat(2000));
@@ -255,7 +255,7 @@ async fn heads_are_bounded_in_bytes_and_fields() {
 }
 
 #[tokio::test]
-async fn over_the_connection_cap_clients_wait_for_room() {
+async fn clients_wait_beyond_the_connection_limit() {
     let fixture = Fixture::plain(Limits { max_connections: 1, ..Limits::default() }).await;
     let mut first = fixture.connect().await;
     assert!(ask_once(&mut first, "/").await.contains("connection: close"), "a crowded gate asks clients to close");
@@ -264,13 +264,13 @@ async fn over_the_connection_cap_clients_wait_for_room() {
     assert!(held.starts_with("HTTP/1.1 200"));
     let second = ask_and_close(fixture.connect().await, "/", "");
     let mut second = std::pin::pin!(second);
-    assert!(tokio::time::timeout(SHORT, second.as_mut()).await.is_err(), "no answer beyond the cap");
+    assert!(tokio::time::timeout(SHORT, second.as_mut()).await.is_err(), "no response beyond the limit");
     drop(first);
     assert!(second.await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
-async fn over_the_request_cap_the_answer_is_503() {
+async fn requests_beyond_the_limit_get_503() {
     let fixture = Fixture::plain(Limits { max_requests_in_flight: Some(1), ..Limits::default() }).await;
     let mut first = fixture.connect().await;
     let waiting = ask_once(&mut first, "/wait");
@@ -287,7 +287,7 @@ async fn over_the_request_cap_the_answer_is_503() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut() {
+async fn clients_that_read_nothing_are_disconnected() {
     let fixture = Fixture::plain(Limits { write_stall_timeout: SHORT, ..Limits::default() }).await;
     let mut stream = fixture.connect().await;
     ask_once(&mut stream, "/endless").await;
@@ -302,7 +302,7 @@ async fn a_client_that_takes_nothing_is_cut() {
 }
 
 #[tokio::test]
-async fn a_panic_is_one_request_s_own() {
+async fn panics_affect_only_one_request() {
     let fixture = Fixture::plain(Limits::default()).await;
     let mut stream = fixture.connect().await;
     assert!(ask_once(&mut stream, "/panic").await.starts_with("HTTP/1.1 500"));
@@ -310,7 +310,7 @@ async fn a_panic_is_one_request_s_own() {
 }
 
 #[tokio::test]
-async fn shutdown_lets_a_stream_finish_and_takes_no_more() {
+async fn shutdown_lets_streams_finish_and_accepts_no_more() {
     let fixture = Fixture::plain(Limits::default()).await;
     let (pieces, receiver) = mpsc::channel(1);
     *fixture.service.pieces.lock().await = Some(receiver);
@@ -318,10 +318,10 @@ async fn shutdown_lets_a_stream_finish_and_takes_no_more() {
     let idle = fixture.connect().await;
     assert!(ask_once(&mut stream, "/stream").await.starts_with("HTTP/1.1 200"));
     fixture.tasks.stop();
-    assert_eq!(rest(idle).await, "", "idle connections end at once");
+    assert_eq!(rest(idle).await, "", "idle connections are closed immediately");
     pieces.send(Bytes::from_static(b"the last of it")).await.unwrap();
     drop(pieces);
-    assert!(rest(stream).await.contains("the last of it\r\n0\r\n"), "the stream comes to its end");
+    assert!(rest(stream).await.contains("the last of it\r\n0\r\n"), "the stream ends normally");
     assert!(fixture.tasks.drain(LONG).await);
     assert!(TcpStream::connect(fixture.address).await.is_err());
 }
@@ -414,7 +414,7 @@ async fn bind_error(config: Config) -> String {
 }
 
 #[tokio::test]
-async fn tls_serves_and_a_renewed_certificate_is_used_from_the_next_handshake_on() {
+async fn renewed_certificates_are_used_from_the_next_handshake_on() {
     let pki = Pki::new();
     let fixture = Fixture::start(pki.config(), Limits::default()).await;
     let old = pki.connect(&fixture, &[], None).await.unwrap();
@@ -432,7 +432,7 @@ async fn tls_serves_and_a_renewed_certificate_is_used_from_the_next_handshake_on
 }
 
 #[tokio::test]
-async fn a_broken_new_pair_keeps_the_old_one_and_says_so() {
+async fn invalid_new_certificates_keep_the_old_one_in_use() {
     let pki = Pki::new();
     let fixture = Fixture::start(pki.config(), Limits::default()).await;
     let good = std::fs::read(pki.path("server.crt")).unwrap();
@@ -442,7 +442,7 @@ async fn a_broken_new_pair_keeps_the_old_one_and_says_so() {
         let errors = fixture.certificates.reload().unwrap_err();
         assert!(errors[0].to_string().contains(says), "{}", errors[0]);
         assert!(fixture.readiness.report().degraded.contains_key("certificates"));
-        assert!(fixture.certificates.reload().is_err(), "it is said until it is mended");
+        assert!(fixture.certificates.reload().is_err(), "the error is reported until it is fixed");
         assert_eq!(server_name(&pki.connect(&fixture, &[], None).await.unwrap()), "first");
     }
     std::fs::write(pki.path("server.crt"), good).unwrap();
@@ -451,7 +451,7 @@ async fn a_broken_new_pair_keeps_the_old_one_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_keeps_the_gate_from_starting_and_is_not_reloaded() {
+async fn expired_certificates_prevent_startup_and_are_not_reloaded() {
     let pki = Pki::new();
     let fixture = Fixture::start(pki.config(), Limits::default()).await;
     pki.write_server("late", 2025);
@@ -462,7 +462,7 @@ async fn an_expired_certificate_keeps_the_gate_from_starting_and_is_not_reloaded
 }
 
 #[tokio::test]
-async fn tls_files_that_cannot_be_used_are_named() {
+async fn unusable_tls_files_are_named() {
     let pki = Pki::new();
     let missing = |path: &Path| std::fs::remove_file(path).unwrap();
     missing(&pki.path("server.key"));
@@ -472,7 +472,7 @@ async fn tls_files_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_demanded_and_gives_the_scope() {
+async fn client_certificates_are_required_and_determine_the_scope() {
     let pki = Pki::new();
     let config = pki.config_with_clients(&[("ci.example", "ci"), ("prod.example", "prod"), ("by-name", "named")]);
     let fixture = Fixture::start(Config { scope: Some("other".parse().unwrap()), ..config }, Limits::default()).await;
@@ -497,7 +497,7 @@ async fn a_client_certificate_is_demanded_and_gives_the_scope() {
 }
 
 #[tokio::test]
-async fn http2_is_off_unless_switched_on_and_comes_second() {
+async fn http2_is_optional_and_has_lower_priority() {
     let pki = Pki::new();
     let protocol = |stream: client::TlsStream<TcpStream>| stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     let off = Fixture::start(pki.config(), Limits::default()).await;
@@ -514,7 +514,7 @@ async fn http2_is_off_unless_switched_on_and_comes_second() {
 }
 
 #[tokio::test]
-async fn a_tls_handshake_that_does_not_come_is_cut() {
+async fn missing_tls_handshakes_time_out() {
     let limits = Limits { tls_handshake_timeout: SHORT, ..Limits::default() };
     let fixture = Fixture::start(Pki::new().config(), limits).await;
     assert_eq!(rest(fixture.connect().await).await, "");
