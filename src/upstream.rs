@@ -1,7 +1,8 @@
-//! The registries behind: one client for each, with its own credentials, trust and limits.
+//! Upstream registries: one client for each, with its own credentials, certificates and limits.
 //!
-//! URLs are built from parsed parts alone. Credentials go to the registry itself and to a token service that belongs to
-//! it, and to nobody that an answer names; redirects lose them at the first other host. Every read has a bound.
+//! URLs are built only from parsed parts. Credentials are sent to the registry itself and to a token service that
+//! belongs to it, never to another host named in a response; a redirect to another host drops them. Every read is
+//! bounded.
 
 mod answer;
 mod auth;
@@ -38,13 +39,13 @@ use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Reposi
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
-/// The largest list of referrers that is read, in bytes (distribution-spec, "Listing Referrers": registries should stay
+/// The maximum size of a list of referrers, in bytes (distribution-spec, "Listing Referrers": registries should stay
 /// below 4 MiB).
 const MAX_LIST: usize = 4 * 1024 * 1024;
 
-/// What registries without the referrers API answer beside 404: to them it is a malformed name, a method that some other
-/// endpoint does not have, a type that they do not make, something that they gave up or never had. A refusal (401, 403)
-/// and trouble (429, 5xx) are no such answers.
+/// Responses besides 404 from registries without the referrers API. They treat the request as a malformed name, an
+/// unsupported method, an unsupported type, or something that is gone. Refusals (401, 403) and failures (429, 5xx) do
+/// not mean that the API is missing.
 const NO_REFERRERS_API: &[StatusCode] = &[
     StatusCode::BAD_REQUEST,
     StatusCode::METHOD_NOT_ALLOWED,
@@ -55,7 +56,7 @@ const NO_REFERRERS_API: &[StatusCode] = &[
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// One registry.
+/// The client of one registry.
 pub struct Upstream {
     exchange: Exchange,
 }
@@ -70,18 +71,18 @@ impl Upstream {
         Ok(Self { exchange: Exchange::new(config, tasks, metrics, network)? })
     }
 
-    /// Its canonical name.
+    /// The canonical name of the registry.
     pub fn host(&self) -> &Host {
         &self.config().host
     }
 
-    /// How it is configured.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         self.exchange.config()
     }
 
-    /// Whether clients of this scope may pull from it. A client without a scope ([`Scope::CLUSTER`]) may only where
-    /// everyone may.
+    /// Whether clients with this scope may pull from the registry. A client without a scope ([`Scope::CLUSTER`]) may
+    /// only if everyone may.
     pub fn serves(&self, scope: &Scope) -> bool {
         match &self.config().serve_to {
             None => true,
@@ -89,8 +90,8 @@ impl Upstream {
         }
     }
 
-    /// A manifest, whole. By digest, its bytes have that digest; by tag, they say themselves which they have. The header
-    /// that claims one is a label, which fronts get wrong or write twice.
+    /// Fetches a complete manifest. If it was requested by digest, its bytes have that digest; if by tag, the digest is
+    /// computed from them. The header that claims a digest is ignored, because proxies change or duplicate it.
     ///
     /// # Errors
     /// See [`Error`].
@@ -106,11 +107,12 @@ impl Upstream {
         }
     }
 
-    /// What a reference means, without its bytes. Never counts as a pull at Docker Hub. Some registries, and fronts of
-    /// them, answer HEAD with any error and GET with the manifest, so trouble is told at once and the caller uses GET.
+    /// Resolves a reference without fetching the manifest. Docker Hub never counts this as a pull. Some registries and
+    /// proxies answer HEAD with an error although GET works, so errors are returned immediately and the caller uses
+    /// GET.
     ///
     /// # Errors
-    /// See [`Error`]; none but [`Error::Busy`] is the last word on the reference.
+    /// See [`Error`]; only [`Error::Busy`] is final.
     pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<ManifestHead, Error> {
         let call = Call { has_alternative: true, ..self.manifest_call(Method::HEAD, repository, reference) };
         let response = self.exchange.send(&call).await?;
@@ -121,10 +123,10 @@ impl Upstream {
         })
     }
 
-    /// A blob as a stream, from an offset where the registry supports that; [`BlobStream::from`] says where it begins.
-    /// `size` is what the manifest that names it says, in bytes: it counts where the answer does not state another.
-    /// The bytes are not verified: whoever keeps or serves them does that. So no `If-Range` is needed either: what a
-    /// digest names does not change, and parts of two contents do not have it.
+    /// Streams a blob, from an offset if the registry supports that; [`BlobStream::from`] is where it actually starts.
+    /// `size` is the size in the manifest, in bytes, which is used if the response states none. The bytes are not
+    /// verified here: whoever stores or serves them does that. For the same reason `If-Range` is not needed: the
+    /// content of a digest never changes, and parts of different content would not match it.
     ///
     /// # Errors
     /// See [`Error`].
@@ -144,31 +146,33 @@ impl Upstream {
                         return Ok(stream);
                     }
                 }
-                // It has waited for a turn already.
+                // It has already waited for a turn.
                 Err(error @ Error::Busy(_)) => return Err(error),
                 Err(_) => {}
             }
-            // It does not give this part; the whole it may give all the same.
-            tracing::debug!(upstream = %self.host(), %digest, from, "no part is to be had; from the beginning");
+            // The registry refuses this range, but may still send the whole blob.
+            tracing::debug!(upstream = %self.host(), %digest, from, "the range request failed; requesting the whole blob");
         }
         let response = self.exchange.send(&whole).await?;
         self.whole(response, size)
     }
 
-    /// A blob from its beginning.
+    /// A response with the whole blob.
     fn whole(&self, response: Response<Inbound>, size: u64) -> Result<BlobStream, Error> {
         let stated = content_length(response.headers()).unwrap_or(size);
         let stream = BlobStream::new(stated, 0..stated, response, self.config());
         match &stream.encoding {
             Some(encoding) if stated != size => {
-                let what = format!("a blob of {size} bytes as {stated} bytes of {encoding:?}, which was not asked for");
+                let what = format!(
+                    "a blob of {size} bytes as {stated} bytes with the encoding {encoding:?}, which was not requested"
+                );
                 Err(self.protocol(&what))
             }
             _ => Ok(stream),
         }
     }
 
-    /// The rest of a blob, or all of it, where that is the answer (RFC 9110 §14.4; the total may be `*`).
+    /// A response with the rest of a blob, or all of it, if valid (RFC 9110 §14.4; the total may be `*`).
     fn rest(&self, response: Response<Inbound>, size: u64, from: u64) -> Option<BlobStream> {
         match response.status() {
             StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => self.whole(response, size).ok(),
@@ -182,25 +186,27 @@ impl Upstream {
         }
     }
 
-    /// The size in bytes of a blob that the repository has: `size`, which the manifest says, unless it states another.
+    /// The size, in bytes, of a blob that the repository has: `size`, from the manifest, unless the registry states
+    /// another.
     ///
-    /// A HEAD may only say yes. Registries refuse it, do not know by it what they would fetch for a GET, or lead to
-    /// storage whose URL is signed for GET; so anything else is asked again by a GET whose body is not read.
+    /// Only a successful HEAD response counts. Registries may reject HEAD, not know a blob that they would fetch for a
+    /// GET, or redirect to storage whose URL is signed for GET. Any other response is therefore retried with a GET
+    /// whose body is not read.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it has it not; see [`Error`].
+    /// [`Error::NotFound`] if the repository does not have the blob; see [`Error`].
     pub async fn head_blob(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<u64, Error> {
         let head = Call { has_alternative: true, ..self.blob_call(Method::HEAD, repository, digest) };
         match self.exchange.send(&head).await {
             Ok(response) if content_length(response.headers()) == Some(size) => return Ok(size),
-            // It has waited for a turn already.
+            // It has already waited for a turn.
             Err(error @ Error::Busy(_)) => return Err(error),
             Ok(_) | Err(_) => {}
         }
         Ok(self.blob(repository, digest, size, 0).await?.size)
     }
 
-    /// A blob, whole and verified, at most `limit` bytes.
+    /// Fetches a complete, verified blob of at most `limit` bytes.
     ///
     /// # Errors
     /// See [`Error`].
@@ -212,10 +218,11 @@ impl Upstream {
         plain.ok_or_else(|| self.wrong("blob", digest))
     }
 
-    /// A page of a repository's tags, which come as they are read.
+    /// Streams a page of a repository's tags.
     ///
     /// # Errors
-    /// See [`Error`]. A page whose next one cannot be followed is [`Error::Protocol`], never the last one.
+    /// See [`Error`]. If the next page cannot be followed, the error is [`Error::Protocol`]; the page never counts as
+    /// the last one.
     pub async fn tags(&self, repository: &Repository, page: &Page) -> Result<TagList, Error> {
         let page = Page { artifact_type: None, ..page.clone() };
         let call = self.call(Method::GET, Lane::List, repository, "tags/list");
@@ -223,13 +230,14 @@ impl Upstream {
         Ok(TagList::new(next, response.into_body(), self.config()))
     }
 
-    /// A page of what refers to a manifest. A registry without the referrers API is [`Error::NotFound`]; callers then
-    /// use the fallback tag (distribution-spec, "Unavailable Referrers API"). So is an answer that neither is JSON nor
-    /// says that it is an index: a page for people, of a web server that knows no such path.
+    /// Fetches a page of the referrers of a manifest. [`Error::NotFound`] means that the registry has no referrers API;
+    /// callers then use the referrers tag (distribution-spec, "Unavailable Referrers API"). A response that is neither
+    /// JSON nor declared as an index counts as that too: it is a web page from a server that does not know the path.
     ///
     /// # Errors
-    /// See [`Error`]. [`Error::Unauthorized`] and [`Error::Forbidden`] are refusals; [`Error::Protocol`] is an answer
-    /// that is no list, or a list whose next page cannot be followed. None of them says that there are no referrers.
+    /// See [`Error`]. [`Error::Unauthorized`] and [`Error::Forbidden`] are refusals. [`Error::Protocol`] means that the
+    /// response is not a list, or that its next page cannot be followed. None of these means that there are no
+    /// referrers.
     pub async fn referrers(&self, repository: &Repository, digest: &Digest, page: &Page) -> Result<List, Error> {
         let call = self.call(Method::GET, Lane::List, repository, &format!("referrers/{digest}"));
         let (response, next) = self.list(Call { absent: NO_REFERRERS_API, ..call }, page).await?;
@@ -267,20 +275,20 @@ impl Upstream {
 
     fn call(&self, method: Method, lane: Lane, repository: &Repository, rest: &str) -> Call {
         let mut url: Url = self.exchange.client().base().clone();
-        // The grammar of repositories, tags and digests leaves nothing to encode and nothing to normalise.
+        // Repositories, tags and digests contain no characters that need encoding or normalisation.
         let path = format!("{}/v2/{repository}/{rest}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         Call::new(method, lane, url, repository.clone())
     }
 
-    /// Reads a JSON document. No JSON begins as gzip does, so one that does was packed on the way, which was not asked
-    /// for and is no harm: what is inside is judged.
+    /// Reads a JSON document. JSON never starts like gzip, so a body that does was compressed in transit without a
+    /// request. That is harmless: the decompressed content is judged.
     async fn read(&self, response: Response<Inbound>, limit: usize) -> Result<Bytes, Error> {
         let bytes = read_whole(response.into_body(), limit, self.config()).await?;
         if !is_gzip(&bytes) {
             return Ok(bytes);
         }
-        gunzipped(&bytes, limit).ok_or_else(|| self.protocol("an encoded answer that cannot be decoded"))
+        gunzipped(&bytes, limit).ok_or_else(|| self.protocol("a compressed response that cannot be decompressed"))
     }
 
     fn wrong(&self, what: &str, digest: &Digest) -> Error {
@@ -296,14 +304,14 @@ fn header_text(response: &Response<Inbound>, name: &HeaderName) -> Option<String
     text(response.headers(), name)
 }
 
-/// All that is said of the type: a front may add a header of its own to the registry's.
+/// All values of `Content-Type`: a proxy may add its own header to the registry's.
 fn content_types(response: &Response<Inbound>) -> Option<String> {
     let values = response.headers().get_all(header::CONTENT_TYPE).iter();
     let types: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
     (!types.is_empty()).then(|| types.join(", "))
 }
 
-/// Whether an answer claims or tries to be a list of referrers.
+/// Whether a response is, or claims to be, a list of referrers.
 fn is_meant_as_list(bytes: &[u8], label: Option<&str>) -> bool {
     label.map(media_type::essence).as_deref() == Some(media_type::OCI_INDEX)
         || serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
@@ -313,36 +321,36 @@ fn claimed_digest(response: &Response<Inbound>) -> Option<Digest> {
     header_text(response, &CONTENT_DIGEST)?.parse().ok()
 }
 
-/// A manifest as it came.
+/// A fetched manifest.
 #[derive(Clone, Debug)]
 pub struct FetchedManifest {
     /// The bytes.
     pub bytes: Bytes,
-    /// What the headers said, with commas between them.
+    /// The values of `Content-Type`, joined with commas.
     pub content_type: Option<String>,
-    /// The entity tag, where there is one.
+    /// The entity tag, if present.
     pub etag: Option<String>,
 }
 
-/// What a HEAD of a manifest says.
+/// The response to a HEAD request for a manifest.
 #[derive(Clone, Debug)]
 pub struct ManifestHead {
-    /// The digest that the registry claims; verified when the bytes are fetched by it.
+    /// The digest that the registry claims; verified when the manifest is fetched by it.
     pub digest: Option<Digest>,
-    /// What the header said.
+    /// The `Content-Type`.
     pub content_type: Option<String>,
-    /// The size in bytes that the registry claims.
+    /// The size that the registry claims, in bytes.
     pub size: Option<u64>,
 }
 
 /// A page of referrers.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// The JSON, as it came.
+    /// The JSON, unchanged.
     pub bytes: Bytes,
-    /// What it lists: see [`parse_referrers`].
+    /// The referrers: see [`parse_referrers`].
     pub entries: Vec<Descriptor>,
-    /// How to ask for the next page.
+    /// The query for the next page.
     pub next: Option<Page>,
 }
 

@@ -1,4 +1,4 @@
-//! Reading answers with bounds: bodies, encodings, error texts, lists and the links between their pages.
+//! Bounded reading of responses: bodies, encodings, error messages, lists and the links between their pages.
 
 pub(super) mod body;
 pub(super) mod encoding;

@@ -1,4 +1,4 @@
-//! Tokens: the token service, and who may see the credentials.
+//! Authorization: token services, and who may receive credentials.
 //!
 //! Distribution specification, "Token Authentication" (distribution/distribution docs, spec/auth/token).
 
@@ -35,18 +35,18 @@ use super::retry::{is_passing, retry_after};
 use crate::oci::Repository;
 use crate::runtime::{Flights, Tasks};
 
-/// The largest answer of a token service, in bytes.
+/// The maximum size of a token service's response, in bytes.
 const MAX_TOKEN: usize = 256 * 1024;
-/// What a token lives when its service does not say (the specification's default).
+/// The lifetime of a token if the service does not state one (the specification's default).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// What a token lives at most, whatever its service says.
+/// The maximum lifetime of a token, whatever the service states.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// A token is renewed so long before its end.
+/// How long before its expiry a token is renewed.
 const MARGIN: Duration = Duration::from_secs(10);
-/// After so long a password is read again from where it is kept.
+/// How long a password is cached before it is read from its source again.
 const PASSWORD_LIFE: Duration = Duration::from_secs(60);
 
-/// The value of an `Authorization` header, how long it is good, and what it was the answer to.
+/// The value of an `Authorization` header, its lifetime, and the challenge that it answers.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Authorization {
     pub(super) value: HeaderValue,
@@ -61,14 +61,13 @@ impl Authorization {
         Some(Self { value, until: Instant::now() + life, challenge: challenge.clone() })
     }
 
-    /// By what it can be obtained once more.
+    /// The challenge for obtaining it again.
     pub(super) fn challenge(&self) -> Challenge {
         self.challenge.clone()
     }
 }
 
-/// Whom an authorization is for, and nobody else: the registry itself or another that it redirects to, and for which
-/// repository.
+/// The only recipient of an authorization: the registry itself or another one that it redirects to, and the repository.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(super) struct Audience {
     origin: Origin,
@@ -81,13 +80,13 @@ impl Audience {
         Self { origin: url.origin(), host: host(url).to_owned(), repository: repository.clone() }
     }
 
-    /// Whether it is the registry itself. Nobody else ever gets its credentials.
+    /// Whether it is the registry itself, the only recipient of its credentials.
     fn is_own(&self, client: &Client) -> bool {
         self.origin == client.base().origin()
     }
 }
 
-/// The authorizations that one upstream needs.
+/// The authorizations of one upstream.
 pub(super) struct Tokens {
     known: Cache<Audience, Authorization>,
     flights: Flights<Audience, Result<Authorization, Error>>,
@@ -98,20 +97,20 @@ impl Tokens {
         Self { known: Cache::new(10_000), flights: Flights::new(tasks) }
     }
 
-    /// An authorization that was obtained for this audience and has not ended.
+    /// A cached authorization for this audience that has not expired.
     pub(super) fn known(&self, audience: &Audience) -> Option<Authorization> {
         known(&self.known, audience)
     }
 
-    /// Forgets an authorization that was refused, unless there is a newer one.
+    /// Removes a rejected authorization, unless there is a newer one.
     pub(super) fn forget(&self, audience: &Audience, refused: &Authorization) {
         if self.known(audience).as_ref() == Some(refused) {
             self.known.invalidate(audience);
         }
     }
 
-    /// An authorization for a challenge, other than the one that was just refused. One request to the helper and to the
-    /// token service for everyone who asks for the same at the same time, which goes on when they have left.
+    /// Obtains an authorization for a challenge, other than the one that was just rejected. Concurrent callers share
+    /// one request to the credential helper and the token service, which continues if they leave.
     pub(super) async fn obtain(
         &self,
         client: &Arc<Client>,
@@ -122,7 +121,7 @@ impl Tokens {
         let (cache, client, key) = (self.known.clone(), client.clone(), audience.clone());
         let interrupted = format!("{}: the token request was interrupted", client.config().host);
         let work = move || async move {
-            // Another request may have obtained it since this one was refused.
+            // Another request may have obtained it since this one was rejected.
             if let Some(fresh) = known(&cache, &key).filter(|fresh| Some(fresh) != refused.as_ref()) {
                 return Ok(fresh);
             }
@@ -139,8 +138,8 @@ fn known(cache: &Cache<Audience, Authorization>, audience: &Audience) -> Option<
     cache.get(audience).filter(|known| Instant::now() < known.until)
 }
 
-/// What to send for a challenge: by the credentials where the registry itself asks; a token for anybody where another
-/// registry does, to which it redirects.
+/// Answers a challenge: with the credentials if the registry itself asks, with an anonymous token for another registry
+/// that it redirects to.
 async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> Result<Authorization, Error> {
     let name = &client.config().host;
     let credentials = if audience.is_own(client) { load(client, &audience.repository).await? } else { None };
@@ -149,7 +148,7 @@ async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> 
             let header = credentials.as_ref().and_then(basic);
             header.and_then(|header| Authorization::new(&header, PASSWORD_LIFE, challenge)).ok_or_else(|| {
                 let wanted = "asks for a user name and a password; configure `auth` for this upstream";
-                Error::Unauthorized(format!("{name}, without credentials that it takes, {wanted}"))
+                Error::Unauthorized(format!("{name}, without credentials that it accepts, {wanted}"))
             })
         }
         Challenge::Basic => Err(Error::Unauthorized(format!(
@@ -157,7 +156,8 @@ async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> 
             audience.host
         ))),
         Challenge::Bearer { realm, service, scope } => {
-            let realm = Url::parse(realm).map_err(|_| client.protocol("the address of its token service is no URL"))?;
+            let realm =
+                Url::parse(realm).map_err(|_| client.protocol("the address of its token service is not a URL"))?;
             let own_scope = format!("repository:{}:pull", audience.repository);
             let request = TokenRequest {
                 client,
@@ -189,9 +189,9 @@ struct TokenRequest<'a> {
 }
 
 impl TokenRequest<'_> {
-    /// Asks the token service, and follows where it leads. Each place is judged anew.
+    /// Sends the request to the token service, and follows redirects. Each location is checked.
     async fn send(&self, realm: Url) -> Result<(String, Duration), Error> {
-        // A registry that knows nothing of the proxy before it names its token service by http.
+        // A registry that is unaware of the proxy in front of it names its token service with http.
         let is_secure = self.client.base().scheme() == "https";
         let mut url = self.permitted(self.with_query(if is_secure { secured(realm) } else { realm }))?;
         for _ in 0..=MAX_REDIRECTS {
@@ -208,8 +208,8 @@ impl TokenRequest<'_> {
         Err(self.client.protocol("its token service redirects more than five times"))
     }
 
-    /// A place, if it may be asked: over TLS, and, where there are credentials, only at the registry's own site or a host
-    /// that the operator lists.
+    /// A location, if it may be contacted: over TLS and, if credentials are sent, only on the registry's own site or a
+    /// host listed by the operator.
     fn permitted(&self, url: Url) -> Result<Url, Error> {
         let (client, config, named) = (self.client, self.client.config(), host(&url));
         client.allow(&url, &format!("its token service at {named}"))?;
@@ -229,7 +229,7 @@ impl TokenRequest<'_> {
         let (client, name) = (self.client, &self.client.config().host);
         let (status, wait) = (response.status(), retry_after(response.headers()).map(|wait| wait.as_secs()));
         if status == StatusCode::OK {
-            // No turn of its own: the request that it is for has one, and waits.
+            // It needs no turn: the request that it belongs to holds one, and waits.
             let body = Inbound::new(response.into_body(), None);
             let body = read_whole(body, MAX_TOKEN, client.config()).await?;
             return token(&body).ok_or_else(|| client.protocol("its token service sent no token"));
@@ -247,7 +247,7 @@ impl TokenRequest<'_> {
         })
     }
 
-    /// Nothing where the words repeat what was sent to prove who asks.
+    /// Empty if the message repeats secrets that were sent.
     fn without_secrets(&self, said: String) -> String {
         let is_told = self.credentials.is_some_and(|credentials| match credentials {
             Credentials::IdentityToken(secret) | Credentials::Password { password: secret, .. } => {
@@ -260,16 +260,16 @@ impl TokenRequest<'_> {
     fn refusal(&self) -> String {
         let (name, other) = (&self.client.config().host, &self.audience.host);
         match self.credentials {
-            Some(_) => format!("{name}: its token service refuses the credentials that are configured"),
+            Some(_) => format!("{name}: its token service rejects the credentials that are configured"),
             None if self.audience.is_own(self.client) => {
-                format!("{name}: its token service wants credentials; configure `auth` for this upstream")
+                format!("{name}: its token service requires credentials; configure `auth` for this upstream")
             }
-            None => format!("{name} leads to {other}, whose token service wants credentials; none go there"),
+            None => format!("{name} leads to {other}, whose token service requires credentials; none are sent there"),
         }
     }
 
-    /// A GET as the specification has it; a refresh token goes in the body of a POST (its "OAuth2 Token"), also when it
-    /// is redirected.
+    /// A GET as in the specification. A refresh token is sent in the body of a POST (the specification's "OAuth2
+    /// Token"), also after a redirect.
     fn build(&self) -> Result<Request<Full<Bytes>>, http::Error> {
         if let Some(refresh) = self.refresh_token() {
             let mut form = self.form();
@@ -292,7 +292,7 @@ impl TokenRequest<'_> {
         }
     }
 
-    /// What a GET is for stands in its URL.
+    /// The parameters of a GET are in its URL.
     fn with_query(&self, mut url: Url) -> Url {
         if self.refresh_token().is_none() {
             let own = url.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&"));
@@ -318,11 +318,11 @@ fn basic(credentials: &Credentials) -> Option<String> {
 struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
-    /// Seconds. Whatever is no whole number counts as not said.
+    /// In seconds. Anything but an integer is ignored.
     expires_in: Option<Value>,
 }
 
-/// A token and how long it is good.
+/// The token and its lifetime.
 fn token(body: &[u8]) -> Option<(String, Duration)> {
     let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty())?;
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_in_either_field_and_for_how_long() {
+    fn tokens_are_read_from_either_field_with_their_lifetime() {
         for (body, wanted) in [
             (r#"{"token":"a"}"#, Some(("a", 50))),
             (r#"{"access_token":"b","expires_in":300}"#, Some(("b", 290))),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_no_header_can_hold_is_none_and_no_token_is_for_ever() {
+    fn invalid_tokens_are_rejected_and_lifetimes_are_bounded() {
         assert!(Authorization::new("Bearer a\r\nX: y", Duration::from_secs(50), &Challenge::Basic).is_none());
         let made = Authorization::new("Bearer a", Duration::from_secs(50), &Challenge::Basic).unwrap();
         assert!(made.value.is_sensitive() && made.until <= Instant::now() + Duration::from_secs(50));

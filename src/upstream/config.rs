@@ -1,4 +1,4 @@
-//! How an upstream is configured.
+//! The configuration of an upstream.
 
 use std::fmt;
 use std::fs::File;
@@ -9,64 +9,64 @@ use std::time::Duration;
 use crate::oci::Host;
 use crate::scope::Scope;
 
-/// The largest secret, in bytes.
+/// The maximum size of a secret, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// One `[[upstream]]`.
+/// An `[[upstream]]` table.
 #[derive(Clone)]
 pub struct Config {
-    /// The name that policies and clients use.
+    /// The name in policies and requests.
     pub host: Host,
-    /// Where it is: scheme and authority, and a path prefix where it has one.
+    /// The URL: scheme, authority, and an optional path prefix.
     pub url: String,
     /// Other names of the same registry.
     pub aliases: Vec<Host>,
-    /// Its name as the first component of a path, beside the host.
+    /// Its name as the first component of a path, in addition to the host.
     pub path: Option<String>,
-    /// How long a tag's digest is taken as fresh.
+    /// How long a resolved tag is considered fresh.
     pub tag_ttl: Duration,
     /// How long a tag may be served stale while the registry is down.
     pub stale_for: Duration,
-    /// More certificate authorities, PEM.
+    /// A PEM file with additional CA certificates.
     pub ca: Option<PathBuf>,
-    /// Whether the certificate of the registry's own host is not checked. Other hosts' certificates always are.
+    /// Whether the certificate of the registry's own host is not verified. Certificates of other hosts always are.
     pub insecure: bool,
-    /// The egress proxy, an `http://` URL; by the environment's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` where none is
-    /// given, and none at all where the text is empty.
+    /// The egress proxy, an `http://` URL. `None` uses `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the environment;
+    /// an empty string disables proxies.
     pub proxy: Option<String>,
-    /// Credentials.
+    /// The source of credentials.
     pub auth: Auth,
-    /// The scopes that may use the credentials' reach; `None` is everyone.
+    /// The scopes that may pull with these credentials; `None` means everyone.
     pub serve_to: Option<Vec<Scope>>,
-    /// Hosts of token services that may have the credentials, beside the registry's own site.
+    /// Hosts of token services that may receive the credentials, in addition to the registry's own site.
     pub realms: Vec<String>,
-    /// How long a connection may take: name, TCP, egress proxy.
+    /// The time limit for a connection: name resolution, TCP, egress proxy.
     pub connect_timeout: Duration,
-    /// How long the TLS handshake may take.
+    /// The time limit for the TLS handshake.
     pub tls_timeout: Duration,
-    /// How long an answer's headers may take, the connection included.
+    /// The time limit for response headers, including the connection.
     pub header_timeout: Duration,
-    /// How long a body may be silent.
+    /// How long a response body may stall.
     pub idle_timeout: Duration,
-    /// How long a body that is read whole may take: a manifest, a list, a token.
+    /// The time limit for bodies that are read completely: manifests, lists, tokens.
     pub body_timeout: Duration,
-    /// How often a request is tried.
+    /// The number of attempts per request.
     pub attempts: u32,
-    /// How long a request may wait between its tries, in all. A registry that asks for more is passed on as
-    /// [`Error::RateLimited`](super::Error::RateLimited) at once.
+    /// The total time that a request may wait between its attempts. If a registry asks for more, the result is
+    /// [`Error::RateLimited`](super::Error::RateLimited) immediately.
     pub retry_budget: Duration,
-    /// How many requests are under way at one time.
+    /// The maximum number of concurrent requests.
     pub max_connections: usize,
-    /// How many bytes a second all bodies together may bring.
+    /// The maximum total bandwidth of response bodies, in bytes per second.
     pub max_bandwidth: Option<u64>,
-    /// How many manifests are fetched in any [`pull_limit_window`](Self::pull_limit_window).
+    /// The maximum number of manifests fetched in any [`pull_limit_window`](Self::pull_limit_window).
     pub pull_limit: Option<u32>,
-    /// The time over which pulls are counted.
+    /// The window over which pulls are counted.
     pub pull_limit_window: Duration,
 }
 
 impl Config {
-    /// An upstream with every default.
+    /// A configuration with defaults for everything else.
     pub fn new(host: Host, url: impl Into<String>) -> Self {
         Self {
             host,
@@ -97,56 +97,56 @@ impl Config {
 }
 
 impl fmt::Debug for Config {
-    /// The name and the place: a proxy's URL may hold a password.
+    /// Only the name and the URL: the URL of a proxy may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config").field("host", &self.host).field("auth", &self.auth).finish_non_exhaustive()
     }
 }
 
-/// Where credentials come from.
+/// The source of credentials.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// None.
+    /// No credentials.
     Anonymous,
-    /// User name and password.
+    /// A user name and password.
     Basic {
-        /// The name.
+        /// The user name.
         username: String,
         /// The password.
         password: Secret,
     },
     /// Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
     DockerConfig {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
     },
-    /// A credential helper: a program that speaks Docker's `get` protocol.
+    /// A credential helper: a program that implements Docker's `get` protocol.
     Helper {
-        /// The program: a path, or a name as `docker-credential-NAME` has it.
+        /// The program: a path, or the NAME in `docker-credential-NAME`.
         program: String,
     },
-    /// An IBM Cloud API key: the user `iamapikey`.
+    /// An IBM Cloud API key, used with the user `iamapikey`.
     Iam {
-        /// The key.
+        /// The API key.
         api_key: Secret,
     },
 }
 
-/// Where a secret is. Never the secret itself, so it can be printed; read again whenever it is needed, so that it can be
-/// changed without a restart.
+/// The location of a secret. It does not contain the secret itself, so it can be printed. It is read each time it is
+/// needed, so the secret can be changed without a restart.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Secret {
-    /// In an environment variable.
+    /// An environment variable.
     Env(String),
-    /// In a file; a line break at the end is not part of it.
+    /// A file; a line break at the end is removed.
     File(PathBuf),
 }
 
 impl Secret {
-    /// Reads it.
+    /// Reads the secret.
     ///
     /// # Errors
-    /// Says which file or variable, and never what is in it.
+    /// Names the file or variable, but never its content.
     pub fn read(&self) -> Result<String, String> {
         match self {
             Self::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
@@ -158,7 +158,7 @@ impl Secret {
                     .map_err(|error| wrong(&error))?;
                 match text.trim_end_matches(['\n', '\r']) {
                     "" => Err(wrong(&"the file is empty")),
-                    _ if text.len() as u64 > MAX_SECRET => Err(wrong(&"larger than a secret can be")),
+                    _ if text.len() as u64 > MAX_SECRET => Err(wrong(&"the file is too large for a secret")),
                     secret => Ok(secret.to_owned()),
                 }
             }
@@ -178,28 +178,28 @@ impl fmt::Debug for Secret {
 /// Why upstreams cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A CA file.
-    #[error("{path}: no certificate authorities can be read: {error}")]
+    /// A CA file cannot be used.
+    #[error("{path}: cannot read CA certificates: {error}")]
     Ca {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         error: String,
     },
-    /// The default is none of the upstreams.
+    /// The default upstream does not exist.
     #[error("default_upstream {0:?} is not the host of an upstream")]
     Default(String),
-    /// The system has no certificate authorities.
-    #[error("no certificate authorities are installed: {0}; install ca-certificates, or name a `ca` for each upstream")]
+    /// The system has no CA certificates.
+    #[error("no CA certificates are installed: {0}; install ca-certificates, or set `ca` for each upstream")]
     NoRoots(String),
-    /// A proxy that cannot be used. Its URL is not repeated, because it may hold a password.
+    /// The proxy cannot be used. Its URL is not repeated, because it may contain a password.
     #[error("the egress proxy of {0} must be an http:// URL with a host")]
     Proxy(String),
-    /// Two upstreams of one name.
-    #[error("two upstreams are called {0:?}; hosts, aliases and paths must differ")]
+    /// Two upstreams have the same name.
+    #[error("two upstreams have the name {0:?}; hosts, aliases and paths must be unique")]
     Twice(String),
     /// Not an http or https URL, or one with more than scheme, authority and path. It is not repeated, because it may
-    /// hold a password.
+    /// contain a password.
     #[error("the url of {0} must be an http or https URL without user, query and fragment")]
     Url(String),
 }

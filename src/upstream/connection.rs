@@ -1,4 +1,4 @@
-//! From a URL to an answer: addresses, TLS, proxies, and the client that sends one request.
+//! From a URL to a response: addresses, TLS, proxies, and the client that sends single requests.
 
 mod address;
 pub(super) mod client;

@@ -1,14 +1,14 @@
-//! Why an upstream did not deliver.
+//! Errors of upstreams.
 
 use http::StatusCode;
 
-/// Why an upstream did not deliver. The text names it, and says what to do where something can be done.
+/// Why a request to an upstream failed. The message names the upstream and, if possible, the remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// As many requests to it are under way as may be, and have been for as long as one waits.
+    /// The maximum number of requests was in flight for as long as a request may wait.
     #[error("{0}")]
     Busy(String),
-    /// Bytes that do not have their digest.
+    /// The content does not match its digest.
     #[error("{0}")]
     Digest(String),
     /// 403.
@@ -17,50 +17,50 @@ pub enum Error {
     /// 404.
     #[error("not found")]
     NotFound,
-    /// An answer that a registry does not give.
+    /// Not a valid registry response.
     #[error("{0}")]
     Protocol(String),
-    /// 429, for longer than a request may wait.
+    /// 429, with a wait longer than a request may spend.
     #[error("the registry's rate limit is reached")]
     RateLimited {
-        /// After how many seconds it may be asked again, where it says so.
+        /// The number of seconds to wait, if stated.
         retry_after: Option<u64>,
     },
-    /// Another 4xx about the request itself: asking again the same way gets the same answer.
+    /// Another 4xx that concerns the request itself: a retry would get the same response.
     #[error("{message}")]
     Rejected {
         /// The registry's status.
         status: StatusCode,
-        /// Which registry it was and, quoted, what it said.
+        /// The registry's name, and its message as a quotation.
         message: String,
     },
-    /// What this client refuses to do: a private address, a token service of another site, a downgrade.
+    /// This client refuses the operation: a private address, a token service of another site, a downgrade.
     #[error("{0}")]
     Refused(String),
-    /// More bytes than are read.
+    /// The response exceeds a size limit.
     #[error("{0}")]
     TooLarge(String),
-    /// 401, with the credentials that are configured or without any.
+    /// 401, with the configured credentials or without any.
     #[error("{0}")]
     Unauthorized(String),
-    /// No connection, no answer, 5xx.
+    /// No connection, no response, or 5xx.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl Error {
-    /// Whether asking again later may help.
+    /// Whether a retry may help.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::RateLimited { .. } | Self::Unavailable(_))
     }
 
-    /// Whether the answer was none that a registry gives. It says nothing of what was asked for, so an older answer may
-    /// stand in for it.
+    /// Whether the response was not that of a working registry. It says nothing about the requested content, so a
+    /// cached answer may be used instead.
     pub fn is_malfunction(&self) -> bool {
         matches!(self, Self::Digest(_) | Self::Protocol(_))
     }
 
-    /// Whether another answer may come of the same question. It leaves open what was asked.
+    /// Whether the same question may get another answer later, so that it remains open.
     pub fn may_pass(&self) -> bool {
         self.is_temporary() || self.is_malfunction()
     }

@@ -1,4 +1,4 @@
-//! One request and its answer: retries, redirects, authorization.
+//! A request and its response: retries, redirects, authorization.
 
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ use super::retry::{Failure, Retries, is_passing, retry_after};
 use crate::oci::Repository;
 use crate::runtime::Tasks;
 
-/// 4xx about how this client speaks to the registry, or to a proxy before it: no client of the gate can change that.
+/// 4xx statuses about the connection between this client and the registry or its proxy, which clients of the gate
+/// cannot influence.
 const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::PROXY_AUTHENTICATION_REQUIRED,
     StatusCode::LENGTH_REQUIRED,
@@ -36,19 +37,19 @@ const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::UPGRADE_REQUIRED,
 ];
 
-/// A request, before anybody's credentials are on it.
+/// A request, before credentials are added.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
     pub(super) range_from: Option<u64>,
-    /// Whose content is asked for, which is what a token must allow.
+    /// The repository whose content is requested, which a token must allow.
     pub(super) repository: Repository,
-    /// Which answers beside 404 say that there is no such thing.
+    /// Statuses besides 404 that mean that the content does not exist.
     pub(super) absent: &'static [StatusCode],
     pub(super) lane: Lane,
-    /// Whether the caller asks another way when this fails: any trouble is then told at once, and not tried again.
+    /// Whether the caller has an alternative if this fails: errors are then returned immediately, without retries.
     pub(super) has_alternative: bool,
 }
 
@@ -72,8 +73,8 @@ impl Call {
         request.body(Full::default())
     }
 
-    /// Whether this says that the registry wants to be left alone. Some do not serve HEAD or parts and say 503, or 429
-    /// of parts; the caller then asks for all of it, and that answer counts.
+    /// Whether this means that the registry asks clients to back off. Some registries do not support HEAD or ranges and
+    /// answer with 503, or 429 for ranges; the caller then requests the whole content, and that response counts.
     fn is_refused_by(&self, status: StatusCode) -> bool {
         match status {
             StatusCode::TOO_MANY_REQUESTS => self.range_from.is_none(),
@@ -82,8 +83,8 @@ impl Call {
         }
     }
 
-    /// A part, or that there is none, is an answer only to those who asked for one; a part that is the whole is one to
-    /// anybody, and so is what a front changed by its own account (RFC 9110 §15.3.4), since the digest decides.
+    /// A partial response, or its refusal, is valid only for a range request. A range that covers everything is always
+    /// valid, and so is a response that a proxy modified (RFC 9110 §15.3.4), because the digest decides.
     fn is_answered_by<B>(&self, response: &Response<B>) -> bool {
         let whole = || {
             content_range(response.headers()).is_some_and(|(span, total)| span.start == 0 && total == Some(span.end))
@@ -97,7 +98,7 @@ impl Call {
     }
 }
 
-/// The HTTP side of one upstream.
+/// The HTTP exchange with one upstream.
 pub(super) struct Exchange {
     client: Arc<Client>,
     tokens: Tokens,
@@ -124,8 +125,8 @@ impl Exchange {
         &self.client
     }
 
-    /// Sends a request, again where that may help, and follows where it leads. Answers are 200, or 206 and 416
-    /// to a range. What `Content-Encoding` says is not looked at: the bytes have their digest or they do not.
+    /// Sends a request, with retries and redirects. Valid responses are 200, and 206 or 416 to a range request.
+    /// `Content-Encoding` is ignored: the content matches its digest or it does not.
     pub(super) async fn send(&self, call: &Call) -> Result<Response<Inbound>, Error> {
         let mut retries = Retries::new(self.config());
         loop {
@@ -142,7 +143,7 @@ impl Exchange {
         }
     }
 
-    /// One try within the limits of the upstream. The answer keeps the turn; nobody has one between two tries.
+    /// One attempt within the limits of the upstream. The response keeps the turn; it is released between attempts.
     async fn attempt(&self, call: &Call) -> Result<Response<Inbound>, Failure> {
         let turn = self.limits.turn(call.lane).await?;
         let (response, url) = self.follow(call).await?;
@@ -154,7 +155,7 @@ impl Exchange {
             self.limits.lift(call.lane);
             return Ok(response.map(|body| Inbound::new(body, Some(turn))));
         }
-        // What the storage behind a redirect wants is not the registry's word.
+        // A refusal by the storage behind a redirect is not the registry's.
         let is_refusal = call.is_refused_by(response.status());
         let failure = self.failure(call, response, &url).await;
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
@@ -163,7 +164,7 @@ impl Exchange {
         Err(failure)
     }
 
-    /// Follows redirects, with the authorization that each place has for itself. Also says who answered.
+    /// Follows redirects, with separate authorization for each host. Also returns the URL that answered.
     async fn follow(&self, call: &Call) -> Result<(Response<Incoming>, Url), Error> {
         let mut url = call.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -176,9 +177,9 @@ impl Exchange {
         Err(self.client.protocol("more than five redirects"))
     }
 
-    /// Asks one place, with an authorization where it wants one. One that was obtained before and is refused in any way
-    /// is obtained once more; then the refusal counts. Registries say 400 and 403 of a dead token as well as 401, and
-    /// not all of them say again where to get another.
+    /// Sends the request to one URL, with authorization if required. An authorization obtained earlier that is rejected
+    /// in any way is renewed once; after that the rejection counts. Registries answer an expired token with 400 or 403
+    /// as well as 401, and do not always repeat where to get another.
     async fn authorized(&self, call: &Call, url: &Url) -> Result<Response<Incoming>, Error> {
         let audience = Audience::new(url, &call.repository);
         let known = self.tokens.known(&audience);
@@ -230,12 +231,12 @@ impl Exchange {
         Failure { error, wait }
     }
 
-    /// What to do about a 401.
+    /// The remedy for a 401.
     fn unauthorized(&self, from: &Url) -> String {
         let name = &self.config().host;
         if !self.client.is_own(from) {
             return format!(
-                "{name} leads to {}, which does not give this without credentials; none go there",
+                "{name} leads to {}, which does not serve this without credentials; none are sent there",
                 host(from)
             );
         }
@@ -244,6 +245,6 @@ impl Exchange {
         } else {
             "with the credentials that are configured"
         };
-        format!("{name} does not give this {with}")
+        format!("{name} does not serve this {with}")
     }
 }

@@ -1,10 +1,10 @@
-//! What the headers of an answer say.
+//! Parses response headers.
 
 use std::ops::Range;
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// A header's value, where it is text.
+/// The value of a header, if it is text.
 pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
@@ -13,7 +13,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     text(headers, &header::CONTENT_LENGTH)?.parse().ok()
 }
 
-/// The bytes of `Content-Range: bytes 5-9/10`, and the total size where it is said (RFC 9110 §14.4).
+/// The range in `Content-Range: bytes 5-9/10`, and the total size if present (RFC 9110 §14.4).
 pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
     let range = text(headers, &header::CONTENT_RANGE)?;
     let (unit, range) = range.trim().split_once(' ')?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges() {
+    fn content_ranges() {
         for (value, wanted) in [
             ("bytes 5-9/10", Some((5..10, Some(10)))),
             ("bytes 0-9/10", Some((0..10, Some(10)))),

@@ -1,6 +1,6 @@
-//! How much one upstream is asked for: turns, bandwidth, a budget of pulls, and rest where it asked for some.
+//! Limits on requests to one upstream: concurrent requests, bandwidth, a pull budget, and back-off on request.
 //!
-//! All of it is on the runtime's clock, and nothing waits without an end.
+//! All timing uses the runtime's clock, and every wait is bounded.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,32 +15,34 @@ use super::config::Config;
 use super::headers::text;
 use super::metrics::LimitMetrics;
 
-/// The longest that a registry is left alone, whatever it asks for: Docker Hub counts over so long.
+/// The maximum back-off, whatever a registry asks for: Docker Hub counts over this period.
 const MAX_HOLD: Duration = Duration::from_secs(6 * 3600);
-/// So much that was not used counts for later: timers are coarser than what a fast line brings between two of them.
+/// How much unused bandwidth is carried over: timers are coarser than the data that a fast connection delivers between
+/// two ticks.
 const CREDIT: Duration = Duration::from_millis(100);
-/// One of so many turns is never a blob's: downloads are long, and verdicts must not wait behind them.
+/// One in this many turns is reserved for requests other than blobs: downloads take long, and decisions must not wait
+/// for them.
 const SHARE_BESIDE_BLOBS: usize = 8;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
-/// What registries count, and refuse, apart from each other.
+/// Kinds of requests that registries count and refuse separately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Lane {
-    /// A blob's content.
+    /// The content of a blob.
     Blob,
     /// Tags and referrers.
     List,
-    /// A HEAD, which is no pull anywhere.
+    /// A HEAD request, which no registry counts as a pull.
     Look,
-    /// A manifest's content: what Docker Hub calls a pull.
+    /// The content of a manifest, which Docker Hub counts as a pull.
     Pull,
 }
 
 const LANES: usize = 4;
 
-/// The bounds of one upstream, and how far each is used.
+/// The limits of one upstream, and their current use.
 pub(super) struct Limits {
     host: String,
     turns: Arc<Semaphore>,
@@ -49,7 +51,7 @@ pub(super) struct Limits {
     patience: Duration,
     pace: Option<Pace>,
     pulls: Option<Budget>,
-    /// Until when each lane rests.
+    /// The end of the back-off of each lane.
     holds: Mutex<[Option<Instant>; LANES]>,
     metrics: LimitMetrics,
 }
@@ -69,13 +71,13 @@ impl Limits {
         })
     }
 
-    /// The turn of one request: with it, it may be sent. Waits while others have all of them, for a bounded time.
+    /// Acquires the turn that a request needs to be sent. Waits, for a bounded time, while all are taken.
     pub(super) async fn turn(self: &Arc<Self>, lane: Lane) -> Result<Turn, Error> {
         self.refuse_held(lane)?;
         let end = Instant::now() + self.patience;
         let blob = if lane == Lane::Blob { Some(self.permit(&self.blob_turns, end).await?) } else { None };
         let permit = self.permit(&self.turns, end).await?;
-        // It may have been refused to others meanwhile.
+        // The lane may have been refused to others in the meantime.
         self.refuse_held(lane)?;
         self.spend(lane)?;
         self.metrics.in_flight(&self.host, 1);
@@ -85,11 +87,11 @@ impl Limits {
     async fn permit(&self, of: &Arc<Semaphore>, end: Instant) -> Result<OwnedSemaphorePermit, Error> {
         match timeout_at(end, of.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            // Nobody closes it.
+            // Nothing closes it.
             Ok(Err(_)) | Err(_) => {
                 self.metrics.held(&self.host);
                 let (host, limit) = (&self.host, self.patience.as_secs_f32());
-                Err(Error::Busy(format!("{host}: no turn within {limit} s: max_connections requests are under way")))
+                Err(Error::Busy(format!("{host}: no turn within {limit} s: max_connections requests are in flight")))
             }
         }
     }
@@ -111,27 +113,27 @@ impl Limits {
 
     fn limited(&self, rest: Duration) -> Error {
         self.metrics.held(&self.host);
-        // Rounded up: who comes when it is said must not come too early.
+        // Rounded up, so that a client that waits for the stated time is not too early.
         let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
         Error::RateLimited { retry_after: Some(seconds) }
     }
 
-    /// The registry refused, and said for how long.
+    /// Records that the registry refused a request, and for how long.
     pub(super) fn hold(&self, lane: Lane, wait: Duration) {
         let wait = wait.min(MAX_HOLD);
-        tracing::warn!(upstream = %self.host, ?lane, seconds = wait.as_secs(), "the registry wants to be left alone");
+        tracing::warn!(upstream = %self.host, ?lane, seconds = wait.as_secs(), "the registry asked us to back off");
         let until = Instant::now() + wait;
         let mut holds = self.holds();
         let known = &mut holds[lane as usize];
         *known = Some(known.map_or(until, |known| known.max(until)));
     }
 
-    /// The registry gave what was asked for: whatever it said before has passed.
+    /// Ends the back-off after a success.
     pub(super) fn lift(&self, lane: Lane) {
         self.holds()[lane as usize] = None;
     }
 
-    /// Takes down what Docker Hub says is left: `76;w=21600`.
+    /// Records the remaining quota reported by Docker Hub: `76;w=21600`.
     pub(super) fn note_quota(&self, headers: &HeaderMap) {
         let count = |name| text(headers, name)?.split(';').next()?.trim().parse::<u32>().ok();
         self.metrics.quota(&self.host, count(&RATE_REMAINING), count(&RATE_LIMIT));
@@ -142,14 +144,14 @@ impl Limits {
     }
 }
 
-/// The turn of one request, from before it is sent until its answer is read or given up.
+/// The turn of one request, from before it is sent until its response is read or dropped.
 pub(super) struct Turn {
     limits: Arc<Limits>,
     _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 impl Turn {
-    /// Waits as long as so many bytes, which have come, must be paid for.
+    /// Waits until the bandwidth limit allows these bytes, which have already arrived.
     pub(super) async fn pay(&self, bytes: usize) {
         if let Some(pace) = &self.limits.pace {
             sleep_until(pace.take(bytes)).await;
@@ -163,10 +165,11 @@ impl Drop for Turn {
     }
 }
 
-/// Bytes per second for all bodies together. Each piece takes the next place in one queue, so no body starves another.
+/// The bandwidth limit, in bytes per second for all bodies together. Chunks share one queue, so no body starves
+/// another.
 struct Pace {
     per_second: f64,
-    /// Until when the bytes that have come are paid for.
+    /// The time up to which received bytes are accounted for.
     paid: Mutex<Instant>,
 }
 
@@ -175,7 +178,7 @@ impl Pace {
         Self { per_second: per_second.max(1) as f64, paid: Mutex::new(Instant::now()) }
     }
 
-    /// Books so many bytes, and gives the time from which more may be read.
+    /// Accounts for these bytes, and returns the time from which more may be read.
     fn take(&self, bytes: usize) -> Instant {
         let now = Instant::now();
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,7 +188,8 @@ impl Pace {
     }
 }
 
-/// So many in any window of time, as a log of when: a bucket that refills would let twice as many through the first one.
+/// Allows a number of pulls in any window of time, with a log of past pulls: a refilling bucket would allow twice as
+/// many in the first window.
 struct Budget {
     count: usize,
     window: Duration,
@@ -197,7 +201,7 @@ impl Budget {
         Self { count: count as usize, window, spent: Mutex::default() }
     }
 
-    /// Spends one, or says how long it is until there is one.
+    /// Uses one pull, or returns the time until one is available.
     fn spend(&self) -> Result<(), Duration> {
         let now = Instant::now();
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_is_waited_for_and_not_for_ever() {
+    async fn waiting_for_a_turn_is_bounded() {
         let limits = limits(|config| config.max_connections = 1);
         let turn = limits.turn(Lane::Blob).await.unwrap();
         let began = Instant::now();
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn blobs_leave_turns_to_the_rest() {
+    async fn some_turns_are_reserved_for_other_requests() {
         let limits = limits(|config| config.max_connections = 16);
         let mut turns = Vec::new();
         while let Ok(turn) = limits.turn(Lane::Blob).await {
@@ -276,13 +280,13 @@ mod tests {
         );
         let took = began.elapsed();
         assert!(took >= Duration::from_millis(9_900) && took <= Duration::from_millis(10_200), "{took:?}");
-        // Time in which nothing came is not saved up beyond a moment.
+        // Unused bandwidth is carried over only for a moment.
         advance(Duration::from_secs(3600)).await;
         assert!(timeout(Duration::from_millis(800), one.pay(1000)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pulls_are_counted_in_any_window_and_nothing_else_is() {
+    async fn only_pulls_are_counted_in_any_window() {
         let hour = Duration::from_secs(3600);
         let limits = limits(|config| (config.pull_limit, config.pull_limit_window) = (Some(2), hour));
         drop(limits.turn(Lane::Pull).await.unwrap());
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registry_is_left_alone_by_what_it_refused_for_as_long_as_it_asked() {
+    async fn refused_lanes_back_off_for_the_requested_time() {
         let limits = limits(|_| {});
         limits.hold(Lane::Pull, Duration::from_secs(60));
         assert_eq!(limits.turn(Lane::Pull).await.err(), limited(60));
@@ -306,11 +310,11 @@ mod tests {
             limits.turn(lane).await.unwrap();
         }
         limits.hold(Lane::Pull, Duration::from_secs(1));
-        assert_eq!(limits.turn(Lane::Pull).await.err(), limited(60), "a shorter wait ends no longer one");
+        assert_eq!(limits.turn(Lane::Pull).await.err(), limited(60), "a shorter back-off does not end a longer one");
         advance(Duration::from_secs(60)).await;
         limits.turn(Lane::Pull).await.unwrap();
         limits.hold(Lane::Look, Duration::MAX);
-        assert_eq!(limits.turn(Lane::Look).await.err(), limited(6 * 3600), "nobody shuts a gate for a year");
+        assert_eq!(limits.turn(Lane::Look).await.err(), limited(6 * 3600), "back-off is bounded");
         limits.lift(Lane::Look);
         limits.turn(Lane::Look).await.unwrap();
     }

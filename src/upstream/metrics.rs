@@ -1,4 +1,4 @@
-//! What is counted of requests to upstreams.
+//! Metrics of upstream requests.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use prometheus_client::registry::Unit;
 
 use crate::runtime::Metrics;
 
-/// The metrics of all upstreams. Each exchange counts: redirects followed, token requests and further tries too.
+/// The request metrics of all upstreams. Every exchange counts, including redirects, token requests and retries.
 #[derive(Clone)]
 pub(super) struct RequestMetrics {
     requests: Family<RequestLabels, Counter>,
@@ -35,12 +35,12 @@ impl RequestMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 3.0, 10));
         let seconds = Family::new_with_constructor(histogram);
-        let requests = "Requests to upstreams by status; none is no answer";
+        let requests = "Requests to upstreams by status; `none` means no response";
         Self {
             requests: metrics.register("upstream_requests", requests, Family::default()),
             seconds: metrics.register_with_unit(
                 "upstream_request",
-                "Until the answer's headers",
+                "Time to the response headers",
                 Unit::Seconds,
                 seconds,
             ),
@@ -55,7 +55,7 @@ impl RequestMetrics {
     }
 }
 
-/// The metrics of all upstreams' limits.
+/// The limit metrics of all upstreams.
 #[derive(Clone)]
 pub(super) struct LimitMetrics {
     in_flight: Family<UpstreamLabels, Gauge>,
@@ -68,14 +68,14 @@ impl LimitMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let gauge = |name, help| metrics.register(name, help, Family::<UpstreamLabels, Gauge>::default());
         Self {
-            in_flight: gauge("upstream_requests_in_flight", "Requests to upstreams that have a turn"),
+            in_flight: gauge("upstream_requests_in_flight", "Requests to upstreams in flight"),
             held: metrics.register(
                 "upstream_requests_held",
-                "Requests to upstreams that their limits did not let out",
+                "Requests to upstreams that were refused by a limit",
                 Family::default(),
             ),
-            pulls_remaining: gauge("upstream_pulls_remaining", "Pulls that the registry says are left"),
-            pulls_limit: gauge("upstream_pulls_limit", "Pulls that the registry says it allows"),
+            pulls_remaining: gauge("upstream_pulls_remaining", "Remaining pulls, as reported by the registry"),
+            pulls_limit: gauge("upstream_pulls_limit", "Allowed pulls, as reported by the registry"),
         }
     }
 
@@ -87,7 +87,7 @@ impl LimitMetrics {
         self.held.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).inc();
     }
 
-    /// There is no series for a registry that says nothing of it.
+    /// Registries that do not report a quota have no series.
     pub(super) fn quota(&self, upstream: &str, remaining: Option<u32>, limit: Option<u32>) {
         for (family, count) in [(&self.pulls_remaining, remaining), (&self.pulls_limit, limit)] {
             if let Some(count) = count {
@@ -97,7 +97,7 @@ impl LimitMetrics {
     }
 }
 
-/// The code where it is a registered one: the peer chooses it, and must not choose how many series there are.
+/// Only registered status codes become labels: the peer must not control the number of series.
 fn label(status: Option<StatusCode>) -> String {
     match status {
         Some(status) if status.canonical_reason().is_some() => status.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! When to ask again: exponential back-off with jitter, and what `Retry-After` says (RFC 9110 §10.2.3).
+//! Retries: exponential back-off with jitter, and `Retry-After` (RFC 9110 §10.2.3).
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::Error;
 use super::config::Config;
 use crate::runtime::Clock;
 
-/// The first pause between two tries; it doubles each time.
+/// The delay before the first retry; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Statuses 4xx after which the same request may well succeed.
+/// 4xx statuses after which the same request may succeed.
 const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
-/// Statuses 5xx after which it will not: the registry, or a proxy in front of it, does not support the request or is not
-/// set up for it (RFC 9110 §15.6, 2295, 5842, 2774, 6585).
+/// 5xx statuses after which it will not: the registry, or a proxy in front of it, does not support the request or is
+/// not configured for it (RFC 9110 §15.6, 2295, 5842, 2774, 6585).
 const LASTING: &[StatusCode] = &[
     StatusCode::NOT_IMPLEMENTED,
     StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -27,12 +27,12 @@ const LASTING: &[StatusCode] = &[
     StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
 ];
 
-/// Whether the same request may well succeed after this status.
+/// Whether the same request may succeed after this status.
 pub(super) fn is_passing(status: StatusCode) -> bool {
     TOO_EARLY.contains(&status) || status.is_server_error() && !LASTING.contains(&status)
 }
 
-/// What went wrong, and how long the peer asked to be left alone.
+/// An error, and the back-off that the peer asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -49,10 +49,10 @@ impl From<Error> for Failure {
     }
 }
 
-/// The tries that one request has left.
+/// The remaining attempts of one request.
 pub(super) struct Retries {
     tries: u32,
-    /// What may still be spent on pauses, in all.
+    /// The remaining total delay.
     budget: Duration,
     pause: Duration,
 }
@@ -62,9 +62,10 @@ impl Retries {
         Self { tries: config.attempts.saturating_sub(1), budget: config.retry_budget, pause: FIRST_PAUSE }
     }
 
-    /// How long to wait before the next try; `None` when there is none.
+    /// The delay before the next attempt; `None` if there is none.
     pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
-        // Who waited for a turn in vain has waited long enough: the client comes again sooner than it would get one.
+        // A request that waited in vain for a turn has waited long enough: its client will retry sooner than it would
+        // get one.
         let is_over = matches!(failure.error, Error::Busy(_)) || !failure.error.is_temporary();
         if self.tries == 0 || is_over {
             return None;
@@ -81,7 +82,7 @@ impl Retries {
     }
 }
 
-/// `Retry-After` in either form. The date is taken relative to the answer's own `Date`, so that clocks need not agree.
+/// `Retry-After` in either form. A date is relative to the response's own `Date`, so that clocks need not agree.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -96,7 +97,7 @@ fn own_date(headers: &HeaderMap, name: &HeaderName) -> Option<Timestamp> {
     date(headers.get(name)?.to_str().ok()?)
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7); the obsolete forms are not read.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7); obsolete formats are not supported.
 fn date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_in_both_forms() {
+    fn retry_after_is_parsed_in_both_forms() {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         for (value, date, wanted) in [
             ("7", None, Some(7)),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_and_budget_end() {
+    fn attempts_and_budget_are_bounded() {
         let mut config = Config::new("a.io".parse().unwrap(), "https://a.io");
         config.attempts = 3;
         let failed = Failure::from(Error::Unavailable("x".into()));
@@ -140,6 +141,6 @@ mod tests {
         assert!(retries.next(&limited(5)).is_some());
         assert!(retries.next(&limited(5)).is_none(), "the budget is spent");
         assert!(Retries::new(&config).next(&Error::NotFound.into()).is_none());
-        assert!(Retries::new(&config).next(&Error::Busy("x".into()).into()).is_none(), "it has waited already");
+        assert!(Retries::new(&config).next(&Error::Busy("x".into()).into()).is_none(), "it has already waited");
     }
 }

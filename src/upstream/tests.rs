@@ -1,4 +1,4 @@
-//! The client against the sample registry on loopback.
+//! The upstream client against the sample registry on loopback.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -93,7 +93,7 @@ async fn manifests_blobs_and_lists() {
 }
 
 #[tokio::test]
-async fn a_blob_is_taken_up_where_it_stopped() {
+async fn interrupted_blobs_are_resumed() {
     let world = World::new().await;
     let content = noise(50_000, 3);
     let digest = world.registry.put_blob("team/app", content.clone());
@@ -109,11 +109,11 @@ async fn a_blob_is_taken_up_where_it_stopped() {
     assert_eq!(read(0).await, (0, 50_000, content.to_vec()));
     assert_eq!(read(40_000).await, (40_000, 50_000, content[40_000..].to_vec()));
     world.registry.inject(On::blobs(), Fault::IgnoreRange);
-    assert_eq!(read(40_000).await, (0, 50_000, content.to_vec()), "a 200 says that it begins anew");
+    assert_eq!(read(40_000).await, (0, 50_000, content.to_vec()), "a 200 starts from the beginning");
 }
 
 #[tokio::test]
-async fn basic_credentials_and_the_lack_of_them() {
+async fn basic_credentials_and_missing_credentials() {
     let world = World::new().await;
     world.registry.set_access("team/app", Access::Basic(Credentials::new("robot", "secret")));
     let error = world.upstream(world.config()).manifest(&repository(), &tag()).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn basic_credentials_and_the_lack_of_them() {
 }
 
 #[tokio::test]
-async fn one_token_request_for_everyone_and_a_new_one_when_it_has_ended() {
+async fn tokens_are_shared_and_renewed_after_expiry() {
     let world = World::new().await;
     world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
     let folder = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ async fn one_token_request_for_everyone_and_a_new_one_when_it_has_ended() {
 }
 
 #[tokio::test]
-async fn a_token_service_elsewhere_gets_no_credentials() {
+async fn foreign_token_services_receive_no_credentials() {
     let world = World::new().await;
     let other = World::new().await;
     world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
@@ -170,15 +170,15 @@ async fn a_token_service_elsewhere_gets_no_credentials() {
         matches!(&error, Error::Refused(text) if text.contains("\"localhost\"") && text.contains("realms")),
         "{error}"
     );
-    assert_eq!(other.registry.requests().len(), 0, "nobody even asked there");
-    // Listed by the operator, it gets them.
+    assert_eq!(other.registry.requests().len(), 0, "it received no request");
+    // A host listed by the operator receives them.
     let listed = Config { auth: password(&folder, "secret"), realms: vec!["localhost".into()], ..world.config() };
     let _ = world.upstream(listed).manifest(&repository(), &tag()).await;
     assert!(other.registry.count(|request| request.path == "/token") > 0);
 }
 
 #[tokio::test]
-async fn a_redirect_loses_the_authorization_at_another_host_and_never_leaves_tls() {
+async fn redirects_drop_the_authorization_and_never_leave_tls() {
     let world = World::new().await;
     let storage = World::new().await;
     let content = noise(1000, 1);
@@ -198,7 +198,7 @@ async fn a_redirect_loses_the_authorization_at_another_host_and_never_leaves_tls
 }
 
 #[tokio::test]
-async fn a_public_registry_cannot_send_pullgate_into_private_networks() {
+async fn public_registries_cannot_redirect_into_private_networks() {
     let world = World::new().await;
     let inner = World::new().await;
     let (port, inner_port) = (world.listening.address().port(), inner.listening.address().port());
@@ -234,7 +234,7 @@ async fn a_public_registry_cannot_send_pullgate_into_private_networks() {
     redirect.remove();
     assert_eq!(inner.registry.count(|request| request.path == "/token"), 0);
     inner.registry.clear_log();
-    // Another public host is followed, and a private registry may send to private hosts.
+    // Redirects to another public host are followed, and a private registry may refer to private hosts.
     world
         .registry
         .inject(On::manifests().times(1), Fault::redirect(&format!("http://storage.test:{inner_port}{{path}}")));
@@ -248,7 +248,7 @@ async fn a_public_registry_cannot_send_pullgate_into_private_networks() {
 }
 
 #[tokio::test]
-async fn what_the_storage_asks_for_is_not_answered_with_the_registrys_credentials() {
+async fn challenges_from_storage_do_not_get_the_registrys_credentials() {
     let (world, storage) = (World::new().await, World::new().await);
     let folder = tempfile::tempdir().unwrap();
     let upstream = world.with_credentials(password(&folder, "secret"));
@@ -269,9 +269,9 @@ async fn what_the_storage_asks_for_is_not_answered_with_the_registrys_credential
 }
 
 #[tokio::test]
-async fn trouble_is_tried_again_and_told() {
+async fn failures_are_retried_and_reported() {
     let world = World::new().await;
-    // A new one each time: what a registry refuses for long it is not asked for again.
+    // A new upstream each time: after a long refusal the registry is not contacted again.
     let get = async || world.upstream(world.config()).manifest(&repository(), &tag()).await.map(|_| ());
     for fault in [Fault::status(StatusCode::SERVICE_UNAVAILABLE), Fault::too_many_requests(0), Fault::Close] {
         let injected = world.registry.inject(On::manifests().times(2), fault);
@@ -280,7 +280,7 @@ async fn trouble_is_tried_again_and_told() {
     }
     let long = world.registry.inject(On::manifests(), Fault::too_many_requests(600));
     assert_eq!(get().await, Err(Error::RateLimited { retry_after: Some(600) }));
-    assert_eq!(long.hits(), 1, "a long wait is the client's");
+    assert_eq!(long.hits(), 1, "a long wait is left to the client");
     long.remove();
     let far = Fault::status(StatusCode::SERVICE_UNAVAILABLE).with(header::RETRY_AFTER, "86400");
     let long = world.registry.inject(On::manifests(), far);
@@ -314,13 +314,13 @@ async fn a_head_of_a_manifest_is_tried_once() {
         failing.remove();
     }
     let busy = world.registry.inject(On::manifests(), Fault::too_many_requests(0));
-    assert!(head().await.is_err(), "GET has the last word");
+    assert!(head().await.is_err(), "GET decides");
     assert_eq!(busy.hits(), 1);
 }
 
-/// A front that does not serve HEAD says anything, for any time.
+/// A proxy that does not support HEAD may answer anything, with any back-off.
 #[tokio::test]
-async fn what_is_said_to_a_head_keeps_nothing_from_a_get() {
+async fn refused_heads_do_not_affect_gets() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     let unavailable = Fault::status(StatusCode::SERVICE_UNAVAILABLE).with(header::RETRY_AFTER, "3600");
@@ -334,12 +334,12 @@ async fn what_is_said_to_a_head_keeps_nothing_from_a_get() {
     for _ in 0..2 {
         assert_eq!(upstream.head_blob(&repository(), digest, size).await, Ok(size));
     }
-    assert_eq!(refused.hits(), 1, "HEAD is left alone for as long as it was asked");
+    assert_eq!(refused.hits(), 1, "HEAD backs off for the requested time");
     upstream.manifest(&repository(), &tag()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_4xx_is_told_by_its_status_unless_it_is_about_the_connection() {
+async fn client_errors_keep_their_status_unless_about_the_connection() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     for (status, temporary, wanted) in [
@@ -365,7 +365,7 @@ async fn a_4xx_is_told_by_its_status_unless_it_is_about_the_connection() {
 }
 
 #[tokio::test]
-async fn answers_that_are_none_are_refused() {
+async fn invalid_responses_are_rejected() {
     let world = World::new().await;
     let upstream = world.upstream(Config {
         attempts: 1,
@@ -399,14 +399,14 @@ async fn answers_that_are_none_are_refused() {
     let part = world.registry.inject(On::manifests(), part);
     assert!(
         matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Protocol(_))),
-        "nobody asked for a part"
+        "no range was requested"
     );
     part.remove();
 }
 
-/// The bytes decide, and their digest; fronts change what stands beside them.
+/// The content and its digest decide; proxies change headers.
 #[tokio::test]
-async fn labels_do_not_outweigh_the_bytes() {
+async fn content_outweighs_labels() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     let bytes = world.image.manifest().bytes.clone();
@@ -437,7 +437,7 @@ async fn labels_do_not_outweigh_the_bytes() {
 }
 
 #[tokio::test]
-async fn a_registry_that_gives_no_parts_gives_the_whole() {
+async fn registries_without_ranges_send_the_whole_blob() {
     let world = World::new().await;
     let content = noise(5000, 3);
     let digest = world.registry.put_blob("team/app", content.clone());
@@ -450,14 +450,14 @@ async fn a_registry_that_gives_no_parts_gives_the_whole() {
         assert_eq!((stream.from, stream.size, refused.hits()), (0, 5000, asked), "{status}");
         refused.remove();
     }
-    // However long it wants to be left alone with parts.
+    // However long a back-off it requests for ranges.
     let upstream = world.upstream(world.config());
     world.registry.inject(On::blobs().times(1), Fault::too_many_requests(3600));
     assert_eq!(upstream.blob(&repository(), &digest, 5000, 4000).await.unwrap().from, 0);
 }
 
 #[tokio::test]
-async fn a_5xx_that_lasts_is_told_at_once() {
+async fn permanent_server_errors_are_reported_immediately() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     for status in [501, 505, 506, 508, 510, 511] {
@@ -471,7 +471,7 @@ async fn a_5xx_that_lasts_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_token_services_words_are_passed_on_and_no_secret() {
+async fn messages_of_token_services_are_passed_on_without_secrets() {
     let world = World::new().await;
     world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
     let folder = tempfile::tempdir().unwrap();
@@ -492,7 +492,7 @@ async fn a_token_services_words_are_passed_on_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_does_not_hold_anybody() {
+async fn trickling_bodies_time_out() {
     let world = World::new().await;
     let upstream = world.upstream(Config { attempts: 1, body_timeout: Duration::from_millis(300), ..world.config() });
     let drip = Fault::Trickle { piece: 1, pause: Duration::from_millis(50) };
@@ -502,7 +502,7 @@ async fn a_body_that_drips_does_not_hold_anybody() {
 }
 
 #[tokio::test]
-async fn a_stream_has_the_length_that_was_announced() {
+async fn streams_have_the_announced_length() {
     let world = World::new().await;
     let digest = world.registry.put_blob("team/app", noise(1000, 7));
     let upstream = world.upstream(world.config());
@@ -518,21 +518,21 @@ async fn a_stream_has_the_length_that_was_announced() {
     assert!(error.is_temporary() && received <= 600, "{error}");
     assert!(stream.next().await.is_none(), "nothing follows an error");
     cut.remove();
-    assert_eq!(upstream.blob(&repository(), &digest, 999, 0).await.unwrap().size, 1000, "it is stated");
+    assert_eq!(upstream.blob(&repository(), &digest, 999, 0).await.unwrap().size, 1000, "the response states it");
     let unstated = world.registry.inject(On::blobs().method(Method::GET), Fault::Header(header::CONTENT_LENGTH, None));
     let mut stream = upstream.blob(&repository(), &digest, 999, 0).await.unwrap();
-    assert_eq!(stream.size, 999, "the manifest's, where none is stated");
-    assert!(matches!(stream.next().await, Some(Err(Error::Protocol(_)))), "more than that");
+    assert_eq!(stream.size, 999, "the manifest's size, if none is stated");
+    assert!(matches!(stream.next().await, Some(Err(Error::Protocol(_)))), "more bytes than that");
     unstated.remove();
     world.registry.inject(On::blobs(), Fault::header(CONTENT_ENCODING, "gzip"));
-    assert!(upstream.blob(&repository(), &digest, 1000, 0).await.is_ok(), "a label is no harm");
+    assert!(upstream.blob(&repository(), &digest, 1000, 0).await.is_ok(), "a label is harmless");
     let error = upstream.blob(&repository(), &digest, 999, 0).await.err().expect("an error");
     assert!(matches!(&error, Error::Protocol(text) if text.contains("gzip")), "{error}");
     assert_eq!(world.registry.count(|request| request.is("HEAD", "/blobs/")), 0, "a HEAD is not needed");
 }
 
 #[tokio::test]
-async fn a_head_of_a_blob_may_only_say_yes() {
+async fn only_successful_heads_of_blobs_count() {
     let (world, storage) = (World::new().await, World::new().await);
     let digest = world.registry.put_blob("team/app", noise(1000, 7));
     let upstream = world.upstream(world.config());
@@ -545,14 +545,14 @@ async fn a_head_of_a_blob_may_only_say_yes() {
     faults.extend(["0", "5", "x"].map(|length| Fault::header(header::CONTENT_LENGTH, length)));
     faults.push(Fault::Header(header::CONTENT_LENGTH, None));
     faults.push(Fault::Close);
-    // Signed for GET, so that a HEAD is refused there.
+    // Signed for GET, so HEAD is refused there.
     faults.push(Fault::redirect(&format!("{}/signed", storage.listening.url())));
     storage.registry.inject(On::path("/signed"), Fault::status(StatusCode::FORBIDDEN));
     for fault in faults {
         world.registry.clear_log();
         let injected = world.registry.inject(head(), fault.clone());
         assert_eq!((ask().await, gets()), (Ok(1000), 1), "{fault:?}");
-        assert_eq!(injected.hits(), 1, "{fault:?}: asked once, because the GET decides");
+        assert_eq!(injected.hits(), 1, "{fault:?}: one HEAD, because the GET decides");
         let unsaid = world.registry.inject(get(), Fault::Header(header::CONTENT_LENGTH, None));
         assert_eq!(ask().await, Ok(1000), "the manifest says the size");
         unsaid.remove();
@@ -564,14 +564,14 @@ async fn a_head_of_a_blob_may_only_say_yes() {
     assert_eq!(upstream.head_blob(&repository(), &digest, 999).await, Ok(1000), "it is for the caller to compare");
     world.registry.clear_log();
     let limited = world.registry.inject(head(), Fault::too_many_requests(600));
-    assert_eq!((ask().await, gets(), limited.hits()), (Ok(1000), 1, 1), "a HEAD's limit is not a GET's");
+    assert_eq!((ask().await, gets(), limited.hits()), (Ok(1000), 1, 1), "a limit on HEAD does not affect GET");
     let refused = world.registry.inject(get(), Fault::too_many_requests(600));
     assert_eq!((ask().await, limited.hits()), (Err(Error::RateLimited { retry_after: Some(600) }), 1));
-    assert_eq!(refused.hits(), 1, "one more request, which has the last word");
+    assert_eq!(refused.hits(), 1, "one more request, which decides");
 }
 
 #[tokio::test]
-async fn ranges_as_registries_answer_them() {
+async fn range_responses_of_registries() {
     let world = World::new().await;
     let content = noise(1000, 7);
     let digest = world.registry.put_blob("team/app", content.clone());
@@ -586,7 +586,7 @@ async fn ranges_as_registries_answer_them() {
         (part("bytes 400-999/1000", &content[400..]), 400, 1000),
         (part("bytes 400-999/*", &content[400..]), 400, 1000),
         (part("bytes 300-999/1000", &content[300..]), 300, 1000),
-        // A part of the part: the rest of it is asked for next.
+        // Part of the requested range: the rest is requested next.
         (part("bytes 400-499/1000", &content[400..500]), 400, 500),
         (part("bytes 500-999/1000", &content[500..]), 0, 1000),
         (part("bytes 400-999/2000", &content[400..]), 0, 1000),
@@ -609,7 +609,7 @@ async fn ranges_as_registries_answer_them() {
         injected.remove();
     }
     let refused = world.registry.inject(On::blobs(), Fault::status(StatusCode::RANGE_NOT_SATISFIABLE));
-    assert!(upstream.blob(&repository(), &digest, 1000, 0).await.is_err(), "nobody asked for a part");
+    assert!(upstream.blob(&repository(), &digest, 1000, 0).await.is_err(), "no range was requested");
     refused.remove();
     world.registry.inject(On::blobs(), Fault::status(StatusCode::BAD_GATEWAY));
     let error = upstream.blob(&repository(), &digest, 1000, 400).await.err().expect("an error");
@@ -623,7 +623,7 @@ fn gzip(bytes: &[u8]) -> Bytes {
 }
 
 #[tokio::test]
-async fn bytes_decide_and_not_what_they_are_labelled() {
+async fn content_decides_not_its_label() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     let (digest, blob) = &world.image.blobs[0];
@@ -658,7 +658,7 @@ async fn bytes_decide_and_not_what_they_are_labelled() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_in_any_way_is_obtained_once_more() {
+async fn rejected_tokens_are_renewed_once() {
     let world = World::new().await;
     world.registry.set_access("*", Access::AnonymousToken);
     let tokens = || world.registry.count(|request| request.path == "/token");
@@ -672,11 +672,11 @@ async fn a_token_that_is_refused_in_any_way_is_obtained_once_more() {
         world.registry.clear_log();
         let dead = world.registry.inject(On::manifests().times(1), fault.clone());
         assert_eq!((get().await, tokens()), (Ok(()), 1), "{fault:?}");
-        assert_eq!((get().await, tokens()), (Ok(()), 1), "the new one is kept");
+        assert_eq!((get().await, tokens()), (Ok(()), 1), "the new token is kept");
         dead.remove();
         let refused = world.registry.inject(On::manifests(), fault.clone());
         let error = get().await.unwrap_err();
-        assert_eq!(refused.hits(), 2, "{fault:?}: then the refusal counts");
+        assert_eq!(refused.hits(), 2, "{fault:?}: then the rejection counts");
         assert!(!error.is_temporary(), "{error}");
         refused.remove();
         let before = tokens();
@@ -705,7 +705,7 @@ fn moved(status: u16, location: &str) -> Fault {
 }
 
 #[tokio::test]
-async fn a_token_service_redirects_to_itself() {
+async fn token_services_may_redirect_to_themselves() {
     let folder = tempfile::tempdir().unwrap();
     for status in [301, 302, 303, 307, 308] {
         let world = with_login(Access::Token(Credentials::new("robot", "secret"))).await;
@@ -724,7 +724,7 @@ async fn a_token_service_redirects_to_itself() {
 }
 
 #[tokio::test]
-async fn a_token_service_that_redirects_elsewhere_takes_no_credentials_along() {
+async fn redirects_of_token_services_drop_credentials() {
     let other = World::new().await;
     other.registry.set_access("*", Access::AnonymousToken);
     let away = format!("http://localhost:{}{TOKEN_QUERY}", other.listening.address().port());
@@ -733,14 +733,14 @@ async fn a_token_service_that_redirects_elsewhere_takes_no_credentials_along() {
     world.registry.inject(On::path("/login"), moved(307, &away));
     let error = world.with_credentials(password(&folder, "secret")).manifest(&repository(), &tag()).await.unwrap_err();
     assert!(matches!(&error, Error::Refused(text) if text.contains("realms")), "{error}");
-    assert_eq!(other.registry.requests().len(), 0, "nobody even asked there");
-    // Nothing is lost where there is nothing to lose.
+    assert_eq!(other.registry.requests().len(), 0, "it received no request");
+    // Without credentials the redirect is harmless.
     let _ = world.upstream(world.config()).manifest(&repository(), &tag()).await;
     assert_eq!(other.registry.count(|request| request.path == "/token" && request.authorization.is_none()), 1);
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_posted_where_the_token_service_redirects_or_not_at_all() {
+async fn refresh_tokens_are_posted_after_a_redirect_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     std::fs::write(&file, r#"{"auths": {"http://registry.test/": {"auth": null, "identitytoken": "r"}}}"#).unwrap();
@@ -762,7 +762,7 @@ async fn a_refresh_token_is_posted_where_the_token_service_redirects_or_not_at_a
 }
 
 #[tokio::test]
-async fn a_token_service_that_is_named_by_http_is_asked_by_https() {
+async fn token_services_named_with_http_are_contacted_with_https() {
     let world = World::new().await;
     let (own, pem) = tls_registry(&world).await;
     let folder = tempfile::tempdir().unwrap();
@@ -775,7 +775,7 @@ async fn a_token_service_that_is_named_by_http_is_asked_by_https() {
         world.registry.set_token_realm(&format!("http://{}/{realm}", own.address()));
         let by_http = format!("http://{}{TOKEN_QUERY}", own.address());
         world.registry.inject(On::path("/login"), moved(301, &by_http));
-        // A plain request to this port gets no answer.
+        // A plain HTTP request to this port gets no response.
         world.upstream(config.clone()).manifest(&repository(), &tag()).await.unwrap();
     }
     let plain = format!("http://localhost:{}{TOKEN_QUERY}", world.listening.address().port());
@@ -788,7 +788,7 @@ async fn a_token_service_that_is_named_by_http_is_asked_by_https() {
 }
 
 #[tokio::test]
-async fn another_registry_that_a_redirect_leads_to_gets_a_token_of_its_own() {
+async fn redirects_to_other_registries_use_separate_tokens() {
     let (world, other) = (World::new().await, World::new().await);
     other.registry.push("team/app", Some("1"), &world.image);
     other.registry.set_access("*", Access::AnonymousToken);
@@ -805,25 +805,31 @@ async fn another_registry_that_a_redirect_leads_to_gets_a_token_of_its_own() {
         upstream.tags(&repository(), &Page::default()).await.map(|_| ())
     };
     get().await.unwrap();
-    assert_eq!(other.registry.count(|request| request.path == "/token"), 1, "one token for all of them");
+    assert_eq!(other.registry.count(|request| request.path == "/token"), 1, "one token for all requests");
     other.registry.revoke_tokens();
     get().await.unwrap();
     let sent = |registry: &Registry| -> Vec<_> {
         registry.requests().into_iter().filter_map(|request| request.authorization).collect()
     };
     assert!(sent(&world.registry).is_empty(), "another registry's token is not for this one");
-    assert!(sent(&other.registry).iter().all(|value| value == "Bearer"), "credentials stay at home");
+    assert!(
+        sent(&other.registry).iter().all(|value| value == "Bearer"),
+        "credentials are not sent to the other registry"
+    );
     for access in [Access::Token(Credentials::new("x", "y")), Access::Basic(Credentials::new("x", "y"))] {
         other.registry.set_access("*", access);
         other.registry.revoke_tokens();
         let error = get().await.unwrap_err();
         assert!(matches!(&error, Error::Unauthorized(text) if text.contains("leads to 127.0.0.1")), "{error}");
     }
-    assert!(sent(&other.registry).iter().all(|value| value == "Bearer"), "credentials stay at home");
+    assert!(
+        sent(&other.registry).iter().all(|value| value == "Bearer"),
+        "credentials are not sent to the other registry"
+    );
 }
 
 #[tokio::test]
-async fn podmans_entry_of_a_repository_is_for_that_repository() {
+async fn podman_repository_entries_apply_to_their_repository() {
     let world = World::new().await;
     world.registry.push("team/other", Some("1"), &world.image);
     for (name, user) in [("team/app", "robot"), ("team/other", "all")] {
@@ -841,7 +847,7 @@ async fn podmans_entry_of_a_repository_is_for_that_repository() {
 }
 
 #[tokio::test]
-async fn only_a_registry_that_says_so_has_no_referrers_api() {
+async fn missing_referrers_apis_are_recognised() {
     let world = World::new().await;
     let upstream = world.upstream(Config { attempts: 1, ..world.config() });
     let get = async || upstream.referrers(&repository(), &world.image.root, &Page::default()).await.map(|_| ());
@@ -879,13 +885,13 @@ async fn only_a_registry_that_says_so_has_no_referrers_api() {
     }
     for label in ["text/plain", "application/json", "text/html"] {
         let labelled = world.registry.inject(on(), Fault::header(header::CONTENT_TYPE, label));
-        assert_eq!(get().await, Ok(()), "a list is one whatever it is called: {label}");
+        assert_eq!(get().await, Ok(()), "lists are recognised with any label: {label}");
         labelled.remove();
     }
 }
 
 #[tokio::test]
-async fn a_list_of_tags_is_whole_or_an_error() {
+async fn tag_lists_are_complete_or_errors() {
     let world = World::new().await;
     let upstream = world.upstream(Config { attempts: 1, ..world.config() });
     let all = async || {
@@ -913,14 +919,14 @@ async fn a_list_of_tags_is_whole_or_an_error() {
     let cut = world.registry.inject(tags(), Fault::Cut(10));
     assert!(matches!(all().await, Err(Error::Unavailable(_))));
     cut.remove();
-    // The turn is given back, whatever became of the lists.
+    // The turn is released, whatever happened to the lists.
     for _ in 0..100 {
         assert_eq!(all().await, Ok(1));
     }
 }
 
 #[tokio::test]
-async fn a_list_of_tags_that_does_not_come_ends_in_time() {
+async fn stalled_tag_lists_time_out() {
     let world = World::new().await;
     let limits = Config { attempts: 1, body_timeout: Duration::from_millis(100), ..world.config() };
     let upstream = world.upstream(limits);
@@ -931,7 +937,7 @@ async fn a_list_of_tags_that_does_not_come_ends_in_time() {
     stalled.release();
 }
 
-/// A certificate for 127.0.0.1 and localhost, and the server that shows it.
+/// A certificate for 127.0.0.1 and localhost, and a server that uses it.
 async fn tls_registry(world: &World) -> (Listening, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -948,7 +954,7 @@ async fn tls_registry(world: &World) -> (Listening, String) {
 }
 
 #[tokio::test]
-async fn certificates_are_checked_but_the_own_hosts_where_it_is_insecure() {
+async fn certificates_are_verified_except_for_insecure_hosts() {
     let (world, storage) = (World::new().await, World::new().await);
     let ((own, pem), (other, _)) = (tls_registry(&world).await, tls_registry(&storage).await);
     let folder = tempfile::tempdir().unwrap();
@@ -972,7 +978,7 @@ async fn certificates_are_checked_but_the_own_hosts_where_it_is_insecure() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_ends() {
+async fn missing_tls_handshakes_time_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let world = World::new().await;
     let upstream = world.upstream(Config {
@@ -988,7 +994,7 @@ async fn a_handshake_that_does_not_come_ends() {
 }
 
 #[tokio::test]
-async fn a_helper_runs_once_for_everyone_and_what_a_failed_one_says_does_not_count() {
+async fn helpers_run_once_and_output_of_failed_ones_is_ignored() {
     let world = World::new().await;
     world.registry.set_access("*", Access::Basic(Credentials::new("robot", "secret")));
     let folder = tempfile::tempdir().unwrap();
@@ -1020,7 +1026,7 @@ async fn a_helper_runs_once_for_everyone_and_what_a_failed_one_says_does_not_cou
 }
 
 #[tokio::test]
-async fn a_password_that_was_changed_is_read_again() {
+async fn changed_passwords_are_reloaded() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let upstream = world.with_credentials(password(&folder, "old"));
@@ -1032,7 +1038,7 @@ async fn a_password_that_was_changed_is_read_again() {
 }
 
 #[test]
-fn what_may_hold_a_password_is_not_printed() {
+fn passwords_are_never_printed() {
     let host: Host = "a.test".parse().unwrap();
     let new = |config: Config| Upstreams::new(vec![config], None, &Tasks::new(), &Metrics::default()).err().unwrap();
     for proxy in ["https://u:hunter2@proxy:1", "socks5://u:hunter2@proxy:1", "http://"] {
@@ -1121,7 +1127,7 @@ async fn proxy() -> (SocketAddr, tokio::task::JoinHandle<String>) {
 }
 
 #[tokio::test]
-async fn an_egress_proxy_carries_the_connection() {
+async fn egress_proxies_carry_connections() {
     let world = World::new().await;
     let (address, served) = proxy().await;
     let config = Config { proxy: Some(format!("http://user:pw@{address}")), ..world.config() };
@@ -1135,7 +1141,7 @@ async fn an_egress_proxy_carries_the_connection() {
 }
 
 #[test]
-fn upstreams_are_found_by_their_names_and_names_are_theirs_alone() {
+fn upstreams_are_found_by_their_unique_names() {
     let config = |host: &str, path: Option<&str>, alias: Option<&str>| {
         let mut config = Config::new(host.parse().unwrap(), "http://127.0.0.1:1");
         config.path = path.map(str::to_owned);
@@ -1170,7 +1176,7 @@ fn upstreams_are_found_by_their_names_and_names_are_theirs_alone() {
 }
 
 #[tokio::test]
-async fn so_many_requests_at_a_time_until_their_last_byte() {
+async fn concurrent_requests_are_limited_until_their_last_byte() {
     let world = World::new().await;
     let upstream = world.upstream(Config {
         max_connections: 2,
@@ -1196,11 +1202,11 @@ async fn so_many_requests_at_a_time_until_their_last_byte() {
     assert!(get().await.is_err());
     let _streams =
         [upstream.blob(&repository(), &digest, 1000, 0).await, upstream.blob(&repository(), &digest, 1000, 0).await]
-            .map(|stream| stream.expect("a failure gives its turn back"));
+            .map(|stream| stream.expect("a failure releases its turn"));
 }
 
 #[tokio::test]
-async fn what_one_request_needs_beside_itself_waits_for_no_turn() {
+async fn token_requests_need_no_turn() {
     let world = World::new().await;
     world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
     let folder = tempfile::tempdir().unwrap();
@@ -1213,7 +1219,7 @@ async fn what_one_request_needs_beside_itself_waits_for_no_turn() {
 }
 
 #[tokio::test]
-async fn bodies_come_as_fast_as_the_bandwidth_allows() {
+async fn bodies_respect_the_bandwidth_limit() {
     let world = World::new().await;
     let slow = Config { max_bandwidth: Some(1), body_timeout: Duration::from_millis(100), ..world.config() };
     let upstream = world.upstream(Config { attempts: 1, ..slow });
@@ -1225,7 +1231,7 @@ async fn bodies_come_as_fast_as_the_bandwidth_allows() {
 }
 
 #[tokio::test]
-async fn pulls_are_what_the_budget_is_for() {
+async fn only_pulls_use_the_pull_budget() {
     let world = World::new().await;
     let upstream = world.upstream(Config { pull_limit: Some(2), ..world.config() });
     let get = async || upstream.manifest(&repository(), &tag()).await.map(|_| ());
@@ -1233,14 +1239,14 @@ async fn pulls_are_what_the_budget_is_for() {
     assert_eq!(get().await, Ok(()));
     let refused = get().await.unwrap_err();
     assert!(matches!(refused, Error::RateLimited { retry_after: Some(seconds) } if seconds > 21_000), "{refused:?}");
-    assert_eq!(world.registry.count(|request| request.is("GET", "/manifests/")), 2, "each try counts");
+    assert_eq!(world.registry.count(|request| request.is("GET", "/manifests/")), 2, "each attempt counts");
     upstream.head_manifest(&repository(), &tag()).await.unwrap();
     upstream.blob_bytes(&repository(), &world.image.blobs[0].0, 1 << 20).await.unwrap();
     upstream.tags(&repository(), &Page::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_a_registry_refused_it_is_not_asked_for_again_until_it_said() {
+async fn refused_registries_are_not_contacted_during_the_back_off() {
     let world = World::new().await;
     let digest = world.image.blobs[0].0;
     for (on, fault) in [
@@ -1271,13 +1277,13 @@ async fn what_a_registry_refused_it_is_not_asked_for_again_until_it_said() {
                 }
             }
         }
-        assert_eq!(refusal.hits(), 1, "{on:?}: nobody asked again");
+        assert_eq!(refusal.hits(), 1, "{on:?}: no further request");
         refusal.remove();
     }
 }
 
 #[tokio::test]
-async fn the_storages_refusal_is_not_the_registrys() {
+async fn refusals_by_storage_are_not_the_registrys() {
     let (world, storage) = (World::new().await, World::new().await);
     let upstream = world.upstream(Config { attempts: 1, ..world.config() });
     world.registry.inject(On::blobs(), Fault::redirect(&format!("{}{{path}}", storage.listening.url())));
@@ -1290,7 +1296,7 @@ async fn the_storages_refusal_is_not_the_registrys() {
 }
 
 #[tokio::test]
-async fn the_first_success_ends_a_rest() {
+async fn the_first_success_ends_the_back_off() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     let (slow, refused) = (world.image.blobs[0].0, world.registry.put_blob("team/app", noise(1000, 7)));
@@ -1312,7 +1318,7 @@ async fn the_first_success_ends_a_rest() {
 }
 
 #[tokio::test]
-async fn docker_hubs_count_and_what_is_under_way_are_measured() {
+async fn quota_and_requests_in_flight_are_measured() {
     let (world, metrics) = (World::new().await, Metrics::default());
     let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics).unwrap();
     let upstream = upstreams.by_path("registry.test").unwrap();

@@ -1,4 +1,4 @@
-//! All upstreams of a gate, by the names that requests use.
+//! All upstreams of a gate, by the names used in requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::{Config, ConfigError, Upstream};
 use crate::oci::Host;
 use crate::runtime::{Metrics, Tasks};
 
-/// All upstreams, by the names that requests use.
+/// All upstreams, by the names used in requests.
 pub struct Upstreams {
     all: Vec<Arc<Upstream>>,
     by_host: HashMap<Host, usize>,
@@ -18,10 +18,10 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Builds a client for each.
+    /// Creates a client for each upstream.
     ///
     /// # Errors
-    /// When two claim the same name, a CA file cannot be read, or a URL is none.
+    /// Two upstreams have the same name, a CA file cannot be read, or a URL is invalid.
     pub fn new(
         configs: Vec<Config>,
         default: Option<&Host>,
@@ -52,22 +52,22 @@ impl Upstreams {
         Ok(upstreams)
     }
 
-    /// The upstream of this host or alias.
+    /// The upstream with this host or alias.
     pub fn by_host(&self, host: &Host) -> Option<&Arc<Upstream>> {
         self.by_host.get(host).map(|index| &self.all[*index])
     }
 
-    /// The upstream that a request's first path component names: by host, alias or `path`.
+    /// The upstream named by the first path component of a request: by host, alias or `path`.
     pub fn by_path(&self, component: &str) -> Option<&Arc<Upstream>> {
         self.by_path.get(component).map(|index| &self.all[*index])
     }
 
-    /// Where requests go that name none.
+    /// The upstream for requests that name none.
     pub fn default_upstream(&self) -> Option<&Arc<Upstream>> {
         self.default.map(|index| &self.all[index])
     }
 
-    /// All of them, in the configuration's order.
+    /// All upstreams, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.all.iter()
     }

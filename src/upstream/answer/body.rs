@@ -1,4 +1,4 @@
-//! Bodies, read with bounds on their size and on the time that they take.
+//! Response bodies, with bounds on their size and duration.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::upstream::config::Config;
 use crate::upstream::headers::text;
 use crate::upstream::limits::Turn;
 
-/// An answer's body. The request has its turn until this is gone.
+/// A response body. The request keeps its turn until this is dropped.
 pub(in crate::upstream) struct Inbound {
     body: Incoming,
     turn: Option<Turn>,
@@ -27,7 +27,7 @@ impl Inbound {
         Self { body, turn }
     }
 
-    /// The next piece, as soon as the upstream's bandwidth allows one more after it.
+    /// The next chunk, as soon as the upstream's bandwidth limit allows one more after it.
     pub(in crate::upstream) async fn next_piece(
         &mut self,
         idle: Duration,
@@ -41,7 +41,7 @@ impl Inbound {
     }
 }
 
-/// Reads a body whole.
+/// Reads a complete body.
 pub(in crate::upstream) async fn read_whole(body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
     let host = &config.host;
     if body.body.size_hint().lower() > limit as u64 {
@@ -51,7 +51,7 @@ pub(in crate::upstream) async fn read_whole(body: Inbound, limit: usize, config:
         Ok(outcome) => outcome,
         Err(_) => {
             let limit = config.body_timeout.as_secs_f32();
-            Err(Error::Unavailable(format!("{host}: the answer was not complete within {limit} s")))
+            Err(Error::Unavailable(format!("{host}: the response was not complete within {limit} s")))
         }
     }
 }
@@ -69,7 +69,7 @@ async fn collect(mut body: Inbound, limit: usize, config: &Config) -> Result<Byt
 }
 
 fn too_large(host: &Host, limit: usize) -> Error {
-    Error::TooLarge(format!("{host}: the answer is larger than {limit} bytes"))
+    Error::TooLarge(format!("{host}: the response is larger than {limit} bytes"))
 }
 
 async fn next_piece(body: &mut Incoming, idle: Duration, host: &Host) -> Option<Result<Bytes, Error>> {
@@ -83,26 +83,28 @@ async fn next_piece(body: &mut Incoming, idle: Duration, host: &Host) -> Option<
                     return Some(Ok(data));
                 }
             }
-            Err(error) => return Some(Err(Error::Unavailable(format!("{host}: the answer broke off: {error}")))),
+            Err(error) => {
+                return Some(Err(Error::Unavailable(format!("{host}: the response was interrupted: {error}"))));
+            }
         }
     }
 }
 
-/// A blob on its way.
+/// A blob that is being streamed.
 pub struct BlobStream {
-    /// The size of the whole blob in bytes: as announced, or else as the manifest says.
+    /// The size of the whole blob in bytes, as stated in the response or else in the manifest.
     pub size: u64,
-    /// Where this stream begins, in bytes.
+    /// The offset at which this stream starts, in bytes.
     pub from: u64,
-    /// The entity tag of what is streamed, where the registry or its storage gives one.
+    /// The entity tag of the content, if the registry or its storage provides one.
     pub etag: Option<String>,
-    /// How its bytes are said to be encoded. Nobody acts upon that, but it may explain why they are wrong.
+    /// The claimed content encoding. It is ignored, but may explain why bytes are wrong.
     pub encoding: Option<String>,
-    /// Where the next piece begins, in bytes.
+    /// The offset of the next chunk, in bytes.
     position: u64,
-    /// Where the part ends that was announced, in bytes.
+    /// The end of the announced range, in bytes.
     end: u64,
-    /// `None` when nothing more is to come; then another request may have the turn.
+    /// `None` once nothing more is expected, so that another request may take the turn.
     body: Option<Inbound>,
     idle: Duration,
     host: Host,
@@ -124,8 +126,8 @@ impl BlobStream {
         }
     }
 
-    /// The next piece; `None` at the announced end, which may be that of a part. Fewer bytes than announced are
-    /// [`Error::Unavailable`], after which the rest can be asked for; more are [`Error::Protocol`]. Nothing follows an
+    /// The next chunk, or `None` at the announced end, which may be that of a range. Fewer bytes than announced are
+    /// [`Error::Unavailable`], after which the rest can be requested; more are [`Error::Protocol`]. Nothing follows an
     /// error.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         let piece = self.body.as_mut()?.next_piece(self.idle, &self.host).await;
@@ -137,7 +139,7 @@ impl BlobStream {
             }
             Some(Ok(_)) => Some(Err(Error::Protocol(format!("{}: more bytes than announced", self.host)))),
             None if left > 0 => {
-                Some(Err(Error::Unavailable(format!("{}: the answer ended {left} bytes early", self.host))))
+                Some(Err(Error::Unavailable(format!("{}: the response ended {left} bytes early", self.host))))
             }
             end => end,
         };

@@ -1,8 +1,8 @@
-//! Content that was packed on the way although nobody asked for that.
+//! Content that was compressed in transit although nobody requested that.
 //!
-//! `Content-Encoding` decides nothing: web servers put `x-gzip` on layers, which are gzip themselves, and object stores
-//! give back `aws-chunked`, which described the upload. The bytes are right as they came, or unpacked, or not at all, and
-//! their digest says which.
+//! `Content-Encoding` is ignored: web servers declare `x-gzip` for layers, which are gzip files themselves, and object
+//! stores return `aws-chunked`, which described the upload. The content is correct either as received, or decompressed,
+//! or not at all, and its digest decides.
 
 use std::io::{Read, Write};
 
@@ -10,12 +10,12 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use flate2::write;
 
-/// Whether the bytes begin as gzip does (RFC 1952 §2.3.1).
+/// Whether the bytes start like gzip (RFC 1952 §2.3.1).
 pub(in crate::upstream) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// What is in a gzip file, at most `limit` bytes of it; `None` when it is none, or holds more.
+/// The content of a gzip file, if it is valid and has at most `limit` bytes.
 pub(in crate::upstream) fn gunzipped(bytes: &[u8], limit: usize) -> Option<Bytes> {
     if !is_gzip(bytes) {
         return None;
@@ -25,26 +25,26 @@ pub(in crate::upstream) fn gunzipped(bytes: &[u8], limit: usize) -> Option<Bytes
     (plain.len() <= limit).then(|| plain.into())
 }
 
-/// The largest answer that is unpacked piece by piece, in bytes.
+/// The maximum decompressed size of a streamed response, in bytes.
 const MAX_UNPACKED: usize = 64 * 1024 * 1024;
-/// So much is unpacked at once, in bytes: gzip makes at most a thousand times as much of it.
+/// The number of bytes decompressed at a time; gzip expands them at most a thousandfold.
 const STEP: usize = 1024;
 
-/// Unpacks JSON that comes piece by piece, where it was packed on the way.
+/// Decompresses streamed JSON if it was compressed in transit.
 #[derive(Default)]
 pub(in crate::upstream) struct Unpacker {
-    /// `None` until the first byte has come; then the decoder, where the answer is packed.
+    /// `None` until the first byte has arrived; then the decoder, if the response is compressed.
     decoder: Option<Option<write::MultiGzDecoder<Vec<u8>>>>,
     unpacked: usize,
 }
 
 impl Unpacker {
-    /// Takes as much of the piece as may be unpacked at once, and gives what is in it.
+    /// Consumes as much of the chunk as may be decompressed at a time, and returns the result.
     pub(in crate::upstream) fn take(&mut self, piece: &mut Bytes) -> Result<Bytes, &'static str> {
         if piece.is_empty() {
             return Ok(Bytes::new());
         }
-        // No JSON begins with the first byte of gzip.
+        // JSON never starts with the first byte of gzip.
         let is_packed = || piece.starts_with(&[0x1f]).then(|| write::MultiGzDecoder::new(Vec::new()));
         let Some(decoder) = self.decoder.get_or_insert_with(is_packed) else {
             return Ok(std::mem::take(piece));
@@ -54,18 +54,18 @@ impl Unpacker {
         self.drain(outcome)
     }
 
-    /// What is left at the end.
+    /// The remaining content at the end.
     pub(in crate::upstream) fn finish(&mut self) -> Result<Bytes, &'static str> {
         let outcome = self.decoder.iter_mut().flatten().try_for_each(write::MultiGzDecoder::try_finish);
         self.drain(outcome)
     }
 
     fn drain(&mut self, outcome: std::io::Result<()>) -> Result<Bytes, &'static str> {
-        outcome.map_err(|_| "it is encoded and cannot be decoded")?;
+        outcome.map_err(|_| "it is compressed and cannot be decompressed")?;
         let plain = self.decoder.iter_mut().flatten().map(|decoder| std::mem::take(decoder.get_mut())).next();
         let plain = plain.unwrap_or_default();
         self.unpacked += plain.len();
-        if self.unpacked > MAX_UNPACKED { Err("it is encoded and larger than 64 MiB") } else { Ok(plain.into()) }
+        if self.unpacked > MAX_UNPACKED { Err("it decompresses to more than 64 MiB") } else { Ok(plain.into()) }
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         Layer::gzip_of(plain).bytes.to_vec()
     }
 
-    /// What is unpacked when it comes in pieces of this size, and the most at once.
+    /// The decompressed content of chunks of this size, and the largest result of one step.
     fn piece_by_piece(bytes: &[u8], size: usize) -> Result<(Vec<u8>, usize), &'static str> {
         let (mut unpacker, mut all, mut most) = (Unpacker::default(), Vec::new(), 0);
         for piece in bytes.chunks(size) {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_unpacked_a_little_at_a_time() {
+    fn chunks_are_decompressed_in_small_steps() {
         let plain: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
         for size in [1, 700, 1_000_000] {
             assert_eq!(piece_by_piece(&packed(&plain), size).unwrap().0, plain);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn unpacked_within_the_limit() {
+    fn decompression_respects_the_limit() {
         let packed = packed(&[b' '; 1000]);
         assert_eq!(gunzipped(&packed, 1000).unwrap(), [b' '; 1000].as_slice());
         assert_eq!(gunzipped(&packed, 999), None, "a bomb");

@@ -1,6 +1,6 @@
-//! `Link` headers (RFC 8288): where a list goes on.
+//! `Link` headers (RFC 8288), which lead to the next page of a list.
 //!
-//! A list whose end is not known must never pass for a whole one, so whatever cannot be followed is an error.
+//! A partial list must never be mistaken for the complete one, so a link that cannot be followed is an error.
 
 use http::header::{self, HeaderMap};
 use percent_encoding::percent_decode_str;
@@ -8,16 +8,16 @@ use url::Url;
 
 use crate::oci::Page;
 
-const MALFORMED: &str = "a Link header that is malformed";
+const MALFORMED: &str = "a malformed Link header";
 
-/// The query of the link with the relation `next`, where there is one.
+/// The query of the link with the relation `next`, if there is one.
 ///
-/// The next page is asked for at the same list of the same upstream: of the link's target only the query is used, and
-/// its path must end as that of `list`, the list's own URL, does. Proxies before registries change hosts, ports and the
-/// beginning of paths.
+/// The next page is requested from the same list of the same upstream. Only the query of the link is used; its path
+/// must end like that of `list`, the URL of the list. Proxies in front of registries change hosts, ports and the start
+/// of paths.
 ///
 /// # Errors
-/// A header that cannot be read, and a next page that is elsewhere or is the first one, as text for people.
+/// The header is malformed, or the next page is elsewhere or the same as the first one; described as text for people.
 pub(in crate::upstream) fn next_page(headers: &HeaderMap, list: &Url) -> Result<Option<Page>, &'static str> {
     for value in headers.get_all(header::LINK) {
         let mut rest = value.to_str().map_err(|_| MALFORMED)?;
@@ -31,21 +31,21 @@ pub(in crate::upstream) fn next_page(headers: &HeaderMap, list: &Url) -> Result<
 }
 
 fn follow(list: &Url, target: &str) -> Result<Page, &'static str> {
-    let to = list.join(target).map_err(|_| "a next page that is no URL")?;
+    let to = list.join(target).map_err(|_| "a next page that is not a URL")?;
     if endpoint(&to) != endpoint(list) {
-        return Err("a next page that is no page of the same list");
+        return Err("a next page that belongs to another list");
     }
     let query = to.query().filter(|query| !query.is_empty()).ok_or("a next page that is the first page")?;
     Page::from_query(query).map_err(|_| "a next page with a malformed query")
 }
 
-/// The path's last two segments, `tags/list` or `referrers/<digest>`, decoded.
+/// The last two segments of the path, decoded: `tags/list` or `referrers/<digest>`.
 fn endpoint(url: &Url) -> Vec<String> {
     let segments = url.path().rsplit('/').take(2);
     segments.map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned()).collect()
 }
 
-/// Takes the first link off a header's value: its target and its relations.
+/// Splits the first link off a header value: its target and its relations.
 fn take_link<'a>(rest: &mut &'a str) -> Result<Option<(&'a str, String)>, &'static str> {
     let text = rest.trim_start_matches([' ', '\t', ',']);
     if text.is_empty() {
@@ -55,7 +55,7 @@ fn take_link<'a>(rest: &mut &'a str) -> Result<Option<(&'a str, String)>, &'stat
     *rest = after;
     let mut relations = None;
     while let Some((name, value)) = take_parameter(rest)? {
-        // RFC 8288, section 3.3: only the first counts.
+        // RFC 8288, section 3.3: only the first one counts.
         if name.eq_ignore_ascii_case("rel") {
             relations.get_or_insert(value);
         }
@@ -63,7 +63,7 @@ fn take_link<'a>(rest: &mut &'a str) -> Result<Option<(&'a str, String)>, &'stat
     Ok(Some((target, relations.unwrap_or_default())))
 }
 
-/// Takes `; name`, `; name=value` or `; name="value"` off, with spaces anywhere between.
+/// Splits off `; name`, `; name=value` or `; name="value"`, with optional spaces anywhere.
 fn take_parameter<'a>(rest: &mut &'a str) -> Result<Option<(&'a str, String)>, &'static str> {
     let text = rest.trim_start();
     let Some(text) = text.strip_prefix(';') else {
@@ -82,7 +82,7 @@ fn take_parameter<'a>(rest: &mut &'a str) -> Result<Option<(&'a str, String)>, &
     }
     let (value, after) = value.split_at(value.find([';', ',']).unwrap_or(value.len()));
     *rest = after;
-    // Single quotes quote nothing in HTTP, but some registries think so.
+    // Single quotes are not quotes in HTTP, but some registries use them.
     Ok(Some((name.trim(), value.trim().trim_matches('\'').to_owned())))
 }
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn any_spelling_of_a_next_page_is_followed() {
+    fn next_pages_are_followed_in_any_spelling() {
         for rel in [
             "rel=\"next\"",
             "rel=next",
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_target_only_the_query_is_used() {
+    fn only_the_query_of_the_target_is_used() {
         for target in [
             "https://evil.test/v2/team/app/tags/list?cursor=a%2Bb==",
             "http://registry.test:99/artifactory/api/docker/v2/app/tags/list?cursor=a%2Bb==",
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_an_error() {
+    fn links_that_cannot_be_followed_are_errors() {
         for bad in [
             "nonsense",
             "<",

@@ -1,5 +1,5 @@
-//! Lists of tags, read as they come: some registries answer with all tags of a repository at once, and with a
-//! description of every manifest beside them, which makes megabytes.
+//! Streamed lists of tags: some registries return all tags of a repository at once, with a description of every
+//! manifest, which can amount to megabytes.
 
 use std::mem;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::oci::{Host, Page, Tag};
 use crate::upstream::Error;
 use crate::upstream::config::Config;
 
-/// The longest key, text or number in an answer, in bytes; no tag is longer than 128.
+/// The maximum length of a key, string or number in a response, in bytes; a tag has at most 128.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// How deep an answer may be nested.
+/// The maximum nesting depth of a response.
 const MAX_DEPTH: usize = 64;
 
-/// A page of a repository's tags on its way.
+/// A page of a repository's tags that is being read.
 pub struct TagList {
-    /// How to ask for the next page.
+    /// The query for the next page.
     pub next: Option<Page>,
-    /// `None` when nothing more is to come; then another request may have the turn.
+    /// `None` once nothing more is expected, so that another request may take the turn.
     body: Option<Inbound>,
-    /// What has come and is not read.
+    /// Received data that is not parsed yet.
     rest: Bytes,
     unpacker: Unpacker,
     parser: TagParser,
@@ -49,12 +49,12 @@ impl TagList {
         }
     }
 
-    /// More tags, in the list's order; `None` at the end of a list that was whole. Names that are no tags by the
-    /// specification's grammar are left out: nobody could ask for them here. Nothing follows an error.
+    /// The next tags, in the order of the list; `None` at the end of a complete list. Names that violate the grammar of
+    /// the specification are removed, because nobody could request them here. Nothing follows an error.
     ///
     /// # Errors
-    /// [`Error::Protocol`] when the answer is no list of tags, [`Error::Unavailable`] when it breaks off or the whole of
-    /// it takes longer than the upstream's `body_timeout`, the time in which the caller takes no tags included.
+    /// [`Error::Protocol`] if the response is not a list of tags; [`Error::Unavailable`] if it is interrupted, or takes
+    /// longer than the upstream's `body_timeout`, including the time during which the caller reads no tags.
     pub async fn next(&mut self) -> Option<Result<Vec<Tag>, Error>> {
         loop {
             let body = self.body.as_mut()?;
@@ -96,17 +96,18 @@ impl TagList {
     }
 
     fn no_list(&self, why: &str) -> Error {
-        Error::Protocol(format!("{}: the answer is no list of tags: {why}", self.host))
+        Error::Protocol(format!("{}: the response is not a list of tags: {why}", self.host))
     }
 }
 
-/// Finds the tags in `{"tags": ["1", …], …}`, given piece by piece. Everything else in it must be JSON and is passed over.
+/// Extracts the tags from `{"tags": ["1", …], …}`, given in chunks. All other content must be valid JSON and is
+/// skipped.
 struct TagParser {
     json: LowLevelJsonParser,
-    /// The beginning of a token whose end has not come.
+    /// The start of an incomplete token.
     pending: Vec<u8>,
     depth: usize,
-    /// Whether the value of the outermost object's `tags` is being read.
+    /// Whether the parser is inside the value of `tags` in the outermost object.
     in_tags: bool,
     seen_tags: bool,
 }
@@ -120,7 +121,7 @@ impl TagParser {
     fn read(&mut self, piece: &[u8]) -> Result<Vec<Tag>, String> {
         self.pending.extend_from_slice(piece);
         let tags = self.advance(false)?;
-        if self.pending.len() > MAX_TOKEN { Err(format!("a text longer than {MAX_TOKEN} bytes")) } else { Ok(tags) }
+        if self.pending.len() > MAX_TOKEN { Err(format!("a string longer than {MAX_TOKEN} bytes")) } else { Ok(tags) }
     }
 
     fn finish(&mut self) -> Result<Vec<Tag>, String> {
@@ -147,19 +148,19 @@ impl TagParser {
     fn take(&mut self, event: &JsonEvent<'_>) -> Result<Option<Tag>, &'static str> {
         match (self.depth, event) {
             (0, JsonEvent::StartObject) => self.depth += 1,
-            (0, _) => return Err("it is no JSON object"),
+            (0, _) => return Err("it is not a JSON object"),
             (1, JsonEvent::ObjectKey(key)) => self.in_tags = self.is_tags(key)?,
             (1, JsonEvent::StartArray) => self.depth += 1,
             (1, JsonEvent::EndObject) => self.depth -= 1,
-            // Go writes an empty list so.
+            // Go writes an empty list as null.
             (1, JsonEvent::Null) => {}
-            (1, _) if self.in_tags => return Err("its tags are no list"),
+            (1, _) if self.in_tags => return Err("its tags are not a list"),
             (2, JsonEvent::String(name)) if self.in_tags => return Ok(name.parse().ok()),
             (2, JsonEvent::EndArray) => {
                 self.depth -= 1;
                 self.in_tags = false;
             }
-            (2, _) if self.in_tags => return Err("one of its tags is no text"),
+            (2, _) if self.in_tags => return Err("one of its tags is not a string"),
             (_, JsonEvent::StartArray | JsonEvent::StartObject) => self.depth += 1,
             (_, JsonEvent::EndArray | JsonEvent::EndObject) => self.depth -= 1,
             _ => {}
@@ -167,13 +168,13 @@ impl TagParser {
         Ok(None)
     }
 
-    /// Two readers must find the same tags: one key, in one spelling.
+    /// All readers must find the same tags: one key, in one spelling.
     fn is_tags(&mut self, key: &str) -> Result<bool, &'static str> {
         if !key.eq_ignore_ascii_case("tags") {
             return Ok(false);
         }
         if key != "tags" || self.seen_tags {
-            return Err("it has tags twice, or in another spelling");
+            return Err("it has duplicate tags keys, or one in another spelling");
         }
         self.seen_tags = true;
         Ok(true)
@@ -184,7 +185,7 @@ impl TagParser {
 mod tests {
     use super::*;
 
-    /// What is found when the text comes in pieces of this size.
+    /// The tags found if the text arrives in chunks of this size.
     fn read(text: &[u8], size: usize) -> Result<Vec<String>, String> {
         let mut parser = TagParser::new();
         let mut tags = Vec::new();
@@ -196,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_found_however_the_bytes_are_cut() {
+    fn tags_are_found_for_any_chunk_size() {
         for (text, wanted) in [
             (r#"{"name":"x","tags":["a","b\u002d1","c"]}"#, &["a", "b-1", "c"][..]),
             (r#"{"child":[],"manifest":{"sha256:1":{"tags":["no"],"tag":["no"]}},"name":"x","tags":["a"]}"#, &["a"]),
             (r#"{"tags":["a"],"x":[["tags","no"],{"tags":["no"]}],"y":null,"z":1.5e3,"t":true} "#, &["a"]),
             (r#"{"tags":null}"#, &[]),
             (r#"{"tags":[]}"#, &[]),
-            // What is no tag cannot be asked for.
+            // Strings that are not tags cannot be requested.
             ("{\"tags\":[\"\",\"-a\",\"ok\",\"a/b\",\"a b\",\"<x>\",\"é\",\"a\\r\\n\"]}", &["ok"]),
         ] {
             for size in [1, 2, 7, 1000] {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_tags() {
+    fn other_documents_are_not_lists_of_tags() {
         let deep = format!("{{\"x\":{}", "[".repeat(10_000));
         let long = format!("{{\"x\":\"{}\",\"tags\":[]}}", "y".repeat(MAX_TOKEN + 1000));
         for bad in [
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_token_is_kept() {
+    fn at_most_one_token_is_buffered() {
         let mut parser = TagParser::new();
         parser.read(b"{\"tags\":[").unwrap();
         for number in 0..100_000 {

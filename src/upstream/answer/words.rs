@@ -1,4 +1,4 @@
-//! What a registry says of its refusal, for the person who asked.
+//! The error message of a registry, for display to users.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use hyper::body::Body;
 use serde_json::Value;
 use tokio::time::timeout;
 
-/// The most of an error's body that is read, in bytes.
+/// The maximum number of bytes read from an error body.
 const MAX_BODY: usize = 16 * 1024;
-/// How long an error's body may take to come.
+/// The time limit for reading an error body.
 const MAX_TIME: Duration = Duration::from_secs(2);
-/// The most characters of a code and of a message that are passed on.
+/// The maximum length of a code and of a message, in characters.
 const MAX_TEXT: usize = 200;
 
-/// The first error of a refusal's body, to follow the status in a sentence: ` (CODE: "message")`. It may be written as
-/// the distribution specification has it ("Error Codes"), as OAuth has it (RFC 6749 §5.2), in a member of its own, or as a
-/// line of plain text. Empty where it is nothing of these, such as a page for people.
+/// The first error in the body of a refusal, formatted to follow the status in a sentence: ` (CODE: "message")`.
+/// Supports the format of the distribution specification ("Error Codes"), that of OAuth (RFC 6749 §5.2), a message in a
+/// member of its own, and a line of plain text. Empty for anything else, such as a web page.
 pub(in crate::upstream) async fn words<B>(body: B) -> String
 where
     B: Body<Data = Bytes> + Unpin,
@@ -28,7 +28,7 @@ where
     }
 }
 
-/// The body; `None` when it breaks off or is larger than any error.
+/// The body; `None` if it is interrupted or larger than any error message.
 async fn read<B>(mut body: B) -> Option<BytesMut>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -57,15 +57,15 @@ fn first_error(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The first line of plain text; what looks like markup or broken JSON is none.
+/// The first line of plain text; `None` for text that looks like markup or broken JSON.
 fn first_line(bytes: &[u8]) -> Option<String> {
     let line = str::from_utf8(bytes).ok()?.trim_start().lines().next().map(printable)?;
     let is_text = line.starts_with(char::is_alphanumeric);
     is_text.then(|| format!(" (\"{line}\")"))
 }
 
-/// At most [`MAX_TEXT`] letters, digits, signs and blanks: nothing that moves a cursor, turns the direction of writing or
-/// ends the quotation.
+/// At most [`MAX_TEXT`] letters, digits, symbols and spaces: no characters that move the cursor, change the writing
+/// direction or end the quotation.
 fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         '"' => '\'',
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_error_is_told_and_nothing_else() {
+    async fn only_the_first_error_is_reported() {
         let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(300));
         let cut = format!(" (\"{}...\")", "x".repeat(200));
         let huge = format!(r#"{{"errors":[{{"code":"A"}}],"x":"{}"}}"#, "x".repeat(MAX_BODY));

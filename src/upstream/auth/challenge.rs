@@ -1,24 +1,24 @@
-//! `WWW-Authenticate`: what a registry asks for (RFC 9110 §11.6.1; distribution, "Token Authentication").
+//! `WWW-Authenticate`: the challenges_are_parsed_leniently of a registry (RFC 9110 §11.6.1; distribution, "Token Authentication").
 //!
-//! Read leniently, so by hand: registries send unquoted URLs, which the grammar does not allow, and several challenges
-//! in one header.
+//! The parser is lenient and therefore hand-written: registries send unquoted URLs, which the grammar does not allow,
+//! and several challenges_are_parsed_leniently in one header.
 
 use http::header::{self, HeaderMap};
 
-/// So much of the headers is read, in bytes.
+/// The maximum number of bytes parsed from the headers.
 const MAX_LENGTH: usize = 8 * 1024;
 
-/// One challenge of a scheme that this client answers.
+/// A challenge of a scheme that this client supports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::upstream) enum Challenge {
-    /// User name and password with each request.
+    /// A user name and password with each request.
     Basic,
     /// A token from the service at `realm`.
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
 impl Challenge {
-    /// The challenge to answer: a token where one is offered, since it is worth less to a thief than a password.
+    /// The challenge to answer: a token if one is offered, because a stolen token is less valuable than a password.
     pub(in crate::upstream) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let found: Vec<_> = values.filter(|text| text.len() <= MAX_LENGTH).flat_map(parse).collect();
@@ -26,7 +26,7 @@ impl Challenge {
     }
 }
 
-/// All challenges of one header.
+/// All challenges_are_parsed_leniently in one header.
 fn parse(text: &str) -> Vec<Challenge> {
     let mut schemes: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges() {
+    fn challenges_are_parsed_leniently() {
         let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
             let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
             Some(Challenge::Bearer { realm: realm.into(), service, scope })

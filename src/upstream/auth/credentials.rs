@@ -1,4 +1,4 @@
-//! Credentials from where they are kept, read anew for each token.
+//! Reads credentials from their source, again for each token.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,30 +16,30 @@ use super::docker_config::{DockerAuth, DockerConfig, server};
 use crate::oci::{Host, Repository};
 use crate::upstream::config::{Auth, Config};
 
-/// How long a credential helper may take.
+/// The time limit for a credential helper.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest answer of a helper, and the largest `config.json`, in bytes.
+/// The maximum size of a helper's output, and of `config.json`, in bytes.
 const MAX_ANSWER: u64 = 1024 * 1024;
-/// The user name under which helpers and Docker hand out a refresh token.
+/// The user name with which helpers and Docker return a refresh token.
 const TOKEN_USER: &str = "<token>";
 
-/// Kubernetes reads `auth` with and without padding.
+/// Kubernetes accepts `auth` with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What proves who asks. Never printed.
+/// Credentials. Never printed.
 #[derive(Clone, Eq, PartialEq)]
 pub(in crate::upstream) enum Credentials {
     IdentityToken(String),
     Password { username: String, password: String },
 }
 
-/// The credentials of an upstream for one of its repositories; `None` where it has none.
+/// The credentials of an upstream for one of its repositories; `None` if it has none.
 ///
 /// # Errors
-/// One line that says where they should be and what is wrong there, and never what they are.
+/// One line that names the source and the problem, but never the content.
 pub(in crate::upstream) async fn load(config: &Config, repository: &Repository) -> Result<Option<Credentials>, String> {
     let password =
         |username: &str, password: String| Some(Credentials::Password { username: username.to_owned(), password });
@@ -56,7 +56,7 @@ async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) 
     let host = &upstream.host;
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = read_file(file).await.map_err(|error| wrong(error.to_string()))?;
-    // The parser's own words could quote what is in the file.
+    // The parser's own error message could quote the file.
     let config = DockerConfig::read(&text).map_err(|error| {
         wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column()))
     })?;
@@ -81,7 +81,7 @@ async fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn entry_credentials(entry: &Value) -> Result<Option<Credentials>, String> {
-    // The parser's own words could quote what is in the entry.
+    // The parser's own error message could quote the entry.
     let entry = DockerAuth::deserialize(entry).map_err(|_| "an entry of this registry is malformed")?;
     if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
         return Ok(Some(Credentials::IdentityToken(token.clone())));
@@ -93,7 +93,7 @@ fn entry_credentials(entry: &Value) -> Result<Option<Credentials>, String> {
         return Ok(Some(Credentials::Password { username: username.clone(), password: password.clone() }));
     }
     let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
-    // Go passes over the line ends that `base64` writes.
+    // Go ignores the line breaks that `base64` writes.
     let auth: String = auth.split_ascii_whitespace().collect();
     let decoded = LENIENT.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair =
@@ -134,7 +134,7 @@ async fn run(program: &str, server: &str) -> std::io::Result<Vec<u8>> {
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that asks for nothing may have closed it.
+        // A helper that does not read its input may have closed it.
         let _ = stdin.write_all(server.as_bytes()).await;
     }
     let mut output = Vec::new();
@@ -143,7 +143,7 @@ async fn run(program: &str, server: &str) -> std::io::Result<Vec<u8>> {
     }
     match child.wait().await?.success() {
         true => Ok(output),
-        // What it wrote may hold anything, so it is not repeated.
-        false => Err(std::io::Error::other("it failed; run it by hand to see why")),
+        // Its output may contain anything, so it is not repeated.
+        false => Err(std::io::Error::other("it failed; run it by hand to find out why")),
     }
 }

@@ -1,9 +1,9 @@
-//! Docker's `config.json` and podman's `auth.json`: which entry is a registry's.
+//! Docker's `config.json` and podman's `auth.json`: finds the entry for a registry.
 //!
-//! `docker login`, podman, kaniko, Kubernetes and people write the same registry in many ways: with a scheme, with
-//! `/v1/` or `/v2/` behind it, in capitals. All of them are read as Docker reads them (its `ConvertToHostname`): the
-//! scheme goes, and what follows the host. Without a scheme, what follows the host may be podman's namespace or
-//! repository (containers-auth.json(5)); the longest that fits goes first.
+//! `docker login`, podman, kaniko, Kubernetes and people write the same registry in many ways: with a scheme, followed
+//! by `/v1/` or `/v2/`, in capitals. All are interpreted as in Docker (its `ConvertToHostname`): the scheme and
+//! everything after the host are removed. Without a scheme, the part after the host may be podman's namespace or
+//! repository (containers-auth.json(5)); the longest match takes precedence.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use crate::oci::{Host, Repository};
 use crate::upstream::config::Config;
 
-/// The names of Docker Hub, beside its canonical one.
+/// The names of Docker Hub besides its canonical one.
 const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// The file. What is `null` counts as absent, and only the entry that is used need be sound: the rest is other
-/// registries'.
+/// The parsed file. `null` counts as absent, and only the entry that is used must be valid: the others belong to other
+/// registries.
 pub(in crate::upstream) struct DockerConfig(Map<String, Value>);
 
-/// One entry of `auths`.
+/// An entry in `auths`.
 #[derive(Default, Deserialize)]
 pub(in crate::upstream) struct DockerAuth {
     pub(in crate::upstream) auth: Option<String>,
@@ -27,19 +27,19 @@ pub(in crate::upstream) struct DockerAuth {
     pub(in crate::upstream) password: Option<String>,
 }
 
-/// What the file says about a repository of an upstream.
+/// The file's content for a repository of an upstream.
 #[derive(Default)]
 pub(in crate::upstream) struct Found<'a> {
-    /// The credential helper of this registry alone.
+    /// The credential helper for this registry only.
     pub(in crate::upstream) own_helper: Option<&'a Value>,
-    /// The entries that fit, the most specific first.
+    /// The matching entries, the most specific first.
     pub(in crate::upstream) entries: Vec<&'a Value>,
-    /// The credential helper for everything else.
+    /// The credential helper for all other registries.
     pub(in crate::upstream) store: Option<&'a str>,
 }
 
 impl DockerConfig {
-    /// Reads the file, which editors of some systems begin with a byte order mark.
+    /// Parses the file, which some editors start with a byte order mark.
     pub(in crate::upstream) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).map(Self)
     }
@@ -50,7 +50,7 @@ impl DockerConfig {
         auths.into_iter().flatten()
     }
 
-    /// What there is for a repository of an upstream, under any spelling of its names.
+    /// The content for a repository of an upstream, under any spelling of its names.
     pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &Repository) -> Found<'_> {
         let names = names(upstream);
         let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
@@ -63,7 +63,7 @@ impl DockerConfig {
     }
 }
 
-/// The registry's own names, in the order in which they count: as policies call it, and where it is asked.
+/// The names of the registry in order of precedence: the name used in policies, and the host of its URL.
 fn names(upstream: &Config) -> Vec<String> {
     let mut names: Vec<String> =
         [upstream.host.as_str(), &upstream.url].map(|name| Key::parse(name).host).into_iter().collect();
@@ -76,7 +76,7 @@ fn names(upstream: &Config) -> Vec<String> {
     names
 }
 
-/// The values whose key fits, the most specific first; of several spellings the one that sorts first.
+/// The values with a matching key, the most specific first; among several spellings, the first in sort order.
 fn fitting<'a, T>(
     all: impl Iterator<Item = (&'a String, &'a T)>,
     names: &[String],
@@ -93,17 +93,17 @@ fn fitting<'a, T>(
     found.into_iter().map(|(.., value)| value).collect()
 }
 
-/// Whether a repository is the path or below it, by whole components.
+/// Whether a repository equals the path or is below it, by whole components.
 fn is_within(repository: &str, path: &str) -> bool {
     path.is_empty() || repository.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A key of the file.
+/// A key in the file.
 #[derive(Debug, Eq, PartialEq)]
 struct Key<'a> {
-    /// In lower case, without the root's dot and the port that the scheme, or https where none is said, means anyway.
+    /// In lower case, without a trailing dot and without the default port of the scheme, or of https if there is none.
     host: String,
-    /// The namespace or repository, empty for all of the registry.
+    /// The namespace or repository; empty for the whole registry.
     path: &'a str,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// What a helper is asked for: Docker Hub has a name of its own there.
+/// The server name passed to a helper: Docker Hub has a special one.
 pub(in crate::upstream) fn server(host: &Host) -> String {
     if host.is_docker_hub() { "https://index.docker.io/v1/".to_owned() } else { host.to_string() }
 }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys() {
+    fn keys_are_normalised() {
         for (text, host, path) in [
             ("reg.io", "reg.io", ""),
             ("Reg.IO", "reg.io", ""),
@@ -167,17 +167,19 @@ mod tests {
         }
     }
 
-    /// The passwords that are found for a repository, in their order.
-    fn found(keys: &[&str], upstream: &Config, repository: &str) -> Vec<String> {
-        let auths: Map<_, _> =
-            keys.iter().map(|key| ((*key).to_owned(), serde_json::json!({"auth": null, "password": key}))).collect();
+    /// The passwords found for a repository, in order.
+    fn found(keys_are_normalised: &[&str], upstream: &Config, repository: &str) -> Vec<String> {
+        let auths: Map<_, _> = keys_are_normalised
+            .iter()
+            .map(|key| ((*key).to_owned(), serde_json::json!({"auth": null, "password": key})))
+            .collect();
         let file = DockerConfig::read(serde_json::json!({ "auths": auths }).to_string().as_bytes()).unwrap();
         let found = file.find(upstream, &repository.parse().unwrap());
         found.entries.into_iter().map(|entry| entry["password"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
-    fn the_port_of_a_registry_without_tls() {
+    fn registries_without_tls_default_to_port_80() {
         let upstream = Config::new("reg.io".parse().unwrap(), "http://reg.io");
         assert_eq!(found(&["reg.io:80", "reg.io:8080"], &upstream, "app"), ["reg.io:80"]);
         let upstream = Config::new("reg.io".parse().unwrap(), "https://reg.io");
@@ -187,17 +189,18 @@ mod tests {
     #[test]
     fn the_most_specific_entry_goes_first() {
         let upstream = Config::new("reg.io".parse().unwrap(), "https://10.0.0.1:5000/prefix");
-        let keys = ["10.0.0.1:5000", "reg.io", "reg.io/team", "https://reg.io/", "reg.io/team/app", "other.io"];
-        let all = found(&keys, &upstream, "team/app");
+        let keys_are_normalised =
+            ["10.0.0.1:5000", "reg.io", "reg.io/team", "https://reg.io/", "reg.io/team/app", "other.io"];
+        let all = found(&keys_are_normalised, &upstream, "team/app");
         assert_eq!(all, ["reg.io/team/app", "reg.io/team", "https://reg.io/", "reg.io", "10.0.0.1:5000"]);
-        assert_eq!(found(&keys, &upstream, "team/other")[0], "reg.io/team");
-        assert_eq!(found(&keys, &upstream, "team2/app")[0], "https://reg.io/", "whole components");
+        assert_eq!(found(&keys_are_normalised, &upstream, "team/other")[0], "reg.io/team");
+        assert_eq!(found(&keys_are_normalised, &upstream, "team2/app")[0], "https://reg.io/", "whole components");
         assert!(found(&["reg.io/team/app"], &upstream, "team").is_empty());
         assert!(found(&["reg.io:5000", "xreg.io", "", "/"], &upstream, "team").is_empty());
     }
 
     #[test]
-    fn docker_hub_has_many_names_and_nobody_else_has_them() {
+    fn only_docker_hub_has_its_aliases() {
         let hub = Config::new("docker.io".parse().unwrap(), "https://registry-1.docker.io");
         for key in ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io/v2/"] {
             assert_eq!(found(&[key], &hub, "library/nginx"), [key]);
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn null_and_empty_are_absent() {
+    fn null_and_empty_entries_are_absent() {
         let upstream = Config::new("reg.io".parse().unwrap(), "https://reg.io");
         let repository = "app".parse().unwrap();
         for (text, helper, entries, store) in [
@@ -219,10 +222,10 @@ mod tests {
             (r#"{"auths": {"reg.io": {}}, "credsStore": "all"}"#, None, 1, Some("all")),
             (r#"{"auths": {"reg.io": {"auth": null, "email": 1}}}"#, None, 1, None),
             (r#"{"credHelpers": {"https://REG.io/v2/": "one", "other.io": "two"}}"#, Some("one"), 0, None),
-            // What is wrong elsewhere is not this registry's.
+            // Errors in other entries do not affect this registry.
             (r#"{"auths": {"reg.io": {}, "other.io": 7}, "credHelpers": [], "credsStore": {}}"#, None, 1, None),
             (r#"{"auths": [], "credHelpers": {"reg.io": "one", "other.io": 7}}"#, Some("one"), 0, None),
-            // The old form.
+            // The old format.
             ("\u{feff}{\"reg.io\": {}, \"other.io\": {}}", None, 1, None),
         ] {
             let file = DockerConfig::read(text.as_bytes()).unwrap();

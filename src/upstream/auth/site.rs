@@ -1,10 +1,11 @@
-//! Which token services belong to a registry.
+//! Determines which token services belong to a registry.
 
 use std::net::IpAddr;
 
-/// Whether two hosts are of one site: the same, one the parent of the other, or siblings under a domain that is not
-/// open to registration by anybody. Conservative: what is not sure is listed in `realms` by the operator. The whole
-/// public suffix list was weighed: it is far larger than this, and only ever adds trust that `realms` can give by name.
+/// Whether two hosts belong to the same site: they are equal, one is a parent domain of the other, or they are siblings
+/// under a domain that is not open to public registration. This is conservative; the operator lists other hosts in
+/// `realms`. The public suffix list was considered: it is far larger than this, and would only add trust that `realms`
+/// can grant by name.
 pub(in crate::upstream) fn is_same_site(registry: &str, realm: &str) -> bool {
     let (registry, realm) = (registry.to_ascii_lowercase(), realm.to_ascii_lowercase());
     if registry == realm {
@@ -26,7 +27,8 @@ pub(in crate::upstream) fn is_same_site(registry: &str, realm: &str) -> bool {
     site.contains('.') && !is_shared(&site)
 }
 
-/// Domains under which strangers are neighbours: second levels of countries, hosting services, cluster services.
+/// Domains whose subdomains belong to different owners: country second-level domains, hosting services, cluster
+/// services.
 fn is_shared(site: &str) -> bool {
     let labels: Vec<&str> = site.split('.').collect();
     let is_country = matches!(&*labels, [second, country] if country.len() == 2 && SECOND_LEVELS.contains(second));

@@ -1,4 +1,4 @@
-//! Single requests: by which connections they go, what they always carry, how long they may take.
+//! Sends single requests: connections, mandatory headers, time limits.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::upstream::config::{Config, ConfigError};
 use crate::upstream::headers::text;
 use crate::upstream::metrics::RequestMetrics;
 
-/// How long a connection that nobody uses is kept.
+/// How long an idle connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
-/// How many of them, by host.
+/// The maximum number of idle connections per host.
 const POOL_SIZE: usize = 16;
-/// How many redirects are followed.
+/// The maximum number of redirects.
 pub(in crate::upstream) const MAX_REDIRECTS: usize = 5;
 
-/// Sends single requests for one upstream. The registry's own host and all others have connections of their own, so
-/// that a connection which only the former may have is never used for the latter.
+/// Sends single requests for one upstream. The registry's own host and all other hosts use separate connection pools,
+/// so that a connection that only the former may use is never used for the latter.
 pub(in crate::upstream) struct Client {
     config: Config,
     base: Url,
@@ -73,28 +73,29 @@ impl Client {
         &self.base
     }
 
-    /// Whether this is the registry itself: scheme, host and port.
+    /// Whether a URL refers to the registry itself, by scheme, host and port.
     pub(in crate::upstream) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// Checks a URL that an answer named, before anything is sent there.
+    /// Checks a URL from a response before anything is sent there.
     pub(in crate::upstream) fn allow(&self, url: &Url, what: &str) -> Result<(), Error> {
         let refused = |why: &str| Err(Error::Refused(format!("{}: {what} {why}", self.config.host)));
         match url.scheme() {
             _ if url.host().is_none() => refused("names no host"),
-            _ if !url.username().is_empty() || url.password().is_some() => refused("brings credentials of its own"),
+            _ if !url.username().is_empty() || url.password().is_some() => refused("contains credentials"),
             "https" => Ok(()),
             "http" if self.base.scheme() == "http" => Ok(()),
             _ => refused("is not https"),
         }
     }
 
-    /// Where a redirect leads, if it may be followed: never out of TLS. A proxy that ends TLS before its server makes
-    /// that server name itself by http; the same host is asked by https then.
+    /// The target of a redirect, if it may be followed: never from https to http. A server behind a TLS-terminating
+    /// proxy may name itself with http; the same host is then contacted with https.
     pub(in crate::upstream) fn redirect(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Error> {
-        let location = text(headers, &header::LOCATION).ok_or_else(|| self.protocol("a redirect to nowhere"))?;
-        let mut to = from.join(&location).map_err(|_| self.protocol("a redirect to something that is no URL"))?;
+        let location =
+            text(headers, &header::LOCATION).ok_or_else(|| self.protocol("a redirect without a Location"))?;
+        let mut to = from.join(&location).map_err(|_| self.protocol("a redirect to an invalid URL"))?;
         if from.scheme() == "https" && from.host() == to.host() {
             to = secured(to);
         }
@@ -106,7 +107,7 @@ impl Client {
         Ok(to)
     }
 
-    /// Sends one request to wherever it says.
+    /// Sends one request to its URL.
     pub(in crate::upstream) async fn send(
         &self,
         url: &Url,
@@ -115,7 +116,7 @@ impl Client {
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("pullgate/", env!("CARGO_PKG_VERSION"))));
-        // Bytes are named by their digest, so nobody may encode them on the way.
+        // Content is named by its digest, so it must not be encoded in transit.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let client = if url.host() == self.base.host() { &self.own } else { &self.named };
         let (method, started) = (request.method().clone(), Instant::now());
@@ -149,7 +150,7 @@ impl Client {
     }
 }
 
-/// The host of a URL for messages; the rest may hold signatures that open something.
+/// The host of a URL, for messages; the rest may contain signatures that grant access.
 pub(in crate::upstream) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
@@ -158,10 +159,10 @@ pub(in crate::upstream) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The same place by https, where it is named by http.
+/// The same URL with https instead of http.
 pub(in crate::upstream) fn secured(mut url: Url) -> Url {
     if url.scheme() == "http" {
-        // It fails for schemes of another kind alone.
+        // Fails only for other schemes.
         let _ = url.set_scheme("https");
     }
     url
@@ -175,7 +176,8 @@ fn base(config: &Config) -> Result<Url, ConfigError> {
     if is_http && is_plain && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
 }
 
-/// By the environment where nothing is configured. A proxy is spoken to in plain text, so it must say `http`.
+/// Uses the environment if nothing is configured. The connection to a proxy is not encrypted, so its scheme must be
+/// `http`.
 fn proxies(config: &Config) -> Result<Matcher, ConfigError> {
     match &config.proxy {
         None => Ok(Matcher::from_env()),
@@ -193,7 +195,7 @@ fn https(connector: Connector, tls: ClientConfig) -> hyper_rustls::HttpsConnecto
     HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector)
 }
 
-/// The pool drives its own connections; they end with it, and hold nothing that shutdown must wait for.
+/// The pool runs its own connections; they end with it, and hold nothing that shutdown must wait for.
 fn pool(connector: TlsBound) -> legacy::Client<TlsBound, Full<Bytes>> {
     legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(POOL_IDLE)

@@ -1,7 +1,7 @@
-//! Connections: where they may go is checked on the very addresses that are connected to.
+//! Connections. Access checks apply to the very addresses that are connected to.
 //!
-//! A name that an answer brought along is resolved here, once, and only its public addresses are tried, so a name that
-//! means one address to a check and another to the connection (DNS rebinding) gains nothing.
+//! A host name from a response is resolved here, once, and only its public addresses are used. A name that resolves
+//! differently for a check and for the connection (DNS rebinding) therefore gains nothing.
 
 use std::error::Error;
 use std::future::Future;
@@ -26,30 +26,30 @@ use tower_service::Service;
 
 use super::address::is_private;
 
-/// After so long the next address of a name is tried beside the first (RFC 8305 §5).
+/// After this delay the next address of a name is tried in parallel (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// So many addresses of a name are tried.
+/// The maximum number of addresses tried per name.
 const MAX_ADDRESSES: usize = 8;
 
-/// Who named the host that is connected to.
+/// Who named the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::upstream) enum Reach {
-    /// The operator: the registry's own host, wherever it is.
+    /// The operator: the registry's own host, at any address.
     Own,
-    /// An answer of the registry: only public addresses, so that no answer makes the gate ask its own network.
+    /// A response: only public addresses, so that no response makes the gate send requests to its own network.
     Named,
 }
 
-/// Opens TCP connections, through an egress proxy where one is configured.
+/// Opens TCP connections, through an egress proxy if one is configured.
 #[derive(Clone)]
 pub(in crate::upstream) struct Connector {
     pub(in crate::upstream) reach: Reach,
     pub(in crate::upstream) network: Network,
     pub(in crate::upstream) proxies: Arc<Matcher>,
-    /// For all of a connection but TLS: name, TCP, the proxy's answer.
+    /// The time limit for a connection without TLS: name resolution, TCP, the proxy's response.
     pub(in crate::upstream) timeout: Duration,
-    /// Whether the registry was last seen at a private address; then it may well have its token service and its
-    /// storage there too.
+    /// Whether the registry was last seen at a private address. Its token service and storage may then be at private
+    /// addresses too.
     pub(in crate::upstream) at_home: Arc<AtomicBool>,
 }
 
@@ -90,7 +90,7 @@ impl Connector {
         Ok(self.network.connect(&allowed).await?)
     }
 
-    /// The proxy resolves the name, so only an address that is written as such can be checked here.
+    /// The proxy resolves the name, so only a literal address can be checked here.
     async fn tunnel(&self, uri: &Uri, proxy: &Intercept) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
         let address = literal(uri);
         if self.reach == Reach::Own {
@@ -114,7 +114,7 @@ impl Connector {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes, in one line.
 pub(in crate::upstream) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> =
         std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
@@ -122,12 +122,12 @@ pub(in crate::upstream) fn causes(error: &(dyn Error + 'static)) -> String {
     words.join(": ")
 }
 
-/// What refuses a private address; found again in the chain of causes.
+/// Marks the refusal of a private address in a chain of causes.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
 pub(in crate::upstream) struct PrivateAddress;
 
-/// The proxy itself: named by the operator, so connected to wherever it is.
+/// Connects to the proxy itself, which the operator named, at any address.
 #[derive(Clone)]
 struct Direct(Network);
 
@@ -146,8 +146,8 @@ impl Service<Uri> for Direct {
     }
 }
 
-/// Names and TCP. Tests bring their own names: what those resolve to is judged like any address, and then found on
-/// loopback, so that a test can have a public registry.
+/// Name resolution and TCP. Tests supply their own names: their addresses are checked like any other, and then reached
+/// on loopback, so that a test can have a public registry.
 #[derive(Clone, Debug, Default)]
 pub(in crate::upstream) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
 
@@ -171,7 +171,7 @@ impl Network {
         Ok(tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect())
     }
 
-    /// The first connection that comes about; each address has a head start over the next.
+    /// The first connection that succeeds; each address has a head start over the next.
     async fn connect(&self, addresses: &[SocketAddr]) -> io::Result<TokioIo<TcpStream>> {
         let attempt = |(place, address): (u32, &SocketAddr)| {
             let address = self.place(*address);
@@ -199,7 +199,7 @@ impl Network {
     }
 }
 
-/// The host without the brackets of an IPv6 address.
+/// The host without the brackets around an IPv6 address.
 fn host_of(uri: &Uri) -> Option<&str> {
     let host = uri.host()?;
     Some(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
@@ -213,17 +213,17 @@ fn literal(uri: &Uri) -> Option<IpAddr> {
     host_of(uri)?.parse().ok()
 }
 
-/// The tunnel takes 443 for every port that is not written.
+/// The tunnel assumes port 443 if the URL has none.
 fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
     let authority = format!("{}:{}", uri.host().unwrap_or_default(), port_of(uri));
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }
 
-/// TLS on top of [`Connector`], with a bound of its own: a peer that accepts and then says nothing holds nobody.
+/// TLS on top of [`Connector`], with a separate time limit, so that a silent peer delays nobody.
 #[derive(Clone)]
 pub(in crate::upstream) struct TlsBound {
     pub(in crate::upstream) https: HttpsConnector<Connector>,
-    /// For all of a connection, TLS included.
+    /// The time limit for a connection including TLS.
     pub(in crate::upstream) timeout: Duration,
 }
 
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proxy_is_asked_for_the_port_that_the_scheme_means() {
+    fn proxies_receive_the_default_port_of_the_scheme() {
         for (url, authority) in [
             ("http://a.test/v2/", "a.test:80"),
             ("https://a.test", "a.test:443"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_address_that_is_written_as_private_goes_through_the_proxy() {
+    async fn literal_private_addresses_are_not_sent_to_the_proxy() {
         let mut connector = Connector {
             reach: Reach::Named,
             network: Network::default(),

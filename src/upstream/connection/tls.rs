@@ -1,4 +1,4 @@
-//! TLS to upstreams: whom to believe.
+//! TLS to upstreams: which certificates are trusted.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ use x509_cert::der::Decode;
 
 use crate::upstream::config::{Config, ConfigError};
 
-/// For the registry's own host: as for any other, unless it is `insecure`.
+/// For the registry's own host: the same as for others, unless it is `insecure`.
 pub(in crate::upstream) fn own_host(config: &Config) -> Result<ClientConfig, ConfigError> {
     if !config.insecure {
         return other_hosts(config);
@@ -26,7 +26,7 @@ pub(in crate::upstream) fn own_host(config: &Config) -> Result<ClientConfig, Con
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// For hosts that answers name, `insecure` or not: the system's authorities and those of the upstream's `ca`.
+/// For hosts named in responses, `insecure` or not: the system's CA certificates and those in the upstream's `ca`.
 pub(in crate::upstream) fn other_hosts(config: &Config) -> Result<ClientConfig, ConfigError> {
     let (builder, provider) = builder()?;
     let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
@@ -41,7 +41,7 @@ pub(in crate::upstream) fn other_hosts(config: &Config) -> Result<ClientConfig, 
             pinned.push(certificate);
         }
         if roots.len() == before {
-            return Err(failed("the file holds no certificate".into()));
+            return Err(failed("the file contains no certificate".into()));
         }
     }
     if roots.is_empty() && config.url.starts_with("https:") && !config.insecure {
@@ -63,15 +63,15 @@ fn builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoPr
     Ok((builder.map_err(|error| ConfigError::NoRoots(error.to_string()))?, provider))
 }
 
-/// Read once: it is the same for every upstream, and takes a while.
+/// Loaded once: it is the same for every upstream, and takes a while.
 fn system() -> &'static CertificateResult {
     static SYSTEM: OnceLock<CertificateResult> = OnceLock::new();
     SYSTEM.get_or_init(rustls_native_certs::load_native_certs)
 }
 
-/// Verifies as usual, and also takes a self-signed certificate that is itself in the `ca` file: what
-/// `openssl req -x509` makes, and much documentation of registries recommends, calls itself a CA, which a server's
-/// certificate may not be otherwise. The operator named exactly these bytes; name and dates are checked all the same.
+/// Verifies as usual, and also accepts a self-signed certificate that is itself in the `ca` file. `openssl req -x509`,
+/// which many registry manuals recommend, creates a CA certificate, which is normally not valid as a server
+/// certificate. The operator has named exactly this certificate; its name and dates are still verified.
 #[derive(Debug)]
 struct Pinned {
     inner: Arc<WebPkiServerVerifier>,
@@ -132,7 +132,7 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), ru
     Ok(())
 }
 
-/// `insecure = true`: the operator says that the network is trusted. Content is still verified by digest.
+/// `insecure = true`: the operator trusts the network. Content is still verified by digest.
 #[derive(Debug)]
 struct NoVerification(Arc<CryptoProvider>);
 
