@@ -200,7 +200,7 @@ fn what_is_no_report_of_an_image() {
         (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"] = json!({})), "invalid type"),
         (change(TRIVY, &|v| v["Results"][0]["Vulnerabilities"][0] = json!({"Severity": "LOW"})), "VulnerabilityID"),
         (
-            change(TRIVY, &|v| v["Results"][0]["ExperimentalModifiedFindings"][0]["ReportFinding"] = json!({})),
+            change(TRIVY, &|v| v["Results"][0]["ExperimentalModifiedFindings"][0]["Finding"] = json!({})),
             "VulnerabilityID",
         ),
         (change(GRYPE, &|v| v["source"] = json!({"type": "directory", "target": "/"})), "not of an image"),

@@ -138,7 +138,7 @@ fn which_suppressions_exempt() {
         let mut trivy = value(TRIVY_CLEAN);
         let finding = json!({"VulnerabilityID": "CVE-2024-0006", "Severity": "HIGH"});
         trivy["Results"][0]["ExperimentalModifiedFindings"] =
-            json!([{"Type": kind, "Status": "ignored", "ReportFinding": finding}]);
+            json!([{"Type": kind, "Status": "ignored", "Finding": finding}]);
         assert_eq!(lines(&lookup(&[&trivy.to_string()])), ["CVE-2024-0006 high: "], "{kind}");
     }
 }
