@@ -13,9 +13,9 @@ pub(super) const MAX_PATTERN: usize = 1024;
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pattern {
+    /// The pattern with its host as [`Host`] writes it.
+    text: Box<str>,
     parts: Parts,
-    /// The pattern in canonical form, where it holds no `*`.
-    exact: Option<String>,
     literals: usize,
 }
 
@@ -33,13 +33,12 @@ impl Pattern {
     /// Compiles a pattern; every text is one.
     pub(super) fn new(text: &str) -> Self {
         let literals = text.bytes().filter(|&c| c != b'*').count();
-        let wild = text.contains('*');
         match text.split_once('/') {
-            None => Self { parts: Parts::Whole(Globs::new(text)), exact: (!wild).then(|| text.to_owned()), literals },
+            None => Self { text: text.into(), parts: Parts::Whole(Globs::new(text)), literals },
             Some((host, rest)) => {
                 let host = canonical_host(host);
                 Self {
-                    exact: (!wild).then(|| format!("{host}/{rest}")),
+                    text: format!("{host}/{rest}").into(),
                     parts: Parts::Split { host: Glob::new(&host), rest: Globs::new(rest) },
                     literals,
                 }
@@ -59,7 +58,12 @@ impl Pattern {
 
     /// The only text that the pattern equals, where it has no `*`.
     pub(super) fn exact(&self) -> Option<&str> {
-        self.exact.as_deref()
+        (!self.text.contains('*')).then_some(&*self.text)
+    }
+
+    /// The literal texts between its stars. A reference that matches contains each of them, the host's part in lower case.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &str> {
+        self.text.split('*').filter(|run| !run.is_empty())
     }
 
     /// How specific it is: its bytes that are not `*` (Portieris, `FindImagePolicy`).

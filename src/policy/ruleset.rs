@@ -8,6 +8,7 @@
 //! audited entry is not compared with an enforced one, and a namespace with audited documents alone stays under the
 //! cluster's.
 
+mod index;
 mod listing;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,7 @@ use super::rule::{Mode, Rule};
 use super::subject::Subject;
 use crate::oci::{ImageName, Reference, Tag};
 use crate::scope::Scope;
+use index::EntryIndex;
 
 /// The namespace of documents that name none, and of the secrets that cluster-wide requests see.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
@@ -218,13 +220,22 @@ impl Entry {
 }
 
 /// The entries of one scope, ordered for a search that may stop at the first hit.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 struct Entries {
     /// The most literal characters first, then as in the documents.
     by_weight: Vec<Entry>,
     /// Entries without `*`, by the only text that they equal.
     exact: HashMap<String, usize>,
+    /// Where there are many.
+    index: Option<EntryIndex>,
     any_document: bool,
+}
+
+/// The rest follows from the entries.
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.any_document == other.any_document && self.by_weight == other.by_weight
+    }
 }
 
 impl Entries {
@@ -236,7 +247,7 @@ impl Entries {
                 exact.entry(text.to_owned()).or_insert(at);
             }
         }
-        Self { by_weight: entries, exact, any_document: true }
+        Self { index: EntryIndex::new(&entries), by_weight: entries, exact, any_document: true }
     }
 
     fn is_empty(&self) -> bool {
@@ -269,8 +280,12 @@ impl Entries {
         if let Some(&at) = equal {
             return Some(Hit { at, exact: true });
         }
-        let matches = |entry: &Entry| spellings.iter().any(|spelling| entry.pattern.matches(spelling));
-        self.by_weight.iter().position(matches).map(|at| Hit { at, exact: false })
+        let matches = |at: &usize| spellings.iter().any(|spelling| self.by_weight[*at].pattern.matches(spelling));
+        let first = match &self.index {
+            Some(index) => index.candidates(spellings).into_iter().find(matches),
+            None => (0..self.by_weight.len()).find(matches),
+        };
+        first.map(|at| Hit { at, exact: false })
     }
 }
 

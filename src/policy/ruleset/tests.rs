@@ -125,6 +125,24 @@ fn thousands_of_entries_are_searched_quickly() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
+proptest::proptest! {
+    /// The index is a shortcut: it finds the entry that a search through all of them finds.
+    #[test]
+    fn the_index_finds_what_a_search_through_all_entries_finds(
+        names in proptest::collection::vec("(\\*|[Ab]\\.io)(/[ab*]{1,3}){0,2}(:[12*]{1,2})?", 40..120),
+        image in "[ab]\\.io/[ab]{1,3}(/[ab]{1,2})?(:[12]{1,2})?",
+    ) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let rules = rules(&[("", &names)]);
+        let entries = &rules.enforced.cluster;
+        proptest::prop_assert!(entries.index.is_some());
+        let without = Entries { index: None, ..entries.clone() };
+        let subject = subject(&image, "", &[]);
+        let position = |entries: &Entries| entries.winner(&own_spellings(&subject)).map(|hit| (hit.at, hit.exact));
+        proptest::prop_assert_eq!(position(entries), position(&without));
+    }
+}
+
 /// An audited document is a preview: it changes what is recorded, and nothing of what is enforced.
 #[test]
 fn audited_entries_stand_beside_enforced_ones() {
