@@ -48,8 +48,8 @@ pub use verify::Verified;
 
 use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::Permit;
-use crate::runtime::{Clock, Flights, Metrics, Readiness, Tasks};
-use crate::store::{Store, StoredContent};
+use crate::runtime::{ALLOCATION, Bounded, Clock, Flights, Metrics, Readiness, Tasks, budget};
+use crate::store::{NewContent, Store};
 use crate::upstream::Upstream;
 
 /// The configuration of the cache.
@@ -83,7 +83,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             small_object: 256 * 1024,
-            memory: 64 * 1024 * 1024,
+            memory: budget::SMALL_OBJECTS,
             max_size: 200 * 1024 * 1024 * 1024,
             min_free: 1024 * 1024 * 1024,
             high_watermark: 95,
@@ -106,13 +106,13 @@ pub struct Cache {
     starts: Flights<SourceKey, Result<Opened, CacheError>>,
     confirmations: Flights<SourceKey, Result<u64, CacheError>>,
     /// Links known to exist: which repository delivered which blob.
-    links: moka::sync::Cache<(ImageName, Digest), ()>,
+    links: Bounded<(ImageName, Digest), ()>,
 }
 
 struct Inner {
     config: Config,
     disk: Arc<Disk>,
-    memory: moka::sync::Cache<Digest, Bytes>,
+    memory: Bounded<Digest, Bytes>,
     readings: Readings,
     fills: Fills,
     usage: Arc<Usage>,
@@ -144,12 +144,11 @@ impl Cache {
         metrics: &Metrics,
     ) -> Result<Self, CacheError> {
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
-        let totals = store.content_totals().await.map_err(CacheError::store)?;
+        let totals = store.node.content_totals().await.map_err(CacheError::store)?;
         let usage = Arc::new(Usage::default());
         usage.added(totals.blob_bytes + totals.manifest_bytes);
-        let weigher = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let inner = Arc::new(Inner {
-            memory: moka::sync::Cache::builder().weigher(weigher).max_capacity(config.memory).build(),
+            memory: Bounded::new(config.memory, |_, bytes| bytes.len() + ALLOCATION),
             fills: Fills::new(config.max_fills, config.orphan_fill_limit),
             readings: Readings::default(),
             usage,
@@ -170,7 +169,9 @@ impl Cache {
             inner,
             starts: Flights::new(tasks.clone()),
             confirmations: Flights::new(tasks),
-            links: moka::sync::Cache::builder().max_capacity(100_000).build(),
+            links: Bounded::new(budget::LINKS, |(name, _), ()| {
+                2 * ALLOCATION + name.host.as_str().len() + name.repository.as_str().len()
+            }),
         })
     }
 
@@ -274,19 +275,17 @@ impl Cache {
         read.inspect_err(|error| self.inner.disk_failed(error)).ok().flatten()
     }
 
-    /// Stores content that was read and verified completely, such as manifests. If the disk cannot be written, it is
-    /// kept in memory.
-    pub async fn keep(&self, digest: Digest, bytes: Bytes) {
-        let inner = &self.inner;
-        inner.remember(digest, &bytes);
+    /// Stores a manifest that was read and verified completely. If the disk cannot be written, it is kept in memory.
+    pub async fn keep(&self, manifest: &Manifest) {
+        let (inner, Manifest { digest, bytes, .. }) = (&self.inner, manifest);
         let reserved = inner.reserve(bytes.len() as u64).await;
-        match inner.disk.write(digest, bytes.clone()).await {
+        match inner.disk.write(*digest, bytes.clone()).await {
             Ok(()) => {
                 inner.disk_works();
-                let (size, used_at) = (bytes.len() as u64, inner.clock.now());
-                inner.stored(StoredContent { digest, size, is_manifest: true, used_at }, reserved.ok()).await;
+                inner.stored(NewContent::manifest(manifest, inner.clock.now()), reserved.ok()).await;
             }
             Err(error) => {
+                inner.remember(*digest, bytes);
                 inner.disk_failed(&error);
                 tracing::warn!(manifest.digest = %digest, %error, "cannot write a manifest to disk; it is kept only in memory");
             }
@@ -327,7 +326,7 @@ impl Inner {
     }
 
     fn is_here(&self, digest: Digest) -> bool {
-        self.memory.contains_key(&digest) || self.disk.has(digest)
+        self.memory.get(&digest).is_some() || self.disk.has(digest)
     }
 
     /// Opens complete content. Content that the disk cannot open counts as missing, and is fetched again.
@@ -360,14 +359,15 @@ impl Inner {
 
     /// Records new content on disk. Its reservation is released at the same moment: counting both could evict other
     /// content from a nearly full cache.
-    async fn stored(&self, content: StoredContent, reserved: Option<Reservation>) {
-        let is_new = self.store.record_content(&content).await.unwrap_or_else(|error| {
+    async fn stored(&self, content: NewContent, reserved: Option<Reservation>) {
+        let size = content.size();
+        let is_new = self.store.node.record(content).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot record cached content; it will be found at the next start");
             true
         });
         drop(reserved);
         if is_new {
-            self.usage.added(content.size);
+            self.usage.added(size);
         }
         self.show_stored();
     }

@@ -37,7 +37,7 @@ use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Epoch, Metrics, Tasks};
 use crate::scope::Scope;
-use crate::store::Store;
+use crate::store::FactStore;
 use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
@@ -117,7 +117,7 @@ pub struct Parts {
     /// Content.
     pub cache: Arc<Cache>,
     /// Durable state.
-    pub store: Store,
+    pub store: FactStore,
     /// Records.
     pub audit: Audit,
     /// Tells of changes to what decisions are made from.

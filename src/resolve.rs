@@ -16,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::Cache;
 use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
-use crate::runtime::{Clock, Epoch, Flights, Readiness, Tasks};
-use crate::store::Store;
+use crate::runtime::{ALLOCATION, Bounded, Clock, Epoch, Flights, Readiness, Tasks, budget};
+use crate::store::FactStore;
 use crate::upstream::{self, ManifestHead, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
@@ -28,8 +28,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const MAX_TAGS: usize = 4;
 /// The largest configuration that is read for its platform, in bytes.
 const MAX_CONFIG: usize = 1024 * 1024;
-/// How much memory manifests may take, in bytes.
-const MANIFEST_MEMORY: u64 = 64 * 1024 * 1024;
 /// What one parsed descriptor takes in memory, in bytes, with its strings; measured on indexes of ten platforms.
 const DESCRIPTOR_WEIGHT: usize = 400;
 
@@ -51,9 +49,9 @@ struct Inner {
     cache: Arc<Cache>,
     clock: Clock,
     facts: Arc<Facts>,
-    manifests: moka::sync::Cache<(ImageName, Digest), Arc<Manifest>>,
+    manifests: Bounded<(ImageName, Digest), Arc<Manifest>>,
     /// The platforms that configurations say, by the configuration's digest.
-    platforms: moka::sync::Cache<Digest, Option<Platform>>,
+    platforms: Bounded<Digest, Option<Platform>>,
 }
 
 /// A manifest, and whether its tag could be checked.
@@ -71,7 +69,7 @@ impl Resolver {
     /// A resolver. `tag_memory` is how long a tag counts as a name of a digest after it was last seen to mean it.
     pub fn new(
         cache: Arc<Cache>,
-        store: Store,
+        store: FactStore,
         clock: Clock,
         tasks: &Tasks,
         readiness: Readiness,
@@ -82,11 +80,10 @@ impl Resolver {
             cache,
             facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, epoch, tag_memory),
             clock,
-            manifests: moka::sync::Cache::builder()
-                .weigher(|_, manifest: &Arc<Manifest>| weight(manifest))
-                .max_capacity(MANIFEST_MEMORY)
-                .build(),
-            platforms: moka::sync::Cache::new(50_000),
+            manifests: Bounded::new(budget::MANIFESTS, |_, manifest| weight(manifest)),
+            platforms: Bounded::new(budget::PLATFORMS, |_, platform| {
+                platform.as_ref().map_or(0, |platform| platform.to_string().len() + 4 * ALLOCATION)
+            }),
         };
         Self {
             inner: Arc::new(inner),
@@ -228,7 +225,7 @@ impl Resolver {
     ) -> Result<Resolved, ResolveError> {
         match self.ask(upstream, name, tag).await {
             Ok(manifest) => {
-                self.inner.facts.learn_tag(name, tag, &manifest).await;
+                self.inner.facts.learn_tag(name, tag, &manifest, known.is_some()).await;
                 let fresh_until = fresh_until(upstream, self.inner.clock.now());
                 Ok(Resolved { manifest, stale: None, fresh_until })
             }
@@ -361,7 +358,7 @@ impl Inner {
             None => manifest,
         });
         // Content first, then the row that names it.
-        self.cache.keep(manifest.digest, manifest.bytes.clone()).await;
+        self.cache.keep(&manifest).await;
         self.facts.learn_manifest(name, &manifest).await;
         self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
         Ok(manifest)
@@ -379,9 +376,8 @@ fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
 }
 
 /// About what a manifest takes in memory: its bytes, and what was read of them.
-fn weight(manifest: &Manifest) -> u32 {
-    let parsed = manifest.descriptors().count() * DESCRIPTOR_WEIGHT;
-    u32::try_from(manifest.bytes.len() + parsed).unwrap_or(u32::MAX)
+fn weight(manifest: &Manifest) -> usize {
+    size_of::<Manifest>() + manifest.bytes.len() + manifest.descriptors().count() * DESCRIPTOR_WEIGHT
 }
 
 fn to_signed(duration: Duration) -> SignedDuration {

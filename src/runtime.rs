@@ -1,5 +1,7 @@
 //! Services that every long-lived component uses: tracked tasks and shutdown, the clock, metrics, logging.
 
+mod bounded;
+pub mod budget;
 mod clock;
 mod directory_watch;
 mod epoch;
@@ -14,6 +16,7 @@ mod tasks;
 mod telemetry;
 mod units;
 
+pub use bounded::{ALLOCATION, Bounded};
 pub use clock::Clock;
 pub use directory_watch::DirectoryWatch;
 pub use epoch::{Epoch, Moment};

@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::oci::{Digest, ImageName, Manifest, Reference};
 use crate::policy::{Authority, AuthorityId, Observed, Scheme, TrustEvidence, TrustOutcome};
 use crate::runtime::{Clock, Flights, Tasks};
-use crate::store::{Memo, Store};
+use crate::store::{FactStore, Memo};
 use cosign::Cosign;
 use finding::AuthorityFinding;
 use gather::{AuthorityResult, SearchRequest, gather};
@@ -106,11 +106,11 @@ struct SignatureQuestion {
 
 impl Trust {
     /// Trust that keeps its evidence in a store.
-    pub fn new(config: Config, store: Store, clock: Clock, tasks: Tasks) -> Self {
+    pub fn new(config: Config, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
         Self::with_schemes(Schemes::REGISTERED, config, store, clock, tasks)
     }
 
-    fn with_schemes(schemes: Schemes, config: Config, store: Store, clock: Clock, tasks: Tasks) -> Self {
+    fn with_schemes(schemes: Schemes, config: Config, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
         let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
         let flights = Flights::new(tasks.clone());
         Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks }), flights }

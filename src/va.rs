@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
-use crate::store::Store;
+use crate::store::FactStore;
 use binding::Bindings;
 use ibm::{Client as Ibm, IbmSource};
 use reports::{BoundReports, Reports};
@@ -59,7 +59,7 @@ impl Va {
     /// mounted later: it makes `/readyz` degraded.
     pub async fn new(
         config: Config,
-        store: Store,
+        store: FactStore,
         tasks: &Tasks,
         clock: Clock,
         readiness: Readiness,

@@ -1,7 +1,7 @@
 //! Files named by digest. A file gets its name only after its content was verified and synced.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::{create_private_dir, open_private};
@@ -63,10 +63,16 @@ impl Disk {
         if size > limit as u64 {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be read at once"));
         }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+        // What is in the system's memory takes microseconds; a hop to another thread takes ten times that.
+        let read = preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT);
+        if read.is_ok_and(|read| read == bytes.len()) {
+            return Ok(Some(bytes.into()));
+        }
         blocking(move || {
-            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+            bytes.clear();
             file.read_to_end(&mut bytes)?;
-            Ok(Some(Bytes::from(bytes)))
+            Ok(Some(bytes.into()))
         })
         .await
     }
@@ -203,9 +209,15 @@ impl Partial {
     pub(super) fn publish(mut self, path: &Path) -> io::Result<()> {
         self.file.sync_data()?;
         let folder = path.parent().unwrap_or(path);
-        create_folder(folder)?;
         if let Some(partial) = &self.path {
-            fs::rename(partial, path)?;
+            match fs::rename(partial, path) {
+                // The first content in this folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    create_folder(folder)?;
+                    fs::rename(partial, path)?;
+                }
+                renamed => renamed?,
+            }
         }
         self.path = None;
         File::open(folder)?.sync_all()

@@ -8,13 +8,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::disk::Space;
 use super::usage::Reservation;
 use super::{CacheError, Inner};
-use crate::oci::Digest;
-use crate::store::{StoreError, StoredContent};
+use crate::oci::{Digest, MAX_MANIFEST, Manifest};
+use crate::store::{NewContent, StoreError, StoredContent};
 
 /// The number of candidates examined at a time.
 const BATCH: u32 = 64;
@@ -30,7 +31,7 @@ impl Inner {
         loop {
             tokio::select! {
                 () = self.scarce.notified() => {}
-                () = self.store.grown() => {}
+                () = self.store.facts.grown() => {}
                 () = tokio::time::sleep(TICK) => {}
                 _ = forget.tick() => self.forget_or_say().await,
                 () = self.tasks.stopping() => break,
@@ -76,7 +77,7 @@ impl Inner {
     pub(super) async fn collect(&self) -> Result<Freed, CacheError> {
         let mut freed = self.tidy().await?;
         let _turn = self.evicting.lock().await;
-        for blob in self.store.unnamed_blobs(u32::MAX).await.map_err(CacheError::store)? {
+        for blob in self.store.node.unnamed_blobs(u32::MAX).await.map_err(CacheError::store)? {
             self.remove_together(&[blob], &mut freed).await.map_err(CacheError::store)?;
         }
         let above = self.usage.stored().saturating_sub(percent(self.config.max_size, self.config.low_watermark));
@@ -152,11 +153,10 @@ impl Inner {
     async fn write_down_use(&self) -> Result<(), StoreError> {
         let used = self.touched.take();
         let times: Vec<_> = used.iter().map(|(digest, (at, _))| (*digest, *at)).collect();
-        for digest in self.store.touch_contents(&times).await? {
+        for digest in self.store.node.touch_contents(&times).await? {
             let Some((used_at, bytes)) = used.get(&digest) else { continue };
             if self.disk.write(digest, bytes.clone()).await.is_ok() {
-                let size = bytes.len() as u64;
-                self.stored(StoredContent { digest, size, is_manifest: true, used_at: *used_at }, None).await;
+                self.stored(manifest_content(digest, bytes, *used_at), None).await;
             }
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Inner {
         freed: &mut Freed,
     ) -> Result<(), StoreError> {
         let is_old = |content: &StoredContent| unused_since.is_none_or(|since| content.used_at < since);
-        let unnamed = self.store.unnamed_blobs(BATCH * 16).await?;
+        let unnamed = self.store.node.unnamed_blobs(BATCH * 16).await?;
         for blob in unnamed.iter().filter(|blob| is_old(blob)) {
             if freed.bytes >= bytes {
                 return Ok(());
@@ -180,7 +180,7 @@ impl Inner {
         }
         let mut kept = 0;
         loop {
-            let candidates = self.store.oldest_manifests(unused_since, kept, BATCH).await?;
+            let candidates = self.store.node.oldest_manifests(unused_since, kept, BATCH).await?;
             if candidates.is_empty() {
                 return Ok(());
             }
@@ -188,7 +188,7 @@ impl Inner {
                 if freed.bytes >= bytes {
                     return Ok(());
                 }
-                let parts = self.store.parts_of(manifest.digest).await?;
+                let parts = self.store.node.parts_of(manifest.digest).await?;
                 if !self.remove_together(&parts, freed).await? {
                     kept += 1;
                 }
@@ -203,10 +203,10 @@ impl Inner {
             return Ok(false);
         }
         let digests: Vec<Digest> = parts.iter().map(|part| part.digest).collect();
-        self.store.forget_contents(&digests).await?;
+        self.store.node.forget_contents(&digests).await?;
         let mut all_went = true;
         for part in parts {
-            self.memory.invalidate(&part.digest);
+            self.memory.remove(&part.digest);
             self.usage.removed(part.size);
             match self.readings.remove_unread(&self.disk, part.digest) {
                 Ok(true) => {
@@ -214,10 +214,10 @@ impl Inner {
                     freed.files += 1;
                 }
                 // A reader opened it in the meantime, so it stays.
-                Ok(false) => self.stored(*part, None).await,
+                Ok(false) => self.stored(self.content(*part).await, None).await,
                 Err(error) => {
                     tracing::warn!(content.digest = %part.digest, %error, "cannot remove evicted content");
-                    self.stored(*part, None).await;
+                    self.stored(self.content(*part).await, None).await;
                     all_went = false;
                 }
             }
@@ -254,16 +254,17 @@ impl Inner {
         for folder in folders {
             let inner = self.clone();
             let found = super::disk::blocking(move || inner.disk.contents(&folder)).await.map_err(text)?;
+            let digests: Vec<Digest> = found.iter().map(|file| file.digest).collect();
+            let known = self.store.node.present(&digests).await.map_err(|error| error.to_string())?;
             for file in found {
                 if self.tasks.is_stopping() {
                     return Ok(adopted);
                 }
-                let is_known = self.store.has_content(file.digest).await.map_err(|error| error.to_string())?;
-                if !is_known && !self.fills.is_filled(file.digest) {
-                    let is_manifest = self.store.is_manifest(file.digest).await.unwrap_or_default();
+                if !known.contains(&file.digest) && !self.fills.is_filled(file.digest) {
+                    let is_manifest = self.store.facts.is_manifest(file.digest).await.unwrap_or_default();
                     let used_at = Timestamp::try_from(file.modified).unwrap_or(Timestamp::UNIX_EPOCH);
-                    self.stored(StoredContent { digest: file.digest, size: file.size, is_manifest, used_at }, None)
-                        .await;
+                    let found = StoredContent { digest: file.digest, size: file.size, is_manifest, used_at };
+                    self.stored(self.content(found).await, None).await;
                     adopted += 1;
                 }
             }
@@ -272,20 +273,40 @@ impl Inner {
         Ok(adopted)
     }
 
+    /// The record of content on disk. A manifest's record says which parts it names.
+    async fn content(&self, found: StoredContent) -> NewContent {
+        let StoredContent { digest, size, is_manifest, used_at } = found;
+        if !is_manifest {
+            return NewContent::blob(digest, size, used_at);
+        }
+        match self.disk.read(digest, MAX_MANIFEST).await {
+            Ok(Some(bytes)) => manifest_content(digest, &bytes, used_at),
+            _ => NewContent::unreadable_manifest(digest, size, used_at),
+        }
+    }
+
     /// Removes rows whose files no longer exist.
     async fn forget_absent(&self) -> Result<(), StoreError> {
         let mut after = None;
         loop {
-            let page = self.store.contents_after(after, 500).await?;
+            let page = self.store.node.contents_after(after, 500).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.digest);
             let absent: Vec<_> = page.into_iter().filter(|content| !self.disk.has(content.digest)).collect();
             if !absent.is_empty() {
                 let digests: Vec<Digest> = absent.iter().map(|content| content.digest).collect();
-                self.store.forget_contents(&digests).await?;
+                self.store.node.forget_contents(&digests).await?;
                 self.usage.removed(absent.iter().map(|content| content.size).sum());
             }
         }
+    }
+}
+
+/// The record of a manifest with these bytes. An unreadable one has no parts.
+fn manifest_content(digest: Digest, bytes: &Bytes, used_at: Timestamp) -> NewContent {
+    match Manifest::parse(bytes.clone(), None).and_then(|manifest| manifest.named(digest)) {
+        Ok(manifest) => NewContent::manifest(&manifest, used_at),
+        Err(_) => NewContent::unreadable_manifest(digest, bytes.len() as u64, used_at),
     }
 }
 

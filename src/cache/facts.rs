@@ -45,7 +45,7 @@ impl Inner {
         let age = SignedDuration::try_from(self.config.fact_memory).unwrap_or(SignedDuration::MAX);
         let now = self.clock.now();
         let before = now.saturating_sub(age).unwrap_or(Timestamp::MIN);
-        let rows = self.store.drop_stale(now, before).await? + self.store.forget_before(before).await?;
+        let rows = self.store.facts.drop_stale(now, before).await? + self.store.forget_before(before).await?;
         Ok((rows, self.store.shrink().await?))
     }
 

@@ -14,7 +14,7 @@ use super::relay::Relay;
 use super::usage::Reservation;
 use super::{CacheError, Inner, Opened};
 use crate::oci::Digest;
-use crate::store::StoredContent;
+use crate::store::{NewContent, NewFacts};
 use crate::upstream::BlobStream;
 
 /// How long a request waits for a free download slot.
@@ -168,9 +168,9 @@ impl Inner {
                     fill.completed(reading);
                 }
                 let now = self.clock.now();
-                let content = StoredContent { digest: *digest, size: *size, is_manifest: false, used_at: now };
-                self.stored(content, Some(reservation)).await;
-                if let Err(error) = self.store.record_link(name, *digest, *size, now).await {
+                self.stored(NewContent::blob(*digest, *size, now), Some(reservation)).await;
+                let link = NewFacts::new(now).link(name, *digest, *size, now);
+                if let Err(error) = self.store.facts.record(link).await {
                     tracing::warn!(%error, "cannot record the repository of a blob; it will be asked again");
                 }
             }

@@ -6,12 +6,13 @@ use super::download::Source;
 use super::{Cache, CacheError};
 use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;
+use crate::store::NewFacts;
 use crate::upstream::Upstream;
 
 impl Cache {
     /// Whether the content is cached, and some repository of this registry delivered it.
     pub(super) async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
-        let has_link = self.inner.store.has_link_at(&name.host, digest);
+        let has_link = self.inner.store.facts.has_link_at(&name.host, digest);
         Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
     }
 
@@ -28,10 +29,10 @@ impl Cache {
 
     pub(super) async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
         let key = (name.clone(), digest);
-        if self.links.contains_key(&key) {
+        if self.links.get(&key).is_some() {
             return Ok(true);
         }
-        let linked = self.inner.store.has_link(name, digest).await.map_err(CacheError::store)?;
+        let linked = self.inner.store.facts.has_link(name, digest).await.map_err(CacheError::store)?;
         if linked {
             self.links.insert(key, ());
         }
@@ -41,7 +42,8 @@ impl Cache {
     /// The link is valid while this process runs, even if it cannot be stored.
     pub(super) async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
         let now = self.inner.clock.now();
-        if let Err(error) = self.inner.store.record_link(name, digest, size, now).await {
+        let link = NewFacts::new(now).link(name, digest, size, now);
+        if let Err(error) = self.inner.store.facts.record(link).await {
             tracing::warn!(%error, "cannot record the repository of a blob; it will be asked again");
         }
         self.links.insert((name.clone(), digest), ());

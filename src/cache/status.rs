@@ -53,7 +53,7 @@ impl Cache {
     /// The database failed.
     pub async fn status(&self) -> Result<Status, CacheError> {
         let inner = &self.inner;
-        let totals = inner.store.content_totals().await.map_err(CacheError::store)?;
+        let totals = inner.store.node.content_totals().await.map_err(CacheError::store)?;
         let space = inner.disk.space().map_err(|error| CacheError::Disk(error.to_string()))?;
         Ok(Status {
             max_bytes: inner.config.max_size,
@@ -63,7 +63,7 @@ impl Cache {
             blob_bytes: totals.blob_bytes,
             manifests: totals.manifests,
             manifest_bytes: totals.manifest_bytes,
-            memory_bytes: inner.memory.weighted_size(),
+            memory_bytes: inner.memory.bytes(),
             disk_free_bytes: space.free,
             database_bytes: inner.store.live_bytes().await.map_err(CacheError::store)?,
             max_database_bytes: inner.config.max_database,

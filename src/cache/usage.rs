@@ -8,12 +8,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::oci::Digest;
+use crate::runtime::budget;
 
 /// After this many used manifests, their use is recorded immediately.
 const MAX_TOUCHED: usize = 2000;
 /// The same limit for their size in bytes. At twice this size, further use is ignored until the pending use is
 /// recorded.
-const MAX_TOUCHED_BYTES: usize = 16 * 1024 * 1024;
+const MAX_TOUCHED_BYTES: usize = budget::USED as usize / 2;
 
 /// Counts stored and reserved bytes; the rows in the database survive restarts.
 #[derive(Default)]
@@ -115,7 +116,7 @@ mod tests {
     }
     #[test]
     fn recorded_use_is_bounded() {
-        let (touched, large) = (Touched::default(), Bytes::from(vec![0; 4 * 1024 * 1024]));
+        let (touched, large) = (Touched::default(), Bytes::from(vec![0; MAX_TOUCHED_BYTES / 4]));
         let said: Vec<bool> =
             (0..20_u8).map(|n| touched.touch(Digest::sha256(&[n]), Timestamp::UNIX_EPOCH, &large)).collect();
         assert_eq!(said.iter().position(|many| *many), Some(3));

@@ -59,8 +59,8 @@ impl Inner {
 
     async fn drop_wrong(&self, digest: Digest, size: u64) -> Result<(), CacheError> {
         tracing::error!(content.digest = %digest, "content is corrupt on disk; it was removed and will be fetched again");
-        self.memory.invalidate(&digest);
-        self.store.forget_contents(&[digest]).await.map_err(CacheError::store)?;
+        self.memory.remove(&digest);
+        self.store.node.forget_contents(&[digest]).await.map_err(CacheError::store)?;
         self.readings.remove_wrong(&self.disk, digest).map_err(|error| CacheError::Disk(error.to_string()))?;
         self.usage.removed(size);
         self.metrics.damaged.inc();

@@ -17,7 +17,7 @@ use crate::oci::{Content, Descriptor, Manifest, chart, is_attachment, media_type
 use crate::policy::Kind;
 use crate::resolve::Resolver;
 use crate::runtime::{Clock, Tasks};
-use crate::store::{Memo, Store};
+use crate::store::{FactStore, Memo};
 
 /// The largest configuration that is read to see that it is no image's, in bytes.
 const MAX_CONFIG: u64 = 1024 * 1024;
@@ -95,7 +95,7 @@ impl Kinds {
         resolver: Resolver,
         layers: Layers,
         attachment_limit: u64,
-        store: &Store,
+        store: &FactStore,
         clock: &Clock,
         tasks: &Tasks,
     ) -> Self {

@@ -9,8 +9,8 @@ use super::Target;
 use super::kind::is_image_config;
 use crate::cache::{BlobFinding, BlobReader, BlobReaders, CacheError, Opened};
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST, looks_like_manifest, sniff};
-use crate::runtime::{Clock, Tasks};
-use crate::store::{Memo, Store};
+use crate::runtime::{Bounded, Clock, Tasks, budget};
+use crate::store::{FactStore, Memo};
 
 /// Reads layers. Cheap to clone.
 #[derive(Clone)]
@@ -19,16 +19,16 @@ pub(super) struct Layers {
     clock: Clock,
     archives: Arc<Memo<BlobFinding<bool>>>,
     /// Blobs that were read and are no manifests.
-    plain: moka::sync::Cache<Digest, ()>,
+    plain: Arc<Bounded<Digest, ()>>,
 }
 
 impl Layers {
-    pub(super) fn new(readers: BlobReaders, store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
+    pub(super) fn new(readers: BlobReaders, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
         Self {
             readers,
             archives: Arc::new(Memo::new("layer-of-image-1", store.clone(), clock.clone(), tasks.clone())),
             clock: clock.clone(),
-            plain: moka::sync::Cache::new(50_000),
+            plain: Arc::new(Bounded::new(budget::LOOKED_INTO, |_, ()| 0)),
         }
     }
 
@@ -52,7 +52,7 @@ impl Layers {
         blob: Digest,
         content: Opened,
     ) -> Result<Option<Opened>, CacheError> {
-        if content.size() > MAX_MANIFEST as u64 || self.plain.contains_key(&blob) {
+        if content.size() > MAX_MANIFEST as u64 || self.plain.get(&blob).is_some() {
             return Ok(Some(content));
         }
         // Content past the disk comes once, so all of it is kept.

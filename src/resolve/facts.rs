@@ -7,33 +7,41 @@
 
 mod writing;
 
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory::{Key, Memory};
-use super::recent::{Entry, Recent};
+use super::recent::{Recent, RecentManifest};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
-use crate::runtime::{Clock, Epoch, Readiness, Tasks};
-use crate::store::{KnownImage, Store, StoreError};
+use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
+use crate::store::{FactStore, KnownImage, StoreError, StoredTag};
 
 /// The facts.
 pub(super) struct Facts {
-    store: Store,
+    store: FactStore,
     clock: Clock,
     tasks: Tasks,
     readiness: Readiness,
     epoch: Epoch,
     tag_memory: SignedDuration,
-    /// Moved on by every write, so that what was read before it is not kept after it.
-    generation: AtomicU64,
+    /// Moved on by every write before memory is told, so that what was read before a write is not kept after it.
+    writes: Epoch,
     /// The store's forgettings that memory has followed.
     followed: AtomicU64,
     memory: Memory,
     recent: Mutex<Recent>,
     /// Whether a task tries to write what waits.
     is_retrying: Mutex<bool>,
+}
+
+/// When something was read of the store.
+struct ReadAt {
+    writes: Moment,
+    forgettings: u64,
 }
 
 /// A manifest that the repository delivered.
@@ -49,7 +57,7 @@ pub(super) type UnseenChild = (Digest, Digest);
 
 impl Facts {
     pub(super) fn new(
-        store: Store,
+        store: FactStore,
         clock: Clock,
         tasks: Tasks,
         readiness: Readiness,
@@ -64,16 +72,20 @@ impl Facts {
             readiness,
             epoch,
             tag_memory,
-            generation: AtomicU64::new(0),
+            writes: Epoch::new(),
             memory: Memory::new(),
             recent: Mutex::default(),
             is_retrying: Mutex::default(),
         })
     }
 
-    /// Moves on with every fact that is learnt or forgotten.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire).wrapping_add(self.store.forgettings())
+    /// Now, as far as the facts of a repository are concerned.
+    fn now(&self, name: &ImageName) -> ReadAt {
+        ReadAt { writes: self.writes.moment(name), forgettings: self.store.forgettings() }
+    }
+
+    fn is_now(&self, at: &ReadAt) -> bool {
+        self.writes.is_now(&at.writes) && self.store.forgettings() == at.forgettings
     }
 
     /// Memory of which everything that the store forgot is gone.
@@ -101,7 +113,7 @@ impl Facts {
             let stored = self.store.manifest(name, digest).await?;
             Ok(stored.map(|media_type| Known { media_type: media_type.into(), is_stored: true }))
         };
-        Box::pin(self.exact(&memory.manifests, key, read)).await
+        Box::pin(self.exact(&memory.manifests, name, key, read)).await
     }
 
     /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
@@ -117,13 +129,13 @@ impl Facts {
             naming.extend(stored.into_iter().filter(|digest| !naming.contains(digest)).collect::<Vec<_>>());
             Ok(naming.into())
         };
-        Box::pin(self.exact(&memory.naming, key, read)).await
+        Box::pin(self.exact(&memory.naming, name, key, read)).await
     }
 
     /// The tags through which a digest is known, its own and those of indexes that list it.
     pub(super) async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, StoreError> {
         let (memory, key) = (self.memory(), (name.clone(), digest));
-        if let Some(known) = memory.known_tags.get(&key) {
+        if let Some(known) = memory.known_tags(&key) {
             return Ok(known);
         }
         let read = async {
@@ -131,9 +143,9 @@ impl Facts {
             let mut tags = self.recent().tags_of(name, digest);
             let stored = self.store.tags_of(name, digest, since).await?;
             tags.extend(stored.into_iter().filter(|tag| !tags.contains(tag)).collect::<Vec<_>>());
-            Ok(tags.into())
+            Ok((tags.into(), Instant::now()))
         };
-        Box::pin(self.exact(&memory.known_tags, key, read)).await
+        Ok(Box::pin(self.exact(&memory.known_tags, name, key, read)).await?.0)
     }
 
     /// What a tag meant when it was last looked up, and when that was.
@@ -142,23 +154,29 @@ impl Facts {
         if let Some(known) = memory.tags.get(&key) {
             return Ok(Some(known));
         }
-        let before = self.generation();
+        let before = self.now(name);
         let recent = self.recent().tag(name, tag);
-        let known = match recent {
-            Some(known) => Some(known),
-            None => self.store.tag(name, tag).await?,
-        };
-        if let Some(known) = known {
-            self.insert(&memory.tags, &key, known, before);
+        if let Some(known) = recent {
+            self.insert(&memory.tags, &key, known, &before);
+            return Ok(Some(known));
         }
-        Ok(known)
+        // With what is known of the manifest, which is asked for next.
+        let Some(StoredTag { digest, checked_at, media_type }) = Box::pin(self.store.tag(name, tag)).await? else {
+            return Ok(None);
+        };
+        self.insert(&memory.tags, &key, (digest, checked_at), &before);
+        if let Some(media_type) = media_type {
+            let known = Some(Known { media_type: media_type.into(), is_stored: true });
+            self.insert(&memory.manifests, &(name.clone(), digest), known, &before);
+        }
+        Ok(Some((digest, checked_at)))
     }
 
     /// Those children of an index that were served here, in its order.
     pub(super) async fn pulled_children(&self, name: &ImageName, index: &Manifest) -> Result<Vec<Digest>, StoreError> {
-        let (memory, before) = (self.memory(), self.generation());
+        let (memory, before) = (self.memory(), self.now(name));
         let children = || index.children().iter().map(|child| child.digest);
-        let is_open = |child: &Digest| !memory.pulled.contains_key(&(name.clone(), *child));
+        let is_open = |child: &Digest| memory.pulled.get(&(name.clone(), *child)).is_none();
         let open: Vec<Digest> = children().filter(is_open).collect();
         let mut pulled: Vec<Digest> = Vec::new();
         if !open.is_empty() {
@@ -166,7 +184,7 @@ impl Facts {
             for child in open {
                 let in_store = stored.iter().any(|(digest, is_pulled)| *is_pulled && *digest == child);
                 let is_pulled = in_store || self.recent().get(name, child).is_some_and(|entry| entry.pulled.is_some());
-                self.insert(&memory.pulled, &(name.clone(), child), is_pulled, before);
+                self.insert(&memory.pulled, &(name.clone(), child), is_pulled, &before);
                 pulled.extend(is_pulled.then_some(child));
             }
         }
@@ -194,7 +212,7 @@ impl Facts {
             unseen.truncate(limit as usize);
             Ok((limit, unseen.into()))
         };
-        Ok(Box::pin(self.exact(&memory.unseen, key, read)).await?.1)
+        Ok(Box::pin(self.exact(&memory.unseen, name, key, read)).await?.1)
     }
 
     /// Unseen children of indexes that are not in the store.
@@ -249,8 +267,14 @@ impl Facts {
         }
     }
 
-    /// Learns what a tag means now. It is written down with its manifest.
-    pub(super) async fn learn_tag(self: &Arc<Self>, name: &ImageName, tag: &Tag, manifest: &Arc<Manifest>) {
+    /// Learns what a tag means now. It is written down with its manifest. `is_known` is whether it meant anything before.
+    pub(super) async fn learn_tag(
+        self: &Arc<Self>,
+        name: &ImageName,
+        tag: &Tag,
+        manifest: &Arc<Manifest>,
+        is_known: bool,
+    ) {
         let (digest, at) = (manifest.digest, self.clock.now());
         self.recent().forget_tag(name, tag);
         if self.is_stored(name, digest).await {
@@ -258,7 +282,7 @@ impl Facts {
         } else {
             self.recent().note(name, manifest, at, |entry| entry.tag(tag, at));
             self.learnt(name, manifest);
-            if let Err(error) = self.store.move_tag(name, tag, digest, at).await {
+            if is_known && let Err(error) = self.store.move_tag(name, tag, digest, at).await {
                 tracing::warn!(%error, "what a tag means now is known in memory alone");
             }
         }
@@ -281,9 +305,9 @@ impl Facts {
     /// Forgets what a tag means: the upstream says that it is gone.
     pub(super) async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
         self.recent().forget_tag(name, tag);
-        let forgotten = self.store.forget_tag(name, tag).await;
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.memory().tags.invalidate(&(name.clone(), tag.clone()));
+        let forgotten = self.store.forget_tag(name, tag, self.clock.now()).await;
+        self.writes.advance_part(name);
+        self.memory().tags.remove(&(name.clone(), tag.clone()));
         self.epoch.advance_part(name);
         forgotten
     }
@@ -299,32 +323,37 @@ impl Facts {
         name: &ImageName,
         manifest: &Arc<Manifest>,
         is_stored: bool,
-        change: impl FnOnce(&mut Entry),
+        change: impl FnOnce(&mut RecentManifest),
     ) {
         let entry = self.recent().note(name, manifest, self.clock.now(), |entry| {
             (entry.is_due, entry.is_stored) = (true, entry.is_stored || is_stored);
             change(entry);
         });
-        if let Err(error) = self.write(&entry).await {
-            self.put_off(&error);
-        }
+        let written = self.write(&entry).await;
         self.learnt(name, manifest);
+        match written {
+            Ok(()) => {
+                let known = Some(Known { media_type: manifest.media_type.as_str().into(), is_stored: true });
+                self.insert(&self.memory.manifests, &(name.clone(), manifest.digest), known, &self.now(name));
+            }
+            Err(error) => self.put_off(&error),
+        }
     }
 
     /// After a change: what was read before it is not kept, and what memory holds of it goes.
     fn learnt(&self, name: &ImageName, manifest: &Manifest) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.writes.advance_part(name);
         let (memory, own) = (&self.memory, (name.clone(), manifest.digest));
-        memory.manifests.invalidate(&own);
-        memory.known_tags.invalidate(&own);
-        memory.pulled.invalidate(&own);
-        memory.unseen.invalidate(name);
+        memory.manifests.remove(&own);
+        memory.known_tags.remove(&own);
+        memory.pulled.remove(&own);
+        memory.unseen.remove(name);
         let is_index = matches!(manifest.content, Content::Index(_));
         for member in manifest.descriptors() {
             let key: Key = (name.clone(), member.digest);
-            memory.naming.invalidate(&key);
+            memory.naming.remove(&key);
             if is_index {
-                memory.known_tags.invalidate(&key);
+                memory.known_tags.remove(&key);
             }
         }
         self.epoch.advance_part(name);
@@ -333,32 +362,33 @@ impl Facts {
     /// Reads what is not in memory. A value that a write has overtaken is given, and not kept.
     async fn exact<K, V>(
         &self,
-        memory: &moka::sync::Cache<K, V>,
+        memory: &Bounded<K, V>,
+        name: &ImageName,
         key: K,
         read: impl Future<Output = Result<V, StoreError>>,
     ) -> Result<V, StoreError>
     where
-        K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        K: Clone + Eq + Hash,
+        V: Clone,
     {
-        let before = self.generation();
+        let before = self.now(name);
         let value = read.await?;
-        self.insert(memory, &key, value.clone(), before);
+        self.insert(memory, &key, value.clone(), &before);
         Ok(value)
     }
 
-    /// Keeps what was read at a generation, unless that has passed: a write moves it on before it invalidates.
-    fn insert<K, V>(&self, memory: &moka::sync::Cache<K, V>, key: &K, value: V, generation: u64)
+    /// Keeps what was read, unless a write has overtaken it: a write moves on before it drops what memory holds.
+    fn insert<K, V>(&self, memory: &Bounded<K, V>, key: &K, value: V, read: &ReadAt)
     where
-        K: Clone + Eq + std::hash::Hash + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        K: Clone + Eq + Hash,
+        V: Clone,
     {
-        if self.generation() != generation {
+        if !self.is_now(read) {
             return;
         }
         memory.insert(key.clone(), value);
-        if self.generation() != generation {
-            memory.invalidate(key);
+        if !self.is_now(read) {
+            memory.remove(key);
         }
     }
 
@@ -371,13 +401,14 @@ impl Facts {
 mod tests {
     use super::writing::TOPIC;
     use super::*;
+    use crate::store::Store;
 
     const NAMES: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
 
     async fn facts(dir: &std::path::Path) -> (Arc<Facts>, Store) {
         let store = Store::open(dir).await.unwrap();
         let day = SignedDuration::from_hours(24);
-        (Facts::new(store.clone(), Clock::system(), Tasks::new(), Readiness::new(), Epoch::new(), day), store)
+        (Facts::new(store.facts.clone(), Clock::system(), Tasks::new(), Readiness::new(), Epoch::new(), day), store)
     }
 
     fn manifest() -> Arc<Manifest> {
@@ -394,11 +425,11 @@ mod tests {
         // The look-up has read that nothing names it, and then the manifest comes.
         let (facts_too, name_too, written) = (facts.clone(), name.clone(), manifest.clone());
         let read = async {
-            let empty: Arc<[Digest]> = store.naming(&name, member).await?.into();
+            let empty: Arc<[Digest]> = store.facts.naming(&name, member).await?.into();
             facts_too.learn_manifest(&name_too, &written).await;
             Ok(empty)
         };
-        let stale = facts.exact(&facts.memory.naming, (name.clone(), member), read).await.unwrap();
+        let stale = facts.exact(&facts.memory.naming, &name, (name.clone(), member), read).await.unwrap();
         assert!(stale.is_empty());
         assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
     }
@@ -413,18 +444,18 @@ mod tests {
         assert!(facts.naming(&name, member).await.unwrap().is_empty());
         store.forbid_writing(true).await;
         facts.learn_manifest(&name, &manifest).await;
-        facts.learn_tag(&name, &tag, &manifest).await;
+        facts.learn_tag(&name, &tag, &manifest, false).await;
         facts.admitted(&name, &manifest).await;
         assert!(facts.readiness.report().degraded.contains_key(TOPIC));
         assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
         assert!(facts.manifest(&name, manifest.digest).await.unwrap().is_some());
         assert_eq!(&*facts.known_tags(&name, manifest.digest).await.unwrap(), std::slice::from_ref(&tag));
-        assert!(store.tag(&name, &tag).await.unwrap().is_none());
+        assert!(store.facts.tag(&name, &tag).await.unwrap().is_none());
         store.forbid_writing(false).await;
         facts.write_waiting().await.unwrap();
         assert!(facts.readiness.report().degraded.is_empty());
-        assert_eq!(store.tag(&name, &tag).await.unwrap().unwrap().0, manifest.digest);
-        assert_eq!(store.naming(&name, member).await.unwrap(), [manifest.digest]);
+        assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, manifest.digest);
+        assert_eq!(store.facts.naming(&name, member).await.unwrap(), [manifest.digest]);
     }
     fn image_name() -> ImageName {
         ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }
@@ -443,7 +474,7 @@ mod tests {
         let index = index(image.digest);
         let config = image.descriptors().next().unwrap().digest;
         facts.learn_manifest(&name, &index).await;
-        facts.learn_tag(&name, &tag, &index).await;
+        facts.learn_tag(&name, &tag, &index, true).await;
         assert_eq!(&*facts.unseen_children(&name, 10).await.unwrap(), [(index.digest, image.digest)]);
         facts.learn_manifest(&name, &image).await;
         assert!(facts.unseen_children(&name, 10).await.unwrap().is_empty(), "it was fetched");
@@ -451,12 +482,12 @@ mod tests {
         assert_eq!(&*facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
         assert_eq!(&*facts.known_tags(&name, image.digest).await.unwrap(), std::slice::from_ref(&tag));
         assert_eq!(facts.images().await.unwrap().len(), 1);
-        assert!(store.naming(&name, config).await.unwrap().is_empty());
-        assert!(store.images().await.unwrap().is_empty());
+        assert!(store.facts.naming(&name, config).await.unwrap().is_empty());
+        assert!(store.facts.images().await.unwrap().is_empty());
         facts.admitted(&name, &index).await;
-        assert_eq!(store.tag(&name, &tag).await.unwrap().unwrap().0, index.digest);
-        assert_eq!(store.naming(&name, image.digest).await.unwrap(), [index.digest]);
-        assert!(store.naming(&name, config).await.unwrap().is_empty(), "nobody was admitted to the child");
+        assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
+        assert_eq!(store.facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
+        assert!(store.facts.naming(&name, config).await.unwrap().is_empty(), "nobody was admitted to the child");
         assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
         assert_eq!(facts.images().await.unwrap().len(), 1);
     }
@@ -468,14 +499,14 @@ mod tests {
         let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
         let index = index(image.digest);
         assert!(facts.pulled_children(&name, &index).await.unwrap().is_empty());
-        facts.learn_tag(&name, &tag, &image).await;
+        facts.learn_tag(&name, &tag, &image, false).await;
         facts.admitted(&name, &image).await;
         facts.note_pull(&name, &image).await;
         assert_eq!(facts.pulled_children(&name, &index).await.unwrap(), [image.digest]);
         facts.learn_manifest(&name, &index).await;
-        facts.learn_tag(&name, &tag, &index).await;
-        assert_eq!(store.tag(&name, &tag).await.unwrap().unwrap().0, index.digest);
-        assert!(store.manifest(&name, index.digest).await.unwrap().is_none());
+        facts.learn_tag(&name, &tag, &index, true).await;
+        assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
+        assert!(store.facts.manifest(&name, index.digest).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -483,16 +514,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (facts, store) = facts(dir.path()).await;
         let (name, image) = (image_name(), manifest());
-        let before = facts.generation();
+        let before = facts.now(&name);
         facts.admitted(&name, &image).await;
         assert!(facts.is_stored(&name, image.digest).await);
-        let admitted = facts.generation();
+        let admitted = facts.now(&name);
         facts.admitted(&name, &image).await;
-        assert!(before != admitted && facts.generation() == admitted, "the second time there is nothing to learn");
+        assert!(!facts.is_now(&before) && facts.is_now(&admitted), "the second time there is nothing to learn");
         assert!(store.forget_before(Timestamp::MAX).await.unwrap() > 0);
-        assert!(facts.generation() != admitted);
+        assert!(!facts.is_now(&admitted));
         assert!(facts.manifest(&name, image.digest).await.unwrap().is_none());
         facts.admitted(&name, &image).await;
-        assert!(store.manifest(&name, image.digest).await.unwrap().is_some());
+        assert!(store.facts.manifest(&name, image.digest).await.unwrap().is_some());
     }
 }

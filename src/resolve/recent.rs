@@ -10,11 +10,12 @@ use jiff::Timestamp;
 
 use super::weight;
 use crate::oci::{Digest, ImageName, Manifest, Tag};
+use crate::runtime::budget;
 
 /// How much memory they may take, in bytes.
-const MAX_BYTES: usize = 32 * 1024 * 1024;
+const MAX_BYTES: usize = budget::RECENT as usize;
 /// How many they may be: they are looked through one by one.
-const MAX_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 2048;
 /// How many tags are remembered of one manifest.
 const MAX_TAGS: usize = 100;
 /// What an entry and what a tag take beside the manifest, in bytes.
@@ -24,14 +25,14 @@ const TAG_WEIGHT: usize = 256;
 /// The facts, those that were learnt last at the end.
 #[derive(Default)]
 pub(super) struct Recent {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<RecentManifest>,
     bytes: usize,
     changes: u64,
 }
 
 /// What is known of one manifest of one repository.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct RecentManifest {
     pub(super) name: ImageName,
     pub(super) manifest: Arc<Manifest>,
     pub(super) seen: Timestamp,
@@ -55,7 +56,7 @@ pub(super) struct SeenTag {
     pub(super) is_current: bool,
 }
 
-impl Entry {
+impl RecentManifest {
     fn new(name: &ImageName, manifest: &Arc<Manifest>, seen: Timestamp) -> Self {
         Self {
             name: name.clone(),
@@ -83,7 +84,7 @@ impl Entry {
     }
 
     fn weight(&self) -> usize {
-        weight(&self.manifest) as usize + ENTRY_WEIGHT + self.tags.len() * TAG_WEIGHT
+        weight(&self.manifest) + ENTRY_WEIGHT + self.tags.len() * TAG_WEIGHT
     }
 }
 
@@ -95,12 +96,12 @@ impl Recent {
         name: &ImageName,
         manifest: &Arc<Manifest>,
         at: Timestamp,
-        change: impl FnOnce(&mut Entry),
-    ) -> Entry {
+        change: impl FnOnce(&mut RecentManifest),
+    ) -> RecentManifest {
         let known = self.entries.iter().position(|entry| entry.is(name, manifest.digest));
         let known = known.and_then(|at| self.entries.remove(at));
         let mut entry = known.map_or_else(
-            || Entry::new(name, manifest, at),
+            || RecentManifest::new(name, manifest, at),
             |entry| {
                 self.bytes -= entry.weight();
                 entry
@@ -124,20 +125,20 @@ impl Recent {
     }
 
     /// The oldest of what is to be written down.
-    pub(super) fn due(&self) -> Option<Entry> {
+    pub(super) fn due(&self) -> Option<RecentManifest> {
         self.entries.iter().find(|entry| entry.is_due).cloned()
     }
 
     /// Forgets what is in the store now, unless it changed since.
-    pub(super) fn written(&mut self, written: &Entry) {
-        let is_it = |entry: &Entry| entry.change == written.change;
+    pub(super) fn written(&mut self, written: &RecentManifest) {
+        let is_it = |entry: &RecentManifest| entry.change == written.change;
         if let Some(entry) = self.entries.iter().position(is_it).and_then(|at| self.entries.remove(at)) {
             self.bytes -= entry.weight();
         }
     }
 
     /// What is known of a manifest.
-    pub(super) fn get(&self, name: &ImageName, digest: Digest) -> Option<&Entry> {
+    pub(super) fn get(&self, name: &ImageName, digest: Digest) -> Option<&RecentManifest> {
         self.entries.iter().find(|entry| entry.is(name, digest))
     }
 
@@ -151,7 +152,7 @@ impl Recent {
     /// The tags of a digest, and those of indexes that list it.
     pub(super) fn tags_of(&self, name: &ImageName, digest: Digest) -> Vec<Tag> {
         let lists = |manifest: &Manifest| manifest.children().iter().any(|child| child.digest == digest);
-        let means = |entry: &&Entry| entry.manifest.digest == digest || lists(&entry.manifest);
+        let means = |entry: &&RecentManifest| entry.manifest.digest == digest || lists(&entry.manifest);
         let found = self.entries.iter().rev().filter(|entry| entry.name == *name).filter(means);
         let mut tags = Vec::new();
         for seen in found.flat_map(|entry| entry.tags.iter().rev()) {
@@ -178,7 +179,7 @@ impl Recent {
 
     /// What the tags that are known here mean.
     pub(super) fn current_tags(&self) -> Vec<(ImageName, Tag, Digest)> {
-        let of = |entry: &Entry| {
+        let of = |entry: &RecentManifest| {
             let current = entry.tags.iter().filter(|seen| seen.is_current);
             current.map(|seen| (entry.name.clone(), seen.tag.clone(), entry.manifest.digest)).collect::<Vec<_>>()
         };
@@ -213,13 +214,13 @@ mod tests {
             recent.note(&name(), &index(number, 900), Timestamp::UNIX_EPOCH, |_| {});
         }
         assert!(recent.bytes <= MAX_BYTES && recent.entries.len() < 199, "{} entries", recent.entries.len());
-        assert_eq!(recent.bytes, recent.entries.iter().map(Entry::weight).sum::<usize>());
+        assert_eq!(recent.bytes, recent.entries.iter().map(RecentManifest::weight).sum::<usize>());
         for number in 1000..1000 + MAX_ENTRIES {
             recent.note(&name(), &index(number, 1), Timestamp::UNIX_EPOCH, |_| {});
         }
         assert_eq!(recent.entries.len(), MAX_ENTRIES);
         assert_eq!(recent.due().unwrap().manifest.digest, due.digest);
-        assert_eq!(recent.bytes, recent.entries.iter().map(Entry::weight).sum::<usize>());
+        assert_eq!(recent.bytes, recent.entries.iter().map(RecentManifest::weight).sum::<usize>());
     }
 
     #[test]

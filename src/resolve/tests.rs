@@ -7,6 +7,7 @@ use crate::cache;
 use crate::runtime::Metrics;
 use crate::sample::Registry;
 use crate::sample::image::{Built, raw};
+use crate::store::Store;
 
 const REPOSITORY: &str = "team/app";
 
@@ -35,7 +36,8 @@ async fn a_pinned_tag_means_the_digest_that_is_signed() {
     let cache = cache::Config::default();
     let cache = Cache::new(cache, dir.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
     let cache = Arc::new(cache.await.unwrap());
-    let resolver = Resolver::new(cache, store, clock, &tasks, readiness, Epoch::new(), SignedDuration::from_hours(1));
+    let resolver =
+        Resolver::new(cache, store.facts, clock, &tasks, readiness, Epoch::new(), SignedDuration::from_hours(1));
     let host: crate::oci::Host = "registry.acme.com".parse().unwrap();
     let config = upstream::Config::new(host.clone(), format!("http://{}", listening.address()));
     let upstreams = upstream::Upstreams::new(vec![config], None, &tasks, &metrics).unwrap();

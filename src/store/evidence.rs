@@ -3,32 +3,19 @@
 use jiff::Timestamp;
 use sqlx::Row;
 
-use super::{Store, StoreError, time_of};
+use super::new_facts::NewFacts;
+use super::{FactStore, StoreError, time_of};
 use crate::policy::Observed;
 
-impl Store {
-    /// Keeps evidence under a topic and a subject.
+impl FactStore {
+    /// Keeps evidence under a topic and a subject, unless newer evidence is there.
     pub async fn record_evidence(
         &self,
-        topic: &str,
+        topic: &'static str,
         subject: &str,
-        evidence: &Observed<String>,
+        evidence: Observed<String>,
     ) -> Result<(), StoreError> {
-        // By its size, in rows of the usual one.
-        self.wrote(1 + evidence.value.len() as u64 / 512);
-        sqlx::query(
-            "INSERT INTO evidence (topic, subject, value, observed_at, valid_until) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (topic, subject) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at, \
-             valid_until = excluded.valid_until",
-        )
-        .bind(topic)
-        .bind(subject)
-        .bind(&evidence.value)
-        .bind(evidence.at.as_millisecond())
-        .bind(evidence.until.map(Timestamp::as_millisecond))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        self.record(NewFacts::new(evidence.at).evidence(topic, subject, evidence)).await
     }
 
     /// Evidence that was kept, as long as it holds.
@@ -45,7 +32,7 @@ impl Store {
         .bind(topic)
         .bind(subject)
         .bind(now.as_millisecond())
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.readers())
         .await?;
         row.map(|row| {
             let until: Option<i64> = row.try_get(2)?;
@@ -60,7 +47,7 @@ impl Store {
             "DELETE FROM evidence WHERE valid_until IS NOT NULL AND (valid_until <= ?1 OR observed_at > ?1)",
         )
         .bind(now.as_millisecond())
-        .execute(&self.pool)
+        .execute(&self.database.writer)
         .await?;
         Ok(done.rows_affected())
     }

@@ -1,19 +1,17 @@
-//! Memoised evidence: moka in front, rows behind, single-flight between.
+//! Memoised evidence: bounded memory in front, rows behind, one gathering for everyone who asks at the same time.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Store;
+use super::FactStore;
 use crate::policy::Observed;
-use crate::runtime::{Clock, Flights, Tasks};
+use crate::runtime::{Bounded, Clock, Flights, Tasks, budget};
 
-/// How much memory the evidence of one topic may take, in bytes, by its length as JSON.
-const MEMORY: u64 = 64 * 1024 * 1024;
-/// What an entry takes beside its subject and its evidence, in bytes.
+/// What evidence takes in memory beside its subject and its length as JSON, in bytes.
 const ENTRY_WEIGHT: usize = 256;
 /// How long an answer without a durable end is kept in memory at most; the row stays.
 const MEMORY_TTL: Duration = Duration::from_secs(3600);
@@ -21,9 +19,9 @@ const MEMORY_TTL: Duration = Duration::from_secs(3600);
 /// Evidence of one topic, by subject. Survives restarts; asked for by many at once, it is gathered once.
 pub struct Memo<V> {
     topic: &'static str,
-    memory: moka::sync::Cache<Arc<str>, Kept<V>>,
+    memory: Arc<Bounded<Arc<str>, Kept<V>>>,
     flights: Flights<Arc<str>, Arc<Observed<V>>>,
-    store: Store,
+    store: FactStore,
     clock: Clock,
 }
 
@@ -32,6 +30,8 @@ pub struct Memo<V> {
 struct Kept<V> {
     evidence: Arc<Observed<V>>,
     weight: usize,
+    /// When it came into memory.
+    since: Instant,
 }
 
 impl<V> Memo<V>
@@ -39,12 +39,9 @@ where
     V: Clone + DeserializeOwned + Send + Serialize + Sync + 'static,
 {
     /// A memo in the given store.
-    pub fn new(topic: &'static str, store: Store, clock: Clock, tasks: Tasks) -> Self {
-        let weigher =
-            |subject: &Arc<str>, kept: &Kept<V>| u32::try_from(subject.len() + kept.weight).unwrap_or(u32::MAX);
-        let memory = moka::sync::Cache::builder().weigher(weigher).max_capacity(MEMORY).time_to_live(MEMORY_TTL);
-        let memory = memory.build();
-        Self { topic, memory, flights: Flights::new(tasks), store, clock }
+    pub fn new(topic: &'static str, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
+        let memory = Bounded::new(budget::EVIDENCE, |subject: &Arc<str>, kept: &Kept<V>| subject.len() + kept.weight);
+        Self { topic, memory: Arc::new(memory), flights: Flights::new(tasks), store, clock }
     }
 
     /// The evidence on a subject: from memory, else from the store, else gathered by `gather`, which runs on when the
@@ -80,7 +77,8 @@ where
     /// The evidence on a subject that is in memory and holds.
     pub fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
         let known = self.memory.get(subject)?;
-        known.evidence.holds(self.clock.now()).then_some(known.evidence)
+        let is_fresh = known.since.elapsed() < MEMORY_TTL && known.evidence.holds(self.clock.now());
+        is_fresh.then_some(known.evidence)
     }
 
     /// Keeps evidence that the caller gathered: in memory, and in the store where `is_durable` says so.
@@ -122,17 +120,13 @@ where
 }
 
 /// Keeps evidence in memory. Returns it as JSON.
-fn keep<V>(
-    memory: &moka::sync::Cache<Arc<str>, Kept<V>>,
-    subject: &Arc<str>,
-    evidence: &Arc<Observed<V>>,
-) -> Option<String>
+fn keep<V>(memory: &Bounded<Arc<str>, Kept<V>>, subject: &Arc<str>, evidence: &Arc<Observed<V>>) -> Option<String>
 where
     V: Clone + Send + Serialize + Sync + 'static,
 {
     let text = serde_json::to_string(&evidence.value).ok();
     let weight = ENTRY_WEIGHT + text.as_ref().map_or(0, String::len);
-    memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight });
+    memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight, since: Instant::now() });
     text
 }
 
@@ -141,7 +135,12 @@ fn row<V>(evidence: &Observed<V>, text: String) -> Observed<String> {
 }
 
 /// A row that cannot be read is no evidence: it is gathered again.
-async fn load<V: DeserializeOwned>(store: &Store, topic: &str, subject: &str, clock: &Clock) -> Option<Observed<V>> {
+async fn load<V: DeserializeOwned>(
+    store: &FactStore,
+    topic: &str,
+    subject: &str,
+    clock: &Clock,
+) -> Option<Observed<V>> {
     let row = store.evidence(topic, subject, clock.now()).await;
     let Observed { value, at, until } =
         row.inspect_err(|error| tracing::warn!(topic, %error, "stored evidence cannot be read")).ok()??;
@@ -150,8 +149,8 @@ async fn load<V: DeserializeOwned>(store: &Store, topic: &str, subject: &str, cl
 }
 
 /// Evidence that cannot be stored still holds; only a restart forgets it.
-async fn save(store: &Store, topic: &str, subject: &str, row: Observed<String>) {
-    if let Err(error) = store.record_evidence(topic, subject, &row).await {
+async fn save(store: &FactStore, topic: &'static str, subject: &str, row: Observed<String>) {
+    if let Err(error) = store.record_evidence(topic, subject, row).await {
         tracing::warn!(topic, %error, "evidence cannot be stored; it will be gathered again after a restart");
     }
 }

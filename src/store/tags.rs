@@ -5,7 +5,8 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
-use super::{Store, StoreError, digest_of, tag_of, time_of};
+use super::facts::latest_plausible;
+use super::{FactStore, StoreError, digest_of, time_of};
 use crate::oci::{Digest, ImageName, Tag};
 
 /// A tag that is known.
@@ -19,52 +20,19 @@ pub struct KnownImage {
     pub digest: Digest,
 }
 
-impl Store {
-    /// Records what a tag means now.
-    pub async fn record_tag(
-        &self,
-        name: &ImageName,
-        tag: &Tag,
-        digest: Digest,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let digest = digest.to_string();
-        let mut transaction = self.pool.begin().await?;
-        for sql in [
-            "INSERT INTO tags (host, repository, tag, digest, checked_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at",
-            "INSERT INTO tag_history (host, repository, tag, digest, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = excluded.seen_at",
-        ] {
-            of_tag(sql, name, tag).bind(&digest).bind(now.as_millisecond()).execute(&mut *transaction).await?;
-        }
-        self.wrote(2);
-        Ok(transaction.commit().await?)
-    }
+/// What a tag meant when it was last looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredTag {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// When it was looked up.
+    pub checked_at: Timestamp,
+    /// The manifest's media type, where the repository delivered it.
+    pub media_type: Option<String>,
+}
 
-    /// Records what a tag meant for a time, and means no longer.
-    pub async fn record_old_tag(
-        &self,
-        name: &ImageName,
-        tag: &Tag,
-        digest: Digest,
-        seen: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.wrote(1);
-        of_tag(
-            "INSERT INTO tag_history (host, repository, tag, digest, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = excluded.seen_at",
-            name,
-            tag,
-        )
-        .bind(digest.to_string())
-        .bind(seen.as_millisecond())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Records what a tag means now where its earlier meaning is recorded; adds no row.
+impl FactStore {
+    /// Records what a tag means now where its earlier meaning is recorded, unless that is newer. Adds no row.
     pub async fn move_tag(
         &self,
         name: &ImageName,
@@ -73,31 +41,46 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         of_tag(
-            "UPDATE tags SET digest = ?4, checked_at = ?5 WHERE host = ?1 AND repository = ?2 AND tag = ?3",
+            "UPDATE tags SET digest = ?4, checked_at = ?5 WHERE host = ?1 AND repository = ?2 AND tag = ?3 \
+             AND (checked_at <= ?5 OR checked_at > ?6)",
             name,
             tag,
         )
         .bind(digest.to_string())
         .bind(now.as_millisecond())
-        .execute(&self.pool)
+        .bind(latest_plausible(now))
+        .execute(&self.database.writer)
         .await?;
         Ok(())
     }
 
-    /// What a tag meant when it was last looked up, and when that was.
-    pub async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
-        let row =
-            of_tag("SELECT digest, checked_at FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3", name, tag)
-                .fetch_optional(&self.pool)
-                .await?;
-        row.map(|row| Ok((digest_of(row.try_get(0)?)?, time_of(row.try_get(1)?)))).transpose()
+    /// What a tag meant when it was last looked up.
+    pub async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<StoredTag>, StoreError> {
+        let sql = "SELECT tags.digest, checked_at, media_type FROM tags LEFT JOIN manifests ON manifests.host = tags.host \
+                   AND manifests.repository = tags.repository AND manifests.digest = tags.digest \
+                   WHERE tags.host = ?1 AND tags.repository = ?2 AND tag = ?3";
+        let row = of_tag(sql, name, tag).fetch_optional(self.readers()).await?;
+        row.map(|row| {
+            Ok(StoredTag {
+                digest: digest_of(row.try_get(0)?)?,
+                checked_at: time_of(row.try_get(1)?),
+                media_type: row.try_get(2)?,
+            })
+        })
+        .transpose()
     }
 
-    /// Forgets what a tag means: the upstream says that it is gone.
-    pub async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
-        of_tag("DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3", name, tag)
-            .execute(&self.pool)
-            .await?;
+    /// Forgets what a tag means, because the upstream says now that it is gone. What was learnt after `now` stays.
+    pub async fn forget_tag(&self, name: &ImageName, tag: &Tag, now: Timestamp) -> Result<(), StoreError> {
+        of_tag(
+            "DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3 AND (checked_at <= ?4 OR checked_at > ?5)",
+            name,
+            tag,
+        )
+        .bind(now.as_millisecond())
+        .bind(latest_plausible(now))
+        .execute(&self.database.writer)
+        .await?;
         Ok(())
     }
 
@@ -112,7 +95,7 @@ impl Store {
         .bind(name.repository.as_str())
         .bind(digest.to_string())
         .bind(since.as_millisecond())
-        .fetch_all(&self.pool)
+        .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()
     }
@@ -120,7 +103,7 @@ impl Store {
     /// Every tag that is known, with what it means.
     pub async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
         let rows = sqlx::query("SELECT host, repository, tag, digest FROM tags ORDER BY host, repository, tag")
-            .fetch_all(&self.pool)
+            .fetch_all(self.readers())
             .await?;
         let known = |row: &sqlx::sqlite::SqliteRow| {
             let invalid = |_| StoreError::Row("an invalid name");
@@ -135,6 +118,10 @@ impl Store {
         };
         rows.iter().map(known).collect()
     }
+}
+
+fn tag_of(text: &str) -> Result<Tag, StoreError> {
+    text.parse().map_err(|_| StoreError::Row("an invalid tag"))
 }
 
 /// A statement whose first three parameters are the host, the repository and the tag.

@@ -3,7 +3,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use jiff::SignedDuration;
 
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use super::database::migrations;
 use super::*;
+use crate::oci::{ImageName, Manifest, Tag};
 use crate::policy::Observed;
 use crate::runtime::{Clock, Tasks};
 
@@ -24,18 +29,23 @@ fn manifest(key: &str, member: Digest) -> Manifest {
     Manifest::parse(Bytes::from(text), None).unwrap()
 }
 
+/// What a tag means, and when that was found out.
+async fn meaning(store: &Store, tag: &Tag) -> Option<(Digest, Timestamp)> {
+    store.facts.tag(&name(), tag).await.unwrap().map(|found| (found.digest, found.checked_at))
+}
+
 #[tokio::test]
 async fn tags_and_their_history() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (old, new, tag) = (Digest::sha256(b"old"), Digest::sha256(b"new"), Tag::latest());
-    store.record_tag(&name(), &tag, old, at(1)).await.unwrap();
-    store.record_tag(&name(), &tag, new, at(5)).await.unwrap();
-    assert_eq!(store.tag(&name(), &tag).await.unwrap(), Some((new, at(5))));
-    assert_eq!(store.tags_of(&name(), old, at(1)).await.unwrap(), [Tag::latest()]);
-    assert_eq!(store.tags_of(&name(), old, at(2)).await.unwrap(), []);
-    store.forget_tag(&name(), &tag).await.unwrap();
-    assert_eq!(store.tag(&name(), &tag).await.unwrap(), None);
+    store.facts.record(NewFacts::new(at(1)).tag(&name(), &tag, old, at(1))).await.unwrap();
+    store.facts.record(NewFacts::new(at(5)).tag(&name(), &tag, new, at(5))).await.unwrap();
+    assert_eq!(meaning(&store, &tag).await, Some((new, at(5))));
+    assert_eq!(store.facts.tags_of(&name(), old, at(1)).await.unwrap(), [Tag::latest()]);
+    assert_eq!(store.facts.tags_of(&name(), old, at(2)).await.unwrap(), []);
+    store.facts.forget_tag(&name(), &tag, at(6)).await.unwrap();
+    assert_eq!(meaning(&store, &tag).await, None);
 }
 
 #[tokio::test]
@@ -45,19 +55,19 @@ async fn a_child_is_known_by_the_tags_of_its_index() {
     let blob = Digest::sha256(b"blob");
     let image = manifest("config", blob);
     let index = manifest("manifests", image.digest);
-    store.record_manifest(&name(), &index, at(1)).await.unwrap();
-    assert_eq!(store.unseen_children(&name(), 10).await.unwrap(), [(index.digest, image.digest)]);
-    store.record_manifest(&name(), &image, at(2)).await.unwrap();
-    assert_eq!(store.unseen_children(&name(), 10).await.unwrap(), []);
-    store.record_tag(&name(), &Tag::latest(), index.digest, at(3)).await.unwrap();
-    assert_eq!(store.tags_of(&name(), image.digest, at(0)).await.unwrap(), [Tag::latest()]);
-    assert_eq!(store.tags_of(&name(), blob, at(0)).await.unwrap(), [], "a blob has no tags");
-    assert_eq!(store.naming(&name(), image.digest).await.unwrap(), [index.digest]);
-    assert_eq!(store.naming(&name(), blob).await.unwrap(), [image.digest]);
+    store.facts.record(NewFacts::new(at(1)).manifest(&name(), &index, at(1))).await.unwrap();
+    assert_eq!(store.facts.unseen_children(&name(), 10).await.unwrap(), [(index.digest, image.digest)]);
+    store.facts.record(NewFacts::new(at(2)).manifest(&name(), &image, at(2))).await.unwrap();
+    assert_eq!(store.facts.unseen_children(&name(), 10).await.unwrap(), []);
+    store.facts.record(NewFacts::new(at(3)).tag(&name(), &Tag::latest(), index.digest, at(3))).await.unwrap();
+    assert_eq!(store.facts.tags_of(&name(), image.digest, at(0)).await.unwrap(), [Tag::latest()]);
+    assert_eq!(store.facts.tags_of(&name(), blob, at(0)).await.unwrap(), [], "a blob has no tags");
+    assert_eq!(store.facts.naming(&name(), image.digest).await.unwrap(), [index.digest]);
+    assert_eq!(store.facts.naming(&name(), blob).await.unwrap(), [image.digest]);
     let among = [image.digest, blob];
-    assert_eq!(store.manifests_among(&name(), &among).await.unwrap(), [(image.digest, false)]);
-    store.record_pull(&name(), image.digest, at(4)).await.unwrap();
-    assert_eq!(store.manifests_among(&name(), &among).await.unwrap(), [(image.digest, true)]);
+    assert_eq!(store.facts.manifests_among(&name(), &among).await.unwrap(), [(image.digest, false)]);
+    store.facts.record(NewFacts::new(at(4)).pull(&name(), image.digest, at(4))).await.unwrap();
+    assert_eq!(store.facts.manifests_among(&name(), &among).await.unwrap(), [(image.digest, true)]);
 }
 
 #[tokio::test]
@@ -66,11 +76,11 @@ async fn another_repository_knows_nothing_of_it() {
     let store = Store::open(dir.path()).await.unwrap();
     let other = ImageName { repository: "library/other".parse().unwrap(), ..name() };
     let blob = Digest::sha256(b"blob");
-    store.record_link(&name(), blob, 4, at(1)).await.unwrap();
-    store.record_manifest(&name(), &manifest("config", blob), at(1)).await.unwrap();
-    assert!(store.has_link(&name(), blob).await.unwrap());
-    assert!(!store.has_link(&other, blob).await.unwrap());
-    assert_eq!(store.naming(&other, blob).await.unwrap(), []);
+    store.facts.record(NewFacts::new(at(1)).link(&name(), blob, 4, at(1))).await.unwrap();
+    store.facts.record(NewFacts::new(at(1)).manifest(&name(), &manifest("config", blob), at(1))).await.unwrap();
+    assert!(store.facts.has_link(&name(), blob).await.unwrap());
+    assert!(!store.facts.has_link(&other, blob).await.unwrap());
+    assert_eq!(store.facts.naming(&other, blob).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -80,7 +90,7 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     let clock = Clock::manual(at(1000));
     let gathered = Arc::new(AtomicUsize::new(0));
     let ask = async |store: &Store| {
-        let memo = Memo::new("test", store.clone(), clock.clone(), Tasks::new());
+        let memo = Memo::new("test", store.facts.clone(), clock.clone(), Tasks::new());
         let (counter, now) = (gathered.clone(), clock.now());
         let gather = || async move {
             let value = counter.fetch_add(1, Ordering::SeqCst);
@@ -100,17 +110,26 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
 async fn rows(store: &Store) -> i64 {
     let sql = "SELECT (SELECT COUNT(*) FROM manifests) + (SELECT COUNT(*) FROM members) + (SELECT COUNT(*) FROM tags) \
                + (SELECT COUNT(*) FROM tag_history) + (SELECT COUNT(*) FROM links) + (SELECT COUNT(*) FROM evidence)";
-    sqlx::query(sql).fetch_one(&store.pool).await.unwrap().try_get(0).unwrap()
+    sqlx::query(sql).fetch_one(&store.database.readers).await.unwrap().try_get(0).unwrap()
 }
 
 /// One row of each kind, about an image of its own.
 async fn fill(store: &Store, number: i64) -> Manifest {
     let image = manifest("config", Digest::sha256(&number.to_be_bytes()));
-    store.record_manifest(&name(), &image, at(number)).await.unwrap();
-    store.record_tag(&name(), &format!("v{number}").parse().unwrap(), image.digest, at(number)).await.unwrap();
-    store.record_link(&name(), image.digest, 1, at(number)).await.unwrap();
+    store.facts.record(NewFacts::new(at(number)).manifest(&name(), &image, at(number))).await.unwrap();
+    store
+        .facts
+        .record(NewFacts::new(at(number)).tag(
+            &name(),
+            &format!("v{number}").parse().unwrap(),
+            image.digest,
+            at(number),
+        ))
+        .await
+        .unwrap();
+    store.facts.record(NewFacts::new(at(number)).link(&name(), image.digest, 1, at(number))).await.unwrap();
     let evidence = Observed { value: "x".repeat(2000), at: at(number), until: None };
-    store.record_evidence("trust", &format!("{}@{} key", name(), image.digest), &evidence).await.unwrap();
+    store.facts.record_evidence("trust", &format!("{}@{} key", name(), image.digest), evidence).await.unwrap();
     image
 }
 
@@ -119,19 +138,22 @@ async fn facts_are_forgotten_by_their_age_unless_content_needs_them() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (kept, gone, pulled) = (fill(&store, 1).await, fill(&store, 2).await, fill(&store, 3).await);
-    let content = StoredContent { digest: kept.digest, size: 1, is_manifest: true, used_at: at(1) };
-    store.record_content(&content).await.unwrap();
-    store.record_pull(&name(), pulled.digest, at(50)).await.unwrap();
-    let before = store.forgettings();
+    store.node.record(NewContent::manifest(&kept, at(1))).await.unwrap();
+    store.facts.record(NewFacts::new(at(50)).pull(&name(), pulled.digest, at(50))).await.unwrap();
+    let before = store.facts.forgettings();
     assert_eq!(store.forget_before(at(10)).await.unwrap(), 6 + 4, "all of one, and of the pulled one what is old");
-    assert_eq!(store.forgettings(), before + 1);
+    assert_eq!(store.facts.forgettings(), before + 1);
     for (image, is_known) in [(&kept, true), (&gone, false), (&pulled, true)] {
-        assert_eq!(store.manifest(&name(), image.digest).await.unwrap().is_some(), is_known);
+        assert_eq!(store.facts.manifest(&name(), image.digest).await.unwrap().is_some(), is_known);
     }
     assert_eq!(rows(&store).await, 6 + 2);
     assert_eq!(store.forget_before(at(10)).await.unwrap(), 0);
-    assert_eq!(store.forgettings(), before + 1, "nothing was forgotten");
-    assert_eq!(store.drop_stale(at(60), at(60)).await.unwrap(), 1, "the tag that was seen too long ago to be a name");
+    assert_eq!(store.facts.forgettings(), before + 1, "nothing was forgotten");
+    assert_eq!(
+        store.facts.drop_stale(at(60), at(60)).await.unwrap(),
+        1,
+        "the tag that was seen too long ago to be a name"
+    );
 }
 
 #[tokio::test]
@@ -148,8 +170,8 @@ async fn what_was_unused_for_longest_goes_until_the_rest_fits_and_the_file_becom
     let file = || std::fs::metadata(dir.path().join("pullgate.db")).unwrap().len();
     assert!(store.forget_least_used(size / 2, at(300)).await.unwrap() > 0);
     assert!(store.live_bytes().await.unwrap() <= size / 2);
-    assert!(store.manifest(&name(), oldest.unwrap()).await.unwrap().is_none());
-    assert!(store.manifest(&name(), newest.unwrap()).await.unwrap().is_some(), "no more than had to go");
+    assert!(store.facts.manifest(&name(), oldest.unwrap()).await.unwrap().is_none());
+    assert!(store.facts.manifest(&name(), newest.unwrap()).await.unwrap().is_some(), "no more than had to go");
     assert!(store.shrink().await.unwrap() > 0);
     assert!(file() <= size / 2 + 64 * 1024, "{} of {size}", file());
     store.forget_least_used(0, at(300)).await.unwrap();
@@ -171,11 +193,12 @@ async fn a_database_of_an_earlier_version_keeps_its_rows_and_can_become_smaller(
         .unwrap();
     pool.close().await;
     let store = Store::open(dir.path()).await.unwrap();
-    assert_eq!(store.tag(&name(), &Tag::latest()).await.unwrap(), Some((Digest::sha256(b"x"), at(1))));
+    assert_eq!(meaning(&store, &Tag::latest()).await, Some((Digest::sha256(b"x"), at(1))));
     // A connection that was opened before the file was rewritten has the old mode in mind, so another one is asked.
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
-    let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(&store.pool).await.unwrap().try_get(0).unwrap();
+    let mode: i64 =
+        sqlx::query("PRAGMA auto_vacuum").fetch_one(&store.database.readers).await.unwrap().try_get(0).unwrap();
     assert_eq!(mode, 2, "incremental");
 }
 
@@ -183,7 +206,10 @@ async fn a_database_of_an_earlier_version_keeps_its_rows_and_can_become_smaller(
 async fn a_newer_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    sqlx::query("UPDATE _sqlx_migrations SET version = 99 WHERE version = 1").execute(&store.pool).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET version = 99 WHERE version = 1")
+        .execute(&store.database.writer)
+        .await
+        .unwrap();
     store.close().await;
     let error = Store::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { version: 99, .. }), "{error}");
@@ -216,5 +242,129 @@ async fn files_that_a_crash_left_are_closed_to_others() {
     for path in files() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{}", path.display());
+    }
+}
+
+/// Another gate may write the same facts, and what waited for a full disk is written late.
+#[tokio::test]
+async fn the_newest_observation_wins_in_whatever_order_they_are_written() {
+    let (old, new, tag) = (Digest::sha256(b"old"), Digest::sha256(b"new"), Tag::latest());
+    let facts = [
+        NewFacts::new(at(9)).tag(&name(), &tag, old, at(1)).link(&name(), old, 1, at(1)),
+        NewFacts::new(at(9)).tag(&name(), &tag, new, at(5)).link(&name(), old, 1, at(5)),
+    ];
+    let evidence = [("old", 1), ("new", 5)];
+    for first in [0, 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        for number in [first, 1 - first] {
+            store.facts.record(facts[number].clone()).await.unwrap();
+            store.facts.record(facts[number].clone()).await.unwrap();
+            let (value, seconds) = evidence[number];
+            let observed = Observed { value: value.to_owned(), at: at(seconds), until: None };
+            store.facts.record_evidence("topic", "subject", observed).await.unwrap();
+        }
+        assert_eq!(meaning(&store, &tag).await, Some((new, at(5))));
+        assert_eq!(store.facts.evidence("topic", "subject", at(9)).await.unwrap().unwrap().value, "new");
+        let seen: i64 = sqlx::query("SELECT seen_at FROM links")
+            .fetch_one(store.facts.readers())
+            .await
+            .unwrap()
+            .try_get(0)
+            .unwrap();
+        assert_eq!(seen, at(5).as_millisecond());
+        store.facts.move_tag(&name(), &tag, old, at(4)).await.unwrap();
+        store.facts.forget_tag(&name(), &tag, at(4)).await.unwrap();
+        assert_eq!(meaning(&store, &tag).await, Some((new, at(5))), "learnt after that");
+        store.facts.forget_tag(&name(), &tag, at(5)).await.unwrap();
+        assert_eq!(meaning(&store, &tag).await, None);
+    }
+}
+
+/// Otherwise a tag could not move until a clock that was ahead is reached.
+#[tokio::test]
+async fn a_row_from_a_clock_that_was_ahead_loses() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (ahead, now, tag) = (Digest::sha256(b"ahead"), Digest::sha256(b"now"), Tag::latest());
+    store.facts.record(NewFacts::new(at(10_000)).tag(&name(), &tag, ahead, at(10_000))).await.unwrap();
+    store.facts.record(NewFacts::new(at(1000)).tag(&name(), &tag, now, at(1000))).await.unwrap();
+    assert_eq!(meaning(&store, &tag).await, Some((now, at(1000))));
+}
+
+#[tokio::test]
+async fn rows_of_many_callers_are_committed_when_each_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let link = |number: u32| {
+        let digest = Digest::sha256(&number.to_be_bytes());
+        (digest, NewFacts::new(at(1)).link(&name(), digest, 1, at(1)))
+    };
+    let record = async |number| {
+        let (digest, facts) = link(number);
+        store.facts.record(facts).await.unwrap();
+        assert!(store.facts.has_link(&name(), digest).await.unwrap());
+    };
+    futures_util::future::join_all((0..300).map(record)).await;
+    // One that leaves loses nothing.
+    let (digest, facts) = link(1000);
+    {
+        let mut left = Box::pin(store.facts.record(facts));
+        assert!(futures_util::poll!(&mut left).is_pending());
+    }
+    record(1001).await;
+    assert!(store.facts.has_link(&name(), digest).await.unwrap());
+    store.forbid_writing(true).await;
+    let fails = async |number| store.facts.record(link(number).1).await.is_err();
+    assert_eq!(futures_util::future::join_all((2000..2010).map(fails)).await, [true; 10]);
+    store.forbid_writing(false).await;
+    record(2000).await;
+}
+
+#[tokio::test]
+async fn content_is_new_once_and_goes_with_what_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (config, other) = (Digest::sha256(b"config"), Digest::sha256(b"other"));
+    let (image, again) = (manifest("config", config), manifest("config", other));
+    assert!(store.node.record(NewContent::manifest(&image, at(1))).await.unwrap());
+    assert!(!store.node.record(NewContent::manifest(&image, at(2))).await.unwrap());
+    for blob in [config, other] {
+        assert!(store.node.record(NewContent::blob(blob, 7, at(1))).await.unwrap());
+    }
+    let digests = |found: Vec<StoredContent>| found.into_iter().map(|content| content.digest).collect::<Vec<_>>();
+    assert_eq!(digests(store.node.unnamed_blobs(10).await.unwrap()), [other]);
+    assert_eq!(store.node.parts_of(image.digest).await.unwrap().len(), 2);
+    assert_eq!(
+        store.node.touch_contents(&[(image.digest, at(5)), (again.digest, at(5))]).await.unwrap(),
+        [again.digest]
+    );
+    assert_eq!(store.node.oldest_manifests(Some(at(5)), 0, 10).await.unwrap(), []);
+    store.node.forget_contents(&[image.digest]).await.unwrap();
+    assert_eq!(store.node.unnamed_blobs(10).await.unwrap().len(), 2, "nothing names the configuration any more");
+    let totals = ContentTotals { blobs: 2, blob_bytes: 14, manifests: 0, manifest_bytes: 0 };
+    assert_eq!(store.node.content_totals().await.unwrap(), totals);
+}
+
+/// Facts can move to a database that gates share only as long as no statement reads them together with this node's rows.
+#[test]
+fn no_statement_reads_facts_and_this_nodes_content_together() {
+    let facts = [
+        include_str!("evidence.rs"),
+        include_str!("facts.rs"),
+        include_str!("forget.rs"),
+        include_str!("new_facts.rs"),
+        include_str!("tags.rs"),
+    ];
+    let reads = |source: &str, table: &str| {
+        ["FROM", "INTO", "UPDATE", "JOIN"].iter().any(|word| source.contains(&format!("{word} {table}")))
+    };
+    for table in ["contents", "content_parts"] {
+        assert!(facts.iter().all(|source| !reads(source, table)), "{table}");
+        assert!(reads(include_str!("node.rs"), table), "{table} is another name now");
+    }
+    for table in ["manifests", "members", "tags", "tag_history", "links", "evidence"] {
+        assert!(!reads(include_str!("node.rs"), table), "{table}");
+        assert!(facts.iter().any(|source| reads(source, table)), "{table} is another name now");
     }
 }

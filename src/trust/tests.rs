@@ -16,6 +16,7 @@ use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
 use crate::policy::{Identity, PublicKey, Signatory, SignedIdentity};
+use crate::store::Store;
 
 mod memory;
 mod schemes;

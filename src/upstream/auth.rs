@@ -17,7 +17,6 @@ use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use moka::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
@@ -33,7 +32,7 @@ use super::answer::words::words;
 use super::connection::client::{Client, MAX_REDIRECTS, host, is_redirect, secured};
 use super::retry::{is_passing, retry_after};
 use crate::oci::Repository;
-use crate::runtime::{Flights, Tasks};
+use crate::runtime::{ALLOCATION, Bounded, Flights, Tasks, budget};
 
 /// The maximum size of a token service's response, in bytes.
 const MAX_TOKEN: usize = 256 * 1024;
@@ -88,13 +87,13 @@ impl Audience {
 
 /// The authorizations of one upstream.
 pub(super) struct Tokens {
-    known: Cache<Audience, Authorization>,
+    known: Arc<Bounded<Audience, Authorization>>,
     flights: Flights<Audience, Result<Authorization, Error>>,
 }
 
 impl Tokens {
     pub(super) fn new(tasks: Tasks) -> Self {
-        Self { known: Cache::new(10_000), flights: Flights::new(tasks) }
+        Self { known: Arc::new(Bounded::new(budget::AUTHORIZATIONS, weight)), flights: Flights::new(tasks) }
     }
 
     /// A cached authorization for this audience that has not expired.
@@ -105,7 +104,7 @@ impl Tokens {
     /// Removes a rejected authorization, unless there is a newer one.
     pub(super) fn forget(&self, audience: &Audience, refused: &Authorization) {
         if self.known(audience).as_ref() == Some(refused) {
-            self.known.invalidate(audience);
+            self.known.remove(audience);
         }
     }
 
@@ -125,7 +124,7 @@ impl Tokens {
             if let Some(fresh) = known(&cache, &key).filter(|fresh| Some(fresh) != refused.as_ref()) {
                 return Ok(fresh);
             }
-            cache.invalidate(&key);
+            cache.remove(&key);
             let fresh = answer(&client, &key, &challenge).await?;
             cache.insert(key, fresh.clone());
             Ok(fresh)
@@ -134,7 +133,14 @@ impl Tokens {
     }
 }
 
-fn known(cache: &Cache<Audience, Authorization>, audience: &Audience) -> Option<Authorization> {
+/// What an authorization takes outside of its own fields, in bytes. The challenge is text that the registry sent, as is
+/// the token that answers it.
+fn weight(audience: &Audience, authorization: &Authorization) -> usize {
+    let texts = audience.host.len() + audience.repository.as_str().len() + authorization.challenge.bytes();
+    authorization.value.len() + texts + 6 * ALLOCATION
+}
+
+fn known(cache: &Bounded<Audience, Authorization>, audience: &Audience) -> Option<Authorization> {
     cache.get(audience).filter(|known| Instant::now() < known.until)
 }
 

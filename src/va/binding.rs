@@ -13,7 +13,7 @@ use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
 use crate::oci::{Algorithm, Descriptor, Digest, json, looks_like_manifest, media_type, unpack};
 use crate::runtime::{Clock, Tasks};
-use crate::store::{Memo, Store};
+use crate::store::{FactStore, Memo};
 
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 4 * 1024 * 1024;
@@ -55,7 +55,7 @@ struct UnpackedLayers {
 }
 
 impl Bindings {
-    pub(super) fn new(store: &Store, clock: &Clock, tasks: &Tasks) -> Self {
+    pub(super) fn new(store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
         let digests = Memo::new("layer-diff-id-1", store.clone(), clock.clone(), tasks.clone());
         Self {
             proofs: Memo::new("binding-1", store.clone(), clock.clone(), tasks.clone()),

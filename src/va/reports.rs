@@ -24,7 +24,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
@@ -32,7 +31,7 @@ use tokio::sync::watch;
 use super::binding::ConfigBinding;
 use crate::oci::Digest;
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
+use crate::runtime::{ALLOCATION, Bounded, Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, budget};
 
 mod bound;
 mod cyclonedx;
@@ -48,8 +47,8 @@ mod trivy;
 pub(super) use bound::BoundReports;
 use index::Index;
 
-/// How many images' combined reports are kept, so that judging an image again copies nothing.
-const LOOKED_UP: u64 = 10_000;
+/// About what an issue of a report takes in memory, in bytes, with its texts and packages.
+const ISSUE_WEIGHT: usize = 1500;
 
 /// The topic that is degraded while reports have problems.
 const TOPIC: &str = "va";
@@ -57,6 +56,15 @@ const TOPIC: &str = "va";
 /// What was looked up: the generation, then the image's digests.
 type ReportKey = (u64, Digest, ConfigBinding, Box<[Digest]>);
 type FoundEvidence = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
+
+/// About what a look-up takes in memory, in bytes, so that judging an image again copies nothing.
+fn weight((.., parents): &ReportKey, found: &FoundEvidence) -> usize {
+    let issues = match found.as_ref().ok().and_then(Option::as_ref).map(|found| &found.value) {
+        Some(VaEvidence::Report(report)) => report.issues.len(),
+        _ => 0,
+    };
+    size_of_val(&**parents) + size_of::<Observed<VaEvidence>>() + 2 * ALLOCATION + issues * ISSUE_WEIGHT
+}
 
 /// An image by its digests.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +98,7 @@ pub(super) struct Reports(Arc<ReportsState>);
 struct ReportsState {
     settings: ReportSettings,
     index: ArcSwap<Index>,
-    looked_up: Cache<ReportKey, FoundEvidence>,
+    looked_up: Bounded<ReportKey, FoundEvidence>,
     clock: Clock,
     readiness: Readiness,
     epoch: Epoch,
@@ -114,7 +122,7 @@ impl Reports {
             settings,
             index: ArcSwap::default(),
             scans: watch::Sender::new(0),
-            looked_up: Cache::new(LOOKED_UP),
+            looked_up: Bounded::new(budget::REPORTS, weight),
             clock,
             readiness,
             epoch,

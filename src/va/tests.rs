@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::VaEvidence;
+use crate::store::Store;
 
 const TRIVY: &str = include_str!("../../tests/data/va/trivy.json");
 
@@ -50,11 +51,11 @@ async fn ask_bound(
     if let Some(bound) = bound {
         let at = Timestamp::UNIX_EPOCH;
         let proof = Observed { value: json!({"Known": bound}).to_string(), at, until: None };
-        store.record_evidence("binding-1", &subject.manifest().digest.to_string(), &proof).await.unwrap();
+        store.facts.record_evidence("binding-1", &subject.manifest().digest.to_string(), proof).await.unwrap();
     }
     let config = Config { reports: reports.to_vec(), ibm, ..Config::default() };
     let (clock, readiness) = (Clock::system(), Readiness::new());
-    let va = Va::new(config, store, &tasks, clock, readiness, Epoch::new(), &Metrics::default()).await.unwrap();
+    let va = Va::new(config, store.facts, &tasks, clock, readiness, Epoch::new(), &Metrics::default()).await.unwrap();
     let evidence = va.evidence(subject).await;
     tasks.stop();
     evidence.value.clone()

@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Facts;
-use crate::resolve::recent::Entry;
-use crate::store::StoreError;
+use crate::resolve::recent::RecentManifest;
+use crate::store::{NewFacts, StoreError};
 
 /// The name under which `/readyz` speaks of the database.
 pub(super) const TOPIC: &str = "database";
@@ -14,21 +14,22 @@ const RETRY: Duration = Duration::from_secs(5);
 
 impl Facts {
     /// Writes all that is known of a manifest.
-    pub(super) async fn write(&self, entry: &Entry) -> Result<(), StoreError> {
-        let Entry { name, manifest, seen, tags, pulled, .. } = entry;
+    pub(super) async fn write(&self, entry: &RecentManifest) -> Result<(), StoreError> {
+        let RecentManifest { name, manifest, seen, tags, pulled, .. } = entry;
+        let mut facts = NewFacts::new(self.clock.now());
         if !entry.is_stored {
-            self.store.record_manifest(name, manifest, *seen).await?;
+            facts = facts.manifest(name, manifest, *seen);
         }
         for seen in tags {
-            if seen.is_current {
-                self.store.record_tag(name, &seen.tag, manifest.digest, seen.at).await?;
-            } else {
-                self.store.record_old_tag(name, &seen.tag, manifest.digest, seen.at).await?;
-            }
+            facts = match seen.is_current {
+                true => facts.tag(name, &seen.tag, manifest.digest, seen.at),
+                false => facts.old_tag(name, &seen.tag, manifest.digest, seen.at),
+            };
         }
         if let Some(at) = pulled {
-            self.store.record_pull(name, manifest.digest, *at).await?;
+            facts = facts.pull(name, manifest.digest, *at);
         }
+        self.store.record(facts).await?;
         self.recent().written(entry);
         Ok(())
     }

@@ -15,13 +15,13 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_000_000).unwrap());
-        let trust = Trust::new(Config::default(), store.clone(), clock.clone(), Tasks::new());
+        let trust = Trust::new(Config::default(), store.facts.clone(), clock.clone(), Tasks::new());
         Self { trust, clock, store, _dir: dir }
     }
 
     /// The same store after a restart.
     fn restart(&mut self) {
-        self.trust = Trust::new(Config::default(), self.store.clone(), self.clock.clone(), Tasks::new());
+        self.trust = Trust::new(Config::default(), self.store.facts.clone(), self.clock.clone(), Tasks::new());
     }
 
     async fn ask(&self, registry: &Arc<Registry>, authorities: &[&Arc<Authority>]) -> Vec<Observed<TrustOutcome>> {

@@ -100,7 +100,7 @@ fn marks(server: &str) -> Arc<Authority> {
 async fn trust(clock: &Clock) -> (Trust, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    (Trust::with_schemes(SCHEMES, Config::default(), store, clock.clone(), Tasks::new()), dir)
+    (Trust::with_schemes(SCHEMES, Config::default(), store.facts, clock.clone(), Tasks::new()), dir)
 }
 
 fn tag() -> Reference {
@@ -166,7 +166,7 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
 async fn registered_schemes_pin_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    let trust = Trust::new(Config::default(), store, Clock::system(), Tasks::new());
+    let trust = Trust::new(Config::default(), store.facts, Clock::system(), Tasks::new());
     let authorities = [Signer::p256().authority(), marks("pin me")];
     assert_eq!(trust.pin(&name(), &tag(), &authorities).await, Ok(None));
 }

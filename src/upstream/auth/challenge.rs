@@ -24,6 +24,15 @@ impl Challenge {
         let found: Vec<_> = values.filter(|text| text.len() <= MAX_LENGTH).flat_map(parse).collect();
         found.iter().find(|challenge| matches!(challenge, Self::Bearer { .. })).or(found.first()).cloned()
     }
+
+    /// How long its texts are, in bytes.
+    pub(in crate::upstream) fn bytes(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Basic => 0,
+            Self::Bearer { realm, service, scope } => realm.len() + length(service) + length(scope),
+        }
+    }
 }
 
 /// All challenges_are_parsed_leniently in one header.

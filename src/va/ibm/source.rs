@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::Client;
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Tasks};
-use crate::store::{Memo, Store};
+use crate::store::{FactStore, Memo};
 use crate::va::{SourceAnswer, VaSource, VaSubject};
 
 /// Answers of IBM's service, each asked for once, for everyone who wants it at the same time.
@@ -19,7 +19,7 @@ pub(in crate::va) struct IbmSource {
 }
 
 impl IbmSource {
-    pub(in crate::va) fn new(client: Client, store: Store, clock: Clock, tasks: &Tasks) -> Self {
+    pub(in crate::va) fn new(client: Client, store: FactStore, clock: Clock, tasks: &Tasks) -> Self {
         let answers = Memo::new("va", store, clock.clone(), tasks.clone());
         Self { client, answers, clock }
     }

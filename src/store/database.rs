@@ -1,0 +1,157 @@
+//! The database file: its connections, its schema, its size.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, Row, SqlSafeStr};
+
+use super::StoreError;
+use crate::runtime::open_private;
+
+/// How many connections read at the same time. Each keeps up to two megabytes of pages (SQLite's default).
+const READERS: u32 = 3;
+
+/// How much memory the pages take that a transaction of many rows changes, in KiB, as SQLite writes that. With less,
+/// pages are written and read again within the transaction.
+const WRITER_CACHE: &str = "-8000";
+/// After so many pages the journal is folded into the file, which syncs both: 16 MB. A page that many transactions change
+/// is then written to the file once.
+const CHECKPOINT_PAGES: &str = "4000";
+
+/// Connections to the file. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    /// For reading: in WAL mode they never wait for a writer.
+    pub(super) readers: SqlitePool,
+    /// The one connection that writes: SQLite has one writer, and who waits for it here waits in turn.
+    pub(super) writer: SqlitePool,
+}
+
+impl Database {
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let at = |error| StoreError::Open { path: path.to_owned(), error };
+        close_to_others(path).map_err(|error| at(sqlx::Error::Io(error)))?;
+        // A full disk ends a transaction behind sqlx's back, which then keeps the write lock. Such a connection is closed.
+        let writer = pool(1).after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        });
+        let options_of_writer =
+            options(path).pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        let writer = writer.connect_with(options_of_writer).await.map_err(at)?;
+        match migrations().run(&writer).await {
+            Ok(()) => {}
+            Err(MigrateError::VersionMissing(version)) => {
+                return Err(StoreError::Newer { path: path.to_owned(), version });
+            }
+            Err(error) => return Err(StoreError::Migrate { path: path.to_owned(), error }),
+        }
+        if let Err(error) = let_shrink(&writer).await {
+            tracing::warn!(%error, "the database file will not become smaller when rows are forgotten");
+        }
+        let readers = pool(READERS).connect_with(options(path)).await.map_err(at)?;
+        Ok(Self { readers, writer })
+    }
+
+    /// What all rows take of the file, in bytes. Reads its header only.
+    pub(super) async fn live_bytes(&self) -> Result<u64, StoreError> {
+        let (pages, free, size) = self.pages().await?;
+        Ok(pages.saturating_sub(free).saturating_mul(size))
+    }
+
+    /// Gives free pages back to the file system. Returns by how many bytes the file became smaller.
+    pub(super) async fn shrink(&self) -> Result<u64, StoreError> {
+        let (before, _, size) = self.pages().await?;
+        loop {
+            let (_, free, _) = self.pages().await?;
+            if free == 0 {
+                break;
+            }
+            // In steps, so that other writers get their turn. The statement works only while its rows are read.
+            sqlx::query("PRAGMA incremental_vacuum(1000)").fetch_all(&self.writer).await?;
+            if self.pages().await?.1 >= free {
+                break;
+            }
+        }
+        // Until then the file has its old length. Readers may be in the way; then the next call shortens it.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&self.writer).await?;
+        let (after, _, _) = self.pages().await?;
+        Ok(before.saturating_sub(after).saturating_mul(size))
+    }
+
+    /// Pages of the database, how many of them are free, and the size of one in bytes.
+    async fn pages(&self) -> Result<(u64, u64, u64), StoreError> {
+        let sql = "SELECT page_count, freelist_count, page_size FROM \
+                   pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
+        let row = sqlx::query(sql).fetch_one(&self.writer).await?;
+        let number = |column: usize| -> Result<u64, StoreError> {
+            Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+        };
+        Ok((number(0)?, number(1)?, number(2)?))
+    }
+
+    /// Closes all connections. The last one folds the journal into the file.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(Duration::from_secs(10))
+}
+
+/// A connection to a file needs no test before each use: what fails is the statement itself.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+}
+
+/// SQLite gives the files beside the database the database's mode.
+fn close_to_others(database: &Path) -> std::io::Result<()> {
+    open_private(File::options().create(true).append(true), database)?;
+    for beside in ["-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(beside);
+        match open_private(File::options().append(true), Path::new(&path)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn migrations() -> Migrator {
+    let steps = [
+        (1, "first", include_str!("migrations/0001_first.sql")),
+        (2, "contents", include_str!("migrations/0002_contents.sql")),
+        (3, "age", include_str!("migrations/0003_age.sql")),
+        (4, "parts", include_str!("migrations/0004_parts.sql")),
+    ];
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(steps.into_iter().map(migration).collect())
+}
+
+/// A database gives pages back only after it was rewritten once with that setting. Not set by every connection: SQLite
+/// writes the setting down each time, which a full disk would refuse.
+async fn let_shrink(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    // The same connection for both: the setting waits in it for the rewriting.
+    let mut connection = pool.acquire().await?;
+    let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(&mut *connection).await?.try_get(0)?;
+    if mode == 0 {
+        sqlx::query("PRAGMA auto_vacuum = INCREMENTAL").execute(&mut *connection).await?;
+        sqlx::query("VACUUM").execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What repositories said and delivered, and evidence: facts that are not about this node.
+//!
+//! Nothing here assumes that one process writes. Every write is an upsert or a statement with a condition, and the newest
+//! observation wins in whatever order they arrive. A row that a clock dated more than five minutes ahead loses to any.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+
+use super::database::Database;
+use super::forget::Growth;
+use super::new_facts::NewFacts;
+use super::writer::{Rows, Writer};
+use super::{StoreError, digest_of};
+use crate::oci::{Digest, Host, ImageName};
+use crate::runtime::Epoch;
+
+/// A row that is dated further ahead than this was written by a clock that was wrong.
+pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// Facts that several gates could share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FactStore {
+    pub(super) database: Database,
+    pub(super) growth: Arc<Growth>,
+    pub(super) epoch: Epoch,
+    rows: Writer<NewFacts>,
+}
+
+impl FactStore {
+    pub(super) fn new(database: Database) -> Self {
+        Self { rows: Writer::new(database.clone()), database, growth: Arc::default(), epoch: Epoch::new() }
+    }
+
+    pub(super) fn with_epoch(self, epoch: Epoch) -> Self {
+        Self { epoch, ..self }
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.database.readers
+    }
+
+    /// Writes facts, together with those of other callers. They are committed when this returns without an error.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn record(&self, facts: NewFacts) -> Result<(), StoreError> {
+        self.wrote(facts.rows());
+        self.rows.write(facts).await
+    }
+
+    /// The media type of a manifest that the repository delivered; `None` when it never did.
+    pub async fn manifest(&self, name: &ImageName, digest: Digest) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT media_type FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
+    /// Those of these digests that are manifests of the repository, each with whether it was served here.
+    pub async fn manifests_among(
+        &self,
+        name: &ImageName,
+        digests: &[Digest],
+    ) -> Result<Vec<(Digest, bool)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT digest, pulled_at IS NOT NULL FROM manifests WHERE host = ?1 AND repository = ?2 \
+             AND digest IN (SELECT value FROM json_each(?3))",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(super::json(digests))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, row.try_get(1)?))).collect()
+    }
+
+    /// The manifests of the repository that name this digest, newest first: indexes for a manifest, images for a blob.
+    pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Vec<Digest>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT members.manifest FROM members JOIN manifests ON manifests.host = members.host \
+             AND manifests.repository = members.repository AND manifests.digest = members.manifest \
+             WHERE members.host = ?1 AND members.repository = ?2 AND members.member = ?3 \
+             ORDER BY manifests.seen_at DESC LIMIT 100",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(member.to_string())
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
+    /// Children that indexes of the repository list and that were never fetched, newest index first, at most `limit`.
+    pub async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT members.manifest, members.member FROM members JOIN manifests AS parents ON parents.host = members.host \
+             AND parents.repository = members.repository AND parents.digest = members.manifest \
+             WHERE members.host = ?1 AND members.repository = ?2 AND members.is_manifest = 1 AND NOT EXISTS \
+             (SELECT 1 FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = members.member) \
+             ORDER BY parents.seen_at DESC LIMIT ?3",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, digest_of(row.try_get(1)?)?))).collect()
+    }
+
+    /// Whether the repository itself delivered or confirmed a blob.
+    pub async fn has_link(&self, name: &ImageName, digest: Digest) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM links WHERE host = ?1 AND repository = ?2 AND digest = ?3")
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether any repository of this registry delivered or confirmed a blob.
+    pub async fn has_link_at(&self, host: &Host, digest: Digest) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM links WHERE digest = ?1 AND host = ?2 LIMIT 1")
+            .bind(digest.to_string())
+            .bind(host.as_str())
+            .fetch_optional(self.readers())
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether any repository delivered a manifest of this digest.
+    pub async fn is_manifest(&self, digest: Digest) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM manifests WHERE digest = ?1 LIMIT 1")
+            .bind(digest.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        Ok(row.is_some())
+    }
+}
+
+/// The latest time that a row may have, in milliseconds.
+pub(super) fn latest_plausible(now: Timestamp) -> i64 {
+    now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX).as_millisecond()
+}
+
+impl Rows for NewFacts {
+    type Answer = ();
+
+    async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlx::Error> {
+        for (sql, rows, has_time) in Self::statements(gathered) {
+            let query = sqlx::query(sql).bind(rows);
+            let now = gathered.iter().map(|facts| facts.now).max().unwrap_or(Timestamp::MIN);
+            let query = if has_time { query.bind(latest_plausible(now)) } else { query };
+            query.execute(&mut *connection).await?;
+        }
+        Ok(vec![(); gathered.len()])
+    }
+}

@@ -1,0 +1,155 @@
+//! Facts on their way into the store.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::oci::{Content, Digest, Host, ImageName, Manifest, Repository, Tag};
+use crate::policy::Observed;
+
+/// What one request learnt. All of it is written in one transaction, with what others learnt.
+#[derive(Clone, Debug)]
+pub struct NewFacts {
+    /// When they are written: rows that are dated far beyond this lose.
+    pub(super) now: Timestamp,
+    manifests: Vec<ManifestRow>,
+    members: Vec<MemberRow>,
+    tags: Vec<TagRow>,
+    old_tags: Vec<TagRow>,
+    pulls: Vec<DatedRow>,
+    links: Vec<LinkRow>,
+    evidence: Vec<EvidenceRow>,
+}
+
+// The columns of each table, in the order in which the statements below name them. Times are milliseconds.
+type ManifestRow = (Host, Repository, Digest, String, usize, i64);
+type MemberRow = (Host, Repository, Digest, Digest, bool);
+type TagRow = (Host, Repository, Tag, Digest, i64);
+type DatedRow = (Host, Repository, Digest, i64);
+type LinkRow = (Host, Repository, Digest, u64, i64);
+type EvidenceRow = (&'static str, String, String, i64, Option<i64>);
+
+const MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
+const MEMBERS: &str = "INSERT INTO members (host, repository, manifest, member, is_manifest) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, manifest, member) DO NOTHING";
+const TAGS: &str = "INSERT INTO tags (host, repository, tag, digest, checked_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at \
+    WHERE excluded.checked_at >= checked_at OR checked_at > ?2";
+const TAG_HISTORY: &str = "INSERT INTO tag_history (host, repository, tag, digest, seen_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
+const PULLS: &str = "UPDATE manifests SET pulled_at = MAX(COALESCE(pulled_at, 0), pull.at) FROM \
+    (SELECT value->>0 AS host, value->>1 AS repository, value->>2 AS digest, value->>3 AS at FROM json_each(?1)) AS pull \
+    WHERE manifests.host = pull.host AND manifests.repository = pull.repository AND manifests.digest = pull.digest";
+const LINKS: &str = "INSERT INTO links (host, repository, digest, size, seen_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
+const EVIDENCE: &str = "INSERT INTO evidence (topic, subject, value, observed_at, valid_until) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    ON CONFLICT (topic, subject) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at, \
+    valid_until = excluded.valid_until WHERE excluded.observed_at >= observed_at OR observed_at > ?2";
+
+impl NewFacts {
+    /// Nothing yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            manifests: Vec::new(),
+            members: Vec::new(),
+            tags: Vec::new(),
+            old_tags: Vec::new(),
+            pulls: Vec::new(),
+            links: Vec::new(),
+            evidence: Vec::new(),
+        }
+    }
+
+    /// The repository delivered a manifest, which names these others.
+    #[must_use]
+    pub fn manifest(mut self, name: &ImageName, manifest: &Manifest, seen: Timestamp) -> Self {
+        let ImageName { host, repository } = name;
+        let is_index = matches!(manifest.content, Content::Index(_));
+        self.manifests.push((
+            host.clone(),
+            repository.clone(),
+            manifest.digest,
+            manifest.media_type.clone(),
+            manifest.bytes.len(),
+            seen.as_millisecond(),
+        ));
+        let row = |member: Digest| (host.clone(), repository.clone(), manifest.digest, member, is_index);
+        self.members.extend(manifest.descriptors().map(|member| row(member.digest)));
+        self
+    }
+
+    /// A tag means this digest now.
+    #[must_use]
+    pub fn tag(mut self, name: &ImageName, tag: &Tag, digest: Digest, now: Timestamp) -> Self {
+        self.tags.push(tag_row(name, tag, digest, now));
+        self.old_tag(name, tag, digest, now)
+    }
+
+    /// A tag meant this digest when it was seen, and may mean another one now.
+    #[must_use]
+    pub fn old_tag(mut self, name: &ImageName, tag: &Tag, digest: Digest, seen: Timestamp) -> Self {
+        self.old_tags.push(tag_row(name, tag, digest, seen));
+        self
+    }
+
+    /// A manifest of the repository was served.
+    #[must_use]
+    pub fn pull(mut self, name: &ImageName, digest: Digest, at: Timestamp) -> Self {
+        self.pulls.push((name.host.clone(), name.repository.clone(), digest, at.as_millisecond()));
+        self
+    }
+
+    /// The repository itself delivered or confirmed a blob of so many bytes.
+    #[must_use]
+    pub fn link(mut self, name: &ImageName, digest: Digest, size: u64, seen: Timestamp) -> Self {
+        self.links.push((name.host.clone(), name.repository.clone(), digest, size, seen.as_millisecond()));
+        self
+    }
+
+    /// Evidence under a topic and a subject.
+    #[must_use]
+    pub fn evidence(mut self, topic: &'static str, subject: &str, evidence: Observed<String>) -> Self {
+        let Observed { value, at, until } = evidence;
+        let until = until.map(Timestamp::as_millisecond);
+        self.evidence.push((topic, subject.to_owned(), value, at.as_millisecond(), until));
+        self
+    }
+
+    /// How many rows these are; evidence counts by its size, in rows of the usual one.
+    pub(super) fn rows(&self) -> u64 {
+        let evidence: usize = self.evidence.iter().map(|(_, _, value, ..)| 1 + value.len() / 512).sum();
+        let names = self.tags.len() + self.old_tags.len();
+        (self.manifests.len() + self.members.len() + names + self.links.len() + evidence) as u64
+    }
+
+    /// The statements that write these facts: SQL, its rows as JSON, and whether it takes the latest plausible time.
+    pub(super) fn statements(gathered: &[&Self]) -> impl Iterator<Item = (&'static str, String, bool)> + Send {
+        let statements = [
+            (MANIFESTS, rows_of(gathered, |facts| &facts.manifests), false),
+            (MEMBERS, rows_of(gathered, |facts| &facts.members), false),
+            (TAGS, rows_of(gathered, |facts| &facts.tags), true),
+            (TAG_HISTORY, rows_of(gathered, |facts| &facts.old_tags), false),
+            (PULLS, rows_of(gathered, |facts| &facts.pulls), false),
+            (LINKS, rows_of(gathered, |facts| &facts.links), false),
+            (EVIDENCE, rows_of(gathered, |facts| &facts.evidence), true),
+        ];
+        statements.into_iter().filter_map(|(sql, rows, has_time)| Some((sql, rows?, has_time)))
+    }
+}
+
+fn tag_row(name: &ImageName, tag: &Tag, digest: Digest, at: Timestamp) -> TagRow {
+    (name.host.clone(), name.repository.clone(), tag.clone(), digest, at.as_millisecond())
+}
+
+/// The rows of one table as JSON, `None` where there are none.
+fn rows_of<T: Serialize>(gathered: &[&NewFacts], of: impl Fn(&NewFacts) -> &Vec<T>) -> Option<String> {
+    let rows: Vec<&T> = gathered.iter().flat_map(|facts| of(facts)).collect();
+    (!rows.is_empty()).then(|| super::json(&rows))
+}

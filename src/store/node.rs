@@ -1,0 +1,283 @@
+//! What is on this node's disk, what the manifests there name, and in what order it may go.
+//!
+//! A manifest is kept while its bytes are here; a blob is kept for the manifests here that name it. An index goes after
+//! the manifests that it lists, because their trust may come from it. None of this is of use to another node.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::database::Database;
+use super::writer::{Rows, Writer};
+use super::{StoreError, digest_of, json, time_of};
+use crate::oci::{Content, Digest, Manifest};
+
+/// One piece of content on disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StoredContent {
+    /// Its name.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Whether it is a manifest.
+    pub is_manifest: bool,
+    /// When it was last used, as far as that was written down.
+    pub used_at: Timestamp,
+}
+
+/// How much is on disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ContentTotals {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Their bytes.
+    pub manifest_bytes: u64,
+}
+
+/// Content that is on disk now, on its way into the store.
+#[derive(Clone, Debug)]
+pub struct NewContent {
+    content: StoredContent,
+    /// What it names, and whether those are manifests.
+    parts: Vec<(Digest, bool)>,
+}
+
+impl NewContent {
+    /// A blob.
+    pub fn blob(digest: Digest, size: u64, used_at: Timestamp) -> Self {
+        Self { content: StoredContent { digest, size, is_manifest: false, used_at }, parts: Vec::new() }
+    }
+
+    /// A manifest, and with it what it names.
+    pub fn manifest(manifest: &Manifest, used_at: Timestamp) -> Self {
+        let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
+        let is_index = matches!(manifest.content, Content::Index(_));
+        let parts = manifest.descriptors().map(|part| (part.digest, is_index)).collect();
+        Self { content: StoredContent { digest, size, is_manifest: true, used_at }, parts }
+    }
+
+    /// A manifest that cannot be read, so that what it names is not known.
+    pub fn unreadable_manifest(digest: Digest, size: u64, used_at: Timestamp) -> Self {
+        Self { content: StoredContent { digest, size, is_manifest: true, used_at }, parts: Vec::new() }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.content.size
+    }
+
+    fn row(&self) -> (Digest, u64, bool, i64) {
+        let StoredContent { digest, size, is_manifest, used_at } = self.content;
+        (digest, size, is_manifest, used_at.as_millisecond())
+    }
+
+    fn part_rows(&self) -> Vec<(Digest, Digest, bool)> {
+        self.parts.iter().map(|(part, is_manifest)| (self.content.digest, *part, *is_manifest)).collect()
+    }
+}
+
+/// Whether another manifest here names the content of the outer row `contents`.
+const IS_NAMED: &str = "EXISTS (SELECT 1 FROM content_parts WHERE part = contents.digest AND manifest != ?1)";
+
+/// Facts about this node's disk alone. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NodeStore {
+    pub(super) database: Database,
+    rows: Writer<NewContent>,
+}
+
+impl NodeStore {
+    pub(super) fn new(database: Database) -> Self {
+        Self { rows: Writer::new(database.clone()), database }
+    }
+
+    fn readers(&self) -> &SqlitePool {
+        &self.database.readers
+    }
+
+    /// Notes content that is on disk now, together with what other callers note. False when it was noted before; then
+    /// only its time of use is new.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn record(&self, content: NewContent) -> Result<bool, StoreError> {
+        self.rows.write(content).await
+    }
+
+    /// Notes when contents were used; gives those that are not on disk any more.
+    pub async fn touch_contents(&self, used: &[(Digest, Timestamp)]) -> Result<Vec<Digest>, StoreError> {
+        let times: Vec<_> = used.iter().map(|(digest, at)| (digest, at.as_millisecond())).collect();
+        let times = json(&times);
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "UPDATE contents SET used_at = used.at FROM \
+             (SELECT value->>0 AS digest, value->>1 AS at FROM json_each(?1)) AS used WHERE contents.digest = used.digest",
+        )
+        .bind(&times)
+        .execute(&mut *transaction)
+        .await?;
+        let absent = sqlx::query(
+            "SELECT value->>0 FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM contents WHERE digest = value->>0)",
+        )
+        .bind(&times)
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        absent.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
+    /// Forgets contents whose files are about to go, and what they name.
+    pub async fn forget_contents(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        let digests = json(digests);
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for sql in [
+            "DELETE FROM contents WHERE digest IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM content_parts WHERE manifest IN (SELECT value FROM json_each(?1))",
+        ] {
+            sqlx::query(sql).bind(&digests).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// How much is on disk.
+    pub async fn content_totals(&self) -> Result<ContentTotals, StoreError> {
+        let rows = sqlx::query("SELECT is_manifest, COUNT(*), SUM(size) FROM contents GROUP BY is_manifest")
+            .fetch_all(self.readers())
+            .await?;
+        let mut totals = ContentTotals::default();
+        for row in &rows {
+            let (count, bytes) = (unsigned(row.try_get(1)?), unsigned(row.try_get(2)?));
+            match row.try_get::<i64, _>(0)? {
+                0 => (totals.blobs, totals.blob_bytes) = (count, bytes),
+                _ => (totals.manifests, totals.manifest_bytes) = (count, bytes),
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Blobs that no manifest here names, least recently used first.
+    pub async fn unnamed_blobs(&self, limit: u32) -> Result<Vec<StoredContent>, StoreError> {
+        let sql = format!(
+            "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 0 AND NOT {IS_NAMED} \
+             ORDER BY used_at LIMIT ?2"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind("").bind(i64::from(limit));
+        query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
+    }
+
+    /// Manifests that list no manifest which is here, least recently used first: what may go, in the order in which it
+    /// goes. With `unused_since` only those that were not used since then.
+    pub async fn oldest_manifests(
+        &self,
+        unused_since: Option<Timestamp>,
+        skip: u32,
+        limit: u32,
+    ) -> Result<Vec<StoredContent>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 1 AND used_at < ?1 AND NOT EXISTS \
+             (SELECT 1 FROM content_parts AS child JOIN contents AS here ON here.digest = child.part AND here.is_manifest = 1 \
+             WHERE child.manifest = contents.digest AND child.is_manifest = 1) ORDER BY used_at LIMIT ?2 OFFSET ?3",
+        )
+        .bind(unused_since.map_or(i64::MAX, Timestamp::as_millisecond))
+        .bind(i64::from(limit))
+        .bind(i64::from(skip))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(content_of).collect()
+    }
+
+    /// What goes when a manifest goes: itself, and the blobs here that no other manifest here names.
+    pub async fn parts_of(&self, manifest: Digest) -> Result<Vec<StoredContent>, StoreError> {
+        let sql = format!(
+            "SELECT digest, size, is_manifest, used_at FROM contents WHERE digest = ?1 OR (is_manifest = 0 AND digest IN \
+             (SELECT part FROM content_parts WHERE manifest = ?1) AND NOT {IS_NAMED})"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(manifest.to_string());
+        query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
+    }
+
+    /// The contents after one of them, in the order of their names, for going through all of them.
+    pub async fn contents_after(&self, after: Option<Digest>, limit: u32) -> Result<Vec<StoredContent>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT digest, size, is_manifest, used_at FROM contents WHERE digest > ?1 ORDER BY digest LIMIT ?2",
+        )
+        .bind(after.map(|digest| digest.to_string()).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(content_of).collect()
+    }
+
+    /// Those of these digests whose content is on disk.
+    pub async fn present(&self, digests: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
+        let rows = sqlx::query("SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?1))")
+            .bind(json(digests))
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+}
+
+impl Rows for NewContent {
+    type Answer = bool;
+
+    async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<bool>, sqlx::Error> {
+        let digests = json(&gathered.iter().map(|new| new.content.digest).collect::<Vec<_>>());
+        let known = sqlx::query("SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?1))")
+            .bind(digests)
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut known: HashSet<String> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let answers = gathered.iter().map(|new| known.insert(new.content.digest.to_string())).collect();
+        let contents: Vec<_> = gathered.iter().map(|new| new.row()).collect();
+        let parts: Vec<_> = gathered.iter().flat_map(|new| new.part_rows()).collect();
+        insert(
+            "INSERT INTO contents (digest, size, is_manifest, used_at) \
+             SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \
+             ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at",
+            &contents,
+            connection,
+        )
+        .await?;
+        insert(
+            "INSERT INTO content_parts (manifest, part, is_manifest) \
+             SELECT value->>0, value->>1, value->>2 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING",
+            &parts,
+            connection,
+        )
+        .await?;
+        Ok(answers)
+    }
+}
+
+async fn insert<T: Serialize>(
+    sql: &'static str,
+    rows: &[T],
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    if !rows.is_empty() {
+        sqlx::query(sql).bind(json(rows)).execute(connection).await?;
+    }
+    Ok(())
+}
+
+fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {
+    Ok(StoredContent {
+        digest: digest_of(row.try_get(0)?)?,
+        size: unsigned(row.try_get(1)?),
+        is_manifest: row.try_get::<i64, _>(2)? != 0,
+        used_at: time_of(row.try_get(3)?),
+    })
+}
+
+/// Counts and sizes are never negative.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}

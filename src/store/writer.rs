@@ -1,0 +1,127 @@
+//! Rows of many requests in one transaction.
+//!
+//! Whoever has rows to write adds them to those that wait. The first to get the turn writes all of them, and all who
+//! waited are told at once. Nobody waits longer than for the transaction that is under way and the next one; an answer
+//! means that the rows are committed.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::StoreError;
+use super::database::Database;
+
+/// How many requests' rows one transaction holds at most.
+const MAX_GATHERED: usize = 1000;
+
+/// Rows of one request, which can be written together with those of others.
+pub(super) trait Rows: Send + Sync + 'static {
+    /// What the request is told.
+    type Answer: Send + 'static;
+
+    /// Writes the rows of some requests, in their order, and gives an answer for each.
+    fn write(
+        gathered: &[&Self],
+        connection: &mut SqliteConnection,
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, sqlx::Error>> + Send;
+}
+
+/// Gathers rows. Cheap to clone.
+pub(super) struct Writer<R: Rows> {
+    database: Database,
+    waiting: Waiting<R>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+type Waiting<R> = Arc<Mutex<Vec<Request<R>>>>;
+
+/// Rows that wait, and who waits for them.
+struct Request<R: Rows> {
+    rows: R,
+    done: oneshot::Sender<Result<R::Answer, StoreError>>,
+}
+
+impl<R: Rows> Clone for Writer<R> {
+    fn clone(&self) -> Self {
+        Self { database: self.database.clone(), waiting: self.waiting.clone(), turn: self.turn.clone() }
+    }
+}
+
+impl<R: Rows> fmt::Debug for Writer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("waiting", &lock(&self.waiting).len()).finish()
+    }
+}
+
+impl<R: Rows> Writer<R> {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database, waiting: Arc::default(), turn: Arc::default() }
+    }
+
+    /// Writes rows, together with those of others. When this returns without an error, they are committed. The rows of
+    /// a caller that does not wait for the end are written with the next ones.
+    pub(super) async fn write(&self, rows: R) -> Result<R::Answer, StoreError> {
+        let (done, mut answer) = oneshot::channel();
+        lock(&self.waiting).push(Request { rows, done });
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            _turn = self.turn.lock() => loop {
+                match answer.try_recv() {
+                    Ok(answer) => break Ok(answer),
+                    Err(TryRecvError::Empty) => self.write_waiting().await,
+                    Err(TryRecvError::Closed) => return Err(StoreError::Unanswered),
+                }
+            },
+        };
+        answered.unwrap_or(Err(StoreError::Unanswered))
+    }
+
+    async fn write_waiting(&self) {
+        let mut taken = Taken::new(&self.waiting);
+        let written = self.commit(&taken.requests).await;
+        let requests = std::mem::take(&mut taken.requests).into_iter();
+        // Nobody listens where the request has ended meanwhile.
+        match written {
+            Ok(answers) => requests.zip(answers).for_each(|(request, answer)| _ = request.done.send(Ok(answer))),
+            Err(error) => {
+                let error = Arc::new(error);
+                requests.for_each(|request| _ = request.done.send(Err(StoreError::Write(error.clone()))));
+            }
+        }
+    }
+
+    async fn commit(&self, requests: &[Request<R>]) -> Result<Vec<R::Answer>, sqlx::Error> {
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let rows: Vec<&R> = requests.iter().map(|request| &request.rows).collect();
+        let answers = R::write(&rows, &mut transaction).await?;
+        transaction.commit().await?;
+        Ok(answers)
+    }
+}
+
+/// What is being written. Where the task that writes is dropped, it waits again.
+struct Taken<R: Rows> {
+    requests: Vec<Request<R>>,
+    waiting: Waiting<R>,
+}
+
+impl<R: Rows> Taken<R> {
+    fn new(waiting: &Waiting<R>) -> Self {
+        let mut all = lock(waiting);
+        let count = all.len().min(MAX_GATHERED);
+        Self { requests: all.drain(..count).collect(), waiting: waiting.clone() }
+    }
+}
+
+impl<R: Rows> Drop for Taken<R> {
+    fn drop(&mut self) {
+        lock(&self.waiting).splice(..0, self.requests.drain(..));
+    }
+}
+
+fn lock<R: Rows>(waiting: &Waiting<R>) -> MutexGuard<'_, Vec<Request<R>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
