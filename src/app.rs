@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::audit::{Audit, AuditError};
 use crate::cache::CacheError;
@@ -29,6 +30,7 @@ pub struct Bound {
     service: Registry,
     api: AdminApi,
     parts: Parts,
+    reload: Reload,
     prefetch: prefetch::Config,
     shutdown_grace: Duration,
 }
@@ -54,10 +56,11 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Bound, Bui
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
     let service = Registry::new(parts.gate.clone(), &parts.metrics, epoch);
     let reload = parts.reload(registry.certificates());
+    let on_request = reload.clone();
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
-    let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || reload.all());
+    let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
     let Config { shutdown_grace, prefetch, .. } = config;
-    Ok(Bound { registry, admin, service, api, parts, prefetch, shutdown_grace })
+    Ok(Bound { registry, admin, service, api, parts, reload, prefetch, shutdown_grace })
 }
 
 impl Bound {
@@ -78,17 +81,16 @@ impl Bound {
 
     /// A handle that makes a running gate reload everything that can change without a restart.
     pub fn reloader(&self) -> Reload {
-        self.parts.reload(self.registry.certificates())
+        self.reload.clone()
     }
 
     /// Serves until `stop` resolves. Then accepts no more connections, lets transfers finish within the grace period,
     /// and closes.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { registry, admin, service, api, parts, prefetch, shutdown_grace } = self;
+        let Self { registry, admin, service, api, parts, reload, prefetch, shutdown_grace } = self;
         let tasks = parts.tasks.clone();
-        let reload = parts.reload(registry.certificates());
         parts.rulebook.watch(&tasks);
-        tasks.spawn(on_hangup(reload, tasks.clone()));
+        tasks.spawn(on_hangup(reload));
         let addresses = registry.addresses();
         registry.run(&Arc::new(service), &tasks);
         admin.run(&Arc::new(api), &tasks);
@@ -109,9 +111,16 @@ pub struct Reload {
     rulebook: Arc<Rulebook>,
     certificates: server::Certificates,
     audit: Audit,
+    tasks: Tasks,
 }
 
 impl Reload {
+    /// Starts [`all`](Self::all) on a blocking thread, so that no async worker waits for files.
+    pub fn start(&self) -> JoinHandle<()> {
+        let reload = self.clone();
+        self.tasks.spawn_blocking(move || reload.all())
+    }
+
     /// Reloads everything. A component that fails to reload keeps its last good version. Reads files, so it blocks.
     pub fn all(&self) {
         self.rulebook.reload();
@@ -121,17 +130,16 @@ impl Reload {
     }
 }
 
-async fn on_hangup(reload: Reload, tasks: Tasks) {
+async fn on_hangup(reload: Reload) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     loop {
         tokio::select! {
             _ = hangups.recv() => {
                 tracing::info!("SIGHUP: reloading policies and certificates, reopening the audit file");
-                let reload = reload.clone();
                 // A component that panics logs it and keeps its state.
-                let _ = tasks.spawn_blocking(move || reload.all()).await;
+                let _ = reload.start().await;
             }
-            () = tasks.stopping() => return,
+            () = reload.tasks.stopping() => return,
         }
     }
 }

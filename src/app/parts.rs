@@ -12,8 +12,11 @@ use crate::config::Config;
 use crate::gate::{self, Gate};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
-use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
+        let epoch = Epoch::new();
+        let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
+        let (settings, audit) = (config.policy.clone(), config.gate.audit);
+        let rulebook = Rulebook::load(sources, settings, audit, readiness.clone(), epoch.clone(), &metrics)?;
+        let rulebook = Arc::new(rulebook);
 use crate::server::Certificates;
 use crate::store::{StateDir, Store};
 use crate::trust::Trust;
@@ -39,9 +42,10 @@ impl Parts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
         let epoch = Epoch::new();
-        let (dir, settings) = (config.policy_dir.clone(), config.policy.clone());
-        let rulebook =
-            Arc::new(Rulebook::load(dir, settings, config.gate.audit, readiness.clone(), epoch.clone(), &metrics)?);
+        let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
+        let (settings, audit) = (config.policy.clone(), config.gate.audit);
+        let rulebook = Rulebook::load(sources, settings, audit, readiness.clone(), epoch.clone(), &metrics)?;
+        let rulebook = Arc::new(rulebook);
         let upstreams = Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         let cache = config.cache.clone();
@@ -86,7 +90,8 @@ impl Parts {
     }
 
     pub(super) fn reload(&self, certificates: Certificates) -> Reload {
-        Reload { rulebook: self.rulebook.clone(), certificates, audit: self.audit.clone() }
+        let (rulebook, audit, tasks) = (self.rulebook.clone(), self.audit.clone(), self.tasks.clone());
+        Reload { rulebook, certificates, audit, tasks }
     }
 
     /// Lets running transfers finish within the grace period, writes pending data, and releases the state directory.

@@ -15,7 +15,7 @@ use super::Output;
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::ImageReference;
 use crate::policy::{RuleSet, Selected, Selection, Settings, Subject};
-use crate::rulebook;
+use crate::rulebook::{Directory, DocumentSource};
 use crate::scope::Scope;
 
 /// Everything is in order; warnings and notes are.
@@ -41,15 +41,15 @@ pub struct Streams<'a> {
 /// # Errors
 /// When the output cannot be written.
 pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Streams<'_>) -> io::Result<u8> {
-    let (sources, materials) = match rulebook::read_dir(dir) {
-        Ok(read) => read,
+    let snapshot = match Directory::new(dir).snapshot() {
+        Ok(snapshot) => snapshot,
         Err(error) => {
             writeln!(streams.err, "pullgate: {error}")?;
             return Ok(EXIT_FAILURE);
         }
     };
-    let mut parsed = RuleSet::parse(&sources, &materials, settings);
-    parsed.problems.extend(materials.problems().cloned());
+    let mut parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, settings);
+    parsed.problems.extend(snapshot.warnings);
     for problem in &parsed.problems {
         match output {
             Output::Json => writeln!(streams.out, "{}", problem_json(problem))?,
@@ -106,14 +106,14 @@ pub fn match_images(
 
 /// The rules of a directory; else its problems on `err`, and the exit code.
 fn load(dir: &Path, settings: &Settings, err: &mut dyn Write) -> io::Result<Result<RuleSet, u8>> {
-    let (sources, materials) = match rulebook::read_dir(dir) {
-        Ok(read) => read,
+    let snapshot = match Directory::new(dir).snapshot() {
+        Ok(snapshot) => snapshot,
         Err(error) => {
             writeln!(err, "pullgate: {error}")?;
             return Ok(Err(EXIT_FAILURE));
         }
     };
-    let parsed = RuleSet::parse(&sources, &materials, settings);
+    let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, settings);
     for problem in parsed.problems.iter().filter(|problem| problem.severity != ProblemSeverity::Note) {
         writeln!(err, "{problem}")?;
     }

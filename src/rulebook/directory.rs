@@ -1,65 +1,99 @@
 //! A directory of policy documents: `*.yaml`, `*.yml` and `*.json`, in subfolders too, and `secrets/NAMESPACE/NAME/`
-//! folders with one file for each key. Every number and size is bounded, and nothing is skipped but hidden names, which
-//! are how a mounted ConfigMap keeps its generations (`..data`), and files of other kinds.
+//! folders with one file per key. Every number and size is bounded. Nothing is skipped except files of other kinds and
+//! hidden names, in which a mounted ConfigMap keeps its versions (`..data`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use super::source::{DocumentSource, Snapshot, SourceError};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
+use crate::runtime::{DirectoryWatch, Tasks};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 /// The most files, documents and secrets together.
 const MAX_FILES: usize = 10_000;
-/// All files together, in bytes.
+/// The size of all files together, in bytes.
 const MAX_TOTAL: u64 = 64 * 1024 * 1024;
 /// The deepest subfolder.
 const MAX_DEPTH: usize = 16;
+/// The directory is read again at this interval even if no change was seen, because some file systems report none.
+const RESCAN: Duration = Duration::from_secs(60);
 
-/// The documents of a directory, in the order of their paths, and what they may refer to.
-///
-/// # Errors
-/// When anything in it cannot be read or is larger than the limits: a policy that is passed over would be a hole.
-pub fn read_dir(path: &Path) -> Result<(Vec<Document>, DirMaterials), Error> {
-    let mut reader = Reader::default();
-    let mut files = Vec::new();
-    reader.walk(path, 0, &mut files)?;
-    let secrets = path.join("secrets");
-    let mut sources = Vec::new();
-    for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_document(file)) {
-        let text = String::from_utf8(reader.read(file)?).map_err(|_| Error::NotText(file.clone()))?;
-        sources.push(Document { path: file.display().to_string(), text });
-    }
-    let mut materials = DirMaterials { root: path.to_owned(), secrets: BTreeMap::new(), misplaced: Vec::new() };
-    for (file, inner) in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
-        let content = reader.read(file)?;
-        if is_document(file) && holds_policies(file, &content) {
-            materials.misplaced.push(misplaced(file));
-        }
-        materials.add(inner, content);
-    }
-    Ok((sources, materials))
+/// A directory of documents, read in the order of their paths.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    path: PathBuf,
 }
 
-/// Secrets of a directory, and the key files in it. Has no `Debug`, so that no secret is printed by accident.
-pub struct DirMaterials {
+impl Directory {
+    /// The directory at this path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn read(&self) -> Result<Snapshot, DirectoryError> {
+        let mut walk = Walk::default();
+        let mut files = Vec::new();
+        walk.folder(&self.path, 0, &mut files)?;
+        let secrets = self.path.join("secrets");
+        let mut documents = Vec::new();
+        for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_document(file)) {
+            let text = String::from_utf8(walk.read(file)?).map_err(|_| DirectoryError::NotText(file.clone()))?;
+            documents.push(Document { path: file.display().to_string(), text });
+        }
+        let mut materials = DirectoryMaterials { root: self.path.clone(), secrets: BTreeMap::new() };
+        let mut warnings = Vec::new();
+        for (file, inner) in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
+            let content = walk.read(file)?;
+            if is_document(file) && holds_policies(file, &content) {
+                warnings.push(misplaced(file));
+            }
+            materials.add(inner, content);
+        }
+        Ok(Snapshot { documents, materials: Box::new(materials), warnings })
+    }
+}
+
+impl DocumentSource for Directory {
+    fn name(&self) -> String {
+        format!("directory {}", self.path.display())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        self.read().map_err(SourceError::new)
+    }
+
+    fn watch(&self, tasks: &Tasks, changed: Arc<Notify>) {
+        let mut watch = DirectoryWatch::new(&[&self.path], "policies");
+        let stop = tasks.clone();
+        tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.stopping() => return,
+                    () = watch.changed(RESCAN) => changed.notify_one(),
+                }
+            }
+        });
+    }
+}
+
+/// Secrets of a directory, and the key files in it. It has no `Debug`, so that no secret is printed by accident.
+struct DirectoryMaterials {
     root: PathBuf,
     secrets: BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>,
-    /// Policies where nobody reads them as such.
-    misplaced: Vec<Problem>,
 }
 
-impl DirMaterials {
-    /// A warning for each file among the secrets that holds policies: they are not in force.
-    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.misplaced.iter()
-    }
-
-    /// `NAMESPACE/NAME/KEY`; anything else in the secrets folder is no secret.
+impl DirectoryMaterials {
+    /// Adds `NAMESPACE/NAME/KEY`; nothing else in the secrets folder is a secret.
     fn add(&mut self, path: &Path, content: Vec<u8>) {
         let parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
         if let [namespace, name, key] = parts[..] {
@@ -69,7 +103,7 @@ impl DirMaterials {
     }
 }
 
-impl Materials for DirMaterials {
+impl Materials for DirectoryMaterials {
     /// A path is relative to the directory of the documents.
     fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
         read_bounded(&self.root.join(path)).map_err(|error| error.to_string())
@@ -88,24 +122,24 @@ impl Materials for DirMaterials {
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something cannot be read.
+pub enum DirectoryError {
+    /// A file or folder cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// What.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// A document is not UTF-8.
     #[error("{}: not UTF-8 text", .0.display())]
     NotText(PathBuf),
-    /// More, larger or deeper than is read.
+    /// A limit is exceeded.
     #[error("{path}: {what}", path = path.display())]
     TooMuch {
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// What there is too much of.
+        /// Which limit is exceeded.
         what: &'static str,
     },
 }
@@ -128,18 +162,18 @@ fn misplaced(path: &Path) -> Problem {
 }
 
 #[derive(Default)]
-struct Reader {
-    /// Folders by device and inode: links may lead in circles.
+struct Walk {
+    /// Folders by device and inode, because links may form circles.
     seen: HashSet<(u64, u64)>,
     files: usize,
     bytes: u64,
 }
 
-impl Reader {
-    /// All regular files below, links followed, hidden names left out.
-    fn walk(&mut self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Error> {
+impl Walk {
+    /// All files below a folder, following links, without hidden names.
+    fn folder(&mut self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {
         if depth > MAX_DEPTH {
-            return Err(Error::TooMuch { path: folder.to_owned(), what: "folders nested too deeply" });
+            return Err(DirectoryError::TooMuch { path: folder.to_owned(), what: "folders are nested too deeply" });
         }
         let status = fs::metadata(folder).map_err(|source| io_error(folder, source))?;
         if !self.seen.insert((status.dev(), status.ino())) {
@@ -148,11 +182,11 @@ impl Reader {
         for path in list(folder)? {
             let status = fs::metadata(&path).map_err(|source| io_error(&path, source))?;
             if status.is_dir() {
-                self.walk(&path, depth + 1, found)?;
+                self.folder(&path, depth + 1, found)?;
             } else {
                 self.files += 1;
                 if self.files > MAX_FILES {
-                    return Err(Error::TooMuch { path, what: "too many files" });
+                    return Err(DirectoryError::TooMuch { path, what: "too many files" });
                 }
                 found.push(path);
             }
@@ -160,18 +194,21 @@ impl Reader {
         Ok(())
     }
 
-    fn read(&mut self, path: &Path) -> Result<Vec<u8>, Error> {
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, DirectoryError> {
         let content = read_bounded(path)?;
         self.bytes += content.len() as u64;
         if self.bytes > MAX_TOTAL {
-            return Err(Error::TooMuch { path: path.to_owned(), what: "too much text in all files together" });
+            return Err(DirectoryError::TooMuch {
+                path: path.to_owned(),
+                what: "all files together are larger than 64 MiB",
+            });
         }
         Ok(content)
     }
 }
 
-/// What a folder holds, sorted, hidden names left out.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+/// The content of a folder, sorted, without hidden names.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| io_error(folder, source))? {
         let entry = entry.map_err(|source| io_error(folder, source))?;
@@ -179,15 +216,15 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
             paths.push(entry.path());
         }
         if paths.len() > MAX_FILES {
-            return Err(Error::TooMuch { path: folder.to_owned(), what: "too many files" });
+            return Err(DirectoryError::TooMuch { path: folder.to_owned(), what: "too many files" });
         }
     }
     paths.sort();
     Ok(paths)
 }
 
-/// A regular file, whole: opening a pipe would wait for its writer.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
+/// A regular file, whole. Anything else is refused: opening a pipe would wait for its writer.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, DirectoryError> {
     let status = fs::metadata(path).map_err(|source| io_error(path, source))?;
     if !status.is_file() {
         return Err(io_error(path, io::Error::other("not a regular file")));
@@ -196,18 +233,22 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
     let file = File::open(path).map_err(|source| io_error(path, source))?;
     file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(|source| io_error(path, source))?;
     if content.len() as u64 > MAX_FILE {
-        return Err(Error::TooMuch { path: path.to_owned(), what: "larger than 1 MiB" });
+        return Err(DirectoryError::TooMuch { path: path.to_owned(), what: "larger than 1 MiB" });
     }
     Ok(content)
 }
 
-fn io_error(path: &Path, source: io::Error) -> Error {
-    Error::Io { path: path.to_owned(), source }
+fn io_error(path: &Path, source: io::Error) -> DirectoryError {
+    DirectoryError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(path: &Path) -> Result<Snapshot, DirectoryError> {
+        Directory::new(path).read()
+    }
 
     fn put(root: &Path, path: &str, text: &str) {
         let file = root.join(path);
@@ -216,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_and_secrets_are_told_apart() {
+    fn documents_and_secrets_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         for path in ["b.yaml", "a.YML", "sub/c.json", ".hidden.yaml", "..data/d.yaml", "notes.txt"] {
             put(dir.path(), path, "x");
@@ -225,19 +266,19 @@ mod tests {
         put(dir.path(), "secrets/prod/alice/odd.yaml", "kind: Secret");
         std::os::unix::fs::symlink(dir.path().join("..data/d.yaml"), dir.path().join("linked.yaml")).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("sub/circle")).unwrap();
-        let (sources, materials) = read_dir(dir.path()).unwrap();
-        let names: Vec<_> = sources.iter().map(|s| s.path.rsplit_once('/').unwrap().1).collect();
+        let Snapshot { documents, materials, warnings } = read(dir.path()).unwrap();
+        let names: Vec<_> = documents.iter().map(|s| s.path.rsplit_once('/').unwrap().1).collect();
         assert_eq!(names, ["a.YML", "b.yaml", "linked.yaml", "c.json"]);
         assert_eq!(materials.secret("prod", "alice").unwrap()["name"], b"alice");
         assert_eq!(materials.secret("prod", "bob"), None);
         assert_eq!(materials.secret_namespaces(), ["prod"]);
         assert_eq!(materials.file("", "notes.txt").unwrap(), b"x");
         assert!(materials.file("", "absent").is_err());
-        assert_eq!(materials.problems().count(), 0);
+        assert_eq!(warnings, []);
     }
 
     #[test]
-    fn policies_among_the_secrets_are_told() {
+    fn policies_among_the_secrets_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let policy =
             "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec: {repositories: []}\n";
@@ -245,23 +286,26 @@ mod tests {
         put(dir.path(), "secrets/prod/alice/key.yaml", policy);
         put(dir.path(), "secrets/prod/alice/key.pub", policy);
         put(dir.path(), "secrets/prod/bob/odd.yaml", "kind: [");
-        let (sources, materials) = read_dir(dir.path()).unwrap();
-        assert!(sources.is_empty());
-        let told: Vec<_> = materials.problems().map(ToString::to_string).collect();
-        assert!(told.len() == 2 && told[0].contains("secrets/deny.yaml: warning: policies in the folder"), "{told:?}");
-        assert!(materials.secret("prod", "alice").is_some(), "a secret may hold what it likes");
+        let Snapshot { documents, materials, warnings } = read(dir.path()).unwrap();
+        assert!(documents.is_empty());
+        let warned: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            warned.len() == 2 && warned[0].contains("secrets/deny.yaml: warning: policies in the folder"),
+            "{warned:?}"
+        );
+        assert!(materials.secret("prod", "alice").is_some(), "a secret may contain anything");
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_policy_passed_over() {
+    fn nothing_unreadable_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(read_dir(&dir.path().join("absent")), Err(Error::Io { .. })));
+        assert!(matches!(read(&dir.path().join("absent")), Err(DirectoryError::Io { .. })));
         put(dir.path(), "big.yaml", &"#".repeat(1024 * 1024 + 1));
-        assert!(matches!(read_dir(dir.path()), Err(Error::TooMuch { .. })));
+        assert!(matches!(read(dir.path()), Err(DirectoryError::TooMuch { .. })));
         fs::write(dir.path().join("big.yaml"), [0xff]).unwrap();
-        assert!(matches!(read_dir(dir.path()), Err(Error::NotText(_))));
+        assert!(matches!(read(dir.path()), Err(DirectoryError::NotText(_))));
         fs::remove_file(dir.path().join("big.yaml")).unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("dangling.yaml")).unwrap();
-        assert!(matches!(read_dir(dir.path()), Err(Error::Io { .. })));
+        assert!(matches!(read(dir.path()), Err(DirectoryError::Io { .. })));
     }
 }

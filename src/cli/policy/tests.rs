@@ -92,8 +92,8 @@ fn tutorial_folder_is_read_unchanged() {
     if !shared.exists() {
         return;
     }
-    let (sources, materials) = rulebook::read_dir(&shared).unwrap();
-    let parsed = RuleSet::parse(&sources, &materials, &Settings::default());
+    let snapshot = Directory::new(&shared).snapshot().unwrap();
+    let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &Settings::default());
     assert_eq!(parsed.rules.map(|rules| (rules.documents(), rules.len())), Some((1, 1)));
     let notes = parsed.problems.iter().filter(|problem| problem.severity == ProblemSeverity::Note).count();
     assert_eq!((parsed.problems.len(), notes), (2, 2), "{:?}", parsed.problems);
@@ -244,8 +244,8 @@ fn shipped_policies_load() {
         ("portieris-none", 1, 1),
         ("pullgate", 3, 4),
     ] {
-        let (sources, materials) = rulebook::read_dir(&root.join(folder)).unwrap();
-        let parsed = RuleSet::parse(&sources, &materials, &Settings::default());
+        let snapshot = Directory::new(root.join(folder)).snapshot().unwrap();
+        let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &Settings::default());
         let rules = parsed.rules.unwrap_or_else(|| panic!("{:#?}", parsed.problems));
         assert_eq!((rules.documents(), rules.len()), (documents, entries), "{folder}");
         let said: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();

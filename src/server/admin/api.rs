@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::jobs::{Job, JobState, Jobs};
 use super::{Api, ApiRequest, ApiResponse};
@@ -24,8 +25,7 @@ pub struct AdminApi {
     cache: Arc<Cache>,
     prefetcher: Arc<Prefetcher>,
     jobs: Jobs,
-    tasks: Tasks,
-    reload: Arc<dyn Fn() + Send + Sync>,
+    reload: Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>,
 }
 
 /// The body of `POST prefetch`.
@@ -56,15 +56,15 @@ pub struct PrefetchedImage {
 }
 
 impl AdminApi {
-    /// Creates the API; `reload` reloads everything that SIGHUP reloads, and may block.
+    /// Creates the API; `reload` starts to reload everything that SIGHUP reloads.
     pub fn new(
         gate: Arc<Gate>,
         cache: Arc<Cache>,
         prefetcher: Arc<Prefetcher>,
         tasks: Tasks,
-        reload: impl Fn() + Send + Sync + 'static,
+        reload: impl Fn() -> JoinHandle<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks.clone()), tasks, reload: Arc::new(reload) }
+        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), reload: Arc::new(reload) }
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
@@ -85,10 +85,8 @@ impl AdminApi {
         }
     }
 
-    /// Runs on a blocking thread, because it reads files.
     async fn reload(&self) -> ApiResponse {
-        let reload = self.reload.clone();
-        match self.tasks.spawn_blocking(move || reload()).await {
+        match (self.reload)().await {
             Ok(()) => ApiResponse::new(StatusCode::OK, &json!({"reloaded": true})),
             Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reloading failed; see the log"),
         }

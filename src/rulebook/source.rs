@@ -1,0 +1,88 @@
+//! Sources of policy documents, and what they hold at one moment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::markup::Problem;
+use crate::policy::{Document, Materials};
+use crate::runtime::Tasks;
+
+/// A place that holds policy documents: a directory, or objects of an API.
+pub trait DocumentSource: Send + Sync {
+    /// The name of the source in messages: `directory /etc/pullgate/policies`.
+    fn name(&self) -> String;
+
+    /// Everything that the source holds at this moment. Blocks.
+    ///
+    /// # Errors
+    /// If anything cannot be read completely: a policy that is skipped would be a hole.
+    fn snapshot(&self) -> Result<Snapshot, SourceError>;
+
+    /// Notifies `changed` after every change, from a task that ends at shutdown. It may notify without a change, which
+    /// costs a reading.
+    fn watch(&self, tasks: &Tasks, changed: Arc<Notify>);
+}
+
+/// Why a source cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(Box<dyn Error + Send + Sync>);
+
+impl SourceError {
+    /// The error of one kind of source.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+}
+
+/// What a source holds at one moment.
+pub struct Snapshot {
+    /// The documents. Their paths name their place in the source, and begin with what tells sources apart.
+    pub documents: Vec<Document>,
+    /// The files and secrets that documents may refer to.
+    pub materials: Box<dyn Materials>,
+    /// What in the source may not mean what its author thinks, beside the documents.
+    pub warnings: Vec<Problem>,
+}
+
+impl Snapshot {
+    /// One snapshot of several sources. A document finds files in its own source, and secrets in all of them; a secret that
+    /// two sources have is the first one's.
+    pub(super) fn merge(snapshots: Vec<Self>) -> Self {
+        let (mut documents, mut warnings) = (Vec::new(), Vec::new());
+        let mut all = AllMaterials::default();
+        for (source, snapshot) in snapshots.into_iter().enumerate() {
+            all.owners.extend(snapshot.documents.iter().map(|document| (document.path.clone(), source)));
+            documents.extend(snapshot.documents);
+            warnings.extend(snapshot.warnings);
+            all.of.push(snapshot.materials);
+        }
+        Self { documents, materials: Box::new(all), warnings }
+    }
+}
+
+/// The materials of several sources.
+#[derive(Default)]
+struct AllMaterials {
+    of: Vec<Box<dyn Materials>>,
+    /// The source of each document, by its path.
+    owners: HashMap<String, usize>,
+}
+
+impl Materials for AllMaterials {
+    fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String> {
+        let source = self.owners.get(document).and_then(|owner| self.of.get(*owner));
+        source.ok_or("this document is from no source")?.file(document, path)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.of.iter().find_map(|materials| materials.secret(namespace, name))
+    }
+
+    fn secret_namespaces(&self) -> Vec<String> {
+        self.of.iter().flat_map(|materials| materials.secret_namespaces()).collect()
+    }
+}

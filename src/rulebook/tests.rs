@@ -1,0 +1,148 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+const CLUSTER: &str = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: all}\n\
+    spec: {repositories: [{name: \"*\", policy: {}}]}\n";
+const OWN: &str = "apiVersion: pullgate.io/v1\nkind: ImagePolicy\nmetadata: {name: own, namespace: prod}\n\
+    spec: {repositories: []}\n";
+
+fn sources(folders: &[&Path]) -> Vec<Box<dyn DocumentSource>> {
+    folders.iter().map(|folder| Box::new(Directory::new(*folder)) as Box<dyn DocumentSource>).collect()
+}
+
+#[test]
+fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("own.yaml");
+    fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
+    fs::write(dir.path().join("notes.yaml"), "# nothing yet\n").unwrap();
+    fs::write(&own, OWN).unwrap();
+    let readiness = Readiness::new();
+    let settings = Settings::default();
+    let sources = sources(&[dir.path()]);
+    let rulebook = Rulebook::load(sources, settings, false, readiness.clone(), Epoch::new(), &Metrics::default()).unwrap();
+    let state = || {
+        rulebook.reload();
+        (rulebook.rules().documents(), readiness.report().degraded.get(TOPIC).cloned().unwrap_or_default())
+    };
+    assert_eq!(state(), (2, String::new()), "a file that never held policies may be empty");
+    for nothing in ["", "# prod\n", "---\n"] {
+        fs::write(&own, nothing).unwrap();
+        for _ in 0..2 {
+            let (documents, why) = state();
+            assert!(documents == 2 && why.contains("own.yaml: empty"), "{nothing:?}: {documents} {why}");
+        }
+    }
+    fs::write(&own, OWN).unwrap();
+    assert_eq!(state(), (2, String::new()));
+    fs::write(&own, "").unwrap();
+    state();
+    fs::remove_file(&own).unwrap();
+    assert_eq!(state(), (1, String::new()), "removing the file withdraws its policies");
+    fs::write(&own, "").unwrap();
+    assert_eq!(state(), (1, String::new()), "a new file never held policies");
+}
+
+/// A reload holds the lock from before it reads until its rules are in use, so no other can use newer ones meanwhile.
+#[test]
+fn a_reload_reads_nothing_while_another_one_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
+    let (sources, metrics) = (sources(&[dir.path()]), Metrics::default());
+    let load = Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), &metrics);
+    let rulebook = Arc::new(load.unwrap());
+    let other = rulebook.holding.lock().unwrap();
+    let waiting = std::thread::spawn({
+        let rulebook = rulebook.clone();
+        move || rulebook.reload()
+    });
+    // The waiting reload must read only once it holds the lock. It is given time to read too early.
+    std::thread::sleep(Duration::from_millis(100));
+    fs::write(dir.path().join("own.yaml"), OWN).unwrap();
+    assert_eq!(rulebook.rules().documents(), 1);
+    drop(other);
+    waiting.join().unwrap();
+    assert_eq!(rulebook.rules().documents(), 2);
+}
+
+const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\n-----END PUBLIC KEY-----\n";
+
+/// Each document finds its key files in the source that it is from, and every document finds the secrets of all.
+#[test]
+fn several_sources_make_one_set_of_rules() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(first.path().join("all.yaml"), CLUSTER).unwrap();
+    let signed = "apiVersion: pullgate.io/v1\nkind: ImagePolicy\nmetadata: {name: own, namespace: prod}\nspec:\n  \
+        authorities:\n  - {name: a, cosign: {key: {file: a.pub}}}\n  - {name: b, cosign: {key: {secret: {name: s, key: k}}}}\n  \
+        repositories: [{name: '*', policy: {trust: {anyOf: [a, b]}}}]\n";
+    fs::write(second.path().join("own.yaml"), signed).unwrap();
+    fs::write(second.path().join("a.pub"), PEM).unwrap();
+    let secret = first.path().join("secrets/prod/s");
+    fs::create_dir_all(&secret).unwrap();
+    fs::write(secret.join("k"), PEM).unwrap();
+    let load = || {
+        let sources = sources(&[first.path(), second.path()]);
+        Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), &Metrics::default())
+    };
+    assert_eq!(load().unwrap().rules().documents(), 2);
+    fs::rename(second.path().join("a.pub"), first.path().join("a.pub")).unwrap();
+    let error = load().err().unwrap().to_string();
+    assert!(error.contains("own.yaml:6:") && error.contains("a.pub"), "{error}");
+}
+
+/// A source in memory, as one that watches an API would be.
+struct InMemory {
+    text: Arc<Mutex<Result<String, &'static str>>>,
+    changed: Arc<Mutex<Option<Arc<Notify>>>>,
+}
+
+impl DocumentSource for InMemory {
+    fn name(&self) -> String {
+        "memory".into()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        let text = self.text.lock().unwrap().clone().map_err(SourceError::new)?;
+        let documents = vec![crate::policy::Document { path: "memory/default/own".into(), text }];
+        Ok(Snapshot { documents, materials: Box::new(crate::policy::NoMaterials), warnings: Vec::new() })
+    }
+
+    fn watch(&self, _: &Tasks, changed: Arc<Notify>) {
+        *self.changed.lock().unwrap() = Some(changed);
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_signals_a_change_is_read_again() {
+    let text = Arc::new(Mutex::new(Ok(CLUSTER.to_owned())));
+    let changed = Arc::new(Mutex::new(None));
+    let source = Box::new(InMemory { text: text.clone(), changed: changed.clone() });
+    let (readiness, metrics, tasks) = (Readiness::new(), Metrics::default(), Tasks::new());
+    let load = Rulebook::load(vec![source], Settings::default(), false, readiness.clone(), Epoch::new(), &metrics);
+    let rulebook = Arc::new(load.unwrap());
+    rulebook.watch(&tasks);
+    let signal = changed.lock().unwrap().clone().unwrap();
+    for (new, documents, is_degraded) in [
+        (Ok(format!("{CLUSTER}---\n{OWN}")), 2, false),
+        (Err("the API does not answer"), 2, true),
+        (Ok("kind: [".to_owned()), 2, true),
+        (Ok(OWN.to_owned()), 1, false),
+    ] {
+        *text.lock().unwrap() = new;
+        signal.notify_one();
+        let is_there = || {
+            let degraded = readiness.report().degraded.contains_key(TOPIC);
+            rulebook.rules().documents() == documents && degraded == is_degraded
+        };
+        let waited = async {
+            while !is_there() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waited).await.expect("the change is in use");
+    }
+    assert!(tasks.drain(Duration::from_secs(5)).await);
+}
