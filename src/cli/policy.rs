@@ -1,4 +1,4 @@
-//! `pullgate policy`: lint documents, show which entry wins, and replay decisions for given evidence. Offline.
+//! `pullgate policy`: check documents, show which entry wins, and replay decisions for given evidence. Offline.
 
 mod command;
 mod eval;
@@ -18,13 +18,13 @@ use crate::policy::{RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook::{Directory, DocumentSource};
 use crate::scope::Scope;
 
-/// Everything is in order; warnings and notes are.
+/// Success; there may be warnings and notes.
 pub const EXIT_OK: u8 = 0;
 /// Something cannot be read, or a case of `policy eval` is malformed.
 pub const EXIT_FAILURE: u8 = 1;
 /// `policy check` found an error.
 pub const EXIT_FINDINGS: u8 = 2;
-/// `policy match` and `policy eval`: the documents have errors, or the namespace is none.
+/// `policy match` and `policy eval`: the documents have errors, or the namespace is not valid.
 pub const EXIT_CONFIGURATION: u8 = 78;
 
 /// Where a command prints.
@@ -69,7 +69,7 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
 }
 
 /// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. Exit codes: 0 whatever the
-/// outcomes, 78 when the documents have errors or the namespace is none, 1 when the directory cannot be read.
+/// outcomes, 78 if the documents have errors or the namespace is not valid, 1 if the directory cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -146,12 +146,12 @@ fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
     found
 }
 
-/// Portieris' words.
+/// Portieris' wording.
 fn invalid_name(image: &str) -> String {
     format!("Deny \"{image}\", invalid image name")
 }
 
-/// What an image reference asks for; a tag beside a digest is a name that the digest is known by.
+/// The subject of an image reference. A tag beside a digest is a known name of that digest.
 fn subject(reference: ImageReference, scope: Scope) -> Subject {
     let asked = reference.reference();
     let mut subject = Subject::new(reference.name, asked, scope);

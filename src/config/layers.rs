@@ -76,8 +76,8 @@ struct Merge {
 }
 
 impl Merge {
-    /// The value of a path, of which the file has `written`. `None` if the value is the file's but the file does not have
-    /// it at this path: `config` reads a key with dots in it as a path, and that is not what is written.
+    /// The value of a path, of which the file has `written`. `None` if the value is the file's but the file does not
+    /// have it at this path: `config` reads a key with dots in it as a path, and that is not what is written.
     fn node(&self, written: Option<&Node>, layered: &Layered, path: &str) -> Option<Node> {
         let value = match (&layered.kind, written.map(|node| &node.value)) {
             (ValueKind::Table(all), _) => {

@@ -26,8 +26,7 @@ pub struct Fields<'a> {
 enum Name<'a> {
     /// By what the mapping is: `enabled of trust must be …`. For documents, whose files say where it is.
     Kind(Cow<'a, str>),
-    /// By its path from the root: `gate.mode: must be …`. For the configuration, where an environment variable may have
-    /// set the value.
+    /// By its path from the root: `gate.mode: must be …`. For the configuration, where a variable may set the value.
     Path(String),
 }
 

@@ -49,8 +49,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// One snapshot of several sources. A document finds files in its own source, and secrets in all of them; a secret that
-    /// two sources have is the first one's.
+    /// One snapshot of several sources. A document finds files in its own source, and secrets in all of them; of a secret
+    /// that two sources have, the first one's data is used.
     pub(super) fn merge(snapshots: Vec<Self>) -> Self {
         let (mut documents, mut warnings) = (Vec::new(), Vec::new());
         let mut all = AllMaterials::default();

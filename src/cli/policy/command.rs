@@ -8,25 +8,25 @@ use crate::cli::{Exit, Output};
 use crate::config::Config;
 use crate::policy::Settings;
 
-/// Commands about policy documents; none needs a gate.
+/// Check and try policy documents. No gate is needed.
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum PolicyCommand {
-    /// Lint documents: errors and warnings with file:line:column. Exit code 2 when there is an error.
+    /// Check documents: print errors and warnings with file:line:column. Exits with 2 if there is an error.
     Check {
-        /// The folder of documents.
+        /// The folder of policy documents.
         dir: PathBuf,
         #[command(flatten)]
         settings: SettingsFrom,
-        /// How to print.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
     /// Show which document and entry win for an image.
     Match {
-        /// The folder of documents.
+        /// The folder of policy documents.
         #[arg(long, value_name = "DIR")]
         policies: PathBuf,
-        /// The Kubernetes namespace, or other scope, whose rules apply.
+        /// The Kubernetes namespace, or another scope, whose rules apply.
         #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
         namespace: String,
         /// The images.
@@ -34,13 +34,13 @@ pub(in crate::cli) enum PolicyCommand {
         images: Vec<String>,
         #[command(flatten)]
         settings: SettingsFrom,
-        /// How to print.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Decide for given evidence: one JSON case a line on standard input, one decision a line on standard output.
+    /// Decide for given evidence: read one JSON case per line from standard input, print one decision per line.
     Eval {
-        /// The folder of documents.
+        /// The folder of policy documents.
         #[arg(long, value_name = "DIR")]
         policies: PathBuf,
         #[command(flatten)]
@@ -48,10 +48,10 @@ pub(in crate::cli) enum PolicyCommand {
     },
 }
 
-/// Where the authorities of the configuration come from.
+/// The configuration that documents are read with.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SettingsFrom {
-    /// The configuration whose authorities and defaults documents are read with.
+    /// The configuration file, for its authorities and defaults.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! `policy eval`: decisions for evidence that is given, one case a line. The decision is the gate's own; only the
-//! evidence is made here.
+//! `policy eval`: decisions for given evidence, one case per line. The decision is the gate's; only the evidence is made
+//! here.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -21,11 +21,11 @@ use crate::scope::Scope;
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 1024 * 1024;
 
-/// `policy eval --policies DIR < cases.jsonl`: one decision a line. A malformed case gives a denial with an `error`
-/// for its `id`, and exit code 1 at the end; otherwise the code is 0, or 78 when the documents have errors.
+/// `policy eval --policies DIR < cases.jsonl`: one decision per line. A malformed case gives a denial with an `error`
+/// for its `id`, and exit code 1 at the end; otherwise the code is 0, or 78 if the documents have errors.
 ///
 /// # Errors
-/// When the cases cannot be read or the output cannot be written.
+/// If the cases cannot be read or the output cannot be written.
 pub fn eval(
     policies: &Path,
     settings: &Settings,
@@ -52,7 +52,7 @@ pub fn eval(
     Ok(code)
 }
 
-/// The next line; one that is too long is cut, which makes it malformed.
+/// The next line. A line that is too long is cut, and so malformed.
 fn next_line(reader: &mut dyn BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = Read::take(&mut *reader, MAX_LINE).read_until(b'\n', &mut line)?;
@@ -91,7 +91,7 @@ struct Case {
     va: Option<Va>,
 }
 
-/// Who signed. `signers`: null is no trust data at all.
+/// Who signed. `signers: null` means that there is no trust data.
 #[derive(Default, Deserialize)]
 struct Trust {
     #[serde(default)]
@@ -102,7 +102,7 @@ struct Trust {
     error: Option<String>,
 }
 
-/// An assessment in IBM's words.
+/// An assessment in IBM's terms.
 #[derive(Deserialize)]
 struct Va {
     #[serde(default)]
@@ -111,7 +111,7 @@ struct Va {
     issues: Issues,
 }
 
-/// So many, or each.
+/// A count, or a list.
 #[derive(Default, Deserialize)]
 #[serde(untagged)]
 enum Issues {
@@ -152,7 +152,7 @@ fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
     let Ok(reference) = case.image.parse::<ImageReference>() else {
         return Ok(line_of(&case.id, "deny", Some("policy"), false, &invalid_name(&case.image)));
     };
-    // Content is what the evidence is about; where the case does not name it, any digest stands for it.
+    // The evidence is about some content; if the case does not name it, any digest will do.
     let digest = reference.digest.or(digest).unwrap_or_else(|| Digest::sha256(case.image.as_bytes()));
     let subject = subject(reference, scope);
     let (enforced, audited) = match rules.select(&subject) {
@@ -190,7 +190,7 @@ fn opinions(weighed: &[(Opinion, bool)]) -> Vec<&Opinion> {
     weighed.iter().map(|(opinion, _)| opinion).collect()
 }
 
-/// What an entry says of a case, and whether vulnerabilities were asked about for it.
+/// The outcome of an entry for a case, and whether it needed vulnerabilities.
 fn opinion(case: &Case, subject: &crate::policy::Subject, digest: Digest, selected: Selected) -> (Opinion, bool) {
     let evidence = Evidence::of(case, &selected);
     let outcome = weigh(&evidence.question(subject, digest, &selected));
@@ -205,11 +205,11 @@ fn line_of(id: &Value, decision: &str, stage: Option<&str>, va_consulted: bool, 
     json!({"id": id, "decision": decision, "stage": stage, "va_consulted": va_consulted, "message": message})
 }
 
-/// What a case says, as the gate would have found it.
+/// The evidence of a case, as the gate would have found it.
 #[derive(Default)]
 struct Evidence {
     trust: TrustFindings,
-    /// `None` where nobody is asked: the rule wants no assessment, or signatures deny first.
+    /// `None` if none is needed: the rule has no `va`, or signatures deny first.
     va: Option<VaFindings>,
     /// A case lists no exemptions but those of its issues.
     exemptions: VaExemptions,
@@ -249,8 +249,8 @@ fn observed<T>(value: T) -> Observed<T> {
     Observed { value, at: Timestamp::UNIX_EPOCH, until: None }
 }
 
-/// An authority verified where its name stands in a list; Docker Content Trust where there is trust data by all the
-/// signers that it asks for. Names stand for secrets that are not there: the evidence says that they verified.
+/// An authority verified if the list has its name; Docker Content Trust verified if there is trust data by all required
+/// signers. A missing secret is represented by its name: the evidence says that it verified.
 fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
     if let Some(why) = &trust.error {
         return TrustOutcome::Unknown { why: why.clone(), temporary: false };
@@ -280,8 +280,8 @@ fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
     }
 }
 
-/// IBM's word as evidence. `OK` and `WARN` say that no issue counts. `FAIL`, its older name `BLOCK`, and every word
-/// that is not known say that some issue does: where none is listed that could, one that always counts stands for it.
+/// IBM's status as evidence. With `OK` and `WARN`, no issue counts. With `FAIL`, its older name `BLOCK`, and every
+/// unknown status, some issue does: if none is listed that could, one that always counts is added.
 fn assessment(va: Option<&Va>) -> VaEvidence {
     let Some(Va { status: Some(status), issues }) = va else { return VaEvidence::Unscanned };
     let mut issues = listed(issues);

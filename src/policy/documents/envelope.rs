@@ -1,5 +1,5 @@
-//! The kind of a document, by `apiVersion` and `kind`, and its namespace. A document that may be a policy but is not read
-//! as one is an error, because it would be dropped silently; anything else is skipped with a note.
+//! The kind of a document, by `apiVersion` and `kind`, and its namespace. A document that may be a policy but is not
+//! read as one is an error, because it would be dropped silently; anything else is skipped with a note.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! IBM's two dialects: CISE's `securityenforcement.admission.cloud.ibm.com/v1beta1` and Portieris'
 //! `portieris.cloud.ibm.com/v1`.
 //!
-//! An unknown key is an error, even where IBM's API server would have dropped it silently, because it may be a check that
-//! its author relies on. Two exceptions are known to be harmless, because neither asks for a check: `policies: null` (a
+//! An unknown key is an error, even where IBM's API server would have dropped it silently, because it may be a check
+//! that its author relies on. Two exceptions are known to be harmless, because neither asks for a check: `policies: null` (a
 //! mistake in a file that IBM shipped) and `mutateImage` in v1beta1.
 
 use std::collections::BTreeMap;
@@ -199,7 +199,7 @@ impl<'a> Trust<'a> {
         (enabled == Some(true)).then_some(Self { server, secrets })
     }
 
-    /// With signers, all of them must have signed by Docker Content Trust. Without, any one of the configured authorities.
+    /// With signers, all of them must have signed by Docker Content Trust; without, one of the configured authorities.
     fn requirement(&self, namespace: Option<&str>, context: &Context<'_>) -> Requirement {
         let server = self.server.map(str::to_owned);
         if !self.secrets.is_empty() {

@@ -1,5 +1,4 @@
-//! Keys, certificates and key rings, checked to be the public half of what they should be before anything relies on
-//! them.
+//! Keys, certificates and key rings, checked to be public and of the right kind before anything relies on them.
 
 use crate::policy::key::PublicKey;
 use crate::policy::material::{Certificate, KeyRing, SignerKey};
@@ -7,10 +6,10 @@ use crate::policy::material::{Certificate, KeyRing, SignerKey};
 /// The largest key, certificate chain or key ring, in bytes.
 const MAX_MATERIAL: usize = 256 * 1024;
 
-/// A public key: what is read here is what signatures are verified with.
+/// A public key, as signatures are verified with it.
 ///
 /// # Errors
-/// What is wrong with it; never its content. So it is for all functions here.
+/// What is wrong with it, never its content. This applies to all functions here.
 pub(super) fn public_key(bytes: &[u8]) -> Result<PublicKey, String> {
     PublicKey::from_pem(text(bytes, "PUBLIC KEY")?).map_err(|invalid| invalid.to_string())
 }
@@ -37,7 +36,7 @@ fn text<'a>(bytes: &'a [u8], expected: &str) -> Result<&'a str, String> {
     }
     let text = std::str::from_utf8(bytes).map_err(|_| format!("not text; expected a {expected} block"))?;
     if text.contains("PRIVATE KEY") {
-        return Err("it holds a private key, which does not belong here".into());
+        return Err("it contains a private key, which does not belong here".into());
     }
     Ok(text)
 }

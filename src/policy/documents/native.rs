@@ -1,4 +1,4 @@
-//! Our own dialect, `pullgate.io/v1`: a superset of IBM's two. Every unknown key is an error.
+//! The dialect `pullgate.io/v1`, a superset of IBM's two. Every unknown key is an error.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Behaviour, Mode, Requirement, Rule, Severity, VaRule};
 use crate::policy::ruleset::Entry;
 
-/// The most parts of one combination: who counts for which part is worked out at every decision.
+/// The most parts of one combination, because every decision matches signers with parts.
 const MAX_PARTS: usize = 100;
 
 /// The mode and the entries of a document.
@@ -38,7 +38,7 @@ fn mode(spec: &Fields<'_>) -> Mode {
     spec.choice("mode", &[("audit", Mode::Audit), ("enforce", Mode::Enforce)]).unwrap_or_default()
 }
 
-/// What the entries of one document share.
+/// Reads the entries of one document.
 struct Reader<'a> {
     own: Vec<Arc<Authority>>,
     settings: &'a [Arc<Authority>],
@@ -76,7 +76,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A name, or a mapping with one of `anyOf`, `allOf` and `atLeast`. `None` after a problem was reported.
+    /// A name, or a mapping with one of `anyOf`, `allOf` and `atLeast`. `None` after an error was reported.
     fn requirement(&self, node: &Node, parent: &Fields<'_>) -> Option<Requirement> {
         if !matches!(node.value, Value::Map(_)) {
             return self.named(node, parent);
@@ -86,7 +86,7 @@ impl Reader<'_> {
         fields.only(&ways);
         match one_of(&fields, &ways)? {
             "anyOf" => Some(Requirement::AnyOf(self.parts(&fields, "anyOf")?)),
-            // Whoever names two authorities wants two signatures, so a key under both names does not do.
+            // Two names mean two signatures, so one key under both names is not enough.
             "allOf" => {
                 let of = self.parts(&fields, "allOf")?;
                 lint::signers(of.len(), &of, &fields);
@@ -109,8 +109,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The parts of a combination, at least one. One authority may stand there once only: its signature must not
-    /// count twice.
+    /// The parts of a combination, at least one. No part may occur twice, because its signature must not count twice.
     fn parts(&self, fields: &Fields<'_>, key: &str) -> Option<Vec<Requirement>> {
         let list = fields.list(key);
         if list.is_empty() {
@@ -146,8 +145,8 @@ impl Reader<'_> {
     }
 }
 
-/// Our defaults: every issue from `low` on counts, whether a fix is published or not, and whatever is not known denies;
-/// artifacts that are no images are `unsupported`, so a repository of charts that asks for `va` says
+/// The defaults: every issue from `low` counts, whether or not a fix is published, and everything unknown denies.
+/// Artifacts that are not images are `unsupported`, so an entry with `va` for a repository of charts needs
 /// `unsupported: allow`.
 fn va_rule(fields: &Fields<'_>) -> VaRule {
     let behaviours = ["unscanned", "incomplete", "unsupported", "unavailable"];
