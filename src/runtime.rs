@@ -27,6 +27,6 @@ pub use printable::{printable, printable_lines};
 pub use private::{create_private_dir, open_private};
 pub use readiness::{BlockReady, Readiness, ReadinessReport};
 pub use sharded::{BusyCounter, Sharded, ShardedCount};
-pub use tasks::Tasks;
+pub use tasks::{Tasks, Untracked};
 pub use telemetry::{LogFormat, LogGuard, init as init_telemetry};
 pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size};

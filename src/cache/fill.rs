@@ -23,7 +23,9 @@ use crate::upstream::BlobStream;
 
 /// The number of chunks queued between the network and the disk; with the upstream's frame size this bounds the memory
 /// per fill.
-const QUEUE: usize = 8;
+const QUEUE: usize = 16;
+/// How many bytes are written before readers are told of them, while more are waiting to be written.
+const PUBLISHED_AT_ONCE: u64 = 512 * 1024;
 /// How long a write may stall before the disk counts as failing.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -251,11 +253,16 @@ fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path:
     let Source { digest, size, .. } = fill.source;
     let mut hasher = Hasher::new(digest.algorithm());
     let mut written = 0;
+    let mut published = 0;
     while let Some(piece) = pieces.blocking_recv() {
         partial.write_at(&piece, written).map_err(FillError::Disk)?;
         hasher.update(&piece);
         written += piece.len() as u64;
-        fill.publish(written);
+        // To wake readers costs more than to write a piece, so it is done for many where many wait.
+        if pieces.is_empty() || written - published >= PUBLISHED_AT_ONCE {
+            fill.publish(written);
+            published = written;
+        }
     }
     if written != size {
         return Err(FillError::Download(Broken::Short { received: written, size }));

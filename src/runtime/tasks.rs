@@ -95,3 +95,35 @@ impl Tasks {
         self.tracker.len()
     }
 }
+
+/// Runs what a library spawns on the runtime in which the value was made, whichever runtime the library is called from.
+/// Shutdown does not wait for it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Untracked(Option<Handle>);
+
+impl Untracked {
+    /// Runs on the current runtime.
+    pub fn new() -> Self {
+        Self(Handle::try_current().ok())
+    }
+}
+
+impl Default for Untracked {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Untracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    #[expect(clippy::disallowed_methods, reason = "made outside of a runtime, it spawns on the caller's")]
+    fn execute(&self, future: F) {
+        match &self.0 {
+            Some(runtime) => drop(runtime.spawn(future)),
+            None => drop(tokio::spawn(future)),
+        }
+    }
+}
