@@ -33,6 +33,7 @@ pub mod config;
 pub mod gate;
 pub mod markup;
 pub mod oci;
+pub mod pki;
 pub mod policy;
 pub mod prefetch;
 pub mod resolve;

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("markup", &["runtime"]),
     ("runtime", &[]),
+    ("pki", &[]),
     ("scope", &[]),
     ("policy", &["markup", "oci", "scope"]),
     ("store", &["oci", "policy", "runtime"]),
@@ -52,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "app", "cache", "config", "gate", "markup", "oci", "policy", "rulebook", "runtime", "sample", "scope",
+            "app", "cache", "config", "gate", "markup", "oci", "pki", "policy", "rulebook", "runtime", "sample", "scope",
             "server", "va",
         ],
     ),

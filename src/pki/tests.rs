@@ -1,19 +1,21 @@
-//! `certs init`, run again and again over one directory.
+//! `init`, run several times over one folder.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use clap::Parser;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::certificate::DAY;
 use super::*;
 
-fn args(dir: &Path, names: &[&str]) -> InitArgs {
+fn request(dir: &Path, names: &[&str]) -> CertificateRequest {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    InitArgs { dir: dir.to_owned(), names, days: 825, force: false }
+    CertificateRequest { dir: dir.to_owned(), names, days: 825, replace: false }
 }
 
 fn now() -> Timestamp {
@@ -40,10 +42,10 @@ fn is_trusted(dir: &Path, name: &str, at: Timestamp) -> bool {
 }
 
 #[test]
-fn makes_a_chain_that_clients_trust_and_keeps_keys_private() {
+fn clients_trust_the_chain_and_keys_are_private() {
     let dir = tempfile::tempdir().unwrap();
-    let done = init(&args(dir.path(), &["gate.example", "192.0.2.7", "*.gate.example"]), now()).unwrap();
-    assert_eq!((done.ca, done.server), (Outcome::Made, Outcome::Made));
+    let done = init(&request(dir.path(), &["gate.example", "192.0.2.7", "*.gate.example"]), now()).unwrap();
+    assert_eq!((done.ca, done.server), (CertificateState::Made, CertificateState::Made));
     for name in ["localhost", "127.0.0.1", "::1", "gate.example", "192.0.2.7", "eu.gate.example"] {
         assert!(is_trusted(dir.path(), name, now()), "{name}");
     }
@@ -52,27 +54,26 @@ fn makes_a_chain_that_clients_trust_and_keeps_keys_private() {
     for (file, mode) in [("ca.key", 0o600), ("server.key", 0o600), ("ca.crt", 0o644), ("server.crt", 0o644)] {
         assert_eq!(fs::metadata(dir.path().join(file)).unwrap().permissions().mode() & 0o777, mode, "{file}");
     }
-    assert!(done.to_string().contains("docker      cp "), "says what to do next");
 }
 
 #[test]
 fn a_second_run_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    init(&args(dir.path(), &["gate.example"]), now()).unwrap();
+    init(&request(dir.path(), &["gate.example"]), now()).unwrap();
     let before = ["ca.crt", "ca.key", "server.crt", "server.key"].map(|file| text(dir.path(), file));
-    let done = init(&args(dir.path(), &[]), now()).unwrap();
-    assert_eq!((done.ca, done.server), (Outcome::Kept, Outcome::Kept));
+    let done = init(&request(dir.path(), &[]), now()).unwrap();
+    assert_eq!((done.ca, done.server), (CertificateState::Kept, CertificateState::Kept));
     assert_eq!(before, ["ca.crt", "ca.key", "server.crt", "server.key"].map(|file| text(dir.path(), file)));
 }
 
 #[test]
-fn a_new_name_or_a_near_end_renews_under_the_same_ca_and_keeps_names() {
+fn a_new_name_or_an_imminent_expiry_renews_under_the_same_ca_and_keeps_names() {
     let dir = tempfile::tempdir().unwrap();
-    init(&args(dir.path(), &["one.example"]), now()).unwrap();
+    init(&request(dir.path(), &["one.example"]), now()).unwrap();
     let ca = text(dir.path(), "ca.crt");
-    assert_eq!(init(&args(dir.path(), &["two.example"]), now()).unwrap().server, Outcome::Renewed);
-    assert_eq!(init(&args(dir.path(), &[]), later(794)).unwrap().server, Outcome::Kept);
-    assert_eq!(init(&args(dir.path(), &[]), later(796)).unwrap().server, Outcome::Renewed);
+    assert_eq!(init(&request(dir.path(), &["two.example"]), now()).unwrap().server, CertificateState::Renewed);
+    assert_eq!(init(&request(dir.path(), &[]), later(794)).unwrap().server, CertificateState::Kept);
+    assert_eq!(init(&request(dir.path(), &[]), later(796)).unwrap().server, CertificateState::Renewed);
     assert_eq!(text(dir.path(), "ca.crt"), ca);
     for name in ["one.example", "two.example"] {
         assert!(is_trusted(dir.path(), name, later(900)), "{name}");
@@ -80,38 +81,26 @@ fn a_new_name_or_a_near_end_renews_under_the_same_ca_and_keeps_names() {
 }
 
 #[test]
-fn what_it_did_not_make_stays() {
+fn certificates_of_other_cas_are_kept() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    init(&args(ours.path(), &[]), now()).unwrap();
-    init(&args(theirs.path(), &[]), now()).unwrap();
+    init(&request(ours.path(), &[]), now()).unwrap();
+    init(&request(theirs.path(), &[]), now()).unwrap();
     fs::copy(theirs.path().join("server.crt"), ours.path().join("server.crt")).unwrap();
     let before = text(ours.path(), "server.crt");
-    assert!(matches!(init(&args(ours.path(), &[]), now()), Err(CertsError::Foreign { .. })));
+    assert!(matches!(init(&request(ours.path(), &[]), now()), Err(PkiError::Foreign { .. })));
     assert_eq!(text(ours.path(), "server.crt"), before);
     fs::copy(theirs.path().join("ca.key"), ours.path().join("ca.key")).unwrap();
-    assert!(matches!(init(&args(ours.path(), &[]), now()), Err(CertsError::Unusable { .. })));
-    let forced = InitArgs { force: true, ..args(ours.path(), &[]) };
-    assert_eq!(init(&forced, now()).unwrap().ca, Outcome::Made);
+    assert!(matches!(init(&request(ours.path(), &[]), now()), Err(PkiError::Unusable { .. })));
+    let replacing = CertificateRequest { replace: true, ..request(ours.path(), &[]) };
+    assert_eq!(init(&replacing, now()).unwrap().ca, CertificateState::Made);
     assert!(is_trusted(ours.path(), "localhost", now()));
 }
 
 #[test]
-fn half_a_ca_an_expired_one_and_bad_names_are_errors() {
+fn an_incomplete_ca_an_expired_ca_and_bad_names_are_errors() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(init(&args(dir.path(), &["a b"]), now()), Err(CertsError::Name(name)) if name == "a b"));
-    assert!(matches!(init(&args(dir.path(), &[]), later(3651)), Err(CertsError::Expired { .. })));
+    assert!(matches!(init(&request(dir.path(), &["a b"]), now()), Err(PkiError::Name(name)) if name == "a b"));
+    assert!(matches!(init(&request(dir.path(), &[]), later(3651)), Err(PkiError::Expired { .. })));
     fs::remove_file(dir.path().join("ca.key")).unwrap();
-    assert!(matches!(init(&args(dir.path(), &[]), now()), Err(CertsError::Io { .. })));
-}
-
-#[test]
-fn arguments() {
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        init: InitArgs,
-    }
-    let command = Command::try_parse_from(["x", "--name", "a.example", "--name", "b.example", "--days", "30"]).unwrap();
-    assert_eq!((command.init.names.len(), command.init.days, command.init.dir.to_str()), (2, 30, Some("certs")));
-    assert!(Command::try_parse_from(["x", "--days", "0"]).is_err());
+    assert!(matches!(init(&request(dir.path(), &[]), now()), Err(PkiError::Io { .. })));
 }
