@@ -19,6 +19,7 @@
 //! * [`cache`]: stores content, which can be opened only with a permit; [`upstream`]: the clients of upstream registries.
 //! * [`audit`]: decision records; [`store`]: the database.
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
+//! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
 //! * [`oci`], [`scope`], [`runtime`]: basic values and services used by all modules.
 //! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
 //! * [`config`], [`app`], [`cli`]: configuration, wiring and commands. [`sample`]: a registry with sample images.
@@ -31,6 +32,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod gate;
+mod http_client;
 pub mod markup;
 pub mod oci;
 pub mod pki;

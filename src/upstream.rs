@@ -7,7 +7,7 @@
 mod answer;
 mod auth;
 mod config;
-mod connection;
+mod client;
 mod error;
 mod exchange;
 mod headers;
@@ -27,7 +27,6 @@ use answer::encoding::{gunzipped, is_gzip};
 use answer::link::next_page;
 pub use answer::tags::TagList;
 pub use config::{Auth, Config, ConfigError, Secret};
-use connection::connect::Network;
 pub use error::Error;
 use exchange::{Call, Exchange};
 use headers::{content_length, content_range, text};
@@ -35,6 +34,7 @@ use limits::Lane;
 use metrics::{LimitMetrics, RequestMetrics};
 pub use upstreams::Upstreams;
 
+use crate::http_client::Network;
 use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type, parse_referrers};
 use crate::runtime::Tasks;
 use crate::scope::Scope;

@@ -15,7 +15,6 @@ use ibm::{Client as Ibm, IbmSource};
 use reports::{BoundReports, Reports};
 
 mod binding;
-mod http;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
 /// Reports of other scanners in local directories.

@@ -11,17 +11,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("markup", &["runtime"]),
     ("runtime", &[]),
+    ("http_client", &["runtime"]),
     ("pki", &[]),
     ("scope", &[]),
     ("policy", &["markup", "oci", "scope"]),
     ("store", &["oci", "policy", "runtime"]),
-    ("upstream", &["oci", "runtime", "scope"]),
+    ("upstream", &["http_client", "oci", "runtime", "scope"]),
     ("cache", &["oci", "policy", "runtime", "store", "upstream"]),
     ("rulebook", &["markup", "oci", "policy", "runtime", "store"]),
     ("audit", &["oci", "policy", "runtime", "store"]),
     ("resolve", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
     ("trust", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
-    ("va", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
+    ("va", &["audit", "cache", "http_client", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
     (
         "gate",
         &[
@@ -53,8 +54,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "app", "cache", "config", "gate", "markup", "oci", "pki", "policy", "rulebook", "runtime", "sample", "scope",
-            "server", "va",
+            "app", "cache", "config", "gate", "markup", "oci", "pki", "policy", "rulebook", "runtime", "sample",
+            "scope", "server", "va",
         ],
     ),
 ];

@@ -304,6 +304,7 @@ fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
         url: table.text("url"),
         iam_url: table.text("iam_url").unwrap_or_else(|| default.iam_url.clone()),
         account: table.text("account"),
+        proxy: table.text("proxy"),
         ca: table.file("ca"),
         report_ttl: table.duration("ttl").unwrap_or(default.report_ttl),
         unscanned_ttl: table.duration("unscanned_ttl").unwrap_or(default.unscanned_ttl),

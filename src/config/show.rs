@@ -177,6 +177,8 @@ fn evidence(out: &mut Text, config: &Config) {
         ibm.url.iter().for_each(|url| out.line("url", quoted(url)));
         out.line("iam_url", quoted(&ibm.iam_url));
         ibm.account.iter().for_each(|account| out.line("account", quoted(account)));
+        ibm.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+        ibm.ca.iter().for_each(|ca| out.path("ca", ca));
         out.line("ttl", quoted(&format_duration(ibm.report_ttl)));
         out.line("unscanned_ttl", quoted(&format_duration(ibm.unscanned_ttl)));
         out.line("# api_key", quoted(&format!("{:?}", ibm.api_key)));

@@ -27,10 +27,10 @@ use credentials::Credentials;
 use site::is_same_site;
 
 use super::Error;
-use super::answer::body::{Inbound, read_whole};
 use super::answer::words::words;
-use super::connection::client::{Client, MAX_REDIRECTS, host, is_redirect, secured};
+use super::client::{UpstreamClient, host};
 use super::retry::{is_passing, retry_after};
+use crate::http_client::{MAX_REDIRECTS, ReceivedBody, is_redirect, read_whole, with_https};
 use crate::oci::Repository;
 use crate::runtime::{ALLOCATION, Bounded, Flights, Tasks, budget};
 
@@ -80,7 +80,7 @@ impl Audience {
     }
 
     /// Whether it is the registry itself, the only recipient of its credentials.
-    fn is_own(&self, client: &Client) -> bool {
+    fn is_own(&self, client: &UpstreamClient) -> bool {
         self.origin == client.base().origin()
     }
 }
@@ -112,7 +112,7 @@ impl Tokens {
     /// one request to the credential helper and the token service, which continues if they leave.
     pub(super) async fn obtain(
         &self,
-        client: &Arc<Client>,
+        client: &Arc<UpstreamClient>,
         audience: &Audience,
         challenge: Challenge,
         refused: Option<Authorization>,
@@ -146,7 +146,7 @@ fn known(cache: &Bounded<Audience, Authorization>, audience: &Audience) -> Optio
 
 /// Answers a challenge: with the credentials if the registry itself asks, with an anonymous token for another registry
 /// that it redirects to.
-async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> Result<Authorization, Error> {
+async fn answer(client: &UpstreamClient, audience: &Audience, challenge: &Challenge) -> Result<Authorization, Error> {
     let name = &client.config().host;
     let credentials = if audience.is_own(client) { load(client, &audience.repository).await? } else { None };
     match challenge {
@@ -179,7 +179,7 @@ async fn answer(client: &Client, audience: &Audience, challenge: &Challenge) -> 
     }
 }
 
-async fn load(client: &Client, repository: &Repository) -> Result<Option<Credentials>, Error> {
+async fn load(client: &UpstreamClient, repository: &Repository) -> Result<Option<Credentials>, Error> {
     let config = client.config();
     let wrong = |error| Error::Unauthorized(format!("{}: {error}", config.host));
     credentials::load(config, repository).await.map_err(wrong)
@@ -187,7 +187,7 @@ async fn load(client: &Client, repository: &Repository) -> Result<Option<Credent
 
 /// A request for a token.
 struct TokenRequest<'a> {
-    client: &'a Client,
+    client: &'a UpstreamClient,
     audience: &'a Audience,
     credentials: Option<&'a Credentials>,
     service: Option<&'a str>,
@@ -199,7 +199,7 @@ impl TokenRequest<'_> {
     async fn send(&self, realm: Url) -> Result<(String, Duration), Error> {
         // A registry that is unaware of the proxy in front of it names its token service with http.
         let is_secure = self.client.base().scheme() == "https";
-        let mut url = self.permitted(self.with_query(if is_secure { secured(realm) } else { realm }))?;
+        let mut url = self.permitted(self.with_query(if is_secure { with_https(realm) } else { realm }))?;
         for _ in 0..=MAX_REDIRECTS {
             let request = self.build().map_err(|error| self.client.protocol(&error.to_string()))?;
             let response = self.client.send(&url, request).await?;
@@ -235,9 +235,10 @@ impl TokenRequest<'_> {
         let (client, name) = (self.client, &self.client.config().host);
         let (status, wait) = (response.status(), retry_after(response.headers()).map(|wait| wait.as_secs()));
         if status == StatusCode::OK {
-            // It needs no turn: the request that it belongs to holds one, and waits.
-            let body = Inbound::new(response.into_body(), None);
-            let body = read_whole(body, MAX_TOKEN, client.config()).await?;
+            // It needs no turn: the request that waits for the token has one.
+            let body = ReceivedBody::new(response.into_body(), client.config().idle_timeout);
+            let body = read_whole(body, MAX_TOKEN, client.config().body_timeout).await;
+            let body = body.map_err(|error| Error::unread(name, &error))?;
             return token(&body).ok_or_else(|| client.protocol("its token service sent no token"));
         }
         let said = self.without_secrets(words(response.into_body()).await);

@@ -2,6 +2,9 @@
 
 use http::StatusCode;
 
+use crate::http_client::HttpError;
+use crate::oci::Host;
+
 /// Why a request to an upstream failed. The message names the upstream and, if possible, the remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -49,6 +52,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// A body that was not read to its end.
+    pub(super) fn unread(host: &Host, error: &HttpError) -> Self {
+        let text = format!("{host}: {error}");
+        if matches!(error, HttpError::TooLarge(_)) { Self::TooLarge(text) } else { Self::Unavailable(text) }
+    }
+
     /// Whether a retry may help.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::RateLimited { .. } | Self::Unavailable(_))

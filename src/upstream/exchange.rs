@@ -15,13 +15,13 @@ use super::answer::body::Inbound;
 use super::answer::words::words;
 use super::auth::challenge::Challenge;
 use super::auth::{Audience, Authorization, Tokens};
+use super::client::{UpstreamClient, host};
 use super::config::{Auth, Config, ConfigError};
-use super::connection::client::{Client, MAX_REDIRECTS, host, is_redirect};
-use super::connection::connect::Network;
 use super::headers::content_range;
 use super::limits::{Lane, Limits};
 use super::metrics::{LimitMetrics, RequestMetrics};
 use super::retry::{Failure, Retries, is_passing, retry_after};
+use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
 use crate::oci::Repository;
 use crate::runtime::Tasks;
 
@@ -100,7 +100,7 @@ impl Call {
 
 /// The HTTP exchange with one upstream.
 pub(super) struct Exchange {
-    client: Arc<Client>,
+    client: Arc<UpstreamClient>,
     tokens: Tokens,
     limits: Arc<Limits>,
 }
@@ -113,7 +113,7 @@ impl Exchange {
         network: &Network,
     ) -> Result<Self, ConfigError> {
         let limits = Limits::new(&config, limit_metrics);
-        let client = Arc::new(Client::new(config, metrics, network)?);
+        let client = Arc::new(UpstreamClient::new(config, metrics, network)?);
         Ok(Self { client, tokens: Tokens::new(tasks.clone()), limits })
     }
 
@@ -121,7 +121,7 @@ impl Exchange {
         self.client.config()
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &UpstreamClient {
         &self.client
     }
 
@@ -153,7 +153,7 @@ impl Exchange {
         }
         if call.is_answered_by(&response) {
             self.limits.lift(call.lane);
-            return Ok(response.map(|body| Inbound::new(body, Some(turn))));
+            return Ok(response.map(|body| Inbound::new(body, turn, self.config().idle_timeout)));
         }
         // A refusal by the storage behind a redirect is not the registry's.
         let is_refusal = call.is_refused_by(response.status());

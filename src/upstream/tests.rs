@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, CONTENT_ENCODING};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::*;
+use crate::http_client::tests::ConnectProxy;
 use crate::runtime::Metrics;
 use crate::sample::image::{Built, Image, Layer, Tree, noise};
 use crate::sample::{Access, Credentials, Fault, Listening, On, Registry};
@@ -1106,36 +1106,13 @@ async fn dockers_configuration_and_credential_helpers() {
     assert!(matches!(error, Err(Error::Unauthorized(_))));
 }
 
-/// A CONNECT proxy for one connection.
-async fn proxy() -> (SocketAddr, tokio::task::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let served = Tasks::new().spawn(async move {
-        let (mut client, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(client.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        let target = head.split(' ').nth(1).unwrap();
-        let mut server = TcpStream::connect(target).await.unwrap();
-        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-        head
-    });
-    (address, served)
-}
-
 #[tokio::test]
 async fn egress_proxies_carry_connections() {
     let world = World::new().await;
-    let (address, served) = proxy().await;
-    let config = Config { proxy: Some(format!("http://user:pw@{address}")), ..world.config() };
-    {
-        let upstream = world.upstream(config);
-        upstream.manifest(&repository(), &tag()).await.unwrap();
-    }
-    let head = served.await.unwrap();
+    let proxy = ConnectProxy::start(&world.tasks).await;
+    let config = Config { proxy: Some(format!("http://user:pw@{}", proxy.address)), ..world.config() };
+    world.upstream(config).manifest(&repository(), &tag()).await.unwrap();
+    let head = proxy.heads().remove(0);
     assert!(head.starts_with(&format!("CONNECT {}", world.listening.address())), "{head}");
     assert!(head.to_lowercase().contains("proxy-authorization: basic"), "{head}");
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::connection::connect::Network;
 use super::metrics::{LimitMetrics, RequestMetrics};
 use super::{Config, ConfigError, Upstream};
+use crate::http_client::Network;
 use crate::oci::Host;
 use crate::runtime::{Metrics, Tasks};
 

@@ -18,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 use super::InvalidConfig;
-use super::http::{Client as Http, Failed, is_confidential};
+use crate::http_client::{HttpClient, HttpError, HttpSettings, Network, Reach, is_confidential};
 use crate::oci::{Digest, Host, ImageName};
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Metrics};
@@ -31,7 +31,7 @@ pub(super) use source::IbmSource;
 use token::{Token, Tokens};
 
 /// How to reach the service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Registries whose images are queried: a host (`icr.io`), or all hosts below one (`.icr.io`).
     pub hosts: Vec<String>,
@@ -43,7 +43,9 @@ pub struct Config {
     pub api_key: ApiKey,
     /// The account whose images and exemptions are used if a policy names none.
     pub account: Option<String>,
-    /// Certificates to trust beside the system's (PEM).
+    /// The egress proxy, an `http://` URL. `None` uses the proxies of the environment, and an empty text uses none.
+    pub proxy: Option<String>,
+    /// Certificate authorities to trust besides those of the system (PEM).
     pub ca: Option<PathBuf>,
     /// How long one attempt may take.
     pub timeout: Duration,
@@ -64,12 +66,20 @@ impl Config {
             iam_url: "https://iam.cloud.ibm.com/identity/token".into(),
             api_key,
             account: None,
+            proxy: None,
             ca: None,
             timeout: Duration::from_secs(10),
             retry_wait: Duration::from_secs(1),
             report_ttl: Duration::from_secs(12 * 3600),
             unscanned_ttl: Duration::from_secs(5 * 60),
         }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Leaves out the proxy's URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("hosts", &self.hosts).field("api_key", &self.api_key).finish_non_exhaustive()
     }
 }
 
@@ -100,7 +110,7 @@ struct Inner {
     config: Config,
     hosts: Vec<HostPattern>,
     url: Option<Uri>,
-    http: Http,
+    http: HttpClient,
     tokens: Tokens,
     clock: Clock,
     requests: Family<[(&'static str, &'static str); 1], Counter>,
@@ -121,8 +131,9 @@ impl Client {
     pub fn new(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, InvalidConfig> {
         let hosts = config.hosts.iter().map(|text| HostPattern::parse(text)).collect::<Result<_, _>>()?;
         let url = config.url.as_deref().map(address).transpose()?;
-        let http = Http::new(config.ca.as_deref()).map_err(InvalidConfig::new)?;
-        let tokens = Tokens::new(address(&config.iam_url)?, config.api_key.clone(), http.clone(), clock.clone());
+        let iam_url = address(&config.iam_url)?;
+        let http = http_client(&config, url.as_ref(), &iam_url)?;
+        let tokens = Tokens::new(iam_url, config.api_key.clone(), http.clone(), clock.clone());
         let requests = Family::default();
         let help = "Answers of IBM's Vulnerability Advisor, by outcome";
         let requests = metrics.register("va_ibm_requests", help, requests);
@@ -203,11 +214,11 @@ impl Client {
         let mut attempt = 0;
         loop {
             let request = get(uri, account, token)?;
-            let answer = self.0.http.send(request, MAX_ANSWER, config.timeout).await;
+            let answer = self.0.http.fetch(Reach::Configured, request, MAX_ANSWER, config.timeout).await;
             let problem = match answer {
                 Ok((status, _)) if is_temporary(status) => Problem(format!("it answered {status}")),
                 Ok(answer) => return Ok(answer),
-                Err(failed @ Failed::TooLarge(_)) => return Err(Problem(failed.to_string())),
+                Err(failed @ HttpError::TooLarge(_)) => return Err(Problem(failed.to_string())),
                 Err(failed) => Problem(failed.to_string()),
             };
             attempt += 1;
@@ -232,12 +243,28 @@ fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<B
         .uri(uri)
         .header(header::AUTHORIZATION, authorization)
         .header(header::ACCEPT, "application/json")
-        .header(header::ACCEPT_LANGUAGE, "en")
-        .header(header::USER_AGENT, concat!("pullgate/", env!("CARGO_PKG_VERSION")));
+        .header(header::ACCEPT_LANGUAGE, "en");
     if let Some(account) = account {
         request = request.header("Account", account);
     }
     request.body(Full::default()).map_err(|e| Problem(format!("no request: {e}")))
+}
+
+/// The operator configures every address, so any may be connected to. The time limit of a request covers each of its
+/// steps.
+fn http_client(config: &Config, url: Option<&Uri>, iam_url: &Uri) -> Result<HttpClient, InvalidConfig> {
+    let is_https = |uri: &Uri| uri.scheme_str() == Some("https");
+    let limit = config.timeout.max(token::TIMEOUT);
+    let settings = HttpSettings {
+        proxy: config.proxy.clone(),
+        ca: config.ca.clone(),
+        insecure: false,
+        needs_roots: url.is_none_or(is_https) || is_https(iam_url),
+        connect_timeout: limit,
+        tls_timeout: limit,
+        header_timeout: limit,
+    };
+    HttpClient::new(&settings, &Network::default()).map_err(|error| InvalidConfig::new(error.to_string()))
 }
 
 fn lifetime(duration: Duration) -> SignedDuration {

@@ -1,93 +1,51 @@
-//! Response bodies, with bounds on their size and duration.
+//! Bodies within the limits of an upstream.
 
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Response;
 use http::header;
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use tokio::time::timeout;
+use hyper::body::Incoming;
 
+use crate::http_client::{self, HttpError, PieceSource, ReceivedBody};
 use crate::oci::Host;
 use crate::upstream::Error;
 use crate::upstream::config::Config;
 use crate::upstream::headers::text;
 use crate::upstream::limits::Turn;
 
-/// A response body. The request keeps its turn until this is dropped.
+/// The body of an answer. The request keeps its turn until this is dropped.
 pub(in crate::upstream) struct Inbound {
-    body: Incoming,
-    turn: Option<Turn>,
+    body: ReceivedBody,
+    turn: Turn,
 }
 
 impl Inbound {
-    pub(in crate::upstream) fn new(body: Incoming, turn: Option<Turn>) -> Self {
-        Self { body, turn }
+    pub(in crate::upstream) fn new(body: Incoming, turn: Turn, idle: Duration) -> Self {
+        Self { body: ReceivedBody::new(body, idle), turn }
     }
+}
 
-    /// The next chunk, as soon as the upstream's bandwidth limit allows one more after it.
-    pub(in crate::upstream) async fn next_piece(
-        &mut self,
-        idle: Duration,
-        host: &Host,
-    ) -> Option<Result<Bytes, Error>> {
-        let piece = next_piece(&mut self.body, idle, host).await;
-        if let (Some(Ok(bytes)), Some(turn)) = (&piece, &self.turn) {
-            turn.pay(bytes.len()).await;
+impl PieceSource for Inbound {
+    /// The next piece, as soon as the upstream's bandwidth allows another one after it.
+    async fn next_piece(&mut self) -> Option<Result<Bytes, HttpError>> {
+        let piece = self.body.next_piece().await;
+        if let Some(Ok(bytes)) = &piece {
+            self.turn.pay(bytes.len()).await;
         }
         piece
     }
+
+    fn announced(&self) -> u64 {
+        self.body.announced()
+    }
 }
 
-/// Reads a complete body.
+/// Reads a body to its end: at most `limit` bytes, within the upstream's `body_timeout`.
 pub(in crate::upstream) async fn read_whole(body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
-    let host = &config.host;
-    if body.body.size_hint().lower() > limit as u64 {
-        return Err(too_large(host, limit));
-    }
-    match timeout(config.body_timeout, collect(body, limit, config)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let limit = config.body_timeout.as_secs_f32();
-            Err(Error::Unavailable(format!("{host}: the response was not complete within {limit} s")))
-        }
-    }
-}
-
-async fn collect(mut body: Inbound, limit: usize, config: &Config) -> Result<Bytes, Error> {
-    let mut bytes = BytesMut::new();
-    while let Some(piece) = body.next_piece(config.idle_timeout, &config.host).await {
-        let piece = piece?;
-        if bytes.len() + piece.len() > limit {
-            return Err(too_large(&config.host, limit));
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes.freeze())
-}
-
-fn too_large(host: &Host, limit: usize) -> Error {
-    Error::TooLarge(format!("{host}: the response is larger than {limit} bytes"))
-}
-
-async fn next_piece(body: &mut Incoming, idle: Duration, host: &Host) -> Option<Result<Bytes, Error>> {
-    loop {
-        let Ok(frame) = timeout(idle, body.frame()).await else {
-            return Some(Err(Error::Unavailable(format!("{host}: no byte came for {} s", idle.as_secs_f32()))));
-        };
-        match frame? {
-            Ok(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    return Some(Ok(data));
-                }
-            }
-            Err(error) => {
-                return Some(Err(Error::Unavailable(format!("{host}: the response was interrupted: {error}"))));
-            }
-        }
-    }
+    let bytes = http_client::read_whole(body, limit, config.body_timeout).await;
+    bytes.map_err(|error| Error::unread(&config.host, &error))
 }
 
 /// A blob that is being streamed.
@@ -106,7 +64,6 @@ pub struct BlobStream {
     end: u64,
     /// `None` once nothing more is expected, so that another request may take the turn.
     body: Option<Inbound>,
-    idle: Duration,
     host: Host,
 }
 
@@ -121,7 +78,6 @@ impl BlobStream {
             position: span.start,
             end: span.end,
             body: Some(response.into_body()),
-            idle: config.idle_timeout,
             host: config.host.clone(),
         }
     }
@@ -130,7 +86,7 @@ impl BlobStream {
     /// [`Error::Unavailable`], after which the rest can be requested; more are [`Error::Protocol`]. Nothing follows an
     /// error.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        let piece = self.body.as_mut()?.next_piece(self.idle, &self.host).await;
+        let piece = self.body.as_mut()?.next_piece().await;
         let left = self.end - self.position;
         let outcome = match piece {
             Some(Ok(bytes)) if bytes.len() as u64 <= left => {
@@ -141,7 +97,8 @@ impl BlobStream {
             None if left > 0 => {
                 Some(Err(Error::Unavailable(format!("{}: the response ended {left} bytes early", self.host))))
             }
-            end => end,
+            Some(Err(error)) => Some(Err(Error::unread(&self.host, &error))),
+            None => None,
         };
         self.body = None;
         outcome

@@ -2,7 +2,6 @@
 //! manifest, which can amount to megabytes.
 
 use std::mem;
-use std::time::Duration;
 
 use bytes::Bytes;
 use json_event_parser::{JsonEvent, LowLevelJsonParser};
@@ -10,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::Inbound;
 use super::encoding::Unpacker;
+use crate::http_client::PieceSource;
 use crate::oci::{Host, Page, Tag};
 use crate::upstream::Error;
 use crate::upstream::config::Config;
@@ -31,7 +31,6 @@ pub struct TagList {
     unpacker: Unpacker,
     parser: TagParser,
     deadline: Instant,
-    idle: Duration,
     host: Host,
 }
 
@@ -44,7 +43,6 @@ impl TagList {
             unpacker: Unpacker::default(),
             parser: TagParser::new(),
             deadline: Instant::now() + config.body_timeout,
-            idle: config.idle_timeout,
             host: config.host.clone(),
         }
     }
@@ -59,12 +57,12 @@ impl TagList {
         loop {
             let body = self.body.as_mut()?;
             let piece = match self.rest.is_empty() {
-                true => timeout_at(self.deadline, body.next_piece(self.idle, &self.host)).await,
+                true => timeout_at(self.deadline, body.next_piece()).await,
                 false => Ok(Some(Ok(mem::take(&mut self.rest)))),
             };
             let outcome = match piece {
                 Ok(Some(Ok(bytes))) => self.read(bytes).map_err(|why| self.no_list(&why)),
-                Ok(Some(Err(error))) => Err(error),
+                Ok(Some(Err(error))) => Err(Error::unread(&self.host, &error)),
                 Ok(None) => {
                     self.body = None;
                     self.finish().map_err(|why| self.no_list(&why))

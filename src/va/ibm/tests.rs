@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::http_client::tests::ConnectProxy;
 use crate::policy::{IssueKind, Report, Severity};
 use crate::runtime::Tasks;
 
@@ -60,6 +61,10 @@ struct Fixture {
 }
 
 async fn fixture(script: Vec<(u16, Bytes)>, token: (u16, Value)) -> Fixture {
+    configured(script, token, |_| {}).await
+}
+
+async fn configured(script: Vec<(u16, Bytes)>, token: (u16, Value), change: impl FnOnce(&mut Config)) -> Fixture {
     let server =
         Arc::new(Server { script: Mutex::new(script.into()), token, seen: Mutex::default(), forms: Mutex::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,14 +83,16 @@ async fn fixture(script: Vec<(u16, Bytes)>, token: (u16, Value)) -> Fixture {
         }
     });
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
-    let config = Config {
+    let mut config = Config {
         url: Some(base.clone()),
         iam_url: format!("{base}/token"),
         account: Some("configured".into()),
         timeout: Duration::from_secs(5),
         retry_wait: Duration::ZERO,
+        proxy: Some(String::new()),
         ..Config::new(ApiKey::Value("key+/".into()))
     };
+    change(&mut config);
     let client = Client::new(config, clock.clone(), &Metrics::default()).unwrap();
     Fixture { client, server, clock }
 }
@@ -350,12 +357,31 @@ async fn only_hosts_that_are_ibms() {
     assert_eq!(fixture.server.exchanges(), 1);
 }
 
+#[tokio::test]
+async fn an_egress_proxy_carries_tokens_and_reports() {
+    let proxy = ConnectProxy::start(&Tasks::new()).await;
+    let url = format!("http://user:pw@{}", proxy.address);
+    let fixture = configured(vec![(200, FAIL.into())], token(), |config| config.proxy = Some(url)).await;
+    assert!(matches!(fixture.fetch().await, VaEvidence::Report(_)));
+    assert_eq!((fixture.server.exchanges(), fixture.server.requests()), (1, 1));
+    let heads = proxy.heads();
+    assert!(!heads.is_empty() && heads.iter().all(|head| head.starts_with("CONNECT 127.0.0.1:")), "{heads:?}");
+    assert!(heads[0].to_lowercase().contains("proxy-authorization: basic"), "{heads:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let fixture = scripted(&[(302, "")]).await;
+    assert!(why(fixture.fetch().await).contains("302"));
+    assert_eq!(fixture.server.requests(), 1);
+}
+
 #[test]
 fn configurations() {
     let config = |change: &dyn Fn(&mut Config)| {
         let mut config = Config::new(ApiKey::Value("secret".into()));
         change(&mut config);
-        assert!(!format!("{config:?}").contains("secret"));
+        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
         Client::new(config, Clock::system(), &Metrics::default()).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(config(&|_| {}), Ok(()));
@@ -370,6 +396,7 @@ fn configurations() {
         &|c| c.hosts = vec![".".into()],
         &|c| c.hosts = vec!["icr*.io".into()],
         &|c| c.ca = Some("/does/not/exist.pem".into()),
+        &|c| c.proxy = Some("https://u:secret@proxy:1".into()),
     ] {
         assert!(config(change).is_err());
     }

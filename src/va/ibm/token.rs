@@ -15,8 +15,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::ApiKey;
+use crate::http_client::{HttpClient, HttpError, Reach};
 use crate::runtime::Clock;
-use crate::va::http::{Client as Http, Failed};
 
 /// A bearer token. Never printed.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl fmt::Debug for Token {
 pub(super) struct Tokens {
     url: Uri,
     key: ApiKey,
-    http: Http,
+    http: HttpClient,
     clock: Clock,
     /// Tokens have numbers, so that everybody who holds the old one asks for the same new one.
     epoch: AtomicU64,
@@ -54,10 +54,11 @@ pub(super) struct Tokens {
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 const MAX_ANSWER: usize = 64 << 10;
 const MAX_KEY: usize = 4 << 10;
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one exchange may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Tokens {
-    pub(super) fn new(url: Uri, key: ApiKey, http: Http, clock: Clock) -> Self {
+    pub(super) fn new(url: Uri, key: ApiKey, http: HttpClient, clock: Clock) -> Self {
         // moka's default policy may refuse a new entry in favour of an old one that is used often.
         let cache = Cache::builder().max_capacity(4).eviction_policy(EvictionPolicy::lru()).build();
         Self { url, key, http, clock, epoch: AtomicU64::new(0), cache }
@@ -98,8 +99,9 @@ impl Tokens {
                 .map_err(|e| e.to_string())
         };
         // One more attempt: a pooled connection may have ended meanwhile.
-        let answer = match self.http.send(request()?, MAX_ANSWER, TIMEOUT).await {
-            Err(Failed::Transport(_)) => self.http.send(request()?, MAX_ANSWER, TIMEOUT).await,
+        let exchange = |request| self.http.fetch(Reach::Configured, request, MAX_ANSWER, TIMEOUT);
+        let answer = match exchange(request()?).await {
+            Err(HttpError::BrokenOff(_) | HttpError::Connection(_)) => exchange(request()?).await,
             answer => answer,
         };
         match answer {

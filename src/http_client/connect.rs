@@ -1,7 +1,7 @@
-//! Connections. Access checks apply to the very addresses that are connected to.
+//! Connections. The addresses that are checked are the addresses that are connected to.
 //!
-//! A host name from a response is resolved here, once, and only its public addresses are used. A name that resolves
-//! differently for a check and for the connection (DNS rebinding) therefore gains nothing.
+//! A host that an answer named is resolved here, once, and only its public addresses are tried. A name that resolves to
+//! one address for a check and to another for the connection (DNS rebinding) therefore gains nothing.
 
 use std::error::Error;
 use std::future::Future;
@@ -26,31 +26,32 @@ use tower_service::Service;
 
 use super::address::is_private;
 
-/// After this delay the next address of a name is tried in parallel (RFC 8305 §5).
+/// The delay after which the next address of a name is tried in parallel (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// The maximum number of addresses tried per name.
+/// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Who named the host.
+/// Who named the host of a request, which decides the addresses that may be connected to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::upstream) enum Reach {
-    /// The operator: the registry's own host, at any address.
-    Own,
-    /// A response: only public addresses, so that no response makes the gate send requests to its own network.
+pub(crate) enum Reach {
+    /// The operator. Any address may be connected to.
+    Configured,
+    /// An answer or a document. Only public addresses may be connected to, so that no answer sends requests into the
+    /// gate's own network.
     Named,
 }
 
-/// Opens TCP connections, through an egress proxy if one is configured.
+/// Opens TCP connections, through an egress proxy where one is configured.
 #[derive(Clone)]
-pub(in crate::upstream) struct Connector {
-    pub(in crate::upstream) reach: Reach,
-    pub(in crate::upstream) network: Network,
-    pub(in crate::upstream) proxies: Arc<Matcher>,
-    /// The time limit for a connection without TLS: name resolution, TCP, the proxy's response.
-    pub(in crate::upstream) timeout: Duration,
-    /// Whether the registry was last seen at a private address. Its token service and storage may then be at private
-    /// addresses too.
-    pub(in crate::upstream) at_home: Arc<AtomicBool>,
+pub(super) struct Connector {
+    pub(super) reach: Reach,
+    pub(super) network: Network,
+    pub(super) proxies: Arc<Matcher>,
+    /// For a connection without TLS: name resolution, TCP and the proxy's answer.
+    pub(super) timeout: Duration,
+    /// Whether the configured host had a private address when it was last connected to. Its token service and its
+    /// storage may be in the same network, so named hosts may then have private addresses too.
+    pub(super) at_home: Arc<AtomicBool>,
 }
 
 impl Service<Uri> for Connector {
@@ -80,7 +81,7 @@ impl Connector {
         }
         let found = self.network.resolve(uri).await?;
         let is_home = !found.is_empty() && found.iter().all(|address| is_private(address.ip()));
-        if self.reach == Reach::Own {
+        if self.reach == Reach::Configured {
             self.at_home.store(is_home, Ordering::Relaxed);
         }
         let allowed: Vec<_> = found.iter().filter(|address| self.may_reach(address.ip())).copied().collect();
@@ -90,10 +91,10 @@ impl Connector {
         Ok(self.network.connect(&allowed).await?)
     }
 
-    /// The proxy resolves the name, so only a literal address can be checked here.
+    /// The proxy resolves names, so only an address literal can be checked here.
     async fn tunnel(&self, uri: &Uri, proxy: &Intercept) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
         let address = literal(uri);
-        if self.reach == Reach::Own {
+        if self.reach == Reach::Configured {
             self.at_home.store(address.is_some_and(is_private), Ordering::Relaxed);
         }
         if address.is_some_and(|address| !self.may_reach(address)) {
@@ -110,24 +111,24 @@ impl Connector {
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {
-        self.reach == Reach::Own || self.at_home.load(Ordering::Relaxed) || !is_private(address)
+        self.reach == Reach::Configured || self.at_home.load(Ordering::Relaxed) || !is_private(address)
     }
 }
 
-/// An error and its causes, in one line.
-pub(in crate::upstream) fn causes(error: &(dyn Error + 'static)) -> String {
+/// An error and what caused it, in one line.
+pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> =
         std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
     words.dedup();
     words.join(": ")
 }
 
-/// Marks the refusal of a private address in a chain of causes.
+/// The refusal of a private address. The client finds it in the chain of causes.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
-pub(in crate::upstream) struct PrivateAddress;
+pub(super) struct PrivateAddress;
 
-/// Connects to the proxy itself, which the operator named, at any address.
+/// The connection to the proxy. The operator named it, so it may have any address.
 #[derive(Clone)]
 struct Direct(Network);
 
@@ -146,14 +147,16 @@ impl Service<Uri> for Direct {
     }
 }
 
-/// Name resolution and TCP. Tests supply their own names: their addresses are checked like any other, and then reached
-/// on loopback, so that a test can have a public registry.
+/// Name resolution and TCP. The default uses the system's.
+///
+/// Tests bring their own names. Their addresses are checked like any other, and the connection then goes to loopback, so
+/// that a test can have a registry with a public address.
 #[derive(Clone, Debug, Default)]
-pub(in crate::upstream) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
+pub(crate) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
 
 impl Network {
     #[cfg(test)]
-    pub(in crate::upstream) fn fixed(names: &[(&str, &str)]) -> Self {
+    pub(crate) fn fixed(names: &[(&str, &str)]) -> Self {
         let parse = |(name, address): &(&str, &str)| (String::from(*name), address.parse().unwrap());
         Self(Some(Arc::new(names.iter().map(parse).collect())))
     }
@@ -171,7 +174,7 @@ impl Network {
         Ok(tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect())
     }
 
-    /// The first connection that succeeds; each address has a head start over the next.
+    /// The first connection that succeeds. Each address has a head start over the next.
     async fn connect(&self, addresses: &[SocketAddr]) -> io::Result<TokioIo<TcpStream>> {
         let attempt = |(place, address): (u32, &SocketAddr)| {
             let address = self.place(*address);
@@ -199,7 +202,7 @@ impl Network {
     }
 }
 
-/// The host without the brackets around an IPv6 address.
+/// The host without the brackets of an IPv6 address.
 fn host_of(uri: &Uri) -> Option<&str> {
     let host = uri.host()?;
     Some(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
@@ -213,18 +216,18 @@ fn literal(uri: &Uri) -> Option<IpAddr> {
     host_of(uri)?.parse().ok()
 }
 
-/// The tunnel assumes port 443 if the URL has none.
+/// The tunnel takes a missing port for 443, so the port is always written.
 fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
     let authority = format!("{}:{}", uri.host().unwrap_or_default(), port_of(uri));
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }
 
-/// TLS on top of [`Connector`], with a separate time limit, so that a silent peer delays nobody.
+/// TLS on top of [`Connector`], with its own time limit: a peer that accepts a connection and sends nothing is given up.
 #[derive(Clone)]
-pub(in crate::upstream) struct TlsBound {
-    pub(in crate::upstream) https: HttpsConnector<Connector>,
-    /// The time limit for a connection including TLS.
-    pub(in crate::upstream) timeout: Duration,
+pub(super) struct TlsBound {
+    pub(super) https: HttpsConnector<Connector>,
+    /// For the whole connection, TLS included.
+    pub(super) timeout: Duration,
 }
 
 impl Service<Uri> for TlsBound {
@@ -252,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_receive_the_default_port_of_the_scheme() {
+    fn the_proxy_is_asked_for_the_default_port_of_the_scheme() {
         for (url, authority) in [
             ("http://a.test/v2/", "a.test:80"),
             ("https://a.test", "a.test:443"),
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn literal_private_addresses_are_not_sent_to_the_proxy() {
+    async fn a_private_address_literal_does_not_go_through_the_proxy() {
         let mut connector = Connector {
             reach: Reach::Named,
             network: Network::default(),

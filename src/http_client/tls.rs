@@ -1,4 +1,4 @@
-//! TLS to upstreams: which certificates are trusted.
+//! TLS: which certificates are accepted.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,26 +14,26 @@ use rustls::{
 use rustls_native_certs::CertificateResult;
 use x509_cert::der::Decode;
 
-use crate::upstream::config::{Config, ConfigError};
+use super::{HttpSettings, InvalidSettings};
 
-/// For the registry's own host: the same as for others, unless it is `insecure`.
-pub(in crate::upstream) fn own_host(config: &Config) -> Result<ClientConfig, ConfigError> {
-    if !config.insecure {
-        return other_hosts(config);
+/// For configured hosts: certificates are verified as for any other host, unless the settings are `insecure`.
+pub(super) fn configured_hosts(settings: &HttpSettings) -> Result<ClientConfig, InvalidSettings> {
+    if !settings.insecure {
+        return named_hosts(settings);
     }
     let (builder, provider) = builder()?;
     let verifier = Arc::new(NoVerification(provider));
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// For hosts named in responses, `insecure` or not: the system's CA certificates and those in the upstream's `ca`.
-pub(in crate::upstream) fn other_hosts(config: &Config) -> Result<ClientConfig, ConfigError> {
+/// For hosts that answers name: verified by the system's certificate authorities and those of the settings.
+pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, InvalidSettings> {
     let (builder, provider) = builder()?;
     let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
     let system = system();
     roots.add_parsable_certificates(system.certs.iter().cloned());
-    if let Some(path) = &config.ca {
-        let failed = |error: String| ConfigError::Ca { path: path.clone(), error };
+    if let Some(path) = &settings.ca {
+        let failed = |error: String| InvalidSettings::Ca { path: path.clone(), error };
         let before = roots.len();
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
             let certificate = certificate.map_err(|error| failed(error.to_string()))?;
@@ -44,34 +44,34 @@ pub(in crate::upstream) fn other_hosts(config: &Config) -> Result<ClientConfig, 
             return Err(failed("the file contains no certificate".into()));
         }
     }
-    if roots.is_empty() && config.url.starts_with("https:") && !config.insecure {
-        let why: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
-        return Err(ConfigError::NoRoots(why.join("; ")));
+    if roots.is_empty() && settings.needs_roots && !settings.insecure {
+        let causes: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
+        return Err(InvalidSettings::NoRoots(causes.join("; ")));
     }
     if pinned.is_empty() {
         return Ok(builder.with_root_certificates(roots).with_no_client_auth());
     }
-    let no_verifier = |error: rustls::client::VerifierBuilderError| ConfigError::NoRoots(error.to_string());
+    let no_verifier = |error: rustls::client::VerifierBuilderError| InvalidSettings::NoRoots(error.to_string());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(no_verifier)?;
     let verifier = Arc::new(Pinned { inner, pinned });
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-fn builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoProvider>), ConfigError> {
+fn builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoProvider>), InvalidSettings> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    Ok((builder.map_err(|error| ConfigError::NoRoots(error.to_string()))?, provider))
+    Ok((builder.map_err(|error| InvalidSettings::NoRoots(error.to_string()))?, provider))
 }
 
-/// Loaded once: it is the same for every upstream, and takes a while.
+/// The system's certificate authorities. Read once, because that takes a while and every client has the same.
 fn system() -> &'static CertificateResult {
     static SYSTEM: OnceLock<CertificateResult> = OnceLock::new();
     SYSTEM.get_or_init(rustls_native_certs::load_native_certs)
 }
 
-/// Verifies as usual, and also accepts a self-signed certificate that is itself in the `ca` file. `openssl req -x509`,
-/// which many registry manuals recommend, creates a CA certificate, which is normally not valid as a server
-/// certificate. The operator has named exactly this certificate; its name and dates are still verified.
+/// Verifies as usual, and also accepts a self-signed certificate that is itself in the `ca` file. `openssl req -x509`
+/// makes such certificates, and the documentation of many registries recommends them. They call themselves a CA, which a
+/// server's certificate otherwise may not do. The operator named exactly these bytes; name and dates are still checked.
 #[derive(Debug)]
 struct Pinned {
     inner: Arc<WebPkiServerVerifier>,
@@ -132,7 +132,7 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), ru
     Ok(())
 }
 
-/// `insecure = true`: the operator trusts the network. Content is still verified by digest.
+/// `insecure = true`: the operator trusts the network. Content is still verified by its digest.
 #[derive(Debug)]
 struct NoVerification(Arc<CryptoProvider>);
 

@@ -1,0 +1,227 @@
+//! The HTTP client for every request that pullgate sends to other services.
+//!
+//! One connector serves them all: egress proxies, TLS with the system's certificate authorities and configured ones,
+//! a time limit for each step, bodies with a bound in bytes, and no connection to a private address because an answer
+//! says so. It sends single requests; retries, tokens and turns belong to the module that needs them.
+
+mod address;
+mod body;
+mod connect;
+mod redirect;
+mod tls;
+
+use std::error::Error as StdError;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioTimer;
+use rustls::ClientConfig;
+use tokio::time::timeout;
+
+pub(crate) use body::{PieceSource, ReceivedBody, read_whole};
+use crate::runtime::Untracked;
+use connect::{Connector, PrivateAddress, TlsBound, causes};
+pub(crate) use connect::{Network, Reach};
+pub(crate) use redirect::{
+    MAX_REDIRECTS, RedirectError, check_url, is_confidential, is_redirect, redirect_target, with_https,
+};
+
+/// How long an unused connection is kept.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// How many unused connections are kept for each host.
+const POOL_SIZE: usize = 16;
+/// How much of a download is read at once, in bytes. The allocator gets larger buffers from the kernel anew each time,
+/// which costs a third of what receiving the bytes costs.
+const READ_BUFFER: usize = 96 * 1024;
+
+/// How a client connects, and its time limits.
+#[derive(Clone)]
+pub(crate) struct HttpSettings {
+    /// The egress proxy, an `http://` URL. `None` uses the proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `NO_PROXY`), and an empty text uses no proxy.
+    pub(crate) proxy: Option<String>,
+    /// A PEM file with certificate authorities to trust besides those of the system.
+    pub(crate) ca: Option<PathBuf>,
+    /// Whether certificates of configured hosts ([`Reach::Configured`]) are not verified. Those of other hosts always
+    /// are.
+    pub(crate) insecure: bool,
+    /// Whether it is an error if no certificate authority is known.
+    pub(crate) needs_roots: bool,
+    /// For a connection without TLS: name resolution, TCP and the answer of the egress proxy.
+    pub(crate) connect_timeout: Duration,
+    /// For the TLS handshake.
+    pub(crate) tls_timeout: Duration,
+    /// For the head of an answer, the connection included.
+    pub(crate) header_timeout: Duration,
+}
+
+/// Sends requests. Cheap to clone.
+///
+/// Configured hosts and hosts that an answer named have separate connections, so that a connection that only the former
+/// may have is never used for the latter.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    configured: ConnectionPool,
+    named: ConnectionPool,
+    header_timeout: Duration,
+}
+
+type ConnectionPool = legacy::Client<TlsBound, Full<Bytes>>;
+
+impl HttpClient {
+    /// # Errors
+    /// If the proxy or the CA file cannot be used, or no certificate authority is known and one is needed.
+    pub(crate) fn new(settings: &HttpSettings, network: &Network) -> Result<Self, InvalidSettings> {
+        let proxies = Arc::new(proxies(settings.proxy.as_deref())?);
+        let connector = Connector {
+            reach: Reach::Configured,
+            network: network.clone(),
+            proxies,
+            timeout: settings.connect_timeout,
+            at_home: Arc::new(AtomicBool::new(false)),
+        };
+        let named = Connector { reach: Reach::Named, ..connector.clone() };
+        let limit = settings.connect_timeout + settings.tls_timeout;
+        Ok(Self {
+            configured: pool(connector, tls::configured_hosts(settings)?, limit),
+            named: pool(named, tls::named_hosts(settings)?, limit),
+            header_timeout: settings.header_timeout,
+        })
+    }
+
+    /// Sends one request to its absolute URI and waits for the head of the answer. Redirects are answers like any other;
+    /// see [`redirect_target`].
+    ///
+    /// # Errors
+    /// [`HttpError::PrivateAddress`], [`HttpError::NoAnswer`] and [`HttpError::Connection`].
+    pub(crate) async fn send(
+        &self,
+        reach: Reach,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("pullgate/", env!("CARGO_PKG_VERSION"))));
+        // Digests and signatures cover the bytes as they are, so nobody may encode them on the way.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let pool = match reach {
+            Reach::Configured => &self.configured,
+            Reach::Named => &self.named,
+        };
+        match timeout(self.header_timeout, pool.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(no_connection(&error)),
+            Err(_) => Err(HttpError::NoAnswer(self.header_timeout)),
+        }
+    }
+
+    /// Sends one request and reads the whole answer, whatever its status: at most `limit` bytes, within `time` in all. It
+    /// follows no redirects, so credentials in the request go nowhere else.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub(crate) async fn fetch(
+        &self,
+        reach: Reach,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+        time: Duration,
+    ) -> Result<(StatusCode, Bytes), HttpError> {
+        let exchange = async {
+            let response = self.send(reach, request).await?;
+            let (head, body) = response.into_parts();
+            Ok((head.status, read_whole(ReceivedBody::new(body, time), limit, time).await?))
+        };
+        timeout(time, exchange).await.unwrap_or(Err(HttpError::NoAnswer(time)))
+    }
+}
+
+fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    if chain.any(<dyn StdError>::is::<PrivateAddress>) {
+        return HttpError::PrivateAddress;
+    }
+    HttpError::Connection(causes(error))
+}
+
+/// The configured proxy, or those of the environment. The connection to a proxy has no TLS, so its URL must be `http`.
+fn proxies(configured: Option<&str>) -> Result<Matcher, InvalidSettings> {
+    match configured {
+        None => Ok(Matcher::from_env()),
+        Some("") => Ok(Matcher::builder().build()),
+        Some(proxy) => match proxy.parse::<Uri>() {
+            Ok(uri) if matches!(uri.scheme_str(), None | Some("http")) && uri.host().is_some() => {
+                Ok(Matcher::builder().all(proxy.to_owned()).build())
+            }
+            _ => Err(InvalidSettings::Proxy),
+        },
+    }
+}
+
+/// The pool drives its own connections. They end with it, and shutdown need not wait for them.
+fn pool(connector: Connector, tls: ClientConfig, timeout: Duration) -> ConnectionPool {
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+    legacy::Client::builder(Untracked::new())
+        .http1_read_buf_exact_size(READ_BUFFER)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(POOL_SIZE)
+        .build(TlsBound { https: https.wrap_connector(connector), timeout })
+}
+
+/// Why there is no answer, or not a whole one. The text does not name the host.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum HttpError {
+    /// The connection ended before the body did.
+    #[error("the response was interrupted: {0}")]
+    BrokenOff(String),
+    /// No connection, or no HTTP on it.
+    #[error("{0}")]
+    Connection(String),
+    /// No head of an answer within this time.
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    NoAnswer(Duration),
+    /// An answer named a host with a private address.
+    #[error("a private address")]
+    PrivateAddress,
+    /// No piece of the body within this time.
+    #[error("no byte came for {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    /// The body was not complete within this time.
+    #[error("the response was not complete within {} s", .0.as_secs_f32())]
+    Slow(Duration),
+    /// The body has more bytes than this.
+    #[error("the response is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// Why a client cannot be made as configured.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum InvalidSettings {
+    /// The CA file.
+    #[error("{path}: no certificate authorities can be read: {error}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: String,
+    },
+    /// No certificate authority is known.
+    #[error("no certificate authorities are installed: {0}; install ca-certificates, or name a `ca`")]
+    NoRoots(String),
+    /// The proxy. Its URL is not repeated, because it may hold a password.
+    #[error("the egress proxy must be an http:// URL with a host")]
+    Proxy,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

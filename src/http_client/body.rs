@@ -1,0 +1,77 @@
+//! Bodies, read with bounds on their size and their time.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
+
+use super::HttpError;
+
+/// A body that is read piece by piece.
+pub(crate) trait PieceSource: Send {
+    /// The next piece; `None` at the end.
+    fn next_piece(&mut self) -> impl Future<Output = Option<Result<Bytes, HttpError>>> + Send;
+
+    /// The least size of the rest, in bytes, as the answer's head states it; 0 if it does not.
+    fn announced(&self) -> u64;
+}
+
+/// The body of an answer.
+pub(crate) struct ReceivedBody {
+    body: Incoming,
+    /// For the next piece.
+    idle: Duration,
+}
+
+impl ReceivedBody {
+    pub(crate) fn new(body: Incoming, idle: Duration) -> Self {
+        Self { body, idle }
+    }
+}
+
+impl PieceSource for ReceivedBody {
+    async fn next_piece(&mut self) -> Option<Result<Bytes, HttpError>> {
+        loop {
+            let Ok(frame) = timeout(self.idle, self.body.frame()).await else {
+                return Some(Err(HttpError::Silent(self.idle)));
+            };
+            match frame? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+                Err(error) => return Some(Err(HttpError::BrokenOff(error.to_string()))),
+            }
+        }
+    }
+
+    fn announced(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+}
+
+/// Reads a body to its end: at most `limit` bytes within `time`.
+///
+/// # Errors
+/// [`HttpError::TooLarge`], [`HttpError::Slow`], and what the body's pieces bring.
+pub(crate) async fn read_whole(body: impl PieceSource, limit: usize, time: Duration) -> Result<Bytes, HttpError> {
+    if body.announced() > limit as u64 {
+        return Err(HttpError::TooLarge(limit));
+    }
+    timeout(time, collect(body, limit)).await.unwrap_or(Err(HttpError::Slow(time)))
+}
+
+async fn collect(mut body: impl PieceSource, limit: usize) -> Result<Bytes, HttpError> {
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = body.next_piece().await {
+        let piece = piece?;
+        if bytes.len() + piece.len() > limit {
+            return Err(HttpError::TooLarge(limit));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
+}

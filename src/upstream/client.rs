@@ -1,0 +1,124 @@
+//! Single requests of one upstream: which URLs they may go to, and what their errors say.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use url::Url;
+
+use super::Error;
+use super::config::{Config, ConfigError};
+use super::metrics::RequestMetrics;
+use crate::http_client::{
+    HttpClient, HttpError, HttpSettings, InvalidSettings, Network, Reach, RedirectError, check_url, redirect_target,
+};
+
+/// Sends single requests for one upstream.
+pub(super) struct UpstreamClient {
+    config: Config,
+    base: Url,
+    http: HttpClient,
+    metrics: RequestMetrics,
+}
+
+impl UpstreamClient {
+    pub(super) fn new(config: Config, metrics: RequestMetrics, network: &Network) -> Result<Self, ConfigError> {
+        let base = base(&config)?;
+        let settings = HttpSettings {
+            proxy: config.proxy.clone(),
+            ca: config.ca.clone(),
+            insecure: config.insecure,
+            needs_roots: base.scheme() == "https",
+            connect_timeout: config.connect_timeout,
+            tls_timeout: config.tls_timeout,
+            header_timeout: config.header_timeout,
+        };
+        let http = HttpClient::new(&settings, network).map_err(|error| match error {
+            InvalidSettings::Ca { path, error } => ConfigError::Ca { path, error },
+            InvalidSettings::NoRoots(why) => ConfigError::NoRoots(why),
+            InvalidSettings::Proxy => ConfigError::Proxy(config.host.to_string()),
+        })?;
+        Ok(Self { http, base, metrics, config })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Whether this is the registry itself: scheme, host and port.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Checks a URL that an answer named, before anything is sent there. Only a registry that is itself asked without
+    /// TLS may name a URL without TLS.
+    pub(super) fn allow(&self, url: &Url, what: &str) -> Result<(), Error> {
+        check_url(url, self.allows_http()).map_err(|problem| self.refused(&format!("{what} {problem}")))
+    }
+
+    /// Where a redirect leads, if it may be followed.
+    pub(super) fn redirect(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+        redirect_target(from, headers, self.allows_http()).map_err(|error| match &error {
+            RedirectError::NoLocation | RedirectError::NoUrl => self.protocol(&error.to_string()),
+            RedirectError::LeavesHttps { to } => {
+                self.refused(&format!("a redirect from {} to {} leaves https", host(from), host(to)))
+            }
+            RedirectError::Unsafe { to, problem } => {
+                self.refused(&format!("a redirect from {} to {} {problem}", host(from), host(to)))
+            }
+        })
+    }
+
+    /// Sends one request to a URL.
+    pub(super) async fn send(&self, url: &Url, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
+        let reach = if url.host() == self.base.host() { Reach::Configured } else { Reach::Named };
+        let (method, started) = (request.method().clone(), Instant::now());
+        let outcome = self.http.send(reach, request).await.map_err(|error| self.no_answer(url, &error));
+        let status = outcome.as_ref().ok().map(Response::status);
+        self.metrics.observe(self.config.host.as_str(), &method, status, started);
+        outcome
+    }
+
+    pub(super) fn protocol(&self, what: &str) -> Error {
+        Error::Protocol(format!("{}: {what}", self.config.host))
+    }
+
+    fn refused(&self, what: &str) -> Error {
+        Error::Refused(format!("{}: {what}", self.config.host))
+    }
+
+    fn allows_http(&self) -> bool {
+        self.base.scheme() == "http"
+    }
+
+    fn no_answer(&self, url: &Url, error: &HttpError) -> Error {
+        match error {
+            HttpError::PrivateAddress => self.refused(&format!(
+                "it sends pullgate to {}, which is, or resolves to, a private address; that is not followed",
+                host(url)
+            )),
+            error => Error::Unavailable(format!("{}: {error}", host(url))),
+        }
+    }
+}
+
+/// The host of a URL, for messages. The rest may hold signatures that grant access.
+pub(super) fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+fn base(config: &Config) -> Result<Url, ConfigError> {
+    let wrong = || ConfigError::Url(config.host.to_string());
+    let url = Url::parse(&config.url).map_err(|_| wrong())?;
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    let is_http = matches!(url.scheme(), "http" | "https") && url.host().is_some();
+    if is_http && is_plain && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
+}
