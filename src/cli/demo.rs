@@ -1,21 +1,25 @@
-//! `pullgate demo`: one process, no network, the tutorial's four cases with real HTTP answers.
+//! `pullgate demo`: the tutorial's four cases in one process, without a network.
 //!
-//! The table is made by asking the running gate over TCP, as a client would; nothing in it is computed here.
+//! The table shows the answers of the running gate to requests over TCP. None of it is computed here.
 
-mod house;
+mod environment;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::Request;
+use http_body_util::Full;
 
 use super::Exit;
 use super::images::table;
-use house::{FLAGS, House};
+use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
+use environment::{DemoEnvironment, FLAGS};
+
+/// How long the gate may take for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +27,7 @@ pub(super) struct DemoArgs {
     /// Exit after the table: 0 only if every cell is as expected.
     #[arg(long)]
     once: bool,
-    /// Where the gate listens. Port 0: the system chooses.
+    /// The address of the gate. With port 0 the system chooses a port.
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// What to log, in tracing's syntax.
@@ -48,33 +52,42 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
 
 async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
-    let house = House::build(listen).await?;
-    println!("pullgate demo: an upstream with {} sample images at {}", house.images().len(), house.upstream_url());
-    println!("               the gate at http://{}; policies in {}", house.address(), house.policies().display());
+    let environment = DemoEnvironment::build(listen).await?;
+    println!(
+        "pullgate demo: an upstream with {} sample images at {}",
+        environment.images().len(),
+        environment.upstream_url()
+    );
+    println!(
+        "               the gate at http://{}; policies in {}",
+        environment.address(),
+        environment.policies().display()
+    );
     println!(
         "               content trust is satisfied by the demo's own cosign key (trust.default_authorities = [\"demo\"])"
     );
     println!();
-    let all_as_expected = four_cases(&house).await?;
+    let all_as_expected = four_cases(&environment).await?;
     if args.once {
-        house.close().await;
+        environment.close().await;
         return Ok(if all_as_expected { Exit::Ok } else { Exit::Failure });
     }
-    print!("{}", how_to_pull(house.address()));
+    print!("{}", how_to_pull(environment.address()));
     crate::app::signals().await;
     println!("\nstopping");
-    house.close().await;
+    environment.close().await;
     Ok(Exit::Ok)
 }
 
-/// Flips the two flags of the tutorial's policy file as its `sed` lines do, and asks for every image.
-async fn four_cases(house: &House) -> Result<bool, String> {
+/// Sets the two flags of the tutorial's policy file as its `sed` lines do, and requests every image.
+async fn four_cases(environment: &DemoEnvironment) -> Result<bool, String> {
+    let client = client()?;
     let mut rows = Vec::new();
     let mut all_as_expected = true;
     for (trust, va) in FLAGS {
-        house.set_flags(trust, va)?;
-        for image in house.images() {
-            let answer = ask(house.address(), &image.path()).await?;
+        environment.set_flags(trust, va)?;
+        for image in environment.images() {
+            let answer = request(&client, environment.address(), &image.path()).await?;
             let expected = if image.is_admitted(trust, va) { 200 } else { 403 };
             all_as_expected &= answer.status == expected;
             let mark = if answer.status == expected { "" } else { "  <- not as expected" };
@@ -93,44 +106,43 @@ async fn four_cases(house: &House) -> Result<bool, String> {
     Ok(all_as_expected)
 }
 
-/// The part of the reason after the image's name, which stands in the row already.
+/// The part of the reason after the image's name, which the row already shows.
 fn shorten(reason: &str) -> String {
     let short = reason.split_once("\": ").map_or(reason, |(_, rest)| rest);
     short.chars().take(100).collect()
 }
 
-struct Answered {
+struct DemoAnswer {
     status: u16,
     body: Bytes,
 }
 
-impl Answered {
+impl DemoAnswer {
     fn reason(&self) -> String {
         let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
         body["errors"][0]["message"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Result<Answered, String> {
-    let exchange = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
-        let request = Request::get(path).header(header::HOST, address.to_string()).body(Full::<Bytes>::default());
-        let answer = async {
-            let response = sender.send_request(request.map_err(|error| error.to_string())?).await;
-            let response = response.map_err(|error| error.to_string())?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), 4 * 1024 * 1024).collect().await;
-            Ok(Answered { status, body: body.map_err(|error| error.to_string())?.to_bytes() })
-        };
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            answered = &mut answer => answered,
-            _ = &mut connection => answer.await,
-        }
+fn client() -> Result<HttpClient, String> {
+    let settings = HttpSettings {
+        proxy: Some(String::new()),
+        ca: None,
+        insecure: false,
+        needs_roots: false,
+        connect_timeout: TIMEOUT,
+        tls_timeout: TIMEOUT,
+        header_timeout: TIMEOUT,
     };
-    tokio::time::timeout(Duration::from_secs(30), exchange).await.map_err(|_| "the gate did not answer".to_owned())?
+    HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())
+}
+
+async fn request(client: &HttpClient, address: SocketAddr, path: &str) -> Result<DemoAnswer, String> {
+    let request = Request::get(format!("http://{address}{path}")).body(Full::default());
+    let request = request.map_err(|error| error.to_string())?;
+    let fetched = client.fetch(Reach::Configured, request, MAX_ANSWER, TIMEOUT).await;
+    let (status, body) = fetched.map_err(|error| format!("the gate did not answer: {error}"))?;
+    Ok(DemoAnswer { status: status.as_u16(), body })
 }
 
 fn how_to_pull(address: SocketAddr) -> String {

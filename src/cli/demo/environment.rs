@@ -1,4 +1,4 @@
-//! Everything that the demo needs, in one process: an upstream, a key, reports, policies, a gate.
+//! The environment of the demo in one process: an upstream, a key, reports, policies and a gate.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -40,10 +40,10 @@ spec:
           enabled: false
 ";
 
-/// The running demo.
-pub(super) struct House {
+/// The running environment.
+pub(super) struct DemoEnvironment {
     folder: PathBuf,
-    images: Vec<Shown>,
+    images: Vec<DemoRow>,
     upstream: Listening,
     upstream_tasks: Tasks,
     address: SocketAddr,
@@ -52,15 +52,15 @@ pub(super) struct House {
     gate: JoinHandle<()>,
 }
 
-/// An image that the table shows.
-pub(super) struct Shown {
+/// A row of the table: one image.
+pub(super) struct DemoRow {
     repository: &'static str,
     tag: &'static str,
     signed: bool,
     issues: usize,
 }
 
-impl Shown {
+impl DemoRow {
     pub(super) fn label(&self) -> String {
         format!("{}:{}", self.repository, self.tag)
     }
@@ -78,13 +78,13 @@ impl Shown {
         }
     }
 
-    /// What the tutorial says becomes of it.
+    /// Whether the tutorial says that the image is admitted.
     pub(super) fn is_admitted(&self, trust: bool, va: bool) -> bool {
         (!trust || self.signed) && (!va || self.issues == 0)
     }
 }
 
-impl House {
+impl DemoEnvironment {
     pub(super) async fn build(listen: SocketAddr) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("pullgate-demo-").tempdir();
         let folder = folder.map_err(|error| format!("no folder for the demo: {error}"))?;
@@ -94,7 +94,7 @@ impl House {
         }
         let images = demo_images();
         let registry = Registry::new();
-        let pem = furnish(&registry, &images, &folder)?;
+        let pem = fill_registry(&registry, &images, &folder)?;
         let upstream_tasks = Tasks::new();
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let upstream = registry.bind(anywhere, &upstream_tasks).await.map_err(|error| error.to_string())?;
@@ -108,11 +108,11 @@ impl House {
             bound.run(stopped).await;
         };
         let gate = upstream_tasks.spawn(run);
-        let images = images.iter().map(shown).collect();
+        let images = images.iter().map(row).collect();
         Ok(Self { folder, images, upstream, upstream_tasks, address, reload, stop: Some(stop), gate })
     }
 
-    pub(super) fn images(&self) -> &[Shown] {
+    pub(super) fn images(&self) -> &[DemoRow] {
         &self.images
     }
 
@@ -128,17 +128,17 @@ impl House {
         self.folder.join("policies")
     }
 
-    /// Writes the policy with lines 13 and 15 as the tutorial's `sed` leaves them, and takes it into use at once.
+    /// Writes the policy with the flags in lines 13 and 15, as the tutorial's `sed` does, and reloads it.
     pub(super) fn set_flags(&self, trust: bool, va: bool) -> Result<(), String> {
         write_policy(&self.folder, trust, va)?;
         self.reload.all();
         Ok(())
     }
 
-    /// Stops the gate, then the upstream, and leaves nothing behind.
+    /// Stops the gate, then the upstream, and removes all files.
     pub(super) async fn close(mut self) {
         if let Some(stop) = self.stop.take() {
-            // The gate has gone already when nobody hears this.
+            // Fails only if the gate has ended already.
             let _ = stop.send(());
         }
         let _ = (&mut self.gate).await;
@@ -148,12 +148,12 @@ impl House {
     }
 }
 
-fn shown(image: &DemoImage) -> Shown {
-    Shown { repository: image.repository, tag: image.tag, signed: image.signed, issues: image.outdated().count() }
+fn row(image: &DemoImage) -> DemoRow {
+    DemoRow { repository: image.repository, tag: image.tag, signed: image.signed, issues: image.outdated().count() }
 }
 
-/// Pushes the images, signs those that are to be signed, writes a report for each. Returns the public key.
-fn furnish(registry: &Registry, images: &[DemoImage], folder: &Path) -> Result<String, String> {
+/// Pushes the images, signs the signed ones, and writes a report for each. Returns the public key.
+fn fill_registry(registry: &Registry, images: &[DemoImage], folder: &Path) -> Result<String, String> {
     let key = SigningKey::generate().map_err(|error| error.to_string())?;
     for image in images {
         registry.push(image.repository, Some(image.tag), &image.built);
@@ -226,7 +226,7 @@ fn report(image: &DemoImage, manifest: Digest, config: Digest) -> serde_json::Va
     })
 }
 
-/// The configuration, read as any configuration file is.
+/// Writes the configuration file and loads it.
 fn configuration(folder: &Path, listen: SocketAddr, upstream: &str, pem: &str) -> Result<Config, String> {
     fs::write(folder.join("demo.pub"), pem).map_err(|error| error.to_string())?;
     let text = format!(
