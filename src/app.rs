@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::api::{self, CheckAnswer, CheckRequest};
 use crate::audit::{Audit, AuditError};
 use crate::cache::CacheError;
 use crate::config::Config;
-use crate::gate::{Explanation, Gate};
+use crate::gate::Gate;
 use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks};
 use crate::server::BindError;
@@ -166,14 +167,14 @@ pub fn admin_socket(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// The reason why the gate cannot be built or the image cannot be judged.
-pub async fn check_offline(mut config: Config, image: &str, namespace: &str) -> Result<Explanation, String> {
+pub async fn check_offline(mut config: Config, request: &CheckRequest) -> Result<CheckAnswer, String> {
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
     let parts = Parts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
-    let explained = server::check(&parts.gate, image, namespace).await;
+    let explained = api::check(&parts.gate, request).await;
     parts.close(Duration::from_secs(5)).await;
     explained
 }

@@ -16,14 +16,13 @@ mod metrics;
 mod platforms;
 mod record;
 mod router;
-mod security_status;
 mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::GateError;
-pub use explain::{Assessment, AuthorityExplanation, Explanation, IssueExplanation, ListedImage, RuleExplanation};
+pub use explain::{ExplainedDecision, ExplainedEntry, Explanation, KnownTag};
 pub use listing::{ListBody, Listing, TagWriter};
 pub use record::Requester;
 pub use router::Target;

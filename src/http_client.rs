@@ -28,8 +28,8 @@ use hyper_util::rt::TokioTimer;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-pub(crate) use body::{PieceSource, ReceivedBody, read_whole};
 use crate::runtime::Untracked;
+pub(crate) use body::{PieceSource, ReceivedBody, read_whole};
 use connect::{Connector, PrivateAddress, TlsBound, causes};
 pub(crate) use connect::{Network, Reach};
 pub(crate) use redirect::{

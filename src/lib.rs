@@ -12,6 +12,7 @@
 //! [`gate::Gate::handle`] implements this pipeline. The modules, in the order of the flow:
 //!
 //! * [`server`]: listeners, TLS, client identity, the registry and admin HTTP APIs.
+//! * [`api`]: the requests and answers of the admin API.
 //! * [`gate`]: the pipeline.
 //! * [`rulebook`]: loads the rules; [`policy`]: their semantics, and the decision, which alone creates permits.
 //! * [`resolve`]: resolves tags and manifests.
@@ -26,6 +27,7 @@
 //!
 //! ARCHITECTURE.md lists which module may use which; a test enforces it.
 
+pub mod api;
 pub mod app;
 pub mod audit;
 pub mod cache;

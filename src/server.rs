@@ -8,7 +8,7 @@ pub mod admin;
 mod registry;
 mod transport;
 
-pub use admin::{AdminApi, JobState, PrefetchRequest, PrefetchedImage, check};
+pub use admin::AdminApi;
 pub use registry::{Registry, manifest_response};
 pub use transport::{
     BindError, Body, Bound, Certificates, Client, ClientCertificate, Config, Limits, ProxyHeader, Service, TlsConfig,

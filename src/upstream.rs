@@ -6,8 +6,8 @@
 
 mod answer;
 mod auth;
-mod config;
 mod client;
+mod config;
 mod error;
 mod exchange;
 mod headers;

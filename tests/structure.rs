@@ -30,11 +30,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "va",
         ],
     ),
+    ("api", &["cache", "gate", "oci", "policy", "scope"]),
     ("prefetch", &["cache", "gate", "oci", "policy", "runtime", "scope"]),
     // `resolve` and `upstream` for their errors alone: the one mapping to the wire is here.
     (
         "server",
-        &["audit", "cache", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime", "scope", "upstream"],
+        &[
+            "api", "audit", "cache", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime", "scope",
+            "upstream",
+        ],
     ),
     ("sample", &["oci", "runtime"]),
     (
@@ -47,15 +51,26 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "audit", "cache", "config", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime",
+            "api", "audit", "cache", "config", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime",
             "server", "store", "trust", "upstream", "va",
         ],
     ),
     (
         "cli",
         &[
-            "app", "cache", "config", "gate", "markup", "oci", "pki", "policy", "rulebook", "runtime", "sample",
-            "scope", "server", "va",
+            "api",
+            "app",
+            "config",
+            "http_client",
+            "markup",
+            "oci",
+            "pki",
+            "policy",
+            "rulebook",
+            "runtime",
+            "sample",
+            "scope",
+            "server",
         ],
     ),
 ];

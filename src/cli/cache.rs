@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::remote::{get, post, run_job};
 use super::{Exit, GateArgs, Output};
-use crate::cache::{Collected, Status, Verified};
+use crate::api::{CacheStatus, Collected, Verified, path};
 use crate::runtime::{format_size, printable};
 
 /// The cache commands.
@@ -39,7 +39,7 @@ pub(super) fn run(command: &CacheCommand) -> Exit {
 }
 
 fn status(args: &CacheArgs) -> Result<Exit, String> {
-    let status: Status = get(&args.gate, "/api/v1/cache")?;
+    let status: CacheStatus = get(&args.gate, path::CACHE)?;
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
         return Ok(Exit::Ok);
@@ -60,7 +60,7 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
 }
 
 fn gc(args: &CacheArgs) -> Result<Exit, String> {
-    let collected: Collected = post(&args.gate, "/api/v1/cache/gc", &json!({}))?;
+    let collected: Collected = post(&args.gate, path::CACHE_GC, &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),
         Output::Table => {
@@ -73,7 +73,7 @@ fn gc(args: &CacheArgs) -> Result<Exit, String> {
 }
 
 fn verify(args: &CacheArgs) -> Result<Exit, String> {
-    let verified: Verified = run_job(&args.gate, "/api/v1/cache/verify", &json!({}))?;
+    let verified: Verified = run_job(&args.gate, path::CACHE_VERIFY, &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&verified).unwrap_or_default()),
         Output::Table => {

@@ -1,8 +1,8 @@
 //! `pullgate check IMAGE`: explains in full how the gate would decide.
 
-use super::remote::{self, query};
+use super::remote;
 use super::{Exit, GateArgs, Output};
-use crate::gate::{Assessment, AuthorityExplanation, Explanation};
+use crate::api::{AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, RuleAnswer, path};
 use crate::runtime::printable;
 
 /// Shown below the help text.
@@ -30,13 +30,17 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Exit {
-    match explanation(&args.gate, &args.image, &args.namespace, args.offline) {
-        Ok(explanation) => {
+    let request = CheckRequest { image: args.image.clone(), namespace: args.namespace.clone() };
+    match check(&args.gate, &request, args.offline) {
+        Ok(answer) => {
             match args.output {
-                Output::Json => println!("{}", serde_json::to_string_pretty(&explanation).unwrap_or_default()),
-                Output::Table => print!("{}", describe(&explanation)),
+                Output::Json => println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default()),
+                Output::Table => print!("{}", describe(&answer)),
             }
-            if explanation.decision == "deny" { Exit::Denied } else { Exit::Ok }
+            match answer.decision {
+                Decision::Admit | Decision::WouldDeny => Exit::Ok,
+                Decision::Deny => Exit::Denied,
+            }
         }
         Err(error) => super::fail(error),
     }
@@ -44,72 +48,74 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 
 /// Asks the running gate. If only a configuration is given and no gate is running on its state directory, judges in
 /// this process.
-pub(super) fn explanation(gate: &GateArgs, image: &str, namespace: &str, offline: bool) -> Result<Explanation, String> {
-    let path = format!("/api/v1/check?{}", query(&[("image", image), ("namespace", namespace)]));
+pub(super) fn check(gate: &GateArgs, request: &CheckRequest, offline: bool) -> Result<CheckAnswer, String> {
     if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
         let config = super::config::load_or_say(gate.config.as_deref())?;
         return super::runtime()
             .map_err(|error| error.to_string())?
-            .block_on(crate::app::check_offline(config, image, namespace));
+            .block_on(crate::app::check_offline(config, request));
     }
-    remote::get(gate, &path)
+    remote::get(gate, &format!("{}?{}", path::CHECK, request.to_query()))
 }
 
-/// The explanation as text.
-pub(super) fn describe(explanation: &Explanation) -> String {
-    let mut text = format!("{}\n", printable(&explanation.image));
-    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<12} {}\n", printable(value)));
-    line("decision", &explanation.decision);
-    if let Some(digest) = &explanation.digest {
-        line("digest", &digest.to_string());
+/// The answer as text.
+pub(super) fn describe(answer: &CheckAnswer) -> String {
+    let mut text = format!("{}\n", printable(&answer.image));
+    line(&mut text, "decision", answer.decision.as_str());
+    if let Some(digest) = &answer.digest {
+        line(&mut text, "digest", &digest.to_string());
     }
-    if let Some(kind) = &explanation.kind {
-        line("kind", kind);
+    if let Some(kind) = answer.kind {
+        line(&mut text, "kind", kind.as_str());
     }
-    if !explanation.skipped.is_empty() {
-        line(
-            "skipped",
-            &format!("{}, because the image contains nothing that can be run", explanation.skipped.join(", ")),
-        );
+    if !answer.skipped.is_empty() {
+        let skipped = format!("{}, because the image contains nothing that can be run", answer.skipped.join(", "));
+        line(&mut text, "skipped", &skipped);
     }
-    if !explanation.message.is_empty() {
-        line("reason", &explanation.message);
+    if !answer.message.is_empty() {
+        line(&mut text, "reason", &answer.message);
     }
-    for would_deny in explanation.would_deny.iter().filter(|text| **text != explanation.message) {
-        line("audit", &format!("would be denied: {would_deny}"));
+    for would_deny in answer.would_deny.iter().filter(|text| **text != answer.message) {
+        line(&mut text, "audit", &format!("would be denied: {would_deny}"));
     }
-    for rule in &explanation.rules {
-        let verb = match (rule.audited, rule.admits) {
-            (_, true) => "admits",
-            (false, false) => "denies",
-            (true, false) => "would deny (audit mode)",
-        };
-        line("rule", &format!("{} {:?}: {verb}", rule.document, rule.rule));
-        for AuthorityExplanation { authority, outcome, details } in &rule.authorities {
-            line("  trust", &format!("{authority}: {outcome}: {}", details.join("; ")));
-        }
-        for assessment in &rule.assessments {
-            line("  va", &describe_assessment(assessment));
-            for found in &assessment.issues {
-                let blocks = if found.blocks {
-                    "blocks"
-                } else if found.issue.exempt {
-                    "exempt"
-                } else {
-                    "does not count"
-                };
-                line("   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
-            }
-        }
-    }
+    answer.rules.iter().for_each(|rule| describe_rule(&mut text, rule));
     text
 }
 
-fn describe_assessment(assessment: &Assessment) -> String {
+fn line(text: &mut String, label: &str, value: &str) {
+    text.push_str(&format!("  {label:<12} {}\n", printable(value)));
+}
+
+fn describe_rule(text: &mut String, rule: &RuleAnswer) {
+    let verb = match (rule.audited, rule.admits) {
+        (_, true) => "admits",
+        (false, false) => "denies",
+        (true, false) => "would deny (audit mode)",
+    };
+    line(text, "rule", &format!("{} {:?}: {verb}", rule.document, rule.rule));
+    for AuthorityAnswer { authority, outcome, details } in &rule.authorities {
+        line(text, "  trust", &format!("{authority}: {}: {}", outcome.as_str(), details.join("; ")));
+    }
+    for assessment in &rule.assessments {
+        line(text, "  va", &describe_assessment(assessment));
+        for found in &assessment.issues {
+            let blocks = if found.blocks {
+                "blocks"
+            } else if found.issue.exempt {
+                "exempt"
+            } else {
+                "does not count"
+            };
+            line(text, "   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
+        }
+    }
+}
+
+fn describe_assessment(assessment: &AssessmentAnswer) -> String {
     let platform = assessment.platform.as_deref().unwrap_or("image");
     let source = assessment.source.as_deref().map(|source| format!(", by {source}")).unwrap_or_default();
     let why = assessment.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{platform}: {}{source}{why}", assessment.status)
+    format!("{platform}: {}{source}{why}", assessment.status.as_str())
 }
 
 #[cfg(test)]
@@ -119,16 +125,19 @@ mod tests {
     #[test]
     fn explanations_cannot_control_a_terminal() {
         let hostile = "\u{1b}]0;x\u{7}";
-        let explanation = serde_json::json!({
-            "image": hostile, "namespace": hostile, "digest": null, "kind": hostile, "skipped": [hostile],
-            "decision": hostile, "message": hostile, "would_deny": [hostile, "\u{9b}"],
+        let answer = serde_json::json!({
+            "image": hostile, "namespace": hostile, "digest": null, "kind": "image", "skipped": [hostile],
+            "decision": "deny", "message": hostile, "would_deny": [hostile, "\u{9b}"],
             "rules": [{
                 "document": hostile, "rule": hostile, "admits": true, "message": hostile,
-                "authorities": [{"authority": hostile, "outcome": hostile, "details": [hostile]}],
-                "assessments": []
+                "authorities": [{"authority": hostile, "outcome": "unknown", "details": [hostile]}],
+                "assessments": [{
+                    "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": "FAIL",
+                    "source": hostile, "why": hostile, "issues": []
+                }]
             }]
         });
-        let text = describe(&serde_json::from_value(explanation).unwrap());
+        let text = describe(&serde_json::from_value(answer).unwrap());
         assert!(text.contains("\\u{1b}]0;x") && !text.replace('\n', "").contains(char::is_control), "{text:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! `pullgate images`: lists the images that went through the gate, in the format of `ibmcloud cr images`.
 
 use super::{Exit, GateArgs, Output};
-use crate::gate::ListedImage;
+use crate::api::{ImageAnswer, path};
 use crate::runtime::printable;
 
 /// Arguments of `images`.
@@ -21,12 +21,12 @@ pub(super) struct ImagesArgs {
 }
 
 pub(super) fn run(args: &ImagesArgs) -> Exit {
-    let images: Vec<ListedImage> = match super::remote::get(&args.gate, "/api/v1/images") {
+    let images: Vec<ImageAnswer> = match super::remote::get(&args.gate, path::IMAGES) {
         Ok(images) => images,
         Err(error) => return super::fail(error),
     };
     let wanted =
-        |image: &&ListedImage| args.restrict.as_ref().is_none_or(|prefix| image.repository.starts_with(&**prefix));
+        |image: &&ImageAnswer| args.restrict.as_ref().is_none_or(|prefix| image.repository.starts_with(&**prefix));
     let images: Vec<_> = images.iter().filter(wanted).collect();
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&images).unwrap_or_default());

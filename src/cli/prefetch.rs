@@ -2,8 +2,8 @@
 
 use super::remote::run_job;
 use super::{Exit, GateArgs, Output};
+use crate::api::{PrefetchRequest, PrefetchedImage, path};
 use crate::runtime::format_size;
-use crate::server::{PrefetchRequest, PrefetchedImage};
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -36,7 +36,7 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
         platforms: args.platform.clone(),
         namespace: args.namespace.clone(),
     };
-    let images: Vec<PrefetchedImage> = match run_job(&args.gate, "/api/v1/prefetch", &request) {
+    let images: Vec<PrefetchedImage> = match run_job(&args.gate, path::PREFETCH, &request) {
         Ok(images) => images,
         Err(error) => return super::fail(error),
     };

@@ -1,4 +1,6 @@
-//! Asking a running gate over its admin API.
+//! The client of the admin API: plain HTTP over the gate's Unix socket, or over TCP if `--server` says so.
+//!
+//! It is separate from `http_client` because it needs neither proxies nor TLS, and connects to a socket.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,53 +10,46 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::GateArgs;
+use crate::api::{ErrorAnswer, JobState, path};
 use crate::runtime::printable;
-use crate::server::JobState;
 
-/// An answer larger than this, in bytes, is not a gate's.
+/// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Longer than the gate itself waits for evidence.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a job is looked at.
+/// How often the progress of a job is read.
 const LOOK: Duration = Duration::from_millis(150);
 
 /// The address of the admin API.
-enum Endpoint {
+enum AdminAddress {
     Tcp(String),
     Unix(PathBuf),
 }
 
-/// A query string of these parameters.
-pub(super) fn query(parameters: &[(&str, &str)]) -> String {
-    let pairs = parameters.iter().map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
-    pairs.collect::<Vec<_>>().join("&")
+/// Sends a GET to a path of [`path`] and reads the JSON of the answer.
+pub(super) fn get<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result<T, String> {
+    call(gate, Method::GET, path, Bytes::new())
 }
 
-/// Asks the gate and reads its JSON.
-pub(super) fn get<T: DeserializeOwned>(place: &GateArgs, path: &str) -> Result<T, String> {
-    call(place, Method::GET, path, Bytes::new())
-}
-
-/// Tells the gate to do something, and reads its JSON.
-pub(super) fn post<T: DeserializeOwned>(place: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
+/// Sends a POST to a path of [`path`] and reads the JSON of the answer.
+pub(super) fn post<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
     let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
-    call(place, Method::POST, path, body.into())
+    call(gate, Method::POST, path, body.into())
 }
 
-/// Has the gate begin a job, shows its progress on a terminal, and gives its result.
-pub(super) fn run_job<T: DeserializeOwned>(place: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
-    let mut job: JobState = post(place, path, body)?;
+/// Starts a job, shows its progress on a terminal, and returns its result.
+pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
+    let mut job: JobState = post(gate, path, body)?;
     let bar = progress_bar();
     while !job.has_ended() {
         std::thread::sleep(LOOK);
-        job = get(place, &format!("/api/v1/jobs/{}", job.id))?;
+        job = get(gate, &format!("{}{}", path::JOBS, job.id))?;
         bar.set_length(job.total_bytes);
         bar.set_position(job.done_bytes);
         bar.set_message(printable(&job.at).into_owned());
@@ -66,15 +61,15 @@ pub(super) fn run_job<T: DeserializeOwned>(place: &GateArgs, path: &str, body: &
     }
 }
 
-/// Draws nothing where standard error is no terminal.
+/// Draws nothing if standard error is not a terminal.
 fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn call<T: DeserializeOwned>(place: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, String> {
-    let (endpoint, token) = (endpoint(place)?, place.token()?);
-    let call = Call { method, path, token, body };
+fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, String> {
+    let (endpoint, token) = (endpoint(gate)?, gate.token()?);
+    let call = AdminCall { method, path, token, body };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call)).await };
     let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
@@ -89,51 +84,51 @@ fn unreadable(error: &serde_json::Error) -> String {
 }
 
 /// One call of the API.
-struct Call<'a> {
+struct AdminCall<'a> {
     method: Method,
+    /// Below [`path::PREFIX`].
     path: &'a str,
     token: Option<String>,
     body: Bytes,
 }
 
 /// Whether a gate listens on the configuration's socket.
-pub(super) fn is_running(place: &GateArgs) -> bool {
-    match endpoint(place) {
-        Ok(Endpoint::Unix(path)) => std::os::unix::net::UnixStream::connect(path).is_ok(),
-        Ok(Endpoint::Tcp(_)) => true,
+pub(super) fn is_running(gate: &GateArgs) -> bool {
+    match endpoint(gate) {
+        Ok(AdminAddress::Unix(path)) => std::os::unix::net::UnixStream::connect(path).is_ok(),
+        Ok(AdminAddress::Tcp(_)) => true,
         Err(_) => false,
     }
 }
 
 fn message(status: StatusCode, body: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    match value["error"].as_str() {
-        Some(error) => error.to_owned(),
-        None => format!("the gate answered {status}"),
+    match serde_json::from_slice::<ErrorAnswer>(body) {
+        Ok(answer) => answer.error,
+        Err(_) => format!("the gate answered {status}"),
     }
 }
 
-fn endpoint(place: &GateArgs) -> Result<Endpoint, String> {
-    match &place.server {
+fn endpoint(gate: &GateArgs) -> Result<AdminAddress, String> {
+    match &gate.server {
         Some(server) => match (server.strip_prefix("unix:"), server.strip_prefix("http://")) {
-            (Some(path), _) => Ok(Endpoint::Unix(path.into())),
-            (None, Some(authority)) => Ok(Endpoint::Tcp(authority.trim_end_matches('/').to_owned())),
+            (Some(path), _) => Ok(AdminAddress::Unix(path.into())),
+            (None, Some(authority)) => Ok(AdminAddress::Tcp(authority.trim_end_matches('/').to_owned())),
             (None, None) => Err(format!("{server}: --server takes http://HOST:PORT or unix:PATH")),
         },
         None => {
-            let config = super::config::load_or_say(place.config.as_deref())?;
-            Ok(Endpoint::Unix(crate::app::admin_socket(&config)))
+            let config = super::config::load_or_say(gate.config.as_deref())?;
+            Ok(AdminAddress::Unix(crate::app::admin_socket(&config)))
         }
     }
 }
 
-async fn ask(endpoint: &Endpoint, call: Call<'_>) -> Result<(StatusCode, Bytes), String> {
+async fn ask(endpoint: &AdminAddress, call: AdminCall<'_>) -> Result<(StatusCode, Bytes), String> {
     match endpoint {
-        Endpoint::Tcp(authority) => {
+        AdminAddress::Tcp(authority) => {
             let stream = TcpStream::connect(authority).await.map_err(|error| unreachable_gate(authority, &error))?;
             exchange(stream, authority, call).await
         }
-        Endpoint::Unix(socket) => {
+        AdminAddress::Unix(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_socket(socket, &error))?;
             exchange(stream, "localhost", call).await
         }
@@ -148,13 +143,16 @@ fn unreachable_socket(socket: &Path, error: &std::io::Error) -> String {
     format!("no gate answers at {}: {error}; is it running, and may this user talk to it?", socket.display())
 }
 
-async fn exchange<S>(stream: S, host: &str, call: Call<'_>) -> Result<(StatusCode, Bytes), String>
+async fn exchange<S>(stream: S, host: &str, call: AdminCall<'_>) -> Result<(StatusCode, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let failed = |error: hyper::Error| format!("the gate's answer broke off: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let mut request = Request::builder().method(call.method).uri(call.path).header(http::header::HOST, host);
+    let mut request = Request::builder()
+        .method(call.method)
+        .uri(format!("{}{}", path::PREFIX, call.path))
+        .header(http::header::HOST, host);
     if let Some(token) = call.token {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -1,7 +1,7 @@
 //! `pullgate va IMAGE`: the vulnerability report.
 
 use super::{Exit, GateArgs, Output};
-use crate::gate::{Assessment, IssueExplanation};
+use crate::api::{AssessmentAnswer, CheckRequest, IssueAnswer};
 use crate::policy::AffectedPackage;
 use crate::runtime::printable;
 
@@ -21,21 +21,22 @@ pub(super) struct VaArgs {
 }
 
 pub(super) fn run(args: &VaArgs) -> Exit {
-    let explanation = match super::check::explanation(&args.gate, &args.image, &args.namespace, false) {
-        Ok(explanation) => explanation,
+    let request = CheckRequest { image: args.image.clone(), namespace: args.namespace.clone() };
+    let answer = match super::check::check(&args.gate, &request, false) {
+        Ok(answer) => answer,
         Err(error) => return super::fail(error),
     };
-    let assessments: Vec<_> = explanation.rules.iter().flat_map(|rule| &rule.assessments).collect();
+    let assessments: Vec<_> = answer.rules.iter().flat_map(|rule| &rule.assessments).collect();
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&assessments).unwrap_or_default()),
-        Output::Table => print!("{}", describe(&explanation.image, &assessments)),
+        Output::Table => print!("{}", describe(&answer.image, &assessments)),
     }
     let blocks = assessments.iter().flat_map(|assessment| &assessment.issues).any(|found| found.blocks);
     if blocks { Exit::Denied } else { Exit::Ok }
 }
 
 /// The assessments as text, with a table for each.
-fn describe(image: &str, assessments: &[&Assessment]) -> String {
+fn describe(image: &str, assessments: &[&AssessmentAnswer]) -> String {
     let image = printable(image);
     if assessments.is_empty() {
         return format!(
@@ -45,7 +46,7 @@ fn describe(image: &str, assessments: &[&Assessment]) -> String {
     let mut text = String::new();
     for assessment in assessments {
         let platform = printable(assessment.platform.as_deref().unwrap_or_default());
-        text += &format!("{image} {platform} {}: {}\n", assessment.digest, printable(&assessment.status));
+        text += &format!("{image} {platform} {}: {}\n", assessment.digest, assessment.status.as_str());
         let header = ["VULNERABILITY", "POLICY STATUS", "AFFECTED PACKAGES", "HOW TO RESOLVE"];
         text += &super::images::table(header, assessment.issues.iter().map(row));
     }
@@ -53,7 +54,7 @@ fn describe(image: &str, assessments: &[&Assessment]) -> String {
 }
 
 /// A row with the columns of IBM's tool.
-fn row(found: &IssueExplanation) -> [String; 4] {
+fn row(found: &IssueAnswer) -> [String; 4] {
     let issue = &found.issue;
     let status = if issue.exempt {
         "Exempt"
@@ -80,8 +81,8 @@ mod tests {
     #[test]
     fn nothing_of_a_report_steers_a_terminal() {
         let hostile = "\u{1b}]0;x\u{7}";
-        let assessment: Assessment = serde_json::from_value(serde_json::json!({
-            "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": hostile,
+        let assessment: AssessmentAnswer = serde_json::from_value(serde_json::json!({
+            "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": "FAIL",
             "source": hostile, "why": hostile,
             "issues": [{
                 "id": hostile, "aliases": [hostile], "kind": "Vulnerability", "severity": "high",

@@ -1,228 +1,135 @@
-//! Judging as a request would be judged, and telling all of it: `pullgate check`, `va` and `images`.
+//! What the gate knows about images, without serving them: for `pullgate check`, `va` and `images`.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 
-use super::evidence::Evidence;
 use super::judgement::Finding;
-use super::security_status::security_status;
 use super::{Gate, GateError, Target};
-use crate::oci::{Content, Digest, ImageName, Manifest, Reference};
-use crate::policy::{self, Issue, Observed, Opinion, Rule, TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule};
+use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
+use crate::policy::{Denial, Kind, Observed, Opinion, TrustFindings, VaEvidence, VaExemptions, VaFindings};
+use crate::scope::Scope;
 use crate::store::KnownImage;
 use crate::va::VaSubject;
 
-/// Everything that the gate knows and thinks of one image.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// A judgement of one image, with everything that was found.
+#[derive(Clone, Debug)]
 pub struct Explanation {
     /// Upstream, repository and reference, by the upstream's own name.
     pub image: String,
-    /// The namespace whose rules were asked; empty is cluster-wide.
-    pub namespace: String,
-    /// The digest that was judged, where it got that far.
+    /// Whose rules apply.
+    pub scope: Scope,
+    /// The digest that was judged; `None` if nothing was resolved.
     pub digest: Option<Digest>,
-    /// `image`, `index`, `artifact` or `attachment`.
-    pub kind: Option<String>,
+    /// What the manifest is.
+    pub kind: Option<Kind>,
     /// The checks that the deciding entry asks for and that were skipped because of the kind.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<String>,
-    /// `admit`, `would-deny` (admitted in audit mode alone) or `deny`.
-    pub decision: String,
-    /// The reason as a client would read it; empty when admitted.
-    pub message: String,
-    /// Denials that are not carried out: of a gate in audit mode, and of audited documents beside enforced ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub would_deny: Vec<String>,
-    /// Every entry that speaks for the image, with what was found under it.
-    pub rules: Vec<RuleExplanation>,
+    pub skipped: Vec<&'static str>,
+    /// The decision.
+    pub decision: ExplainedDecision,
+    /// Denials that are not carried out: those of a gate in audit mode, and of audited documents beside enforced ones.
+    pub would_deny: Vec<Denial>,
+    /// Every entry that applies to the image: the enforced ones, then the audited ones.
+    pub entries: Vec<ExplainedEntry>,
+    /// When the decision was made.
+    pub at: Timestamp,
 }
 
-/// One entry, and what was found under it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct RuleExplanation {
-    /// Kind and name of the document.
-    pub document: String,
-    /// The entry's pattern.
-    pub rule: String,
-    /// Whether the entry is in audit mode: then it is only recorded.
-    #[serde(default)]
-    pub audited: bool,
-    /// Whether this entry admits.
-    pub admits: bool,
-    /// Why not.
-    pub message: String,
-    /// Every authority that the entry names.
-    pub authorities: Vec<AuthorityExplanation>,
-    /// Vulnerability assessments: one for an image, one for each child of an index that matters.
-    pub assessments: Vec<Assessment>,
+/// The decision of an [`Explanation`].
+#[derive(Clone, Debug)]
+pub enum ExplainedDecision {
+    /// The image is served.
+    Admitted,
+    /// The image is served, and the denial is only reported, because the gate is in audit mode.
+    OnlyReported(Denial),
+    /// The image is not served.
+    Denied(Denial),
 }
 
-/// What one authority found.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct AuthorityExplanation {
-    /// Its name.
-    pub authority: String,
-    /// `verified`, `not verified`, `unknown`, or `inherited` from an index.
-    pub outcome: String,
-    /// Who signed, what failed, or why it is unknown.
-    pub details: Vec<String>,
+/// One entry, and what was found for it.
+#[derive(Clone, Debug)]
+pub struct ExplainedEntry {
+    /// The entry, and whether it admits the image.
+    pub opinion: Opinion,
+    /// Whether the entry is in audit mode.
+    pub is_audited: bool,
+    /// What was found about signatures.
+    pub trust: TrustFindings,
+    /// What was found about vulnerabilities; `None` if that was not asked.
+    pub va: Option<VaFindings>,
+    /// Which vulnerabilities do not count.
+    pub exemptions: VaExemptions,
 }
 
-/// One vulnerability assessment.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Assessment {
-    /// The image's digest.
-    pub digest: Digest,
-    /// Its platform, where an index says it.
-    pub platform: Option<String>,
-    /// IBM's word.
-    pub status: String,
-    /// Who says so.
-    pub source: Option<String>,
-    /// Why there is no assessment.
-    pub why: Option<String>,
-    /// All issues of the report.
-    pub issues: Vec<IssueExplanation>,
-}
-
-/// One issue.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct IssueExplanation {
-    /// The issue.
-    #[serde(flatten)]
-    pub issue: Issue,
-    /// Whether it counts under the rule.
-    pub blocks: bool,
-}
-
-/// One known tag, as `cr images` lists it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ListedImage {
+/// One tag that is known here.
+#[derive(Clone, Debug)]
+pub struct KnownTag {
     /// Upstream and repository.
-    pub repository: String,
+    pub name: ImageName,
     /// The tag.
-    pub tag: String,
-    /// What it means.
+    pub tag: Tag,
+    /// What it resolves to.
     pub digest: Digest,
-    /// IBM's namespace: the first component of the repository.
-    pub namespace: String,
-    /// When it was made, as its configuration says (RFC 3339); `None` when that is not known here.
+    /// When the image was made, as its configuration says (RFC 3339); `None` if that is not known here.
     pub created: Option<String>,
-    /// All layers together, in bytes; `None` when that is not known here.
+    /// The size of all layers, in bytes; `None` if that is not known here.
     pub size: Option<u64>,
-    /// What is known about its vulnerabilities.
-    pub security_status: String,
+    /// What is known about the image's vulnerabilities; `None` if it is not known which image this is.
+    pub assessment: Option<Arc<Observed<VaEvidence>>>,
 }
 
 impl Gate {
-    /// Judges an image for a namespace and tells everything that was found.
+    /// Judges an image for a namespace and gives everything that was found.
     ///
     /// # Errors
-    /// When there is nothing to judge: unknown upstream, unknown image, an upstream that does not answer.
+    /// If there is nothing to judge: an unknown upstream, an unknown image, an upstream that does not answer.
     pub async fn explain(&self, target: &Target, reference: &Reference) -> Result<Explanation, GateError> {
         let judgement = self.judge.judge(target, reference).await?;
         let judged = judgement.judged.as_ref();
-        let (decision, message) = match &judgement.decision {
-            Ok(permit) if permit.is_only_reported() && !permit.would_deny().is_empty() => {
-                ("would-deny", permit.would_deny()[0].to_string())
-            }
-            Ok(_) => ("admit", String::new()),
-            Err(denial) => ("deny", denial.to_string()),
+        let decision = match &judgement.decision {
+            Ok(permit) => match permit.would_deny().first() {
+                Some(denial) if permit.is_only_reported() => ExplainedDecision::OnlyReported(denial.clone()),
+                _ => ExplainedDecision::Admitted,
+            },
+            Err(denial) => ExplainedDecision::Denied(denial.clone()),
         };
-        let rules = |findings: &[Finding], is_audited: bool| -> Vec<RuleExplanation> {
-            let manifest = judged.map(|judged| &*judged.manifest);
-            let explain = |(finding, manifest)| self.explain_rule(finding, manifest, is_audited);
-            findings.iter().filter_map(|finding| Some((finding, manifest?))).map(explain).collect()
-        };
+        let (digest, kind) = (judged.map(|judged| judged.manifest.digest), judged.map(|judged| judged.kind.kind));
+        let (skipped, would_deny) = (judgement.skipped(), judgement.would_deny().into_iter().cloned().collect());
+        let explain = |is_audited| move |finding| ExplainedEntry::new(finding, is_audited);
+        let enforced = judgement.enforced.into_iter().map(explain(false));
         Ok(Explanation {
             image: target.describe(reference),
-            namespace: target.scope.to_string(),
-            digest: judged.map(|judged| judged.manifest.digest),
-            kind: judged.map(|judged| judged.kind.kind.as_str().into()),
-            skipped: judgement.skipped().into_iter().map(str::to_owned).collect(),
-            decision: decision.into(),
-            message,
-            would_deny: judgement.would_deny().into_iter().map(ToString::to_string).collect(),
-            rules: [rules(&judgement.enforced, false), rules(&judgement.audited, true)].concat(),
+            scope: target.scope.clone(),
+            digest,
+            kind,
+            skipped,
+            decision,
+            would_deny,
+            entries: enforced.chain(judgement.audited.into_iter().map(explain(true))).collect(),
+            at: judgement.at,
         })
     }
 
-    fn explain_rule(&self, finding: &Finding, manifest: &Manifest, is_audited: bool) -> RuleExplanation {
-        let Finding { opinion: Opinion { selected, outcome }, evidence } = finding;
-        RuleExplanation {
-            document: selected.document.to_string(),
-            rule: selected.entry.to_string(),
-            audited: is_audited,
-            admits: outcome.is_ok(),
-            message: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-            authorities: selected.rule.as_ref().map_or_else(Vec::new, |rule| authorities(rule, &evidence.trust)),
-            assessments: self.assessments(selected.rule.as_deref(), evidence, manifest),
-        }
-    }
-
-    fn assessments(&self, rule: Option<&Rule>, evidence: &Evidence, manifest: &Manifest) -> Vec<Assessment> {
-        let Some(rule) = rule.and_then(|rule| rule.va.as_ref()) else { return Vec::new() };
-        let assess = |digest, platform, va: &Observed<VaEvidence>| {
-            self.assessment(rule, digest, platform, va, &evidence.exemptions)
-        };
-        match &evidence.va {
-            None => Vec::new(),
-            Some(VaFindings::Image(va)) => vec![assess(manifest.digest, None, va)],
-            Some(VaFindings::Children(children)) => children
-                .iter()
-                .map(|child| assess(child.digest, Some(child.platform.clone()), &child.evidence))
-                .collect(),
-        }
-    }
-
-    fn assessment(
-        &self,
-        rule: &VaRule,
-        digest: Digest,
-        platform: Option<String>,
-        evidence: &Observed<VaEvidence>,
-        exemptions: &VaExemptions,
-    ) -> Assessment {
-        let now = self.clock.now();
-        let assessed = policy::assess(rule, &evidence.value, exemptions, now);
-        let (source, mut issues) = match &evidence.value {
-            VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
-            _ => (None, Vec::new()),
-        };
-        issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
-        let explain = |issue: Issue| {
-            let blocks = assessed.blocking.contains(&issue);
-            let exempt = issue.exempt || exemptions.cover(&issue, now);
-            IssueExplanation { blocks, issue: Issue { exempt, ..issue } }
-        };
-        let issues = issues.into_iter().map(explain).collect();
-        Assessment { digest, platform, status: assessed.status.as_str().into(), source, why: assessed.why, issues }
-    }
-
-    /// Every tag that is known here, with what is known about it; asks no upstream.
+    /// Every tag that is known here, with what is known about it. No upstream is asked.
     ///
     /// # Errors
-    /// When the database cannot be read.
-    pub async fn images(&self) -> Result<Vec<ListedImage>, GateError> {
+    /// If the database cannot be read.
+    pub async fn images(&self) -> Result<Vec<KnownTag>, GateError> {
         let mut listed = Vec::new();
         for KnownImage { name, tag, digest } in self.resolver.images().await? {
             let image = self.known_image(&name, digest).await;
-            let namespace = name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
-            listed.push(ListedImage {
-                repository: name.to_string(),
-                tag: tag.to_string(),
-                digest,
-                namespace,
-                created: image.as_ref().and_then(|(_, created)| created.clone()),
-                size: image.as_ref().map(|(manifest, _)| size_of(manifest)),
-                security_status: self.security_status(&name, image.as_ref().map(|(manifest, _)| manifest)).await,
-            });
+            let assessment = match &image {
+                Some((manifest, _)) => self.known_assessment(&name, manifest).await,
+                None => None,
+            };
+            let size = image.as_ref().map(|(manifest, _)| size_of(manifest));
+            let created = image.and_then(|(_, created)| created);
+            listed.push(KnownTag { name, tag, digest, created, size, assessment });
         }
         Ok(listed)
     }
 
-    /// The image behind a digest, or the child of an index that matters here, with its date: only what is here.
+    /// The image of a digest, or the first relevant child of an index, with its date. Only what is here is read.
     async fn known_image(&self, name: &ImageName, digest: Digest) -> Option<(Arc<Manifest>, Option<String>)> {
         let mut manifest = self.resolver.known_manifest(name, digest).await?;
         if !manifest.children().is_empty() {
@@ -237,13 +144,17 @@ impl Gate {
         Some((manifest, created))
     }
 
-    /// What is known now about an image's vulnerabilities; no layer is read for it.
-    async fn security_status(&self, name: &ImageName, manifest: Option<&Arc<Manifest>>) -> String {
-        let subject = manifest.and_then(|manifest| VaSubject::new(name.clone(), manifest.clone()));
-        match subject {
-            Some(subject) => security_status(&self.judge.evidence.va.evidence(&subject).await.value),
-            None => "Not Scanned".into(),
-        }
+    /// What is known now about an image's vulnerabilities. No layer is read for it.
+    async fn known_assessment(&self, name: &ImageName, manifest: &Arc<Manifest>) -> Option<Arc<Observed<VaEvidence>>> {
+        let subject = VaSubject::new(name.clone(), manifest.clone())?;
+        Some(self.judge.evidence.va.evidence(&subject).await)
+    }
+}
+
+impl ExplainedEntry {
+    fn new(finding: Finding, is_audited: bool) -> Self {
+        let Finding { opinion, evidence } = finding;
+        Self { opinion, is_audited, trust: evidence.trust, va: evidence.va, exemptions: evidence.exemptions }
     }
 }
 
@@ -252,30 +163,4 @@ fn size_of(manifest: &Manifest) -> u64 {
         Content::Image { layers, .. } => layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
         Content::Index(_) => 0,
     }
-}
-
-fn authorities(rule: &Rule, findings: &policy::TrustFindings) -> Vec<AuthorityExplanation> {
-    rule.authorities()
-        .iter()
-        .map(|authority| {
-            let inherited = findings.inherited.iter().find_map(|(index, evidence)| {
-                let verified = matches!(evidence.outcome(authority.id())?.value, TrustOutcome::Verified { .. });
-                verified.then(|| format!("by the index {index} that lists it"))
-            });
-            let (outcome, details) =
-                match (findings.own.outcome(authority.id()).map(|observed| &observed.value), inherited) {
-                    (Some(TrustOutcome::Verified { by, .. }), _) => {
-                        ("verified", by.iter().map(ToString::to_string).collect())
-                    }
-                    (_, Some(index)) => ("inherited", vec![index]),
-                    (Some(TrustOutcome::Unverified { found }), None) if found.is_empty() => {
-                        ("not verified", vec!["no signature was found".into()])
-                    }
-                    (Some(TrustOutcome::Unverified { found }), None) => ("not verified", found.clone()),
-                    (Some(TrustOutcome::Unknown { why, .. }), None) => ("unknown", vec![why.clone()]),
-                    (None, None) => ("unknown", vec!["was not asked".into()]),
-                };
-            AuthorityExplanation { authority: authority.name().to_owned(), outcome: outcome.into(), details }
-        })
-        .collect()
 }

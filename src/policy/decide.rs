@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::assess::{assess, assessed, earliest, index_verdict, observed_verdict};
 use super::denial::{Denial, DenialKind, Stage};
@@ -171,7 +172,8 @@ impl Question<'_> {
 }
 
 /// What the bytes of a manifest are, by content and never by label.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Neither an image nor signatures: a chart, a model.
     Artifact,

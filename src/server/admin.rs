@@ -20,18 +20,17 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+pub use self::api::AdminApi;
+
 use self::access::Access;
-pub use self::api::{AdminApi, PrefetchRequest, PrefetchedImage, check};
-pub use self::jobs::JobState;
 use self::socket::Socket;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
-
+use crate::api::{ErrorAnswer, path};
 use crate::runtime::{Metrics, Readiness, Tasks};
 
 /// The maximum size of a request body, in bytes.
@@ -124,7 +123,7 @@ impl ApiResponse {
 
     /// An error response: `{"error": message}`.
     pub fn error(status: StatusCode, message: &str) -> Self {
-        Self::new(status, &json!({ "error": message }))
+        Self::new(status, &ErrorAnswer { error: message.to_owned() })
     }
 }
 
@@ -270,7 +269,7 @@ impl<A: Api> Admin<A> {
         if let Err(refusal) = self.access.check_browser(caller, &request) {
             return json_response(refusal);
         }
-        let Some(path) = request.uri().path().strip_prefix("/api/v1/") else {
+        let Some(path) = request.uri().path().strip_prefix(path::PREFIX) else {
             return self.health(&request);
         };
         let path = path.to_owned();

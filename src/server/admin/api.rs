@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::jobs::{Job, JobState, Jobs};
+use super::jobs::{Job, Jobs};
 use super::{Api, ApiRequest, ApiResponse};
+use crate::api::{self, CheckRequest, ImageAnswer, JobState, PrefetchRequest, PrefetchedImage, Reloaded, path};
 use crate::cache::Cache;
-use crate::gate::{Explanation, Gate, GateError};
+use crate::gate::Gate;
 use crate::oci::{ImageReference, Platform};
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
@@ -28,33 +29,6 @@ pub struct AdminApi {
     reload: Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>,
 }
 
-/// The body of `POST prefetch`.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrefetchRequest {
-    /// The images, as users write them.
-    pub images: Vec<String>,
-    /// The platforms to fetch; if empty, those of the gate, or of its machine.
-    #[serde(default)]
-    pub platforms: Vec<String>,
-    /// The scope whose rules apply.
-    #[serde(default)]
-    pub namespace: String,
-}
-
-/// The result for one image.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct PrefetchedImage {
-    /// The image as requested.
-    pub image: String,
-    /// The number of blobs now in the cache.
-    pub blobs: u64,
-    /// Their size, in bytes.
-    pub bytes: u64,
-    /// Why the image was not cached.
-    pub error: Option<String>,
-}
-
 impl AdminApi {
     /// Creates the API; `reload` starts to reload everything that SIGHUP reloads.
     pub fn new(
@@ -68,32 +42,43 @@ impl AdminApi {
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
-        let path = request.path.as_str();
-        match (&request.method, path) {
-            (&Method::GET, "images") => respond(self.gate.images().await),
-            (&Method::GET, "check") => self.check(&request).await,
-            (&Method::GET, "cache") => respond(self.cache.status().await),
-            (&Method::POST, "cache/gc") => respond(self.cache.collect().await),
-            (&Method::POST, "cache/verify") => self.verify(),
-            (&Method::POST, "prefetch") => self.prefetch(&request),
-            (&Method::GET, path) if path.starts_with("jobs/") => self.job(path),
-            (&Method::POST, "reload") => self.reload().await,
-            (_, "images" | "check" | "cache" | "cache/gc" | "cache/verify" | "prefetch" | "reload") => {
-                ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method")
-            }
+        match (&request.method, request.path.as_str()) {
+            (&Method::GET, path::IMAGES) => self.images().await,
+            (&Method::GET, path::CHECK) => self.check(&request).await,
+            (&Method::GET, path::CACHE) => respond(self.cache.status().await),
+            (&Method::POST, path::CACHE_GC) => respond(self.cache.collect().await),
+            (&Method::POST, path::CACHE_VERIFY) => self.verify(),
+            (&Method::POST, path::PREFETCH) => self.prefetch(&request),
+            (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
+            (&Method::POST, path::RELOAD) => self.reload().await,
+            (
+                _,
+                path::IMAGES
+                | path::CHECK
+                | path::CACHE
+                | path::CACHE_GC
+                | path::CACHE_VERIFY
+                | path::PREFETCH
+                | path::RELOAD,
+            ) => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
             _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
         }
     }
 
+    async fn images(&self) -> ApiResponse {
+        let known = self.gate.images().await;
+        respond(known.map(|tags| tags.into_iter().map(ImageAnswer::from).collect::<Vec<_>>()))
+    }
+
     async fn reload(&self) -> ApiResponse {
         match (self.reload)().await {
-            Ok(()) => ApiResponse::new(StatusCode::OK, &json!({"reloaded": true})),
+            Ok(()) => ApiResponse::new(StatusCode::OK, &Reloaded { reloaded: true }),
             Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reloading failed; see the log"),
         }
     }
 
     fn job(&self, path: &str) -> ApiResponse {
-        let id = path.strip_prefix("jobs/").and_then(|id| id.parse().ok());
+        let id = path.strip_prefix(path::JOBS).and_then(|id| id.parse().ok());
         match id.and_then(|id| self.jobs.get(id)) {
             Some(state) => ApiResponse::new(StatusCode::OK, &state),
             None => ApiResponse::error(StatusCode::NOT_FOUND, "no such job; old jobs are removed"),
@@ -127,12 +112,11 @@ impl AdminApi {
     }
 
     async fn check(&self, request: &ApiRequest) -> ApiResponse {
-        let query = request.query.as_deref().unwrap_or_default();
-        let Some(image) = parameter(query, "image") else {
+        let Some(check) = request.query.as_deref().and_then(CheckRequest::from_query) else {
             return ApiResponse::error(StatusCode::BAD_REQUEST, "image is missing");
         };
-        match check(&self.gate, &image, &parameter(query, "namespace").unwrap_or_default()).await {
-            Ok(explanation) => ApiResponse::new(StatusCode::OK, &explanation),
+        match api::check(&self.gate, &check).await {
+            Ok(answer) => ApiResponse::new(StatusCode::OK, &answer),
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         }
     }
@@ -186,29 +170,8 @@ fn value(result: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(result).map_err(|error| error.to_string())
 }
 
-/// Judges an image, named as users write it.
-///
-/// # Errors
-/// The name is invalid, or the image cannot be judged.
-pub async fn check(gate: &Gate, image: &str, namespace: &str) -> Result<Explanation, String> {
-    let reference: ImageReference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
-    let scope: Scope = namespace.parse().map_err(|error| format!("{namespace:?}: {error}"))?;
-    let told = async {
-        let target = gate.target_of(&reference, &scope)?;
-        gate.explain(&target, &reference.reference()).await
-    };
-    told.await.map_err(|error: GateError| error.to_string())
-}
-
 impl Api for AdminApi {
     fn call(&self, request: ApiRequest) -> impl Future<Output = ApiResponse> + Send {
         self.answer(request)
     }
-}
-
-/// A decoded parameter of a raw query.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let value = pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace('+', " "))?;
-    percent_encoding::percent_decode_str(&value).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::JobState;
 use crate::runtime::Tasks;
 
 /// The maximum number of jobs kept; the oldest finished jobs are removed first.
@@ -17,30 +17,6 @@ pub(super) struct Jobs {
     all: Mutex<BTreeMap<u64, Arc<Job>>>,
     next: AtomicU64,
     tasks: Tasks,
-}
-
-/// The state of a job.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct JobState {
-    /// The job id.
-    pub id: u64,
-    /// The number of bytes processed.
-    pub done_bytes: u64,
-    /// The number of bytes known so far.
-    pub total_bytes: u64,
-    /// The current step.
-    pub at: String,
-    /// The result of a successful job.
-    pub result: Option<Value>,
-    /// The error of a failed job.
-    pub error: Option<String>,
-}
-
-impl JobState {
-    /// Whether the job has ended.
-    pub fn has_ended(&self) -> bool {
-        self.result.is_some() || self.error.is_some()
-    }
 }
 
 /// A running job.

@@ -1,5 +1,7 @@
 //! The admin server over real sockets.
 
+use serde_json::json;
+
 use super::*;
 use std::path::Path;
 

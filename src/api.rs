@@ -1,0 +1,59 @@
+//! The admin API: the requests and answers that the server and the command line exchange as JSON.
+//!
+//! Every call is below `/api/v1/`. This module says what each call takes and gives, and turns the gate's own values into
+//! answers. A test holds the JSON of each answer, because other programs read it.
+
+mod check;
+mod images;
+mod jobs;
+mod security_status;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::cache::{Collected, Status as CacheStatus, Verified};
+pub use check::{
+    AssessmentAnswer, AuthorityAnswer, AuthorityOutcome, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer,
+    check,
+};
+pub use images::ImageAnswer;
+pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
+
+/// The paths of the calls, below [`path::PREFIX`].
+pub mod path {
+    /// The beginning of every path.
+    pub const PREFIX: &str = "/api/v1/";
+    /// `GET`: a [`CacheStatus`](super::CacheStatus).
+    pub const CACHE: &str = "cache";
+    /// `POST`: collects garbage; [`Collected`](super::Collected).
+    pub const CACHE_GC: &str = "cache/gc";
+    /// `POST`: begins a job whose result is [`Verified`](super::Verified).
+    pub const CACHE_VERIFY: &str = "cache/verify";
+    /// `GET` with the query of a [`CheckRequest`](super::CheckRequest): a [`CheckAnswer`](super::CheckAnswer).
+    pub const CHECK: &str = "check";
+    /// `GET`: a list of [`ImageAnswer`](super::ImageAnswer).
+    pub const IMAGES: &str = "images";
+    /// `GET` with the job's number after it: a [`JobState`](super::JobState).
+    pub const JOBS: &str = "jobs/";
+    /// `POST` of a [`PrefetchRequest`](super::PrefetchRequest): begins a job whose result is a list of
+    /// [`PrefetchedImage`](super::PrefetchedImage).
+    pub const PREFETCH: &str = "prefetch";
+    /// `POST`: reads policies, secrets and certificates again; [`Reloaded`](super::Reloaded).
+    pub const RELOAD: &str = "reload";
+}
+
+/// The answer to a reload.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reloaded {
+    /// Always `true`.
+    pub reloaded: bool,
+}
+
+/// The answer of a call that failed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorAnswer {
+    /// What is wrong, in words.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests;

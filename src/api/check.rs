@@ -1,0 +1,300 @@
+//! `check`: the judgement of one image, with everything that was found.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError};
+use crate::oci::{Digest, ImageReference};
+use crate::policy::{
+    self, Authority, Issue, Kind, Observed, Rule, TrustFindings, TrustOutcome, VaAssessment, VaEvidence, VaExemptions,
+    VaFindings, VaRule, VaStatus,
+};
+use crate::scope::Scope;
+
+/// What to judge.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CheckRequest {
+    /// The image, as people name it: `nginx:1.27`, `icr.io/acme/app@sha256:…`.
+    pub image: String,
+    /// The namespace whose rules apply; empty is cluster-wide.
+    pub namespace: String,
+}
+
+impl CheckRequest {
+    /// The query of the URL.
+    pub fn to_query(&self) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        format!("image={}&namespace={}", encode(&self.image), encode(&self.namespace))
+    }
+
+    /// Reads the query of a URL; `None` if it names no image.
+    pub fn from_query(query: &str) -> Option<Self> {
+        let namespace = parameter(query, "namespace").unwrap_or_default();
+        Some(Self { image: parameter(query, "image")?, namespace })
+    }
+}
+
+/// A parameter of a query, decoded.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| value.replace('+', " "))?;
+    percent_decode_str(&value).decode_utf8().ok().map(Cow::into_owned)
+}
+
+/// Judges an image as a request for it would be judged.
+///
+/// # Errors
+/// If the image or the namespace is not a valid name, or the image cannot be judged, in words.
+pub async fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckAnswer, String> {
+    let CheckRequest { image, namespace } = request;
+    let reference: ImageReference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
+    let scope: Scope = namespace.parse().map_err(|error| format!("{namespace:?}: {error}"))?;
+    let explained = async {
+        let target = gate.target_of(&reference, &scope)?;
+        gate.explain(&target, &reference.reference()).await
+    };
+    explained.await.map(CheckAnswer::from).map_err(|error: GateError| error.to_string())
+}
+
+/// Everything that the gate knows about one image, and what it decides.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct CheckAnswer {
+    /// Upstream, repository and reference, by the upstream's own name.
+    pub image: String,
+    /// The namespace whose rules apply; empty is cluster-wide.
+    pub namespace: String,
+    /// The digest that was judged; `None` if nothing was resolved.
+    pub digest: Option<Digest>,
+    /// What the manifest is.
+    pub kind: Option<Kind>,
+    /// The checks that the deciding entry asks for and that were skipped because of the kind: `trust`, `simple`, `va`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
+    /// The decision.
+    pub decision: Decision,
+    /// The reason as a client would read it; empty if the image is admitted.
+    pub message: String,
+    /// Denials that are not carried out: those of a gate in audit mode, and of audited documents beside enforced ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_deny: Vec<String>,
+    /// Every entry that applies to the image, and what was found for it.
+    pub rules: Vec<RuleAnswer>,
+}
+
+/// A decision about an image.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The image is served.
+    Admit,
+    /// The image is served only because the gate is in audit mode.
+    WouldDeny,
+    /// The image is not served.
+    Deny,
+}
+
+impl Decision {
+    /// As in JSON and in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::WouldDeny => "would-deny",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// One entry of a document, and what was found for it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RuleAnswer {
+    /// Kind and name of the document.
+    pub document: String,
+    /// The entry's pattern.
+    pub rule: String,
+    /// Whether the entry is in audit mode, in which it is only recorded.
+    #[serde(default)]
+    pub audited: bool,
+    /// Whether this entry admits the image.
+    pub admits: bool,
+    /// Why it does not.
+    pub message: String,
+    /// Every authority that the entry names.
+    pub authorities: Vec<AuthorityAnswer>,
+    /// Vulnerability assessments: one for an image, one for each relevant child of an index.
+    pub assessments: Vec<AssessmentAnswer>,
+}
+
+/// What one authority found.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AuthorityAnswer {
+    /// Its name.
+    pub authority: String,
+    /// Whether it signed.
+    pub outcome: AuthorityOutcome,
+    /// Who signed, what failed, or why it is unknown.
+    pub details: Vec<String>,
+}
+
+/// Whether an authority signed an image.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum AuthorityOutcome {
+    /// It signed an index that lists the image.
+    #[serde(rename = "inherited")]
+    Inherited,
+    /// No signature was verified.
+    #[serde(rename = "not verified")]
+    NotVerified,
+    /// It is not known.
+    #[serde(rename = "unknown")]
+    Unknown,
+    /// It signed the image.
+    #[serde(rename = "verified")]
+    Verified,
+}
+
+impl AuthorityOutcome {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inherited => "inherited",
+            Self::NotVerified => "not verified",
+            Self::Unknown => "unknown",
+            Self::Verified => "verified",
+        }
+    }
+}
+
+/// One vulnerability assessment.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct AssessmentAnswer {
+    /// The image's digest.
+    pub digest: Digest,
+    /// Its platform, if an index says it.
+    pub platform: Option<String>,
+    /// The status, in the terms of IBM's Vulnerability Advisor.
+    pub status: VaStatus,
+    /// The scanner that made the report.
+    pub source: Option<String>,
+    /// Why there is no assessment.
+    pub why: Option<String>,
+    /// All issues of the report, the most severe first.
+    pub issues: Vec<IssueAnswer>,
+}
+
+/// One issue of a report.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct IssueAnswer {
+    /// The issue.
+    #[serde(flatten)]
+    pub issue: Issue,
+    /// Whether it counts under the rule.
+    pub blocks: bool,
+}
+
+impl From<Explanation> for CheckAnswer {
+    fn from(explanation: Explanation) -> Self {
+        let (decision, message) = match &explanation.decision {
+            ExplainedDecision::Admitted => (Decision::Admit, String::new()),
+            ExplainedDecision::OnlyReported(denial) => (Decision::WouldDeny, denial.to_string()),
+            ExplainedDecision::Denied(denial) => (Decision::Deny, denial.to_string()),
+        };
+        let rules = explanation.entries.iter().map(|entry| rule(entry, explanation.digest, explanation.at)).collect();
+        Self {
+            image: explanation.image,
+            namespace: explanation.scope.to_string(),
+            digest: explanation.digest,
+            kind: explanation.kind,
+            skipped: explanation.skipped.into_iter().map(str::to_owned).collect(),
+            decision,
+            message,
+            would_deny: explanation.would_deny.iter().map(ToString::to_string).collect(),
+            rules,
+        }
+    }
+}
+
+fn rule(entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> RuleAnswer {
+    let (selected, outcome) = (&entry.opinion.selected, &entry.opinion.outcome);
+    let rule = selected.rule.as_deref();
+    let va_rule = rule.and_then(|rule| rule.va.as_ref());
+    RuleAnswer {
+        document: selected.document.to_string(),
+        rule: selected.entry.to_string(),
+        audited: entry.is_audited,
+        admits: outcome.is_ok(),
+        message: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+        authorities: rule.map_or_else(Vec::new, |rule| authorities(rule, &entry.trust)),
+        assessments: va_rule.map_or_else(Vec::new, |rule| assessments(rule, entry, digest, now)),
+    }
+}
+
+fn assessments(rule: &VaRule, entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> Vec<AssessmentAnswer> {
+    let answer = |digest, platform, va: &Observed<VaEvidence>| {
+        let (assessed, source, issues) = assess(rule, &va.value, &entry.exemptions, now);
+        AssessmentAnswer { digest, platform, status: assessed.status, source, why: assessed.why, issues }
+    };
+    match (&entry.va, digest) {
+        (Some(VaFindings::Image(evidence)), Some(digest)) => vec![answer(digest, None, evidence)],
+        (Some(VaFindings::Children(children)), _) => {
+            children.iter().map(|child| answer(child.digest, Some(child.platform.clone()), &child.evidence)).collect()
+        }
+        (Some(VaFindings::Image(_)), None) | (None, _) => Vec::new(),
+    }
+}
+
+/// The assessment, the scanner, and all issues with the most severe first.
+fn assess(
+    rule: &VaRule,
+    evidence: &VaEvidence,
+    exemptions: &VaExemptions,
+    now: Timestamp,
+) -> (VaAssessment, Option<String>, Vec<IssueAnswer>) {
+    let assessed = policy::assess(rule, evidence, exemptions, now);
+    let (source, mut issues) = match evidence {
+        VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
+        _ => (None, Vec::new()),
+    };
+    issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
+    let answer = |issue: Issue| {
+        let blocks = assessed.blocking.contains(&issue);
+        let exempt = issue.exempt || exemptions.cover(&issue, now);
+        IssueAnswer { blocks, issue: Issue { exempt, ..issue } }
+    };
+    let issues = issues.into_iter().map(answer).collect();
+    (assessed, source, issues)
+}
+
+fn authorities(rule: &Rule, findings: &TrustFindings) -> Vec<AuthorityAnswer> {
+    rule.authorities()
+        .into_iter()
+        .map(|authority| {
+            let (outcome, details) = outcome(&authority, findings);
+            AuthorityAnswer { authority: authority.name().to_owned(), outcome, details }
+        })
+        .collect()
+}
+
+fn outcome(authority: &Authority, findings: &TrustFindings) -> (AuthorityOutcome, Vec<String>) {
+    let own = findings.own.outcome(authority.id()).map(|observed| &observed.value);
+    if let Some(TrustOutcome::Verified { by, .. }) = own {
+        return (AuthorityOutcome::Verified, by.iter().map(ToString::to_string).collect());
+    }
+    let inherited = findings.inherited.iter().find_map(|(index, evidence)| {
+        let verified = matches!(evidence.outcome(authority.id())?.value, TrustOutcome::Verified { .. });
+        verified.then(|| format!("by the index {index} that lists it"))
+    });
+    if let Some(index) = inherited {
+        return (AuthorityOutcome::Inherited, vec![index]);
+    }
+    match own {
+        Some(TrustOutcome::Unverified { found }) if found.is_empty() => {
+            (AuthorityOutcome::NotVerified, vec!["no signature was found".into()])
+        }
+        Some(TrustOutcome::Unverified { found }) => (AuthorityOutcome::NotVerified, found.clone()),
+        Some(TrustOutcome::Unknown { why, .. }) => (AuthorityOutcome::Unknown, vec![why.clone()]),
+        Some(TrustOutcome::Verified { .. }) | None => (AuthorityOutcome::Unknown, vec!["was not asked".into()]),
+    }
+}

@@ -1,0 +1,55 @@
+//! Jobs: work that takes longer than a call may. One call begins it, and others ask for its progress.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The progress of a job, and its result.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct JobState {
+    /// The job's number.
+    pub id: u64,
+    /// Bytes that are done.
+    pub done_bytes: u64,
+    /// Bytes in total, as far as they are known.
+    pub total_bytes: u64,
+    /// What the job is working on.
+    pub at: String,
+    /// The result, once the job has succeeded.
+    pub result: Option<Value>,
+    /// Why the job failed.
+    pub error: Option<String>,
+}
+
+impl JobState {
+    /// Whether the job has ended.
+    pub fn has_ended(&self) -> bool {
+        self.result.is_some() || self.error.is_some()
+    }
+}
+
+/// Which images to fetch into the cache.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefetchRequest {
+    /// The images, as people name them.
+    pub images: Vec<String>,
+    /// Which platforms of them; if empty, those of the gate's configuration, or of its machine.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// The namespace whose rules apply; empty is cluster-wide.
+    #[serde(default)]
+    pub namespace: String,
+}
+
+/// The result for one image of a [`PrefetchRequest`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PrefetchedImage {
+    /// As the request named it.
+    pub image: String,
+    /// Its blobs in the cache.
+    pub blobs: u64,
+    /// The size of these blobs, in bytes.
+    pub bytes: u64,
+    /// Why it was not fetched.
+    pub error: Option<String>,
+}

@@ -1,0 +1,213 @@
+//! The JSON of each request and answer, which other programs read.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::{AffectedPackage, Issue, IssueKind, Kind, Severity, VaStatus};
+
+/// Holds the JSON of a value in both directions.
+fn is_json<T>(value: &T, json: &Value)
+where
+    T: DeserializeOwned + PartialEq + Serialize + std::fmt::Debug,
+{
+    assert_eq!(serde_json::to_value(value).unwrap(), *json);
+    assert_eq!(serde_json::from_value::<T>(json.clone()).unwrap(), *value);
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "a".repeat(64))
+}
+
+fn issue() -> Issue {
+    Issue {
+        aliases: vec!["GHSA-1".into()],
+        packages: vec![AffectedPackage {
+            name: "openssl".into(),
+            installed: Some("3.0.9".into()),
+            fixed: Some("3.0.11".into()),
+            ..AffectedPackage::default()
+        }],
+        ..Issue::new("CVE-2026-1", IssueKind::Vulnerability, Severity::High)
+    }
+}
+
+fn assessment() -> (AssessmentAnswer, Value) {
+    let answer = AssessmentAnswer {
+        digest: digest().parse().unwrap(),
+        platform: Some("linux/amd64".into()),
+        status: VaStatus::Fail,
+        source: Some("trivy 0.72.0".into()),
+        why: None,
+        issues: vec![IssueAnswer { issue: issue(), blocks: true }],
+    };
+    let json = json!({
+        "digest": digest(), "platform": "linux/amd64", "status": "FAIL", "source": "trivy 0.72.0", "why": null,
+        "issues": [{
+            "id": "CVE-2026-1", "aliases": ["GHSA-1"], "kind": "Vulnerability", "severity": "high",
+            "packages": [{"name": "openssl", "installed": "3.0.9", "fixed": "3.0.11"}],
+            "exempt": false, "title": null, "blocks": true
+        }]
+    });
+    (answer, json)
+}
+
+fn check_answer() -> (CheckAnswer, Value) {
+    let (assessment, assessment_json) = assessment();
+    let authority = |outcome| AuthorityAnswer { authority: "acme".into(), outcome, details: vec!["why".into()] };
+    let outcomes = [
+        (AuthorityOutcome::Verified, "verified"),
+        (AuthorityOutcome::NotVerified, "not verified"),
+        (AuthorityOutcome::Unknown, "unknown"),
+        (AuthorityOutcome::Inherited, "inherited"),
+    ];
+    let answer = CheckAnswer {
+        image: "icr.io/acme/app:1".into(),
+        namespace: "team".into(),
+        digest: Some(digest().parse().unwrap()),
+        kind: Some(Kind::Artifact),
+        skipped: vec!["va".into()],
+        decision: Decision::WouldDeny,
+        message: "reason".into(),
+        would_deny: vec!["reason".into()],
+        rules: vec![RuleAnswer {
+            document: "ClusterImagePolicy/default".into(),
+            rule: "icr.io/*".into(),
+            audited: true,
+            admits: false,
+            message: "reason".into(),
+            authorities: outcomes.map(|(outcome, _)| authority(outcome)).into(),
+            assessments: vec![assessment],
+        }],
+    };
+    let authorities = outcomes.map(|(outcome, text)| {
+        assert_eq!(outcome.as_str(), text);
+        json!({"authority": "acme", "outcome": text, "details": ["why"]})
+    });
+    let json = json!({
+        "image": "icr.io/acme/app:1", "namespace": "team", "digest": digest(), "kind": "artifact", "skipped": ["va"],
+        "decision": "would-deny", "message": "reason", "would_deny": ["reason"],
+        "rules": [{
+            "document": "ClusterImagePolicy/default", "rule": "icr.io/*", "audited": true, "admits": false,
+            "message": "reason", "authorities": authorities, "assessments": [assessment_json]
+        }]
+    });
+    (answer, json)
+}
+
+#[test]
+fn checks() {
+    let (full, json) = check_answer();
+    is_json(&full, &json);
+    let bare = CheckAnswer {
+        digest: None,
+        kind: None,
+        skipped: vec![],
+        decision: Decision::Admit,
+        would_deny: vec![],
+        rules: vec![],
+        ..full
+    };
+    let json = json!({
+        "image": "icr.io/acme/app:1", "namespace": "team", "digest": null, "kind": null, "decision": "admit",
+        "message": "reason", "rules": []
+    });
+    is_json(&bare, &json);
+    for (decision, text) in [(Decision::Admit, "admit"), (Decision::WouldDeny, "would-deny"), (Decision::Deny, "deny")]
+    {
+        is_json(&decision, &json!(text));
+        assert_eq!(decision.as_str(), text);
+    }
+    for kind in [Kind::Artifact, Kind::Attachment, Kind::Image, Kind::Index] {
+        is_json(&kind, &json!(kind.as_str()));
+    }
+    for status in
+        [VaStatus::Fail, VaStatus::Incomplete, VaStatus::Ok, VaStatus::Unscanned, VaStatus::Unsupported, VaStatus::Warn]
+    {
+        is_json(&status, &json!(status.as_str()));
+    }
+}
+
+#[test]
+fn check_requests_are_queries() {
+    let request = CheckRequest { image: "a.test/b c:1&x=ü".into(), namespace: "team-a".into() };
+    let query = request.to_query();
+    assert_eq!(query, "image=a%2Etest%2Fb%20c%3A1%26x%3D%C3%BC&namespace=team%2Da");
+    assert_eq!(CheckRequest::from_query(&query), Some(request));
+    let plain = CheckRequest::from_query("image=nginx%3A1+x").unwrap();
+    assert_eq!((&*plain.image, &*plain.namespace), ("nginx:1 x", ""));
+    for query in ["", "namespace=a", "image", "image=%ff"] {
+        assert_eq!(CheckRequest::from_query(query), None, "{query}");
+    }
+}
+
+#[test]
+fn images() {
+    let answer = ImageAnswer {
+        repository: "icr.io/acme/app".into(),
+        tag: "1".into(),
+        digest: digest().parse().unwrap(),
+        namespace: "acme".into(),
+        created: Some("2026-01-02T03:04:05Z".into()),
+        size: Some(7),
+        security_status: "1 Issue".into(),
+    };
+    let json = json!({
+        "repository": "icr.io/acme/app", "tag": "1", "digest": digest(), "namespace": "acme",
+        "created": "2026-01-02T03:04:05Z", "size": 7, "security_status": "1 Issue"
+    });
+    is_json(&answer, &json);
+}
+
+#[test]
+fn jobs_and_prefetches() {
+    let state = JobState { id: 3, done_bytes: 1, total_bytes: 2, at: "a".into(), result: Some(json!([])), error: None };
+    let json = json!({"id": 3, "done_bytes": 1, "total_bytes": 2, "at": "a", "result": [], "error": null});
+    is_json(&state, &json);
+    let request = PrefetchRequest {
+        images: vec!["nginx".into()],
+        platforms: vec!["linux/arm64".into()],
+        namespace: "team".into(),
+    };
+    is_json(&request, &json!({"images": ["nginx"], "platforms": ["linux/arm64"], "namespace": "team"}));
+    let short: PrefetchRequest = serde_json::from_value(json!({"images": []})).unwrap();
+    assert!(short.platforms.is_empty() && short.namespace.is_empty());
+    assert!(serde_json::from_value::<PrefetchRequest>(json!({"images": [], "image": "x"})).is_err());
+    let fetched = PrefetchedImage { image: "nginx".into(), blobs: 1, bytes: 2, error: Some("why".into()) };
+    is_json(&fetched, &json!({"image": "nginx", "blobs": 1, "bytes": 2, "error": "why"}));
+}
+
+#[test]
+fn caches() {
+    let status = CacheStatus {
+        max_bytes: 1,
+        stored_bytes: 2,
+        reserved_bytes: 3,
+        blobs: 4,
+        blob_bytes: 5,
+        manifests: 6,
+        manifest_bytes: 7,
+        memory_bytes: 8,
+        disk_free_bytes: 9,
+        database_bytes: 10,
+        max_database_bytes: 11,
+        fills: 12,
+        trouble: Some("full".into()),
+    };
+    let json = json!({
+        "max_bytes": 1, "stored_bytes": 2, "reserved_bytes": 3, "blobs": 4, "blob_bytes": 5, "manifests": 6,
+        "manifest_bytes": 7, "memory_bytes": 8, "disk_free_bytes": 9, "database_bytes": 10, "max_database_bytes": 11,
+        "fills": 12, "trouble": "full"
+    });
+    is_json(&status, &json);
+    let collected = Collected { freed_bytes: 1, forgotten_rows: 2, database_bytes: 3 };
+    is_json(&collected, &json!({"freed_bytes": 1, "forgotten_rows": 2, "database_bytes": 3}));
+    let verified = Verified { files: 1, bytes: 2, wrong: vec![digest().parse().unwrap()] };
+    is_json(&verified, &json!({"files": 1, "bytes": 2, "wrong": [digest()]}));
+}
+
+#[test]
+fn reloads_and_errors() {
+    is_json(&Reloaded { reloaded: true }, &json!({"reloaded": true}));
+    is_json(&ErrorAnswer { error: "why".into() }, &json!({"error": "why"}));
+}
