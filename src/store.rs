@@ -26,7 +26,7 @@ use sqlx::migrate::MigrateError;
 
 use database::Database;
 pub use facts::FactStore;
-pub use memo::Memo;
+pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use state_dir::{StateDir, StateDirError};

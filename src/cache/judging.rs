@@ -19,6 +19,7 @@ use super::{Cache, CacheError, ContentBody, Opened, Transfer};
 use crate::oci::{Descriptor, Digest, Hasher, Host, ImageName};
 use crate::policy::Observed;
 use crate::runtime::{Clock, Tasks};
+use crate::store::Evidence;
 use crate::upstream::{self, Upstream};
 
 /// How long one read may take.
@@ -211,6 +212,13 @@ pub enum BlobFinding<T> {
     /// The bytes could not be read now.
     #[serde(skip)]
     Unread(CacheError),
+}
+
+impl<T> Evidence for BlobFinding<T> {
+    /// What was found follows from the bytes; that they could not be read does not.
+    fn is_negative(&self) -> bool {
+        matches!(self, Self::Unread(_))
+    }
 }
 
 impl<T: Clone> BlobFinding<T> {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +16,16 @@ use crate::runtime::{Bounded, Clock, Flights, Tasks, budget};
 const ENTRY_WEIGHT: usize = 256;
 /// How long an answer without a durable end is kept in memory at most; the row stays.
 const MEMORY_TTL: Duration = Duration::from_secs(3600);
+
+/// How long evidence that something is absent is relied on, where nothing gives it an earlier end.
+const MAX_NEGATIVE: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a memo must know of the evidence that it keeps.
+pub trait Evidence {
+    /// Whether it says that something was not there: no signature, no report, no answer. That ends when somebody adds it,
+    /// so such evidence always has an end. Evidence that follows from verified bytes alone is not negative.
+    fn is_negative(&self) -> bool;
+}
 
 /// Evidence of one topic, by subject. Survives restarts; asked for by many at once, it is gathered once.
 pub struct Memo<V> {
@@ -36,7 +47,7 @@ struct Kept<V> {
 
 impl<V> Memo<V>
 where
-    V: Clone + DeserializeOwned + Send + Serialize + Sync + 'static,
+    V: Clone + DeserializeOwned + Evidence + Send + Serialize + Sync + 'static,
 {
     /// A memo in the given store.
     pub fn new(topic: &'static str, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
@@ -88,7 +99,7 @@ where
         evidence: Observed<V>,
         is_durable: fn(&V) -> bool,
     ) -> Arc<Observed<V>> {
-        let evidence = Arc::new(evidence);
+        let evidence = Arc::new(with_end(evidence));
         let text = keep(&self.memory, &subject, &evidence);
         if let Some(text) = text.filter(|_| is_durable(&evidence.value)) {
             save(&self.store, self.topic, &subject, row(&evidence, text)).await;
@@ -107,7 +118,7 @@ where
             let is_new = stored.is_none();
             let evidence = Arc::new(match stored {
                 Some(stored) => stored,
-                None => gather.await,
+                None => with_end(gather.await),
             });
             let text = keep(&memory, &key, &evidence);
             if let Some(text) = text.filter(|_| is_new && is_durable(&evidence.value)) {
@@ -117,6 +128,13 @@ where
         };
         self.flights.join(subject, work).await
     }
+}
+
+/// Gives evidence that something is absent an end, where it has none.
+fn with_end<V: Evidence>(evidence: Observed<V>) -> Observed<V> {
+    let latest = evidence.at.saturating_add(MAX_NEGATIVE).unwrap_or(evidence.at);
+    let until = if evidence.value.is_negative() { evidence.until.or(Some(latest)) } else { evidence.until };
+    Observed { until, ..evidence }
 }
 
 /// Keeps evidence in memory. Returns it as JSON.

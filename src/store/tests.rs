@@ -83,6 +83,45 @@ async fn another_repository_knows_nothing_of_it() {
     assert_eq!(store.facts.naming(&other, blob).await.unwrap(), []);
 }
 
+/// A count, and no evidence that something is absent.
+impl Evidence for usize {
+    fn is_negative(&self) -> bool {
+        false
+    }
+}
+
+/// What was looked for: `None` where it was not there.
+impl Evidence for Option<String> {
+    fn is_negative(&self) -> bool {
+        self.is_none()
+    }
+}
+
+/// A signature that is added later is seen, whatever the one who looked for it forgot to say.
+#[tokio::test]
+async fn evidence_that_something_is_absent_always_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let clock = Clock::manual(at(1000));
+    let memo = Memo::new("absent", store.facts.clone(), clock.clone(), Tasks::new());
+    let gather = |value: Option<String>| {
+        let at = clock.now();
+        move || async move { Observed { value, at, until: None } }
+    };
+    let absent = memo.obtain("gathered".into(), |_| true, gather(None)).await.unwrap();
+    let until = absent.until.unwrap();
+    let remembered = Observed { value: None, at: clock.now(), until: None };
+    assert_eq!(memo.remember("remembered".into(), remembered, |_| true).await.until, Some(until));
+    let found = memo.obtain("found".into(), |_| true, gather(Some("x".into()))).await.unwrap();
+    assert_eq!(found.until, None, "it follows from bytes");
+    clock.advance(until.duration_since(clock.now()));
+    for subject in ["gathered", "remembered"] {
+        assert!(memo.known(&subject.into()).await.is_none(), "{subject}");
+        let again = memo.obtain(subject.into(), |_| true, gather(Some("y".into()))).await.unwrap();
+        assert_eq!(again.value.as_deref(), Some("y"));
+    }
+}
+
 #[tokio::test]
 async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settled::Signers;
 use crate::policy::{Authority, Observed, Signatory, TrustOutcome};
+use crate::store::Evidence;
 
 /// The outcome for one authority, and for how long the search behind it counts as complete. A stored row that an older
 /// version wrote in another form cannot be read, so its evidence is gathered again.
@@ -20,6 +21,12 @@ pub(super) struct AuthorityFinding {
     /// It matters where a threshold needs several signers: the signatures that were verified hold on their own, and one
     /// that came later is only looked for where it can change a decision.
     pub(super) searched_until: Timestamp,
+}
+
+impl Evidence for AuthorityFinding {
+    fn is_negative(&self) -> bool {
+        !matches!(self.outcome, TrustOutcome::Verified { .. })
+    }
 }
 
 impl AuthorityFinding {

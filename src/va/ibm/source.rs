@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::Client;
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Tasks};
-use crate::store::{FactStore, Memo};
+use crate::store::{Evidence, FactStore, Memo};
 use crate::va::{SourceAnswer, VaSource, VaSubject};
 
 /// Answers of IBM's service, each asked for once, for everyone who wants it at the same time.
@@ -40,6 +40,13 @@ impl IbmSource {
     fn interrupted(&self) -> Arc<Observed<VaEvidence>> {
         let value = VaEvidence::Unavailable { why: "the request was interrupted".into() };
         Arc::new(Observed { value, at: self.clock.now(), until: None })
+    }
+}
+
+impl Evidence for VaEvidence {
+    /// Everything but a report says what the service does not have yet, or could not say.
+    fn is_negative(&self) -> bool {
+        !matches!(self, Self::Report(_))
     }
 }
 
