@@ -40,6 +40,15 @@ impl Evidence {
         let va = va.iter().flat_map(VaFindings::evidence).filter_map(|found| found.until);
         trust.chain(va).min()
     }
+
+    /// Whether another attempt may find out more about vulnerabilities: no source has answered yet. A rule may admit
+    /// that, but the end of such evidence is not known.
+    pub(super) fn is_temporary(&self) -> bool {
+        let temporary = |found: &Observed<VaEvidence>| {
+            matches!(found.value, VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
+        };
+        self.va.iter().flat_map(VaFindings::evidence).any(temporary)
+    }
 }
 
 /// Gathers evidence from trust and VA.

@@ -43,6 +43,15 @@ pub(super) struct Finding {
     pub(super) evidence: Evidence,
 }
 
+impl Finding {
+    /// When it ends: with its evidence, or when the entry no longer admits on that evidence, such as a report that
+    /// becomes too old. `None` if it does not end by itself.
+    fn until(&self) -> Option<Timestamp> {
+        let admits_until = self.opinion.outcome.as_ref().ok().copied().flatten();
+        self.evidence.until().into_iter().chain(admits_until).min()
+    }
+}
+
 impl Judgement {
     /// What would have been denied: denials that were not carried out, and those of audited entries beside a denial.
     pub(super) fn would_deny(&self) -> Vec<&Denial> {
@@ -66,12 +75,11 @@ impl Judgement {
     /// How long the decision holds as far as its evidence and the tag say.
     pub(super) fn validity(&self) -> Validity {
         let findings = || self.enforced.iter().chain(&self.audited);
-        let permit = self.decision.as_ref().ok().and_then(Permit::until);
         let tag = self.judged.as_ref().and_then(|judged| judged.fresh_until);
-        let until = findings().filter_map(|finding| finding.evidence.until()).chain(permit).chain(tag).min();
+        let until = findings().filter_map(Finding::until).chain(tag).min();
         let is_clean = self.would_deny().is_empty()
             && self.decision.is_ok()
-            && findings().all(|finding| finding.opinion.outcome.is_ok())
+            && findings().all(|finding| finding.opinion.outcome.is_ok() && !finding.evidence.is_temporary())
             && self.judged.as_ref().is_some_and(|judged| judged.kind.unproven.is_none());
         Validity { until, is_clean }
     }

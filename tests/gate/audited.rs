@@ -1,5 +1,7 @@
 //! Audited documents: judged and recorded in addition to enforced ones, never instead of them.
 
+use jiff::SignedDuration;
+use pullgate::runtime::Clock;
 use pullgate::sample::image::{self, Built, Layer};
 use pullgate::sample::{Fault, On};
 
@@ -202,4 +204,30 @@ async fn records_of_attachments_name_skipped_checks() {
     assert_eq!(records[1]["skipped"], serde_json::Value::Null, "an image is checked: {records:#?}");
     assert_eq!(records[0]["kind"], "attachment");
     assert_eq!(records[0]["skipped"], serde_json::json!(["trust", "va"]));
+}
+
+/// A preview is repeated no longer than it holds: here until the report is too old for it.
+#[tokio::test]
+async fn what_an_audited_document_admits_is_repeated_until_that_ends() {
+    let registry = TestRegistry::start().await;
+    let image = simple("scanned");
+    registry.push("library/app", Some("1"), &image);
+    let report = serde_json::json!({
+        "SchemaVersion": 2, "CreatedAt": "2026-03-01T12:00:00Z", "ArtifactName": "app",
+        "ArtifactType": "container_image", "Results": [{"Target": "app", "Class": "os-pkgs", "Type": "debian"}],
+        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": image.root},
+    });
+    let both = document("all", "enforce", "*", "{}") + &document("preview", "audit", "*", "{va: {maxReportAge: 1h}}");
+    let clock = Clock::manual("2026-03-01T12:59:50Z".parse().unwrap());
+    let made = TestGate::new(&registry, &both).clock(&clock);
+    let gate = made.file("reports/app.json", &report.to_string()).start().await;
+    let path = format!("/library/app/manifests/{}", image.root);
+    for _ in 0..4 {
+        let got = gate.get(&path).await;
+        assert_eq!((got.status, got.header("warning")), (200, None));
+    }
+    clock.advance(SignedDuration::from_secs(10));
+    let got = gate.get(&path).await;
+    let warning = got.header("warning").expect("a warning");
+    assert!(got.status == 200 && warning.contains("older than the policy allows"), "{warning}");
 }

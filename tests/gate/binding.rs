@@ -1,7 +1,9 @@
 //! A report that names a configuration counts for a manifest only if the layers are those of the configuration.
 
 use http::Method;
+use jiff::SignedDuration;
 use pullgate::oci::{Digest, media_type};
+use pullgate::runtime::Clock;
 use pullgate::sample::image::{self, Built, Image, Layer, Tree};
 use pullgate::sample::{Fault, On};
 use serde_json::{Value, json};
@@ -202,6 +204,30 @@ async fn unreadable_layers_leave_the_decision_open() {
     assert_eq!(got.status, 503, "{}", got.text());
     down.remove();
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+}
+
+/// A rule may admit what cannot be assessed now. That holds for a moment, because the assessment may deny.
+#[tokio::test]
+async fn what_is_admitted_while_a_layer_cannot_be_read_is_soon_assessed_again() {
+    let registry = TestRegistry::start().await;
+    let bad = image([Layer::gzip(&tree("bad"))]);
+    registry.push("library/app", Some("1"), &bad);
+    let rule = "  - {name: \"*\", policy: {va: {severity: low, unavailable: allow}}}\n";
+    let clock = Clock::manual("2026-03-02T00:00:00Z".parse().unwrap());
+    let made = TestGate::new(&registry, &policy(rule)).clock(&clock);
+    let issues =
+        json!([{"VulnerabilityID": "CVE-2026-1", "PkgName": "openssl", "InstalledVersion": "1", "Severity": "HIGH"}]);
+    let gate = made.file("reports/app.json", &report(&bad.configs[0], &issues)).start().await;
+    let path = format!("/library/app/manifests/{}", bad.root);
+    let down = registry.inject(On::blobs(), Fault::status(http::StatusCode::BAD_GATEWAY));
+    for _ in 0..4 {
+        let got = gate.get(&path).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+    }
+    down.remove();
+    clock.advance(SignedDuration::from_secs(1));
+    let got = gate.get(&path).await;
+    assert!(got.status == 403 && got.text().contains("CVE-2026-1"), "{} {}", got.status, got.text());
 }
 
 /// A report that denies is not lost either.
