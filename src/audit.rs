@@ -268,21 +268,27 @@ fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
         if reopen && let Err(error) = file.reopen() {
             tracing::error!(%error, "cannot reopen the audit file; records still go to the old one");
         }
-        let written = file.write(&lines);
-        if let Err((error, left)) = &written {
-            let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            lost.inc_by(records);
-            tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");
-        }
-        for done in waiting {
-            // The receiver is gone if the client has disconnected.
-            let _ = done.send(written.is_ok());
-        }
+        write_lines(&mut file, &lines, waiting, lost);
         if let Some(closed) = close {
-            queue.end();
+            // Lines may have come while the last ones were written.
+            let Work { lines, waiting, .. } = queue.end();
+            write_lines(&mut file, &lines, waiting, lost);
             let _ = closed.send(());
             return;
         }
+    }
+}
+
+fn write_lines(file: &mut RotatingFile, lines: &[u8], waiting: Vec<oneshot::Sender<bool>>, lost: &Counter) {
+    let written = file.write(lines);
+    if let Err((error, left)) = &written {
+        let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        lost.inc_by(records);
+        tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");
+    }
+    for done in waiting {
+        // The receiver is gone if the client has disconnected.
+        let _ = done.send(written.is_ok());
     }
 }
 

@@ -135,22 +135,23 @@ impl Queue {
         // The signal is taken before the batches: a line that is added in between signals again.
         let Signal { reopen, close, .. } = mem::take(&mut *signal);
         drop(signal);
+        Work { reopen, close, ..self.take_lines(false) }
+    }
+
+    /// Accepts no more lines. Returns those that were added after the last [`take`](Self::take).
+    pub(super) fn end(&self) -> Work {
+        self.take_lines(true)
+    }
+
+    fn take_lines(&self, has_ended: bool) -> Work {
         // All at once: no line may be taken before one that was added earlier.
         let mut locked: Vec<_> = self.batches.iter().map(lock).collect();
+        locked.iter_mut().for_each(|batch| batch.has_ended |= has_ended);
         let mut batches: Vec<Batch> = locked.iter_mut().map(|batch| batch.take()).collect();
         drop(locked);
         self.emptied.notify_waiters();
         let waiting = batches.iter_mut().flat_map(|batch| mem::take(&mut batch.waiting)).collect();
-        Work { reopen, lines: merged(batches), waiting, close }
-    }
-
-    /// Accepts no more work.
-    pub(super) fn end(&self) {
-        for batch in self.batches.iter() {
-            // Senders that wait for a line are told by its absence.
-            *lock(batch) = Batch { has_ended: true, ..Batch::default() };
-        }
-        self.emptied.notify_waiters();
+        Work { lines: merged(batches), waiting, ..Work::default() }
     }
 }
 
@@ -218,5 +219,18 @@ mod tests {
         assert!(queue.try_add(b"x\n"));
         queue.end();
         assert!(!queue.add(b"x\n", None));
+    }
+
+    /// The writer takes the lines and ends in two steps; requests go on in between.
+    #[test]
+    fn a_line_that_is_added_while_the_writer_ends_is_not_lost() {
+        let queue = Queue::default();
+        let (closed, _) = oneshot::channel();
+        assert!(queue.add(b"first\n", None) && queue.close(closed));
+        let last = queue.take();
+        assert!(last.lines == b"first\n" && last.close.is_some());
+        assert!(queue.add(b"second\n", None));
+        assert_eq!(queue.end().lines, b"second\n");
+        assert!(!queue.add(b"third\n", None) && queue.end().lines.is_empty());
     }
 }
