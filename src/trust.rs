@@ -25,7 +25,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::oci::{Digest, ImageName, Manifest, Reference};
-use crate::policy::{Authority, AuthorityId, Observed, Scheme, TrustEvidence, TrustOutcome};
+use crate::policy::{Authority, AuthorityId, Observed, Scheme, TrustEvidence, TrustOutcome, Unseen};
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{FactStore, Memo};
 use cosign::Cosign;
@@ -249,11 +249,13 @@ impl Inner {
         let at = self.clock.now();
         let after = |ttl| at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
         let AuthorityResult { outcome, verified_until } = gathered;
-        if let (TrustOutcome::Unknown { .. }, Some(before)) = (&outcome, before)
-            && let TrustOutcome::Verified { .. } = before.value.outcome
+        if let (TrustOutcome::Unknown { why, temporary }, Some(before)) = (&outcome, before)
+            && let TrustOutcome::Verified { by, .. } = &before.value.outcome
         {
-            let value = AuthorityFinding { searched_until: after(TROUBLE_TTL), ..before.value.clone() };
-            return Observed { value, ..*before };
+            // Who else has signed is as unknown as the search left it.
+            let unseen = Some(Unseen { why: why.clone(), temporary: *temporary });
+            let outcome = TrustOutcome::Verified { by: by.clone(), unseen };
+            return Observed { value: AuthorityFinding { outcome, searched_until: after(TROUBLE_TTL) }, ..*before };
         }
         let until = match &outcome {
             TrustOutcome::Unknown { temporary: true, .. } => Some(after(TROUBLE_TTL)),

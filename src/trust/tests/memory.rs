@@ -247,6 +247,20 @@ async fn what_was_verified_is_not_lost_to_a_failure() {
     assert_eq!((signatories(&found[0]), signatories(&found[1])), (2, 1));
 }
 
+/// A search that found out nothing does not say that nobody else has signed: a threshold stays open.
+#[tokio::test]
+async fn after_a_failed_search_it_is_unknown_who_else_has_signed() {
+    let (world, signer) = (World::new().await, Signer::p256());
+    let outcome = TrustOutcome::Verified { by: vec![Signatory::of_key(&signer.key(), "k".into())], unseen: None };
+    let value = AuthorityFinding { outcome, searched_until: Timestamp::UNIX_EPOCH };
+    let before = Observed { value, at: world.clock.now(), until: None };
+    let unknown = TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true };
+    let failed = AuthorityResult { outcome: unknown, verified_until: None };
+    let found = world.trust.inner.finding(failed, false, Some(&before));
+    let TrustOutcome::Verified { by, unseen: Some(unseen) } = found.value.outcome else { panic!("{found:?}") };
+    assert!(by.len() == 1 && unseen.temporary && unseen.why.contains("interrupted"), "{unseen:?}");
+}
+
 #[tokio::test]
 async fn concurrent_questions_share_a_search() {
     let (world, one, other) = (World::new().await, Signer::p256(), Signer::p256());
