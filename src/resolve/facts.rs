@@ -389,6 +389,8 @@ impl Facts {
         memory.insert(key.clone(), value);
         if !self.is_now(read) {
             memory.remove(key);
+            // A decision that began after the write may have read the old value meanwhile.
+            self.epoch.advance();
         }
     }
 
@@ -432,6 +434,39 @@ mod tests {
         let stale = facts.exact(&facts.memory.naming, &name, (name.clone(), member), read).await.unwrap();
         assert!(stale.is_empty());
         assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
+    }
+
+    /// A key whose copy a write overtakes: between the look-up's check and its insertion.
+    #[derive(Eq, Hash, PartialEq)]
+    struct Overtaken;
+
+    thread_local! {
+        static WRITE: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
+    }
+
+    impl Clone for Overtaken {
+        fn clone(&self) -> Self {
+            WRITE.take().into_iter().for_each(|write| write());
+            Self
+        }
+    }
+
+    #[tokio::test]
+    async fn a_decision_that_read_an_overtaken_look_up_is_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (facts, _) = facts(dir.path()).await;
+        let (name, memory) = (image_name(), Bounded::new(1000, |_: &Overtaken, _: &&str| 1));
+        let (told, begun) = std::sync::mpsc::channel();
+        let (writer, written) = (facts.clone(), name.clone());
+        // The decision begins when the write is done, and reads what the look-up puts into memory after that.
+        let write = move || {
+            writer.learnt(&written, &manifest());
+            told.send(writer.epoch.moment(&written)).unwrap();
+        };
+        WRITE.set(Some(Box::new(write)));
+        facts.insert(&memory, &Overtaken, "old", &facts.now(&name));
+        let moment = begun.recv().unwrap();
+        assert!(memory.get(&Overtaken).is_none() && !facts.epoch.is_now(&moment));
     }
 
     #[tokio::test]
