@@ -158,6 +158,17 @@ impl Store {
     /// The same for what was not looked at yet.
     async fn forget_onwards(&self, progress: &mut Progress, before: Timestamp) -> Result<u64, StoreError> {
         let mut gone = 0;
+        let done = self.forget_rows(progress, before, &mut gone).await;
+        // Rows may be gone although the database failed after that.
+        if gone > 0 {
+            self.facts.growth.forgettings.fetch_add(1, Ordering::AcqRel);
+            self.facts.epoch.advance();
+        }
+        done.map(|()| gone)
+    }
+
+    /// Adds to `gone` as rows go.
+    async fn forget_rows(&self, progress: &mut Progress, before: Timestamp, gone: &mut u64) -> Result<(), StoreError> {
         for (table, looked_at) in TABLES.into_iter().zip(progress) {
             loop {
                 let page = self.facts.oldest(table, *looked_at, before).await?;
@@ -167,14 +178,10 @@ impl Store {
                 let needed = self.node.present(&contents).await?;
                 let is_needed = |fact: &OldFact| fact.content.is_some_and(|content| needed.contains(&content));
                 let old: Vec<OldFact> = page.into_iter().filter(|fact| !is_needed(fact)).collect();
-                gone += self.facts.forget(table, &old, before).await?;
+                *gone += self.facts.forget(table, &old, before).await?;
             }
         }
-        if gone > 0 {
-            self.facts.growth.forgettings.fetch_add(1, Ordering::AcqRel);
-            self.facts.epoch.advance();
-        }
-        Ok(gone)
+        Ok(())
     }
 
     /// Forgets what was unused for longest until rows take at most so many bytes, or until nothing more can go. Returns

@@ -10,7 +10,7 @@ use super::database::migrations;
 use super::*;
 use crate::oci::{ImageName, Manifest, Tag};
 use crate::policy::Observed;
-use crate::runtime::{Clock, Tasks};
+use crate::runtime::{Clock, Epoch, Tasks};
 
 fn name() -> ImageName {
     ImageName { host: "docker.io".parse().unwrap(), repository: "library/nginx".parse().unwrap() }
@@ -193,6 +193,19 @@ async fn facts_are_forgotten_by_their_age_unless_content_needs_them() {
         1,
         "the tag that was seen too long ago to be a name"
     );
+}
+
+/// Those who keep copies of rows must drop them, and no decision may be repeated on them.
+#[tokio::test]
+async fn what_was_forgotten_before_the_database_failed_is_told() {
+    let (dir, epoch) = (tempfile::tempdir().unwrap(), Epoch::new());
+    let store = Store::open(dir.path()).await.unwrap().with_epoch(epoch.clone());
+    let image = fill(&store, 1).await;
+    let (before, moment) = (store.facts.forgettings(), epoch.moment(name()));
+    sqlx::query("DROP TABLE evidence").execute(&store.database.writer).await.unwrap();
+    assert!(store.forget_before(at(10)).await.is_err());
+    assert!(store.facts.manifest(&name(), image.digest).await.unwrap().is_none(), "it is gone");
+    assert!(store.facts.forgettings() != before && !epoch.is_now(&moment));
 }
 
 #[tokio::test]
