@@ -164,6 +164,11 @@ impl Client {
         self.observed(value)
     }
 
+    /// The account that is used: the one that the policy names, else that of the configuration.
+    fn account<'a>(&'a self, named: Option<&'a str>) -> Option<&'a str> {
+        named.or(self.0.config.account.as_deref())
+    }
+
     fn observed(&self, value: VaEvidence) -> Observed<VaEvidence> {
         let config = &self.0.config;
         let ttl = match value {
@@ -179,7 +184,7 @@ impl Client {
 
     async fn ask(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Result<VaEvidence, Problem> {
         let uri = self.uri(image, manifest)?;
-        let account = account.or(self.0.config.account.as_deref());
+        let account = self.account(account);
         let mut token = self.0.tokens.current().await.map_err(Problem)?;
         let (mut status, mut body) = self.request(&uri, account, &token).await?;
         if status == StatusCode::UNAUTHORIZED {

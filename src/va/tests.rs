@@ -89,6 +89,37 @@ async fn local_reports_come_first() {
     }
 }
 
+/// Another account has other exemptions, so an answer for one is no answer for another, also after a restart.
+#[tokio::test]
+async fn an_answer_of_ibm_is_bound_to_the_account_that_it_was_given_for() {
+    let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let store = Store::open(state.path()).await.unwrap();
+    let subject = subject("us.icr.io", 'c');
+    let (at, until) = (Timestamp::UNIX_EPOCH, Some(Timestamp::MAX));
+    let answer = Observed { value: json!("Unscanned").to_string(), at, until };
+    let image = format!("{}@{}", subject.image(), subject.manifest().digest);
+    for (kept_for, account, named, expected) in [
+        ("", None, None, "Unscanned"),
+        ("", Some("configured"), None, "Unavailable"),
+        ("one", Some("one"), None, "Unscanned"),
+        ("one", Some("two"), None, "Unavailable"),
+        ("one", Some("two"), Some("one"), "Unscanned"),
+    ] {
+        store.forget_before(Timestamp::MAX).await.unwrap();
+        store.facts.record_evidence("va", &format!("{image} {kept_for}"), answer.clone()).await.unwrap();
+        let ibm = Some(ibm::Config { account: account.map(str::to_owned), ..ibm() });
+        let config = Config { ibm, ..Config::default() };
+        let (clock, readiness) = (Clock::system(), Readiness::new());
+        let va = Va::new(config, store.facts.clone(), &tasks, clock, readiness, Epoch::new(), &Metrics::default())
+            .await
+            .unwrap();
+        let mut asked = subject.clone();
+        asked.account = named.map(str::to_owned);
+        let evidence = va.evidence(&asked).await;
+        assert_eq!(word(&evidence.value), expected, "{kept_for} {account:?} {named:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_broken_report_leaves_the_image_unscanned() {
     let root = tempfile::tempdir().unwrap();

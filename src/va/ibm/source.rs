@@ -24,14 +24,16 @@ impl IbmSource {
         Self { client, answers, clock }
     }
 
-    /// The account is part of the key: another account has other exemptions.
+    /// The account is part of the key, whether the policy or the configuration names it: another account has other
+    /// exemptions.
     async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
         let (image, manifest, account) = (subject.image(), subject.manifest().digest, &subject.account);
         if !self.client.serves(&image.host) {
             return SourceAnswer::Silent;
         }
+        let account = self.client.account(account.as_deref()).map(str::to_owned);
         let key = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
-        let (client, image, account) = (self.client.clone(), image.clone(), account.clone());
+        let (client, image) = (self.client.clone(), image.clone());
         let gather = || async move { client.fetch(&image, manifest, account.as_deref()).await };
         let answer = self.answers.obtain(key.into(), is_durable, gather).await;
         SourceAnswer::Decides(answer.unwrap_or_else(|| self.interrupted()))
