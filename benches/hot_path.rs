@@ -8,13 +8,13 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderMap;
 use jiff::Timestamp;
+use pullgate::manifest_response;
 use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
     Document, Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings, Subject,
     TrustFindings, VaExemptions, decide, weigh,
 };
 use pullgate::scope::Scope;
-use pullgate::server::manifest_response;
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 

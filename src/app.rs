@@ -146,7 +146,7 @@ async fn on_hangup(reload: Reload) {
 }
 
 /// Resolves on SIGTERM or SIGINT.
-pub async fn signals() {
+pub(crate) async fn signals() {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::error!("cannot install signal handlers; use SIGKILL to stop the process");

@@ -2,13 +2,13 @@
 
 mod cache;
 /// `pullgate certs init`.
-pub mod certs;
+mod certs;
 mod check;
 mod config;
 mod demo;
 mod images;
 /// `pullgate policy check|match|eval`.
-pub mod policy;
+mod policy;
 mod prefetch;
 mod remote;
 mod serve;

@@ -30,41 +30,41 @@ const SEARCHED: [&str; 2] = ["pullgate.toml", "/etc/pullgate/pullgate.toml"];
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where durable state is kept.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// What is logged.
-    pub log: Log,
+    pub(crate) log: Log,
     /// How long running transfers may take to finish when the gate stops.
-    pub shutdown_grace: Duration,
+    pub(crate) shutdown_grace: Duration,
     /// The upstream for requests that name none.
-    pub default_upstream: Option<Host>,
+    pub(crate) default_upstream: Option<Host>,
     /// The registry's listeners.
-    pub listeners: Vec<server::Config>,
+    pub(crate) listeners: Vec<server::Config>,
     /// What clients may use up.
-    pub limits: server::Limits,
+    pub(crate) limits: server::Limits,
     /// The admin listener and socket.
-    pub admin: server::admin::Config,
+    pub(crate) admin: server::admin::Config,
     /// The pipeline.
-    pub gate: gate::Config,
+    pub(crate) gate: gate::Config,
     /// The folder of policy documents.
-    pub policy_dir: PathBuf,
+    pub(crate) policy_dir: PathBuf,
     /// How documents are read.
-    pub policy: Settings,
+    pub(crate) policy: Settings,
     /// The authorities in `policy` as they are written, by name, with absolute paths.
-    pub authorities: Vec<(String, Node)>,
+    pub(crate) authorities: Vec<(String, Node)>,
     /// How long signature evidence is valid.
-    pub trust: trust::Config,
+    pub(crate) trust: trust::Config,
     /// Sources of vulnerability reports.
-    pub va: va::Config,
+    pub(crate) va: va::Config,
     /// The cache of content.
-    pub cache: cache::Config,
+    pub(crate) cache: cache::Config,
     /// What is fetched without a request.
-    pub prefetch: prefetch::Config,
+    pub(crate) prefetch: prefetch::Config,
     /// Decision records.
-    pub audit: audit::Config,
+    pub(crate) audit: audit::Config,
     /// The registries that are pulled from.
-    pub upstreams: Vec<upstream::Config>,
+    pub(crate) upstreams: Vec<upstream::Config>,
     /// What in the file may not mean what its author thinks.
-    pub warnings: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// What is logged.

@@ -1,113 +1,83 @@
-//! The house rules as a test: which module may use which (ARCHITECTURE.md), and who may make what.
+//! Rules about the source itself: which module may use which, and which files may build a permit.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module with those it may use. Any other edge fails.
-const MAY_USE: &[(&str, &[&str])] = &[
-    ("oci", &[]),
-    ("markup", &["runtime"]),
-    ("runtime", &[]),
-    ("http_client", &["runtime"]),
-    ("pki", &[]),
-    ("scope", &[]),
-    ("policy", &["markup", "oci", "scope"]),
-    ("store", &["oci", "policy", "runtime"]),
-    ("upstream", &["http_client", "oci", "runtime", "scope"]),
-    ("cache", &["oci", "policy", "runtime", "store", "upstream"]),
-    ("rulebook", &["markup", "oci", "policy", "runtime", "store"]),
-    ("audit", &["oci", "policy", "runtime", "store"]),
-    ("resolve", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
-    ("trust", &["audit", "cache", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
-    ("va", &["audit", "cache", "http_client", "oci", "policy", "rulebook", "runtime", "store", "upstream"]),
-    (
-        "gate",
-        &[
-            "audit", "cache", "oci", "policy", "resolve", "rulebook", "runtime", "scope", "store", "trust", "upstream",
-            "va",
-        ],
-    ),
-    ("api", &["cache", "gate", "oci", "policy", "scope"]),
-    ("prefetch", &["cache", "gate", "oci", "policy", "runtime", "scope"]),
-    // `resolve` and `upstream` for their errors alone: the one mapping to the wire is here.
-    (
-        "server",
-        &[
-            "api", "audit", "cache", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime", "scope",
-            "upstream",
-        ],
-    ),
-    ("sample", &["oci", "runtime"]),
-    (
-        "config",
-        &[
-            "audit", "cache", "gate", "markup", "oci", "policy", "prefetch", "rulebook", "runtime", "scope", "server",
-            "trust", "upstream", "va",
-        ],
-    ),
-    (
-        "app",
-        &[
-            "api", "audit", "cache", "config", "gate", "oci", "policy", "prefetch", "resolve", "rulebook", "runtime",
-            "server", "store", "trust", "upstream", "va",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "api",
-            "app",
-            "config",
-            "http_client",
-            "markup",
-            "oci",
-            "pki",
-            "policy",
-            "rulebook",
-            "runtime",
-            "sample",
-            "scope",
-            "server",
-        ],
-    ),
-];
+const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
+/// A row of the table "Modules and allowed edges" in ARCHITECTURE.md.
+struct Row {
+    tier: u8,
+    module: String,
+    may_use: BTreeSet<String>,
+}
+
+/// The table: its rows start with a tier, the module's name in backticks, and the modules that it may use.
+fn table() -> Vec<Row> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md")).unwrap();
+    let section = text.split("\n## Modules and allowed edges\n").nth(1).expect("the section with the table");
+    let section = section.split("\n## ").next().unwrap();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix('|')?.split('|').map(str::trim).collect();
+        let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let [tier, module, may_use, _holds, ""] = cells[..] else { panic!("not a row of the table: {line}") };
+        let tier = tier.parse().ok()?;
+        let [module] = &names(module)[..] else { panic!("a row describes one module: {line}") };
+        Some(Row { tier, module: module.clone(), may_use: names(may_use).into_iter().collect() })
+    };
+    section.lines().filter_map(row).collect()
+}
+
+/// Every edge in the code is in the table, and every edge in the table is in the code.
 #[test]
-fn modules_use_only_what_the_table_allows() {
-    let mut wrong = Vec::new();
-    let mut modules = BTreeSet::new();
-    for file in rust_files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+fn modules_use_exactly_what_the_table_allows() {
+    let mut used: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
+    for file in rust_files(Path::new(SRC)) {
         let module = module_of(&file);
         if module == "lib" || module == "main" {
             continue;
         }
-        let allowed = MAY_USE.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
-        let Some(allowed) = allowed else {
-            panic!("{module} is not in the table; add it there and to ARCHITECTURE.md")
-        };
-        modules.insert(module.clone());
-        for used in uses(&fs::read_to_string(&file).unwrap()) {
-            if used != module && !allowed.contains(&&*used) {
-                wrong.push(format!("{}: {module} may not use {used}", file.display()));
+        let edges = used.entry(module.clone()).or_default();
+        for name in uses(&fs::read_to_string(&file).unwrap()) {
+            if name != module {
+                edges.insert(name, file.clone());
             }
         }
     }
+    let table = table();
+    let listed: BTreeSet<&str> = table.iter().map(|row| &*row.module).collect();
+    let present: BTreeSet<&str> = used.keys().map(String::as_str).collect();
+    assert_eq!(listed, present, "the table in ARCHITECTURE.md lists exactly the modules in src");
+    let mut wrong = Vec::new();
+    for Row { module, may_use, .. } in &table {
+        let edges = &used[module];
+        for (name, file) in edges.iter().filter(|(name, _)| !may_use.contains(*name)) {
+            wrong.push(format!("{}: {module} may not use {name}", file.display()));
+        }
+        for name in may_use.iter().filter(|name| !edges.contains_key(*name)) {
+            wrong.push(format!("ARCHITECTURE.md: {module} may use {name}, but does not; remove the edge"));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let listed: BTreeSet<String> = MAY_USE.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(listed, modules, "the table lists exactly the modules that there are");
 }
 
 #[test]
-fn the_table_has_no_cycle() {
+fn the_table_has_no_cycle_and_no_edge_to_a_higher_tier() {
+    let table = table();
+    let tiers: BTreeMap<&str, u8> = table.iter().map(|row| (&*row.module, row.tier)).collect();
+    for Row { tier, module, may_use } in &table {
+        let higher: Vec<_> = may_use.iter().filter(|used| tiers[&***used] > *tier).collect();
+        assert!(higher.is_empty(), "{module} uses higher tiers: {higher:?}");
+    }
     let mut done: BTreeSet<&str> = BTreeSet::new();
-    while done.len() < MAY_USE.len() {
+    while done.len() < table.len() {
         let before = done.len();
-        for (module, allowed) in MAY_USE {
-            if allowed.iter().all(|used| done.contains(used)) {
-                done.insert(module);
+        for row in &table {
+            if row.may_use.iter().all(|used| done.contains(&**used)) {
+                done.insert(&row.module);
             }
         }
         assert!(done.len() > before, "a cycle among those not in {done:?}");
@@ -118,7 +88,7 @@ fn the_table_has_no_cycle() {
 /// for a decision, and only `cache` turns a permit into content.
 #[test]
 fn permits_are_made_in_one_place() {
-    for file in rust_files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))) {
+    for file in rust_files(Path::new(SRC)) {
         let code = without_comments(&fs::read_to_string(&file).unwrap());
         let (code, module) = (code.split("#[cfg(test)]").next().unwrap().to_owned(), module_of(&file));
         let is_decide = file.ends_with("policy/decide.rs");
@@ -128,7 +98,7 @@ fn permits_are_made_in_one_place() {
             || code.contains("weigh(&")
             || code.contains("admit_unmatched(")
             || code.contains("admit_listing");
-        // `policy.rs` names them for those who may ask.
+        // `policy.rs` only re-exports them.
         let may_ask = is_decide
             || file.ends_with("src/policy.rs")
             || module == "gate"
@@ -139,16 +109,17 @@ fn permits_are_made_in_one_place() {
     }
 }
 
-/// Whether the text stands there as a word of its own, and not at the end of another.
+/// Whether the text occurs in the code, and not only as the end of a longer word.
 fn has_word(code: &str, text: &str) -> bool {
     code.match_indices(text).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
+/// The product's source files: no `tests.rs` and no `tests` folder.
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("tests") {
             files.extend(rust_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             files.push(path);
@@ -158,7 +129,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn module_of(file: &Path) -> String {
-    let inner = file.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+    let inner = file.strip_prefix(SRC).unwrap();
     let first = inner.components().next().unwrap().as_os_str().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
@@ -167,7 +138,7 @@ fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules that a file names by `crate::`, its tests left out.
+/// The modules that a file names by `crate::` outside its tests.
 fn uses(text: &str) -> BTreeSet<String> {
     let code = without_comments(text);
     let code = code.split("#[cfg(test)]\nmod").next().unwrap();
