@@ -52,7 +52,8 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Bound, Bui
     let state = StateDir::open(&config.state_dir)?;
     let parts = Parts::build(&config, state, clock.clone()).await?;
     let (listeners, limits) = (config.listeners, config.limits);
-    let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness).await?;
+    let windows = parts.cache.windows();
+    let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
     let admin = server::admin::bind(config.admin, &parts.metrics, &parts.readiness).await?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
     let service = Registry::new(parts.gate.clone(), &parts.metrics, epoch);

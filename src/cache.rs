@@ -6,6 +6,7 @@
 
 mod body;
 mod buffers;
+mod content_file;
 mod disk;
 mod download;
 mod error;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Notify};
 
 pub use body::{ContentBody, Transfer};
+use content_file::FileMemory;
 use disk::Disk;
 use download::{Source, SourceKey, said_size};
 pub use error::CacheError;
@@ -150,7 +152,8 @@ impl Cache {
         let inner = Arc::new(Inner {
             memory: Bounded::new(config.memory, |_, bytes| bytes.len() + ALLOCATION),
             fills: Fills::new(config.max_fills, config.orphan_fill_limit),
-            readings: Readings::default(),
+            readings: Readings::new(file_memory.clone()),
+            file_memory,
             usage,
             touched: Touched::default(),
             evicting: Mutex::default(),
@@ -336,7 +339,7 @@ impl Inner {
         }
         let opened = self.readings.open(&self.disk, digest).inspect_err(|error| self.disk_failed(error));
         let reading = opened.ok().flatten()?;
-        if reading.size() > self.config.small_object as u64 {
+        if reading.file().size() > self.config.small_object as u64 {
             return Some(Opened::File(reading));
         }
         let read = self.disk.read(digest, self.config.small_object).await;

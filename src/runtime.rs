@@ -20,7 +20,7 @@ pub use bounded::{ALLOCATION, Bounded};
 pub use clock::Clock;
 pub use directory_watch::DirectoryWatch;
 pub use epoch::{Epoch, Moment};
-pub use file_window::FileWindow;
+pub use file_window::{FileWindow, FileWindows};
 pub use flights::Flights;
 pub use metrics::Metrics;
 pub use printable::{printable, printable_lines};

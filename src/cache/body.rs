@@ -1,20 +1,17 @@
 //! Serves content as an HTTP body: complete or growing files and memory, in chunks, without delaying other responses.
 
-use std::fs::File;
 use std::future::Future;
-use std::io::{self, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::watch;
 
 use super::Opened;
-use super::buffers::Buffer;
+use super::buffers::PIECE;
 use super::disk::blocking;
 use super::fill::{Follower, Progress};
 use super::reading::Reading;
@@ -65,10 +62,10 @@ impl ContentBody {
         let end = end.min(opened.size());
         let start = start.min(end);
         let (source, window) = match opened {
-            Opened::File(reading) => (Source::File(reading.clone()), reading.window()),
+            Opened::File(reading) => (Source::File(reading.clone()), reading.file().window()),
             Opened::Filling(follower) => {
                 let progress = follower.progress();
-                (Source::Growing { follower: follower.clone(), progress }, follower.window())
+                (Source::Growing { follower: follower.clone(), progress }, follower.file().window())
             }
             Opened::Memory(bytes) => (Source::Memory(bytes.clone()), None),
             Opened::Relayed(relay) => (Source::Relayed(Box::new(relay.stream(start, end))), None),
@@ -124,11 +121,11 @@ impl ContentBody {
             }
         }
         let length = available.min(PIECE);
-        if let Some(piece) = read_cached(&file, self.position, length)? {
+        if let Some(piece) = file.read_cached(self.position, length)? {
             return Ok(Some(piece));
         }
-        let position = self.position;
-        self.waiting = Some(Waiting::Read(Box::pin(blocking(move || read(&file, position, length)))));
+        let (file, position) = (file.clone(), self.position);
+        self.waiting = Some(Waiting::Read(Box::pin(blocking(move || file.read(position, length)))));
         Ok(None)
     }
 

@@ -1,6 +1,6 @@
 //! Reusable buffers for content: allocating a buffer of this size costs the kernel as much as the read itself.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -9,12 +9,24 @@ use super::body::PIECE;
 /// The maximum number of spare buffers: 16 MiB in total.
 const SPARE: usize = 64;
 
-static SPARES: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+/// The spare buffers of a cache. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
 
 /// A buffer of [`PIECE`] bytes that is returned to the spares when its last slice is dropped.
 pub(super) struct Buffer {
     bytes: Option<Box<[u8]>>,
     length: usize,
+    spares: Buffers,
+}
+
+impl Buffers {
+    /// A buffer for `length` bytes, at most [`PIECE`].
+    pub(super) fn take(&self, length: usize) -> Buffer {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bytes = spare.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice());
+        Buffer { length: length.min(bytes.len()), bytes: Some(bytes), spares: self.clone() }
+    }
 }
 
 impl Buffer {
@@ -46,7 +58,7 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut spares = SPARES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spares = self.spares.0.lock().unwrap_or_else(PoisonError::into_inner);
         if spares.len() < SPARE {
             spares.extend(self.bytes.take());
         }
@@ -64,6 +76,8 @@ mod tests {
         let bytes = buffer.filled(4);
         assert_eq!(&bytes[..], b"0123");
         drop(bytes);
-        assert_eq!(Buffer::take(PIECE + 1).bytes_mut().len(), PIECE);
+        assert_eq!(buffers.0.lock().unwrap().len(), 1, "the buffer is kept for reuse");
+        assert_eq!(buffers.take(PIECE + 1).bytes_mut().len(), PIECE);
+        assert_eq!(buffers.0.lock().unwrap().len(), 1, "it was reused and has returned");
     }
 }

@@ -4,7 +4,6 @@
 //! read the file up to that mark at their own speed. The last byte is held back until the digest is verified, so a
 //! reader can never complete wrong content. A limited number of fills continue after all their readers have left.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,9 +13,10 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::content_file::ContentFile;
 use super::disk::{Disk, Partial};
 use super::download::{Broken, Source, download};
-use super::reading::{Reading, window};
+use super::reading::Reading;
 use super::relay::Relay;
 use crate::oci::{Digest, Hasher, Host, ImageName};
 use crate::upstream::BlobStream;
@@ -36,8 +36,7 @@ pub(super) type FillKey = (Host, Digest, u64);
 /// A download in progress.
 pub(super) struct Fill {
     source: Source,
-    file: Arc<File>,
-    window: OnceLock<Option<Bytes>>,
+    file: Arc<ContentFile>,
     progress: watch::Sender<Progress>,
     readers: Mutex<Readers>,
     /// Limits the number of fills without readers.
@@ -69,11 +68,10 @@ pub(super) enum Progress {
 }
 
 impl Fill {
-    pub(super) fn new(source: Source, file: Arc<File>, orphans: Arc<Semaphore>, relay: Arc<Relay>) -> Self {
+    pub(super) fn new(source: Source, file: ContentFile, orphans: Arc<Semaphore>, relay: Arc<Relay>) -> Self {
         Self {
             source,
-            file,
-            window: OnceLock::new(),
+            file: Arc::new(file),
             progress: watch::channel(Progress::Readable(0)).0,
             readers: Mutex::default(),
             orphans,

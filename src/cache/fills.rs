@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::content_file::ContentFile;
 use super::disk::Partial;
 use super::download::Source;
 use super::evict::NoRoom;
@@ -142,7 +143,8 @@ impl Inner {
         turn: OwnedSemaphorePermit,
     ) -> Result<Opened, CacheError> {
         let Room { partial, reservation } = room;
-        let fill = Arc::new(Fill::new(source, partial.file.clone(), self.fills.orphans.clone(), Arc::new(relay)));
+        let file = ContentFile::new(partial.file.clone(), source.size, self.file_memory.clone());
+        let fill = Arc::new(Fill::new(source, file, self.fills.orphans.clone(), Arc::new(relay)));
         let follower = fill.follow().ok_or(CacheError::Busy)?;
         self.fills.begin(&fill);
         self.metrics.fills.inc();

@@ -23,7 +23,7 @@ impl Opened {
     /// The size of the whole content, in bytes.
     pub fn size(&self) -> u64 {
         match self {
-            Self::File(reading) => reading.size(),
+            Self::File(reading) => reading.file().size(),
             Self::Filling(fill) => fill.size(),
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Relayed(relay) => relay.size(),

@@ -2,30 +2,25 @@
 //! evicted.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
-
+use super::content_file::{ContentFile, FileMemory};
 use super::disk::Disk;
 use crate::oci::Digest;
-use crate::runtime::FileWindow;
 
 /// An open, complete file.
 pub struct Reading {
     path: PathBuf,
-    file: Arc<File>,
-    size: u64,
-    window: OnceLock<Option<Bytes>>,
+    file: Arc<ContentFile>,
     is_broken: AtomicBool,
 }
 
 impl Reading {
-    fn new(path: PathBuf, file: File, size: u64) -> Self {
-        Self { path, file: Arc::new(file), size, window: OnceLock::new(), is_broken: AtomicBool::new(false) }
+    fn new(path: PathBuf, file: ContentFile) -> Self {
+        Self { path, file: Arc::new(file), is_broken: AtomicBool::new(false) }
     }
 
     /// Removes a file that cannot be read, so that the next request fetches it again.
@@ -41,9 +36,9 @@ impl Reading {
         !self.is_broken.load(Ordering::Relaxed)
     }
 
-    /// The size in bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.size
+    /// The file itself.
+    pub(super) fn file(&self) -> &Arc<ContentFile> {
+        &self.file
     }
 
     pub(super) fn file(&self) -> Arc<File> {
@@ -67,19 +62,22 @@ pub(super) fn window(file: &Arc<File>, size: u64) -> Option<Bytes> {
 }
 
 /// All files that are being read.
-#[derive(Default)]
-pub(super) struct Readings(Mutex<HashMap<Digest, Weak<Reading>>>);
+pub(super) struct Readings {
+    open: Mutex<HashMap<Digest, Weak<Reading>>>,
+    memory: FileMemory,
+}
 
 impl Readings {
     /// Opens content, sharing an already open file. The lock is held so that nothing is removed between being found and
     /// being opened.
     pub(super) fn open(&self, disk: &Disk, digest: Digest) -> io::Result<Option<Arc<Reading>>> {
-        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = readings.get(&digest).and_then(Weak::upgrade).filter(|reading| reading.is_sound()) {
             return Ok(Some(reading));
         }
         let Some((file, size)) = disk.file(digest)? else { return Ok(None) };
-        let reading = Arc::new(Reading::new(disk.path(digest), file, size));
+        let file = ContentFile::new(Arc::new(file), size, self.memory.clone());
+        let reading = Arc::new(Reading::new(disk.path(digest), file));
         if readings.len() == readings.capacity() {
             readings.retain(|_, reading| reading.strong_count() > 0);
         }
@@ -89,13 +87,13 @@ impl Readings {
 
     /// Whether the content is being read.
     pub(super) fn is_read(&self, digest: Digest) -> bool {
-        let readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         readings.get(&digest).is_some_and(|reading| reading.strong_count() > 0)
     }
 
     /// Removes content unless it is being read. Returns false if it stays.
     pub(super) fn remove_unread(&self, disk: &Disk, digest: Digest) -> io::Result<bool> {
-        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if readings.get(&digest).is_some_and(|reading| reading.strong_count() > 0) {
             return Ok(false);
         }
@@ -105,7 +103,7 @@ impl Readings {
 
     /// Removes corrupt content even if it is being read.
     pub(super) fn remove_wrong(&self, disk: &Disk, digest: Digest) -> io::Result<()> {
-        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         readings.remove(&digest);
         disk.remove(digest)
     }

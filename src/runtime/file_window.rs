@@ -21,6 +21,7 @@ static WINDOWS: RwLock<BTreeMap<usize, Weak<FileWindow>>> = RwLock::new(BTreeMap
 pub struct FileWindow {
     file: Arc<File>,
     map: Mmap,
+    windows: FileWindows,
 }
 
 impl FileWindow {
@@ -65,7 +66,7 @@ impl FileWindow {
 impl Drop for FileWindow {
     /// Removes the entry before the mapping is released, because its addresses may be reused for another file.
     fn drop(&mut self) {
-        WINDOWS.write().unwrap_or_else(PoisonError::into_inner).remove(&self.address());
+        self.windows.0.write().unwrap_or_else(PoisonError::into_inner).remove(&self.address());
     }
 }
 
@@ -100,15 +101,17 @@ mod tests {
 
     #[test]
     fn a_slice_is_found_in_its_own_file_and_nowhere_else() {
-        let one = FileWindow::new(file(b"one hundred"), 11).unwrap();
-        let two = FileWindow::new(file(b"two"), 3).unwrap();
+        let windows = FileWindows::default();
+        let one = windows.open(file(b"one hundred"), 11).unwrap();
+        let two = windows.open(file(b"two"), 3).unwrap();
         let (first, second) = (one.bytes(), two.bytes());
         assert_eq!((&first[4..], &second[..]), (&b"hundred"[..], &b"two"[..]), "the bytes are correct");
         let (window, offset) = FileWindow::find(&first.slice(4..8)).unwrap();
         assert!(Arc::ptr_eq(&window, &one) && offset == 4);
-        assert!(Arc::ptr_eq(&FileWindow::find(&second).unwrap().0, &two));
-        assert!(FileWindow::find(b"elsewhere").is_none());
-        assert!(FileWindow::find(&vec![0; 5000]).is_none());
+        assert!(Arc::ptr_eq(&windows.find(&second).unwrap().0, &two));
+        assert!(windows.find(b"elsewhere").is_none());
+        assert!(windows.find(&vec![0; 5000]).is_none());
+        assert!(FileWindows::default().find(&first).is_none(), "another set does not know the window");
     }
 
     #[test]
@@ -117,7 +120,7 @@ mod tests {
         let address = window.address();
         let held = window.bytes();
         drop(window);
-        assert!(WINDOWS.read().unwrap().contains_key(&address), "a slice keeps its window");
+        assert!(windows.0.read().unwrap().contains_key(&address), "a slice keeps its window");
         drop(held);
         let windows = WINDOWS.read().unwrap();
         assert!(windows.get(&address).is_none_or(|other| other.upgrade().is_some()), "a stale entry remains");

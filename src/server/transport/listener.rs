@@ -23,11 +23,11 @@ use super::connection;
 use super::identity::{Client, ClientCertificate, Proxies, ProxyHeader};
 use super::limits::{Capacity, Limits};
 use super::proxy_protocol;
-use super::send_file::SendFile;
+use super::send_file::{FileSender, SendFile};
 use super::stream::WriteStall;
 use super::tls::{Tls, TlsConfig, TlsError};
 use super::workers::Workers;
-use crate::runtime::{Clock, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, FileWindows, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
 
 /// The maximum number of unsent bytes per connection in the kernel; more would only make large responses delay small
@@ -100,6 +100,7 @@ pub async fn bind(
     clock: &Clock,
     metrics: &Metrics,
     readiness: &Readiness,
+    windows: FileWindows,
 ) -> Result<Bound, BindError> {
     let mut certificates = Certificates::new(clock, metrics, readiness);
     let mut listeners = Vec::new();
@@ -107,7 +108,14 @@ pub async fn bind(
         listeners.push(Arc::new(Listener::bind(config, &mut certificates).await?));
     }
     let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
-    Ok(Bound { listeners, capacity: Capacity::new(limits), certificates, counters: Counters::new(metrics), workers })
+    Ok(Bound {
+        listeners,
+        capacity: Capacity::new(limits),
+        certificates,
+        counters: Counters::new(metrics),
+        sender: FileSender::start(windows),
+        workers,
+    })
 }
 
 /// Bound listeners that do not serve yet; clients wait in the kernel's backlog.
@@ -117,6 +125,7 @@ pub struct Bound {
     capacity: Capacity,
     certificates: Certificates,
     counters: Counters,
+    sender: FileSender,
     workers: Arc<Workers>,
 }
 
@@ -140,6 +149,7 @@ impl Bound {
                 service: service.clone(),
                 capacity: self.capacity.clone(),
                 counters: self.counters.clone(),
+                sender: self.sender.clone(),
                 tasks: tasks.clone(),
                 workers: self.workers.clone(),
             };
@@ -198,6 +208,7 @@ struct Shared<S> {
     service: Arc<S>,
     capacity: Capacity,
     counters: Counters,
+    sender: FileSender,
     tasks: Tasks,
     workers: Arc<Workers>,
 }
@@ -253,7 +264,7 @@ impl<S: Service> Shared<S> {
         prepare(&stream)?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = &self.capacity.limits;
-        let mut stream = WriteStall::new(SendFile::new(stream), limits.write_stall_timeout);
+        let mut stream = WriteStall::new(SendFile::new(stream, self.sender.clone()), limits.write_stall_timeout);
         let handshake = async {
             let address = self.client_behind_proxy(&mut stream, peer).await?;
             match &self.listener.tls {

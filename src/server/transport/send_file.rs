@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, ready};
 use std::thread;
 
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::runtime::FileWindow;
+use crate::runtime::{FileWindow, FileWindows};
 
 /// Smaller slices are written normally, because looking them up would cost as much.
 const MIN_SENT_SLICE: usize = 16 * 1024;
@@ -30,6 +30,7 @@ static SENDERS: LazyLock<mpsc::Sender<Order>> = LazyLock::new(start_senders);
 /// that sends the final bytes: beneath TLS, no data is a slice of a file.
 pub(super) struct SendFile {
     socket: Arc<TcpStream>,
+    sender: FileSender,
     sending: Option<Sending>,
     /// The last slice was sent partially, so the socket has no space for the next one.
     is_full: bool,
@@ -57,8 +58,8 @@ struct Piece {
 }
 
 impl SendFile {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { socket: Arc::new(stream), sending: None, is_full: false }
+    pub(super) fn new(stream: TcpStream, sender: FileSender) -> Self {
+        Self { socket: Arc::new(stream), sender, sending: None, is_full: false }
     }
 
     /// Sends as much from a file as the socket accepts.
@@ -87,7 +88,7 @@ impl SendFile {
                 let (socket, window) = (self.socket.clone(), window.clone());
                 let piece = Piece { socket, window, offset, len: slice.len() };
                 if !self.is_full {
-                    self.sending = Some(piece.hand_over(slice.as_ptr().addr()));
+                    self.sending = Some(self.sender.hand_over(piece, slice.as_ptr().addr()));
                     continue;
                 }
                 // The attempt finds no space, which makes the socket report when there is some.
@@ -176,9 +177,8 @@ fn start_senders() -> mpsc::Sender<Order> {
         if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
             tracing::warn!(%error, "cannot start a thread for sending blobs; sending may delay other responses");
         }
+        Self { windows, orders }
     }
-    orders
-}
 
 /// The window of a slice that is large enough to be sent.
 fn window(slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
@@ -200,7 +200,7 @@ impl AsyncRead for SendFile {
 
 impl AsyncWrite for SendFile {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match window(buf) {
+        match self.sender.window(buf) {
             Some(found) => self.poll_send(cx, buf, found),
             None => self.poll_transfer_out(cx, buf.len(), |socket| socket.try_write(buf)),
         }
@@ -211,7 +211,7 @@ impl AsyncWrite for SendFile {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, window(slice)?)));
+        let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, self.sender.window(slice)?)));
         let bufs = match lent.next() {
             Some((0, found)) => return self.poll_send(cx, &bufs[0], found),
             // Data before the slice is written first, alone; the rest is offered again.
@@ -254,10 +254,10 @@ mod tests {
         std::iter::repeat_with(|| random.u8(..)).take(SIZE).collect()
     }
 
-    fn lend(content: &[u8], size: usize) -> (Arc<File>, Bytes) {
+    fn lend(windows: &FileWindows, content: &[u8], size: usize) -> (Arc<File>, Bytes) {
         let file = Arc::new(tempfile::tempfile().unwrap());
         file.write_all_at(content, 0).unwrap();
-        let window = FileWindow::new(file.clone(), size).unwrap();
+        let window = windows.open(file.clone(), size).unwrap();
         (file, window.bytes())
     }
 
@@ -268,7 +268,8 @@ mod tests {
         let (server, _) = listener.accept().await.unwrap();
         SockRef::from(&server).set_send_buffer_size(64 * 1024).unwrap();
         SockRef::from(&client).set_recv_buffer_size(64 * 1024).unwrap();
-        (SendFile::new(server), client)
+        let windows = FileWindows::default();
+        (SendFile::new(server, FileSender::start(windows.clone())), client, windows)
     }
 
     /// Writes everything in the way of hyper: data that was not accepted is offered again.
@@ -291,8 +292,8 @@ mod tests {
     #[tokio::test]
     async fn headers_and_file_slices_arrive_in_order_at_a_slow_client() {
         let content = content();
-        let (_file, lent) = lend(&content, SIZE);
-        let (mut stream, mut client) = connection().await;
+        let (mut stream, mut client, windows) = connection().await;
+        let (_file, lent) = lend(&windows, &content, SIZE);
         let pieces =
             vec![Bytes::from_static(b"head"), lent.slice(1..2_000_000), lent.slice(2_000_000..), "tail".into()];
         let expected: Vec<u8> = pieces.iter().flatten().copied().collect();

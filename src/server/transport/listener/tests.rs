@@ -87,7 +87,7 @@ impl Fixture {
     async fn start(config: Config, limits: Limits) -> Self {
         let (metrics, readiness, tasks) = (Metrics::default(), Readiness::new(), Tasks::new());
         let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
-        let bound = bind(vec![config], limits, &clock(), &metrics, &readiness).await.unwrap();
+        let bound = bind(vec![config], limits, &clock(), &metrics, &readiness, FileWindows::default()).await.unwrap();
         let (address, certificates) = (bound.addresses()[0], bound.certificates());
         let service = Arc::new(Echo::default());
         bound.run(&service, &tasks);
@@ -410,7 +410,8 @@ fn server_name(stream: &client::TlsStream<TcpStream>) -> String {
 async fn bind_error(config: Config) -> String {
     let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
     let (metrics, readiness) = (Metrics::default(), Readiness::new());
-    bind(vec![config], Limits::default(), &clock(), &metrics, &readiness).await.unwrap_err().to_string()
+    let windows = FileWindows::default();
+    bind(vec![config], Limits::default(), &clock(), &metrics, &readiness, windows).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
