@@ -31,7 +31,7 @@ pub use warm::{WarmAnswer, WarmOutcome};
 use crate::audit::Audit;
 use crate::cache::{BlobReaders, Cache, Opened};
 use crate::oci::{Digest, Endpoint, Host, ImageReference, Manifest, Platform, Reference};
-use crate::policy::{self, ListingPermit, Permit};
+use crate::policy::{self, Permit};
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Epoch, Metrics, Tasks};
@@ -162,12 +162,7 @@ pub enum Answer {
         permit: Permit,
     },
     /// Tags or referrers.
-    List {
-        /// The page.
-        list: Listing,
-        /// What opened it.
-        permit: ListingPermit,
-    },
+    List(Listing),
     /// A manifest.
     Manifest {
         /// The manifest.
@@ -184,7 +179,7 @@ impl Answer {
     pub fn permit(&self) -> Option<&Permit> {
         match self {
             Self::Blob { permit, .. } | Self::BlobSize { permit, .. } | Self::Manifest { permit, .. } => Some(permit),
-            Self::List { .. } => None,
+            Self::List(_) => None,
         }
     }
 }

@@ -244,12 +244,12 @@ impl Resolver {
         match upstream.head_manifest(&name.repository, &reference).await {
             // It has waited for a turn already.
             Err(error @ upstream::Error::Busy(_)) => return Err(error.into()),
-            Ok(ManifestHead { digest: Some(digest), .. }) => match self.manifest(upstream, name, digest).await {
+            Ok(Some(digest)) => match self.manifest(upstream, name, digest).await {
                 // Some registries give a manifest by its tag alone.
                 Err(error) if error.is_of_the_digest() => {}
                 found => return found,
             },
-            Ok(ManifestHead { digest: None, .. }) | Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
         self.inner.fetch(upstream, name, &reference).await
     }

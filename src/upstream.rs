@@ -97,13 +97,13 @@ impl Upstream {
     /// See [`Error`].
     pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<FetchedManifest, Error> {
         let response = self.exchange.send(&self.manifest_call(Method::GET, repository, reference)).await?;
-        let (content_type, etag) = (content_types(&response), header_text(&response, &header::ETAG));
+        let content_type = content_types(&response);
         let bytes = self.read(response, MAX_MANIFEST).await?;
         match reference {
             Reference::Digest(digest) if Digest::of(digest.algorithm(), &bytes) != *digest => {
                 Err(self.wrong("manifest", digest))
             }
-            _ => Ok(FetchedManifest { bytes, content_type, etag }),
+            _ => Ok(FetchedManifest { bytes, content_type }),
         }
     }
 
@@ -115,12 +115,7 @@ impl Upstream {
     /// See [`Error`]; only [`Error::Busy`] is final.
     pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<ManifestHead, Error> {
         let call = Call { has_alternative: true, ..self.manifest_call(Method::HEAD, repository, reference) };
-        let response = self.exchange.send(&call).await?;
-        Ok(ManifestHead {
-            digest: claimed_digest(&response),
-            content_type: header_text(&response, &header::CONTENT_TYPE),
-            size: content_length(response.headers()),
-        })
+        Ok(claimed_digest(&self.exchange.send(&call).await?))
     }
 
     /// Streams a blob, from an offset if the registry supports that; [`BlobStream::from`] is where it actually starts.

@@ -41,11 +41,11 @@ impl Gate {
     /// A page of tags. `name` is the repository's name as the client knows it.
     pub(super) async fn tags(&self, target: &Target, name: &Repository, page: &Page) -> Result<Answer, GateError> {
         let permit = self.admit_listing(target)?;
-        let mut list = target.upstream.tags(&target.name.repository, page).await?;
+        let mut list = target.upstream.tags(&permit.name().repository, page).await?;
         let next = list.next.take();
         let body = TagWriter::begin(name, list).await?;
         let list = Listing { body, media_type: "application/json", next, is_filtered: false };
-        Ok(Answer::List { list, permit })
+        Ok(Answer::List(list))
     }
 
     /// A page of referrers, of the type that the page asks for where it asks for one.
@@ -55,10 +55,10 @@ impl Gate {
         let (mut entries, mut next) = match is_first {
             // What was pushed before the registry had the API is in the tag alone.
             true => {
-                let (api, tag) = tokio::join!(listed_by_api(target, digest, page), listed_by_tag(target, digest));
+                let (api, tag) = tokio::join!(listed_by_api(target, &permit, digest, page), listed_by_tag(target, &permit, digest));
                 listed_in_both(api, tag)?
             }
-            false => listed_by_api(target, digest, page).await?,
+            false => listed_by_api(target, &permit, digest, page).await?,
         };
         if let Some(wanted) = &page.artifact_type {
             entries.retain(|entry| entry.artifact_type.as_ref() == Some(wanted));
@@ -66,7 +66,7 @@ impl Gate {
         }
         let body = ListBody::Whole(write_referrers(&entries));
         let is_filtered = page.artifact_type.is_some();
-        Ok(Answer::List { list: Listing { body, media_type: media_type::OCI_INDEX, next, is_filtered }, permit })
+        Ok(Answer::List(Listing { body, media_type: media_type::OCI_INDEX, next, is_filtered }))
     }
 
     /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
@@ -105,8 +105,13 @@ fn listed_in_both(api: Result<Listed, Error>, tag: Result<Vec<Descriptor>, Error
 }
 
 /// Nothing where the registry does not have the API.
-async fn listed_by_api(target: &Target, digest: Digest, page: &Page) -> Result<Listed, Error> {
-    match target.upstream.referrers(&target.name.repository, &digest, page).await {
+async fn listed_by_api(
+    target: &Target,
+    permit: &ListingPermit,
+    digest: Digest,
+    page: &Page,
+) -> Result<Listed, Error> {
+    match target.upstream.referrers(&permit.name().repository, &digest, page).await {
         Ok(list) => Ok((list.entries, list.next)),
         Err(Error::NotFound) => Ok((Vec::new(), None)),
         Err(error) => Err(error),
@@ -114,13 +119,13 @@ async fn listed_by_api(target: &Target, digest: Digest, page: &Page) -> Result<L
 }
 
 /// What the referrers tag lists; nothing where there is none.
-async fn listed_by_tag(target: &Target, digest: Digest) -> Result<Vec<Descriptor>, Error> {
+async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) -> Result<Vec<Descriptor>, Error> {
     let tag = referrers_tag(&digest);
     let not_a_list = |why: &str| {
         Error::Protocol(format!("{}: the tag {tag} is no list of referrers: {why}", target.upstream.host()))
     };
     let reference = Reference::Tag(tag.parse().map_err(|_| not_a_list("it is no tag"))?);
-    match target.upstream.manifest(&target.name.repository, &reference).await {
+    match target.upstream.manifest(&permit.name().repository, &reference).await {
         // GitLab answers the tag with the manifest that it stands for.
         Ok(fetched) if Digest::of(digest.algorithm(), &fetched.bytes) == digest => Ok(Vec::new()),
         Ok(fetched) => parse_referrers(&fetched.bytes).map_err(|refused| not_a_list(&refused.to_string())),

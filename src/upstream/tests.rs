@@ -75,7 +75,7 @@ async fn manifests_blobs_and_lists() {
     let fetched = upstream.manifest(&repository(), &tag()).await.unwrap();
     assert_eq!(fetched.bytes, world.image.manifest().bytes);
     let head = upstream.head_manifest(&repository(), &tag()).await.unwrap();
-    assert_eq!(head.digest, Some(world.image.root));
+    assert_eq!(head, Some(world.image.root));
     let (digest, bytes) = &world.image.blobs[0];
     assert_eq!(upstream.head_blob(&repository(), digest, bytes.len() as u64).await.unwrap(), bytes.len() as u64);
     assert_eq!(upstream.blob_bytes(&repository(), digest, 1 << 20).await.unwrap(), bytes);

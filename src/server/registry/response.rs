@@ -55,7 +55,7 @@ pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Tra
             Body::stream(content.read(start, end, transfer).map_err(Into::into))
         }),
         Answer::BlobSize { size, permit } => respond_blob(request, &permit, size, |_, _| Body::Empty),
-        Answer::List { list, .. } => respond_list(request, list),
+        Answer::List(list) => respond_list(request, list),
     }
 }
 

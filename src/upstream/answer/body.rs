@@ -69,12 +69,10 @@ pub struct BlobStream {
 
 impl BlobStream {
     pub(in crate::upstream) fn new(size: u64, span: Range<u64>, response: Response<Inbound>, config: &Config) -> Self {
-        let header = |name| text(response.headers(), &name);
         Self {
             size,
             from: span.start,
-            etag: header(header::ETAG),
-            encoding: header(header::CONTENT_ENCODING),
+            encoding: text(response.headers(), &header::CONTENT_ENCODING),
             position: span.start,
             end: span.end,
             body: Some(response.into_body()),
