@@ -20,19 +20,20 @@ mod rule;
 mod ruleset;
 mod signed;
 mod subject;
+mod verdict;
 mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
 pub use authority::{Authority, AuthorityId, CertificateSubject, Identity, Scheme, SignedIdentity, Signer};
 pub use cvss::CvssScore;
 pub use decide::{
-    Kind, ListingPermit, Opinion, Opinions, Permit, Question, Selected, TrustFindings, Verdict, admit_listing,
-    admit_listing_unmatched, admit_unmatched, decide, deciding, denial, no_match, no_match_in, weigh,
+    ListingPermit, Opinion, Opinions, Permit, Question, Selected, admit_listing, admit_listing_unmatched,
+    admit_unmatched, decide, deciding, denial, no_match, no_match_in, weigh,
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
 pub use documents::{Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
-pub use evidence::{Observed, Signatory, SignatoryKind, TrustEvidence, TrustOutcome, Unseen, known_time};
+pub use evidence::{Observed, Signatory, SignatoryKind, TrustEvidence, TrustFindings, TrustOutcome, Unseen, known_time};
 pub use exemption::{ExemptPackage, Exemption, VaExemptions};
 pub use key::{InvalidKey, PublicKey};
 pub use material::{Certificate, InvalidMaterial, KeyRing, SignerKey};
@@ -40,7 +41,8 @@ pub use purl::Purl;
 pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, VaRule};
 pub use ruleset::{RuleSet, Selection};
 pub use signed::trust_verdict;
-pub use subject::Subject;
+pub use subject::{Kind, Subject};
+pub use verdict::Verdict;
 pub use vulnerability::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Report, VaEvidence, VaFindings, VaStatus, is_cve,
 };

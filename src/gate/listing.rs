@@ -55,7 +55,8 @@ impl Gate {
         let (mut entries, mut next) = match is_first {
             // What was pushed before the registry had the API is in the tag alone.
             true => {
-                let (api, tag) = tokio::join!(listed_by_api(target, &permit, digest, page), listed_by_tag(target, &permit, digest));
+                let (api, tag) =
+                    tokio::join!(listed_by_api(target, &permit, digest, page), listed_by_tag(target, &permit, digest));
                 listed_in_both(api, tag)?
             }
             false => listed_by_api(target, &permit, digest, page).await?,
@@ -105,12 +106,7 @@ fn listed_in_both(api: Result<Listed, Error>, tag: Result<Vec<Descriptor>, Error
 }
 
 /// Nothing where the registry does not have the API.
-async fn listed_by_api(
-    target: &Target,
-    permit: &ListingPermit,
-    digest: Digest,
-    page: &Page,
-) -> Result<Listed, Error> {
+async fn listed_by_api(target: &Target, permit: &ListingPermit, digest: Digest, page: &Page) -> Result<Listed, Error> {
     match target.upstream.referrers(&permit.name().repository, &digest, page).await {
         Ok(list) => Ok((list.entries, list.next)),
         Err(Error::NotFound) => Ok((Vec::new(), None)),

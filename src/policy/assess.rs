@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::decide::Verdict;
 use super::evidence::{Observed, known_time};
 use super::exemption::VaExemptions;
 use super::rule::{Behaviour, VaRule};
 use super::signed::has_ended;
+use super::verdict::Verdict;
 use super::vulnerability::{Issue, Report, VaEvidence, VaStatus};
 
 /// An assessment in IBM's words, under a rule.

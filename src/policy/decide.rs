@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::assess::{assess, assessed, earliest, index_verdict, observed_verdict};
 use super::denial::{Denial, DenialKind, Stage};
-use super::evidence::{Observed, TrustEvidence};
+use super::evidence::{Observed, TrustFindings};
 use super::exemption::VaExemptions;
 use super::rule::{Mode, Rule, VaRule};
 use super::signed::trust_verdict;
-use super::subject::Subject;
+use super::subject::{Kind, Subject};
+use super::verdict::Verdict;
 use super::vulnerability::{VaEvidence, VaFindings};
 use crate::oci::{Digest, ImageName, Manifest};
 
@@ -171,32 +172,6 @@ impl Question<'_> {
     }
 }
 
-/// What the bytes of a manifest are, by content and never by label.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Neither an image nor signatures: a chart, a model.
-    Artifact,
-    /// Signatures, attestations or SBOMs, and nothing that can be run.
-    Attachment,
-    /// An image of one platform.
-    Image,
-    /// A list of manifests.
-    Index,
-}
-
-impl Kind {
-    /// Lower case, as in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Artifact => "artifact",
-            Self::Attachment => "attachment",
-            Self::Image => "image",
-            Self::Index => "index",
-        }
-    }
-}
-
 /// The document and the entry that speak for a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selected {
@@ -213,35 +188,6 @@ impl Selected {
     pub fn asks(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| !rule.admits_all())
     }
-}
-
-/// Signature evidence for what is judged, and for the indexes of the same repository that list it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TrustFindings {
-    /// About the manifest itself.
-    pub own: TrustEvidence,
-    /// About indexes that list it, by their digest: trust in an index is trust in its children.
-    pub inherited: Vec<(Digest, TrustEvidence)>,
-    /// About the children of an index, where the index itself may go unsigned: all of them must be trusted.
-    pub children: Vec<(Digest, TrustEvidence)>,
-}
-
-/// The answer of one check.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// The check failed, for these reasons.
-    Fail(Vec<String>),
-    /// The check passed, and holds until then.
-    Pass(Option<Timestamp>),
-    /// The rule does not ask for it.
-    Skipped,
-    /// It could not be found out.
-    Unknown {
-        /// Why.
-        reasons: Vec<String>,
-        /// Whether asking again may help.
-        temporary: bool,
-    },
 }
 
 /// The whole judgement of one rule: until when it admits, or the denial.

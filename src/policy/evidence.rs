@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authority::{Authority, AuthorityId};
 use super::key::PublicKey;
+use crate::oci::Digest;
 
 /// What is known for each authority about one digest in one repository.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,17 @@ impl TrustEvidence {
     pub fn iter(&self) -> impl Iterator<Item = (&AuthorityId, &Observed<TrustOutcome>)> {
         self.0.iter()
     }
+}
+
+/// Signature evidence for what is judged, and for the indexes of the same repository that list it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrustFindings {
+    /// About the manifest itself.
+    pub own: TrustEvidence,
+    /// About indexes that list it, by their digest: trust in an index is trust in its children.
+    pub inherited: Vec<(Digest, TrustEvidence)>,
+    /// About the children of an index, where the index itself may go unsigned: all of them must be trusted.
+    pub children: Vec<(Digest, TrustEvidence)>,
 }
 
 /// Something that was observed, when, and until when it may be relied on.

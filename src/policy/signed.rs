@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::authority::Authority;
-use super::decide::{Kind, TrustFindings, Verdict};
 use super::distinct::distinct;
-use super::evidence::{Observed, TrustEvidence, TrustOutcome};
+use super::evidence::{Observed, TrustEvidence, TrustFindings, TrustOutcome};
 use super::rule::{Requirement, Rule};
+use super::subject::Kind;
+use super::verdict::Verdict;
 
 /// The signature half of a decision, which the gate takes first: vulnerabilities are only looked up where it passes.
 /// Returns the verdict of `trust` and that of `simple`. Evidence that has ended at `now` does not count.

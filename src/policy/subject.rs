@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::oci::{Digest, ImageName, Reference, Tag};
 use crate::scope::Scope;
 
@@ -39,6 +41,32 @@ impl fmt::Display for Subject {
         match &self.reference {
             Reference::Digest(digest) => write!(f, "{}@{digest}", self.name),
             Reference::Tag(tag) => write!(f, "{}:{tag}", self.name),
+        }
+    }
+}
+
+/// What the bytes of a manifest are, by content and never by label.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Neither an image nor signatures: a chart, a model.
+    Artifact,
+    /// Signatures, attestations or SBOMs, and nothing that can be run.
+    Attachment,
+    /// An image of one platform.
+    Image,
+    /// A list of manifests.
+    Index,
+}
+
+impl Kind {
+    /// Lower case, as in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Artifact => "artifact",
+            Self::Attachment => "attachment",
+            Self::Image => "image",
+            Self::Index => "index",
         }
     }
 }

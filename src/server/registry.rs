@@ -1,7 +1,8 @@
-//! The registry's HTTP: a request becomes a [`GateRequest`], an answer becomes a response.
+//! The registry API over HTTP: a request becomes a [`GateRequest`], an answer becomes a response.
 
 mod accept;
 mod errors;
+mod headers;
 mod hot;
 mod range;
 mod request_log;

@@ -3,7 +3,7 @@
 use http::{Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
-use super::response::insert;
+use super::headers::insert;
 use crate::cache::CacheError;
 use crate::gate::GateError;
 use crate::oci::{Endpoint, ErrorCode, InvalidRoute, WireError};

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
 use super::errors;
+use super::headers::insert;
 use super::range::{Ranged, requested};
 use crate::cache::Transfer;
 use crate::gate::{Answer, ListBody, Listing};
