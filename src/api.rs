@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cache::{Collected, Status as CacheStatus, Verified};
 pub use check::{
-    AssessmentAnswer, AuthorityAnswer, AuthorityOutcome, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer,
-    check,
+    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, check,
 };
 pub use images::ImageAnswer;
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};

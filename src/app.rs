@@ -14,23 +14,22 @@ use crate::api::{self, CheckAnswer, CheckRequest};
 use crate::audit::{Audit, AuditError};
 use crate::cache::CacheError;
 use crate::config::Config;
-use crate::gate::Gate;
 use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks};
 use crate::server::BindError;
 use crate::server::admin::AdminError;
-use crate::server::{self, AdminApi, Registry};
+use crate::server::{self, AdminApi, RegistryService};
 use crate::store::{StateDir, StateDirError, StoreError};
 use crate::{prefetch, upstream, va};
-use parts::Parts;
+use parts::RunningParts;
 
 /// A gate whose listeners are bound, with their actual addresses.
-pub struct Bound {
-    registry: server::Bound,
-    admin: server::admin::Bound,
-    service: Registry,
+pub struct BoundGate {
+    registry: server::BoundListeners,
+    admin: server::admin::BoundAdmin,
+    service: RegistryService,
     api: AdminApi,
-    parts: Parts,
+    parts: RunningParts,
     reload: Reload,
     prefetch: prefetch::Config,
     shutdown_grace: Duration,
@@ -40,7 +39,7 @@ pub struct Bound {
 ///
 /// # Errors
 /// Anything that prevents a gate from starting, with advice on how to fix it.
-pub async fn build(config: Config) -> Result<Bound, BuildError> {
+pub async fn build(config: Config) -> Result<BoundGate, BuildError> {
     build_with_clock(config, Clock::system()).await
 }
 
@@ -48,24 +47,24 @@ pub async fn build(config: Config) -> Result<Bound, BuildError> {
 ///
 /// # Errors
 /// The same as [`build`].
-pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Bound, BuildError> {
+pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate, BuildError> {
     let state = StateDir::open(&config.state_dir)?;
-    let parts = Parts::build(&config, state, clock.clone()).await?;
+    let parts = RunningParts::build(&config, state, clock.clone()).await?;
     let (listeners, limits) = (config.listeners, config.limits);
     let windows = parts.cache.windows();
     let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
     let admin = server::admin::bind(config.admin, &parts.metrics, &parts.readiness).await?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
-    let service = Registry::new(parts.gate.clone(), &parts.metrics, epoch);
+    let service = RegistryService::new(parts.gate.clone(), &parts.metrics, epoch);
     let reload = parts.reload(registry.certificates());
     let on_request = reload.clone();
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
     let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
     let Config { shutdown_grace, prefetch, .. } = config;
-    Ok(Bound { registry, admin, service, api, parts, reload, prefetch, shutdown_grace })
+    Ok(BoundGate { registry, admin, service, api, parts, reload, prefetch, shutdown_grace })
 }
 
-impl Bound {
+impl BoundGate {
     /// The addresses of the registry listeners, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.registry.addresses()
@@ -74,11 +73,6 @@ impl Bound {
     /// The address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin.address()
-    }
-
-    /// The gate, for programs that run it in their own process.
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.parts.gate
     }
 
     /// A handle that makes a running gate reload everything that can change without a restart.
@@ -160,7 +154,7 @@ pub(crate) async fn signals() {
 }
 
 /// The path of the admin socket in a configuration.
-pub fn admin_socket(config: &Config) -> PathBuf {
+pub(crate) fn admin_socket(config: &Config) -> PathBuf {
     config.admin.socket.clone()
 }
 
@@ -168,13 +162,13 @@ pub fn admin_socket(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// The reason why the gate cannot be built or the image cannot be judged.
-pub async fn check_offline(mut config: Config, request: &CheckRequest) -> Result<CheckAnswer, String> {
+pub(crate) async fn check_offline(mut config: Config, request: &CheckRequest) -> Result<CheckAnswer, String> {
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
-    let parts = Parts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
+    let parts = RunningParts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
     let explained = api::check(&parts.gate, request).await;
     parts.close(Duration::from_secs(5)).await;
     explained

@@ -95,11 +95,6 @@ impl DecisionText {
     pub fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// Whether there is no decision.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl From<&Decided> for DecisionText {
@@ -181,7 +176,7 @@ impl From<&Denial> for WouldDeny {
 /// Writes audit records. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
-    queue: Arc<Sender>,
+    queue: Arc<QueueHandle>,
     required: bool,
     lost: Counter,
 }
@@ -196,7 +191,7 @@ impl Audit {
         let file = open.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })?;
         let lost = metrics.register("audit_records_lost", "Decisions that could not be recorded", Counter::default());
         let (queue, counter) = (Arc::new(Queue::default()), lost.clone());
-        let sender = Arc::new(Sender(queue.clone()));
+        let sender = Arc::new(QueueHandle(queue.clone()));
         // Not a tracked task: it must outlive all of those to write their last records.
         tokio::task::spawn_blocking(move || write_all(file, &queue, &counter));
         Ok(Self { queue: sender, required: config.required, lost })
@@ -244,9 +239,9 @@ impl Audit {
 }
 
 /// The sending side of the queue. The writer stops when the last [`Audit`] is dropped.
-struct Sender(Arc<Queue>);
+struct QueueHandle(Arc<Queue>);
 
-impl Deref for Sender {
+impl Deref for QueueHandle {
     type Target = Queue;
 
     fn deref(&self) -> &Queue {
@@ -254,7 +249,7 @@ impl Deref for Sender {
     }
 }
 
-impl Drop for Sender {
+impl Drop for QueueHandle {
     fn drop(&mut self) {
         self.0.close(oneshot::channel().0);
     }

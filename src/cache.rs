@@ -34,11 +34,11 @@ use tokio::sync::{Mutex, Notify};
 pub use body::{ContentBody, Transfer};
 use content_file::FileMemory;
 use disk::Disk;
-use download::{Source, SourceKey, said_size};
+use download::{BlobSource, BlobSourceKey, said_size};
 pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
-pub use judging::{BlobFinding, BlobPieces, BlobRead, BlobReader, BlobReaders};
+pub use judging::{BlobFinding, BlobReader, BlobReaders};
 use metrics::CacheMetrics;
 pub use opened::Opened;
 pub use reading::Reading;
@@ -50,7 +50,7 @@ pub use verify::Verified;
 
 use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::Permit;
-use crate::runtime::{ALLOCATION, Bounded, Clock, Flights, Metrics, Readiness, Tasks, budget};
+use crate::runtime::{ALLOCATION, Bounded, Clock, FileWindows, Flights, Metrics, Readiness, Tasks, budget};
 use crate::store::{NewContent, Store};
 use crate::upstream::Upstream;
 
@@ -104,17 +104,18 @@ const TOPIC: &str = "cache";
 
 /// The cache, shared by all requests.
 pub struct Cache {
-    inner: Arc<Inner>,
-    starts: Flights<SourceKey, Result<Opened, CacheError>>,
-    confirmations: Flights<SourceKey, Result<u64, CacheError>>,
+    inner: Arc<CacheInner>,
+    starts: Flights<BlobSourceKey, Result<Opened, CacheError>>,
+    confirmations: Flights<BlobSourceKey, Result<u64, CacheError>>,
     /// Links known to exist: which repository delivered which blob.
     links: Bounded<(ImageName, Digest), ()>,
 }
 
-struct Inner {
+struct CacheInner {
     config: Config,
     disk: Arc<Disk>,
     memory: Bounded<Digest, Bytes>,
+    file_memory: FileMemory,
     readings: Readings,
     fills: Fills,
     usage: Arc<Usage>,
@@ -149,7 +150,8 @@ impl Cache {
         let totals = store.node.content_totals().await.map_err(CacheError::store)?;
         let usage = Arc::new(Usage::default());
         usage.added(totals.blob_bytes + totals.manifest_bytes);
-        let inner = Arc::new(Inner {
+        let file_memory = FileMemory::default();
+        let inner = Arc::new(CacheInner {
             memory: Bounded::new(config.memory, |_, bytes| bytes.len() + ALLOCATION),
             fills: Fills::new(config.max_fills, config.orphan_fill_limit),
             readings: Readings::new(file_memory.clone()),
@@ -178,6 +180,11 @@ impl Cache {
         })
     }
 
+    /// The windows through which content is lent, for connections that send files.
+    pub fn windows(&self) -> FileWindows {
+        self.inner.file_memory.windows.clone()
+    }
+
     /// Opens the content that a permit allows: from memory, from disk, or from a running or new fill.
     ///
     /// A blob is opened for a repository only if that repository itself has delivered it or confirms it now. A blob
@@ -191,7 +198,7 @@ impl Cache {
             return Ok(opened);
         }
         self.inner.metrics.misses.inc();
-        self.begin(Source::of(permit, upstream)?).await
+        self.begin(BlobSource::of(permit, upstream)?).await
     }
 
     /// Opens content for judging, never for clients. It may come from any repository, because proofs depend only on the
@@ -210,7 +217,7 @@ impl Cache {
             Some(opened) => opened,
             None => match self.inner.fills.follow(&(name.host.clone(), digest, size), |_| true) {
                 Some(follower) => Opened::Filling(follower),
-                None => self.begin(Source { upstream: upstream.clone(), name: name.clone(), digest, size }).await?,
+                None => self.begin(BlobSource { upstream: upstream.clone(), name: name.clone(), digest, size }).await?,
             },
         };
         if opened.size() == size {
@@ -219,7 +226,7 @@ impl Cache {
         Err(CacheError::Size { digest, manifest: size, upstream: opened.size() })
     }
 
-    async fn begin(&self, source: Source) -> Result<Opened, CacheError> {
+    async fn begin(&self, source: BlobSource) -> Result<Opened, CacheError> {
         let (inner, key) = (self.inner.clone(), source.key());
         let work = || async move { inner.start(source).await };
         self.starts.join(key, work).await.unwrap_or(Err(CacheError::Busy))
@@ -314,7 +321,7 @@ impl Cache {
     }
 }
 
-impl Inner {
+impl CacheInner {
     /// Reports the failure in the log and in `/readyz`, until the disk can be written again.
     fn disk_failed(&self, error: &impl ToString) {
         let why = format!(

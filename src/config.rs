@@ -32,7 +32,7 @@ pub struct Config {
     /// Where durable state is kept.
     pub(crate) state_dir: PathBuf,
     /// What is logged.
-    pub(crate) log: Log,
+    pub(crate) log: LogConfig,
     /// How long running transfers may take to finish when the gate stops.
     pub(crate) shutdown_grace: Duration,
     /// The upstream for requests that name none.
@@ -69,7 +69,7 @@ pub struct Config {
 
 /// What is logged.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub struct LogConfig {
     /// In the syntax of tracing: `info`, `pullgate=debug,warn`.
     pub filter: String,
     /// The format of lines.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use error::GateError;
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation, KnownTag};
-pub use listing::{ListBody, Listing, TagWriter};
+pub use listing::{ListBody, ListPage};
 pub use record::Requester;
 pub use router::Target;
 pub use warm::{WarmAnswer, WarmOutcome};
@@ -41,7 +41,7 @@ use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
 use evidence::EvidenceGatherer;
-use judge::Judge;
+use judge::ManifestJudge;
 use judgement::{Judged, Judgement};
 use kind::Kinds;
 use layers::Layers;
@@ -89,7 +89,7 @@ pub struct Gate {
     verdict_wait: Duration,
     max_unseen_children: u32,
     router: Router,
-    judge: Judge,
+    judge: ManifestJudge,
     rulebook: Arc<Rulebook>,
     resolver: Resolver,
     cache: Arc<Cache>,
@@ -102,7 +102,7 @@ pub struct Gate {
 }
 
 /// What the gate is made of.
-pub struct Parts {
+pub struct GateParts {
     /// The registries behind.
     pub upstreams: Arc<Upstreams>,
     /// The rules.
@@ -162,7 +162,7 @@ pub enum Answer {
         permit: Permit,
     },
     /// Tags or referrers.
-    List(Listing),
+    List(ListPage),
     /// A manifest.
     Manifest {
         /// The manifest.
@@ -186,8 +186,8 @@ impl Answer {
 
 impl Gate {
     /// Puts the parts together.
-    pub fn new(config: Config, parts: Parts, metrics: &Metrics) -> Self {
-        let Parts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks } = parts;
+    pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
+        let GateParts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks } = parts;
         let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
         let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
         let kinds = Kinds::new(resolver.clone(), layers.clone(), attachment_limit, &store, &clock, &tasks);
@@ -199,7 +199,7 @@ impl Gate {
             platforms: Platforms::new(resolver.clone(), platforms),
             clock: clock.clone(),
         };
-        let judge = Judge::new(rulebook.clone(), resolver.clone(), kinds, evidence, url_hosts, clock.clone());
+        let judge = ManifestJudge::new(rulebook.clone(), resolver.clone(), kinds, evidence, url_hosts, clock.clone());
         Self {
             verdict_wait,
             max_unseen_children,

@@ -26,6 +26,11 @@
 //! * [`config`], [`app`], [`cli`]: configuration, wiring and commands. [`sample`]: a registry with sample images.
 //!
 //! ARCHITECTURE.md lists which module may use which; a test enforces it.
+//! Public modules are those that the program, its tests and its benchmarks use; the others are private to the crate, so
+//! the compiler reports dead code.
+
+// `missing_docs` for what is public, this one for what other modules of the crate see (see clippy.toml).
+#![warn(clippy::missing_docs_in_private_items)]
 
 pub(crate) mod api;
 pub mod app;

@@ -22,7 +22,7 @@ pub use fields::{Fields, text_of};
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use spelling::{distance, nearest};
 pub use toml::read_toml;
-pub use tree::{FileId, Member, Node, Place, Value};
+pub use tree::{Member, Node, Place, Value};
 pub use yaml::read_yaml;
 
 /// The largest file, in bytes.

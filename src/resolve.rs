@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
 use crate::runtime::{ALLOCATION, Bounded, Clock, Epoch, Flights, Readiness, Tasks, budget};
 use crate::store::FactStore;
-use crate::upstream::{self, ManifestHead, Upstream};
+use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
 
@@ -34,7 +34,7 @@ const DESCRIPTOR_WEIGHT: usize = 400;
 /// Resolves references. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
-    inner: Arc<Inner>,
+    inner: Arc<ResolverInner>,
     flights: Arc<ResolverFlights>,
     tasks: Tasks,
 }
@@ -45,7 +45,7 @@ struct ResolverFlights {
     fetches: Flights<(ImageName, Digest), Result<Arc<Manifest>, ResolveError>>,
 }
 
-struct Inner {
+struct ResolverInner {
     cache: Arc<Cache>,
     clock: Clock,
     facts: Arc<Facts>,
@@ -76,7 +76,7 @@ impl Resolver {
         epoch: Epoch,
         tag_memory: SignedDuration,
     ) -> Self {
-        let inner = Inner {
+        let inner = ResolverInner {
             cache,
             facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, epoch, tag_memory),
             clock,
@@ -271,7 +271,7 @@ impl Resolver {
     }
 }
 
-impl Inner {
+impl ResolverInner {
     /// Whether something was less than so long ago. What lies in the future was seen before a clock was set back.
     fn is_within(&self, at: Timestamp, duration: Duration) -> bool {
         let age = self.clock.now().duration_since(at);

@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
-pub use directory::{Directory, DirectoryError};
-pub use source::{DocumentSource, Snapshot, SourceError};
+pub use directory::Directory;
+pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Parsed, ParsedFile, RuleSet, Settings};
@@ -148,7 +148,7 @@ fn holding(files: Vec<ParsedFile>) -> BTreeSet<String> {
 pub enum RulebookError {
     /// A source cannot be read.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(#[from] DocumentSourceError),
     /// Documents have errors.
     #[error("{}", errors(.0))]
     Documents(Vec<Problem>),

@@ -9,8 +9,8 @@ mod registry;
 mod transport;
 
 pub use admin::AdminApi;
-pub use registry::{Registry, manifest_response};
+pub use registry::{RegistryService, manifest_response};
 pub use transport::{
-    BindError, Body, Bound, Certificates, Client, ClientCertificate, Config, Limits, ProxyHeader, Service, TlsConfig,
-    TlsError, bind,
+    BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, Service, TlsConfig,
+    bind,
 };

@@ -33,7 +33,7 @@ use finding::AuthorityFinding;
 use gather::{AuthorityResult, SearchRequest, gather};
 use scheme::{SignatureScheme, Sought};
 use settled::is_settled;
-pub use source::{SignatureSource, SourceError, UnparsedManifest};
+pub use source::{SignatureSource, SourceError};
 use unverified::Unverified;
 
 /// How long evidence holds.

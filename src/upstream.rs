@@ -30,8 +30,8 @@ pub use config::{Auth, Config, ConfigError, Secret};
 pub use error::Error;
 use exchange::{Call, Exchange};
 use headers::{content_length, content_range, text};
-use limits::Lane;
-use metrics::{LimitMetrics, RequestMetrics};
+use limits::RequestLane;
+use metrics::{LimitMetrics, UpstreamMetrics};
 pub use upstreams::Upstreams;
 
 use crate::http_client::Network;
@@ -65,7 +65,7 @@ impl Upstream {
     fn new(
         config: Config,
         tasks: &Tasks,
-        metrics: (RequestMetrics, LimitMetrics),
+        metrics: (UpstreamMetrics, LimitMetrics),
         network: &Network,
     ) -> Result<Self, ConfigError> {
         Ok(Self { exchange: Exchange::new(config, tasks, metrics, network)? })
@@ -95,7 +95,7 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<FetchedManifest, Error> {
+    pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<RawManifest, Error> {
         let response = self.exchange.send(&self.manifest_call(Method::GET, repository, reference)).await?;
         let content_type = content_types(&response);
         let bytes = self.read(response, MAX_MANIFEST).await?;
@@ -103,17 +103,17 @@ impl Upstream {
             Reference::Digest(digest) if Digest::of(digest.algorithm(), &bytes) != *digest => {
                 Err(self.wrong("manifest", digest))
             }
-            _ => Ok(FetchedManifest { bytes, content_type }),
+            _ => Ok(RawManifest { bytes, content_type }),
         }
     }
 
-    /// Resolves a reference without fetching the manifest. Docker Hub never counts this as a pull. Some registries and
+    /// The digest that the registry claims for a reference, if any, without fetching the manifest. Docker Hub never counts this as a pull. Some registries and
     /// proxies answer HEAD with an error although GET works, so errors are returned immediately and the caller uses
     /// GET.
     ///
     /// # Errors
     /// See [`Error`]; only [`Error::Busy`] is final.
-    pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<ManifestHead, Error> {
+    pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Digest>, Error> {
         let call = Call { has_alternative: true, ..self.manifest_call(Method::HEAD, repository, reference) };
         Ok(claimed_digest(&self.exchange.send(&call).await?))
     }
@@ -220,7 +220,7 @@ impl Upstream {
     /// the last one.
     pub async fn tags(&self, repository: &Repository, page: &Page) -> Result<TagList, Error> {
         let page = Page { artifact_type: None, ..page.clone() };
-        let call = self.call(Method::GET, Lane::List, repository, "tags/list");
+        let call = self.call(Method::GET, RequestLane::List, repository, "tags/list");
         let (response, next) = self.list(call, &page).await?;
         Ok(TagList::new(next, response.into_body(), self.config()))
     }
@@ -234,7 +234,7 @@ impl Upstream {
     /// response is not a list, or that its next page cannot be followed. None of these means that there are no
     /// referrers.
     pub async fn referrers(&self, repository: &Repository, digest: &Digest, page: &Page) -> Result<List, Error> {
-        let call = self.call(Method::GET, Lane::List, repository, &format!("referrers/{digest}"));
+        let call = self.call(Method::GET, RequestLane::List, repository, &format!("referrers/{digest}"));
         let (response, next) = self.list(Call { absent: NO_REFERRERS_API, ..call }, page).await?;
         let label = header_text(&response, &header::CONTENT_TYPE);
         let bytes = self.read(response, MAX_LIST).await?;
@@ -260,15 +260,15 @@ impl Upstream {
     }
 
     fn manifest_call(&self, method: Method, repository: &Repository, reference: &Reference) -> Call {
-        let call = self.call(method, Lane::Pull, repository, &format!("manifests/{reference}"));
+        let call = self.call(method, RequestLane::Pull, repository, &format!("manifests/{reference}"));
         Call { accept: Some(media_type::ACCEPT_MANIFESTS), ..call }
     }
 
     fn blob_call(&self, method: Method, repository: &Repository, digest: &Digest) -> Call {
-        self.call(method, Lane::Blob, repository, &format!("blobs/{digest}"))
+        self.call(method, RequestLane::Blob, repository, &format!("blobs/{digest}"))
     }
 
-    fn call(&self, method: Method, lane: Lane, repository: &Repository, rest: &str) -> Call {
+    fn call(&self, method: Method, lane: RequestLane, repository: &Repository, rest: &str) -> Call {
         let mut url: Url = self.exchange.client().base().clone();
         // Repositories, tags and digests contain no characters that need encoding or normalisation.
         let path = format!("{}/v2/{repository}/{rest}", url.path().trim_end_matches('/'));
@@ -318,24 +318,11 @@ fn claimed_digest(response: &Response<Inbound>) -> Option<Digest> {
 
 /// A fetched manifest.
 #[derive(Clone, Debug)]
-pub struct FetchedManifest {
+pub struct RawManifest {
     /// The bytes.
     pub bytes: Bytes,
     /// The values of `Content-Type`, joined with commas.
     pub content_type: Option<String>,
-    /// The entity tag, if present.
-    pub etag: Option<String>,
-}
-
-/// The response to a HEAD request for a manifest.
-#[derive(Clone, Debug)]
-pub struct ManifestHead {
-    /// The digest that the registry claims; verified when the manifest is fetched by it.
-    pub digest: Option<Digest>,
-    /// The `Content-Type`.
-    pub content_type: Option<String>,
-    /// The size that the registry claims, in bytes.
-    pub size: Option<u64>,
 }
 
 /// A page of referrers.

@@ -11,7 +11,7 @@ use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::store::FactStore;
 use binding::Bindings;
-use ibm::{Client as Ibm, IbmSource};
+use ibm::{IbmClient as Ibm, IbmSource};
 use reports::{BoundReports, Reports};
 
 mod binding;

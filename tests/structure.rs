@@ -109,6 +109,38 @@ fn permits_are_made_in_one_place() {
     }
 }
 
+/// Names that several modules give to a type of their own, always used with the module's name: `cache::Config`.
+const QUALIFIED: &[&str] = &["Config", "Error"];
+
+/// A reader who searches for a type by its name finds one definition (CONTRIBUTING.md).
+#[test]
+fn a_type_name_is_defined_once() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in rust_files(Path::new(SRC)) {
+        for name in types(&fs::read_to_string(&file).unwrap()) {
+            defined.entry(name).or_default().push(file.strip_prefix(SRC).unwrap().display().to_string());
+        }
+    }
+    assert!(defined.contains_key("Permit"), "the definitions are found");
+    defined.retain(|name, files| files.len() > 1 && !QUALIFIED.contains(&&**name));
+    assert!(defined.is_empty(), "defined more than once: {defined:#?}");
+}
+
+/// The types, traits and aliases that a file defines outside its tests and functions.
+fn types(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod").next().unwrap();
+    let name = |line: &str| {
+        let line = line.strip_prefix("pub").map_or(line, |rest| {
+            let rest = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest);
+            rest.trim_start()
+        });
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let is_type = matches!(words.next(), Some("struct" | "enum" | "trait" | "type" | "union"));
+        words.next().filter(|name| is_type && !name.is_empty()).map(str::to_owned)
+    };
+    code.lines().filter_map(name).collect()
+}
+
 /// Whether the text occurs in the code, and not only as the end of a longer word.
 fn has_word(code: &str, text: &str) -> bool {
     code.match_indices(text).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::check::AuthorityOutcome;
 use super::*;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Kind, Severity, VaStatus};
 

@@ -21,7 +21,7 @@ use crate::upstream::Upstreams;
 use crate::va::Va;
 
 /// All components of a gate.
-pub(super) struct Parts {
+pub(super) struct RunningParts {
     pub(super) gate: Arc<Gate>,
     pub(super) cache: Arc<Cache>,
     pub(super) prefetcher: Arc<Prefetcher>,
@@ -35,7 +35,7 @@ pub(super) struct Parts {
     state: StateDir,
 }
 
-impl Parts {
+impl RunningParts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
         let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
         let epoch = Epoch::new();
@@ -51,7 +51,7 @@ impl Parts {
         let cache = Arc::new(cache.await?);
         let audit = Audit::new(&config.audit, &metrics)?;
         let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
-        let parts = gate::Parts {
+        let parts = gate::GateParts {
             upstreams: Arc::new(upstreams),
             rulebook: rulebook.clone(),
             resolver: Resolver::new(

@@ -1,19 +1,19 @@
-//! Reusable buffers for content: allocating a buffer of this size costs the kernel as much as the read itself.
+//! Buffers for pieces of content, reused: allocating a fresh one of this size costs the kernel as much as the read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::body::PIECE;
-
-/// The maximum number of spare buffers: 16 MiB in total.
+/// How many bytes are read at once. A body holds one piece of this size while a client does not take it.
+pub(super) const PIECE: usize = 256 * 1024;
+/// How many spare buffers are kept at most: 16 MiB.
 const SPARE: usize = 64;
 
 /// The spare buffers of a cache. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
 
-/// A buffer of [`PIECE`] bytes that is returned to the spares when its last slice is dropped.
+/// A buffer of [`PIECE`] bytes that returns to the spare ones when its last slice is dropped.
 pub(super) struct Buffer {
     bytes: Option<Box<[u8]>>,
     length: usize,
@@ -30,14 +30,7 @@ impl Buffers {
 }
 
 impl Buffer {
-    /// Takes a buffer for `length` bytes, at most [`PIECE`].
-    pub(super) fn take(length: usize) -> Self {
-        let spare = SPARES.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let bytes = spare.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice());
-        Self { length: length.min(bytes.len()), bytes: Some(bytes) }
-    }
-
-    /// The space for the data; it still contains earlier data.
+    /// Room for the bytes; it still holds what an earlier use left.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         let length = self.length;
         self.bytes.as_deref_mut().map(|bytes| &mut bytes[..length]).unwrap_or_default()
@@ -70,8 +63,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_written_bytes_are_visible() {
-        let mut buffer = Buffer::take(10);
+    fn only_what_was_filled_is_seen() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.take(10);
         buffer.bytes_mut().copy_from_slice(b"0123456789");
         let bytes = buffer.filled(4);
         assert_eq!(&bytes[..], b"0123");

@@ -19,7 +19,7 @@ const PROGRESS: u64 = 1024 * 1024;
 
 /// The blob to download, and its upstream.
 #[derive(Clone)]
-pub(super) struct Source {
+pub(super) struct BlobSource {
     pub(super) upstream: Arc<Upstream>,
     pub(super) name: ImageName,
     pub(super) digest: Digest,
@@ -29,16 +29,16 @@ pub(super) struct Source {
 
 /// The key of a source, including its size: if two manifests state different sizes, a wrong one must not affect the
 /// other.
-pub(super) type SourceKey = (ImageName, Digest, u64);
+pub(super) type BlobSourceKey = (ImageName, Digest, u64);
 
-impl Source {
+impl BlobSource {
     /// The source that a permit allows.
     pub(super) fn of(permit: &Permit, upstream: &Arc<Upstream>) -> Result<Self, CacheError> {
         let (name, size) = (permit.name().clone(), said_size(permit)?);
         Ok(Self { upstream: upstream.clone(), name, digest: permit.digest(), size })
     }
 
-    pub(super) fn key(&self) -> SourceKey {
+    pub(super) fn key(&self) -> BlobSourceKey {
         (self.name.clone(), self.digest, self.size)
     }
 
@@ -60,7 +60,7 @@ pub(super) fn said_size(permit: &Permit) -> Result<u64, CacheError> {
 
 /// Downloads the whole blob, and passes each chunk to `take`.
 pub(super) async fn download<F>(
-    source: &Source,
+    source: &BlobSource,
     mut stream: BlobStream,
     mut take: impl FnMut(Bytes) -> F,
 ) -> Result<(), Broken>
@@ -95,7 +95,7 @@ where
 
 /// Passes on the data of a stream, skipping what was already received.
 async fn pass_on<F>(
-    source: &Source,
+    source: &BlobSource,
     stream: &mut BlobStream,
     received: &mut u64,
     take: &mut impl FnMut(Bytes) -> F,

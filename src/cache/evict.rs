@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::disk::Space;
 use super::usage::Reservation;
-use super::{CacheError, Inner};
+use super::{CacheError, CacheInner};
 use crate::oci::{Digest, MAX_MANIFEST, Manifest};
 use crate::store::{NewContent, StoreError, StoredContent};
 
@@ -24,7 +24,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// How often recent use is recorded in the database, and expired content is looked for.
 const TICK: Duration = Duration::from_secs(30);
 
-impl Inner {
+impl CacheInner {
     /// Evicts content whenever space becomes scarce, until shutdown.
     pub(super) async fn evict_until_stop(self: Arc<Self>) {
         let mut forget = tokio::time::interval(FORGET_EVERY);

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Inner;
+use super::CacheInner;
 use super::evict::{Freed, percent};
 use crate::store::StoreError;
 
@@ -11,7 +11,7 @@ const LOW: u64 = 90;
 /// If the rows of cached content alone exceed the limit, this fraction of the content is evicted at a time.
 const PART: u64 = 16;
 
-impl Inner {
+impl CacheInner {
     /// Removes the least recently used rows while they exceed their limit. If the remaining rows belong to cached
     /// content, the least recently used content is evicted first.
     pub(super) async fn bound_facts(&self, freed: &mut Freed) -> Result<(), StoreError> {

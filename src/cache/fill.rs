@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::content_file::ContentFile;
 use super::disk::{Disk, Partial};
-use super::download::{Broken, Source, download};
+use super::download::{BlobSource, Broken, download};
 use super::reading::Reading;
 use super::relay::Relay;
 use crate::oci::{Digest, Hasher, Host, ImageName};
@@ -35,9 +35,9 @@ pub(super) type FillKey = (Host, Digest, u64);
 
 /// A download in progress.
 pub(super) struct Fill {
-    source: Source,
+    source: BlobSource,
     file: Arc<ContentFile>,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<FillProgress>,
     readers: Mutex<Readers>,
     /// Limits the number of fills without readers.
     orphans: Arc<Semaphore>,
@@ -56,7 +56,7 @@ struct Readers {
 
 /// The progress of a fill.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Progress {
+pub(super) enum FillProgress {
     /// Complete and verified.
     Complete,
     /// The disk failed, but the upstream did not.
@@ -68,11 +68,11 @@ pub(super) enum Progress {
 }
 
 impl Fill {
-    pub(super) fn new(source: Source, file: ContentFile, orphans: Arc<Semaphore>, relay: Arc<Relay>) -> Self {
+    pub(super) fn new(source: BlobSource, file: ContentFile, orphans: Arc<Semaphore>, relay: Arc<Relay>) -> Self {
         Self {
             source,
             file: Arc::new(file),
-            progress: watch::channel(Progress::Readable(0)).0,
+            progress: watch::channel(FillProgress::Readable(0)).0,
             readers: Mutex::default(),
             orphans,
             abandoned: CancellationToken::new(),
@@ -90,7 +90,7 @@ impl Fill {
         &self.source.name
     }
 
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &BlobSource {
         &self.source
     }
 
@@ -119,7 +119,7 @@ impl Fill {
     fn leave(&self) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.count -= 1;
-        if readers.count > 0 || !matches!(*self.progress.borrow(), Progress::Readable(_)) {
+        if readers.count > 0 || !matches!(*self.progress.borrow(), FillProgress::Readable(_)) {
             return;
         }
         match self.orphans.clone().try_acquire_owned() {
@@ -129,13 +129,13 @@ impl Fill {
     }
 
     /// Publishes the outcome to all readers.
-    fn finish(&self, end: Progress) {
+    fn finish(&self, end: FillProgress) {
         self.progress.send_replace(end);
     }
 
     /// Publishes progress. The last byte stays hidden until the digest is verified.
     fn publish(&self, written: u64) {
-        self.progress.send_replace(Progress::Readable(written.min(self.source.size.saturating_sub(1))));
+        self.progress.send_replace(FillProgress::Readable(written.min(self.source.size.saturating_sub(1))));
     }
 }
 
@@ -156,10 +156,10 @@ impl Follower {
         let mut progress = self.progress();
         loop {
             match progress.borrow_and_update().clone() {
-                Progress::Complete => return Ok(()),
-                Progress::DiskFailed => return Err("the cache's disk failed".into()),
-                Progress::Failed(_, why) => return Err(why),
-                Progress::Readable(mark) => tell(mark),
+                FillProgress::Complete => return Ok(()),
+                FillProgress::DiskFailed => return Err("the cache's disk failed".into()),
+                FillProgress::Failed(_, why) => return Err(why),
+                FillProgress::Readable(mark) => tell(mark),
             }
             if progress.changed().await.is_err() {
                 return Err("the download was interrupted".into());
@@ -167,16 +167,12 @@ impl Follower {
         }
     }
 
-    pub(super) fn file(&self) -> Arc<File> {
-        self.0.file.clone()
+    /// The file; its mapping also covers bytes that are not written yet.
+    pub(super) fn file(&self) -> &Arc<ContentFile> {
+        &self.0.file
     }
 
-    /// The file's memory mapping, including bytes that are not written yet; `None` if the file cannot be mapped.
-    pub(super) fn window(&self) -> Option<Bytes> {
-        self.0.window.get_or_init(|| window(&self.0.file, self.0.source.size)).clone()
-    }
-
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+    pub(super) fn progress(&self) -> watch::Receiver<FillProgress> {
         self.0.progress.subscribe()
     }
 
@@ -215,7 +211,7 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
     if is_stuck {
         // The writer is abandoned. It cannot publish anything, because bytes are missing.
         let error = FillError::Disk(io::Error::new(io::ErrorKind::TimedOut, "writing to disk timed out"));
-        fill.finish(Progress::DiskFailed);
+        fill.finish(FillProgress::DiskFailed);
         return Err(error);
     }
     let written = writer.await.unwrap_or_else(|error| Err(FillError::Disk(io::Error::other(error))));
@@ -231,9 +227,9 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
     match &outcome {
         Ok(()) => {}
         // Readers that already have all bytes are not affected if the disk then fails to keep them.
-        Err(_) if *fill.progress.borrow() == Progress::Complete => {}
-        Err(FillError::Disk(_)) => fill.finish(Progress::DiskFailed),
-        Err(error) => fill.finish(Progress::Failed(error.kind(), error.to_string())),
+        Err(_) if *fill.progress.borrow() == FillProgress::Complete => {}
+        Err(FillError::Disk(_)) => fill.finish(FillProgress::DiskFailed),
+        Err(error) => fill.finish(FillProgress::Failed(error.kind(), error.to_string())),
     }
     outcome
 }
@@ -248,7 +244,7 @@ async fn feed(writer: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), Broken> 
 /// Writes and hashes on a dedicated thread. Readers receive the last byte as soon as the digest is verified; the file
 /// gets its name once it is synced too.
 fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path: &Path) -> Result<(), FillError> {
-    let Source { digest, size, .. } = fill.source;
+    let BlobSource { digest, size, .. } = fill.source;
     let mut hasher = Hasher::new(digest.algorithm());
     let mut written = 0;
     let mut published = 0;
@@ -269,7 +265,7 @@ fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path:
     if found != digest {
         return Err(FillError::Digest(found));
     }
-    fill.finish(Progress::Complete);
+    fill.finish(FillProgress::Complete);
     partial.publish(path).map_err(FillError::Disk)
 }
 

@@ -8,12 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::content_file::ContentFile;
 use super::disk::Partial;
-use super::download::Source;
+use super::download::BlobSource;
 use super::evict::NoRoom;
 use super::fill::{Fill, FillError, FillKey, Follower, pump};
 use super::relay::Relay;
 use super::usage::Reservation;
-use super::{CacheError, Inner, Opened};
+use super::{CacheError, CacheInner, Opened};
 use crate::oci::Digest;
 use crate::store::{NewContent, NewFacts};
 use crate::upstream::BlobStream;
@@ -88,9 +88,9 @@ impl Fills {
     }
 }
 
-impl Inner {
+impl CacheInner {
     /// Requests the blob from the repository and starts to fill; streams it through if the disk cannot be written.
-    pub(super) async fn start(self: Arc<Self>, source: Source) -> Result<Opened, CacheError> {
+    pub(super) async fn start(self: Arc<Self>, source: BlobSource) -> Result<Opened, CacheError> {
         let turn = self.fills.turn().await?;
         let stream = source.open(0).await?;
         let (digest, size) = (source.digest, source.size);
@@ -136,7 +136,7 @@ impl Inner {
 
     fn fill(
         self: Arc<Self>,
-        source: Source,
+        source: BlobSource,
         relay: Relay,
         room: Room,
         stream: BlobStream,
@@ -162,7 +162,7 @@ impl Inner {
 
     /// Records what is now on disk. Only verified content links a blob to the repository that sent it.
     async fn filled(&self, fill: &Fill, outcome: Result<(), FillError>, reservation: Reservation) {
-        let Source { name, digest, size, .. } = fill.source();
+        let BlobSource { name, digest, size, .. } = fill.source();
         match outcome {
             Ok(()) => {
                 self.disk_works();
@@ -187,9 +187,9 @@ impl Inner {
     }
 }
 
-impl Inner {
-    fn not_cached(&self, source: &Source, why: &NoRoom) {
-        let Source { name, digest, size, .. } = source;
+impl CacheInner {
+    fn not_cached(&self, source: &BlobSource, why: &NoRoom) {
+        let BlobSource { name, digest, size, .. } = source;
         tracing::warn!(blob.digest = %digest, image.name = %name, size, %why, "streamed through without caching");
         if let NoRoom::Disk(error) = why {
             self.disk_failed(error);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::download::Source;
+use super::download::BlobSource;
 use super::{Cache, CacheError};
 use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;
@@ -18,7 +18,7 @@ impl Cache {
 
     /// Asks the repository whether it has the blob; returns its size.
     pub(super) async fn confirm(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
-        let source = Source::of(permit, upstream)?;
+        let source = BlobSource::of(permit, upstream)?;
         let (key, digest, manifest) = (source.key(), source.digest, source.size);
         let work = || async move { Ok(source.confirm().await?) };
         match self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))? {

@@ -40,25 +40,6 @@ impl Reading {
     pub(super) fn file(&self) -> &Arc<ContentFile> {
         &self.file
     }
-
-    pub(super) fn file(&self) -> Arc<File> {
-        self.file.clone()
-    }
-
-    /// The file's memory mapping; `None` if it cannot be mapped.
-    pub(super) fn window(&self) -> Option<Bytes> {
-        self.window.get_or_init(|| window(&self.file, self.size)).clone()
-    }
-}
-
-/// The memory mapping of the start of a file.
-pub(super) fn window(file: &Arc<File>, size: u64) -> Option<Bytes> {
-    let size = usize::try_from(size).ok().filter(|size| *size > 0)?;
-    let window = FileWindow::new(file.clone(), size);
-    window
-        .inspect_err(|error| tracing::debug!(%error, "cannot map content; copying it instead"))
-        .ok()
-        .map(|w| w.bytes())
 }
 
 /// All files that are being read.
@@ -68,8 +49,13 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// Opens content, sharing an already open file. The lock is held so that nothing is removed between being found and
-    /// being opened.
+    /// No file yet; those that are opened reach memory by `memory`.
+    pub(super) fn new(memory: FileMemory) -> Self {
+        Self { open: Mutex::default(), memory }
+    }
+
+    /// Opens content, or joins those who have it open. The lock is held meanwhile, so that nothing is removed between
+    /// being found and being opened.
     pub(super) fn open(&self, disk: &Disk, digest: Digest) -> io::Result<Option<Arc<Reading>>> {
         let mut readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = readings.get(&digest).and_then(Weak::upgrade).filter(|reading| reading.is_sound()) {

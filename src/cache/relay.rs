@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::download::{Broken, Source, download};
+use super::download::{BlobSource, Broken, download};
 use crate::oci::Hasher;
 use crate::runtime::Tasks;
 use crate::upstream::BlobStream;
@@ -22,7 +22,7 @@ const READER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A blob that is streamed through.
 pub struct Relay {
-    source: Source,
+    source: BlobSource,
     tasks: Tasks,
     /// The limit on concurrent downloads, shared with fills.
     turns: Arc<Semaphore>,
@@ -31,7 +31,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(source: Source, tasks: Tasks, turns: Arc<Semaphore>) -> Self {
+    pub(super) fn new(source: BlobSource, tasks: Tasks, turns: Arc<Semaphore>) -> Self {
         Self { source, tasks, turns, first: Mutex::default() }
     }
 

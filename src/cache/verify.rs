@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, CacheError, Inner};
+use super::{Cache, CacheError, CacheInner};
 use crate::oci::Digest;
 
 /// The result of a verification.
@@ -47,7 +47,7 @@ impl Cache {
     }
 }
 
-impl Inner {
+impl CacheInner {
     /// Unreadable content counts as corrupt; content that is gone does not.
     async fn is_intact(self: &Arc<Self>, digest: Digest) -> bool {
         let inner = self.clone();

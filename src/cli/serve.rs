@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Exit;
-use crate::app::{self, Bound};
+use crate::app::{self, BoundGate};
 use crate::config::Config;
 use crate::runtime::init_telemetry;
 
@@ -76,7 +76,7 @@ async fn serve(config: Config, args: &ServeArgs) -> Exit {
 }
 
 /// Writes to a temporary name and renames, so that readers never see an incomplete file.
-fn write_ready_file(path: &std::path::Path, bound: &Bound) -> std::io::Result<()> {
+fn write_ready_file(path: &std::path::Path, bound: &BoundGate) -> std::io::Result<()> {
     let listeners: Vec<String> = bound.addresses().iter().map(ToString::to_string).collect();
     let admin = bound.admin_address().to_string();
     let text = serde_json::json!({"listeners": listeners, "admin": admin}).to_string();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::reader::Table;
-use super::{Config, Log, read_bounded};
+use super::{Config, LogConfig, read_bounded};
 use crate::markup::{Node, Value};
 use crate::policy::{Authority, Materials, Settings};
 use crate::runtime::LogFormat;
@@ -64,8 +64,8 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     })
 }
 
-fn log(mut table: Table<'_>) -> Log {
-    let log = Log {
+fn log(mut table: Table<'_>) -> LogConfig {
+    let log = LogConfig {
         filter: table.text("filter").unwrap_or_else(|| "info".into()),
         format: table.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]).unwrap_or_default(),
     };
@@ -221,7 +221,7 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>)
         negative_ttl: signed(table.duration("negative_ttl"), default.negative_ttl),
         ttl: signed(table.duration("ttl"), default.ttl),
     };
-    let files = Files { folder: &table.reader.folder };
+    let files = PolicyFiles { folder: &table.reader.folder };
     let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files).map(Arc::new);
     let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
     let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
@@ -239,11 +239,11 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>)
 }
 
 /// The key files of authorities; relative paths begin at the folder of the configuration file.
-struct Files<'a> {
+struct PolicyFiles<'a> {
     folder: &'a Path,
 }
 
-impl Materials for Files<'_> {
+impl Materials for PolicyFiles<'_> {
     fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
         read_bounded(&self.folder.join(path)).map_err(|error| error.to_string())
     }

@@ -22,14 +22,14 @@ const MAX_PARENTS: usize = 16;
 
 /// What is known about one manifest, as far as one rule asks.
 #[derive(Debug, Default)]
-pub(super) struct Evidence {
+pub(super) struct GatheredEvidence {
     pub(super) trust: TrustFindings,
     pub(super) va: Option<VaFindings>,
     /// The exemptions that apply to the image in its scope. Nothing supplies any yet: sources exempt issues themselves.
     pub(super) exemptions: VaExemptions,
 }
 
-impl Evidence {
+impl GatheredEvidence {
     /// When the first part of it ends; `None` where no part ends by itself.
     pub(super) fn until(&self) -> Option<Timestamp> {
         // An exemption that ends turns no denial into admission, and a permit ends with those that it needs.
@@ -84,11 +84,11 @@ impl EvidenceGatherer {
         selected: &Selected,
         kind: Kind,
         manifest: &Arc<Manifest>,
-    ) -> Result<Evidence, GateError> {
+    ) -> Result<GatheredEvidence, GateError> {
         match &selected.rule {
             // Boxed, so that a request under a rule that asks for nothing is a small future.
             Some(rule) if kind != Kind::Attachment => Box::pin(self.gather(target, rule, kind, manifest)).await,
-            _ => Ok(Evidence::default()),
+            _ => Ok(GatheredEvidence::default()),
         }
     }
 
@@ -98,7 +98,7 @@ impl EvidenceGatherer {
         rule: &Rule,
         kind: Kind,
         manifest: &Arc<Manifest>,
-    ) -> Result<Evidence, GateError> {
+    ) -> Result<GatheredEvidence, GateError> {
         let trust = self.trust_findings(target, rule, kind, manifest).await?;
         let va = match &rule.va {
             Some(va) if passes(rule, kind, &trust, self.clock.now()) => {
@@ -106,7 +106,7 @@ impl EvidenceGatherer {
             }
             _ => None,
         };
-        Ok(Evidence { trust, va, exemptions: VaExemptions::default() })
+        Ok(GatheredEvidence { trust, va, exemptions: VaExemptions::default() })
     }
 
     /// Signatures of the manifest; where they do not suffice, of indexes that list it and of an index's children.

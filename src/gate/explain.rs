@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::judgement::Finding;
+use super::judgement::EntryFinding;
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Denial, Kind, Observed, Opinion, TrustFindings, VaEvidence, VaExemptions, VaFindings};
@@ -152,8 +152,8 @@ impl Gate {
 }
 
 impl ExplainedEntry {
-    fn new(finding: Finding, is_audited: bool) -> Self {
-        let Finding { opinion, evidence } = finding;
+    fn new(finding: EntryFinding, is_audited: bool) -> Self {
+        let EntryFinding { opinion, evidence } = finding;
         Self { opinion, is_audited, trust: evidence.trust, va: evidence.va, exemptions: evidence.exemptions }
     }
 }

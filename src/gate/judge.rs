@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use super::evidence::{Evidence, EvidenceGatherer};
-use super::judgement::{Finding, Judged, Judgement, opinions};
-use super::kind::{Claim, Classification, Interest, Kinds, Proof};
+use super::evidence::{EvidenceGatherer, GatheredEvidence};
+use super::judgement::{EntryFinding, Judged, Judgement, opinions};
+use super::kind::{Classification, Interest, KindClaim, Kinds, Proof};
 use super::{GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject};
@@ -24,14 +24,14 @@ const AUDIT_WAIT: Duration = Duration::from_secs(2);
 
 /// What is judged, for whom.
 #[derive(Clone, Copy)]
-struct Case<'a> {
+struct JudgedImage<'a> {
     target: &'a Target,
     subject: &'a Subject,
     manifest: &'a Arc<Manifest>,
 }
 
 /// Judges manifests.
-pub(super) struct Judge {
+pub(super) struct ManifestJudge {
     rulebook: Arc<Rulebook>,
     resolver: Resolver,
     kinds: Kinds,
@@ -41,7 +41,7 @@ pub(super) struct Judge {
     clock: Clock,
 }
 
-impl Judge {
+impl ManifestJudge {
     pub(super) fn new(
         rulebook: Arc<Rulebook>,
         resolver: Resolver,
@@ -74,7 +74,7 @@ impl Judge {
         };
         let pin = self.evidence.pin(target, reference, rules.mode(), &enforced).await?;
         let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference, pin).await?;
-        let case = Case { target, subject: &subject, manifest: &manifest };
+        let case = JudgedImage { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
         let (kind, enforced, deadline) = match interest {
             Interest::MayDeny => {
@@ -127,7 +127,7 @@ impl Judge {
     }
 
     /// What the manifest is where no denial is carried out. Without an entry that asks, no proof is made.
-    async fn reported_kind(&self, case: Case<'_>, interest: Interest, deadline: Instant) -> Classification {
+    async fn reported_kind(&self, case: JudgedImage<'_>, interest: Interest, deadline: Instant) -> Classification {
         let by_shape = || Classification::by_shape(case.manifest);
         if interest == Interest::None {
             return by_shape();
@@ -139,14 +139,14 @@ impl Judge {
     /// The enforced entries, and what the manifest is. A proof that reads much is made only where it changes the outcome.
     async fn weigh_enforced(
         &self,
-        case: Case<'_>,
+        case: JudgedImage<'_>,
         selected: Vec<Selected>,
-    ) -> Result<(Classification, Vec<Finding>), GateError> {
-        let Case { target, manifest, .. } = case;
+    ) -> Result<(Classification, Vec<EntryFinding>), GateError> {
+        let JudgedImage { target, manifest, .. } = case;
         let mut kind = self.kinds.first_kind(target, manifest).await?;
         let mut findings = self.weigh_until_admitted(case, kind.kind, selected).await?;
-        if self.kinds.claim(manifest) == Some(Claim::Artifact) && self.depends_on_artifact(case, &findings) {
-            match self.kinds.prove(target, manifest, Claim::Artifact).await? {
+        if self.kinds.claim(manifest) == Some(KindClaim::Artifact) && self.depends_on_artifact(case, &findings) {
+            match self.kinds.prove(target, manifest, KindClaim::Artifact).await? {
                 Proof::Proven => {
                     kind = Kind::Artifact.into();
                     for finding in &mut findings {
@@ -163,10 +163,10 @@ impl Judge {
     /// Each entry, until one admits.
     async fn weigh_until_admitted(
         &self,
-        case: Case<'_>,
+        case: JudgedImage<'_>,
         kind: Kind,
         selected: Vec<Selected>,
-    ) -> Result<Vec<Finding>, GateError> {
+    ) -> Result<Vec<EntryFinding>, GateError> {
         let mut findings = Vec::with_capacity(selected.len());
         for selected in selected {
             let finding = self.weigh_one(case, kind, selected).await?;
@@ -179,14 +179,19 @@ impl Judge {
         Ok(findings)
     }
 
-    async fn weigh_one(&self, case: Case<'_>, kind: Kind, selected: Selected) -> Result<Finding, GateError> {
+    async fn weigh_one(
+        &self,
+        case: JudgedImage<'_>,
+        kind: Kind,
+        selected: Selected,
+    ) -> Result<EntryFinding, GateError> {
         let evidence = self.evidence.evidence(case.target, &selected, kind, case.manifest).await?;
-        let mut finding = Finding { opinion: Opinion { selected, outcome: Ok(None) }, evidence };
+        let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(None) }, evidence };
         finding.opinion.outcome = self.weigh(case, kind, &finding);
         Ok(finding)
     }
 
-    fn weigh(&self, case: Case<'_>, kind: Kind, finding: &Finding) -> Result<Option<Timestamp>, Denial> {
+    fn weigh(&self, case: JudgedImage<'_>, kind: Kind, finding: &EntryFinding) -> Result<Option<Timestamp>, Denial> {
         policy::weigh(&policy::Question {
             subject: case.subject,
             digest: case.manifest.digest,
@@ -200,7 +205,7 @@ impl Judge {
     }
 
     /// Whether the outcome would be another if the manifest were an artifact.
-    fn depends_on_artifact(&self, case: Case<'_>, findings: &[Finding]) -> bool {
+    fn depends_on_artifact(&self, case: JudgedImage<'_>, findings: &[EntryFinding]) -> bool {
         let as_artifact = findings.iter().any(|finding| self.weigh(case, Kind::Artifact, finding).is_ok());
         as_artifact != findings.iter().any(|finding| finding.opinion.outcome.is_ok())
     }
@@ -208,11 +213,11 @@ impl Judge {
     /// Entries whose denials are not carried out. A check that does not end before the deadline is reported as such.
     async fn weigh_reported(
         &self,
-        case: Case<'_>,
+        case: JudgedImage<'_>,
         kind: &Classification,
         selected: Vec<Selected>,
         deadline: Instant,
-    ) -> Vec<Finding> {
+    ) -> Vec<EntryFinding> {
         if selected.is_empty() {
             return Vec::new();
         }
@@ -241,14 +246,14 @@ fn interest(mode: Mode, enforced: &[Selected], audited: &[Selected]) -> Interest
 }
 
 /// A denial of something that claims to be no image says why it is judged as one.
-fn explain_kind(kind: &Classification, findings: &mut [Finding]) {
+fn explain_kind(kind: &Classification, findings: &mut [EntryFinding]) {
     let denials = findings.iter_mut().filter_map(|finding| finding.opinion.outcome.as_mut().err());
     for denial in denials {
         denial.reasons.extend(kind.unproven.clone());
     }
 }
 
-fn unjudged(case: Case<'_>, selected: Selected, why: &str) -> Finding {
+fn unjudged(case: JudgedImage<'_>, selected: Selected, why: &str) -> EntryFinding {
     let denial = Denial {
         subject: case.subject.to_string(),
         kind: DenialKind::Unavailable,
@@ -257,7 +262,7 @@ fn unjudged(case: Case<'_>, selected: Selected, why: &str) -> Finding {
         rule: Some(selected.entry.clone()),
         reasons: vec![why.to_owned()],
     };
-    Finding { opinion: Opinion { selected, outcome: Err(denial) }, evidence: Evidence::default() }
+    EntryFinding { opinion: Opinion { selected, outcome: Err(denial) }, evidence: GatheredEvidence::default() }
 }
 
 /// Whether an absolute http(s) URL is on exactly this host.

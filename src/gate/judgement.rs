@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::evidence::Evidence;
+use super::evidence::GatheredEvidence;
 use super::kind::Classification;
 use super::warm::Validity;
 use crate::oci::{Digest, Manifest};
@@ -16,9 +16,9 @@ pub(super) struct Judgement {
     /// What was judged; `None` where no entry selects the subject, so that nothing was asked.
     pub(super) judged: Option<Judged>,
     /// Of the entries that are enforced, up to the first that admits.
-    pub(super) enforced: Vec<Finding>,
+    pub(super) enforced: Vec<EntryFinding>,
     /// Of the audited entries.
-    pub(super) audited: Vec<Finding>,
+    pub(super) audited: Vec<EntryFinding>,
     /// The decision.
     pub(super) decision: Result<Permit, Denial>,
     /// When it was made.
@@ -38,12 +38,12 @@ pub(super) struct Judged {
 
 /// What one entry says, and the evidence for it.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(super) struct EntryFinding {
     pub(super) opinion: Opinion,
-    pub(super) evidence: Evidence,
+    pub(super) evidence: GatheredEvidence,
 }
 
-impl Finding {
+impl EntryFinding {
     /// When it ends: with its evidence, or when the entry no longer admits on that evidence, such as a report that
     /// becomes too old. `None` if it does not end by itself.
     fn until(&self) -> Option<Timestamp> {
@@ -68,7 +68,7 @@ impl Judgement {
     }
 
     /// The finding that decided.
-    pub(super) fn deciding(&self) -> Option<&Finding> {
+    pub(super) fn deciding(&self) -> Option<&EntryFinding> {
         policy::deciding(&self.enforced, &self.audited, |finding| &finding.opinion)
     }
 
@@ -76,7 +76,7 @@ impl Judgement {
     pub(super) fn validity(&self) -> Validity {
         let findings = || self.enforced.iter().chain(&self.audited);
         let tag = self.judged.as_ref().and_then(|judged| judged.fresh_until);
-        let until = findings().filter_map(Finding::until).chain(tag).min();
+        let until = findings().filter_map(EntryFinding::until).chain(tag).min();
         let is_clean = self.would_deny().is_empty()
             && self.decision.is_ok()
             && findings().all(|finding| finding.opinion.outcome.is_ok() && !finding.evidence.is_temporary())
@@ -101,6 +101,6 @@ impl Judgement {
 }
 
 /// What the entries say, without the evidence.
-pub(super) fn opinions(findings: &[Finding]) -> Vec<&Opinion> {
+pub(super) fn opinions(findings: &[EntryFinding]) -> Vec<&Opinion> {
     findings.iter().map(|finding| &finding.opinion).collect()
 }

@@ -76,12 +76,12 @@ impl From<Kind> for Classification {
 
 /// What the labels of a manifest claim, where a proof is worth trying.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Claim {
+pub(super) enum KindClaim {
     Artifact,
     Attachment,
 }
 
-impl Claim {
+impl KindClaim {
     fn name(self) -> &'static str {
         match self {
             Self::Artifact => "artifact",
@@ -104,21 +104,21 @@ impl Kinds {
     }
 
     /// What the labels claim. Costs nothing.
-    pub(super) fn claim(&self, manifest: &Manifest) -> Option<Claim> {
+    pub(super) fn claim(&self, manifest: &Manifest) -> Option<KindClaim> {
         let Content::Image { config, layers } = &manifest.content else { return None };
         if manifest.media_type == media_type::DOCKER_MANIFEST {
             return None;
         }
         if !layers.is_empty() && layers.iter().all(|layer| is_attachment_type(&media_type::essence(&layer.media_type)))
         {
-            return Some(Claim::Attachment);
+            return Some(KindClaim::Attachment);
         }
         let is_other = match &*media_type::essence(&config.media_type) {
             media_type::OCI_EMPTY => manifest.artifact_type.is_some(),
             other => !is_config_type(other),
         };
         let has_image_layer = layers.iter().any(|layer| is_layer_type(&media_type::essence(&layer.media_type)));
-        (is_other && !has_image_layer).then_some(Claim::Artifact)
+        (is_other && !has_image_layer).then_some(KindClaim::Artifact)
     }
 
     /// Tries the proof of a claim.
@@ -129,7 +129,7 @@ impl Kinds {
         &self,
         target: &Target,
         manifest: &Arc<Manifest>,
-        claim: Claim,
+        claim: KindClaim,
     ) -> Result<Proof, GateError> {
         if let Some(why) = self.too_large(manifest, claim) {
             return Ok(Proof::Refuted(why));
@@ -139,8 +139,8 @@ impl Kinds {
         let clock = self.clock.clone();
         let gather = || async move {
             let proof = match claim {
-                Claim::Attachment => prove_attachment(&reader, &asked).await,
-                Claim::Artifact => prove_artifact(&layers, &reader, &asked).await,
+                KindClaim::Attachment => prove_attachment(&reader, &asked).await,
+                KindClaim::Artifact => prove_artifact(&layers, &reader, &asked).await,
             };
             BlobFinding::observed(proof, &clock)
         };
@@ -153,7 +153,7 @@ impl Kinds {
     }
 
     /// What is too large to be read for a proof is judged as an image, and the reason says why.
-    fn too_large(&self, manifest: &Manifest, claim: Claim) -> Option<String> {
+    fn too_large(&self, manifest: &Manifest, claim: KindClaim) -> Option<String> {
         let Content::Image { layers, .. } = &manifest.content else { return None };
         if layers.len() > MAX_LAYERS {
             return Some(format!("it has more than {MAX_LAYERS} layers"));
@@ -161,7 +161,7 @@ impl Kinds {
         let sum = layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
         let limit = self.attachment_limit;
         match claim {
-            Claim::Attachment => {
+            KindClaim::Attachment => {
                 let large = layers.iter().find(|layer| layer.size > limit);
                 let large = large.map(|layer| {
                     format!("{} has {} bytes, and gate.attachment_limit is {limit}", layer.digest.short(), layer.size)
@@ -171,7 +171,7 @@ impl Kinds {
                     (sum > most).then(|| format!("its layers have {sum} bytes, more than {most}"))
                 })
             }
-            Claim::Artifact => {
+            KindClaim::Artifact => {
                 (sum > MAX_ARTIFACT).then(|| format!("its layers have {sum} bytes, more than {MAX_ARTIFACT}"))
             }
         }
@@ -214,10 +214,10 @@ impl Kinds {
     }
 
     async fn kind_of_image(&self, target: &Target, manifest: &Arc<Manifest>) -> Result<Classification, GateError> {
-        if self.claim(manifest) != Some(Claim::Attachment) {
+        if self.claim(manifest) != Some(KindClaim::Attachment) {
             return Ok(Kind::Image.into());
         }
-        Ok(match self.prove(target, manifest, Claim::Attachment).await? {
+        Ok(match self.prove(target, manifest, KindClaim::Attachment).await? {
             Proof::Proven => Kind::Attachment.into(),
             Proof::Refuted(why) => {
                 Classification { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) }

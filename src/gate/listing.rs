@@ -18,7 +18,7 @@ use crate::upstream::{Error, TagList};
 const HEAD: usize = 64 * 1024;
 
 /// A page of tags or referrers, as it is sent.
-pub struct Listing {
+pub struct ListPage {
     /// The JSON.
     pub body: ListBody,
     /// What it is.
@@ -44,7 +44,7 @@ impl Gate {
         let mut list = target.upstream.tags(&permit.name().repository, page).await?;
         let next = list.next.take();
         let body = TagWriter::begin(name, list).await?;
-        let list = Listing { body, media_type: "application/json", next, is_filtered: false };
+        let list = ListPage { body, media_type: "application/json", next, is_filtered: false };
         Ok(Answer::List(list))
     }
 
@@ -67,7 +67,7 @@ impl Gate {
         }
         let body = ListBody::Whole(write_referrers(&entries));
         let is_filtered = page.artifact_type.is_some();
-        Ok(Answer::List(Listing { body, media_type: media_type::OCI_INDEX, next, is_filtered }))
+        Ok(Answer::List(ListPage { body, media_type: media_type::OCI_INDEX, next, is_filtered }))
     }
 
     /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
@@ -88,11 +88,11 @@ impl Gate {
 }
 
 /// What a page lists, and how to ask for the next one.
-type Listed = (Vec<Descriptor>, Option<Page>);
+type ListedPage = (Vec<Descriptor>, Option<Page>);
 
 /// What either place lists, each referrer once. Trouble at one place must not hide what the other has; where the other
 /// has nothing, the trouble is the answer.
-fn listed_in_both(api: Result<Listed, Error>, tag: Result<Vec<Descriptor>, Error>) -> Result<Listed, Error> {
+fn listed_in_both(api: Result<ListedPage, Error>, tag: Result<Vec<Descriptor>, Error>) -> Result<ListedPage, Error> {
     match (api, tag) {
         (Ok((mut entries, next)), Ok(more)) => {
             let mut seen: HashSet<Digest> = entries.iter().map(|entry| entry.digest).collect();
@@ -106,7 +106,12 @@ fn listed_in_both(api: Result<Listed, Error>, tag: Result<Vec<Descriptor>, Error
 }
 
 /// Nothing where the registry does not have the API.
-async fn listed_by_api(target: &Target, permit: &ListingPermit, digest: Digest, page: &Page) -> Result<Listed, Error> {
+async fn listed_by_api(
+    target: &Target,
+    permit: &ListingPermit,
+    digest: Digest,
+    page: &Page,
+) -> Result<ListedPage, Error> {
     match target.upstream.referrers(&permit.name().repository, &digest, page).await {
         Ok(list) => Ok((list.entries, list.next)),
         Err(Error::NotFound) => Ok((Vec::new(), None)),

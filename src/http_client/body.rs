@@ -26,6 +26,7 @@ pub(crate) struct ReceivedBody {
 }
 
 impl ReceivedBody {
+    /// A body that fails when no byte arrives for `idle`.
     pub(crate) fn new(body: Incoming, idle: Duration) -> Self {
         Self { body, idle }
     }

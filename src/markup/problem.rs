@@ -73,10 +73,10 @@ impl fmt::Display for Problem {
 
 /// Collects the problems of all files that are read together.
 #[derive(Debug, Default)]
-pub struct Problems(RefCell<Collected>);
+pub struct Problems(RefCell<CollectedProblems>);
 
 #[derive(Debug, Default)]
-struct Collected {
+struct CollectedProblems {
     files: Vec<Arc<str>>,
     list: Vec<Problem>,
     failed: bool,

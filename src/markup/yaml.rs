@@ -30,20 +30,20 @@ pub fn read_yaml(text: &str, file: FileId, problems: &Problems) -> Vec<Node> {
 
 /// What is wrong with a file's YAML.
 #[derive(Clone, Debug, PartialEq)]
-struct Fault {
+struct YamlFault {
     at: Place,
     message: String,
 }
 
-impl Fault {
+impl YamlFault {
     fn new(at: Place, message: impl Into<String>) -> Self {
         Self { at, message: message.into() }
     }
 }
 
-fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<Fault>) {
+fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
     if text.len() > MAX_FILE {
-        return (Vec::new(), vec![Fault::new(Place::whole(file), format!("larger than {MAX_FILE} bytes"))]);
+        return (Vec::new(), vec![YamlFault::new(Place::whole(file), format!("larger than {MAX_FILE} bytes"))]);
     }
     let mut builder = Builder {
         file,
@@ -66,11 +66,11 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node>,
     expanded: usize,
     /// Mistakes after which reading goes on.
-    faults: Vec<Fault>,
+    faults: Vec<YamlFault>,
 }
 
 impl<'a> Builder<'a> {
-    fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), Fault> {
+    fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), YamlFault> {
         while let Some(next) = self.parser.next_event() {
             match next.map_err(|error| self.syntax(&error))? {
                 (Event::StreamStart | Event::DocumentEnd | Event::Nothing, _) => {}
@@ -87,30 +87,30 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, Span), Fault> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), YamlFault> {
         match self.parser.next_event() {
             Some(next) => next.map_err(|error| self.syntax(&error)),
-            None => Err(Fault::new(Place::whole(self.file), "not YAML: it ends within a value")),
+            None => Err(YamlFault::new(Place::whole(self.file), "not YAML: it ends within a value")),
         }
     }
 
-    fn syntax(&self, error: &ScanError) -> Fault {
-        Fault::new(self.place(*error.marker()), format!("not YAML: {}", error.info()))
+    fn syntax(&self, error: &ScanError) -> YamlFault {
+        YamlFault::new(self.place(*error.marker()), format!("not YAML: {}", error.info()))
     }
 
     fn place(&self, marker: Marker) -> Place {
         Place::at(self.file, marker.line(), marker.col() + 1)
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Fault> {
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, YamlFault> {
         let at = self.place(span.start);
         if depth > MAX_DEPTH {
-            return Err(Fault::new(at, format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(YamlFault::new(at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
         let (value, anchor) = match event {
             Event::Alias(anchor) => return self.alias(anchor, at),
             Event::Scalar(text, style, anchor, tag) => {
-                (scalar::resolve(text, style, tag.as_deref()).map_err(|why| Fault::new(at, why))?, anchor)
+                (scalar::resolve(text, style, tag.as_deref()).map_err(|why| YamlFault::new(at, why))?, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 check_tag(tag.as_deref(), "seq", at)?;
@@ -120,7 +120,7 @@ impl<'a> Builder<'a> {
                 check_tag(tag.as_deref(), "map", at)?;
                 (self.map(depth)?, anchor)
             }
-            _ => return Err(Fault::new(at, "not YAML: a value is missing")),
+            _ => return Err(YamlFault::new(at, "not YAML: a value is missing")),
         };
         let node = Node { at, value };
         if anchor > 0 {
@@ -130,7 +130,7 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, Fault> {
+    fn list(&mut self, depth: usize) -> Result<Value, YamlFault> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Value, Fault> {
+    fn map(&mut self, depth: usize) -> Result<Value, YamlFault> {
         let mut members: Vec<Member> = Vec::new();
         let mut seen = HashSet::new();
         loop {
@@ -150,10 +150,10 @@ impl<'a> Builder<'a> {
                     let merge = text == "<<" && style == saphyr_parser::ScalarStyle::Plain;
                     (text.into_owned(), self.place(span.start), merge)
                 }
-                (_, span) => return Err(Fault::new(self.place(span.start), "a key must be plain text")),
+                (_, span) => return Err(YamlFault::new(self.place(span.start), "a key must be plain text")),
             };
             if !seen.insert(key.clone()) {
-                self.faults.push(Fault::new(at, format!("duplicate key {key:?}")));
+                self.faults.push(YamlFault::new(at, format!("duplicate key {key:?}")));
             }
             let (event, span) = self.next()?;
             let node = self.node(event, span, depth + 1)?;
@@ -162,9 +162,9 @@ impl<'a> Builder<'a> {
     }
 
     /// A copy of what the anchor names, at the place of the alias.
-    fn alias(&mut self, anchor: usize, at: Place) -> Result<Node, Fault> {
+    fn alias(&mut self, anchor: usize, at: Place) -> Result<Node, YamlFault> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(Fault::new(
+            return Err(YamlFault::new(
                 at,
                 "an alias to a value that is not complete, or that belongs to another document",
             ));
@@ -173,10 +173,10 @@ impl<'a> Builder<'a> {
         Ok(Node { at, ..node })
     }
 
-    fn charge(&mut self, node: &Node, at: Place) -> Result<(), Fault> {
+    fn charge(&mut self, node: &Node, at: Place) -> Result<(), YamlFault> {
         self.expanded += weight(node);
         if self.expanded > MAX_EXPANSION {
-            return Err(Fault::new(at, "aliases expand to more than 4 MiB"));
+            return Err(YamlFault::new(at, "aliases expand to more than 4 MiB"));
         }
         Ok(())
     }
@@ -193,10 +193,10 @@ fn weight(node: &Node) -> usize {
 }
 
 /// Accepts no tag, or the one that names the kind of value that is there.
-fn check_tag(tag: Option<&Tag>, expected: &str, at: Place) -> Result<(), Fault> {
+fn check_tag(tag: Option<&Tag>, expected: &str, at: Place) -> Result<(), YamlFault> {
     match tag {
         Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == expected) => {
-            Err(Fault::new(at, format!("tag {tag} is not supported")))
+            Err(YamlFault::new(at, format!("tag {tag} is not supported")))
         }
         _ => Ok(()),
     }

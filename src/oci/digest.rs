@@ -148,9 +148,9 @@ impl Algorithm {
 }
 
 /// Computes a digest incrementally.
-pub struct Hasher(State);
+pub struct Hasher(HashState);
 
-enum State {
+enum HashState {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),
 }
@@ -159,16 +159,16 @@ impl Hasher {
     /// Creates a hasher without input.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(sha2::Sha512::new()),
+            Algorithm::Sha256 => HashState::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => HashState::Sha512(sha2::Sha512::new()),
         })
     }
 
     /// Adds bytes to the input.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
+            HashState::Sha256(state) => state.update(bytes),
+            HashState::Sha512(state) => state.update(bytes),
         }
     }
 
@@ -176,11 +176,11 @@ impl Hasher {
     pub fn finish(self) -> Digest {
         let mut bytes = [0; 64];
         let algorithm = match self.0 {
-            State::Sha256(state) => {
+            HashState::Sha256(state) => {
                 bytes[..32].copy_from_slice(&state.finalize());
                 Algorithm::Sha256
             }
-            State::Sha512(state) => {
+            HashState::Sha512(state) => {
                 bytes.copy_from_slice(&state.finalize());
                 Algorithm::Sha512
             }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::assess::{assess, assessed, earliest, index_verdict, observed_verdict};
 use super::denial::{Denial, DenialKind, Stage};

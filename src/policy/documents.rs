@@ -16,7 +16,7 @@ mod simple;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use envelope::{Dialect, Found, PolicyObject};
+use envelope::{Dialect, FoundDocuments, PolicyObject};
 use secrets::Secrets;
 
 use super::authority::Authority;
@@ -118,7 +118,7 @@ impl RuleSet {
         check_settings(settings, &problems);
         let read = |document: &Document| read_yaml(&document.text, problems.file(&document.path), &problems);
         let trees: Vec<Vec<Node>> = documents.iter().map(read).collect();
-        let mut found = Found::default();
+        let mut found = FoundDocuments::default();
         let mut files = Vec::with_capacity(documents.len());
         for (document, roots) in documents.iter().zip(&trees) {
             let before = found.policies.len();

@@ -127,11 +127,11 @@ struct Glob {
     /// What the text begins with.
     first: Box<[u8]>,
     /// What follows, in this order; `None` where there is no star.
-    rest: Option<Rest>,
+    rest: Option<PatternRest>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Rest {
+struct PatternRest {
     middle: Vec<Box<[u8]>>,
     last: Box<[u8]>,
 }
@@ -141,8 +141,9 @@ impl Glob {
         let mut runs = text.split('*').map(|run| Box::from(run.as_bytes()));
         let first = runs.next().unwrap_or_default();
         let mut middle: Vec<Box<[u8]>> = runs.collect();
-        let rest =
-            middle.pop().map(|last| Rest { middle: middle.into_iter().filter(|m| !m.is_empty()).collect(), last });
+        let rest = middle
+            .pop()
+            .map(|last| PatternRest { middle: middle.into_iter().filter(|m| !m.is_empty()).collect(), last });
         Self { first, rest }
     }
 

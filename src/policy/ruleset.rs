@@ -29,8 +29,8 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// Every rule of every document, ready to be asked. Immutable: a change makes a new one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
-    enforced: Layer,
-    audited: Layer,
+    enforced: RuleLayer,
+    audited: RuleLayer,
     /// The mode of the whole gate.
     mode: Mode,
     documents: usize,
@@ -38,7 +38,7 @@ pub struct RuleSet {
 
 /// The entries of one mode.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Layer {
+struct RuleLayer {
     cluster: Entries,
     namespaces: BTreeMap<Arc<str>, Entries>,
 }
@@ -115,7 +115,7 @@ impl RuleSet {
         found.into_values().collect()
     }
 
-    fn layers(&self) -> impl Iterator<Item = &Layer> {
+    fn layers(&self) -> impl Iterator<Item = &RuleLayer> {
         [&self.enforced, &self.audited].into_iter()
     }
 
@@ -182,8 +182,8 @@ impl RuleSetBuilder {
 }
 
 impl LayerBuilder {
-    fn build(self) -> Layer {
-        Layer {
+    fn build(self) -> RuleLayer {
+        RuleLayer {
             cluster: Entries { any_document: self.has_cluster, ..Entries::new(self.cluster) },
             namespaces: self.namespaces.into_iter().map(|(name, list)| (name, Entries::new(list))).collect(),
         }

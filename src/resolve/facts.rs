@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::{Key, Memory};
+use super::memory::{MemberKey, Memory};
 use super::recent::{Recent, RecentManifest};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
@@ -350,7 +350,7 @@ impl Facts {
         memory.unseen.remove(name);
         let is_index = matches!(manifest.content, Content::Index(_));
         for member in manifest.descriptors() {
-            let key: Key = (name.clone(), member.digest);
+            let key: MemberKey = (name.clone(), member.digest);
             memory.naming.remove(&key);
             if is_index {
                 memory.known_tags.remove(&key);

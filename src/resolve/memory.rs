@@ -15,23 +15,23 @@ const TAGS_TTL: Duration = Duration::from_secs(60);
 const PULLS_EVERY: Duration = Duration::from_secs(3600);
 
 /// A member or a manifest of a repository.
-pub(super) type Key = (ImageName, Digest);
+pub(super) type MemberKey = (ImageName, Digest);
 
 pub(super) struct Memory {
     /// What tags mean, and when that was looked up.
     pub(super) tags: Bounded<(ImageName, Tag), (Digest, Timestamp)>,
     /// Manifests that the repository delivered.
-    pub(super) manifests: Bounded<Key, Option<Known>>,
+    pub(super) manifests: Bounded<MemberKey, Option<Known>>,
     /// The manifests that name a digest.
-    pub(super) naming: Bounded<Key, Arc<[Digest]>>,
+    pub(super) naming: Bounded<MemberKey, Arc<[Digest]>>,
     /// The tags of a digest, and when they were read.
-    pub(super) known_tags: Bounded<Key, (Arc<[Tag]>, Instant)>,
+    pub(super) known_tags: Bounded<MemberKey, (Arc<[Tag]>, Instant)>,
     /// Whether a manifest was served.
-    pub(super) pulled: Bounded<Key, bool>,
+    pub(super) pulled: Bounded<MemberKey, bool>,
     /// Children that were never fetched, and how many were asked for.
     pub(super) unseen: Bounded<ImageName, (u32, Arc<[UnseenChild]>)>,
     /// When a pull was written down.
-    noted: Bounded<Key, Instant>,
+    noted: Bounded<MemberKey, Instant>,
 }
 
 impl Memory {
@@ -66,7 +66,7 @@ impl Memory {
     }
 
     /// The tags of a digest, where they were read a moment ago.
-    pub(super) fn known_tags(&self, key: &Key) -> Option<Arc<[Tag]>> {
+    pub(super) fn known_tags(&self, key: &MemberKey) -> Option<Arc<[Tag]>> {
         let (tags, read) = self.known_tags.get(key)?;
         (read.elapsed() < TAGS_TTL).then_some(tags)
     }

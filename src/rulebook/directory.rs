@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::source::{DocumentSource, Snapshot, SourceError};
+use super::source::{DocumentSource, DocumentSourceError, Snapshot};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
 use crate::runtime::{DirectoryWatch, Tasks};
@@ -41,7 +41,7 @@ impl Directory {
     }
 
     fn read(&self) -> Result<Snapshot, DirectoryError> {
-        let mut walk = Walk::default();
+        let mut walk = DirectoryWalk::default();
         let mut files = Vec::new();
         walk.folder(&self.path, 0, &mut files)?;
         let secrets = self.path.join("secrets");
@@ -68,8 +68,8 @@ impl DocumentSource for Directory {
         format!("directory {}", self.path.display())
     }
 
-    fn snapshot(&self) -> Result<Snapshot, SourceError> {
-        self.read().map_err(SourceError::new)
+    fn snapshot(&self) -> Result<Snapshot, DocumentSourceError> {
+        self.read().map_err(DocumentSourceError::new)
     }
 
     fn watch(&self, tasks: &Tasks, changed: Arc<Notify>) {
@@ -162,14 +162,14 @@ fn misplaced(path: &Path) -> Problem {
 }
 
 #[derive(Default)]
-struct Walk {
+struct DirectoryWalk {
     /// Folders by device and inode, because links may form circles.
     seen: HashSet<(u64, u64)>,
     files: usize,
     bytes: u64,
 }
 
-impl Walk {
+impl DirectoryWalk {
     /// All files below a folder, following links, without hidden names.
     fn folder(&mut self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {
         if depth > MAX_DEPTH {

@@ -19,7 +19,7 @@ pub trait DocumentSource: Send + Sync {
     ///
     /// # Errors
     /// If anything cannot be read completely: a policy that is skipped would be a hole.
-    fn snapshot(&self) -> Result<Snapshot, SourceError>;
+    fn snapshot(&self) -> Result<Snapshot, DocumentSourceError>;
 
     /// Notifies `changed` after every change, from a task that ends at shutdown. It may notify without a change, which
     /// costs a reading.
@@ -29,9 +29,9 @@ pub trait DocumentSource: Send + Sync {
 /// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct SourceError(Box<dyn Error + Send + Sync>);
+pub struct DocumentSourceError(Box<dyn Error + Send + Sync>);
 
-impl SourceError {
+impl DocumentSourceError {
     /// The error of one kind of source.
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(error.into())

@@ -131,8 +131,8 @@ impl DocumentSource for InMemory {
         "memory".into()
     }
 
-    fn snapshot(&self) -> Result<Snapshot, SourceError> {
-        let text = self.text.lock().unwrap().clone().map_err(SourceError::new)?;
+    fn snapshot(&self) -> Result<Snapshot, DocumentSourceError> {
+        let text = self.text.lock().unwrap().clone().map_err(DocumentSourceError::new)?;
         let documents = vec![crate::policy::Document { path: "memory/default/own".into(), text }];
         Ok(Snapshot { documents, materials: Box::new(crate::policy::NoMaterials), warnings: Vec::new() })
     }

@@ -1,9 +1,9 @@
-//! Maps files into memory so that response bodies can be sent with `sendfile`, without copying the content through this
-//! process.
+//! Files as mapped bytes that the program does not read: a body hands out slices of a file's mapping, the connection
+//! sends them with `sendfile`, and the bytes never pass through this process.
 //!
-//! hyper cannot send files, but passes large slices by pointer. A window is a mapping of a file, used only for its
-//! addresses: code that finds a slice inside a window knows which bytes of which file it refers to, and can send these
-//! from the file. Other code simply reads the same bytes through the mapping, more slowly but with the same result.
+//! hyper cannot pass a file to a connection, but it passes large slices by pointer. A window is a mapping of a file that
+//! serves only for its addresses: a slice inside a window identifies certain bytes of a certain file. Code that does not
+//! look the slice up reads the same bytes through the mapping, more slowly, so a missed look-up is harmless.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,10 +13,37 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 
-/// All windows by their first address. Process-wide, like addresses.
-static WINDOWS: RwLock<BTreeMap<usize, Weak<FileWindow>>> = RwLock::new(BTreeMap::new());
+/// The open windows of a cache, by their first address. Clones share them; the cache opens windows, and its listeners
+/// find them. Addresses are unique within a process, so a slice of another set's window is simply not found.
+#[derive(Clone, Debug, Default)]
+pub struct FileWindows(Arc<RwLock<BTreeMap<usize, Weak<FileWindow>>>>);
 
-/// A memory mapping of a file.
+impl FileWindows {
+    /// Opens a window on the first `size` bytes of a file, which may still be growing up to that size. The file must
+    /// never be truncated, and bytes that were lent must never change: content files are written once and then only
+    /// unlinked.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped: there is no address space, or the file system does not support it.
+    pub fn open(&self, file: Arc<File>, size: usize) -> io::Result<Arc<FileWindow>> {
+        let map = map(&file, size)?;
+        let window = Arc::new(FileWindow { file, map, windows: self.clone() });
+        let address = window.address();
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(address, Arc::downgrade(&window));
+        Ok(window)
+    }
+
+    /// The window that contains a slice, and the slice's offset in the file in bytes.
+    pub fn find(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
+        let address = slice.as_ptr().addr();
+        let windows = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.range(..=address).next_back()?.1.upgrade()?;
+        let offset = address - window.address();
+        (offset + slice.len() <= window.map.len()).then_some((window, offset as u64))
+    }
+}
+
+/// A file's bytes as addresses.
 #[derive(Debug)]
 pub struct FileWindow {
     file: Arc<File>,
@@ -25,35 +52,12 @@ pub struct FileWindow {
 }
 
 impl FileWindow {
-    /// Maps the first `size` bytes of a file, which may still be growing up to that size. The file must never be
-    /// truncated, and bytes that have been handed out must not change: content files are written once, and afterwards
-    /// only unlinked.
-    ///
-    /// # Errors
-    /// The file cannot be mapped: there is no address space left, or the file system does not support mappings.
-    pub fn new(file: Arc<File>, size: usize) -> io::Result<Arc<Self>> {
-        let map = map(&file, size)?;
-        let window = Arc::new(Self { file, map });
-        let address = window.address();
-        WINDOWS.write().unwrap_or_else(PoisonError::into_inner).insert(address, Arc::downgrade(&window));
-        Ok(window)
-    }
-
-    /// All bytes of the window. Slices of it keep the mapping alive.
+    /// All bytes of the window. Slices of them keep the window open.
     pub fn bytes(self: &Arc<Self>) -> Bytes {
         Bytes::from_owner(Lent(self.clone()))
     }
 
-    /// The window that contains a slice, and the offset of the slice in the file.
-    pub fn find(slice: &[u8]) -> Option<(Arc<Self>, u64)> {
-        let address = slice.as_ptr().addr();
-        let windows = WINDOWS.read().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.range(..=address).next_back()?.1.upgrade()?;
-        let offset = address - window.address();
-        (offset + slice.len() <= window.map.len()).then_some((window, offset as u64))
-    }
-
-    /// The mapped file.
+    /// The file that is mapped.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -64,7 +68,7 @@ impl FileWindow {
 }
 
 impl Drop for FileWindow {
-    /// Removes the entry before the mapping is released, because its addresses may be reused for another file.
+    /// Removes the entry before the addresses are unmapped: the next mapping there may be of another file.
     fn drop(&mut self) {
         self.windows.0.write().unwrap_or_else(PoisonError::into_inner).remove(&self.address());
     }
@@ -80,10 +84,10 @@ impl AsRef<[u8]> for Lent {
 
 #[expect(unsafe_code, reason = "another process could change mapped bytes; see the proof inside")]
 fn map(file: &File, size: usize) -> io::Result<Mmap> {
-    // SAFETY: all bytes that are read through the mapping must exist and must not change. They are below the mark that
-    // the file's only writer published after writing them. That writer only appends, nothing truncates the file, and
-    // unlinking a file keeps its pages for processes that have it open. Beyond that, only an administrator who
-    // truncates the file by hand can make a read fail; that ends the process (SIGBUS) and serves no wrong content.
+    // SAFETY: bytes that are read through the mapping must exist and must not change. They are below the mark that the
+    // file's only writer published after writing them; that writer only appends, nothing truncates the file, and a
+    // removed file keeps its pages while it is open. Only an administrator who truncates the file by hand can make a
+    // read fail, which ends the process (SIGBUS) and serves nothing wrong.
     unsafe { MmapOptions::new().len(size).map(file) }
 }
 
@@ -105,8 +109,8 @@ mod tests {
         let one = windows.open(file(b"one hundred"), 11).unwrap();
         let two = windows.open(file(b"two"), 3).unwrap();
         let (first, second) = (one.bytes(), two.bytes());
-        assert_eq!((&first[4..], &second[..]), (&b"hundred"[..], &b"two"[..]), "the bytes are correct");
-        let (window, offset) = FileWindow::find(&first.slice(4..8)).unwrap();
+        assert_eq!((&first[4..], &second[..]), (&b"hundred"[..], &b"two"[..]), "the bytes themselves are right");
+        let (window, offset) = windows.find(&first.slice(4..8)).unwrap();
         assert!(Arc::ptr_eq(&window, &one) && offset == 4);
         assert!(Arc::ptr_eq(&windows.find(&second).unwrap().0, &two));
         assert!(windows.find(b"elsewhere").is_none());
@@ -115,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn unmapped_windows_are_not_found() {
-        let window = FileWindow::new(file(b"gone"), 4).unwrap();
+    fn an_unmapped_window_is_no_longer_found() {
+        let windows = FileWindows::default();
+        let window = windows.open(file(b"gone"), 4).unwrap();
         let address = window.address();
         let held = window.bytes();
         drop(window);
         assert!(windows.0.read().unwrap().contains_key(&address), "a slice keeps its window");
         drop(held);
-        let windows = WINDOWS.read().unwrap();
-        assert!(windows.get(&address).is_none_or(|other| other.upgrade().is_some()), "a stale entry remains");
+        assert!(windows.0.read().unwrap().is_empty(), "a stale entry was left");
     }
 }

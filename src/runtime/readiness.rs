@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// The conditions for readiness, and the degraded components. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<State>>);
+pub struct Readiness(Arc<Mutex<ReadinessState>>);
 
 impl Readiness {
     /// Creates a state that is ready, with nothing degraded.
@@ -48,7 +48,7 @@ impl Readiness {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReadinessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,7 +78,7 @@ pub struct ReadinessReport {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReadinessState {
     awaited: BTreeMap<String, usize>,
     degraded: BTreeMap<String, String>,
 }

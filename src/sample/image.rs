@@ -189,7 +189,7 @@ pub fn raw_bytes(media_type: &str, bytes: impl Into<Bytes>) -> Built {
     let root = Digest::sha256(&bytes);
     Built {
         root,
-        manifests: vec![Document { digest: root, media_type: media_type.into(), bytes }],
+        manifests: vec![StoredManifest { digest: root, media_type: media_type.into(), bytes }],
         blobs: Vec::new(),
         configs: Vec::new(),
         layers: Vec::new(),
@@ -221,7 +221,7 @@ pub struct Built {
     /// The digest that a tag points to.
     pub root: Digest,
     /// The root manifest, followed by its descendants.
-    pub manifests: Vec<Document>,
+    pub manifests: Vec<StoredManifest>,
     /// The configurations and layers.
     pub blobs: Vec<(Digest, Bytes)>,
     /// The digests of the configurations, one per image.
@@ -234,7 +234,7 @@ pub struct Built {
 
 /// A manifest as stored in a registry.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Document {
+pub struct StoredManifest {
     /// The SHA-256 digest of the bytes.
     pub digest: Digest,
     /// The `Content-Type` that the registry sends.
@@ -245,7 +245,7 @@ pub struct Document {
 
 impl Built {
     /// The root manifest.
-    pub fn manifest(&self) -> &Document {
+    pub fn manifest(&self) -> &StoredManifest {
         &self.manifests[0]
     }
 
@@ -268,7 +268,7 @@ impl Built {
 
     /// Only media type, digest and size, as a referrer describes its subject.
     pub fn plain_descriptor(&self) -> Value {
-        let Document { digest, media_type, bytes } = self.manifest();
+        let StoredManifest { digest, media_type, bytes } = self.manifest();
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 

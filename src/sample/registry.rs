@@ -32,14 +32,14 @@ pub use log::LoggedRequest;
 /// Repositories and tags are plain strings here: a name that the specification does not allow is stored but never
 /// found.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<Shared>);
+pub struct Registry(Arc<RegistryState>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    content: content::Content,
+struct RegistryState {
+    content: content::HeldContent,
     access: access::AccessRules,
     faults: fault::Faults,
-    log: log::Log,
+    log: log::RequestJournal,
     /// Whether the referrers API is disabled.
     without_referrers: AtomicBool,
     /// The number of referrers per page; 0 for no limit.

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 
 pub use self::api::AdminApi;
 
-use self::access::Access;
+use self::access::AdminAccess;
 use self::socket::Socket;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
@@ -77,13 +77,6 @@ pub struct ApiRequest {
     pub body: Bytes,
     /// The caller.
     pub caller: Caller,
-}
-
-impl ApiRequest {
-    /// Whether the call may change something: all methods except GET and HEAD.
-    pub fn is_mutating(&self) -> bool {
-        is_mutating(&self.method)
-    }
 }
 
 /// The caller of the API.
@@ -166,31 +159,31 @@ pub enum AdminError {
 ///
 /// # Errors
 /// One of them cannot be bound, or the listener is reachable from other machines without a token.
-pub async fn bind(config: Config, metrics: &Metrics, readiness: &Readiness) -> Result<Bound, AdminError> {
+pub async fn bind(config: Config, metrics: &Metrics, readiness: &Readiness) -> Result<BoundAdmin, AdminError> {
     let error = |source| AdminError::Address { address: config.address.clone(), source };
     let listener = TcpListener::bind(&config.address).await.map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
     if !address.ip().to_canonical().is_loopback() && config.token_file.is_none() {
         return Err(AdminError::Exposed { address: config.address });
     }
-    let access = Access::new(&config, address)?;
+    let access = AdminAccess::new(&config, address)?;
     let socket =
         Socket::bind(&config.socket).map_err(|source| AdminError::Socket { path: config.socket.clone(), source })?;
-    Ok(Bound { listener, address, socket, access, metrics: metrics.clone(), readiness: readiness.clone() })
+    Ok(BoundAdmin { listener, address, socket, access, metrics: metrics.clone(), readiness: readiness.clone() })
 }
 
 /// The bound admin server, which does not serve yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundAdmin {
     listener: TcpListener,
     address: SocketAddr,
     socket: Socket,
-    access: Access,
+    access: AdminAccess,
     metrics: Metrics,
     readiness: Readiness,
 }
 
-impl Bound {
+impl BoundAdmin {
     /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -209,7 +202,7 @@ impl Bound {
 
 struct Admin<A> {
     api: Arc<A>,
-    access: Access,
+    access: AdminAccess,
     metrics: Metrics,
     readiness: Readiness,
     tasks: Tasks,

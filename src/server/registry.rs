@@ -24,7 +24,7 @@ use request_log::{RequestLog, RequestMetrics};
 pub use response::manifest_response;
 use response::{REQUEST_ID, add_common_headers, base, respond, with_namespace};
 
-use super::{Body, Client, Service};
+use super::{Body, ClientIdentity, Service};
 use crate::cache::Transfer;
 use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
@@ -34,7 +34,7 @@ use crate::runtime::{Metrics, Sharded};
 const MAX_WARM_KEY: usize = 512;
 
 /// The registry service of a gate.
-pub struct Registry {
+pub struct RegistryService {
     gate: Arc<Gate>,
     metrics: RequestMetrics,
     hot: HotResponses,
@@ -44,7 +44,7 @@ pub struct Registry {
     numbered: Sharded<AtomicU64>,
 }
 
-impl Registry {
+impl RegistryService {
     /// Creates a service; `epoch` distinguishes this process's request ids from those of others.
     pub fn new(gate: Arc<Gate>, metrics: &Metrics, epoch: u64) -> Self {
         let epoch = format!("{:08x}-", epoch & 0xffff_ffff);
@@ -58,7 +58,7 @@ impl Registry {
     }
 
     /// Identifies the next request and its sender.
-    fn requester(&self, client: &Client) -> Requester {
+    fn requester(&self, client: &ClientIdentity) -> Requester {
         let request_id = format!("{}{:x}", self.epoch, self.next_number());
         let client_name = client.certificate.as_ref().and_then(|certificate| certificate.common_name.clone());
         Requester { request_id, client: client.address_text.clone(), client_name }
@@ -74,7 +74,7 @@ impl Registry {
     fn answer(
         &self,
         request: Request<Incoming>,
-        client: Arc<Client>,
+        client: Arc<ClientIdentity>,
     ) -> Either<Ready<Response<Body>>, impl Future<Output = Response<Body>> + Send> {
         let requester = self.requester(&client);
         let key = warm_key(&request, &client);
@@ -88,7 +88,7 @@ impl Registry {
     async fn answer_anew(
         &self,
         request: Request<Incoming>,
-        client: Arc<Client>,
+        client: Arc<ClientIdentity>,
         requester: Requester,
         key: Option<String>,
     ) -> Response<Body> {
@@ -172,7 +172,7 @@ fn is_index(outcome: &WarmOutcome) -> bool {
 
 /// Everything in a request that the answer depends on, as text: a client's certificate and address matter by its scope
 /// alone, and GET and HEAD are decided alike. A request with conditions has none.
-fn warm_key(request: &Request<Incoming>, client: &Client) -> Option<String> {
+fn warm_key(request: &Request<Incoming>, client: &ClientIdentity) -> Option<String> {
     let conditions = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
     let is_plain = matches!(*request.method(), Method::GET | Method::HEAD)
         && conditions.iter().all(|name| !request.headers().contains_key(name));
@@ -181,8 +181,12 @@ fn warm_key(request: &Request<Incoming>, client: &Client) -> Option<String> {
     Some([client.scope.name().unwrap_or_default(), target.as_str()].join(" "))
 }
 
-impl Service for Registry {
-    fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> impl Future<Output = Response<Body>> + Send {
+impl Service for RegistryService {
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        client: Arc<ClientIdentity>,
+    ) -> impl Future<Output = Response<Body>> + Send {
         self.answer(request, client)
     }
 }

@@ -14,7 +14,7 @@ mod workers;
 
 pub use body::Body;
 pub use certificates::Certificates;
-pub use identity::{Client, ClientCertificate, ProxyHeader};
+pub use identity::{ClientIdentity, ProxyHeader};
 pub use limits::Limits;
-pub use listener::{BindError, Bound, Config, Service, bind};
-pub use tls::{TlsConfig, TlsError};
+pub use listener::{BindError, BoundListeners, Config, Service, bind};
+pub use tls::TlsConfig;

@@ -57,7 +57,7 @@ struct OldFact {
 }
 
 /// How far each table was looked through: the age and the row of the last fact.
-type Progress = [(i64, i64); TABLES.len()];
+type ForgetProgress = [(i64, i64); TABLES.len()];
 
 impl FactStore {
     /// Counts rows that were written.
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// The same for what was not looked at yet.
-    async fn forget_onwards(&self, progress: &mut Progress, before: Timestamp) -> Result<u64, StoreError> {
+    async fn forget_onwards(&self, progress: &mut ForgetProgress, before: Timestamp) -> Result<u64, StoreError> {
         let mut gone = 0;
         let done = self.forget_rows(progress, before, &mut gone).await;
         // Rows may be gone although the database failed after that.
@@ -168,7 +168,12 @@ impl Store {
     }
 
     /// Adds to `gone` as rows go.
-    async fn forget_rows(&self, progress: &mut Progress, before: Timestamp, gone: &mut u64) -> Result<(), StoreError> {
+    async fn forget_rows(
+        &self,
+        progress: &mut ForgetProgress,
+        before: Timestamp,
+        gone: &mut u64,
+    ) -> Result<(), StoreError> {
         for (table, looked_at) in TABLES.into_iter().zip(progress) {
             loop {
                 let page = self.facts.oldest(table, *looked_at, before).await?;
@@ -207,7 +212,7 @@ impl Store {
 }
 
 /// Nothing was looked at.
-const BEGINNING: Progress = [(i64::MIN, i64::MIN); TABLES.len()];
+const BEGINNING: ForgetProgress = [(i64::MIN, i64::MIN); TABLES.len()];
 
 /// The content that a fact is about: a digest, or the one that the subject of some evidence names, as in
 /// `HOST/REPOSITORY@DIGEST KEY`.

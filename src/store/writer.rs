@@ -35,10 +35,10 @@ pub(super) struct Writer<R: Rows> {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-type Waiting<R> = Arc<Mutex<Vec<Request<R>>>>;
+type Waiting<R> = Arc<Mutex<Vec<WriteRequest<R>>>>;
 
 /// Rows that wait, and who waits for them.
-struct Request<R: Rows> {
+struct WriteRequest<R: Rows> {
     rows: R,
     done: oneshot::Sender<Result<R::Answer, StoreError>>,
 }
@@ -64,7 +64,7 @@ impl<R: Rows> Writer<R> {
     /// a caller that does not wait for the end are written with the next ones.
     pub(super) async fn write(&self, rows: R) -> Result<R::Answer, StoreError> {
         let (done, mut answer) = oneshot::channel();
-        lock(&self.waiting).push(Request { rows, done });
+        lock(&self.waiting).push(WriteRequest { rows, done });
         let answered = tokio::select! {
             biased;
             answered = &mut answer => answered,
@@ -93,7 +93,7 @@ impl<R: Rows> Writer<R> {
         }
     }
 
-    async fn commit(&self, requests: &[Request<R>]) -> Result<Vec<R::Answer>, sqlx::Error> {
+    async fn commit(&self, requests: &[WriteRequest<R>]) -> Result<Vec<R::Answer>, sqlx::Error> {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let rows: Vec<&R> = requests.iter().map(|request| &request.rows).collect();
         let answers = R::write(&rows, &mut transaction).await?;
@@ -104,7 +104,7 @@ impl<R: Rows> Writer<R> {
 
 /// What is being written. Where the task that writes is dropped, it waits again.
 struct Taken<R: Rows> {
-    requests: Vec<Request<R>>,
+    requests: Vec<WriteRequest<R>>,
     waiting: Waiting<R>,
 }
 
@@ -122,6 +122,6 @@ impl<R: Rows> Drop for Taken<R> {
     }
 }
 
-fn lock<R: Rows>(waiting: &Waiting<R>) -> MutexGuard<'_, Vec<Request<R>>> {
+fn lock<R: Rows>(waiting: &Waiting<R>) -> MutexGuard<'_, Vec<WriteRequest<R>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,7 +23,7 @@ use url::form_urlencoded::Serializer;
 use url::{Origin, Url};
 
 use challenge::Challenge;
-use credentials::Credentials;
+use credentials::RegistryCredentials;
 use site::is_same_site;
 
 use super::Error;
@@ -86,12 +86,12 @@ impl Audience {
 }
 
 /// The authorizations of one upstream.
-pub(super) struct Tokens {
+pub(super) struct RegistryTokens {
     known: Arc<Bounded<Audience, Authorization>>,
     flights: Flights<Audience, Result<Authorization, Error>>,
 }
 
-impl Tokens {
+impl RegistryTokens {
     pub(super) fn new(tasks: Tasks) -> Self {
         Self { known: Arc::new(Bounded::new(budget::AUTHORIZATIONS, weight)), flights: Flights::new(tasks) }
     }
@@ -179,7 +179,7 @@ async fn answer(client: &UpstreamClient, audience: &Audience, challenge: &Challe
     }
 }
 
-async fn load(client: &UpstreamClient, repository: &Repository) -> Result<Option<Credentials>, Error> {
+async fn load(client: &UpstreamClient, repository: &Repository) -> Result<Option<RegistryCredentials>, Error> {
     let config = client.config();
     let wrong = |error| Error::Unauthorized(format!("{}: {error}", config.host));
     credentials::load(config, repository).await.map_err(wrong)
@@ -189,7 +189,7 @@ async fn load(client: &UpstreamClient, repository: &Repository) -> Result<Option
 struct TokenRequest<'a> {
     client: &'a UpstreamClient,
     audience: &'a Audience,
-    credentials: Option<&'a Credentials>,
+    credentials: Option<&'a RegistryCredentials>,
     service: Option<&'a str>,
     scope: &'a str,
 }
@@ -257,7 +257,7 @@ impl TokenRequest<'_> {
     /// Empty if the message repeats secrets that were sent.
     fn without_secrets(&self, said: String) -> String {
         let is_told = self.credentials.is_some_and(|credentials| match credentials {
-            Credentials::IdentityToken(secret) | Credentials::Password { password: secret, .. } => {
+            RegistryCredentials::IdentityToken(secret) | RegistryCredentials::Password { password: secret, .. } => {
                 !secret.is_empty() && said.contains(secret)
             }
         });
@@ -294,7 +294,7 @@ impl TokenRequest<'_> {
 
     fn refresh_token(&self) -> Option<&str> {
         match self.credentials {
-            Some(Credentials::IdentityToken(refresh)) => Some(refresh),
+            Some(RegistryCredentials::IdentityToken(refresh)) => Some(refresh),
             _ => None,
         }
     }
@@ -316,8 +316,8 @@ impl TokenRequest<'_> {
     }
 }
 
-fn basic(credentials: &Credentials) -> Option<String> {
-    let Credentials::Password { username, password } = credentials else { return None };
+fn basic(credentials: &RegistryCredentials) -> Option<String> {
+    let RegistryCredentials::Password { username, password } = credentials else { return None };
     Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }
 

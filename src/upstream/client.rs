@@ -11,7 +11,7 @@ use url::Url;
 
 use super::Error;
 use super::config::{Config, ConfigError};
-use super::metrics::RequestMetrics;
+use super::metrics::UpstreamMetrics;
 use crate::http_client::{
     HttpClient, HttpError, HttpSettings, InvalidSettings, Network, Reach, RedirectError, check_url, redirect_target,
 };
@@ -21,11 +21,11 @@ pub(super) struct UpstreamClient {
     config: Config,
     base: Url,
     http: HttpClient,
-    metrics: RequestMetrics,
+    metrics: UpstreamMetrics,
 }
 
 impl UpstreamClient {
-    pub(super) fn new(config: Config, metrics: RequestMetrics, network: &Network) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: Config, metrics: UpstreamMetrics, network: &Network) -> Result<Self, ConfigError> {
         let base = base(&config)?;
         let settings = HttpSettings {
             proxy: config.proxy.clone(),

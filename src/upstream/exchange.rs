@@ -14,12 +14,12 @@ use super::Error;
 use super::answer::body::Inbound;
 use super::answer::words::words;
 use super::auth::challenge::Challenge;
-use super::auth::{Audience, Authorization, Tokens};
+use super::auth::{Audience, Authorization, RegistryTokens};
 use super::client::{UpstreamClient, host};
 use super::config::{Auth, Config, ConfigError};
 use super::headers::content_range;
-use super::limits::{Lane, Limits};
-use super::metrics::{LimitMetrics, RequestMetrics};
+use super::limits::{RequestLane, UpstreamLimits};
+use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::retry::{Failure, Retries, is_passing, retry_after};
 use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
 use crate::oci::Repository;
@@ -48,14 +48,14 @@ pub(super) struct Call {
     pub(super) repository: Repository,
     /// Statuses besides 404 that mean that the content does not exist.
     pub(super) absent: &'static [StatusCode],
-    pub(super) lane: Lane,
+    pub(super) lane: RequestLane,
     /// Whether the caller has an alternative if this fails: errors are then returned immediately, without retries.
     pub(super) has_alternative: bool,
 }
 
 impl Call {
-    pub(super) fn new(method: Method, lane: Lane, url: Url, repository: Repository) -> Self {
-        let lane = if method == Method::HEAD { Lane::Look } else { lane };
+    pub(super) fn new(method: Method, lane: RequestLane, url: Url, repository: Repository) -> Self {
+        let lane = if method == Method::HEAD { RequestLane::Look } else { lane };
         Self { method, url, accept: None, range_from: None, repository, absent: &[], lane, has_alternative: false }
     }
 
@@ -101,20 +101,20 @@ impl Call {
 /// The HTTP exchange with one upstream.
 pub(super) struct Exchange {
     client: Arc<UpstreamClient>,
-    tokens: Tokens,
-    limits: Arc<Limits>,
+    tokens: RegistryTokens,
+    limits: Arc<UpstreamLimits>,
 }
 
 impl Exchange {
     pub(super) fn new(
         config: Config,
         tasks: &Tasks,
-        (metrics, limit_metrics): (RequestMetrics, LimitMetrics),
+        (metrics, limit_metrics): (UpstreamMetrics, LimitMetrics),
         network: &Network,
     ) -> Result<Self, ConfigError> {
-        let limits = Limits::new(&config, limit_metrics);
+        let limits = UpstreamLimits::new(&config, limit_metrics);
         let client = Arc::new(UpstreamClient::new(config, metrics, network)?);
-        Ok(Self { client, tokens: Tokens::new(tasks.clone()), limits })
+        Ok(Self { client, tokens: RegistryTokens::new(tasks.clone()), limits })
     }
 
     pub(super) fn config(&self) -> &Config {

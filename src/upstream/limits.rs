@@ -29,7 +29,7 @@ const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining"
 
 /// Kinds of requests that registries count and refuse separately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Lane {
+pub(super) enum RequestLane {
     /// The content of a blob.
     Blob,
     /// Tags and referrers.
@@ -43,7 +43,7 @@ pub(super) enum Lane {
 const LANES: usize = 4;
 
 /// The limits of one upstream, and their current use.
-pub(super) struct Limits {
+pub(super) struct UpstreamLimits {
     host: String,
     turns: Arc<Semaphore>,
     blob_turns: Arc<Semaphore>,
@@ -56,7 +56,7 @@ pub(super) struct Limits {
     metrics: LimitMetrics,
 }
 
-impl Limits {
+impl UpstreamLimits {
     pub(super) fn new(config: &Config, metrics: LimitMetrics) -> Arc<Self> {
         let turns = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
@@ -72,10 +72,10 @@ impl Limits {
     }
 
     /// Acquires the turn that a request needs to be sent. Waits, for a bounded time, while all are taken.
-    pub(super) async fn turn(self: &Arc<Self>, lane: Lane) -> Result<Turn, Error> {
+    pub(super) async fn turn(self: &Arc<Self>, lane: RequestLane) -> Result<Turn, Error> {
         self.refuse_held(lane)?;
         let end = Instant::now() + self.patience;
-        let blob = if lane == Lane::Blob { Some(self.permit(&self.blob_turns, end).await?) } else { None };
+        let blob = if lane == RequestLane::Blob { Some(self.permit(&self.blob_turns, end).await?) } else { None };
         let permit = self.permit(&self.turns, end).await?;
         // The lane may have been refused to others in the meantime.
         self.refuse_held(lane)?;
@@ -96,7 +96,7 @@ impl Limits {
         }
     }
 
-    fn refuse_held(&self, lane: Lane) -> Result<(), Error> {
+    fn refuse_held(&self, lane: RequestLane) -> Result<(), Error> {
         let until = self.holds()[lane as usize];
         match until.map(|until| until.saturating_duration_since(Instant::now())) {
             None | Some(Duration::ZERO) => Ok(()),
@@ -104,9 +104,9 @@ impl Limits {
         }
     }
 
-    fn spend(&self, lane: Lane) -> Result<(), Error> {
+    fn spend(&self, lane: RequestLane) -> Result<(), Error> {
         match &self.pulls {
-            Some(budget) if lane == Lane::Pull => budget.spend().map_err(|rest| self.limited(rest)),
+            Some(budget) if lane == RequestLane::Pull => budget.spend().map_err(|rest| self.limited(rest)),
             _ => Ok(()),
         }
     }
@@ -119,7 +119,7 @@ impl Limits {
     }
 
     /// Records that the registry refused a request, and for how long.
-    pub(super) fn hold(&self, lane: Lane, wait: Duration) {
+    pub(super) fn hold(&self, lane: RequestLane, wait: Duration) {
         let wait = wait.min(MAX_HOLD);
         tracing::warn!(upstream = %self.host, ?lane, seconds = wait.as_secs(), "the registry asked us to back off");
         let until = Instant::now() + wait;
@@ -129,7 +129,7 @@ impl Limits {
     }
 
     /// Ends the back-off after a success.
-    pub(super) fn lift(&self, lane: Lane) {
+    pub(super) fn lift(&self, lane: RequestLane) {
         self.holds()[lane as usize] = None;
     }
 
@@ -146,7 +146,7 @@ impl Limits {
 
 /// The turn of one request, from before it is sent until its response is read or dropped.
 pub(super) struct Turn {
-    limits: Arc<Limits>,
+    limits: Arc<UpstreamLimits>,
     _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
@@ -223,10 +223,10 @@ mod tests {
     use super::*;
     use crate::runtime::Metrics;
 
-    fn limits(change: impl FnOnce(&mut Config)) -> Arc<Limits> {
+    fn limits(change: impl FnOnce(&mut Config)) -> Arc<UpstreamLimits> {
         let mut config = Config::new("a.test".parse().unwrap(), "http://a.test");
         change(&mut config);
-        Limits::new(&config, LimitMetrics::new(&Metrics::default()))
+        UpstreamLimits::new(&config, LimitMetrics::new(&Metrics::default()))
     }
 
     fn limited(seconds: u64) -> Option<Error> {
@@ -236,12 +236,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_turn_is_bounded() {
         let limits = limits(|config| config.max_connections = 1);
-        let turn = limits.turn(Lane::Blob).await.unwrap();
+        let turn = limits.turn(RequestLane::Blob).await.unwrap();
         let began = Instant::now();
-        let error = limits.turn(Lane::Pull).await.err().unwrap();
+        let error = limits.turn(RequestLane::Pull).await.err().unwrap();
         assert!(matches!(&error, Error::Busy(why) if why.contains("max_connections")), "{error}");
         assert_eq!(began.elapsed(), Duration::from_secs(15), "header_timeout");
-        let (waiting, ()) = tokio::join!(limits.turn(Lane::Look), async {
+        let (waiting, ()) = tokio::join!(limits.turn(RequestLane::Look), async {
             advance(Duration::from_secs(1)).await;
             drop(turn);
         });
@@ -252,19 +252,19 @@ mod tests {
     async fn some_turns_are_reserved_for_other_requests() {
         let limits = limits(|config| config.max_connections = 16);
         let mut turns = Vec::new();
-        while let Ok(turn) = limits.turn(Lane::Blob).await {
+        while let Ok(turn) = limits.turn(RequestLane::Blob).await {
             turns.push(turn);
         }
         assert_eq!(turns.len(), 14);
-        turns.push(limits.turn(Lane::Pull).await.unwrap());
-        turns.push(limits.turn(Lane::List).await.unwrap());
-        assert!(limits.turn(Lane::Look).await.is_err());
+        turns.push(limits.turn(RequestLane::Pull).await.unwrap());
+        turns.push(limits.turn(RequestLane::List).await.unwrap());
+        assert!(limits.turn(RequestLane::Look).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn bodies_share_the_bandwidth() {
         let limits = limits(|config| config.max_bandwidth = Some(1000));
-        let (one, two) = (limits.turn(Lane::Blob).await.unwrap(), limits.turn(Lane::Pull).await.unwrap());
+        let (one, two) = (limits.turn(RequestLane::Blob).await.unwrap(), limits.turn(RequestLane::Pull).await.unwrap());
         let began = Instant::now();
         tokio::join!(
             async {
@@ -289,33 +289,37 @@ mod tests {
     async fn only_pulls_are_counted_in_any_window() {
         let hour = Duration::from_secs(3600);
         let limits = limits(|config| (config.pull_limit, config.pull_limit_window) = (Some(2), hour));
-        drop(limits.turn(Lane::Pull).await.unwrap());
+        drop(limits.turn(RequestLane::Pull).await.unwrap());
         advance(Duration::from_millis(600_500)).await;
-        drop(limits.turn(Lane::Pull).await.unwrap());
-        assert_eq!(limits.turn(Lane::Pull).await.err(), limited(3000), "rounded up");
-        for lane in [Lane::Blob, Lane::List, Lane::Look] {
+        drop(limits.turn(RequestLane::Pull).await.unwrap());
+        assert_eq!(limits.turn(RequestLane::Pull).await.err(), limited(3000), "rounded up");
+        for lane in [RequestLane::Blob, RequestLane::List, RequestLane::Look] {
             limits.turn(lane).await.unwrap();
         }
         advance(Duration::from_secs(3000)).await;
-        limits.turn(Lane::Pull).await.unwrap();
-        assert_eq!(limits.turn(Lane::Pull).await.err(), limited(600), "the second one's window");
+        limits.turn(RequestLane::Pull).await.unwrap();
+        assert_eq!(limits.turn(RequestLane::Pull).await.err(), limited(600), "the second one's window");
     }
 
     #[tokio::test(start_paused = true)]
     async fn refused_lanes_back_off_for_the_requested_time() {
         let limits = limits(|_| {});
-        limits.hold(Lane::Pull, Duration::from_secs(60));
-        assert_eq!(limits.turn(Lane::Pull).await.err(), limited(60));
-        for lane in [Lane::Blob, Lane::List, Lane::Look] {
+        limits.hold(RequestLane::Pull, Duration::from_secs(60));
+        assert_eq!(limits.turn(RequestLane::Pull).await.err(), limited(60));
+        for lane in [RequestLane::Blob, RequestLane::List, RequestLane::Look] {
             limits.turn(lane).await.unwrap();
         }
-        limits.hold(Lane::Pull, Duration::from_secs(1));
-        assert_eq!(limits.turn(Lane::Pull).await.err(), limited(60), "a shorter back-off does not end a longer one");
+        limits.hold(RequestLane::Pull, Duration::from_secs(1));
+        assert_eq!(
+            limits.turn(RequestLane::Pull).await.err(),
+            limited(60),
+            "a shorter back-off does not end a longer one"
+        );
         advance(Duration::from_secs(60)).await;
-        limits.turn(Lane::Pull).await.unwrap();
-        limits.hold(Lane::Look, Duration::MAX);
-        assert_eq!(limits.turn(Lane::Look).await.err(), limited(6 * 3600), "back-off is bounded");
-        limits.lift(Lane::Look);
-        limits.turn(Lane::Look).await.unwrap();
+        limits.turn(RequestLane::Pull).await.unwrap();
+        limits.hold(RequestLane::Look, Duration::MAX);
+        assert_eq!(limits.turn(RequestLane::Look).await.err(), limited(6 * 3600), "back-off is bounded");
+        limits.lift(RequestLane::Look);
+        limits.turn(RequestLane::Look).await.unwrap();
     }
 }

@@ -14,13 +14,13 @@ use crate::runtime::Metrics;
 
 /// The request metrics of all upstreams. Every exchange counts, including redirects, token requests and retries.
 #[derive(Clone)]
-pub(super) struct RequestMetrics {
-    requests: Family<RequestLabels, Counter>,
+pub(super) struct UpstreamMetrics {
+    requests: Family<UpstreamRequestLabels, Counter>,
     seconds: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct RequestLabels {
+struct UpstreamRequestLabels {
     upstream: String,
     method: String,
     status: String,
@@ -31,7 +31,7 @@ struct UpstreamLabels {
     upstream: String,
 }
 
-impl RequestMetrics {
+impl UpstreamMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 3.0, 10));
         let seconds = Family::new_with_constructor(histogram);
@@ -49,7 +49,8 @@ impl RequestMetrics {
 
     pub(super) fn observe(&self, upstream: &str, method: &Method, status: Option<StatusCode>, started: Instant) {
         let upstream = upstream.to_owned();
-        let labels = RequestLabels { upstream: upstream.clone(), method: method.to_string(), status: label(status) };
+        let labels =
+            UpstreamRequestLabels { upstream: upstream.clone(), method: method.to_string(), status: label(status) };
         self.requests.get_or_create(&labels).inc();
         self.seconds.get_or_create(&UpstreamLabels { upstream }).observe(started.elapsed().as_secs_f64());
     }

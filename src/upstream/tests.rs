@@ -45,7 +45,7 @@ impl World {
     }
 
     fn upstream_in(&self, config: Config, network: &Network) -> Arc<Upstream> {
-        let metrics = (RequestMetrics::new(&Metrics::default()), LimitMetrics::new(&Metrics::default()));
+        let metrics = (UpstreamMetrics::new(&Metrics::default()), LimitMetrics::new(&Metrics::default()));
         Arc::new(Upstream::new(config, &self.tasks, metrics, network).unwrap())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::metrics::{LimitMetrics, RequestMetrics};
+use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::{Config, ConfigError, Upstream};
 use crate::http_client::Network;
 use crate::oci::Host;
@@ -28,7 +28,7 @@ impl Upstreams {
         tasks: &Tasks,
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
-        let metrics = (RequestMetrics::new(metrics), LimitMetrics::new(metrics));
+        let metrics = (UpstreamMetrics::new(metrics), LimitMetrics::new(metrics));
         let mut upstreams = Self { all: Vec::new(), by_host: HashMap::new(), by_path: HashMap::new(), default: None };
         for config in configs {
             let index = upstreams.all.len();
@@ -65,11 +65,6 @@ impl Upstreams {
     /// The upstream for requests that name none.
     pub fn default_upstream(&self) -> Option<&Arc<Upstream>> {
         self.default.map(|index| &self.all[index])
-    }
-
-    /// All upstreams, in the order of the configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.all.iter()
     }
 
     /// Their hosts, for messages.

@@ -103,10 +103,10 @@ impl fmt::Debug for ApiKey {
 
 /// A client of the service. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Inner>);
+pub struct IbmClient(Arc<IbmInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct IbmInner {
     config: Config,
     hosts: Vec<HostPattern>,
     url: Option<Uri>,
@@ -125,7 +125,7 @@ const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(10);
 /// RFC 3986, unreserved: all else in an image's name is escaped, its slashes included.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-impl Client {
+impl IbmClient {
     /// # Errors
     /// When an address is malformed or would carry credentials in the clear, a host is none, or the CA file is unusable.
     pub fn new(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, InvalidConfig> {
@@ -137,7 +137,7 @@ impl Client {
         let requests = Family::default();
         let help = "Answers of IBM's Vulnerability Advisor, by outcome";
         let requests = metrics.register("va_ibm_requests", help, requests);
-        Ok(Self(Arc::new(Inner { config, hosts, url, http, tokens, clock, requests })))
+        Ok(Self(Arc::new(IbmInner { config, hosts, url, http, tokens, clock, requests })))
     }
 
     /// Whether images of this registry are queried.
@@ -151,11 +151,11 @@ impl Client {
         let asked = if self.serves(&image.host) {
             self.ask(image, manifest, account).await
         } else {
-            Err(Problem(format!("{} is no registry of IBM's", image.host)))
+            Err(IbmProblem(format!("{} is no registry of IBM's", image.host)))
         };
         let (value, outcome) = match asked {
             Ok(value) => (value, "answered"),
-            Err(Problem(why)) => {
+            Err(IbmProblem(why)) => {
                 tracing::warn!(%image, %manifest, %why, "no assessment from IBM's Vulnerability Advisor");
                 (VaEvidence::Unavailable { why: format!("IBM Vulnerability Advisor: {why}") }, "failed")
             }
@@ -182,49 +182,54 @@ impl Client {
         Observed { value, at, until: Some(at.saturating_add(ttl).unwrap_or(at)) }
     }
 
-    async fn ask(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Result<VaEvidence, Problem> {
+    async fn ask(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Result<VaEvidence, IbmProblem> {
         let uri = self.uri(image, manifest)?;
         let account = self.account(account);
-        let mut token = self.0.tokens.current().await.map_err(Problem)?;
+        let mut token = self.0.tokens.current().await.map_err(IbmProblem)?;
         let (mut status, mut body) = self.request(&uri, account, &token).await?;
         if status == StatusCode::UNAUTHORIZED {
             // A token can expire early: retry once with a new one.
-            token = self.0.tokens.replace(&token).await.map_err(Problem)?;
+            token = self.0.tokens.replace(&token).await.map_err(IbmProblem)?;
             (status, body) = self.request(&uri, account, &token).await?;
         }
         match status {
-            StatusCode::OK => answer::parse(&body).map_err(Problem),
+            StatusCode::OK => answer::parse(&body).map_err(IbmProblem),
             StatusCode::NOT_FOUND => Ok(VaEvidence::Unscanned),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Problem(format!(
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(IbmProblem(format!(
                 "{status}: the API key may not read vulnerability reports of this image; \
                  check the key, its Reader access to the namespace, and the account"
             ))),
-            status => Err(Problem(format!("it answered {status}"))),
+            status => Err(IbmProblem(format!("it answered {status}"))),
         }
     }
 
-    fn uri(&self, image: &ImageName, manifest: Digest) -> Result<Uri, Problem> {
+    fn uri(&self, image: &ImageName, manifest: Digest) -> Result<Uri, IbmProblem> {
         let base = match &self.0.url {
             Some(url) => url.to_string(),
             None => format!("https://{}", image.host),
         };
         let name = format!("{image}@{manifest}");
         let path = format!("/va/api/v4/report/image/{}", utf8_percent_encode(&name, SEGMENT));
-        (base.trim_end_matches('/').to_owned() + &path).parse().map_err(|e| Problem(format!("no address: {e}")))
+        (base.trim_end_matches('/').to_owned() + &path).parse().map_err(|e| IbmProblem(format!("no address: {e}")))
     }
 
     /// Retries if another attempt may help.
-    async fn request(&self, uri: &Uri, account: Option<&str>, token: &Token) -> Result<(StatusCode, Bytes), Problem> {
+    async fn request(
+        &self,
+        uri: &Uri,
+        account: Option<&str>,
+        token: &Token,
+    ) -> Result<(StatusCode, Bytes), IbmProblem> {
         let config = &self.0.config;
         let mut attempt = 0;
         loop {
             let request = get(uri, account, token)?;
             let answer = self.0.http.fetch(Reach::Configured, request, MAX_ANSWER, config.timeout).await;
             let problem = match answer {
-                Ok((status, _)) if is_temporary(status) => Problem(format!("it answered {status}")),
+                Ok((status, _)) if is_temporary(status) => IbmProblem(format!("it answered {status}")),
                 Ok(answer) => return Ok(answer),
-                Err(failed @ HttpError::TooLarge(_)) => return Err(Problem(failed.to_string())),
-                Err(failed) => Problem(failed.to_string()),
+                Err(failed @ HttpError::TooLarge(_)) => return Err(IbmProblem(failed.to_string())),
+                Err(failed) => IbmProblem(failed.to_string()),
             };
             attempt += 1;
             if attempt == TRIES {
@@ -239,9 +244,9 @@ fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
 }
 
-fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<Bytes>>, Problem> {
+fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<Bytes>>, IbmProblem> {
     let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", token.text()))
-        .map_err(|_| Problem("the token is no header value".into()))?;
+        .map_err(|_| IbmProblem("the token is no header value".into()))?;
     authorization.set_sensitive(true);
     let mut request = Request::builder()
         .method(Method::GET)
@@ -252,7 +257,7 @@ fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<B
     if let Some(account) = account {
         request = request.header("Account", account);
     }
-    request.body(Full::default()).map_err(|e| Problem(format!("no request: {e}")))
+    request.body(Full::default()).map_err(|e| IbmProblem(format!("no request: {e}")))
 }
 
 /// The operator configures every address, so any may be connected to. The time limit of a request covers each of its
@@ -287,7 +292,7 @@ fn address(text: &str) -> Result<Uri, InvalidConfig> {
 
 /// Why there is no assessment.
 #[derive(Debug)]
-struct Problem(String);
+struct IbmProblem(String);
 
 /// `icr.io`, or `.icr.io` for every host below it.
 #[derive(Debug)]

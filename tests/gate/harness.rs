@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pullgate::app::{self, Bound, BuildError};
+use pullgate::app::{self, BoundGate, BuildError};
 use pullgate::config::Config;
 use pullgate::runtime::{Clock, Tasks};
 use pullgate::sample::SigningKey;
@@ -153,7 +153,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    fn run(made_of: TestGate, bound: Bound) -> Self {
+    fn run(made_of: TestGate, bound: BoundGate) -> Self {
         let mut more_urls: Vec<_> = bound.addresses().iter().map(|address| format!("http://{address}")).collect();
         let url = more_urls.remove(0);
         let admin = format!("http://{}", bound.admin_address());

@@ -77,7 +77,7 @@ fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
 
 /// One case.
 #[derive(Deserialize)]
-struct Case {
+struct EvalCase {
     #[serde(default)]
     id: Value,
     #[serde(default)]
@@ -86,14 +86,14 @@ struct Case {
     #[serde(default)]
     digest: Option<String>,
     #[serde(default)]
-    trust: Option<Trust>,
+    trust: Option<EvalTrust>,
     #[serde(default)]
-    va: Option<Va>,
+    va: Option<EvalVa>,
 }
 
 /// Who signed. `signers: null` means that there is no trust data.
 #[derive(Default, Deserialize)]
-struct Trust {
+struct EvalTrust {
     #[serde(default)]
     signers: Option<Vec<String>>,
     #[serde(default)]
@@ -104,7 +104,7 @@ struct Trust {
 
 /// An assessment in IBM's terms.
 #[derive(Deserialize)]
-struct Va {
+struct EvalVa {
     #[serde(default)]
     status: Option<String>,
     #[serde(default)]
@@ -146,7 +146,7 @@ fn answer(rules: &RuleSet, line: &[u8]) -> Result<Value, (Value, String)> {
 }
 
 fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
-    let case: Case = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let case: EvalCase = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let scope: Scope = case.namespace.as_deref().unwrap_or_default().parse().map_err(|e| format!("namespace: {e}"))?;
     let digest = case.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|e| format!("digest: {e}"))?;
     let Ok(reference) = case.image.parse::<ImageReference>() else {
@@ -191,8 +191,8 @@ fn opinions(weighed: &[(Opinion, bool)]) -> Vec<&Opinion> {
 }
 
 /// The outcome of an entry for a case, and whether it needed vulnerabilities.
-fn opinion(case: &Case, subject: &crate::policy::Subject, digest: Digest, selected: Selected) -> (Opinion, bool) {
-    let evidence = Evidence::of(case, &selected);
+fn opinion(case: &EvalCase, subject: &crate::policy::Subject, digest: Digest, selected: Selected) -> (Opinion, bool) {
+    let evidence = EvalEvidence::of(case, &selected);
     let outcome = weigh(&evidence.question(subject, digest, &selected));
     (Opinion { selected, outcome }, evidence.va.is_some())
 }
@@ -207,7 +207,7 @@ fn line_of(id: &Value, decision: &str, stage: Option<&str>, va_consulted: bool, 
 
 /// The evidence of a case, as the gate would have found it.
 #[derive(Default)]
-struct Evidence {
+struct EvalEvidence {
     trust: TrustFindings,
     /// `None` if none is needed: the rule has no `va`, or signatures deny first.
     va: Option<VaFindings>,
@@ -215,9 +215,9 @@ struct Evidence {
     exemptions: VaExemptions,
 }
 
-impl Evidence {
-    fn of(case: &Case, selected: &Selected) -> Self {
-        let none = Trust::default();
+impl EvalEvidence {
+    fn of(case: &EvalCase, selected: &Selected) -> Self {
+        let none = EvalTrust::default();
         let trust = case.trust.as_ref().unwrap_or(&none);
         let mut own = TrustEvidence::default();
         let Some(rule) = &selected.rule else { return Self::default() };
@@ -251,7 +251,7 @@ fn observed<T>(value: T) -> Observed<T> {
 
 /// An authority verified if the list has its name; Docker Content Trust verified if there is trust data by all required
 /// signers. A missing secret is represented by its name: the evidence says that it verified.
-fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
+fn outcome(authority: &Authority, trust: &EvalTrust) -> TrustOutcome {
     if let Some(why) = &trust.error {
         return TrustOutcome::Unknown { why: why.clone(), temporary: false };
     }
@@ -282,8 +282,8 @@ fn outcome(authority: &Authority, trust: &Trust) -> TrustOutcome {
 
 /// IBM's status as evidence. With `OK` and `WARN`, no issue counts. With `FAIL`, its older name `BLOCK`, and every
 /// unknown status, some issue does: if none is listed that could, one that always counts is added.
-fn assessment(va: Option<&Va>) -> VaEvidence {
-    let Some(Va { status: Some(status), issues }) = va else { return VaEvidence::Unscanned };
+fn assessment(va: Option<&EvalVa>) -> VaEvidence {
+    let Some(EvalVa { status: Some(status), issues }) = va else { return VaEvidence::Unscanned };
     let mut issues = listed(issues);
     match &**status {
         "UNSCANNED" => return VaEvidence::Unscanned,

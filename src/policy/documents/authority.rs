@@ -177,10 +177,10 @@ fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {
 }
 
 /// Parses bytes; the error says what is wrong with them.
-type Reading<T> = fn(&[u8]) -> Result<T, String>;
+type MaterialReader<T> = fn(&[u8]) -> Result<T, String>;
 
 /// A list of materials, at least one.
-fn materials<T>(fields: &Fields<'_>, key: &str, read: Reading<T>, lookup: Lookup<'_>) -> Option<Vec<T>> {
+fn materials<T>(fields: &Fields<'_>, key: &str, read: MaterialReader<T>, lookup: Lookup<'_>) -> Option<Vec<T>> {
     let list = fields.maps(key, "a list of keys");
     if list.is_empty() {
         fields.error(format!("{key} is missing or empty"));
@@ -191,7 +191,7 @@ fn materials<T>(fields: &Fields<'_>, key: &str, read: Reading<T>, lookup: Lookup
 
 /// `{file: PATH}`, `{data: TEXT}` or `{secret: {name, key, namespace}}`. Missing material is an error: nobody means an
 /// authority that can never verify.
-fn material<T>(fields: &Fields<'_>, read: Reading<T>, lookup: Lookup<'_>) -> Option<T> {
+fn material<T>(fields: &Fields<'_>, read: MaterialReader<T>, lookup: Lookup<'_>) -> Option<T> {
     let ways: &[&str] = if lookup.secrets.is_some() { &["file", "data", "secret"] } else { &["file", "data"] };
     fields.only(ways);
     let (what, bytes) = match one_of(fields, ways)? {

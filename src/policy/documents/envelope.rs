@@ -55,7 +55,7 @@ const IGNORED_METADATA: &[&str] = &[
 
 /// The documents of interest.
 #[derive(Debug, Default)]
-pub(super) struct Found<'a> {
+pub(super) struct FoundDocuments<'a> {
     pub(super) policies: Vec<PolicyObject<'a>>,
     pub(super) secrets: Vec<SecretObject<'a>>,
 }
@@ -98,12 +98,17 @@ pub(super) struct SecretObject<'a> {
 }
 
 /// Sorts a document by its kind.
-pub(super) fn sort<'a>(root: &'a Node, problems: &'a Problems, found: &mut Found<'a>) {
+pub(super) fn sort<'a>(root: &'a Node, problems: &'a Problems, found: &mut FoundDocuments<'a>) {
     sort_as(root, None, problems, found);
 }
 
 /// `inherited` is the type of a list's items, for those that do not say it themselves.
-fn sort_as<'a>(root: &'a Node, inherited: Option<(&'a str, &'a str)>, problems: &'a Problems, found: &mut Found<'a>) {
+fn sort_as<'a>(
+    root: &'a Node,
+    inherited: Option<(&'a str, &'a str)>,
+    problems: &'a Problems,
+    found: &mut FoundDocuments<'a>,
+) {
     let Some(fields) = Fields::of(root, "a document", problems) else { return };
     let says = fields.get("apiVersion").is_some() || fields.get("kind").is_some();
     let (api, kind) = match (fields.text("apiVersion"), fields.text("kind")) {

@@ -84,21 +84,21 @@ fn entry_keys(fields: &Fields<'_>) {
 /// The checks of an entry, before secrets are looked up in a namespace.
 #[derive(Debug)]
 struct Checks<'a> {
-    trust: Option<Trust<'a>>,
+    trust: Option<IbmTrust<'a>>,
     simple: Option<Simple<'a>>,
-    va: Option<Va<'a>>,
+    va: Option<IbmVa<'a>>,
 }
 
 /// `trust.enabled: true`.
 #[derive(Debug)]
-struct Trust<'a> {
+struct IbmTrust<'a> {
     server: Option<&'a str>,
     secrets: Vec<&'a str>,
 }
 
 /// `va.enabled: true`, or `vulnerability.ICCRVA.enabled: true`.
 #[derive(Debug)]
-struct Va<'a> {
+struct IbmVa<'a> {
     account: Option<&'a str>,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Checks<'a> {
         policy_keys(fields, policy.dialect);
         fields.flag("mutateImage");
         Self {
-            trust: fields.map("trust").and_then(|trust| Trust::read(&trust)),
+            trust: fields.map("trust").and_then(|trust| IbmTrust::read(&trust)),
             simple: fields.map("simple").and_then(|simple| Simple::read(&simple)),
             va: va(fields),
         }
@@ -178,7 +178,7 @@ fn policy_keys(fields: &Fields<'_>, dialect: Dialect) {
     }
 }
 
-impl<'a> Trust<'a> {
+impl<'a> IbmTrust<'a> {
     fn read(fields: &Fields<'a>) -> Option<Self> {
         fields.only(&["enabled", "signerSecrets", "trustServer"]);
         let enabled = fields.flag("enabled");
@@ -235,7 +235,7 @@ fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Resul
     Ok(Signer { name: name.trim().to_owned(), key })
 }
 
-fn va<'a>(policy: &Fields<'a>) -> Option<Va<'a>> {
+fn va<'a>(policy: &Fields<'a>) -> Option<IbmVa<'a>> {
     let cise = policy.map("va").is_some_and(|va| {
         va.only(&["enabled"]);
         va.flag("enabled") == Some(true)
@@ -250,5 +250,5 @@ fn va<'a>(policy: &Fields<'a>) -> Option<Va<'a>> {
         advisor.text("account")
     });
     let portieris = advisor.is_some_and(|advisor| advisor.flag("enabled") == Some(true));
-    (cise || portieris).then_some(Va { account: account.filter(|_| portieris) })
+    (cise || portieris).then_some(IbmVa { account: account.filter(|_| portieris) })
 }

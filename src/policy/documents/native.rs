@@ -24,7 +24,8 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
         return (Mode::Enforce, Vec::new());
     };
     spec.only(&["mode", "authorities", "repositories"]);
-    let reader = Reader { own: authority::of_document(spec, policy, context), settings: &context.settings.authorities };
+    let reader =
+        RuleReader { own: authority::of_document(spec, policy, context), settings: &context.settings.authorities };
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());
@@ -39,12 +40,12 @@ fn mode(spec: &Fields<'_>) -> Mode {
 }
 
 /// Reads the entries of one document.
-struct Reader<'a> {
+struct RuleReader<'a> {
     own: Vec<Arc<Authority>>,
     settings: &'a [Arc<Authority>],
 }
 
-impl Reader<'_> {
+impl RuleReader<'_> {
     fn entry(&self, node: &Node, policy: &PolicyObject<'_>) -> Option<Entry> {
         let fields = Fields::of(node, "an entry of repositories", policy.problems)?;
         for entry in fields.members() {

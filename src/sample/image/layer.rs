@@ -113,12 +113,12 @@ impl Layer {
 /// The methods panic on a path or target that a tar cannot represent; use [`Layer::gzip_of`] for hostile archives.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    entries: Vec<(Header, String, Entry)>,
+    entries: Vec<(Header, String, TarEntry)>,
     directories: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
-enum Entry {
+enum TarEntry {
     Content(Bytes),
     Link(String),
 }
@@ -131,22 +131,22 @@ impl Tree {
 
     /// Adds a file with mode 0644. A name that starts with `.wh.` is a whiteout (image-spec, layer.md).
     pub fn file(self, path: &str, content: impl Into<Bytes>) -> Self {
-        self.add(EntryType::Regular, 0o644, path, Entry::Content(content.into()))
+        self.add(EntryType::Regular, 0o644, path, TarEntry::Content(content.into()))
     }
 
     /// Adds a file with mode 0755.
     pub fn executable(self, path: &str, content: impl Into<Bytes>) -> Self {
-        self.add(EntryType::Regular, 0o755, path, Entry::Content(content.into()))
+        self.add(EntryType::Regular, 0o755, path, TarEntry::Content(content.into()))
     }
 
     /// Adds a symbolic link.
     pub fn symlink(self, path: &str, target: &str) -> Self {
-        self.add(EntryType::Symlink, 0o777, path, Entry::Link(target.into()))
+        self.add(EntryType::Symlink, 0o777, path, TarEntry::Link(target.into()))
     }
 
     /// Adds a hard link to a path in this archive.
     pub fn hard_link(self, path: &str, target: &str) -> Self {
-        self.add(EntryType::Link, 0o644, path, Entry::Link(target.into()))
+        self.add(EntryType::Link, 0o644, path, TarEntry::Link(target.into()))
     }
 
     /// Adds a directory with mode 0755.
@@ -154,10 +154,10 @@ impl Tree {
         if !self.directories.insert(path.into()) {
             return self;
         }
-        self.add(EntryType::Directory, 0o755, path, Entry::Content(Bytes::new()))
+        self.add(EntryType::Directory, 0o755, path, TarEntry::Content(Bytes::new()))
     }
 
-    fn add(mut self, kind: EntryType, mode: u32, path: &str, entry: Entry) -> Self {
+    fn add(mut self, kind: EntryType, mode: u32, path: &str, entry: TarEntry) -> Self {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self = self.directory(parent);
         }
@@ -177,11 +177,11 @@ impl Tree {
         for (header, path, entry) in &self.entries {
             let mut header = header.clone();
             match entry {
-                Entry::Content(bytes) => {
+                TarEntry::Content(bytes) => {
                     header.set_size(bytes.len() as u64);
                     archive.append_data(&mut header, path, &**bytes).expect(IN_MEMORY);
                 }
-                Entry::Link(target) => {
+                TarEntry::Link(target) => {
                     header.set_size(0);
                     archive.append_link(&mut header, path, target).expect(IN_MEMORY);
                 }

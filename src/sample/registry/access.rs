@@ -44,10 +44,10 @@ impl Credentials {
 
 /// The rules by repository, and the issued tokens.
 #[derive(Debug, Default)]
-pub(super) struct AccessRules(Mutex<State>);
+pub(super) struct AccessRules(Mutex<AccessState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct AccessState {
     rules: HashMap<String, Access>,
     realm: Option<String>,
     lifetime: Option<u64>,
@@ -111,12 +111,12 @@ impl AccessRules {
         state.issue(granted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AccessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl AccessState {
     fn rule(&self, repository: &str) -> Access {
         self.rules.get(repository).or_else(|| self.rules.get("*")).cloned().unwrap_or_default()
     }

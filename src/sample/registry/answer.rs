@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
-use super::Shared;
+use super::RegistryState;
 use crate::oci::{Digest, Endpoint, ErrorCode, Page, Reference, Repository, Route, WireError, media_type};
 
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-impl Shared {
+impl RegistryState {
     /// The response without injected faults. `origin` is the registry's URL as the client knows it.
     pub(super) fn answer<B>(&self, request: &Request<B>, origin: &str) -> Response<Bytes> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -9,16 +9,16 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
-use super::fault::{Closed, Fault, Hit, Rule};
-use super::flush::Wire;
+use super::fault::{Closed, Fault, FaultHit, FaultRule};
+use super::flush::ConnectionFaults;
 
 /// The number of bytes passed to the connection at a time.
 const PIECE: usize = 64 * 1024;
 
 /// Sends `bytes` with the given faults. `wire` reports each flush of the connection.
-pub(super) fn send(bytes: Bytes, hit: Hit, wire: Arc<Wire>) -> UnsyncBoxBody<Bytes, Closed> {
+pub(super) fn send(bytes: Bytes, hit: FaultHit, wire: Arc<ConnectionFaults>) -> UnsyncBoxBody<Bytes, Closed> {
     let mut sender =
-        Sender { rest: bytes, sent: 0, wire, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
+        BodySender { rest: bytes, sent: 0, wire, cut: None, flip: None, stall: None, piece: PIECE, pause: None };
     for rule in hit.0 {
         match rule.fault {
             Fault::Cut(at) => sender.cut = Some(at),
@@ -28,21 +28,21 @@ pub(super) fn send(bytes: Bytes, hit: Hit, wire: Arc<Wire>) -> UnsyncBoxBody<Byt
             _ => {}
         }
     }
-    StreamBody::new(stream::unfold(sender, Sender::next)).boxed_unsync()
+    StreamBody::new(stream::unfold(sender, BodySender::next)).boxed_unsync()
 }
 
-struct Sender {
+struct BodySender {
     rest: Bytes,
     sent: u64,
-    wire: Arc<Wire>,
+    wire: Arc<ConnectionFaults>,
     cut: Option<u64>,
     flip: Option<u64>,
-    stall: Option<(u64, Arc<Rule>)>,
+    stall: Option<(u64, Arc<FaultRule>)>,
     piece: usize,
     pause: Option<Duration>,
 }
 
-impl Sender {
+impl BodySender {
     async fn next(mut self) -> Option<(Result<Frame<Bytes>, Closed>, Self)> {
         if self.cut.is_some_and(|at| at <= self.sent) {
             self.wire.flushed.notified().await;

@@ -10,20 +10,20 @@ use crate::oci::{Digest, Reference};
 
 /// All repositories. They share nothing: a blob of one is unknown in another.
 #[derive(Debug, Default)]
-pub(super) struct Content(Mutex<HashMap<String, Repository>>);
+pub(super) struct HeldContent(Mutex<HashMap<String, HeldRepository>>);
 
 /// One repository.
 #[derive(Debug, Default)]
-pub(super) struct Repository {
+pub(super) struct HeldRepository {
     /// Media type and bytes, ordered by digest so that lists of referrers are reproducible.
     pub(super) manifests: BTreeMap<Digest, (String, Bytes)>,
     pub(super) tags: BTreeMap<String, Digest>,
     pub(super) blobs: HashMap<Digest, Bytes>,
 }
 
-impl Content {
+impl HeldContent {
     /// Changes a repository, creating it if necessary.
-    pub(super) fn edit<T>(&self, repository: &str, change: impl FnOnce(&mut Repository) -> T) {
+    pub(super) fn edit<T>(&self, repository: &str, change: impl FnOnce(&mut HeldRepository) -> T) {
         change(self.lock().entry(repository.into()).or_default());
     }
 
@@ -60,7 +60,7 @@ impl Content {
         manifests.filter_map(|(digest, (media_type, bytes))| referrer(&subject, digest, media_type, bytes)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Repository>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HeldRepository>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -154,10 +154,10 @@ impl Fault {
 
 /// Controls an injected fault: counts requests, releases held ones, removes the fault.
 #[derive(Clone, Debug)]
-pub struct Injected(Arc<Rule>);
+pub struct Injected(Arc<FaultRule>);
 
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct FaultRule {
     on: On,
     pub(super) fault: Fault,
     removed: AtomicBool,
@@ -195,7 +195,7 @@ impl Injected {
     }
 }
 
-impl Rule {
+impl FaultRule {
     /// Whether the fault applies to this request; counts it if so.
     fn hit<B>(&self, request: &Request<B>) -> bool {
         if self.removed.load(Ordering::Relaxed) || !self.on.matches(request) {
@@ -217,13 +217,13 @@ impl Rule {
 
 /// The active faults, in the order in which they were added.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<Vec<Arc<Rule>>>);
+pub(super) struct Faults(Mutex<Vec<Arc<FaultRule>>>);
 
 impl Faults {
     pub(super) fn add(&self, on: On, fault: Fault) -> Injected {
         let passes = Semaphore::new(0);
         let rule =
-            Arc::new(Rule { on, fault, removed: AtomicBool::new(false), hits: watch::Sender::default(), passes });
+            Arc::new(FaultRule { on, fault, removed: AtomicBool::new(false), hits: watch::Sender::default(), passes });
         self.lock().push(rule.clone());
         Injected(rule)
     }
@@ -235,7 +235,7 @@ impl Faults {
     }
 
     /// The faults that apply to this request.
-    pub(super) fn hit<B>(&self, request: &Request<B>) -> Hit {
+    pub(super) fn hit<B>(&self, request: &Request<B>) -> FaultHit {
         let mut hit = Vec::new();
         let mut answered = false;
         for rule in self.lock().iter() {
@@ -244,23 +244,23 @@ impl Faults {
                 hit.push(rule.clone());
             }
         }
-        Hit(hit)
+        FaultHit(hit)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Rule>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<FaultRule>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The faults that apply to one request.
-pub(super) struct Hit(pub(super) Vec<Arc<Rule>>);
+pub(super) struct FaultHit(pub(super) Vec<Arc<FaultRule>>);
 
 /// The connection is closed by a fault.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("closed by an injected fault")]
 pub(super) struct Closed;
 
-impl Hit {
+impl FaultHit {
     /// Waits for all gates and delays.
     pub(super) async fn before_answer(&self) {
         for rule in &self.0 {

@@ -15,14 +15,14 @@ use tokio_rustls::server::TlsStream;
 
 /// State shared between a connection and the faults of its requests.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct ConnectionFaults {
     /// Notified of each completed flush.
     pub(super) flushed: Notify,
     /// How many bytes may still be written before the connection is reset; `u64::MAX` for no limit.
     left: AtomicU64,
 }
 
-impl Wire {
+impl ConnectionFaults {
     pub(super) fn new() -> Self {
         Self { flushed: Notify::new(), left: AtomicU64::new(u64::MAX) }
     }
@@ -54,11 +54,11 @@ impl OverTcp for TlsStream<TcpStream> {
 /// waits for a flush, because hyper discards its buffers when a body fails.
 pub(super) struct Flushing<S> {
     stream: S,
-    wire: Arc<Wire>,
+    wire: Arc<ConnectionFaults>,
 }
 
 impl<S> Flushing<S> {
-    pub(super) fn new(stream: S, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(stream: S, wire: Arc<ConnectionFaults>) -> Self {
         Self { stream, wire }
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fault::Closed;
-use super::flush::{Flushing, OverTcp, Wire};
+use super::flush::{ConnectionFaults, Flushing, OverTcp};
 use super::{Registry, body};
 use crate::runtime::Tasks;
 
@@ -107,7 +107,7 @@ async fn connection(registry: Registry, stream: TcpStream, tls: Option<Arc<Serve
 }
 
 async fn serve<S: OverTcp>(registry: Registry, stream: S, tls: bool) {
-    let wire = Arc::new(Wire::new());
+    let wire = Arc::new(ConnectionFaults::new());
     let service = service_fn(|request| respond(&registry, request, tls, wire.clone()));
     let stream = TokioIo::new(Flushing::new(stream, wire.clone()));
     let served = http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).await;
@@ -120,7 +120,7 @@ async fn respond(
     registry: &Registry,
     mut request: Request<Incoming>,
     tls: bool,
-    wire: Arc<Wire>,
+    wire: Arc<ConnectionFaults>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Closed>>, Closed> {
     let shared = &registry.0;
     let number = shared.log.arrived(&request);

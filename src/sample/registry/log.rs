@@ -35,15 +35,15 @@ impl LoggedRequest {
 
 /// The log. Each change wakes all waiting callers.
 #[derive(Debug, Default)]
-pub(super) struct Log(watch::Sender<State>);
+pub(super) struct RequestJournal(watch::Sender<LogState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     requests: Vec<LoggedRequest>,
     arrived: u64,
 }
 
-impl Log {
+impl RequestJournal {
     /// Records a request, and returns its number for [`answered`](Self::answered).
     pub(super) fn arrived<B>(&self, request: &Request<B>) -> u64 {
         let text = |name| joined(request.headers(), name);

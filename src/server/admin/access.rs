@@ -15,15 +15,15 @@ const MIN_TOKEN: usize = 16;
 
 /// The access rules of the listener.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(super) struct AdminAccess {
     bound: IpAddr,
     hosts: Vec<String>,
-    token: Option<Token>,
+    token: Option<AdminToken>,
 }
 
-impl Access {
+impl AdminAccess {
     pub(super) fn new(config: &Config, bound: SocketAddr) -> Result<Self, AdminError> {
-        let token = config.token_file.clone().map(Token::new).transpose()?;
+        let token = config.token_file.clone().map(AdminToken::new).transpose()?;
         Ok(Self { bound: bound.ip().to_canonical(), hosts: config.hosts.clone(), token })
     }
 
@@ -87,11 +87,11 @@ impl Access {
 
 /// The bearer token, read from its file each time, so that it can be changed at any time.
 #[derive(Debug)]
-struct Token {
+struct AdminToken {
     path: PathBuf,
 }
 
-impl Token {
+impl AdminToken {
     fn new(path: PathBuf) -> Result<Self, AdminError> {
         let error = |what| AdminError::Token { path: path.clone(), what };
         let text = std::fs::read_to_string(&path).map_err(|source| error(source.to_string()))?;

@@ -4,7 +4,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::oci::media_type;
 
-/// Values that many answers have: static ones are shared by all cores without reference counting.
+/// Header values used by many responses: as constants they are shared between cores without reference counting.
 const CONSTANT: [&str; 7] = [
     media_type::OCI_MANIFEST,
     media_type::OCI_INDEX,
@@ -15,7 +15,7 @@ const CONSTANT: [&str; 7] = [
     "bytes",
 ];
 
-/// Sets a header. Values are built from digests, sizes and validated media types; one that is not a header value is left out.
+/// Sets a header. Values are built from digests, sizes and validated media types; an invalid value is omitted.
 pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     let constant = CONSTANT.into_iter().find(|constant| *constant == value).map(HeaderValue::from_static);
     if let Some(value) = constant.or_else(|| HeaderValue::from_str(value).ok()) {

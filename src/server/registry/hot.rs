@@ -31,11 +31,11 @@ pub(super) struct HotResponse {
 
 /// The responses, by the key of the request.
 #[derive(Default)]
-pub(super) struct HotResponses(Sharded<Mutex<Kept>>);
+pub(super) struct HotResponses(Sharded<Mutex<HotCache>>);
 
-struct Kept(Cache<String, HotResponse>);
+struct HotCache(Cache<String, HotResponse>);
 
-impl Default for Kept {
+impl Default for HotCache {
     fn default() -> Self {
         Self(Cache::new(KEPT))
     }

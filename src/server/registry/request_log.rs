@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
 use crate::runtime::{BusyCounter, Metrics};
-use crate::server::{Body, Client};
+use crate::server::{Body, ClientIdentity};
 
 /// The metrics of requests.
 #[derive(Clone)]
@@ -76,7 +76,12 @@ pub(super) struct RequestLog {
 }
 
 impl RequestLog {
-    pub(super) fn new<B>(metrics: &RequestMetrics, request: &Request<B>, client: &Client, request_id: &str) -> Self {
+    pub(super) fn new<B>(
+        metrics: &RequestMetrics,
+        request: &Request<B>,
+        client: &ClientIdentity,
+        request_id: &str,
+    ) -> Self {
         Self {
             metrics: metrics.clone(),
             started: Instant::now(),

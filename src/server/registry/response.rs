@@ -12,8 +12,8 @@ use super::errors;
 use super::headers::insert;
 use super::range::{Ranged, requested};
 use crate::cache::Transfer;
-use crate::gate::{Answer, ListBody, Listing};
-use crate::oci::{Digest, ErrorCode, Host, Manifest, WireError, media_type};
+use crate::gate::{Answer, ListBody, ListPage};
+use crate::oci::{Digest, ErrorCode, Host, Manifest, WireError};
 use crate::policy::Permit;
 use crate::server::Body;
 
@@ -22,17 +22,6 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Header values used by many responses: as constants they are shared between cores without reference counting.
-const CONSTANT: [&str; 7] = [
-    media_type::OCI_MANIFEST,
-    media_type::OCI_INDEX,
-    media_type::DOCKER_MANIFEST,
-    media_type::DOCKER_LIST,
-    "application/json",
-    "application/octet-stream",
-    "bytes",
-];
 
 /// Names the original registry in the response, if the request named one.
 pub(super) fn with_namespace(mut response: Response<Body>, namespace: Option<&Host>) -> Response<Body> {
@@ -129,7 +118,7 @@ fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The next page is requested from this gate, never from the upstream.
-fn respond_list(request: &Request<Incoming>, list: Listing) -> Response<Body> {
+fn respond_list(request: &Request<Incoming>, list: ListPage) -> Response<Body> {
     let mut response = json(match list.body {
         ListBody::Whole(bytes) => Body::from(bytes),
         ListBody::Tags(writer) => {
@@ -200,12 +189,4 @@ fn status(status: StatusCode, body: Body) -> Response<Body> {
 fn with_length(mut response: Response<Body>, length: u64) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     response
-}
-
-/// Sets a header. Values are built from digests, sizes and validated media types; an invalid value is omitted.
-pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    let constant = CONSTANT.into_iter().find(|constant| *constant == value).map(HeaderValue::from_static);
-    if let Some(value) = constant.or_else(|| HeaderValue::from_str(value).ok()) {
-        headers.insert(name, value);
-    }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 
-use super::tls::{Tls, TlsConfig, TlsError, Validity};
+use super::tls::{CertificateValidity, Tls, TlsConfig, TlsError};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
 /// How often the files are read. They are compared by content, which detects symlink swaps, copies that keep the
@@ -100,7 +100,7 @@ impl Certificates {
         }
     }
 
-    fn tell_expiry(&self, listener: &str, validity: Validity) {
+    fn tell_expiry(&self, listener: &str, validity: CertificateValidity) {
         let label = ListenerLabel { listener: listener.to_owned() };
         self.expiry.get_or_create(&label).set(validity.until.as_second());
     }

@@ -15,7 +15,7 @@ use crate::scope::Scope;
 
 /// Who sent a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Client {
+pub struct ClientIdentity {
     /// The client's own address, as far as trusted proxies report it.
     pub address: IpAddr,
     /// The same as text, for records and logs; formatted once per connection.

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::body::Body;
 use super::certificates::Certificates;
 use super::connection;
-use super::identity::{Client, ClientCertificate, Proxies, ProxyHeader};
+use super::identity::{ClientCertificate, ClientIdentity, Proxies, ProxyHeader};
 use super::limits::{Capacity, Limits};
 use super::proxy_protocol;
 use super::send_file::{FileSender, SendFile};
@@ -57,8 +57,12 @@ pub struct Config {
 
 /// Answers registry requests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. Dropped if the client disconnects.
-    fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> impl Future<Output = Response<Body>> + Send;
+    /// Answers one request. Dropped when the client goes away.
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        client: Arc<ClientIdentity>,
+    ) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// Why a listener cannot be bound.
@@ -90,7 +94,7 @@ pub enum BindError {
     },
 }
 
-/// Binds every listener, so that an error in one prevents all from serving.
+/// Binds every listener, so that a mistake in one keeps all from serving. Slices of `windows` are sent from their files.
 ///
 /// # Errors
 /// The first listener whose address or TLS files cannot be used.
@@ -101,18 +105,18 @@ pub async fn bind(
     metrics: &Metrics,
     readiness: &Readiness,
     windows: FileWindows,
-) -> Result<Bound, BindError> {
+) -> Result<BoundListeners, BindError> {
     let mut certificates = Certificates::new(clock, metrics, readiness);
     let mut listeners = Vec::new();
     for config in configs {
         listeners.push(Arc::new(Listener::bind(config, &mut certificates).await?));
     }
     let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
-    Ok(Bound {
+    Ok(BoundListeners {
         listeners,
         capacity: Capacity::new(limits),
         certificates,
-        counters: Counters::new(metrics),
+        counters: ConnectionCounters::new(metrics),
         sender: FileSender::start(windows),
         workers,
     })
@@ -120,17 +124,17 @@ pub async fn bind(
 
 /// Bound listeners that do not serve yet; clients wait in the kernel's backlog.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListeners {
     listeners: Vec<Arc<Listener>>,
     capacity: Capacity,
     certificates: Certificates,
-    counters: Counters,
+    counters: ConnectionCounters,
     sender: FileSender,
     workers: Arc<Workers>,
 }
 
-impl Bound {
-    /// The bound addresses, in the order of the configuration.
+impl BoundListeners {
+    /// The addresses as bound, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| listener.bound).collect()
     }
@@ -144,7 +148,7 @@ impl Bound {
     /// runs in tracked tasks, so the caller waits with [`Tasks::drain`].
     pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks) {
         for listener in self.listeners {
-            let shared = Shared {
+            let shared = ListenerShared {
                 listener,
                 service: service.clone(),
                 capacity: self.capacity.clone(),
@@ -160,13 +164,13 @@ impl Bound {
 }
 
 #[derive(Clone, Debug)]
-struct Counters {
+struct ConnectionCounters {
     accepted: Counter,
     open: Gauge,
     tls_failures: Counter,
 }
 
-impl Counters {
+impl ConnectionCounters {
     fn new(metrics: &Metrics) -> Self {
         Self {
             accepted: metrics.register("connections_accepted", "Accepted connections", Counter::default()),
@@ -203,17 +207,17 @@ impl Listener {
     }
 }
 
-struct Shared<S> {
+struct ListenerShared<S> {
     listener: Arc<Listener>,
     service: Arc<S>,
     capacity: Capacity,
-    counters: Counters,
+    counters: ConnectionCounters,
     sender: FileSender,
     tasks: Tasks,
     workers: Arc<Workers>,
 }
 
-impl<S: Service> Shared<S> {
+impl<S: Service> ListenerShared<S> {
     async fn accept_until_stop(self: Arc<Self>) {
         tracing::info!(address = %self.listener.bound, tls = self.listener.tls.is_some(), "listening");
         loop {
@@ -268,14 +272,14 @@ impl<S: Service> Shared<S> {
         let handshake = async {
             let address = self.client_behind_proxy(&mut stream, peer).await?;
             match &self.listener.tls {
-                None => Ok((address, Wire::Plain(stream))),
+                None => Ok((address, Connection::Plain(stream))),
                 Some(tls) => Ok((address, self.tls_handshake(stream, tls).await?)),
             }
         };
         let (address, wire) = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake timed out")))?;
-        let client = |tls, certificate, scope| Client {
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))?;
+        let client = |tls, certificate, scope| ClientIdentity {
             address,
             address_text: address.to_string().into(),
             peer,
@@ -285,11 +289,11 @@ impl<S: Service> Shared<S> {
             tls,
         };
         match wire {
-            Wire::Plain(stream) => {
+            Connection::Plain(stream) => {
                 let client = client(false, None, self.listener.scope.clone());
                 self.requests(stream, false, client).await;
             }
-            Wire::Tls(stream, certificate, scope) => {
+            Connection::Tls(stream, certificate, scope) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let client = client(true, certificate, scope);
                 self.requests(*stream, http2, client).await;
@@ -308,14 +312,14 @@ impl<S: Service> Shared<S> {
         Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
     }
 
-    async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Wire> {
+    async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Connection> {
         let accepted = TlsAcceptor::from(tls.current()).accept(stream).await;
         let mut stream = accepted.inspect_err(|_| {
             self.counters.tls_failures.inc();
         })?;
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         let (certificate, scope) = self.certificate(&stream, tls)?;
-        Ok(Wire::Tls(Box::new(stream), certificate, scope))
+        Ok(Connection::Tls(Box::new(stream), certificate, scope))
     }
 
     fn certificate(
@@ -333,7 +337,7 @@ impl<S: Service> Shared<S> {
         Ok((Some(Arc::new(certificate)), scope))
     }
 
-    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: Client)
+    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity)
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
@@ -343,7 +347,11 @@ impl<S: Service> Shared<S> {
             let client = if address == client.address {
                 client.clone()
             } else {
-                Arc::new(Client { address, address_text: address.to_string().into(), ..Client::clone(&client) })
+                Arc::new(ClientIdentity {
+                    address,
+                    address_text: address.to_string().into(),
+                    ..ClientIdentity::clone(&client)
+                })
             };
             let service = shared.service.clone();
             async move { service.call(request, client).await }
@@ -352,7 +360,7 @@ impl<S: Service> Shared<S> {
     }
 }
 
-enum Wire {
+enum Connection {
     Plain(WriteStall<SendFile>),
     Tls(Box<TlsStream<WriteStall<SendFile>>>, Option<Arc<ClientCertificate>>, Scope),
 }

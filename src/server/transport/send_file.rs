@@ -1,8 +1,8 @@
 //! A connection that sends files without reading them into the process.
 //!
-//! `sendfile` avoids copying data through this process, but occupies a thread for about a tenth of a millisecond at a
-//! time. On the threads that serve all connections, it would delay every small response. Dedicated threads run it
-//! instead, and the kernel, which can preempt them, distributes the processors.
+//! `sendfile` copies nothing through this process, but it occupies a thread for a tenth of a millisecond at a time. On
+//! the threads that serve all connections, every small answer would wait for it; so separate threads call it, and the
+//! kernel, which can interrupt them, shares out the processors.
 
 use std::io::{self, IoSlice};
 use std::num::NonZero;
@@ -23,11 +23,16 @@ use crate::runtime::{FileWindow, FileWindows};
 /// Smaller slices are written normally, because looking them up would cost as much.
 const MIN_SENT_SLICE: usize = 16 * 1024;
 
-/// One thread per processor, shared by the whole process.
-static SENDERS: LazyLock<mpsc::Sender<Order>> = LazyLock::new(start_senders);
+/// What the connections of all listeners share: the windows that may be sent, and one thread for each processor that
+/// sends them. The threads end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct FileSender {
+    windows: FileWindows,
+    orders: mpsc::Sender<Order>,
+}
 
-/// A connection that sends slices of [`FileWindow`]s from their files, and writes all other data. It must be the layer
-/// that sends the final bytes: beneath TLS, no data is a slice of a file.
+/// A connection that sends slices of [`FileWindow`]s from their files, and writes everything else. It wraps the socket
+/// itself, below TLS, where encrypted bytes are never slices of a file.
 pub(super) struct SendFile {
     socket: Arc<TcpStream>,
     sender: FileSender,
@@ -36,14 +41,14 @@ pub(super) struct SendFile {
     is_full: bool,
 }
 
-/// A slice that a sender thread is sending.
+/// A slice that a sending thread is working on.
 struct Sending {
-    /// The address of the slice.
+    /// The slice's address.
     address: usize,
     outcome: oneshot::Receiver<io::Result<usize>>,
 }
 
-/// An order for a sender thread.
+/// What a sending thread is to do.
 struct Order {
     piece: Piece,
     sent: oneshot::Sender<io::Result<usize>>,
@@ -148,15 +153,6 @@ impl Piece {
             Ok(sendfile(self.socket.as_fd(), self.window.file(), Some(&mut at), self.len)?)
         })
     }
-
-    /// Passes the piece to a sender thread.
-    fn hand_over(self, address: usize) -> Sending {
-        let (sent, outcome) = oneshot::channel();
-        if let Err(mpsc::SendError(order)) = SENDERS.send(Order { piece: self, sent }) {
-            order.carry_out();
-        }
-        Sending { address, outcome }
-    }
 }
 
 impl Order {
@@ -166,23 +162,35 @@ impl Order {
     }
 }
 
-/// If no thread can be started, orders cannot be sent, and the caller sends the data itself.
-fn start_senders() -> mpsc::Sender<Order> {
-    let (orders, waiting) = mpsc::channel::<Order>();
-    let waiting = Arc::new(Mutex::new(waiting));
-    for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-        let waiting = waiting.clone();
-        let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
-        let work = move || std::iter::from_fn(&next).for_each(Order::carry_out);
-        if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
-            tracing::warn!(%error, "cannot start a thread for sending blobs; sending may delay other responses");
+impl FileSender {
+    /// Starts the threads. If none can be started, orders have no receiver, and `hand_over` carries them out itself.
+    pub(super) fn start(windows: FileWindows) -> Self {
+        let (orders, waiting) = mpsc::channel::<Order>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            let waiting = waiting.clone();
+            let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            let work = move || std::iter::from_fn(&next).for_each(Order::carry_out);
+            if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
+                tracing::warn!(%error, "a thread that sends blobs cannot be started; sending them may slow other answers");
+            }
         }
         Self { windows, orders }
     }
 
-/// The window of a slice that is large enough to be sent.
-fn window(slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
-    if slice.len() < MIN_SENT_SLICE { None } else { FileWindow::find(slice) }
+    /// Has a thread send a piece.
+    fn hand_over(&self, piece: Piece, address: usize) -> Sending {
+        let (sent, outcome) = oneshot::channel();
+        if let Err(mpsc::SendError(order)) = self.orders.send(Order { piece, sent }) {
+            order.carry_out();
+        }
+        Sending { address, outcome }
+    }
+
+    /// The window of a slice, where the slice is large enough to be worth sending.
+    fn window(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
+        if slice.len() < MIN_SENT_SLICE { None } else { self.windows.find(slice) }
+    }
 }
 
 impl AsyncRead for SendFile {
@@ -261,8 +269,8 @@ mod tests {
         (file, window.bytes())
     }
 
-    /// A connection whose buffers are much smaller than the content, and its peer.
-    async fn connection() -> (SendFile, TcpStream) {
+    /// A connection whose buffers hold far less than the content, its other end, and the windows that it sends.
+    async fn connection() -> (SendFile, TcpStream, FileWindows) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
@@ -311,8 +319,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn client_data_is_read_to_its_end() {
-        let (mut stream, mut client) = connection().await;
+    async fn what_the_client_says_is_read_to_its_end() {
+        let (mut stream, mut client, _) = connection().await;
         client.write_all(b"one").await.unwrap();
         let mut buffer = [0; 16];
         assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
@@ -323,9 +331,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_shorter_than_their_window_close_the_connection() {
-        let (_file, lent) = lend(&content()[..SIZE / 2], SIZE);
-        let (mut stream, mut client) = connection().await;
+    async fn a_file_that_is_shorter_than_its_window_cuts_the_connection() {
+        let (mut stream, mut client, windows) = connection().await;
+        let (_file, lent) = lend(&windows, &content()[..SIZE / 2], SIZE);
         let reader = async {
             let mut all = Vec::new();
             let _ = client.read_to_end(&mut all).await;
@@ -340,9 +348,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sent_bytes_are_counted_only_for_their_own_slice() {
-        let (_file, lent) = lend(&content(), SIZE);
-        let (mut stream, _client) = connection().await;
+    async fn bytes_that_were_sent_are_never_counted_for_others() {
+        let (mut stream, _client, windows) = connection().await;
+        let (_file, lent) = lend(&windows, &content(), SIZE);
         let (first, other) = (lent.slice(..1_000_000), lent.slice(1_000_000..));
         let (sent, outcome) = oneshot::channel();
         stream.sending = Some(Sending { address: first.as_ptr().addr(), outcome });

@@ -44,13 +44,17 @@ pub(super) struct Tls {
     http2: bool,
     current: ArcSwap<ServerConfig>,
     /// The digest of the files in use, to detect changes without keeping a second copy of the key.
-    loaded: Mutex<([u8; 32], Validity)>,
+    loaded: Mutex<([u8; 32], CertificateValidity)>,
 }
 
 impl Tls {
     /// Loads the files. Fails if the certificate is not valid at `now`, because no client could use it.
-    pub(super) fn load(config: TlsConfig, http2: bool, now: Timestamp) -> Result<(Self, Validity), TlsError> {
-        let files = Files::read(&config)?;
+    pub(super) fn load(
+        config: TlsConfig,
+        http2: bool,
+        now: Timestamp,
+    ) -> Result<(Self, CertificateValidity), TlsError> {
+        let files = TlsFiles::read(&config)?;
         let (current, validity) = files.build(&config, http2, now)?;
         let loaded = Mutex::new((files.digest(), validity));
         Ok((Self { config, http2, current: ArcSwap::from_pointee(current), loaded }, validity))
@@ -67,8 +71,8 @@ impl Tls {
 
     /// Reloads the files. `None` if they have not changed. On an error the old certificate stays in use, and every call
     /// returns the error until it is fixed; an expired certificate in use is also an error.
-    pub(super) fn reload(&self, now: Timestamp) -> Result<Option<Validity>, TlsError> {
-        let files = Files::read(&self.config)?;
+    pub(super) fn reload(&self, now: Timestamp) -> Result<Option<CertificateValidity>, TlsError> {
+        let files = TlsFiles::read(&self.config)?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = files.digest();
         if loaded.0 == digest {
@@ -84,12 +88,12 @@ impl Tls {
 
 /// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Validity {
+pub(super) struct CertificateValidity {
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
 }
 
-impl Validity {
+impl CertificateValidity {
     fn check(self, path: &Path, now: Timestamp) -> Result<(), TlsError> {
         if now > self.until {
             return Err(TlsError::Expired { path: path.to_owned(), until: self.until });
@@ -151,13 +155,13 @@ pub enum TlsError {
 }
 
 /// The content of the files.
-struct Files {
+struct TlsFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
 }
 
-impl Files {
+impl TlsFiles {
     fn read(config: &TlsConfig) -> Result<Self, TlsError> {
         Ok(Self {
             certificate: read(&config.certificate)?,
@@ -175,7 +179,12 @@ impl Files {
         hash.finalize().into()
     }
 
-    fn build(&self, config: &TlsConfig, http2: bool, now: Timestamp) -> Result<(ServerConfig, Validity), TlsError> {
+    fn build(
+        &self,
+        config: &TlsConfig,
+        http2: bool,
+        now: Timestamp,
+    ) -> Result<(ServerConfig, CertificateValidity), TlsError> {
         let chain = certificates(&config.certificate, &self.certificate)?;
         let validity = checked_validity(&config.certificate, &chain[0], now)?;
         let key_error = |what: String| TlsError::Key { path: config.key.clone(), what };
@@ -220,7 +229,7 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if chain.is_empty() { Err(error("no certificate in PEM".to_owned())) } else { Ok(chain) }
 }
 
-fn checked_validity(path: &Path, der: &CertificateDer<'_>, now: Timestamp) -> Result<Validity, TlsError> {
+fn checked_validity(path: &Path, der: &CertificateDer<'_>, now: Timestamp) -> Result<CertificateValidity, TlsError> {
     let certificate = x509_cert::Certificate::from_der(der)
         .map_err(|error| TlsError::Certificate { path: path.to_owned(), what: format!("not X.509: {error}") })?;
     let instant = |time: x509_cert::time::Time| {
@@ -228,7 +237,7 @@ fn checked_validity(path: &Path, der: &CertificateDer<'_>, now: Timestamp) -> Re
         Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
     };
     let validity = certificate.tbs_certificate.validity;
-    let validity = Validity { from: instant(validity.not_before), until: instant(validity.not_after) };
+    let validity = CertificateValidity { from: instant(validity.not_before), until: instant(validity.not_after) };
     validity.check(path, now)?;
     Ok(validity)
 }

@@ -54,8 +54,6 @@ pub struct BlobStream {
     pub size: u64,
     /// The offset at which this stream starts, in bytes.
     pub from: u64,
-    /// The entity tag of the content, if the registry or its storage provides one.
-    pub etag: Option<String>,
     /// The claimed content encoding. It is ignored, but may explain why bytes are wrong.
     pub encoding: Option<String>,
     /// The offset of the next chunk, in bytes.

@@ -31,7 +31,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// Credentials. Never printed.
 #[derive(Clone, Eq, PartialEq)]
-pub(in crate::upstream) enum Credentials {
+pub(in crate::upstream) enum RegistryCredentials {
     IdentityToken(String),
     Password { username: String, password: String },
 }
@@ -40,9 +40,13 @@ pub(in crate::upstream) enum Credentials {
 ///
 /// # Errors
 /// One line that names the source and the problem, but never the content.
-pub(in crate::upstream) async fn load(config: &Config, repository: &Repository) -> Result<Option<Credentials>, String> {
-    let password =
-        |username: &str, password: String| Some(Credentials::Password { username: username.to_owned(), password });
+pub(in crate::upstream) async fn load(
+    config: &Config,
+    repository: &Repository,
+) -> Result<Option<RegistryCredentials>, String> {
+    let password = |username: &str, password: String| {
+        Some(RegistryCredentials::Password { username: username.to_owned(), password })
+    };
     match &config.auth {
         Auth::Anonymous => Ok(None),
         Auth::Basic { username, password: secret } => Ok(password(username, secret.read()?)),
@@ -52,7 +56,7 @@ pub(in crate::upstream) async fn load(config: &Config, repository: &Repository) 
     }
 }
 
-async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) -> Result<Credentials, String> {
+async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) -> Result<RegistryCredentials, String> {
     let host = &upstream.host;
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = read_file(file).await.map_err(|error| wrong(error.to_string()))?;
@@ -80,17 +84,17 @@ async fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn entry_credentials(entry: &Value) -> Result<Option<Credentials>, String> {
+fn entry_credentials(entry: &Value) -> Result<Option<RegistryCredentials>, String> {
     // The parser's own error message could quote the entry.
     let entry = DockerAuth::deserialize(entry).map_err(|_| "an entry of this registry is malformed")?;
     if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
-        return Ok(Some(Credentials::IdentityToken(token.clone())));
+        return Ok(Some(RegistryCredentials::IdentityToken(token.clone())));
     }
     let plain = entry.username.as_ref().zip(entry.password.as_ref());
     if let Some((username, password)) =
         plain.filter(|(username, password)| !(username.is_empty() && password.is_empty()))
     {
-        return Ok(Some(Credentials::Password { username: username.clone(), password: password.clone() }));
+        return Ok(Some(RegistryCredentials::Password { username: username.clone(), password: password.clone() }));
     }
     let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
     // Go ignores the line breaks that `base64` writes.
@@ -99,7 +103,7 @@ fn entry_credentials(entry: &Value) -> Result<Option<Credentials>, String> {
     let pair =
         decoded.and_then(|text| text.split_once(':').map(|(u, p)| (u.to_owned(), p.trim_end_matches('\0').to_owned())));
     let (username, password) = pair.ok_or("an `auth` entry is not base64 of user:password")?;
-    Ok(Some(Credentials::Password { username, password }))
+    Ok(Some(RegistryCredentials::Password { username, password }))
 }
 
 #[derive(Deserialize)]
@@ -110,7 +114,7 @@ struct HelperAnswer {
 }
 
 /// Docker's credential helper protocol: `get`, the server on standard input, JSON on standard output.
-async fn helper(name: &str, host: &Host) -> Result<Credentials, String> {
+async fn helper(name: &str, host: &Host) -> Result<RegistryCredentials, String> {
     let program = if name.contains('/') { name.to_owned() } else { format!("docker-credential-{name}") };
     let answered = tokio::time::timeout(HELPER_TIMEOUT, run(&program, &server(host))).await;
     let output = answered
@@ -119,9 +123,9 @@ async fn helper(name: &str, host: &Host) -> Result<Credentials, String> {
     let answer: HelperAnswer =
         serde_json::from_slice(&output).map_err(|_| format!("{program}: gave no credentials for {host}"))?;
     Ok(if answer.username == TOKEN_USER {
-        Credentials::IdentityToken(answer.secret)
+        RegistryCredentials::IdentityToken(answer.secret)
     } else {
-        Credentials::Password { username: answer.username, password: answer.secret }
+        RegistryCredentials::Password { username: answer.username, password: answer.secret }
     })
 }
 

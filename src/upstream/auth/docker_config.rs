@@ -29,7 +29,7 @@ pub(in crate::upstream) struct DockerAuth {
 
 /// The file's content for a repository of an upstream.
 #[derive(Default)]
-pub(in crate::upstream) struct Found<'a> {
+pub(in crate::upstream) struct DockerEntries<'a> {
     /// The credential helper for this registry only.
     pub(in crate::upstream) own_helper: Option<&'a Value>,
     /// The matching entries, the most specific first.
@@ -51,11 +51,11 @@ impl DockerConfig {
     }
 
     /// The content for a repository of an upstream, under any spelling of its names.
-    pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &Repository) -> Found<'_> {
+    pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &Repository) -> DockerEntries<'_> {
         let names = names(upstream);
         let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
         let is_said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
-        Found {
+        DockerEntries {
             own_helper: fitting(helpers, &names, repository).into_iter().find(is_said),
             entries: fitting(self.auths(), &names, repository).into_iter().filter(is_said).collect(),
             store: self.0.get("credsStore").and_then(Value::as_str).filter(|store| !store.is_empty()),
@@ -66,7 +66,7 @@ impl DockerConfig {
 /// The names of the registry in order of precedence: the name used in policies, and the host of its URL.
 fn names(upstream: &Config) -> Vec<String> {
     let mut names: Vec<String> =
-        [upstream.host.as_str(), &upstream.url].map(|name| Key::parse(name).host).into_iter().collect();
+        [upstream.host.as_str(), &upstream.url].map(|name| DockerKey::parse(name).host).into_iter().collect();
     if upstream.url.starts_with("http://") {
         names.extend(names.clone().into_iter().map(|name| format!("{name}:80")));
     }
@@ -84,7 +84,7 @@ fn fitting<'a, T>(
 ) -> Vec<&'a T> {
     let mut found: Vec<_> = all
         .filter_map(|(text, value)| {
-            let key = Key::parse(text);
+            let key = DockerKey::parse(text);
             let name = names.iter().position(|name| *name == key.host)?;
             is_within(repository.as_str(), key.path).then_some((usize::MAX - key.path.len(), name, text, value))
         })
@@ -100,14 +100,14 @@ fn is_within(repository: &str, path: &str) -> bool {
 
 /// A key in the file.
 #[derive(Debug, Eq, PartialEq)]
-struct Key<'a> {
+struct DockerKey<'a> {
     /// In lower case, without a trailing dot and without the default port of the scheme, or of https if there is none.
     host: String,
     /// The namespace or repository; empty for the whole registry.
     path: &'a str,
 }
 
-impl<'a> Key<'a> {
+impl<'a> DockerKey<'a> {
     fn parse(text: &'a str) -> Self {
         let text = text.trim();
         let after = |scheme: &str| {
@@ -163,7 +163,7 @@ mod tests {
             ("/", "", ""),
             ("https://", "", ""),
         ] {
-            assert_eq!(Key::parse(text), Key { host: host.to_owned(), path }, "{text:?}");
+            assert_eq!(DockerKey::parse(text), DockerKey { host: host.to_owned(), path }, "{text:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Client;
+use super::IbmClient;
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{Evidence, FactStore, Memo};
@@ -13,13 +13,13 @@ use crate::va::{SourceAnswer, VaSource, VaSubject};
 
 /// Answers of IBM's service, each asked for once, for everyone who wants it at the same time.
 pub(in crate::va) struct IbmSource {
-    client: Client,
+    client: IbmClient,
     answers: Memo<VaEvidence>,
     clock: Clock,
 }
 
 impl IbmSource {
-    pub(in crate::va) fn new(client: Client, store: FactStore, clock: Clock, tasks: &Tasks) -> Self {
+    pub(in crate::va) fn new(client: IbmClient, store: FactStore, clock: Clock, tasks: &Tasks) -> Self {
         let answers = Memo::new("va", store, clock.clone(), tasks.clone());
         Self { client, answers, clock }
     }

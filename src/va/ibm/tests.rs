@@ -55,7 +55,7 @@ impl Server {
 }
 
 struct Fixture {
-    client: Client,
+    client: IbmClient,
     server: Arc<Server>,
     clock: Clock,
 }
@@ -93,7 +93,7 @@ async fn configured(script: Vec<(u16, Bytes)>, token: (u16, Value), change: impl
         ..Config::new(ApiKey::Value("key+/".into()))
     };
     change(&mut config);
-    let client = Client::new(config, clock.clone(), &Metrics::default()).unwrap();
+    let client = IbmClient::new(config, clock.clone(), &Metrics::default()).unwrap();
     Fixture { client, server, clock }
 }
 
@@ -278,7 +278,7 @@ async fn a_server_that_does_not_answer() {
         timeout: Duration::from_millis(20),
         ..fixture.client.0.config.clone()
     };
-    let client = Client::new(config, fixture.clock.clone(), &Metrics::default()).unwrap();
+    let client = IbmClient::new(config, fixture.clock.clone(), &Metrics::default()).unwrap();
     let why = why(client.fetch(&image("icr.io"), manifest(), None).await.value);
     assert!(why.contains("no answer within"), "{why}");
 }
@@ -327,7 +327,7 @@ async fn the_key_is_read_for_every_token() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let fixture = scripted(&[(200, r#"{"status":"OK"}"#)]).await;
     let config = Config { api_key: ApiKey::File(file.path().into()), ..fixture.client.0.config.clone() };
-    let client = Client::new(config, fixture.clock.clone(), &Metrics::default()).unwrap();
+    let client = IbmClient::new(config, fixture.clock.clone(), &Metrics::default()).unwrap();
     let name = image("icr.io");
     let fetch = || client.fetch(&name, manifest(), None);
     assert!(why(fetch().await.value).contains("empty"));
@@ -382,7 +382,7 @@ fn configurations() {
         let mut config = Config::new(ApiKey::Value("secret".into()));
         change(&mut config);
         assert!(!format!("{config:?}").contains("secret"), "{config:?}");
-        Client::new(config, Clock::system(), &Metrics::default()).map(|_| ()).map_err(|e| e.to_string())
+        IbmClient::new(config, Clock::system(), &Metrics::default()).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(config(&|_| {}), Ok(()));
     assert_eq!(config(&|c| c.url = Some("http://127.0.0.1:1".into())), Ok(()));

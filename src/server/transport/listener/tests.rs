@@ -32,7 +32,7 @@ struct Echo {
 }
 
 impl Service for Echo {
-    async fn call(&self, request: Request<Incoming>, client: Arc<Client>) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, client: Arc<ClientIdentity>) -> Response<Body> {
         match request.uri().path() {
             "/endless" => return Response::new(Body::stream(Endless)),
             "/panic" => panic!("as the test asked"),
