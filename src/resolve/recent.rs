@@ -15,7 +15,7 @@ use crate::runtime::budget;
 /// How much memory they may take, in bytes.
 const MAX_BYTES: usize = budget::RECENT as usize;
 /// How many they may be: they are looked through one by one.
-const MAX_ENTRIES: usize = 2048;
+const MAX_ENTRIES: usize = 1536;
 /// How many tags are remembered of one manifest.
 const MAX_TAGS: usize = 100;
 /// What an entry and what a tag take beside the manifest, in bytes.

@@ -362,7 +362,8 @@ async fn rows_of_many_callers_are_committed_when_each_is_told_so() {
     let (digest, facts) = link(1000);
     {
         let mut left = Box::pin(store.facts.record(facts));
-        assert!(futures_util::poll!(&mut left).is_pending());
+        // Begun, and mostly not done: how far it gets is up to the database's thread.
+        let _ = futures_util::poll!(&mut left);
     }
     record(1001).await;
     assert!(store.facts.has_link(&name(), digest).await.unwrap());
