@@ -54,7 +54,7 @@ pub(crate) mod server;
 pub mod store;
 pub(crate) mod trust;
 pub(crate) mod upstream;
-pub mod va;
+pub(crate) mod va;
 
 // For the benchmark of the hot path.
 #[doc(hidden)]

@@ -49,9 +49,9 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The text is not a valid scope.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "a scope is a namespace: at most 63 lower-case letters, digits and dashes, starting and ending with a letter or digit"
 )]
+/// The text is not a valid scope.
 pub struct InvalidScope;

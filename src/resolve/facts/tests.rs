@@ -1,0 +1,162 @@
+//! Facts before and after they are written, and while the store cannot be written.
+
+use super::writing::TOPIC;
+use super::*;
+use crate::store::Store;
+
+const NAMES: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
+
+async fn facts(dir: &std::path::Path) -> (Arc<Facts>, Store) {
+    let store = Store::open(dir).await.unwrap();
+    let day = SignedDuration::from_hours(24);
+    (Facts::new(store.facts.clone(), Clock::system(), Tasks::new(), Readiness::new(), Epoch::new(), day), store)
+}
+
+fn manifest() -> Arc<Manifest> {
+    Arc::new(Manifest::parse(NAMES.as_bytes().to_vec().into(), None).unwrap())
+}
+
+#[tokio::test]
+async fn a_look_up_that_a_write_overtakes_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let (name, manifest): (ImageName, _) =
+        (ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }, manifest());
+    let member = manifest.descriptors().next().unwrap().digest;
+    // The look-up has read that nothing names it, and then the manifest comes.
+    let (facts_too, name_too, written) = (facts.clone(), name.clone(), manifest.clone());
+    let read = async {
+        let empty: Arc<[Digest]> = store.facts.naming(&name, member).await?.into();
+        facts_too.learn_manifest(&name_too, &written).await;
+        Ok(empty)
+    };
+    let stale = facts.exact(&facts.memory.naming, &name, (name.clone(), member), read).await.unwrap();
+    assert!(stale.is_empty());
+    assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
+}
+
+/// A key whose copy a write overtakes: between the look-up's check and its insertion.
+#[derive(Eq, Hash, PartialEq)]
+struct Overtaken;
+
+thread_local! {
+    static WRITE: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
+}
+
+impl Clone for Overtaken {
+    fn clone(&self) -> Self {
+        WRITE.take().into_iter().for_each(|write| write());
+        Self
+    }
+}
+
+#[tokio::test]
+async fn a_decision_that_read_an_overtaken_look_up_is_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, _) = facts(dir.path()).await;
+    let (name, memory) = (image_name(), Bounded::new(1000, |_: &Overtaken, _: &&str| 1));
+    let (told, begun) = std::sync::mpsc::channel();
+    let (writer, written) = (facts.clone(), name.clone());
+    // The decision begins when the write is done, and reads what the look-up puts into memory after that.
+    let write = move || {
+        writer.learnt(&written, &manifest());
+        told.send(writer.epoch.moment(&written)).unwrap();
+    };
+    WRITE.set(Some(Box::new(write)));
+    facts.insert(&memory, &Overtaken, "old", &facts.now(&name));
+    let moment = begun.recv().unwrap();
+    assert!(memory.get(&Overtaken).is_none() && !facts.epoch.is_now(&moment));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_known_all_the_same_and_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let name = ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() };
+    let (manifest, tag): (_, Tag) = (manifest(), "1".parse().unwrap());
+    let member = manifest.descriptors().next().unwrap().digest;
+    assert!(facts.naming(&name, member).await.unwrap().is_empty());
+    store.forbid_writing(true).await;
+    facts.learn_manifest(&name, &manifest).await;
+    facts.learn_tag(&name, &tag, &manifest, false).await;
+    facts.admitted(&name, &manifest).await;
+    assert!(facts.readiness.report().degraded.contains_key(TOPIC));
+    assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
+    assert!(facts.manifest(&name, manifest.digest).await.unwrap().is_some());
+    assert_eq!(&*facts.known_tags(&name, manifest.digest).await.unwrap(), std::slice::from_ref(&tag));
+    assert!(store.facts.tag(&name, &tag).await.unwrap().is_none());
+    store.forbid_writing(false).await;
+    facts.write_waiting().await.unwrap();
+    assert!(facts.readiness.report().degraded.is_empty());
+    assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, manifest.digest);
+    assert_eq!(store.facts.naming(&name, member).await.unwrap(), [manifest.digest]);
+}
+fn image_name() -> ImageName {
+    ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }
+}
+
+fn index(child: Digest) -> Arc<Manifest> {
+    let text = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"x","digest":"{child}","size":1}}]}}"#);
+    Arc::new(Manifest::parse(text.into_bytes().into(), None).unwrap())
+}
+
+#[tokio::test]
+async fn what_nobody_was_admitted_to_is_known_and_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
+    let index = index(image.digest);
+    let config = image.descriptors().next().unwrap().digest;
+    facts.learn_manifest(&name, &index).await;
+    facts.learn_tag(&name, &tag, &index, true).await;
+    assert_eq!(&*facts.unseen_children(&name, 10).await.unwrap(), [(index.digest, image.digest)]);
+    facts.learn_manifest(&name, &image).await;
+    assert!(facts.unseen_children(&name, 10).await.unwrap().is_empty(), "it was fetched");
+    assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
+    assert_eq!(&*facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
+    assert_eq!(&*facts.known_tags(&name, image.digest).await.unwrap(), std::slice::from_ref(&tag));
+    assert_eq!(facts.images().await.unwrap().len(), 1);
+    assert!(store.facts.naming(&name, config).await.unwrap().is_empty());
+    assert!(store.facts.images().await.unwrap().is_empty());
+    facts.admitted(&name, &index).await;
+    assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
+    assert_eq!(store.facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
+    assert!(store.facts.naming(&name, config).await.unwrap().is_empty(), "nobody was admitted to the child");
+    assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
+    assert_eq!(facts.images().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pull_is_known_at_once_and_a_tag_that_moved_to_a_denied_image_has_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
+    let index = index(image.digest);
+    assert!(facts.pulled_children(&name, &index).await.unwrap().is_empty());
+    facts.learn_tag(&name, &tag, &image, false).await;
+    facts.admitted(&name, &image).await;
+    facts.note_pull(&name, &image).await;
+    assert_eq!(facts.pulled_children(&name, &index).await.unwrap(), [image.digest]);
+    facts.learn_manifest(&name, &index).await;
+    facts.learn_tag(&name, &tag, &index, true).await;
+    assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
+    assert!(store.facts.manifest(&name, index.digest).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_the_store_forgot_is_written_again_when_it_is_admitted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let (name, image) = (image_name(), manifest());
+    let before = facts.now(&name);
+    facts.admitted(&name, &image).await;
+    assert!(facts.is_stored(&name, image.digest).await);
+    let admitted = facts.now(&name);
+    facts.admitted(&name, &image).await;
+    assert!(!facts.is_now(&before) && facts.is_now(&admitted), "the second time there is nothing to learn");
+    assert!(store.forget_before(Timestamp::MAX).await.unwrap() > 0);
+    assert!(!facts.is_now(&admitted));
+    assert!(facts.manifest(&name, image.digest).await.unwrap().is_none());
+    facts.admitted(&name, &image).await;
+    assert!(store.facts.manifest(&name, image.digest).await.unwrap().is_some());
+}
