@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! client -> server (TLS, limits) -> identity (scope) -> route (parsed once) -> select (which document and rule)
-//!        -> resolve (tag -> digest -> manifest bytes, verified)
+//!        -> pin (tag -> the digest that content trust signed, where a scheme signs tags)
+//!        -> resolve (tag or pin -> digest -> manifest bytes, verified)
 //!        -> evidence (trust, then va; single-flight, memoised) -> decide (pure)
 //!        -> serve (cache or upstream, streaming; only with a permit) -> audit (one record per decision)
 //! ```

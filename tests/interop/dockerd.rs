@@ -93,7 +93,7 @@ fn denials_are_not_final_with_registry_mirrors() {
     assert!(!output.contains("pullgate"), "the reason is shown after all: update the documentation\n{output}");
     let destination = asked.recv_timeout(std::time::Duration::from_secs(30)).expect("where the daemon turned to");
     assert_eq!(destination, "registry-1.docker.io:443");
-    world.assert_no_way_round();
+    world.assert_no_bypass();
 }
 
 /// Fetched directly, the daemon unpacks it.

@@ -111,7 +111,7 @@ fn by_path_prefix() {
     };
     pull(&world, &world.admitted).bytes();
     assert_reason(&pull(&world, &world.denied).refusal(), &world.denied.name());
-    world.assert_no_way_round();
+    world.assert_no_bypass();
 }
 
 /// Fetched directly, podman creates containers from both.

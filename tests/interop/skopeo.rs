@@ -45,7 +45,7 @@ fn inspect_shows_admitted_images_and_reasons_for_denial() {
     };
     assert_eq!(inspect(&world, &world.admitted).text(), world.admitted.digest);
     assert_reason(&inspect(&world, &world.denied).refusal(), &world.denied.name());
-    world.assert_no_way_round();
+    world.assert_no_bypass();
 }
 
 /// Fetched directly, skopeo copies it.
