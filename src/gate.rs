@@ -1,7 +1,7 @@
-//! The pipeline: what a request asks for is routed, judged and, with a permit, opened.
+//! The request pipeline: a request is routed and judged and, if a permit is issued, its content is opened.
 //!
-//! Read `Gate::answer` first; everything else here is a step of it. The gate holds no opinion: rules come from the
-//! rulebook, evidence from `trust` and `va`, the decision from `policy`. `judge.rs` puts those together.
+//! Start with `Gate::answer`; everything else here is a step of it. The gate decides nothing itself: rules come from
+//! the rulebook, evidence from `trust` and `va`, and the decision from `policy`. `judge.rs` combines them.
 
 mod blob;
 mod error;
@@ -51,22 +51,22 @@ use record::RecordDraft;
 use router::Router;
 use warm::{Basis, WarmAnswers};
 
-/// How the gate behaves.
+/// The configuration of the gate.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whether denials of all documents are reported and not carried out.
+    /// Whether denials are only reported and not enforced, for all documents.
     pub audit: bool,
-    /// How long a request waits for evidence before it is told to come again.
+    /// How long a request waits for evidence before the client is told to retry.
     pub verdict_wait: Duration,
-    /// The platforms whose images decide about an index; without any, this machine's.
+    /// The platforms whose images decide about an index; if empty, this machine's platform.
     pub platforms: Vec<Platform>,
     /// The largest layer of an attachment, in bytes.
     pub attachment_limit: u64,
-    /// How long a tag counts as a name of a digest after it was last seen to mean it.
+    /// How long a tag counts as a name of a digest after it was last seen to resolve to that digest.
     pub tag_memory: Duration,
-    /// Hosts that descriptors' `urls` may name.
+    /// Hosts that the `urls` of descriptors may name.
     pub url_hosts: Vec<String>,
-    /// How many unseen children of indexes are loaded to find the manifest that names a blob.
+    /// How many child manifests not seen before are loaded from indexes to find the manifest that names a blob.
     pub max_unseen_children: u32,
 }
 
@@ -84,7 +84,7 @@ impl Default for Config {
     }
 }
 
-/// The gate. One for the process, shared by all requests.
+/// The gate. One instance per process, shared by all requests.
 pub struct Gate {
     verdict_wait: Duration,
     max_unseen_children: u32,
@@ -101,64 +101,64 @@ pub struct Gate {
     metrics: GateMetrics,
 }
 
-/// What the gate is made of.
+/// The components of the gate.
 pub struct GateParts {
-    /// The registries behind.
+    /// The upstream registries.
     pub upstreams: Arc<Upstreams>,
     /// The rules.
     pub rulebook: Arc<Rulebook>,
-    /// Tags and manifests.
+    /// Resolves tags and loads manifests.
     pub resolver: Resolver,
-    /// Signatures.
+    /// Checks signatures.
     pub trust: Trust,
-    /// Vulnerabilities.
+    /// Provides vulnerability assessments.
     pub va: Va,
-    /// Content.
+    /// The content cache.
     pub cache: Arc<Cache>,
-    /// Durable state.
+    /// The persistent store.
     pub store: FactStore,
-    /// Records.
+    /// Writes audit records.
     pub audit: Audit,
-    /// Tells of changes to what decisions are made from.
+    /// Detects changes to the inputs of decisions.
     pub epoch: Epoch,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Tracked tasks.
+    /// The tracker of background tasks.
     pub tasks: Tasks,
 }
 
-/// A request for content or lists.
+/// A request for content or for a list.
 #[derive(Clone, Debug)]
 pub struct GateRequest {
-    /// The `ns` query parameter: the registry that containerd means.
+    /// The `ns` query parameter, in which containerd names the registry.
     pub ns: Option<Host>,
-    /// What is asked for.
+    /// The requested endpoint.
     pub endpoint: Endpoint,
     /// `GET` or `HEAD`.
     pub method: String,
-    /// Whose rules apply.
+    /// The scope whose rules apply.
     pub scope: Scope,
-    /// Who sent it.
+    /// The sender of the request.
     pub requester: Requester,
-    /// Everything in the request that the answer depends on, as text. The answer may be repeated for requests with the
-    /// same text; `None` makes every request be decided anew.
+    /// Everything in the request that the answer depends on, as text. The answer may be reused for requests with the
+    /// same text; with `None`, every request is decided anew.
     pub key: Option<String>,
 }
 
-/// What a request gets.
+/// The answer to a request.
 pub enum Answer {
     /// A blob, or a part of one.
     Blob {
         /// The content.
         content: Opened,
-        /// What admitted it.
+        /// The permit that admitted it.
         permit: Permit,
     },
-    /// A blob's size, for HEAD: nothing is downloaded for it.
+    /// The size of a blob, for HEAD; nothing is downloaded.
     BlobSize {
         /// In bytes.
         size: u64,
-        /// What admitted it.
+        /// The permit that admitted it.
         permit: Permit,
     },
     /// Tags or referrers.
@@ -167,15 +167,15 @@ pub enum Answer {
     Manifest {
         /// The manifest.
         manifest: Arc<Manifest>,
-        /// What admitted it.
+        /// The permit that admitted it.
         permit: Permit,
-        /// Why the tag's meaning may be out of date.
+        /// Why the tag resolution may be out of date.
         stale: Option<String>,
     },
 }
 
 impl Answer {
-    /// What admitted the content, where there is content.
+    /// The permit that admitted the content, if the answer has content.
     pub fn permit(&self) -> Option<&Permit> {
         match self {
             Self::Blob { permit, .. } | Self::BlobSize { permit, .. } | Self::Manifest { permit, .. } => Some(permit),
@@ -185,7 +185,7 @@ impl Answer {
 }
 
 impl Gate {
-    /// Puts the parts together.
+    /// Creates a gate from its components.
     pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
         let GateParts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks } = parts;
         let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
@@ -222,12 +222,12 @@ impl Gate {
         self.judge.evidence.platforms.configured()
     }
 
-    /// The image of an index for a client that takes no index.
+    /// The image of an index for a client that does not accept indexes.
     pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
         self.judge.evidence.platforms.default_child(index)
     }
 
-    /// The target that an image reference means, for commands.
+    /// The target of an image reference, for commands.
     ///
     /// # Errors
     /// When no such upstream is configured, or it does not serve the scope.
@@ -235,21 +235,21 @@ impl Gate {
         self.router.target_of(image, scope)
     }
 
-    /// The decision on an earlier request with the same key, where nothing has changed since. Only what [`repeat`]
-    /// records may be sent.
+    /// The decision on an earlier request with the same key, if nothing has changed since. Send it only after
+    /// [`repeat`] has recorded it.
     ///
     /// [`repeat`]: Self::repeat
     pub fn recall(&self, key: &str) -> Option<Arc<WarmAnswer>> {
         self.warm.recall(key)
     }
 
-    /// Whether a decision that was [recalled](Self::recall) before may still be repeated.
+    /// Whether a decision that was [recalled](Self::recall) earlier may still be reused.
     pub fn still_holds(&self, warm: &WarmAnswer) -> bool {
         self.warm.holds(warm)
     }
 
-    /// Records a repeated decision for another request. Returns false, and does nothing, when the record would have to
-    /// wait: then the request is decided anew.
+    /// Records a reused decision for another request. Returns false and does nothing if the record would have to wait;
+    /// the request is then decided anew.
     pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: &str) -> bool {
         let record = requester.record(&warm.record, method, self.clock.now(), 0);
         let is_recorded = self.audit.try_write(&record);
@@ -259,10 +259,11 @@ impl Gate {
         is_recorded
     }
 
-    /// Answers a request, and records the decision whatever becomes of the client.
+    /// Answers a request and records the decision even if the client disconnects.
     ///
     /// # Errors
-    /// Everything that is not served: denials, refusals, what cannot be judged, what the upstream does not have.
+    /// Everything that is not served: denials, refusals, images that cannot be judged, and content that the upstream
+    /// does not have.
     pub async fn handle(&self, request: &GateRequest) -> Result<Answer, GateError> {
         let mut record = RecordDraft::new(request, &self.audit, self.clock.now());
         let mut basis = Basis { moment: self.epoch.moment(()), time: self.clock.now() };
@@ -286,7 +287,7 @@ impl Gate {
     ) -> Result<Answer, GateError> {
         let target = self.router.target(request)?;
         record.about(&target, &request.endpoint);
-        // Before anything is read that may change.
+        // Taken before anything that may change is read.
         basis.moment = self.epoch.moment(&target.name);
         match &request.endpoint {
             Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, record).await,
@@ -309,7 +310,8 @@ impl Gate {
         Ok(Answer::Manifest { manifest, permit, stale })
     }
 
-    /// What takes longer than a request may wait goes on, and the client is told to come again.
+    /// Limits how long a request waits. Work that takes longer continues in the background, and the client is told to
+    /// retry.
     async fn in_time<T>(
         &self,
         target: &Target,
@@ -320,23 +322,23 @@ impl Gate {
         tokio::time::timeout(self.verdict_wait, work).await.map_err(late)?
     }
 
-    /// The manifest that a judgement admits, or its denial.
+    /// The manifest that a judgement admits, or the denial.
     async fn admitted(&self, target: &Target, judgement: Judgement) -> Result<Admitted, GateError> {
         let permit = judgement.decision.map_err(GateError::Denied)?;
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
         let Judged { manifest, stale, .. } = judgement.judged.ok_or_else(nothing)?;
         self.cache.touch(&manifest);
-        // What it names is written down only now: a denied manifest leaves no rows.
+        // References are stored only after admission: a denied manifest leaves no rows.
         Box::pin(self.resolver.admitted(&target.name, &manifest)).await;
         Ok(Admitted { manifest, permit, stale })
     }
 }
 
-/// A manifest with what admitted it.
+/// A manifest and the permit that admitted it.
 #[derive(Debug)]
 struct Admitted {
     manifest: Arc<Manifest>,
     permit: Permit,
-    /// Why the tag's meaning may be out of date.
+    /// Why the tag resolution may be out of date.
     stale: Option<String>,
 }

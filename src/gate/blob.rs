@@ -1,4 +1,4 @@
-//! Blobs: served because an admitted manifest of that repository names them.
+//! Blobs: a blob is served if an admitted manifest of the repository names it.
 
 use super::judgement::Judgement;
 use super::record::RecordDraft;
@@ -7,7 +7,8 @@ use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
 
 impl Gate {
-    /// A blob that an admitted manifest names, or a manifest that is asked for as a blob.
+    /// Answers a request for a blob that an admitted manifest names, or for a manifest requested through the blob
+    /// endpoint.
     pub(super) async fn answer_blob(
         &self,
         request: &GateRequest,
@@ -16,7 +17,7 @@ impl Gate {
         record: &mut RecordDraft,
     ) -> Result<Answer, GateError> {
         let reference = Reference::Digest(blob);
-        // A manifest is judged as one however it is asked for, and goes out under its own type.
+        // A manifest is always judged as a manifest, whichever endpoint is used, and is served with its own media type.
         if self.resolver.is_known(&target.name, blob).await? {
             return self.answer_manifest(target, &reference, record).await;
         }
@@ -36,14 +37,14 @@ impl Gate {
         }
     }
 
-    /// The judgement of the first manifest of the repository that names the blob and is admitted; else of the first that
-    /// is denied.
+    /// The judgement of the first admitted manifest of the repository that names the blob; otherwise that of the first
+    /// denied one.
     async fn judge_blob(&self, target: &Target, blob: Digest) -> Result<Judgement, GateError> {
         let mut first = None;
         for manifest in self.resolver.naming(&target.name, blob).await?.iter() {
             match self.judge.judge(target, &Reference::Digest(*manifest)).await {
                 Ok(judgement) if judgement.admits_blob(blob) => return Ok(judgement),
-                // An index names manifests, and admits no blob.
+                // An index names manifests and does not admit blobs.
                 Ok(judgement) if judgement.decision.is_ok() => {}
                 other => first = first.or(Some(other)),
             }
@@ -54,8 +55,8 @@ impl Gate {
         first.unwrap_or_else(|| Err(GateError::BlobUnknown { name: target.name.to_string(), digest: blob }))
     }
 
-    /// A client may have the index from elsewhere and ask for a layer first. Children of admitted indexes that were
-    /// never fetched are loaded, a bounded number, before the blob counts as unknown.
+    /// A client may have obtained the index elsewhere and request a layer first. Before the blob counts as unknown, a
+    /// limited number of unfetched children of admitted indexes is loaded.
     async fn judge_unseen_children(&self, target: &Target, blob: Digest) -> Result<Option<Judgement>, GateError> {
         let unseen = self.resolver.unseen_children(&target.name, self.max_unseen_children).await?;
         for (index, child) in unseen.iter().copied() {
@@ -63,7 +64,7 @@ impl Gate {
                 Ok(judgement) => match &judgement.decision {
                     Ok(_) => {}
                     Err(denial) if denial.kind == DenialKind::Policy => continue,
-                    // While the index cannot be judged, the blob may well be one of its images'.
+                    // While the index cannot be judged, the blob may belong to one of its images.
                     Err(_) => return Ok(Some(judgement)),
                 },
                 Err(error) if error.is_temporary() => return Err(error),
@@ -71,7 +72,7 @@ impl Gate {
             }
             let manifest = match self.resolver.manifest(&target.upstream, &target.name, child).await {
                 Ok(manifest) => manifest,
-                // While the upstream does not answer, the blob may well be known to it.
+                // While the upstream does not respond, it may know a manifest that names the blob.
                 Err(error) if error.is_temporary() => return Err(error.into()),
                 Err(_) => continue,
             };

@@ -1,4 +1,4 @@
-//! Why a request is not served; the one mapping to the wire is the server's.
+//! Errors for requests that are not served. Only the server maps them to HTTP responses.
 
 use crate::cache::CacheError;
 use crate::oci::{Digest, InvalidName};
@@ -18,10 +18,10 @@ pub enum GateError {
         /// The blob.
         digest: Digest,
     },
-    /// The cache cannot open it.
+    /// The cache cannot open the content.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// The policy does not admit it, or cannot be judged now.
+    /// The policy does not admit the content, or it cannot be judged now.
     #[error("{0}")]
     Denied(Denial),
     /// A descriptor would send the client to another host.
@@ -29,32 +29,32 @@ pub enum GateError {
         "pullgate: {subject} refused: it sends clients to {url} for content; allow the host in gate.url_hosts if that is meant"
     )]
     ForeignUrl {
-        /// What was asked for.
+        /// The requested reference.
         subject: String,
         /// The URL.
         url: String,
     },
-    /// The path names no repository once the upstream is taken off.
+    /// The path has no repository after the upstream prefix is removed.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The path names no upstream, and there is no default.
+    /// The path names no upstream, and no default upstream is configured.
     #[error("pullgate: the request names no upstream; this gate serves {}", served.join(", "))]
     NoUpstream {
-        /// What is served.
+        /// The upstreams that are served.
         served: Vec<String>,
     },
-    /// The upstream's credentials are not for this scope.
+    /// The upstream's credentials may not be used for this scope.
     #[error("pullgate: {upstream} is not served to {}; see serve_to of that upstream", for_whom(scope))]
     NotServed {
         /// The upstream.
         upstream: String,
-        /// The scope that asked.
+        /// The requesting scope.
         scope: String,
     },
-    /// Evidence is on its way.
+    /// The evidence is still being gathered.
     #[error("pullgate: {subject} is being verified; come again")]
     Pending {
-        /// What was asked for.
+        /// The requested reference.
         subject: String,
     },
     /// The reference does not resolve.
@@ -66,21 +66,21 @@ pub enum GateError {
     /// `ns` names no upstream.
     #[error("pullgate: {asked} is not an upstream of this gate; it serves {}", served.join(", "))]
     UnknownUpstream {
-        /// What was asked for.
+        /// The host that was requested.
         asked: String,
-        /// What is served.
+        /// The upstreams that are served.
         served: Vec<String>,
     },
-    /// The decision could not be recorded, and the configuration requires that it is.
+    /// The decision could not be recorded, and the configuration requires a record.
     #[error("pullgate: the decision could not be recorded, and audit.required is set")]
     Unrecorded,
-    /// The upstream did not deliver.
+    /// The upstream request failed.
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
 }
 
 impl GateError {
-    /// Whether the same request gets the same answer for as long as nothing changes that decisions are made from.
+    /// Whether the same request gets the same answer until an input of the decision changes.
     pub(super) fn is_settled(&self) -> bool {
         match self {
             Self::Denied(denial) => denial.kind == DenialKind::Policy,
@@ -92,7 +92,7 @@ impl GateError {
         }
     }
 
-    /// Whether asking again may help: the question could not be answered.
+    /// Whether a retry may help because the request could not be decided.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Denied(denial) => denial.kind != DenialKind::Policy,

@@ -1,4 +1,4 @@
-//! Evidence for one rule: trust first, and vulnerabilities only where trust does not deny.
+//! Gathers evidence for one rule: trust first, then vulnerabilities unless trust already denies.
 
 use std::sync::Arc;
 
@@ -17,22 +17,24 @@ use crate::runtime::Clock;
 use crate::trust::Trust;
 use crate::va::{Va, VaSubject};
 
-/// The most indexes that are looked at as parents of an image.
+/// The maximum number of indexes that are examined as parents of an image.
 const MAX_PARENTS: usize = 16;
 
-/// What is known about one manifest, as far as one rule asks.
+/// What is known about one manifest, limited to what one rule requires.
 #[derive(Debug, Default)]
 pub(super) struct GatheredEvidence {
     pub(super) trust: TrustFindings,
     pub(super) va: Option<VaFindings>,
-    /// The exemptions that apply to the image in its scope. Nothing supplies any yet: sources exempt issues themselves.
+    /// The exemptions that apply to the image in its scope. Always empty for now: sources mark issues as exempt
+    /// themselves.
     pub(super) exemptions: VaExemptions,
 }
 
 impl GatheredEvidence {
-    /// When the first part of it ends; `None` where no part ends by itself.
+    /// When the first part of the evidence expires; `None` if no part expires by itself.
     pub(super) fn until(&self) -> Option<Timestamp> {
-        // An exemption that ends turns no denial into admission, and a permit ends with those that it needs.
+        // An exemption that expires never turns a denial into an admission, and a permit expires with the exemptions
+        // that it needs.
         let Self { trust: TrustFindings { own, inherited, children }, va, exemptions: _ } = self;
         let others = inherited.iter().chain(children).map(|(_, evidence)| evidence);
         let trust =
@@ -41,8 +43,8 @@ impl GatheredEvidence {
         trust.chain(va).min()
     }
 
-    /// Whether another attempt may find out more about vulnerabilities: no source has answered yet. A rule may admit
-    /// that, but the end of such evidence is not known.
+    /// Whether another attempt may find out more about vulnerabilities because no source has answered yet. A rule may
+    /// admit such evidence, but its expiry is not known.
     pub(super) fn is_temporary(&self) -> bool {
         let temporary = |found: &Observed<VaEvidence>| {
             matches!(found.value, VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
@@ -62,8 +64,7 @@ pub(super) struct EvidenceGatherer {
 }
 
 impl EvidenceGatherer {
-    /// The digest that an authority of the enforced entries has signed for a tag. Entries that are only reported pin
-    /// nothing.
+    /// The digest that an authority of the enforced entries has signed for a tag. Audited entries do not pin a digest.
     pub(super) async fn pin(
         &self,
         target: &Target,
@@ -77,7 +78,7 @@ impl EvidenceGatherer {
         Ok(pinned.map_err(|error| ResolveError::Pin { why: error.why, temporary: error.temporary })?)
     }
 
-    /// What the selected entry asks for.
+    /// Gathers the evidence that the selected entry requires.
     pub(super) async fn evidence(
         &self,
         target: &Target,
@@ -86,7 +87,7 @@ impl EvidenceGatherer {
         manifest: &Arc<Manifest>,
     ) -> Result<GatheredEvidence, GateError> {
         match &selected.rule {
-            // Boxed, so that a request under a rule that asks for nothing is a small future.
+            // Boxed to keep the future small for requests under rules that require no evidence.
             Some(rule) if kind != Kind::Attachment => Box::pin(self.gather(target, rule, kind, manifest)).await,
             _ => Ok(GatheredEvidence::default()),
         }
@@ -109,7 +110,8 @@ impl EvidenceGatherer {
         Ok(GatheredEvidence { trust, va, exemptions: VaExemptions::default() })
     }
 
-    /// Signatures of the manifest; where they do not suffice, of indexes that list it and of an index's children.
+    /// Signatures of the manifest; if they do not suffice, also those of indexes that list it and of an index's
+    /// children.
     async fn trust_findings(
         &self,
         target: &Target,
@@ -125,7 +127,8 @@ impl EvidenceGatherer {
         }
         for parent in self.resolver.naming(&target.name, manifest.digest).await?.iter() {
             let Some(index) = manifest_if_there(&self.resolver, target, *parent).await? else { continue };
-            // An image may name the same digest as a layer; its signature says nothing of what those bytes would run.
+            // An image may list the same digest as a layer. Its signature does not cover running those bytes as an
+            // image.
             if !matches!(index.content, Content::Index(_)) {
                 continue;
             }
@@ -177,7 +180,7 @@ impl EvidenceGatherer {
         }
     }
 
-    /// What is known about the vulnerabilities of an image; `None` for an index.
+    /// The vulnerability evidence for an image; `None` for an index.
     async fn va_of_image(
         &self,
         target: &Target,
@@ -191,7 +194,7 @@ impl EvidenceGatherer {
         Ok(Some(self.va.evidence(&subject).await))
     }
 
-    /// The indexes of the repository that are known to list an image: a statement about an index is about its images.
+    /// The known indexes of the repository that list an image: a statement about an index applies to its images.
     async fn parents(&self, target: &Target, image: Digest) -> Result<Vec<Digest>, GateError> {
         let mut parents = Vec::new();
         for naming in self.resolver.naming(&target.name, image).await?.iter().take(MAX_PARENTS) {

@@ -1,4 +1,4 @@
-//! What the gate knows about images, without serving them: for `pullgate check`, `va` and `images`.
+//! What the gate knows about images, without serving them. Used by `pullgate check`, `va` and `images`.
 
 use std::sync::Arc;
 
@@ -12,24 +12,24 @@ use crate::scope::Scope;
 use crate::store::KnownImage;
 use crate::va::VaSubject;
 
-/// A judgement of one image, with everything that was found.
+/// A judgement of one image with all findings.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// Upstream, repository and reference, by the upstream's own name.
+    /// Upstream, repository and reference, with the upstream's own host name.
     pub image: String,
-    /// Whose rules apply.
+    /// The scope whose rules apply.
     pub scope: Scope,
     /// The digest that was judged; `None` if nothing was resolved.
     pub digest: Option<Digest>,
     /// What the manifest is.
     pub kind: Option<Kind>,
-    /// The checks that the deciding entry asks for and that were skipped because of the kind.
+    /// The checks that the deciding entry requires but that were skipped because of the kind.
     pub skipped: Vec<&'static str>,
     /// The decision.
     pub decision: ExplainedDecision,
-    /// Denials that are not carried out: those of a gate in audit mode, and of audited documents beside enforced ones.
+    /// Denials that are not enforced: those of a gate in audit mode, and those of audited documents.
     pub would_deny: Vec<Denial>,
-    /// Every entry that applies to the image: the enforced ones, then the audited ones.
+    /// Every entry that applies to the image: the enforced entries, then the audited ones.
     pub entries: Vec<ExplainedEntry>,
     /// When the decision was made.
     pub at: Timestamp,
@@ -40,49 +40,49 @@ pub struct Explanation {
 pub enum ExplainedDecision {
     /// The image is served.
     Admitted,
-    /// The image is served, and the denial is only reported, because the gate is in audit mode.
+    /// The image is served; the denial is only reported, because the gate is in audit mode.
     OnlyReported(Denial),
     /// The image is not served.
     Denied(Denial),
 }
 
-/// One entry, and what was found for it.
+/// One entry and the findings for it.
 #[derive(Clone, Debug)]
 pub struct ExplainedEntry {
     /// The entry, and whether it admits the image.
     pub opinion: Opinion,
     /// Whether the entry is in audit mode.
     pub is_audited: bool,
-    /// What was found about signatures.
+    /// The findings about signatures.
     pub trust: TrustFindings,
-    /// What was found about vulnerabilities; `None` if that was not asked.
+    /// The findings about vulnerabilities; `None` if they were not checked.
     pub va: Option<VaFindings>,
-    /// Which vulnerabilities do not count.
+    /// The exemptions that apply.
     pub exemptions: VaExemptions,
 }
 
-/// One tag that is known here.
+/// One known tag.
 #[derive(Clone, Debug)]
 pub struct KnownTag {
     /// Upstream and repository.
     pub name: ImageName,
     /// The tag.
     pub tag: Tag,
-    /// What it resolves to.
+    /// The digest that the tag resolves to.
     pub digest: Digest,
-    /// When the image was made, as its configuration says (RFC 3339); `None` if that is not known here.
+    /// When the image was created according to its configuration (RFC 3339); `None` if unknown.
     pub created: Option<String>,
-    /// The size of all layers, in bytes; `None` if that is not known here.
+    /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities; `None` if it is not known which image this is.
+    /// What is known about the image's vulnerabilities; `None` if the image that the tag resolves to is not known.
     pub assessment: Option<Arc<Observed<VaEvidence>>>,
 }
 
 impl Gate {
-    /// Judges an image for a namespace and gives everything that was found.
+    /// Judges an image for a scope and returns all findings.
     ///
     /// # Errors
-    /// If there is nothing to judge: an unknown upstream, an unknown image, an upstream that does not answer.
+    /// If the image cannot be judged: the upstream or the image is unknown, or the upstream does not respond.
     pub async fn explain(&self, target: &Target, reference: &Reference) -> Result<Explanation, GateError> {
         let judgement = self.judge.judge(target, reference).await?;
         let judged = judgement.judged.as_ref();
@@ -110,7 +110,7 @@ impl Gate {
         })
     }
 
-    /// Every tag that is known here, with what is known about it. No upstream is asked.
+    /// All known tags and what is known about each. Sends no upstream requests.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -129,7 +129,8 @@ impl Gate {
         Ok(listed)
     }
 
-    /// The image of a digest, or the first relevant child of an index, with its date. Only what is here is read.
+    /// The image with this digest, or the first relevant child of an index, with its creation date. Reads only local
+    /// data.
     async fn known_image(&self, name: &ImageName, digest: Digest) -> Option<(Arc<Manifest>, Option<String>)> {
         let mut manifest = self.resolver.known_manifest(name, digest).await?;
         if !manifest.children().is_empty() {
@@ -144,7 +145,7 @@ impl Gate {
         Some((manifest, created))
     }
 
-    /// What is known now about an image's vulnerabilities. No layer is read for it.
+    /// What is currently known about an image's vulnerabilities. Reads no layers.
     async fn known_assessment(&self, name: &ImageName, manifest: &Arc<Manifest>) -> Option<Arc<Observed<VaEvidence>>> {
         let subject = VaSubject::new(name.clone(), manifest.clone())?;
         Some(self.judge.evidence.va.evidence(&subject).await)

@@ -1,7 +1,7 @@
-//! One judgement: what is known about a manifest, what each entry says of it, and the decision.
+//! Judges one manifest: gathers what is known about it, applies each entry and makes the decision.
 //!
-//! The gate, `pullgate check` and prefetch all get their answer here, so they cannot differ; records and metrics are made
-//! from the judgement that decided.
+//! The gate, `pullgate check` and prefetch all use this code, so their results cannot differ. Records and metrics are
+//! derived from the same judgement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::Clock;
 
-/// How long a request waits for what is only reported: a preview must not hold up what is enforced.
+/// How long a request waits for checks that are only reported: audited entries must not delay enforced ones.
 const AUDIT_WAIT: Duration = Duration::from_secs(2);
 
-/// What is judged, for whom.
+/// The manifest to judge, and the target that it is judged for.
 #[derive(Clone, Copy)]
 struct JudgedImage<'a> {
     target: &'a Target,
@@ -36,7 +36,7 @@ pub(super) struct ManifestJudge {
     resolver: Resolver,
     kinds: Kinds,
     pub(super) evidence: EvidenceGatherer,
-    /// Hosts that descriptors' `urls` may name.
+    /// Hosts that the `urls` of descriptors may name.
     url_hosts: Vec<String>,
     clock: Clock,
 }
@@ -53,10 +53,10 @@ impl ManifestJudge {
         Self { rulebook, resolver, kinds, evidence, url_hosts, clock }
     }
 
-    /// select -> pin -> resolve -> evidence -> decide.
+    /// The steps: select -> pin -> resolve -> evidence -> decide.
     ///
     /// # Errors
-    /// When there is nothing that could be judged. A denial is a decision, and no error.
+    /// If there is nothing to judge. A denial is a decision, not an error.
     pub(super) async fn judge(&self, target: &Target, reference: &Reference) -> Result<Judgement, GateError> {
         let subject = self.subject(target, reference).await?;
         let rules = self.rulebook.rules().clone();
@@ -126,7 +126,7 @@ impl ManifestJudge {
         Judgement { judged, enforced: Vec::new(), audited: Vec::new(), decision, at: self.clock.now() }
     }
 
-    /// What the manifest is where no denial is carried out. Without an entry that asks, no proof is made.
+    /// The kind of the manifest if denials are not enforced. If no entry requires a check, no proof is attempted.
     async fn reported_kind(&self, case: JudgedImage<'_>, interest: Interest, deadline: Instant) -> Classification {
         let by_shape = || Classification::by_shape(case.manifest);
         if interest == Interest::None {
@@ -136,7 +136,8 @@ impl ManifestJudge {
         found.ok().and_then(Result::ok).unwrap_or_else(by_shape)
     }
 
-    /// The enforced entries, and what the manifest is. A proof that reads much is made only where it changes the outcome.
+    /// The enforced entries and the kind of the manifest. An expensive proof is attempted only if it can change the
+    /// outcome.
     async fn weigh_enforced(
         &self,
         case: JudgedImage<'_>,
@@ -160,7 +161,7 @@ impl ManifestJudge {
         Ok((kind, findings))
     }
 
-    /// Each entry, until one admits.
+    /// Evaluates the entries in order until one admits.
     async fn weigh_until_admitted(
         &self,
         case: JudgedImage<'_>,
@@ -204,13 +205,13 @@ impl ManifestJudge {
         })
     }
 
-    /// Whether the outcome would be another if the manifest were an artifact.
+    /// Whether the outcome would change if the manifest were an artifact.
     fn depends_on_artifact(&self, case: JudgedImage<'_>, findings: &[EntryFinding]) -> bool {
         let as_artifact = findings.iter().any(|finding| self.weigh(case, Kind::Artifact, finding).is_ok());
         as_artifact != findings.iter().any(|finding| finding.opinion.outcome.is_ok())
     }
 
-    /// Entries whose denials are not carried out. A check that does not end before the deadline is reported as such.
+    /// Evaluates entries whose denials are not enforced. A check that exceeds the deadline is reported as such.
     async fn weigh_reported(
         &self,
         case: JudgedImage<'_>,
@@ -245,7 +246,7 @@ fn interest(mode: Mode, enforced: &[Selected], audited: &[Selected]) -> Interest
     }
 }
 
-/// A denial of something that claims to be no image says why it is judged as one.
+/// Adds to a denial why a manifest that claims not to be an image is judged as one.
 fn explain_kind(kind: &Classification, findings: &mut [EntryFinding]) {
     let denials = findings.iter_mut().filter_map(|finding| finding.opinion.outcome.as_mut().err());
     for denial in denials {
@@ -265,7 +266,7 @@ fn unjudged(case: JudgedImage<'_>, selected: Selected, why: &str) -> EntryFindin
     EntryFinding { opinion: Opinion { selected, outcome: Err(denial) }, evidence: GatheredEvidence::default() }
 }
 
-/// Whether an absolute http(s) URL is on exactly this host.
+/// Whether an absolute HTTP(S) URL is on exactly this host.
 fn is_on_host(url: &str, host: &str) -> bool {
     url.parse::<http::Uri>().is_ok_and(|uri| {
         uri.scheme_str().is_some_and(|scheme| scheme == "https" || scheme == "http")

@@ -1,4 +1,4 @@
-//! The outcome of judging: records, metrics, `pullgate check` and answers are made from it.
+//! The result of judging, from which records, metrics, `pullgate check` output and answers are derived.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use super::warm::Validity;
 use crate::oci::{Digest, Manifest};
 use crate::policy::{self, Denial, Kind, Opinion, Permit};
 
-/// What is known about a manifest, and what follows.
+/// What is known about a manifest, and the resulting decision.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    /// What was judged; `None` where no entry selects the subject, so that nothing was asked.
+    /// The judged manifest; `None` if no entry selects the subject, in which case nothing was looked up.
     pub(super) judged: Option<Judged>,
-    /// Of the entries that are enforced, up to the first that admits.
+    /// The findings of the enforced entries, up to the first that admits.
     pub(super) enforced: Vec<EntryFinding>,
-    /// Of the audited entries.
+    /// The findings of the audited entries.
     pub(super) audited: Vec<EntryFinding>,
     /// The decision.
     pub(super) decision: Result<Permit, Denial>,
-    /// When it was made.
+    /// When the decision was made.
     pub(super) at: Timestamp,
 }
 
@@ -30,13 +30,13 @@ pub(super) struct Judgement {
 pub(super) struct Judged {
     pub(super) manifest: Arc<Manifest>,
     pub(super) kind: Classification,
-    /// Why the tag's meaning may be out of date.
+    /// Why the tag resolution may be out of date.
     pub(super) stale: Option<String>,
-    /// Until when the upstream is not asked again what the tag means; `None` for a digest.
+    /// Until when the tag is not resolved again at the upstream; `None` for a digest.
     pub(super) fresh_until: Option<Timestamp>,
 }
 
-/// What one entry says, and the evidence for it.
+/// The outcome of one entry and the evidence for it.
 #[derive(Debug)]
 pub(super) struct EntryFinding {
     pub(super) opinion: Opinion,
@@ -44,8 +44,8 @@ pub(super) struct EntryFinding {
 }
 
 impl EntryFinding {
-    /// When it ends: with its evidence, or when the entry no longer admits on that evidence, such as a report that
-    /// becomes too old. `None` if it does not end by itself.
+    /// When the finding expires: when its evidence expires, or when the entry no longer admits on that evidence, for
+    /// example because a report becomes too old. `None` if it does not expire by itself.
     fn until(&self) -> Option<Timestamp> {
         let admits_until = self.opinion.outcome.as_ref().ok().copied().flatten();
         self.evidence.until().into_iter().chain(admits_until).min()
@@ -53,7 +53,7 @@ impl EntryFinding {
 }
 
 impl Judgement {
-    /// What would have been denied: denials that were not carried out, and those of audited entries beside a denial.
+    /// The denials that were not enforced, and those of audited entries in addition to an enforced denial.
     pub(super) fn would_deny(&self) -> Vec<&Denial> {
         match &self.decision {
             Ok(permit) => permit.would_deny().iter().collect(),
@@ -61,18 +61,18 @@ impl Judgement {
         }
     }
 
-    /// Whether this admits a manifest that names the blob.
+    /// Whether this judgement admits a manifest that names the blob.
     pub(super) fn admits_blob(&self, blob: Digest) -> bool {
         let names = |judged: &Judged| judged.manifest.names_blob(&blob);
         self.decision.is_ok() && self.judged.as_ref().is_some_and(names)
     }
 
-    /// The finding that decided.
+    /// The deciding finding.
     pub(super) fn deciding(&self) -> Option<&EntryFinding> {
         policy::deciding(&self.enforced, &self.audited, |finding| &finding.opinion)
     }
 
-    /// How long the decision holds as far as its evidence and the tag say.
+    /// How long the decision remains valid according to its evidence and the tag.
     pub(super) fn validity(&self) -> Validity {
         let findings = || self.enforced.iter().chain(&self.audited);
         let tag = self.judged.as_ref().and_then(|judged| judged.fresh_until);
@@ -84,8 +84,8 @@ impl Judgement {
         Validity { until, is_clean }
     }
 
-    /// The checks that the deciding entry asks for and that were skipped because of what the manifest is: all of them for
-    /// an attachment, vulnerabilities for an artifact.
+    /// The checks that the deciding entry requires but that were skipped because of the kind of the manifest: all of
+    /// them for an attachment, vulnerabilities for an artifact.
     pub(super) fn skipped(&self) -> Vec<&'static str> {
         let skips: &[&str] = match self.judged.as_ref().map(|judged| judged.kind.kind) {
             Some(Kind::Attachment) => &["trust", "simple", "va"],
@@ -100,7 +100,7 @@ impl Judgement {
     }
 }
 
-/// What the entries say, without the evidence.
+/// The opinions of the entries, without the evidence.
 pub(super) fn opinions(findings: &[EntryFinding]) -> Vec<&Opinion> {
     findings.iter().map(|finding| &finding.opinion).collect()
 }

@@ -1,8 +1,8 @@
-//! What a manifest is, by its bytes: it is an image unless the bytes prove otherwise.
+//! Determines the kind of a manifest from its bytes: it is an image unless the bytes prove otherwise.
 //!
-//! Labels only say whether a proof is worth trying. Clients run manifests whose config type is `application/json`, and
-//! unpack any layer that is a tar, so a label alone never makes a manifest anything but an image. A manifest of Docker's
-//! schema 2 is always an image: podman runs those whatever types they name.
+//! Media types only decide whether a proof is worth trying. Clients run manifests whose config type is
+//! `application/json`, and unpack any layer that is a tar, so a media type alone never makes a manifest anything but an
+//! image. A manifest of Docker's schema 2 is always an image: podman runs those whatever media types they name.
 
 use std::sync::Arc;
 
@@ -19,20 +19,22 @@ use crate::resolve::Resolver;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{FactStore, Memo};
 
-/// The largest configuration that is read to see that it is no image's, in bytes.
+/// The largest configuration that is read to check that it is not an image configuration, in bytes.
 const MAX_CONFIG: u64 = 1024 * 1024;
-/// The most manifests of a fallback tag that are read for a proof.
+/// The maximum number of manifests of a fallback tag that are read for a proof.
 const MAX_REFERRERS: usize = 50;
-/// The most layers that are read for a proof.
+/// The maximum number of layers that are read for a proof.
 const MAX_LAYERS: usize = 64;
-/// All layers of an attachment together, in bytes, unless one alone may be larger: they are in memory at once.
+/// The maximum total size of an attachment's layers in bytes, unless a single layer may be larger. They are held in
+/// memory together.
 const MAX_ATTACHMENT: u64 = 16 * 1024 * 1024;
-/// The largest chart that is read, in bytes: Helm's own limit of a release is far below.
+/// The largest chart that is read, in bytes. Helm's own limit for a release is far lower.
 const MAX_CHART: u64 = 16 * 1024 * 1024;
-/// All layers together that are read to prove an artifact, in bytes. They pass by, and cost no memory.
+/// The maximum total size of the layers that are read to prove an artifact, in bytes. They are streamed and not kept in
+/// memory.
 const MAX_ARTIFACT: u64 = 1024 * 1024 * 1024;
 
-/// What became of a claim.
+/// The result of checking a claim.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Proof {
     Proven,
@@ -40,7 +42,7 @@ pub(super) enum Proof {
     Refuted(String),
 }
 
-/// Proves what manifests are. What is proven depends on verified bytes alone, so it holds for ever.
+/// Proves the kinds of manifests. A proof depends only on verified bytes, so it never expires.
 pub(super) struct Kinds {
     resolver: Resolver,
     layers: Layers,
@@ -50,16 +52,16 @@ pub(super) struct Kinds {
     attachment_limit: u64,
 }
 
-/// What is judged, and why it is not what it claims to be.
+/// The kind under which a manifest is judged, and why its claim was not accepted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Classification {
     pub(super) kind: Kind,
-    /// The claim that was not proven, in words.
+    /// The claim that was not proven, as text.
     pub(super) unproven: Option<String>,
 }
 
 impl Classification {
-    /// What a manifest is as long as nothing is proven.
+    /// The kind of a manifest before anything is proven.
     pub(super) fn by_shape(manifest: &Manifest) -> Self {
         match manifest.content {
             Content::Image { .. } => Kind::Image.into(),
@@ -74,7 +76,7 @@ impl From<Kind> for Classification {
     }
 }
 
-/// What the labels of a manifest claim, where a proof is worth trying.
+/// What the media types of a manifest claim, if a proof is worth trying.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum KindClaim {
     Artifact,
@@ -103,7 +105,7 @@ impl Kinds {
         Self { resolver, layers, proofs, clock: clock.clone(), attachment_limit }
     }
 
-    /// What the labels claim. Costs nothing.
+    /// What the media types claim. Reads no blobs.
     pub(super) fn claim(&self, manifest: &Manifest) -> Option<KindClaim> {
         let Content::Image { config, layers } = &manifest.content else { return None };
         if manifest.media_type == media_type::DOCKER_MANIFEST {
@@ -121,10 +123,10 @@ impl Kinds {
         (is_other && !has_image_layer).then_some(KindClaim::Artifact)
     }
 
-    /// Tries the proof of a claim.
+    /// Attempts to prove a claim.
     ///
     /// # Errors
-    /// When the bytes that would prove it cannot be read just now.
+    /// If the bytes needed for the proof cannot be read now.
     pub(super) async fn prove(
         &self,
         target: &Target,
@@ -147,12 +149,12 @@ impl Kinds {
         match BlobFinding::known(self.proofs.obtain(subject, BlobFinding::is_known, gather).await) {
             Ok(proof) => Ok(proof),
             Err(error) if error.is_temporary() => Err(error.into()),
-            // A blob that is missing does not come back, and other bytes prove nothing.
+            // A missing blob does not reappear, and other bytes prove nothing.
             Err(error) => Ok(Proof::Refuted(error.to_string())),
         }
     }
 
-    /// What is too large to be read for a proof is judged as an image, and the reason says why.
+    /// The reason why a manifest is too large to be read for a proof, if it is. It is then judged as an image.
     fn too_large(&self, manifest: &Manifest, claim: KindClaim) -> Option<String> {
         let Content::Image { layers, .. } = &manifest.content else { return None };
         if layers.len() > MAX_LAYERS {
@@ -177,10 +179,10 @@ impl Kinds {
         }
     }
 
-    /// What a manifest is before any evidence is gathered: an attachment where that is proven, else an image or an index.
+    /// The kind of a manifest before any evidence is gathered: an attachment if proven, otherwise an image or an index.
     ///
     /// # Errors
-    /// When the bytes that would prove an attachment cannot be read just now. A denial would be final, and this is not.
+    /// If the bytes needed to prove an attachment cannot be read now. This is an error because a denial would be final.
     pub(super) async fn first_kind(
         &self,
         target: &Target,
@@ -193,7 +195,7 @@ impl Kinds {
     }
 
     /// The fallback tag of registries without the referrers API is an index of attachments (distribution-spec,
-    /// "Referrers Tag Schema"). It is one itself when every manifest that it lists is proven to be one.
+    /// "Referrers Tag Schema"). The index counts as an attachment if every manifest that it lists is proven to be one.
     async fn kind_of_index(&self, target: &Target, manifest: &Manifest) -> Result<Classification, GateError> {
         let children = manifest.children();
         let names_a_platform = children.iter().any(|child| child.platform.is_some());
@@ -229,15 +231,15 @@ impl Kinds {
 /// What depends on the kind of a manifest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Interest {
-    /// Nothing: no entry asks for a check.
+    /// Nothing: no entry requires a check.
     None,
-    /// A report: no denial is carried out.
+    /// A report: denials are not enforced.
     Reports,
     /// A denial.
     MayDeny,
 }
 
-/// Types under which signatures, attestations and SBOMs come; whether they are such is proven from the bytes.
+/// Media types of signatures, attestations and SBOMs. The bytes must prove that the content is one of these.
 fn is_attachment_type(essence: &str) -> bool {
     matches!(
         essence,
@@ -252,8 +254,8 @@ fn is_attachment_type(essence: &str) -> bool {
     ) || essence.starts_with("application/vnd.dev.sigstore.bundle")
 }
 
-/// The keys of an image configuration (image-spec, config.md; those of Docker's own beside them). One of them suffices
-/// for some client: podman needs neither `rootfs` nor `os`.
+/// The keys of an image configuration (image-spec, config.md, and Docker's additional keys). For some clients, a single
+/// key suffices: podman needs neither `rootfs` nor `os`.
 const IMAGE_CONFIG_KEYS: &[&str] = &[
     "architecture",
     "author",
@@ -276,30 +278,31 @@ const IMAGE_CONFIG_KEYS: &[&str] = &[
     "workingdir",
 ];
 
-/// Artifacts have a JSON object for a configuration, or nothing; anything else might be a layer of something.
+/// The configuration of an artifact is a JSON object or empty; anything else might be a layer.
 fn is_object(bytes: &[u8]) -> bool {
     bytes.trim_ascii().is_empty() || matches!(serde_json::from_slice(bytes), Ok(Value::Object(_)))
 }
 
-/// Whether some client would run this configuration, in any spelling of its keys that Go accepts.
+/// Whether some client would run this configuration. Keys match in any spelling that Go accepts.
 pub(super) fn is_image_config(bytes: &[u8]) -> bool {
     let config = match serde_json::from_slice(bytes) {
         Ok(Value::Object(config)) => config,
         Ok(_) => return false,
-        // Go reads objects that this reader does not: what looks like one counts as an image's.
+        // Go accepts objects that this parser rejects, so anything that looks like an object counts as an image
+        // configuration.
         Err(_) => return bytes.trim_ascii_start().starts_with(b"{"),
     };
     let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
     config.keys().any(|key| IMAGE_CONFIG_KEYS.contains(&&*folded(key)))
 }
 
-/// Every layer is read whole and must parse whole as what its type claims.
+/// Reads each layer completely. Each must parse as the type that its media type claims.
 async fn prove_attachment(reader: &BlobReader, manifest: &Manifest) -> Result<Proof, CacheError> {
     let Content::Image { config, layers: named } = &manifest.content else { return Ok(refuted("it is an index")) };
     if config.size > MAX_CONFIG {
         return Ok(refuted("its configuration is larger than 1 MiB"));
     }
-    // All of it is in memory until it is proven.
+    // The whole attachment is in memory until it is proven.
     let _turn = reader.turn("attachment").await;
     let config = reader.whole(config).await?;
     let mut read = Vec::with_capacity(named.len());
@@ -312,7 +315,7 @@ async fn prove_attachment(reader: &BlobReader, manifest: &Manifest) -> Result<Pr
     })
 }
 
-/// The configuration is no image's, and no layer is something that a runtime unpacks.
+/// Checks that the configuration is not an image configuration, and that no layer is something that a runtime unpacks.
 async fn prove_artifact(layers: &Layers, reader: &BlobReader, manifest: &Manifest) -> Result<Proof, CacheError> {
     let Content::Image { config, layers: named } = &manifest.content else { return Ok(refuted("it is an index")) };
     if config.size > MAX_CONFIG {
@@ -342,7 +345,8 @@ fn refuted(why: &str) -> Proof {
     Proof::Refuted(why.to_owned())
 }
 
-/// Whether a layer claims to be a chart, which is an archive by nature. No container runtime unpacks layers of its type.
+/// Whether a layer claims to be a chart, which is always an archive. Container runtimes do not unpack layers of this
+/// type.
 fn is_chart(config: &Descriptor, layer: &Descriptor) -> bool {
     media_type::essence(&config.media_type) == "application/vnd.cncf.helm.config.v1+json"
         && media_type::essence(&layer.media_type) == "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
@@ -353,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_with_any_key_of_an_image_is_an_images() {
+    fn a_configuration_with_any_image_key_is_an_image_configuration() {
         for config in [
             r#"{"architecture":"amd64"}"#,
             r#"{"os":"linux"}"#,
@@ -371,9 +375,9 @@ mod tests {
         }
     }
 
-    /// A list of its own, so that none of them is lost.
+    /// Uses a separate list of the keys, so that removing one fails the test.
     #[test]
-    fn each_key_of_an_image_suffices() {
+    fn each_image_key_suffices() {
         let oci =
             ["architecture", "author", "config", "history", "os", "os.features", "os.version", "rootfs", "variant"];
         let docker = ["container", "container_config", "docker_version", "parent", "throwaway"];

@@ -1,7 +1,7 @@
-//! What the gate reads blobs for: whether a layer belongs to an image, and whether a blob is a manifest.
+//! Blob checks of the gate: whether a layer belongs to an image, and whether a blob is a manifest.
 //!
-//! Both depend on verified bytes alone. Whether a layer belongs to an image is remembered by its digest for ever, for all
-//! manifests and repositories that name the layer.
+//! Both results depend only on verified bytes. Whether a layer belongs to an image is stored permanently by the layer's
+//! digest, and applies to all manifests and repositories that name the layer.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(super) struct Layers {
     readers: BlobReaders,
     clock: Clock,
     archives: Arc<Memo<BlobFinding<bool>>>,
-    /// Blobs that were read and are no manifests.
+    /// Blobs that were read and are not manifests.
     plain: Arc<Bounded<Digest, ()>>,
 }
 
@@ -32,20 +32,20 @@ impl Layers {
         }
     }
 
-    /// The reader of the repository that a request is about.
+    /// The blob reader for the repository of a target.
     pub(super) fn reader(&self, target: &Target) -> BlobReader {
         self.readers.of(&target.name, &target.upstream)
     }
 
-    /// Whether a layer is an archive that some runtime unpacks, or may be one, or an image's configuration.
+    /// Whether a layer is, or may be, an archive that some runtime unpacks, or is an image configuration.
     pub(super) async fn is_of_an_image(&self, reader: &BlobReader, layer: &Descriptor) -> Result<bool, CacheError> {
         let (reader, blob, clock) = (reader.clone(), layer.clone(), self.clock.clone());
         let gather = || async move { BlobFinding::observed(sniff(&reader, &blob).await, &clock) };
         BlobFinding::known(self.archives.obtain(layer.digest.to_string().into(), BlobFinding::is_known, gather).await)
     }
 
-    /// Content that is about to be served as a blob; `None` where its bytes are those of a manifest, which is served as
-    /// one or not at all. It does not matter whether the gate has seen that manifest yet.
+    /// The content that is about to be served as a blob; `None` if its bytes are a manifest, which must be served as a
+    /// manifest or not at all. Whether the gate has already seen that manifest does not matter.
     pub(super) async fn unless_manifest(
         &self,
         target: &Target,
@@ -55,7 +55,7 @@ impl Layers {
         if content.size() > MAX_MANIFEST as u64 || self.plain.get(&blob).is_some() {
             return Ok(Some(content));
         }
-        // Content past the disk comes once, so all of it is kept.
+        // Relayed content bypasses the disk and can be read only once, so all of it is kept.
         let is_relayed = matches!(content, Opened::Relayed(_));
         let bytes = start_of(&self.reader(target), &content, is_relayed).await?;
         if looks_like_manifest(&bytes) {
@@ -69,7 +69,7 @@ impl Layers {
 async fn sniff(reader: &BlobReader, layer: &Descriptor) -> Result<bool, CacheError> {
     let mut prefix = Vec::with_capacity(sniff::SNIFF_LENGTH);
     let mut pieces = reader.open("sniff", layer).await?;
-    // To the end, although the first bytes decide: they alone have no digest.
+    // Read to the end although the first bytes decide: only the complete blob can be verified by its digest.
     while let Some(piece) = pieces.next().await? {
         let room = sniff::SNIFF_LENGTH - prefix.len();
         prefix.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -77,11 +77,11 @@ async fn sniff(reader: &BlobReader, layer: &Descriptor) -> Result<bool, CacheErr
     Ok(sniff::is_tar_like(&prefix) || is_image_config(&prefix))
 }
 
-/// The first piece of some content, or all of it where that may be a JSON object or is wanted.
+/// The first piece of some content, or all of it if it may be a JSON object or if `all` is set.
 async fn start_of(reader: &BlobReader, content: &Opened, all: bool) -> Result<Vec<u8>, CacheError> {
     let (mut pieces, mut bytes, mut turn) = (reader.pieces_of(content), Vec::new(), None);
     while all || may_be_object(&bytes) {
-        // A read of one piece does not wait for reads that keep more in memory.
+        // Reading a single piece does not wait for reads that hold more in memory.
         if turn.is_none() && (all || !bytes.is_empty()) {
             turn = reader.turn("manifest").await;
         }
@@ -91,7 +91,7 @@ async fn start_of(reader: &BlobReader, content: &Opened, all: bool) -> Result<Ve
     Ok(bytes)
 }
 
-/// Whether text that begins so may be a JSON object.
+/// Whether text with this beginning may be a JSON object.
 fn may_be_object(start: &[u8]) -> bool {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
     text.is_empty() || text.starts_with(b"{") || b"\xef\xbb\xbf".starts_with(start)
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_become_an_object_is_read_on() {
+    fn content_that_may_be_an_object_is_read_further() {
         for start in [&b""[..], b" \n", b"{", b" \t{\"a\"", b"\xef", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n{"] {
             assert!(may_be_object(start), "{}", start.escape_ascii());
         }

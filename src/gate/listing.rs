@@ -1,4 +1,4 @@
-//! Tags and referrers: names, not content. They are written anew from what was understood of the upstream's answer.
+//! Lists of tags and referrers, which are names and not content. The JSON is rebuilt from the parsed upstream response.
 
 use std::collections::HashSet;
 use std::mem;
@@ -13,27 +13,27 @@ use crate::oci::{
 use crate::policy::{self, ListingPermit, Mode, Selection};
 use crate::upstream::{Error, TagList};
 
-/// How much of a list of tags is at hand before it is answered, in bytes: a shorter list is known to be whole, and what
-/// is wrong with it gets a status of its own.
+/// How much of a tag list is buffered before the response starts, in bytes. A list that fits is known to be complete,
+/// and an error within it still gets its own status code.
 const HEAD: usize = 64 * 1024;
 
-/// A page of tags or referrers, as it is sent.
+/// A page of tags or referrers, ready to be sent.
 pub struct ListPage {
     /// The JSON.
     pub body: ListBody,
-    /// What it is.
+    /// The media type.
     pub media_type: &'static str,
-    /// How to ask for the next page.
+    /// The parameters for the next page.
     pub next: Option<Page>,
-    /// Whether only referrers of the type that was asked for are in it.
+    /// Whether the page contains only referrers of the requested type.
     pub is_filtered: bool,
 }
 
 /// The JSON of a list.
 pub enum ListBody {
-    /// All of it.
+    /// The complete list.
     Whole(Bytes),
-    /// A beginning, and more as it comes from the upstream.
+    /// The beginning of the list; the rest follows as the upstream delivers it.
     Tags(Box<TagWriter>),
 }
 
@@ -48,12 +48,12 @@ impl Gate {
         Ok(Answer::List(list))
     }
 
-    /// A page of referrers, of the type that the page asks for where it asks for one.
+    /// A page of referrers, limited to the type that the page requests, if any.
     pub(super) async fn referrers(&self, target: &Target, digest: Digest, page: &Page) -> Result<Answer, GateError> {
         let permit = self.admit_listing(target)?;
         let is_first = page.last.is_none() && page.opaque.is_empty();
         let (mut entries, mut next) = match is_first {
-            // What was pushed before the registry had the API is in the tag alone.
+            // Referrers pushed before the registry supported the API are listed only in the tag.
             true => {
                 let (api, tag) =
                     tokio::join!(listed_by_api(target, &permit, digest, page), listed_by_tag(target, &permit, digest));
@@ -70,8 +70,8 @@ impl Gate {
         Ok(Answer::List(ListPage { body, media_type: media_type::OCI_INDEX, next, is_filtered }))
     }
 
-    /// Lists of a repository are open where any rule selects the repository: they hold names, not content, and people
-    /// need them to see why an image is denied.
+    /// A repository may be listed if any rule selects it: lists hold names, not content, and users need them to see why
+    /// an image is denied.
     fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
         match self.rulebook.rules().select_repository(&target.name, &target.scope) {
             Selection::Entries { enforced, audited } => {
@@ -87,11 +87,11 @@ impl Gate {
     }
 }
 
-/// What a page lists, and how to ask for the next one.
+/// The entries of a page, and the parameters for the next page.
 type ListedPage = (Vec<Descriptor>, Option<Page>);
 
-/// What either place lists, each referrer once. Trouble at one place must not hide what the other has; where the other
-/// has nothing, the trouble is the answer.
+/// The referrers from both sources, each once. A failure of one source must not hide the entries of the other; if the
+/// other has none, the failure is returned.
 fn listed_in_both(api: Result<ListedPage, Error>, tag: Result<Vec<Descriptor>, Error>) -> Result<ListedPage, Error> {
     match (api, tag) {
         (Ok((mut entries, next)), Ok(more)) => {
@@ -105,7 +105,7 @@ fn listed_in_both(api: Result<ListedPage, Error>, tag: Result<Vec<Descriptor>, E
     }
 }
 
-/// Nothing where the registry does not have the API.
+/// The referrers from the API; empty if the registry does not support it.
 async fn listed_by_api(
     target: &Target,
     permit: &ListingPermit,
@@ -119,7 +119,7 @@ async fn listed_by_api(
     }
 }
 
-/// What the referrers tag lists; nothing where there is none.
+/// The referrers listed in the tag; empty if there is no such tag.
 async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) -> Result<Vec<Descriptor>, Error> {
     let tag = referrers_tag(&digest);
     let not_a_list = |why: &str| {
@@ -127,7 +127,7 @@ async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) 
     };
     let reference = Reference::Tag(tag.parse().map_err(|_| not_a_list("it is no tag"))?);
     match target.upstream.manifest(&permit.name().repository, &reference).await {
-        // GitLab answers the tag with the manifest that it stands for.
+        // GitLab answers a request for the tag with the manifest that the tag refers to.
         Ok(fetched) if Digest::of(digest.algorithm(), &fetched.bytes) == digest => Ok(Vec::new()),
         Ok(fetched) => parse_referrers(&fetched.bytes).map_err(|refused| not_a_list(&refused.to_string())),
         Err(Error::NotFound) => Ok(Vec::new()),
@@ -135,17 +135,17 @@ async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) 
     }
 }
 
-/// Writes `{"name":…,"tags":[…]}` while the tags come.
+/// Writes `{"name":…,"tags":[…]}` while the tags arrive.
 pub struct TagWriter {
     list: TagList,
-    /// What is written and not yet sent.
+    /// Text that is written but not yet sent.
     text: String,
     is_first: bool,
 }
 
 impl TagWriter {
     async fn begin(name: &Repository, list: TagList) -> Result<ListBody, Error> {
-        // The grammar of repositories and tags leaves nothing to escape.
+        // Repository names and tags contain no characters that JSON would have to escape.
         let text = format!("{{\"name\":\"{name}\",\"tags\":[");
         let mut writer = Self { list, text, is_first: true };
         while writer.text.len() < HEAD {
@@ -156,7 +156,7 @@ impl TagWriter {
         Ok(ListBody::Tags(Box::new(writer)))
     }
 
-    /// Writes more; `false` when that was the end.
+    /// Writes more; `false` at the end.
     async fn advance(&mut self) -> Result<bool, Error> {
         let Some(tags) = self.list.next().await else {
             self.text.push_str("]}");
@@ -169,7 +169,7 @@ impl TagWriter {
         Ok(true)
     }
 
-    /// The whole text, piece by piece. An error is the last piece.
+    /// The complete text as a stream. An error ends the stream.
     pub fn into_stream(self: Box<Self>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
         stream::try_unfold(Some(self), |writer| async {
             let Some(mut writer) = writer else { return Ok(None) };

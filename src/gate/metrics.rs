@@ -1,4 +1,4 @@
-//! What the gate counts.
+//! Metrics of the gate.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -58,13 +58,13 @@ impl GateMetrics {
         }
     }
 
-    /// Counts a decision, and gives the counters of decisions like it.
+    /// Counts a decision and returns the counters for identical decisions.
     pub(super) fn observe(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<BusyCounter> {
         let counters = self.counters(record, answer);
         counters.iter().for_each(|counter| _ = counter.inc());
         self.verdict.observe(record.elapsed_seconds());
         for (kind, age) in record.evidence_ages() {
-            // Seconds of evidence stay far below what a double holds exactly.
+            // The age in seconds is far below the largest integer that an f64 represents exactly.
             #[expect(clippy::cast_precision_loss, reason = "see above")]
             self.evidence_age.get_or_create(&KindLabels { kind }).observe(age as f64);
         }
@@ -83,7 +83,7 @@ impl GateMetrics {
             Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
             Err(error) => (decision_name(error), ""),
         };
-        // Audited documents count beside a denial too, so they are taken from the record.
+        // Audited documents count for denials too, so they are taken from the record.
         let document =
             |document: &str| self.would_deny.get_or_create(&DocumentLabels { document: document.into() }).clone();
         let documents = record.would_deny().map(document);

@@ -1,6 +1,7 @@
-//! Which images of an index speak for it: those of the platforms that matter here.
+//! Selects the images that decide about an index: those of the relevant platforms.
 //!
-//! Who pulls another platform's image adds nothing to that, or anybody could turn the answer for an index by a pull.
+//! Pulling the image of another platform does not add it; otherwise any client could change the result for an index by
+//! a pull.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,21 +10,22 @@ use super::{GateError, Target};
 use crate::oci::{Content, Descriptor, Digest, Manifest, Platform, media_type};
 use crate::resolve::{ResolveError, Resolver};
 
-/// The most children of an index that one request looks at.
+/// The maximum number of children of an index that one request examines.
 const MAX_CHILDREN: usize = 32;
-/// The most manifests that one request reads to see what an index lists: nested indexes, images listed without platform.
+/// The maximum number of manifests that one request reads to resolve an index: nested indexes, and images listed
+/// without a platform.
 const MAX_OPENED: usize = 32;
-/// How deep an index may lie within indexes.
+/// The maximum nesting depth of indexes.
 const MAX_DEPTH: usize = 4;
 
-/// Chooses the images that speak for an index.
+/// Selects the images that decide about an index.
 pub(super) struct Platforms {
     resolver: Resolver,
     configured: Vec<Platform>,
 }
 
 impl Platforms {
-    /// `configured` are the platforms that the configuration names; without any, this machine's counts.
+    /// `configured` are the configured platforms; if empty, this machine's platform is used.
     pub(super) fn new(resolver: Resolver, configured: Vec<Platform>) -> Self {
         Self { resolver, configured }
     }
@@ -33,19 +35,19 @@ impl Platforms {
         &self.configured
     }
 
-    /// The image of an index for a client that takes no index: of the platforms that the configuration names, else of
-    /// this machine's. Only what the index itself says of platforms counts.
+    /// The image of an index for a client that does not accept indexes: of a configured platform, otherwise of this
+    /// machine's. Only the platforms that the index itself states are considered.
     pub(super) fn default_child(&self, index: &Manifest) -> Option<Digest> {
         let children = relevant(index.children(), &[], &self.configured);
         let is_image = |child: &&Descriptor| !media_type::is_index(&media_type::essence(&child.media_type));
         children.iter().find(is_image).map(|child| child.digest)
     }
 
-    /// The children of an index that matter here; see [`relevant`]. A nested index is looked into, and an image that is
-    /// listed without a platform has that of its configuration, as clients read it.
+    /// The relevant children of an index; see [`relevant`]. Nested indexes are resolved. An image that is listed
+    /// without a platform has the platform of its configuration, as clients interpret it.
     ///
     /// # Errors
-    /// When a manifest or configuration that must be looked into cannot be read now.
+    /// If a required manifest or configuration cannot be read now.
     pub(super) async fn relevant_children(
         &self,
         target: &Target,
@@ -59,7 +61,8 @@ impl Platforms {
         Ok(relevant(&images, &pulled, &self.configured))
     }
 
-    /// What an index lists, directly or in nested indexes, with the platforms that its entries or their bytes say.
+    /// The images that an index lists, directly or in nested indexes, with the platforms from its entries or from the
+    /// images' configurations.
     async fn images_of(&self, target: &Target, index: &Manifest) -> Result<Vec<Descriptor>, GateError> {
         let mut open: VecDeque<(Descriptor, usize)> = index.children().iter().map(|child| (child.clone(), 1)).collect();
         let (mut images, mut opened) = (Vec::new(), 0);
@@ -74,13 +77,13 @@ impl Platforms {
             }
             let manifest = match manifest_if_there(&self.resolver, target, child.digest).await {
                 Ok(Some(manifest)) => manifest,
-                // Nobody can pull it.
+                // It cannot be pulled.
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
                 Err(error) => return Err(error),
             };
             if let Content::Index(children) = &manifest.content {
                 let within = children.iter().filter(|_| depth < MAX_DEPTH);
-                // A client goes into an index of a platform only for that platform.
+                // A client follows an index entry that has a platform only for that platform.
                 let inherits = |nested: &Descriptor| Descriptor {
                     platform: nested.platform.clone().or_else(|| child.platform.clone()),
                     ..nested.clone()
@@ -97,8 +100,8 @@ impl Platforms {
     }
 }
 
-/// A mirror may hold an index without the images of every platform. Nobody can pull an image that the upstream does not
-/// have, so it speaks neither for nor against the index.
+/// The manifest, or `None` if the upstream does not have it. A mirror may hold an index without the images of every
+/// platform. An image that the upstream does not have cannot be pulled, so it does not affect the result for the index.
 pub(super) async fn manifest_if_there(
     resolver: &Resolver,
     target: &Target,
@@ -115,8 +118,9 @@ fn is_image_of_a_platform(child: &Descriptor) -> bool {
     child.platform.is_some() && !media_type::is_index(&media_type::essence(&child.media_type))
 }
 
-/// The children that speak for an index: those of the platforms that are configured, else those of this machine's, else,
-/// where it has none of either, those that were pulled through the gate. Each of the others is judged when it is pulled.
+/// The children that decide about an index: those of the configured platforms; if there are none, those of this
+/// machine's platform; if there are none either, those that were pulled through the gate. Each other child is judged
+/// when it is pulled.
 pub(super) fn relevant(children: &[Descriptor], pulled: &[Digest], platforms: &[Platform]) -> Vec<Descriptor> {
     let of = |wanted: &[Platform]| {
         let is_wanted = |has: &Platform| !has.is_unknown() && wanted.iter().any(|wanted| wanted.includes(has));
@@ -133,7 +137,7 @@ pub(super) fn relevant(children: &[Descriptor], pulled: &[Digest], platforms: &[
     chosen
 }
 
-/// A bounded number: one request must not use up a pull quota.
+/// Limits the number of children: one request must not use up a pull quota.
 fn choose(children: &[Descriptor], is_wanted: impl Fn(&Descriptor) -> bool) -> Vec<Descriptor> {
     children.iter().filter(|child| is_wanted(child)).take(MAX_CHILDREN).cloned().collect()
 }
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn children_that_matter() {
+    fn relevant_children() {
         let here = Platform::here().to_string();
         let children = [child(&here), child("linux/mips64le"), child("linux/arm/v6"), child("unknown/unknown")];
         let [_, pulled, ..] = &children;
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pulled_speaks_where_nothing_else_does() {
+    fn pulled_images_decide_if_no_platform_matches() {
         let children = [child("linux/mips64le"), child("plan9/386"), child("unknown/unknown")];
         let [pulled, _, attestation] = &children;
         assert_eq!(chosen(&children, &[], &[]), [""; 0]);
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_looks_at_a_bounded_number() {
+    fn a_request_examines_a_limited_number_of_children() {
         let children = vec![child(&Platform::here().to_string()); 100];
         assert_eq!(chosen(&children, &[], &[]).len(), MAX_CHILDREN);
     }

@@ -1,4 +1,4 @@
-//! The audit record of a request, written even when the client has gone.
+//! The audit record of a request, written even if the client disconnects.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA, WouldDeny};
 use crate::oci::Endpoint;
 use crate::policy::{Denial, DenialKind, VaEvidence, VaFindings};
 
-/// The record in the making. Dropped unfinished, it says that the request was abandoned.
+/// An unfinished audit record. If it is dropped, it records that the request was abandoned.
 pub(super) struct RecordDraft {
     decided: Option<Decided>,
     method: String,
@@ -23,7 +23,7 @@ pub(super) struct RecordDraft {
     started: Instant,
 }
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Requester {
     /// Identifies the request in all logs.
@@ -35,7 +35,7 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// The record of a decision on their request.
+    /// The record of a decision on a request of this sender.
     pub(super) fn record<'a>(
         &'a self,
         what: &'a DecisionText,
@@ -49,7 +49,7 @@ impl Requester {
 }
 
 impl RecordDraft {
-    /// Begins the record of a request.
+    /// Starts the record of a request.
     pub(super) fn new(request: &GateRequest, audit: &Audit, now: Timestamp) -> Self {
         let decided = Decided {
             schema: SCHEMA,
@@ -79,19 +79,19 @@ impl RecordDraft {
         }
     }
 
-    /// Whole seconds and parts of them since the request came.
+    /// The time since the request arrived, in seconds.
     pub(super) fn elapsed_seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
 
-    /// How old the evidence was, in seconds, by what it is about.
+    /// The age of the evidence in seconds, by the kind of evidence.
     pub(super) fn evidence_ages(&self) -> impl Iterator<Item = (&'static str, i64)> {
         let ages =
             self.decided.as_ref().map(|record| [("trust", record.trust_age_seconds), ("va", record.va_age_seconds)]);
         ages.into_iter().flatten().filter_map(|(kind, age)| Some((kind, age?)))
     }
 
-    /// The documents whose denials were not carried out.
+    /// The documents whose denials were not enforced.
     pub(super) fn would_deny(&self) -> impl Iterator<Item = &str> {
         let denials = self.decided.iter().flat_map(|record| &record.would_deny);
         denials.map(|denial| denial.document.as_deref().unwrap_or("none"))
@@ -109,7 +109,7 @@ impl RecordDraft {
         });
     }
 
-    /// What was judged, and what each entry said.
+    /// Records the judged manifest and the opinion of each entry.
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         let age = |at: Timestamp| judgement.at.duration_since(at).as_secs();
         self.validity = judgement.validity();
@@ -132,7 +132,7 @@ impl RecordDraft {
         });
     }
 
-    /// Writes the record, and gives the text of the decision. `None` when it could not be written and must be.
+    /// Writes the record and returns the text of the decision; `None` if a required record could not be written.
     pub(super) async fn finish(mut self, answer: &Result<Answer, GateError>) -> Option<DecisionText> {
         let mut decided = self.decided.take()?;
         match answer {
@@ -145,7 +145,7 @@ impl RecordDraft {
         is_recorded.then_some(text)
     }
 
-    /// How long the decision holds as far as its evidence says.
+    /// How long the decision remains valid according to its evidence.
     pub(super) fn validity(&self) -> Validity {
         self.validity
     }
@@ -181,7 +181,7 @@ fn oldest(va: &VaFindings) -> Option<Timestamp> {
     }
 }
 
-/// Where an enforced entry admitted, the decision is to admit, whatever audited entries say beside it.
+/// If an enforced entry admitted, the decision is to admit, regardless of audited entries.
 fn conclude(record: &mut Decided, answer: &Answer) {
     record.decision = "admit";
     let Some(permit) = answer.permit().filter(|permit| permit.is_only_reported()) else { return };
@@ -206,7 +206,7 @@ fn explain(record: &mut Decided, error: &GateError) {
     record.reasons.clone_from(reasons);
 }
 
-/// The word for an outcome that is not an admission, in records and metrics.
+/// The name of an outcome that is not an admission, for records and metrics.
 pub(super) fn decision_name(error: &GateError) -> &'static str {
     match error {
         GateError::Denied(denial) => match denial.kind {

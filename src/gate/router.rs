@@ -1,7 +1,7 @@
-//! Which upstream and repository a request means.
+//! Determines the upstream and repository of a request.
 //!
-//! An upstream is named by the `ns` parameter (containerd), or by the first component of the path: its host or its
-//! `path` alias. Any other path belongs to the default upstream.
+//! The upstream is named by the `ns` parameter (containerd), or by the first component of the path: its host or its
+//! `path` alias. All other paths belong to the default upstream.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, docker_
 use crate::scope::Scope;
 use crate::upstream::{Upstream, Upstreams};
 
-/// The upstream and the repository that a request is about, and for whom.
+/// The upstream, repository and scope of a request.
 #[derive(Clone)]
 pub struct Target {
-    /// The registry to ask.
+    /// The upstream registry.
     pub upstream: Arc<Upstream>,
-    /// By the upstream's own name, which is the name for policy.
+    /// The image name with the upstream's own host name, which is the name that policies use.
     pub name: ImageName,
-    /// Whose rules apply.
+    /// The scope whose rules apply.
     pub scope: Scope,
 }
 
 impl Target {
-    /// The name of what is asked for, for messages.
+    /// The name of the requested reference, for messages.
     pub fn describe(&self, reference: &Reference) -> String {
         match reference {
             Reference::Digest(digest) => format!("{}@{digest}", self.name),
@@ -31,7 +31,7 @@ impl Target {
     }
 }
 
-/// Finds the upstream and the repository that requests mean.
+/// Determines the upstream and repository of requests.
 pub(super) struct Router {
     upstreams: Arc<Upstreams>,
 }
@@ -41,10 +41,10 @@ impl Router {
         Self { upstreams }
     }
 
-    /// What a request is about.
+    /// The target of a request.
     ///
     /// # Errors
-    /// When it names no configured upstream, or one that does not serve the scope.
+    /// If the request names no configured upstream, or one that does not serve the scope.
     pub(super) fn target(&self, request: &GateRequest) -> Result<Target, GateError> {
         let name = request.endpoint.name();
         let (upstream, repository) = match &request.ns {
@@ -57,7 +57,7 @@ impl Router {
         serve(upstream, repository.as_str(), &request.scope)
     }
 
-    /// The target that an image reference means.
+    /// The target of an image reference.
     ///
     /// # Errors
     /// When no such upstream is configured, or it does not serve the scope.
@@ -93,7 +93,7 @@ fn serve(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Ta
     Ok(Target { upstream: upstream.clone(), name: ImageName { host, repository }, scope: scope.clone() })
 }
 
-/// containerd with `override_path` names the upstream in the path too; any other path is the repository as it stands.
+/// With `override_path`, containerd also names the upstream in the path; any other path is the repository unchanged.
 fn without_own_prefix(name: &Repository, upstream: &Arc<Upstream>) -> Repository {
     let rest = name.as_str().strip_prefix(upstream.host().as_str()).and_then(|rest| rest.strip_prefix('/'));
     rest.and_then(|rest| rest.parse().ok()).unwrap_or_else(|| name.clone())

@@ -1,7 +1,7 @@
-//! Decisions made a moment ago, for requests that ask the same again: a whole fleet pulls one image at once.
+//! Recent decisions, reused for identical requests: many nodes often pull one image at the same time.
 //!
-//! A decision is a pure function of rules, facts, evidence and time. It may be repeated until one of them changes: the
-//! [`Epoch`] counts the changes of the first three, and `until` is the end of what holds for a limited time.
+//! A decision is a pure function of rules, facts, evidence and time. It may be reused until one of them changes: the
+//! [`Epoch`] tracks changes of the first three, and `until` is the earliest expiry of time-limited inputs.
 
 use std::sync::Arc;
 
@@ -15,23 +15,23 @@ use crate::oci::Manifest;
 use crate::policy::Permit;
 use crate::runtime::{BusyCounter, Clock, Epoch, Moment};
 
-/// How long an admission without reservations is repeated at most.
+/// The maximum time for which an admission without reservations is reused.
 const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(30);
-/// How long everything else is repeated at most.
+/// The maximum time for which all other decisions are reused.
 const OTHERS_FOR: SignedDuration = SignedDuration::from_secs(1);
-/// How much memory the decisions may take, in bytes.
+/// The maximum memory for decisions, in bytes.
 const MAX_BYTES: usize = 48 * 1024 * 1024;
-/// What a decision takes besides its key, its manifest and its record, in bytes.
+/// The memory of a decision without its key, manifest and record, in bytes.
 const DECISION_WEIGHT: usize = 1024;
 
-/// Decisions that may be repeated, by the text of everything in a request that they depend on.
+/// Reusable decisions, keyed by the text of everything in a request that they depend on.
 pub(super) struct WarmAnswers {
     answers: Cache<Arc<str>, Arc<WarmAnswer>, Bytewise>,
     epoch: Epoch,
     clock: Clock,
 }
 
-/// Weighs answers by the memory that they take.
+/// Weighs answers by their memory use.
 #[derive(Clone)]
 struct Bytewise;
 
@@ -41,7 +41,7 @@ impl Weighter<Arc<str>, Arc<WarmAnswer>> for Bytewise {
     }
 }
 
-/// A decision that may be repeated.
+/// A reusable decision.
 pub struct WarmAnswer {
     outcome: WarmOutcome,
     pub(super) record: DecisionText,
@@ -50,37 +50,37 @@ pub struct WarmAnswer {
     until: Timestamp,
 }
 
-/// What was decided.
+/// The outcome of a reusable decision.
 pub enum WarmOutcome {
     /// A manifest was admitted.
     Admitted {
         /// The manifest.
         manifest: Arc<Manifest>,
-        /// What admitted it.
+        /// The permit that admitted it.
         permit: Permit,
     },
     /// The request was refused.
     Refused(GateError),
 }
 
-/// When a decision was begun, before anything was read that may change.
+/// The state when the decision started, taken before anything that may change was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Basis {
     pub(super) moment: Moment,
     pub(super) time: Timestamp,
 }
 
-/// How long a decision holds as far as its evidence says.
+/// How long a decision remains valid according to its evidence.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Validity {
-    /// The end of the evidence and of what the tag means; `None` where neither ends by itself.
+    /// The earliest expiry of the evidence and of the tag resolution; `None` if neither expires by itself.
     pub(super) until: Option<Timestamp>,
     /// Whether an image was admitted with nothing to report.
     pub(super) is_clean: bool,
 }
 
 impl WarmOutcome {
-    /// The outcome as far as it may be repeated: what depends on an upstream's state of the moment is not.
+    /// The outcome, if it may be reused: outcomes that depend on the current state of an upstream may not.
     pub(super) fn of(answer: &Result<Answer, GateError>) -> Option<Self> {
         match answer {
             Ok(Answer::Manifest { manifest, permit, stale: None }) => {
@@ -106,7 +106,7 @@ impl WarmAnswer {
         Self { outcome, record, counters, basis, until }
     }
 
-    /// What was decided.
+    /// The outcome of the decision.
     pub fn outcome(&self) -> &WarmOutcome {
         &self.outcome
     }
@@ -125,12 +125,12 @@ impl WarmAnswers {
         Self { answers: Cache::with_weighter(MAX_BYTES / DECISION_WEIGHT, MAX_BYTES as u64, Bytewise), epoch, clock }
     }
 
-    /// The decision on the same request, where it still holds.
+    /// The decision on an identical request, if it is still valid.
     pub(super) fn recall(&self, key: &str) -> Option<Arc<WarmAnswer>> {
         self.answers.get(key).filter(|warm| self.holds(warm))
     }
 
-    /// Keeps a decision for requests of the same key.
+    /// Stores a decision for requests with the same key.
     pub(super) fn keep(&self, key: &str, answer: WarmAnswer) {
         self.answers.insert(key.into(), Arc::new(answer));
     }
@@ -138,7 +138,7 @@ impl WarmAnswers {
     /// Whether nothing has changed since the decision was made.
     pub(super) fn holds(&self, warm: &WarmAnswer) -> bool {
         let now = self.clock.now();
-        // A clock that was set back says nothing about how old a decision is.
+        // If the clock was set back, the age of a decision is unknown.
         warm.basis.time <= now && now < warm.until && self.epoch.is_now(&warm.basis.moment)
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_holds_until_something_changes_or_its_time_is_over() {
+    fn a_decision_is_valid_until_something_changes_or_it_expires() {
         let (epoch, clock) = (Epoch::new(), Clock::manual(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1000)));
         let answers = WarmAnswers::new(epoch.clone(), clock.clone());
         let keep = |name: &str, validity| {
