@@ -1,4 +1,4 @@
-//! `check`: the judgement of one image, with everything that was found.
+//! The `check` command: judges one image and returns all findings.
 
 use std::borrow::Cow;
 
@@ -14,30 +14,30 @@ use crate::policy::{
 };
 use crate::scope::Scope;
 
-/// What to judge.
+/// The image to judge, and the namespace whose rules apply.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CheckRequest {
-    /// The image, as people name it: `nginx:1.27`, `icr.io/acme/app@sha256:…`.
+    /// The image as users write it: `nginx:1.27`, `icr.io/acme/app@sha256:…`.
     pub image: String,
-    /// The namespace whose rules apply; empty is cluster-wide.
+    /// The namespace whose rules apply; empty for the cluster-wide rules.
     pub namespace: String,
 }
 
 impl CheckRequest {
-    /// The query of the URL.
+    /// The URL query of this request.
     pub fn to_query(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         format!("image={}&namespace={}", encode(&self.image), encode(&self.namespace))
     }
 
-    /// Reads the query of a URL; `None` if it names no image.
+    /// Parses the query of a URL; `None` if it names no image.
     pub fn from_query(query: &str) -> Option<Self> {
         let namespace = parameter(query, "namespace").unwrap_or_default();
         Some(Self { image: parameter(query, "image")?, namespace })
     }
 }
 
-/// A parameter of a query, decoded.
+/// A decoded parameter of a query.
 fn parameter(query: &str, name: &str) -> Option<String> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| value.replace('+', " "))?;
@@ -47,7 +47,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 /// Judges an image as a request for it would be judged.
 ///
 /// # Errors
-/// If the image or the namespace is not a valid name, or the image cannot be judged, in words.
+/// A message, if the image or the namespace is not a valid name, or the image cannot be judged.
 pub async fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckAnswer, String> {
     let CheckRequest { image, namespace } = request;
     let reference: ImageReference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
@@ -62,25 +62,25 @@ pub async fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckAnswer, S
 /// Everything that the gate knows about one image, and what it decides.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CheckAnswer {
-    /// Upstream, repository and reference, by the upstream's own name.
+    /// Upstream, repository and reference, with the upstream's own host name.
     pub image: String,
-    /// The namespace whose rules apply; empty is cluster-wide.
+    /// The namespace whose rules apply; empty for the cluster-wide rules.
     pub namespace: String,
     /// The digest that was judged; `None` if nothing was resolved.
     pub digest: Option<Digest>,
     /// What the manifest is.
     pub kind: Option<Kind>,
-    /// The checks that the deciding entry asks for and that were skipped because of the kind: `trust`, `simple`, `va`.
+    /// The checks that the deciding entry requires but that were skipped because of the kind: `trust`, `simple`, `va`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<String>,
     /// The decision.
     pub decision: Decision,
-    /// The reason as a client would read it; empty if the image is admitted.
+    /// The reason in the wording that a client receives; empty if the image is admitted.
     pub message: String,
-    /// Denials that are not carried out: those of a gate in audit mode, and of audited documents beside enforced ones.
+    /// Denials that are not enforced: those of a gate in audit mode, and those of audited documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<String>,
-    /// Every entry that applies to the image, and what was found for it.
+    /// Every entry that applies to the image, with its findings.
     pub rules: Vec<RuleAnswer>,
 }
 
@@ -97,7 +97,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// As in JSON and in records.
+    /// The name in JSON and in audit records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admit => "admit",
@@ -107,7 +107,7 @@ impl Decision {
     }
 }
 
-/// One entry of a document, and what was found for it.
+/// One entry of a document, with its findings.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct RuleAnswer {
     /// Kind and name of the document.
@@ -119,44 +119,44 @@ pub struct RuleAnswer {
     pub audited: bool,
     /// Whether this entry admits the image.
     pub admits: bool,
-    /// Why it does not.
+    /// Why it does not admit the image.
     pub message: String,
-    /// Every authority that the entry names.
+    /// The result of every authority that the entry names.
     pub authorities: Vec<AuthorityAnswer>,
     /// Vulnerability assessments: one for an image, one for each relevant child of an index.
     pub assessments: Vec<AssessmentAnswer>,
 }
 
-/// What one authority found.
+/// The result of one authority.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct AuthorityAnswer {
-    /// Its name.
+    /// The authority's name.
     pub authority: String,
-    /// Whether it signed.
+    /// Whether the authority signed the image.
     pub outcome: AuthorityOutcome,
-    /// Who signed, what failed, or why it is unknown.
+    /// Who signed, what failed, or why the outcome is unknown.
     pub details: Vec<String>,
 }
 
 /// Whether an authority signed an image.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum AuthorityOutcome {
-    /// It signed an index that lists the image.
+    /// The authority signed an index that lists the image.
     #[serde(rename = "inherited")]
     Inherited,
     /// No signature was verified.
     #[serde(rename = "not verified")]
     NotVerified,
-    /// It is not known.
+    /// The outcome is unknown.
     #[serde(rename = "unknown")]
     Unknown,
-    /// It signed the image.
+    /// The authority signed the image.
     #[serde(rename = "verified")]
     Verified,
 }
 
 impl AuthorityOutcome {
-    /// As in JSON.
+    /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inherited => "inherited",
@@ -172,7 +172,7 @@ impl AuthorityOutcome {
 pub struct AssessmentAnswer {
     /// The image's digest.
     pub digest: Digest,
-    /// Its platform, if an index says it.
+    /// The platform, if an index states it.
     pub platform: Option<String>,
     /// The status, in the terms of IBM's Vulnerability Advisor.
     pub status: VaStatus,
@@ -180,7 +180,7 @@ pub struct AssessmentAnswer {
     pub source: Option<String>,
     /// Why there is no assessment.
     pub why: Option<String>,
-    /// All issues of the report, the most severe first.
+    /// All issues of the report, most severe first.
     pub issues: Vec<IssueAnswer>,
 }
 
@@ -190,7 +190,7 @@ pub struct IssueAnswer {
     /// The issue.
     #[serde(flatten)]
     pub issue: Issue,
-    /// Whether it counts under the rule.
+    /// Whether the issue counts under the rule.
     pub blocks: bool,
 }
 
@@ -245,7 +245,7 @@ fn assessments(rule: &VaRule, entry: &ExplainedEntry, digest: Option<Digest>, no
     }
 }
 
-/// The assessment, the scanner, and all issues with the most severe first.
+/// The assessment, the scanner, and all issues, most severe first.
 fn assess(
     rule: &VaRule,
     evidence: &VaEvidence,

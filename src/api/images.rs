@@ -1,4 +1,4 @@
-//! `images`: the tags that the gate knows.
+//! The `images` command: the tags that the gate knows.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,15 +13,15 @@ pub struct ImageAnswer {
     pub repository: String,
     /// The tag.
     pub tag: String,
-    /// What the tag resolves to.
+    /// The digest that the tag resolves to.
     pub digest: Digest,
     /// The namespace in IBM's sense: the first component of the repository.
     pub namespace: String,
-    /// When the image was made, as its configuration says (RFC 3339); `None` if that is not known here.
+    /// When the image was created according to its configuration (RFC 3339); `None` if unknown.
     pub created: Option<String>,
-    /// The size of all layers, in bytes; `None` if that is not known here.
+    /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about its vulnerabilities: `No Issues`, `3 Issues`, `Scanning`, `Not Scanned`.
+    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Scanning`, `Not Scanned`.
     pub security_status: String,
 }
 

@@ -1,4 +1,5 @@
-//! Jobs: work that takes longer than a call may. One call begins it, and others ask for its progress.
+//! Jobs: work that takes longer than a single call may take. One call starts a job, and further calls query its
+//! progress.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,9 +9,9 @@ use serde_json::Value;
 pub struct JobState {
     /// The job's number.
     pub id: u64,
-    /// Bytes that are done.
+    /// The number of bytes that are done.
     pub done_bytes: u64,
-    /// Bytes in total, as far as they are known.
+    /// The total number of bytes, as far as it is known.
     pub total_bytes: u64,
     /// What the job is working on.
     pub at: String,
@@ -31,12 +32,12 @@ impl JobState {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrefetchRequest {
-    /// The images, as people name them.
+    /// The images as users write them.
     pub images: Vec<String>,
-    /// Which platforms of them; if empty, those of the gate's configuration, or of its machine.
+    /// The platforms to fetch; if empty, those of the gate's configuration or, without any, of its machine.
     #[serde(default)]
     pub platforms: Vec<String>,
-    /// The namespace whose rules apply; empty is cluster-wide.
+    /// The namespace whose rules apply; empty for the cluster-wide rules.
     #[serde(default)]
     pub namespace: String,
 }
@@ -44,12 +45,12 @@ pub struct PrefetchRequest {
 /// The result for one image of a [`PrefetchRequest`].
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PrefetchedImage {
-    /// As the request named it.
+    /// The image as the request named it.
     pub image: String,
-    /// Its blobs in the cache.
+    /// The number of its blobs in the cache.
     pub blobs: u64,
     /// The size of these blobs, in bytes.
     pub bytes: u64,
-    /// Why it was not fetched.
+    /// Why the image was not fetched.
     pub error: Option<String>,
 }

@@ -2,8 +2,8 @@
 
 use crate::policy::VaEvidence;
 
-/// `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`, as IBM prints it; `Unavailable` if no source answers.
-/// Exempt issues are not counted.
+/// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`; `Unavailable` if no
+/// source responds. Exempt issues are not counted.
 pub(super) fn security_status(evidence: &VaEvidence) -> String {
     match evidence {
         VaEvidence::Report(report) => match report.issues.iter().filter(|issue| !issue.exempt).count() {

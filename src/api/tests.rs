@@ -1,4 +1,4 @@
-//! The JSON of each request and answer, which other programs read.
+//! The JSON of each request and answer, which other programs depend on.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::check::AuthorityOutcome;
 use super::*;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Kind, Severity, VaStatus};
 
-/// Holds the JSON of a value in both directions.
+/// Checks that a value serializes to the JSON and deserializes from it.
 fn is_json<T>(value: &T, json: &Value)
 where
     T: DeserializeOwned + PartialEq + Serialize + std::fmt::Debug,

@@ -1,4 +1,5 @@
-//! Serves content as an HTTP body: complete or growing files and memory, in chunks, without delaying other responses.
+//! Serves content as an HTTP body: complete files, growing files and memory, in chunks, without delaying other
+//! responses.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +18,8 @@ use super::fill::{FillProgress, Follower};
 use super::reading::Reading;
 use super::relay::RelayStream;
 
-/// How much of a window is handed out at once, in bytes: it costs no memory, and sending it a fifth of a millisecond of
-/// another thread's time.
+/// The number of bytes of a window in one chunk. A chunk takes no memory, and sending it occupies another thread for
+/// 0.2 ms.
 const WINDOW_PIECE: usize = 1024 * 1024;
 /// The number of chunks after which the task yields: a body that is always ready would starve other tasks.
 const CHUNKS_BEFORE_YIELD: u32 = 1;
@@ -35,7 +36,7 @@ pub enum Transfer {
 /// A range of some content. Its length is known in advance, and it ends with an error rather than early.
 pub struct ContentBody {
     source: BodySource,
-    /// The file's window, where the bytes are lent.
+    /// The window of the file, if its bytes are sent with `sendfile`.
     window: Option<Bytes>,
     position: u64,
     end: u64,
@@ -82,7 +83,7 @@ impl ContentBody {
                 match now {
                     FillProgress::Complete => self.end,
                     FillProgress::Readable(mark) => mark.min(self.end),
-                    // The bytes so far are right; the rest comes past the disk.
+                    // The bytes read so far are correct; the rest bypasses the disk.
                     FillProgress::DiskFailed => {
                         let rest = follower.relay().stream(self.position, self.end);
                         self.source = BodySource::Relayed(Box::new(rest));
@@ -112,7 +113,8 @@ impl ContentBody {
         };
         if let Some(window) = &self.window {
             let (start, length) = (usize::try_from(self.position).unwrap_or(usize::MAX), available.min(WINDOW_PIECE));
-            // sendfile would read from the disk on this thread; what is not in memory is read on another.
+            // `sendfile` would read from the disk on this thread, so bytes that are not in memory are read on another
+            // thread.
             if file.is_cached(self.position, length) {
                 return Ok(Some(window.slice(start..start + length)));
             }
@@ -131,7 +133,7 @@ impl ContentBody {
         let mut progress = progress.clone();
         Box::pin(async move {
             let moved = |now: &FillProgress| !matches!(now, FillProgress::Readable(mark) if *mark <= position);
-            // The fill tells how it ended before it goes, so an error here is seen as that end.
+            // The fill reports how it ended before it is dropped, so an error here is handled as that end.
             let _ = progress.wait_for(moved).await;
         })
     }
@@ -172,7 +174,8 @@ impl Body for ContentBody {
             }
             if self.in_a_row >= CHUNKS_BEFORE_YIELD {
                 self.in_a_row = 0;
-                // Not by waking itself: tokio would then wake another worker to take over the task, away from its data.
+                // The task does not wake itself: tokio would then wake another worker to steal the task, away from its
+                // cached data.
                 self.waiting = Some(BodyWaiting::Event(Box::pin(tokio::task::yield_now())));
                 continue;
             }

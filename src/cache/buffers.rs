@@ -1,19 +1,20 @@
-//! Buffers for pieces of content, reused: allocating a fresh one of this size costs the kernel as much as the read.
+//! Reusable buffers for pieces of content: allocating a new buffer of this size costs the kernel as much time as the
+//! read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// How many bytes are read at once. A body holds one piece of this size while a client does not take it.
+/// The number of bytes in one read. A body holds one piece of this size until the client accepts it.
 pub(super) const PIECE: usize = 256 * 1024;
-/// How many spare buffers are kept at most: 16 MiB.
+/// The maximum number of spare buffers: 16 MiB in total.
 const SPARE: usize = 64;
 
 /// The spare buffers of a cache. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
 
-/// A buffer of [`PIECE`] bytes that returns to the spare ones when its last slice is dropped.
+/// A buffer of [`PIECE`] bytes that returns to the spare buffers when its last slice is dropped.
 pub(super) struct Buffer {
     bytes: Option<Box<[u8]>>,
     length: usize,
@@ -30,7 +31,7 @@ impl Buffers {
 }
 
 impl Buffer {
-    /// Room for the bytes; it still holds what an earlier use left.
+    /// The space for the bytes. It may still contain data from an earlier use.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         let length = self.length;
         self.bytes.as_deref_mut().map(|bytes| &mut bytes[..length]).unwrap_or_default()
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_filled_is_seen() {
+    fn only_filled_bytes_are_visible() {
         let buffers = Buffers::default();
         let mut buffer = buffers.take(10);
         buffer.bytes_mut().copy_from_slice(b"0123456789");

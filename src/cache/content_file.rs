@@ -1,4 +1,4 @@
-//! Open content files: their bytes as slices of a mapping, or read into buffers.
+//! Open content files. Their bytes are slices of a mapping, or are read into buffers.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -11,10 +11,11 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::buffers::Buffers;
 use crate::runtime::FileWindows;
 
-/// How files of one cache reach memory: by windows for connections that send files, by buffers for all others.
+/// How the files of one cache are read: through windows for connections that use `sendfile`, into buffers for all
+/// others.
 #[derive(Clone, Default)]
 pub(super) struct FileMemory {
-    /// The windows that are lent.
+    /// The windows that are in use.
     pub(super) windows: FileWindows,
     buffers: Buffers,
 }
@@ -28,7 +29,7 @@ pub(super) struct ContentFile {
 }
 
 impl ContentFile {
-    /// A file of `size` bytes, or one that grows to that size.
+    /// Creates a file of `size` bytes, or one that is still growing to that size.
     pub(super) fn new(file: Arc<File>, size: u64, memory: FileMemory) -> Self {
         Self { file, size, memory, window: OnceLock::new() }
     }
@@ -38,7 +39,7 @@ impl ContentFile {
         self.size
     }
 
-    /// The file as lent bytes; `None` where it cannot be mapped.
+    /// The file as a slice of its mapping; `None` if it cannot be mapped.
     pub(super) fn window(&self) -> Option<Bytes> {
         self.window.get_or_init(|| self.open_window()).clone()
     }
@@ -54,7 +55,8 @@ impl ContentFile {
         }
     }
 
-    /// Whether a part is in the page cache, judged by its first and last byte: files are read, and evicted, in order.
+    /// Whether a range is in the page cache. Only its first and last bytes are checked, because files are read and
+    /// evicted in order.
     pub(super) fn is_cached(&self, position: u64, length: usize) -> bool {
         let has = |at| {
             let mut byte = [0];
@@ -63,7 +65,7 @@ impl ContentFile {
         has(position) && has(position + length as u64 - 1)
     }
 
-    /// Reads from the page cache without blocking. `None` when the bytes are not there, or the file system cannot tell.
+    /// Reads from the page cache without blocking. `None` if the bytes are not cached, or the file system cannot tell.
     pub(super) fn read_cached(&self, position: u64, length: usize) -> io::Result<Option<Bytes>> {
         let mut piece = self.memory.buffers.take(length);
         match preadv2(&self.file, &mut [IoSliceMut::new(piece.bytes_mut())], position, ReadWriteFlags::NOWAIT) {
@@ -74,7 +76,7 @@ impl ContentFile {
         }
     }
 
-    /// Reads a part and waits for the disk; not for threads that serve connections.
+    /// Reads a range and waits for the disk. Must not be called on threads that serve connections.
     pub(super) fn read(&self, position: u64, length: usize) -> io::Result<Bytes> {
         let mut piece = self.memory.buffers.take(length);
         self.file.read_exact_at(piece.bytes_mut(), position)?;

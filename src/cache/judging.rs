@@ -1,8 +1,8 @@
-//! Blobs read in order to judge, without a permit: what is read here goes to a judge and never to a client.
+//! Reads blobs for judging, without a permit. The bytes go only to a judge and never to a client.
 //!
-//! Reading goes through the cache, so the pull that follows finds the content and nothing is downloaded twice. A fill that
-//! is under way is followed. All bytes are verified, time is limited, and each upstream has its own turns, so a slow one
-//! delays no other.
+//! Reads go through the cache, so the pull that follows finds the content and nothing is downloaded twice. A running
+//! download is followed. All bytes are verified, the time is limited, and each upstream has separate turns, so that a
+//! slow upstream does not delay others.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -22,14 +22,14 @@ use crate::runtime::{Clock, Tasks};
 use crate::store::Evidence;
 use crate::upstream::{self, Upstream};
 
-/// How long one read may take.
+/// The time limit for one read.
 const MAX_TIME: Duration = Duration::from_secs(300);
-/// How many reads of one kind run at one upstream at the same time.
+/// The maximum number of concurrent reads of one kind at one upstream.
 const TURNS: usize = 4;
-/// Pieces on their way from the cache to the thread that works on them.
+/// The maximum number of pieces queued between the cache and the thread that processes them.
 const QUEUE: usize = 4;
 
-/// Makes readers for judges. Cheap to clone; clones share their turns.
+/// Creates blob readers for judges. Cheap to clone; clones share their turns.
 #[derive(Clone)]
 pub struct BlobReaders {
     cache: Arc<Cache>,
@@ -38,12 +38,12 @@ pub struct BlobReaders {
 }
 
 impl BlobReaders {
-    /// Readers on a cache.
+    /// Creates readers on a cache.
     pub fn new(cache: Arc<Cache>, tasks: Tasks) -> Self {
         Self { cache, tasks, turns: Turns::default() }
     }
 
-    /// The reader of one repository at one upstream.
+    /// The reader for one repository at one upstream.
     pub fn of(&self, name: &ImageName, upstream: &Arc<Upstream>) -> BlobReader {
         BlobReader { readers: self.clone(), name: name.clone(), upstream: upstream.clone() }
     }
@@ -64,7 +64,7 @@ impl BlobReader {
     }
 
     /// Opens a blob, in a turn for reads of this kind. The turn ends with the returned value.
-    ///
+    /// If the blob cannot be read, or its size differs from the descriptor.
     /// # Errors
     /// When the blob cannot be had, or has another size than the descriptor says.
     pub async fn open(&self, kind: &'static str, blob: &Descriptor) -> Result<BlobPieces, CacheError> {
@@ -82,7 +82,7 @@ impl BlobReader {
         })
     }
 
-    /// The pieces of content that is open already, and so verified by the cache.
+    /// The pieces of content that is already open. The cache has verified it.
     pub fn pieces_of(&self, content: &Opened) -> BlobPieces {
         let body = content.read(0, content.size(), Transfer::Copied);
         BlobPieces { reader: self.clone(), body, hasher: None, end: Instant::now() + MAX_TIME, _turn: None }
@@ -93,10 +93,10 @@ impl BlobReader {
         timeout_at(end, read).await.map_err(|_| late().into())
     }
 
-    /// A small blob, whole and verified. The caller bounds its size.
+    /// Reads a small blob completely and verifies it. The caller must limit its size.
     ///
     /// # Errors
-    /// When the blob cannot be read to its end.
+    /// If the blob cannot be read completely.
     pub async fn whole(&self, blob: &Descriptor) -> Result<Bytes, CacheError> {
         let mut pieces = self.open("whole", blob).await?;
         let mut whole = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
@@ -106,12 +106,13 @@ impl BlobReader {
         Ok(whole.into())
     }
 
-    /// Reads a blob to its end, and has `work` read it on a thread of its own, as decoders do. `None` if `work` panicked.
+    /// Reads a blob completely and passes it to `work` on a separate thread, as decoders require. `None` if `work`
+    /// panicked.
     ///
-    /// The result counts only if the whole blob was verified: bytes that `work` saw may be wrong until then.
+    /// The result counts only if the whole blob was verified: until then, the bytes that `work` sees may be wrong.
     ///
     /// # Errors
-    /// When the blob cannot be read to its end, whatever `work` made of the part that it saw.
+    /// If the blob cannot be read completely, regardless of the result of `work`.
     pub async fn read_with<T: Send + 'static>(
         &self,
         kind: &'static str,
@@ -124,7 +125,7 @@ impl BlobReader {
         let working = self.readers.tasks.spawn_blocking(move || work(reader));
         let read = loop {
             match pieces.next().await {
-                // Work that ended early takes no more pieces. The rest is read all the same: the pull needs it.
+                // If `work` has ended early, the rest is read anyway: the pull needs it.
                 Ok(Some(piece)) => match self.before(pieces.end, sender.send(Ok(piece))).await {
                     Ok(_) => {}
                     Err(error) => break Err(error),
@@ -134,7 +135,7 @@ impl BlobReader {
             }
         };
         if read.is_err() {
-            // Half a blob must not pass for a whole one.
+            // A partial blob must not look complete.
             let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
         }
         drop(sender);
@@ -143,21 +144,21 @@ impl BlobReader {
     }
 }
 
-/// A blob that is read to its end, piece by piece.
+/// A blob that is read piece by piece.
 pub struct BlobPieces {
     reader: BlobReader,
     body: ContentBody,
-    /// With the digest that is expected; `None` where nothing is left to verify.
+    /// The hasher and the expected digest; `None` if nothing is left to verify.
     hasher: Option<(Hasher, Digest)>,
     end: Instant,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl BlobPieces {
-    /// The next piece; `None` at the end, when all of it is verified.
+    /// The next piece; `None` at the end, when the whole blob is verified.
     ///
     /// # Errors
-    /// When the rest cannot be had, comes too late, or has another digest.
+    /// If the rest cannot be read, exceeds the time limit, or has another digest.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CacheError> {
         let frame = self.reader.before(self.end, self.body.frame()).await?;
         if let Some(frame) = frame {
@@ -175,7 +176,7 @@ impl BlobPieces {
     }
 }
 
-/// A download that broke off may succeed the next time; one that brought other content will not.
+/// An interrupted download may succeed on a retry; one with other content will not.
 fn broken(error: &io::Error) -> CacheError {
     let why = error.to_string();
     match error.kind() {
@@ -184,7 +185,7 @@ fn broken(error: &io::Error) -> CacheError {
     }
 }
 
-/// The pieces of a blob as a reader, for decoders on a thread of their own.
+/// The pieces of a blob as a [`Read`](io::Read) implementation, for decoders on separate threads.
 pub struct BlobRead {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
@@ -204,7 +205,8 @@ impl Read for BlobRead {
     }
 }
 
-/// What a judge found in verified bytes, as it is remembered: it holds for ever, unless the bytes could not be read.
+/// A judge's finding in verified bytes, in the form that is stored. It never expires, unless the bytes could not be
+/// read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum BlobFinding<T> {
     /// Found in verified bytes.
@@ -215,14 +217,14 @@ pub enum BlobFinding<T> {
 }
 
 impl<T> Evidence for BlobFinding<T> {
-    /// What was found follows from the bytes; that they could not be read does not.
+    /// A finding follows from the bytes; a failure to read them does not.
     fn is_negative(&self) -> bool {
         matches!(self, Self::Unread(_))
     }
 }
 
 impl<T: Clone> BlobFinding<T> {
-    /// The finding with its end: bytes that could not be read are read again the next time.
+    /// The finding with its expiry: bytes that could not be read are read again next time.
     pub fn observed(read: Result<T, CacheError>, clock: &Clock) -> Observed<Self> {
         let at = clock.now();
         match read {
@@ -231,12 +233,12 @@ impl<T: Clone> BlobFinding<T> {
         }
     }
 
-    /// Whether it may be stored.
+    /// Whether the finding may be stored.
     pub fn is_known(&self) -> bool {
         matches!(self, Self::Known(_))
     }
 
-    /// What a memo gave; `None` is work that broke down.
+    /// The result of a memo lookup. `None` means that the computation failed.
     ///
     /// # Errors
     /// When the bytes could not be read.
@@ -249,7 +251,7 @@ impl<T: Clone> BlobFinding<T> {
     }
 }
 
-/// Who may read now, by kind of read and upstream. The number of upstreams is that of the configuration.
+/// The turns for reading, by kind of read and upstream. Only configured upstreams occur, so the map stays bounded.
 #[derive(Clone, Default)]
 struct Turns(Arc<Mutex<TurnsByUpstream>>);
 

@@ -1,5 +1,5 @@
-//! Files that are being read. All readers of a blob share its descriptor and its mapping, and files being read are not
-//! evicted.
+//! Files that are being read. All readers of a blob share its file descriptor and its mapping. Files that are being
+//! read are not evicted.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,7 +26,7 @@ impl Reading {
     /// Removes a file that cannot be read, so that the next request fetches it again.
     pub(super) fn discard(&self, error: &io::Error) {
         if !self.is_broken.swap(true, Ordering::Relaxed) {
-            tracing::error!(file = %self.path.display(), %error, "cannot read cached content; it will be fetched again");
+            tracing::error!(file = %self.path.display(), %error, "cannot read cached content; it is fetched again");
             // If the disk cannot remove it either, `cache verify` will find it.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -49,13 +49,13 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// No file yet; those that are opened reach memory by `memory`.
+    /// Creates an empty set. Files are read through `memory`.
     pub(super) fn new(memory: FileMemory) -> Self {
         Self { open: Mutex::default(), memory }
     }
 
-    /// Opens content, or joins those who have it open. The lock is held meanwhile, so that nothing is removed between
-    /// being found and being opened.
+    /// Opens content, or joins its existing readers. The lock is held throughout, so that the content cannot be removed
+    /// between being found and being opened.
     pub(super) fn open(&self, disk: &Disk, digest: Digest) -> io::Result<Option<Arc<Reading>>> {
         let mut readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = readings.get(&digest).and_then(Weak::upgrade).filter(|reading| reading.is_sound()) {
@@ -77,7 +77,7 @@ impl Readings {
         readings.get(&digest).is_some_and(|reading| reading.strong_count() > 0)
     }
 
-    /// Removes content unless it is being read. Returns false if it stays.
+    /// Removes content unless it is being read. Returns false if it was not removed.
     pub(super) fn remove_unread(&self, disk: &Disk, digest: Digest) -> io::Result<bool> {
         let mut readings = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if readings.get(&digest).is_some_and(|reading| reading.strong_count() > 0) {

@@ -1,9 +1,10 @@
-//! Which addresses belong to the public internet.
+//! Classifies addresses as public or private.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address does not belong to the public internet: loopback, RFC 1918, link-local, unique local (RFC 4193),
-/// carrier-grade NAT (RFC 6598), unspecified, multicast, reserved (RFC 6890), and all of these within IPv6.
+/// carrier-grade NAT (RFC 6598), unspecified, multicast, reserved (RFC 6890), and all of these embedded in IPv6
+/// addresses.
 pub(super) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_private_v4(v4),
@@ -22,7 +23,7 @@ fn is_private_v4(v4: Ipv4Addr) -> bool {
         || (a == 100 && b & 0xc0 == 64)
         || (a == 198 && b & 0xfe == 18)
         || (a, b, c) == (192, 0, 0)
-        // A public address that exists only inside Azure and serves the metadata of its hosts.
+        // A public address that exists only inside Azure, where it serves the metadata of the host.
         || v4 == Ipv4Addr::new(168, 63, 129, 16)
 }
 
@@ -37,12 +38,12 @@ fn is_private_v6(v6: Ipv6Addr) -> bool {
         || embedded_v4(v6).is_some_and(is_private_v4)
 }
 
-/// Local-use NAT64 (RFC 8215): only the local network knows where it leads.
+/// Local-use NAT64 (RFC 8215): the destination depends on the local network.
 fn is_translated(v6: Ipv6Addr) -> bool {
     v6.segments()[..3] == [0x64, 0xff9b, 1]
 }
 
-/// The IPv4 address within a mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056) address.
+/// The IPv4 address embedded in a mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056) address.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match v6.segments() {

@@ -1,4 +1,4 @@
-//! Bodies, read with bounds on their size and their time.
+//! Response bodies, read with limits on size and time.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ pub(crate) trait PieceSource: Send {
     /// The next piece; `None` at the end.
     fn next_piece(&mut self) -> impl Future<Output = Option<Result<Bytes, HttpError>>> + Send;
 
-    /// The least size of the rest, in bytes, as the answer's head states it; 0 if it does not.
+    /// The minimum size of the rest in bytes, according to the response headers; 0 if they do not state it.
     fn announced(&self) -> u64;
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub(crate) struct ReceivedBody {
     body: Incoming,
-    /// For the next piece.
+    /// The time limit for the next piece.
     idle: Duration,
 }
 
 impl ReceivedBody {
-    /// A body that fails when no byte arrives for `idle`.
+    /// A body that fails if no byte arrives for `idle`.
     pub(crate) fn new(body: Incoming, idle: Duration) -> Self {
         Self { body, idle }
     }
@@ -54,10 +54,10 @@ impl PieceSource for ReceivedBody {
     }
 }
 
-/// Reads a body to its end: at most `limit` bytes within `time`.
+/// Reads a body completely: at most `limit` bytes within `time`.
 ///
 /// # Errors
-/// [`HttpError::TooLarge`], [`HttpError::Slow`], and what the body's pieces bring.
+/// [`HttpError::TooLarge`], [`HttpError::Slow`], and the errors of the body's pieces.
 pub(crate) async fn read_whole(body: impl PieceSource, limit: usize, time: Duration) -> Result<Bytes, HttpError> {
     if body.announced() > limit as u64 {
         return Err(HttpError::TooLarge(limit));

@@ -1,7 +1,7 @@
-//! Connections. The addresses that are checked are the addresses that are connected to.
+//! Connections. The addresses that are checked are exactly the addresses that are connected to.
 //!
-//! A host that an answer named is resolved here, once, and only its public addresses are tried. A name that resolves to
-//! one address for a check and to another for the connection (DNS rebinding) therefore gains nothing.
+//! A host named by a response is resolved here, once, and only its public addresses are tried. A name that resolves to
+//! one address for the check and to another for the connection (DNS rebinding) therefore cannot bypass the check.
 
 use std::error::Error;
 use std::future::Future;
@@ -28,29 +28,29 @@ use super::address::is_private;
 
 /// The delay after which the next address of a name is tried in parallel (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// How many addresses of a name are tried.
+/// The maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Who named the host of a request, which decides the addresses that may be connected to.
+/// The origin of a request's host name, which determines the addresses that may be connected to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reach {
-    /// The operator. Any address may be connected to.
+    /// The operator configured it. Any address may be connected to.
     Configured,
-    /// An answer or a document. Only public addresses may be connected to, so that no answer sends requests into the
-    /// gate's own network.
+    /// A response or a document named it. Only public addresses may be connected to, so that a response cannot direct
+    /// requests into the gate's own network.
     Named,
 }
 
-/// Opens TCP connections, through an egress proxy where one is configured.
+/// Opens TCP connections, through an egress proxy if one is configured.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) reach: Reach,
     pub(super) network: Network,
     pub(super) proxies: Arc<Matcher>,
-    /// For a connection without TLS: name resolution, TCP and the proxy's answer.
+    /// The time limit for a connection without TLS: name resolution, TCP and the proxy's response.
     pub(super) timeout: Duration,
-    /// Whether the configured host had a private address when it was last connected to. Its token service and its
-    /// storage may be in the same network, so named hosts may then have private addresses too.
+    /// Whether the configured host had a private address at the last connection. Its token service and storage may be
+    /// in the same network, so hosts that its responses name may then have private addresses too.
     pub(super) at_home: Arc<AtomicBool>,
 }
 
@@ -115,7 +115,7 @@ impl Connector {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes, in one line.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> =
         std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
@@ -123,12 +123,12 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     words.join(": ")
 }
 
-/// The refusal of a private address. The client finds it in the chain of causes.
+/// The error for a private address. The client finds it in the chain of causes.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
 pub(super) struct PrivateAddress;
 
-/// The connection to the proxy. The operator named it, so it may have any address.
+/// The connection to the proxy. The operator configured it, so it may have any address.
 #[derive(Clone)]
 struct Direct(Network);
 
@@ -147,10 +147,10 @@ impl Service<Uri> for Direct {
     }
 }
 
-/// Name resolution and TCP. The default uses the system's.
+/// Name resolution and TCP. By default, the system's.
 ///
-/// Tests bring their own names. Their addresses are checked like any other, and the connection then goes to loopback, so
-/// that a test can have a registry with a public address.
+/// Tests define their own names. Their addresses are checked like any other, but the connection then goes to loopback,
+/// so that a test can have a registry with a public address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network(Option<Arc<Vec<(String, IpAddr)>>>);
 
@@ -174,7 +174,7 @@ impl Network {
         Ok(tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect())
     }
 
-    /// The first connection that succeeds. Each address has a head start over the next.
+    /// Returns the first connection that succeeds. Each address gets a head start over the next.
     async fn connect(&self, addresses: &[SocketAddr]) -> io::Result<TokioIo<TcpStream>> {
         let attempt = |(place, address): (u32, &SocketAddr)| {
             let address = self.place(*address);
@@ -202,7 +202,7 @@ impl Network {
     }
 }
 
-/// The host without the brackets of an IPv6 address.
+/// The host, without the brackets of an IPv6 address.
 fn host_of(uri: &Uri) -> Option<&str> {
     let host = uri.host()?;
     Some(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
@@ -216,17 +216,18 @@ fn literal(uri: &Uri) -> Option<IpAddr> {
     host_of(uri)?.parse().ok()
 }
 
-/// The tunnel takes a missing port for 443, so the port is always written.
+/// The tunnel uses 443 if the port is missing, so the port is always written.
 fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
     let authority = format!("{}:{}", uri.host().unwrap_or_default(), port_of(uri));
     Uri::builder().scheme("https").authority(authority).path_and_query("/").build()
 }
 
-/// TLS on top of [`Connector`], with its own time limit: a peer that accepts a connection and sends nothing is given up.
+/// TLS on top of [`Connector`], with a separate time limit, so that a peer that accepts a connection and sends nothing
+/// does not block it.
 #[derive(Clone)]
 pub(super) struct TlsBound {
     pub(super) https: HttpsConnector<Connector>,
-    /// For the whole connection, TLS included.
+    /// The time limit for the whole connection, TLS included.
     pub(super) timeout: Duration,
 }
 
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proxy_is_asked_for_the_default_port_of_the_scheme() {
+    fn the_proxy_request_has_the_default_port_of_the_scheme() {
         for (url, authority) in [
             ("http://a.test/v2/", "a.test:80"),
             ("https://a.test", "a.test:443"),

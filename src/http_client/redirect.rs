@@ -1,4 +1,4 @@
-//! Which URLs may be requested, and where a redirect may lead.
+//! Rules for the URLs that may be requested and the redirects that may be followed.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap};
 use http::{StatusCode, Uri};
 use url::Url;
 
-/// How many redirects of one request are followed.
+/// The maximum number of redirects that are followed for one request.
 pub(crate) const MAX_REDIRECTS: usize = 5;
 
 /// Whether the status is a redirect that a client follows.
@@ -14,10 +14,10 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Checks a URL that an answer named, before anything is sent there. `allow_http` is whether TLS may be left out.
+/// Checks a URL from a response before anything is sent to it. `allow_http` permits URLs without TLS.
 ///
 /// # Errors
-/// If the URL names no host, holds credentials, or is neither `https` nor an allowed `http`.
+/// If the URL has no host, contains credentials, or is neither `https` nor an allowed `http`.
 pub(crate) fn check_url(url: &Url, allow_http: bool) -> Result<(), UnsafeUrl> {
     match url.scheme() {
         _ if url.host().is_none() => Err(UnsafeUrl::NoHost),
@@ -28,11 +28,11 @@ pub(crate) fn check_url(url: &Url, allow_http: bool) -> Result<(), UnsafeUrl> {
     }
 }
 
-/// Where a redirect leads. It never leaves TLS. A proxy that ends TLS in front of a server makes that server name itself
-/// by `http`; the same host is then asked by `https`.
+/// The target of a redirect. It never switches from `https` to `http`. A server behind a TLS-terminating proxy may
+/// redirect to its own host with `http`; such a redirect is followed with `https`.
 ///
 /// # Errors
-/// If the `Location` header cannot be used, or leads where this client does not go.
+/// If the `Location` header is unusable, or the redirect must not be followed.
 pub(crate) fn redirect_target(from: &Url, headers: &HeaderMap, allow_http: bool) -> Result<Url, RedirectError> {
     let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
     let location = location.ok_or(RedirectError::NoLocation)?;
@@ -49,10 +49,10 @@ pub(crate) fn redirect_target(from: &Url, headers: &HeaderMap, allow_http: bool)
     Ok(to)
 }
 
-/// The same URL with `https` in place of `http`.
+/// The same URL with `https` instead of `http`.
 pub(crate) fn with_https(mut url: Url) -> Url {
     if url.scheme() == "http" {
-        // Fails only for schemes of another kind.
+        // Fails only for schemes other than `http` and `https`.
         let _ = url.set_scheme("https");
     }
     url
@@ -71,16 +71,16 @@ pub(crate) fn is_confidential(uri: &Uri) -> bool {
     }
 }
 
-/// Why a URL is not requested. The text continues a sentence whose subject is the URL.
+/// Why a URL must not be requested. The text completes a sentence whose subject is the URL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum UnsafeUrl {
-    /// It holds a user name or a password.
+    /// The URL contains a user name or a password.
     #[error("contains credentials")]
     Credentials,
-    /// It has no host.
+    /// The URL has no host.
     #[error("names no host")]
     NoHost,
-    /// It does not use TLS.
+    /// The URL does not use TLS.
     #[error("is not https")]
     NotHttps,
 }
@@ -88,13 +88,13 @@ pub(crate) enum UnsafeUrl {
 /// Why a redirect is not followed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum RedirectError {
-    /// It leads from `https` to `http`.
+    /// The redirect leads from `https` to `http`.
     #[error("a redirect to {} leaves https", to.host_str().unwrap_or_default())]
     LeavesHttps {
-        /// Where it leads.
+        /// The redirect target.
         to: Url,
     },
-    /// The answer has no usable `Location` header.
+    /// The response has no usable `Location` header.
     #[error("a redirect without a Location")]
     NoLocation,
     /// The location is not a URL.
@@ -103,9 +103,9 @@ pub(crate) enum RedirectError {
     /// The location must not be requested.
     #[error("a redirect to {} {problem}", to.host_str().unwrap_or_default())]
     Unsafe {
-        /// Where it leads.
+        /// The redirect target.
         to: Url,
-        /// What is wrong with it.
+        /// The problem with the target.
         problem: UnsafeUrl,
     },
 }

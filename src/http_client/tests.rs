@@ -1,4 +1,4 @@
-//! The client against servers and a proxy on loopback.
+//! Tests the client against servers and a proxy on loopback.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -52,7 +52,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A server that gives every connection the same answer and counts them.
+/// A server that sends the same response on every connection and counts the requests.
 struct CannedServer {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -119,7 +119,7 @@ async fn bodies_are_read_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn an_incomplete_answer_ends_with_the_time_limit() {
+async fn an_incomplete_response_ends_at_the_time_limit() {
     let tasks = Tasks::new();
     for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfo"] {
         let server = CannedServer::start(&tasks, answer).await;
@@ -192,7 +192,7 @@ fn redirects_never_leave_tls() {
 }
 
 #[test]
-fn credentials_travel_over_tls_or_within_this_machine() {
+fn credentials_are_sent_over_tls_or_within_this_machine() {
     for (uri, wanted) in [
         ("https://a.test/", true),
         ("http://localhost:8080/", true),
@@ -207,7 +207,7 @@ fn credentials_travel_over_tls_or_within_this_machine() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_errors_without_secrets() {
+fn unusable_settings_are_errors_without_secrets() {
     for proxy in ["https://u:hunter2@proxy:1", "socks5://u:hunter2@proxy:1", "http://"] {
         let error = HttpClient::new(&HttpSettings { proxy: Some(proxy.into()), ..settings() }, &Network::default());
         let error = error.unwrap_err();

@@ -1,4 +1,4 @@
-//! TLS: which certificates are accepted.
+//! TLS: the certificates that are accepted.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ use x509_cert::der::Decode;
 
 use super::{HttpSettings, InvalidSettings};
 
-/// For configured hosts: certificates are verified as for any other host, unless the settings are `insecure`.
+/// For configured hosts: certificates are verified as for any other host, unless the settings say `insecure`.
 pub(super) fn configured_hosts(settings: &HttpSettings) -> Result<ClientConfig, InvalidSettings> {
     if !settings.insecure {
         return named_hosts(settings);
@@ -26,7 +26,7 @@ pub(super) fn configured_hosts(settings: &HttpSettings) -> Result<ClientConfig, 
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// For hosts that answers name: verified by the system's certificate authorities and those of the settings.
+/// For hosts named by responses: verified with the system's certificate authorities and those of the settings.
 pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, InvalidSettings> {
     let (builder, provider) = builder()?;
     let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
@@ -63,15 +63,16 @@ fn builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoPr
     Ok((builder.map_err(|error| InvalidSettings::NoRoots(error.to_string()))?, provider))
 }
 
-/// The system's certificate authorities. Read once, because that takes a while and every client has the same.
+/// The system's certificate authorities. Read once, because reading is slow and all clients use the same ones.
 fn system() -> &'static CertificateResult {
     static SYSTEM: OnceLock<CertificateResult> = OnceLock::new();
     SYSTEM.get_or_init(rustls_native_certs::load_native_certs)
 }
 
 /// Verifies as usual, and also accepts a self-signed certificate that is itself in the `ca` file. `openssl req -x509`
-/// makes such certificates, and the documentation of many registries recommends them. They call themselves a CA, which a
-/// server's certificate otherwise may not do. The operator named exactly these bytes; name and dates are still checked.
+/// creates such certificates, and the documentation of many registries recommends them. They are marked as CAs, which
+/// is otherwise not allowed for server certificates. The operator configured exactly these bytes; the name and the
+/// dates are still checked.
 #[derive(Debug)]
 struct Pinned {
     inner: Arc<WebPkiServerVerifier>,

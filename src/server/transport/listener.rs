@@ -57,7 +57,7 @@ pub struct Config {
 
 /// Answers registry requests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. Dropped when the client goes away.
+    /// Answers one request. Dropped if the client disconnects.
     fn call(
         &self,
         request: Request<Incoming>,
@@ -89,15 +89,16 @@ pub enum BindError {
         "cannot start the threads that serve connections: {source}; is the limit of threads or open files too low?"
     )]
     Workers {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Binds every listener, so that a mistake in one keeps all from serving. Slices of `windows` are sent from their files.
+/// Binds all listeners before any serves, so that an error in one prevents all from serving. Slices of `windows` are
+/// sent from their files.
 ///
 /// # Errors
-/// The first listener whose address or TLS files cannot be used.
+/// The error of the first listener whose address or TLS files cannot be used.
 pub async fn bind(
     configs: Vec<Config>,
     limits: Limits,
@@ -144,8 +145,8 @@ impl BoundListeners {
         self.certificates.clone()
     }
 
-    /// Serves until shutdown starts; then accepts no more connections, and lets running requests finish. Everything
-    /// runs in tracked tasks, so the caller waits with [`Tasks::drain`].
+    /// Serves until shutdown starts, then stops accepting connections and lets running requests finish. All work runs
+    /// in tracked tasks; the caller waits for them with [`Tasks::drain`].
     pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks) {
         for listener in self.listeners {
             let shared = ListenerShared {
@@ -251,7 +252,7 @@ impl<S: Service> ListenerShared<S> {
         }
     }
 
-    /// Serves a connection. Its socket is polled by the worker that this runs on.
+    /// Serves a connection. The worker that runs this polls the connection's socket.
     async fn connection(self: Arc<Self>, stream: net::TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
         let _open = OpenGuard::new(&self.counters.open);
         let greeted = match TcpStream::from_std(stream) {
@@ -302,7 +303,7 @@ impl<S: Service> ListenerShared<S> {
         Ok(())
     }
 
-    /// The address at the far end of the connection, which with the PROXY protocol is not that of the peer.
+    /// The address of the client. With the PROXY protocol, this is not the address of the peer.
     async fn client_behind_proxy(&self, stream: &mut WriteStall<SendFile>, peer: SocketAddr) -> io::Result<IpAddr> {
         let proxies = &self.listener.proxies;
         if proxies.header != ProxyHeader::ProxyProtocol || !proxies.trusts(peer.ip()) {

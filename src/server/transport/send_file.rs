@@ -1,8 +1,8 @@
-//! A connection that sends files without reading them into the process.
+//! A connection that sends files with `sendfile`, without reading them into the process.
 //!
-//! `sendfile` copies nothing through this process, but it occupies a thread for a tenth of a millisecond at a time. On
-//! the threads that serve all connections, every small answer would wait for it; so separate threads call it, and the
-//! kernel, which can interrupt them, shares out the processors.
+//! `sendfile` copies nothing through this process, but occupies a thread for about 0.1 ms at a time. On the threads
+//! that serve connections, every small response would wait for it. Separate threads therefore call it, and the kernel,
+//! which can preempt them, divides the processors among all threads.
 
 use std::io::{self, IoSlice};
 use std::num::NonZero;
@@ -20,35 +20,35 @@ use tokio::sync::oneshot;
 
 use crate::runtime::{FileWindow, FileWindows};
 
-/// Smaller slices are written normally, because looking them up would cost as much.
+/// Smaller slices are written normally, because looking up their window would cost as much.
 const MIN_SENT_SLICE: usize = 16 * 1024;
 
-/// What the connections of all listeners share: the windows that may be sent, and one thread for each processor that
-/// sends them. The threads end when the last clone is dropped.
+/// State shared by the connections of all listeners: the windows that may be sent, and the sending threads, one per
+/// processor. The threads end when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct FileSender {
     windows: FileWindows,
     orders: mpsc::Sender<Order>,
 }
 
-/// A connection that sends slices of [`FileWindow`]s from their files, and writes everything else. It wraps the socket
-/// itself, below TLS, where encrypted bytes are never slices of a file.
+/// A connection that sends slices of [`FileWindow`]s directly from their files, and writes everything else. It wraps
+/// the socket below TLS, where encrypted bytes are never slices of a file.
 pub(super) struct SendFile {
     socket: Arc<TcpStream>,
     sender: FileSender,
     sending: Option<Sending>,
-    /// The last slice was sent partially, so the socket has no space for the next one.
+    /// Whether the last slice was sent only partially, so that the socket has no space for the next one.
     is_full: bool,
 }
 
-/// A slice that a sending thread is working on.
+/// A slice that is being sent by a thread.
 struct Sending {
-    /// The slice's address.
+    /// The slice's memory address.
     address: usize,
     outcome: oneshot::Receiver<io::Result<usize>>,
 }
 
-/// What a sending thread is to do.
+/// A task for a sending thread.
 struct Order {
     piece: Piece,
     sent: oneshot::Sender<io::Result<usize>>,
@@ -67,7 +67,7 @@ impl SendFile {
         Self { socket: Arc::new(stream), sender, sending: None, is_full: false }
     }
 
-    /// Sends as much from a file as the socket accepts.
+    /// Sends as many bytes of a file as the socket accepts.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -96,11 +96,11 @@ impl SendFile {
                     self.sending = Some(self.sender.hand_over(piece, slice.as_ptr().addr()));
                     continue;
                 }
-                // The attempt finds no space, which makes the socket report when there is some.
+                // The attempt finds no space, and the socket then reports when space becomes available.
                 piece.send()
             };
             match sent {
-                // The file is shorter than its mapping, and no other data may replace the missing bytes.
+                // The file is shorter than its mapping, and other data must not replace the missing bytes.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
                     self.is_full = sent < slice.len();
@@ -113,8 +113,8 @@ impl SendFile {
         }
     }
 
-    /// Reads or writes at most `len` bytes. A smaller result means that the socket has no more data, or no more space,
-    /// which saves the system call that would find that out.
+    /// Reads or writes at most `len` bytes. A smaller result means that the socket has no more data or no more space.
+    /// This saves the system call that would otherwise be needed to find out.
     fn transfer(
         &self,
         interest: Interest,
@@ -157,13 +157,13 @@ impl Piece {
 
 impl Order {
     fn carry_out(self) {
-        // Nobody is waiting if the connection was dropped in the meantime.
+        // The receiver is gone if the connection was dropped in the meantime.
         let _ = self.sent.send(self.piece.send());
     }
 }
 
 impl FileSender {
-    /// Starts the threads. If none can be started, orders have no receiver, and `hand_over` carries them out itself.
+    /// Starts the threads. If none can be started, the queue has no receiver, and `hand_over` sends the pieces itself.
     pub(super) fn start(windows: FileWindows) -> Self {
         let (orders, waiting) = mpsc::channel::<Order>();
         let waiting = Arc::new(Mutex::new(waiting));
@@ -172,13 +172,13 @@ impl FileSender {
             let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
             let work = move || std::iter::from_fn(&next).for_each(Order::carry_out);
             if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
-                tracing::warn!(%error, "a thread that sends blobs cannot be started; sending them may slow other answers");
+                tracing::warn!(%error, "cannot start a thread that sends blobs; sending them may slow other responses");
             }
         }
         Self { windows, orders }
     }
 
-    /// Has a thread send a piece.
+    /// Passes a piece to a sending thread.
     fn hand_over(&self, piece: Piece, address: usize) -> Sending {
         let (sent, outcome) = oneshot::channel();
         if let Err(mpsc::SendError(order)) = self.orders.send(Order { piece, sent }) {
@@ -187,7 +187,7 @@ impl FileSender {
         Sending { address, outcome }
     }
 
-    /// The window of a slice, where the slice is large enough to be worth sending.
+    /// The window that contains a slice; `None` if the slice is too small to be worth it.
     fn window(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
         if slice.len() < MIN_SENT_SLICE { None } else { self.windows.find(slice) }
     }
@@ -222,7 +222,7 @@ impl AsyncWrite for SendFile {
         let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, self.sender.window(slice)?)));
         let bufs = match lent.next() {
             Some((0, found)) => return self.poll_send(cx, &bufs[0], found),
-            // Data before the slice is written first, alone; the rest is offered again.
+            // Data before the slice is written first, separately; hyper offers the rest again.
             Some((at, _)) => &bufs[..at],
             None => bufs,
         };
@@ -269,7 +269,7 @@ mod tests {
         (file, window.bytes())
     }
 
-    /// A connection whose buffers hold far less than the content, its other end, and the windows that it sends.
+    /// A connection with buffers far smaller than the content, its peer, and the windows that it sends.
     async fn connection() -> (SendFile, TcpStream, FileWindows) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -280,7 +280,7 @@ mod tests {
         (SendFile::new(server, FileSender::start(windows.clone())), client, windows)
     }
 
-    /// Writes everything in the way of hyper: data that was not accepted is offered again.
+    /// Writes everything like hyper does: data that was not accepted is offered again.
     async fn write_all(stream: &mut SendFile, mut pieces: Vec<Bytes>) -> io::Result<()> {
         while !pieces.is_empty() {
             let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_client_says_is_read_to_its_end() {
+    async fn client_data_is_read_to_its_end() {
         let (mut stream, mut client, _) = connection().await;
         client.write_all(b"one").await.unwrap();
         let mut buffer = [0; 16];
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_shorter_than_its_window_cuts_the_connection() {
+    async fn a_file_shorter_than_its_window_aborts_the_connection() {
         let (mut stream, mut client, windows) = connection().await;
         let (_file, lent) = lend(&windows, &content()[..SIZE / 2], SIZE);
         let reader = async {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_that_were_sent_are_never_counted_for_others() {
+    async fn sent_bytes_are_never_counted_for_another_slice() {
         let (mut stream, _client, windows) = connection().await;
         let (_file, lent) = lend(&windows, &content(), SIZE);
         let (first, other) = (lent.slice(..1_000_000), lent.slice(1_000_000..));

@@ -1,8 +1,8 @@
 //! The threads that serve connections.
 //!
-//! Each thread has a runtime that it shares with no other: its own poll of its sockets, its own timers, its own queue.
-//! A connection stays on the thread that it was given to, so answering a request touches nothing that other processor
-//! cores write. Work that outlives a request (downloads, look-ups) runs on the runtime of [`Tasks`].
+//! Each thread has a separate runtime with its sockets, timers and task queue. A connection stays on the thread that it
+//! was assigned to, so answering a request touches no memory that other cores write. Work that outlives a request
+//! (downloads, lookups) runs on the runtime of [`Tasks`].
 
 use std::future::Future;
 use std::io;
@@ -16,42 +16,42 @@ use tokio::sync::oneshot;
 
 use crate::runtime::Tasks;
 
-/// How many tasks a worker polls before it looks at its sockets again. Under TLS a body encrypts 256 KiB in one poll, and
-/// small answers must not wait for many of those.
+/// How many tasks a worker polls before it checks its sockets again. Under TLS, a body encrypts 256 KiB in one poll,
+/// and small responses must not wait for many such polls.
 const EVENT_INTERVAL: u32 = 4;
-/// How many blocking reads one worker's connections may have under way.
+/// The maximum number of concurrent blocking reads for the connections of one worker.
 const MAX_BLOCKING: usize = 64;
 
-/// Threads that serve connections. They end when the value is dropped.
+/// The threads that serve connections. They end when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    /// How many connections it serves.
+    /// The number of connections that it serves.
     connections: Arc<AtomicUsize>,
-    /// Dropped with the value, which ends the thread.
+    /// Dropping it ends the thread.
     _running: oneshot::Sender<()>,
 }
 
 impl Workers {
-    /// One worker for each processor core.
+    /// Starts one worker per processor core.
     ///
     /// # Errors
-    /// When the system gives no thread or no file descriptor for one.
+    /// If the system cannot provide a thread or a file descriptor.
     pub(super) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         (0..count).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Runs a connection as a tracked task, on the worker that serves the fewest.
+    /// Runs a connection as a tracked task on the worker with the fewest connections.
     pub(super) fn serve<F>(&self, tasks: &Tasks, connection: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let fewest = self.0.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed));
-        // There is at least one core.
+        // There is always at least one worker.
         let Some(worker) = fewest else { return };
         let served = Served::new(&worker.connections);
         let connection = async move {
@@ -70,7 +70,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         let work = move || {
-            // Nothing is ever sent.
+            // Nothing is ever sent; dropping the sender ends the runtime.
             _ = runtime.block_on(ended);
             runtime.shutdown_background();
         };
