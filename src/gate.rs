@@ -141,7 +141,7 @@ pub struct GateRequest {
     /// The sender of the request.
     pub requester: Requester,
     /// Everything in the request that the answer depends on, as text. The answer may be reused for requests with the
-    /// same text; with `None`, every request is decided anew.
+    /// same text; with `None`, every request is decided again.
     pub key: Option<String>,
 }
 
@@ -249,7 +249,7 @@ impl Gate {
     }
 
     /// Records a reused decision for another request. Returns false and does nothing if the record would have to wait;
-    /// the request is then decided anew.
+    /// the request must then be decided again.
     pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: &str) -> bool {
         let record = requester.record(&warm.record, method, self.clock.now(), 0);
         let is_recorded = self.audit.try_write(&record);

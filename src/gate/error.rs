@@ -26,7 +26,8 @@ pub enum GateError {
     Denied(Denial),
     /// A descriptor would send the client to another host.
     #[error(
-        "pullgate: {subject} refused: it sends clients to {url} for content; allow the host in gate.url_hosts if that is meant"
+        "pullgate: {subject} refused: it sends clients to {url} for content; \
+         allow the host in gate.url_hosts if that is meant"
     )]
     ForeignUrl {
         /// The requested reference.

@@ -154,7 +154,7 @@ impl ManifestJudge {
                         finding.opinion.outcome = self.weigh(case, kind.kind, finding);
                     }
                 }
-                Proof::Refuted(why) => kind.unproven = Some(format!("it is no artifact: {why}")),
+                Proof::Refuted(why) => kind.unproven = Some(format!("it is not an artifact: {why}")),
             }
         }
         explain_kind(&kind, &mut findings);

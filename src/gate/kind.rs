@@ -222,7 +222,7 @@ impl Kinds {
         Ok(match self.prove(target, manifest, KindClaim::Attachment).await? {
             Proof::Proven => Kind::Attachment.into(),
             Proof::Refuted(why) => {
-                Classification { kind: Kind::Image, unproven: Some(format!("it is no attachment: {why}")) }
+                Classification { kind: Kind::Image, unproven: Some(format!("it is not an attachment: {why}")) }
             }
         })
     }
@@ -323,7 +323,7 @@ async fn prove_artifact(layers: &Layers, reader: &BlobReader, manifest: &Manifes
     }
     let bytes = reader.whole(config).await?;
     if !is_object(&bytes) || is_image_config(&bytes) {
-        return Ok(refuted("its configuration may be one of an image"));
+        return Ok(refuted("its configuration may be that of an image"));
     }
     for layer in named {
         let short = layer.digest.short();

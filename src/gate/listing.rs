@@ -125,7 +125,7 @@ async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) 
     let not_a_list = |why: &str| {
         Error::Protocol(format!("{}: the tag {tag} is no list of referrers: {why}", target.upstream.host()))
     };
-    let reference = Reference::Tag(tag.parse().map_err(|_| not_a_list("it is no tag"))?);
+    let reference = Reference::Tag(tag.parse().map_err(|_| not_a_list("it is not a valid tag"))?);
     match target.upstream.manifest(&permit.name().repository, &reference).await {
         // GitLab answers a request for the tag with the manifest that the tag refers to.
         Ok(fetched) if Digest::of(digest.algorithm(), &fetched.bytes) == digest => Ok(Vec::new()),

@@ -171,16 +171,20 @@ mod tests {
         let here = Platform::here().to_string();
         let children = [child(&here), child("linux/mips64le"), child("linux/arm/v6"), child("unknown/unknown")];
         let [_, pulled, ..] = &children;
-        assert_eq!(chosen(&children, &[], &[]), [&*here], "nothing is said: this machine's");
+        assert_eq!(chosen(&children, &[], &[]), [&*here], "no configured platform: this machine's");
         assert_eq!(chosen(&children, &[pulled], &[]), [&*here], "a pull changes nothing");
-        assert_eq!(chosen(&children, &[], &["linux/arm"]), ["linux/arm/v6"], "what is configured");
-        assert_eq!(chosen(&children, &[pulled], &["linux/arm/v7"]), ["linux/arm/v6"], "nor here");
+        assert_eq!(chosen(&children, &[], &["linux/arm"]), ["linux/arm/v6"], "the configured platform");
+        assert_eq!(
+            chosen(&children, &[pulled], &["linux/arm/v7"]),
+            ["linux/arm/v6"],
+            "a pull changes nothing here either"
+        );
         assert_eq!(
             chosen(&children, &[], &["windows/amd64"]),
             [&*here],
-            "what is configured and not there says nothing"
+            "a configured platform without an image has no effect"
         );
-        assert_eq!(chosen(&children, &[], &["unknown/unknown"]), [&*here], "an attestation is no image");
+        assert_eq!(chosen(&children, &[], &["unknown/unknown"]), [&*here], "an attestation is not an image");
     }
 
     #[test]

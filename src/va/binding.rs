@@ -1,8 +1,8 @@
-//! Whether a manifest lists the layers of the configuration that it names.
+//! Checks whether the layers of a manifest are those of the configuration that it names.
 //!
 //! Anyone can list other layers under a scanned configuration, and not every client compares them: podman 4 does not. A
-//! report that names a configuration counts for a manifest only where the layers are proven to be that configuration's,
-//! by the digests of what they unpack to (OCI image specification, config.md, `rootfs.diff_ids`).
+//! report that names a configuration counts for a manifest only if the layers are proven to be those of the
+//! configuration, by the digests of their uncompressed content (OCI image specification, config.md, `rootfs.diff_ids`).
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ use crate::store::{FactStore, Memo};
 
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 4 * 1024 * 1024;
-/// How many layers of one manifest are read at the same time.
+/// How many layers of one manifest are read concurrently.
 const AT_ONCE: usize = 4;
 
 /// The digest of a configuration, and whether a manifest's layers are known to be that configuration's.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum ConfigBinding {
-    /// The layers are the configuration's.
+    /// The layers are those of the configuration.
     Proven(Digest),
     /// The layers have not been read.
     Unproven(Digest),
-    /// The layers are others, or it cannot be found out: a report on the configuration says nothing about the manifest.
+    /// The layers differ, or cannot be compared: a report on the configuration says nothing about the manifest.
     Refuted(Digest),
 }
 
@@ -40,14 +40,15 @@ impl ConfigBinding {
     }
 }
 
-/// Proves bindings. Proofs depend on verified bytes alone, so they hold for ever.
+/// Proves bindings. Proofs depend only on verified bytes, so they never expire.
 pub(super) struct Bindings {
     proofs: Memo<BlobFinding<bool>>,
     unpacked: UnpackedLayers,
     clock: Clock,
 }
 
-/// What layers unpack to, by the layer's digest, for all manifests and repositories that name the layer.
+/// The digests of uncompressed layers, keyed by the layer's digest, for all manifests and repositories that name the
+/// layer.
 #[derive(Clone)]
 struct UnpackedLayers {
     digests: Arc<Memo<BlobFinding<Option<Digest>>>>,
@@ -64,8 +65,8 @@ impl Bindings {
         }
     }
 
-    /// The binding of a subject's configuration. Reads all layers once, through the cache, if the subject may be read and
-    /// nothing is known yet; otherwise the binding stays unproven, as it does while the layers cannot be had.
+    /// The binding of a subject's configuration. If nothing is known yet and the subject may be read, all layers are
+    /// read once, through the cache. Otherwise, or if the layers cannot be read, the binding remains unproven.
     pub(super) async fn of(&self, subject: &VaSubject) -> ConfigBinding {
         let config = subject.config().digest;
         let bound = match &subject.blobs {
@@ -105,7 +106,8 @@ async fn is_bound(unpacked: &UnpackedLayers, reader: &BlobReader, subject: &VaSu
     let config = reader.whole(config).await?;
     let ids = diff_ids(&config).filter(|ids| ids.len() == layers.len() && !looks_like_manifest(&config));
     let Some(ids) = ids else { return Ok(false) };
-    // The smallest first, and alone: layers of another image mostly differ before much was read.
+    // The smallest layer is checked first, and alone: for layers of another image, this usually reveals a difference
+    // early.
     let mut pairs: Vec<_> = layers.iter().zip(ids).collect();
     pairs.sort_by_key(|(layer, _)| layer.size);
     if let Some((layer, wanted)) = pairs.first()
@@ -124,12 +126,12 @@ async fn is_bound(unpacked: &UnpackedLayers, reader: &BlobReader, subject: &VaSu
 }
 
 impl UnpackedLayers {
-    /// Whether a layer unpacks to content with this digest.
+    /// Whether the uncompressed content of a layer has this digest.
     async fn is(&self, reader: &BlobReader, layer: &Descriptor, wanted: Digest) -> Result<bool, CacheError> {
         Ok(self.diff_id(reader, layer, wanted.algorithm()).await? == Some(wanted))
     }
 
-    /// The digest of what a layer unpacks to; `None` if it cannot be unpacked.
+    /// The digest of a layer's uncompressed content; `None` if the layer cannot be unpacked.
     async fn diff_id(
         &self,
         reader: &BlobReader,
@@ -148,7 +150,7 @@ impl UnpackedLayers {
     }
 }
 
-/// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), where every client reads the same ones.
+/// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), if every client reads the same ones.
 fn diff_ids(config: &[u8]) -> Option<Vec<Digest>> {
     let config = json::parse(config, &["rootfs", "diff_ids"], &["Labels"]).ok()?;
     let ids = config.get("rootfs")?.get("diff_ids")?.as_array()?;
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn diff_ids_that_every_client_reads_alike() {
+    fn only_unambiguous_diff_ids_are_used() {
         let id = Digest::sha256(b"layer");
         let read = |text: &str| diff_ids(text.replace("ID", &id.to_string()).as_bytes());
         assert_eq!(read(r#"{"os":"linux","rootfs":{"type":"layers","diff_ids":["ID","ID"]}}"#), Some(vec![id, id]));

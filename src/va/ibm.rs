@@ -1,8 +1,8 @@
-//! IBM's Vulnerability Advisor, version 4 (cloud.ibm.com/apidocs/container-registry/va; version 3, which Portieris asks, was
-//! switched off in November 2023).
+//! IBM's Vulnerability Advisor, version 4 (cloud.ibm.com/apidocs/container-registry/va). Version 3, which Portieris
+//! uses, was switched off in November 2023.
 //!
-//! Queries one image by digest, and only images in IBM's registries: the token is sent nowhere else. An answer that cannot be
-//! understood never means that the image is clean.
+//! Queries one image by digest, and only images in IBM's registries: the token is not sent anywhere else. A response
+//! that cannot be interpreted never means that the image is clean.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -30,35 +30,35 @@ mod token;
 pub(super) use source::IbmSource;
 use token::{Token, Tokens};
 
-/// How to reach the service.
+/// The configuration of the service.
 #[derive(Clone)]
 pub struct Config {
-    /// Registries whose images are queried: a host (`icr.io`), or all hosts below one (`.icr.io`).
+    /// Registries whose images are queried: a host (`icr.io`), or all its subdomains (`.icr.io`).
     pub hosts: Vec<String>,
-    /// The service's base address; by default `https://` and the image's own registry.
+    /// The base URL of the service; by default `https://` and the image's registry.
     pub url: Option<String>,
     /// The IAM token endpoint.
     pub iam_url: String,
     /// The IAM API key.
     pub api_key: ApiKey,
-    /// The account whose images and exemptions are used if a policy names none.
+    /// The account whose images and exemptions are used if the policy names none.
     pub account: Option<String>,
-    /// The egress proxy, an `http://` URL. `None` uses the proxies of the environment, and an empty text uses none.
+    /// The egress proxy, an `http://` URL. `None` uses the proxies of the environment, and an empty string uses none.
     pub proxy: Option<String>,
-    /// Certificate authorities to trust besides those of the system (PEM).
+    /// Certificate authorities to trust in addition to those of the system (PEM).
     pub ca: Option<PathBuf>,
-    /// How long one attempt may take.
+    /// The time limit for one attempt.
     pub timeout: Duration,
-    /// The wait before the second attempt; the third waits twice as long.
+    /// The wait before the second attempt. The wait before the third is twice as long.
     pub retry_wait: Duration,
-    /// How long a report counts as current. The service's own advisories change about every 12 hours.
+    /// How long a report counts as current. The service's advisories change about every 12 hours.
     pub report_ttl: Duration,
-    /// How long an image counts as not scanned yet.
+    /// How long to keep the result that an image is not scanned yet.
     pub unscanned_ttl: Duration,
 }
 
 impl Config {
-    /// The public service with an API key.
+    /// The configuration of the public service, with an API key.
     pub fn new(api_key: ApiKey) -> Self {
         Self {
             hosts: vec!["icr.io".into(), ".icr.io".into()],
@@ -77,18 +77,18 @@ impl Config {
 }
 
 impl fmt::Debug for Config {
-    /// Leaves out the proxy's URL, which may hold a password.
+    /// Omits the proxy's URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config").field("hosts", &self.hosts).field("api_key", &self.api_key).finish_non_exhaustive()
     }
 }
 
-/// Where the API key comes from. Never printed.
+/// The source of the API key. Never printed.
 #[derive(Clone)]
 pub enum ApiKey {
-    /// The first line of a file, read for every token, so that the key can be changed.
+    /// The first line of a file. It is read for every token, so the key can be changed.
     File(PathBuf),
-    /// The key itself, from the environment.
+    /// The key itself, from an environment variable.
     Value(String),
 }
 
@@ -116,18 +116,18 @@ struct IbmInner {
     requests: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
-/// Attempts at one request.
+/// The maximum number of attempts for one request.
 const TRIES: u32 = 3;
 /// The largest report that is read, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
-/// How long a failure is remembered.
+/// How long a failure is kept.
 const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(10);
-/// RFC 3986, unreserved: all else in an image's name is escaped, its slashes included.
+/// Everything in an image name but the unreserved characters of RFC 3986 is escaped, including slashes.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl IbmClient {
     /// # Errors
-    /// When an address is malformed or would carry credentials in the clear, a host is none, or the CA file is unusable.
+    /// If an address is malformed or would send credentials unencrypted, a host is invalid, or the CA file is unusable.
     pub fn new(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, InvalidConfig> {
         let hosts = config.hosts.iter().map(|text| HostPattern::parse(text)).collect::<Result<_, _>>()?;
         let url = config.url.as_deref().map(address).transpose()?;
@@ -145,8 +145,8 @@ impl IbmClient {
         self.0.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// Queries the image with this manifest, with the exemptions of an account. Takes as long as all attempts together;
-    /// `until` in the answer says how long it may be kept.
+    /// Queries the image with this manifest, with the exemptions of an account. May take as long as all attempts
+    /// together. `until` in the result states how long it may be kept.
     pub async fn fetch(&self, image: &ImageName, manifest: Digest, account: Option<&str>) -> Observed<VaEvidence> {
         let asked = if self.serves(&image.host) {
             self.ask(image, manifest, account).await
@@ -164,7 +164,7 @@ impl IbmClient {
         self.observed(value)
     }
 
-    /// The account that is used: the one that the policy names, else that of the configuration.
+    /// The account to use: the one that the policy names, otherwise the configured one.
     fn account<'a>(&'a self, named: Option<&'a str>) -> Option<&'a str> {
         named.or(self.0.config.account.as_deref())
     }
@@ -188,7 +188,7 @@ impl IbmClient {
         let mut token = self.0.tokens.current().await.map_err(IbmProblem)?;
         let (mut status, mut body) = self.request(&uri, account, &token).await?;
         if status == StatusCode::UNAUTHORIZED {
-            // A token can expire early: retry once with a new one.
+            // A token can be rejected before its expiry: retry once with a new one.
             token = self.0.tokens.replace(&token).await.map_err(IbmProblem)?;
             (status, body) = self.request(&uri, account, &token).await?;
         }
@@ -213,7 +213,7 @@ impl IbmClient {
         (base.trim_end_matches('/').to_owned() + &path).parse().map_err(|e| IbmProblem(format!("no address: {e}")))
     }
 
-    /// Retries if another attempt may help.
+    /// Sends a request, and retries if another attempt may help.
     async fn request(
         &self,
         uri: &Uri,
@@ -246,7 +246,7 @@ fn is_temporary(status: StatusCode) -> bool {
 
 fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<Bytes>>, IbmProblem> {
     let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", token.text()))
-        .map_err(|_| IbmProblem("the token is no header value".into()))?;
+        .map_err(|_| IbmProblem("the token is not a valid header value".into()))?;
     authorization.set_sensitive(true);
     let mut request = Request::builder()
         .method(Method::GET)
@@ -260,8 +260,8 @@ fn get(uri: &Uri, account: Option<&str>, token: &Token) -> Result<Request<Full<B
     request.body(Full::default()).map_err(|e| IbmProblem(format!("no request: {e}")))
 }
 
-/// The operator configures every address, so any may be connected to. The time limit of a request covers each of its
-/// steps.
+/// The operator configures every address, so any address may be connected to. The time limit of a request applies to
+/// each of its steps.
 fn http_client(config: &Config, url: Option<&Uri>, iam_url: &Uri) -> Result<HttpClient, InvalidConfig> {
     let is_https = |uri: &Uri| uri.scheme_str() == Some("https");
     let limit = config.timeout.max(token::TIMEOUT);
@@ -294,7 +294,7 @@ fn address(text: &str) -> Result<Uri, InvalidConfig> {
 #[derive(Debug)]
 struct IbmProblem(String);
 
-/// `icr.io`, or `.icr.io` for every host below it.
+/// A host (`icr.io`), or all its subdomains (`.icr.io`).
 #[derive(Debug)]
 enum HostPattern {
     Below(String),

@@ -1,22 +1,22 @@
 //! Reports of other scanners in local directories: Trivy, Grype, CycloneDX and OpenVEX files, recognised by content.
 //!
-//! A report is bound to an image by digest only, never by a name or a tag. The digest of an index does not identify the
+//! A report is bound to an image only by digest, never by a name or a tag. The digest of an index does not identify the
 //! image of a platform, so it binds no report; a VEX statement about an index applies to the images that it lists.
 //!
-//! A report is an image's own if it names the manifest or the configuration as the scanned object. Anyone can list other
-//! layers under a scanned configuration, so a report on a configuration counts for a manifest only if its layers are proven
-//! to be that configuration's. A report that merely lists the manifest among the names of its image (`RepoDigests`) never
-//! displaces an image's own.
+//! A report belongs to an image if it names the manifest or the configuration as the scanned object. Anyone can list
+//! other layers under a scanned configuration, so a report on a configuration counts for a manifest only if the
+//! manifest's layers are proven to be those of the configuration. A report that only lists the manifest among the names
+//! of its image (`RepoDigests`) never replaces a report that belongs to the image.
 //!
-//! If several reports of the same rank describe an image, the newest wins, regardless of scanner; a report without a time
-//! loses to one with a time; if several are equally old, all their findings count. A time in the future is treated as
-//! unknown. A report covers what was assessed and nothing else: each format says what it left out.
+//! If several reports of the same rank describe an image, the newest is used, regardless of the scanner. A report with
+//! a time takes precedence over one without. If several are equally old, all their findings count. A time in the future
+//! is treated as unknown. A report covers only what was assessed: each format states what was left out.
 //!
-//! VEX statements in these files come from the administrator of the gate, and exempt what they match. Issues that a scanner
-//! was told to ignore count, unless the configuration honours that.
+//! VEX statements in these files come from the administrator of the gate, and exempt what they match. Issues that a
+//! scanner was told to ignore count, unless the configuration accepts such exclusions.
 //!
-//! A file that cannot be read is a problem, reported by `/readyz` and the log, and never a clean report: an image whose only
-//! report is broken is unscanned, even if an earlier version of the file was complete.
+//! A file that cannot be read is a problem, reported by `/readyz` and the log, and never a clean report: an image whose
+//! only report is broken is unscanned, even if an earlier version of the file was complete.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,17 +47,18 @@ mod trivy;
 pub(super) use bound::BoundReports;
 use index::Index;
 
-/// About what an issue of a report takes in memory, in bytes, with its texts and packages.
+/// The approximate memory for an issue of a report, with its texts and packages, in bytes.
 const ISSUE_WEIGHT: usize = 1500;
 
-/// The topic that is degraded while reports have problems.
+/// The health topic that is degraded while reports have problems.
 const TOPIC: &str = "va";
 
-/// What was looked up: the generation, then the image's digests.
+/// The key of a lookup: the generation, then the image's digests.
 type ReportKey = (u64, Digest, ConfigBinding, Box<[Digest]>);
 type FoundEvidence = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
 
-/// About what a look-up takes in memory, in bytes, so that judging an image again copies nothing.
+/// The approximate memory for a lookup result, in bytes. Results are kept so that judging an image again copies
+/// nothing.
 fn weight((.., parents): &ReportKey, found: &FoundEvidence) -> usize {
     let issues = match found.as_ref().ok().and_then(Option::as_ref).map(|found| &found.value) {
         Some(VaEvidence::Report(report)) => report.issues.len(),
@@ -66,25 +67,25 @@ fn weight((.., parents): &ReportKey, found: &FoundEvidence) -> usize {
     size_of_val(&**parents) + size_of::<Observed<VaEvidence>>() + 2 * ALLOCATION + issues * ISSUE_WEIGHT
 }
 
-/// An image by its digests.
+/// An image, identified by its digests.
 #[derive(Clone, Copy, Debug)]
 struct ReportQuery<'a> {
     manifest: Digest,
     config: ConfigBinding,
-    /// The indexes of the repository that are known to list the manifest.
+    /// The known indexes of the repository that list the manifest.
     parents: &'a [Digest],
 }
 
-/// The answer depends on whether the configuration is that of the manifest's layers, which is not proven.
+/// The answer depends on whether the layers of the manifest are those of the configuration, which is not proven.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct NeedsProof;
 
-/// Which files are read, and how.
+/// The files to read, and how to interpret them.
 #[derive(Clone, Debug)]
 pub(super) struct ReportSettings {
-    /// Directories, read with all their subdirectories.
+    /// The directories, read recursively.
     pub(super) directories: Vec<PathBuf>,
-    /// How often they are read even if the system reports no change.
+    /// The interval for reading them even if the system reports no change.
     pub(super) rescan: Duration,
     /// Whether issues that a scanner was told to ignore are exempt.
     pub(super) honour_ignores: bool,
@@ -102,13 +103,13 @@ struct ReportsState {
     clock: Clock,
     readiness: Readiness,
     epoch: Epoch,
-    /// How many times the directories were read.
+    /// How many times the directories have been read.
     scans: watch::Sender<u64>,
     gauges: Gauges,
 }
 
 impl Reports {
-    /// Reads the directories and then follows their changes. A directory that does not exist yet is a problem, not an
+    /// Reads the directories, then follows their changes. A directory that does not exist yet is a problem but not an
     /// error.
     pub(super) async fn open(
         settings: ReportSettings,
@@ -137,11 +138,11 @@ impl Reports {
         reports
     }
 
-    /// What the reports say about an image. `None` if no report is about it; [`VaEvidence::Unavailable`] if that may be
-    /// because a directory cannot be read, [`VaEvidence::Unreadable`] if because of a file.
+    /// What the reports say about an image. `None` if no report is about it; [`VaEvidence::Unavailable`] if the reason
+    /// may be an unreadable directory, and [`VaEvidence::Unreadable`] if it may be an unreadable file.
     ///
     /// # Errors
-    /// If it depends on whether the layers are the configuration's, and that is not proven.
+    /// If the answer depends on whether the layers are those of the configuration, and that is not proven.
     fn lookup(&self, subject: &ReportQuery<'_>) -> FoundEvidence {
         let index = self.0.index.load();
         let key = (index.generation, subject.manifest, subject.config, subject.parents.into());
@@ -155,7 +156,7 @@ impl Reports {
         found
     }
 
-    /// Scans after every change, and at intervals, until shutdown.
+    /// Scans after every change and at intervals, until shutdown.
     async fn follow(self, mut watch: DirectoryWatch, tasks: Tasks) {
         loop {
             tokio::select! {
@@ -165,7 +166,7 @@ impl Reports {
         }
     }
 
-    /// Reads the directories once, and swaps the index if anything differs.
+    /// Reads the directories once, and replaces the index if anything has changed.
     async fn scan(&self, tasks: &Tasks) {
         let reports = self.clone();
         let work = move || {
@@ -177,7 +178,7 @@ impl Reports {
             Ok(Some(new)) => self.swap(new),
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, "reading vulnerability reports failed; the reports stay as they were");
+                tracing::error!(%error, "reading vulnerability reports failed; the previous reports remain in use");
             }
         }
         self.0.scans.send_modify(|scans| *scans += 1);
@@ -187,7 +188,7 @@ impl Reports {
         let old = self.0.index.load();
         new.generation = old.generation + 1;
         for problem in new.problems.iter().filter(|problem| !old.problems.contains(problem)) {
-            tracing::warn!(%problem, "vulnerability reports");
+            tracing::warn!(%problem, "problem with the vulnerability reports");
         }
         self.0.readiness.degraded(TOPIC, summary(&new.problems));
         let gauges = &self.0.gauges;
@@ -199,7 +200,7 @@ impl Reports {
     }
 }
 
-/// The first problems, and how many more there are, for people.
+/// The first problems and the number of the others, as text.
 fn summary(problems: &[String]) -> Option<String> {
     const LISTED: usize = 10;
     let mut text = problems.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join("; ");

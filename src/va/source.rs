@@ -1,4 +1,4 @@
-//! What a source of vulnerability evidence is.
+//! The interface of sources of vulnerability evidence.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::policy::{Observed, VaEvidence};
 
 /// One source of vulnerability evidence: reports in a directory, a service, a scanner.
 ///
-/// A source never guesses. What it does not know it does not call clean, and what limits kept it from looking at is
-/// [incomplete](crate::policy::Report::incomplete).
+/// A source never guesses. It does not report an image as clean without knowing that, and it reports parts that limits
+/// kept it from examining as [incomplete](crate::policy::Report::incomplete).
 ///
-/// It keeps what it found itself, and says until when that holds ([`Observed::until`]). If its knowledge changes before that
-/// end, it [advances](crate::runtime::Epoch::advance) the epoch after the change, so that no decision is repeated on what it
-/// said before.
+/// A source keeps its own findings and states how long they are valid ([`Observed::until`]). If its knowledge changes
+/// earlier, it [advances](crate::runtime::Epoch::advance) the epoch after the change, so that no decision based on the
+/// earlier findings is reused.
 pub trait VaSource: Send + Sync {
     /// A short name for the log: `reports`, `ibm`.
     fn name(&self) -> &'static str;
@@ -26,10 +26,10 @@ pub trait VaSource: Send + Sync {
 /// What one source says about an image.
 #[derive(Clone, Debug)]
 pub enum SourceAnswer {
-    /// This is the evidence; the sources after this one are not asked.
+    /// This is the evidence; later sources are not queried.
     Decides(Arc<Observed<VaEvidence>>),
-    /// The source cannot tell whether it knows the image, for example because a report cannot be read. This is the evidence
-    /// unless a later source decides.
+    /// The source cannot tell whether it knows the image, for example because a report cannot be read. This is the
+    /// evidence unless a later source decides.
     Doubts(Arc<Observed<VaEvidence>>),
     /// The source knows nothing about the image.
     Silent,

@@ -1,4 +1,4 @@
-//! The image that evidence is asked for.
+//! The image for which evidence is requested.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,32 +6,32 @@ use std::sync::Arc;
 use crate::cache::BlobReader;
 use crate::oci::{Content, Descriptor, Digest, ImageName, Manifest};
 
-/// An image of one platform, as one repository has it.
+/// An image of one platform, in one repository.
 ///
-/// Evidence about it must be bound to its digests: the same name means other content tomorrow.
+/// Evidence must be bound to the digests of the image, because a name may refer to other content later.
 #[derive(Clone)]
 pub struct VaSubject {
     image: ImageName,
     manifest: Arc<Manifest>,
     config: Descriptor,
-    /// The indexes of the repository that are known to list the manifest: a statement about an index is about its images.
+    /// The known indexes of the repository that list the manifest: a statement about an index applies to its images.
     pub parents: Vec<Digest>,
-    /// The account whose exemptions apply at a service that keeps exemptions for accounts.
+    /// The account whose exemptions apply, for services that manage exemptions by account.
     pub account: Option<String>,
-    /// Reads the image's layers, following fills that are under way. `None` if nothing may be read now: then only what is
-    /// known already counts.
+    /// Reads the image's layers, following running downloads. `None` if nothing may be read now; then only what is
+    /// already known counts.
     pub blobs: Option<BlobReader>,
 }
 
 impl VaSubject {
-    /// A subject of which nothing may be read. `None` for an index.
+    /// A subject whose blobs may not be read. `None` for an index.
     pub fn new(image: ImageName, manifest: Arc<Manifest>) -> Option<Self> {
         let Content::Image { config, .. } = &manifest.content else { return None };
         let config = config.clone();
         Some(Self { image, manifest, config, parents: Vec::new(), account: None, blobs: None })
     }
 
-    /// Registry and repository, by the registry's own name.
+    /// Registry and repository, with the registry's own host name.
     pub fn image(&self) -> &ImageName {
         &self.image
     }
@@ -46,7 +46,7 @@ impl VaSubject {
         &self.config
     }
 
-    /// The layers that the manifest names, the lowest first.
+    /// The layers that the manifest names, lowest first.
     pub fn layers(&self) -> &[Descriptor] {
         match &self.manifest.content {
             Content::Image { layers, .. } => layers,

@@ -20,7 +20,7 @@ fn image(host: &str) -> ImageName {
     ImageName { host: host.parse().unwrap(), repository: "team/app".parse().unwrap() }
 }
 
-/// A service that nobody runs: asking it shows as unavailable.
+/// A service at an address where nothing listens: queries report it as unavailable.
 fn ibm() -> ibm::Config {
     ibm::Config {
         url: Some("http://127.0.0.1:1".into()),
@@ -30,7 +30,7 @@ fn ibm() -> ibm::Config {
     }
 }
 
-/// An image of one configuration and no layers, as another registry's.
+/// An image with one configuration and no layers, in a registry with this host.
 fn subject(host: &str, config: char) -> VaSubject {
     let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config), "size": 2});
     let media_type = "application/vnd.oci.image.manifest.v1+json";
@@ -39,7 +39,7 @@ fn subject(host: &str, config: char) -> VaSubject {
     VaSubject::new(image(host), Arc::new(manifest)).unwrap()
 }
 
-/// Where `bound` says whether the layers are known to be those of the configuration.
+/// Queries with a proof of whether the layers are those of the configuration, given by `bound`.
 async fn ask_bound(
     reports: &[PathBuf],
     ibm: Option<ibm::Config>,
@@ -89,9 +89,9 @@ async fn local_reports_come_first() {
     }
 }
 
-/// Another account has other exemptions, so an answer for one is no answer for another, also after a restart.
+/// Accounts have different exemptions, so an answer for one account is not valid for another, even after a restart.
 #[tokio::test]
-async fn an_answer_of_ibm_is_bound_to_the_account_that_it_was_given_for() {
+async fn an_answer_of_ibm_is_bound_to_its_account() {
     let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
     let store = Store::open(state.path()).await.unwrap();
     let subject = subject("us.icr.io", 'c');
@@ -129,10 +129,10 @@ async fn a_broken_report_leaves_the_image_unscanned() {
     assert_eq!(ask(&[root.path().to_owned()], None, "docker.io", 'c').await, VaEvidence::Unreadable { problems: 1 });
 }
 
-/// A report names the configuration. Unless the layers are that configuration's, it says nothing about this image; and as
-/// long as that is not known, nobody else's word replaces it.
+/// A report names the configuration. Unless the layers are those of the configuration, it says nothing about this
+/// image. While that is unknown, no other source's answer replaces it.
 #[tokio::test]
-async fn a_report_on_the_configuration_needs_its_proof() {
+async fn a_report_on_the_configuration_requires_proof() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("r.json"), TRIVY).unwrap();
     let reports = [root.path().to_owned()];
@@ -149,7 +149,7 @@ async fn a_report_on_the_configuration_needs_its_proof() {
     }
 }
 
-/// A source that says what it is told to.
+/// A source with a fixed answer.
 struct Scripted(Option<(&'static str, bool)>);
 
 impl VaSource for Scripted {
@@ -175,7 +175,7 @@ impl VaSource for Scripted {
 }
 
 #[tokio::test]
-async fn the_first_source_that_decides_is_believed() {
+async fn the_first_source_that_decides_is_used() {
     let (decides, doubts) = (|why| Some((why, true)), |why| Some((why, false)));
     for (script, expected) in [
         (vec![], None),

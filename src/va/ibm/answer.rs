@@ -1,4 +1,4 @@
-//! The service's report (`ScanReport` in IBM/container-registry-go-sdk, vulnerabilityadvisorv4).
+//! The report of the service (`ScanReport` in IBM/container-registry-go-sdk, vulnerabilityadvisorv4).
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Report, Severity, VaEvidence};
 use crate::va::one_line;
 
-/// Reads an answer. A status that is not known is an error.
+/// Parses a response. An unknown status is an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
     let report: IbmReport = serde_json::from_slice(bytes).map_err(|e| format!("the answer is no report: {e}"))?;
     let system = report.system();
@@ -23,7 +23,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
 #[derive(Deserialize)]
 struct IbmReport {
     status: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970-01-01.
     scan_time: Option<i64>,
     os_distribution: Option<Distribution>,
     vulnerabilities: Option<Vec<Vulnerability>>,
@@ -36,7 +36,8 @@ impl IbmReport {
         named.unwrap_or_else(|| "the image's system".into())
     }
 
-    /// What the service fails must fail here, so where it names no issue that counts, its word itself is one.
+    /// Converts the report. An image that the service fails must fail here too, so if no named issue counts, an issue
+    /// for the failure itself is added.
     fn into_report(self, fails: bool) -> Report {
         let mut issues: Vec<_> = self.vulnerabilities.into_iter().flatten().map(Vulnerability::issue).collect();
         issues.extend(self.configuration_issues.into_iter().flatten().map(Configuration::issue));
@@ -55,7 +56,7 @@ impl IbmReport {
 
 fn unnamed() -> Issue {
     let title = "IBM's Vulnerability Advisor fails this image and names no issue that is not exempt";
-    // Of the two kinds the one that counts whether or not a fix is published.
+    // Of the two kinds, this one counts regardless of whether a fix is published.
     let issue = Issue::new("IBM-VA-FAIL", IssueKind::Configuration, Severity::Unknown);
     Issue { title: Some(title.into()), ..issue }
 }
@@ -87,8 +88,8 @@ struct Vulnerability {
 }
 
 impl Vulnerability {
-    /// The service gives no severity. A `partial` exemption covers some of the notices, so the issue still counts; and
-    /// only where there is one notice alone is it another name of the issue.
+    /// The service states no severity. A `partial` exemption covers only some of the notices, so the issue still
+    /// counts. A notice becomes an alias of the issue only if it is the only one.
     fn issue(self) -> Issue {
         let exempt = match self.exempt_status.as_deref() {
             Some(status) => status == "exempt",

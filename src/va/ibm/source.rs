@@ -1,4 +1,4 @@
-//! IBM's service as a source, with its answers remembered for as long as they hold.
+//! IBM's service as a source, whose answers are kept while they are valid.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::runtime::{Clock, Tasks};
 use crate::store::{Evidence, FactStore, Memo};
 use crate::va::{SourceAnswer, VaSource, VaSubject};
 
-/// Answers of IBM's service, each asked for once, for everyone who wants it at the same time.
+/// Answers of IBM's service. Concurrent requests for the same answer share one query.
 pub(in crate::va) struct IbmSource {
     client: IbmClient,
     answers: Memo<VaEvidence>,
@@ -24,8 +24,8 @@ impl IbmSource {
         Self { client, answers, clock }
     }
 
-    /// The account is part of the key, whether the policy or the configuration names it: another account has other
-    /// exemptions.
+    /// The account is part of the key, whether the policy or the configuration names it, because accounts have
+    /// different exemptions.
     async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
         let (image, manifest, account) = (subject.image(), subject.manifest().digest, &subject.account);
         if !self.client.serves(&image.host) {
@@ -46,7 +46,7 @@ impl IbmSource {
 }
 
 impl Evidence for VaEvidence {
-    /// Everything but a report says what the service does not have yet, or could not say.
+    /// Everything but a report means that the service has no result yet or could not answer.
     fn is_negative(&self) -> bool {
         !matches!(self, Self::Report(_))
     }

@@ -17,7 +17,8 @@ use crate::runtime::Tasks;
 
 const FAIL: &str = include_str!("../../../tests/data/va/ibm-fail.json");
 
-/// IBM on loopback: IAM at `/token`, everything else answers what the script says, its last line for ever.
+/// A mock of IBM's services on loopback: IAM at `/token`, and scripted responses at all other paths. The last one
+/// repeats.
 struct Server {
     script: Mutex<VecDeque<(u16, Bytes)>>,
     token: (u16, Value),
@@ -138,7 +139,7 @@ fn report(evidence: VaEvidence) -> Report {
 }
 
 #[tokio::test]
-async fn asks_for_the_image_by_digest() {
+async fn queries_the_image_by_digest() {
     let fixture = scripted(&[(200, FAIL)]).await;
     fixture.fetch().await;
     fixture.client.fetch(&image("us.icr.io"), manifest(), Some("from-the-policy")).await;
@@ -155,7 +156,7 @@ async fn asks_for_the_image_by_digest() {
 }
 
 #[tokio::test]
-async fn a_report() {
+async fn a_report_is_parsed() {
     let report = report(scripted(&[(200, FAIL)]).await.fetch().await);
     assert_eq!((&*report.source, report.generated_at), ("ibm-va-v4", "2026-01-01T00:00:00Z".parse().ok()));
     let [partial, exempt] = &report.issues[..] else { panic!("{report:?}") };
@@ -170,7 +171,7 @@ async fn a_report() {
 }
 
 #[tokio::test]
-async fn statuses() {
+async fn statuses_of_the_service() {
     for (status, expected) in [
         ("OK", "Report"),
         ("WARN", "Report"),
@@ -221,7 +222,7 @@ async fn exemptions_and_configuration_issues() {
 }
 
 #[tokio::test]
-async fn how_long_answers_hold() {
+async fn answers_are_valid_for_a_limited_time() {
     for (code, body, seconds) in
         [(200, r#"{"status":"OK"}"#, 12 * 3600), (200, r#"{"status":"UNSCANNED"}"#, 300), (404, "", 300), (500, "", 10)]
     {
@@ -231,7 +232,7 @@ async fn how_long_answers_hold() {
 }
 
 #[tokio::test]
-async fn answers_that_are_none() {
+async fn invalid_answers_are_failures() {
     assert_eq!(scripted(&[(404, "{}")]).await.fetch().await, VaEvidence::Unscanned);
     for (status, body, requests, part) in [
         (400, "", 1, "400"),
@@ -256,21 +257,21 @@ async fn answers_that_are_none() {
 }
 
 #[tokio::test]
-async fn tries_again() {
+async fn temporary_failures_are_retried() {
     let fixture = scripted(&[(500, ""), (502, ""), (200, r#"{"status":"OK"}"#)]).await;
     assert_eq!(report(fixture.fetch().await).issues, []);
     assert_eq!(fixture.server.requests(), 3);
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_large() {
+async fn an_answer_that_is_too_large_is_a_failure() {
     let fixture = fixture(vec![(200, Bytes::from(vec![b' '; (16 << 20) + 1]))], token()).await;
     let why = why(fixture.fetch().await);
     assert!(why.contains("larger than"), "{why}");
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer() {
+async fn a_server_that_does_not_respond_is_a_failure() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let fixture = scripted(&[(200, "")]).await;
     let config = Config {
@@ -284,7 +285,7 @@ async fn a_server_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn one_token_for_everybody_until_it_ends() {
+async fn one_token_is_shared_until_it_expires() {
     let fixture = scripted(&[(200, r#"{"status":"OK"}"#)]).await;
     let ask = || futures_util::future::join_all((0..20).map(|_| fixture.fetch()));
     ask().await;
@@ -292,14 +293,14 @@ async fn one_token_for_everybody_until_it_ends() {
     fixture.clock.advance(SignedDuration::from_secs(3600 - 61));
     ask().await;
     assert_eq!(fixture.server.exchanges(), 1);
-    // A minute before its end.
+    // One minute before its expiry.
     fixture.clock.advance(SignedDuration::from_secs(1));
     ask().await;
     assert_eq!(fixture.server.exchanges(), 2);
 }
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_once() {
+async fn a_rejected_token_is_replaced_once() {
     let fixture = scripted(&[(401, ""), (200, r#"{"status":"OK"}"#)]).await;
     assert_eq!(report(fixture.fetch().await).issues, []);
     assert_eq!(fixture.server.exchanges(), 2);
@@ -308,7 +309,7 @@ async fn a_refused_token_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn no_token_no_answer() {
+async fn without_a_token_there_is_no_answer() {
     for (status, body, part) in [
         (400, json!({"errorCode": "BXNIM0415E"}), "IAM answered 400"),
         (200, json!({"token": "x"}), "no token"),
@@ -337,7 +338,7 @@ async fn the_key_is_read_for_every_token() {
 }
 
 #[tokio::test]
-async fn only_hosts_that_are_ibms() {
+async fn only_ibm_hosts_are_queried() {
     let fixture = scripted(&[(200, r#"{"status":"OK"}"#)]).await;
     for (host, served) in [
         ("icr.io", true),
@@ -377,7 +378,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 }
 
 #[test]
-fn configurations() {
+fn valid_and_invalid_configurations() {
     let config = |change: &dyn Fn(&mut Config)| {
         let mut config = Config::new(ApiKey::Value("secret".into()));
         change(&mut config);

@@ -38,47 +38,47 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The current token, exchanged once however many ask, and kept until shortly before it ends.
+/// The current token. Concurrent requests share one exchange, and the token is kept until shortly before it expires.
 #[derive(Debug)]
 pub(super) struct Tokens {
     url: Uri,
     key: ApiKey,
     http: HttpClient,
     clock: Clock,
-    /// Tokens have numbers, so that everybody who holds the old one asks for the same new one.
+    /// Tokens are numbered, so that all holders of an old token request the same new one.
     epoch: AtomicU64,
     cache: Cache<u64, Token>,
 }
 
-/// A token is exchanged so long before it ends.
+/// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 const MAX_ANSWER: usize = 64 << 10;
 const MAX_KEY: usize = 4 << 10;
-/// How long one exchange may take.
+/// The time limit for one exchange.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Tokens {
     pub(super) fn new(url: Uri, key: ApiKey, http: HttpClient, clock: Clock) -> Self {
-        // moka's default policy may refuse a new entry in favour of an old one that is used often.
+        // moka's default policy may reject a new entry in favour of an old one that is used often.
         let cache = Cache::builder().max_capacity(4).eviction_policy(EvictionPolicy::lru()).build();
         Self { url, key, http, clock, epoch: AtomicU64::new(0), cache }
     }
 
-    /// A token that is valid now.
+    /// A token that is currently valid.
     pub(super) async fn current(&self) -> Result<Token, String> {
         let token = self.of(self.epoch.load(Ordering::Acquire)).await?;
         let fresh = self.clock.now() < token.expires;
         if fresh { Ok(token) } else { self.replace(&token).await }
     }
 
-    /// Another token than this one.
+    /// A token other than this one.
     pub(super) async fn replace(&self, old: &Token) -> Result<Token, String> {
         let next = old.epoch + 1;
         let epoch = self.epoch.fetch_max(next, Ordering::AcqRel).max(next);
         self.of(epoch).await
     }
 
-    /// Failures are not kept: the next to ask tries again.
+    /// Failures are not cached: the next caller tries again.
     async fn of(&self, epoch: u64) -> Result<Token, String> {
         self.cache.try_get_with(epoch, self.exchange(epoch)).await.map_err(|e| String::clone(&e))
     }
@@ -98,7 +98,7 @@ impl Tokens {
                 .body(Full::new(Bytes::from(form.clone())))
                 .map_err(|e| e.to_string())
         };
-        // One more attempt: a pooled connection may have ended meanwhile.
+        // One more attempt, because a pooled connection may have been closed in the meantime.
         let exchange = |request| self.http.fetch(Reach::Configured, request, MAX_ANSWER, TIMEOUT);
         let answer = match exchange(request()?).await {
             Err(HttpError::BrokenOff(_) | HttpError::Connection(_)) => exchange(request()?).await,
@@ -136,6 +136,6 @@ impl Tokens {
 #[derive(Deserialize)]
 struct IbmTokenAnswer {
     access_token: String,
-    /// Seconds.
+    /// The lifetime in seconds.
     expires_in: i64,
 }

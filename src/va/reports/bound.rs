@@ -1,4 +1,4 @@
-//! The reports as a source: each bound to the image that it is about.
+//! The reports as a source, each bound to the image that it describes.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl BoundReports {
         Self { reports, bindings, clock }
     }
 
-    /// The proof is made only where a report asks for it.
+    /// The proof is made only if a report requires it.
     async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
         let query = |config| ReportQuery { manifest: subject.manifest().digest, config, parents: &subject.parents };
         let found = match self.reports.lookup(&query(ConfigBinding::Unproven(subject.config().digest))) {
@@ -40,7 +40,7 @@ impl BoundReports {
         }
     }
 
-    /// A report names the configuration, and it is not known now whether the layers are that configuration's.
+    /// A report names the configuration, and whether the layers are those of the configuration is not currently known.
     fn unproven(&self) -> Arc<Observed<VaEvidence>> {
         let why = "the image's layers could not be compared with its configuration, which a report speaks of";
         let value = VaEvidence::Unavailable { why: why.into() };
@@ -53,7 +53,7 @@ impl VaSource for BoundReports {
         "reports"
     }
 
-    /// Reports are in memory and may change at any time, so nothing is kept here.
+    /// Reports are in memory and may change at any time, so nothing is cached here.
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
         self.ask(subject).boxed()
     }

@@ -1,8 +1,8 @@
 //! CycloneDX JSON: a vulnerability disclosure report of an image, VEX statements, or both (CycloneDX 1.4 to 1.7,
 //! `vulnerabilities`).
 //!
-//! An inventory whose list of vulnerabilities is empty looks the same whether nothing was found or nothing was looked
-//! for (Trivy writes it so unless told to scan), so it is no report.
+//! An inventory with an empty list of vulnerabilities does not show whether nothing was found or nothing was scanned
+//! (Trivy writes such a file unless told to scan), so it is not a report.
 
 mod affected;
 mod composition;
@@ -24,9 +24,9 @@ use affected::Affected;
 use composition::Composition;
 use vulnerability::BomVulnerability;
 
-/// Reads a document. It is a report when its subject is a container known by digest, it lists components, and at least
-/// one vulnerability has no analysis: a list of nothing but analyses is what somebody says about those few, not what a
-/// scanner found. Every analysis is a statement too.
+/// Parses a document. It is a report if its subject is a container known by digest, it lists components, and at least
+/// one vulnerability has no analysis: a list that consists only of analyses contains statements about those
+/// vulnerabilities, not the findings of a scanner. Every analysis is also a statement.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let bom: Bom = read(bytes)?;
     let metadata = bom.metadata.unwrap_or_default();
@@ -78,7 +78,7 @@ struct BomReader<'a> {
     /// The subject's `bom-ref`.
     subject_ref: Option<String>,
     subject: Option<&'a Component>,
-    /// The digests by which the subject is known.
+    /// The digests that identify the subject.
     image: ImageNames,
     components: HashMap<&'a str, &'a Component>,
     at: Option<Timestamp>,
@@ -131,7 +131,7 @@ struct Bom {
 struct BomMetadata {
     #[serde(default, deserialize_with = "text_or_nothing")]
     timestamp: Option<String>,
-    /// An array before 1.5, an object since.
+    /// An array before version 1.5, an object since.
     tools: Option<serde_json::Value>,
     component: Option<Component>,
 }
@@ -190,8 +190,8 @@ impl Component {
         self.components.iter().flatten().for_each(|component| component.collect(into));
     }
 
-    /// The digests of a container. Labels and layers are properties too, and a label may name the base image: only the
-    /// names below speak of the image itself.
+    /// The digests of a container. Labels and layers are also properties, and a label may name the base image: only the
+    /// properties below identify the image itself.
     fn image(&self) -> ImageNames {
         if self.kind.as_deref() != Some("container") {
             return ImageNames::default();
@@ -204,7 +204,7 @@ impl Component {
         ImageNames::new(own.iter().chain(properties), listed)
     }
 
-    /// What Trivy and Syft write as properties, and CycloneDX 1.5 as evidence.
+    /// Details that Trivy and Syft write as properties, and CycloneDX 1.5 as evidence.
     fn details(&self) -> PackageDetails<'_> {
         let property = |ending| self.properties(ending).next().map(String::as_str);
         let occurrences = self.evidence.0.iter().flat_map(|evidence| evidence.occurrences.entries());
@@ -222,7 +222,7 @@ impl Component {
         self.purl.iter().chain(&self.bom_ref).filter_map(|text| Purl::parse(text))
     }
 
-    /// The values of the properties whose names end so.
+    /// The values of the properties whose names have this ending.
     fn properties<'a>(&'a self, ending: &'a str) -> impl Iterator<Item = &'a String> {
         let properties = self.properties.iter().flatten();
         let named = properties.filter(move |property| {

@@ -1,4 +1,4 @@
-//! Details that only people and later rules read: dropped where they are not as they should be, and bounded in bytes.
+//! Details that only people and later rules use. Malformed details are dropped, and the size of all others is limited.
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
@@ -8,12 +8,12 @@ use crate::policy::{AffectedPackage, Purl};
 
 /// The longest detail that is kept, in bytes.
 const MAX_TEXT: usize = 4096;
-/// How many references one issue keeps.
+/// The maximum number of references of one issue.
 const MAX_REFERENCES: usize = 20;
 /// The longest reference that is kept, in bytes.
 const MAX_REFERENCE: usize = 1024;
 
-/// A part of a document that is dropped where it has another shape: no finding is lost to it.
+/// A part of a document that is dropped if it is malformed, so that the finding is not lost.
 #[derive(Clone, Debug)]
 pub(super) struct Lenient<T>(pub(super) Option<T>);
 
@@ -31,25 +31,25 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
 }
 
 impl<T> Lenient<Vec<Lenient<T>>> {
-    /// The entries of a list that are as they should be.
+    /// The well-formed entries of a list.
     pub(super) fn entries(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flatten().filter_map(|entry| entry.0.as_ref())
     }
 }
 
-/// A text that says something, and is not too long.
+/// A text that is not blank and not too long.
 pub(super) fn short(text: Option<&str>) -> Option<String> {
     text.map(str::trim).filter(|text| !text.is_empty() && text.len() <= MAX_TEXT).map(str::to_owned)
 }
 
-/// The addresses among some texts, each once, as many as are kept. Only `https` and `http`, with a host.
+/// The distinct URLs among some texts, up to the limit. Only `https` and `http` URLs with a host are kept.
 pub(super) fn references(texts: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut kept = Vec::new();
     add_references(&mut kept, texts.into_iter().filter(|text| is_address(text)));
     kept
 }
 
-/// Adds addresses that are not there yet, as many as are kept.
+/// Adds URLs that are not in the list yet, up to the limit.
 pub(super) fn add_references(to: &mut Vec<String>, addresses: impl IntoIterator<Item = String>) {
     for address in addresses {
         if to.len() == MAX_REFERENCES {
@@ -67,16 +67,16 @@ fn is_address(text: &str) -> bool {
     is_plain && url::Url::parse(text).is_ok_and(|url| is_web(&url))
 }
 
-/// A layer by the digest of what it unpacks to, as a report names it.
+/// A layer, identified in a report by the digest of its uncompressed content.
 pub(super) fn layer(text: Option<&str>) -> Option<Digest> {
     text?.parse().ok()
 }
 
-/// What a report says about one package beside its name and versions.
+/// The details of one package besides its name and versions.
 #[derive(Debug, Default)]
 pub(super) struct PackageDetails<'a> {
     pub(super) purl: Option<&'a str>,
-    /// The scanner's own word for the type of the package.
+    /// The scanner's name for the type of the package.
     pub(super) kind: Option<&'a str>,
     pub(super) source: Option<&'a str>,
     pub(super) path: Option<&'a str>,
@@ -85,11 +85,12 @@ pub(super) struct PackageDetails<'a> {
 }
 
 impl PackageDetails<'_> {
-    /// The package with these details. Where the report names no source package, the package URL may (`upstream`).
+    /// The package with these details. If the report names no source package, it is taken from the package URL
+    /// (`upstream`).
     pub(super) fn of(&self, name: String, installed: Option<String>, fixed: Option<String>) -> AffectedPackage {
         let purl = self.purl.and_then(Purl::parse);
         let kind = purl.as_ref().map(Purl::kind).or(self.kind);
-        // `upstream` may have a version: `openssl@3.0.11-1`.
+        // `upstream` may include a version: `openssl@3.0.11-1`.
         let upstream = purl.as_ref().and_then(|purl| purl.qualifier("upstream"));
         let upstream = upstream.map(|text| text.split('@').next().unwrap_or_default());
         AffectedPackage {
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_addresses_and_few() {
+    fn only_valid_urls_are_kept_up_to_the_limit() {
         let of = |texts: &[&str]| references(texts.iter().map(|text| (*text).to_owned()));
         let long = format!("https://example.com/{}", "a".repeat(MAX_REFERENCE));
         assert_eq!(
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_dropped_where_they_are_no_such_thing() {
+    fn malformed_details_are_dropped() {
         let long = "a".repeat(MAX_TEXT + 1);
         let details = PackageDetails {
             purl: Some("openssl"),

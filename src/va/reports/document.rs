@@ -1,8 +1,8 @@
-//! One file of the reports directory, read into what all formats have in common.
+//! Parses one file of the reports directory into a structure common to all formats.
 //!
-//! The format is recognised by content, never by name. What decides is read strictly: a truncated document, a value that
-//! should be a list, or an unknown format is an error, never an empty report. What only people read, such as a title, is
-//! dropped if it is malformed, and no finding is lost with it.
+//! The format is recognised by content, never by name. Everything that affects decisions is parsed strictly: a
+//! truncated document, a value that should be a list, or an unknown format is an error, never an empty report. Values
+//! that only people read, such as a title, are dropped if they are malformed, without losing the finding.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,14 +14,14 @@ use super::{cyclonedx, details, encoding, grype, openvex, trivy};
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity, is_cve};
 
-/// Reads a file's content.
+/// Parses the content of a file.
 ///
 /// # Errors
-/// If it is not a complete JSON document, not a report of a known format, or names no image.
+/// If it is not a complete JSON document, is not a report of a known format, or names no image.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let text = encoding::text(bytes)?;
     let bytes = text.as_bytes();
-    // serde reads arrays into structs too; no known format begins with one.
+    // serde also reads arrays into structs, but no known format starts with an array.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(InvalidReport::new("not a JSON object"));
     }
@@ -35,11 +35,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     } else if probe.is_open_vex() {
         openvex::parse(bytes)
     } else {
-        Err(InvalidReport::new("no report of a known format (Trivy JSON, Grype JSON, CycloneDX JSON, OpenVEX)"))
+        Err(InvalidReport::new("not a report of a known format (Trivy JSON, Grype JSON, CycloneDX JSON, OpenVEX)"))
     }
 }
 
-/// What a file says, and about which images.
+/// The content of a file, and the images that it is about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ReportFile {
     /// The image that the report is about.
@@ -52,18 +52,18 @@ pub(super) struct ReportFile {
     pub(super) notes: Vec<String>,
 }
 
-/// The digests by which a report names its image.
+/// The digests that identify the image of a report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ImageNames {
     /// Digests of the image itself: of its configuration or its manifest.
     pub(super) own: Vec<Digest>,
-    /// Digests under which registries are said to have the image (`RepoDigests`). A container engine collects these for as
-    /// long as it keeps the image, so they prove less than the image's own digests.
+    /// Digests under which registries are said to have the image (`RepoDigests`). A container engine collects these for
+    /// as long as it keeps the image, so they prove less than the image's own digests.
     pub(super) listed: Vec<Digest>,
 }
 
 impl ImageNames {
-    /// Reads digests, bare or after a name. Anything else names nothing.
+    /// Reads digests, alone or after a name. Anything else is ignored.
     pub(super) fn new<'a>(
         own: impl IntoIterator<Item = &'a String>,
         listed: impl IntoIterator<Item = &'a String>,
@@ -87,18 +87,18 @@ pub(super) struct ScannerReport {
     pub(super) generated_at: Option<Timestamp>,
     /// The part of the image that was not assessed, if the report does not cover all of it.
     pub(super) incomplete: Option<String>,
-    /// When the scanner's database was built, if the report says so: the scanner knew nothing newer.
+    /// When the scanner's database was built, if the report states it: the scanner knew no newer issues.
     pub(super) data_of: Option<Timestamp>,
-    /// One for each issue and package.
+    /// One finding for each issue and package.
     pub(super) findings: Vec<ReportFinding>,
 }
 
 /// One issue in one package.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ReportFinding {
-    /// The issue, with one package at most. It is exempt if VEX or the vendor says that the image is not affected.
+    /// The issue, with at most one package. It is exempt if VEX or the vendor says that the image is not affected.
     pub(super) issue: Issue,
-    /// Whether the person who ran the scanner told it to ignore this, which says nothing about the image.
+    /// Whether the scanner was told to ignore the issue, which says nothing about the image.
     pub(super) ignored: bool,
 }
 
@@ -111,29 +111,30 @@ impl ReportFinding {
 /// A statement of a VEX document about one vulnerability.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct VexStatement {
-    /// The vulnerability's identifiers, all of them.
+    /// All identifiers of the vulnerability.
     pub(super) ids: Vec<String>,
-    /// The images it is about; if empty, any image that contains one of the packages.
+    /// The images that it is about; if empty, any image that contains one of the packages.
     pub(super) images: Vec<NamedImage>,
-    /// The packages it is about; if empty, the images as a whole.
+    /// The packages that it is about; if empty, the images as a whole.
     pub(super) packages: Vec<Purl>,
-    /// When it was made: of two contradicting statements the later one holds.
+    /// When it was made. Of two contradicting statements, the later one applies.
     pub(super) at: Option<Timestamp>,
     /// Whether it says that the image is not affected, as opposed to affected or under investigation.
     pub(super) suppresses: bool,
 }
 
-/// An image, or all images of an index, as a VEX statement names it.
+/// An image, or all images of an index, as named by a VEX statement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct NamedImage {
     pub(super) digest: Digest,
-    /// Whether one platform is named. If the digest is an index's, it is unknown which of its images that is.
+    /// Whether the statement names one platform. If the digest is that of an index, which of its images is meant is
+    /// unknown.
     pub(super) of_platform: bool,
 }
 
-/// The digests by which statements name an image.
+/// The digests by which statements may name an image.
 pub(super) struct ImageDigests<'a> {
-    /// The image's own: of its manifest, and of its configuration.
+    /// The digests of its manifest and of its configuration.
     pub(super) own: &'a [Digest],
     /// Digests of the indexes that list it.
     pub(super) parents: &'a [Digest],
@@ -154,7 +155,7 @@ impl VexStatement {
             && (self.packages.is_empty() || finding.purl().is_some_and(in_package))
     }
 
-    /// An advisory may cover several CVEs, so if both sides name CVEs, only these are compared. To exempt a finding a
+    /// An advisory may cover several CVEs, so if both sides name CVEs, only these are compared. To exempt a finding, a
     /// statement must name all of its CVEs.
     fn is_of_issue(&self, issue: &Issue) -> bool {
         let names = |id: &str| self.ids.iter().any(|own| own.eq_ignore_ascii_case(id));
@@ -166,8 +167,8 @@ impl VexStatement {
     }
 }
 
-/// Combines findings with the same identifier into one issue that affects several packages. The issue is exempt if all its
-/// findings are; otherwise it lists only the packages that count. The worst issues come first.
+/// Combines findings with the same identifier into one issue that affects several packages. The issue is exempt if all
+/// its findings are; otherwise it lists only the packages that count. The worst issues come first.
 pub(super) fn issues(findings: impl IntoIterator<Item = Issue>) -> Vec<Issue> {
     let mut issues: Vec<Issue> = Vec::new();
     let mut places: HashMap<(bool, String), usize> = HashMap::new();
@@ -227,12 +228,12 @@ impl InvalidReport {
     }
 }
 
-/// Reads a format's own types.
+/// Parses the structure of one format.
 pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, InvalidReport> {
     serde_json::from_slice(bytes).map_err(|e| InvalidReport(e.to_string()))
 }
 
-/// The severity that a word means. An unknown word is not taken for a harmless one.
+/// The severity for a word. An unknown word is not treated as harmless.
 pub(super) fn severity(word: Option<&str>) -> Severity {
     word.and_then(|word| word.trim().parse().ok()).unwrap_or(Severity::Unknown)
 }
@@ -242,7 +243,7 @@ pub(super) fn some(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-/// The digest in `name@sha256:…` or in a bare `sha256:…`.
+/// The digest in `name@sha256:…`, or in `sha256:…` alone.
 pub(super) fn digest_of(text: &str) -> Option<Digest> {
     text.rsplit_once('@').map_or(text, |(_, digest)| digest).parse().ok()
 }
@@ -255,18 +256,18 @@ pub(super) fn source(name: &str, version: Option<String>) -> String {
     }
 }
 
-/// An RFC 3339 time. Go's zero time, and anything else, is an unknown time.
+/// Parses an RFC 3339 time. Go's zero time and invalid values are unknown times.
 pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok().filter(|at: &Timestamp| at.as_second() > 0)
 }
 
-/// For a field that does not decide, or decides nothing if it is missing: anything but a string reads as absent.
+/// For a field that does not affect decisions, or not if it is missing: any value but a string is read as absent.
 pub(super) fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(value.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned))
 }
 
-/// For a flag: absent and null are the default.
+/// For a flag: absent and null mean the default.
 pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {

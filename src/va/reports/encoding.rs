@@ -1,4 +1,4 @@
-//! The bytes of a report file as JSON text, in whatever of the common ways they were written.
+//! Decodes a report file to JSON text from the common encodings.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -7,22 +7,23 @@ use flate2::read::MultiGzDecoder;
 
 use super::document::InvalidReport;
 
-/// The largest text that a compressed file may hold, in bytes. As much as a plain file may.
+/// The largest text in a compressed file, in bytes; the same as for an uncompressed file.
 const MAX_TEXT: u64 = 64 << 20;
 const HIGH_SURROGATES: std::ops::RangeInclusive<u16> = 0xD800..=0xDBFF;
 const LOW_SURROGATES: std::ops::RangeInclusive<u16> = 0xDC00..=0xDFFF;
 
-/// Reads gzip, UTF-16 (PowerShell's `>` writes it) and UTF-8, with or without a byte-order mark. What is no character
-/// becomes U+FFFD, as in the scanners' own readers: titles hold such things, and a report must not be lost to a title.
+/// Reads gzip, UTF-16 (written by `>` in PowerShell) and UTF-8, with or without a byte-order mark. Invalid sequences
+/// become U+FFFD, as in the scanners' own parsers: they occur in titles, and a report must not be lost because of a
+/// title.
 ///
 /// # Errors
-/// When compressed content is broken or too large, or UTF-16 ends within a character.
+/// If compressed content is broken or too large, or UTF-16 ends within a character.
 pub(super) fn text(bytes: &[u8]) -> Result<String, InvalidReport> {
     let bytes = if bytes.starts_with(b"\x1f\x8b") { Cow::Owned(inflate(bytes)?) } else { Cow::Borrowed(bytes) };
     let text = match &*bytes {
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
-        // JSON begins with an ASCII character, so a zero beside it tells the order.
+        // JSON starts with an ASCII character, so the position of the zero byte shows the byte order.
         rest @ [1..=0xFF, 0, ..] => utf16(rest, u16::from_le_bytes)?,
         rest @ [0, 1..=0xFF, ..] => utf16(rest, u16::from_be_bytes)?,
         rest => String::from_utf8_lossy(rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(rest)).into_owned(),
@@ -49,7 +50,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, InvalidReport
     Ok(characters.map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 
-/// JSON may escape half of a surrogate pair (RFC 8259 §8.2), which no text in memory can hold.
+/// JSON may escape half of a surrogate pair (RFC 8259 §8.2), which a Rust string cannot hold.
 fn without_lone_surrogates(text: String) -> String {
     if !text.contains(r"\ud") && !text.contains(r"\uD") {
         return text;
@@ -65,7 +66,7 @@ fn without_lone_surrogates(text: String) -> String {
             }
             (Some(unit), _) if HIGH_SURROGATES.contains(&unit) || LOW_SURROGATES.contains(&unit) => (r"\ufffd", 6),
             (Some(_), _) => (&rest[..6], 6),
-            // Another escape: what is escaped must not begin one.
+            // Another escape: the escaped character must not start a new one.
             (None, _) => {
                 let length = rest.chars().take(2).map(char::len_utf8).sum();
                 (&rest[..length], length)
@@ -77,10 +78,10 @@ fn without_lone_surrogates(text: String) -> String {
     kept + rest
 }
 
-/// The unit in a `\uXXXX` that the text begins with.
+/// The code unit of a `\uXXXX` at the start of the text.
 fn escaped(text: &str) -> Option<u16> {
     let digits = text.strip_prefix(r"\u")?.get(..4)?;
-    // A sign would be a number too, and no escape.
+    // A number may have a sign, but an escape may not.
     let all_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     all_hex.then(|| u16::from_str_radix(digits, 16).ok()).flatten()
 }

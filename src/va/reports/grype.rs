@@ -13,11 +13,11 @@ use super::document::{
 use distro::Distro;
 use matched::{GrypeArtifact, GrypeMatch};
 
-/// The reasons of the rules that Grype makes itself, from what a distribution or an ecosystem says of a package.
+/// The reasons of Grype's own rules, which are based on the data of a distribution or an ecosystem.
 const OWN_REASONS: [&str; 3] = ["Distro Fixed", "Distro Not Vulnerable", "UnaffectedPackageEntry"];
 
-/// Reads a report of an image. `source.target.imageID` is the digest of its configuration, `manifestDigest` that of its
-/// manifest, and `userInput` may name one; what `repoDigests` names is listed only.
+/// Parses a report on an image. `source.target.imageID` is the digest of its configuration and `manifestDigest` that of
+/// its manifest, and `userInput` may contain a digest. Digests in `repoDigests` only count as listed.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let report: GrypeReport = read(bytes)?;
     let Some(about) = report.source.as_ref().filter(|about| about.kind == "image") else {
@@ -56,8 +56,8 @@ struct GrypeReport {
 }
 
 impl GrypeReport {
-    /// What was not assessed. The report holds no packages, only what is wrong with some: where no system was recognised
-    /// and nothing was matched outside of one, nothing shows that anything was looked at.
+    /// What was not assessed. The report contains only packages with issues, not all packages. If no system was
+    /// recognised and no package outside of a system matched, nothing shows that anything was assessed.
     fn missing(&self) -> Option<String> {
         self.not_recognised().or_else(|| self.descriptor.left_out()).or_else(|| self.alert())
     }
@@ -81,7 +81,8 @@ impl GrypeReport {
         }
     }
 
-    /// Grype warns of packages of systems past their end of support, beside the matches (`distro-eol`).
+    /// Grype's warnings about packages of systems past their end of support, which are separate from the matches
+    /// (`distro-eol`).
     fn alert(&self) -> Option<String> {
         let packages = self.alerts_by_package.as_array().into_iter().flatten();
         let alerts = packages.filter_map(|package| package.get("alerts")?.as_array()).flatten();
@@ -100,7 +101,7 @@ impl GrypeReport {
 struct GrypeSource {
     #[serde(rename = "type")]
     kind: String,
-    /// A text where a directory was scanned.
+    /// A string if a directory was scanned.
     target: Value,
 }
 
@@ -137,7 +138,7 @@ impl GrypeDescriptor {
         time(self.status().get("built").and_then(Value::as_str))
     }
 
-    /// What Grype was told to leave out, or could not look up. Filters by fix state or by rules only move matches to
+    /// What Grype was told to exclude or could not look up. Filters by fix state or by rules only move matches to
     /// `ignoredMatches`, where they are read.
     fn left_out(&self) -> Option<String> {
         let globs = self.configuration.get("exclude").and_then(Value::as_array).into_iter().flatten();
@@ -151,7 +152,7 @@ impl GrypeDescriptor {
     }
 }
 
-/// A match that a rule took out of the list.
+/// A match that a rule removed from the list.
 #[derive(Deserialize)]
 struct Ignored {
     #[serde(flatten)]
@@ -161,8 +162,8 @@ struct Ignored {
 }
 
 impl Ignored {
-    /// What VEX or the scanner itself says is not affected is exempt. What a rule of whoever ran it leaves out (by fix
-    /// state, by identifier, by package) is affected as before.
+    /// A finding is exempt if VEX or the scanner itself says that the image is not affected. A finding that a user's
+    /// rule excludes (by fix state, identifier or package) still counts as affected.
     fn findings(self) -> Vec<ReportFinding> {
         let exempt = self.rules.iter().flatten().any(IgnoreRule::exempts);
         self.matched.findings(exempt, true)
@@ -195,7 +196,8 @@ impl IgnoreRule {
         by_vex || by_scanner || self.is_of_kernel_headers()
     }
 
-    /// Kernel headers are no kernel: Grype's own rule for matches that come from the name of their source package alone.
+    /// Kernel headers are not a kernel. This is Grype's own rule for matches that are based only on the name of the
+    /// source package.
     fn is_of_kernel_headers(&self) -> bool {
         let upstream = self.package.as_ref().and_then(|package| package.upstream_name.as_deref());
         matches!(upstream, Some("kernel" | "linux")) && self.match_type.as_deref() == Some("exact-indirect-match")

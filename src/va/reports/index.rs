@@ -1,4 +1,4 @@
-//! Which report is about which image.
+//! Assigns reports to images.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -13,25 +13,25 @@ use crate::oci::Digest;
 use crate::policy::{Issue, Report, VaEvidence, known_time};
 use crate::va::binding::ConfigBinding;
 
-/// Everything that the directories hold at one time.
+/// The contents of the directories at one point in time.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Counts the indexes that were in use.
+    /// The number of the index, which increases whenever a new index comes into use.
     pub(super) generation: u64,
     pub(super) files: BTreeMap<PathBuf, File>,
     pub(super) problems: Vec<String>,
-    /// Why a directory could not be read: a report that is not found may still exist.
+    /// Why a directory could not be read. A report that is not found may still exist there.
     unreadable: Option<String>,
-    /// How many files could not be used.
+    /// The number of files that could not be used.
     unread: usize,
-    /// When the directories were read: a time after it is not known.
+    /// When the directories were read. Later times in reports are treated as unknown.
     read_at: Timestamp,
     reports: HashMap<Digest, Vec<Dated>>,
-    /// Statements by the lower-case identifier of the vulnerability.
+    /// Statements, keyed by the lower-case identifier of the vulnerability.
     statements: HashMap<String, Vec<Arc<VexStatement>>>,
 }
 
-/// A report, and its time if that is known.
+/// A report, with its time if it is known.
 #[derive(Clone, Debug)]
 struct Dated {
     document: Arc<ReportFile>,
@@ -47,14 +47,14 @@ impl Dated {
         self.assessment().is_some_and(|assessment| assessment.incomplete.is_some())
     }
 
-    /// The time up to which it knows of issues: the scanner's database may be older than the report.
+    /// The time up to which the report covers issues: the scanner's database may be older than the report.
     fn knows_until(&self) -> Option<Timestamp> {
         let data_of = self.assessment().and_then(|assessment| assessment.data_of);
         self.at.map(|at| data_of.map_or(at, |data_of| at.min(data_of)))
     }
 }
 
-/// One file as it was read.
+/// The result of reading one file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct File {
     pub(super) fingerprint: Fingerprint,
@@ -64,14 +64,14 @@ pub(super) struct File {
 }
 
 impl PartialEq for Index {
-    /// All else follows from these.
+    /// All other fields are derived from these.
     fn eq(&self, other: &Self) -> bool {
         self.files == other.files && self.problems == other.problems && self.unreadable == other.unreadable
     }
 }
 
 impl Index {
-    /// `broken` are problems of directories: what is in those is unknown. `limits` say what was left out.
+    /// `broken` lists problems of directories, whose contents are then unknown. `limits` lists what was left out.
     pub(super) fn new(
         files: BTreeMap<PathBuf, File>,
         broken: Vec<String>,
@@ -98,7 +98,7 @@ impl Index {
         index
     }
 
-    /// Returns a note if something in the document is dated in the future: its time then counts as unknown.
+    /// Returns a note if something in the document has a time in the future. Such a time is treated as unknown.
     fn insert(&mut self, document: &Arc<ReportFile>, now: Timestamp) -> Option<String> {
         let mut ahead = None;
         let mut known = |at: Option<Timestamp>| {
@@ -119,7 +119,7 @@ impl Index {
         }
         for statement in &document.statements {
             let at = known(statement.at);
-            // A future exemption does not hold yet; a statement that withdraws one counts all the same.
+            // An exemption with a future time does not apply yet; a statement that withdraws one always applies.
             if statement.suppresses && at != statement.at {
                 continue;
             }
@@ -129,14 +129,14 @@ impl Index {
             }
         }
         ahead.map(|at| {
-            format!("dated {at}, which is still to come: its time counts as not known, and it exempts nothing")
+            format!("dated {at}, which is in the future: its time is treated as unknown, and it exempts nothing")
         })
     }
 
     /// What is known about an image.
     ///
     /// # Errors
-    /// If that differs between a proven configuration and an unproven one, and the query has neither.
+    /// If the result depends on whether the configuration is proven, and the query does not determine that.
     pub(super) fn lookup(
         &self,
         subject: &ReportQuery<'_>,
@@ -179,7 +179,7 @@ impl Index {
         }))
     }
 
-    /// The answer if no report is about the image, as far as the reports could be read.
+    /// The result if no report is about the image. It depends on whether all reports could be read.
     fn nothing(&self) -> Option<VaEvidence> {
         match (&self.unreadable, self.unread) {
             (Some(why), _) => Some(VaEvidence::Unavailable { why: why.clone() }),
@@ -193,7 +193,7 @@ impl Index {
         let (mut own, mut listed) = (Vec::new(), Vec::new());
         for dated in self.reports.get(&manifest).into_iter().flatten() {
             let names = &dated.document.image;
-            // A scanner that names the configuration too has seen both together.
+            // A scanner that also names the configuration has seen both together.
             if names.own.contains(&manifest) || names.own.contains(&config) {
                 own.push(dated);
             } else {
@@ -218,8 +218,8 @@ impl Index {
         Counting { base, more: listed }
     }
 
-    /// The issue of a finding, exempt if the latest statement about it says so. Of equally late statements the one that
-    /// exempts nothing holds.
+    /// The issue of a finding, exempt if the latest statement about it says so. Of equally late statements, one that
+    /// does not exempt takes precedence.
     fn with_statements(&self, finding: &ReportFinding, image: &ImageDigests<'_>, honour_ignores: bool) -> Issue {
         let issue = &finding.issue;
         let names = issue.aliases.iter().chain([&issue.id]);
@@ -234,16 +234,17 @@ impl Index {
 
 /// The reports that count for one image.
 struct Counting<'a> {
-    /// The newest of those of the image itself, several where they are equally old: the newest that is complete, where
-    /// there is one, and after it what is newer and incomplete. Where there is none of the image itself, those that list
-    /// its manifest.
+    /// The newest complete report on the image itself and all newer, incomplete ones. If none is complete, the newest
+    /// incomplete one. If several are equally old, all of them. If no report is on the image itself, those that list
+    /// its manifest, selected in the same way.
     base: Vec<&'a Dated>,
-    /// Beside the image's own: those that only list its manifest, and are as new. They add findings and take none away.
+    /// In addition to the reports on the image itself: reports that only list its manifest and are at least as new.
+    /// They add findings and remove none.
     more: Vec<&'a Dated>,
 }
 
-/// The newest complete report, with all that are as new or newer, the oldest first. A later scan of a part of the image
-/// does not take away what was found in the whole.
+/// The newest complete report and all that are as new or newer, oldest first. A later scan of a part of the image does
+/// not remove findings for the whole.
 fn newest(mut reports: Vec<&Dated>) -> Vec<&Dated> {
     let complete = reports.iter().filter(|dated| !dated.is_incomplete()).map(|dated| dated.at).max();
     let oldest = complete.or_else(|| reports.iter().map(|dated| dated.at).max());

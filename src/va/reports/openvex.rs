@@ -1,4 +1,4 @@
-//! OpenVEX documents (github.com/openvex/spec, version 0.2.0): they hold statements and are never a report.
+//! OpenVEX documents (github.com/openvex/spec, version 0.2.0). They contain statements and are never a report.
 
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use super::document::{
 };
 use crate::policy::Purl;
 
-/// The words for why an image is not affected (specification, "Status Justifications").
+/// The defined justifications for why an image is not affected (specification, "Status Justifications").
 const JUSTIFICATIONS: [&str; 5] = [
     "component_not_present",
     "vulnerable_code_not_present",
@@ -18,8 +18,8 @@ const JUSTIFICATIONS: [&str; 5] = [
     "inline_mitigations_already_exist",
 ];
 
-/// Reads the statements. A product that is an image must be named by digest; its subcomponents are packages in it. A product
-/// that is a package means that package in any image.
+/// Parses the statements. A product that is an image must be named by digest; its subcomponents are packages in it. A
+/// product that is a package means that package in any image.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
     let at = time(vex.last_updated.as_deref()).or_else(|| time(vex.timestamp.as_deref()));
@@ -77,7 +77,7 @@ impl VexClaim {
         self.vulnerability.name.iter().chain(aliases).filter(|id| !id.is_empty()).cloned().collect()
     }
 
-    /// `not_affected` must say why, in one of the words for it or else in a text (specification, "Status Labels").
+    /// `not_affected` requires a reason: a defined justification or a text (specification, "Status Labels").
     fn suppresses(&self) -> Option<bool> {
         match &*self.status {
             "fixed" => Some(true),
@@ -112,7 +112,7 @@ struct Identifiers {
 }
 
 impl Product {
-    /// The product's package URL; `None` if it has none, or two that contradict each other.
+    /// The product's package URL; `None` if it has none, or several that contradict each other.
     fn purl(&self) -> Option<Purl> {
         let identifiers = self.identifiers.as_ref().and_then(|identifiers| identifiers.purl.as_ref());
         let id = self.id.as_deref().and_then(Purl::parse);
@@ -127,7 +127,7 @@ impl Product {
         of_id.map(|digest| digest.to_string()).iter().chain(&self.hashes()).all(fits).then_some(purl)
     }
 
-    /// Its hashes, written as digests.
+    /// Its hashes in the format of digests.
     fn hashes(&self) -> Vec<String> {
         let hashes = self.hashes.iter().flatten();
         let digest = |(name, hash): (&String, &String)| {
@@ -145,13 +145,13 @@ impl Product {
                 Some((vec![NamedImage { digest: purl.image()?, of_platform: purl.is_of_platform() }], parts))
             }
             (false, parts) if parts.is_empty() => Some((Vec::new(), vec![purl])),
-            // Reports do not say which package contains which.
+            // Reports do not state which package contains which.
             (false, _) => None,
         }
     }
 }
 
-/// The more specific of two names of one product; `None` if neither covers the other.
+/// The more specific of two package URLs of one product; `None` if neither covers the other.
 fn narrower(a: Purl, b: Purl) -> Option<Purl> {
     if a.covers(&b) {
         Some(b)
@@ -162,7 +162,7 @@ fn narrower(a: Purl, b: Purl) -> Option<Purl> {
     }
 }
 
-/// Whether two digests of one algorithm differ.
+/// Whether two digests with the same algorithm differ.
 fn contradicts(a: &str, b: &str) -> bool {
     let algorithm = |digest: &str| digest.split(':').next().map(str::to_owned);
     a != b && algorithm(a) == algorithm(b)

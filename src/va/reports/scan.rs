@@ -1,4 +1,4 @@
-//! Reads the directories, and the files that are new or changed.
+//! Reads the directories, and all new and changed files in them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -14,14 +14,14 @@ use super::index::{File, Index};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 20;
-/// How many files are read at most: those that changed last.
+/// The maximum number of files that are read. The most recently changed files are preferred.
 const MAX_FILES: usize = 20_000;
-/// How many directory entries are read at most.
+/// The maximum number of directory entries that are read.
 const MAX_ENTRIES: usize = 200_000;
-/// How deep directories may nest; links can make them endless.
+/// The maximum nesting depth of directories; links can create endless nesting.
 const MAX_DEPTH: usize = 16;
 
-/// Reads all directories, and all files but those that are unchanged.
+/// Reads all directories, and all files except unchanged ones.
 pub(super) fn scan(directories: &[PathBuf], old: &Index, now: Timestamp) -> Index {
     let mut walk = Walk::default();
     for directory in directories {
@@ -61,7 +61,7 @@ fn content(path: &Path) -> std::io::Result<(Fingerprint, Vec<u8>)> {
     let mut content = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut content)?;
     if content.len() as u64 != metadata.len() {
-        return Err(std::io::Error::other("it changed while it was read"));
+        return Err(std::io::Error::other("it changed while it was being read"));
     }
     Ok((Fingerprint::new(&metadata), content))
 }
@@ -91,7 +91,7 @@ impl Walk {
             if self.entries > MAX_ENTRIES {
                 return Err(format!("more than {MAX_ENTRIES} directory entries"));
             }
-            // Hidden names are unfinished copies, and links that a mounted ConfigMap consists of.
+            // Hidden names are unfinished copies, or the internal links of a mounted ConfigMap.
             if !entry.file_name().as_encoded_bytes().starts_with(b".") {
                 self.entry(&entry.path(), depth);
             }
@@ -105,14 +105,15 @@ impl Walk {
             Ok(metadata) if metadata.is_dir() => self.directory(path, depth + 1),
             Ok(metadata) if metadata.is_file() => self.found.push((path.to_owned(), Fingerprint::new(&metadata))),
             Ok(_) => {}
-            // Removed since the directory was read, which causes another event, or a dangling link.
+            // The file was removed after the directory was read, which causes another event, or the entry is a dangling
+            // link.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => self.broken.push(format!("{}: {error}", path.display())),
         }
     }
 }
 
-/// Shows whether a file has changed.
+/// Used to detect whether a file has changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Fingerprint {
     place: (u64, u64),

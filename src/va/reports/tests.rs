@@ -17,7 +17,7 @@ const GRYPE: &str = include_str!("../../../tests/data/va/grype.json");
 const VDR: &str = include_str!("../../../tests/data/va/cyclonedx-vdr.json");
 const VEX: &str = include_str!("../../../tests/data/va/cyclonedx-vex.json");
 
-/// A digest of one repeated hex digit, as in the fixtures.
+/// A digest that repeats one hex digit, as in the fixtures.
 fn digest(digit: char) -> Digest {
     format!("sha256:{}", digit.to_string().repeat(64)).parse().unwrap()
 }
@@ -35,7 +35,7 @@ fn read(value: &Value) -> Result<ReportFile, String> {
     parse(value.to_string().as_bytes()).map_err(|e| e.to_string())
 }
 
-/// An index of files with these contents, without a file system.
+/// An index of files with these contents, without using the file system.
 fn index(contents: &[&str]) -> Index {
     let file = |text: &&str| index::File {
         fingerprint: scan::Fingerprint::default(),
@@ -47,7 +47,7 @@ fn index(contents: &[&str]) -> Index {
     Index::new(files, Vec::new(), Vec::new(), now())
 }
 
-/// The fixtures are of March 2026.
+/// The fixtures are from March 2026.
 fn now() -> Timestamp {
     "2026-04-01T00:00:00Z".parse().unwrap()
 }
@@ -56,7 +56,7 @@ fn subject(manifest: char, config: char) -> ReportQuery<'static> {
     ReportQuery { manifest: digest(manifest), config: ConfigBinding::Proven(digest(config)), parents: &[] }
 }
 
-/// What an index says of an image whose configuration is proven.
+/// What an index says about an image with a proven configuration.
 fn look(index: &Index, manifest: char, config: char) -> Option<VaEvidence> {
     index.lookup(&subject(manifest, config), false).unwrap()
 }
@@ -163,9 +163,9 @@ fn cyclonedx() {
 }
 
 #[test]
-fn digests_alone_bind() {
+fn only_digests_bind_reports() {
     for (text, bound) in [
-        // The index's digest stands in the report too, but no image manifest has it.
+        // The report also contains the digest of the index, but no image manifest has it.
         (TRIVY, &[CONFIG, INDEX][..]),
         (GRYPE, &[CONFIG, MANIFEST, INDEX]),
         (VDR, &[CONFIG, MANIFEST]),
@@ -175,14 +175,14 @@ fn digests_alone_bind() {
         for digit in "123456789abcdef".chars() {
             let found = look(&index, digit, '0').is_some();
             assert_eq!(found, bound.contains(&digit), "{digit}");
-            // What is listed among an image's names is no configuration.
+            // A digest listed among an image's names is not a configuration.
             assert_eq!(look(&index, '0', digit).is_some(), found && digit != INDEX, "{digit}");
         }
     }
 }
 
 #[test]
-fn what_is_no_report_of_an_image() {
+fn files_that_are_not_reports_on_an_image() {
     let change = |text: &str, change: &dyn Fn(&mut Value)| {
         let mut value = value(text);
         change(&mut value);
@@ -216,9 +216,9 @@ fn what_is_no_report_of_an_image() {
     }
 }
 
-/// Statements on a few vulnerabilities must not pass for a report that found nothing else.
+/// Statements on some vulnerabilities must not count as a report that found nothing else.
 #[test]
-fn a_document_of_nothing_but_statements_is_no_report() {
+fn a_document_with_only_statements_is_not_a_report() {
     let mut vdr = value(VDR);
     vdr["vulnerabilities"].as_array_mut().unwrap().retain(|v| v["analysis"]["state"] == "not_affected");
     let document = read(&vdr).unwrap();
@@ -235,7 +235,7 @@ fn a_document_of_nothing_but_statements_is_no_report() {
 #[test]
 fn statements_exempt_what_they_name() {
     let report = lookup(&[TRIVY, VEX]);
-    // One of its two packages is not affected: the issue stands, for the other.
+    // One of the two packages is not affected, so the issue remains for the other.
     let openssl = find(&report, "CVE-2024-0001");
     assert!(!openssl.exempt);
     assert_eq!(openssl.packages.len(), 1);
@@ -245,14 +245,14 @@ fn statements_exempt_what_they_name() {
     assert!(!find(&report, "CVE-2024-0005").exempt, "the statement names nothing that can be told apart");
     assert_eq!(index(&[VEX]).problems.len(), 1);
 
-    // The statement on the image is about that image alone, the one on the package about every image.
+    // The statement on the image applies only to that image, the one on the package to every image.
     let other = TRIVY.replace(&digest(CONFIG).to_string(), &digest(OTHER).to_string());
     let Some(VaEvidence::Report(report)) = look(&index(&[&other, VEX]), '0', OTHER) else { panic!() };
     assert!(!find(&report, "CVE-2024-0002").exempt);
     assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 1);
 }
 
-/// Statements of a product that is not known by digest, each with an id, the state, what it is about.
+/// Statements on a product that is not known by digest, each with an id, the state and the affected components.
 fn vex(product: Option<&str>, at: &str, state: &str, affects: &[&str]) -> String {
     let affects: Vec<_> = affects.iter().map(|r| json!({"ref": r})).collect();
     let mut metadata = json!({"timestamp": at});
@@ -267,7 +267,7 @@ fn vex(product: Option<&str>, at: &str, state: &str, affects: &[&str]) -> String
 }
 
 #[test]
-fn the_latest_statement_holds() {
+fn the_latest_statement_applies() {
     let image = format!("pkg:oci/x@{}", digest(CONFIG));
     let statement = |at, state| vex(None, at, state, &[&image]);
     let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
@@ -283,7 +283,7 @@ fn the_latest_statement_holds() {
 }
 
 #[test]
-fn statements_of_an_unknown_product_say_nothing() {
+fn statements_on_an_unknown_product_have_no_effect() {
     for (product, affects, exempt) in [
         (None, &["pkg:deb/debian/libc6"][..], true),
         (None, &["pkg:deb/debian/libc6@1.0"], false),
@@ -299,7 +299,7 @@ fn statements_of_an_unknown_product_say_nothing() {
     }
 }
 
-/// One OpenVEX statement on CVE-2024-0002, which `libc6` has in the Trivy fixture.
+/// One OpenVEX statement on CVE-2024-0002, which affects `libc6` in the Trivy fixture.
 fn open_vex(statement: &Value) -> String {
     let mut whole = json!({"vulnerability": {"name": "X-1", "aliases": ["CVE-2024-0002"]}});
     whole.as_object_mut().unwrap().extend(statement.as_object().unwrap().clone());
@@ -337,7 +337,7 @@ fn open_vex_statements() {
     ] {
         let text = open_vex(&json!({"products": [product], "status": status, "justification": justification}));
         assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
-        assert_eq!(look(&index(&[&text]), '0', CONFIG), None, "statements are no report");
+        assert_eq!(look(&index(&[&text]), '0', CONFIG), None, "statements are not a report");
     }
 }
 
@@ -352,9 +352,9 @@ fn the_newest_report_counts() {
     for (findings, clean, issues) in [
         (&old, &new, 0),
         (&new, &old, 10),
-        // Equally old: what either found.
+        // Equally old: the findings of both count.
         (&new, &new, 10),
-        // A time that is not known loses, also Go's zero time.
+        // An unknown time loses, including Go's zero time.
         (&json!(null), &old, 0),
         (&old, &json!("0001-01-01T00:00:00Z"), 10),
         (&old, &json!(1_767_225_600), 10),
@@ -407,13 +407,13 @@ fn a_truncated_document_is_never_a_report() {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_are_no_report(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_not_a_report(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(parse(&bytes).is_err());
     }
 
-    /// A changed byte gives an error or a report, and no panic.
+    /// A changed byte results in an error or a report, never in a panic.
     #[test]
-    fn changed_bytes(which in 0usize..5, place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn changed_bytes_never_panic(which in 0usize..5, place in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = [TRIVY, TRIVY_CLEAN, GRYPE, VDR, VEX][which].as_bytes().to_vec();
         let place = place.index(bytes.len());
         bytes[place] = byte;
@@ -441,7 +441,7 @@ async fn changed(reports: &Reports, seen: u64) {
     }
 }
 
-/// Counts the changes.
+/// The number of changes.
 fn generation(reports: &Reports) -> u64 {
     reports.0.index.load().generation
 }
@@ -471,14 +471,14 @@ async fn follows_the_directory() {
     change(&reports, || fs::write(at("a.json"), TRIVY_CLEAN).unwrap()).await;
     assert_eq!(found(&reports), Some(0));
 
-    // Broken now: the earlier version does not live on.
+    // The file is broken now: its earlier version is not used.
     change(&reports, || fs::write(at("a.json"), &TRIVY[..1000]).unwrap()).await;
     let evidence = &lookup().value;
     assert_eq!(*evidence, VaEvidence::Unreadable { problems: 1 });
     assert!(reports.0.readiness.report().degraded["va"].contains("a.json"));
     assert!(problems(&reports)[0].contains("a.json"), "{:?}", problems(&reports));
 
-    // A directory within it, as one rename.
+    // A subdirectory, added by one rename.
     let beside = tempfile::tempdir().unwrap();
     fs::create_dir(beside.path().join("new")).unwrap();
     fs::write(beside.path().join("new/report"), GRYPE).unwrap();
@@ -510,7 +510,7 @@ async fn follows_a_config_map() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_leaves_everything_open() {
+async fn a_missing_directory_makes_evidence_unavailable() {
     let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
     let missing = root.path().join("later");
     let reports = open(&[&missing], &tasks).await;
@@ -539,7 +539,7 @@ async fn an_unchanged_file_is_not_read_again() {
     let document = |index: &Index| index.files[&root.path().join("a.json")].content.clone().unwrap();
     assert!(Arc::ptr_eq(&document(&before), &document(&after)));
 
-    // Two more rescans that find nothing new change nothing.
+    // Two more rescans without differences change nothing.
     let (seen_generation, mut scans) = (generation(&reports), reports.0.scans.subscribe());
     let seen = *scans.borrow();
     scans.wait_for(|now| *now >= seen + 2).await.unwrap();
@@ -548,7 +548,7 @@ async fn an_unchanged_file_is_not_read_again() {
 }
 
 #[test]
-fn bounds() {
+fn size_and_depth_are_limited() {
     let root = tempfile::tempdir().unwrap();
     let file = fs::File::create(root.path().join("huge.json")).unwrap();
     file.set_len((64 << 20) + 1).unwrap();

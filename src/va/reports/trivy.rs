@@ -15,9 +15,9 @@ use crate::va::one_line;
 use os::Os;
 use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
 
-/// Reads a report of a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest where a
-/// containerd store has it; `ArtifactName` may name a digest. What `RepoDigests` names is listed only; a digest there that
-/// is an index's names no image of a platform and so matches none.
+/// Parses a report on a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest if
+/// the image is in a containerd store; `ArtifactName` may contain a digest. Digests in `RepoDigests` only count as
+/// listed. The digest of an index there identifies no image of a platform, so it matches none.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let report: TrivyReport = read(bytes)?;
     if report.schema_version != 2 {
@@ -46,12 +46,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }
 
-/// What was not assessed. Trivy has a result for the system's packages, and one for those of each language, even when
-/// nothing is wrong with them. Where it found a system and has no such result, it was told to leave it out
-/// (`--scanners secret`, `--pkg-types library`), does not know it, or found no package of it.
+/// What was not assessed. Trivy writes a result for the system's packages and one for those of each language, even if
+/// it found no issues. If it found a system but wrote no result for it, Trivy was told to exclude it (`--scanners
+/// secret`, `--pkg-types library`), does not know it, or found no packages of it.
 ///
-/// An image without a system holds what its languages' results say (a static binary on `scratch`). Without these either
-/// nothing was looked at: so it is where an image's author removed the files by which scanners know a system.
+/// For an image without a system, only the language results count (a static binary on `scratch`). Without these as
+/// well, nothing was assessed. This is also the case if the author of an image removed the files by which scanners
+/// recognise a system.
 fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
     let lists_packages = results.iter().any(|result| result.packages.is_some());
     let assessed = |class: &str| {
@@ -125,14 +126,14 @@ struct ScanResult {
 }
 
 impl ScanResult {
-    /// Whether packages were assessed. Only a report that lists packages shows that there was none.
+    /// Whether packages were assessed. Only a report that lists packages can show that there were none.
     fn is_of_packages(&self, lists_packages: bool) -> bool {
         !lists_packages
             || self.packages.as_ref().is_some_and(|packages| !packages.is_empty())
             || self.vulnerabilities.as_ref().is_some_and(|vulnerabilities| !vulnerabilities.is_empty())
     }
 
-    /// Whatever the result's class, what is listed counts; licences are no security issue.
+    /// All listed findings count, regardless of the result's class, except licences, which are not security issues.
     fn collect(self, findings: &mut Vec<ReportFinding>) -> Result<(), InvalidReport> {
         let target = self.target.unwrap_or_default();
         let packages = self.packages.unwrap_or_default();
@@ -167,7 +168,7 @@ impl Misconfiguration {
         if self.status.as_deref() == Some("PASS") {
             return None;
         }
-        // An exception is made by whoever ran the scanner.
+        // An exception is defined by the user of the scanner.
         let ignored = self.status.as_deref() == Some("EXCEPTION");
         let aliases = some(self.avd_id).filter(|alias| *alias != self.id).into_iter().collect();
         Some(configuration(self.id, aliases, self.severity.as_deref(), self.title, target, ignored))
@@ -191,7 +192,7 @@ impl TrivySecret {
     }
 }
 
-/// A secret in an image is, in IBM's two classes, a configuration issue.
+/// A secret in an image is a configuration issue, in terms of IBM's two classes.
 fn configuration(
     id: String,
     aliases: Vec<String>,
@@ -210,8 +211,8 @@ fn configuration(
     ReportFinding { issue, ignored }
 }
 
-/// What `.trivyignore`, a Rego policy or VEX took out of the report (`--show-suppressed`). Without that option the report
-/// does not show that anything was taken out.
+/// A finding that `.trivyignore`, a Rego policy or VEX removed from the report (`--show-suppressed`). Without that
+/// option, the report does not show that anything was removed.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Modified {
@@ -228,13 +229,14 @@ impl Modified {
             Some("vulnerability") => Some(TrivyVulnerability::deserialize(self.finding)?.finding(packages)),
             Some("misconfiguration") => Misconfiguration::deserialize(self.finding)?.finding(target),
             Some("secret") => Some(TrivySecret::deserialize(self.finding)?.finding(target)),
-            // Whatever it is called, a vulnerability does not vanish.
+            // A vulnerability is never dropped, whatever its type is called.
             _ if self.finding.get("VulnerabilityID").is_some() => {
                 Some(TrivyVulnerability::deserialize(self.finding)?.finding(packages))
             }
             _ => None,
         };
-        // VEX says something of the image; `ignored` is what whoever ran the scanner did not want to see.
+        // VEX makes a statement about the image; `ignored` only means that the user of the scanner excluded the
+        // finding.
         let exempt = matches!(self.status.as_deref(), Some("not_affected" | "fixed"));
         let ignored = self.status.as_deref() == Some("ignored");
         Ok(finding.map(|mut finding| {

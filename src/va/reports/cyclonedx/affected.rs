@@ -1,4 +1,4 @@
-//! What a vulnerability affects, and in which versions.
+//! The components that a vulnerability affects, and their affected versions.
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -6,10 +6,10 @@ use serde::Deserialize;
 use crate::policy::Purl;
 use crate::va::reports::document::{some, text_or_nothing};
 
-/// A version or range that an entry lists without saying more is affected (`affectedStatus`, its default).
+/// The default for `affectedStatus`: a version or range without a status is affected.
 const AFFECTED: &str = "affected";
 
-/// The `bom-ref` in a BOM-Link (`urn:cdx:SERIAL/VERSION#REF`), or the text as it stands.
+/// The `bom-ref` in a BOM-Link (`urn:cdx:SERIAL/VERSION#REF`), or the text unchanged.
 fn local_ref(reference: &str) -> String {
     match reference.strip_prefix("urn:cdx:").and_then(|link| link.split_once('#')) {
         Some((_, fragment)) => percent_decode_str(fragment).decode_utf8_lossy().into_owned(),
@@ -37,8 +37,8 @@ impl Affected {
         local_ref(self.reference.as_deref().unwrap_or_default())
     }
 
-    /// Whether all that is said of the version says that it is not affected. What a range holds is not known here, so
-    /// where one may be affected, this one may.
+    /// Whether every entry that may apply to the version says that it is not affected. Ranges are not evaluated here,
+    /// so if one may be affected, this version may be.
     pub(super) fn spares(&self, installed: &str) -> bool {
         let mut versions = self.versions.iter().flatten().filter(|v| v.may_be(installed)).peekable();
         versions.peek().is_some() && versions.all(|v| v.status() == "unaffected")
@@ -49,8 +49,8 @@ impl Affected {
         unaffected.filter_map(|v| some(v.version.clone())).find(|version| Some(&**version) != installed)
     }
 
-    /// The package, as far as a statement is about it: one that suppresses is so only in the versions that are listed as
-    /// unaffected, any other in all that may be affected. What a range holds is not known here.
+    /// The package, limited to the versions that a statement covers: for a suppressing statement only the versions
+    /// listed as unaffected, for any other all that may be affected. Ranges are not evaluated here.
     pub(super) fn narrow(&self, purl: &Purl, suppresses: bool) -> Vec<Purl> {
         let Some(versions) = self.versions.as_ref().filter(|versions| !versions.is_empty()) else {
             return vec![purl.clone()];
@@ -62,7 +62,7 @@ impl Affected {
         listed.filter(|version| self.spares(version) == suppresses).filter_map(|version| purl.at(version)).collect()
     }
 
-    /// Whether a statement is about an image in one of these versions, by digest or by name.
+    /// Whether a statement is about an image in one of these versions, given by digest or by name.
     pub(super) fn is_about<'a>(&self, mut versions: impl Iterator<Item = &'a str>, suppresses: bool) -> bool {
         !suppresses || self.versions.iter().flatten().next().is_none() || versions.any(|version| self.spares(version))
     }
@@ -73,7 +73,8 @@ impl Version {
         self.status.as_deref().unwrap_or(AFFECTED)
     }
 
-    /// A range that is not affected says nothing of a version that may be outside of it.
+    /// Whether the entry may apply to this version. An unaffected range never counts, because it may not contain the
+    /// version.
     fn may_be(&self, installed: &str) -> bool {
         match self.version.as_deref() {
             Some(version) => version == installed,

@@ -1,4 +1,4 @@
-//! How much of what a document lists is there (CycloneDX, `compositions`).
+//! How complete the contents of a document are (CycloneDX, `compositions`).
 
 use serde::Deserialize;
 
@@ -14,14 +14,15 @@ pub(super) struct Composition {
 }
 
 impl Composition {
-    /// What is missing of the subject or of the vulnerabilities, where the document says that something is.
+    /// What is missing of the subject or of the vulnerabilities, if the document states that something is.
     pub(super) fn missing(&self, subject: Option<&str>) -> Option<String> {
         let aggregate = self.aggregate.as_deref()?.trim().to_ascii_lowercase();
         let is_partial = aggregate.starts_with("incomplete") || aggregate == "unknown";
         let mut parts = self.assemblies.iter().chain(&self.dependencies).flatten().peekable();
         let of_vulnerabilities = self.vulnerabilities.iter().flatten().next().is_some();
-        // One that names nothing is about the document.
+        // A composition that names nothing applies to the whole document.
         let is_of_all = parts.peek().is_none() || parts.any(|part| Some(&**part) == subject);
-        (is_partial && (of_vulnerabilities || is_of_all)).then(|| format!("the document says of itself: {aggregate}"))
+        (is_partial && (of_vulnerabilities || is_of_all))
+            .then(|| format!("the document declares its composition as {aggregate}"))
     }
 }

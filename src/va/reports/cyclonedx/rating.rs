@@ -1,4 +1,4 @@
-//! How bad an issue is, by a word or by a score.
+//! The severity of an issue, by a word or by a score.
 
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ struct RatingSource {
     name: Option<String>,
 }
 
-/// The worst of all ratings. One that says nothing counts where no other says that it is of any weight.
+/// The worst of all ratings. An undetermined rating counts unless another rating is worse than negligible.
 pub(super) fn worst<'a>(ratings: impl Iterator<Item = &'a Rating>) -> Severity {
     let ratings: Vec<_> = ratings.map(Rating::severity).collect();
     let known = ratings.iter().flatten().max_by_key(|severity| **severity as u8).copied();
@@ -35,7 +35,7 @@ pub(super) fn worst<'a>(ratings: impl Iterator<Item = &'a Rating>) -> Severity {
 }
 
 impl Rating {
-    /// The score, where it is one of CVSS. Other methods count otherwise.
+    /// The score, if it is a CVSS score. Other methods use other scales.
     pub(super) fn cvss(&self) -> Option<CvssScore> {
         let method = self.method.as_deref().unwrap_or_default();
         let vector = self.vector.as_deref();
@@ -46,8 +46,8 @@ impl Rating {
         CvssScore::new(source.filter(|name| !name.is_empty()).unwrap_or("unknown"), self.score?, vector)
     }
 
-    /// A word that says of nothing how bad it is does not outrank a score that does, nor a vector, of which the score is
-    /// not known here.
+    /// The words `none` and `info` do not outrank a score that says more, or a vector, whose score is not computed
+    /// here.
     fn severity(&self) -> Option<Severity> {
         let by_score = self.score.and_then(of_score);
         let word = self.severity.as_ref().map(|word| word.trim().to_ascii_lowercase());
@@ -60,7 +60,7 @@ impl Rating {
     }
 }
 
-/// CVSS 3.1 §5, the qualitative scale.
+/// The qualitative scale of CVSS 3.1 §5.
 fn of_score(score: f64) -> Option<Severity> {
     match score {
         s if s >= 9.0 => Some(Severity::Critical),

@@ -1,4 +1,4 @@
-//! What an analysis says: VEX statements.
+//! VEX statements from analyses.
 
 use super::BomReader;
 use super::affected::Affected;
@@ -6,17 +6,17 @@ use super::vulnerability::BomVulnerability;
 use crate::policy::Purl;
 use crate::va::reports::document::{NamedImage, VexStatement, time};
 
-/// What a statement is about.
+/// The subject of a statement.
 #[derive(Default)]
 struct StatementScope {
-    /// The subject as a whole.
+    /// The subject of the document as a whole.
     subject: bool,
     images: Vec<NamedImage>,
     packages: Vec<Purl>,
 }
 
 impl BomReader<'_> {
-    /// The statements that an analysis makes; an error where it names nothing that can be told apart.
+    /// The statements of an analysis. An error if it names nothing that can be identified.
     pub(super) fn statements(&self, vulnerability: &BomVulnerability) -> Result<Vec<VexStatement>, String> {
         let Some(suppresses) = vulnerability.suppresses() else { return Ok(Vec::new()) };
         let id = vulnerability.name();
@@ -62,8 +62,8 @@ impl BomReader<'_> {
         }
     }
 
-    /// The images and the packages of each statement. Packages alone name any image only where the document has no
-    /// product of its own and names no image.
+    /// The images and the packages of each statement. A statement with only packages applies to any image only if the
+    /// document has no subject and the statement names no image.
     fn parts(&self, scope: StatementScope) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
         let subject = self.subject_images();
         let mut parts = Vec::new();

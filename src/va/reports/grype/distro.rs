@@ -1,11 +1,12 @@
-//! The system that Grype found, and whether it knows the issues of it.
+//! The system that Grype found, and whether it knows the system's issues.
 
 use serde::Deserialize;
 
 use crate::va::reports::document::{some, text_or_nothing};
 
-/// Systems of whose packages Grype's database has the issues, by the names of `grype/distro` and of `os-release`, with
-/// those that share another's (anchore/grype, `grype/db/v6/data.go`). Of others it matches no package.
+/// Systems for whose packages Grype's database has issues, by the names of `grype/distro` and of `os-release`,
+/// including systems that use another system's data (anchore/grype, `grype/db/v6/data.go`). Packages of other systems
+/// are never matched.
 const KNOWN: [&str; 27] = [
     "alma",
     "almalinux",
@@ -35,7 +36,7 @@ const KNOWN: [&str; 27] = [
     "sles",
     "ubuntu",
 ];
-/// Those without versions.
+/// The systems without versions.
 const ROLLING: [&str; 7] = ["arch", "archlinux", "chainguard", "echo", "minimos", "secureos", "wolfi"];
 
 #[derive(Deserialize)]
@@ -51,7 +52,7 @@ impl Distro {
         self.name().is_some() && self.unknown().is_none()
     }
 
-    /// Why its packages were not assessed, where it has a name.
+    /// Why the packages of the system were not assessed, if the system has a name.
     pub(super) fn unknown(&self) -> Option<String> {
         let name = self.name()?;
         let version = some(self.version.clone()).filter(|version| !version.trim().eq_ignore_ascii_case("unknown"));

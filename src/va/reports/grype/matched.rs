@@ -7,7 +7,7 @@ use crate::va::one_line;
 use crate::va::reports::details::{self, Lenient, PackageDetails};
 use crate::va::reports::document::{ReportFinding, severity, some, text_or_nothing};
 
-/// The types of a system's own packages.
+/// The types of system packages.
 const SYSTEM_PACKAGES: [&str; 4] = ["apk", "alpm", "deb", "rpm"];
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct RelatedVulnerability {
     details: VulnerabilityDetails,
 }
 
-/// What decides nothing here.
+/// Details that do not affect decisions.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct VulnerabilityDetails {
@@ -112,7 +112,7 @@ pub(super) struct GrypeArtifact {
     upstreams: Lenient<Vec<Lenient<UpstreamPackage>>>,
 }
 
-/// Where a package was found; a layer by the digest of its uncompressed content.
+/// The location of a package. A layer is identified by the digest of its uncompressed content.
 #[derive(Deserialize)]
 struct Location {
     path: Option<String>,
@@ -143,8 +143,8 @@ impl GrypeArtifact {
 }
 
 impl GrypeMatch {
-    /// One finding, named by its CVE where it has one. An advisory that gathers several CVEs gives one finding for each,
-    /// so that an exemption for one of them leaves the others.
+    /// One finding, named by its CVE if it has one. An advisory that covers several CVEs results in one finding per
+    /// CVE, so that an exemption for one CVE does not apply to the others.
     pub(super) fn findings(self, exempt: bool, ignored: bool) -> Vec<ReportFinding> {
         let GrypeVulnerability { id, severity: word, description, fix, details } = self.vulnerability;
         let mut cves: Vec<String> = Vec::new();
@@ -176,7 +176,7 @@ impl GrypeMatch {
         };
         let severity = severity(word.as_deref());
         let named = |id: String| {
-            // What is said of another CVE of the same advisory says nothing of this one.
+            // Details of another CVE of the same advisory do not apply to this one.
             let own = related.iter().filter(|related| related.id == id).map(|related| &related.details);
             let all = || std::iter::once(&details).chain(own.clone());
             Issue {

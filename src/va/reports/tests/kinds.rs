@@ -1,4 +1,4 @@
-//! Crafted reports: what was assessed, which image it is of, which times and suppressions count.
+//! Crafted reports: what was assessed, which image a report is about, and which times and suppressions count.
 
 use super::*;
 
@@ -9,9 +9,9 @@ fn trivy_of(os: Value, results: Value) -> String {
     trivy.to_string()
 }
 
-/// A report is clean only for what was assessed.
+/// A report is clean only for the parts that were assessed.
 #[test]
-fn what_trivy_assessed() {
+fn parts_that_trivy_assessed() {
     let debian = || json!({"Family": "debian", "Name": "12.5"});
     let eosl = |eosl: Value| json!({"Family": "debian", "Name": "8", "EOSL": eosl});
     let none = || json!({"Family": "none", "Name": ""});
@@ -63,7 +63,7 @@ fn what_trivy_assessed() {
 }
 
 #[test]
-fn what_grype_assessed() {
+fn parts_that_grype_assessed() {
     let matched = |kind: &str| json!([{"vulnerability": {"id": "CVE-1"}, "artifact": {"name": "x", "type": kind}}]);
     let eol = json!([{"package": {}, "alerts": [{"type": "distro-eol", "message": "m"}]}]);
     for (changes, missing) in [
@@ -104,9 +104,9 @@ fn what_grype_assessed() {
     }
 }
 
-/// A suppression exempts when it says something of the image, not when somebody did not want to see the finding.
+/// A suppression exempts if it makes a statement about the image, not if someone only excluded the finding.
 #[test]
-fn which_suppressions_exempt() {
+fn only_suppressions_about_the_image_exempt() {
     let kernel = json!({"match-type": "exact-indirect-match", "package": {"upstream-name": "linux"}});
     for (rules, exempt) in [
         (json!([{"namespace": "vex", "vex-status": "not_affected"}]), true),
@@ -143,7 +143,7 @@ fn which_suppressions_exempt() {
     }
 }
 
-/// A report of this image, made then: named by its configuration or its manifest, and listed under manifests.
+/// A report on this image with this time: named by its configuration or its manifest, and listed under these manifests.
 fn made(text: &str, time: &str, own: char, listed: &[char]) -> String {
     let mut value = value(text);
     value["CreatedAt"] = time.into();
@@ -156,9 +156,9 @@ fn made(text: &str, time: &str, own: char, listed: &[char]) -> String {
 const OLD: &str = "2026-01-01T00:00:00Z";
 const NEW: &str = "2026-02-01T00:00:00Z";
 
-/// The report of another image, which is said to have this manifest too, takes nothing from the image's own.
+/// The report on another image that also lists this manifest removes nothing from the image's own report.
 #[test]
-fn a_report_that_lists_the_manifest_never_displaces_its_own() {
+fn a_report_that_only_lists_the_manifest_never_replaces_the_images_own() {
     for (own, other, issues, at, why) in [
         ((TRIVY, OLD, CONFIG), (TRIVY_CLEAN, NEW), 10, OLD, "newer and clean"),
         ((TRIVY, OLD, MANIFEST), (TRIVY_CLEAN, NEW), 10, OLD, "newer and clean, own by the manifest"),
@@ -175,12 +175,12 @@ fn a_report_that_lists_the_manifest_never_displaces_its_own() {
 }
 
 #[test]
-fn a_configuration_counts_when_it_is_proven() {
+fn a_report_on_a_configuration_counts_if_it_is_proven() {
     let (vulnerable, clean) = (made(TRIVY, OLD, CONFIG, &[]), made(TRIVY_CLEAN, OLD, CONFIG, &[]));
     let both = made(TRIVY_CLEAN, OLD, CONFIG, &[MANIFEST]);
     let (own, newer) = (made(TRIVY, NEW, MANIFEST, &[]), made(TRIVY_CLEAN, "2026-03-01T00:00:00Z", CONFIG, &[]));
     let statement = vex(None, OLD, "not_affected", &[&format!("pkg:oci/x@{}", digest(CONFIG))]);
-    // Issues that are not exempt, of the ten in the report one is.
+    // The issues that are not exempt; one of the ten in the report is exempt.
     for (files, proven, unproven, refuted) in [
         (vec![&vulnerable], Some(9), Err(NeedsProof), None),
         (vec![&clean], Some(0), Err(NeedsProof), None),
@@ -204,7 +204,7 @@ fn a_configuration_counts_when_it_is_proven() {
 }
 
 #[test]
-fn a_statement_about_an_index_is_about_what_it_lists() {
+fn a_statement_about_an_index_applies_to_its_images() {
     let products = json!([{"@id": format!("pkg:oci/app@{}", digest(INDEX))}]);
     let statement = open_vex(&json!({"products": products, "status": "fixed"}));
     let index = index(&[TRIVY, &statement]);
@@ -215,7 +215,7 @@ fn a_statement_about_an_index_is_about_what_it_lists() {
 }
 
 #[test]
-fn a_time_to_come_is_not_known() {
+fn a_future_time_is_unknown() {
     let of = |text, time: &str| made(text, time, CONFIG, &[]);
     for (clean, issues, problems) in
         [("2099-01-01T00:00:00Z", 10, 1), ("2026-04-01T00:05:01Z", 10, 1), ("2026-04-01T00:05:00Z", 0, 0)]
@@ -233,7 +233,7 @@ fn a_time_to_come_is_not_known() {
 }
 
 #[test]
-fn cyclonedx_within_the_schema() {
+fn unusual_but_valid_cyclonedx_documents() {
     let of = |vulnerabilities: Value| {
         let mut vdr = value(VDR);
         vdr["components"] = json!([{"bom-ref": "p", "name": "openssl", "version": "1", "purl": null}]);
@@ -286,7 +286,7 @@ fn cyclonedx_within_the_schema() {
     }
 }
 
-/// No report is lost to its encoding, nor to a title that is none.
+/// No report is lost because of its encoding or a malformed title.
 #[test]
 fn other_encodings() {
     let wanted = lines(&lookup(&[TRIVY]));
@@ -300,9 +300,9 @@ fn other_encodings() {
     assert_eq!(lines(&lookup(&[&trivy.to_string()])), wanted);
 }
 
-/// A document of analyses is a list of statements: it proves no scan, and displaces none.
+/// A document of analyses is a list of statements: it does not prove a scan, and replaces no report.
 #[test]
-fn an_analysis_is_no_finding_of_a_scanner() {
+fn an_analysis_is_not_a_finding_of_a_scanner() {
     for (states, is_report) in [
         (&[json!("in_triage")][..], false),
         (&[json!("exploitable")], false),
@@ -334,9 +334,9 @@ fn an_analysis_is_no_finding_of_a_scanner() {
     assert!(!find(&lookup(&[TRIVY, &exempt, &vdr.to_string()]), "CVE-2024-0002").exempt, "it still counts");
 }
 
-/// A digest with a platform may be an index's, and then names one of its images.
+/// A digest with a platform may be that of an index, and then names one of its images.
 #[test]
-fn a_statement_about_a_platform_is_not_about_all_of_an_index() {
+fn a_statement_about_a_platform_does_not_apply_to_a_whole_index() {
     let open = |purl: String| open_vex(&json!({"products": [{"@id": purl}], "status": "fixed"}));
     let cyclone = |purl: String| vex(None, OLD, "not_affected", &[&purl]);
     let product = |purl: String| {
@@ -363,7 +363,7 @@ fn a_statement_about_a_platform_is_not_about_all_of_an_index() {
 }
 
 #[test]
-fn statements_hold_for_the_versions_that_they_list() {
+fn statements_apply_to_the_versions_that_they_list() {
     let is = |version: &str, status: &str| json!({"version": version, "status": status});
     for (versions, exempt) in [
         (json!(null), true),
@@ -401,7 +401,7 @@ fn statements_hold_for_the_versions_that_they_list() {
 }
 
 #[test]
-fn statements_are_no_wider_than_they_say() {
+fn statements_cover_no_more_than_they_say() {
     let image = |digit| format!("pkg:oci/app@{}", digest(digit));
     let hash = |digit: char| json!({"SHA-256": digit.to_string().repeat(64)});
     for (product, exempt) in [
@@ -438,7 +438,7 @@ fn statements_are_no_wider_than_they_say() {
     }
 }
 
-/// An advisory is shared by several CVEs, and says of none of them that another's statement holds for it.
+/// Several CVEs may share an advisory. A statement on one of them does not apply to another.
 #[test]
 fn statements_on_cves_match_cves() {
     let of = |id: &str, aliases: Value, state: &str| {
@@ -475,16 +475,16 @@ fn statements_on_cves_match_cves() {
 }
 
 #[test]
-fn a_suppression_still_to_come_has_no_effect() {
+fn a_suppression_with_a_future_time_has_no_effect() {
     for (at, exempt) in [("2099-01-01T00:00:00Z", false), ("2026-04-01T00:05:01Z", false), (OLD, true)] {
         let statement = vex(None, at, "not_affected", &[&format!("pkg:oci/x@{}", digest(CONFIG))]);
         assert_eq!(find(&lookup(&[TRIVY, &statement]), "CVE-2024-0002").exempt, exempt, "{at}");
     }
 }
 
-/// A newer report of a part adds what it found, and leaves open that there is more.
+/// A newer report on a part adds its findings and makes the result incomplete.
 #[test]
-fn an_incomplete_report_never_displaces_a_complete_one() {
+fn an_incomplete_report_never_replaces_a_complete_one() {
     let partial = |time: &str| {
         let mut value = value(&made(TRIVY_CLEAN, time, CONFIG, &[]));
         value["Results"] = json!([{"Target": "k", "Class": "secret", "Secrets": [{"RuleID": "K"}]}]);
@@ -503,7 +503,7 @@ fn an_incomplete_report_never_displaces_a_complete_one() {
     }
 }
 
-/// A report is as old as what the scanner knew.
+/// A report is as old as the data that the scanner used.
 #[test]
 fn a_report_is_as_old_as_its_database() {
     for (db, at) in [
@@ -519,7 +519,7 @@ fn a_report_is_as_old_as_its_database() {
 }
 
 #[test]
-fn what_a_cyclonedx_document_says_is_missing() {
+fn a_cyclonedx_document_states_what_is_missing() {
     let subject = value(VDR)["metadata"]["component"]["bom-ref"].clone();
     for (composition, missing) in [
         (json!({"aggregate": "incomplete", "assemblies": [subject]}), "incomplete"),

@@ -1,11 +1,11 @@
-//! What reports say about packages and issues beside what decides today.
+//! What reports say about packages and issues that does not affect decisions today.
 
 use super::*;
 use crate::policy::{AffectedPackage, Purl};
 
 const LAYER: char = 'd';
 
-/// `name purl ecosystem source path layer`, with `-` for what is not known.
+/// `name purl ecosystem source path layer`, with `-` for unknown values.
 fn describe(package: &AffectedPackage) -> String {
     let or = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let purl = or(package.purl.as_ref().map(Purl::as_str));
@@ -32,7 +32,7 @@ fn score(issue: &Issue) -> Option<String> {
 const V31: &str = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H";
 
 #[test]
-fn of_trivy() {
+fn packages_of_trivy_reports() {
     let mut trivy = value(TRIVY);
     let result = &mut trivy["Results"][0];
     result["Packages"] = json!([{"ID": "libssl3@3.0.11-1", "SrcName": "openssl"}, "no package", {"ID": 1}]);
@@ -60,7 +60,7 @@ fn of_trivy() {
 }
 
 #[test]
-fn of_grype() {
+fn packages_of_grype_reports() {
     let mut grype = value(GRYPE);
     let found = &mut grype["matches"][0];
     found["artifact"]["locations"] = json!([{"path": "/var/lib/dpkg/status", "layerID": digest(LAYER)}]);
@@ -84,7 +84,7 @@ fn of_grype() {
 }
 
 #[test]
-fn of_cyclonedx() {
+fn packages_of_cyclonedx_reports() {
     let mut vdr = value(VDR);
     vdr["components"][0]["properties"] = json!([
         {"name": "aquasecurity:trivy:SrcName", "value": "openssl"},
@@ -106,9 +106,9 @@ fn of_cyclonedx() {
     assert_eq!(score(find(&report, "CVE-2024-0022")), None);
 }
 
-/// A finding must not be lost to a detail of another shape.
+/// A finding must not be lost because of a malformed detail.
 #[test]
-fn odd_details_lose_no_finding() {
+fn malformed_details_lose_no_finding() {
     let odd = [json!(null), json!(1), json!("x"), json!([]), json!({}), json!([[1]]), json!({"x": [1]})];
     for value_ in &odd {
         let (mut trivy, mut grype, mut vdr) = (value(TRIVY), value(GRYPE), value(VDR));
@@ -131,9 +131,9 @@ fn odd_details_lose_no_finding() {
     }
 }
 
-/// A grace period counts from these times, so a time to come must not stretch it, and the earliest report counts.
+/// Grace periods start at these times, so a future time must not extend them, and the earliest report counts.
 #[test]
-fn times_that_grace_periods_count_from() {
+fn times_at_which_grace_periods_start() {
     let mut later = value(TRIVY);
     later["Results"][0]["Vulnerabilities"][2]["PublishedDate"] = json!("2027-01-01T00:00:00Z");
     assert_eq!(find(&lookup(&[&later.to_string()]), "CVE-2024-0002").published, None);

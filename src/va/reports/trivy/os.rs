@@ -1,11 +1,11 @@
-//! The system that Trivy found, and whether it knows the issues of it.
+//! The system that Trivy found, and whether it knows the system's issues.
 
 use serde::Deserialize;
 
 use crate::va::reports::document::{or_default, some};
 
-/// The families of whose packages Trivy knows the issues (aquasecurity/trivy, `pkg/detector/ospkg/detect.go`). Of others it
-/// lists the packages, and looks up none.
+/// The system families for whose packages Trivy knows issues (aquasecurity/trivy, `pkg/detector/ospkg/detect.go`). For
+/// other families, it lists the packages but looks up no issues.
 const KNOWN: [&str; 22] = [
     "alma",
     "alpine",
@@ -30,9 +30,9 @@ const KNOWN: [&str; 22] = [
     "ubuntu",
     "wolfi",
 ];
-/// Those whose issues do not depend on a version.
+/// The families whose issues do not depend on a version.
 const ROLLING: [&str; 5] = ["chainguard", "echo", "minimos", "opensuse-tumbleweed", "wolfi"];
-/// Other names of theirs (`pkg/fanal/types/const.go`).
+/// Other names of these families (`pkg/fanal/types/const.go`).
 const ALIASES: [(&str, &str); 6] = [
     ("opensuse.leap", "opensuse-leap"),
     ("opensuse.tumbleweed", "opensuse-tumbleweed"),
@@ -57,7 +57,7 @@ impl Os {
         self.family().is_some()
     }
 
-    /// Why the packages of the system that it found were not assessed.
+    /// Why the packages of the detected system were not assessed.
     pub(super) fn unknown(&self) -> Option<String> {
         let family = self.family()?;
         if !KNOWN.contains(&&*family) {
@@ -71,13 +71,14 @@ impl Os {
             .then(|| format!("the packages of {family} were not assessed: it has no version that is known"))
     }
 
-    /// Whether a result of this type may be of the system. Where the report leaves the system out, the type says it.
+    /// Whether a result of this type may be for the system. If the report does not state the system, the type
+    /// identifies it.
     pub(super) fn may_be_called(&self, kind: &str) -> bool {
         let kind = canonical(kind);
         self.family().map_or(self.is_unsaid() && KNOWN.contains(&&*kind), |family| family == kind)
     }
 
-    /// Whether the report has nothing about the system.
+    /// Whether the report states nothing about the system.
     pub(super) fn is_unsaid(&self) -> bool {
         self.family.is_none() && self.name.is_none()
     }
