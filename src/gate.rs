@@ -141,7 +141,7 @@ pub struct GateRequest {
     /// The sender of the request.
     pub requester: Requester,
     /// Everything in the request that the answer depends on, as text. The answer may be reused for requests with the
-    /// same text; with `None`, every request is decided again.
+    /// same text; with `None`, every request is decided separately.
     pub key: Option<String>,
 }
 
@@ -156,7 +156,7 @@ pub enum Answer {
     },
     /// The size of a blob, for HEAD; nothing is downloaded.
     BlobSize {
-        /// In bytes.
+        /// The size in bytes.
         size: u64,
         /// The permit that admitted it.
         permit: Permit,
@@ -230,7 +230,7 @@ impl Gate {
     /// The target of an image reference, for commands.
     ///
     /// # Errors
-    /// When no such upstream is configured, or it does not serve the scope.
+    /// If no such upstream is configured, or it does not serve the scope.
     pub fn target_of(&self, image: &ImageReference, scope: &Scope) -> Result<Target, GateError> {
         self.router.target_of(image, scope)
     }
@@ -278,7 +278,7 @@ impl Gate {
         answer
     }
 
-    /// route -> judge -> open.
+    /// The steps: route -> judge -> open.
     async fn answer(
         &self,
         request: &GateRequest,

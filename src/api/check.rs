@@ -44,7 +44,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     percent_decode_str(&value).decode_utf8().ok().map(Cow::into_owned)
 }
 
-/// Judges an image as a request for it would be judged.
+/// Judges an image as the gate does for a request.
 ///
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image cannot be judged.
@@ -114,7 +114,7 @@ pub struct RuleAnswer {
     pub document: String,
     /// The entry's pattern.
     pub rule: String,
-    /// Whether the entry is in audit mode, in which it is only recorded.
+    /// Whether the entry is in audit mode, in which denials are only recorded.
     #[serde(default)]
     pub audited: bool,
     /// Whether this entry admits the image.

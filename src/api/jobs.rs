@@ -28,7 +28,7 @@ impl JobState {
     }
 }
 
-/// Which images to fetch into the cache.
+/// The images to fetch into the cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrefetchRequest {

@@ -33,7 +33,8 @@ pub enum Transfer {
     Lent,
 }
 
-/// A range of some content. Its length is known in advance, and it ends with an error rather than early.
+/// A range of some content. Its length is known in advance, and a body that cannot deliver all of it ends with an
+/// error.
 pub struct ContentBody {
     source: BodySource,
     /// The window of the file, if its bytes are sent with `sendfile`.
@@ -138,7 +139,7 @@ impl ContentBody {
         })
     }
 
-    /// Ends this response, and removes the content so that later requests do not use it.
+    /// Fails this response, and removes the content so that later requests do not use it.
     fn unreadable(&self, error: &io::Error) {
         if let BodySource::File(reading) = &self.source {
             reading.discard(error);

@@ -66,7 +66,7 @@ impl BlobReader {
     /// Opens a blob, in a turn for reads of this kind. The turn ends with the returned value.
     /// If the blob cannot be read, or its size differs from the descriptor.
     /// # Errors
-    /// When the blob cannot be had, or has another size than the descriptor says.
+    /// If the blob cannot be read, or its size differs from the descriptor.
     pub async fn open(&self, kind: &'static str, blob: &Descriptor) -> Result<BlobPieces, CacheError> {
         let turn = self.turn(kind).await;
         let end = Instant::now() + MAX_TIME;
@@ -241,7 +241,7 @@ impl<T: Clone> BlobFinding<T> {
     /// The result of a memo lookup. `None` means that the computation failed.
     ///
     /// # Errors
-    /// When the bytes could not be read.
+    /// If the bytes could not be read.
     pub fn known(found: Option<Arc<Observed<Self>>>) -> Result<T, CacheError> {
         match found.map(|found| found.value.clone()) {
             Some(Self::Known(value)) => Ok(value),

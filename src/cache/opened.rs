@@ -1,4 +1,4 @@
-//! Opened content, whatever its source.
+//! Opened content from any source.
 
 use std::sync::Arc;
 

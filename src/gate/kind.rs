@@ -38,7 +38,7 @@ const MAX_ARTIFACT: u64 = 1024 * 1024 * 1024;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Proof {
     Proven,
-    /// The proof was tried and failed, for this reason.
+    /// The proof failed for this reason.
     Refuted(String),
 }
 

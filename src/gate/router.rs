@@ -60,7 +60,7 @@ impl Router {
     /// The target of an image reference.
     ///
     /// # Errors
-    /// When no such upstream is configured, or it does not serve the scope.
+    /// If no such upstream is configured, or it does not serve the scope.
     pub(super) fn target_of(&self, image: &ImageReference, scope: &Scope) -> Result<Target, GateError> {
         serve(self.by_host(&image.name.host)?, image.name.repository.as_str(), scope)
     }
@@ -71,7 +71,8 @@ impl Router {
             .ok_or_else(|| GateError::UnknownUpstream { asked: host.to_string(), served: self.upstreams.names() })
     }
 
-    /// `/v2/HOST/NAME/…` where the first component is an upstream's host or `path` alias; else the default upstream.
+    /// For `/v2/HOST/NAME/…`, the upstream whose host or `path` alias is the first component; otherwise the default
+    /// upstream.
     fn by_path(&self, name: &Repository) -> Result<(&Arc<Upstream>, Repository), GateError> {
         if let Some((first, rest)) = name.as_str().split_once('/')
             && let Some(upstream) = self.upstreams.by_path(first)

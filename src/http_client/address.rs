@@ -33,7 +33,7 @@ fn is_private_v6(v6: Ipv6Addr) -> bool {
         || v6.is_unspecified()
         || v6.is_multicast()
         || first & 0xfe00 == 0xfc00 // unique local
-        || first & 0xff80 == 0xfe80 // link-local, and site-local of old
+        || first & 0xff80 == 0xfe80 // link-local, and the deprecated site-local
         || is_translated(v6)
         || embedded_v4(v6).is_some_and(is_private_v4)
 }

@@ -20,7 +20,7 @@ const MAX_CONFIG: u64 = 4 * 1024 * 1024;
 /// How many layers of one manifest are read concurrently.
 const AT_ONCE: usize = 4;
 
-/// The digest of a configuration, and whether a manifest's layers are known to be that configuration's.
+/// The digest of a configuration, and whether a manifest's layers are known to be those of the configuration.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum ConfigBinding {
     /// The layers are those of the configuration.

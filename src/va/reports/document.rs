@@ -248,7 +248,7 @@ pub(super) fn digest_of(text: &str) -> Option<Digest> {
     text.rsplit_once('@').map_or(text, |(_, digest)| digest).parse().ok()
 }
 
-/// The scanner's name with its version.
+/// The scanner's name and version.
 pub(super) fn source(name: &str, version: Option<String>) -> String {
     match some(version) {
         Some(version) => format!("{name} {version}"),
