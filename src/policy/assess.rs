@@ -1,4 +1,4 @@
-//! Vulnerability evidence weighed under a rule, in IBM's words.
+//! Assesses vulnerability evidence under a rule, with IBM's status values.
 
 use jiff::Timestamp;
 
@@ -9,24 +9,24 @@ use super::signed::has_ended;
 use super::verdict::Verdict;
 use super::vulnerability::{Issue, Report, VaEvidence, VaStatus};
 
-/// An assessment in IBM's words, under a rule.
+/// An assessment under a rule, with IBM's status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaAssessment {
-    /// IBM's word.
+    /// IBM's status.
     pub status: VaStatus,
     /// The issues that count under the rule and are not exempt.
     pub blocking: Vec<Issue>,
-    /// How many issues are exempt, by the source's own word or by an exemption.
+    /// The number of exempt issues. The source or an exemption can make an issue exempt.
     pub exempt: usize,
-    /// Why there is no assessment, where there is none.
+    /// The reason why there is no assessment, if there is none.
     pub why: Option<String>,
-    /// Until when this holds: the report becomes too old, or an exemption ends.
+    /// The end of validity: the time when the report becomes too old or an exemption ends.
     pub until: Option<Timestamp>,
-    /// Whether asking again may help, where there is no assessment.
+    /// If there is no assessment: whether a retry may help.
     temporary: bool,
 }
 
-/// Weighs vulnerability evidence under a rule, with the exemptions that apply to the image.
+/// Assesses vulnerability evidence under a rule, with the exemptions that apply to the image.
 pub fn assess(rule: &VaRule, evidence: &VaEvidence, exemptions: &VaExemptions, now: Timestamp) -> VaAssessment {
     let without = |status, why: &str, temporary| VaAssessment {
         status,
@@ -64,12 +64,12 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, exemptions: &VaExemptions, n
 
 const NO_REPORT: &str = "no report speaks of this image";
 
-/// What a report leaves open once exempt issues are taken out.
+/// The issues of a report that remain after exempt issues are removed.
 struct OpenIssues {
     /// The issues that count.
     blocking: Vec<Issue>,
     exempt: usize,
-    /// When the first exemption ends without which an issue would count; [`Timestamp::MAX`] if none ends.
+    /// The first end of an exemption after which an issue would count; [`Timestamp::MAX`] if no exemption ends.
     until: Timestamp,
 }
 
@@ -90,7 +90,8 @@ fn open_issues(rule: &VaRule, report: &Report, exemptions: &VaExemptions, now: T
     open
 }
 
-/// A report that is young enough. What was found fails it, also where not everything was looked at.
+/// Assesses a report that is not too old. An issue that was found fails the assessment even if the report is
+/// incomplete.
 fn weigh(report: &Report, open: OpenIssues, until: Option<Timestamp>) -> VaAssessment {
     let OpenIssues { blocking, exempt, until: exempt_until } = open;
     let status = match (blocking.is_empty(), &report.incomplete, exempt) {
@@ -136,7 +137,7 @@ pub(super) fn assessed(rule: &VaRule, assessment: &VaAssessment) -> Verdict {
         VaStatus::Unsupported => rule.unsupported,
     };
     match behaviour {
-        // A report of which a part is missing ages like any other.
+        // An incomplete report ages like any other report.
         Behaviour::Allow => Verdict::Pass(assessment.until),
         Behaviour::Deny if assessment.temporary => {
             Verdict::Unknown { reasons: why("no assessment yet"), temporary: true }
@@ -145,7 +146,8 @@ pub(super) fn assessed(rule: &VaRule, assessment: &VaAssessment) -> Verdict {
     }
 }
 
-/// `3 issues not exempt (CVE-2024-1 critical openssl fixed in 3.0.11; +2)`: the worst first, and only one in full.
+/// Describes the issues, for example `3 issues not exempt (CVE-2024-1 critical openssl fixed in 3.0.11; +2)`. Only the
+/// worst issue is shown in full.
 fn describe(blocking: &[Issue]) -> String {
     let count = match blocking.len() {
         1 => "1 issue not exempt".to_owned(),
@@ -165,7 +167,7 @@ fn describe(blocking: &[Issue]) -> String {
     text + ")"
 }
 
-/// An assessment holds no longer than the evidence that it rests on.
+/// An assessment is valid no longer than its evidence.
 pub(super) fn observed_verdict(
     rule: &VaRule,
     evidence: &Observed<VaEvidence>,
@@ -181,8 +183,8 @@ pub(super) fn observed_verdict(
     }
 }
 
-/// An index is denied when every child that matters is denied; each child is judged again when it is pulled. It passes
-/// for as long as one of them does.
+/// An index is denied when every relevant child is denied. Each child is judged again when it is pulled. The index
+/// passes as long as at least one child passes.
 pub(super) fn index_verdict<'a>(children: impl Iterator<Item = (&'a str, &'a Verdict)>) -> Verdict {
     let (mut passes, mut reasons, mut temporary, mut unknown) = (Vec::new(), Vec::new(), false, false);
     for (platform, verdict) in children {

@@ -1,4 +1,4 @@
-//! Authorities: whose signatures count, and the material that verifies them.
+//! Authorities: the parties whose signatures count, and the material that verifies these signatures.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use super::key::PublicKey;
 use super::material::{Certificate, KeyRing, SignerKey};
 use crate::oci::Digest;
 
-/// Somebody whose signature counts: a name and the means to verify it.
+/// A party whose signatures count: a name and the means to verify them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authority {
     name: String,
@@ -17,8 +17,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority. Its identity covers the name, the scheme and all of its keys and trust roots, so that evidence for
-    /// an old key never counts for a new one of the same name. A key counts as what it is, not how it is written.
+    /// Creates an authority. Its ID covers the name, the scheme, and all keys and trust roots, so evidence for an old
+    /// key never counts for a new key of the same name. The encoding of a key does not affect the ID.
     pub fn new(name: impl Into<String>, scheme: Scheme) -> Self {
         let name = name.into();
         let encoding = Canonical::default().field("name", &name).field("scheme", scheme.encode());
@@ -35,8 +35,8 @@ impl Authority {
         &self.scheme
     }
 
-    /// Everyone who can sign for it, by identifiers that are the same in every authority. For cosign with keys: the
-    /// keys' fingerprints. For every other scheme the signers are not known before a signature is found, so one
+    /// The identifiers of all possible signers. They are comparable across authorities. For cosign with keys, they are
+    /// the fingerprints of the keys. For every other scheme, the signers are unknown until a signature is found, so one
     /// identifier represents all of them.
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
@@ -46,7 +46,7 @@ impl Authority {
         }
     }
 
-    /// The key under which its evidence is kept.
+    /// The ID under which its evidence is stored.
     pub fn id(&self) -> &AuthorityId {
         &self.id
     }
@@ -65,23 +65,24 @@ impl fmt::Display for AuthorityId {
 /// How signatures are made, and the material that verifies them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scheme {
-    /// cosign with public keys: classic `.sig` tags and Sigstore bundles. Any one of the keys suffices (rotation).
+    /// cosign with public keys: classic `.sig` tags and Sigstore bundles. Any one of the keys is sufficient, which
+    /// allows key rotation.
     CosignKey {
         /// The public keys.
         keys: Vec<PublicKey>,
     },
-    /// cosign keyless: a certificate for an identity, by an issuer.
+    /// cosign keyless: a certificate for an identity, from an issuer.
     CosignKeyless {
         /// The OIDC issuer, compared exactly.
         issuer: String,
-        /// Who signed.
+        /// The identity of the signer.
         identity: Identity,
     },
     /// Simple signing with OpenPGP (containers/image).
     Gpg {
-        /// Key rings of which any key counts.
+        /// The key rings. Any key in them counts.
         keyrings: Vec<KeyRing>,
-        /// Which image the signature must name.
+        /// The image that the signature must name.
         identity: SignedIdentity,
         /// The lookaside store.
         store_url: Option<String>,
@@ -90,14 +91,14 @@ pub enum Scheme {
     Notation {
         /// The trusted certificates.
         certificates: Vec<Certificate>,
-        /// Whose certificates count.
+        /// The certificate subjects that count.
         identities: Vec<CertificateSubject>,
     },
     /// Docker Content Trust.
     Notary {
-        /// The notary server; `None`: found by the registry's host.
+        /// The notary server. `None` selects it by the registry's host.
         server: Option<String>,
-        /// Signers that must all have signed; empty: anyone with a key for the repository's targets.
+        /// Signers that must all have signed. If the list is empty, any key for the repository's targets is sufficient.
         signers: Vec<Signer>,
     },
     /// An authority whose material is missing. It never verifies anything.
@@ -108,10 +109,10 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The canonical encoding: equal for equal schemes, different for different ones. Lists are sets here, because
-    /// neither the order nor the repetition of keys changes what verifies.
+    /// The canonical encoding: equal schemes have equal encodings, and different schemes have different encodings.
+    /// Lists are encoded as sets, because the order and repetition of keys do not affect verification.
     ///
-    /// No pattern has a `..`, so a field that is added must be encoded before this compiles without a warning.
+    /// The patterns do not use `..`, so the compiler reports a new field that is not encoded.
     fn encode(&self) -> Vec<u8> {
         let of = |kind: &str| Canonical::default().field("kind", kind);
         let encoding = match self {
@@ -161,33 +162,33 @@ impl Signer {
     }
 }
 
-/// Which certificate identities count for cosign keyless.
+/// The certificate identities that count for cosign keyless.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Identity {
     /// Exactly this identity.
     Exact(String),
-    /// A pattern in which `*` matches any run of characters.
+    /// A pattern in which `*` matches any sequence of characters.
     Glob(String),
 }
 
-/// Which image a simple signature must name: `signedIdentity` (containers-policy.json(5)).
+/// The image that a simple signature must name: `signedIdentity` (containers-policy.json(5)).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SignedIdentity {
-    /// The reference that is pulled; for a reference by digest, the repository suffices. The default.
+    /// The pulled reference. For a reference by digest, the repository is sufficient. This is the default.
     MatchRepoDigestOrExact,
-    /// The reference that is pulled, exactly.
+    /// Exactly the pulled reference.
     MatchExact,
-    /// The repository that is pulled, under any tag.
+    /// The pulled repository, with any tag.
     MatchRepository,
     /// This reference.
     ExactReference(String),
     /// This repository.
     ExactRepository(String),
-    /// The reference that is pulled, with one prefix of its name replaced by another.
+    /// The pulled reference, with one prefix of its name replaced by another.
     Remap {
-        /// The prefix of the name that is pulled.
+        /// The prefix of the pulled name.
         prefix: String,
-        /// What replaces it in the name that was signed.
+        /// Its replacement in the signed name.
         signed_prefix: String,
     },
 }
@@ -207,10 +208,10 @@ impl SignedIdentity {
     }
 }
 
-/// Whose certificates count for Notary Project signatures (trust policy, `trustedIdentities`).
+/// The certificate subjects that count for Notary Project signatures (trust policy, `trustedIdentities`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CertificateSubject {
-    /// Every certificate below the trusted ones: `*`.
+    /// Every certificate that chains to a trusted one: `*`.
     Any,
     /// Certificates with this distinguished name: `x509.subject: C=…, ST=…, O=…`.
     Named(String),
@@ -229,7 +230,7 @@ fn fingerprint(digest: Digest) -> String {
     digest.to_string()
 }
 
-/// Bytes that say one thing only: every name and value is preceded by its length, every set by its size, and the
+/// An unambiguous encoding: every name and value is preceded by its length, every set is preceded by its size, and the
 /// members of a set are sorted and unique.
 #[derive(Default)]
 struct Canonical(Vec<u8>);
@@ -239,7 +240,7 @@ impl Canonical {
         self.set(name, [value])
     }
 
-    /// A set of values; an optional value is a set of one or none.
+    /// Encodes a set of values. An optional value is a set with at most one member.
     fn set<T: AsRef<[u8]>>(mut self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
         let values: BTreeSet<Vec<u8>> = values.into_iter().map(|value| value.as_ref().to_vec()).collect();
         self.bytes(name.as_bytes());

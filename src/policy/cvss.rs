@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The longest vector that is kept, in bytes: CVSS 4.0 with all its metrics takes about 200.
+/// The maximum length of a stored vector, in bytes. A CVSS 4.0 vector with all metrics has about 200 bytes.
 const MAX_VECTOR: usize = 512;
-/// The longest name of a source that is kept, in bytes.
+/// The maximum length of a stored source name, in bytes.
 const MAX_SOURCE: usize = 256;
 
-/// A CVSS base score, and who gave it.
+/// A CVSS base score and its source.
 ///
 /// In JSON: `{"source": "nvd", "value": 9.8, "vector": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -19,18 +19,18 @@ pub struct CvssScore {
 }
 
 impl CvssScore {
-    /// A score as a document gives it, with its vector. `None` for a number that is no CVSS score (0.0 to 10.0) or a source
-    /// that is no name. A vector that is none is left out.
+    /// Creates a score from the fields of a document. Returns `None` if the number is not a CVSS score (0.0 to 10.0) or
+    /// the source is not a valid name. An invalid vector is dropped.
     pub fn new(source: &str, value: f64, vector: Option<&str>) -> Option<Self> {
         let is_score = (0.0..=10.0).contains(&value);
         let is_name = !source.is_empty() && source.len() <= MAX_SOURCE;
-        // At most 100, by the range above.
+        // The range check above limits this to 100.
         let tenths = (value * 10.0).round() as u8;
         let vector = vector.filter(|vector| is_vector(vector)).map(str::to_owned);
         (is_score && is_name).then(|| Self { source: source.to_owned(), tenths, vector })
     }
 
-    /// Who gave it: `nvd`, `ghsa`, a vendor.
+    /// The source of the score: `nvd`, `ghsa`, or a vendor.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -40,12 +40,13 @@ impl CvssScore {
         f64::from(self.tenths) / 10.0
     }
 
-    /// The vector that the score is of: `CVSS:3.1/AV:N/…`; that of version 2 has no prefix.
+    /// The vector that belongs to the score: `CVSS:3.1/AV:N/…`. A version 2 vector has no prefix.
     pub fn vector(&self) -> Option<&str> {
         self.vector.as_deref()
     }
 
-    /// The worse of two scores. One of version 2, which rates the same issue otherwise, counts where there is no other.
+    /// The worse of two scores. A version 2 score counts only if there is no other score, because version 2 rates
+    /// issues differently.
     pub fn worse(self, other: Self) -> Self {
         let rank = |score: &Self| (!score.is_version_2(), score.tenths);
         if rank(&other) > rank(&self) { other } else { self }
@@ -56,7 +57,7 @@ impl CvssScore {
     }
 }
 
-/// Letters, digits and the three signs between them.
+/// Whether the text has only letters, digits, and the three separators.
 fn is_vector(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'/' | b'.');
     !text.is_empty() && text.len() <= MAX_VECTOR && text.bytes().all(allowed)

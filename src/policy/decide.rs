@@ -1,4 +1,4 @@
-//! The decision: a pure function of rule, subject, evidence and time, and the only maker of a [`Permit`].
+//! The decision: a pure function of rule, subject, evidence and time. Only this module creates a [`Permit`].
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use super::verdict::Verdict;
 use super::vulnerability::{VaEvidence, VaFindings};
 use crate::oci::{Digest, ImageName, Manifest};
 
-/// Weighs a manifest under one entry: until when the entry admits it, or why it does not.
+/// Evaluates a manifest under one entry. Returns the time until which the entry admits the manifest, or the denial.
 ///
-/// Order: trust, then simple signing, then vulnerabilities, and the first that fails decides (CISE's order).
+/// The order is trust, then simple signing, then vulnerabilities. The first failed check decides, as in CISE.
 ///
 /// # Errors
 /// The denial.
@@ -25,34 +25,35 @@ pub fn weigh(question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
     question.selected.rule.as_ref().map_or(Ok(None), |rule| judge(rule, question))
 }
 
-/// What one entry says about a manifest.
+/// The result of one entry for a manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opinion {
     /// The entry.
     pub selected: Selected,
-    /// What [`weigh`] said.
+    /// The result of [`weigh`].
     pub outcome: Result<Option<Timestamp>, Denial>,
 }
 
-/// Everything that the entries which speak for a subject say about a manifest.
+/// The results of all entries that apply to a subject, for one manifest.
 #[derive(Clone, Copy, Debug)]
 pub struct Opinions<'a> {
-    /// What was asked for.
+    /// The requested subject.
     pub subject: &'a Subject,
     /// The digest of the bytes that would be served.
     pub digest: Digest,
-    /// Whether a denial is carried out: the mode of the gate.
+    /// The mode of the gate: whether denials are enforced.
     pub mode: Mode,
-    /// Of the entries that are enforced, the most specific first. They decide.
+    /// The results of the enforced entries, the most specific first. They decide.
     pub enforced: &'a [&'a Opinion],
-    /// Of the entries in audit mode. They are recorded, and decide only where no other entry speaks.
+    /// The results of the entries in audit mode. They are recorded, and decide only if no enforced entry applies.
     pub audited: &'a [&'a Opinion],
 }
 
 /// Decides whether a manifest may be served.
 ///
-/// A subject may have several names (a digest with several tags) and so several entries: one that admits suffices, and
-/// a denial gives the reason of the first, the most specific. What the audited entries would deny goes with the permit.
+/// A subject can have several names (a digest with several tags) and therefore several entries. One entry that admits
+/// is sufficient. A denial gives the reason of the first entry, which is the most specific one. The permit carries the
+/// denials of the audited entries.
 ///
 /// # Errors
 /// The denial.
@@ -78,20 +79,21 @@ pub fn decide(opinions: &Opinions<'_>) -> Result<Permit, Denial> {
     }
 }
 
-/// The entry that decides: of the enforced ones, or of the audited ones where nothing is enforced, the first that admits,
-/// else the first.
+/// The entry that decides: the first enforced entry that admits, or else the first enforced entry. If no entry is
+/// enforced, the same applies to the audited entries.
 pub fn deciding<'a, T>(enforced: &'a [T], audited: &'a [T], opinion: impl Fn(&T) -> &Opinion) -> Option<&'a T> {
     let all = if enforced.is_empty() { audited } else { enforced };
     all.iter().find(|one| opinion(one).outcome.is_ok()).or(all.first())
 }
 
-/// The denial of entries of which none admits.
+/// The denial if none of the entries admits.
 pub fn denial<'a>(opinions: &[&'a Opinion]) -> Option<&'a Denial> {
     let first = opinions.first()?.outcome.as_ref().err()?;
     opinions.iter().all(|opinion| opinion.outcome.is_err()).then_some(first)
 }
 
-/// Decides whether the tags and referrers of a repository may be listed: where any rule selects it.
+/// Decides whether the tags and referrers of a repository may be listed. They may be listed if any rule selects the
+/// repository.
 pub fn admit_listing(name: &ImageName, selected: &[Selected]) -> Option<ListingPermit> {
     (!selected.is_empty()).then(|| ListingPermit { name: name.clone() })
 }
@@ -101,7 +103,7 @@ pub fn admit_listing_unmatched(name: &ImageName) -> ListingPermit {
     ListingPermit { name: name.clone() }
 }
 
-/// The permit of a gate in audit mode for a subject that no document selects: it carries the denial.
+/// The permit of a gate in audit mode for a subject that no document selects. It carries the denial.
 pub fn admit_unmatched(subject: &Subject, digest: Digest, message: String) -> Permit {
     Permit {
         name: subject.name.clone(),
@@ -136,23 +138,23 @@ fn unmatched(subject: String, message: String) -> Denial {
     }
 }
 
-/// Everything that a decision depends on.
+/// All inputs of a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// What was asked for.
+    /// The requested subject.
     pub subject: &'a Subject,
     /// The digest of the bytes that would be served.
     pub digest: Digest,
-    /// What those bytes are.
+    /// The kind of content of these bytes.
     pub kind: Kind,
-    /// The document and entry that speak for the subject.
+    /// The document and entry that apply to the subject.
     pub selected: &'a Selected,
-    /// What is known about signatures.
+    /// The signature evidence.
     pub trust: &'a TrustFindings,
-    /// What is known about vulnerabilities; `None` when nobody was asked, because the rule or a failed trust check
-    /// made it needless.
+    /// The vulnerability evidence. `None` if no source was queried because the rule does not need it or a trust check
+    /// failed.
     pub va: Option<&'a VaFindings>,
-    /// The exemptions that apply, beside those that sources have in their reports.
+    /// The exemptions that apply in addition to those that the sources include in their reports.
     pub exemptions: &'a VaExemptions,
     /// The time of the decision.
     pub now: Timestamp,
@@ -171,25 +173,25 @@ impl Question<'_> {
     }
 }
 
-/// The document and the entry that speak for a subject.
+/// The document and the entry that apply to a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selected {
     /// Kind and name: `ClusterImagePolicy/default`.
     pub document: Arc<str>,
     /// The entry's `name`, which is its pattern.
     pub entry: Arc<str>,
-    /// What it asks for; `None` where it has no `policy`, which admits.
+    /// What the entry requires. `None` if it has no `policy`; such an entry admits everything.
     pub rule: Option<Arc<Rule>>,
 }
 
 impl Selected {
-    /// Whether the entry asks for any check.
+    /// Whether the entry requires any check.
     pub fn asks(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| !rule.admits_all())
     }
 }
 
-/// The whole judgement of one rule: until when it admits, or the denial.
+/// Evaluates all checks of one rule. Returns the time until which the rule admits the manifest, or the denial.
 fn judge(rule: &Rule, question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
     let mut until = None;
     let stages = [Stage::Trust, Stage::Simple];
@@ -242,7 +244,7 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
     }
 }
 
-/// Proof that a manifest was admitted. Made nowhere but in this file.
+/// Proof that a manifest was admitted. Only this file creates it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permit {
     name: ImageName,
@@ -256,48 +258,48 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Upstream and repository that it is for.
+    /// The upstream and repository that the permit is for.
     pub fn name(&self) -> &ImageName {
         &self.name
     }
 
-    /// The content that it is for.
+    /// The digest of the content that the permit is for.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The size in bytes that the admitted manifest says this content has.
+    /// The size of this content in bytes, as stated in the admitted manifest.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// The document that admitted.
+    /// The document that admitted the manifest.
     pub fn document(&self) -> &str {
         &self.document
     }
 
-    /// The entry that admitted.
+    /// The entry that admitted the manifest.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 
-    /// Denials that were not carried out: of the whole gate in audit mode, and of audited entries.
+    /// Denials that were not enforced: those of a gate in audit mode and those of audited entries.
     pub fn would_deny(&self) -> &[Denial] {
         &self.would_deny
     }
 
-    /// Whether no enforced entry admits: the gate, or every entry that speaks, is in audit mode.
+    /// Whether no enforced entry admits the manifest because the gate or every applicable entry is in audit mode.
     pub fn is_only_reported(&self) -> bool {
         self.is_only_reported
     }
 
-    /// Until when the decision holds, where evidence ends.
+    /// The time until which the decision is valid. `None` if no evidence expires.
     pub fn until(&self) -> Option<Timestamp> {
         self.until
     }
 
-    /// The permit for a blob that the admitted manifest names. `None` when this is not that manifest, or when the
-    /// manifest does not name the blob.
+    /// The permit for a blob of the admitted manifest. `None` if `manifest` is not the admitted manifest or does not
+    /// reference the blob.
     pub fn for_blob(&self, manifest: &Manifest, blob: Digest) -> Option<Self> {
         let named = manifest.descriptors().find(|descriptor| descriptor.digest == blob)?;
         let is_ours = manifest.digest == self.digest && manifest.names_blob(&blob);
@@ -305,14 +307,14 @@ impl Permit {
     }
 }
 
-/// Proof that a repository is one that a rule selects: opens its lists, and no content.
+/// Proof that a rule selects a repository. It permits access to the repository's lists, but not to content.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListingPermit {
     name: ImageName,
 }
 
 impl ListingPermit {
-    /// Upstream and repository that it is for.
+    /// The upstream and repository that the permit is for.
     pub fn name(&self) -> &ImageName {
         &self.name
     }

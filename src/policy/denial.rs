@@ -1,40 +1,40 @@
-//! Why something is not served, for people and for machines.
+//! Denials, in a form for people and for machines.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Why something is not served.
+/// The reason why a request is denied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
-    /// What was asked for.
+    /// The requested subject.
     pub subject: String,
-    /// Whether it is final.
+    /// Whether the denial is final.
     pub kind: DenialKind,
-    /// What failed.
+    /// The check that failed.
     pub stage: Stage,
-    /// Kind and name of the document; `None` when none selects the subject.
+    /// Kind and name of the document; `None` if no document selects the subject.
     pub document: Option<Arc<str>>,
     /// The entry's pattern.
     pub rule: Option<Arc<str>>,
-    /// What failed and what would help, shortest first.
+    /// What failed and how to fix it, the shortest reason first.
     pub reasons: Vec<String>,
 }
 
 /// Whether a denial is final.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DenialKind {
-    /// Evidence is on its way: ask again soon.
+    /// Evidence is being gathered. Retry soon.
     Pending,
     /// The policy denies.
     Policy,
-    /// It cannot be judged now, and the policy does not admit that.
+    /// The image cannot be judged now, and the policy does not admit such an image.
     Unavailable,
 }
 
-/// The part of a rule that decided.
+/// The part of a rule that caused the denial.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
-    /// No document selects the subject, or the manifest itself is refused.
+    /// No document selects the subject, or the manifest itself is rejected.
     Policy,
     /// Portieris' simple signing.
     Simple,
@@ -45,7 +45,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Lower case, as in messages and `policy eval`.
+    /// The name in lower case, as in messages and in the output of `policy eval`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy",

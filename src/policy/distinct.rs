@@ -1,14 +1,14 @@
-//! How many sets can each be given a different member.
+//! The number of sets to which different members can be assigned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The largest number of the sets that can each be given one of their members, no member twice: the size of the largest
-/// partial system of distinct representatives. Thresholds count signers by this number, not by the names that verified:
-/// a signer under two names is one.
+/// The largest number of sets to which one of their own members can be assigned without using a member twice. This is
+/// the size of the largest partial system of distinct representatives. Thresholds use this number to count signers,
+/// because a signer with two names counts once.
 ///
-/// A choice may have to be undone: `{x, y}` and `{x}` can both be served, but only if the first gets `y`. So this looks
-/// for augmenting paths (Kuhn's algorithm for bipartite matching). Graph libraries have it too, but need a graph; there
-/// are few sets with few members here.
+/// An earlier choice may have to be undone: `{x, y}` and `{x}` can both get a member only if the first one gets `y`.
+/// The function therefore searches for augmenting paths (Kuhn's algorithm for bipartite matching). Graph libraries
+/// implement this too, but they need a graph, and here there are only a few small sets.
 pub fn distinct<'a, T: Ord + 'a>(sets: impl IntoIterator<Item = &'a BTreeSet<T>>) -> usize {
     let mut matching = Matching { sets: sets.into_iter().collect(), holders: BTreeMap::new() };
     (0..matching.sets.len()).filter(|&set| matching.place(set, &mut BTreeSet::new())).count()
@@ -16,12 +16,12 @@ pub fn distinct<'a, T: Ord + 'a>(sets: impl IntoIterator<Item = &'a BTreeSet<T>>
 
 struct Matching<'a, T> {
     sets: Vec<&'a BTreeSet<T>>,
-    /// The set that each member was given to.
+    /// The set to which each member is assigned.
     holders: BTreeMap<&'a T, usize>,
 }
 
 impl<'a, T: Ord> Matching<'a, T> {
-    /// Gives a set a member that is free, or whose holder can take another one.
+    /// Assigns to a set a member that is free, or whose current set can take another member.
     fn place(&mut self, set: usize, tried: &mut BTreeSet<&'a T>) -> bool {
         let members: &'a BTreeSet<T> = self.sets[set];
         for member in members {
@@ -65,7 +65,7 @@ mod tests {
         }
     }
 
-    /// Every choice, tried one by one.
+    /// Tries every possible choice.
     fn by_force(sets: &[BTreeSet<u8>], taken: &mut BTreeSet<u8>) -> usize {
         let Some((first, rest)) = sets.split_first() else { return 0 };
         let mut best = by_force(rest, taken);

@@ -1,7 +1,7 @@
-//! Policy documents become rules: three dialects, one typed rule, and all problems at once.
+//! Parses policy documents: three dialects produce the same typed rules, and all problems are reported together.
 //!
-//! Nothing is read from disk here: texts are given as [`Document`]s, key files and secrets through [`Materials`]. There is
-//! a rule set only if no document has an error, so that a mistake never makes a policy disappear.
+//! This module does not read from disk. Documents are passed as [`Document`]s, and key files and secrets come from
+//! [`Materials`]. A rule set is created only if no document has an error, so a mistake never removes a policy.
 
 mod authority;
 mod envelope;
@@ -24,35 +24,36 @@ use super::rule::Mode;
 use super::ruleset::{RuleSet, RuleSetBuilder};
 use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 
-/// The authority that every configuration has: Docker Content Trust, signed by anyone.
+/// The authority that exists in every configuration: Docker Content Trust with any signer.
 pub(super) const NOTARY: &str = "notary";
 
-/// A text with policy documents, from wherever they are kept.
+/// A text with policy documents from any source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Document {
-    /// Its place, as problems name it: `policies/default.yaml`. Unique among the documents that are read together.
+    /// The path that problems show: `policies/default.yaml`. It must be unique among the documents that are read
+    /// together.
     pub path: String,
     /// Any number of YAML documents, or JSON. At most 1 MiB.
     pub text: String,
 }
 
-/// Where key files and secrets come from.
+/// The source of key files and secrets.
 pub trait Materials {
-    /// The bytes of a file that the document at `document` names; `path` is as written there.
+    /// The bytes of a file that the document at `document` references. `path` is the path as written in the document.
     ///
     /// # Errors
-    /// Why it cannot be read, for the problem's message.
+    /// The reason why the file cannot be read, for the problem's message.
     fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String>;
 
-    /// The data of a secret that is kept outside the documents.
+    /// The data of a secret that is stored outside the documents.
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>>;
 
-    /// The namespaces that have such secrets. A cluster-wide IBM document names secrets of the requesting namespace, so it
-    /// has another meaning in each of them.
+    /// The namespaces that have such secrets. A cluster-wide IBM document refers to secrets of the requesting
+    /// namespace, so its meaning can differ between these namespaces.
     fn secret_namespaces(&self) -> Vec<String>;
 }
 
-/// No files and no secrets.
+/// An implementation without files and secrets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoMaterials;
 
@@ -70,16 +71,16 @@ impl Materials for NoMaterials {
     }
 }
 
-/// The part of the configuration that says how documents are read.
+/// The configuration for reading documents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Names of authorities, any one of which satisfies a bare `trust.enabled: true` of the IBM dialects. `notary` is
-    /// Docker Content Trust.
+    /// The names of the default authorities. Any one of them satisfies a bare `trust.enabled: true` of the IBM
+    /// dialects. `notary` is Docker Content Trust.
     pub default_authorities: Vec<String>,
-    /// Authorities of the configuration, which documents may name.
+    /// Authorities of the configuration. Documents can refer to them by name.
     pub authorities: Vec<Arc<Authority>>,
-    /// Whether `va.enabled: true` of the IBM dialects counts only issues with a published fix, as IBM's own advisor
-    /// reports them.
+    /// Whether `va.enabled: true` of the IBM dialects counts only issues with a published fix, which matches the
+    /// reports of IBM's own advisor.
     pub ibm_fixable_only: bool,
 }
 
@@ -89,30 +90,30 @@ impl Default for Settings {
     }
 }
 
-/// The outcome of reading documents.
+/// The result of reading documents.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// The rules; `None` if a problem is an error.
+    /// The rules; `None` if any problem is an error.
     pub rules: Option<RuleSet>,
-    /// All problems, in the order of files and lines.
+    /// All problems, ordered by file and line.
     pub problems: Vec<Problem>,
-    /// The content of each document, in their order.
+    /// The content of each document, in the order of the documents.
     pub files: Vec<ParsedFile>,
 }
 
 /// The content of one [`Document`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ParsedFile {
-    /// Its path.
+    /// The path of the document.
     pub path: String,
-    /// How many YAML documents, of any kind.
+    /// The number of YAML documents of any kind.
     pub documents: usize,
-    /// How many policies, including those in lists.
+    /// The number of policies, including those in lists.
     pub policies: usize,
 }
 
 impl RuleSet {
-    /// Reads documents. Every problem of every document is reported; there are rules only if none is an error.
+    /// Reads documents. Reports every problem of every document. Returns rules only if no problem is an error.
     pub fn parse(documents: &[Document], materials: &dyn Materials, settings: &Settings) -> Parsed {
         let problems = Problems::default();
         check_settings(settings, &problems);
@@ -134,14 +135,15 @@ impl RuleSet {
 }
 
 impl Authority {
-    /// Reads an authority of the configuration: its name, and its mapping (`cosign: …`, `notation: …`, `notary: …` or
-    /// `gpg: …`). The shape is that of `pullgate.io/v1` documents, without secrets. `None` after an error was reported.
+    /// Reads an authority of the configuration: its name and its mapping (`cosign: …`, `notation: …`, `notary: …` or
+    /// `gpg: …`). The format is that of `pullgate.io/v1` documents without secrets. Returns `None` after reporting an
+    /// error.
     pub fn of_configuration(name: &str, fields: &Fields<'_>, materials: &dyn Materials) -> Option<Self> {
         authority::of_configuration(name, fields, materials)
     }
 }
 
-/// What documents may refer to.
+/// What documents can refer to.
 struct Context<'a> {
     materials: &'a dyn Materials,
     secrets: Secrets<'a>,

@@ -1,4 +1,4 @@
-//! Evidence: what is known about an image, without judging it.
+//! Evidence: the known facts about an image, without a judgement.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::authority::{Authority, AuthorityId};
 use super::key::PublicKey;
 use crate::oci::Digest;
 
-/// What is known for each authority about one digest in one repository.
+/// The outcome of each authority for one digest in one repository.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrustEvidence(BTreeMap<AuthorityId, Observed<TrustOutcome>>);
 
@@ -19,7 +19,7 @@ impl TrustEvidence {
         self.0.insert(authority, outcome);
     }
 
-    /// The outcome for an authority; `None` when it was not asked for.
+    /// The outcome for an authority; `None` if the authority was not checked.
     pub fn outcome(&self, authority: &AuthorityId) -> Option<&Observed<TrustOutcome>> {
         self.0.get(authority)
     }
@@ -30,105 +30,106 @@ impl TrustEvidence {
     }
 }
 
-/// Signature evidence for what is judged, and for the indexes of the same repository that list it.
+/// Signature evidence for the judged manifest, for the indexes of the same repository that list it, and for its children.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrustFindings {
-    /// About the manifest itself.
+    /// Evidence for the manifest itself.
     pub own: TrustEvidence,
-    /// About indexes that list it, by their digest: trust in an index is trust in its children.
+    /// Evidence for the indexes that list the manifest, by digest. A trusted index makes its children trusted.
     pub inherited: Vec<(Digest, TrustEvidence)>,
-    /// About the children of an index, where the index itself may go unsigned: all of them must be trusted.
+    /// Evidence for the children of an index. An unsigned index is trusted if all of its children are trusted.
     pub children: Vec<(Digest, TrustEvidence)>,
 }
 
-/// Something that was observed, when, and until when it may be relied on.
+/// An observed value, with the time of the observation and the end of its validity.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Observed<T> {
-    /// What was observed.
+    /// The observed value.
     pub value: T,
-    /// When.
+    /// The time of the observation.
     pub at: Timestamp,
-    /// The end of its validity; `None` where it depends on nothing but bytes.
+    /// The end of its validity; `None` if the value depends only on bytes.
     pub until: Option<Timestamp>,
 }
 
 impl<T> Observed<T> {
-    /// Whether it may still be relied on. An observation that has an end and a time in the future was made before the
-    /// clock was set back; its age is not known, so it does not hold.
+    /// Whether the observation is still valid. An observation that has an end and a time in the future was made before
+    /// the clock was set back. Its age is unknown, so it is not valid.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| self.at <= now && now < until)
     }
 }
 
-/// How far another's clock may be ahead of this one.
+/// How far the clock of another system may be ahead of the local clock.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// A time that somebody else wrote, as far as it is known: one that is more than five minutes ahead is not. Without this
-/// bound a time to come would be the newest for ever, and never too old.
+/// Returns a time that another system wrote, or `None` if it is more than five minutes in the future. Without this
+/// limit, a time in the future would always be the newest and would never be too old.
 pub fn known_time(at: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
     (at <= latest).then_some(at)
 }
 
-/// Whether an authority's signature of one digest was verified.
+/// Whether a signature of an authority was verified for one digest.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum TrustOutcome {
-    /// A signature was verified over exactly this digest.
+    /// A signature was verified for exactly this digest.
     Verified {
-        /// Everyone whose signature was verified, each once.
+        /// All signers with a verified signature, without duplicates.
         by: Vec<Signatory>,
-        /// Why it is not known whether other signers of the authority have signed too, where that matters.
+        /// Why it is unknown whether other signers of the authority have also signed, if that matters.
         unseen: Option<Unseen>,
     },
-    /// No signature was verified. What was found, and why each failed; empty: nothing was found.
+    /// No signature was verified. Lists each signature and why its verification failed. Empty if no signature was
+    /// found.
     Unverified {
         /// One line for each signature.
         found: Vec<String>,
     },
-    /// It could not be found out.
+    /// The outcome could not be determined.
     Unknown {
         /// Why.
         why: String,
-        /// Whether another attempt may succeed: yes for a registry that does not answer, no for an unsupported scheme.
+        /// Whether a retry may succeed: true for a registry that does not answer, false for an unsupported scheme.
         temporary: bool,
     },
 }
 
-/// Somebody who signed. Thresholds count signatories, not names of authorities.
+/// A signer of an image. Thresholds count signatories, not names of authorities.
 ///
 /// Stored as JSON. A row that lacks a field without a default cannot be read, so its evidence is gathered again:
 /// `{"id":"sha256:…","kind":"key","identity":"ECDSA P-256 key 0123abcd","description":"ECDSA P-256 key … (bundle)"}`
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Signatory {
-    /// The same for the same signer in every authority: see [`super::Authority::signers`].
+    /// The identifier of the signer, the same in every authority: see [`super::Authority::signers`].
     pub id: String,
-    /// By what means the signer is known.
+    /// How the signer is identified.
     pub kind: SignatoryKind,
     /// Who signed: the key, or the identity that a certificate states.
     pub identity: String,
-    /// Who vouches for the identity, such as the OIDC issuer or a certificate authority. A key needs nobody.
+    /// The party that vouches for the identity, such as the OIDC issuer or a certificate authority. A key has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// When it was signed, where somebody other than the signer states it.
+    /// The time of signing, if a party other than the signer states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_at: Option<Timestamp>,
-    /// The signer and the form of the signature, for messages.
+    /// The signer and the form of the signature, for use in messages.
     pub description: String,
 }
 
-/// By what means a signer is known.
+/// How a signer is identified.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignatoryKind {
-    /// Assumed for a test of policies; nothing was verified. Never stored.
+    /// Assumed for a policy test. Nothing was verified. Never stored.
     #[serde(skip)]
     Assumed,
-    /// A public key that the policy names.
+    /// A public key that the policy contains.
     Key,
 }
 
 impl Signatory {
-    /// A signer who is known by a public key, with a description of the signature.
+    /// Creates a signer that is identified by a public key, with a description of the signature.
     pub fn of_key(key: &PublicKey, description: String) -> Self {
         Self {
             id: key.fingerprint().to_string(),
@@ -140,7 +141,7 @@ impl Signatory {
         }
     }
 
-    /// One of the signers of an authority, assumed to have signed.
+    /// Creates one of the signers of an authority that is assumed to have signed.
     pub fn assumed(id: String, authority: &Authority) -> Self {
         let name = authority.name();
         Self {
@@ -160,11 +161,11 @@ impl std::fmt::Display for Signatory {
     }
 }
 
-/// What was not looked at, and why.
+/// What was not checked, and why.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Unseen {
-    /// What was not looked at, for people.
+    /// A description of what was not checked, for people.
     pub why: String,
-    /// Whether another attempt may succeed.
+    /// Whether a retry may succeed.
     pub temporary: bool,
 }

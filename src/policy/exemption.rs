@@ -1,55 +1,55 @@
-//! Exemptions: issues that count no longer, by a decision of whoever administers the gate.
+//! Exemptions: issues that an administrator of the gate has decided to ignore.
 
 use jiff::Timestamp;
 
 use super::purl::Purl;
 use super::vulnerability::{AffectedPackage, Issue, IssueKind, is_cve};
 
-/// The exemptions that apply to one image, whatever scope each was made for.
+/// The exemptions that apply to one image, from all scopes.
 ///
-/// An issue is exempt if, in every package that it affects, each of its CVEs is exempt: an advisory may gather several
-/// CVEs, and an exemption for one of them leaves the others.
+/// An issue is exempt if, in every package that it affects, each of its CVEs is exempt. An advisory can cover several
+/// CVEs, and an exemption for one of them does not exempt the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VaExemptions(Vec<Exemption>);
 
 /// One exemption: an issue, a package, or an issue in a package.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exemption {
-    /// `None` is every vulnerability of the package.
+    /// `None` means every vulnerability of the package.
     issue: Option<String>,
-    /// `None` is every package.
+    /// `None` means every package.
     package: Option<ExemptPackage>,
     expires: Option<Timestamp>,
 }
 
-/// The package that an exemption is for.
+/// The package that an exemption applies to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExemptPackage {
-    /// By its name alone, as a report writes it.
+    /// Only by its name, as written in a report.
     Named(String),
-    /// By its package URL. What the URL leaves open, such as the version, matches anything; a report that gives no package
-    /// URL matches nothing.
+    /// By its package URL. A part that the URL omits, such as the version, matches any value. A package without a
+    /// package URL in the report does not match.
     Purl(Purl),
 }
 
 impl Exemption {
-    /// An issue by its identifier, in every package. A CVE, or another identifier of it such as that of an advisory.
+    /// Exempts an issue in every package, by its CVE or by another of its identifiers, such as that of an advisory.
     pub fn of_issue(id: impl Into<String>) -> Self {
         Self { issue: Some(id.into()), package: None, expires: None }
     }
 
-    /// Every vulnerability of a package.
+    /// Exempts every vulnerability of a package.
     pub fn of_package(package: ExemptPackage) -> Self {
         Self { issue: None, package: Some(package), expires: None }
     }
 
-    /// The same exemption in one package alone.
+    /// Limits the exemption to one package.
     #[must_use]
     pub fn in_package(self, package: ExemptPackage) -> Self {
         Self { package: Some(package), ..self }
     }
 
-    /// The same exemption until a time: at that instant it no longer counts.
+    /// Limits the exemption to a time. At that instant it no longer applies.
     #[must_use]
     pub fn until(self, expires: Timestamp) -> Self {
         Self { expires: Some(expires), ..self }
@@ -59,7 +59,8 @@ impl Exemption {
         self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// Whether it exempts one name of an issue in one place; `None` where the report names no package.
+    /// Whether the exemption applies to one identifier of an issue in one package; `None` if the report names no
+    /// package.
     fn covers(&self, issue: &Issue, name: &str, place: Option<&AffectedPackage>) -> bool {
         let is_issue = match &self.issue {
             None => issue.kind == IssueKind::Vulnerability,
@@ -80,13 +81,13 @@ impl ExemptPackage {
 }
 
 impl VaExemptions {
-    /// Whether an issue is exempt now.
+    /// Whether an issue is exempt at this time.
     pub fn cover(&self, issue: &Issue, now: Timestamp) -> bool {
         self.cover_until(issue, now).is_some()
     }
 
-    /// Until when an issue is exempt, as far as its exemptions are known now: [`Timestamp::MAX`] without an end, `None` if it
-    /// is not exempt.
+    /// The time until which an issue is exempt under the present exemptions: [`Timestamp::MAX`] if there is no end,
+    /// `None` if the issue is not exempt.
     pub(super) fn cover_until(&self, issue: &Issue, now: Timestamp) -> Option<Timestamp> {
         let held: Vec<&Exemption> = self.0.iter().filter(|exemption| exemption.holds(now)).collect();
         if held.is_empty() {

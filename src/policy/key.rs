@@ -1,4 +1,4 @@
-//! Public keys, and the algorithms with which cosign uses them.
+//! Public keys and the algorithms that cosign uses with them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,9 +13,9 @@ use x509_cert::der::pem::{LineEnding, encode_string};
 use super::pem::{self, InvalidPem};
 use crate::oci::Digest;
 
-/// How each kind of key signs. Nothing that is signed names the hash: cosign up to 2.4 uses SHA-256 for every key, cosign
-/// 2.6 and 3 use the hash that fits the curve, and `--signature-digest-algorithm` overrides both. All of these hashes are
-/// secure, so each is tried.
+/// The signature algorithms for each kind of key. The signed data does not name the hash: cosign up to 2.4 uses SHA-256
+/// for every key, cosign 2.6 and 3 use the hash that fits the curve, and `--signature-digest-algorithm` overrides both.
+/// All of these hashes are secure, so each of them is tried.
 const ALGORITHMS: &[(&str, &[&dyn VerificationAlgorithm])] = &[
     (
         "ECDSA P-256",
@@ -44,20 +44,20 @@ const ED25519: &str = "Ed25519";
 const RSA: &str = "RSA";
 const LABEL: &str = "PUBLIC KEY";
 
-/// A public key, ready to verify. Two are equal when they are the same key, however each was encoded.
+/// A public key, ready for verification. Two keys are equal regardless of their encodings.
 #[derive(Clone)]
 pub struct PublicKey {
     kind: &'static str,
-    /// The SubjectPublicKeyInfo, in one fixed encoding.
+    /// The SubjectPublicKeyInfo in a canonical encoding.
     spki: Vec<u8>,
     fingerprint: Digest,
     verifiers: Vec<ParsedPublicKey>,
-    /// The same Ed25519 key for Ed25519ph (RFC 8032, section 5.1), which cosign 2.6 and 3 sign with.
+    /// The same Ed25519 key for Ed25519ph (RFC 8032, section 5.1), which cosign 2.6 and 3 use to sign.
     prehash: Option<VerifyingKey>,
 }
 
 impl fmt::Display for PublicKey {
-    /// The kind and the beginning of the fingerprint.
+    /// Writes the kind and the beginning of the fingerprint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} key {}", self.kind, self.fingerprint.short())
     }
@@ -77,22 +77,22 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
-/// Why a text holds no usable public key. Never quotes the text.
+/// Why a text does not contain a usable public key. Messages never quote the text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidKey {
-    /// It holds something other than a public key.
+    /// The text contains something other than a public key.
     #[error("it holds a {0} block, and a PUBLIC KEY block is expected{hint}", hint = hint(.0))]
     Label(String),
-    /// There is no block in it.
+    /// The text contains no block.
     #[error("no PUBLIC KEY block in it")]
     Missing,
     /// A block that cannot be read.
     #[error("{0}")]
     Pem(String),
-    /// It holds a private key.
+    /// The text contains a private key.
     #[error("it holds a private key, which does not belong here")]
     Private,
-    /// It holds several blocks.
+    /// The text contains several blocks.
     #[error("more than one block in it; list several keys one by one")]
     Several,
     /// An RSA key of an insecure or unsupported size.
@@ -103,7 +103,7 @@ pub enum InvalidKey {
     Unsupported,
 }
 
-/// How to extract a public key from what was given instead.
+/// How to extract a public key from a block with this label.
 fn hint(label: &str) -> &'static str {
     match label {
         "CERTIFICATE" => "; `openssl x509 -noout -pubkey` prints that of a certificate",
@@ -122,7 +122,7 @@ impl PublicKey {
     /// Reads a PEM text with one `PUBLIC KEY` block (SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7).
     ///
     /// # Errors
-    /// It is not a public key, or not one that signatures can be verified with.
+    /// The text is not a public key, or the key cannot be used to verify signatures.
     pub fn from_pem(text: &str) -> Result<Self, InvalidKey> {
         if text.contains("PRIVATE KEY") {
             return Err(InvalidKey::Private);
@@ -135,8 +135,8 @@ impl PublicKey {
         }
     }
 
-    /// Reads a SubjectPublicKeyInfo in any encoding and keeps it in one: with a compressed curve point, or with explicit
-    /// curve parameters, it is the same key.
+    /// Reads a SubjectPublicKeyInfo in any encoding and stores it in a canonical encoding. A key with a compressed
+    /// curve point or with explicit curve parameters is the same key.
     fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let parse = |der: &[u8], algorithms: &'static [&'static dyn VerificationAlgorithm]| {
             algorithms.iter().map(|algorithm| ParsedPublicKey::new(*algorithm, der)).collect::<Result<Vec<_>, _>>()
@@ -149,28 +149,28 @@ impl PublicKey {
             let bits = PublicEncryptingKey::from_der(&spki).map_or(0, |key| key.key_size_bits());
             (2048..=8192).contains(&bits).then_some(()).ok_or(InvalidKey::Size)?;
         }
-        // The key is the end of the SubjectPublicKeyInfo (RFC 8410, section 4).
+        // The raw key is at the end of the SubjectPublicKeyInfo (RFC 8410, section 4).
         let prehash = spki.last_chunk().filter(|_| kind == ED25519).and_then(|raw| VerifyingKey::from_bytes(raw).ok());
         Ok(Self { kind, fingerprint: Digest::sha256(&spki), spki, verifiers, prehash })
     }
 
-    /// The SHA-256 of the SubjectPublicKeyInfo, the same for every encoding of the key.
+    /// The SHA-256 digest of the SubjectPublicKeyInfo, the same for every encoding of the key.
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint
     }
 
-    /// The key as a PEM text.
+    /// The key in PEM format.
     pub fn to_pem(&self) -> String {
         encode_string(LABEL, LineEnding::LF, &self.spki).expect("the label is valid, and a key is short")
     }
 
-    /// Whether this key made the signature of the message, under any algorithm that cosign uses with such a key.
+    /// Whether this key signed the message, with any algorithm that cosign uses for such a key.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.verifiers.iter().any(|verifier| verifier.verify_sig(message, signature).is_ok())
             || self.prehash.is_some_and(|key| verify_prehashed(&key, message, signature))
     }
 
-    /// An Ed25519 key that follows from a name.
+    /// Derives an Ed25519 key from a name.
     #[cfg(test)]
     pub(crate) fn for_test(name: &str) -> Self {
         use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -184,7 +184,7 @@ fn verify_prehashed(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> boo
     key.verify_prehashed_strict(Sha512::new_with_prefix(message), None, &signature).is_ok()
 }
 
-/// Each key once.
+/// Removes duplicate keys.
 pub(super) fn unique(keys: &[PublicKey]) -> Vec<PublicKey> {
     let mut seen = HashSet::new();
     keys.iter().filter(|key| seen.insert(key.fingerprint())).cloned().collect()

@@ -1,4 +1,4 @@
-//! Trusted material other than plain public keys, parsed once when a document is loaded.
+//! Trusted material other than plain public keys. It is parsed once, when a document is loaded.
 
 use x509_cert::der::Decode;
 
@@ -10,7 +10,7 @@ const CERTIFICATE: &str = "CERTIFICATE";
 const PUBLIC_KEY: &str = "PUBLIC KEY";
 const KEY_RING: &str = "PGP PUBLIC KEY BLOCK";
 
-/// Why a text holds no usable material. Never quotes the text.
+/// Why a text does not contain usable material. Messages never quote the text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidMaterial {
     /// A `CERTIFICATE` block that is not an X.509 certificate.
@@ -19,7 +19,7 @@ pub enum InvalidMaterial {
     /// A public key that cannot be used.
     #[error(transparent)]
     Key(#[from] InvalidKey),
-    /// No block has the label that is expected.
+    /// No block has the expected label.
     #[error("no {0} block in it")]
     Missing(&'static str),
     /// A block that cannot be read.
@@ -36,17 +36,17 @@ impl From<InvalidPem> for InvalidMaterial {
     }
 }
 
-/// An X.509 certificate (RFC 5280) that a policy trusts. Two are equal when their DER is.
+/// An X.509 certificate (RFC 5280) that a policy trusts. Two certificates are equal if their DER encodings are equal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate {
     der: Vec<u8>,
 }
 
 impl Certificate {
-    /// Reads every `CERTIFICATE` block of a PEM text, at least one. Other blocks are ignored.
+    /// Reads all `CERTIFICATE` blocks of a PEM text. There must be at least one. Other blocks are ignored.
     ///
     /// # Errors
-    /// There is no such block, a block is damaged, or one does not hold a certificate.
+    /// There is no such block, a block is damaged, or a block does not contain a certificate.
     pub fn all_from_pem(text: &str) -> Result<Vec<Self>, InvalidMaterial> {
         let blocks = decoded(text)?;
         let certificates = blocks.iter().filter(|(block, _)| block.label == CERTIFICATE);
@@ -59,14 +59,14 @@ impl Certificate {
         Ok(Self { der: der.to_vec() })
     }
 
-    /// The SHA-256 of the certificate's DER.
+    /// The SHA-256 digest of the certificate's DER encoding.
     pub fn fingerprint(&self) -> Digest {
         Digest::sha256(&self.der)
     }
 }
 
-/// The key of a Docker Content Trust signer: delegations are made with a bare key or with a certificate, and notary
-/// gives the two different key identifiers.
+/// The key of a Docker Content Trust signer. A delegation contains either a bare key or a certificate, and notary
+/// assigns different key IDs to the two.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there are few of them, and each is made once")]
 pub enum SignerKey {
@@ -80,7 +80,7 @@ impl SignerKey {
     /// Reads a PEM text with exactly one block, a `PUBLIC KEY` or a `CERTIFICATE`.
     ///
     /// # Errors
-    /// There is no such block, there are several, or it cannot be used.
+    /// There is no such block, there are several, or the block cannot be used.
     pub fn from_pem(text: &str) -> Result<Self, InvalidMaterial> {
         match &*decoded(text)? {
             [(block, der)] if block.label == CERTIFICATE => Ok(Self::Certificate(Certificate::from_der(der)?)),
@@ -92,7 +92,7 @@ impl SignerKey {
         }
     }
 
-    /// The SHA-256 of the key or the certificate in DER.
+    /// The SHA-256 digest of the key or the certificate in DER.
     pub fn fingerprint(&self) -> Digest {
         match self {
             Self::Certificate(certificate) => certificate.fingerprint(),
@@ -108,11 +108,11 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Reads every `PGP PUBLIC KEY BLOCK` of an armoured text (RFC 9580, section 6.2), at least one. Armour headers and
-    /// the optional checksum are dropped; packets are not interpreted.
+    /// Reads all `PGP PUBLIC KEY BLOCK`s of an armoured text (RFC 9580, section 6.2). There must be at least one.
+    /// Armour headers and the optional checksum are dropped. The packets are not interpreted.
     ///
     /// # Errors
-    /// There is no such block, or one is damaged.
+    /// There is no such block, or a block is damaged.
     pub fn from_armor(text: &str) -> Result<Self, InvalidMaterial> {
         let blocks = pem::blocks(text)?;
         let rings = blocks.iter().filter(|block| block.label == KEY_RING);
@@ -120,13 +120,13 @@ impl KeyRing {
         if packets.is_empty() { Err(InvalidMaterial::Missing(KEY_RING)) } else { Ok(Self { packets }) }
     }
 
-    /// The SHA-256 of the packets.
+    /// The SHA-256 digest of the packets.
     pub fn fingerprint(&self) -> Digest {
         Digest::sha256(&self.packets)
     }
 }
 
-/// Every block of a text with its content: a damaged block spoils the text, whatever its label.
+/// Decodes all blocks of a text. One damaged block makes the whole text invalid, regardless of its label.
 fn decoded(text: &str) -> Result<Vec<(Block<'_>, Vec<u8>)>, InvalidMaterial> {
     let blocks = pem::blocks(text)?;
     Ok(blocks.into_iter().map(|block| Ok((block, block.decode()?))).collect::<Result<_, InvalidPem>>()?)

@@ -1,19 +1,20 @@
-//! The names of `repositories` entries: patterns in which `*` matches any run of characters, `/`, `:` and `@` included.
+//! The names of `repositories` entries: patterns in which `*` matches any sequence of characters, including `/`, `:`
+//! and `@`.
 //!
-//! The rules are Portieris 0.14.2's (`helpers/wildcard`): a pattern with a `/` is split at its first one, and its host
-//! part must match the first segment of the reference alone; a pattern without is matched against all of the reference;
-//! each is tried as written and with `:*` appended. The host compares without regard to case. Matching takes time
-//! linear in the text for each literal run of the pattern: nothing is ever tried twice.
+//! The rules are those of Portieris 0.14.2 (`helpers/wildcard`). A pattern with a `/` is split at the first one, and
+//! its host part must match only the first segment of the reference. A pattern without a `/` is matched against the
+//! whole reference. Each pattern is tried as written and with `:*` appended. Hosts are compared without regard to case.
+//! For each literal run of the pattern, matching takes linear time in the length of the text. There is no backtracking.
 
 use crate::oci::Host;
 
-/// The longest pattern, in bytes: a repository, a host and a digest fit with room to spare.
+/// The maximum length of a pattern, in bytes. This is more than enough for a repository, a host and a digest.
 pub(super) const MAX_PATTERN: usize = 1024;
 
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pattern {
-    /// The pattern with its host as [`Host`] writes it.
+    /// The pattern, with its host in the form that [`Host`] writes.
     text: Box<str>,
     parts: Parts,
     literals: usize,
@@ -21,7 +22,7 @@ pub(super) struct Pattern {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Parts {
-    /// No `/` in it.
+    /// A pattern without a `/`.
     Whole(Globs),
     Split {
         host: Glob,
@@ -30,7 +31,7 @@ enum Parts {
 }
 
 impl Pattern {
-    /// Compiles a pattern; every text is one.
+    /// Compiles a pattern. Every text is a valid pattern.
     pub(super) fn new(text: &str) -> Self {
         let literals = text.bytes().filter(|&c| c != b'*').count();
         match text.split_once('/') {
@@ -56,23 +57,25 @@ impl Pattern {
         }
     }
 
-    /// The only text that the pattern equals, where it has no `*`.
+    /// The only text that the pattern matches, if the pattern contains no `*`.
     pub(super) fn exact(&self) -> Option<&str> {
         (!self.text.contains('*')).then_some(&*self.text)
     }
 
-    /// The literal texts between its stars. A reference that matches contains each of them, the host's part in lower case.
+    /// The literal texts between the stars. A matching reference contains each of them. Those of the host part are in
+    /// lower case.
     pub(super) fn runs(&self) -> impl Iterator<Item = &str> {
         self.text.split('*').filter(|run| !run.is_empty())
     }
 
-    /// How specific it is: its bytes that are not `*` (Portieris, `FindImagePolicy`).
+    /// The specificity of the pattern: the number of its bytes that are not `*` (Portieris, `FindImagePolicy`).
     pub(super) fn literals(&self) -> usize {
         self.literals
     }
 }
 
-/// As [`Host`] writes it, which is how references come; a pattern that is no host keeps its text.
+/// Returns a host in the form that [`Host`] writes, which is the form in references. A pattern that is not a host is
+/// unchanged.
 fn canonical_host(text: &str) -> String {
     match text.parse::<Host>() {
         Ok(host) if text.contains(['.', ':']) => host.as_str().to_owned(),
@@ -80,11 +83,11 @@ fn canonical_host(text: &str) -> String {
     }
 }
 
-/// One way to write a reference.
+/// One spelling of a reference.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Spelling {
     text: String,
-    /// Where the first `/` is.
+    /// The position of the first `/`.
     host: Option<usize>,
 }
 
@@ -102,7 +105,7 @@ impl Spelling {
     }
 }
 
-/// A pattern as written, and with `:*` appended where that adds something.
+/// A pattern as written, and with `:*` appended if that makes a difference.
 #[derive(Clone, Debug, PartialEq)]
 struct Globs {
     written: Glob,
@@ -121,12 +124,12 @@ impl Globs {
     }
 }
 
-/// Literal runs between stars.
+/// The literal runs between the stars.
 #[derive(Clone, Debug, PartialEq)]
 struct Glob {
-    /// What the text begins with.
+    /// The prefix of the text.
     first: Box<[u8]>,
-    /// What follows, in this order; `None` where there is no star.
+    /// The runs that follow, in this order; `None` if there is no star.
     rest: Option<PatternRest>,
 }
 
@@ -147,8 +150,8 @@ impl Glob {
         Self { first, rest }
     }
 
-    /// The first `host` bytes of the text are a host, lower case, and compare without regard to case. Each middle run
-    /// is taken at its leftmost place, which leaves the most room for the others.
+    /// The first `host` bytes of the text are a host in lower case and are compared without regard to case. Each middle
+    /// run is matched at its leftmost position, which leaves the most space for the other runs.
     fn matches(&self, text: &[u8], host: usize) -> bool {
         let Some(rest) = &self.rest else {
             return self.first.len() == text.len() && run_at(&self.first, text, 0, host);
@@ -171,7 +174,7 @@ impl Glob {
     }
 }
 
-/// Whether the run stands at this place of the text, which is long enough for it or the answer is no.
+/// Whether the text contains the run at this position. Returns false if the text is too short.
 fn run_at(run: &[u8], text: &[u8], at: usize, host: usize) -> bool {
     let Some(there) = text.get(at..at + run.len()) else { return false };
     if at >= host {

@@ -1,8 +1,8 @@
-//! The only PEM reader (RFC 7468): what the linter accepts, the verifier accepts.
+//! The only PEM parser (RFC 7468), so that the linter and the verifier accept the same texts.
 //!
-//! It follows the RFC's "lax" grammar: a block may contain white space anywhere, and text may surround it.
-//! `rustls-pki-types` and `pem-rfc7468` refuse an indented block, which YAML easily produces; `pem` takes an empty line
-//! as the end of headers and skips a block without an END line.
+//! It follows the "lax" grammar of the RFC: a block may contain white space anywhere, and text may surround it.
+//! `rustls-pki-types` and `pem-rfc7468` reject an indented block, which is common in YAML. `pem` treats an empty line
+//! as the end of the headers and skips a block without an END line.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 const BEGIN: &str = "-----BEGIN ";
 const DASHES: &str = "-----";
 
-/// A block as it is written.
+/// A block as written in the text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Block<'a> {
     /// The label of the BEGIN line, such as `PUBLIC KEY`.
@@ -20,7 +20,7 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// The content.
+    /// Decodes the content.
     ///
     /// # Errors
     /// The block is not base64, or is empty.
@@ -28,7 +28,7 @@ impl Block<'_> {
         self.decode_text(self.body)
     }
 
-    /// The content of OpenPGP armour (RFC 9580, section 6.2): without header lines, which contain a colon, and without
+    /// Decodes the content of OpenPGP armour (RFC 9580, section 6.2). Skips header lines, which contain a colon, and
     /// the checksum line, which begins with `=`.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ pub(super) enum InvalidPem {
     Unfinished(String),
 }
 
-/// All blocks of a text.
+/// Returns all blocks of a text.
 ///
 /// # Errors
 /// A block has no END line.

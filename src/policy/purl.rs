@@ -1,4 +1,4 @@
-//! Package URLs (github.com/package-url/purl-spec), read with the `packageurl` crate.
+//! Package URLs (github.com/package-url/purl-spec), parsed with the `packageurl` crate.
 
 use std::hash::{Hash, Hasher};
 
@@ -7,31 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
-/// The longest package URL that is read, in bytes.
+/// The maximum length of a package URL, in bytes.
 const MAX_LENGTH: usize = 4096;
 
 /// A package by its package URL, in canonical form: `pkg:deb/debian/openssl@3.0.11?arch=amd64`.
 ///
-/// The rules of the package's type apply, so that two spellings of one package are equal: `pkg:pypi/Foo_Bar` is
-/// `pkg:pypi/foo-bar`. A URL that breaks its type's rules is refused.
+/// The rules of the package type apply, so two spellings of the same package are equal: `pkg:pypi/Foo_Bar` equals
+/// `pkg:pypi/foo-bar`. A URL that violates the rules of its type is rejected.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Purl {
-    /// What two URLs are compared by.
+    /// The text that is used to compare two URLs.
     canonical: String,
     url: PackageUrl<'static>,
 }
 
 impl Purl {
-    /// Reads `pkg:type/namespace/name@version?qualifiers#subpath`. `None` for anything else, and for a URL that is another
-    /// one when it is written and read again (an encoded `..` as a namespace).
+    /// Parses `pkg:type/namespace/name@version?qualifiers#subpath`. Returns `None` for any other text, and for a URL
+    /// that changes when it is written and parsed again (an encoded `..` as a namespace).
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if text.len() > MAX_LENGTH {
             return None;
         }
         let url = match text.parse::<PackageUrl<'static>>() {
-            // The type `oci` has no namespace, but many write the repository there, as `docker` has it.
+            // The type `oci` does not allow a namespace, but many tools write the repository there, as in the type
+            // `docker`.
             Err(packageurl::Error::TypeProhibitsNamespace(kind)) if kind == "oci" => {
                 let rest = text.get("pkg:".len()..)?.trim_start_matches('/').get("oci".len()..)?;
                 format!("pkg:docker{rest}").parse().ok()?
@@ -48,32 +49,33 @@ impl Purl {
         is_same.then_some(Self { canonical, url })
     }
 
-    /// The canonical text.
+    /// The URL in canonical form.
     pub fn as_str(&self) -> &str {
         &self.canonical
     }
 
-    /// The package's type: `deb`, `npm`, `golang`.
+    /// The type of the package: `deb`, `npm`, `golang`.
     pub fn kind(&self) -> &str {
         self.url.ty()
     }
 
-    /// The name without the namespace.
+    /// The name of the package, without the namespace.
     pub fn name(&self) -> &str {
         self.url.name()
     }
 
-    /// The version.
+    /// The version of the package.
     pub fn version(&self) -> Option<&str> {
         self.url.version()
     }
 
-    /// A qualifier: `upstream`, `arch`, `distro`.
+    /// The value of a qualifier: `upstream`, `arch`, `distro`.
     pub fn qualifier(&self, key: &str) -> Option<&str> {
         self.url.qualifiers().get(key).map(|value| &**value)
     }
 
-    /// Whether a statement about this package is about the other: what this one leaves open matches anything.
+    /// Whether a statement about this package applies to the other package. A part that this URL omits matches any
+    /// value.
     pub fn covers(&self, other: &Self) -> bool {
         let (own, other) = (&self.url, &other.url);
         own.ty() == other.ty()
@@ -84,19 +86,20 @@ impl Purl {
             && own.qualifiers().iter().all(|(key, value)| other.qualifiers().get(key) == Some(value))
     }
 
-    /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. A subpath names a part of an image.
+    /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. `None` if the URL has a subpath, because it
+    /// then names a part of an image.
     pub fn image(&self) -> Option<Digest> {
         let is_whole = self.is_image() && self.url.subpath().is_none();
         is_whole.then(|| self.version()?.parse().ok()).flatten()
     }
 
-    /// Whether an image's URL names one platform. Its digest may be that of an index all the same, of which it then names
-    /// only a part.
+    /// Whether the URL of an image names one platform. Its digest can still be that of an index; the URL then names
+    /// only a part of that index.
     pub fn is_of_platform(&self) -> bool {
         ["arch", "platform", "os"].iter().any(|key| self.qualifier(key).is_some())
     }
 
-    /// The same package in this version; `None` where the URL has another version already.
+    /// The same package with this version; `None` if the URL has another version.
     pub fn at(&self, version: &str) -> Option<Self> {
         if self.version().is_some_and(|own| own != version) {
             return None;
@@ -106,7 +109,7 @@ impl Purl {
         Self::canonical(url)
     }
 
-    /// Whether this names an image, by digest or not.
+    /// Whether the URL names an image, with or without a digest.
     pub fn is_image(&self) -> bool {
         matches!(self.kind(), "oci" | "docker")
     }
@@ -216,7 +219,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is written reads as the same package, and covers it: nothing that is stored turns into another package.
+        /// A URL that is written and read again names the same package and covers it, so stored URLs do not change
+        /// their meaning.
         #[test]
         fn what_is_written_reads_the_same(text in "pkg:(deb|npm|oci|x)/[a-z%2Ee./@#?&=A-F0-9 ]{1,40}") {
             if let Some(purl) = Purl::parse(&text) {

@@ -1,4 +1,4 @@
-//! The rules of policy documents as types, the same for all three dialects.
+//! The rules of policy documents as types. All three dialects use them.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use jiff::SignedDuration;
 
 use super::authority::Authority;
 
-/// What one `repositories` entry requires. A rule without any check admits.
+/// The requirements of one `repositories` entry. A rule without any check admits every image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rule {
-    /// Who must have signed: content trust in the IBM dialects, named authorities in ours.
+    /// The required signatures: content trust in the IBM dialects, named authorities in the pullgate dialect.
     pub trust: Option<Requirement>,
-    /// Portieris' `simple` signing, required in addition to `trust`.
+    /// `simple` signing of Portieris, required in addition to `trust`.
     pub simple: Option<Requirement>,
-    /// What is required of vulnerabilities.
+    /// The requirements for vulnerabilities.
     pub va: Option<VaRule>,
 }
 
@@ -23,7 +23,7 @@ impl Rule {
         self.trust.is_none() && self.simple.is_none() && self.va.is_none()
     }
 
-    /// Every authority that the rule names, each once.
+    /// All authorities that the rule names, without duplicates.
     pub fn authorities(&self) -> Vec<Arc<Authority>> {
         let mut found = Vec::new();
         for requirement in self.trust.iter().chain(&self.simple) {
@@ -46,27 +46,27 @@ pub enum Mode {
 /// A combination of authorities.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Requirement {
-    /// Every part by itself: one signature may satisfy several parts (Portieris' `simple`).
+    /// Each part is evaluated separately, so one signature can satisfy several parts (`simple` of Portieris).
     AllOf(Vec<Self>),
     /// At least one part.
     AnyOf(Vec<Self>),
-    /// At least `count` of the parts, each by a different signer: a key under two names counts once.
+    /// At least `count` of the parts, each with a different signer. A key with two names counts once.
     AtLeast {
-        /// How many parts must be met.
+        /// The number of parts that must be met.
         count: usize,
         /// The parts.
         of: Vec<Self>,
     },
-    /// This authority has verified a signature of the image.
+    /// Met if a signature of this authority was verified for the image.
     Authority(Arc<Authority>),
-    /// Always met (Portieris' `insecureAcceptAnything`).
+    /// Always met (`insecureAcceptAnything` of Portieris).
     Accept,
-    /// Never met (Portieris' `reject`).
+    /// Never met (`reject` of Portieris).
     Reject,
 }
 
 impl Requirement {
-    /// Every authority that it names, each once.
+    /// All authorities that the requirement names, without duplicates.
     pub(super) fn authorities(&self) -> Vec<Arc<Authority>> {
         let mut found = Vec::new();
         self.collect(&mut found);
@@ -86,32 +86,32 @@ impl Requirement {
     }
 }
 
-/// What a rule requires of vulnerabilities.
+/// The requirements of a rule for vulnerabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaRule {
-    /// The least severity that counts.
+    /// The lowest severity that counts.
     pub severity: Severity,
     /// Whether only issues with a published fix count.
     pub fixable_only: bool,
-    /// Issue identifiers that count whatever the rest of the rule says.
+    /// Identifiers of issues that always count, regardless of the rest of the rule.
     pub always_block: Vec<String>,
-    /// What happens to an image that no source knows.
+    /// The behaviour for an image that no source knows.
     pub unscanned: Behaviour,
-    /// What happens when the assessment is known to be incomplete.
+    /// The behaviour when the assessment is known to be incomplete.
     pub incomplete: Behaviour,
-    /// What happens to what cannot be assessed at all: artifacts, unknown systems.
+    /// The behaviour for content that cannot be assessed at all: artifacts, unknown systems.
     pub unsupported: Behaviour,
-    /// What happens when no source answers.
+    /// The behaviour when no source answers.
     pub unavailable: Behaviour,
-    /// A report older than this counts as unscanned.
+    /// The maximum age of a report. An older report counts as unscanned.
     pub max_report_age: Option<SignedDuration>,
-    /// IBM's `ICCRVA.account`: whose exemptions apply.
+    /// `ICCRVA.account` of IBM: the account whose exemptions apply.
     pub account: Option<String>,
 }
 
 impl VaRule {
-    /// `va.enabled: true` of the IBM dialects: every issue that the source reports and does not exempt counts. What is
-    /// unsupported is admitted; anything else that is not known is denied.
+    /// The rule for `va.enabled: true` of the IBM dialects: every issue counts that the source reports and does not
+    /// exempt. Unsupported content is admitted. Any other unknown result is denied.
     pub fn ibm() -> Self {
         Self {
             severity: Severity::Unknown,
@@ -127,7 +127,7 @@ impl VaRule {
     }
 }
 
-/// What a rule does when something is not known.
+/// The behaviour of a rule when a result is unknown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Behaviour {
     /// Admit.
@@ -136,7 +136,8 @@ pub enum Behaviour {
     Deny,
 }
 
-/// The severity of an issue. An unknown severity compares as the highest: not knowing is no reason to admit.
+/// The severity of an issue. An unknown severity compares as the highest, so that missing information never admits an
+/// image.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -150,18 +151,18 @@ pub enum Severity {
     High,
     /// Critical.
     Critical,
-    /// The source states none.
+    /// The source does not state a severity.
     Unknown,
 }
 
 impl Severity {
-    /// Whether an issue of this severity counts under a rule with the threshold `least`. With [`Severity::Unknown`] as
-    /// the threshold every issue counts.
+    /// Whether an issue of this severity counts under a rule with the threshold `least`. With the threshold
+    /// [`Severity::Unknown`], every issue counts.
     pub fn counts_from(self, least: Self) -> bool {
         least == Self::Unknown || self as u8 >= least as u8
     }
 
-    /// Lower case, as documents write it.
+    /// The name in lower case, as in policy documents.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Negligible => "negligible",
@@ -190,7 +191,7 @@ impl std::str::FromStr for Severity {
     }
 }
 
-/// A text is not a severity.
+/// The text is not a severity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a severity is negligible, low, medium, high or critical")]
 pub struct InvalidSeverity;

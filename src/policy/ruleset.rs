@@ -1,12 +1,13 @@
-//! All rules in force, and which of them speaks for a subject.
+//! All rules in force, and the selection of the rules that apply to a subject.
 //!
-//! Scope and specificity are Portieris': a namespace with an ImagePolicy uses only its own; an entry equal to the name
-//! wins, else the one with the most literal characters, else the first. Unlike Portieris, a name is tried in every
-//! spelling that means the same image, and a digest reference as the bare repository and by the tags known for it.
+//! Scope and specificity follow Portieris. A namespace that has an ImagePolicy uses only its own entries. An entry that
+//! equals the name wins; otherwise the entry with the most literal characters wins, and among equals the first one.
+//! Unlike in Portieris, a name is tried in every spelling of the same image, and a digest reference is tried as the
+//! bare repository and with its known tags.
 //!
-//! Entries in audit mode are a layer of their own. They are judged beside the others and never take their place: an
-//! audited entry is not compared with an enforced one, and a namespace with audited documents alone stays under the
-//! cluster's.
+//! Entries in audit mode form a separate layer. They are evaluated in addition to the enforced entries and never
+//! replace them: an audited entry is not compared with an enforced one, and a namespace that has only audited documents
+//! still uses the enforced entries of the cluster.
 
 mod index;
 mod listing;
@@ -23,10 +24,10 @@ use crate::oci::{ImageName, Reference, Tag};
 use crate::scope::Scope;
 use index::EntryIndex;
 
-/// The namespace of documents that name none, and of the secrets that cluster-wide requests see.
+/// The namespace of documents that do not name one, and of the secrets that apply to cluster-wide requests.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
-/// Every rule of every document, ready to be asked. Immutable: a change makes a new one.
+/// All rules of all documents, ready for queries. Immutable: a change creates a new rule set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
     enforced: RuleLayer,
@@ -43,23 +44,23 @@ struct RuleLayer {
     namespaces: BTreeMap<Arc<str>, Entries>,
 }
 
-/// What speaks for a subject.
+/// The entries that apply to a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
-    /// The entries that win, the most specific first. More than one of a mode only where an image asked for by digest is
-    /// known by several names: it is admitted if one of them admits it.
+    /// The entries that win, the most specific first. There is more than one entry of a mode only if an image is
+    /// requested by digest and has several known names. One entry that admits it is sufficient.
     Entries {
-        /// Those that decide.
+        /// The entries that decide.
         enforced: Vec<Selected>,
-        /// Those that are only recorded.
+        /// The entries whose results are only recorded.
         audited: Vec<Selected>,
     },
-    /// No entry: denied, in Portieris' words.
+    /// No entry applies: the request is denied with the message that Portieris uses.
     Deny(String),
 }
 
 impl RuleSet {
-    /// The entries that speak for a subject.
+    /// Selects the entries that apply to a subject.
     pub fn select(&self, subject: &Subject) -> Selection {
         let winners = |entries: Option<&Entries>| -> Vec<Selected> {
             let found = entries.map_or_else(Vec::new, |entries| entries.winners(subject));
@@ -72,12 +73,12 @@ impl RuleSet {
         Selection::Entries { enforced, audited }
     }
 
-    /// Whether denials are carried out: the mode of the gate that uses these rules.
+    /// The mode of the gate that uses these rules: whether denials are enforced.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// What Portieris says about an image that no entry matches.
+    /// The message of Portieris for an image that no entry matches.
     pub fn no_match_message(&self, image: &str, scope: &Scope) -> String {
         let own = scope.name().filter(|name| self.has_own(name));
         match (own, scope.name()) {
@@ -92,22 +93,22 @@ impl RuleSet {
         }
     }
 
-    /// How many documents it was made of.
+    /// The number of documents that the rules come from.
     pub fn documents(&self) -> usize {
         self.documents
     }
 
-    /// How many `repositories` entries it holds.
+    /// The number of `repositories` entries.
     pub fn len(&self) -> usize {
         self.all().map(|entries| entries.by_weight.len()).sum()
     }
 
-    /// Whether it holds no entry, so that everything is denied.
+    /// Whether there are no entries, so that everything is denied.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Every authority that some rule names, each once: what must be ready before the first pull.
+    /// All authorities that the rules name, without duplicates. Their material must be ready before the first pull.
     pub fn authorities(&self) -> Vec<Arc<Authority>> {
         let rules = self.all().flat_map(|entries| &entries.by_weight).flat_map(Entry::rules);
         let found: BTreeMap<_, _> =
@@ -127,13 +128,14 @@ impl RuleSet {
         self.layers().any(|layer| layer.namespaces.contains_key(namespace))
     }
 
-    /// The namespace's own, where it has any enforced document; else the cluster's.
+    /// The entries of the namespace if it has any enforced document; otherwise those of the cluster.
     fn enforced(&self, scope: &Scope) -> Option<&Entries> {
         let own = scope.name().and_then(|name| self.enforced.namespaces.get(name));
         own.or(Some(&self.enforced.cluster))
     }
 
-    /// The namespace's own, where it has any document; else the cluster's. Enforced, they would speak for the same.
+    /// The entries of the namespace if it has any document; otherwise those of the cluster. The same entries would apply
+    /// if they were enforced.
     fn audited(&self, scope: &Scope) -> Option<&Entries> {
         match scope.name().filter(|name| self.has_own(name)) {
             Some(name) => self.audited.namespaces.get(name),
@@ -158,8 +160,8 @@ struct LayerBuilder {
 }
 
 impl RuleSetBuilder {
-    /// Adds a document's entries, all of which have its mode; a namespace that has an enforced document without entries
-    /// denies everything.
+    /// Adds the entries of a document, all of which have its mode. A namespace with an enforced document that has no
+    /// entries denies everything.
     pub(super) fn add(&mut self, namespace: Option<Arc<str>>, mode: Mode, entries: Vec<Entry>) {
         self.documents += 1;
         let layer = match mode {
@@ -198,9 +200,10 @@ pub(super) struct Entry {
     /// The pattern as written.
     pub(super) name: Arc<str>,
     pub(super) pattern: Pattern,
-    /// `None` where there is no `policy`.
+    /// `None` if there is no `policy`.
     pub(super) rule: Option<Arc<Rule>>,
-    /// Where a cluster-wide entry names secrets of the namespace that asks: the rule for namespaces that have them.
+    /// For a cluster-wide entry that refers to secrets of the requesting namespace: the rules of the namespaces that
+    /// have these secrets.
     pub(super) by_namespace: BTreeMap<Arc<str>, Arc<Rule>>,
 }
 
@@ -219,19 +222,19 @@ impl Entry {
     }
 }
 
-/// The entries of one scope, ordered for a search that may stop at the first hit.
+/// The entries of one scope, in an order that allows a search to stop at the first match.
 #[derive(Clone, Debug, Default)]
 struct Entries {
-    /// The most literal characters first, then as in the documents.
+    /// The entries with the most literal characters first, then in the order of the documents.
     by_weight: Vec<Entry>,
-    /// Entries without `*`, by the only text that they equal.
+    /// Entries without `*`, by the only text that they match.
     exact: HashMap<String, usize>,
-    /// Where there are many.
+    /// Present only if there are many entries.
     index: Option<EntryIndex>,
     any_document: bool,
 }
 
-/// The rest follows from the entries.
+/// The other fields are derived from the entries.
 impl PartialEq for Entries {
     fn eq(&self, other: &Self) -> bool {
         self.any_document == other.any_document && self.by_weight == other.by_weight
@@ -254,12 +257,12 @@ impl Entries {
         !self.any_document
     }
 
-    /// The winner for each name of the subject, each entry once, the most specific first.
+    /// The winner for each name of the subject, without duplicates, the most specific first.
     fn winners(&self, subject: &Subject) -> Vec<&Entry> {
         let mut found = Vec::new();
         let own = self.winner(&own_spellings(subject));
         found.extend(own);
-        // An entry for exactly this content speaks alone: no tag can widen what it says.
+        // An entry for exactly this digest applies alone, so a tag cannot make it less strict.
         let exact = own.is_some_and(|hit| hit.exact && self.by_weight[hit.at].name.contains('@'));
         if subject.digest().is_some() && !exact {
             found.extend(subject.known_tags.iter().filter_map(|tag| self.winner(&tag_spellings(&subject.name, tag))));
@@ -296,7 +299,7 @@ struct Hit {
     exact: bool,
 }
 
-/// How the reference itself may be written. A digest is its repository's: no tag is implied.
+/// The spellings of the reference itself. A digest belongs to its repository, so no tag is implied.
 fn own_spellings(subject: &Subject) -> Vec<Spelling> {
     match &subject.reference {
         Reference::Tag(tag) => tag_spellings(&subject.name, tag),
@@ -315,7 +318,7 @@ fn spellings(name: &ImageName, suffixes: &[&str]) -> Vec<Spelling> {
     suffixes.iter().flat_map(|suffix| names.iter().map(move |name| Spelling::new(format!("{name}{suffix}")))).collect()
 }
 
-/// A repository has one name, but Docker Hub's have several.
+/// The spellings of a repository name. Only names on Docker Hub have more than one.
 fn name_spellings(name: &ImageName) -> Vec<String> {
     if !name.host.is_docker_hub() {
         return vec![name.to_string()];
@@ -325,7 +328,7 @@ fn name_spellings(name: &ImageName) -> Vec<String> {
     let paths = [Some(full), short];
     let hosts = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
     let with_host = hosts.iter().flat_map(|host| paths.iter().flatten().map(move |path| format!("{host}{path}")));
-    // Without its host, a path whose first component looks like a host would be another registry's name.
+    // Without the Docker Hub host, a path whose first component looks like a host would name a different registry.
     let bare = paths.iter().flatten().filter(|path| !begins_like_a_host(path)).map(|path| (*path).to_owned());
     with_host.chain(bare).collect()
 }

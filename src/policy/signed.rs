@@ -1,4 +1,4 @@
-//! The signature half of a decision: whether a requirement is met by what is known about signatures.
+//! The signature part of a decision: whether the known signatures meet a requirement.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::rule::{Requirement, Rule};
 use super::subject::Kind;
 use super::verdict::Verdict;
 
-/// The signature half of a decision, which the gate takes first: vulnerabilities are only looked up where it passes.
-/// Returns the verdict of `trust` and that of `simple`. Evidence that has ended at `now` does not count.
+/// The signature part of a decision. The gate evaluates it first and looks up vulnerabilities only if it passes.
+/// Returns the verdicts of `trust` and `simple`. Evidence that has expired at `now` does not count.
 pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> [Verdict; 2] {
     [&rule.trust, &rule.simple].map(|requirement| match requirement {
         None => Verdict::Skipped,
@@ -21,7 +21,8 @@ pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Tim
     })
 }
 
-/// By signatures of the manifest itself, else of an index that lists it, else (for an index) of every child.
+/// Evaluates the signatures of the manifest itself, then those of the indexes that list it, then (for an index) those
+/// of every child.
 fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now: Timestamp) -> Verdict {
     let own = verdict(requirement, &findings.own, now);
     if matches!(own, Verdict::Pass(_)) {
@@ -33,14 +34,14 @@ fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now:
     if let Some(pass) = others.iter().find(|verdict| matches!(verdict, Verdict::Pass(_))) {
         return pass.clone();
     }
-    // A parent that could not be examined leaves open whether the child is trusted.
+    // If a parent could not be examined, it is unknown whether the child is trusted.
     match others.into_iter().find(|verdict| matches!(verdict, Verdict::Unknown { .. })) {
         Some(unknown) if matches!(own, Verdict::Fail(_)) => unknown,
         _ => own,
     }
 }
 
-/// Every child must be trusted; `None` where there are no children. One that fails decides, however many are unknown.
+/// Every child must be trusted; `None` if there are no children. One failed child decides, even if others are unknown.
 fn of_children(children: Vec<Verdict>) -> Option<Verdict> {
     let (mut ends, mut failures, mut unknowns, mut may_help) = (Vec::new(), Vec::new(), Vec::new(), false);
     if children.is_empty() {
@@ -73,14 +74,14 @@ fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) 
     }
 }
 
-/// The first end of evidence at which the requirement is no longer met.
+/// The earliest expiry of evidence at which the requirement is no longer met.
 fn met_until(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Option<Timestamp> {
     let ends: BTreeSet<_> =
         evidence.iter().filter_map(|(_, observed)| observed.until).filter(|end| *end > now).collect();
     ends.into_iter().find(|end| standing(requirement, evidence, *end).state != State::Met)
 }
 
-/// Whether an observation is too old to be relied on.
+/// Whether an observation is no longer valid.
 pub(super) fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
     observed.until.is_some_and(|until| until <= now)
 }
@@ -89,22 +90,22 @@ pub(super) fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Met,
-    /// It may be met: not everything is known.
+    /// Not everything is known, so the requirement may be met.
     Open,
     Unmet,
 }
 
-/// The state of a requirement, and the signers on whom it rests.
+/// The state of a requirement, and the signers that it depends on.
 #[derive(Debug)]
 struct Standing {
     state: State,
-    /// Everyone whose signature helps to meet it; empty unless it is met.
+    /// All signers whose signatures help to meet the requirement; empty unless it is met.
     signers: BTreeSet<String>,
-    /// These, and everyone who may have signed too; empty where it cannot be met.
+    /// These signers and all others that may also have signed; empty if the requirement cannot be met.
     possible: BTreeSet<String>,
-    /// What is missing or not known.
+    /// What is missing or unknown.
     reasons: Vec<String>,
-    /// Whether another attempt may find out who else has signed.
+    /// Whether a retry may reveal additional signers.
     temporary: bool,
 }
 
@@ -165,7 +166,7 @@ fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>,
     }
 }
 
-/// Every part by itself. An empty list of parts is never met: nothing in it could be.
+/// Evaluates each part separately. An empty list of parts is never met.
 fn all_of(parts: Vec<Standing>) -> Standing {
     let worst = if parts.iter().any(|part| part.state == State::Unmet) || parts.is_empty() {
         State::Unmet
@@ -177,7 +178,7 @@ fn all_of(parts: Vec<Standing>) -> Standing {
     combined(worst, parts)
 }
 
-/// Enough parts, each with a signer that no other part needs.
+/// Requires enough parts, each with a signer that no other part uses.
 fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     let needed = count.max(1);
     let met = parts.iter().filter(|part| part.is_met());
@@ -198,7 +199,7 @@ fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     combined
 }
 
-/// The parts together. The reasons why the whole is not met come first.
+/// Combines the parts. The reasons why the whole requirement is not met come first.
 fn combined(state: State, mut parts: Vec<Standing>) -> Standing {
     parts.sort_by_key(|part| (part.state == State::Unmet) != (state == State::Unmet));
     let reasons = |part: &Standing| if state == State::Met && !part.is_met() { vec![] } else { part.reasons.clone() };

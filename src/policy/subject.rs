@@ -1,4 +1,4 @@
-//! What a decision is about.
+//! The subject of a decision.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Digest, ImageName, Reference, Tag};
 use crate::scope::Scope;
 
-/// What a request is about, in the upstream's own names.
+/// The subject of a request, with the upstream's own names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Subject {
     /// Upstream and repository.
     pub name: ImageName,
-    /// As asked: a tag or a digest.
+    /// The reference as requested: a tag or a digest.
     pub reference: Reference,
-    /// The tags through which the digest is known, its own and those of indexes that list it. Only read when the
-    /// image is asked for by digest.
+    /// The known tags of the digest: its own tags and those of the indexes that list it. They are used only if the
+    /// image is requested by digest.
     pub known_tags: Vec<Tag>,
-    /// Whose rules apply.
+    /// The scope whose rules apply.
     pub scope: Scope,
 }
 
 impl Subject {
-    /// Something asked for by tag or digest, with no tag known beyond that.
+    /// Creates a subject from a tag or digest, without other known tags.
     pub fn new(name: ImageName, reference: Reference, scope: Scope) -> Self {
         Self { name, reference, known_tags: Vec::new(), scope }
     }
 
-    /// The digest, when that is what was asked for.
+    /// The digest, if the request is by digest.
     pub fn digest(&self) -> Option<Digest> {
         match self.reference {
             Reference::Digest(digest) => Some(digest),
@@ -45,22 +45,22 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What the bytes of a manifest are, by content and never by label.
+/// The kind of a manifest. It is derived from the content, never from a label.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Neither an image nor signatures: a chart, a model.
+    /// Neither an image nor signatures: for example a chart or a model.
     Artifact,
-    /// Signatures, attestations or SBOMs, and nothing that can be run.
+    /// Signatures, attestations or SBOMs, without anything that can be run.
     Attachment,
-    /// An image of one platform.
+    /// An image for one platform.
     Image,
     /// A list of manifests.
     Index,
 }
 
 impl Kind {
-    /// Lower case, as in records.
+    /// The name in lower case, as in records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Artifact => "artifact",

@@ -1,21 +1,21 @@
-//! The answer of one check.
+//! The result of one check.
 
 use jiff::Timestamp;
 
-/// The answer of one check.
+/// The result of one check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// The check failed, for these reasons.
     Fail(Vec<String>),
-    /// The check passed, and the verdict holds until this time; `None` is forever.
+    /// The check passed, and the verdict is valid until this time; `None` means forever.
     Pass(Option<Timestamp>),
-    /// The rule does not ask for it.
+    /// The rule does not require this check.
     Skipped,
-    /// The answer could not be determined.
+    /// The result could not be determined.
     Unknown {
-        /// Why.
+        /// Why the result is unknown.
         reasons: Vec<String>,
-        /// Whether a later check may find out.
+        /// Whether a later check may succeed.
         temporary: bool,
     },
 }

@@ -103,7 +103,7 @@ fn different_schemes_have_different_signers() {
 }
 
 #[test]
-fn the_order_and_the_repetition_of_keys_change_nothing() {
+fn order_and_repetition_of_keys_do_not_change_the_id() {
     let (one, other) = (certificate("one"), certificate("other"));
     let signer = |name: &str| Signer { name: name.to_owned(), key: SignerKey::Key(key(name)) };
     let named = |name: &str| CertificateSubject::Named(name.to_owned());
@@ -124,9 +124,9 @@ fn the_order_and_the_repetition_of_keys_change_nothing() {
     assert_eq!(id(notary(["s", "t"])), id(notary(["t", "s"])));
 }
 
-/// Stored evidence is keyed by this text: a change of the encoding gathers everything again.
+/// Stored evidence is keyed by this ID. If the encoding changes, all evidence is gathered again.
 #[test]
-fn the_encoding_is_fixed() {
+fn encoding_does_not_change() {
     let scheme = Scheme::CosignKey { keys: vec![key("k")] };
     assert_eq!(id(scheme).to_string(), "bf516f9b41894f2d93cf9afa73e39f26");
     let (ab, c) = (Canonical::default().field("ab", "c"), Canonical::default().field("a", "bc"));

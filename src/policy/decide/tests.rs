@@ -62,7 +62,7 @@ fn trust(requirement: Requirement, kind: Kind, findings: &TrustFindings) -> Verd
     trust
 }
 
-/// One letter for a verdict: `u` where asking again may help, `U` where not.
+/// One letter for a verdict: `u` for an unknown result that a retry may resolve, `U` for one that it cannot.
 fn letter(verdict: &Verdict) -> char {
     match verdict {
         Verdict::Pass(_) => 'P',
@@ -141,7 +141,7 @@ fn combinations_and_what_is_not_known() {
     }
 }
 
-/// An authority `name` with keys, of which some have signed. `?` at the end: others may have signed too.
+/// An authority `name` with keys, some of which have signed. A `?` at the end means that others may also have signed.
 fn keyed(evidence: &mut TrustEvidence, name: &str, keys: &str, signed: &str) -> Requirement {
     let keys = keys.split(' ').map(PublicKey::for_test).collect();
     let authority = Arc::new(Authority::new(name, Scheme::CosignKey { keys }));
@@ -159,11 +159,11 @@ fn keyed(evidence: &mut TrustEvidence, name: &str, keys: &str, signed: &str) -> 
     Requirement::Authority(authority)
 }
 
-/// A threshold is met by different keys, whatever they are called and however they are shared.
+/// A threshold requires different keys, regardless of their names and of how authorities share them.
 #[test]
-fn keys_are_counted_and_not_names() {
+fn thresholds_count_keys_and_not_names() {
     for (count, authorities, expected) in [
-        // Keys, then which of them signed.
+        // The keys, then the keys that signed.
         (2, &[("k", "k"), ("k", "k")][..], 'F'),
         (1, &[("k", "k"), ("k", "k")], 'P'),
         (2, &[("k", "k"), ("l", "l")], 'P'),
@@ -174,7 +174,7 @@ fn keys_are_counted_and_not_names() {
         (3, &[("k l", "k l"), ("k", "k"), ("l", "l")], 'F'),
         (2, &[("k", "k"), ("k", "k"), ("l", "")], 'F'),
         (2, &[("k", "k"), ("k", "k"), ("l", "?")], 'U'),
-        // Both know the key that they share; one may have another.
+        // Both authorities have the shared key, and one may have another key.
         (2, &[("k l", "k?"), ("k", "k")], 'U'),
         (2, &[("k l", "k"), ("k", "k")], 'F'),
         (2, &[("k", "k?"), ("k", "k?")], 'F'),
@@ -185,14 +185,14 @@ fn keys_are_counted_and_not_names() {
         let of: Vec<_> = names.map(|(name, (keys, signed))| keyed(&mut findings.own, name, keys, signed)).collect();
         let verdict = trust(Requirement::AtLeast { count, of: of.clone() }, Kind::Image, &findings);
         assert_eq!(letter(&verdict), expected, "{count} of {authorities:?}: {verdict:?}");
-        // Portieris' requirements are each met by themselves.
+        // In Portieris, each requirement is evaluated separately.
         let all_signed = authorities.iter().all(|(_, signed)| !signed.trim_end_matches('?').is_empty());
         assert_eq!(letter(&trust(Requirement::AllOf(of), Kind::Image, &findings)) == 'P', all_signed);
     }
 }
 
 #[test]
-fn nested_parts_have_signers_of_their_own() {
+fn nested_parts_need_different_signers() {
     let mut findings = TrustFindings::default();
     let [a, copy, b, c] = [("a", "k", "k"), ("copy", "k", "k"), ("b", "l", "l"), ("c", "m", "")]
         .map(|(name, keys, signed)| keyed(&mut findings.own, name, keys, signed));
@@ -215,14 +215,14 @@ fn nested_parts_have_signers_of_their_own() {
 }
 
 #[test]
-fn a_key_of_the_same_name_is_another_authority() {
+fn another_key_with_the_same_name_is_another_authority() {
     let renewed = Arc::new(Authority::new("a", Scheme::CosignKey { keys: vec![PublicKey::for_test("new")] }));
     let verdict = trust(Requirement::Authority(renewed), Kind::Image, &own(&[("a", Verified(None))]));
     assert_eq!(letter(&verdict), 'u');
 }
 
 #[test]
-fn evidence_ends() {
+fn evidence_expires() {
     let any = || Requirement::AnyOf(vec![by("a"), by("b")]);
     let all = || Requirement::AllOf(vec![by("a"), by("b")]);
     for (requirement, ends, expected) in [
@@ -305,9 +305,9 @@ fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessment 
     policy::assess(rule, evidence, &VaExemptions::default(), now)
 }
 
-/// An exempt issue counts no longer, and the decision ends when the exemption does.
+/// An exempt issue does not count, and the decision ends when the exemption ends.
 #[test]
-fn exemptions_take_issues_out_until_they_end() {
+fn exempt_issues_do_not_count_until_the_exemption_ends() {
     let (high, low) = (issue("CVE-1", Severity::High, true, false), issue("CVE-2", Severity::Low, true, false));
     let evidence = report(vec![high, low]);
     let rule = VaRule { max_report_age: Some(SignedDuration::from_secs(100)), ..va_rule() };
@@ -357,7 +357,7 @@ fn which_issues_count() {
 }
 
 #[test]
-fn what_has_no_assessment() {
+fn images_without_an_assessment() {
     let why = || "why".to_owned();
     let policy = DenialKind::Policy;
     for (evidence, ibm, strict) in [
@@ -385,9 +385,9 @@ fn what_has_no_assessment() {
     }
 }
 
-/// Who allows images that were assessed in part still wants to know what was found in that part.
+/// Even if incomplete assessments are allowed, the issues that were found count.
 #[test]
-fn what_was_found_counts_in_part_too() {
+fn issues_of_an_incomplete_assessment_count() {
     let rule = VaRule { incomplete: Behaviour::Allow, ..VaRule::ibm() };
     let open = issue("CVE-1", Severity::High, true, false);
     for (evidence, status, why) in [
@@ -401,7 +401,7 @@ fn what_was_found_counts_in_part_too() {
 }
 
 #[test]
-fn the_reason_counts_reports_that_cannot_be_read() {
+fn reason_states_the_number_of_unreadable_reports() {
     for (problems, part) in [(1, "and 1 report file"), (3, "and 3 report files")] {
         let assessment = assess(&VaRule::ibm(), &VaEvidence::Unreadable { problems }, NOW);
         assert_eq!(assessment.status, VaStatus::Unscanned);
@@ -410,7 +410,7 @@ fn the_reason_counts_reports_that_cannot_be_read() {
 }
 
 #[test]
-fn reports_and_assessments_grow_old() {
+fn reports_and_assessments_expire() {
     let rule = |age| VaRule { max_report_age: Some(SignedDuration::from_secs(age)), ..VaRule::ibm() };
     let age = |rule: &VaRule, now| assess(rule, &report(Vec::new()), at(now));
     assert_eq!((age(&rule(10), 9).status, age(&rule(10), 9).until), (VaStatus::Ok, Some(at(10))));
@@ -419,7 +419,7 @@ fn reports_and_assessments_grow_old() {
     let undated = dated(None);
     assert_eq!(assess(&rule(10), &undated, NOW).status, VaStatus::Unscanned);
     assert_eq!(assess(&VaRule::ibm(), &undated, NOW).status, VaStatus::Ok);
-    // Another's clock may be a little ahead; what is further ahead has no age.
+    // The clock of another system may be slightly ahead. A time further in the future has no known age.
     for (ahead, status) in [(300, VaStatus::Ok), (301, VaStatus::Unscanned), (2_000_000_000, VaStatus::Unscanned)] {
         assert_eq!(assess(&rule(10), &dated(Some(at(ahead))), NOW).status, status, "{ahead}");
     }
@@ -434,7 +434,7 @@ fn reports_and_assessments_grow_old() {
 }
 
 #[test]
-fn an_index_is_denied_when_every_child_is() {
+fn index_is_denied_when_every_child_is_denied() {
     let (bad, good) = (report(vec![issue("CVE-1", Severity::High, true, false)]), report(Vec::new()));
     let down = VaEvidence::Unavailable { why: "down".into() };
     let decide_for = |children: &[(&VaEvidence, Option<i64>)]| {
@@ -456,7 +456,7 @@ fn an_index_is_denied_when_every_child_is() {
     assert_eq!(permit.until(), Some(at(9)));
 }
 
-/// Trust, then simple, then vulnerabilities: the first that fails decides.
+/// The order is trust, simple, vulnerabilities. The first failed check decides.
 #[test]
 fn stages_in_order() {
     let bad = VaFindings::Image(Arc::new(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None)));
@@ -510,16 +510,16 @@ fn reasons_name_document_rule_and_worst_issue() {
 }
 
 #[test]
-fn lists_need_an_entry() {
+fn listing_requires_an_entry() {
     let name = ImageName { host: "icr.io".parse().unwrap(), repository: "a".parse().unwrap() };
     assert_eq!(admit_listing(&name, &[]), None);
     let selected = Selected { document: "d".into(), entry: "*".into(), rule: None };
     assert_eq!(admit_listing(&name, &[selected]).unwrap().name(), &name);
 }
 
-/// What is enforced decides, and what is audited goes with the permit.
+/// Enforced entries decide, and the permit carries the denials of audited entries.
 #[test]
-fn audited_entries_never_decide_beside_enforced_ones() {
+fn audited_entries_never_decide_when_enforced_entries_apply() {
     let name: ImageReference = "icr.io/a/b:v1".parse().unwrap();
     let subject = Subject::new(name.name.clone(), name.reference(), Scope::CLUSTER);
     let opinion = |document: &str, admits: bool| Opinion {

@@ -1,4 +1,4 @@
-//! Vectors made by openssl: `openssl dgst -sha256 -sign key.pem`, over the text of [`MESSAGE`].
+//! Signatures created with `openssl dgst -sha256 -sign key.pem`, over the text of [`MESSAGE`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +46,7 @@ fn key(pem: &str) -> PublicKey {
 }
 
 #[test]
-fn hashes_that_do_not_follow_from_the_key() {
+fn hashes_that_the_key_does_not_determine() {
     for (kind, pem, signature) in [
         (
             "ECDSA P-384",
@@ -122,9 +122,9 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// What the linter takes is what signatures are verified with.
+/// The verifier accepts every key that the linter accepts.
 #[test]
-fn however_it_is_written_it_is_the_same_key() {
+fn different_encodings_are_the_same_key() {
     let indented: String = P384.lines().map(|line| format!("    {line}\n")).collect();
     for text in [
         P384.trim_end().to_owned(),
@@ -156,7 +156,7 @@ fn a_compressed_point_is_the_same_key() {
 }
 
 #[test]
-fn what_is_no_public_key_says_so() {
+fn errors_for_texts_without_a_public_key() {
     for (text, part) in [
         (String::new(), "no PUBLIC KEY block"),
         ("rubbish".into(), "no PUBLIC KEY block"),
@@ -177,7 +177,7 @@ fn what_is_no_public_key_says_so() {
 }
 
 #[test]
-fn each_key_once() {
+fn duplicate_keys_are_removed() {
     let twice = [key(P384), key(&P384.replace('\n', "\r\n")), key(P521)];
     assert_eq!(unique(&twice), [key(P384), key(P521)]);
 }

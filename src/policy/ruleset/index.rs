@@ -1,4 +1,5 @@
-//! Which entries may match a name, among thousands: a search for the literal text that each of them needs.
+//! Finds the entries that can match a name, among thousands of entries, with a search for the literal text of each
+//! entry.
 
 use std::collections::HashMap;
 
@@ -7,21 +8,21 @@ use aho_corasick::AhoCorasick;
 use super::Entry;
 use crate::policy::pattern::Spelling;
 
-/// Up to this many entries are tried one by one, which is as fast.
+/// Up to this number, entries are tried one by one, which is equally fast.
 const FEW: usize = 32;
 
-/// Finds the entries that may match a name, without trying each of them. Positions are those of the entries.
+/// Finds the entries that can match a name without trying each of them. Positions are indexes into the list of entries.
 #[derive(Clone, Debug)]
 pub(super) struct EntryIndex {
     /// Entries without literal text, such as `*`.
     always: Vec<usize>,
-    /// The entries that need each text of `texts`.
+    /// The entries that contain each text of `texts`.
     needing: Vec<Vec<usize>>,
     texts: AhoCorasick,
 }
 
 impl EntryIndex {
-    /// An index, or `None` where there are so few entries that none is needed.
+    /// Builds an index. Returns `None` if there are too few entries to need one.
     pub(super) fn new(entries: &[Entry]) -> Option<Self> {
         if entries.len() <= FEW {
             return None;
@@ -32,7 +33,7 @@ impl EntryIndex {
         }
         let (mut always, mut places, mut texts, mut needing) = (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
         for (at, entry) in entries.iter().enumerate() {
-            // The rarest text excludes the most entries; of those, the longest.
+            // The rarest text excludes the most entries. Among equally rare texts, the longest is used.
             let rarest = entry.pattern.runs().min_by_key(|run| (counts[run], std::cmp::Reverse(run.len())));
             let Some(text) = rarest else {
                 always.push(at);
@@ -45,13 +46,13 @@ impl EntryIndex {
             });
             needing[place].push(at);
         }
-        // Hosts compare without regard to case; the pattern itself has the last word. A set that is too large for the
-        // search is one that is tried entry by entry.
+        // Hosts are compared without regard to case, and the pattern itself makes the final check. If the set is too
+        // large for the search, the entries are tried one by one.
         let texts = AhoCorasick::builder().ascii_case_insensitive(true).build(texts).ok()?;
         Some(Self { always, needing, texts })
     }
 
-    /// The positions of all entries that may match one of these spellings, in ascending order.
+    /// The positions of all entries that can match one of these spellings, in ascending order.
     pub(super) fn candidates(&self, spellings: &[Spelling]) -> Vec<usize> {
         let mut found = self.always.clone();
         for spelling in spellings {

@@ -1,4 +1,4 @@
-//! What concerns a whole repository or all rules: lists, and the gate's audit mode.
+//! Operations on a whole repository or on all rules: listings and the audit mode of the gate.
 
 use super::super::pattern::Spelling;
 use super::super::rule::Mode;
@@ -7,8 +7,8 @@ use crate::oci::ImageName;
 use crate::scope::Scope;
 
 impl RuleSet {
-    /// The entries that speak for a repository or for anything in it, whatever its tag or digest. Opens lists of names,
-    /// and no content.
+    /// The entries that apply to a repository or to anything in it, with any tag or digest. They permit access to lists
+    /// of names, but not to content.
     pub fn select_repository(&self, name: &ImageName, scope: &Scope) -> Selection {
         let names = name_spellings(name);
         let selected = |entries: Option<&Entries>| -> Vec<_> {
@@ -22,14 +22,14 @@ impl RuleSet {
         Selection::Entries { enforced, audited }
     }
 
-    /// The same rules, with denials reported and not carried out.
+    /// The same rules, but denials are only reported.
     #[must_use]
     pub fn in_audit_mode(self) -> Self {
         Self { mode: Mode::Audit, ..self }
     }
 }
 
-/// Whether the pattern matches the repository itself, or it with the tag or digest that the pattern has.
+/// Whether the pattern matches the repository, either alone or with the tag or digest of the pattern appended.
 fn reaches_into(entry: &Entry, names: &[String]) -> bool {
     let last = entry.name.rfind('/').map_or(0, |at| at + 1);
     let suffix = entry.name[last..].find([':', '@']).map(|at| entry.name[last + at..].replace('*', ""));

@@ -55,9 +55,9 @@ fn most_specific_wins_then_the_first() {
     }
 }
 
-/// `docker.io/icr.io/x` is Docker Hub's, whatever its path looks like.
+/// `docker.io/icr.io/x` is an image on Docker Hub, even if its path looks like another registry.
 #[test]
-fn a_hub_path_is_no_other_registry() {
+fn docker_hub_path_does_not_match_another_registry() {
     let rules = rules(&[("", &["icr.io/*"])]);
     let name = ImageName { host: "docker.io".parse().unwrap(), repository: "icr.io/x".parse().unwrap() };
     let subject = Subject::new(name, Reference::Tag(Tag::latest()), Scope::CLUSTER);
@@ -103,11 +103,11 @@ fn digests_match_by_repository_and_by_known_tags() {
     assert_eq!(choose(&["icr.io/a:v1", "*"], &[]), ["*"]);
     assert_eq!(choose(&["icr.io/a:v1", "icr.io/*"], &["v1", "v2"]), ["icr.io/a:v1", "icr.io/*"]);
     assert_eq!(choose(&["icr.io/a:v1", "icr.io/a:latest"], &["v1", "latest"]).len(), 2);
-    // No tag is implied, and a tag reference knows no others.
+    // No tag is implied, and a reference by tag does not have other tags.
     assert!(choose(&["icr.io/a:latest"], &[])[0].starts_with("Deny"));
     let tagged = chosen(&rules(&[("", &["icr.io/a:v1", "*"])]), &subject("icr.io/a:v2", "", &["v1"]));
     assert_eq!(tagged, ["*"]);
-    // An entry for exactly this content speaks alone.
+    // An entry for exactly this digest applies alone.
     let exact = format!("icr.io/a@{hex}");
     assert_eq!(choose(&["icr.io/*", &exact], &["v1"]), [&*exact]);
 }
@@ -126,7 +126,7 @@ fn thousands_of_entries_are_searched_quickly() {
 }
 
 proptest::proptest! {
-    /// The index is a shortcut: it finds the entry that a search through all of them finds.
+    /// The index must find the same entry as a search through all entries.
     #[test]
     fn the_index_finds_what_a_search_through_all_entries_finds(
         names in proptest::collection::vec("(\\*|[Ab]\\.io)(/[ab*]{1,3}){0,2}(:[12*]{1,2})?", 40..120),
@@ -143,9 +143,9 @@ proptest::proptest! {
     }
 }
 
-/// An audited document is a preview: it changes what is recorded, and nothing of what is enforced.
+/// An audited document is a preview: it changes what is recorded, but not what is enforced.
 #[test]
-fn audited_entries_stand_beside_enforced_ones() {
+fn audited_entries_are_separate_from_enforced_ones() {
     let document = |kind: &str, name: &str, namespace: &str, mode: &str, entry: &str| {
         let namespace = if namespace.is_empty() { String::new() } else { format!(", namespace: {namespace}") };
         format!(
