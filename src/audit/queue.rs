@@ -1,7 +1,7 @@
-//! Lines on their way to the writer.
+//! The queue of audit lines for the writer.
 //!
-//! Each processor core adds to a batch of its own, so adding a line waits for no other core, and the writer is woken for
-//! many lines at once. The writer puts the lines of all batches back into the order in which they were added.
+//! Each processor core adds lines to a separate batch, so adding a line does not wait for another core, and the writer
+//! is woken once for many lines. The writer restores the order in which the lines of all batches were added.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,39 +11,39 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::runtime::Sharded;
 
-/// How many bytes of lines may wait in one batch before requests do.
+/// The number of bytes that can wait in one batch. When it is reached, requests wait.
 const ROOM: usize = 1024 * 1024;
-/// How long the writer gathers lines that nobody waits for.
+/// How long the writer collects lines that no request waits for.
 const GATHER: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(super) struct Queue {
     batches: Sharded<Mutex<Batch>>,
     signal: Mutex<Signal>,
-    /// For the writer: something has come.
+    /// Wakes the writer when there is work.
     filled: Condvar,
-    /// Tells waiting requests that there is space again.
+    /// Notifies waiting requests that there is room again.
     emptied: Notify,
 }
 
 /// Lines of one processor core.
 #[derive(Default)]
 struct Batch {
-    /// Whole lines, one after the other.
+    /// Complete lines, concatenated.
     lines: Vec<u8>,
     marks: Vec<Mark>,
-    /// Senders that asked whether their line is in the file.
+    /// Senders to notify whether their line is in the file.
     waiting: Vec<oneshot::Sender<bool>>,
     has_ended: bool,
 }
 
-/// Where a line ends, and when it was added.
+/// The end of a line in its batch, and the time when it was added.
 struct Mark {
     at: Instant,
     end: usize,
 }
 
-/// What the writer is woken for.
+/// The reasons for waking the writer.
 #[derive(Default)]
 struct Signal {
     has_lines: bool,
@@ -52,25 +52,25 @@ struct Signal {
     close: Option<oneshot::Sender<()>>,
 }
 
-/// What the writer does next, in this order: open the file anew, write, tell those who wait, end.
+/// The next steps of the writer, in this order: reopen the file, write the lines, notify the waiting senders, end.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) reopen: bool,
-    /// Whole lines, in the order in which they were added.
+    /// Complete lines, in the order in which they were added.
     pub(super) lines: Vec<u8>,
-    /// Senders that asked whether their line is in the file.
+    /// Senders to notify whether their line is in the file.
     pub(super) waiting: Vec<oneshot::Sender<bool>>,
     pub(super) close: Option<oneshot::Sender<()>>,
 }
 
 impl Queue {
-    /// Adds a line, which ends in a newline. The writer tells `waiting` whether it is in the file. Returns false when the
-    /// writer has ended.
+    /// Adds a line, which must end in a newline. The writer notifies `waiting` whether the line is in the file. Returns
+    /// false if the writer has ended.
     pub(super) fn add(&self, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
         self.add_where(|_| true, line, waiting)
     }
 
-    /// Adds a line that nobody waits for, only where there is room.
+    /// Adds a line that no request waits for. Returns false if there is no room or the writer has ended.
     pub(super) fn try_add(&self, line: &[u8]) -> bool {
         self.add_where(Batch::has_room, line, None)
     }
@@ -101,7 +101,7 @@ impl Queue {
         self.signal(|signal| (signal.reopen, signal.is_urgent) = (true, true));
     }
 
-    /// Has the writer end, once what came so far is written. Returns false when it has ended.
+    /// Makes the writer end after it has written all earlier lines. Returns false if it has already ended.
     pub(super) fn close(&self, closed: oneshot::Sender<()>) -> bool {
         if lock(self.batches.mine()).has_ended {
             return false;
@@ -126,7 +126,7 @@ impl Queue {
         }
     }
 
-    /// Blocks until there is work, gathers for a moment, and takes all of it.
+    /// Blocks until there is work, waits briefly for more unless the work is urgent, and takes all of it.
     pub(super) fn take(&self) -> Work {
         let is_idle = |signal: &mut Signal| !signal.has_lines && !signal.reopen && signal.close.is_none();
         let signal = self.filled.wait_while(lock(&self.signal), is_idle).unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +144,7 @@ impl Queue {
     }
 
     fn take_lines(&self, has_ended: bool) -> Work {
-        // All at once: no line may be taken before one that was added earlier.
+        // All batches are locked together, so that no line is taken before one that was added earlier.
         let mut locked: Vec<_> = self.batches.iter().map(lock).collect();
         locked.iter_mut().for_each(|batch| batch.has_ended |= has_ended);
         let mut batches: Vec<Batch> = locked.iter_mut().map(|batch| batch.take()).collect();
@@ -161,7 +161,7 @@ impl Batch {
     }
 
     fn take(&mut self) -> Self {
-        // About as many lines will come as came before.
+        // The next batch is expected to have about the same size.
         let lines = Vec::with_capacity(self.lines.len().min(ROOM));
         mem::replace(self, Self { lines, has_ended: self.has_ended, ..Self::default() })
     }
@@ -198,10 +198,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_many_threads_are_written_in_the_order_in_which_they_were_added() {
+    fn lines_of_many_threads_are_written_in_order_of_addition() {
         let queue = Queue::default();
         for number in 0..100 {
-            // Each from a thread of its own, one after the other.
+            // Each line is added by a new thread, one after the other.
             thread::scope(|scope| _ = scope.spawn(|| assert!(queue.add(format!("{number}\n").as_bytes(), None))));
         }
         let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
@@ -209,21 +209,21 @@ mod tests {
     }
 
     #[test]
-    fn a_full_batch_refuses_lines_that_nobody_waits_for_until_it_is_taken() {
+    fn full_batch_rejects_lines_without_a_waiting_request_until_it_is_taken() {
         let queue = Queue::default();
         let line = vec![b'x'; ROOM / 2];
         assert!(queue.try_add(&line) && queue.try_add(&line));
         assert!(!queue.try_add(b"x\n"));
-        assert!(queue.add(b"y\n", None), "what must not be lost is taken");
+        assert!(queue.add(b"y\n", None), "a line that must not be lost is accepted");
         assert_eq!(queue.take().lines.len(), ROOM + 2);
         assert!(queue.try_add(b"x\n"));
         queue.end();
         assert!(!queue.add(b"x\n", None));
     }
 
-    /// The writer takes the lines and ends in two steps; requests go on in between.
+    /// The writer takes the lines and ends in two separate steps. Requests can add lines in between.
     #[test]
-    fn a_line_that_is_added_while_the_writer_ends_is_not_lost() {
+    fn line_added_while_the_writer_ends_is_not_lost() {
         let queue = Queue::default();
         let (closed, _) = oneshot::channel();
         assert!(queue.add(b"first\n", None) && queue.close(closed));

@@ -1,4 +1,4 @@
-//! The database file: its connections, its schema, its size.
+//! The database file: its connections, schema and size.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,22 +11,22 @@ use sqlx::{Connection, Row, SqlSafeStr};
 use super::StoreError;
 use crate::runtime::open_private;
 
-/// How many connections read at the same time. Each keeps up to two megabytes of pages (SQLite's default).
+/// The number of connections for reading. Each one caches up to two megabytes of pages (the default of SQLite).
 const READERS: u32 = 3;
 
-/// How much memory the pages take that a transaction of many rows changes, in KiB, as SQLite writes that. With less,
-/// pages are written and read again within the transaction.
+/// The page cache of the writer in KiB, in the notation of SQLite. It must hold the pages that a transaction with many
+/// rows changes. With a smaller cache, pages are written and read again within the transaction.
 const WRITER_CACHE: &str = "-8000";
-/// After so many pages the journal is folded into the file, which syncs both: 16 MB. A page that many transactions change
-/// is then written to the file once.
+/// The number of pages after which a checkpoint copies the journal into the file and syncs both: 16 MB. A page that
+/// many transactions change is then written to the file only once.
 const CHECKPOINT_PAGES: &str = "4000";
 
-/// Connections to the file. Cheap to clone.
+/// The connections to the file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    /// For reading: in WAL mode they never wait for a writer.
+    /// For reading. In WAL mode, readers never wait for a writer.
     pub(super) readers: SqlitePool,
-    /// The one connection that writes: SQLite has one writer, and who waits for it here waits in turn.
+    /// The only connection that writes. SQLite allows one writer, and tasks wait for this connection in order.
     pub(super) writer: SqlitePool,
 }
 
@@ -34,7 +34,8 @@ impl Database {
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         let at = |error| StoreError::Open { path: path.to_owned(), error };
         close_to_others(path).map_err(|error| at(sqlx::Error::Io(error)))?;
-        // A full disk ends a transaction behind sqlx's back, which then keeps the write lock. Such a connection is closed.
+        // A full disk can end a transaction without the knowledge of sqlx, which then keeps the write lock. Such a
+        // connection is closed.
         let writer = pool(1).after_release(|connection, _| {
             Box::pin(async move {
                 connection.ping().await?;
@@ -52,19 +53,19 @@ impl Database {
             Err(error) => return Err(StoreError::Migrate { path: path.to_owned(), error }),
         }
         if let Err(error) = let_shrink(&writer).await {
-            tracing::warn!(%error, "the database file will not become smaller when rows are forgotten");
+            tracing::warn!(%error, "the database file will not shrink when rows are deleted");
         }
         let readers = pool(READERS).connect_with(options(path)).await.map_err(at)?;
         Ok(Self { readers, writer })
     }
 
-    /// What all rows take of the file, in bytes. Reads its header only.
+    /// The size of all rows in the file, in bytes. Reads only the header of the file.
     pub(super) async fn live_bytes(&self) -> Result<u64, StoreError> {
         let (pages, free, size) = self.pages().await?;
         Ok(pages.saturating_sub(free).saturating_mul(size))
     }
 
-    /// Gives free pages back to the file system. Returns by how many bytes the file became smaller.
+    /// Returns free pages to the file system. Returns the number of bytes by which the file became smaller.
     pub(super) async fn shrink(&self) -> Result<u64, StoreError> {
         let (before, _, size) = self.pages().await?;
         loop {
@@ -72,19 +73,20 @@ impl Database {
             if free == 0 {
                 break;
             }
-            // In steps, so that other writers get their turn. The statement works only while its rows are read.
+            // Vacuums in steps, so that other writers can run in between. The statement makes progress only while its
+            // rows are read.
             sqlx::query("PRAGMA incremental_vacuum(1000)").fetch_all(&self.writer).await?;
             if self.pages().await?.1 >= free {
                 break;
             }
         }
-        // Until then the file has its old length. Readers may be in the way; then the next call shortens it.
+        // The file keeps its old length until the checkpoint. If readers prevent it, the next call shortens the file.
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&self.writer).await?;
         let (after, _, _) = self.pages().await?;
         Ok(before.saturating_sub(after).saturating_mul(size))
     }
 
-    /// Pages of the database, how many of them are free, and the size of one in bytes.
+    /// The number of pages of the database, the number of free pages, and the page size in bytes.
     async fn pages(&self) -> Result<(u64, u64, u64), StoreError> {
         let sql = "SELECT page_count, freelist_count, page_size FROM \
                    pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
@@ -95,7 +97,7 @@ impl Database {
         Ok((number(0)?, number(1)?, number(2)?))
     }
 
-    /// Closes all connections. The last one folds the journal into the file.
+    /// Closes all connections. The last one copies the journal into the file.
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -111,12 +113,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(Duration::from_secs(10))
 }
 
-/// A connection to a file needs no test before each use: what fails is the statement itself.
+/// A connection to a file is not tested before each use, because an error is reported by the statement itself.
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
 }
 
-/// SQLite gives the files beside the database the database's mode.
+/// SQLite creates its additional files with the mode of the database file.
 fn close_to_others(database: &Path) -> std::io::Result<()> {
     open_private(File::options().create(true).append(true), database)?;
     for beside in ["-wal", "-shm"] {
@@ -143,10 +145,10 @@ pub(super) fn migrations() -> Migrator {
     Migrator::with_migrations(steps.into_iter().map(migration).collect())
 }
 
-/// A database gives pages back only after it was rewritten once with that setting. Not set by every connection: SQLite
-/// writes the setting down each time, which a full disk would refuse.
+/// A database can return pages only after it was rewritten once with this setting. Connections do not set it routinely,
+/// because SQLite writes the setting to the file each time, which fails on a full disk.
 async fn let_shrink(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    // The same connection for both: the setting waits in it for the rewriting.
+    // Both statements use the same connection, because it keeps the setting in memory until the rewrite.
     let mut connection = pool.acquire().await?;
     let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(&mut *connection).await?.try_get(0)?;
     if mode == 0 {

@@ -1,4 +1,4 @@
-//! Rows of evidence, as JSON.
+//! Rows of evidence, stored as JSON.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -8,7 +8,7 @@ use super::{FactStore, StoreError, time_of};
 use crate::policy::Observed;
 
 impl FactStore {
-    /// Keeps evidence under a topic and a subject, unless newer evidence is there.
+    /// Stores evidence under a topic and a subject, unless newer evidence is stored.
     pub async fn record_evidence(
         &self,
         topic: &'static str,
@@ -18,7 +18,7 @@ impl FactStore {
         self.record(NewFacts::new(evidence.at).evidence(topic, subject, evidence)).await
     }
 
-    /// Evidence that was kept, as long as it holds.
+    /// Returns stored evidence that is still valid.
     pub async fn evidence(
         &self,
         topic: &str,
@@ -41,7 +41,7 @@ impl FactStore {
         .transpose()
     }
 
-    /// Drops evidence that no longer holds. Returns how many rows went.
+    /// Deletes evidence that is no longer valid. Returns the number of deleted rows.
     pub async fn drop_stale_evidence(&self, now: Timestamp) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "DELETE FROM evidence WHERE valid_until IS NOT NULL AND (valid_until <= ?1 OR observed_at > ?1)",

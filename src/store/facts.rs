@@ -1,7 +1,8 @@
-//! What repositories said and delivered, and evidence: facts that are not about this node.
+//! Facts that do not depend on this node: what repositories reported and delivered, and evidence.
 //!
-//! Nothing here assumes that one process writes. Every write is an upsert or a statement with a condition, and the newest
-//! observation wins in whatever order they arrive. A row that a clock dated more than five minutes ahead loses to any.
+//! The code does not assume that only one process writes. Every write is an upsert or a conditional statement, and the
+//! newest observation wins in any order of arrival. A row with a time more than five minutes in the future loses to any
+//! other row.
 
 use std::sync::Arc;
 
@@ -17,10 +18,10 @@ use super::{StoreError, digest_of};
 use crate::oci::{Digest, Host, ImageName};
 use crate::runtime::Epoch;
 
-/// A row that is dated further ahead than this was written by a clock that was wrong.
+/// A row with a time further in the future than this was written by a wrong clock.
 pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Facts that several gates could share. Cheap to clone.
+/// Facts that several gates can share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct FactStore {
     pub(super) database: Database,
@@ -45,13 +46,13 @@ impl FactStore {
     /// Writes facts, together with those of other callers. They are committed when this returns without an error.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// The database cannot be written.
     pub async fn record(&self, facts: NewFacts) -> Result<(), StoreError> {
         self.wrote(facts.rows());
         self.rows.write(facts).await
     }
 
-    /// The media type of a manifest that the repository delivered; `None` when it never did.
+    /// The media type of a manifest that the repository delivered; `None` if it never delivered the manifest.
     pub async fn manifest(&self, name: &ImageName, digest: Digest) -> Result<Option<String>, StoreError> {
         let row = sqlx::query("SELECT media_type FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = ?3")
             .bind(name.host.as_str())
@@ -62,7 +63,7 @@ impl FactStore {
         row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
-    /// Those of these digests that are manifests of the repository, each with whether it was served here.
+    /// The digests among these that are manifests of the repository, each with whether it was served by a gate.
     pub async fn manifests_among(
         &self,
         name: &ImageName,
@@ -80,7 +81,8 @@ impl FactStore {
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, row.try_get(1)?))).collect()
     }
 
-    /// The manifests of the repository that name this digest, newest first: indexes for a manifest, images for a blob.
+    /// The manifests of the repository that reference this digest, newest first: indexes for a manifest, images for a
+    /// blob.
     pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query(
             "SELECT members.manifest FROM members JOIN manifests ON manifests.host = members.host \
@@ -134,7 +136,7 @@ impl FactStore {
         Ok(row.is_some())
     }
 
-    /// Whether any repository delivered a manifest of this digest.
+    /// Whether any repository delivered a manifest with this digest.
     pub async fn is_manifest(&self, digest: Digest) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT 1 FROM manifests WHERE digest = ?1 LIMIT 1")
             .bind(digest.to_string())
@@ -144,7 +146,7 @@ impl FactStore {
     }
 }
 
-/// The latest time that a row may have, in milliseconds.
+/// The latest time that is accepted for a row, in milliseconds.
 pub(super) fn latest_plausible(now: Timestamp) -> i64 {
     now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX).as_millisecond()
 }

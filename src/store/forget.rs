@@ -1,8 +1,10 @@
-//! Forgetting: facts are rows that upstreams and clients cause, so they are bounded like everything else of theirs.
+//! Forgetting of facts. Upstreams and clients cause these rows, so their number is limited like that of all other data
+//! they cause.
 //!
-//! What content on this node's disk needs stays: the facts of its manifests, the links of its blobs, and the evidence
-//! about it. All other rows can be obtained again, so the ones that were unused for longest go first. Facts are listed a
-//! page at a time, the node says which of them it needs, and the rest goes unless somebody renewed it meanwhile.
+//! Facts that the content on this node's disk needs are kept: the facts about its manifests, the links of its blobs,
+//! and the evidence about it. All other rows can be obtained again, so the least recently used ones are deleted first.
+//! Facts are listed one page at a time, the node selects those that it needs, and the others are deleted unless they
+//! were renewed in the meantime.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,18 +15,19 @@ use tokio::sync::Notify;
 use super::{FactStore, Store, StoreError, json, time_of};
 use crate::oci::Digest;
 
-/// How many facts are looked at together, and deleted in one transaction at most, so that other writers get their turn.
+/// The number of facts that are examined together, and the maximum that one transaction deletes, so that other writers
+/// can run in between.
 const PAGE: u32 = 500;
-/// After so many new rows the size is looked at: about six megabytes.
+/// The number of new rows after which the size is checked: about six megabytes.
 const LOOK_AFTER: u64 = 10_000;
 
-/// A table of facts that are forgotten by their age.
+/// A table of facts that are forgotten by age.
 #[derive(Clone, Copy, Debug)]
 struct AgedTable {
     name: &'static str,
-    /// When a fact was last seen or used: a column, or the expression of an index.
+    /// The time when a fact was last seen or used: a column, or the expression of an index.
     age: &'static str,
-    /// The column that names the content which needs the fact.
+    /// The column that names the content that needs the fact.
     content: &'static str,
 }
 
@@ -36,18 +39,18 @@ const TABLES: [AgedTable; 5] = [
     AgedTable { name: "evidence", age: "observed_at", content: "subject" },
 ];
 
-/// How much was written and forgotten in this process.
+/// The number of rows that this process has written, and its deletions.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
-    /// Rows since the size was looked at last.
+    /// Rows since the last check of the size.
     rows: AtomicU64,
-    /// Told when that are many.
+    /// Notified when there are many such rows.
     many: Notify,
-    /// Moved on whenever rows are forgotten.
+    /// Incremented whenever rows are forgotten.
     forgettings: AtomicU64,
 }
 
-/// A fact that may go.
+/// A fact that can be deleted.
 struct OldFact {
     row: i64,
     /// In milliseconds since the epoch.
@@ -56,7 +59,7 @@ struct OldFact {
     content: Option<Digest>,
 }
 
-/// How far each table was looked through: the age and the row of the last fact.
+/// The progress in each table: the age and the row ID of the last examined fact.
 type ForgetProgress = [(i64, i64); TABLES.len()];
 
 impl FactStore {
@@ -68,21 +71,21 @@ impl FactStore {
         }
     }
 
-    /// Resolves when so many rows were written that the size should be looked at.
+    /// Resolves when the number of new rows requires a check of the size.
     pub async fn grown(&self) {
         self.growth.many.notified().await;
     }
 
-    /// Moves on whenever facts are forgotten, so that those who keep copies of them drop them.
+    /// A counter that is incremented whenever facts are forgotten, so that the owners of cached copies drop them.
     pub fn forgettings(&self) -> u64 {
         self.growth.forgettings.load(Ordering::Acquire)
     }
 
-    /// Drops rows that say nothing any more: evidence that has ended, and tags that were last seen before `memory`.
-    /// Returns how many rows went.
+    /// Deletes rows that are no longer meaningful: expired evidence, and tags that were last seen before `memory`.
+    /// Returns the number of deleted rows.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn drop_stale(&self, now: Timestamp, memory: Timestamp) -> Result<u64, StoreError> {
         let ended = self.drop_stale_evidence(now).await?;
         let done = sqlx::query("DELETE FROM tag_history WHERE seen_at < ?1")
@@ -92,7 +95,7 @@ impl FactStore {
         Ok(ended + done.rows_affected())
     }
 
-    /// The oldest facts of a table after those that were looked at, a page of them.
+    /// The next page of the oldest facts of a table, after those that were already examined.
     async fn oldest(
         &self,
         table: AgedTable,
@@ -113,7 +116,7 @@ impl FactStore {
         rows.iter().map(fact).collect()
     }
 
-    /// Forgets these facts of a table, unless they were renewed since. Returns how many rows went.
+    /// Forgets these facts of a table, unless they were renewed in the meantime. Returns the number of deleted rows.
     async fn forget(&self, table: AgedTable, facts: &[OldFact], before: Timestamp) -> Result<u64, StoreError> {
         if facts.is_empty() {
             return Ok(0);
@@ -147,19 +150,20 @@ impl FactStore {
 }
 
 impl Store {
-    /// Forgets what was not used since `before` and what no content on disk needs. Returns how many rows went.
+    /// Forgets facts that were not used since `before` and that no content on disk needs. Returns the number of deleted
+    /// rows.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn forget_before(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.forget_onwards(&mut BEGINNING.to_owned(), before).await
     }
 
-    /// The same for what was not looked at yet.
+    /// Like `forget_before`, but only for facts that were not examined yet.
     async fn forget_onwards(&self, progress: &mut ForgetProgress, before: Timestamp) -> Result<u64, StoreError> {
         let mut gone = 0;
         let done = self.forget_rows(progress, before, &mut gone).await;
-        // Rows may be gone although the database failed after that.
+        // Rows may have been deleted before the database failed.
         if gone > 0 {
             self.facts.growth.forgettings.fetch_add(1, Ordering::AcqRel);
             self.facts.epoch.advance();
@@ -167,7 +171,7 @@ impl Store {
         done.map(|()| gone)
     }
 
-    /// Adds to `gone` as rows go.
+    /// Adds the number of deleted rows to `gone`, also if an error follows.
     async fn forget_rows(
         &self,
         progress: &mut ForgetProgress,
@@ -189,15 +193,15 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what was unused for longest until rows take at most so many bytes, or until nothing more can go. Returns
-    /// how many rows went.
+    /// Forgets the least recently used facts until the rows take at most `bytes`, or until nothing more can be deleted.
+    /// Returns the number of deleted rows.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn forget_least_used(&self, bytes: u64, now: Timestamp) -> Result<u64, StoreError> {
         let Some(mut before) = self.facts.oldest_fact().await? else { return Ok(0) };
         let (mut progress, mut gone) = (BEGINNING, 0);
-        // What a clock that was set back dated into the future goes with the rest at the end.
+        // Rows that are dated in the future because the clock was set back are deleted in the last step.
         loop {
             let left = now.duration_since(before);
             let is_last = left <= SignedDuration::from_secs(1);
@@ -211,10 +215,10 @@ impl Store {
     }
 }
 
-/// Nothing was looked at.
+/// No facts were examined yet.
 const BEGINNING: ForgetProgress = [(i64::MIN, i64::MIN); TABLES.len()];
 
-/// The content that a fact is about: a digest, or the one that the subject of some evidence names, as in
+/// The digest of the content that a fact is about. The text is a digest, or the subject of evidence in the form
 /// `HOST/REPOSITORY@DIGEST KEY`.
 fn digest_in(text: &str) -> Option<Digest> {
     text.split([' ', '@']).find_map(|word| word.parse().ok())

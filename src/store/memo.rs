@@ -1,4 +1,5 @@
-//! Memoised evidence: bounded memory in front, rows behind, one gathering for everyone who asks at the same time.
+//! Memoised evidence: a bounded cache in memory in front of stored rows. Concurrent requests for the same evidence
+//! share one gathering.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,22 +13,22 @@ use super::FactStore;
 use crate::policy::Observed;
 use crate::runtime::{Bounded, Clock, Flights, Tasks, budget};
 
-/// What evidence takes in memory beside its subject and its length as JSON, in bytes.
+/// The memory that evidence takes in addition to its subject and its length as JSON, in bytes.
 const ENTRY_WEIGHT: usize = 256;
-/// How long an answer without a durable end is kept in memory at most; the row stays.
+/// The maximum time for which an answer without a durable end is kept in memory. The row is kept.
 const MEMORY_TTL: Duration = Duration::from_secs(3600);
 
-/// How long evidence that something is absent is relied on, where nothing gives it an earlier end.
+/// The maximum validity of evidence that something is absent, if it has no earlier end.
 const MAX_NEGATIVE: SignedDuration = SignedDuration::from_hours(1);
 
-/// What a memo must know of the evidence that it keeps.
+/// The properties of evidence that a memo needs.
 pub trait Evidence {
-    /// Whether it says that something was not there: no signature, no report, no answer. That ends when somebody adds it,
-    /// so such evidence always has an end. Evidence that follows from verified bytes alone is not negative.
+    /// Whether the evidence says that something was absent: no signature, no report, no answer. This can change when it
+    /// is added, so such evidence always has an end. Evidence that follows only from verified bytes is not negative.
     fn is_negative(&self) -> bool;
 }
 
-/// Evidence of one topic, by subject. Survives restarts; asked for by many at once, it is gathered once.
+/// Evidence of one topic, by subject. It survives restarts. Concurrent requests for it cause only one gathering.
 pub struct Memo<V> {
     topic: &'static str,
     memory: Arc<Bounded<Arc<str>, Kept<V>>>,
@@ -36,12 +37,12 @@ pub struct Memo<V> {
     clock: Clock,
 }
 
-/// Evidence in memory, and about how many bytes it takes there.
+/// Evidence in memory, and its approximate size there in bytes.
 #[derive(Clone)]
 struct Kept<V> {
     evidence: Arc<Observed<V>>,
     weight: usize,
-    /// When it came into memory.
+    /// The time when it was added to memory.
     since: Instant,
 }
 
@@ -49,16 +50,17 @@ impl<V> Memo<V>
 where
     V: Clone + DeserializeOwned + Evidence + Send + Serialize + Sync + 'static,
 {
-    /// A memo in the given store.
+    /// Creates a memo that uses this store.
     pub fn new(topic: &'static str, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
         let memory = Bounded::new(budget::EVIDENCE, |subject: &Arc<str>, kept: &Kept<V>| subject.len() + kept.weight);
         Self { topic, memory: Arc::new(memory), flights: Flights::new(tasks), store, clock }
     }
 
-    /// The evidence on a subject: from memory, else from the store, else gathered by `gather`, which runs on when the
-    /// caller leaves. `None` when gathering broke down.
+    /// The evidence about a subject: from memory, otherwise from the store, otherwise from `gather`, which continues if
+    /// the caller is dropped. `None` if gathering ended abnormally.
     ///
-    /// What `is_durable` refuses (an upstream that did not answer) is kept in memory alone.
+    /// Evidence for which `is_durable` returns false (for example when an upstream did not answer) is kept only in
+    /// memory.
     pub async fn obtain<F>(
         &self,
         subject: Arc<str>,
@@ -70,12 +72,13 @@ where
     {
         match self.recall(&subject) {
             Some(known) => Some(known),
-            // Boxed, as all that is rare, so that a request that finds everything in memory is a small future.
+            // Boxed, because this path is rare, so that the future of a request that finds everything in memory is
+            // small.
             None => Box::pin(self.look_up(subject, is_durable, gather())).await,
         }
     }
 
-    /// The evidence on a subject from memory or from the store; gathers nothing.
+    /// The evidence about a subject from memory or from the store, without gathering.
     pub async fn known(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
         if let Some(known) = self.recall(subject) {
             return Some(known);
@@ -85,14 +88,14 @@ where
         Some(evidence)
     }
 
-    /// The evidence on a subject that is in memory and holds.
+    /// The evidence about a subject from memory, if it is still valid.
     pub fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
         let known = self.memory.get(subject)?;
         let is_fresh = known.since.elapsed() < MEMORY_TTL && known.evidence.holds(self.clock.now());
         is_fresh.then_some(known.evidence)
     }
 
-    /// Keeps evidence that the caller gathered: in memory, and in the store where `is_durable` says so.
+    /// Keeps evidence that the caller gathered: in memory, and in the store if `is_durable` returns true.
     pub async fn remember(
         &self,
         subject: Arc<str>,
@@ -130,14 +133,14 @@ where
     }
 }
 
-/// Gives evidence that something is absent an end, where it has none.
+/// Adds an end to evidence that something is absent, if it has none.
 fn with_end<V: Evidence>(evidence: Observed<V>) -> Observed<V> {
     let latest = evidence.at.saturating_add(MAX_NEGATIVE).unwrap_or(evidence.at);
     let until = if evidence.value.is_negative() { evidence.until.or(Some(latest)) } else { evidence.until };
     Observed { until, ..evidence }
 }
 
-/// Keeps evidence in memory. Returns it as JSON.
+/// Adds evidence to memory. Returns it as JSON.
 fn keep<V>(memory: &Bounded<Arc<str>, Kept<V>>, subject: &Arc<str>, evidence: &Arc<Observed<V>>) -> Option<String>
 where
     V: Clone + Send + Serialize + Sync + 'static,
@@ -152,7 +155,7 @@ fn row<V>(evidence: &Observed<V>, text: String) -> Observed<String> {
     Observed { value: text, at: evidence.at, until: evidence.until }
 }
 
-/// A row that cannot be read is no evidence: it is gathered again.
+/// Loads evidence. A row that cannot be read is ignored, so the evidence is gathered again.
 async fn load<V: DeserializeOwned>(
     store: &FactStore,
     topic: &str,
@@ -166,7 +169,7 @@ async fn load<V: DeserializeOwned>(
     Some(Observed { value, at, until })
 }
 
-/// Evidence that cannot be stored still holds; only a restart forgets it.
+/// Saves evidence. If this fails, the evidence is still valid and is lost only in a restart.
 async fn save(store: &FactStore, topic: &'static str, subject: &str, row: Observed<String>) {
     if let Err(error) = store.record_evidence(topic, subject, row).await {
         tracing::warn!(topic, %error, "evidence cannot be stored; it will be gathered again after a restart");

@@ -1,4 +1,4 @@
-//! Facts on their way into the store.
+//! Facts that are about to be stored.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,10 +6,11 @@ use serde::Serialize;
 use crate::oci::{Content, Digest, Host, ImageName, Manifest, Repository, Tag};
 use crate::policy::Observed;
 
-/// What one request learnt. All of it is written in one transaction, with what others learnt.
+/// The facts that one request learned. All of them are written in one transaction, together with facts of other
+/// requests.
 #[derive(Clone, Debug)]
 pub struct NewFacts {
-    /// When they are written: rows that are dated far beyond this lose.
+    /// The time of writing. A row that is dated far beyond this time loses.
     pub(super) now: Timestamp,
     manifests: Vec<ManifestRow>,
     members: Vec<MemberRow>,
@@ -20,7 +21,7 @@ pub struct NewFacts {
     evidence: Vec<EvidenceRow>,
 }
 
-// The columns of each table, in the order in which the statements below name them. Times are milliseconds.
+// The columns of each table, in the order of the statements below. Times are in milliseconds.
 type ManifestRow = (Host, Repository, Digest, String, usize, i64);
 type MemberRow = (Host, Repository, Digest, Digest, bool);
 type TagRow = (Host, Repository, Tag, Digest, i64);
@@ -53,7 +54,7 @@ const EVIDENCE: &str = "INSERT INTO evidence (topic, subject, value, observed_at
     valid_until = excluded.valid_until WHERE excluded.observed_at >= observed_at OR observed_at > ?2";
 
 impl NewFacts {
-    /// Nothing yet.
+    /// Creates an empty set of facts.
     pub fn new(now: Timestamp) -> Self {
         Self {
             now,
@@ -67,7 +68,7 @@ impl NewFacts {
         }
     }
 
-    /// The repository delivered a manifest, which names these others.
+    /// Adds that the repository delivered a manifest, and which digests it references.
     #[must_use]
     pub fn manifest(mut self, name: &ImageName, manifest: &Manifest, seen: Timestamp) -> Self {
         let ImageName { host, repository } = name;
@@ -85,35 +86,35 @@ impl NewFacts {
         self
     }
 
-    /// A tag means this digest now.
+    /// Adds that a tag refers to this digest now.
     #[must_use]
     pub fn tag(mut self, name: &ImageName, tag: &Tag, digest: Digest, now: Timestamp) -> Self {
         self.tags.push(tag_row(name, tag, digest, now));
         self.old_tag(name, tag, digest, now)
     }
 
-    /// A tag meant this digest when it was seen, and may mean another one now.
+    /// Adds that a tag referred to this digest when it was seen. It may refer to another digest now.
     #[must_use]
     pub fn old_tag(mut self, name: &ImageName, tag: &Tag, digest: Digest, seen: Timestamp) -> Self {
         self.old_tags.push(tag_row(name, tag, digest, seen));
         self
     }
 
-    /// A manifest of the repository was served.
+    /// Adds that a manifest of the repository was served.
     #[must_use]
     pub fn pull(mut self, name: &ImageName, digest: Digest, at: Timestamp) -> Self {
         self.pulls.push((name.host.clone(), name.repository.clone(), digest, at.as_millisecond()));
         self
     }
 
-    /// The repository itself delivered or confirmed a blob of so many bytes.
+    /// Adds that the repository itself delivered or confirmed a blob of this size in bytes.
     #[must_use]
     pub fn link(mut self, name: &ImageName, digest: Digest, size: u64, seen: Timestamp) -> Self {
         self.links.push((name.host.clone(), name.repository.clone(), digest, size, seen.as_millisecond()));
         self
     }
 
-    /// Evidence under a topic and a subject.
+    /// Adds evidence under a topic and a subject.
     #[must_use]
     pub fn evidence(mut self, topic: &'static str, subject: &str, evidence: Observed<String>) -> Self {
         let Observed { value, at, until } = evidence;
@@ -122,14 +123,15 @@ impl NewFacts {
         self
     }
 
-    /// How many rows these are; evidence counts by its size, in rows of the usual one.
+    /// The number of rows. Evidence counts by its size, in units of a typical row.
     pub(super) fn rows(&self) -> u64 {
         let evidence: usize = self.evidence.iter().map(|(_, _, value, ..)| 1 + value.len() / 512).sum();
         let names = self.tags.len() + self.old_tags.len();
         (self.manifests.len() + self.members.len() + names + self.links.len() + evidence) as u64
     }
 
-    /// The statements that write these facts: SQL, its rows as JSON, and whether it takes the latest plausible time.
+    /// The statements that write these facts: the SQL, its rows as JSON, and whether the latest plausible time is a
+    /// parameter.
     pub(super) fn statements(gathered: &[&Self]) -> impl Iterator<Item = (&'static str, String, bool)> + Send {
         let statements = [
             (MANIFESTS, rows_of(gathered, |facts| &facts.manifests), false),
@@ -148,7 +150,7 @@ fn tag_row(name: &ImageName, tag: &Tag, digest: Digest, at: Timestamp) -> TagRow
     (name.host.clone(), name.repository.clone(), tag.clone(), digest, at.as_millisecond())
 }
 
-/// The rows of one table as JSON, `None` where there are none.
+/// The rows of one table as JSON; `None` if there are no rows.
 fn rows_of<T: Serialize>(gathered: &[&NewFacts], of: impl Fn(&NewFacts) -> &Vec<T>) -> Option<String> {
     let rows: Vec<&T> = gathered.iter().flat_map(|facts| of(facts)).collect();
     (!rows.is_empty()).then(|| super::json(&rows))

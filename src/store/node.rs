@@ -1,7 +1,9 @@
-//! What is on this node's disk, what the manifests there name, and in what order it may go.
+//! The content on this node's disk, the digests that its manifests reference, and the order in which content can be
+//! deleted.
 //!
-//! A manifest is kept while its bytes are here; a blob is kept for the manifests here that name it. An index goes after
-//! the manifests that it lists, because their trust may come from it. None of this is of use to another node.
+//! A manifest is kept while its bytes are on disk, and a blob is kept for the manifests on disk that reference it. An
+//! index is deleted after the manifests that it lists, because their trust may come from it. None of this is useful to
+//! another node.
 
 use std::collections::HashSet;
 
@@ -18,44 +20,44 @@ use crate::oci::{Content, Digest, Manifest};
 /// One piece of content on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StoredContent {
-    /// Its name.
+    /// The digest of the content.
     pub digest: Digest,
-    /// In bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// Whether it is a manifest.
     pub is_manifest: bool,
-    /// When it was last used, as far as that was written down.
+    /// The last recorded time of use.
     pub used_at: Timestamp,
 }
 
-/// How much is on disk.
+/// The amount of content on disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ContentTotals {
-    /// Blobs.
+    /// The number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// The size of all blobs in bytes.
     pub blob_bytes: u64,
-    /// Manifests.
+    /// The number of manifests.
     pub manifests: u64,
-    /// Their bytes.
+    /// The size of all manifests in bytes.
     pub manifest_bytes: u64,
 }
 
-/// Content that is on disk now, on its way into the store.
+/// Content that is now on disk and is about to be recorded.
 #[derive(Clone, Debug)]
 pub struct NewContent {
     content: StoredContent,
-    /// What it names, and whether those are manifests.
+    /// The digests that it references, each with whether it is a manifest.
     parts: Vec<(Digest, bool)>,
 }
 
 impl NewContent {
-    /// A blob.
+    /// Creates the record of a blob.
     pub fn blob(digest: Digest, size: u64, used_at: Timestamp) -> Self {
         Self { content: StoredContent { digest, size, is_manifest: false, used_at }, parts: Vec::new() }
     }
 
-    /// A manifest, and with it what it names.
+    /// Creates the record of a manifest and of the digests that it references.
     pub fn manifest(manifest: &Manifest, used_at: Timestamp) -> Self {
         let (digest, size) = (manifest.digest, manifest.bytes.len() as u64);
         let is_index = matches!(manifest.content, Content::Index(_));
@@ -63,12 +65,12 @@ impl NewContent {
         Self { content: StoredContent { digest, size, is_manifest: true, used_at }, parts }
     }
 
-    /// A manifest that cannot be read, so that what it names is not known.
+    /// Creates the record of a manifest that cannot be parsed, so the digests that it references are unknown.
     pub fn unreadable_manifest(digest: Digest, size: u64, used_at: Timestamp) -> Self {
         Self { content: StoredContent { digest, size, is_manifest: true, used_at }, parts: Vec::new() }
     }
 
-    /// Its size in bytes.
+    /// The size in bytes.
     pub fn size(&self) -> u64 {
         self.content.size
     }
@@ -83,10 +85,10 @@ impl NewContent {
     }
 }
 
-/// Whether another manifest here names the content of the outer row `contents`.
+/// Whether another manifest on disk references the content of the outer row `contents`.
 const IS_NAMED: &str = "EXISTS (SELECT 1 FROM content_parts WHERE part = contents.digest AND manifest != ?1)";
 
-/// Facts about this node's disk alone. Cheap to clone.
+/// Facts that are specific to this node's disk. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NodeStore {
     pub(super) database: Database,
@@ -102,16 +104,16 @@ impl NodeStore {
         &self.database.readers
     }
 
-    /// Notes content that is on disk now, together with what other callers note. False when it was noted before; then
-    /// only its time of use is new.
+    /// Records content that is now on disk, together with that of other callers. Returns false if it was recorded
+    /// before; only its time of use is then updated.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// The database cannot be written.
     pub async fn record(&self, content: NewContent) -> Result<bool, StoreError> {
         self.rows.write(content).await
     }
 
-    /// Notes when contents were used; gives those that are not on disk any more.
+    /// Records when contents were used. Returns those that are no longer on disk.
     pub async fn touch_contents(&self, used: &[(Digest, Timestamp)]) -> Result<Vec<Digest>, StoreError> {
         let times: Vec<_> = used.iter().map(|(digest, at)| (digest, at.as_millisecond())).collect();
         let times = json(&times);
@@ -133,7 +135,7 @@ impl NodeStore {
         absent.iter().map(|row| digest_of(row.try_get(0)?)).collect()
     }
 
-    /// Forgets contents whose files are about to go, and what they name.
+    /// Forgets contents whose files are about to be deleted, and their references.
     pub async fn forget_contents(&self, digests: &[Digest]) -> Result<(), StoreError> {
         let digests = json(digests);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -146,7 +148,7 @@ impl NodeStore {
         Ok(transaction.commit().await?)
     }
 
-    /// How much is on disk.
+    /// The amount of content on disk.
     pub async fn content_totals(&self) -> Result<ContentTotals, StoreError> {
         let rows = sqlx::query("SELECT is_manifest, COUNT(*), SUM(size) FROM contents GROUP BY is_manifest")
             .fetch_all(self.readers())
@@ -162,7 +164,7 @@ impl NodeStore {
         Ok(totals)
     }
 
-    /// Blobs that no manifest here names, least recently used first.
+    /// Blobs that no manifest on disk references, least recently used first.
     pub async fn unnamed_blobs(&self, limit: u32) -> Result<Vec<StoredContent>, StoreError> {
         let sql = format!(
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 0 AND NOT {IS_NAMED} \
@@ -172,8 +174,8 @@ impl NodeStore {
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
-    /// Manifests that list no manifest which is here, least recently used first: what may go, in the order in which it
-    /// goes. With `unused_since` only those that were not used since then.
+    /// Manifests that list no manifest on disk, least recently used first. They can be deleted in this order. If
+    /// `unused_since` is given, only manifests that were not used since then.
     pub async fn oldest_manifests(
         &self,
         unused_since: Option<Timestamp>,
@@ -193,7 +195,8 @@ impl NodeStore {
         rows.iter().map(content_of).collect()
     }
 
-    /// What goes when a manifest goes: itself, and the blobs here that no other manifest here names.
+    /// The content that is deleted together with a manifest: the manifest itself, and the blobs on disk that no other
+    /// manifest on disk references.
     pub async fn parts_of(&self, manifest: Digest) -> Result<Vec<StoredContent>, StoreError> {
         let sql = format!(
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE digest = ?1 OR (is_manifest = 0 AND digest IN \
@@ -203,7 +206,7 @@ impl NodeStore {
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
-    /// The contents after one of them, in the order of their names, for going through all of them.
+    /// The contents after the given one, in the order of their digests, for iterating over all contents.
     pub async fn contents_after(&self, after: Option<Digest>, limit: u32) -> Result<Vec<StoredContent>, StoreError> {
         let rows = sqlx::query(
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE digest > ?1 ORDER BY digest LIMIT ?2",
@@ -215,7 +218,7 @@ impl NodeStore {
         rows.iter().map(content_of).collect()
     }
 
-    /// Those of these digests whose content is on disk.
+    /// The digests among these whose content is on disk.
     pub async fn present(&self, digests: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
         let rows = sqlx::query("SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?1))")
             .bind(json(digests))
@@ -277,7 +280,7 @@ fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {
     })
 }
 
-/// Counts and sizes are never negative.
+/// Converts a count or a size, which is never negative.
 fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The state directory: one process at a time.
+//! The state directory, which only one process can use at a time.
 
 use std::fs::File;
 use std::io;
@@ -9,19 +9,20 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::runtime::{create_private_dir, open_private};
 
-/// The state directory, locked for this process as long as the value lives.
+/// The state directory, locked for this process while the value exists.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Held, not read: closing it gives the lock back.
+    /// Only kept open, never read. Closing it releases the lock.
     _lock: File,
 }
 
 impl StateDir {
-    /// Creates the directory if need be, closes it to other users, and locks it.
+    /// Creates the directory if it does not exist, removes the access of other users, and locks it.
     ///
     /// # Errors
-    /// When it cannot be written, belongs to another user and is open to everybody, or another process holds it.
+    /// The directory cannot be written, belongs to another user and is writable by everybody, or is locked by another
+    /// process.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
         create_private_dir(path).map_err(unusable)?;
@@ -36,21 +37,21 @@ impl StateDir {
         }
     }
 
-    /// Its path.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// A directory of our own becomes ours alone. One of another user, as a mounted volume may be, is used as it is, unless
-/// anybody could replace the files in it.
+/// Restricts a directory that belongs to this user to this user. A directory of another user, such as a mounted volume,
+/// is used as it is, unless anybody could replace the files in it.
 fn close_to_others(path: &Path) -> Result<(), StateDirError> {
     let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
     let metadata = std::fs::metadata(path).map_err(unusable)?;
     let mode = metadata.permissions().mode() & 0o777;
     if metadata.uid() == rustix::process::geteuid().as_raw() {
         if mode != 0o700 {
-            tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "the state directory was open to others; it is 0700 now");
+            tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "other users could access the state directory; its mode is now 0700");
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
         }
         return Ok(());
@@ -61,22 +62,22 @@ fn close_to_others(path: &Path) -> Result<(), StateDirError> {
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
-    /// A second process.
+    /// Another process uses the directory.
     #[error("{0}: another pullgate is running on this state directory; stop it, or give this one its own `state_dir`")]
     Locked(PathBuf),
-    /// Anybody could put files there.
+    /// Anybody could create files in the directory.
     #[error(
         "{0}: the state directory belongs to another user, and everybody can write there; let `state_dir` name a folder inside of it, which pullgate creates for itself"
     )]
     Open(PathBuf),
-    /// Missing, not writable, full.
+    /// The directory is missing or not writable, or the disk is full.
     #[error(
         "{path}: the state directory cannot be used: {error}; `state_dir` names it, and pullgate must be able to write there"
     )]
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
 }

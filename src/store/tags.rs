@@ -1,4 +1,4 @@
-//! What tags mean and meant.
+//! The digests that tags refer to now and referred to before.
 
 use jiff::Timestamp;
 use sqlx::query::Query;
@@ -9,30 +9,30 @@ use super::facts::latest_plausible;
 use super::{FactStore, StoreError, digest_of, time_of};
 use crate::oci::{Digest, ImageName, Tag};
 
-/// A tag that is known.
+/// A known tag.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KnownImage {
     /// Upstream and repository.
     pub name: ImageName,
     /// The tag.
     pub tag: Tag,
-    /// What it means.
+    /// The digest that the tag refers to.
     pub digest: Digest,
 }
 
-/// What a tag meant when it was last looked up.
+/// The result of the last lookup of a tag.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredTag {
-    /// The manifest's digest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// When it was looked up.
+    /// The time of the lookup.
     pub checked_at: Timestamp,
-    /// The manifest's media type, where the repository delivered it.
+    /// The media type of the manifest, if the repository delivered it.
     pub media_type: Option<String>,
 }
 
 impl FactStore {
-    /// Records what a tag means now where its earlier meaning is recorded, unless that is newer. Adds no row.
+    /// Records the current digest of a tag if an earlier digest is recorded and is not newer. Does not add a row.
     pub async fn move_tag(
         &self,
         name: &ImageName,
@@ -54,7 +54,7 @@ impl FactStore {
         Ok(())
     }
 
-    /// What a tag meant when it was last looked up.
+    /// The result of the last lookup of a tag.
     pub async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<StoredTag>, StoreError> {
         let sql = "SELECT tags.digest, checked_at, media_type FROM tags LEFT JOIN manifests ON manifests.host = tags.host \
                    AND manifests.repository = tags.repository AND manifests.digest = tags.digest \
@@ -70,7 +70,8 @@ impl FactStore {
         .transpose()
     }
 
-    /// Forgets what a tag means, because the upstream says now that it is gone. What was learnt after `now` stays.
+    /// Forgets the digest of a tag, because the upstream reports that the tag does not exist. Facts learned after `now`
+    /// are kept.
     pub async fn forget_tag(&self, name: &ImageName, tag: &Tag, now: Timestamp) -> Result<(), StoreError> {
         of_tag(
             "DELETE FROM tags WHERE host = ?1 AND repository = ?2 AND tag = ?3 AND (checked_at <= ?4 OR checked_at > ?5)",
@@ -84,7 +85,7 @@ impl FactStore {
         Ok(())
     }
 
-    /// The tags through which a digest is known since `since`: its own, and those of indexes that list it.
+    /// The tags of a digest that were seen since `since`: its own tags and those of the indexes that list it.
     pub async fn tags_of(&self, name: &ImageName, digest: Digest, since: Timestamp) -> Result<Vec<Tag>, StoreError> {
         let rows = sqlx::query(
             "SELECT tag FROM tag_history WHERE host = ?1 AND repository = ?2 AND seen_at >= ?4 AND (digest = ?3 OR digest IN \
@@ -100,7 +101,7 @@ impl FactStore {
         rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()
     }
 
-    /// Every tag that is known, with what it means.
+    /// All known tags with their digests.
     pub async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
         let rows = sqlx::query("SELECT host, repository, tag, digest FROM tags ORDER BY host, repository, tag")
             .fetch_all(self.readers())
@@ -124,7 +125,7 @@ fn tag_of(text: &str) -> Result<Tag, StoreError> {
     text.parse().map_err(|_| StoreError::Row("an invalid tag"))
 }
 
-/// A statement whose first three parameters are the host, the repository and the tag.
+/// Creates a statement whose first three parameters are the host, the repository and the tag.
 fn of_tag<'q>(sql: &'static str, name: &'q ImageName, tag: &'q Tag) -> Query<'q, Sqlite, SqliteArguments> {
     sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str()).bind(tag.as_str())
 }

@@ -29,7 +29,7 @@ fn manifest(key: &str, member: Digest) -> Manifest {
     Manifest::parse(Bytes::from(text), None).unwrap()
 }
 
-/// What a tag means, and when that was found out.
+/// The digest that a tag refers to, and the time of the lookup.
 async fn meaning(store: &Store, tag: &Tag) -> Option<(Digest, Timestamp)> {
     store.facts.tag(&name(), tag).await.unwrap().map(|found| (found.digest, found.checked_at))
 }
@@ -71,7 +71,7 @@ async fn a_child_is_known_by_the_tags_of_its_index() {
 }
 
 #[tokio::test]
-async fn another_repository_knows_nothing_of_it() {
+async fn facts_of_one_repository_are_not_visible_in_another() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let other = ImageName { repository: "library/other".parse().unwrap(), ..name() };
@@ -83,23 +83,23 @@ async fn another_repository_knows_nothing_of_it() {
     assert_eq!(store.facts.naming(&other, blob).await.unwrap(), []);
 }
 
-/// A count, and no evidence that something is absent.
+/// A count, which is never evidence that something is absent.
 impl Evidence for usize {
     fn is_negative(&self) -> bool {
         false
     }
 }
 
-/// What was looked for: `None` where it was not there.
+/// The result of a search; `None` if nothing was found.
 impl Evidence for Option<String> {
     fn is_negative(&self) -> bool {
         self.is_none()
     }
 }
 
-/// A signature that is added later is seen, whatever the one who looked for it forgot to say.
+/// A signature that is added later is found, even if the evidence was created without an end.
 #[tokio::test]
-async fn evidence_that_something_is_absent_always_ends() {
+async fn negative_evidence_always_expires() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let clock = Clock::manual(at(1000));
@@ -123,7 +123,7 @@ async fn evidence_that_something_is_absent_always_ends() {
 }
 
 #[tokio::test]
-async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
+async fn memoised_evidence_is_gathered_once_expires_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let clock = Clock::manual(at(1000));
@@ -145,14 +145,14 @@ async fn memoised_evidence_is_gathered_once_ends_and_survives_a_restart() {
     assert_eq!(ask(&store).await, 1, "it had ended");
 }
 
-/// How many rows of what peers cause there are.
+/// The number of rows of the kinds that peers cause.
 async fn rows(store: &Store) -> i64 {
     let sql = "SELECT (SELECT COUNT(*) FROM manifests) + (SELECT COUNT(*) FROM members) + (SELECT COUNT(*) FROM tags) \
                + (SELECT COUNT(*) FROM tag_history) + (SELECT COUNT(*) FROM links) + (SELECT COUNT(*) FROM evidence)";
     sqlx::query(sql).fetch_one(&store.database.readers).await.unwrap().try_get(0).unwrap()
 }
 
-/// One row of each kind, about an image of its own.
+/// Adds one row of each kind, about a separate image.
 async fn fill(store: &Store, number: i64) -> Manifest {
     let image = manifest("config", Digest::sha256(&number.to_be_bytes()));
     store.facts.record(NewFacts::new(at(number)).manifest(&name(), &image, at(number))).await.unwrap();
@@ -173,7 +173,7 @@ async fn fill(store: &Store, number: i64) -> Manifest {
 }
 
 #[tokio::test]
-async fn facts_are_forgotten_by_their_age_unless_content_needs_them() {
+async fn facts_are_forgotten_by_age_unless_content_needs_them() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (kept, gone, pulled) = (fill(&store, 1).await, fill(&store, 2).await, fill(&store, 3).await);
@@ -195,9 +195,9 @@ async fn facts_are_forgotten_by_their_age_unless_content_needs_them() {
     );
 }
 
-/// Those who keep copies of rows must drop them, and no decision may be repeated on them.
+/// The owners of copies of these rows must drop them, and no decision may be reused that depends on them.
 #[tokio::test]
-async fn what_was_forgotten_before_the_database_failed_is_told() {
+async fn deletions_before_a_database_failure_are_reported() {
     let (dir, epoch) = (tempfile::tempdir().unwrap(), Epoch::new());
     let store = Store::open(dir.path()).await.unwrap().with_epoch(epoch.clone());
     let image = fill(&store, 1).await;
@@ -209,7 +209,7 @@ async fn what_was_forgotten_before_the_database_failed_is_told() {
 }
 
 #[tokio::test]
-async fn what_was_unused_for_longest_goes_until_the_rest_fits_and_the_file_becomes_smaller() {
+async fn least_recently_used_facts_are_deleted_until_the_rest_fits_and_the_file_shrinks() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (mut oldest, mut newest) = (None, None);
@@ -231,7 +231,7 @@ async fn what_was_unused_for_longest_goes_until_the_rest_fits_and_the_file_becom
 }
 
 #[tokio::test]
-async fn a_database_of_an_earlier_version_keeps_its_rows_and_can_become_smaller() {
+async fn database_of_an_earlier_version_keeps_its_rows_and_can_shrink() {
     let dir = tempfile::tempdir().unwrap();
     let options = SqliteConnectOptions::new().filename(dir.path().join("pullgate.db")).create_if_missing(true);
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_database_of_an_earlier_version_keeps_its_rows_and_can_become_smaller(
     pool.close().await;
     let store = Store::open(dir.path()).await.unwrap();
     assert_eq!(meaning(&store, &Tag::latest()).await, Some((Digest::sha256(b"x"), at(1))));
-    // A connection that was opened before the file was rewritten has the old mode in mind, so another one is asked.
+    // A connection that was opened before the file was rewritten still has the old mode, so a new connection is used.
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
     let mode: i64 =
@@ -270,7 +270,7 @@ async fn a_newer_database_is_refused() {
 }
 
 #[test]
-fn the_state_directory_has_one_owner() {
+fn only_one_process_can_open_the_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = StateDir::open(dir.path()).unwrap();
     assert!(matches!(StateDir::open(dir.path()), Err(StateDirError::Locked(_))));
@@ -279,7 +279,7 @@ fn the_state_directory_has_one_owner() {
 }
 
 #[tokio::test]
-async fn files_that_a_crash_left_are_closed_to_others() {
+async fn other_users_cannot_access_files_left_by_a_crash() {
     use std::os::unix::fs::PermissionsExt as _;
     let (running, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let _store = Store::open(running.path()).await.unwrap();
@@ -297,9 +297,9 @@ async fn files_that_a_crash_left_are_closed_to_others() {
     }
 }
 
-/// Another gate may write the same facts, and what waited for a full disk is written late.
+/// Another gate may write the same facts, and facts that waited because the disk was full are written late.
 #[tokio::test]
-async fn the_newest_observation_wins_in_whatever_order_they_are_written() {
+async fn newest_observation_wins_in_any_order_of_writing() {
     let (old, new, tag) = (Digest::sha256(b"old"), Digest::sha256(b"new"), Tag::latest());
     let facts = [
         NewFacts::new(at(9)).tag(&name(), &tag, old, at(1)).link(&name(), old, 1, at(1)),
@@ -333,9 +333,9 @@ async fn the_newest_observation_wins_in_whatever_order_they_are_written() {
     }
 }
 
-/// Otherwise a tag could not move until a clock that was ahead is reached.
+/// Otherwise a tag could not move until the time that a wrong clock has recorded.
 #[tokio::test]
-async fn a_row_from_a_clock_that_was_ahead_loses() {
+async fn row_with_a_time_in_the_future_loses() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (ahead, now, tag) = (Digest::sha256(b"ahead"), Digest::sha256(b"now"), Tag::latest());
@@ -345,7 +345,7 @@ async fn a_row_from_a_clock_that_was_ahead_loses() {
 }
 
 #[tokio::test]
-async fn rows_of_many_callers_are_committed_when_each_is_told_so() {
+async fn rows_of_many_callers_are_committed_when_each_call_returns() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let link = |number: u32| {
@@ -358,11 +358,11 @@ async fn rows_of_many_callers_are_committed_when_each_is_told_so() {
         assert!(store.facts.has_link(&name(), digest).await.unwrap());
     };
     futures_util::future::join_all((0..300).map(record)).await;
-    // One that leaves loses nothing.
+    // The rows of a caller that is dropped are not lost.
     let (digest, facts) = link(1000);
     {
         let mut left = Box::pin(store.facts.record(facts));
-        // Begun, and mostly not done: how far it gets is up to the database's thread.
+        // The write has begun, but is usually not finished: its progress depends on the thread of the database.
         let _ = futures_util::poll!(&mut left);
     }
     record(1001).await;
@@ -375,7 +375,7 @@ async fn rows_of_many_callers_are_committed_when_each_is_told_so() {
 }
 
 #[tokio::test]
-async fn content_is_new_once_and_goes_with_what_it_names() {
+async fn content_is_new_once_and_is_deleted_with_its_references() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (config, other) = (Digest::sha256(b"config"), Digest::sha256(b"other"));
@@ -399,9 +399,9 @@ async fn content_is_new_once_and_goes_with_what_it_names() {
     assert_eq!(store.node.content_totals().await.unwrap(), totals);
 }
 
-/// Facts can move to a database that gates share only as long as no statement reads them together with this node's rows.
+/// Facts can be moved to a shared database only if no statement reads them together with this node's rows.
 #[test]
-fn no_statement_reads_facts_and_this_nodes_content_together() {
+fn no_statement_reads_both_facts_and_content_of_this_node() {
     let facts = [
         include_str!("evidence.rs"),
         include_str!("facts.rs"),

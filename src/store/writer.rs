@@ -1,8 +1,8 @@
-//! Rows of many requests in one transaction.
+//! Writes the rows of many requests in one transaction.
 //!
-//! Whoever has rows to write adds them to those that wait. The first to get the turn writes all of them, and all who
-//! waited are told at once. Nobody waits longer than for the transaction that is under way and the next one; an answer
-//! means that the rows are committed.
+//! Each request adds its rows to the waiting rows. The first request that acquires the lock writes all of them, and
+//! then all waiting requests are notified together. A request waits at most for the current transaction and the next
+//! one. A successful answer means that the rows are committed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,22 +13,22 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::StoreError;
 use super::database::Database;
 
-/// How many requests' rows one transaction holds at most.
+/// The maximum number of requests whose rows are written in one transaction.
 const MAX_GATHERED: usize = 1000;
 
-/// Rows of one request, which can be written together with those of others.
+/// The rows of one request, which can be written together with those of others.
 pub(super) trait Rows: Send + Sync + 'static {
-    /// What the request is told.
+    /// The answer to the request.
     type Answer: Send + 'static;
 
-    /// Writes the rows of some requests, in their order, and gives an answer for each.
+    /// Writes the rows of several requests in order and returns an answer for each.
     fn write(
         gathered: &[&Self],
         connection: &mut SqliteConnection,
     ) -> impl Future<Output = Result<Vec<Self::Answer>, sqlx::Error>> + Send;
 }
 
-/// Gathers rows. Cheap to clone.
+/// Collects rows and writes them. Cheap to clone.
 pub(super) struct Writer<R: Rows> {
     database: Database,
     waiting: Waiting<R>,
@@ -37,7 +37,7 @@ pub(super) struct Writer<R: Rows> {
 
 type Waiting<R> = Arc<Mutex<Vec<WriteRequest<R>>>>;
 
-/// Rows that wait, and who waits for them.
+/// Rows that wait to be written, and the sender that notifies their request.
 struct WriteRequest<R: Rows> {
     rows: R,
     done: oneshot::Sender<Result<R::Answer, StoreError>>,
@@ -60,8 +60,8 @@ impl<R: Rows> Writer<R> {
         Self { database, waiting: Arc::default(), turn: Arc::default() }
     }
 
-    /// Writes rows, together with those of others. When this returns without an error, they are committed. The rows of
-    /// a caller that does not wait for the end are written with the next ones.
+    /// Writes rows, together with those of others. When this returns without an error, they are committed. If the
+    /// caller is dropped, its rows are written with the next ones.
     pub(super) async fn write(&self, rows: R) -> Result<R::Answer, StoreError> {
         let (done, mut answer) = oneshot::channel();
         lock(&self.waiting).push(WriteRequest { rows, done });
@@ -83,7 +83,7 @@ impl<R: Rows> Writer<R> {
         let mut taken = Taken::new(&self.waiting);
         let written = self.commit(&taken.requests).await;
         let requests = std::mem::take(&mut taken.requests).into_iter();
-        // Nobody listens where the request has ended meanwhile.
+        // A request that has ended in the meantime does not receive the answer.
         match written {
             Ok(answers) => requests.zip(answers).for_each(|(request, answer)| _ = request.done.send(Ok(answer))),
             Err(error) => {
@@ -102,7 +102,7 @@ impl<R: Rows> Writer<R> {
     }
 }
 
-/// What is being written. Where the task that writes is dropped, it waits again.
+/// The requests that are being written. If the writing task is dropped, they are returned to the queue.
 struct Taken<R: Rows> {
     requests: Vec<WriteRequest<R>>,
     waiting: Waiting<R>,
