@@ -1,7 +1,8 @@
-//! Tag to digest to manifest, for judging: what was judged is what is served, byte for byte.
+//! Resolves tags to digests and digests to manifests for judging. The judged bytes are exactly the served bytes.
 //!
-//! A tag is looked up once per freshness window. While the upstream is down or overloaded, what it meant last is used
-//! for a bounded time. Manifests are known per repository: one that another repository delivered opens nothing here.
+//! A tag is looked up once per freshness window. While the upstream is down or overloaded, the last known digest is
+//! used for a limited time. Manifests are known per repository: a manifest that only another repository delivered is
+//! not available here.
 
 mod error;
 mod facts;
@@ -22,13 +23,13 @@ use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
 
-/// How long an upstream may be silent before a tag that is known is served stale.
+/// The time without an answer from the upstream after which a known tag is served stale.
 const SILENCE: Duration = Duration::from_secs(3);
-/// The most tags that are tried for a manifest which the upstream does not give by its digest.
+/// The maximum number of tags that are tried for a manifest that the upstream does not return by digest.
 const MAX_TAGS: usize = 4;
-/// The largest configuration that is read for its platform, in bytes.
+/// The maximum size of a configuration that is read for its platform, in bytes.
 const MAX_CONFIG: usize = 1024 * 1024;
-/// What one parsed descriptor takes in memory, in bytes, with its strings; measured on indexes of ten platforms.
+/// The memory that one parsed descriptor takes with its strings, in bytes, measured on indexes of ten platforms.
 const DESCRIPTOR_WEIGHT: usize = 400;
 
 /// Resolves references. Cheap to clone.
@@ -39,7 +40,7 @@ pub struct Resolver {
     tasks: Tasks,
 }
 
-/// Look-ups and fetches under way.
+/// Lookups and fetches in progress.
 struct ResolverFlights {
     lookups: Flights<(ImageName, Tag), Result<Resolved, ResolveError>>,
     fetches: Flights<(ImageName, Digest), Result<Arc<Manifest>, ResolveError>>,
@@ -50,7 +51,7 @@ struct ResolverInner {
     clock: Clock,
     facts: Arc<Facts>,
     manifests: Bounded<(ImageName, Digest), Arc<Manifest>>,
-    /// The platforms that configurations say, by the configuration's digest.
+    /// The platforms that configurations state, by the digest of the configuration.
     platforms: Bounded<Digest, Option<Platform>>,
 }
 
@@ -59,14 +60,15 @@ struct ResolverInner {
 pub struct Resolved {
     /// The manifest.
     pub manifest: Arc<Manifest>,
-    /// Why the tag's meaning may be out of date, where it may be.
+    /// Why the digest of the tag may be out of date; `None` if it is up to date.
     pub stale: Option<String>,
-    /// Until when the upstream is not asked again what the tag means; `None` for a digest.
+    /// The time until which the upstream is not asked about the tag again; `None` for a digest.
     pub fresh_until: Option<Timestamp>,
 }
 
 impl Resolver {
-    /// A resolver. `tag_memory` is how long a tag counts as a name of a digest after it was last seen to mean it.
+    /// Creates a resolver. `tag_memory` is the time for which a tag counts as a name of a digest after it was last seen
+    /// to refer to it.
     pub fn new(
         cache: Arc<Cache>,
         store: FactStore,
@@ -95,11 +97,11 @@ impl Resolver {
         }
     }
 
-    /// The manifest that a reference means now. A tag with a `pin` means that digest, whatever the registry says about
-    /// the tag; the registry is not asked what the tag means, and nothing is learnt about it.
+    /// The manifest that a reference refers to now. A tag with a `pin` refers to that digest, regardless of what the
+    /// registry reports. The registry is then not asked about the tag, and nothing is learned about it.
     ///
     /// # Errors
-    /// There is no such manifest now, or a reference by digest is pinned to another one.
+    /// The manifest does not exist now, or a reference by digest is pinned to another digest.
     pub async fn resolve(
         &self,
         upstream: &Arc<Upstream>,
@@ -116,7 +118,7 @@ impl Resolver {
                 let manifest = self.manifest(upstream, name, *digest).await?;
                 Ok(Resolved { manifest, stale: None, fresh_until: None })
             }
-            // For how long the pin holds is not known here, so the answer is not repeated without asking for it again.
+            // The validity of the pin is not known here, so the answer is not reused without asking for the pin again.
             (Reference::Tag(_), Some(pin)) => {
                 let manifest = self.manifest(upstream, name, pin).await?;
                 Ok(Resolved { manifest, stale: None, fresh_until: Some(self.inner.clock.now()) })
@@ -125,7 +127,8 @@ impl Resolver {
         }
     }
 
-    /// A manifest by digest: from memory, from disk where this repository delivered it, else from the upstream.
+    /// A manifest by digest: from memory, otherwise from disk if this repository delivered it, otherwise from the
+    /// upstream.
     pub async fn manifest(
         &self,
         upstream: &Arc<Upstream>,
@@ -149,7 +152,7 @@ impl Resolver {
         self.flights.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))
     }
 
-    /// A manifest that this repository delivered earlier; asks no upstream.
+    /// A manifest that this repository delivered earlier. Does not contact the upstream.
     pub async fn known_manifest(&self, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
         match self.inner.manifests.get(&(name.clone(), digest)) {
             Some(manifest) => Some(manifest),
@@ -157,10 +160,12 @@ impl Resolver {
         }
     }
 
-    /// The platform that an image's own configuration says; `None` for what says none, such as an artifact or an index.
+    /// The platform that the configuration of an image states; `None` for a manifest without one, such as an artifact
+    /// or an index.
     ///
     /// # Errors
-    /// When the configuration cannot be read now. One that the upstream does not have says nothing.
+    /// The configuration cannot be read now. A configuration that the upstream does not have is not an error; it states
+    /// no platform.
     pub async fn platform(
         &self,
         upstream: &Upstream,
@@ -193,7 +198,7 @@ impl Resolver {
             && self.inner.is_within(checked_at, upstream.config().tag_ttl)
         {
             match self.manifest(upstream, name, digest).await {
-                // It is here no more, and the tag may have moved on with it.
+                // The manifest is no longer available, and the tag may also have moved.
                 Err(error) if error.is_of_the_digest() => {}
                 found => {
                     let fresh_until = fresh_until(upstream, checked_at);
@@ -207,15 +212,15 @@ impl Resolver {
         if known.is_none() {
             return looked_up.await.unwrap_or(Err(ResolveError::Interrupted));
         }
-        // An upstream that is silent is as good as down; the look-up goes on, and the next request profits.
+        // A silent upstream is treated as down. The lookup continues, and the next request can use its result.
         match tokio::time::timeout(SILENCE, looked_up).await {
             Ok(found) => found.unwrap_or(Err(ResolveError::Interrupted)),
             Err(_) => self.stale(upstream, name, known, ResolveError::Silent).await,
         }
     }
 
-    /// Asks the upstream what a tag means, and settles what that is worth: learns it, forgets the tag, or lets what it
-    /// meant last stand in.
+    /// Asks the upstream about a tag and handles the answer: learns the digest, forgets the tag, or falls back to the
+    /// last known digest.
     async fn look_up(
         &self,
         upstream: &Arc<Upstream>,
@@ -237,15 +242,15 @@ impl Resolver {
         }
     }
 
-    /// By HEAD first, which costs the least and never counts as a pull. HEAD may only say yes: whatever else it says is
-    /// asked again by GET, which has the last word.
+    /// Tries HEAD first, because it is the cheapest request and never counts as a pull. Only success is accepted from
+    /// HEAD. After any other result, GET is tried, and its result is final.
     async fn ask(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Arc<Manifest>, ResolveError> {
         let reference = Reference::Tag(tag.clone());
         match upstream.head_manifest(&name.repository, &reference).await {
-            // It has waited for a turn already.
+            // The request has already waited for a free slot, so GET is not tried.
             Err(error @ upstream::Error::Busy(_)) => return Err(error.into()),
             Ok(Some(digest)) => match self.manifest(upstream, name, digest).await {
-                // Some registries give a manifest by its tag alone.
+                // Some registries return a manifest only by its tag.
                 Err(error) if error.is_of_the_digest() => {}
                 found => return found,
             },
@@ -266,13 +271,14 @@ impl Resolver {
             return Err(error);
         }
         let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
-        tracing::warn!(image.name = %name, %error, "serving what the tag meant last");
+        tracing::warn!(image.name = %name, %error, "serving the last known digest of the tag");
         Ok(Resolved { manifest, stale: Some(error.to_string()), fresh_until: None })
     }
 }
 
 impl ResolverInner {
-    /// Whether something was less than so long ago. What lies in the future was seen before a clock was set back.
+    /// Whether a time is within this duration before now. A time in the future was recorded before the clock was set
+    /// back, so it is not.
     fn is_within(&self, at: Timestamp, duration: Duration) -> bool {
         let age = self.clock.now().duration_since(at);
         !age.is_negative() && age < to_signed(duration)
@@ -288,11 +294,13 @@ impl ResolverInner {
         }
     }
 
-    /// A manifest that the upstream does not give by its digest, by a tag that meant it last. The hash decides.
+    /// Fetches a manifest that the upstream does not return by digest, by a tag that last referred to it. The hash is
+    /// verified.
     async fn fetch_by_tags(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
         let mut tries = 0;
         for tag in self.facts.known_tags(name, digest).await.ok()?.iter() {
-            // It may be known as the tag of an index that lists it, which gives the index.
+            // The tag may be known only as a tag of an index that lists the manifest. Fetching it would return the
+            // index.
             let means_it = self.facts.tag(name, tag).await.ok()?.is_some_and(|(meant, _)| meant == digest);
             if !means_it {
                 continue;
@@ -308,7 +316,7 @@ impl ResolverInner {
         None
     }
 
-    /// Reads a manifest again as it was read when it came; bytes that the disk changed count as absent.
+    /// Reads a cached manifest and parses it as when it was received. Bytes that were changed on disk count as absent.
     async fn load_known(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<Manifest>>, ResolveError> {
         let Some(known) = self.facts.manifest(name, digest).await? else { return Ok(None) };
         let Some(bytes) = self.cache.peek(digest, MAX_MANIFEST).await else { return Ok(None) };
@@ -338,7 +346,7 @@ impl ResolverInner {
         self.fetch_expecting(upstream, name, reference, expected).await
     }
 
-    /// Fetches a manifest, which must have the digest that is expected, and learns it.
+    /// Fetches a manifest, checks it against the expected digest, and learns it.
     async fn fetch_expecting(
         &self,
         upstream: &Upstream,
@@ -349,7 +357,8 @@ impl ResolverInner {
         let fetched = upstream.manifest(&name.repository, reference).await?;
         let parsed = Manifest::parse(fetched.bytes, fetched.content_type.as_deref());
         let manifest = match (parsed, reference) {
-            // Nothing says that these bytes are what was asked for: a front that is under maintenance, a login page.
+            // Nothing shows that these bytes are the requested manifest. They may be a maintenance page or a login
+            // page.
             (Err(Refused::NoManifest(why)), Reference::Tag(_)) => return Err(no_manifest(upstream, why)),
             (parsed, _) => parsed?,
         };
@@ -357,7 +366,7 @@ impl ResolverInner {
             Some(digest) => manifest.named(digest)?,
             None => manifest,
         });
-        // Content first, then the row that names it.
+        // The content is stored before the row that references it.
         self.cache.keep(&manifest).await;
         self.facts.learn_manifest(name, &manifest).await;
         self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
@@ -365,7 +374,7 @@ impl ResolverInner {
     }
 }
 
-/// When a tag that was looked up at a time must be looked up again.
+/// The time when a tag must be looked up again, from the time of the last lookup.
 fn fresh_until(upstream: &Upstream, checked_at: Timestamp) -> Option<Timestamp> {
     Some(checked_at.saturating_add(to_signed(upstream.config().tag_ttl)).unwrap_or(Timestamp::MAX))
 }
@@ -375,7 +384,7 @@ fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
     upstream::Error::Unavailable(format!("{host} answered with something that is no manifest: {why}")).into()
 }
 
-/// About what a manifest takes in memory: its bytes, and what was read of them.
+/// The approximate memory of a manifest: its bytes and the parsed data.
 fn weight(manifest: &Manifest) -> usize {
     size_of::<Manifest>() + manifest.bytes.len() + manifest.descriptors().count() * DESCRIPTOR_WEIGHT
 }

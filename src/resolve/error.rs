@@ -1,42 +1,42 @@
-//! Why a reference does not resolve.
+//! Why a reference cannot be resolved.
 
 use crate::oci::Refused;
 use crate::store::StoreError;
 use crate::upstream;
 
-/// Why a reference does not resolve.
+/// Why a reference cannot be resolved.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// The process is ending, or the work broke down.
+    /// The process is shutting down, or the task ended abnormally.
     #[error("the request was interrupted; come again")]
     Interrupted,
-    /// The upstream does not have it.
+    /// The upstream does not have the manifest.
     #[error("the upstream does not have this manifest")]
     NotFound,
     /// The digest that is signed for the tag is not known, so the tag must not be resolved.
     #[error("the digest that is signed for this tag is not known: {why}")]
     Pin {
-        /// Why not.
+        /// Why the digest is not known.
         why: String,
-        /// Whether another attempt may succeed.
+        /// Whether a retry may succeed.
         temporary: bool,
     },
-    /// The manifest is refused whatever the policy says.
+    /// The manifest is rejected regardless of the policy.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The upstream did not answer for so long that what is known stands in.
+    /// The upstream did not answer in time, so known data is used instead.
     #[error("the upstream has not answered within 3 s")]
     Silent,
     /// The database failed.
     #[error("{0}")]
     Store(String),
-    /// The upstream did not deliver.
+    /// The upstream did not deliver the manifest.
     #[error(transparent)]
     Upstream(upstream::Error),
 }
 
 impl ResolveError {
-    /// Whether asking again may help, so that an older answer may stand in.
+    /// Whether a retry may help, so that an older answer can be used instead.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Upstream(error) => error.may_pass(),
@@ -46,8 +46,8 @@ impl ResolveError {
         }
     }
 
-    /// Whether the upstream gave nothing by a digest and may all the same give it by the tag: it says that it has it not,
-    /// will not give it so, or gives something else.
+    /// Whether the upstream returned nothing by digest but may still return the manifest by tag: it reported that the
+    /// manifest does not exist, refused to return it by digest, or returned something else.
     pub(super) fn is_of_the_digest(&self) -> bool {
         use upstream::Error;
         match self {

@@ -1,9 +1,10 @@
-//! What repositories said and delivered: exact in memory, durable in the store.
+//! Facts about what repositories reported and delivered: consistent in memory, durable in the store.
 //!
-//! This process is the only writer, so memory may hold what the store says for as long as it likes: each write
-//! invalidates what it changes, and so does the store's forgetting. What is learnt of a manifest stays in bounded memory
-//! (`recent`) until a request is admitted to it, and is written down then. While the store cannot be written, facts wait
-//! there too, and are written as soon as it can be: a full disk stops no pull.
+//! This process is the only writer, so memory can keep values from the store without a time limit. Each write
+//! invalidates the values that it changes, and so does the deletion of facts in the store. Facts about a manifest stay
+//! in bounded memory (`recent`) until a request is admitted to the manifest, and are then written. While the store
+//! cannot be written, facts wait there too and are written as soon as possible. A full disk therefore does not stop
+//! pulls.
 
 mod writing;
 
@@ -20,7 +21,7 @@ use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
 use crate::store::{FactStore, KnownImage, StoreError, StoredTag};
 
-/// The facts.
+/// The known facts about repositories.
 pub(super) struct Facts {
     store: FactStore,
     clock: Clock,
@@ -28,17 +29,18 @@ pub(super) struct Facts {
     readiness: Readiness,
     epoch: Epoch,
     tag_memory: SignedDuration,
-    /// Moved on by every write before memory is told, so that what was read before a write is not kept after it.
+    /// Every write advances this before it invalidates memory, so that a value that was read before a write is not kept
+    /// after it.
     writes: Epoch,
-    /// The store's forgettings that memory has followed.
+    /// The count of deletions in the store that memory reflects.
     followed: AtomicU64,
     memory: Memory,
     recent: Mutex<Recent>,
-    /// Whether a task tries to write what waits.
+    /// Whether a task is retrying to write the waiting facts.
     is_retrying: Mutex<bool>,
 }
 
-/// When something was read of the store.
+/// The state of the store at the time of a read.
 struct ReadAt {
     writes: Moment,
     forgettings: u64,
@@ -48,11 +50,11 @@ struct ReadAt {
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) media_type: Arc<str>,
-    /// Whether the store says so.
+    /// Whether this fact is in the store.
     is_stored: bool,
 }
 
-/// A child that was never fetched, after an index that lists it.
+/// The digest of an index, followed by a child in it that was never fetched.
 pub(super) type UnseenChild = (Digest, Digest);
 
 impl Facts {
@@ -79,7 +81,7 @@ impl Facts {
         })
     }
 
-    /// Now, as far as the facts of a repository are concerned.
+    /// The current state, for the facts of a repository.
     fn now(&self, name: &ImageName) -> ReadAt {
         ReadAt { writes: self.writes.moment(name), forgettings: self.store.forgettings() }
     }
@@ -88,7 +90,7 @@ impl Facts {
         self.writes.is_now(&at.writes) && self.store.forgettings() == at.forgettings
     }
 
-    /// Memory of which everything that the store forgot is gone.
+    /// The memory, after removing everything if the store has deleted facts.
     fn memory(&self) -> &Memory {
         let forgettings = self.store.forgettings();
         if self.followed.load(Ordering::Acquire) != forgettings {
@@ -98,14 +100,14 @@ impl Facts {
         &self.memory
     }
 
-    /// What is known of a manifest that the repository delivered; `None` when it never did.
+    /// The known facts about a manifest that the repository delivered; `None` if it never delivered the manifest.
     pub(super) async fn manifest(&self, name: &ImageName, digest: Digest) -> Result<Option<Known>, StoreError> {
         let (memory, key) = (self.memory(), (name.clone(), digest));
         if let Some(known) = memory.manifests.get(&key) {
             return Ok(known);
         }
         let read = async {
-            // What is being written leaves memory after that, so memory is looked at first.
+            // A fact that is being written leaves `recent` only after the write, so `recent` is checked first.
             if let Some(entry) = self.recent().get(name, digest) {
                 let media_type = entry.manifest.media_type.as_str().into();
                 return Ok(Some(Known { media_type, is_stored: entry.is_stored }));
@@ -116,7 +118,7 @@ impl Facts {
         Box::pin(self.exact(&memory.manifests, name, key, read)).await
     }
 
-    /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
+    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob.
     pub(super) async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, StoreError> {
         let (memory, key) = (self.memory(), (name.clone(), member));
         if let Some(known) = memory.naming.get(&key) {
@@ -132,7 +134,7 @@ impl Facts {
         Box::pin(self.exact(&memory.naming, name, key, read)).await
     }
 
-    /// The tags through which a digest is known, its own and those of indexes that list it.
+    /// The known tags of a digest: its own tags and those of the indexes that list it.
     pub(super) async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, StoreError> {
         let (memory, key) = (self.memory(), (name.clone(), digest));
         if let Some(known) = memory.known_tags(&key) {
@@ -148,7 +150,7 @@ impl Facts {
         Ok(Box::pin(self.exact(&memory.known_tags, name, key, read)).await?.0)
     }
 
-    /// What a tag meant when it was last looked up, and when that was.
+    /// The digest of a tag in its last lookup, and the time of that lookup.
     pub(super) async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
         let (memory, key) = (self.memory(), (name.clone(), tag.clone()));
         if let Some(known) = memory.tags.get(&key) {
@@ -160,7 +162,7 @@ impl Facts {
             self.insert(&memory.tags, &key, known, &before);
             return Ok(Some(known));
         }
-        // With what is known of the manifest, which is asked for next.
+        // Also keeps the facts about the manifest, which are requested next.
         let Some(StoredTag { digest, checked_at, media_type }) = Box::pin(self.store.tag(name, tag)).await? else {
             return Ok(None);
         };
@@ -172,7 +174,7 @@ impl Facts {
         Ok(Some((digest, checked_at)))
     }
 
-    /// Those children of an index that were served here, in its order.
+    /// The children of an index that were served here, in the order of the index.
     pub(super) async fn pulled_children(&self, name: &ImageName, index: &Manifest) -> Result<Vec<Digest>, StoreError> {
         let (memory, before) = (self.memory(), self.now(name));
         let children = || index.children().iter().map(|child| child.digest);
@@ -203,7 +205,7 @@ impl Facts {
         }
         let read = async {
             let mut unseen = self.unseen_of_recent(name, limit as usize).await?;
-            // Of those that the store does not know, some are in memory.
+            // Some children that are unknown to the store are in memory.
             let in_memory = u32::try_from(self.recent().manifests(name, |_| true).len()).unwrap_or(u32::MAX);
             for (index, child) in self.store.unseen_children(name, limit.saturating_add(in_memory)).await? {
                 let is_new = !unseen.contains(&(index, child)) && self.recent().get(name, child).is_none();
@@ -234,7 +236,7 @@ impl Facts {
         Ok(unseen)
     }
 
-    /// Every tag that is known, with what it means.
+    /// All known tags with their digests.
     pub(super) async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
         let recent = self.recent().current_tags();
         let mut images: Vec<_> =
@@ -250,8 +252,8 @@ impl Facts {
         Ok(images)
     }
 
-    /// Learns that the repository delivered a manifest, and what it names. That is kept in memory until a request is
-    /// [admitted](Self::admitted) to it.
+    /// Learns that the repository delivered a manifest, and which digests it references. These facts stay in memory
+    /// until a request is [admitted](Self::admitted) to the manifest.
     pub(super) async fn learn_manifest(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
         if !self.is_stored(name, manifest.digest).await {
             self.recent().note(name, manifest, self.clock.now(), |_| {});
@@ -259,7 +261,8 @@ impl Facts {
         }
     }
 
-    /// Writes down what a manifest names, because a request was admitted to it. Costs a look-up where that was done.
+    /// Writes the references of a manifest, because a request was admitted to it. Costs only a lookup if they were
+    /// already written.
     pub(super) async fn admitted(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
         let is_waiting = || self.recent().get(name, manifest.digest).is_some_and(|entry| entry.is_due);
         if !self.is_stored(name, manifest.digest).await && !is_waiting() {
@@ -267,7 +270,8 @@ impl Facts {
         }
     }
 
-    /// Learns what a tag means now. It is written down with its manifest. `is_known` is whether it meant anything before.
+    /// Learns the current digest of a tag. It is written together with its manifest. `is_known` is whether the tag had
+    /// a digest before.
     pub(super) async fn learn_tag(
         self: &Arc<Self>,
         name: &ImageName,
@@ -283,26 +287,26 @@ impl Facts {
             self.recent().note(name, manifest, at, |entry| entry.tag(tag, at));
             self.learnt(name, manifest);
             if is_known && let Err(error) = self.store.move_tag(name, tag, digest, at).await {
-                tracing::warn!(%error, "what a tag means now is known in memory alone");
+                tracing::warn!(%error, "the digest of a tag cannot be written; it is kept only in memory");
             }
         }
         self.memory().tags.insert((name.clone(), tag.clone()), (digest, at));
         self.epoch.advance_part(name);
     }
 
-    /// Notes that a manifest was served.
+    /// Records that a manifest was served.
     pub(super) async fn note_pull(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
         let at = self.clock.now();
         let is_stored = self.is_stored(name, manifest.digest).await;
         self.keep(name, manifest, is_stored, |entry| entry.pulled = Some(at)).await;
     }
 
-    /// Whether a pull of this manifest is to be noted now: each is written once and not on every request.
+    /// Whether a pull of this manifest must be recorded now. A pull is not recorded on every request.
     pub(super) fn is_first_pull(&self, name: &ImageName, digest: Digest) -> bool {
         self.memory().is_first_pull(name, digest)
     }
 
-    /// Forgets what a tag means: the upstream says that it is gone.
+    /// Forgets the digest of a tag, because the upstream reports that the tag does not exist.
     pub(super) async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
         self.recent().forget_tag(name, tag);
         let forgotten = self.store.forget_tag(name, tag, self.clock.now()).await;
@@ -312,12 +316,13 @@ impl Facts {
         forgotten
     }
 
-    /// Whether the store says that the repository delivered a manifest. What cannot be read is written again.
+    /// Whether the store contains the fact that the repository delivered a manifest. If it cannot be read, the fact is
+    /// written again.
     async fn is_stored(&self, name: &ImageName, digest: Digest) -> bool {
         self.manifest(name, digest).await.ok().flatten().is_some_and(|known| known.is_stored)
     }
 
-    /// Notes something that is to be written down, and writes it; where that fails, it waits.
+    /// Records a fact that must be written, and writes it. If the write fails, the fact waits.
     async fn keep(
         self: &Arc<Self>,
         name: &ImageName,
@@ -340,7 +345,8 @@ impl Facts {
         }
     }
 
-    /// After a change: what was read before it is not kept, and what memory holds of it goes.
+    /// Invalidates memory after a change: affected values are removed, and values that were read before the change are
+    /// not kept.
     fn learnt(&self, name: &ImageName, manifest: &Manifest) {
         self.writes.advance_part(name);
         let (memory, own) = (&self.memory, (name.clone(), manifest.digest));
@@ -359,7 +365,8 @@ impl Facts {
         self.epoch.advance_part(name);
     }
 
-    /// Reads what is not in memory. A value that a write has overtaken is given, and not kept.
+    /// Reads a value that is not in memory. If a write has happened since the start of the read, the value is returned
+    /// but not kept.
     async fn exact<K, V>(
         &self,
         memory: &Bounded<K, V>,
@@ -377,7 +384,8 @@ impl Facts {
         Ok(value)
     }
 
-    /// Keeps what was read, unless a write has overtaken it: a write moves on before it drops what memory holds.
+    /// Keeps a value unless a write has happened since it was read. A write advances the epoch before it invalidates
+    /// memory.
     fn insert<K, V>(&self, memory: &Bounded<K, V>, key: &K, value: V, read: &ReadAt)
     where
         K: Clone + Eq + Hash,
@@ -389,7 +397,7 @@ impl Facts {
         memory.insert(key.clone(), value);
         if !self.is_now(read) {
             memory.remove(key);
-            // A decision that began after the write may have read the old value meanwhile.
+            // A decision that began after the write may have read the old value in the meantime.
             self.epoch.advance();
         }
     }

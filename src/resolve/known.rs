@@ -1,4 +1,4 @@
-//! What is known of a repository without asking its upstream.
+//! Facts about a repository that are known without asking its upstream.
 
 use std::sync::Arc;
 
@@ -7,44 +7,45 @@ use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::store::KnownImage;
 
 impl Resolver {
-    /// Whether this repository delivered a manifest of this digest.
+    /// Whether this repository delivered a manifest with this digest.
     pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
         Ok(self.inner.facts.manifest(name, digest).await?.is_some())
     }
 
-    /// The tags through which a digest is known, its own and those of indexes that list it.
+    /// The known tags of a digest: its own tags and those of the indexes that list it.
     pub async fn known_tags(&self, name: &ImageName, digest: Digest) -> Result<Arc<[Tag]>, ResolveError> {
         Ok(self.inner.facts.known_tags(name, digest).await?)
     }
 
-    /// The manifests of the repository that name a digest: indexes for a manifest, images for a blob.
+    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob.
     pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, ResolveError> {
         Ok(self.inner.facts.naming(name, member).await?)
     }
 
-    /// Children that indexes of the repository list and that were never fetched, each after its index, newest index first,
-    /// at most `limit`.
+    /// Children that indexes of the repository list and that were never fetched, each after its index, newest index
+    /// first, at most `limit`.
     pub async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Arc<[(Digest, Digest)]>, ResolveError> {
         Ok(self.inner.facts.unseen_children(name, limit).await?)
     }
 
-    /// Those children of an index that were served here.
+    /// The children of an index that were served here.
     pub async fn pulled_children(&self, name: &ImageName, index: &Manifest) -> Result<Vec<Digest>, ResolveError> {
         Ok(self.inner.facts.pulled_children(name, index).await?)
     }
 
-    /// Every tag that is known, with what it means, in the order of their names.
+    /// All known tags with their digests, ordered by name.
     pub async fn images(&self) -> Result<Vec<KnownImage>, ResolveError> {
         Ok(self.inner.facts.images().await?)
     }
 
-    /// To be called when a request is admitted to a manifest, before what it names is served: what it names is written
-    /// down then, and until then kept in bounded memory. Costs a look-up in memory where that was done before.
+    /// Must be called when a request is admitted to a manifest, before the content that it references is served. Writes
+    /// the references of the manifest, which were only in bounded memory before. Costs a lookup in memory if they were
+    /// already written.
     pub async fn admitted(&self, name: &ImageName, manifest: &Arc<Manifest>) {
         self.inner.facts.admitted(name, manifest).await;
     }
 
-    /// Remembers that somebody pulled a manifest, off the request's path.
+    /// Records that the manifest was pulled, without delaying the request.
     pub fn note_pull(&self, name: &ImageName, manifest: &Arc<Manifest>) {
         let facts = &self.inner.facts;
         if facts.is_first_pull(name, manifest.digest) {

@@ -1,4 +1,4 @@
-//! Memory in front of the store, bounded in bytes: what peers name has any length, and lists of it any number.
+//! Caches in front of the store, bounded in bytes, because peers can cause names and lists of any length.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,28 +9,28 @@ use super::facts::{Known, UnseenChild};
 use crate::oci::{Digest, ImageName, Tag};
 use crate::runtime::{ALLOCATION, Bounded, budget};
 
-/// How long tags are remembered in memory as names of a digest; the window of `tag_memory` moves on meanwhile.
+/// The time for which the tags of a digest are cached. It is limited because the window of `tag_memory` advances.
 const TAGS_TTL: Duration = Duration::from_secs(60);
-/// How often the pull of one manifest is written down at most.
+/// The minimum time between two recorded pulls of a manifest.
 const PULLS_EVERY: Duration = Duration::from_secs(3600);
 
-/// A member or a manifest of a repository.
+/// A digest in a repository: a manifest or content that a manifest references.
 pub(super) type MemberKey = (ImageName, Digest);
 
 pub(super) struct Memory {
-    /// What tags mean, and when that was looked up.
+    /// The digests of tags, and the times of their lookups.
     pub(super) tags: Bounded<(ImageName, Tag), (Digest, Timestamp)>,
     /// Manifests that the repository delivered.
     pub(super) manifests: Bounded<MemberKey, Option<Known>>,
-    /// The manifests that name a digest.
+    /// The manifests that reference a digest.
     pub(super) naming: Bounded<MemberKey, Arc<[Digest]>>,
-    /// The tags of a digest, and when they were read.
+    /// The tags of a digest, and the time when they were read.
     pub(super) known_tags: Bounded<MemberKey, (Arc<[Tag]>, Instant)>,
     /// Whether a manifest was served.
     pub(super) pulled: Bounded<MemberKey, bool>,
-    /// Children that were never fetched, and how many were asked for.
+    /// Children that were never fetched, and the requested limit.
     pub(super) unseen: Bounded<ImageName, (u32, Arc<[UnseenChild]>)>,
-    /// When a pull was written down.
+    /// The time when a pull was recorded.
     noted: Bounded<MemberKey, Instant>,
 }
 
@@ -65,13 +65,13 @@ impl Memory {
         self.noted.clear();
     }
 
-    /// The tags of a digest, where they were read a moment ago.
+    /// The tags of a digest, if they were read recently.
     pub(super) fn known_tags(&self, key: &MemberKey) -> Option<Arc<[Tag]>> {
         let (tags, read) = self.known_tags.get(key)?;
         (read.elapsed() < TAGS_TTL).then_some(tags)
     }
 
-    /// Whether a pull was not noted lately. It counts as noted from now on.
+    /// Whether no pull was recorded recently. From now on, one counts as recorded.
     pub(super) fn is_first_pull(&self, name: &ImageName, digest: Digest) -> bool {
         let key = (name.clone(), digest);
         let is_new = self.noted.get(&key).is_none_or(|noted| noted.elapsed() >= PULLS_EVERY);
@@ -82,7 +82,7 @@ impl Memory {
     }
 }
 
-/// What a name takes outside of a key, in bytes.
+/// The memory that a name takes outside of a key, in bytes.
 fn outside(name: &ImageName) -> usize {
     2 * ALLOCATION + name.host.as_str().len() + name.repository.as_str().len()
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lists_count_by_their_length() {
+    fn size_of_lists_is_counted() {
         let memory = Memory::new();
         let name = ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() };
         let long: Arc<[Digest]> = vec![Digest::sha256(b"x"); 100].into();

@@ -1,7 +1,9 @@
-//! Facts that are not in the store: manifests that nobody was admitted to yet, and what could not be written down.
+//! Facts that are not in the store: manifests to which no request was admitted yet, and facts that could not be
+//! written.
 //!
-//! Upstreams say what a manifest names before anybody has judged it, and whoever is denied may ask again and again. So
-//! this is kept in bounded memory, and goes to the store when a request is admitted.
+//! Upstreams report the references of a manifest before it is judged, and a denied client can repeat its request any
+//! number of times. Such facts are therefore kept in bounded memory and are written to the store when a request is
+//! admitted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +14,17 @@ use super::weight;
 use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::runtime::budget;
 
-/// How much memory they may take, in bytes.
+/// The maximum memory of the entries, in bytes.
 const MAX_BYTES: usize = budget::RECENT as usize;
-/// How many they may be: they are looked through one by one.
+/// The maximum number of entries. It is limited because searches are linear.
 const MAX_ENTRIES: usize = 1536;
-/// How many tags are remembered of one manifest.
+/// The maximum number of tags that are remembered for one manifest.
 const MAX_TAGS: usize = 100;
-/// What an entry and what a tag take beside the manifest, in bytes.
+/// The memory that an entry and a tag take in addition to the manifest, in bytes.
 const ENTRY_WEIGHT: usize = 1024;
 const TAG_WEIGHT: usize = 256;
 
-/// The facts, those that were learnt last at the end.
+/// The facts, the most recently learned ones last.
 #[derive(Default)]
 pub(super) struct Recent {
     entries: VecDeque<RecentManifest>,
@@ -30,29 +32,29 @@ pub(super) struct Recent {
     changes: u64,
 }
 
-/// What is known of one manifest of one repository.
+/// The known facts about one manifest in one repository.
 #[derive(Clone)]
 pub(super) struct RecentManifest {
     pub(super) name: ImageName,
     pub(super) manifest: Arc<Manifest>,
     pub(super) seen: Timestamp,
     pub(super) tags: Vec<SeenTag>,
-    /// When it was served.
+    /// The time when the manifest was served.
     pub(super) pulled: Option<Timestamp>,
-    /// Whether it is to be written down.
+    /// Whether the entry must be written to the store.
     pub(super) is_due: bool,
-    /// Whether the manifest itself is in the store, and only the rest is not.
+    /// Whether the manifest itself is in the store, and only the other facts are not.
     pub(super) is_stored: bool,
-    /// Tells whether it changed while it was being written.
+    /// Changes with every update, to detect an update during a write.
     change: u64,
 }
 
-/// A tag that was seen to mean the manifest.
+/// A tag that was seen to refer to the manifest.
 #[derive(Clone)]
 pub(super) struct SeenTag {
     pub(super) tag: Tag,
     pub(super) at: Timestamp,
-    /// Whether it means nothing else since.
+    /// Whether the tag was not seen to refer to another digest since.
     pub(super) is_current: bool,
 }
 
@@ -70,7 +72,7 @@ impl RecentManifest {
         }
     }
 
-    /// Notes that a tag means it.
+    /// Records that a tag refers to the manifest.
     pub(super) fn tag(&mut self, tag: &Tag, at: Timestamp) {
         self.tags.retain(|known| known.tag != *tag);
         if self.tags.len() == MAX_TAGS {
@@ -89,8 +91,8 @@ impl RecentManifest {
 }
 
 impl Recent {
-    /// Changes what is known of a manifest, and gives what is known now. Makes room where that is needed: what is to be
-    /// written down goes last, and the oldest first.
+    /// Updates the facts about a manifest and returns the new facts. Removes other entries if there is no room: the
+    /// oldest first, but entries that must be written last.
     pub(super) fn note(
         &mut self,
         name: &ImageName,
@@ -124,12 +126,12 @@ impl Recent {
         }
     }
 
-    /// The oldest of what is to be written down.
+    /// The oldest entry that must be written.
     pub(super) fn due(&self) -> Option<RecentManifest> {
         self.entries.iter().find(|entry| entry.is_due).cloned()
     }
 
-    /// Forgets what is in the store now, unless it changed since.
+    /// Removes an entry that is now in the store, unless it has changed since.
     pub(super) fn written(&mut self, written: &RecentManifest) {
         let is_it = |entry: &RecentManifest| entry.change == written.change;
         if let Some(entry) = self.entries.iter().position(is_it).and_then(|at| self.entries.remove(at)) {
@@ -137,19 +139,19 @@ impl Recent {
         }
     }
 
-    /// What is known of a manifest.
+    /// The known facts about a manifest.
     pub(super) fn get(&self, name: &ImageName, digest: Digest) -> Option<&RecentManifest> {
         self.entries.iter().find(|entry| entry.is(name, digest))
     }
 
-    /// Manifests of a repository, those that were learnt last first.
+    /// The manifests of a repository, the most recently learned first.
     pub(super) fn manifests(&self, name: &ImageName, is_wanted: impl Fn(&Manifest) -> bool) -> Vec<Arc<Manifest>> {
         let newest_first = self.entries.iter().rev();
         let found = newest_first.filter(|entry| entry.name == *name && is_wanted(&entry.manifest));
         found.map(|entry| entry.manifest.clone()).collect()
     }
 
-    /// The tags of a digest, and those of indexes that list it.
+    /// The tags of a digest, and those of the indexes that list it.
     pub(super) fn tags_of(&self, name: &ImageName, digest: Digest) -> Vec<Tag> {
         let lists = |manifest: &Manifest| manifest.children().iter().any(|child| child.digest == digest);
         let means = |entry: &&RecentManifest| entry.manifest.digest == digest || lists(&entry.manifest);
@@ -163,21 +165,21 @@ impl Recent {
         tags
     }
 
-    /// What a tag means, and when that was seen.
+    /// The digest of a tag, and the time when it was seen.
     pub(super) fn tag(&self, name: &ImageName, tag: &Tag) -> Option<(Digest, Timestamp)> {
         let entries = self.entries.iter().filter(|entry| entry.name == *name);
         let mut seen = entries.flat_map(|entry| entry.tags.iter().map(|seen| (entry.manifest.digest, seen)));
         seen.find(|(_, seen)| seen.is_current && seen.tag == *tag).map(|(digest, seen)| (digest, seen.at))
     }
 
-    /// A tag means nothing any more of what is known here.
+    /// Records that the tag does not refer to any manifest here anymore.
     pub(super) fn forget_tag(&mut self, name: &ImageName, tag: &Tag) {
         for entry in self.entries.iter_mut().filter(|entry| entry.name == *name) {
             entry.tags.iter_mut().filter(|seen| seen.tag == *tag).for_each(|seen| seen.is_current = false);
         }
     }
 
-    /// What the tags that are known here mean.
+    /// The current digests of all tags here.
     pub(super) fn current_tags(&self) -> Vec<(ImageName, Tag, Digest)> {
         let of = |entry: &RecentManifest| {
             let current = entry.tags.iter().filter(|seen| seen.is_current);
@@ -195,7 +197,7 @@ mod tests {
         ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }
     }
 
-    /// An index of so many children, which nobody else lists.
+    /// An index with this number of children that no other index lists.
     fn index(number: usize, children: usize) -> Arc<Manifest> {
         let child = |n: usize| {
             let digest = Digest::sha256(format!("{number} {n}").as_bytes());
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_in_bytes_and_in_number_and_what_must_be_written_goes_last() {
+    fn memory_and_number_are_bounded_and_entries_to_write_are_removed_last() {
         let (mut recent, due) = (Recent::default(), index(0, 1));
         recent.note(&name(), &due, Timestamp::UNIX_EPOCH, |entry| entry.is_due = true);
         for number in 1..200 {
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tags_of_one_manifest_are_bounded_and_a_moved_tag_means_one_thing() {
+    fn tags_of_a_manifest_are_bounded_and_a_moved_tag_has_one_digest() {
         let (mut recent, one, two) = (Recent::default(), index(1, 1), index(2, 1));
         for number in 0..1000 {
             let tag: Tag = format!("v{number}").parse().unwrap();
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_while_it_was_written_stays() {
+    fn entry_changed_during_a_write_is_kept() {
         let (mut recent, one) = (Recent::default(), index(1, 1));
         let written = recent.note(&name(), &one, Timestamp::UNIX_EPOCH, |entry| entry.is_due = true);
         recent.note(&name(), &one, Timestamp::UNIX_EPOCH, |entry| entry.pulled = Some(Timestamp::UNIX_EPOCH));

@@ -1,4 +1,4 @@
-//! References that are pinned to a signed digest.
+//! Tests for references that are pinned to a signed digest.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ fn image(number: u32) -> Built {
 }
 
 #[tokio::test]
-async fn a_pinned_tag_means_the_digest_that_is_signed() {
+async fn pinned_tag_resolves_to_the_signed_digest() {
     let (tasks, clock, readiness, metrics) = (Tasks::new(), Clock::system(), Readiness::new(), Metrics::default());
     let registry = Registry::new();
     let listening = registry.bind(SocketAddr::from(([127, 0, 0, 1], 0)), &tasks).await.unwrap();

@@ -1,4 +1,4 @@
-//! Facts before and after they are written, and while the store cannot be written.
+//! Tests for facts before and after they are written, and while the store cannot be written.
 
 use super::writing::TOPIC;
 use super::*;
@@ -17,13 +17,13 @@ fn manifest() -> Arc<Manifest> {
 }
 
 #[tokio::test]
-async fn a_look_up_that_a_write_overtakes_is_not_kept() {
+async fn lookup_is_not_kept_if_a_write_happens_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let (facts, store) = facts(dir.path()).await;
     let (name, manifest): (ImageName, _) =
         (ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }, manifest());
     let member = manifest.descriptors().next().unwrap().digest;
-    // The look-up has read that nothing names it, and then the manifest comes.
+    // The lookup has read that no manifest references the digest, and then the manifest arrives.
     let (facts_too, name_too, written) = (facts.clone(), name.clone(), manifest.clone());
     let read = async {
         let empty: Arc<[Digest]> = store.facts.naming(&name, member).await?.into();
@@ -35,7 +35,7 @@ async fn a_look_up_that_a_write_overtakes_is_not_kept() {
     assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
 }
 
-/// A key whose copy a write overtakes: between the look-up's check and its insertion.
+/// A key whose `clone` triggers a write, between the check of the lookup and its insertion.
 #[derive(Eq, Hash, PartialEq)]
 struct Overtaken;
 
@@ -51,13 +51,13 @@ impl Clone for Overtaken {
 }
 
 #[tokio::test]
-async fn a_decision_that_read_an_overtaken_look_up_is_not_repeated() {
+async fn decision_based_on_an_outdated_lookup_is_not_reused() {
     let dir = tempfile::tempdir().unwrap();
     let (facts, _) = facts(dir.path()).await;
     let (name, memory) = (image_name(), Bounded::new(1000, |_: &Overtaken, _: &&str| 1));
     let (told, begun) = std::sync::mpsc::channel();
     let (writer, written) = (facts.clone(), name.clone());
-    // The decision begins when the write is done, and reads what the look-up puts into memory after that.
+    // The decision begins when the write is done, and reads the value that the lookup inserts afterwards.
     let write = move || {
         writer.learnt(&written, &manifest());
         told.send(writer.epoch.moment(&written)).unwrap();
@@ -69,7 +69,7 @@ async fn a_decision_that_read_an_overtaken_look_up_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_known_all_the_same_and_written_later() {
+async fn facts_that_cannot_be_written_are_known_and_written_later() {
     let dir = tempfile::tempdir().unwrap();
     let (facts, store) = facts(dir.path()).await;
     let name = ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() };
@@ -101,7 +101,7 @@ fn index(child: Digest) -> Arc<Manifest> {
 }
 
 #[tokio::test]
-async fn what_nobody_was_admitted_to_is_known_and_not_written() {
+async fn facts_about_manifests_that_were_not_admitted_are_known_but_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let (facts, store) = facts(dir.path()).await;
     let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
@@ -127,7 +127,7 @@ async fn what_nobody_was_admitted_to_is_known_and_not_written() {
 }
 
 #[tokio::test]
-async fn a_pull_is_known_at_once_and_a_tag_that_moved_to_a_denied_image_has_moved() {
+async fn pull_is_known_at_once_and_tag_can_move_to_a_denied_image() {
     let dir = tempfile::tempdir().unwrap();
     let (facts, store) = facts(dir.path()).await;
     let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
@@ -144,7 +144,7 @@ async fn a_pull_is_known_at_once_and_a_tag_that_moved_to_a_denied_image_has_move
 }
 
 #[tokio::test]
-async fn what_the_store_forgot_is_written_again_when_it_is_admitted_again() {
+async fn forgotten_facts_are_written_again_on_the_next_admission() {
     let dir = tempfile::tempdir().unwrap();
     let (facts, store) = facts(dir.path()).await;
     let (name, image) = (image_name(), manifest());

@@ -1,4 +1,4 @@
-//! Facts on their way into the store; where it takes nothing, they wait and are tried again.
+//! Writes facts to the store. If the store cannot be written, the facts wait and the write is retried.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -7,13 +7,13 @@ use super::Facts;
 use crate::resolve::recent::RecentManifest;
 use crate::store::{NewFacts, StoreError};
 
-/// The name under which `/readyz` speaks of the database.
+/// The name of the database in `/readyz`.
 pub(super) const TOPIC: &str = "database";
-/// How often facts that wait are tried again.
+/// The interval between attempts to write waiting facts.
 const RETRY: Duration = Duration::from_secs(5);
 
 impl Facts {
-    /// Writes all that is known of a manifest.
+    /// Writes all known facts about a manifest.
     pub(super) async fn write(&self, entry: &RecentManifest) -> Result<(), StoreError> {
         let RecentManifest { name, manifest, seen, tags, pulled, .. } = entry;
         let mut facts = NewFacts::new(self.clock.now());
@@ -35,7 +35,7 @@ impl Facts {
     }
 
     pub(super) fn put_off(self: &Arc<Self>, error: &StoreError) {
-        tracing::error!(%error, "what a registry said cannot be written down; it is kept in memory and tried again");
+        tracing::error!(%error, "facts from a registry cannot be written; they are kept in memory and the write is retried");
         self.readiness.degraded(TOPIC, Some(error.to_string()));
         let mut is_retrying = self.is_retrying.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *is_retrying, true) {
@@ -49,7 +49,7 @@ impl Facts {
                 () = tokio::time::sleep(RETRY) => {}
                 () = self.tasks.stopping() => return,
             }
-            // It is said already that it fails.
+            // The failure is already reported.
             let is_written = self.write_waiting().await.is_ok();
             let mut is_retrying = self.is_retrying.lock().unwrap_or_else(PoisonError::into_inner);
             if is_written && self.recent().due().is_none() {
@@ -59,7 +59,7 @@ impl Facts {
         }
     }
 
-    /// Writes what waits, the oldest first.
+    /// Writes the waiting facts, the oldest first.
     pub(super) async fn write_waiting(&self) -> Result<(), StoreError> {
         loop {
             let Some(entry) = self.recent().due() else { break };
