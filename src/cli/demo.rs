@@ -1,6 +1,6 @@
-//! `pullgate demo`: the tutorial's four cases in one process, without a network.
+//! `pullgate demo`: the four cases of the tutorial in one process, without a network.
 //!
-//! The table shows the answers of the running gate to requests over TCP. None of it is computed here.
+//! The table shows the answers of the running gate to requests over TCP. The demo does not compute any of them.
 
 mod environment;
 
@@ -16,18 +16,18 @@ use super::images::table;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use environment::{DemoEnvironment, FLAGS};
 
-/// How long the gate may take for an answer.
+/// The maximum time to wait for an answer of the gate.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest answer that is read, in bytes.
+/// The maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
-    /// Exit after the table: 0 only if every cell is as expected.
+    /// Print the table and exit. The exit status is 0 only if every answer is as expected.
     #[arg(long)]
     once: bool,
-    /// The address of the gate. With port 0 the system chooses a port.
+    /// The address of the gate. With port 0, the system chooses a port.
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// What to log, in tracing's syntax.
@@ -64,7 +64,7 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
         environment.policies().display()
     );
     println!(
-        "               content trust is satisfied by the demo's own cosign key (trust.default_authorities = [\"demo\"])"
+        "               images signed with the demo's cosign key satisfy content trust (trust.default_authorities = [\"demo\"])"
     );
     println!();
     let all_as_expected = four_cases(&environment).await?;
@@ -79,7 +79,8 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     Ok(Exit::Ok)
 }
 
-/// Sets the two flags of the tutorial's policy file as its `sed` lines do, and requests every image.
+/// Sets the two flags in the tutorial's policy file to each combination, as the tutorial does with `sed`, and requests every
+/// image.
 async fn four_cases(environment: &DemoEnvironment) -> Result<bool, String> {
     let client = client()?;
     let mut rows = Vec::new();
@@ -90,7 +91,7 @@ async fn four_cases(environment: &DemoEnvironment) -> Result<bool, String> {
             let answer = request(&client, environment.address(), &image.path()).await?;
             let expected = if image.is_admitted(trust, va) { 200 } else { 403 };
             all_as_expected &= answer.status == expected;
-            let mark = if answer.status == expected { "" } else { "  <- not as expected" };
+            let mark = if answer.status == expected { "" } else { "  <- unexpected" };
             rows.push([
                 format!("{trust}/{va}"),
                 image.label(),
@@ -100,13 +101,13 @@ async fn four_cases(environment: &DemoEnvironment) -> Result<bool, String> {
             ]);
         }
     }
-    let header = ["TRUST/VA", "IMAGE", "WHAT IT IS", "ANSWER", "REASON"];
+    let header = ["TRUST/VA", "IMAGE", "PROPERTIES", "ANSWER", "REASON"];
     print!("{}", table(header, rows.into_iter()));
     println!();
     Ok(all_as_expected)
 }
 
-/// The part of the reason after the image's name, which the row already shows.
+/// The part of the reason after the image name. The row already shows the name.
 fn shorten(reason: &str) -> String {
     let short = reason.split_once("\": ").map_or(reason, |(_, rest)| rest);
     short.chars().take(100).collect()
@@ -147,7 +148,7 @@ async fn request(client: &HttpClient, address: SocketAddr, path: &str) -> Result
 
 fn how_to_pull(address: SocketAddr) -> String {
     format!(
-        "The last case stays in force: tomcat:v2 is admitted, the rest is denied. Try it:\n\n\
+        "The last case remains active: tomcat:v2 is admitted, all other images are denied. Try it:\n\n\
          \x20 curl -s http://{address}/v2/demo.registry/library/tomcat/manifests/latest\n\
          \x20 skopeo inspect --tls-verify=false docker://{address}/demo.registry/library/tomcat:v2\n\
          \x20 podman pull --tls-verify=false {address}/demo.registry/library/tomcat:v2\n\

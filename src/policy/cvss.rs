@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_scores_are_scores() {
+    fn invalid_scores_are_rejected() {
         for (value, read) in [(0.0, Some(0.0)), (9.84, Some(9.8)), (10.0, Some(10.0)), (10.1, None), (-0.1, None)] {
             assert_eq!(CvssScore::new("nvd", value, None).map(|score| score.value()), read, "{value}");
         }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worse_score_counts_and_version_2_last() {
+    fn worse_score_counts_and_version_2_is_the_last_choice() {
         let score = |value, vector| CvssScore::new("nvd", value, vector).unwrap();
         let (old, new) = (Some("AV:N/AC:L/Au:N/C:C/I:C/A:C"), Some("CVSS:3.1/AV:N"));
         for (a, b, worse) in [

@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_largest(sets in vec(btree_set(0u8..5, 0..4), 0..5)) {
+        fn result_is_the_largest_possible(sets in vec(btree_set(0u8..5, 0..4), 0..5)) {
             prop_assert_eq!(distinct(&sets), by_force(&sets, &mut BTreeSet::new()));
         }
     }

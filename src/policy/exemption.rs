@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn exemptions_cover_what_they_name() {
+    fn exemptions_apply_to_the_issues_and_packages_they_name() {
         let one = || issue("CVE-1", &["DSA-1"], &["ssl"]);
         let two = || issue("CVE-1", &["DSA-1"], &["ssl", "tls"]);
         let advisory = || issue("ALAS-1", &["CVE-1", "CVE-2"], &["ssl"]);
@@ -186,7 +186,7 @@ mod tests {
         let unsafe_configuration = Issue { kind: IssueKind::Configuration, ..issue("DS002", &[], &["Dockerfile"]) };
         let cover = |exemption| VaExemptions(vec![exemption]).cover(&unsafe_configuration, NOW);
         assert!(cover(Exemption::of_issue("DS002")));
-        assert!(!cover(Exemption::of_package(named("Dockerfile"))), "a configuration issue is no vulnerability");
+        assert!(!cover(Exemption::of_package(named("Dockerfile"))), "a configuration issue is not a vulnerability");
         assert!(!VaExemptions(vec![Exemption::of_package(purl("pkg:deb/debian/ssl"))]).cover(
             &Issue { packages: vec![AffectedPackage { name: "ssl".into(), ..Default::default() }], ..one() },
             NOW
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exemption_ends_at_its_instant() {
+    fn exemption_ends_exactly_at_its_end_time() {
         let two = issue("CVE-1", &[], &["ssl", "tls"]);
         let end = |exemptions: &[Exemption], now| VaExemptions(exemptions.to_vec()).cover_until(&two, now);
         let of_issue = Exemption::of_issue("CVE-1");

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn key_rings_are_their_packets_however_they_are_armoured() {
+    fn key_rings_with_different_armour_but_equal_packets_are_equal() {
         let ring = |body: &str| format!("-----BEGIN {KEY_RING}-----\n{body}\n-----END {KEY_RING}-----");
         let packets = STANDARD.encode([7; 60]);
         let (left, right) = packets.split_at(40);

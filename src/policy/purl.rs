@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_named_by_digest_alone() {
+    fn images_are_identified_only_by_digest() {
         let hex = "a".repeat(64);
         for (text, named) in [
             (format!("pkg:oci/app@sha256:{hex}?repository_url=r.io/app"), true),
@@ -222,7 +222,7 @@ mod tests {
         /// A URL that is written and read again names the same package and covers it, so stored URLs do not change
         /// their meaning.
         #[test]
-        fn what_is_written_reads_the_same(text in "pkg:(deb|npm|oci|x)/[a-z%2Ee./@#?&=A-F0-9 ]{1,40}") {
+        fn written_url_parses_to_the_same_package(text in "pkg:(deb|npm|oci|x)/[a-z%2Ee./@#?&=A-F0-9 ]{1,40}") {
             if let Some(purl) = Purl::parse(&text) {
                 let again = Purl::parse(purl.as_str());
                 prop_assert_eq!(again.as_ref(), Some(&purl));

@@ -237,9 +237,9 @@ mod tests {
         recent.forget_tag(&name(), &tag);
         recent.note(&name(), &two, Timestamp::UNIX_EPOCH, |entry| entry.tag(&tag, Timestamp::UNIX_EPOCH));
         assert_eq!(recent.tag(&name(), &tag).map(|(digest, _)| digest), Some(two.digest));
-        assert!(recent.tags_of(&name(), one.digest).contains(&tag), "it meant that, and is remembered for it");
+        assert!(recent.tags_of(&name(), one.digest).contains(&tag), "the earlier digest keeps the tag");
         let child = two.children()[0].digest;
-        assert_eq!(recent.tags_of(&name(), child), [tag], "by the index that lists it");
+        assert_eq!(recent.tags_of(&name(), child), [tag], "through the index that lists it");
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! How much memory each thing that grows with images may take, in bytes. They are in one place because only their sum
-//! means something: a process that knows any number of images stays below 150 MB.
+//! The memory limits of all data that grows with the number of images, in bytes. They are defined in one place because
+//! their sum matters: a process stays below 150 MB for any number of known images.
 
 const MIB: u64 = 1024 * 1024;
 
-/// Manifests as they were parsed; those that are asked for again are kept with their answers (`gate/warm.rs`).
+/// Parsed manifests. Manifests that are requested repeatedly are kept with their answers (`gate/warm.rs`).
 pub const MANIFESTS: u64 = 8 * MIB;
 /// Small content that is served from memory (the default of `cache.memory`).
 pub const SMALL_OBJECTS: u64 = 8 * MIB;
-/// What tags mean.
+/// The digests of tags.
 pub const TAGS: u64 = 10 * MIB;
-/// Which manifests repositories delivered.
+/// The manifests that each repository delivered.
 pub const DELIVERED: u64 = 5 * MIB;
-/// Which manifests name a digest.
+/// The manifests that reference a digest.
 pub const NAMING: u64 = 3 * MIB;
 /// The tags of a digest.
 pub const KNOWN_TAGS: u64 = 3 * MIB;
@@ -19,38 +19,38 @@ pub const KNOWN_TAGS: u64 = 3 * MIB;
 pub const PULLED: u64 = 2 * MIB;
 /// Children of indexes that were never fetched.
 pub const UNSEEN: u64 = 2 * MIB;
-/// Pulls that were written down lately.
+/// Pulls that were recorded recently.
 pub const NOTED_PULLS: u64 = 3 * MIB;
-/// The platforms of configurations.
+/// The platforms that configurations state.
 pub const PLATFORMS: u64 = 2 * MIB;
-/// What was learnt and is not in the database.
+/// Facts that were learned but are not in the database.
 pub const RECENT: u64 = 4 * MIB;
-/// Manifests that were used since that was written down last.
+/// Manifests that were used since their last recorded use.
 pub const USED: u64 = 2 * MIB;
-/// Which repository delivered which blob.
+/// The blobs that each repository delivered.
 pub const LINKS: u64 = 3 * MIB;
-/// Blobs that were looked into and are no manifests.
+/// Blobs that were examined and are not manifests.
 pub const LOOKED_INTO: u64 = 2 * MIB;
-/// Reports of images, put together.
+/// Combined reports of images.
 pub const REPORTS: u64 = 2 * MIB;
-/// Authorizations, of each upstream.
+/// Authorizations, for each upstream.
 pub const AUTHORIZATIONS: u64 = 2 * MIB;
-/// Evidence, of each topic.
+/// Evidence, for each topic.
 pub const EVIDENCE: u64 = MIB;
-/// How many topics of evidence there are.
+/// The number of topics of evidence.
 pub const EVIDENCE_TOPICS: u64 = 6;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Answers that are repeated have a budget in `gate/warm.rs`.
+    /// The budget of reused answers in `gate/warm.rs`.
     const WARM: u64 = 48 * MIB;
-    /// What a process takes that knows no image: code, threads, the database's pages, connections.
+    /// The memory of a process that knows no images: code, threads, the pages of the database, connections.
     const BASE: u64 = 28 * MIB;
 
     #[test]
-    fn all_of_them_together_fit() {
+    fn sum_of_all_budgets_fits() {
         let maps = [MANIFESTS, SMALL_OBJECTS, TAGS, DELIVERED, NAMING, KNOWN_TAGS, PULLED, UNSEEN, NOTED_PULLS];
         let others = [
             PLATFORMS,

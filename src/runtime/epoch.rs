@@ -1,18 +1,19 @@
-//! One counter of changes for everything that decisions are made from.
+//! A counter of changes to all data that decisions depend on.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many counters the parts share. Two parts that share one only cause a decision to be made again.
+/// The number of counters that the parts share. If two parts share a counter, a change of one only causes decisions
+/// about the other to be made again.
 const PARTS: usize = 4096;
 
-/// Tells whether anything that a decision was made from has changed since.
+/// Tells whether any data that a decision depends on has changed since the decision.
 ///
-/// Each owner of such data (rules, facts, reports, trust roots) changes the data first and moves the epoch on after that:
-/// by [`advance`](Self::advance) when the change may concern any image, by [`advance_part`](Self::advance_part) when it
-/// concerns one repository. A decision takes its [`Moment`] before it reads anything, and may be repeated as long as
-/// [`is_now`](Self::is_now) says that nothing has changed.
+/// Each owner of such data (rules, facts, reports, trust roots) first changes the data and then advances the epoch:
+/// with [`advance`](Self::advance) if the change may affect any image, or with [`advance_part`](Self::advance_part) if
+/// it affects one repository. A decision takes its [`Moment`] before it reads any data, and can be reused as long as
+/// [`is_now`](Self::is_now) returns true.
 ///
 /// ```
 /// use pullgate::runtime::Epoch;
@@ -23,7 +24,7 @@ const PARTS: usize = 4096;
 /// assert!(!epoch.is_now(&moment));
 /// ```
 ///
-/// Cheap to clone; all clones are one epoch.
+/// Cheap to clone. All clones share the same counters.
 #[derive(Clone, Debug)]
 pub struct Epoch(Arc<Counters>);
 
@@ -31,11 +32,11 @@ pub struct Epoch(Arc<Counters>);
 struct Counters {
     all: AtomicU64,
     parts: Box<[AtomicU64]>,
-    /// Random, so that nobody can choose names that share a counter.
+    /// Randomly seeded, so that nobody can choose names that share a counter.
     hasher: RandomState,
 }
 
-/// A point in time, as an [`Epoch`] counts it for one part.
+/// A point in time for one part, as counted by an [`Epoch`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Moment {
     all: u64,
@@ -51,35 +52,35 @@ impl Default for Epoch {
 }
 
 impl Epoch {
-    /// An epoch that has seen no change.
+    /// Creates an epoch without any changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The present moment for a part, such as a repository.
+    /// The current moment for a part, such as a repository.
     pub fn moment(&self, part: impl Hash) -> Moment {
         let index = self.index(part);
         Moment { all: self.0.all.load(Ordering::Acquire), part: self.0.parts[index].load(Ordering::Acquire), index }
     }
 
-    /// Whether nothing that concerns the moment's part has changed since.
+    /// Whether nothing that affects the moment's part has changed since.
     pub fn is_now(&self, moment: &Moment) -> bool {
         self.0.all.load(Ordering::Acquire) == moment.all
             && self.0.parts[moment.index].load(Ordering::Acquire) == moment.part
     }
 
-    /// Call this after a change that may concern any image.
+    /// Must be called after a change that may affect any image.
     pub fn advance(&self) {
         self.0.all.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Call this after a change that concerns one part alone.
+    /// Must be called after a change that affects only one part.
     pub fn advance_part(&self, part: impl Hash) {
         self.0.parts[self.index(part)].fetch_add(1, Ordering::AcqRel);
     }
 
     fn index(&self, part: impl Hash) -> usize {
-        // A remainder of PARTS is a usize.
+        // A remainder modulo `PARTS` always fits into a `usize`.
         (self.0.hasher.hash_one(part) % PARTS as u64) as usize
     }
 }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_of_one_part_leaves_the_others_alone() {
+    fn change_of_one_part_does_not_affect_others() {
         let epoch = Epoch::new();
         let (one, other) = ("a", (0..).map(|n| n.to_string()).find(|n| epoch.index(n) != epoch.index("a")).unwrap());
         let (before, beside) = (epoch.moment(one), epoch.moment(&other));
@@ -97,6 +98,6 @@ mod tests {
         assert!(!epoch.is_now(&before) && epoch.is_now(&beside));
         assert!(epoch.is_now(&epoch.moment(one)));
         epoch.clone().advance();
-        assert!(!epoch.is_now(&beside), "clones are one epoch");
+        assert!(!epoch.is_now(&beside), "clones share one epoch");
     }
 }

@@ -1,4 +1,4 @@
-//! Values of which each thread has one, so that processor cores do not write to each other's memory.
+//! Values with one copy for each thread, so that processor cores do not write to the same memory.
 
 use std::cell::Cell;
 use std::num::NonZero;
@@ -7,14 +7,14 @@ use std::thread;
 
 use prometheus_client::metrics::counter::{self, Counter};
 
-/// The most shards; more cores share them.
+/// The maximum number of shards. If there are more cores, they share them.
 const MAX_SHARDS: usize = 64;
 
-/// One value for each processor core. A thread always uses the same one; several threads may use one together.
+/// One value for each processor core. A thread always uses the same value, and several threads can share one.
 #[derive(Debug)]
 pub struct Sharded<T>(Box<[Padded<T>]>);
 
-/// Alone in its cache lines: two on x86-64, which fetches pairs.
+/// Aligned so that no other value is in the same cache lines: two on x86-64, which fetches them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -43,7 +43,7 @@ impl<T> Sharded<T> {
     }
 }
 
-/// Numbers threads in the order in which they first ask.
+/// Numbers threads in the order of their first call.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -56,10 +56,10 @@ fn thread_number() -> usize {
     })
 }
 
-/// A metric that every request increments.
+/// A counter metric for events that occur in every request.
 pub type BusyCounter = Counter<u64, ShardedCount>;
 
-/// A number that many threads add to at once.
+/// A number to which many threads add concurrently.
 #[derive(Debug, Default)]
 pub struct ShardedCount(Sharded<AtomicU64>);
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_counts_what_all_threads_add() {
+    fn counter_sums_the_increments_of_all_threads() {
         let counter = BusyCounter::default();
         thread::scope(|scope| {
             for _ in 0..8 {

@@ -10,18 +10,18 @@ use tokio_util::task::TaskTracker;
 
 /// Spawns tasks, tells them to stop, and waits for them. Cheap to clone.
 ///
-/// Tasks run on the runtime in which the value was made, whichever runtime they are spawned from: work that outlives a
-/// request must not be bound to the thread that served it.
+/// Tasks run on the runtime in which the value was created, even if they are spawned from another runtime. Work that
+/// outlives a request must not depend on the thread that served it.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
-    /// The runtime in which it was made; without one, tasks run on the runtime of the caller.
+    /// The runtime in which the value was created. If there was none, tasks run on the runtime of the caller.
     home: Option<Handle>,
 }
 
 impl Tasks {
-    /// Nothing spawned yet. Tasks run on the current runtime.
+    /// Creates a value without tasks. Tasks will run on the current runtime.
     pub fn new() -> Self {
         Self { home: Handle::try_current().ok(), ..Self::default() }
     }
@@ -83,7 +83,7 @@ impl Tasks {
         self.stop.cancel();
     }
 
-    /// Starts shutdown and waits for all tasks, at most `grace`. Returns true if all tasks have ended.
+    /// Starts shutdown and waits for all tasks, at most for `grace`. Returns true if all tasks have ended.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
@@ -96,13 +96,13 @@ impl Tasks {
     }
 }
 
-/// Runs what a library spawns on the runtime in which the value was made, whichever runtime the library is called from.
-/// Shutdown does not wait for it. Cheap to clone.
+/// Runs the tasks of a library on the runtime in which the value was created, even if the library is called from
+/// another runtime. Shutdown does not wait for these tasks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Untracked(Option<Handle>);
 
 impl Untracked {
-    /// Runs on the current runtime.
+    /// Creates a value that runs tasks on the current runtime.
     pub fn new() -> Self {
         Self(Handle::try_current().ok())
     }

@@ -35,7 +35,7 @@ async fn meaning(store: &Store, tag: &Tag) -> Option<(Digest, Timestamp)> {
 }
 
 #[tokio::test]
-async fn tags_and_their_history() {
+async fn tags_and_their_history_are_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (old, new, tag) = (Digest::sha256(b"old"), Digest::sha256(b"new"), Tag::latest());
@@ -113,7 +113,7 @@ async fn negative_evidence_always_expires() {
     let remembered = Observed { value: None, at: clock.now(), until: None };
     assert_eq!(memo.remember("remembered".into(), remembered, |_| true).await.until, Some(until));
     let found = memo.obtain("found".into(), |_| true, gather(Some("x".into()))).await.unwrap();
-    assert_eq!(found.until, None, "it follows from bytes");
+    assert_eq!(found.until, None, "positive evidence needs no end");
     clock.advance(until.duration_since(clock.now()));
     for subject in ["gathered", "remembered"] {
         assert!(memo.known(&subject.into()).await.is_none(), "{subject}");
@@ -142,7 +142,7 @@ async fn memoised_evidence_is_gathered_once_expires_and_survives_a_restart() {
     let store = Store::open(dir.path()).await.unwrap();
     assert_eq!(ask(&store).await, 0, "the row survived");
     clock.advance(SignedDuration::from_secs(61));
-    assert_eq!(ask(&store).await, 1, "it had ended");
+    assert_eq!(ask(&store).await, 1, "the evidence had expired");
 }
 
 /// The number of rows of the kinds that peers cause.
@@ -180,7 +180,11 @@ async fn facts_are_forgotten_by_age_unless_content_needs_them() {
     store.node.record(NewContent::manifest(&kept, at(1))).await.unwrap();
     store.facts.record(NewFacts::new(at(50)).pull(&name(), pulled.digest, at(50))).await.unwrap();
     let before = store.facts.forgettings();
-    assert_eq!(store.forget_before(at(10)).await.unwrap(), 6 + 4, "all of one, and of the pulled one what is old");
+    assert_eq!(
+        store.forget_before(at(10)).await.unwrap(),
+        6 + 4,
+        "all facts about one image, and the old facts about the pulled one"
+    );
     assert_eq!(store.facts.forgettings(), before + 1);
     for (image, is_known) in [(&kept, true), (&gone, false), (&pulled, true)] {
         assert_eq!(store.facts.manifest(&name(), image.digest).await.unwrap().is_some(), is_known);
@@ -223,11 +227,14 @@ async fn least_recently_used_facts_are_deleted_until_the_rest_fits_and_the_file_
     assert!(store.forget_least_used(size / 2, at(300)).await.unwrap() > 0);
     assert!(store.live_bytes().await.unwrap() <= size / 2);
     assert!(store.facts.manifest(&name(), oldest.unwrap()).await.unwrap().is_none());
-    assert!(store.facts.manifest(&name(), newest.unwrap()).await.unwrap().is_some(), "no more than had to go");
+    assert!(
+        store.facts.manifest(&name(), newest.unwrap()).await.unwrap().is_some(),
+        "no more rows are deleted than necessary"
+    );
     assert!(store.shrink().await.unwrap() > 0);
     assert!(file() <= size / 2 + 64 * 1024, "{} of {size}", file());
     store.forget_least_used(0, at(300)).await.unwrap();
-    assert_eq!(rows(&store).await, 0, "everything can go where no content needs it");
+    assert_eq!(rows(&store).await, 0, "all rows that no content needs can be deleted");
 }
 
 #[tokio::test]
@@ -255,7 +262,7 @@ async fn database_of_an_earlier_version_keeps_its_rows_and_can_shrink() {
 }
 
 #[tokio::test]
-async fn a_newer_database_is_refused() {
+async fn newer_database_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     sqlx::query("UPDATE _sqlx_migrations SET version = 99 WHERE version = 1")
@@ -327,7 +334,7 @@ async fn newest_observation_wins_in_any_order_of_writing() {
         assert_eq!(seen, at(5).as_millisecond());
         store.facts.move_tag(&name(), &tag, old, at(4)).await.unwrap();
         store.facts.forget_tag(&name(), &tag, at(4)).await.unwrap();
-        assert_eq!(meaning(&store, &tag).await, Some((new, at(5))), "learnt after that");
+        assert_eq!(meaning(&store, &tag).await, Some((new, at(5))), "learned after that");
         store.facts.forget_tag(&name(), &tag, at(5)).await.unwrap();
         assert_eq!(meaning(&store, &tag).await, None);
     }
@@ -394,7 +401,11 @@ async fn content_is_new_once_and_is_deleted_with_its_references() {
     );
     assert_eq!(store.node.oldest_manifests(Some(at(5)), 0, 10).await.unwrap(), []);
     store.node.forget_contents(&[image.digest]).await.unwrap();
-    assert_eq!(store.node.unnamed_blobs(10).await.unwrap().len(), 2, "nothing names the configuration any more");
+    assert_eq!(
+        store.node.unnamed_blobs(10).await.unwrap().len(),
+        2,
+        "no manifest references the configuration anymore"
+    );
     let totals = ContentTotals { blobs: 2, blob_bytes: 14, manifests: 0, manifest_bytes: 0 };
     assert_eq!(store.node.content_totals().await.unwrap(), totals);
 }

@@ -1,4 +1,4 @@
-//! The environment of the demo in one process: an upstream, a key, reports, policies and a gate.
+//! The environment of the demo in one process: an upstream, a signing key, reports, policies and a gate.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,13 +15,13 @@ use crate::oci::{Digest, Manifest};
 use crate::runtime::Tasks;
 use crate::sample::{Access, Credentials, DemoImage, Listening, Registry, SigningKey, demo_images};
 
-/// The name of the embedded upstream.
+/// The host name of the embedded upstream.
 pub(super) const HOST: &str = "demo.registry";
 
-/// The tutorial's four combinations of its two flags: trust, va.
+/// The four combinations of the tutorial's two flags: trust and VA.
 pub(super) const FLAGS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
 
-/// The tutorial's policy file: line 13 is the trust flag, line 15 the VA flag.
+/// The policy file of the tutorial. Line 13 has the trust flag, and line 15 has the VA flag.
 const POLICY: &str = "\
 # Cluster Wide Policy .YAML - the tutorial's file
 apiVersion: securityenforcement.admission.cloud.ibm.com/v1beta1
@@ -78,7 +78,7 @@ impl DemoRow {
         }
     }
 
-    /// Whether the tutorial says that the image is admitted.
+    /// Whether the image is admitted according to the tutorial.
     pub(super) fn is_admitted(&self, trust: bool, va: bool) -> bool {
         (!trust || self.signed) && (!va || self.issues == 0)
     }
@@ -87,7 +87,7 @@ impl DemoRow {
 impl DemoEnvironment {
     pub(super) async fn build(listen: SocketAddr) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("pullgate-demo-").tempdir();
-        let folder = folder.map_err(|error| format!("no folder for the demo: {error}"))?;
+        let folder = folder.map_err(|error| format!("cannot create a folder for the demo: {error}"))?;
         let folder = folder.keep();
         for name in ["policies", "reports"] {
             fs::create_dir_all(folder.join(name)).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -128,7 +128,7 @@ impl DemoEnvironment {
         self.folder.join("policies")
     }
 
-    /// Writes the policy with the flags in lines 13 and 15, as the tutorial's `sed` does, and reloads it.
+    /// Writes the policy with the flags in lines 13 and 15, as the tutorial does with `sed`, and reloads it.
     pub(super) fn set_flags(&self, trust: bool, va: bool) -> Result<(), String> {
         write_policy(&self.folder, trust, va)?;
         self.reload.all();
@@ -138,7 +138,7 @@ impl DemoEnvironment {
     /// Stops the gate, then the upstream, and removes all files.
     pub(super) async fn close(mut self) {
         if let Some(stop) = self.stop.take() {
-            // Fails only if the gate has ended already.
+            // Fails only if the gate has already ended.
             let _ = stop.send(());
         }
         let _ = (&mut self.gate).await;
@@ -182,7 +182,7 @@ fn write_policy(folder: &Path, trust: bool, va: bool) -> Result<(), String> {
     fs::write(&path, lines.join("\n") + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A report in Trivy's format for each platform's image.
+/// Writes a report in Trivy's format for the image of each platform.
 fn write_reports(image: &DemoImage, folder: &Path) -> Result<(), String> {
     for document in &image.built.manifests {
         let manifest = Manifest::parse(document.bytes.clone(), Some(&document.media_type));

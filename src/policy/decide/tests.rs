@@ -106,7 +106,7 @@ fn stage(decision: &Decision) -> Option<(Stage, DenialKind)> {
 }
 
 #[test]
-fn combinations_and_what_is_not_known() {
+fn combined_requirements_with_unknown_evidence() {
     let parts = || vec![by("a"), by("b"), by("c")];
     let at_least = |count| Requirement::AtLeast { count, of: parts() };
     let yes = Verified(None);
@@ -330,7 +330,11 @@ fn exempt_issues_do_not_count_until_the_exemption_ends() {
     }
     let part = partial(vec![issue("CVE-1", Severity::High, true, false)]);
     let exempt: VaExemptions = [Exemption::of_issue("CVE-1")].into_iter().collect();
-    assert_eq!(policy::assess(&va_rule(), &part, &exempt, NOW).status, VaStatus::Incomplete, "never clean");
+    assert_eq!(
+        policy::assess(&va_rule(), &part, &exempt, NOW).status,
+        VaStatus::Incomplete,
+        "an incomplete report never passes"
+    );
     assert_eq!(policy::assess(&va_rule(), &VaEvidence::Unscanned, &exempt, NOW).status, VaStatus::Unscanned);
 }
 
@@ -458,7 +462,7 @@ fn index_is_denied_when_every_child_is_denied() {
 
 /// The order is trust, simple, vulnerabilities. The first failed check decides.
 #[test]
-fn stages_in_order() {
+fn first_failed_stage_decides() {
     let bad = VaFindings::Image(Arc::new(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None)));
     let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()) };
     let yes = Verified(None);
@@ -481,7 +485,7 @@ fn stages_in_order() {
 }
 
 #[test]
-fn kinds() {
+fn each_kind_of_manifest_is_judged_correctly() {
     let rule = || Rule { trust: Some(by("a")), va: Some(VaRule::ibm()), ..Rule::default() };
     let signed = own(&[("a", Verified(None))]);
     let none = TrustFindings::default();

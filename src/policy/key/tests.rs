@@ -143,7 +143,7 @@ fn different_encodings_are_the_same_key() {
 }
 
 #[test]
-fn a_compressed_point_is_the_same_key() {
+fn key_with_a_compressed_point_is_the_same_key() {
     let spki = STANDARD.decode(P384.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap();
     let (head, point) = spki.split_at(spki.len() - 97);
     let (x, y) = point[1..].split_at(48);

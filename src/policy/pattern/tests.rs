@@ -9,7 +9,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn portieris_table() {
+fn matches_the_table_of_portieris() {
     for (pattern, text, expected) in [
         ("*", "icr.io/a/b:v1", true),
         ("*", "nginx", true),

@@ -79,7 +79,7 @@ fn a_namespace_with_a_policy_uses_only_its_own() {
 }
 
 #[test]
-fn denials_in_portieris_words() {
+fn denials_use_the_messages_of_portieris() {
     let none = RuleSet::default();
     assert_eq!(
         chosen(&none, &subject("a.io/b:v1", "x", &[])),
@@ -128,7 +128,7 @@ fn thousands_of_entries_are_searched_quickly() {
 proptest::proptest! {
     /// The index must find the same entry as a search through all entries.
     #[test]
-    fn the_index_finds_what_a_search_through_all_entries_finds(
+    fn index_finds_the_same_entry_as_a_full_search(
         names in proptest::collection::vec("(\\*|[Ab]\\.io)(/[ab*]{1,3}){0,2}(:[12*]{1,2})?", 40..120),
         image in "[ab]\\.io/[ab]{1,3}(/[ab]{1,2})?(:[12]{1,2})?",
     ) {

@@ -121,7 +121,7 @@ async fn facts_about_manifests_that_were_not_admitted_are_known_but_not_written(
     facts.admitted(&name, &index).await;
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
     assert_eq!(store.facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
-    assert!(store.facts.naming(&name, config).await.unwrap().is_empty(), "nobody was admitted to the child");
+    assert!(store.facts.naming(&name, config).await.unwrap().is_empty(), "no request was admitted to the child");
     assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
     assert_eq!(facts.images().await.unwrap().len(), 1);
 }
@@ -153,7 +153,7 @@ async fn forgotten_facts_are_written_again_on_the_next_admission() {
     assert!(facts.is_stored(&name, image.digest).await);
     let admitted = facts.now(&name);
     facts.admitted(&name, &image).await;
-    assert!(!facts.is_now(&before) && facts.is_now(&admitted), "the second time there is nothing to learn");
+    assert!(!facts.is_now(&before) && facts.is_now(&admitted), "the second time, nothing new is learned");
     assert!(store.forget_before(Timestamp::MAX).await.unwrap() > 0);
     assert!(!facts.is_now(&admitted));
     assert!(facts.manifest(&name, image.digest).await.unwrap().is_none());
