@@ -277,8 +277,8 @@ impl Resolver {
 }
 
 impl ResolverInner {
-    /// Whether a time is within this duration before now. A time in the future was recorded before the clock was set
-    /// back, so it is not.
+    /// Whether a time is within this duration before now. False for a time in the future, because it was recorded
+    /// before the clock was set back.
     fn is_within(&self, at: Timestamp, duration: Duration) -> bool {
         let age = self.clock.now().duration_since(at);
         !age.is_negative() && age < to_signed(duration)

@@ -32,7 +32,7 @@ struct Batch {
     /// Complete lines, concatenated.
     lines: Vec<u8>,
     marks: Vec<Mark>,
-    /// Senders to notify whether their line is in the file.
+    /// Senders that are told whether their line is in the file.
     waiting: Vec<oneshot::Sender<bool>>,
     has_ended: bool,
 }
@@ -58,13 +58,13 @@ pub(super) struct Work {
     pub(super) reopen: bool,
     /// Complete lines, in the order in which they were added.
     pub(super) lines: Vec<u8>,
-    /// Senders to notify whether their line is in the file.
+    /// Senders that are told whether their line is in the file.
     pub(super) waiting: Vec<oneshot::Sender<bool>>,
     pub(super) close: Option<oneshot::Sender<()>>,
 }
 
 impl Queue {
-    /// Adds a line, which must end in a newline. The writer notifies `waiting` whether the line is in the file. Returns
+    /// Adds a line, which must end in a newline. The writer tells `waiting` whether the line is in the file. Returns
     /// false if the writer has ended.
     pub(super) fn add(&self, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
         self.add_where(|_| true, line, waiting)

@@ -30,7 +30,7 @@ pub(super) struct DemoArgs {
     /// The address of the gate. With port 0, the system chooses a port.
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// What to log, in tracing's syntax.
+    /// The log filter, in the syntax of the `tracing` crate.
     #[arg(long, default_value = "warn", value_name = "FILTER")]
     log: String,
 }
@@ -64,7 +64,8 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
         environment.policies().display()
     );
     println!(
-        "               images signed with the demo's cosign key satisfy content trust (trust.default_authorities = [\"demo\"])"
+        "               images signed with the demo's cosign key satisfy content trust \
+         (trust.default_authorities = [\"demo\"])"
     );
     println!();
     let all_as_expected = four_cases(&environment).await?;
@@ -79,8 +80,8 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     Ok(Exit::Ok)
 }
 
-/// Sets the two flags in the tutorial's policy file to each combination, as the tutorial does with `sed`, and requests every
-/// image.
+/// Requests every image with each combination of the two flags in the tutorial's policy file. The flags are set in the
+/// same way as the tutorial sets them with `sed`.
 async fn four_cases(environment: &DemoEnvironment) -> Result<bool, String> {
     let client = client()?;
     let mut rows = Vec::new();

@@ -30,7 +30,8 @@ impl TrustEvidence {
     }
 }
 
-/// Signature evidence for the judged manifest, for the indexes of the same repository that list it, and for its children.
+/// Signature evidence for the judged manifest, for the indexes of the same repository that list it, and for its
+/// children.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrustFindings {
     /// Evidence for the manifest itself.

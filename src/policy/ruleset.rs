@@ -134,8 +134,8 @@ impl RuleSet {
         own.or(Some(&self.enforced.cluster))
     }
 
-    /// The entries of the namespace if it has any document; otherwise those of the cluster. The same entries would apply
-    /// if they were enforced.
+    /// The entries of the namespace if it has any document; otherwise those of the cluster. The same entries would
+    /// apply if they were enforced.
     fn audited(&self, scope: &Scope) -> Option<&Entries> {
         match scope.name().filter(|name| self.has_own(name)) {
             Some(name) => self.audited.namespaces.get(name),

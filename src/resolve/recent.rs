@@ -91,8 +91,8 @@ impl RecentManifest {
 }
 
 impl Recent {
-    /// Updates the facts about a manifest and returns the new facts. Removes other entries if there is no room: the
-    /// oldest first, but entries that must be written last.
+    /// Updates the facts about a manifest and returns the new facts. Removes other entries if there is no room, the
+    /// oldest first. Entries that must be written are removed only after all others.
     pub(super) fn note(
         &mut self,
         name: &ImageName,

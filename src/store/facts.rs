@@ -63,7 +63,7 @@ impl FactStore {
         row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
-    /// The digests among these that are manifests of the repository, each with whether it was served by a gate.
+    /// The digests among these that are manifests of the repository, each with whether it was served.
     pub async fn manifests_among(
         &self,
         name: &ImageName,

@@ -23,8 +23,9 @@ const MAX_NEGATIVE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The properties of evidence that a memo needs.
 pub trait Evidence {
-    /// Whether the evidence says that something was absent: no signature, no report, no answer. This can change when it
-    /// is added, so such evidence always has an end. Evidence that follows only from verified bytes is not negative.
+    /// Whether the evidence says that something was absent: no signature, no report, no answer. The missing
+    /// item can be added later, so such evidence always has an end. Evidence that follows only from verified bytes is
+    /// not negative.
     fn is_negative(&self) -> bool;
 }
 

@@ -51,7 +51,11 @@ fn close_to_others(path: &Path) -> Result<(), StateDirError> {
     let mode = metadata.permissions().mode() & 0o777;
     if metadata.uid() == rustix::process::geteuid().as_raw() {
         if mode != 0o700 {
-            tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "other users could access the state directory; its mode is now 0700");
+            tracing::warn!(
+                path = %path.display(),
+                mode = format!("{mode:o}"),
+                "other users could access the state directory; its mode is now 0700"
+            );
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
         }
         return Ok(());

@@ -16,7 +16,7 @@ const FEW: usize = 32;
 pub(super) struct EntryIndex {
     /// Entries without literal text, such as `*`.
     always: Vec<usize>,
-    /// The entries that contain each text of `texts`.
+    /// The entries that require each text of `texts`.
     needing: Vec<Vec<usize>>,
     texts: AhoCorasick,
 }

@@ -35,7 +35,7 @@ impl Facts {
     }
 
     pub(super) fn put_off(self: &Arc<Self>, error: &StoreError) {
-        tracing::error!(%error, "facts from a registry cannot be written; they are kept in memory and the write is retried");
+        tracing::error!(%error, "cannot write facts from a registry; they stay in memory and the write is retried");
         self.readiness.degraded(TOPIC, Some(error.to_string()));
         let mut is_retrying = self.is_retrying.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *is_retrying, true) {
