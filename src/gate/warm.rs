@@ -13,14 +13,14 @@ use super::{Answer, GateError};
 use crate::audit::DecisionText;
 use crate::oci::Manifest;
 use crate::policy::Permit;
-use crate::runtime::{BusyCounter, Clock, Epoch, Moment};
+use crate::runtime::{BusyCounter, Clock, Epoch, Moment, budget};
 
 /// The maximum time for which an admission without reservations is reused.
 const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// The maximum time for which all other decisions are reused.
 const OTHERS_FOR: SignedDuration = SignedDuration::from_secs(1);
 /// The maximum memory for decisions, in bytes.
-const MAX_BYTES: usize = 48 * 1024 * 1024;
+const MAX_BYTES: usize = budget::REPEATED as usize;
 /// The memory of a decision without its key, manifest and record, in bytes.
 const DECISION_WEIGHT: usize = 1024;
 

@@ -40,12 +40,13 @@ pub const EVIDENCE: u64 = MIB;
 /// The number of topics of evidence.
 pub const EVIDENCE_TOPICS: u64 = 6;
 
+/// Decisions that may be repeated, with their manifests.
+pub const REPEATED: u64 = 48 * MIB;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The budget of reused answers in `gate/warm.rs`.
-    const WARM: u64 = 48 * MIB;
     /// The memory of a process that knows no images: code, threads, the pages of the database, connections.
     const BASE: u64 = 28 * MIB;
 
@@ -61,7 +62,7 @@ mod tests {
             REPORTS,
             AUTHORIZATIONS,
             EVIDENCE * EVIDENCE_TOPICS,
-            WARM,
+            REPEATED,
             BASE,
         ];
         let sum: u64 = maps.iter().chain(&others).sum();
