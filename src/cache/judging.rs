@@ -185,7 +185,7 @@ fn broken(error: &io::Error) -> CacheError {
     }
 }
 
-/// The pieces of a blob as a [`Read`](io::Read) implementation, for decoders on separate threads.
+/// The pieces of a blob as a [`Read`] implementation, for decoders on separate threads.
 pub struct BlobRead {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
