@@ -6,6 +6,7 @@
 //! cannot be written, facts wait there too and are written as soon as possible. A full disk therefore does not stop
 //! pulls.
 
+mod images;
 mod writing;
 
 use std::hash::Hash;
@@ -19,7 +20,7 @@ use super::memory::{MemberKey, Memory};
 use super::recent::{Recent, RecentManifest};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
-use crate::store::{FactStore, KnownImage, StoreError, StoredTag};
+use crate::store::{FactStore, StoreError, StoredTag};
 
 /// The known facts about repositories.
 pub(super) struct Facts {
@@ -234,22 +235,6 @@ impl Facts {
             }
         }
         Ok(unseen)
-    }
-
-    /// All known tags with their digests.
-    pub(super) async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
-        let recent = self.recent().current_tags();
-        let mut images: Vec<_> =
-            recent.into_iter().map(|(name, tag, digest)| KnownImage { name, tag, digest }).collect();
-        let known: std::collections::HashSet<_> =
-            images.iter().map(|image| (image.name.clone(), image.tag.clone())).collect();
-        let stored = self.store.images().await?.into_iter();
-        images.extend(stored.filter(|image| !known.contains(&(image.name.clone(), image.tag.clone()))));
-        images.sort_by(|a, b| {
-            let key = |image: &KnownImage| (image.name.to_string(), image.tag.to_string());
-            key(a).cmp(&key(b))
-        });
-        Ok(images)
     }
 
     /// Learns that the repository delivered a manifest, and which digests it references. These facts stay in memory
