@@ -139,7 +139,9 @@ impl HttpClient {
         let exchange = async {
             let response = self.send(reach, request).await?;
             let (head, body) = response.into_parts();
-            Ok((head.status, read_whole(ReceivedBody::new(body, time), limit, time).await?))
+            // One limit covers the exchange, so that none within it decides by chance which error is reported.
+            let body = ReceivedBody::new(body, Duration::MAX);
+            Ok((head.status, read_whole(body, limit, Duration::MAX).await?))
         };
         timeout(time, exchange).await.unwrap_or(Err(HttpError::NoAnswer(time)))
     }
