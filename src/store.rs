@@ -84,6 +84,12 @@ impl Store {
         sqlx::query(sql).execute(&self.database.writer).await.expect("a pragma");
     }
 
+    /// Keeps every write waiting for as long as the returned connection lives. For tests.
+    #[cfg(test)]
+    pub(crate) async fn hold_writes(&self) -> sqlx::pool::PoolConnection<sqlx::Sqlite> {
+        self.database.writer.acquire().await.expect("a connection")
+    }
+
     /// Closes the database, so that its journal is folded in.
     pub async fn close(&self) {
         self.database.close().await;
