@@ -26,7 +26,7 @@ pub use metrics::Metrics;
 pub use printable::{printable, printable_lines};
 pub use private::{create_private_dir, open_private};
 pub use readiness::{BlockReady, Readiness, ReadinessReport};
-pub use sharded::{BusyCounter, Sharded, ShardedCount};
+pub use sharded::{BusyCounter, Sharded, ShardedCount, number_this_thread};
 pub use tasks::{Tasks, Untracked};
 pub use telemetry::{LogFormat, LogGuard, init as init_telemetry};
 pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size};

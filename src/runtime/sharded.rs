@@ -43,12 +43,18 @@ impl<T> Sharded<T> {
     }
 }
 
-/// Numbers threads in the order of their first call.
+thread_local! {
+    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Gives this thread a number, so that threads with consecutive numbers share no value. Other threads are numbered in
+/// the order of their first use of a [`Sharded`].
+pub fn number_this_thread(number: usize) {
+    NUMBER.set(Some(number));
+}
+
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-    }
     NUMBER.get().unwrap_or_else(|| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         NUMBER.set(Some(number));
@@ -80,6 +86,20 @@ impl counter::Atomic<u64> for ShardedCount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_with_consecutive_numbers_share_no_value() {
+        let sharded = Sharded::<AtomicU64>::default();
+        let index = |number| {
+            let numbered = || {
+                number_this_thread(number);
+                sharded.my_index()
+            };
+            thread::scope(|scope| scope.spawn(numbered).join().unwrap())
+        };
+        let numbers: Vec<usize> = (0..sharded.iter().len()).collect();
+        assert_eq!(numbers.iter().copied().map(index).collect::<Vec<_>>(), numbers);
+    }
 
     #[test]
     fn counter_sums_the_increments_of_all_threads() {

@@ -342,6 +342,8 @@ impl<S: Service> ListenerShared<S> {
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
+        // A count of references that only this connection changes: the service itself is shared by all cores.
+        let service = Arc::new(self.service.clone());
         let (shared, client) = (self.clone(), Arc::new(client));
         let handle = move |request: Request<Incoming>| {
             let address = shared.listener.proxies.client_address(client.address, request.headers());
@@ -354,7 +356,7 @@ impl<S: Service> ListenerShared<S> {
                     ..ClientIdentity::clone(&client)
                 })
             };
-            let service = shared.service.clone();
+            let service = service.clone();
             async move { service.call(request, client).await }
         };
         connection::serve(stream, http2, &self.capacity, &self.tasks, handle).await;

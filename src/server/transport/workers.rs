@@ -14,7 +14,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, number_this_thread};
 
 /// How many tasks a worker polls before it checks its sockets again. Under TLS, a body encrypts 256 KiB in one poll,
 /// and small responses must not wait for many such polls.
@@ -42,7 +42,7 @@ impl Workers {
     /// If the system cannot provide a thread or a file descriptor.
     pub(super) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
-        (0..count).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
+        (0..count).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
     /// Runs a connection as a tracked task on the worker with the fewest connections.
@@ -63,13 +63,15 @@ impl Workers {
 }
 
 impl Worker {
-    fn start() -> io::Result<Self> {
+    fn start(number: usize) -> io::Result<Self> {
         let mut runtime = Builder::new_current_thread();
         runtime.enable_all().event_interval(EVENT_INTERVAL).max_blocking_threads(MAX_BLOCKING);
         let runtime = runtime.build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         let work = move || {
+            // No two workers may add to the same counters and batches.
+            number_this_thread(number);
             // Nothing is ever sent; dropping the sender ends the runtime.
             _ = runtime.block_on(ended);
             runtime.shutdown_background();
@@ -104,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn connections_are_spread_evenly_and_shutdown_waits_for_them() {
         let tasks = Tasks::new();
-        let workers = Workers((0..3).map(|_| Worker::start().unwrap()).collect());
+        let workers = Workers((0..3).map(|number| Worker::start(number).unwrap()).collect());
         let (mut ends, mut threads) = (Vec::new(), HashSet::new());
         for _ in 0..3 {
             let (end, ended) = oneshot::channel::<()>();
