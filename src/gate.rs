@@ -265,30 +265,34 @@ impl Gate {
     /// Everything that is not served: denials, refusals, images that cannot be judged, and content that the upstream
     /// does not have.
     pub async fn handle(&self, request: &GateRequest) -> Result<Answer, GateError> {
-        let mut record = RecordDraft::new(request, &self.audit, self.clock.now());
-        let mut basis = Basis { moment: self.epoch.moment(()), time: self.clock.now() };
-        let answer = self.answer(request, &mut record, &mut basis).await;
+        let time = self.clock.now();
+        let mut record = RecordDraft::new(request, &self.audit, time);
+        let target = self.router.target(request);
+        // Taken before anything that may change is read.
+        let moment = match &target {
+            Ok(target) => self.epoch.moment(&target.name),
+            Err(_) => self.epoch.moment(()),
+        };
+        let answer = self.answer(request, target, &mut record).await;
         let counters = self.metrics.observe(&record, &answer);
         let validity = record.validity();
         let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
         let is_repeatable = matches!(request.endpoint, Endpoint::Manifest { .. });
         if let (Some(key), Some(outcome)) = (request.key.as_ref().filter(|_| is_repeatable), WarmOutcome::of(&answer)) {
-            self.warm.keep(key, WarmAnswer::new(outcome, text, counters, basis, validity));
+            self.warm.keep(key, WarmAnswer::new(outcome, text, counters, Basis { moment, time }, validity));
         }
         answer
     }
 
-    /// The steps: route -> judge -> open.
+    /// The steps after routing: judge -> open.
     async fn answer(
         &self,
         request: &GateRequest,
+        target: Result<Target, GateError>,
         record: &mut RecordDraft,
-        basis: &mut Basis,
     ) -> Result<Answer, GateError> {
-        let target = self.router.target(request)?;
+        let target = target?;
         record.about(&target, &request.endpoint);
-        // Taken before anything that may change is read.
-        basis.moment = self.epoch.moment(&target.name);
         match &request.endpoint {
             Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, record).await,
             Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(request, &target, *digest, record)).await,
