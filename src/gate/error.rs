@@ -53,7 +53,7 @@ pub enum GateError {
         scope: String,
     },
     /// The evidence is still being gathered.
-    #[error("pullgate: {subject} is being verified; come again")]
+    #[error("pullgate: {subject} is being verified; retry later")]
     Pending {
         /// The requested reference.
         subject: String,

@@ -8,7 +8,7 @@ use crate::upstream;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The process is shutting down, or the task ended abnormally.
-    #[error("the request was interrupted; come again")]
+    #[error("the request was interrupted; retry it")]
     Interrupted,
     /// The upstream does not have the manifest.
     #[error("the upstream does not have this manifest")]
