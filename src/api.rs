@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cache::{Collected, Status as CacheStatus, Verified};
 pub use check::{
-    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, check,
+    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
+    SignerAnswer, check,
 };
 pub use images::ImageAnswer;
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};

@@ -34,7 +34,8 @@ pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
 pub use documents::{Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
 pub use evidence::{
-    Observed, Signatory, SignatoryKind, TrustEvidence, TrustFindings, TrustOutcome, Unseen, known_time,
+    Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,
+    Unseen, known_time,
 };
 pub use exemption::{ExemptPackage, Exemption, VaExemptions};
 pub use key::{InvalidKey, PublicKey};

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::oci::{Digest, ImageName, Manifest, Reference};
-use crate::policy::{Authority, AuthorityId, Observed, Scheme, TrustEvidence, TrustOutcome, Unseen};
+use crate::policy::{Authority, AuthorityId, Observed, Scheme, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{FactStore, Memo};
 use cosign::Cosign;
@@ -249,12 +249,13 @@ impl Inner {
         let at = self.clock.now();
         let after = |ttl| at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
         let AuthorityResult { outcome, verified_until } = gathered;
-        if let (TrustOutcome::Unknown { why, temporary }, Some(before)) = (&outcome, before)
+        let outcome = with_earlier_signatures(outcome, before.map(|before| &before.value.outcome));
+        if let (TrustOutcome::Unknown { why, temporary, found }, Some(before)) = (&outcome, before)
             && let TrustOutcome::Verified { by, .. } = &before.value.outcome
         {
             // Who else has signed is as unknown as the search left it.
             let unseen = Some(Unseen { why: why.clone(), temporary: *temporary });
-            let outcome = TrustOutcome::Verified { by: by.clone(), unseen };
+            let outcome = TrustOutcome::Verified { by: by.clone(), found: found.clone(), unseen };
             return Observed { value: AuthorityFinding { outcome, searched_until: after(TROUBLE_TTL) }, ..*before };
         }
         let until = match &outcome {
@@ -291,7 +292,7 @@ impl Inner {
     /// The finding of a search that did not end. It is not kept.
     fn interrupted(&self) -> Observed<AuthorityFinding> {
         let at = self.clock.now();
-        let outcome = TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true };
+        let outcome = TrustOutcome::unknown("the verification was interrupted", true);
         Observed { value: AuthorityFinding { outcome, searched_until: at }, at, until: None }
     }
 }
@@ -303,6 +304,18 @@ impl SignatureQuestion {
         let ids: Vec<String> = ids.into_iter().collect();
         format!("{}@{} {}", self.name, self.image.digest, ids.join(" ")).into()
     }
+}
+
+/// Adds the signatures that an earlier search verified: they are not verified again, so this one did not read them.
+fn with_earlier_signatures(mut outcome: TrustOutcome, before: Option<&TrustOutcome>) -> TrustOutcome {
+    if let TrustOutcome::Verified { found, .. } | TrustOutcome::Unknown { found, .. } = &mut outcome
+        && let Some(TrustOutcome::Verified { found: earlier, .. }) = before
+    {
+        let is_new = |one: &&SignatureFinding| one.signer().is_some() && !found.contains(one);
+        let earlier: Vec<_> = earlier.iter().filter(is_new).cloned().collect();
+        found.splice(..0, earlier);
+    }
+    outcome
 }
 
 /// The key of a finding: registry, repository, digest and the authority with its keys. A claim made in one repository

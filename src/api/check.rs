@@ -1,5 +1,7 @@
 //! The `check` command: judges one image and returns all findings.
 
+pub(super) mod authority;
+
 use std::borrow::Cow;
 
 use jiff::Timestamp;
@@ -9,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    self, Authority, Issue, Kind, Observed, Rule, TrustFindings, TrustOutcome, VaAssessment, VaEvidence, VaExemptions,
-    VaFindings, VaRule, VaStatus,
+    self, Issue, Kind, Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
 };
 use crate::scope::Scope;
+pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
 
 /// The image to judge, and the namespace whose rules apply.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -127,46 +129,6 @@ pub struct RuleAnswer {
     pub assessments: Vec<AssessmentAnswer>,
 }
 
-/// The result of one authority.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct AuthorityAnswer {
-    /// The authority's name.
-    pub authority: String,
-    /// Whether the authority signed the image.
-    pub outcome: AuthorityOutcome,
-    /// Who signed, what failed, or why the outcome is unknown.
-    pub details: Vec<String>,
-}
-
-/// Whether an authority signed an image.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum AuthorityOutcome {
-    /// The authority signed an index that lists the image.
-    #[serde(rename = "inherited")]
-    Inherited,
-    /// No signature was verified.
-    #[serde(rename = "not verified")]
-    NotVerified,
-    /// The outcome is unknown.
-    #[serde(rename = "unknown")]
-    Unknown,
-    /// The authority signed the image.
-    #[serde(rename = "verified")]
-    Verified,
-}
-
-impl AuthorityOutcome {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inherited => "inherited",
-            Self::NotVerified => "not verified",
-            Self::Unknown => "unknown",
-            Self::Verified => "verified",
-        }
-    }
-}
-
 /// One vulnerability assessment.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AssessmentAnswer {
@@ -226,7 +188,7 @@ fn rule(entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> RuleA
         audited: entry.is_audited,
         admits: outcome.is_ok(),
         message: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-        authorities: rule.map_or_else(Vec::new, |rule| authorities(rule, &entry.trust)),
+        authorities: rule.map_or_else(Vec::new, |rule| authority::answers(rule, &entry.trust)),
         assessments: va_rule.map_or_else(Vec::new, |rule| assessments(rule, entry, digest, now)),
     }
 }
@@ -265,36 +227,4 @@ fn assess(
     };
     let issues = issues.into_iter().map(answer).collect();
     (assessed, source, issues)
-}
-
-fn authorities(rule: &Rule, findings: &TrustFindings) -> Vec<AuthorityAnswer> {
-    rule.authorities()
-        .into_iter()
-        .map(|authority| {
-            let (outcome, details) = outcome(&authority, findings);
-            AuthorityAnswer { authority: authority.name().to_owned(), outcome, details }
-        })
-        .collect()
-}
-
-fn outcome(authority: &Authority, findings: &TrustFindings) -> (AuthorityOutcome, Vec<String>) {
-    let own = findings.own.outcome(authority.id()).map(|observed| &observed.value);
-    if let Some(TrustOutcome::Verified { by, .. }) = own {
-        return (AuthorityOutcome::Verified, by.iter().map(ToString::to_string).collect());
-    }
-    let inherited = findings.inherited.iter().find_map(|(index, evidence)| {
-        let verified = matches!(evidence.outcome(authority.id())?.value, TrustOutcome::Verified { .. });
-        verified.then(|| format!("by the index {index} that lists it"))
-    });
-    if let Some(index) = inherited {
-        return (AuthorityOutcome::Inherited, vec![index]);
-    }
-    match own {
-        Some(TrustOutcome::Unverified { found }) if found.is_empty() => {
-            (AuthorityOutcome::NotVerified, vec!["no signature was found".into()])
-        }
-        Some(TrustOutcome::Unverified { found }) => (AuthorityOutcome::NotVerified, found.clone()),
-        Some(TrustOutcome::Unknown { why, .. }) => (AuthorityOutcome::Unknown, vec![why.clone()]),
-        Some(TrustOutcome::Verified { .. }) | None => (AuthorityOutcome::Unknown, vec!["was not asked".into()]),
-    }
 }

@@ -1,9 +1,10 @@
 //! The JSON of each request and answer, which other programs depend on.
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::check::AuthorityOutcome;
+use super::check::authority::AuthorityOutcome;
 use super::*;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Kind, Severity, VaStatus};
 
@@ -55,7 +56,26 @@ fn assessment() -> (AssessmentAnswer, Value) {
 
 fn check_answer() -> (CheckAnswer, Value) {
     let (assessment, assessment_json) = assessment();
-    let authority = |outcome| AuthorityAnswer { authority: "acme".into(), outcome, details: vec!["why".into()] };
+    let authority = |outcome| AuthorityAnswer {
+        authority: "acme".into(),
+        scheme: "notation".into(),
+        outcome,
+        details: vec!["why".into()],
+        signatures: vec![SignatureAnswer {
+            manifest: Some(digest().parse().unwrap()),
+            place: "tag t".into(),
+            form: "bundle 1".into(),
+            signer: Some(SignerAnswer {
+                id: "sha256:1".into(),
+                identity: "ci@acme.com".into(),
+                issuer: Some("https://i".into()),
+                signed_at: Some(Timestamp::UNIX_EPOCH),
+            }),
+            why: Some("why".into()),
+            hint: Some("help".into()),
+        }],
+        hint: Some("sign it".into()),
+    };
     let outcomes = [
         (AuthorityOutcome::Verified, "verified"),
         (AuthorityOutcome::NotVerified, "not verified"),
@@ -83,7 +103,15 @@ fn check_answer() -> (CheckAnswer, Value) {
     };
     let authorities = outcomes.map(|(outcome, text)| {
         assert_eq!(outcome.as_str(), text);
-        json!({"authority": "acme", "outcome": text, "details": ["why"]})
+        json!({
+            "authority": "acme", "scheme": "notation", "outcome": text, "details": ["why"], "hint": "sign it",
+            "signatures": [{
+                "manifest": digest(), "place": "tag t", "form": "bundle 1", "why": "why", "hint": "help",
+                "signer": {
+                    "id": "sha256:1", "identity": "ci@acme.com", "issuer": "https://i", "signed_at": "1970-01-01T00:00:00Z"
+                }
+            }]
+        })
     });
     let json = json!({
         "image": "icr.io/acme/app:1", "namespace": "team", "digest": digest(), "kind": "artifact", "skipped": ["va"],

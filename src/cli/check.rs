@@ -2,7 +2,10 @@
 
 use super::remote;
 use super::{Exit, GateArgs, Output};
-use crate::api::{AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, RuleAnswer, path};
+use crate::api::{
+    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, RuleAnswer, SignatureAnswer, SignerAnswer,
+    path,
+};
 use crate::runtime::printable;
 
 /// Shown below the help text.
@@ -93,9 +96,7 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
         (true, false) => "would deny (audit mode)",
     };
     line(text, "rule", &format!("{} {:?}: {verb}", rule.document, rule.rule));
-    for AuthorityAnswer { authority, outcome, details } in &rule.authorities {
-        line(text, "  trust", &format!("{authority}: {}: {}", outcome.as_str(), details.join("; ")));
-    }
+    rule.authorities.iter().for_each(|authority| describe_authority(text, authority));
     for assessment in &rule.assessments {
         line(text, "  va", &describe_assessment(assessment));
         for found in &assessment.issues {
@@ -108,6 +109,38 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
             };
             line(text, "   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
         }
+    }
+}
+
+fn describe_authority(text: &mut String, answer: &AuthorityAnswer) {
+    let AuthorityAnswer { authority, scheme, outcome, details, signatures, hint } = answer;
+    let scheme = if scheme.is_empty() { String::new() } else { format!(" ({scheme})") };
+    line(text, "  trust", &format!("{authority}{scheme}: {}: {}", outcome.as_str(), details.join("; ")));
+    for signature in signatures {
+        describe_signature(text, signature);
+    }
+    if let Some(hint) = hint {
+        line(text, "    hint", hint);
+    }
+}
+
+/// What a signature is and where, then who signed or why it does not count.
+fn describe_signature(text: &mut String, signature: &SignatureAnswer) {
+    let SignatureAnswer { manifest, place, form, signer, why, hint } = signature;
+    let at = if place.is_empty() || place == form { String::new() } else { format!(", {place}") };
+    let of = manifest.map(|digest| format!(", of {digest}")).unwrap_or_default();
+    let result = match (signer, why) {
+        (Some(SignerAnswer { id, identity, issuer, signed_at }), _) => {
+            let issuer = issuer.as_ref().map(|issuer| format!(", issuer {issuer}")).unwrap_or_default();
+            let time = signed_at.map(|time| format!(", signed at {time}")).unwrap_or_default();
+            format!("verified: {identity} ({id}){issuer}{time}")
+        }
+        (None, Some(why)) => why.clone(),
+        (None, None) => "verified".to_owned(),
+    };
+    line(text, "    found", &format!("{form}{at}{of}: {result}"));
+    if let Some(hint) = hint {
+        line(text, "    hint", hint);
     }
 }
 
@@ -130,7 +163,13 @@ mod tests {
             "decision": "deny", "message": hostile, "would_deny": [hostile, "\u{9b}"],
             "rules": [{
                 "document": hostile, "rule": hostile, "admits": true, "message": hostile,
-                "authorities": [{"authority": hostile, "outcome": "unknown", "details": [hostile]}],
+                "authorities": [{
+                    "authority": hostile, "scheme": hostile, "outcome": "unknown", "details": [hostile], "hint": hostile,
+                    "signatures": [
+                        {"place": hostile, "form": hostile, "why": hostile, "hint": hostile},
+                        {"place": "p", "form": "f", "signer": {"id": hostile, "identity": hostile, "issuer": hostile}}
+                    ]
+                }],
                 "assessments": [{
                     "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": "FAIL",
                     "source": hostile, "why": hostile, "issues": []

@@ -109,6 +109,18 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// The name in explanations.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CosignKey { .. } => "cosign with a key",
+            Self::CosignKeyless { .. } => "cosign keyless",
+            Self::Gpg { .. } => "OpenPGP simple signing",
+            Self::Notation { .. } => "notation",
+            Self::Notary { .. } => "Docker Content Trust",
+            Self::Unusable { .. } => "none",
+        }
+    }
+
     /// The canonical encoding: equal schemes have equal encodings, and different schemes have different encodings.
     /// Lists are encoded as sets, because the order and repetition of keys do not affect verification.
     ///

@@ -1,5 +1,7 @@
 //! Evidence: the known facts about an image, without a judgement.
 
+mod signature;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::authority::{Authority, AuthorityId};
 use super::key::PublicKey;
 use crate::oci::Digest;
+pub use signature::{SignatureFinding, SignatureResult};
 
 /// The outcome of each authority for one digest in one repository.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,21 +74,23 @@ pub fn known_time(at: Timestamp, now: Timestamp) -> Option<Timestamp> {
     (at <= latest).then_some(at)
 }
 
-/// Whether a signature of an authority was verified for one digest.
+/// Whether a signature of an authority was verified for one digest. Every outcome lists the signatures that were read,
+/// bounded by [`SignatureFinding::bounded`].
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum TrustOutcome {
     /// A signature was verified for exactly this digest.
     Verified {
         /// All signers with a verified signature, without duplicates.
         by: Vec<Signatory>,
+        /// The signatures that were read. Not all: the search ends as soon as no other signature can matter.
+        found: Vec<SignatureFinding>,
         /// Why it is unknown whether other signers of the authority have also signed, if that matters.
         unseen: Option<Unseen>,
     },
-    /// No signature was verified. Lists each signature and why its verification failed. Empty if no signature was
-    /// found.
+    /// No signature was verified.
     Unverified {
-        /// One line for each signature.
-        found: Vec<String>,
+        /// All signatures. Empty if there is none.
+        found: Vec<SignatureFinding>,
     },
     /// The outcome could not be determined.
     Unknown {
@@ -93,7 +98,23 @@ pub enum TrustOutcome {
         why: String,
         /// Whether a retry may succeed: true for a registry that does not answer, false for an unsupported scheme.
         temporary: bool,
+        /// The signatures that were read.
+        found: Vec<SignatureFinding>,
     },
+}
+
+impl TrustOutcome {
+    /// An outcome that could not be determined, without any signature that was read.
+    pub fn unknown(why: impl Into<String>, temporary: bool) -> Self {
+        Self::Unknown { why: why.into(), temporary, found: Vec::new() }
+    }
+
+    /// The signatures that were read.
+    pub fn found(&self) -> &[SignatureFinding] {
+        match self {
+            Self::Verified { found, .. } | Self::Unverified { found } | Self::Unknown { found, .. } => found,
+        }
+    }
 }
 
 /// A signer of an image. Thresholds count signatories, not names of authorities.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::authority::Authority;
 use super::distinct::distinct;
-use super::evidence::{Observed, TrustEvidence, TrustFindings, TrustOutcome};
+use super::evidence::{Observed, SignatureFinding, TrustEvidence, TrustFindings, TrustOutcome};
 use super::rule::{Requirement, Rule};
 use super::subject::Kind;
 use super::verdict::Verdict;
@@ -149,7 +149,7 @@ fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>,
         return Standing::open(authority.signers(), format!("{name}: must be verified again"), true);
     }
     match &observed.value {
-        TrustOutcome::Verified { by, unseen } => {
+        TrustOutcome::Verified { by, unseen, .. } => {
             let mut standing = met(by.iter().map(|signatory| signatory.id.clone()).collect());
             if let Some(unseen) = unseen {
                 standing.possible.extend(authority.signers());
@@ -159,11 +159,18 @@ fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>,
             standing
         }
         TrustOutcome::Unverified { found } if found.is_empty() => Standing::unmet(vec![format!("{name}: not signed")]),
-        TrustOutcome::Unverified { found } => Standing::unmet(vec![format!("{name}: {}", found.join("; "))]),
-        TrustOutcome::Unknown { why, temporary } => {
+        TrustOutcome::Unverified { found } => Standing::unmet(vec![format!("{name}: {}", joined(found))]),
+        TrustOutcome::Unknown { why, temporary, found } if found.is_empty() => {
             Standing::open(authority.signers(), format!("{name}: {why}"), *temporary)
         }
+        TrustOutcome::Unknown { why, temporary, found } => {
+            Standing::open(authority.signers(), format!("{name}: {why}; {}", joined(found)), *temporary)
+        }
     }
+}
+
+fn joined(found: &[SignatureFinding]) -> String {
+    found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Evaluates each part separately. An empty list of parts is never met.

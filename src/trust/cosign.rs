@@ -14,16 +14,12 @@ use jiff::Timestamp;
 use super::Config;
 use super::notes::{Notes, clip};
 use super::scheme::{Attached, Origin, SignatureScheme, Sought, Verification};
-use super::source::SourceError;
 use crate::oci::{Digest, Manifest};
-use crate::policy::{Authority, PublicKey, Scheme, Signatory, TrustOutcome, Unseen};
+use crate::policy::{Authority, PublicKey, Scheme, Signatory, SignatureFinding, TrustOutcome};
 use claim::SignatureClaim;
 use layers::Form;
 
 const NAME: &str = "cosign";
-/// The most reasons that are kept; anybody who may push can create any number of them.
-const MAX_REASONS: usize = 20;
-
 /// cosign with public keys.
 pub(super) struct Cosign;
 
@@ -53,8 +49,16 @@ impl SignatureScheme for Cosign {
 struct ByKey {
     image: Arc<Manifest>,
     parts: Vec<Part>,
-    /// What was read, by name, and why it makes no claim about the image.
-    seen: Vec<(String, Result<(), String>)>,
+    seen: Vec<SeenSignature>,
+}
+
+/// A signature that was read.
+struct SeenSignature {
+    place: Arc<str>,
+    /// Its form and the beginning of its digest.
+    form: String,
+    /// The keys that were tried, by fingerprint, and whether each verified it; or why it makes no claim about the image.
+    tried: Result<BTreeMap<Digest, bool>, String>,
 }
 
 /// One authority.
@@ -75,34 +79,20 @@ impl ByKey {
         };
         Self { image, parts: sought.iter().map(part).collect(), seen: Vec::new() }
     }
-
-    fn reasons(&self, authority: &Authority, notes: &Notes) -> Vec<String> {
-        let keys = describe(keys(authority));
-        let refused = self.seen.iter().map(|(name, claim)| match claim {
-            Ok(()) => format!("{name}: was not made by {keys}"),
-            Err(why) => format!("{name}: {why}"),
-        });
-        let mut reasons: Vec<_> = refused.chain(notes.broken(NAME).map(str::to_owned)).collect();
-        let left = reasons.len().saturating_sub(MAX_REASONS);
-        if left > 0 {
-            reasons.truncate(MAX_REASONS);
-            reasons.push(format!("{left} more that do not count"));
-        }
-        reasons
-    }
 }
 
 impl Verification for ByKey {
     fn read(&mut self, found: &[Attached]) {
-        for Attached { layer, bytes } in found {
+        for Attached { layer, bytes, place } in found {
             let Some(form) = Form::of(layer) else { continue };
-            let claim = claim::read(bytes, form, &self.image).map_err(clip);
-            if let Ok(claim) = &claim {
+            let tried = claim::read(bytes, form, &self.image).map_err(clip).map(|claim| {
                 // A key that several authorities have is tried once.
                 let mut tried = BTreeMap::new();
-                self.parts.iter_mut().for_each(|part| part.read(claim, &mut tried));
-            }
-            self.seen.push((format!("{} {}", form.name(), layer.digest.short()), claim.map(drop)));
+                self.parts.iter_mut().for_each(|part| part.read(&claim, &mut tried));
+                tried
+            });
+            let form = format!("{} {}", form.name(), layer.digest.short());
+            self.seen.push(SeenSignature { place: place.clone(), form, tried });
         }
     }
 
@@ -114,25 +104,41 @@ impl Verification for ByKey {
         self.parts[authority].authority.signers()
     }
 
+    fn found(&self, authority: usize) -> Vec<SignatureFinding> {
+        let keys = keys(&self.parts[authority].authority);
+        self.seen.iter().filter_map(|seen| seen.finding(keys)).collect()
+    }
+
     fn outcome(&self, authority: usize, notes: &Notes) -> TrustOutcome {
-        let Part { authority, signed, .. } = &self.parts[authority];
-        if keys(authority).is_empty() {
-            return TrustOutcome::Unknown { why: "the authority has no key".into(), temporary: false };
+        if keys(&self.parts[authority].authority).is_empty() {
+            return TrustOutcome::unknown("the authority has no key", false);
         }
-        match (signed.is_empty(), unseen(&notes.gaps)) {
-            (false, unseen) => TrustOutcome::Verified { by: signed.clone(), unseen },
-            // "Not signed" is only stated when every place was asked and everything was looked at.
-            (true, None) => TrustOutcome::Unverified { found: self.reasons(authority, notes) },
-            (true, Some(unseen)) => {
-                let why = [vec![unseen.why], self.reasons(authority, notes)].concat().join("; ");
-                TrustOutcome::Unknown { why, temporary: unseen.temporary }
-            }
-        }
+        notes.outcome(self.signed(authority), self.found(authority))
     }
 
     /// A signature by a key holds for as long as the authority has the key.
     fn verified_until(&self, _: usize, _: &Config, _: Timestamp) -> Option<Timestamp> {
         None
+    }
+}
+
+impl SeenSignature {
+    /// The result for an authority with these keys. `None` if not all of them were tried, because the others had already
+    /// verified another signature.
+    fn finding(&self, keys: &[PublicKey]) -> Option<SignatureFinding> {
+        let Self { place, form, tried } = self;
+        let refused = |why: &str| SignatureFinding::refused(&**place, form, why);
+        let tried = match tried {
+            Ok(tried) => tried,
+            Err(why) => return Some(refused(why)),
+        };
+        let made_it = |key: &&PublicKey| tried.get(&key.fingerprint()) == Some(&true);
+        if let Some(key) = keys.iter().find(made_it) {
+            return Some(SignatureFinding::verified(&**place, form, key.fingerprint().to_string()));
+        }
+        let hint = "sign with a key of this authority, or add the signer's key to it";
+        let not_ours = || refused(&format!("was not made by {}", describe(keys))).with_hint(hint);
+        keys.iter().all(|key| tried.contains_key(&key.fingerprint())).then(not_ours)
     }
 }
 
@@ -157,12 +163,6 @@ fn keys(authority: &Authority) -> &[PublicKey] {
         Scheme::CosignKey { keys } => keys,
         _ => &[],
     }
-}
-
-fn unseen(gaps: &[SourceError]) -> Option<Unseen> {
-    let why: Vec<&str> = gaps.iter().take(MAX_REASONS).map(|gap| &*gap.why).collect();
-    let temporary = gaps.iter().any(|gap| gap.temporary);
-    (!gaps.is_empty()).then(|| Unseen { why: why.join("; "), temporary })
 }
 
 fn signatory(key: &PublicKey, claim: &SignatureClaim) -> Signatory {
@@ -208,7 +208,7 @@ mod tests {
             let authority = Arc::new(Authority::new("a", Scheme::CosignKey { keys }));
             let sought = Sought { authority, known: Vec::new() };
             let mut verification = Cosign.verification(&artifact_manifest(artifact).into(), &[sought]);
-            verification.read(&[Attached { layer: bundle_layer(&bundle), bytes: bundle }]);
+            verification.read(&[Attached { layer: bundle_layer(&bundle), bytes: bundle, place: "a test".into() }]);
             if matches!(verification.outcome(0, &Notes::default()), TrustOutcome::Verified { .. }) {
                 verified.push(case.file_name().unwrap().to_string_lossy().into_owned());
             }

@@ -9,15 +9,17 @@ mod listing;
 mod place;
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
-use super::notes::{Notes, Trouble, clip};
+use super::notes::{SearchNotes, Trouble, clip};
 use super::scheme::{Attached, Origin, SignatureScheme};
 use super::source::{SignatureSource, SourceError, UnparsedManifest};
 use crate::oci::{Content, Digest, Manifest, Page, Reference, Refused, Repository};
+use crate::policy::SignatureFinding;
 use listing::{ListedReferrer, MAX_LISTED, ReferrersList};
 use place::{Pointer, SearchPlace};
 
@@ -39,7 +41,7 @@ pub(super) struct Search<'a, S> {
     next: Step,
     /// Referrers that some place listed: each is opened once.
     seen: HashSet<Digest>,
-    pub(super) notes: Notes,
+    pub(super) notes: SearchNotes,
 }
 
 /// The schemes that a search serves.
@@ -92,7 +94,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                 self.add_listed("the referrers API", listed);
                 for (suffix, found) in suffixes.iter().zip(tags) {
                     let pointers = match found {
-                        Ok(Some((name, manifest))) => self.select(&manifest, Origin::Tag(suffix), &name),
+                        Ok(Some((place, manifest))) => self.select(&manifest, Origin::Tag(suffix), &place),
                         Ok(None) => continue,
                         Err(trouble) => {
                             self.notes.add(trouble);
@@ -164,39 +166,43 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         found
     }
 
-    /// The manifest that a tag with this suffix names, and how messages call it.
-    async fn tagged_layers(&self, suffix: &str) -> Result<Option<(String, Manifest)>, Trouble> {
+    /// The manifest that a tag with this suffix names, and its place for messages.
+    async fn tagged_layers(&self, suffix: &str) -> Result<Option<(Arc<str>, Manifest)>, Trouble> {
         let tag = format!("{}-{}{suffix}", self.digest.algorithm().name(), self.digest.hex());
         let Some(fetched) = self.tagged(&tag).await? else { return Ok(None) };
-        let name = format!("tag {tag}");
+        let place: Arc<str> = format!("tag {tag}").into();
         match parse(fetched) {
-            Ok(manifest) => Ok(Some((name, manifest))),
-            Err(refused) => Err(Trouble::Broken(format!("{name}: {refused}"))),
+            Ok(manifest) => Ok(Some((place, manifest))),
+            Err(invalid) => Err(Trouble::Broken(refused(&place, place.to_string(), invalid.to_string()))),
         }
     }
 
     /// The layers of a referrer that some scheme reads. A referrer of another image has none.
     fn referrer_layers(&mut self, manifest: &Manifest) -> Vec<Pointer> {
-        let name = manifest.digest.short();
-        let pointers = self.select(manifest, Origin::Referrer, &name);
+        let place = referrer_place(manifest.digest);
+        let pointers = self.select(manifest, Origin::Referrer, &place);
         let is_ours = manifest.subject.as_ref().is_some_and(|subject| subject.digest == self.digest);
         if pointers.is_empty() || is_ours {
             return pointers;
         }
-        self.notes.add(Trouble::Broken(format!("{name}: its subject is another image")));
+        let form = manifest_form(Origin::Referrer, &place, manifest.digest);
+        let finding = refused(&place, form, "its subject is another image");
+        self.notes.add(Trouble::Broken(finding.with_hint("sign this image itself: a signature cannot be copied")));
         Vec::new()
     }
 
     /// The layers that some scheme reads, each once.
-    fn select(&mut self, manifest: &Manifest, origin: Origin, name: &str) -> Vec<Pointer> {
+    fn select(&mut self, manifest: &Manifest, origin: Origin, place: &Arc<str>) -> Vec<Pointer> {
         let mut chosen = Vec::new();
+        let form = || manifest_form(origin, place, manifest.digest);
         for scheme in &self.schemes.reading {
             match scheme.select(manifest, origin) {
                 Ok(layers) if layers.is_empty() => {
                     let mut others = self.schemes.all.iter().filter(|other| other.name() != scheme.name());
                     if let Some(what) = others.find_map(|other| other.recognises(manifest)) {
-                        let what = format!("{name}: {what}, which this authority does not read");
-                        self.notes.add_broken(scheme.name(), what);
+                        let why = format!("{what}, which this authority does not read");
+                        let finding = SignatureFinding::not_judged(&**place, form(), why);
+                        self.notes.add_broken(scheme.name(), finding);
                     }
                 }
                 Ok(layers) => {
@@ -204,11 +210,11 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                     let new: Vec<_> = layers.into_iter().filter(is_new).collect();
                     chosen.extend(new);
                 }
-                Err(why) => self.notes.add_broken(scheme.name(), format!("{name}: {why}")),
+                Err(why) => self.notes.add_broken(scheme.name(), refused(place, form(), why)),
             }
         }
         let Content::Image { layers, .. } = &manifest.content else { return Vec::new() };
-        Pointer::to(chosen.into_iter().filter_map(|layer| layers.get(layer)))
+        Pointer::to(chosen.into_iter().filter_map(|layer| layers.get(layer)), place)
     }
 
     /// What the pages of the API list, including those after a page that cannot be read.
@@ -281,25 +287,25 @@ impl<'a, S: SignatureSource> Search<'a, S> {
 
     /// A referrer; and how many bytes were received.
     async fn referrer(&self, digest: Digest) -> (usize, Result<Manifest, Trouble>) {
-        let name = digest.short();
+        let place = referrer_place(digest);
+        let broken =
+            |why: String| Trouble::Broken(refused(&place, manifest_form(Origin::Referrer, &place, digest), why));
         match self.source.manifest(self.repository, &Reference::Digest(digest)).await {
             Ok(Some(fetched)) => {
                 let bytes = fetched.bytes.len();
                 let manifest = parse(fetched).and_then(|manifest| manifest.named(digest));
-                (bytes, manifest.map_err(|refused| Trouble::Broken(format!("{name}: {refused}"))))
+                (bytes, manifest.map_err(|invalid| broken(invalid.to_string())))
             }
-            Ok(None) => {
-                let what = format!("{name}: is listed as a referrer but is not in the repository");
-                (0, Err(Trouble::Broken(what)))
-            }
-            Err(error) => (error.received, Err(unanswered(&format!("referrer {name}"), &error))),
+            Ok(None) => (0, Err(broken("is listed as a referrer but is not in the repository".into()))),
+            Err(error) => (error.received, Err(unanswered(&format!("referrer {}", digest.short()), &error))),
         }
     }
 
     /// Fetches a layer that may hold signatures; and how many bytes were received.
     async fn attached(&self, pointer: Pointer) -> (usize, Result<Vec<Attached>, Trouble>) {
-        let (digest, name) = (pointer.digest, pointer.digest.short());
-        let broken = |what: &str| Err(Trouble::Broken(format!("signature {name}: {what}")));
+        let (digest, form) = (pointer.digest, format!("signature {}", pointer.digest.short()));
+        let place = pointer.place.clone();
+        let broken = |why: &str| Err(Trouble::Broken(SignatureFinding::refused(&*place, &form, why)));
         match self.source.blob(self.repository, &digest, MAX_BLOB).await {
             Ok(Some(bytes)) if Digest::of(digest.algorithm(), &bytes) == digest => {
                 (bytes.len(), Ok(pointer.with_content(&bytes)))
@@ -309,8 +315,26 @@ impl<'a, S: SignatureSource> Search<'a, S> {
             Err(error) if error.received >= MAX_BLOB => {
                 (error.received, broken("is larger than 1 MiB, as no signature is"))
             }
-            Err(error) => (error.received, Err(unanswered(&format!("signature {name}"), &error))),
+            Err(error) => (error.received, Err(unanswered(&form, &error))),
         }
+    }
+}
+
+/// Where a referrer is, for messages.
+fn referrer_place(digest: Digest) -> Arc<str> {
+    format!("referrer {digest}").into()
+}
+
+/// A manifest in which no signature can count, and why.
+fn refused(place: &str, form: String, why: impl Into<String>) -> SignatureFinding {
+    SignatureFinding::refused(place, form, clip(why.into()))
+}
+
+/// How messages refer to an attached manifest: by its tag, or by the beginning of its digest.
+fn manifest_form(origin: Origin, place: &str, digest: Digest) -> String {
+    match origin {
+        Origin::Tag(_) => place.to_owned(),
+        Origin::Referrer => format!("referrer {}", digest.short()),
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use super::discovery::{Search, SearchSchemes};
-use super::notes::Notes;
+use super::notes::SearchNotes;
 use super::scheme::{Attached, SignatureScheme, Sought, Verification};
 use super::settled::{Signers, is_settled};
 use super::source::{SignatureSource, SourceError};
@@ -91,7 +91,7 @@ pub(super) async fn gather(
 }
 
 fn interrupted(authorities: usize) -> SearchResults {
-    let unknown = || TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true };
+    let unknown = || TrustOutcome::unknown("the verification was interrupted", true);
     let one = |_| AuthorityResult { outcome: unknown(), verified_until: None };
     SearchResults { authorities: (0..authorities).map(one).collect(), is_complete: false }
 }
@@ -149,11 +149,12 @@ impl Verifications {
         Signers { possible: &signed | &verification.possible(index), signed }
     }
 
-    fn results(&self, notes: &Notes, config: &Config, now: Timestamp) -> Vec<AuthorityResult> {
+    fn results(&self, notes: &SearchNotes, config: &Config, now: Timestamp) -> Vec<AuthorityResult> {
+        let notes: Vec<_> = self.groups.iter().map(|group| notes.of_scheme(group.scheme.name())).collect();
         let one = |(group, index): &(usize, usize)| {
             let verification = &self.groups[*group].verification;
             let verified_until = verification.verified_until(*index, config, now);
-            AuthorityResult { outcome: verification.outcome(*index, notes), verified_until }
+            AuthorityResult { outcome: verification.outcome(*index, &notes[*group]), verified_until }
         };
         self.places.iter().map(one).collect()
     }

@@ -1,52 +1,79 @@
 //! What a search noted beside the signatures that it found.
 
 use super::source::SourceError;
+use crate::policy::{Signatory, SignatureFinding, TrustOutcome, Unseen};
 
-/// Things that count against a signature, and things that were not looked at.
+/// The maximum number of gaps that an outcome states.
+const MAX_GAPS: usize = 20;
+
+/// What a whole search noted, for all schemes.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    /// What is attached to the image but holds no signature that counts, and why.
-    broken: Vec<Note>,
-    /// Questions that the registry did not answer, and what was not looked at because a bound was reached.
+pub(super) struct SearchNotes {
+    /// What is attached to the image but contains no signature that counts, with the scheme that it concerns; `None` for
+    /// all schemes.
+    broken: Vec<(Option<&'static str>, SignatureFinding)>,
+    /// Questions that the registry did not answer, and what was not looked at because a limit was reached.
     pub(super) gaps: Vec<SourceError>,
 }
 
-#[derive(Debug)]
-struct Note {
-    /// The scheme that it concerns; `None` for all of them.
-    scheme: Option<&'static str>,
-    what: String,
+/// What a search noted, as far as it concerns one scheme.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Notes {
+    /// What is attached to the image but contains no signature that counts.
+    pub(super) broken: Vec<SignatureFinding>,
+    /// Questions that the registry did not answer, and what was not looked at because a limit was reached. Empty if
+    /// nothing there can matter.
+    pub(super) gaps: Vec<SourceError>,
 }
 
 /// Why something that was asked for was not obtained.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// It exists and cannot be a signature that counts.
-    Broken(String),
-    /// A bound of the search was reached.
+    Broken(SignatureFinding),
+    /// A limit of the search was reached.
     Limit(String),
     /// The registry did not answer, or not sensibly.
     Unanswered(SourceError),
 }
 
-impl Notes {
+impl SearchNotes {
     pub(super) fn add(&mut self, trouble: Trouble) {
         match trouble {
-            Trouble::Broken(what) => self.broken.push(Note { scheme: None, what: clip(what) }),
+            Trouble::Broken(what) => self.broken.push((None, what)),
             Trouble::Limit(what) => self.gaps.push(SourceError::new(what, false)),
             Trouble::Unanswered(error) => self.gaps.push(error),
         }
     }
 
     /// Notes what cannot be a signature of one scheme.
-    pub(super) fn add_broken(&mut self, scheme: &'static str, what: String) {
-        self.broken.push(Note { scheme: Some(scheme), what: clip(what) });
+    pub(super) fn add_broken(&mut self, scheme: &'static str, what: SignatureFinding) {
+        self.broken.push((Some(scheme), what));
     }
 
-    /// What cannot be a signature of this scheme, and why.
-    pub(super) fn broken(&self, scheme: &'static str) -> impl Iterator<Item = &str> {
-        let concerns = move |note: &&Note| note.scheme.is_none_or(|concerned| concerned == scheme);
-        self.broken.iter().filter(concerns).map(|note| &*note.what)
+    /// The notes that concern this scheme.
+    pub(super) fn of_scheme(&self, scheme: &str) -> Notes {
+        let concerns = self.broken.iter().filter(|(concerned, _)| concerned.is_none_or(|one| one == scheme));
+        Notes { broken: concerns.map(|(_, what)| what.clone()).collect(), gaps: self.gaps.clone() }
+    }
+}
+
+impl Notes {
+    /// The outcome for an authority: who signed, and each signature that was read with its result. "Not signed" is only
+    /// stated if every place was asked and everything was looked at.
+    pub(super) fn outcome(&self, signed: Vec<Signatory>, found: Vec<SignatureFinding>) -> TrustOutcome {
+        let found = SignatureFinding::bounded(found.into_iter().chain(self.broken.iter().cloned()).collect());
+        match (signed.is_empty(), self.unseen()) {
+            (false, unseen) => TrustOutcome::Verified { by: signed, found, unseen },
+            (true, None) => TrustOutcome::Unverified { found },
+            (true, Some(Unseen { why, temporary })) => TrustOutcome::Unknown { why, temporary, found },
+        }
+    }
+
+    fn unseen(&self) -> Option<Unseen> {
+        let why: Vec<&str> = self.gaps.iter().take(MAX_GAPS).map(|gap| &*gap.why).collect();
+        let temporary = self.gaps.iter().any(|gap| gap.temporary);
+        (!self.gaps.is_empty()).then(|| Unseen { why: why.join("; "), temporary })
     }
 }
 

@@ -11,7 +11,7 @@ use super::Config;
 use super::notes::Notes;
 use super::source::SourceError;
 use crate::oci::{Descriptor, Digest, ImageName, Manifest, Tag};
-use crate::policy::{Authority, Signatory, TrustOutcome};
+use crate::policy::{Authority, Signatory, SignatureFinding, TrustOutcome};
 
 /// One way to sign images. It is stateless; a [`Verification`] holds the state for one image.
 pub(super) trait SignatureScheme: Send + Sync {
@@ -80,8 +80,14 @@ pub(super) trait Verification: Send {
     /// Everyone who could sign for an authority, as [`Authority::signers`]; empty when nothing can be verified for it.
     fn possible(&self, authority: usize) -> BTreeSet<String>;
 
+    /// Every signature of this scheme that was read, with its result for an authority: where it is, what it is, and who
+    /// signed or why it does not count. Texts that quote what others wrote are clipped ([`super::notes::clip`]).
+    fn found(&self, authority: usize) -> Vec<SignatureFinding>;
+
     /// The outcome for an authority. `notes` lists what the search did not look at, unless nothing there can matter.
-    fn outcome(&self, authority: usize, notes: &Notes) -> TrustOutcome;
+    fn outcome(&self, authority: usize, notes: &Notes) -> TrustOutcome {
+        notes.outcome(self.signed(authority), self.found(authority))
+    }
 
     /// The end of a verified outcome; `None` where it depends on nothing but bytes and keys.
     fn verified_until(&self, _authority: usize, config: &Config, now: Timestamp) -> Option<Timestamp> {
@@ -105,4 +111,6 @@ pub(super) struct Attached {
     pub(super) layer: Descriptor,
     /// The content, which has the layer's digest.
     pub(super) bytes: Bytes,
+    /// Where it was found, for messages: `tag sha256-….sig`, `referrer sha256:…`.
+    pub(super) place: Arc<str>,
 }

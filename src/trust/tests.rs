@@ -16,7 +16,7 @@ use super::source::UnparsedManifest;
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
-use crate::policy::{Identity, PublicKey, Signatory, SignedIdentity};
+use crate::policy::{Identity, PublicKey, Signatory, SignatureResult, SignedIdentity};
 use crate::store::Store;
 
 mod memory;
@@ -362,12 +362,12 @@ fn assert_verified(outcome: &TrustOutcome, part: &str) {
 #[track_caller]
 fn assert_refused(outcome: &TrustOutcome, part: &str) {
     let TrustOutcome::Unverified { found } = outcome else { panic!("{part}: {outcome:?}") };
-    assert!(found.len() == 1 && found[0].contains(part), "{part}: {found:?}");
+    assert!(found.len() == 1 && found[0].to_string().contains(part), "{part}: {found:?}");
 }
 
 #[track_caller]
 fn assert_unknown(outcome: &TrustOutcome, part: &str, as_temporary: bool) {
-    let TrustOutcome::Unknown { why, temporary } = outcome else { panic!("{part}: {outcome:?}") };
+    let TrustOutcome::Unknown { why, temporary, .. } = outcome else { panic!("{part}: {outcome:?}") };
     assert!(why.contains(part) && *temporary == as_temporary, "{part}: {outcome:?}");
 }
 
@@ -820,7 +820,7 @@ async fn signers_are_keys_and_not_names() {
     let registry = Registry::with_bundle(&one.bundle(&statement(&digest)))
         .with_classic(&digest, vec![two.classic(&payload(&digest))]);
     let ids = |outcome: &TrustOutcome| match outcome {
-        TrustOutcome::Verified { by, unseen: None } => by.iter().map(|signatory| signatory.id.clone()).collect(),
+        TrustOutcome::Verified { by, unseen: None, .. } => by.iter().map(|signatory| signatory.id.clone()).collect(),
         other => panic!("{other:?}"),
     };
     let id = |signer: &Signer| signer.key().fingerprint().to_string();
@@ -839,7 +839,7 @@ async fn signers_are_keys_and_not_names() {
     let mut silent = Registry::with_bundle(&one.bundle(&statement(&digest)));
     silent.failing.push(format!("sha256-{}", digest.hex()));
     for outcome in silent.judge(&[a, b]).await {
-        let TrustOutcome::Verified { by, unseen: Some(unseen) } = &outcome else { panic!("{outcome:?}") };
+        let TrustOutcome::Verified { by, unseen: Some(unseen), .. } = &outcome else { panic!("{outcome:?}") };
         assert!(by.len() == 1 && unseen.temporary && unseen.why.contains("500"), "{outcome:?}");
     }
 }
@@ -895,7 +895,35 @@ async fn reasons_are_bounded() {
     let digest = image().digest;
     let registry = Registry::new(Api::Absent).with_classic(&digest, strangers(&digest, 150));
     let TrustOutcome::Unverified { found } = registry.judge_by(&Signer::p256()).await else { panic!() };
-    assert_eq!((found.len(), &*found[20]), (21, "130 more that do not count"));
+    assert_eq!((found.len(), &*found[20].to_string()), (21, "130 more: do not count"));
+}
+
+/// Each signature is listed with its place and its result. Broken ones beside a good one do not fail the image.
+#[tokio::test]
+async fn each_signature_has_a_finding() {
+    let (digest, signer, stranger) = (image().digest, Signer::p256(), Signer::ed25519());
+    let mut registry = Registry::new(Api::Absent);
+    let broken = registry.bundle(&digest, &json!({"mediaType": "x"}));
+    let strange = registry.bundle(&digest, &stranger.bundle(&statement(&digest)));
+    let good = registry.bundle(&digest, &signer.bundle(&statement(&digest)));
+    let place = |descriptor: &Value| format!("referrer {}", descriptor["digest"].as_str().unwrap());
+    registry.api = Api::Pages(vec![vec![broken.clone(), strange.clone(), good.clone()]]);
+    let outcome = registry.judge_by(&signer).await;
+    assert_verified(&outcome, "(bundle)");
+    let [verified, no_bundle, not_ours] = outcome.found() else { panic!("{outcome:?}") };
+    assert_eq!(verified.signer(), Some(&*signer.key().fingerprint().to_string()));
+    for (finding, descriptor) in [(verified, &good), (no_bundle, &broken), (not_ours, &strange)] {
+        assert_eq!(finding.place, place(descriptor));
+        assert!(finding.form.starts_with("bundle "), "{finding:?}");
+    }
+    let SignatureResult::Refused { why, hint: Some(hint) } = &not_ours.result else { panic!("{not_ours:?}") };
+    assert!(why.contains("was not made by ECDSA P-256 key") && hint.contains("add the signer's key"), "{not_ours:?}");
+    assert!(matches!(&no_bundle.result, SignatureResult::Refused { why, .. } if why.contains("no Sigstore bundle")));
+    // What was read is listed even if the outcome is unknown.
+    registry.failing.push(format!("sha256-{}.sig", digest.hex()));
+    let unknown = registry.judge_by(&Signer::p256()).await;
+    assert_unknown(&unknown, "500 Internal Server Error", true);
+    assert_eq!(unknown.found().len(), 3);
 }
 
 #[tokio::test]

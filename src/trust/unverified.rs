@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::notes::Notes;
 use super::scheme::{Attached, SignatureScheme, Sought, Verification};
 use crate::oci::{Content, Manifest};
-use crate::policy::{Scheme, Signatory, TrustOutcome};
+use crate::policy::{Scheme, Signatory, SignatureFinding, TrustOutcome};
 
 /// The artifact type of Notary Project signatures (notaryproject signature specification).
 const NOTATION: &str = "application/vnd.cncf.notary.signature";
@@ -56,7 +56,11 @@ impl Verification for Unknown {
         BTreeSet::new()
     }
 
+    fn found(&self, _: usize) -> Vec<SignatureFinding> {
+        Vec::new()
+    }
+
     fn outcome(&self, authority: usize, _: &Notes) -> TrustOutcome {
-        TrustOutcome::Unknown { why: self.0[authority].clone(), temporary: false }
+        TrustOutcome::unknown(&self.0[authority], false)
     }
 }

@@ -13,8 +13,8 @@ use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
-    Scheme, Selected, Selection, Settings, Severity, Signatory, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
-    VaExemptions, VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
+    Scheme, Selected, Selection, Settings, Severity, Signatory, SignatureFinding, TrustEvidence, TrustFindings,
+    TrustOutcome, VaEvidence, VaExemptions, VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
 };
 use crate::scope::Scope;
 
@@ -253,7 +253,7 @@ fn observed<T>(value: T) -> Observed<T> {
 /// signers. A missing secret is represented by its name: the evidence says that it verified.
 fn outcome(authority: &Authority, trust: &EvalTrust) -> TrustOutcome {
     if let Some(why) = &trust.error {
-        return TrustOutcome::Unknown { why: why.clone(), temporary: false };
+        return TrustOutcome::unknown(why, false);
     }
     let listed = |name: &str| [&trust.signers, &trust.simple].into_iter().flatten().flatten().any(|n| n == name);
     let verified = listed(authority.name())
@@ -267,17 +267,22 @@ fn outcome(authority: &Authority, trust: &EvalTrust) -> TrustOutcome {
         };
     if verified {
         let signatory = |id| Signatory::assumed(id, authority);
-        return TrustOutcome::Verified { by: authority.signers().into_iter().map(signatory).collect(), unseen: None };
+        let by = authority.signers().into_iter().map(signatory).collect();
+        return TrustOutcome::Verified { by, found: Vec::new(), unseen: None };
     }
     match authority.scheme() {
-        Scheme::Unusable { why } => TrustOutcome::Unknown { why: why.clone(), temporary: false },
+        Scheme::Unusable { why } => TrustOutcome::unknown(why, false),
         Scheme::Notary { signers, .. } if trust.signers.is_some() && !signers.is_empty() => {
             let wanted: Vec<_> = signers.iter().map(|signer| &*signer.name).collect();
-            TrustOutcome::Unverified { found: vec![format!("not signed by all of {}", wanted.join(", "))] }
+            trust_data(&format!("is not signed by all of {}", wanted.join(", ")))
         }
-        Scheme::Notary { .. } => TrustOutcome::Unverified { found: vec!["no valid trust data".into()] },
+        Scheme::Notary { .. } => trust_data("is not valid, or missing"),
         _ => TrustOutcome::Unverified { found: Vec::new() },
     }
+}
+
+fn trust_data(why: &str) -> TrustOutcome {
+    TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "trust data", why)] }
 }
 
 /// IBM's status as evidence. With `OK` and `WARN`, no issue counts. With `FAIL`, its older name `BLOCK`, and every

@@ -38,8 +38,8 @@ fn evidence(outcomes: &[(&str, Outcome)]) -> TrustEvidence {
         let (value, until) = match *outcome {
             Verified(until) => (verified(&[name]), until),
             Unsigned => (TrustOutcome::Unverified { found: Vec::new() }, None),
-            Down => (TrustOutcome::Unknown { why: "no answer".into(), temporary: true }, None),
-            NoScheme => (TrustOutcome::Unknown { why: "unknown scheme".into(), temporary: false }, None),
+            Down => (TrustOutcome::unknown("no answer", true), None),
+            NoScheme => (TrustOutcome::unknown("unknown scheme", false), None),
         };
         evidence.insert(authority(name).id().clone(), Observed { value, at: NOW, until: until.map(at) });
     }
@@ -48,7 +48,7 @@ fn evidence(outcomes: &[(&str, Outcome)]) -> TrustEvidence {
 
 fn verified(keys: &[&str]) -> TrustOutcome {
     let signatory = |key: &&str| Signatory::of_key(&PublicKey::for_test(key), (*key).into());
-    TrustOutcome::Verified { by: keys.iter().map(signatory).collect(), unseen: None }
+    TrustOutcome::Verified { by: keys.iter().map(signatory).collect(), found: Vec::new(), unseen: None }
 }
 
 fn own(outcomes: &[(&str, Outcome)]) -> TrustFindings {
@@ -149,10 +149,10 @@ fn keyed(evidence: &mut TrustEvidence, name: &str, keys: &str, signed: &str) -> 
     let unknown = || Unseen { why: "a flood".into(), temporary: false };
     let outcome = match (verified(&signed.split_whitespace().collect::<Vec<_>>()), is_open) {
         (TrustOutcome::Verified { by, .. }, false) if by.is_empty() => TrustOutcome::Unverified { found: Vec::new() },
-        (TrustOutcome::Verified { by, .. }, true) if by.is_empty() => {
-            TrustOutcome::Unknown { why: unknown().why, temporary: false }
+        (TrustOutcome::Verified { by, .. }, true) if by.is_empty() => TrustOutcome::unknown(unknown().why, false),
+        (TrustOutcome::Verified { by, found, .. }, true) => {
+            TrustOutcome::Verified { by, found, unseen: Some(unknown()) }
         }
-        (TrustOutcome::Verified { by, .. }, true) => TrustOutcome::Verified { by, unseen: Some(unknown()) },
         (outcome, _) => outcome,
     };
     evidence.insert(authority.id().clone(), Observed { value: outcome, at: NOW, until: None });

@@ -1,11 +1,12 @@
 //! A place where signatures may be, and its budget.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::listing::ListedReferrer;
-use super::{Attached, Notes, Trouble};
+use super::{Attached, SearchNotes, Trouble};
 use crate::oci::{Descriptor, Digest};
 
 /// The most referrers of one place that are opened.
@@ -32,18 +33,22 @@ pub(super) struct SearchPlace {
 #[derive(Debug)]
 pub(super) struct Pointer {
     pub(super) digest: Digest,
+    /// Where it was found, for messages.
+    pub(super) place: Arc<str>,
     /// The layers that name it: one payload may have several signatures, each in the annotations of a layer.
     layers: Vec<Descriptor>,
 }
 
 impl Pointer {
-    /// The blobs that these layers name, each once.
-    pub(super) fn to<'a>(layers: impl Iterator<Item = &'a Descriptor>) -> Vec<Self> {
+    /// The blobs that these layers of a manifest name, each once.
+    pub(super) fn to<'a>(layers: impl Iterator<Item = &'a Descriptor>, place: &Arc<str>) -> Vec<Self> {
         let mut pointers: Vec<Self> = Vec::new();
         for layer in layers {
             match pointers.iter_mut().find(|pointer| pointer.digest == layer.digest) {
                 Some(pointer) => pointer.layers.push(layer.clone()),
-                None => pointers.push(Self { digest: layer.digest, layers: vec![layer.clone()] }),
+                None => {
+                    pointers.push(Self { digest: layer.digest, place: place.clone(), layers: vec![layer.clone()] });
+                }
             }
         }
         pointers
@@ -51,7 +56,8 @@ impl Pointer {
 
     /// The layers with their content.
     pub(super) fn with_content(self, bytes: &Bytes) -> Vec<Attached> {
-        self.layers.into_iter().map(|layer| Attached { layer, bytes: bytes.clone() }).collect()
+        let attached = |layer| Attached { layer, bytes: bytes.clone(), place: self.place.clone() };
+        self.layers.into_iter().map(attached).collect()
     }
 }
 
@@ -62,7 +68,11 @@ impl SearchPlace {
     }
 
     /// A place that lists referrers, in the order in which they are opened; `None` where it lists nothing.
-    pub(super) fn of_referrers(place: &'static str, listed: Vec<ListedReferrer>, notes: &mut Notes) -> Option<Self> {
+    pub(super) fn of_referrers(
+        place: &'static str,
+        listed: Vec<ListedReferrer>,
+        notes: &mut SearchNotes,
+    ) -> Option<Self> {
         if listed.len() > MAX_REFERRERS {
             let what = format!("of {} referrers in {place} only {MAX_REFERRERS} were looked at", listed.len());
             notes.add(Trouble::Limit(what));
@@ -72,14 +82,14 @@ impl SearchPlace {
     }
 
     /// A place that holds signatures itself; `None` where there is none.
-    pub(super) fn of_pointers(place: String, pointers: Vec<Pointer>, notes: &mut Notes) -> Option<Self> {
+    pub(super) fn of_pointers(place: String, pointers: Vec<Pointer>, notes: &mut SearchNotes) -> Option<Self> {
         let mut place = Self::new(place);
         place.add_pointers(pointers, notes);
         (!place.is_empty()).then_some(place)
     }
 
     /// Takes as many as the budget allows.
-    pub(super) fn add_pointers(&mut self, pointers: Vec<Pointer>, notes: &mut Notes) {
+    pub(super) fn add_pointers(&mut self, pointers: Vec<Pointer>, notes: &mut SearchNotes) {
         for mut pointer in pointers {
             if self.is_full {
                 return;
@@ -114,7 +124,7 @@ impl SearchPlace {
     }
 
     /// Gives the place up when its bytes are used up.
-    pub(super) fn check(&mut self, notes: &mut Notes) {
+    pub(super) fn check(&mut self, notes: &mut SearchNotes) {
         if self.bytes > 0 || self.is_empty() {
             return;
         }

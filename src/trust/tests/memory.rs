@@ -92,6 +92,7 @@ async fn another_authority_verifies_nothing_again() {
     let registry = signed_by(&[&other]);
     let both = world.ask(&registry, &[&a, &b]).await;
     assert_eq!(both[0], before);
+    assert!(before.value.found()[0].signer().is_some(), "{before:?}");
     assert_verified(&both[1].value, "Ed25519");
     assert_eq!(both[1].at, world.clock.now());
     let asked = requests(&registry);
@@ -170,6 +171,8 @@ async fn what_suffices_alone_is_completed_for_a_threshold() {
         world.restart();
         let both = world.ask(&registry, &[&a, &b]).await;
         assert_eq!((signatories(&both[0]), signatories(&both[1])), (2, 1));
+        let signers: Vec<_> = both[0].value.found().iter().filter_map(SignatureFinding::signer).collect();
+        assert_eq!(signers.len(), 2, "the signature of the first search is listed too: {signers:?}");
         // The other way round, nothing is missing for the first authority.
         let asked = requests(&registry);
         world.ask(&registry, &[&b, &a]).await;
@@ -239,7 +242,7 @@ async fn what_was_verified_is_not_lost_to_a_failure() {
     let (a, b) = (authority("a", &[&k, &l]), authority("b", &[&l]));
     world.ask(&signed_by(&[&k]), &[&a]).await;
     let found = world.ask(&silent(), &[&a, &b]).await;
-    let TrustOutcome::Verified { by, unseen: Some(unseen) } = &found[0].value else { panic!("{found:?}") };
+    let TrustOutcome::Verified { by, unseen: Some(unseen), .. } = &found[0].value else { panic!("{found:?}") };
     assert!(by.len() == 1 && unseen.temporary, "{found:?}");
     assert_unknown(&found[1].value, "403 Forbidden", true);
     world.pass(3);
@@ -251,13 +254,14 @@ async fn what_was_verified_is_not_lost_to_a_failure() {
 #[tokio::test]
 async fn after_a_failed_search_it_is_unknown_who_else_has_signed() {
     let (world, signer) = (World::new().await, Signer::p256());
-    let outcome = TrustOutcome::Verified { by: vec![Signatory::of_key(&signer.key(), "k".into())], unseen: None };
+    let by = vec![Signatory::of_key(&signer.key(), "k".into())];
+    let outcome = TrustOutcome::Verified { by, found: vec![], unseen: None };
     let value = AuthorityFinding { outcome, searched_until: Timestamp::UNIX_EPOCH };
     let before = Observed { value, at: world.clock.now(), until: None };
-    let unknown = TrustOutcome::Unknown { why: "the verification was interrupted".into(), temporary: true };
+    let unknown = TrustOutcome::unknown("the verification was interrupted", true);
     let failed = AuthorityResult { outcome: unknown, verified_until: None };
     let found = world.trust.inner.finding(failed, false, Some(&before));
-    let TrustOutcome::Verified { by, unseen: Some(unseen) } = found.value.outcome else { panic!("{found:?}") };
+    let TrustOutcome::Verified { by, unseen: Some(unseen), .. } = found.value.outcome else { panic!("{found:?}") };
     assert!(by.len() == 1 && unseen.temporary && unseen.why.contains("interrupted"), "{unseen:?}");
 }
 
@@ -283,11 +287,12 @@ async fn concurrent_questions_share_a_search() {
 #[test]
 fn rows_in_an_older_form_are_gathered_again() {
     let signer = Signatory::of_key(&PublicKey::for_test("k"), "d".into());
-    let outcome = TrustOutcome::Verified { by: vec![signer], unseen: None };
+    let outcome = TrustOutcome::Verified { by: vec![signer], found: vec![], unseen: None };
     let finding = AuthorityFinding { outcome, searched_until: Timestamp::UNIX_EPOCH };
     let row = serde_json::to_value(&finding).unwrap();
     assert_eq!(serde_json::from_value::<AuthorityFinding>(row.clone()).unwrap(), finding);
     let old = [
+        json!({"outcome": {"Unverified": {"found": ["a reason"]}}, "searched_until": "1970-01-01T00:00:00Z"}),
         json!({"8a": {"Verified": {"signer": "ECDSA P-256 key sha256:0123 (bundle)"}}}),
         json!({"8a": {"Verified": {"by": [{"id": "k", "description": "d"}], "unseen": null}}}),
         json!({"outcome": {"Verified": {"by": [{"id": "k", "description": "d"}], "unseen": null}},
