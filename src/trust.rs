@@ -1,13 +1,14 @@
 //! Trust: who signed an image. Signatures are searched for in the image's own repository and verified offline.
 //!
 //! [`Trust::evidence`] finds out and reports; it does not judge, and it does not see rules. It never asks a transparency
-//! log, a certificate authority or any other service, and never reads another repository than the image's: a claim made
-//! in one repository never counts in another. A registry that does not answer is [`TrustOutcome::Unknown`], never
-//! "unsigned".
+//! log or a certificate authority. A claim made in one repository never counts in another. A registry that does not
+//! answer is [`TrustOutcome::Unknown`], never "unsigned".
 //!
 //! A scheme of signatures is a folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
-//! Files use each other in one direction: `trust` -> `gather` -> `discovery` -> `scheme`, `notes` -> `source`.
+//! Files use each other in one direction: `trust` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
+//! -> `scheme`, `notes` -> `source`.
 
+mod consultations;
 mod cosign;
 mod discovery;
 mod finding;
@@ -15,6 +16,7 @@ mod gather;
 mod notes;
 mod registry;
 mod scheme;
+mod schemes;
 mod settled;
 mod source;
 mod unverified;
@@ -22,19 +24,19 @@ mod unverified;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::oci::{Digest, ImageName, Manifest, Reference};
-use crate::policy::{Authority, AuthorityId, Observed, Scheme, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
+use crate::policy::{Authority, AuthorityId, Observed, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{FactStore, Memo};
-use cosign::Cosign;
 use finding::AuthorityFinding;
-use gather::{AuthorityResult, SearchRequest, gather};
-use scheme::{SignatureScheme, Sought};
+use gather::{GatherRequest, GatheredResult, gather};
+use scheme::{AuthorityResult, PinQuestion, Sought};
+use schemes::Schemes;
 use settled::is_settled;
 pub use source::{SignatureSource, SourceError};
-use unverified::Unverified;
 
 /// How long evidence holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,30 +56,6 @@ impl Default for Config {
 /// For how long a registry that did not answer is not asked again.
 const TROUBLE_TTL: SignedDuration = SignedDuration::from_secs(2);
 
-/// The schemes of signatures: the one place where a scheme is registered.
-#[derive(Clone, Copy)]
-struct Schemes {
-    /// The scheme that verifies the signatures of authorities of this kind.
-    of: fn(&Scheme) -> &'static dyn SignatureScheme,
-    /// Every scheme.
-    all: &'static [&'static dyn SignatureScheme],
-}
-
-impl Schemes {
-    const REGISTERED: Self = Self { of: Self::registered, all: &[&Cosign, &Unverified] };
-
-    fn registered(scheme: &Scheme) -> &'static dyn SignatureScheme {
-        match scheme {
-            Scheme::CosignKey { .. } => &Cosign,
-            Scheme::CosignKeyless { .. }
-            | Scheme::Gpg { .. }
-            | Scheme::Notation { .. }
-            | Scheme::Notary { .. }
-            | Scheme::Unusable { .. } => &Unverified,
-        }
-    }
-}
-
 /// What is known about each authority of a question, in its order.
 type Findings = Vec<Arc<Observed<AuthorityFinding>>>;
 
@@ -96,42 +74,62 @@ struct Inner {
     tasks: Tasks,
 }
 
+/// What trust and its schemes use of the rest of the program.
+#[derive(Clone)]
+pub struct TrustServices {
+    /// Where evidence is kept.
+    pub store: FactStore,
+    /// The clock.
+    pub clock: Clock,
+    /// The tracker of background tasks.
+    pub tasks: Tasks,
+}
+
 /// One question: which of these authorities have signed this image?
 #[derive(Clone)]
 struct SignatureQuestion {
     name: ImageName,
+    /// The reference as it was pulled. A digest is always that of the image.
+    reference: Reference,
     image: Arc<Manifest>,
     authorities: Vec<Arc<Authority>>,
 }
 
 impl Trust {
-    /// Trust that keeps its evidence in a store.
-    pub fn new(config: Config, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
-        Self::with_schemes(Schemes::REGISTERED, config, store, clock, tasks)
+    /// Trust with every scheme.
+    pub fn new(config: Config, services: TrustServices) -> Self {
+        Self::with_schemes(Schemes::new(), config, services)
     }
 
-    fn with_schemes(schemes: Schemes, config: Config, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
+    fn with_schemes(schemes: Schemes, config: Config, services: TrustServices) -> Self {
+        let TrustServices { store, clock, tasks } = services;
         let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
         let flights = Flights::new(tasks.clone());
         Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks }), flights }
     }
 
-    /// What is known for each authority about the signatures of a manifest in this repository. What is not known yet is
-    /// found out in one search, which concurrent callers with the same question share and which goes on when they leave.
+    /// What is known for each authority about the signatures of a manifest in this repository, which was asked for by
+    /// this reference. What is not known yet is found out in one round, which concurrent callers with the same question
+    /// share and which goes on when they leave.
     pub async fn evidence<S: SignatureSource + 'static>(
         &self,
         source: &Arc<S>,
         name: &ImageName,
+        reference: &Reference,
         image: &Arc<Manifest>,
         authorities: &[Arc<Authority>],
     ) -> TrustEvidence {
-        let recalled: Vec<_> =
-            authorities.iter().map(|one| self.inner.memo.recall(&key(name, image.digest, one))).collect();
+        let recall = |one: &Arc<Authority>| self.inner.memo.recall(&self.inner.key(name, reference, image.digest, one));
+        let recalled: Vec<_> = authorities.iter().map(recall).collect();
         if let Some(findings) = self.inner.sufficient(authorities, &recalled) {
             return self.inner.evidence(authorities, &findings);
         }
-        let question =
-            SignatureQuestion { name: name.clone(), image: image.clone(), authorities: authorities.to_vec() };
+        let reference = match reference {
+            Reference::Tag(tag) => Reference::Tag(tag.clone()),
+            Reference::Digest(_) => Reference::Digest(image.digest),
+        };
+        let (name, image, authorities_asked) = (name.clone(), image.clone(), authorities.to_vec());
+        let question = SignatureQuestion { name, reference, image, authorities: authorities_asked };
         // Boxed, as everything that is rare, so that a request that finds everything in memory is a small future.
         let answers = Box::pin(self.answer(source.clone(), question)).await.unwrap_or_default();
         let found = |authority: &Arc<Authority>| answers.get(authority.id()).cloned();
@@ -146,7 +144,7 @@ impl Trust {
         question: SignatureQuestion,
     ) -> Option<BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>> {
         let inner = self.inner.clone();
-        let flight = question.key();
+        let flight = self.inner.flight(&question);
         let work = || async move {
             let findings = inner.find_out(&*source, &question).await;
             question.authorities.iter().map(|authority| authority.id().clone()).zip(findings).collect()
@@ -160,19 +158,23 @@ impl Trust {
     /// # Errors
     /// It cannot be found out what an authority has signed, or two of them have signed different digests. The tag must
     /// not be resolved then.
-    pub async fn pin(
+    pub async fn pin<S: SignatureSource + 'static>(
         &self,
+        source: &Arc<S>,
         name: &ImageName,
         reference: &Reference,
         authorities: &[Arc<Authority>],
     ) -> Result<Option<Digest>, SourceError> {
         let Reference::Tag(tag) = reference else { return Ok(None) };
-        let mut pinned = BTreeSet::new();
-        for authority in authorities {
-            if let Some(pin) = (self.inner.schemes.of)(authority.scheme()).pin(authority, name, tag) {
-                pinned.extend(pin.await?);
-            }
+        let ask = |authority| {
+            let question = PinQuestion { authority, name, tag, services: &**source };
+            self.inner.schemes.of(authority.scheme()).pin(question)
+        };
+        let asked: Vec<_> = authorities.iter().filter_map(|authority| ask(authority)).collect();
+        if asked.is_empty() {
+            return Ok(None);
         }
+        let mut pinned: BTreeSet<Digest> = try_join_all(asked).await?.into_iter().flatten().collect();
         if pinned.len() > 1 {
             return Err(SourceError::new("authorities have signed different digests for it", false));
         }
@@ -195,10 +197,10 @@ impl Inner {
 
     /// The findings from memory or from the store where they suffice; else from a search for what is missing.
     async fn find_out(&self, source: &impl SignatureSource, question: &SignatureQuestion) -> Findings {
-        let SignatureQuestion { name, image, authorities } = question;
+        let SignatureQuestion { name, reference, image, authorities } = question;
         let mut known = Vec::with_capacity(authorities.len());
         for authority in authorities {
-            known.push(self.memo.known(&key(name, image.digest, authority)).await);
+            known.push(self.memo.known(&self.key(name, reference, image.digest, authority)).await);
         }
         match self.sufficient(authorities, &known) {
             Some(findings) => findings,
@@ -214,7 +216,7 @@ impl Inner {
         question: &SignatureQuestion,
         mut known: Vec<Option<Arc<Observed<AuthorityFinding>>>>,
     ) -> Findings {
-        let SignatureQuestion { name, image, authorities } = question;
+        let SignatureQuestion { name, reference, image, authorities } = question;
         let now = self.clock.now();
         let (mut open, mut others, mut sought) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (authority, known)) in authorities.iter().zip(&known).enumerate() {
@@ -228,11 +230,12 @@ impl Inner {
                 }
             }
         }
-        let request = SearchRequest { repository: name.repository.clone(), image: image.clone(), sought, others };
-        let results = gather(source, &self.tasks, self.schemes, request, &self.config, now).await;
-        for (index, gathered) in open.into_iter().zip(results.authorities) {
-            let found = self.finding(gathered, results.is_complete, known[index].as_deref());
-            let key = key(name, image.digest, &authorities[index]);
+        let request =
+            GatherRequest { name: name.clone(), reference: reference.clone(), image: image.clone(), sought, others };
+        let results = gather(source, &self.tasks, &self.schemes, request, &self.config, now).await;
+        for (index, gathered) in open.into_iter().zip(results) {
+            let found = self.finding(gathered, known[index].as_deref());
+            let key = self.key(name, reference, image.digest, &authorities[index]);
             known[index] = Some(self.memo.remember(key, found, AuthorityFinding::is_durable).await);
         }
         known.into_iter().map(|known| known.unwrap_or_else(|| Arc::new(self.interrupted()))).collect()
@@ -242,13 +245,12 @@ impl Inner {
     /// answer now.
     fn finding(
         &self,
-        gathered: AuthorityResult,
-        is_complete: bool,
+        gathered: GatheredResult,
         before: Option<&Observed<AuthorityFinding>>,
     ) -> Observed<AuthorityFinding> {
         let at = self.clock.now();
         let after = |ttl| at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
-        let AuthorityResult { outcome, verified_until } = gathered;
+        let GatheredResult { result: AuthorityResult { outcome, until }, is_complete } = gathered;
         let outcome = with_earlier_signatures(outcome, before.map(|before| &before.value.outcome));
         if let (TrustOutcome::Unknown { why, temporary, found }, Some(before)) = (&outcome, before)
             && let TrustOutcome::Verified { by, .. } = &before.value.outcome
@@ -258,11 +260,12 @@ impl Inner {
             let outcome = TrustOutcome::Verified { by: by.clone(), found: found.clone(), unseen };
             return Observed { value: AuthorityFinding { outcome, searched_until: after(TROUBLE_TTL) }, ..*before };
         }
-        let until = match &outcome {
+        let latest = match &outcome {
             TrustOutcome::Unknown { temporary: true, .. } => Some(after(TROUBLE_TTL)),
             TrustOutcome::Unknown { .. } | TrustOutcome::Unverified { .. } => Some(after(self.config.negative_ttl)),
-            TrustOutcome::Verified { .. } => verified_until,
+            TrustOutcome::Verified { .. } => None,
         };
+        let until = until.into_iter().chain(latest).min();
         let searched_until = match &outcome {
             _ if !is_complete => at,
             TrustOutcome::Verified { unseen: Some(unseen), .. } if unseen.temporary => after(TROUBLE_TTL),
@@ -289,20 +292,31 @@ impl Inner {
         evidence
     }
 
+    /// The key of a finding: registry, repository, digest and the authority with its keys; with the tag as it was pulled
+    /// only where the outcome depends on it. A claim made in one repository never counts in another, and evidence for an
+    /// old key never counts for a new one.
+    fn key(&self, name: &ImageName, reference: &Reference, digest: Digest, authority: &Authority) -> Arc<str> {
+        let id = authority.id();
+        match reference {
+            Reference::Tag(tag) if self.schemes.of(authority.scheme()).depends_on_reference(authority) => {
+                format!("{name}:{tag}@{digest} {id}").into()
+            }
+            Reference::Tag(_) | Reference::Digest(_) => format!("{name}@{digest} {id}").into(),
+        }
+    }
+
+    /// The same for questions with the same answer: the same image and the same authorities in any order.
+    fn flight(&self, question: &SignatureQuestion) -> Arc<str> {
+        let SignatureQuestion { name, reference, image, authorities } = question;
+        let keys: BTreeSet<_> = authorities.iter().map(|one| self.key(name, reference, image.digest, one)).collect();
+        keys.into_iter().collect::<Vec<_>>().join("\n").into()
+    }
+
     /// The finding of a search that did not end. It is not kept.
     fn interrupted(&self) -> Observed<AuthorityFinding> {
         let at = self.clock.now();
         let outcome = TrustOutcome::unknown("the verification was interrupted", true);
         Observed { value: AuthorityFinding { outcome, searched_until: at }, at, until: None }
-    }
-}
-
-impl SignatureQuestion {
-    /// The same for the same image and the same authorities in any order.
-    fn key(&self) -> Arc<str> {
-        let ids: BTreeSet<String> = self.authorities.iter().map(|authority| authority.id().to_string()).collect();
-        let ids: Vec<String> = ids.into_iter().collect();
-        format!("{}@{} {}", self.name, self.image.digest, ids.join(" ")).into()
     }
 }
 
@@ -316,12 +330,6 @@ fn with_earlier_signatures(mut outcome: TrustOutcome, before: Option<&TrustOutco
         found.splice(..0, earlier);
     }
     outcome
-}
-
-/// The key of a finding: registry, repository, digest and the authority with its keys. A claim made in one repository
-/// never counts in another, and evidence for an old key never counts for a new one.
-fn key(name: &ImageName, digest: Digest, authority: &Authority) -> Arc<str> {
-    format!("{name}@{digest} {}", authority.id()).into()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod headers;
 mod limits;
 mod metrics;
 mod retry;
+mod service;
 mod upstreams;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use exchange::{Call, Exchange};
 use headers::{content_length, content_range, text};
 use limits::RequestLane;
 use metrics::{LimitMetrics, UpstreamMetrics};
+pub use service::{ServiceAddress, ServiceAnswer};
 pub use upstreams::Upstreams;
 
 use crate::http_client::Network;

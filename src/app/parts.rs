@@ -16,7 +16,7 @@ use crate::rulebook::{Directory, DocumentSource, Rulebook};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::server::Certificates;
 use crate::store::{StateDir, Store};
-use crate::trust::Trust;
+use crate::trust::{Trust, TrustServices};
 use crate::upstream::Upstreams;
 use crate::va::Va;
 
@@ -63,7 +63,10 @@ impl RunningParts {
                 epoch.clone(),
                 tag_memory,
             ),
-            trust: Trust::new(config.trust, store.facts.clone(), clock.clone(), tasks.clone()),
+            trust: Trust::new(
+                config.trust,
+                TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: tasks.clone() },
+            ),
             va: Va::new(
                 config.va.clone(),
                 store.facts.clone(),

@@ -74,21 +74,24 @@ impl EvidenceGatherer {
     ) -> Result<Option<Digest>, GateError> {
         let rules = enforced.iter().filter(|_| mode == Mode::Enforce).filter_map(|selected| selected.rule.as_ref());
         let authorities: Vec<_> = rules.flat_map(|rule| rule.authorities()).collect();
-        let pinned = self.trust.pin(&target.name, reference, &authorities).await;
+        let pinned = self.trust.pin(&target.upstream, &target.name, reference, &authorities).await;
         Ok(pinned.map_err(|error| ResolveError::Pin { why: error.why, temporary: error.temporary })?)
     }
 
-    /// Gathers the evidence that the selected entry requires.
+    /// Gathers the evidence that the selected entry requires, for a manifest that was asked for by this reference.
     pub(super) async fn evidence(
         &self,
         target: &Target,
+        reference: &Reference,
         selected: &Selected,
         kind: Kind,
         manifest: &Arc<Manifest>,
     ) -> Result<GatheredEvidence, GateError> {
         match &selected.rule {
             // Boxed to keep the future small for requests under rules that require no evidence.
-            Some(rule) if kind != Kind::Attachment => Box::pin(self.gather(target, rule, kind, manifest)).await,
+            Some(rule) if kind != Kind::Attachment => {
+                Box::pin(self.gather(target, reference, rule, kind, manifest)).await
+            }
             _ => Ok(GatheredEvidence::default()),
         }
     }
@@ -96,11 +99,12 @@ impl EvidenceGatherer {
     async fn gather(
         &self,
         target: &Target,
+        reference: &Reference,
         rule: &Rule,
         kind: Kind,
         manifest: &Arc<Manifest>,
     ) -> Result<GatheredEvidence, GateError> {
-        let trust = self.trust_findings(target, rule, kind, manifest).await?;
+        let trust = self.trust_findings(target, reference, rule, kind, manifest).await?;
         let va = match &rule.va {
             Some(va) if passes(rule, kind, &trust, self.clock.now()) => {
                 self.va_findings(target, va, kind, manifest).await?
@@ -115,13 +119,16 @@ impl EvidenceGatherer {
     async fn trust_findings(
         &self,
         target: &Target,
+        reference: &Reference,
         rule: &Rule,
         kind: Kind,
         manifest: &Arc<Manifest>,
     ) -> Result<TrustFindings, GateError> {
         let authorities = rule.authorities();
-        let mut findings =
-            TrustFindings { own: self.ask_trust(target, manifest, &authorities).await, ..Default::default() };
+        let mut findings = TrustFindings {
+            own: self.ask_trust(target, reference, manifest, &authorities).await,
+            ..Default::default()
+        };
         if authorities.is_empty() || passes(rule, kind, &findings, self.clock.now()) {
             return Ok(findings);
         }
@@ -132,14 +139,14 @@ impl EvidenceGatherer {
             if !matches!(index.content, Content::Index(_)) {
                 continue;
             }
-            findings.inherited.push((*parent, self.ask_trust(target, &index, &authorities).await));
+            findings.inherited.push((*parent, self.ask_trust(target, reference, &index, &authorities).await));
             if passes(rule, kind, &findings, self.clock.now()) {
                 return Ok(findings);
             }
         }
         for child in self.platforms.relevant_children(target, manifest).await? {
             let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
-            findings.children.push((child.digest, self.ask_trust(target, &image, &authorities).await));
+            findings.children.push((child.digest, self.ask_trust(target, reference, &image, &authorities).await));
         }
         Ok(findings)
     }
@@ -147,10 +154,11 @@ impl EvidenceGatherer {
     async fn ask_trust(
         &self,
         target: &Target,
+        reference: &Reference,
         manifest: &Arc<Manifest>,
         authorities: &[Arc<Authority>],
     ) -> TrustEvidence {
-        self.trust.evidence(&target.upstream, &target.name, manifest, authorities).await
+        self.trust.evidence(&target.upstream, &target.name, reference, manifest, authorities).await
     }
 
     async fn va_findings(

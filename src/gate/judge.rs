@@ -186,7 +186,8 @@ impl ManifestJudge {
         kind: Kind,
         selected: Selected,
     ) -> Result<EntryFinding, GateError> {
-        let evidence = self.evidence.evidence(case.target, &selected, kind, case.manifest).await?;
+        let JudgedImage { target, subject, manifest } = case;
+        let evidence = self.evidence.evidence(target, &subject.reference, &selected, kind, manifest).await?;
         let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(None) }, evidence };
         finding.opinion.outcome = self.weigh(case, kind, &finding);
         Ok(finding)

@@ -48,9 +48,9 @@ pub(super) struct Search<'a, S> {
 #[derive(Clone)]
 pub(super) struct SearchSchemes {
     /// Those that read what is found.
-    pub(super) reading: Vec<&'static dyn SignatureScheme>,
+    pub(super) reading: Vec<Arc<dyn SignatureScheme>>,
     /// All that exist, to name what none of the former reads.
-    pub(super) all: &'static [&'static dyn SignatureScheme],
+    pub(super) all: Vec<Arc<dyn SignatureScheme>>,
 }
 
 /// Which places are asked next.

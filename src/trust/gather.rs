@@ -1,67 +1,115 @@
-//! One search for the signatures of an image, for all authorities that need it.
+//! One round of questions about an image, for all authorities that need it: a search for attached signatures and, beside
+//! it, questions to the places where other evidence is.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
+use super::Config;
+use super::consultations::Consultations;
 use super::discovery::{Search, SearchSchemes};
 use super::notes::SearchNotes;
-use super::scheme::{Attached, SignatureScheme, Sought, Verification};
+use super::scheme::{Attached, AuthorityResult, SignatureScheme, Sought, Verification};
+use super::schemes::Schemes;
 use super::settled::{Signers, is_settled};
 use super::source::{SignatureSource, SourceError};
-use super::{Config, Schemes};
-use crate::oci::{Manifest, Repository};
+use crate::oci::{ImageName, Manifest, Reference};
 use crate::policy::TrustOutcome;
 use crate::runtime::Tasks;
 
-/// The longest time for which signatures of one image are searched for.
+/// The longest time for one round.
 const MAX_TIME: Duration = Duration::from_secs(60);
 
-/// What a search found out for one authority.
-#[derive(Debug)]
-pub(super) struct AuthorityResult {
-    pub(super) outcome: TrustOutcome,
-    /// The end of a verified outcome; `None` where it depends on nothing but bytes and keys.
-    pub(super) verified_until: Option<Timestamp>,
-}
-
-/// The outcomes of a search, in the order of the authorities.
-pub(super) struct SearchResults {
-    pub(super) authorities: Vec<AuthorityResult>,
-    /// Whether the search went on to its end, so that everyone who has signed is known as far as the outcomes say.
+/// What a round found out for one authority.
+pub(super) struct GatheredResult {
+    pub(super) result: AuthorityResult,
+    /// Whether everyone who has signed for it is known as far as the outcome says.
     pub(super) is_complete: bool,
 }
 
-/// What to search for.
-pub(super) struct SearchRequest {
-    pub(super) repository: Repository,
+/// What to find out.
+pub(super) struct GatherRequest {
+    pub(super) name: ImageName,
+    /// The reference as it was pulled. A digest is always that of the image.
+    pub(super) reference: Reference,
     pub(super) image: Arc<Manifest>,
-    /// The authorities for which it is searched.
+    /// The authorities for which it is found out.
     pub(super) sought: Vec<Sought>,
     /// What is known about the signers of the other authorities of the same question.
     pub(super) others: Vec<Signers>,
 }
 
-/// Searches until no other signature can matter to the authorities together, or to the end. Everything is fetched once,
-/// whatever the number of authorities and schemes.
+/// Asks until no other signature can matter to the authorities together, or until everything was looked at. Everything
+/// that is attached is fetched once, whatever the number of authorities and schemes. The results are in the order of the
+/// authorities.
 pub(super) async fn gather(
     source: &impl SignatureSource,
     tasks: &Tasks,
-    schemes: Schemes,
-    request: SearchRequest,
+    schemes: &Schemes,
+    request: GatherRequest,
     config: &Config,
     now: Timestamp,
-) -> SearchResults {
-    let SearchRequest { repository, image, sought, others } = request;
-    let mut parts = Verifications::begin(schemes, &image, &sought);
-    let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all };
-    let mut search = Search::new(source, &repository, image.digest, readers);
+) -> Vec<GatheredResult> {
     let end = Instant::now() + MAX_TIME;
+    let mut consulted = Consultations::begin(source, schemes, &request, end);
+    let (indices, attached) = consulted.others(&request.sought);
+    let mut searched = search(source, tasks, schemes, &request, (attached, end), &mut consulted).await;
+    consulted.finish().await;
+    let (results, is_complete) = match &mut searched {
+        Some(searched) => (searched.parts.results(&searched.notes, config, now), searched.is_complete),
+        None => (indices.iter().map(|_| interrupted()).collect(), false),
+    };
+    let mut all = consulted.into_results();
+    for (index, result) in indices.into_iter().zip(results) {
+        all[index] = Some(GatheredResult { result, is_complete });
+    }
+    let unknown = || GatheredResult { result: interrupted(), is_complete: false };
+    all.into_iter().map(|one| one.unwrap_or_else(unknown)).collect()
+}
+
+/// A search for attached signatures that has ended.
+struct Searched {
+    parts: Verifications,
+    notes: SearchNotes,
+    /// Whether it went on to its end.
+    is_complete: bool,
+}
+
+/// Searches for attached signatures while consultations run. `None` if the verification was interrupted.
+async fn search(
+    source: &impl SignatureSource,
+    tasks: &Tasks,
+    schemes: &Schemes,
+    request: &GatherRequest,
+    (attached, end): (Vec<Sought>, Instant),
+    consulted: &mut Consultations<'_>,
+) -> Option<Searched> {
+    let mut parts = Verifications::begin(schemes, &request.image, &attached);
+    let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
+    let mut search = Search::new(source, &request.name.repository, request.image.digest, readers);
     let mut is_complete = false;
-    while !parts.is_settled(&others) {
-        let found = match timeout_at(end, search.next()).await {
+    loop {
+        if parts.is_settled([&request.others[..], &consulted.signers()].concat()) {
+            search.notes.gaps.clear();
+            break;
+        }
+        // Only a consultation can matter that has not ended.
+        if parts.is_settled(request.others.clone()) && consulted.next().await {
+            continue;
+        }
+        let next = {
+            let mut next = pin!(timeout_at(end, search.next()));
+            loop {
+                tokio::select! {
+                    found = &mut next => break found,
+                    true = consulted.next() => {}
+                }
+            }
+        };
+        let found = match next {
             Ok(Some(found)) => found,
             Ok(None) => {
                 is_complete = true;
@@ -78,22 +126,14 @@ pub(super) async fn gather(
             parts.read(&found);
             parts
         };
-        parts = match tasks.spawn_blocking(read).await {
-            Ok(parts) => parts,
-            Err(_) => return interrupted(sought.len()),
-        };
+        parts = tasks.spawn_blocking(read).await.ok()?;
     }
-    let mut notes = search.notes;
-    if parts.is_settled(&others) {
-        notes.gaps.clear();
-    }
-    SearchResults { authorities: parts.results(&notes, config, now), is_complete }
+    Some(Searched { parts, notes: search.notes, is_complete })
 }
 
-fn interrupted(authorities: usize) -> SearchResults {
-    let unknown = || TrustOutcome::unknown("the verification was interrupted", true);
-    let one = |_| AuthorityResult { outcome: unknown(), verified_until: None };
-    SearchResults { authorities: (0..authorities).map(one).collect(), is_complete: false }
+pub(super) fn interrupted() -> AuthorityResult {
+    let outcome = TrustOutcome::unknown("the verification was interrupted", true);
+    AuthorityResult { outcome, until: None }
 }
 
 /// The verifications of all schemes.
@@ -104,43 +144,43 @@ struct Verifications {
 }
 
 struct SchemeVerification {
-    scheme: &'static dyn SignatureScheme,
+    scheme: Arc<dyn SignatureScheme>,
     verification: Box<dyn Verification>,
 }
 
 impl Verifications {
-    fn begin(schemes: Schemes, image: &Arc<Manifest>, sought: &[Sought]) -> Self {
-        let mut members: Vec<(&'static dyn SignatureScheme, Vec<Sought>)> = Vec::new();
+    fn begin(schemes: &Schemes, image: &Arc<Manifest>, sought: &[Sought]) -> Self {
+        let mut members: Vec<(Arc<dyn SignatureScheme>, Vec<Sought>)> = Vec::new();
         let mut places = Vec::with_capacity(sought.len());
         for one in sought {
-            let scheme = (schemes.of)(one.authority.scheme());
+            let scheme = schemes.of(one.authority.scheme());
             let group = members.iter().position(|(known, _)| known.name() == scheme.name()).unwrap_or_else(|| {
-                members.push((scheme, Vec::new()));
+                members.push((scheme.clone(), Vec::new()));
                 members.len() - 1
             });
             let of_group = &mut members[group].1;
             places.push((group, of_group.len()));
             of_group.push(one.clone());
         }
-        let begin = |(scheme, sought): (&'static dyn SignatureScheme, Vec<Sought>)| SchemeVerification {
-            scheme,
-            verification: scheme.verification(image, &sought),
+        let begin = |(scheme, sought): (Arc<dyn SignatureScheme>, Vec<Sought>)| {
+            let verification = scheme.verification(image, &sought);
+            SchemeVerification { scheme, verification }
         };
         Self { groups: members.into_iter().map(begin).collect(), places }
     }
 
-    fn schemes(&self) -> Vec<&'static dyn SignatureScheme> {
-        self.groups.iter().map(|group| group.scheme).collect()
+    fn schemes(&self) -> Vec<Arc<dyn SignatureScheme>> {
+        self.groups.iter().map(|group| group.scheme.clone()).collect()
     }
 
     fn read(&mut self, found: &[Attached]) {
         self.groups.iter_mut().for_each(|group| group.verification.read(found));
     }
 
-    fn is_settled(&self, others: &[Signers]) -> bool {
-        let mut all: Vec<_> = self.places.iter().map(|place| self.signers(*place)).collect();
-        all.extend_from_slice(others);
-        is_settled(&all)
+    /// Whether enough is known, together with what is known about other authorities.
+    fn is_settled(&self, mut others: Vec<Signers>) -> bool {
+        others.extend(self.places.iter().map(|place| self.signers(*place)));
+        is_settled(&others)
     }
 
     fn signers(&self, (group, index): (usize, usize)) -> Signers {
@@ -153,8 +193,10 @@ impl Verifications {
         let notes: Vec<_> = self.groups.iter().map(|group| notes.of_scheme(group.scheme.name())).collect();
         let one = |(group, index): &(usize, usize)| {
             let verification = &self.groups[*group].verification;
-            let verified_until = verification.verified_until(*index, config, now);
-            AuthorityResult { outcome: verification.outcome(*index, &notes[*group]), verified_until }
+            let outcome = verification.outcome(*index, &notes[*group]);
+            let is_verified = matches!(outcome, TrustOutcome::Verified { .. });
+            let until = is_verified.then(|| verification.verified_until(*index, config, now)).flatten();
+            AuthorityResult { outcome, until }
         };
         self.places.iter().map(one).collect()
     }

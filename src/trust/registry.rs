@@ -1,10 +1,22 @@
 //! A registry as a source of signatures.
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
-use super::source::{SignatureSource, SourceError, UnparsedManifest};
+use super::source::{RegistryServices, SignatureSource, SourceError, UnparsedManifest};
 use crate::oci::{Digest, MAX_MANIFEST, Page, Reference, Repository};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, ServiceAddress, ServiceAnswer, Upstream};
+
+impl RegistryServices for Upstream {
+    fn document<'a>(
+        &'a self,
+        repository: &'a Repository,
+        address: ServiceAddress<'a>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
+        Box::pin(async move { found(Self::document(self, repository, address, limit).await, limit) })
+    }
+}
 
 impl SignatureSource for Upstream {
     async fn manifest(

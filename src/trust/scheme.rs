@@ -9,11 +9,13 @@ use jiff::Timestamp;
 
 use super::Config;
 use super::notes::Notes;
-use super::source::SourceError;
-use crate::oci::{Descriptor, Digest, ImageName, Manifest, Tag};
+use super::source::{RegistryServices, SourceError};
+use crate::oci::{Descriptor, Digest, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatureFinding, TrustOutcome};
 
-/// One way to sign images. It is stateless; a [`Verification`] holds the state for one image.
+/// One way to sign images. Its evidence is attached to the image in its repository ([`select`](Self::select),
+/// [`verification`](Self::verification)), or is elsewhere ([`consult`](Self::consult)). A [`Verification`] holds the state
+/// for one image.
 pub(super) trait SignatureScheme: Send + Sync {
     /// Identifies the scheme in this process.
     fn name(&self) -> &'static str;
@@ -44,19 +46,63 @@ pub(super) trait SignatureScheme: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Begins to verify signatures of an image for several authorities of this scheme, which share what is found.
-    fn verification(&self, image: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification>;
+    /// Begins to verify attached signatures of an image for several authorities of this scheme, which share what is
+    /// found. Not called for authorities that are [consulted](Self::consult).
+    fn verification(&self, _image: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
+        let nothing = |_: &Sought| format!("{} signatures are not attached to images", self.name());
+        Box::new(Unknown(sought.iter().map(nothing).collect()))
+    }
+
+    /// Whether the outcome for an authority depends on the reference as it was pulled, and not only on the digest. It is
+    /// remembered for this reference only then.
+    fn depends_on_reference(&self, _authority: &Authority) -> bool {
+        false
+    }
+
+    /// Asks where the evidence of this authority is, if it is not attached to the image. It runs beside the search for
+    /// attached signatures. `None` if the evidence is attached.
+    fn consult<'a>(&'a self, _question: Consultation<'a>) -> Option<BoxFuture<'a, AuthorityResult>> {
+        None
+    }
 
     /// The digest that an authority has signed for a tag. `None` when the scheme does not sign tags; a future that gives
     /// `None` when the authority has signed nothing for this tag.
-    fn pin<'a>(
-        &'a self,
-        _authority: &'a Authority,
-        _image: &'a ImageName,
-        _tag: &'a Tag,
-    ) -> Option<BoxFuture<'a, Result<Option<Digest>, SourceError>>> {
+    fn pin<'a>(&'a self, _question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Digest>, SourceError>>> {
         None
     }
+}
+
+/// A question about one image to one authority whose evidence is not attached to the image.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the schemes that are consulted"))]
+#[derive(Clone, Copy)]
+pub(super) struct Consultation<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) name: &'a ImageName,
+    /// The reference as it was pulled. A digest is always that of the image.
+    pub(super) reference: &'a Reference,
+    pub(super) image: &'a Manifest,
+    /// The registry of the image, and services that belong to it.
+    pub(super) services: &'a dyn RegistryServices,
+}
+
+/// A question about a tag to one authority.
+#[expect(dead_code, reason = "for the schemes that are consulted")]
+#[derive(Clone, Copy)]
+pub(super) struct PinQuestion<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) name: &'a ImageName,
+    pub(super) tag: &'a Tag,
+    /// The registry of the image, and services that belong to it.
+    pub(super) services: &'a dyn RegistryServices,
+}
+
+/// What was found out for one authority.
+#[derive(Debug)]
+pub(super) struct AuthorityResult {
+    pub(super) outcome: TrustOutcome,
+    /// The end of the outcome, if it has one. Only a verified outcome may have none: it depends on nothing but bytes
+    /// and keys. Any other outcome ends no later than the configuration says.
+    pub(super) until: Option<Timestamp>,
 }
 
 /// An authority whose signatures are searched for.
@@ -92,6 +138,29 @@ pub(super) trait Verification: Send {
     /// The end of a verified outcome; `None` where it depends on nothing but bytes and keys.
     fn verified_until(&self, _authority: usize, config: &Config, now: Timestamp) -> Option<Timestamp> {
         Some(now.saturating_add(config.ttl).unwrap_or(Timestamp::MAX))
+    }
+}
+
+/// A verification that verifies nothing, with the reason for each authority.
+pub(super) struct Unknown(pub(super) Vec<String>);
+
+impl Verification for Unknown {
+    fn read(&mut self, _: &[Attached]) {}
+
+    fn signed(&self, _: usize) -> Vec<Signatory> {
+        Vec::new()
+    }
+
+    fn possible(&self, _: usize) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn found(&self, _: usize) -> Vec<SignatureFinding> {
+        Vec::new()
+    }
+
+    fn outcome(&self, authority: usize, _: &Notes) -> TrustOutcome {
+        TrustOutcome::unknown(&self.0[authority], false)
     }
 }
 

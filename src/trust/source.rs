@@ -3,11 +3,27 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use crate::oci::{Digest, Page, Reference, Repository};
+use crate::upstream::{ServiceAddress, ServiceAnswer};
+
+/// Documents beside the registry API: extensions of the image's registry, and services that belong to it. Requests carry
+/// the credentials of the registry where these are meant for the service.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the schemes that are consulted"))]
+pub trait RegistryServices: Send + Sync {
+    /// A document of at most `limit` bytes; `None` when the service answers 404. See
+    /// [`Upstream::document`](crate::upstream::Upstream::document).
+    fn document<'a>(
+        &'a self,
+        repository: &'a Repository,
+        address: ServiceAddress<'a>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>>;
+}
 
 /// Where attached manifests and signatures are read from.
-pub trait SignatureSource: Send + Sync {
+pub trait SignatureSource: RegistryServices {
     /// A manifest of at most [`crate::oci::MAX_MANIFEST`] bytes; `None` when the registry answers 404.
     fn manifest(
         &self,

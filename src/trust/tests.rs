@@ -9,15 +9,17 @@ use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519Key
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
-use super::source::UnparsedManifest;
+use super::source::{RegistryServices, UnparsedManifest};
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
-use crate::policy::{Identity, PublicKey, Signatory, SignatureResult, SignedIdentity};
+use crate::policy::{Identity, PublicKey, Scheme, Signatory, SignatureResult, SignedIdentity};
 use crate::store::Store;
+use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 mod memory;
 mod schemes;
@@ -188,16 +190,26 @@ async fn verify(
     authorities: &[Arc<Authority>],
 ) -> Vec<(AuthorityId, TrustOutcome)> {
     let sought = |authority: &Arc<Authority>| Sought { authority: authority.clone(), known: Vec::new() };
-    let request = SearchRequest {
-        repository: name.repository.clone(),
+    let request = GatherRequest {
+        name: name.clone(),
+        reference: Reference::Digest(image.digest),
         image: Arc::new(image.clone()),
         sought: authorities.iter().map(sought).collect(),
         others: Vec::new(),
     };
-    let config = Config::default();
-    let results = gather(source, tasks, Schemes::REGISTERED, request, &config, Timestamp::UNIX_EPOCH).await;
+    let (config, schemes) = (Config::default(), Schemes::new());
+    let results = gather(source, tasks, &schemes, request, &config, Timestamp::UNIX_EPOCH).await;
     let ids = authorities.iter().map(|authority| authority.id().clone());
-    ids.zip(results.authorities).map(|(id, gathered)| (id, gathered.outcome)).collect()
+    ids.zip(results).map(|(id, gathered)| (id, gathered.result.outcome)).collect()
+}
+
+fn services(store: &Store, clock: &Clock) -> TrustServices {
+    TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: Tasks::new() }
+}
+
+/// The image as it is asked for by digest.
+fn by_digest() -> Reference {
+    Reference::Digest(image().digest)
 }
 
 fn name() -> ImageName {
@@ -221,6 +233,8 @@ struct Registry {
     subject: Digest,
     manifests: HashMap<String, Bytes>,
     blobs: HashMap<Digest, Bytes>,
+    /// What extensions of the registry and services beside it have, by path or URL.
+    documents: HashMap<String, Bytes>,
     api: Api,
     /// References and digests on which the registry fails.
     failing: Vec<String>,
@@ -231,9 +245,9 @@ struct Registry {
 
 impl Registry {
     fn new(api: Api) -> Self {
-        let (manifests, blobs, failing, received, asked) = Default::default();
+        let (manifests, blobs, documents, failing, received, asked) = Default::default();
         let (repository, subject) = ("team/app".parse().unwrap(), image().digest);
-        Self { repository, subject, manifests, blobs, api, failing, received, asked }
+        Self { repository, subject, manifests, blobs, documents, api, failing, received, asked }
     }
 
     fn push_blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
@@ -307,6 +321,25 @@ impl Registry {
 
     async fn judge_by(&self, signer: &Signer) -> TrustOutcome {
         self.judge(&[signer.authority()]).await.remove(0)
+    }
+}
+
+impl RegistryServices for Registry {
+    fn document<'a>(
+        &'a self,
+        _: &'a Repository,
+        address: ServiceAddress<'a>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
+        let path = match address {
+            ServiceAddress::Registry(path) => path,
+            ServiceAddress::Beside { url, .. } => url.as_str(),
+        };
+        Box::pin(async move {
+            self.fails(path)?;
+            let found = self.documents.get(path).filter(|found| found.len() <= limit);
+            Ok(found.map(|bytes| ServiceAnswer { headers: http::HeaderMap::new(), bytes: bytes.clone() }))
+        })
     }
 }
 
@@ -781,6 +814,17 @@ async fn bytes_of_answers_that_break_off_are_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_search_takes_no_longer_than_it_may() {
     struct Silent;
+    impl RegistryServices for Silent {
+        fn document<'a>(
+            &'a self,
+            _: &'a Repository,
+            _: ServiceAddress<'a>,
+            _: usize,
+        ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
     impl SignatureSource for Silent {
         async fn manifest(&self, _: &Repository, _: &Reference) -> Result<Option<UnparsedManifest>, SourceError> {
             std::future::pending().await

@@ -1,12 +1,10 @@
 //! Schemes that policies may name and that this version does not verify: their outcome is unknown, which denies.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::notes::Notes;
-use super::scheme::{Attached, SignatureScheme, Sought, Verification};
+use super::scheme::{SignatureScheme, Sought, Unknown, Verification};
 use crate::oci::{Content, Manifest};
-use crate::policy::{Scheme, Signatory, SignatureFinding, TrustOutcome};
+use crate::policy::Scheme;
 
 /// The artifact type of Notary Project signatures (notaryproject signature specification).
 const NOTATION: &str = "application/vnd.cncf.notary.signature";
@@ -40,27 +38,4 @@ fn reason(scheme: &Scheme) -> String {
         Scheme::Unusable { why } => return why.clone(),
     };
     format!("{what} is not verified by this version")
-}
-
-/// Why each authority verifies nothing.
-struct Unknown(Vec<String>);
-
-impl Verification for Unknown {
-    fn read(&mut self, _: &[Attached]) {}
-
-    fn signed(&self, _: usize) -> Vec<Signatory> {
-        Vec::new()
-    }
-
-    fn possible(&self, _: usize) -> BTreeSet<String> {
-        BTreeSet::new()
-    }
-
-    fn found(&self, _: usize) -> Vec<SignatureFinding> {
-        Vec::new()
-    }
-
-    fn outcome(&self, authority: usize, _: &Notes) -> TrustOutcome {
-        TrustOutcome::unknown(&self.0[authority], false)
-    }
 }

@@ -7,6 +7,7 @@ mod credentials;
 mod docker_config;
 mod site;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,22 +67,43 @@ impl Authorization {
     }
 }
 
-/// The only recipient of an authorization: the registry itself or another one that it redirects to, and the repository.
+/// The only recipient of an authorization: the registry itself, another one that it redirects to, or a service beside it,
+/// and the repository.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(super) struct Audience {
     origin: Origin,
     host: String,
     repository: Repository,
+    /// The name of the repository in a service beside the registry; `None` for a registry.
+    beside: Option<Box<str>>,
 }
 
 impl Audience {
     pub(super) fn new(url: &Url, repository: &Repository) -> Self {
-        Self { origin: url.origin(), host: host(url).to_owned(), repository: repository.clone() }
+        Self { origin: url.origin(), host: host(url).to_owned(), repository: repository.clone(), beside: None }
     }
 
-    /// Whether it is the registry itself, the only recipient of its credentials.
+    /// A service beside the registry, which the operator named.
+    pub(super) fn beside(url: &Url, repository: &Repository, resource: &str) -> Self {
+        Self { beside: Some(resource.into()), ..Self::new(url, repository) }
+    }
+
+    /// Whether the credentials of the registry are for it: it is the registry itself, or a service beside it on the same
+    /// site or on a host listed by the operator.
     fn is_own(&self, client: &UpstreamClient) -> bool {
-        self.origin == client.base().origin()
+        let scheme = |origin: &Origin| matches!(origin, Origin::Tuple(scheme, ..) if scheme == client.base().scheme());
+        let is_service = || self.beside.is_some() && is_known_host(client, &self.host) && scheme(&self.origin);
+        self.origin == client.base().origin() || is_service()
+    }
+
+    /// The scope of a token, where the challenge decides nothing. A service beside the registry does not choose the
+    /// scope: it could obtain a token for the registry itself.
+    fn scope<'a>(&self, challenge: Option<&'a str>) -> Cow<'a, str> {
+        match (&self.beside, challenge) {
+            (Some(resource), _) => format!("repository:{resource}:pull").into(),
+            (None, Some(scope)) => scope.into(),
+            (None, None) => format!("repository:{}:pull", self.repository).into(),
+        }
     }
 }
 
@@ -136,7 +158,8 @@ impl RegistryTokens {
 /// What an authorization takes outside of its own fields, in bytes. The challenge is text that the registry sent, as is
 /// the token that answers it.
 fn weight(audience: &Audience, authorization: &Authorization) -> usize {
-    let texts = audience.host.len() + audience.repository.as_str().len() + authorization.challenge.bytes();
+    let beside = audience.beside.as_ref().map_or(0, |resource| resource.len());
+    let texts = audience.host.len() + audience.repository.as_str().len() + beside + authorization.challenge.bytes();
     authorization.value.len() + texts + 6 * ALLOCATION
 }
 
@@ -164,13 +187,12 @@ async fn answer(client: &UpstreamClient, audience: &Audience, challenge: &Challe
         Challenge::Bearer { realm, service, scope } => {
             let realm =
                 Url::parse(realm).map_err(|_| client.protocol("the address of its token service is not a URL"))?;
-            let own_scope = format!("repository:{}:pull", audience.repository);
             let request = TokenRequest {
                 client,
                 audience,
                 credentials: credentials.as_ref(),
                 service: service.as_deref(),
-                scope: scope.as_deref().unwrap_or(&own_scope),
+                scope: &audience.scope(scope.as_deref()),
             };
             let (token, life) = request.send(realm).await?;
             Authorization::new(&format!("Bearer {token}"), life, challenge)
@@ -183,6 +205,12 @@ async fn load(client: &UpstreamClient, repository: &Repository) -> Result<Option
     let config = client.config();
     let wrong = |error| Error::Unauthorized(format!("{}: {error}", config.host));
     credentials::load(config, repository).await.map_err(wrong)
+}
+
+/// Whether a host is on the registry's own site, or listed by the operator.
+fn is_known_host(client: &UpstreamClient, named: &str) -> bool {
+    is_same_site(host(client.base()), named)
+        || client.config().realms.iter().any(|known| known.eq_ignore_ascii_case(named))
 }
 
 /// A request for a token.
@@ -219,9 +247,7 @@ impl TokenRequest<'_> {
     fn permitted(&self, url: Url) -> Result<Url, Error> {
         let (client, config, named) = (self.client, self.client.config(), host(&url));
         client.allow(&url, &format!("its token service at {named}"))?;
-        let is_known = is_same_site(host(client.base()), named)
-            || config.realms.iter().any(|known| known.eq_ignore_ascii_case(named));
-        if is_known || self.credentials.is_none() {
+        if is_known_host(client, named) || self.credentials.is_none() {
             return Ok(url);
         }
         Err(Error::Refused(format!(

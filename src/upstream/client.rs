@@ -77,9 +77,19 @@ impl UpstreamClient {
     }
 
     /// Sends one request to a URL.
-    pub(super) async fn send(&self, url: &Url, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
+    pub(super) async fn send(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
         let reach = if url.host() == self.base.host() { Reach::Configured } else { Reach::Named };
+        self.send_to(reach, url, request).await
+    }
+
+    /// Sends one request to a URL whose host may be reached in this way.
+    pub(super) async fn send_to(
+        &self,
+        reach: Reach,
+        url: &Url,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
         let (method, started) = (request.method().clone(), Instant::now());
         let outcome = self.http.send(reach, request).await.map_err(|error| self.no_answer(url, &error));
         let status = outcome.as_ref().ok().map(Response::status);

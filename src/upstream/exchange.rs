@@ -21,7 +21,7 @@ use super::headers::content_range;
 use super::limits::{RequestLane, UpstreamLimits};
 use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::retry::{Failure, Retries, is_passing, retry_after};
-use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
+use crate::http_client::{MAX_REDIRECTS, Network, Reach, is_redirect};
 use crate::oci::Repository;
 use crate::runtime::Tasks;
 
@@ -37,6 +37,18 @@ const ABOUT_THE_CONNECTION: &[StatusCode] = &[
     StatusCode::UPGRADE_REQUIRED,
 ];
 
+/// For whom the tokens of a request are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum TokenUse {
+    /// For the registry itself.
+    Registry,
+    /// For a service beside the registry.
+    Beside {
+        /// The name of the repository in the scope of a token.
+        resource: Box<str>,
+    },
+}
+
 /// A request, before credentials are added.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -51,12 +63,28 @@ pub(super) struct Call {
     pub(super) lane: RequestLane,
     /// Whether the caller has an alternative if this fails: errors are then returned immediately, without retries.
     pub(super) has_alternative: bool,
+    pub(super) tokens: TokenUse,
 }
 
 impl Call {
     pub(super) fn new(method: Method, lane: RequestLane, url: Url, repository: Repository) -> Self {
         let lane = if method == Method::HEAD { RequestLane::Look } else { lane };
-        Self { method, url, accept: None, range_from: None, repository, absent: &[], lane, has_alternative: false }
+        let (accept, range_from, absent, has_alternative) = (None, None, &[][..], false);
+        let tokens = TokenUse::Registry;
+        Self { method, url, accept, range_from, repository, absent, lane, has_alternative, tokens }
+    }
+
+    /// The recipient of an authorization for this URL. A redirect leads to another one.
+    fn audience(&self, url: &Url) -> Audience {
+        match &self.tokens {
+            TokenUse::Beside { resource } if self.is_beside(url) => Audience::beside(url, &self.repository, resource),
+            TokenUse::Beside { .. } | TokenUse::Registry => Audience::new(url, &self.repository),
+        }
+    }
+
+    /// Whether this URL is of the service beside the registry that the request is for.
+    fn is_beside(&self, url: &Url) -> bool {
+        self.tokens != TokenUse::Registry && url.origin() == self.url.origin()
     }
 
     fn request(&self, authorization: Option<&Authorization>) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -181,7 +209,7 @@ impl Exchange {
     /// in any way is renewed once; after that the rejection counts. Registries answer an expired token with 400 or 403
     /// as well as 401, and do not always repeat where to get another.
     async fn authorized(&self, call: &Call, url: &Url) -> Result<Response<Incoming>, Error> {
-        let audience = Audience::new(url, &call.repository);
+        let audience = call.audience(url);
         let known = self.tokens.known(&audience);
         let response = self.ask(call, url, known.as_ref()).await?;
         let status = response.status();
@@ -206,17 +234,22 @@ impl Exchange {
         authorization: Option<&Authorization>,
     ) -> Result<Response<Incoming>, Error> {
         let request = call.request(authorization).map_err(|error| self.client.protocol(&error.to_string()))?;
-        self.client.send(url, request).await
+        // The configuration or a policy names a service beside the registry, so it may have a private address.
+        match call.is_beside(url) {
+            true => self.client.send_to(Reach::Configured, url, request).await,
+            false => self.client.send(url, request).await,
+        }
     }
 
     async fn failure(&self, call: &Call, response: Response<Incoming>, from: &Url) -> Failure {
-        let (host, status) = (&self.config().host, response.status());
+        let status = response.status();
+        let host = if call.is_beside(from) { host(from) } else { self.config().host.as_str() };
         let wait = retry_after(response.headers());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
         let said = if is_absent { String::new() } else { words(response.into_body()).await };
         let error = match status {
             _ if is_absent => Error::NotFound,
-            StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(from))),
+            StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(call, from))),
             StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait.map(|wait| wait.as_secs()) },
             status if is_passing(status) => Error::Unavailable(format!("{host} answered {status}{said}")),
@@ -232,8 +265,14 @@ impl Exchange {
     }
 
     /// The remedy for a 401.
-    fn unauthorized(&self, from: &Url) -> String {
+    fn unauthorized(&self, call: &Call, from: &Url) -> String {
         let name = &self.config().host;
+        if call.is_beside(from) {
+            return format!(
+                "{} does not serve this; it gets the credentials of {name} if it is on the same site or in `realms`",
+                host(from)
+            );
+        }
         if !self.client.is_own(from) {
             return format!(
                 "{name} leads to {}, which does not serve this without credentials; none are sent there",

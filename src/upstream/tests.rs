@@ -1313,3 +1313,45 @@ async fn quota_and_requests_in_flight_are_measured() {
     drop(stream);
     assert!(has("upstream_requests_in_flight{} 0\n"), "{}", metrics.render());
 }
+
+#[tokio::test]
+async fn documents_of_the_registry_and_of_services_beside_it() {
+    let world = World::new().await;
+    world.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = world.with_credentials(password(&folder, "secret"));
+    let path = "/v2/team/app/manifests/1";
+    let own = upstream.document(&repository(), ServiceAddress::Registry(path), 1 << 20).await.unwrap();
+    assert!(own.bytes.starts_with(b"{") && own.headers.contains_key("docker-content-digest"));
+    let error = upstream.document(&repository(), ServiceAddress::Registry(path), 10).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge(_)), "{error}");
+    let absent = ServiceAddress::Registry("/v2/team/app/manifests/2");
+    assert!(matches!(upstream.document(&repository(), absent, 10).await, Err(Error::NotFound)));
+
+    // A service on the same host gets a token of the registry's token service, for its own name of the repository.
+    let service = World::new().await;
+    service.registry.set_access("*", Access::Token(Credentials::new("robot", "secret")));
+    service.registry.push("gun/app", Some("1"), &service.image);
+    let url: Url = format!("{}/v2/gun/app/manifests/1", service.listening.url()).parse().unwrap();
+    let beside = ServiceAddress::Beside { url: &url, resource: "gun/app" };
+    upstream.document(&repository(), beside, 1 << 20).await.unwrap();
+    let token = |request: &crate::sample::LoggedRequest| {
+        request.path == "/token" && request.query.as_deref().is_some_and(|query| query.contains("gun%2Fapp"))
+    };
+    assert_eq!(service.registry.count(token), 1);
+    // It does not choose the scope, so it cannot obtain a token for the registry's own repository.
+    let beside = ServiceAddress::Beside { url: &url, resource: "other/app" };
+    assert!(matches!(upstream.document(&repository(), beside, 1 << 20).await, Err(Error::Unauthorized(_))));
+    // A service elsewhere gets an anonymous token at most, unless the operator lists its host.
+    let mut named = url.clone();
+    named.set_host(Some("localhost")).unwrap();
+    let passwords = || service.registry.count(|request| request.authorization.as_deref() == Some("Basic"));
+    let before = passwords();
+    let beside = ServiceAddress::Beside { url: &named, resource: "gun/app" };
+    let error = upstream.document(&repository(), beside, 1 << 20).await.unwrap_err();
+    assert!(matches!(&error, Error::Unauthorized(_)), "{error}");
+    assert_eq!(passwords(), before);
+    let listed = Config { auth: password(&folder, "secret"), realms: vec!["localhost".into()], ..world.config() };
+    service.registry.set_token_realm(&format!("http://localhost:{}/token", service.listening.address().port()));
+    world.upstream(listed).document(&repository(), beside, 1 << 20).await.unwrap();
+}

@@ -15,13 +15,13 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         let clock = Clock::manual(Timestamp::from_second(1_000_000).unwrap());
-        let trust = Trust::new(Config::default(), store.facts.clone(), clock.clone(), Tasks::new());
+        let trust = Trust::new(Config::default(), services(&store, &clock));
         Self { trust, clock, store, _dir: dir }
     }
 
     /// The same store after a restart.
     fn restart(&mut self) {
-        self.trust = Trust::new(Config::default(), self.store.facts.clone(), self.clock.clone(), Tasks::new());
+        self.trust = Trust::new(Config::default(), services(&self.store, &self.clock));
     }
 
     async fn ask(&self, registry: &Arc<Registry>, authorities: &[&Arc<Authority>]) -> Vec<Observed<TrustOutcome>> {
@@ -35,7 +35,7 @@ impl World {
         authorities: &[&Arc<Authority>],
     ) -> Vec<Observed<TrustOutcome>> {
         let owned: Vec<_> = authorities.iter().map(|authority| (*authority).clone()).collect();
-        let evidence = self.trust.evidence(registry, name, &Arc::new(image()), &owned).await;
+        let evidence = self.trust.evidence(registry, name, &by_digest(), &Arc::new(image()), &owned).await;
         assert_eq!(evidence.iter().count(), owned.len());
         owned.iter().map(|authority| evidence.outcome(authority.id()).unwrap().clone()).collect()
     }
@@ -212,7 +212,7 @@ async fn evidence_is_bound_to_authority_repository_and_digest() {
     }
     let platform = Arc::new(image().named(Digest::of(Algorithm::Sha512, &image().bytes)).unwrap());
     let registry = Arc::new(Registry { subject: platform.digest, ..Registry::new(Api::Absent) });
-    let evidence = world.trust.evidence(&registry, &name(), &platform, std::slice::from_ref(&a)).await;
+    let evidence = world.trust.evidence(&registry, &name(), &by_digest(), &platform, std::slice::from_ref(&a)).await;
     assert_eq!(evidence.outcome(a.id()).unwrap().value, TrustOutcome::Unverified { found: vec![] });
 }
 
@@ -259,8 +259,8 @@ async fn after_a_failed_search_it_is_unknown_who_else_has_signed() {
     let value = AuthorityFinding { outcome, searched_until: Timestamp::UNIX_EPOCH };
     let before = Observed { value, at: world.clock.now(), until: None };
     let unknown = TrustOutcome::unknown("the verification was interrupted", true);
-    let failed = AuthorityResult { outcome: unknown, verified_until: None };
-    let found = world.trust.inner.finding(failed, false, Some(&before));
+    let failed = GatheredResult { result: AuthorityResult { outcome: unknown, until: None }, is_complete: false };
+    let found = world.trust.inner.finding(failed, Some(&before));
     let TrustOutcome::Verified { by, unseen: Some(unseen), .. } = found.value.outcome else { panic!("{found:?}") };
     assert!(by.len() == 1 && unseen.temporary && unseen.why.contains("interrupted"), "{unseen:?}");
 }

@@ -2,9 +2,10 @@
 
 use futures_util::future::{BoxFuture, ready};
 
-use super::super::scheme::{Attached, Origin, Verification};
+use super::super::scheme::{Attached, Consultation, Origin, SignatureScheme, Verification};
 use super::*;
 use crate::oci::Tag;
+use crate::policy::KeyRing;
 
 const MARK: &str = "application/x-mark";
 
@@ -31,13 +32,8 @@ impl SignatureScheme for Marks {
         Box::new(Marked(sought.iter().map(one).collect()))
     }
 
-    fn pin<'a>(
-        &'a self,
-        authority: &'a Authority,
-        _: &'a ImageName,
-        _: &'a Tag,
-    ) -> Option<BoxFuture<'a, Result<Option<Digest>, SourceError>>> {
-        let pinned = match server(authority).split_once(' ') {
+    fn pin<'a>(&'a self, question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Digest>, SourceError>>> {
+        let pinned = match server(question.authority).split_once(' ') {
             Some(("pin", digest)) => Ok(Some(digest.parse().unwrap())),
             Some(_) => Err(SourceError::new("no answer", true)),
             None => Ok(None),
@@ -79,13 +75,56 @@ impl Verification for Marked {
     }
 }
 
-const SCHEMES: Schemes = Schemes {
-    of: |scheme| match scheme {
-        Scheme::Notary { .. } => &Marks,
-        other => Schemes::registered(other),
-    },
-    all: &[&Cosign, &Unverified, &Marks],
-};
+/// An image is signed for an authority when its registry has a document at the path of the authority's store, with the
+/// reference appended where the path ends in `:`.
+struct Shelves;
+
+impl SignatureScheme for Shelves {
+    fn name(&self) -> &'static str {
+        "shelves"
+    }
+
+    fn depends_on_reference(&self, authority: &Authority) -> bool {
+        shelf(authority).ends_with(':')
+    }
+
+    fn consult<'a>(&'a self, question: Consultation<'a>) -> Option<BoxFuture<'a, AuthorityResult>> {
+        Some(Box::pin(async move {
+            let Consultation { authority, name, reference, image, services } = question;
+            assert_eq!(image.digest, super::image().digest);
+            let path = match self.depends_on_reference(authority) {
+                true => format!("{}{reference}", shelf(authority)),
+                false => shelf(authority),
+            };
+            let outcome = match services.document(&name.repository, ServiceAddress::Registry(&path), 100).await {
+                Ok(Some(found)) => {
+                    let id = String::from_utf8(found.bytes.to_vec()).unwrap();
+                    let key = PublicKey::for_test(&id);
+                    let by = vec![Signatory { id, ..Signatory::of_key(&key, path) }];
+                    TrustOutcome::Verified { by, found: vec![], unseen: None }
+                }
+                Ok(None) => TrustOutcome::Unverified { found: vec![] },
+                Err(SourceError { why, temporary, .. }) => TrustOutcome::unknown(why, temporary),
+            };
+            AuthorityResult { outcome, until: Timestamp::from_second(1000).ok() }
+        }))
+    }
+}
+
+fn shelf(authority: &Authority) -> String {
+    let Scheme::Gpg { store_url, .. } = authority.scheme() else { panic!() };
+    store_url.clone().unwrap()
+}
+
+fn schemes() -> Schemes {
+    Schemes { notary: Arc::new(Marks), gpg: Arc::new(Shelves), ..Schemes::new() }
+}
+
+fn shelved(path: &str) -> Arc<Authority> {
+    let block = format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{}\n-----END PGP PUBLIC KEY BLOCK-----", "AAAA");
+    let (keyrings, identity) = (vec![KeyRing::from_armor(&block).unwrap()], SignedIdentity::MatchRepository);
+    Arc::new(Authority::new(path, Scheme::Gpg { keyrings, identity, store_url: Some(path.into()) }))
+}
 
 fn marks(server: &str) -> Arc<Authority> {
     Arc::new(Authority::new(server, Scheme::Notary { server: Some(server.into()), signers: vec![] }))
@@ -94,7 +133,7 @@ fn marks(server: &str) -> Arc<Authority> {
 async fn trust(clock: &Clock) -> (Trust, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    (Trust::with_schemes(SCHEMES, Config::default(), store.facts, clock.clone(), Tasks::new()), dir)
+    (Trust::with_schemes(schemes(), Config::default(), services(&store, clock)), dir)
 }
 
 fn tag() -> Reference {
@@ -115,7 +154,7 @@ async fn schemes_share_a_search_and_read_what_they_understand() {
     let registry = Arc::new(registry);
     let (cosign, signed, unsigned) = (signer.authority(), marks("s"), marks("t"));
     let authorities = [cosign.clone(), signed.clone(), unsigned.clone()];
-    let evidence = trust.evidence(&registry, &name(), &Arc::new(image()), &authorities).await;
+    let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &authorities).await;
     let of = |authority: &Arc<Authority>| evidence.outcome(authority.id()).unwrap().clone();
     // Each scheme is told of its own signatures that failed; of another's it is told what they are; an SBOM is nothing.
     let TrustOutcome::Unverified { found } = of(&cosign).value else { panic!() };
@@ -133,6 +172,7 @@ async fn schemes_share_a_search_and_read_what_they_understand() {
 #[tokio::test]
 async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
     let (trust, _dir) = trust(&Clock::system()).await;
+    let registry = Arc::new(Registry::new(Api::Absent));
     let (one, other) = (Digest::sha256(b"one"), Digest::sha256(b"other"));
     let pinned = |digest: &Digest| marks(&format!("pin {digest}"));
     let cosign = Signer::p256().authority();
@@ -143,14 +183,14 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
         (vec![cosign.clone(), pinned(&one)], Some(one)),
         (vec![pinned(&one), marks("nothing"), pinned(&one)], Some(one)),
     ] {
-        assert_eq!(trust.pin(&name(), &tag(), &authorities).await, Ok(expected), "{authorities:?}");
+        assert_eq!(trust.pin(&registry, &name(), &tag(), &authorities).await, Ok(expected), "{authorities:?}");
     }
     let by_digest = Reference::Digest(other);
-    assert_eq!(trust.pin(&name(), &by_digest, &[pinned(&one)]).await, Ok(None));
+    assert_eq!(trust.pin(&registry, &name(), &by_digest, &[pinned(&one)]).await, Ok(None));
     for (authorities, temporary) in
         [(vec![pinned(&one), pinned(&other)], false), (vec![pinned(&one), marks("down now")], true)]
     {
-        let error = trust.pin(&name(), &tag(), &authorities).await.unwrap_err();
+        let error = trust.pin(&registry, &name(), &tag(), &authorities).await.unwrap_err();
         assert_eq!(error.temporary, temporary, "{error}");
     }
 }
@@ -160,7 +200,117 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
 async fn registered_schemes_pin_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    let trust = Trust::new(Config::default(), store.facts, Clock::system(), Tasks::new());
+    let trust = Trust::new(Config::default(), services(&store, &Clock::system()));
+    let registry = Arc::new(Registry::new(Api::Absent));
     let authorities = [Signer::p256().authority(), marks("pin me")];
-    assert_eq!(trust.pin(&name(), &tag(), &authorities).await, Ok(None));
+    assert_eq!(trust.pin(&registry, &name(), &tag(), &authorities).await, Ok(None));
+}
+
+async fn ask(
+    trust: &Trust,
+    registry: &Arc<Registry>,
+    reference: &Reference,
+    authorities: &[&Arc<Authority>],
+) -> Vec<Observed<TrustOutcome>> {
+    let owned: Vec<_> = authorities.iter().map(|authority| (*authority).clone()).collect();
+    let evidence = trust.evidence(registry, &name(), reference, &Arc::new(image()), &owned).await;
+    owned.iter().map(|authority| evidence.outcome(authority.id()).unwrap().clone()).collect()
+}
+
+fn asked(registry: &Registry) -> Vec<String> {
+    registry.asked.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn consulted_authorities_need_no_search_and_keep_their_end() {
+    let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+    let (trust, _dir) = trust(&clock).await;
+    let mut registry = Registry::new(Api::Absent);
+    registry.documents.insert("/a".into(), "alice".into());
+    registry.failing = vec!["/c".into()];
+    let registry = Arc::new(registry);
+    let (a, b, c) = (shelved("/a"), shelved("/b"), shelved("/c"));
+    let found = ask(&trust, &registry, &tag(), &[&a, &b, &c]).await;
+    assert_verified(&found[0].value, "/a");
+    assert_eq!(found[0].until, Timestamp::from_second(1000).ok());
+    assert_eq!(found[1].value, TrustOutcome::Unverified { found: vec![] });
+    assert_eq!(found[1].until, Some(clock.now() + Config::default().negative_ttl), "a negative ends sooner");
+    assert_unknown(&found[2].value, "500", true);
+    assert_eq!(asked(&registry), ["/a", "/b", "/c"], "nothing else is asked of the registry");
+    ask(&trust, &registry, &tag(), &[&b, &a]).await;
+    assert_eq!(asked(&registry).len(), 3, "what is known is not asked again");
+    // A verified outcome ends when its scheme says.
+    clock.advance(SignedDuration::from_secs(999));
+    ask(&trust, &registry, &tag(), &[&a]).await;
+    assert_eq!(asked(&registry).len(), 3);
+    clock.advance(SignedDuration::from_secs(1));
+    ask(&trust, &registry, &tag(), &[&a]).await;
+    assert_eq!(asked(&registry).len(), 4);
+}
+
+/// The outcome for one tag says nothing about another one, where the scheme compares tags; everywhere else it does.
+#[tokio::test]
+async fn outcomes_are_kept_for_the_reference_only_where_they_depend_on_it() {
+    let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
+    let mut registry = Registry::new(Api::Absent);
+    registry.documents.insert("/any".into(), "alice".into());
+    registry.documents.insert("/by:v1".into(), "alice".into());
+    registry.documents.insert(format!("/by:{}", image().digest), "bob".into());
+    let registry = Arc::new(registry);
+    let (any, by) = (shelved("/any"), shelved("/by:"));
+    let other = Reference::Digest(Digest::sha256(b"an index that lists the image"));
+    for (reference, verified) in [("v1", true), ("v2", false), ("v1", true)]
+        .map(|(tag, verified)| (Reference::Tag(tag.parse().unwrap()), verified))
+    {
+        let found = ask(&trust, &registry, &reference, &[&any, &by]).await;
+        assert_verified(&found[0].value, "/any");
+        assert_eq!(matches!(found[1].value, TrustOutcome::Verified { .. }), verified, "{reference}");
+    }
+    for reference in [by_digest(), other] {
+        assert_verified(&ask(&trust, &registry, &reference, &[&by]).await[0].value, "/by:sha256:");
+    }
+    let asked = asked(&registry);
+    let expected = ["/any".to_owned(), "/by:v1".into(), "/by:v2".into(), format!("/by:{}", image().digest)];
+    assert_eq!(asked, expected, "each once: a reference by digest is that of the image");
+}
+
+#[tokio::test]
+async fn concurrent_questions_share_a_consultation_of_the_same_reference() {
+    let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
+    let registry = Arc::new(Registry::new(Api::Absent));
+    let (any, by) = (&shelved("/any"), &shelved("/by:"));
+    let (any, by) = (&[any], &[by]);
+    let [v1, v2] = ["v1", "v2"].map(|tag| Reference::Tag(tag.parse().unwrap()));
+    tokio::join!(
+        ask(&trust, &registry, &v1, any),
+        ask(&trust, &registry, &v2, any),
+        ask(&trust, &registry, &v1, by),
+        ask(&trust, &registry, &v1, by),
+        ask(&trust, &registry, &v2, by),
+    );
+    let mut asked = asked(&registry);
+    asked.sort();
+    assert_eq!(asked, ["/any", "/by:v1", "/by:v2"]);
+}
+
+/// The search for attached signatures ends as early as without the consultation, and goes on where it has to.
+#[tokio::test]
+async fn a_consultation_runs_beside_the_search() {
+    let signer = Signer::p256();
+    for (path, is_shared) in [("/a", false), ("/shared", true)] {
+        let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
+        let digest = image().digest;
+        let mut registry = Registry::new(Api::Absent).with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+        registry.documents.insert("/a".into(), "alice".into());
+        // The same signer as the first authority's, which may have another one.
+        registry.documents.insert("/shared".into(), signer.key().fingerprint().to_string().into());
+        let registry = Arc::new(registry);
+        let cosign =
+            Arc::new(Authority::new("two", Scheme::CosignKey { keys: vec![signer.key(), Signer::rsa().key()] }));
+        let found = ask(&trust, &registry, &tag(), &[&cosign, &shelved(path)]).await;
+        assert_verified(&found[0].value, "ECDSA");
+        assert_verified(&found[1].value, path);
+        let fallback = format!("sha256-{}", digest.hex());
+        assert_eq!(asked(&registry).contains(&fallback), is_shared, "{:?}", asked(&registry));
+    }
 }

@@ -1,0 +1,56 @@
+//! The schemes of signatures: the one place where a scheme is registered.
+
+use std::sync::Arc;
+
+use super::cosign::Cosign;
+use super::scheme::SignatureScheme;
+use super::unverified::Unverified;
+use crate::policy::Scheme;
+
+/// One scheme for every kind of authority. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Schemes {
+    pub(super) cosign: Arc<dyn SignatureScheme>,
+    pub(super) gpg: Arc<dyn SignatureScheme>,
+    pub(super) notation: Arc<dyn SignatureScheme>,
+    pub(super) notary: Arc<dyn SignatureScheme>,
+    /// For what cannot be verified.
+    pub(super) unverified: Arc<dyn SignatureScheme>,
+}
+
+impl Schemes {
+    /// Every scheme that this version has.
+    pub(super) fn new() -> Self {
+        let unverified: Arc<dyn SignatureScheme> = Arc::new(Unverified);
+        Self {
+            cosign: Arc::new(Cosign),
+            gpg: unverified.clone(),
+            notation: unverified.clone(),
+            notary: unverified.clone(),
+            unverified,
+        }
+    }
+
+    /// The scheme of authorities of this kind.
+    pub(super) fn of(&self, scheme: &Scheme) -> &Arc<dyn SignatureScheme> {
+        match scheme {
+            Scheme::CosignKey { .. } => &self.cosign,
+            Scheme::CosignKeyless { .. } | Scheme::Unusable { .. } => &self.unverified,
+            Scheme::Gpg { .. } => &self.gpg,
+            Scheme::Notation { .. } => &self.notation,
+            Scheme::Notary { .. } => &self.notary,
+        }
+    }
+
+    /// Every scheme once.
+    pub(super) fn all(&self) -> Vec<Arc<dyn SignatureScheme>> {
+        let Self { cosign, gpg, notation, notary, unverified } = self;
+        let mut all: Vec<Arc<dyn SignatureScheme>> = Vec::new();
+        for scheme in [cosign, gpg, notation, notary, unverified] {
+            if !all.iter().any(|known| known.name() == scheme.name()) {
+                all.push(scheme.clone());
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,67 @@
+//! Requests for documents that no registry API of the distribution specification has: extensions of the registry, and
+//! services beside it such as its notary server.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use url::Url;
+
+use super::answer::body::read_whole;
+use super::exchange::{Call, TokenUse};
+use super::limits::RequestLane;
+use super::{Error, Upstream};
+use crate::oci::Repository;
+
+/// Where a document is requested.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the schemes that are consulted"))]
+#[derive(Clone, Copy, Debug)]
+pub enum ServiceAddress<'a> {
+    /// A path of the registry itself, below its URL: `/v2/`.
+    Registry(&'a str),
+    /// A service beside the registry, which the configuration or a policy names. It gets tokens from the registry's
+    /// token service, for the resource of this name: `docker.io/library/alpine`.
+    Beside {
+        /// The URL of the document.
+        url: &'a Url,
+        /// The name of the repository in the scope of a token.
+        resource: &'a str,
+    },
+}
+
+/// A document, and the headers that came with it.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the schemes that are consulted"))]
+#[derive(Clone, Debug)]
+pub struct ServiceAnswer {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub bytes: Bytes,
+}
+
+impl Upstream {
+    /// Fetches a document of at most `limit` bytes from the registry or from a service beside it. A service beside the
+    /// registry gets the registry's credentials only if it is on the registry's own site, and its token service only if
+    /// that is, or if the operator lists it in `realms`; otherwise the request is anonymous.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the service answers 404; see [`Error`].
+    pub async fn document(
+        &self,
+        repository: &Repository,
+        address: ServiceAddress<'_>,
+        limit: usize,
+    ) -> Result<ServiceAnswer, Error> {
+        let (url, tokens) = match address {
+            ServiceAddress::Registry(path) => {
+                let mut url = self.exchange.client().base().clone();
+                url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+                (url, TokenUse::Registry)
+            }
+            ServiceAddress::Beside { url, resource } => (url.clone(), TokenUse::Beside { resource: resource.into() }),
+        };
+        let call = Call::new(Method::GET, RequestLane::List, url, repository.clone());
+        let response = self.exchange.send(&Call { tokens, ..call }).await?;
+        let headers = response.headers().clone();
+        let bytes = read_whole(response.into_body(), limit, self.config()).await?;
+        Ok(ServiceAnswer { headers, bytes })
+    }
+}
