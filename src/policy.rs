@@ -24,7 +24,10 @@ mod verdict;
 mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
-pub use authority::{Authority, AuthorityId, CertificateSubject, Identity, Scheme, SignedIdentity, Signer};
+pub use authority::{
+    Authority, AuthorityId, CertificateSubject, CheckAction, Identity, NotationChecks, NotationStatement,
+    NotationTrust, RegistryScope, RevocationFile, Scheme, SignedIdentity, Signer, StoredCertificate, TimestampRule,
+};
 pub use cvss::CvssScore;
 pub use decide::{
     ListingPermit, Opinion, Opinions, Permit, Question, Selected, admit_listing, admit_listing_unmatched,

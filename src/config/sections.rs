@@ -3,6 +3,7 @@
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::reader::Table;
 use super::{Config, LogConfig, read_bounded};
 use crate::markup::{Node, Value};
 use crate::policy::{Authority, Materials, Settings};
-use crate::runtime::LogFormat;
+use crate::runtime::{LogFormat, folder_names};
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, trust, va};
 
@@ -238,6 +239,9 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>)
     (config, Settings { default_authorities, authorities, ..Settings::default() }, written)
 }
 
+/// The most files of a folder that an authority names.
+const MAX_FOLDER: usize = 1000;
+
 /// The key files of authorities; relative paths begin at the folder of the configuration file.
 struct PolicyFiles<'a> {
     folder: &'a Path,
@@ -246,6 +250,10 @@ struct PolicyFiles<'a> {
 impl Materials for PolicyFiles<'_> {
     fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
         read_bounded(&self.folder.join(path)).map_err(|error| error.to_string())
+    }
+
+    fn folder(&self, _: &str, path: &str) -> Result<Vec<OsString>, String> {
+        folder_names(&self.folder.join(path), MAX_FOLDER).map_err(|error| error.to_string())
     }
 
     fn secret(&self, _: &str, _: &str) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -265,7 +273,8 @@ fn absolute_files(node: &Node, folder: &Path) -> Node {
         Value::Map(members) => {
             for member in members {
                 member.node = absolute_files(&member.node, folder);
-                if let (true, Value::Text(path)) = (member.key == "file", &mut member.node.value) {
+                let is_path = ["file", "trustStore", "revocationLists"].contains(&&*member.key);
+                if let (true, Value::Text(path)) = (is_path, &mut member.node.value) {
                     *path = folder.join(&*path).display().to_string();
                 }
             }

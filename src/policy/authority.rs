@@ -1,12 +1,18 @@
 //! Authorities: the parties whose signatures count, and the material that verifies these signatures.
 
+mod notation;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::key::PublicKey;
-use super::material::{Certificate, KeyRing, SignerKey};
+use super::material::{KeyRing, SignerKey};
 use crate::oci::Digest;
+pub use notation::{
+    CertificateSubject, CheckAction, NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile,
+    StoredCertificate, TimestampRule,
+};
 
 /// A party whose signatures count: a name and the means to verify them.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,12 +94,7 @@ pub enum Scheme {
         store_url: Option<String>,
     },
     /// Notary Project signatures.
-    Notation {
-        /// The trusted certificates.
-        certificates: Vec<Certificate>,
-        /// The certificate subjects that count.
-        identities: Vec<CertificateSubject>,
-    },
+    Notation(Box<NotationTrust>),
     /// Docker Content Trust.
     Notary {
         /// The notary server. `None` selects it by the registry's host.
@@ -142,9 +143,7 @@ impl Scheme {
                 .set("keyrings", keyrings.iter().map(|ring| fingerprint(ring.fingerprint())))
                 .field("identity", identity.encode())
                 .set("store", store_url),
-            Self::Notation { certificates, identities } => of("notation")
-                .set("certificates", certificates.iter().map(|one| fingerprint(one.fingerprint())))
-                .set("identities", identities.iter().map(CertificateSubject::encode)),
+            Self::Notation(trust) => return trust.encode(),
             Self::Notary { server, signers } => {
                 of("notary").set("server", server).set("signers", signers.iter().map(Signer::encode))
             }
@@ -217,24 +216,6 @@ impl SignedIdentity {
             Self::Remap { prefix, signed_prefix } => of("remap").field("from", prefix).field("to", signed_prefix),
         };
         encoding.0
-    }
-}
-
-/// The certificate subjects that count for Notary Project signatures (trust policy, `trustedIdentities`).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum CertificateSubject {
-    /// Every certificate that chains to a trusted one: `*`.
-    Any,
-    /// Certificates with this distinguished name: `x509.subject: C=…, ST=…, O=…`.
-    Named(String),
-}
-
-impl CertificateSubject {
-    fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Any => Canonical::default().field("kind", "any").0,
-            Self::Named(name) => Canonical::default().field("kind", "named").field("name", name).0,
-        }
     }
 }
 

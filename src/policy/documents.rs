@@ -14,6 +14,7 @@ mod shadow;
 mod simple;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use envelope::{Dialect, FoundDocuments, PolicyObject};
@@ -45,6 +46,12 @@ pub trait Materials {
     /// The reason why the file cannot be read, for the problem's message.
     fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String>;
 
+    /// The names of the files in a folder that the document at `document` references, sorted, without hidden ones.
+    ///
+    /// # Errors
+    /// The reason why the folder cannot be read, for the problem's message.
+    fn folder(&self, document: &str, path: &str) -> Result<Vec<OsString>, String>;
+
     /// The data of a secret that is stored outside the documents.
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>>;
 
@@ -59,6 +66,10 @@ pub struct NoMaterials;
 
 impl Materials for NoMaterials {
     fn file(&self, _: &str, _: &str) -> Result<Vec<u8>, String> {
+        Err("files are not available here".into())
+    }
+
+    fn folder(&self, _: &str, _: &str) -> Result<Vec<OsString>, String> {
         Err("files are not available here".into())
     }
 

@@ -59,6 +59,11 @@ impl Certificate {
         Ok(Self { der: der.to_vec() })
     }
 
+    /// The DER encoding.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// The SHA-256 digest of the certificate's DER encoding.
     pub fn fingerprint(&self) -> Digest {
         Digest::sha256(&self.der)

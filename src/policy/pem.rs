@@ -52,8 +52,21 @@ impl Block<'_> {
 pub(super) enum InvalidPem {
     #[error("the {0} block is not base64")]
     Base64(String),
+    #[error("it must hold exactly one {0} block")]
+    NotOne(&'static str),
     #[error("the {0} block has no END line")]
     Unfinished(String),
+}
+
+/// Decodes the only block of a text, which must have this label.
+///
+/// # Errors
+/// There is no such block, there are several, or it is damaged.
+pub(super) fn only(text: &str, label: &'static str) -> Result<Vec<u8>, InvalidPem> {
+    match &blocks(text)?[..] {
+        [block] if block.label == label => block.decode(),
+        _ => Err(InvalidPem::NotOne(label)),
+    }
 }
 
 /// Returns all blocks of a text.

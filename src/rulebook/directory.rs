@@ -3,6 +3,7 @@
 //! hidden names, in which a mounted ConfigMap keeps its versions (`..data`).
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 use super::source::{DocumentSource, DocumentSourceError, Snapshot};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
-use crate::runtime::{DirectoryWatch, Tasks};
+use crate::runtime::{DirectoryWatch, Tasks, folder_names};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -107,6 +108,10 @@ impl Materials for DirectoryMaterials {
     /// A path is relative to the directory of the documents.
     fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
         read_bounded(&self.root.join(path)).map_err(|error| error.to_string())
+    }
+
+    fn folder(&self, _: &str, path: &str) -> Result<Vec<OsString>, String> {
+        folder_names(&self.root.join(path), MAX_FILES).map_err(|error| error.to_string())
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
@@ -209,18 +214,8 @@ impl DirectoryWalk {
 
 /// The content of a folder, sorted, without hidden names.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| io_error(folder, source))? {
-        let entry = entry.map_err(|source| io_error(folder, source))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-        if paths.len() > MAX_FILES {
-            return Err(DirectoryError::TooMuch { path: folder.to_owned(), what: "too many files" });
-        }
-    }
-    paths.sort();
-    Ok(paths)
+    let names = folder_names(folder, MAX_FILES).map_err(|source| io_error(folder, source))?;
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 /// A regular file, whole. Anything else is refused: opening a pipe would wait for its writer.

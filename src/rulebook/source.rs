@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -72,10 +73,21 @@ struct AllMaterials {
     owners: HashMap<String, usize>,
 }
 
+impl AllMaterials {
+    /// The materials of the source that holds a document.
+    fn owner(&self, document: &str) -> Result<&dyn Materials, String> {
+        let source = self.owners.get(document).and_then(|owner| self.of.get(*owner));
+        source.map(|source| &**source).ok_or_else(|| "this document is from no source".into())
+    }
+}
+
 impl Materials for AllMaterials {
     fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String> {
-        let source = self.owners.get(document).and_then(|owner| self.of.get(*owner));
-        source.ok_or("this document is from no source")?.file(document, path)
+        self.owner(document)?.file(document, path)
+    }
+
+    fn folder(&self, document: &str, path: &str) -> Result<Vec<OsString>, String> {
+        self.owner(document)?.folder(document, path)
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {

@@ -976,7 +976,7 @@ async fn schemes_of_other_versions_are_unknown() {
     for (scheme, part) in [
         (Scheme::CosignKeyless { issuer: "i".into(), identity: Identity::Exact("x".into()) }, "keyless"),
         (Scheme::Gpg { keyrings: vec![], identity: SignedIdentity::MatchExact, store_url: None }, "OpenPGP"),
-        (Scheme::Notation { certificates: vec![], identities: vec![] }, "Notary Project"),
+        (Scheme::Notation(Box::default()), "Notary Project"),
         (notary, "Docker Content Trust"),
         (Scheme::Unusable { why: "secret a/b is missing".into() }, "secret a/b is missing"),
     ] {

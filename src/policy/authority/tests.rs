@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::oci::ImageReference;
+use crate::policy::Certificate;
+use crate::x509::tests::{MadeCertificate, revocation_list, signed_list};
+use crate::x509::{DistinguishedName, RevocationList};
 
 fn key(name: &str) -> PublicKey {
     PublicKey::for_test(name)
@@ -9,6 +13,81 @@ fn key(name: &str) -> PublicKey {
 fn ring(body: &str) -> KeyRing {
     let label = "PGP PUBLIC KEY BLOCK";
     KeyRing::from_armor(&format!("-----BEGIN {label}-----\n\n{body}\n-----END {label}-----")).unwrap()
+}
+
+fn named(name: &str) -> CertificateSubject {
+    CertificateSubject::Named(DistinguishedName::parse(name).unwrap())
+}
+
+/// A trust policy in which everything has its default.
+fn checks(certificates: &[&MadeCertificate], identities: &[CertificateSubject]) -> NotationChecks {
+    NotationChecks {
+        level: "strict".into(),
+        authenticity: CheckAction::Enforce,
+        authentic_timestamp: CheckAction::Enforce,
+        expiry: CheckAction::Enforce,
+        revocation: CheckAction::Enforce,
+        timestamps: TimestampRule::Always,
+        authorities: certificates.iter().map(|one| stored(one)).collect(),
+        signing_authorities: vec![],
+        timestamp_authorities: vec![],
+        identities: identities.to_vec(),
+    }
+}
+
+fn stored(made: &MadeCertificate) -> StoredCertificate {
+    StoredCertificate { store: "ca:a".into(), certificate: made.certificate.clone() }
+}
+
+fn notation(checks: NotationChecks) -> Scheme {
+    let statement = NotationStatement { name: "s".into(), scope: RegistryScope::All, checks: Some(checks) };
+    Scheme::Notation(Box::new(NotationTrust { statements: vec![statement], revocation_lists: vec![] }))
+}
+
+/// Every field of a trust policy, changed one at a time.
+fn different_trust_policies(one: &MadeCertificate, other: &MadeCertificate) -> Vec<Scheme> {
+    let any = || checks(&[one], &[CertificateSubject::Any]);
+    let with = |change: &dyn Fn(&mut NotationTrust)| {
+        let Scheme::Notation(mut trust) = notation(any()) else { panic!() };
+        change(&mut trust);
+        Scheme::Notation(trust)
+    };
+    let name = |name: &str| name.parse::<ImageReference>().unwrap().name;
+    let scope = |names: &[&str]| RegistryScope::Repositories(names.iter().map(|one| name(one)).collect());
+    let list = |number| {
+        let der = signed_list(one, &revocation_list(number, &[]));
+        RevocationFile { path: "a".into(), list: RevocationList::from_der(&der).unwrap() }
+    };
+    let with_checks = |change: &dyn Fn(&mut NotationChecks)| {
+        let mut checks = any();
+        change(&mut checks);
+        notation(checks)
+    };
+    vec![
+        notation(any()),
+        notation(checks(&[other], &[CertificateSubject::Any])),
+        notation(checks(&[one, other], &[CertificateSubject::Any])),
+        notation(checks(&[one], &[])),
+        notation(checks(&[one], &[named("C=DE"), named("C=US")])),
+        notation(checks(&[one], &[named("C=DE\\, C=US")])),
+        notation(checks(&[one], &[named("C=*")])),
+        with(&|trust| trust.statements.clear()),
+        with(&|trust| trust.statements[0].name = "t".into()),
+        with(&|trust| trust.statements[0].checks = None),
+        with(&|trust| trust.statements[0].scope = scope(&["a.io/b"])),
+        with(&|trust| trust.statements[0].scope = scope(&["a.io/b", "a.io/c"])),
+        with(&|trust| trust.revocation_lists = vec![list(1)]),
+        with(&|trust| trust.revocation_lists = vec![list(2)]),
+        with_checks(&|checks| checks.level = "x".into()),
+        with_checks(&|checks| checks.authenticity = CheckAction::Log),
+        with_checks(&|checks| checks.authentic_timestamp = CheckAction::Log),
+        with_checks(&|checks| checks.expiry = CheckAction::Log),
+        with_checks(&|checks| checks.revocation = CheckAction::Log),
+        with_checks(&|checks| checks.revocation = CheckAction::Skip),
+        with_checks(&|checks| checks.timestamps = TimestampRule::AfterCertificateExpiry),
+        with_checks(&|checks| checks.signing_authorities = vec![stored(one)]),
+        with_checks(&|checks| checks.timestamp_authorities = vec![stored(one)]),
+    ]
 }
 
 fn certificate(name: &str) -> Certificate {
@@ -30,15 +109,11 @@ fn different_schemes() -> Vec<Scheme> {
         store_url: store.map(text),
     };
     let (one, other) = (certificate("one"), certificate("other"));
-    let notation = |certificates: &[&Certificate], identities: &[CertificateSubject]| Scheme::Notation {
-        certificates: certificates.iter().map(|one| (*one).clone()).collect(),
-        identities: identities.to_vec(),
-    };
     let signer = |name: &str, key| Signer { name: text(name), key };
     let notary = |server: Option<&str>, signers| Scheme::Notary { server: server.map(text), signers };
     let remap = |from: &str, to: &str| SignedIdentity::Remap { prefix: text(from), signed_prefix: text(to) };
-    let named = |name: &str| CertificateSubject::Named(text(name));
-    vec![
+    let mut schemes = different_trust_policies(&MadeCertificate::root("O=one"), &MadeCertificate::root("O=other"));
+    schemes.extend([
         Scheme::CosignKey { keys: vec![] },
         Scheme::CosignKey { keys: vec![key("k")] },
         Scheme::CosignKey { keys: vec![key("l")] },
@@ -61,13 +136,6 @@ fn different_schemes() -> Vec<Scheme> {
         gpg(&["abc="], remap("a", "b"), None),
         gpg(&["abc="], remap("b", "a"), None),
         gpg(&["abc="], remap("ab", ""), None),
-        notation(&[&one], &[CertificateSubject::Any]),
-        notation(&[&other], &[CertificateSubject::Any]),
-        notation(&[&one, &other], &[CertificateSubject::Any]),
-        notation(&[&one], &[]),
-        notation(&[&one], &[named("*")]),
-        notation(&[&one], &[named("C=DE"), named("C=US")]),
-        notation(&[&one], &[named("C=DE, C=US")]),
         notary(None, vec![]),
         notary(Some(""), vec![]),
         notary(Some("https://n"), vec![]),
@@ -80,7 +148,8 @@ fn different_schemes() -> Vec<Scheme> {
         notary(None, vec![signer("t", SignerKey::Key(key("k"))), signer("s", SignerKey::Key(key("l")))]),
         Scheme::Unusable { why: text("a") },
         Scheme::Unusable { why: text("b") },
-    ]
+    ]);
+    schemes
 }
 
 #[test]
@@ -104,9 +173,8 @@ fn different_schemes_have_different_signers() {
 
 #[test]
 fn order_and_repetition_of_keys_do_not_change_the_id() {
-    let (one, other) = (certificate("one"), certificate("other"));
+    let (one, other) = (MadeCertificate::root("O=one"), MadeCertificate::root("O=other"));
     let signer = |name: &str| Signer { name: name.to_owned(), key: SignerKey::Key(key(name)) };
-    let named = |name: &str| CertificateSubject::Named(name.to_owned());
     let keys = |names: &[&str]| Scheme::CosignKey { keys: names.iter().map(|name| key(name)).collect() };
     assert_eq!(id(keys(&["k", "l"])), id(keys(&["l", "k", "l"])));
     let rings = |bodies: [&str; 2]| Scheme::Gpg {
@@ -115,11 +183,9 @@ fn order_and_repetition_of_keys_do_not_change_the_id() {
         store_url: None,
     };
     assert_eq!(id(rings(["abc=", "abg="])), id(rings(["abg=", "abc="])));
-    let notation = |certificates: [&Certificate; 2], names: [&str; 2]| Scheme::Notation {
-        certificates: certificates.map(Clone::clone).to_vec(),
-        identities: names.map(named).to_vec(),
-    };
-    assert_eq!(id(notation([&one, &other], ["C=DE", "C=US"])), id(notation([&other, &one], ["C=US", "C=DE"])));
+    let trust =
+        |certificates: [&MadeCertificate; 2], names: [&str; 2]| notation(checks(&certificates, &names.map(named)));
+    assert_eq!(id(trust([&one, &other], ["C=DE", "C=US"])), id(trust([&other, &one], ["C=US", "C=DE"])));
     let notary = |names: [&str; 2]| Scheme::Notary { server: None, signers: names.map(signer).to_vec() };
     assert_eq!(id(notary(["s", "t"])), id(notary(["t", "s"])));
 }

@@ -1,12 +1,14 @@
 //! Named trust authorities: the one parser of the shape that `pullgate.io/v1` documents and the configuration share.
 
+mod notation;
+
 use std::sync::Arc;
 
 use super::envelope::PolicyObject;
 use super::secrets::Secrets;
 use super::{Context, Materials, NOTARY, material, simple};
 use crate::markup::{Fields, Node, Value};
-use crate::policy::authority::{Authority, CertificateSubject, Identity, Scheme, Signer};
+use crate::policy::authority::{Authority, Identity, Scheme, Signer};
 use crate::policy::key;
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
 
@@ -60,7 +62,7 @@ fn named(name: &str, fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Authorit
 fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     match one_of(fields, &SCHEMES)? {
         "cosign" => cosign(&fields.map("cosign")?, lookup),
-        "notation" => notation(&fields.map("notation")?, lookup),
+        "notation" => notation::scheme(&fields.map("notation")?, lookup),
         "notary" => notary(&fields.map("notary")?, lookup),
         _ => gpg(&fields.map("gpg")?, lookup),
     }
@@ -124,26 +126,6 @@ fn warn_open_glob(glob: &str, node: &Node, fields: &Fields<'_>) {
         let hint = "end the part before the first * with a slash";
         fields.problems.warn(node.at, format!("the identity {glob:?} may match identities of others"), hint);
     }
-}
-
-fn notation(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    fields.only(&["certificates", "identities"]);
-    let certificates = materials(fields, "certificates", material::certificates, lookup)?.concat();
-    let identities = fields.texts("identities");
-    if identities.is_empty() {
-        let hint = "write x509.subject: C=…, ST=…, O=…, or \"*\" for every certificate below the trusted ones";
-        fields.error_hint("identities of notation is missing", hint);
-    }
-    let subject = |identity: &&str| match (*identity, identity.strip_prefix("x509.subject:")) {
-        ("*", _) => Some(CertificateSubject::Any),
-        (_, Some(name)) => Some(CertificateSubject::Named(name.trim().to_owned())),
-        (other, None) => {
-            fields.error(format!("identity {other:?} must begin with x509.subject:, or be *"));
-            None
-        }
-    };
-    let identities = identities.iter().filter_map(subject).collect();
-    Some(Scheme::Notation { certificates, identities })
 }
 
 fn notary(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {

@@ -2,9 +2,13 @@
 
 use crate::policy::key::PublicKey;
 use crate::policy::material::{Certificate, KeyRing, SignerKey};
+use crate::policy::pem;
+use crate::x509::RevocationList;
 
 /// The largest key, certificate chain or key ring, in bytes.
 const MAX_MATERIAL: usize = 256 * 1024;
+/// How DER that is a SEQUENCE begins; PEM never does.
+const DER_SEQUENCE: u8 = 0x30;
 
 /// A public key, as signatures are verified with it.
 ///
@@ -17,6 +21,30 @@ pub(super) fn public_key(bytes: &[u8]) -> Result<PublicKey, String> {
 /// Certificates in PEM; several may follow each other.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<Certificate>, String> {
     Certificate::all_from_pem(text(bytes, "CERTIFICATE")?).map_err(|invalid| invalid.to_string())
+}
+
+/// The DER encodings of certificates in PEM, or of one certificate in DER.
+pub(super) fn certificates_or_der(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    if bytes.first() == Some(&DER_SEQUENCE) && bytes.len() <= MAX_MATERIAL {
+        return Ok(vec![bytes.to_vec()]);
+    }
+    Ok(certificates(bytes)?.iter().map(|certificate| certificate.der().to_vec()).collect())
+}
+
+/// A certificate revocation list in DER or PEM.
+pub(super) fn revocation_list(bytes: &[u8]) -> Result<RevocationList, String> {
+    let der = if bytes.first() == Some(&DER_SEQUENCE) {
+        bytes.to_vec()
+    } else {
+        let text = std::str::from_utf8(bytes).map_err(|_| "neither DER nor PEM")?;
+        pem::only(text, "X509 CRL").map_err(|invalid| invalid.to_string())?
+    };
+    RevocationList::from_der(&der).map_err(|invalid| invalid.to_string())
+}
+
+/// A text that holds no private key.
+pub(super) fn plain_text(bytes: &[u8]) -> Result<String, String> {
+    text(bytes, "JSON").map(str::to_owned)
 }
 
 /// One public key or one certificate in PEM: Docker Content Trust delegations come as both.
