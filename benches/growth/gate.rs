@@ -30,11 +30,11 @@ impl Gate {
     }
 
     /// Starts it in a folder that is configured, and returns when it listens.
-    pub(crate) fn start(dir: &Path) -> Self {
+    pub(crate) fn start(program: &Path, dir: &Path) -> Self {
         let (ready, log) = (dir.join("ready.json"), dir.join("log"));
         let _ = fs::remove_file(&ready);
         let log_file = fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_pullgate"))
+        let child = Command::new(program)
             .arg("serve")
             .arg("--config")
             .arg(dir.join("pullgate.toml"))
@@ -44,7 +44,7 @@ impl Gate {
             .stdout(log_file.try_clone().unwrap())
             .stderr(log_file)
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let mut gate = Self { child, address: String::new() };
         let began = Instant::now();
         while gate.address.is_empty() {
@@ -64,15 +64,6 @@ impl Gate {
         line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default() * 1024
     }
 
-    /// CPU seconds that it has used, user and system.
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(self.proc("stat")).unwrap_or_default();
-        // The name in parentheses may hold anything.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
-        f64::from(field(11) + field(12)) / 100.0
-    }
-
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(mut self) {
         self.end();
@@ -85,7 +76,8 @@ impl Gate {
         let _ = self.child.wait();
     }
 
-    fn proc(&self, file: &str) -> PathBuf {
+    /// A file of the process in /proc.
+    pub(crate) fn proc(&self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
     }
 }

@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 
 /// How many tags each repository has.
 const TAGS: usize = 100;
+/// The name of the upstream's threads.
+pub(crate) const THREAD: &str = "upstream";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -63,7 +65,8 @@ type Numbers = Arc<Mutex<HashMap<Digest, u32>>>;
 
 impl Upstream {
     pub(crate) fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name(THREAD).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (tasks, numbers) = (Tasks::new(), Numbers::default());
