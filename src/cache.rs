@@ -24,6 +24,7 @@ mod status;
 mod usage;
 mod verify;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use tokio::sync::{Mutex, Notify};
 
 pub use body::{ContentBody, Transfer};
 use content_file::FileMemory;
-use disk::Disk;
+use disk::{Disk, UNSYNCED};
 use download::{BlobSource, BlobSourceKey, said_size};
 pub use error::CacheError;
 pub use fill::Follower;
@@ -275,14 +276,23 @@ impl Cache {
         Ok(inner.opened(digest).await)
     }
 
-    /// Reads cached content of at most `limit` bytes for judging, such as manifests; never for clients. Unreadable
-    /// content counts as missing.
+    /// Reads and verifies cached content of at most `limit` bytes for judging, such as manifests; never for clients.
+    /// Unreadable and damaged content counts as missing.
     pub async fn peek(&self, digest: Digest, limit: usize) -> Option<Bytes> {
         if let Some(bytes) = self.inner.memory.get(&digest) {
             return Some(bytes);
         }
-        let read = self.inner.disk.read(digest, limit).await;
-        read.inspect_err(|error| self.inner.disk_failed(error)).ok().flatten()
+        match self.inner.disk.read(digest, limit).await {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                tracing::error!(content.digest = %digest, %error, "cached content is damaged; it is fetched again");
+                None
+            }
+            Err(error) => {
+                self.inner.disk_failed(&error);
+                None
+            }
+        }
     }
 
     /// Stores a manifest that was read and verified completely. If the disk cannot be written, it is kept in memory.
@@ -346,17 +356,16 @@ impl CacheInner {
         }
         let opened = self.readings.open(&self.disk, digest).inspect_err(|error| self.disk_failed(error));
         let reading = opened.ok().flatten()?;
-        if reading.file().size() > self.config.small_object as u64 {
+        // What was not synced must be verified, and what is served from memory can be.
+        let limit = self.config.small_object.max(UNSYNCED);
+        if reading.file().size() > limit as u64 {
             return Some(Opened::File(reading));
         }
-        let read = self.disk.read(digest, self.config.small_object).await;
-        let bytes = read.inspect_err(|error| reading.discard(error)).ok().flatten()?;
-        // Small enough to hash while loading it into memory, from where it is served from now on.
-        if Digest::of(digest.algorithm(), &bytes) != digest {
-            reading.discard(&std::io::Error::other("the content does not match its digest"));
-            self.metrics.damaged.inc();
-            return None;
-        }
+        let read = self.disk.read(digest, limit).await.inspect_err(|error| {
+            reading.discard(error);
+            self.metrics.damaged.inc_by(u64::from(error.kind() == ErrorKind::InvalidData));
+        });
+        let bytes = read.ok().flatten()?;
         self.remember(digest, &bytes);
         Some(Opened::Memory(bytes))
     }

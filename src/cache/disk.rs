@@ -1,7 +1,11 @@
-//! Files named by digest. A file gets its name only after its content was verified and synced.
+//! Files named by digest. A file gets its name only after its content was verified.
+//!
+//! Larger content is also synced before it gets its name. Smaller content is not, because syncing takes longer than
+//! everything else in the pull of a small image; a power failure may therefore leave it empty or incomplete. It is
+//! verified whenever it is read, so such a file counts as missing.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io::{self, IoSliceMut, Read};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +19,10 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::{create_private_dir, open_private};
 
-/// How long the creation of a file may take before the file system counts as failing.
+/// How long the creation of a file, or of a small file with its content, may take before the file system counts as failing.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Content up to this size, in bytes, gets its name without being synced, and is verified whenever it is read.
+pub(super) const UNSYNCED: usize = 64 * 1024;
 /// The size of a read while hashing, in bytes.
 const PIECE: usize = 256 * 1024;
 
@@ -57,7 +63,8 @@ impl Disk {
         }
     }
 
-    /// Reads small content completely; content larger than `limit` bytes is an error.
+    /// Reads small content completely and verifies it. Content larger than `limit` bytes is an error, and so is content
+    /// that does not match its digest ([`io::ErrorKind::InvalidData`]).
     pub(super) async fn read(&self, digest: Digest, limit: usize) -> io::Result<Option<Bytes>> {
         let Some((mut file, size)) = self.file(digest)? else { return Ok(None) };
         if size > limit as u64 {
@@ -67,27 +74,27 @@ impl Disk {
         // What is in the system's memory takes microseconds; a hop to another thread takes ten times that.
         let read = preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT);
         if read.is_ok_and(|read| read == bytes.len()) {
-            return Ok(Some(bytes.into()));
+            return verified(digest, bytes);
         }
-        blocking(move || {
+        let bytes = blocking(move || {
             bytes.clear();
             file.read_to_end(&mut bytes)?;
-            Ok(Some(bytes.into()))
-        })
-        .await
+            Ok(bytes)
+        });
+        verified(digest, bytes.await?)
     }
 
     /// Writes content whose digest was computed from these bytes; replaces a file that may be damaged.
     pub(super) async fn write(self: &Arc<Self>, digest: Digest, bytes: Bytes) -> io::Result<()> {
-        if self.read(digest, bytes.len()).await.is_ok_and(|known| known.is_some_and(|known| known == bytes)) {
-            return Ok(());
-        }
-        let partial = self.partial(digest, bytes.len() as u64).await?;
-        let path = self.path(digest);
-        blocking(move || {
-            (&*partial.file).write_all(&bytes)?;
-            partial.publish(&path)
-        })
+        let disk = self.clone();
+        in_time(blocking(move || {
+            if disk.is_intact(digest).is_ok_and(|intact| intact == Some(true)) {
+                return Ok(());
+            }
+            let partial = disk.make_partial(digest)?;
+            partial.write_at(&bytes, 0)?;
+            partial.publish(&disk.path(digest), bytes.len() as u64)
+        }))
         .await
     }
 
@@ -95,20 +102,22 @@ impl Disk {
     /// full disk is detected before the first byte is sent rather than in the middle of a response.
     pub(super) async fn partial(self: &Arc<Self>, digest: Digest, size: u64) -> io::Result<Partial> {
         let disk = self.clone();
-        let made = tokio::time::timeout(TIMEOUT, blocking(move || disk.make_partial(digest, size))).await;
-        made.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the file system does not respond")))
+        in_time(blocking(move || {
+            let partial = disk.make_partial(digest)?;
+            match fallocate(&*partial.file, FallocateFlags::KEEP_SIZE, 0, size.max(1)) {
+                // Some file systems cannot reserve space; then the write itself reports a full disk.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(partial),
+                Err(error) => Err(error.into()),
+            }
+        }))
+        .await
     }
 
-    fn make_partial(&self, digest: Digest, size: u64) -> io::Result<Partial> {
+    fn make_partial(&self, digest: Digest) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
         let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
-        let partial = Partial { file: Arc::new(file), path: Some(path) };
-        match fallocate(&*partial.file, FallocateFlags::KEEP_SIZE, 0, size.max(1)) {
-            // Some file systems cannot reserve space; then the write itself reports a full disk.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(partial),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Partial { file: Arc::new(file), path: Some(path) })
     }
 
     /// Removes content. Succeeds if it is already gone.
@@ -205,9 +214,13 @@ impl Partial {
         self.file.write_all_at(bytes, offset)
     }
 
-    /// Syncs the content and renames the file to its final name. After this returns, no crash can undo or change it.
-    pub(super) fn publish(mut self, path: &Path) -> io::Result<()> {
-        self.file.sync_data()?;
+    /// Gives the file, of `size` bytes, its final name. Content larger than [`UNSYNCED`] is synced before and its name
+    /// after that, so that no crash can undo or change it once this returns.
+    pub(super) fn publish(mut self, path: &Path, size: u64) -> io::Result<()> {
+        let is_synced = size > UNSYNCED as u64;
+        if is_synced {
+            self.file.sync_data()?;
+        }
         let folder = path.parent().unwrap_or(path);
         if let Some(partial) = &self.path {
             match fs::rename(partial, path) {
@@ -220,7 +233,7 @@ impl Partial {
             }
         }
         self.path = None;
-        File::open(folder)?.sync_all()
+        if is_synced { File::open(folder)?.sync_all() } else { Ok(()) }
     }
 }
 
@@ -231,6 +244,20 @@ impl Drop for Partial {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// The content, if it matches its digest.
+fn verified(digest: Digest, bytes: Vec<u8>) -> io::Result<Option<Bytes>> {
+    if Digest::of(digest.algorithm(), &bytes) != digest {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the content does not match its digest"));
+    }
+    Ok(Some(bytes.into()))
+}
+
+/// Limits how long an operation may take.
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the file system does not respond");
+    tokio::time::timeout(TIMEOUT, work).await.map_err(late)?
 }
 
 /// Creates `ALGORITHM/ab`, both private to this user.

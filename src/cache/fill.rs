@@ -242,7 +242,7 @@ async fn feed(writer: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), Broken> 
 }
 
 /// Writes and hashes on a dedicated thread. Readers receive the last byte as soon as the digest is verified; the file
-/// gets its name once it is synced too.
+/// is named after that.
 fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path: &Path) -> Result<(), FillError> {
     let BlobSource { digest, size, .. } = fill.source;
     let mut hasher = Hasher::new(digest.algorithm());
@@ -266,7 +266,7 @@ fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path:
         return Err(FillError::Digest(found));
     }
     fill.finish(FillProgress::Complete);
-    partial.publish(path).map_err(FillError::Disk)
+    partial.publish(path, size).map_err(FillError::Disk)
 }
 
 /// Why a fill failed.

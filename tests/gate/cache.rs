@@ -1,6 +1,7 @@
 //! Tags: freshness, staleness, and restarts.
 
 use http::{Method, StatusCode};
+use pullgate::oci::Digest;
 use pullgate::sample::{Fault, On};
 
 use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
@@ -133,6 +134,39 @@ async fn corrupt_manifests_on_disk_are_fetched_again() {
     let gate = made.start().await;
     assert_eq!(gate.get(&format!("/library/app/manifests/{}", image.root)).await.body, image.manifest().bytes);
     assert_eq!(std::fs::read(&file).unwrap(), image.manifest().bytes);
+}
+
+/// Small content is not synced, so a power failure can leave its file empty or incomplete.
+#[tokio::test]
+async fn files_that_a_power_failure_left_incomplete_are_fetched_again() {
+    let registry = TestRegistry::start().await;
+    let image = simple("power");
+    registry.push("library/app", Some("1"), &image);
+    let contents =
+        || std::iter::once((image.root, &image.manifest().bytes)).chain(image.blobs.iter().map(|(d, b)| (*d, b)));
+    let mut made = TestGate::new(&registry, ALLOW_ALL);
+    let blobs = made.path().join("state/blobs/sha256");
+    let file = |digest: Digest| {
+        let hex = digest.hex();
+        blobs.join(&hex[..2]).join(hex)
+    };
+    for left in [None, Some(0), Some(1)] {
+        if let Some(left) = left {
+            for (digest, bytes) in contents() {
+                std::fs::write(file(digest), &bytes[..left]).unwrap();
+            }
+        }
+        let gate = made.start().await;
+        assert_eq!(gate.get("/library/app/manifests/1").await.body, image.manifest().bytes, "{left:?}");
+        for (digest, bytes) in contents() {
+            let kind = if digest == image.root { "manifests" } else { "blobs" };
+            assert_eq!(gate.get(&format!("/library/app/{kind}/{digest}")).await.body, bytes, "{left:?}");
+        }
+        made = gate.stop().await;
+        for (digest, bytes) in contents() {
+            assert_eq!(std::fs::read(file(digest)).unwrap(), *bytes, "{left:?}");
+        }
+    }
 }
 
 #[tokio::test]
