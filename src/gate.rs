@@ -309,8 +309,7 @@ impl Gate {
     ) -> Result<Answer, GateError> {
         let judgement = self.in_time(target, reference, self.judge.judge(target, reference)).await?;
         record.judged(&judgement);
-        let Admitted { manifest, permit, stale } = self.admitted(target, judgement).await?;
-        self.resolver.note_pull(&target.name, &manifest);
+        let Admitted { manifest, permit, stale } = self.admitted(target, judgement, true).await?;
         Ok(Answer::Manifest { manifest, permit, stale })
     }
 
@@ -326,14 +325,14 @@ impl Gate {
         tokio::time::timeout(self.verdict_wait, work).await.map_err(late)?
     }
 
-    /// The manifest that a judgement admits, or the denial.
-    async fn admitted(&self, target: &Target, judgement: Judgement) -> Result<Admitted, GateError> {
+    /// The manifest that a judgement admits, or the denial. `is_pull` is whether the manifest itself is served.
+    async fn admitted(&self, target: &Target, judgement: Judgement, is_pull: bool) -> Result<Admitted, GateError> {
         let permit = judgement.decision.map_err(GateError::Denied)?;
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
         let Judged { manifest, stale, .. } = judgement.judged.ok_or_else(nothing)?;
         self.cache.touch(&manifest);
         // References are stored only after admission: a denied manifest leaves no rows.
-        Box::pin(self.resolver.admitted(&target.name, &manifest)).await;
+        Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull)).await;
         Ok(Admitted { manifest, permit, stale })
     }
 }

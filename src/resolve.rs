@@ -8,6 +8,7 @@ mod error;
 mod facts;
 mod known;
 mod memory;
+mod pulls;
 mod recent;
 
 use std::sync::Arc;
@@ -37,7 +38,6 @@ const DESCRIPTOR_WEIGHT: usize = 400;
 pub struct Resolver {
     inner: Arc<ResolverInner>,
     flights: Arc<ResolverFlights>,
-    tasks: Tasks,
 }
 
 /// Lookups and fetches in progress.
@@ -89,7 +89,6 @@ impl Resolver {
         };
         Self {
             inner: Arc::new(inner),
-            tasks: tasks.clone(),
             flights: Arc::new(ResolverFlights {
                 lookups: Flights::new(tasks.clone()),
                 fetches: Flights::new(tasks.clone()),

@@ -23,7 +23,7 @@ impl Gate {
         }
         let judgement = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
         record.judged(&judgement);
-        let admitted = self.admitted(target, judgement).await?;
+        let admitted = self.admitted(target, judgement, false).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
         let permit = admitted.permit.for_blob(&admitted.manifest, blob).ok_or_else(unknown)?;
         if request.method == "HEAD" {

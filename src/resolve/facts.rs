@@ -246,12 +246,17 @@ impl Facts {
         }
     }
 
-    /// Writes the references of a manifest, because a request was admitted to it. Costs only a lookup if they were
-    /// already written.
-    pub(super) async fn admitted(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
+    /// Writes the references of a manifest, because a request was admitted to it, and with them that it was pulled, if
+    /// `is_pull`. Costs only a lookup if all of this was already written. A pull alone does not delay the request.
+    pub(super) async fn admitted(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>, is_pull: bool) {
         let is_waiting = || self.recent().get(name, manifest.digest).is_some_and(|entry| entry.is_due);
+        let is_pull = is_pull && self.memory().pulls.is_new(&(name, manifest.digest));
         if !self.is_stored(name, manifest.digest).await && !is_waiting() {
-            self.keep(name, manifest, false, |_| {}).await;
+            let at = is_pull.then(|| self.clock.now());
+            self.keep(name, manifest, false, |entry| entry.pulled = entry.pulled.max(at)).await;
+        } else if is_pull {
+            let (facts, name, manifest) = (self.clone(), name.clone(), manifest.clone());
+            self.tasks.spawn(async move { facts.note_pull(&name, &manifest).await });
         }
     }
 
@@ -284,11 +289,6 @@ impl Facts {
         let at = self.clock.now();
         let is_stored = self.is_stored(name, manifest.digest).await;
         self.keep(name, manifest, is_stored, |entry| entry.pulled = Some(at)).await;
-    }
-
-    /// Whether a pull of this manifest must be recorded now. A pull is not recorded on every request.
-    pub(super) fn is_first_pull(&self, name: &ImageName, digest: Digest) -> bool {
-        self.memory().is_first_pull(name, digest)
     }
 
     /// Forgets the digest of a tag, because the upstream reports that the tag does not exist.

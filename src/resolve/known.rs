@@ -38,19 +38,10 @@ impl Resolver {
         Ok(self.inner.facts.images().await?)
     }
 
-    /// Must be called when a request is admitted to a manifest, before the content that it references is served. Writes
-    /// the references of the manifest, which were only in bounded memory before. Costs a lookup in memory if they were
-    /// already written.
-    pub async fn admitted(&self, name: &ImageName, manifest: &Arc<Manifest>) {
-        self.inner.facts.admitted(name, manifest).await;
-    }
-
-    /// Records that the manifest was pulled, without delaying the request.
-    pub fn note_pull(&self, name: &ImageName, manifest: &Arc<Manifest>) {
-        let facts = &self.inner.facts;
-        if facts.is_first_pull(name, manifest.digest) {
-            let (facts, name, manifest) = (facts.clone(), name.clone(), manifest.clone());
-            self.tasks.spawn(async move { facts.note_pull(&name, &manifest).await });
-        }
+    /// Must be called when a request is admitted to a manifest, before the manifest or the content that it references
+    /// is served. Writes the references of the manifest, which were only in bounded memory before, and that the manifest
+    /// was pulled, if `is_pull`. Costs a lookup in memory if they were already written.
+    pub async fn admitted(&self, name: &ImageName, manifest: &Arc<Manifest>, is_pull: bool) {
+        self.inner.facts.admitted(name, manifest, is_pull).await;
     }
 }

@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::facts::{Known, UnseenChild};
+use super::pulls::RecordedPulls;
 use crate::oci::{Digest, ImageName, Tag};
 use crate::runtime::{ALLOCATION, Bounded, budget};
 
 /// The time for which the tags of a digest are cached. It is limited because the window of `tag_memory` advances.
 const TAGS_TTL: Duration = Duration::from_secs(60);
-/// The minimum time between two recorded pulls of a manifest.
-const PULLS_EVERY: Duration = Duration::from_secs(3600);
-
 /// A digest in a repository: a manifest or content that a manifest references.
 pub(super) type MemberKey = (ImageName, Digest);
 
@@ -30,8 +28,8 @@ pub(super) struct Memory {
     pub(super) pulled: Bounded<MemberKey, bool>,
     /// Children that were never fetched, and the requested limit.
     pub(super) unseen: Bounded<ImageName, (u32, Arc<[UnseenChild]>)>,
-    /// The time when a pull was recorded.
-    noted: Bounded<MemberKey, Instant>,
+    /// The pulls that were recorded recently.
+    pub(super) pulls: RecordedPulls,
 }
 
 impl Memory {
@@ -50,7 +48,7 @@ impl Memory {
             unseen: Bounded::new(budget::UNSEEN, |name, (_, unseen)| {
                 outside(name) + ALLOCATION + size_of_val(&**unseen)
             }),
-            noted: Bounded::new(budget::NOTED_PULLS, |(name, _), _| outside(name)),
+            pulls: RecordedPulls::new(),
         }
     }
 
@@ -62,23 +60,13 @@ impl Memory {
         self.known_tags.clear();
         self.pulled.clear();
         self.unseen.clear();
-        self.noted.clear();
+        self.pulls.clear();
     }
 
     /// The tags of a digest, if they were read recently.
     pub(super) fn known_tags(&self, key: &MemberKey) -> Option<Arc<[Tag]>> {
         let (tags, read) = self.known_tags.get(key)?;
         (read.elapsed() < TAGS_TTL).then_some(tags)
-    }
-
-    /// Whether no pull was recorded recently. From now on, one counts as recorded.
-    pub(super) fn is_first_pull(&self, name: &ImageName, digest: Digest) -> bool {
-        let key = (name.clone(), digest);
-        let is_new = self.noted.get(&key).is_none_or(|noted| noted.elapsed() >= PULLS_EVERY);
-        if is_new {
-            self.noted.insert(key, Instant::now());
-        }
-        is_new
     }
 }
 

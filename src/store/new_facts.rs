@@ -22,16 +22,17 @@ pub struct NewFacts {
 }
 
 // The columns of each table, in the order of the statements below. Times are in milliseconds.
-type ManifestRow = (Host, Repository, Digest, String, usize, i64);
+type ManifestRow = (Host, Repository, Digest, String, usize, i64, Option<i64>);
 type MemberRow = (Host, Repository, Digest, Digest, bool);
 type TagRow = (Host, Repository, Tag, Digest, i64);
 type DatedRow = (Host, Repository, Digest, i64);
 type LinkRow = (Host, Repository, Digest, u64, i64);
 type EvidenceRow = (&'static str, String, String, i64, Option<i64>);
 
-const MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?1) WHERE true \
-    ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
+const MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at, pulled_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at), \
+    pulled_at = COALESCE(MAX(pulled_at, excluded.pulled_at), pulled_at, excluded.pulled_at)";
 const MEMBERS: &str = "INSERT INTO members (host, repository, manifest, member, is_manifest) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
     ON CONFLICT (host, repository, manifest, member) DO NOTHING";
@@ -80,6 +81,7 @@ impl NewFacts {
             manifest.media_type.clone(),
             manifest.bytes.len(),
             seen.as_millisecond(),
+            None,
         ));
         let row = |member: Digest| (host.clone(), repository.clone(), manifest.digest, member, is_index);
         self.members.extend(manifest.descriptors().map(|member| row(member.digest)));
@@ -103,7 +105,13 @@ impl NewFacts {
     /// Adds that a manifest of the repository was served.
     #[must_use]
     pub fn pull(mut self, name: &ImageName, digest: Digest, at: Timestamp) -> Self {
-        self.pulls.push((name.host.clone(), name.repository.clone(), digest, at.as_millisecond()));
+        let (ImageName { host, repository }, at) = (name, at.as_millisecond());
+        let is_it = |row: &&mut ManifestRow| row.2 == digest && row.1 == *repository && row.0 == *host;
+        match self.manifests.iter_mut().find(is_it) {
+            // One row instead of two.
+            Some(row) => row.6 = Some(at),
+            None => self.pulls.push((host.clone(), repository.clone(), digest, at)),
+        }
         self
     }
 

@@ -79,7 +79,7 @@ async fn facts_that_cannot_be_written_are_known_and_written_later() {
     store.forbid_writing(true).await;
     facts.learn_manifest(&name, &manifest).await;
     facts.learn_tag(&name, &tag, &manifest, false).await;
-    facts.admitted(&name, &manifest).await;
+    facts.admitted(&name, &manifest, false).await;
     assert!(facts.readiness.report().degraded.contains_key(TOPIC));
     assert_eq!(&*facts.naming(&name, member).await.unwrap(), [manifest.digest]);
     assert!(facts.manifest(&name, manifest.digest).await.unwrap().is_some());
@@ -118,7 +118,7 @@ async fn facts_about_manifests_that_were_not_admitted_are_known_but_not_written(
     assert_eq!(facts.images().await.unwrap().len(), 1);
     assert!(store.facts.naming(&name, config).await.unwrap().is_empty());
     assert!(store.facts.images().await.unwrap().is_empty());
-    facts.admitted(&name, &index).await;
+    facts.admitted(&name, &index, false).await;
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
     assert_eq!(store.facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
     assert!(store.facts.naming(&name, config).await.unwrap().is_empty(), "no request was admitted to the child");
@@ -134,7 +134,7 @@ async fn pull_is_known_at_once_and_tag_can_move_to_a_denied_image() {
     let index = index(image.digest);
     assert!(facts.pulled_children(&name, &index).await.unwrap().is_empty());
     facts.learn_tag(&name, &tag, &image, false).await;
-    facts.admitted(&name, &image).await;
+    facts.admitted(&name, &image, false).await;
     facts.note_pull(&name, &image).await;
     assert_eq!(facts.pulled_children(&name, &index).await.unwrap(), [image.digest]);
     facts.learn_manifest(&name, &index).await;
@@ -149,14 +149,14 @@ async fn forgotten_facts_are_written_again_on_the_next_admission() {
     let (facts, store) = facts(dir.path()).await;
     let (name, image) = (image_name(), manifest());
     let before = facts.now(&name);
-    facts.admitted(&name, &image).await;
+    facts.admitted(&name, &image, false).await;
     assert!(facts.is_stored(&name, image.digest).await);
     let admitted = facts.now(&name);
-    facts.admitted(&name, &image).await;
+    facts.admitted(&name, &image, false).await;
     assert!(!facts.is_now(&before) && facts.is_now(&admitted), "the second time, nothing new is learned");
     assert!(store.forget_before(Timestamp::MAX).await.unwrap() > 0);
     assert!(!facts.is_now(&admitted));
     assert!(facts.manifest(&name, image.digest).await.unwrap().is_none());
-    facts.admitted(&name, &image).await;
+    facts.admitted(&name, &image, false).await;
     assert!(store.facts.manifest(&name, image.digest).await.unwrap().is_some());
 }
