@@ -12,7 +12,10 @@ use tokio::sync::{Notify, oneshot};
 use crate::runtime::Sharded;
 
 /// The number of bytes that can wait in one batch. When it is reached, requests wait.
-const ROOM: usize = 1024 * 1024;
+const ROOM: usize = 2 * 1024 * 1024;
+/// A batch of this size, in bytes, is written at once. Writing more at a time would keep the writer's processor core from
+/// its requests for longer; the rest of the room is for what arrives meanwhile.
+const ENOUGH: usize = 128 * 1024;
 /// How long the writer collects lines that no request waits for.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -76,14 +79,15 @@ impl Queue {
     }
 
     fn add_where(&self, may: fn(&Batch) -> bool, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
-        let is_urgent = waiting.is_some();
+        let is_awaited = waiting.is_some();
         let mut batch = lock(self.batches.mine());
         if batch.has_ended || !may(&batch) {
             return false;
         }
-        let is_first = batch.marks.is_empty();
+        let (is_first, before) = (batch.marks.is_empty(), batch.lines.len());
         batch.lines.extend_from_slice(line);
         let mark = Mark { at: Instant::now(), end: batch.lines.len() };
+        let is_urgent = is_awaited || (before..mark.end).contains(&ENOUGH);
         batch.marks.push(mark);
         batch.waiting.extend(waiting);
         drop(batch);
@@ -219,6 +223,18 @@ mod tests {
         assert!(queue.try_add(b"x\n"));
         queue.end();
         assert!(!queue.add(b"x\n", None));
+    }
+
+    #[test]
+    fn large_batch_is_written_without_waiting_for_more_lines() {
+        let queue = Queue::default();
+        assert!(queue.try_add(&vec![b'x'; ENOUGH]));
+        assert!(!lock(&queue.signal).is_urgent);
+        assert!(queue.try_add(b"\n"));
+        assert!(lock(&queue.signal).is_urgent);
+        queue.take();
+        assert!(queue.try_add(b"x\n"));
+        assert!(!lock(&queue.signal).is_urgent, "a small batch waits for more");
     }
 
     /// The writer takes the lines and ends in two separate steps. Requests can add lines in between.
