@@ -23,7 +23,7 @@ use super::connection;
 use super::identity::{ClientCertificate, ClientIdentity, Proxies, ProxyHeader};
 use super::limits::{Capacity, Limits};
 use super::proxy_protocol;
-use super::send_file::{FileSender, SendFile};
+use super::send_file::SendFile;
 use super::stream::WriteStall;
 use super::tls::{Tls, TlsConfig, TlsError};
 use super::workers::Workers;
@@ -118,7 +118,7 @@ pub async fn bind(
         capacity: Capacity::new(limits),
         certificates,
         counters: ConnectionCounters::new(metrics),
-        sender: FileSender::start(windows),
+        windows,
         workers,
     })
 }
@@ -130,7 +130,7 @@ pub struct BoundListeners {
     capacity: Capacity,
     certificates: Certificates,
     counters: ConnectionCounters,
-    sender: FileSender,
+    windows: FileWindows,
     workers: Arc<Workers>,
 }
 
@@ -154,7 +154,7 @@ impl BoundListeners {
                 service: service.clone(),
                 capacity: self.capacity.clone(),
                 counters: self.counters.clone(),
-                sender: self.sender.clone(),
+                windows: self.windows.clone(),
                 tasks: tasks.clone(),
                 workers: self.workers.clone(),
             };
@@ -213,7 +213,7 @@ struct ListenerShared<S> {
     service: Arc<S>,
     capacity: Capacity,
     counters: ConnectionCounters,
-    sender: FileSender,
+    windows: FileWindows,
     tasks: Tasks,
     workers: Arc<Workers>,
 }
@@ -269,7 +269,7 @@ impl<S: Service> ListenerShared<S> {
         prepare(&stream)?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = &self.capacity.limits;
-        let mut stream = WriteStall::new(SendFile::new(stream, self.sender.clone()), limits.write_stall_timeout);
+        let mut stream = WriteStall::new(SendFile::new(stream, self.windows.clone()), limits.write_stall_timeout);
         let handshake = async {
             let address = self.client_behind_proxy(&mut stream, peer).await?;
             match &self.listener.tls {

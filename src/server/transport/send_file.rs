@@ -1,116 +1,60 @@
 //! A connection that sends files with `sendfile`, without reading them into the process.
 //!
-//! `sendfile` copies nothing through this process, but occupies a thread for about 0.1 ms at a time. On the threads
-//! that serve connections, every small response would wait for it. Separate threads therefore call it, and the kernel,
-//! which can preempt them, divides the processors among all threads.
+//! `sendfile` copies nothing through this process. The thread that serves the connection calls it, one chunk at a time
+//! ([`ContentBody`](crate::cache::ContentBody) limits a chunk's size), and looks at its other connections between two
+//! chunks. Separate threads for it cost two thread switches a chunk, which was more than `sendfile` itself.
 
 use std::io::{self, IoSlice};
-use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::thread;
 
 use rustix::fs::sendfile;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use crate::runtime::{FileWindow, FileWindows};
 
 /// Smaller slices are written normally, because looking up their window would cost as much.
 const MIN_SENT_SLICE: usize = 16 * 1024;
 
-/// State shared by the connections of all listeners: the windows that may be sent, and the sending threads, one per
-/// processor. The threads end when the last clone is dropped.
-#[derive(Clone, Debug)]
-pub(super) struct FileSender {
-    windows: FileWindows,
-    orders: mpsc::Sender<Order>,
-}
-
 /// A connection that sends slices of [`FileWindow`]s directly from their files, and writes everything else. It wraps
 /// the socket below TLS, where encrypted bytes are never slices of a file.
 pub(super) struct SendFile {
-    socket: Arc<TcpStream>,
-    sender: FileSender,
-    sending: Option<Sending>,
-    /// Whether the last slice was sent only partially, so that the socket has no space for the next one.
-    is_full: bool,
-}
-
-/// A slice that is being sent by a thread.
-struct Sending {
-    /// The slice's memory address.
-    address: usize,
-    outcome: oneshot::Receiver<io::Result<usize>>,
-}
-
-/// A task for a sending thread.
-struct Order {
-    piece: Piece,
-    sent: oneshot::Sender<io::Result<usize>>,
-}
-
-/// A range of a file, and the socket to send it to.
-struct Piece {
-    socket: Arc<TcpStream>,
-    window: Arc<FileWindow>,
-    offset: u64,
-    len: usize,
+    socket: TcpStream,
+    windows: FileWindows,
 }
 
 impl SendFile {
-    pub(super) fn new(stream: TcpStream, sender: FileSender) -> Self {
-        Self { socket: Arc::new(stream), sender, sending: None, is_full: false }
+    /// Slices of these windows are sent from their files.
+    pub(super) fn new(socket: TcpStream, windows: FileWindows) -> Self {
+        Self { socket, windows }
+    }
+
+    /// The window that contains a slice; `None` if the slice is too small to be worth it.
+    fn window(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
+        if slice.len() < MIN_SENT_SLICE { None } else { self.windows.find(slice) }
     }
 
     /// Sends as many bytes of a file as the socket accepts.
     fn poll_send(
-        &mut self,
+        &self,
         cx: &mut Context<'_>,
-        slice: &[u8],
+        len: usize,
         (window, offset): (Arc<FileWindow>, u64),
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let sent = if let Some(sending) = &mut self.sending {
-                let sent = ready!(Pin::new(&mut sending.outcome).poll(cx));
-                let is_offered_again = sending.address == slice.as_ptr().addr();
-                self.sending = None;
-                match sent {
-                    Ok(sent) if is_offered_again => sent,
-                    // Those bytes have been sent and must be counted; otherwise the connection cannot continue.
-                    _ => {
-                        return Poll::Ready(Err(io::Error::other(
-                            "internal error: the number of bytes sent is unknown",
-                        )));
-                    }
-                }
-            } else {
-                ready!(self.socket.poll_write_ready(cx))?;
-                let (socket, window) = (self.socket.clone(), window.clone());
-                let piece = Piece { socket, window, offset, len: slice.len() };
-                if !self.is_full {
-                    self.sending = Some(self.sender.hand_over(piece, slice.as_ptr().addr()));
-                    continue;
-                }
-                // The attempt finds no space, and the socket then reports when space becomes available.
-                piece.send()
-            };
-            match sent {
-                // The file is shorter than its mapping, and other data must not replace the missing bytes.
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Ok(sent) => {
-                    self.is_full = sent < slice.len();
-                    return Poll::Ready(Ok(sent));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        ready!(self.socket.poll_write_ready(cx))?;
+        // The file may be shorter than its mapping, and other data must not replace the missing bytes.
+        let present = window.file().metadata()?.len().saturating_sub(offset);
+        let len = usize::try_from(present).unwrap_or(usize::MAX).min(len);
+        if len == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
+        self.poll_transfer_out(cx, len, |socket| {
+            Ok(sendfile(socket.as_fd(), window.file(), Some(&mut { offset }), len)?)
+        })
     }
 
     /// Reads or writes at most `len` bytes. A smaller result means that the socket has no more data or no more space.
@@ -139,58 +83,16 @@ impl SendFile {
         loop {
             ready!(self.socket.poll_write_ready(cx))?;
             match self.transfer(Interest::WRITABLE, len, &mut write) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_not_now(&error) => {}
                 written => return Poll::Ready(written),
             }
         }
     }
 }
 
-impl Piece {
-    fn send(&self) -> io::Result<usize> {
-        let mut at = self.offset;
-        self.socket.try_io(Interest::WRITABLE, || {
-            Ok(sendfile(self.socket.as_fd(), self.window.file(), Some(&mut at), self.len)?)
-        })
-    }
-}
-
-impl Order {
-    fn carry_out(self) {
-        // The receiver is gone if the connection was dropped in the meantime.
-        let _ = self.sent.send(self.piece.send());
-    }
-}
-
-impl FileSender {
-    /// Starts the threads. If none can be started, the queue has no receiver, and `hand_over` sends the pieces itself.
-    pub(super) fn start(windows: FileWindows) -> Self {
-        let (orders, waiting) = mpsc::channel::<Order>();
-        let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            let waiting = waiting.clone();
-            let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
-            let work = move || std::iter::from_fn(&next).for_each(Order::carry_out);
-            if let Err(error) = thread::Builder::new().name("pullgate-send".into()).spawn(work) {
-                tracing::warn!(%error, "cannot start a thread that sends blobs; sending them may slow other responses");
-            }
-        }
-        Self { windows, orders }
-    }
-
-    /// Passes a piece to a sending thread.
-    fn hand_over(&self, piece: Piece, address: usize) -> Sending {
-        let (sent, outcome) = oneshot::channel();
-        if let Err(mpsc::SendError(order)) = self.orders.send(Order { piece, sent }) {
-            order.carry_out();
-        }
-        Sending { address, outcome }
-    }
-
-    /// The window that contains a slice; `None` if the slice is too small to be worth it.
-    fn window(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
-        if slice.len() < MIN_SENT_SLICE { None } else { self.windows.find(slice) }
-    }
+/// Whether the call is to be made again, once the socket is ready.
+fn is_not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 impl AsyncRead for SendFile {
@@ -207,21 +109,21 @@ impl AsyncRead for SendFile {
 }
 
 impl AsyncWrite for SendFile {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.sender.window(buf) {
-            Some(found) => self.poll_send(cx, buf, found),
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.window(buf) {
+            Some(found) => self.poll_send(cx, buf.len(), found),
             None => self.poll_transfer_out(cx, buf.len(), |socket| socket.try_write(buf)),
         }
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, self.sender.window(slice)?)));
+        let mut lent = bufs.iter().enumerate().filter_map(|(at, slice)| Some((at, self.window(slice)?)));
         let bufs = match lent.next() {
-            Some((0, found)) => return self.poll_send(cx, &bufs[0], found),
+            Some((0, found)) => return self.poll_send(cx, bufs[0].len(), found),
             // Data before the slice is written first, separately; hyper offers the rest again.
             Some((at, _)) => &bufs[..at],
             None => bufs,
@@ -277,7 +179,7 @@ mod tests {
         SockRef::from(&server).set_send_buffer_size(64 * 1024).unwrap();
         SockRef::from(&client).set_recv_buffer_size(64 * 1024).unwrap();
         let windows = FileWindows::default();
-        (SendFile::new(server, FileSender::start(windows.clone())), client, windows)
+        (SendFile::new(server, windows.clone()), client, windows)
     }
 
     /// Writes everything like hyper does: data that was not accepted is offered again.
@@ -345,16 +247,5 @@ mod tests {
             error.kind()
         };
         assert_eq!(tokio::join!(reader, writer), (SIZE / 2, io::ErrorKind::UnexpectedEof));
-    }
-
-    #[tokio::test]
-    async fn sent_bytes_are_never_counted_for_another_slice() {
-        let (mut stream, _client, windows) = connection().await;
-        let (_file, lent) = lend(&windows, &content(), SIZE);
-        let (first, other) = (lent.slice(..1_000_000), lent.slice(1_000_000..));
-        let (sent, outcome) = oneshot::channel();
-        stream.sending = Some(Sending { address: first.as_ptr().addr(), outcome });
-        sent.send(Ok(1000)).unwrap();
-        assert!(stream.write(&other).await.is_err());
     }
 }
