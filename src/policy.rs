@@ -12,6 +12,7 @@ mod documents;
 mod evidence;
 mod exemption;
 mod key;
+mod keyring;
 mod material;
 mod pattern;
 mod pem;
@@ -24,9 +25,10 @@ mod verdict;
 mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
+pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
     Authority, AuthorityId, CertificateSubject, CheckAction, Identity, NotationChecks, NotationStatement,
-    NotationTrust, RegistryScope, RevocationFile, Scheme, SignedIdentity, Signer, StoredCertificate, TimestampRule,
+    NotationTrust, RegistryScope, RevocationFile, Scheme, Signer, StoredCertificate, TimestampRule,
 };
 pub use cvss::CvssScore;
 pub use decide::{
@@ -42,7 +44,8 @@ pub use evidence::{
 };
 pub use exemption::{ExemptPackage, Exemption, VaExemptions};
 pub use key::{InvalidKey, PublicKey};
-pub use material::{Certificate, InvalidMaterial, KeyRing, SignerKey};
+pub use keyring::KeyRing;
+pub use material::{Certificate, InvalidMaterial, SignerKey};
 pub use purl::Purl;
 pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, VaRule};
 pub use ruleset::{RuleSet, Selection};

@@ -1,5 +1,6 @@
 //! Authorities: the parties whose signatures count, and the material that verifies these signatures.
 
+pub mod gpg;
 mod notation;
 
 use std::collections::BTreeSet;
@@ -7,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::key::PublicKey;
-use super::material::{KeyRing, SignerKey};
+use super::material::SignerKey;
 use crate::oci::Digest;
+use gpg::SimpleSigner;
 pub use notation::{
     CertificateSubject, CheckAction, NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile,
     StoredCertificate, TimestampRule,
@@ -42,11 +44,12 @@ impl Authority {
     }
 
     /// The identifiers of all possible signers. They are comparable across authorities. For cosign with keys, they are
-    /// the fingerprints of the keys. For every other scheme, the signers are unknown until a signature is found, so one
+    /// the fingerprints of the keys, and for OpenPGP the keys of the rings. For every other scheme, the signers are unknown until a signature is found, so one
     /// identifier represents all of them.
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
             Scheme::CosignKey { keys } => keys.iter().map(|key| key.fingerprint().to_string()).collect(),
+            Scheme::Gpg(signer) => signer.signers(),
             Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
             other => [format!("scheme {}", Digest::sha256(&other.encode()))].into(),
         }
@@ -85,14 +88,7 @@ pub enum Scheme {
         identity: Identity,
     },
     /// Simple signing with OpenPGP (containers/image).
-    Gpg {
-        /// The key rings. Any key in them counts.
-        keyrings: Vec<KeyRing>,
-        /// The image that the signature must name.
-        identity: SignedIdentity,
-        /// The lookaside store.
-        store_url: Option<String>,
-    },
+    Gpg(Box<SimpleSigner>),
     /// Notary Project signatures.
     Notation(Box<NotationTrust>),
     /// Docker Content Trust.
@@ -139,10 +135,7 @@ impl Scheme {
                 };
                 of("cosign keyless").field("issuer", issuer).field("form", form).field("identity", text)
             }
-            Self::Gpg { keyrings, identity, store_url } => of("gpg")
-                .set("keyrings", keyrings.iter().map(|ring| fingerprint(ring.fingerprint())))
-                .field("identity", identity.encode())
-                .set("store", store_url),
+            Self::Gpg(signer) => signer.encode(),
             Self::Notation(trust) => return trust.encode(),
             Self::Notary { server, signers } => {
                 of("notary").set("server", server).set("signers", signers.iter().map(Signer::encode))
@@ -180,43 +173,6 @@ pub enum Identity {
     Exact(String),
     /// A pattern in which `*` matches any sequence of characters.
     Glob(String),
-}
-
-/// The image that a simple signature must name: `signedIdentity` (containers-policy.json(5)).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SignedIdentity {
-    /// The pulled reference. For a reference by digest, the repository is sufficient. This is the default.
-    MatchRepoDigestOrExact,
-    /// Exactly the pulled reference.
-    MatchExact,
-    /// The pulled repository, with any tag.
-    MatchRepository,
-    /// This reference.
-    ExactReference(String),
-    /// This repository.
-    ExactRepository(String),
-    /// The pulled reference, with one prefix of its name replaced by another.
-    Remap {
-        /// The prefix of the pulled name.
-        prefix: String,
-        /// Its replacement in the signed name.
-        signed_prefix: String,
-    },
-}
-
-impl SignedIdentity {
-    fn encode(&self) -> Vec<u8> {
-        let of = |kind: &str| Canonical::default().field("kind", kind);
-        let encoding = match self {
-            Self::MatchRepoDigestOrExact => of("match repository by digest, or exact"),
-            Self::MatchExact => of("match exact"),
-            Self::MatchRepository => of("match repository"),
-            Self::ExactReference(reference) => of("exact reference").field("reference", reference),
-            Self::ExactRepository(repository) => of("exact repository").field("repository", repository),
-            Self::Remap { prefix, signed_prefix } => of("remap").field("from", prefix).field("to", signed_prefix),
-        };
-        encoding.0
-    }
 }
 
 fn fingerprint(digest: Digest) -> String {

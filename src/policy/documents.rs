@@ -28,6 +28,9 @@ use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 /// The authority that exists in every configuration: Docker Content Trust with any signer.
 pub(super) const NOTARY: &str = "notary";
 
+/// The name that stands for no authority at all: `trust: reject` denies every image.
+const REJECT: &str = "reject";
+
 /// A text with policy documents from any source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Document {

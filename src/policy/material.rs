@@ -8,7 +8,6 @@ use crate::oci::Digest;
 
 const CERTIFICATE: &str = "CERTIFICATE";
 const PUBLIC_KEY: &str = "PUBLIC KEY";
-const KEY_RING: &str = "PGP PUBLIC KEY BLOCK";
 
 /// Why a text does not contain usable material. Messages never quote the text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -16,15 +15,24 @@ pub enum InvalidMaterial {
     /// A `CERTIFICATE` block that is not an X.509 certificate.
     #[error("a CERTIFICATE block is not an X.509 certificate")]
     Certificate,
+    /// A keybox, which only GnuPG itself reads.
+    #[error("it is a GnuPG keybox; export its keys with `gpg --export`")]
+    KeyBox,
     /// A public key that cannot be used.
     #[error(transparent)]
     Key(#[from] InvalidKey),
     /// No block has the expected label.
     #[error("no {0} block in it")]
     Missing(&'static str),
+    /// An OpenPGP key ring that cannot be read.
+    #[error("not an OpenPGP key ring: {0}")]
+    OpenPgp(String),
     /// A block that cannot be read.
     #[error("{0}")]
     Pem(String),
+    /// A secret key.
+    #[error("it contains a private key, which does not belong here")]
+    Private,
     /// More than one block where one is expected.
     #[error("more than one block in it; list several keys one by one")]
     Several,
@@ -106,31 +114,6 @@ impl SignerKey {
     }
 }
 
-/// An OpenPGP key ring (RFC 9580), as the binary packets of its armoured blocks.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct KeyRing {
-    packets: Vec<u8>,
-}
-
-impl KeyRing {
-    /// Reads all `PGP PUBLIC KEY BLOCK`s of an armoured text (RFC 9580, section 6.2). There must be at least one.
-    /// Armour headers and the optional checksum are dropped. The packets are not interpreted.
-    ///
-    /// # Errors
-    /// There is no such block, or a block is damaged.
-    pub fn from_armor(text: &str) -> Result<Self, InvalidMaterial> {
-        let blocks = pem::blocks(text)?;
-        let rings = blocks.iter().filter(|block| block.label == KEY_RING);
-        let packets = rings.map(Block::decode_armor).collect::<Result<Vec<_>, _>>()?.concat();
-        if packets.is_empty() { Err(InvalidMaterial::Missing(KEY_RING)) } else { Ok(Self { packets }) }
-    }
-
-    /// The SHA-256 digest of the packets.
-    pub fn fingerprint(&self) -> Digest {
-        Digest::sha256(&self.packets)
-    }
-}
-
 /// Decodes all blocks of a text. One damaged block makes the whole text invalid, regardless of its label.
 fn decoded(text: &str) -> Result<Vec<(Block<'_>, Vec<u8>)>, InvalidMaterial> {
     let blocks = pem::blocks(text)?;
@@ -139,9 +122,6 @@ fn decoded(text: &str) -> Result<Vec<(Block<'_>, Vec<u8>)>, InvalidMaterial> {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-
     use super::*;
 
     const SIGNED_BY: &str = "localhost";
@@ -170,18 +150,5 @@ mod tests {
         assert!(matches!(SignerKey::from_pem(&certificate), Ok(SignerKey::Certificate(_))));
         assert_eq!(SignerKey::from_pem(&(key + &certificate)), Err(InvalidMaterial::Several));
         assert_eq!(SignerKey::from_pem("x"), Err(InvalidMaterial::Missing("PUBLIC KEY or CERTIFICATE")));
-    }
-
-    #[test]
-    fn key_rings_with_different_armour_but_equal_packets_are_equal() {
-        let ring = |body: &str| format!("-----BEGIN {KEY_RING}-----\n{body}\n-----END {KEY_RING}-----");
-        let packets = STANDARD.encode([7; 60]);
-        let (left, right) = packets.split_at(40);
-        let plain = KeyRing::from_armor(&ring(&format!("\n{packets}"))).unwrap();
-        let dressed = format!("Version: GnuPG v2\nComment: a: b\n\n  {left}\r\n  {right}\n=abcd");
-        assert_eq!(KeyRing::from_armor(&ring(&dressed)).unwrap(), plain);
-        assert_ne!(KeyRing::from_armor(&ring(&format!("\n{left}"))).unwrap(), plain);
-        assert!(KeyRing::from_armor(&ring("\n?")).is_err());
-        assert_eq!(KeyRing::from_armor("x"), Err(InvalidMaterial::Missing(KEY_RING)));
     }
 }

@@ -17,7 +17,7 @@ use super::source::{RegistryServices, UnparsedManifest};
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
-use crate::policy::{Identity, PublicKey, Scheme, Signatory, SignatureResult, SignedIdentity};
+use crate::policy::{Identity, PublicKey, Scheme, Signatory, SignatureResult, SignedIdentity, SimpleSigner};
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
@@ -197,7 +197,7 @@ async fn verify(
         sought: authorities.iter().map(sought).collect(),
         others: Vec::new(),
     };
-    let (config, schemes) = (Config::default(), Schemes::new());
+    let (config, schemes) = (Config::default(), Schemes::new(&Clock::system(), tasks));
     let results = gather(source, tasks, &schemes, request, &config, Timestamp::UNIX_EPOCH).await;
     let ids = authorities.iter().map(|authority| authority.id().clone());
     ids.zip(results).map(|(id, gathered)| (id, gathered.result.outcome)).collect()
@@ -973,9 +973,10 @@ async fn each_signature_has_a_finding() {
 #[tokio::test]
 async fn schemes_of_other_versions_are_unknown() {
     let notary = Scheme::Notary { server: None, signers: vec![] };
+    let gpg = SimpleSigner { keyrings: vec![], identity: SignedIdentity::MatchExact, store: None };
     for (scheme, part) in [
         (Scheme::CosignKeyless { issuer: "i".into(), identity: Identity::Exact("x".into()) }, "keyless"),
-        (Scheme::Gpg { keyrings: vec![], identity: SignedIdentity::MatchExact, store_url: None }, "OpenPGP"),
+        (Scheme::Gpg(gpg.into()), "OpenPGP"),
         (Scheme::Notation(Box::default()), "Notary Project"),
         (notary, "Docker Content Trust"),
         (Scheme::Unusable { why: "secret a/b is missing".into() }, "secret a/b is missing"),

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
+use super::gpg::{SignatureStore, SignedIdentity, StoreCredentials};
 use super::*;
 use crate::oci::ImageReference;
 use crate::policy::Certificate;
+use crate::policy::keyring::KeyRing;
 use crate::x509::tests::{MadeCertificate, revocation_list, signed_list};
 use crate::x509::{DistinguishedName, RevocationList};
 
@@ -11,8 +13,7 @@ fn key(name: &str) -> PublicKey {
 }
 
 fn ring(body: &str) -> KeyRing {
-    let label = "PGP PUBLIC KEY BLOCK";
-    KeyRing::from_armor(&format!("-----BEGIN {label}-----\n\n{body}\n-----END {label}-----")).unwrap()
+    KeyRing::for_test(body.as_bytes())
 }
 
 fn named(name: &str) -> CertificateSubject {
@@ -103,16 +104,11 @@ fn id(scheme: Scheme) -> AuthorityId {
 fn different_schemes() -> Vec<Scheme> {
     let text = str::to_owned;
     let keyless = |issuer: &str, identity| Scheme::CosignKeyless { issuer: text(issuer), identity };
-    let gpg = |rings: &[&str], identity, store: Option<&str>| Scheme::Gpg {
-        keyrings: rings.iter().map(|body| ring(body)).collect(),
-        identity,
-        store_url: store.map(text),
-    };
     let (one, other) = (certificate("one"), certificate("other"));
     let signer = |name: &str, key| Signer { name: text(name), key };
     let notary = |server: Option<&str>, signers| Scheme::Notary { server: server.map(text), signers };
-    let remap = |from: &str, to: &str| SignedIdentity::Remap { prefix: text(from), signed_prefix: text(to) };
     let mut schemes = different_trust_policies(&MadeCertificate::root("O=one"), &MadeCertificate::root("O=other"));
+    schemes.extend(different_simple_signers());
     schemes.extend([
         Scheme::CosignKey { keys: vec![] },
         Scheme::CosignKey { keys: vec![key("k")] },
@@ -123,19 +119,6 @@ fn different_schemes() -> Vec<Scheme> {
         keyless("i", Identity::Exact(text("y"))),
         keyless("i", Identity::Glob(text("x"))),
         keyless("ix", Identity::Exact(text(""))),
-        gpg(&["abc="], SignedIdentity::MatchExact, None),
-        gpg(&["abg="], SignedIdentity::MatchExact, None),
-        gpg(&["abc=", "abg="], SignedIdentity::MatchExact, None),
-        gpg(&["abc="], SignedIdentity::MatchExact, Some("")),
-        gpg(&["abc="], SignedIdentity::MatchExact, Some("https://s")),
-        gpg(&["abc="], SignedIdentity::MatchRepository, None),
-        gpg(&["abc="], SignedIdentity::MatchRepoDigestOrExact, None),
-        gpg(&["abc="], SignedIdentity::ExactReference(text("r")), None),
-        gpg(&["abc="], SignedIdentity::ExactReference(text("s")), None),
-        gpg(&["abc="], SignedIdentity::ExactRepository(text("r")), None),
-        gpg(&["abc="], remap("a", "b"), None),
-        gpg(&["abc="], remap("b", "a"), None),
-        gpg(&["abc="], remap("ab", ""), None),
         notary(None, vec![]),
         notary(Some(""), vec![]),
         notary(Some("https://n"), vec![]),
@@ -152,6 +135,38 @@ fn different_schemes() -> Vec<Scheme> {
     schemes
 }
 
+fn different_simple_signers() -> Vec<Scheme> {
+    let text = str::to_owned;
+    let gpg = |rings: &[&str], identity, store: Option<SignatureStore>| {
+        let keyrings = rings.iter().map(|body| ring(body)).collect();
+        Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))
+    };
+    let store = |base: &str, username: Option<&str>| {
+        let credentials = username.map(|username| StoreCredentials { username: text(username), password: text("p") });
+        Some(SignatureStore { base: base.parse().unwrap(), credentials })
+    };
+    let reference = |name: &str| SignedIdentity::ExactReference(name.parse().unwrap());
+    let repository = |name: &str| SignedIdentity::ExactRepository(name.parse::<ImageReference>().unwrap().name);
+    let remap = |from: &str, to: &str| SignedIdentity::Remap { prefix: text(from), signed_prefix: text(to) };
+    vec![
+        gpg(&["abc="], SignedIdentity::MatchExact, None),
+        gpg(&["abg="], SignedIdentity::MatchExact, None),
+        gpg(&["abc=", "abg="], SignedIdentity::MatchExact, None),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("file:///s", None)),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", None)),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some("u"))),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some("v"))),
+        gpg(&["abc="], SignedIdentity::MatchRepository, None),
+        gpg(&["abc="], SignedIdentity::MatchRepoDigestOrExact, None),
+        gpg(&["abc="], reference("r:v1"), None),
+        gpg(&["abc="], reference("r:v2"), None),
+        gpg(&["abc="], repository("r"), None),
+        gpg(&["abc="], remap("a", "b"), None),
+        gpg(&["abc="], remap("b", "a"), None),
+        gpg(&["abc="], remap("ab", ""), None),
+    ]
+}
+
 #[test]
 fn authorities_that_differ_in_any_field_have_different_ids() {
     let mut seen: BTreeMap<AuthorityId, Authority> = BTreeMap::new();
@@ -166,9 +181,33 @@ fn authorities_that_differ_in_any_field_have_different_ids() {
 
 #[test]
 fn different_schemes_have_different_signers() {
-    let seen: BTreeSet<_> =
-        different_schemes().into_iter().map(|scheme| Authority::new("a", scheme).signers()).collect();
-    assert_eq!(seen.len(), different_schemes().len());
+    let mut rings: Vec<Vec<KeyRing>> = Vec::new();
+    let schemes: Vec<_> = different_schemes()
+        .into_iter()
+        .filter(|scheme| match scheme {
+            Scheme::Gpg(signer) if rings.contains(&signer.keyrings) => false,
+            Scheme::Gpg(signer) => {
+                rings.push(signer.keyrings.clone());
+                true
+            }
+            _ => true,
+        })
+        .collect();
+    let count = schemes.len();
+    let seen: BTreeSet<_> = schemes.into_iter().map(|scheme| Authority::new("a", scheme).signers()).collect();
+    assert_eq!((seen.len(), rings.len()), (count, 3));
+}
+
+/// Signers are counted by key, so a key that is in two rings is one signer, whatever else the authorities say.
+#[test]
+fn equal_key_rings_have_equal_signers() {
+    let gpg = |bodies: &[&str], identity| {
+        let keyrings = bodies.iter().map(|body| ring(body)).collect();
+        Authority::new("a", Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store: None }))).signers()
+    };
+    let one = gpg(&["abc="], SignedIdentity::MatchExact);
+    assert_eq!(one, gpg(&["abc="], SignedIdentity::MatchRepository));
+    assert!(one.is_subset(&gpg(&["abg=", "abc="], SignedIdentity::MatchExact)));
 }
 
 #[test]
@@ -177,10 +216,9 @@ fn order_and_repetition_of_keys_do_not_change_the_id() {
     let signer = |name: &str| Signer { name: name.to_owned(), key: SignerKey::Key(key(name)) };
     let keys = |names: &[&str]| Scheme::CosignKey { keys: names.iter().map(|name| key(name)).collect() };
     assert_eq!(id(keys(&["k", "l"])), id(keys(&["l", "k", "l"])));
-    let rings = |bodies: [&str; 2]| Scheme::Gpg {
-        keyrings: bodies.map(ring).to_vec(),
-        identity: SignedIdentity::MatchExact,
-        store_url: None,
+    let rings = |bodies: [&str; 2]| {
+        let keyrings = bodies.map(ring).to_vec();
+        Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity: SignedIdentity::MatchExact, store: None }))
     };
     assert_eq!(id(rings(["abc=", "abg="])), id(rings(["abg=", "abc="])));
     let trust =

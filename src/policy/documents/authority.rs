@@ -1,12 +1,13 @@
 //! Named trust authorities: the one parser of the shape that `pullgate.io/v1` documents and the configuration share.
 
+pub(super) mod gpg;
 mod notation;
 
 use std::sync::Arc;
 
 use super::envelope::PolicyObject;
 use super::secrets::Secrets;
-use super::{Context, Materials, NOTARY, material, simple};
+use super::{Context, Materials, NOTARY, REJECT, material};
 use crate::markup::{Fields, Node, Value};
 use crate::policy::authority::{Authority, Identity, Scheme, Signer};
 use crate::policy::key;
@@ -51,8 +52,9 @@ pub(super) fn of_configuration(name: &str, fields: &Fields<'_>, materials: &dyn 
 
 fn named(name: &str, fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Authority> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    if !name.bytes().all(plain) || name.is_empty() || name.len() > 63 || name == NOTARY {
-        let hint = "letters, digits, dots, dashes and underscores, at most 63; \"notary\" is Docker Content Trust's";
+    if !name.bytes().all(plain) || name.is_empty() || name.len() > 63 || [NOTARY, REJECT].contains(&name) {
+        let hint =
+            "letters, digits, dots, dashes and underscores, at most 63; \"notary\" and \"reject\" have a meaning";
         fields.error_hint(format!("{name:?} cannot be the name of an authority"), hint);
         return None;
     }
@@ -64,7 +66,7 @@ fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
         "cosign" => cosign(&fields.map("cosign")?, lookup),
         "notation" => notation::scheme(&fields.map("notation")?, lookup),
         "notary" => notary(&fields.map("notary")?, lookup),
-        _ => gpg(&fields.map("gpg")?, lookup),
+        _ => gpg::scheme(&fields.map("gpg")?, lookup),
     }
 }
 
@@ -141,16 +143,6 @@ fn notary(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     };
     let signers = fields.maps("signers", "a signer").into_iter().map(signer).collect::<Option<_>>()?;
     Some(Scheme::Notary { server: server.map(str::to_owned), signers })
-}
-
-fn gpg(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    fields.only(&["keyring", "keyrings", "signedIdentity", "store"]);
-    let keyrings = match one_of(fields, &["keyring", "keyrings"])? {
-        "keyring" => vec![material(&fields.map("keyring")?, material::key_ring, lookup)?],
-        _ => materials(fields, "keyrings", material::key_ring, lookup)?,
-    };
-    let identity = simple::identity(fields.map("signedIdentity"))?;
-    Some(Scheme::Gpg { keyrings, identity, store_url: fields.text("store").map(str::to_owned) })
 }
 
 fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {

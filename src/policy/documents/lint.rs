@@ -82,7 +82,9 @@ fn open_host(name: &str, at: Place, problems: &Problems, severity: ProblemSeveri
     if bare.is_empty() {
         return;
     }
-    if host.ends_with('*') {
+    // After a colon there can only be a port.
+    let is_port = host.ends_with(":*") && !host.contains('[');
+    if host.ends_with('*') && !is_port {
         let message =
             format!("the host of {name:?} ends in *, so it matches hosts that others can own: {bare}.evil.io");
         let hint = format!("write {bare}/* for all of that host");

@@ -1,7 +1,8 @@
 //! Keys, certificates and key rings, checked to be public and of the right kind before anything relies on them.
 
 use crate::policy::key::PublicKey;
-use crate::policy::material::{Certificate, KeyRing, SignerKey};
+use crate::policy::keyring::KeyRing;
+use crate::policy::material::{Certificate, InvalidMaterial, SignerKey};
 use crate::policy::pem;
 use crate::x509::RevocationList;
 
@@ -9,6 +10,9 @@ use crate::x509::RevocationList;
 const MAX_MATERIAL: usize = 256 * 1024;
 /// How DER that is a SEQUENCE begins; PEM never does.
 const DER_SEQUENCE: u8 = 0x30;
+
+/// What the label of every block with a private key contains.
+const PRIVATE: &str = "PRIVATE KEY";
 
 /// A public key, as signatures are verified with it.
 ///
@@ -52,19 +56,35 @@ pub(super) fn signer_key(bytes: &[u8]) -> Result<SignerKey, String> {
     SignerKey::from_pem(text(bytes, "PUBLIC KEY or CERTIFICATE")?).map_err(|invalid| invalid.to_string())
 }
 
-/// An OpenPGP key ring in ASCII armour.
+/// An OpenPGP key ring, binary or in ASCII armour.
 pub(super) fn key_ring(bytes: &[u8]) -> Result<KeyRing, String> {
-    KeyRing::from_armor(text(bytes, "PGP PUBLIC KEY BLOCK")?).map_err(|invalid| invalid.to_string())
+    bounded(bytes)?;
+    if bytes.windows(PRIVATE.len()).any(|window| window == PRIVATE.as_bytes()) {
+        return Err(InvalidMaterial::Private.to_string());
+    }
+    KeyRing::from_bytes(bytes).map_err(|invalid| invalid.to_string())
 }
 
 /// The bytes as text that holds no private key.
 fn text<'a>(bytes: &'a [u8], expected: &str) -> Result<&'a str, String> {
-    if bytes.len() > MAX_MATERIAL {
-        return Err(format!("larger than {MAX_MATERIAL} bytes"));
-    }
+    bounded(bytes)?;
     let text = std::str::from_utf8(bytes).map_err(|_| format!("not text; expected a {expected} block"))?;
-    if text.contains("PRIVATE KEY") {
-        return Err("it contains a private key, which does not belong here".into());
+    if text.contains(PRIVATE) { Err(InvalidMaterial::Private.to_string()) } else { Ok(text) }
+}
+
+/// A password: one line of text, of at most 4 KiB.
+pub(super) fn password(bytes: &[u8]) -> Result<String, String> {
+    const MAX_PASSWORD: usize = 4096;
+    let text = std::str::from_utf8(bytes).map_err(|_| "not text; expected a password")?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("it is empty; expected a password".into()),
+        password if password.len() > MAX_PASSWORD || password.contains(char::is_control) => {
+            Err(format!("not one line of at most {MAX_PASSWORD} bytes; expected a password"))
+        }
+        password => Ok(password.to_owned()),
     }
-    Ok(text)
+}
+
+fn bounded(bytes: &[u8]) -> Result<(), String> {
+    if bytes.len() > MAX_MATERIAL { Err(format!("larger than {MAX_MATERIAL} bytes")) } else { Ok(()) }
 }

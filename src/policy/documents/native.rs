@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::authority::{self, one_of};
 use super::envelope::PolicyObject;
-use super::{Context, NOTARY, lint};
+use super::{Context, NOTARY, REJECT, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::authority::{Authority, Scheme};
 use crate::policy::pattern::Pattern;
@@ -77,16 +77,18 @@ impl RuleReader<'_> {
         }
     }
 
-    /// A name, or a mapping with one of `anyOf`, `allOf` and `atLeast`. `None` after an error was reported.
+    /// A name, or a mapping with one of `anyOf`, `allOf`, `every` and `atLeast`. `None` after an error was reported.
     fn requirement(&self, node: &Node, parent: &Fields<'_>) -> Option<Requirement> {
         if !matches!(node.value, Value::Map(_)) {
             return self.named(node, parent);
         }
         let fields = Fields::of(node, "trust", parent.problems)?;
-        let ways = ["anyOf", "allOf", "atLeast"];
+        let ways = ["anyOf", "allOf", "every", "atLeast"];
         fields.only(&ways);
         match one_of(&fields, &ways)? {
             "anyOf" => Some(Requirement::AnyOf(self.parts(&fields, "anyOf")?)),
+            // Each part separately, as in containers-policy.json(5): one signature can satisfy several of them.
+            "every" => Some(Requirement::AllOf(self.parts(&fields, "every")?)),
             // Two names mean two signatures, so one key under both names is not enough.
             "allOf" => {
                 let of = self.parts(&fields, "allOf")?;
@@ -137,6 +139,9 @@ impl RuleReader<'_> {
             let scheme = Scheme::Notary { server: None, signers: Vec::new() };
             (name == NOTARY).then(|| Arc::new(Authority::new(NOTARY, scheme)))
         };
+        if name == REJECT {
+            return Some(Requirement::Reject);
+        }
         let found = known.or_else(builtin).map(Requirement::Authority);
         if found.is_none() {
             let hint = "define it under spec.authorities, or in the configuration";

@@ -1,21 +1,26 @@
 //! Portieris' `simple` signing: the list of `requirements`.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use url::Url;
+
 use super::Context;
+use super::authority::gpg::{Names, base_url, identity, may_get_password};
 use super::material;
 use crate::markup::Fields;
-use crate::policy::authority::{Authority, Scheme, SignedIdentity};
-use crate::policy::material::KeyRing;
+use crate::policy::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
+use crate::policy::authority::{Authority, Scheme};
+use crate::policy::keyring::KeyRing;
 use crate::policy::rule::Requirement;
 
 /// The `simple` part of an entry, before secrets are looked up in a namespace.
 #[derive(Debug)]
 pub(super) struct Simple<'a> {
     requirements: Vec<One<'a>>,
-    store_url: Option<&'a str>,
-    store_secret: bool,
+    store: Option<Url>,
+    store_secret: Option<&'a str>,
 }
 
 /// One of its requirements; all of them must be met.
@@ -32,18 +37,28 @@ impl<'a> Simple<'a> {
         fields.only(&["requirements", "storeURL", "storeSecret"]);
         let items = fields.maps("requirements", "a requirement of simple");
         let requirements: Vec<_> = items.iter().filter_map(requirement_of).collect();
-        let store_url = fields.text("storeURL");
+        let store = fields.text("storeURL").and_then(|text| store_url(fields, text));
         if fields.list("requirements").is_empty() {
             let hint = "add requirements, or remove simple";
             fields.warn("simple without requirements checks nothing", hint);
             return None;
         }
-        let store_secret = fields.text("storeSecret").is_some();
-        if store_secret {
-            let message = "storeSecret is not supported: images that this entry selects are denied";
-            fields.warn(message, "use a lookaside store that can be read without a password");
+        let store_secret = fields.text("storeSecret");
+        match &store {
+            None if store_secret.is_some() => {
+                fields.warn("storeSecret has no effect without storeURL", "remove it, or add storeURL");
+            }
+            Some(url) if store_secret.is_some() && !may_get_password(url) => {
+                let message = "storeSecret is sent only to an https store: images that this entry selects are denied";
+                fields.warn(message, "use https in storeURL");
+            }
+            Some(url) if url.scheme() == "http" => {
+                let message = "storeURL is not encrypted: anybody on the network can hide signatures";
+                fields.warn(message, "use https");
+            }
+            _ => {}
         }
-        Some(Self { requirements, store_url, store_secret })
+        Some(Self { requirements, store, store_secret: store_secret.filter(|_| fields.get("storeURL").is_some()) })
     }
 
     /// The names of secrets that are looked up in the namespace of the request.
@@ -52,7 +67,7 @@ impl<'a> Simple<'a> {
             One::SignedBy { secret, namespace: None, .. } => Some(*secret),
             _ => None,
         });
-        secrets.collect()
+        secrets.chain(self.store_secret).collect()
     }
 
     /// The names of secrets that are missing for a request from this namespace.
@@ -64,7 +79,8 @@ impl<'a> Simple<'a> {
             }
             _ => None,
         });
-        missing.collect()
+        let is_missing = |secret: &&str| namespace.is_none_or(|from| context.secrets.find(from, secret).is_none());
+        missing.chain(self.store_secret.filter(is_missing)).collect()
     }
 
     /// The requirement for a request from this namespace.
@@ -73,12 +89,13 @@ impl<'a> Simple<'a> {
             One::Accept => Requirement::Accept,
             One::Reject => Requirement::Reject,
             One::SignedBy { secret, namespace: fixed, identity } => {
-                let scheme = match self.keyring(secret, fixed.or(namespace), context) {
-                    Ok(keyring) => Scheme::Gpg {
+                let keyring = keyring(secret, fixed.or(namespace), context);
+                let scheme = match keyring.and_then(|keyring| Ok((keyring, self.store(namespace, context)?))) {
+                    Ok((keyring, store)) => Scheme::Gpg(Box::new(SimpleSigner {
                         keyrings: vec![keyring],
                         identity: identity.clone(),
-                        store_url: self.store_url.map(str::to_owned),
-                    },
+                        store,
+                    })),
                     Err(why) => Scheme::Unusable { why },
                 };
                 Requirement::Authority(Arc::new(Authority::new(*secret, scheme)))
@@ -87,18 +104,44 @@ impl<'a> Simple<'a> {
         Requirement::AllOf(self.requirements.iter().map(one).collect())
     }
 
-    fn keyring(&self, secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Result<KeyRing, String> {
-        if self.store_secret {
-            return Err("storeSecret is not supported".into());
+    /// The store, with its credentials. `storeSecret` has the data `username` and `password`.
+    fn store(&self, namespace: Option<&str>, context: &Context<'_>) -> Result<Option<SignatureStore>, String> {
+        let Some(base) = self.store.clone() else { return Ok(None) };
+        let Some(secret) = self.store_secret else { return Ok(Some(SignatureStore { base, credentials: None })) };
+        if !may_get_password(&base) {
+            return Err("storeSecret is sent only to an https store".into());
         }
-        let data = namespace.and_then(|namespace| context.secrets.find(namespace, secret));
-        let data = data.ok_or_else(|| {
-            let from = namespace.map(|namespace| format!(" in namespace {namespace:?}")).unwrap_or_default();
-            format!("could not get keySecret from your cluster, secret {secret:?} not found{from}")
-        })?;
-        let key = data.get("key").ok_or_else(|| format!("secret {secret:?} not defined: it has no \"key\""))?;
-        material::key_ring(key).map_err(|why| format!("secret {secret:?}: {why}"))
+        let data = find("storeSecret", secret, namespace, context)?;
+        let read = |key: &str| {
+            let value = data.get(key).ok_or_else(|| format!("secret {secret:?} not defined: it has no {key:?}"))?;
+            material::password(value).map_err(|why| format!("secret {secret:?}: {key}: {why}"))
+        };
+        let credentials = Some(StoreCredentials { username: read("username")?, password: read("password")? });
+        Ok(Some(SignatureStore { base, credentials }))
     }
+}
+
+fn store_url(fields: &Fields<'_>, text: &str) -> Option<Url> {
+    base_url(text).map_err(|why| fields.error(format!("storeURL {why}"))).ok()
+}
+
+fn keyring(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Result<KeyRing, String> {
+    let data = find("keySecret", secret, namespace, context)?;
+    let key = data.get("key").ok_or_else(|| format!("secret {secret:?} not defined: it has no \"key\""))?;
+    material::key_ring(key).map_err(|why| format!("secret {secret:?}: {why}"))
+}
+
+fn find<'a>(
+    what: &str,
+    secret: &str,
+    namespace: Option<&str>,
+    context: &'a Context<'_>,
+) -> Result<Cow<'a, BTreeMap<String, Vec<u8>>>, String> {
+    let data = namespace.and_then(|namespace| context.secrets.find(namespace, secret));
+    data.ok_or_else(|| {
+        let from = namespace.map(|namespace| format!(" in namespace {namespace:?}")).unwrap_or_default();
+        format!("could not get {what} from your cluster, secret {secret:?} not found{from}")
+    })
 }
 
 fn requirement_of<'a>(fields: &Fields<'a>) -> Option<One<'a>> {
@@ -109,7 +152,7 @@ fn requirement_of<'a>(fields: &Fields<'a>) -> Option<One<'a>> {
         "signedBy" => Some(One::SignedBy {
             secret: fields.required("keySecret")?,
             namespace: fields.text("keySecretNamespace"),
-            identity: identity(fields.map("signedIdentity"))?,
+            identity: identity(fields.map("signedIdentity"), Names::Portieris)?,
         }),
         other => {
             let hint = "the types are insecureAcceptAnything, reject and signedBy";
@@ -117,35 +160,4 @@ fn requirement_of<'a>(fields: &Fields<'a>) -> Option<One<'a>> {
             None
         }
     }
-}
-
-/// `signedIdentity`, with the type names that Portieris' code knows. Its documentation names others
-/// (`exactReference`, `exactRepository`, `matchRepoDigestOrExact`), which its code rejects.
-pub(super) fn identity(fields: Option<Fields<'_>>) -> Option<SignedIdentity> {
-    let Some(fields) = fields else { return Some(SignedIdentity::MatchRepoDigestOrExact) };
-    let kind = fields.text("type").unwrap_or_default();
-    let required = |key| fields.required(key).map(str::to_owned);
-    let identity = match kind {
-        "" => Some(SignedIdentity::MatchRepoDigestOrExact),
-        "matchExact" => Some(SignedIdentity::MatchExact),
-        "matchRepository" => Some(SignedIdentity::MatchRepository),
-        "matchExactReference" => required("dockerReference").map(SignedIdentity::ExactReference),
-        "matchExactRepository" => required("dockerRepository").map(SignedIdentity::ExactRepository),
-        "remapIdentity" => {
-            let (prefix, signed_prefix) = (required("prefix"), required("signedPrefix"));
-            prefix.zip(signed_prefix).map(|(prefix, signed_prefix)| SignedIdentity::Remap { prefix, signed_prefix })
-        }
-        other => {
-            let hint = match other {
-                "exactReference" => "Portieris' code calls it matchExactReference",
-                "exactRepository" => "Portieris' code calls it matchExactRepository",
-                "matchRepoDigestOrExact" => "leave signedIdentity out: this is what happens without it",
-                _ => "matchExact, matchRepository, matchExactReference, matchExactRepository or remapIdentity",
-            };
-            fields.error_hint(format!("unknown type of signedIdentity {other:?}"), hint);
-            return None;
-        }
-    };
-    fields.only(&["type", "dockerReference", "dockerRepository", "prefix", "signedPrefix"]);
-    identity
 }

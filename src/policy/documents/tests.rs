@@ -4,12 +4,14 @@ use super::*;
 use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
 use crate::policy::{
-    Behaviour, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, Subject, VaRule,
+    Behaviour, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, SimpleSigner, Subject, VaRule,
 };
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----";
 const THIRD_PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEeWtLkryyJUV84gG/b6IuCzPVkc9A0kP5\\nheEyxqcwKUNtHFW921PPJxxkbN0BSNgOjWSJ9AW2gkg5L6bBvB+MwG7TV9VAG6Xk\\nJiPXtfVqPvp4zLoqQZCuRbGACSXOSdFo\\n-----END PUBLIC KEY-----";
 const OTHER_PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAElu+eeDWCef1pACAN3C04B52wGK+U\\nyt+XVa8ntxbQx2rLH99lRiWGGlxP+ZFbl+1LcoBF8iWaF/qex964fnTxQA==\\n-----END PUBLIC KEY-----";
+/// An Ed25519 key that `gpg` made.
+const RING: &str = include_str!("../../../tests/data/gpg/ring.asc");
 
 fn parse(texts: &[&str]) -> Parsed {
     let sources: Vec<_> = texts
@@ -239,13 +241,13 @@ fn simple_requirements() {
     let requirements = "[{type: insecureAcceptAnything}, {type: signedBy, keySecret: k, keySecretNamespace: keys, \
                         signedIdentity: {type: matchExactRepository, dockerRepository: a.io/b}}]";
     let entry = format!("{{name: '*', policy: {{simple: {{storeURL: 'https://s', requirements: {requirements}}}}}}}");
-    let ring = "-----BEGIN PGP PUBLIC KEY BLOCK-----\\n\\nabc=\\n-----END PGP PUBLIC KEY BLOCK-----";
-    let parsed = parse(&[&policy("portieris", &entry), &secret("keys", "k", &format!("key: \"{ring}\""))]);
+    let parsed = parse(&[&policy("portieris", &entry), &secret("keys", "k", &format!("key: {RING:?}"))]);
     let Some(Requirement::AllOf(parts)) = rule(&parsed, "nginx", "x").unwrap().simple else { panic!() };
     assert_eq!(parts[0], Requirement::Accept);
-    let Scheme::Gpg { identity, store_url, .. } = scheme(Some(parts[1].clone())) else { panic!() };
-    assert_eq!(identity, SignedIdentity::ExactRepository("a.io/b".into()));
-    assert_eq!(store_url.as_deref(), Some("https://s"));
+    let Scheme::Gpg(signer) = scheme(Some(parts[1].clone())) else { panic!() };
+    let SimpleSigner { identity, store, .. } = *signer;
+    assert_eq!(identity, SignedIdentity::ExactRepository("a.io/b".parse::<ImageReference>().unwrap().name));
+    assert_eq!(store.unwrap().base.as_str(), "https://s/");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use futures_util::future::{BoxFuture, ready};
 use super::super::scheme::{Attached, Consultation, Origin, SignatureScheme, Verification};
 use super::*;
 use crate::oci::Tag;
-use crate::policy::KeyRing;
+use crate::policy::{KeyRing, SignatureStore};
 
 const MARK: &str = "application/x-mark";
 
@@ -112,18 +112,18 @@ impl SignatureScheme for Shelves {
 }
 
 fn shelf(authority: &Authority) -> String {
-    let Scheme::Gpg { store_url, .. } = authority.scheme() else { panic!() };
-    store_url.clone().unwrap()
+    let Scheme::Gpg(signer) = authority.scheme() else { panic!() };
+    signer.store.as_ref().unwrap().base.path().to_owned()
 }
 
 fn schemes() -> Schemes {
-    Schemes { notary: Arc::new(Marks), gpg: Arc::new(Shelves), ..Schemes::new() }
+    Schemes { notary: Arc::new(Marks), gpg: Arc::new(Shelves), ..Schemes::new(&Clock::system(), &Tasks::new()) }
 }
 
 fn shelved(path: &str) -> Arc<Authority> {
-    let block = format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{}\n-----END PGP PUBLIC KEY BLOCK-----", "AAAA");
-    let (keyrings, identity) = (vec![KeyRing::from_armor(&block).unwrap()], SignedIdentity::MatchRepository);
-    Arc::new(Authority::new(path, Scheme::Gpg { keyrings, identity, store_url: Some(path.into()) }))
+    let (keyrings, identity) = (vec![KeyRing::for_test(b"ring")], SignedIdentity::MatchRepository);
+    let store = Some(SignatureStore { base: format!("file://{path}").parse().unwrap(), credentials: None });
+    Arc::new(Authority::new(path, Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))))
 }
 
 fn marks(server: &str) -> Arc<Authority> {

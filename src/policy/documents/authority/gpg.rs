@@ -1,0 +1,193 @@
+//! The `gpg` authority, and what it shares with `simple` of Portieris: `signedIdentity` and the store of signatures.
+
+use url::Url;
+
+use super::super::material;
+use super::{Lookup, material as one_material, materials, one_of, required_map};
+use crate::markup::{Fields, Value};
+use crate::oci::{Host, ImageReference};
+use crate::policy::authority::Scheme;
+use crate::policy::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
+
+/// The names of the types of `signedIdentity`. containers/image and the documentation of Portieris use the first
+/// column, and the code of Portieris uses the second.
+const IDENTITIES: [(&str, &str); 6] = [
+    ("matchRepoDigestOrExact", ""),
+    ("matchExact", "matchExact"),
+    ("matchRepository", "matchRepository"),
+    ("exactReference", "matchExactReference"),
+    ("exactRepository", "matchExactRepository"),
+    ("remapIdentity", "remapIdentity"),
+];
+
+/// `gpg: {keyring: …, signedIdentity: {type: …}, store: …}`.
+pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
+    fields.only(&["keyring", "keyrings", "signedIdentity", "store"]);
+    let keyrings = match one_of(fields, &["keyring", "keyrings"])? {
+        "keyring" => vec![one_material(&fields.map("keyring")?, material::key_ring, lookup)?],
+        _ => materials(fields, "keyrings", material::key_ring, lookup)?,
+    };
+    let identity = identity(fields.map("signedIdentity"), Names::All)?;
+    let store = match fields.get("store") {
+        None => None,
+        Some(node) if matches!(node.value, Value::Map(_)) => Some(store(&fields.map("store")?, lookup)?),
+        Some(_) => Some(SignatureStore { base: store_url(fields, "store", false)?, credentials: None }),
+    };
+    Some(Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store })))
+}
+
+/// `store: {url: …, insecure: true, username: …, password: {file: …}}`.
+fn store(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<SignatureStore> {
+    fields.only(&["url", "insecure", "username", "password"]);
+    fields.needs("url")?;
+    let base = store_url(fields, "url", fields.flag("insecure").unwrap_or(false))?;
+    if fields.get("username").is_none() && fields.get("password").is_none() {
+        return Some(SignatureStore { base, credentials: None });
+    }
+    let username = fields.required("username")?.to_owned();
+    let password = one_material(&required_map(fields, "password")?, material::password, lookup)?;
+    let credentials = Some(StoreCredentials { username, password });
+    if !may_get_password(&base) {
+        fields.error(format!("a password is sent only to an https store, and this one is {base}"));
+        return None;
+    }
+    Some(SignatureStore { base, credentials })
+}
+
+/// Whether a password may be sent to a store: over TLS, or within this machine.
+pub(in crate::policy::documents) fn may_get_password(base: &Url) -> bool {
+    let is_here = match base.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    base.scheme() == "https" || base.scheme() == "http" && is_here
+}
+
+/// The base URL of a store. Plain HTTP must be allowed explicitly: an attacker on the network can hide signatures there.
+fn store_url(fields: &Fields<'_>, key: &str, allows_http: bool) -> Option<Url> {
+    let text = fields.text(key)?;
+    match base_url(text) {
+        Ok(url) if url.scheme() == "http" && !allows_http => {
+            let hint = "use https, or write store: {url: …, insecure: true}";
+            fields.error_hint(format!("the store {text:?} is not encrypted"), hint);
+            None
+        }
+        Ok(url) => Some(url),
+        Err(why) => {
+            fields.error(format!("{key} {why}"));
+            None
+        }
+    }
+}
+
+/// Parses the base URL of a store.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence. It does not quote the text, which may contain a password.
+pub(in crate::policy::documents) fn base_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is not a URL; write https://HOST/PATH or file:///PATH")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("contains credentials, which belong in a secret");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment, because paths are appended to it");
+    }
+    match url.scheme() {
+        "https" | "http" if url.has_host() => Ok(url),
+        "file" if url.to_file_path().is_ok() => Ok(url),
+        _ => Err("must be an https, http or file URL"),
+    }
+}
+
+/// Which names of the types of `signedIdentity` are known.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(in crate::policy::documents) enum Names {
+    /// Those of containers/image and those of Portieris.
+    All,
+    /// Those in the code of Portieris.
+    Portieris,
+}
+
+/// `signedIdentity`. `None` after an error was reported.
+pub(in crate::policy::documents) fn identity(fields: Option<Fields<'_>>, names: Names) -> Option<SignedIdentity> {
+    let Some(fields) = fields else { return Some(SignedIdentity::MatchRepoDigestOrExact) };
+    let kind = fields.text("type").unwrap_or_default();
+    let is_known = |(containers, portieris): &&(&str, &str)| match names {
+        Names::All => kind == *containers || kind == *portieris,
+        Names::Portieris => kind == *portieris,
+    };
+    let Some((known, _)) = IDENTITIES.iter().find(is_known) else {
+        unknown_identity(&fields, kind, names);
+        return None;
+    };
+    fields.only(&["type", "dockerReference", "dockerRepository", "prefix", "signedPrefix"]);
+    match *known {
+        "matchRepoDigestOrExact" => Some(SignedIdentity::MatchRepoDigestOrExact),
+        "matchExact" => Some(SignedIdentity::MatchExact),
+        "matchRepository" => Some(SignedIdentity::MatchRepository),
+        "exactReference" => {
+            let reference = image(&fields, "dockerReference")?;
+            if reference.tag.is_none() && reference.digest.is_none() {
+                fields.error("dockerReference has neither a tag nor a digest");
+                return None;
+            }
+            Some(SignedIdentity::ExactReference(reference))
+        }
+        "exactRepository" => {
+            let repository = image(&fields, "dockerRepository")?;
+            if repository.tag.is_some() || repository.digest.is_some() {
+                fields.error("dockerRepository must not have a tag or a digest");
+                return None;
+            }
+            Some(SignedIdentity::ExactRepository(repository.name))
+        }
+        _ => {
+            let (prefix, signed_prefix) = (prefix(&fields, "prefix"), prefix(&fields, "signedPrefix"));
+            prefix.zip(signed_prefix).map(|(prefix, signed_prefix)| SignedIdentity::Remap { prefix, signed_prefix })
+        }
+    }
+}
+
+fn unknown_identity(fields: &Fields<'_>, kind: &str, names: Names) {
+    let portieris = IDENTITIES.iter().find(|(containers, _)| *containers == kind).map(|(_, portieris)| *portieris);
+    let hint = match portieris.filter(|_| names == Names::Portieris) {
+        Some("") => "leave signedIdentity out: this is what happens without it".to_owned(),
+        Some(portieris) => format!("Portieris' code calls it {portieris}"),
+        None => {
+            let known = IDENTITIES.iter().filter(|(_, portieris)| names == Names::All || !portieris.is_empty());
+            let name = |(containers, portieris): &(&'static str, &'static str)| match names {
+                Names::All => *containers,
+                Names::Portieris => *portieris,
+            };
+            known.map(name).collect::<Vec<_>>().join(", ")
+        }
+    };
+    fields.error_hint(format!("unknown type of signedIdentity {kind:?}"), hint);
+}
+
+fn image(fields: &Fields<'_>, key: &str) -> Option<ImageReference> {
+    let text = fields.required(key)?;
+    text.parse().map_err(|why| fields.error(format!("{key} {text:?}: {why}"))).ok()
+}
+
+/// A host, a namespace or a repository, with the host as [`Host`] writes it. Short names are not expanded, as in
+/// containers/image.
+fn prefix(fields: &Fields<'_>, key: &str) -> Option<String> {
+    let text = fields.required(key)?;
+    let (host, path) = text.split_once('/').map_or((text, None), |(host, path)| (host, Some(path)));
+    let is_path = |path: &&str| path.parse::<crate::oci::Repository>().is_ok();
+    match (host.parse::<Host>(), path) {
+        (Ok(host), None) => Some(host.to_string()),
+        (Ok(host), Some(path)) if is_path(&path) => Some(format!("{host}/{path}")),
+        _ => {
+            let hint = "write a host, a namespace or a repository in full: docker.io/library, registry.acme.com/team";
+            fields.error_hint(format!("{key} {text:?} is not the beginning of a repository's name"), hint);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
