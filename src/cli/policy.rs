@@ -1,7 +1,9 @@
-//! `pullgate policy`: check documents, show which entry wins, and replay decisions for given evidence. Offline.
+//! `pullgate policy`: check documents, show which entry wins, import policies of podman and skopeo, and replay decisions
+//! for given evidence. Offline.
 
 mod command;
 mod eval;
+mod import;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 pub(super) use command::{PolicyCommand, run};
 pub use eval::eval;
+pub use import::import;
 
 use super::Output;
 use crate::markup::{Problem, ProblemSeverity};

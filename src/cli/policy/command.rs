@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, Streams, check, eval, match_images};
+use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, Streams, check, eval, import, match_images};
 use crate::cli::{Exit, Output};
 use crate::config::Config;
 use crate::policy::Settings;
@@ -38,6 +38,15 @@ pub(in crate::cli) enum PolicyCommand {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Turn a containers-policy.json of podman and skopeo into a document, which is printed. What cannot be expressed is
+    /// denied, and said on standard error.
+    Import {
+        /// The policy: /etc/containers/policy.json.
+        file: PathBuf,
+        /// The directory that says where signatures are stored: /etc/containers/registries.d.
+        #[arg(long, value_name = "DIR")]
+        registries_d: Option<PathBuf>,
+    },
     /// Decide for given evidence: read one JSON case per line from standard input, print one decision per line.
     Eval {
         /// The folder of policy documents.
@@ -66,10 +75,13 @@ impl SettingsFrom {
 }
 
 pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
-    let (PolicyCommand::Check { settings, .. }
-    | PolicyCommand::Match { settings, .. }
-    | PolicyCommand::Eval { settings, .. }) = &command;
-    let settings = match settings.load() {
+    let settings = match &command {
+        PolicyCommand::Check { settings, .. }
+        | PolicyCommand::Match { settings, .. }
+        | PolicyCommand::Eval { settings, .. } => settings.load(),
+        PolicyCommand::Import { .. } => Ok(Settings::default()),
+    };
+    let settings = match settings {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
@@ -79,6 +91,7 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
         PolicyCommand::Match { policies, namespace, images, output, .. } => {
             match_images(&policies, &namespace, &images, &settings, output, &mut streams)
         }
+        PolicyCommand::Import { file, registries_d } => import(&file, registries_d.as_deref(), &mut streams),
         PolicyCommand::Eval { policies, .. } => eval(&policies, &settings, &mut io::stdin().lock(), &mut streams),
     };
     match code {
