@@ -13,6 +13,8 @@ mod cosign;
 mod discovery;
 mod finding;
 mod gather;
+#[cfg(feature = "gpg")]
+mod gpg;
 mod notes;
 mod registry;
 mod scheme;
@@ -98,7 +100,8 @@ struct SignatureQuestion {
 impl Trust {
     /// Trust with every scheme.
     pub fn new(config: Config, services: TrustServices) -> Self {
-        Self::with_schemes(Schemes::new(), config, services)
+        let schemes = Schemes::new(&services.clock, &services.tasks);
+        Self::with_schemes(schemes, config, services)
     }
 
     fn with_schemes(schemes: Schemes, config: Config, services: TrustServices) -> Self {

@@ -11,10 +11,13 @@ use super::json;
 /// The payload type of in-toto statements in DSSE envelopes, and their media type in BuildKit's manifests.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
-/// The only value of `critical.type` that cosign and containers/image write.
+/// The value of `critical.type` that cosign writes, and containers/image for sigstore signatures.
 const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
 
-/// The payload of a classic cosign signature (cosign, SIGNATURE_SPEC.md, "Simple Signing").
+/// The value of `critical.type` that containers/image writes for OpenPGP signatures.
+const OPENPGP_TYPE: &str = "atomic container signature";
+
+/// The payload of a simple signature: of cosign (SIGNATURE_SPEC.md, "Simple Signing") or with OpenPGP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SimpleSigning {
     /// The name under which the image was signed. cosign does not check it, and it differs behind mirrors.
@@ -24,26 +27,53 @@ pub struct SimpleSigning {
 }
 
 impl SimpleSigning {
+    /// Parses the payload of an OpenPGP signature (containers/image, `docs/containers-signature.5.md`). It differs in its
+    /// type, and in `optional`, which must be an object.
+    ///
+    /// # Errors
+    /// The missing, unknown or malformed part.
+    pub fn parse_openpgp(bytes: &[u8]) -> Result<Self, InvalidPayload> {
+        let (payload, optional) = Self::parse_as(bytes, OPENPGP_TYPE)?;
+        let optional = optional.as_object().ok_or(InvalidPayload("optional is not an object"))?;
+        if !optional.get("creator").is_none_or(Value::is_string) {
+            return Err(InvalidPayload("optional.creator is not a string"));
+        }
+        // Some writers store the number with a fraction of zero.
+        if !optional.get("timestamp").is_none_or(|time| time.as_f64().is_some_and(|time| time.fract() == 0.0)) {
+            return Err(InvalidPayload("optional.timestamp is not an integer"));
+        }
+        Ok(payload)
+    }
+
     /// Parses a payload as strictly as containers/image does: no duplicate keys, and `critical` has exactly the members
     /// of the format, because an unknown member would be a condition that nobody checks.
     ///
     /// # Errors
     /// The missing, unknown or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
-        let known = ["critical", "docker-manifest-digest", "docker-reference", "identity", "image", "optional", "type"];
-        let body = object(bytes, &known, &["optional"])?;
-        let [critical, optional] = members(&body, ["critical", "optional"])?;
+        let (payload, optional) = Self::parse_as(bytes, SIMPLE_SIGNING_TYPE)?;
         if !matches!(optional, Value::Object(_) | Value::Null) {
             return Err(InvalidPayload("optional is neither an object nor null"));
         }
+        Ok(payload)
+    }
+
+    /// Parses a payload of this type, and returns `optional` as it is.
+    fn parse_as(bytes: &[u8], expected: &str) -> Result<(Self, Value), InvalidPayload> {
+        let known = ["critical", "docker-manifest-digest", "docker-reference", "identity", "image", "optional", "type"];
+        let body = object(bytes, &known, &["optional"])?;
+        let [critical, optional] = members(&body, ["critical", "optional"])?;
         let [identity, image, kind] = members(as_object(critical)?, ["identity", "image", "type"])?;
         let [reference] = members(as_object(identity)?, ["docker-reference"])?;
         let [digest] = members(as_object(image)?, ["docker-manifest-digest"])?;
-        if *kind != SIMPLE_SIGNING_TYPE {
-            return Err(InvalidPayload("its type is not \"cosign container image signature\""));
+        if *kind != expected {
+            return Err(InvalidPayload(match expected {
+                OPENPGP_TYPE => "its type is not \"atomic container signature\"",
+                _ => "its type is not \"cosign container image signature\"",
+            }));
         }
         let digest = as_text(digest)?.parse().map_err(|_| InvalidPayload("docker-manifest-digest is not a digest"))?;
-        Ok(Self { reference: as_text(reference)?.to_owned(), digest })
+        Ok((Self { reference: as_text(reference)?.to_owned(), digest }, optional.clone()))
     }
 }
 

@@ -100,6 +100,13 @@ impl Registry {
         self.0.content.edit(repository, |r| r.blobs.insert(digest, bytes.into()));
     }
 
+    /// Adds an OpenPGP signature of a manifest. A registry with signatures announces that it serves them
+    /// (containers/image, `docs/signature-protocols.md`).
+    pub fn put_signature(&self, repository: &str, digest: Digest, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        self.0.content.edit(repository, |held| held.signatures.entry(digest).or_default().push(bytes));
+    }
+
     /// Points `tag` to a manifest, which need not exist.
     pub fn tag(&self, repository: &str, tag: &str, digest: Digest) {
         self.0.content.edit(repository, |r| r.tags.insert(tag.into(), digest));

@@ -6,6 +6,7 @@ use super::cosign::Cosign;
 use super::scheme::SignatureScheme;
 use super::unverified::Unverified;
 use crate::policy::Scheme;
+use crate::runtime::{Clock, Tasks};
 
 /// One scheme for every kind of authority. Cheap to clone.
 #[derive(Clone)]
@@ -20,15 +21,13 @@ pub(super) struct Schemes {
 
 impl Schemes {
     /// Every scheme that this version has.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: &Clock, tasks: &Tasks) -> Self {
         let unverified: Arc<dyn SignatureScheme> = Arc::new(Unverified);
-        Self {
-            cosign: Arc::new(Cosign),
-            gpg: unverified.clone(),
-            notation: unverified.clone(),
-            notary: unverified.clone(),
-            unverified,
-        }
+        #[cfg(feature = "gpg")]
+        let gpg = Arc::new(super::gpg::Gpg::new(clock, tasks));
+        #[cfg(not(feature = "gpg"))]
+        let (gpg, _) = (unverified.clone(), (clock, tasks));
+        Self { cosign: Arc::new(Cosign), gpg, notation: unverified.clone(), notary: unverified.clone(), unverified }
     }
 
     /// The scheme of authorities of this kind.
@@ -36,7 +35,7 @@ impl Schemes {
         match scheme {
             Scheme::CosignKey { .. } => &self.cosign,
             Scheme::CosignKeyless { .. } | Scheme::Unusable { .. } => &self.unverified,
-            Scheme::Gpg { .. } => &self.gpg,
+            Scheme::Gpg(_) => &self.gpg,
             Scheme::Notation { .. } => &self.notation,
             Scheme::Notary { .. } => &self.notary,
         }

@@ -32,7 +32,7 @@ fn reason(scheme: &Scheme) -> String {
     let what = match scheme {
         Scheme::CosignKey { .. } => "a cosign signature",
         Scheme::CosignKeyless { .. } => "a cosign keyless signature",
-        Scheme::Gpg { .. } => "an OpenPGP simple signature",
+        Scheme::Gpg(_) => return "OpenPGP is not part of this build: it has no feature \"gpg\"".into(),
         Scheme::Notation { .. } => "a Notary Project signature",
         Scheme::Notary { .. } => "Docker Content Trust",
         Scheme::Unusable { why } => return why.clone(),

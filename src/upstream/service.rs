@@ -28,7 +28,7 @@ pub enum ServiceAddress<'a> {
 }
 
 /// A document, and the headers that came with it.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the schemes that are consulted"))]
+#[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "for the schemes that are consulted"))]
 #[derive(Clone, Debug)]
 pub struct ServiceAnswer {
     /// The headers.

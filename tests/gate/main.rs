@@ -14,6 +14,8 @@ mod blobs;
 mod cache;
 mod commands;
 mod content;
+#[cfg(feature = "gpg")]
+mod gpg;
 mod harness;
 mod kinds;
 mod lists;

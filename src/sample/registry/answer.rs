@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ use crate::oci::{Digest, Endpoint, ErrorCode, Page, Reference, Repository, Route
 
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const SUPPORTS_SIGNATURES: HeaderName = HeaderName::from_static("x-registry-supports-signatures");
 
 impl RegistryState {
     /// The response without injected faults. `origin` is the registry's URL as the client knows it.
@@ -21,6 +24,9 @@ impl RegistryState {
         let uri = request.uri();
         if uri.path() == "/token" {
             return self.access.token(uri.query().unwrap_or_default(), request.headers());
+        }
+        if let Some(path) = uri.path().strip_prefix("/extensions/v2/") {
+            return self.signatures(path);
         }
         match Route::parse(uri.path(), uri.query()) {
             Ok(route) => self.endpoint(route.endpoint.as_ref(), uri, request.headers(), origin),
@@ -33,13 +39,30 @@ impl RegistryState {
         if let Some(refusal) = self.access.refusal(repository, headers, origin) {
             return refusal;
         }
-        let Some(endpoint) = endpoint else { return json(&json!({})) };
+        let Some(endpoint) = endpoint else {
+            let answer = json(&json!({}));
+            return match self.content.has_signatures() {
+                true => with_header(answer, SUPPORTS_SIGNATURES, "1"),
+                false => answer,
+            };
+        };
         match endpoint {
             Endpoint::Blob { name, digest } => self.blob(name, digest, headers),
             Endpoint::Manifest { name, reference } => self.manifest(name, reference, headers),
             Endpoint::Referrers { name, digest, page } => self.referrers(name, digest, page, uri),
             Endpoint::Tags { name, page } => self.tags(name, page, uri),
         }
+    }
+
+    /// `REPOSITORY/signatures/DIGEST` of the extension for OpenPGP signatures.
+    fn signatures(&self, path: &str) -> Response<Bytes> {
+        let found = path.split_once("/signatures/").and_then(|(name, digest)| Some((name, digest.parse().ok()?)));
+        let Some((name, digest)) = found else {
+            return refuse(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, "no such endpoint");
+        };
+        let signature = |bytes: Bytes| json!({"schemaVersion": 2, "type": "atomic", "content": STANDARD.encode(bytes)});
+        let list: Vec<_> = self.content.signatures(name, &digest).into_iter().map(signature).collect();
+        json(&json!({"signatures": list}))
     }
 
     fn manifest(&self, name: &Repository, reference: &Reference, headers: &HeaderMap) -> Response<Bytes> {

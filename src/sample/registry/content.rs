@@ -19,6 +19,8 @@ pub(super) struct HeldRepository {
     pub(super) manifests: BTreeMap<Digest, (String, Bytes)>,
     pub(super) tags: BTreeMap<String, Digest>,
     pub(super) blobs: HashMap<Digest, Bytes>,
+    /// OpenPGP signatures of manifests.
+    pub(super) signatures: HashMap<Digest, Vec<Bytes>>,
 }
 
 impl HeldContent {
@@ -44,6 +46,16 @@ impl HeldContent {
         };
         let (media_type, bytes) = repository.manifests.get(digest)?;
         Some((*digest, media_type.clone(), bytes.clone()))
+    }
+
+    /// The OpenPGP signatures of a manifest.
+    pub(super) fn signatures(&self, repository: &str, digest: &Digest) -> Vec<Bytes> {
+        self.lock().get(repository).and_then(|found| found.signatures.get(digest).cloned()).unwrap_or_default()
+    }
+
+    /// Whether any repository has OpenPGP signatures.
+    pub(super) fn has_signatures(&self) -> bool {
+        self.lock().values().any(|repository| !repository.signatures.is_empty())
     }
 
     /// The bytes of a blob, shared rather than copied.

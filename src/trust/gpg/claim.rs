@@ -1,0 +1,66 @@
+//! What a verified message claims: which image, and under which name.
+
+use jiff::Timestamp;
+
+use super::RefusedSignature;
+use super::message::{self, MessageSigner};
+use crate::oci::payload::SimpleSigning;
+use crate::oci::{Digest, ImageName, Reference};
+use crate::policy::{KeyRing, Signatory, SignatoryKind, SimpleSigner};
+
+/// The image that a signature must be for.
+#[derive(Clone, Copy)]
+pub(super) struct ClaimedImage<'a> {
+    pub(super) name: &'a ImageName,
+    /// The reference as it was pulled.
+    pub(super) reference: &'a Reference,
+    /// The bytes of the manifest.
+    pub(super) manifest: &'a [u8],
+}
+
+/// A signature that counts.
+#[derive(Debug)]
+pub(super) struct CountedSignature {
+    pub(super) signatory: Signatory,
+    /// When the signature or its key expires.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Verifies a signature, and that it is for this image under a name that the authority accepts. The payload is parsed
+/// only after its signature was verified.
+///
+/// # Errors
+/// Why the signature does not count.
+pub(super) fn judge(
+    bytes: &[u8],
+    authority: &SimpleSigner,
+    image: ClaimedImage<'_>,
+    now: Timestamp,
+) -> Result<CountedSignature, RefusedSignature> {
+    let certificates = authority.keyrings.iter().flat_map(KeyRing::certificates);
+    let message = message::verify(bytes, certificates, now)?;
+    let SimpleSigning { reference, digest, .. } =
+        SimpleSigning::parse_openpgp(&message.payload).map_err(|error| error.to_string())?;
+    if Digest::of(digest.algorithm(), image.manifest) != digest {
+        return Err(format!("is for another image, {digest}").into());
+    }
+    if !authority.identity.accepts(&reference, image.name, image.reference) {
+        let rule = &authority.identity;
+        let why = format!("is for the name {reference:?}, which does not match signedIdentity ({rule})");
+        return Err(RefusedSignature::with_hint(why, "sign the image under this name, or change signedIdentity"));
+    }
+    Ok(CountedSignature { until: message.signer.until, signatory: signatory(&message.signer, &reference) })
+}
+
+fn signatory(signer: &MessageSigner, reference: &str) -> Signatory {
+    let user = signer.user.as_deref().map(|user| format!(" ({user})")).unwrap_or_default();
+    let identity = format!("OpenPGP key {}{user}", signer.fingerprint);
+    Signatory {
+        id: signer.id.clone(),
+        kind: SignatoryKind::Key,
+        description: format!("{identity}, signed as {reference:?}"),
+        identity,
+        issuer: None,
+        signed_at: None,
+    }
+}
