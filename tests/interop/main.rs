@@ -19,6 +19,7 @@ mod crane;
 mod curl;
 mod debian;
 mod dockerd;
+mod gpg;
 mod podman;
 mod skopeo;
 mod upstreams;
