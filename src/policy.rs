@@ -47,7 +47,7 @@ pub use key::{InvalidKey, PublicKey};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};
 pub use purl::Purl;
-pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, VaRule};
+pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, SignedPart, VaRule};
 pub use ruleset::{RuleSet, Selection};
 pub use signed::trust_verdict;
 pub use subject::{Kind, Subject};

@@ -132,7 +132,11 @@ impl EvidenceGatherer {
         if authorities.is_empty() || passes(rule, kind, &findings, self.clock.now()) {
             return Ok(findings);
         }
-        for parent in self.resolver.naming(&target.name, manifest.digest).await?.iter() {
+        let parents = match rule.signed.counts_for_children() {
+            true => self.resolver.naming(&target.name, manifest.digest).await?,
+            false => Arc::default(),
+        };
+        for parent in parents.iter() {
             let Some(index) = manifest_if_there(&self.resolver, target, *parent).await? else { continue };
             // An image may list the same digest as a layer. Its signature does not cover running those bytes as an
             // image.
@@ -143,6 +147,9 @@ impl EvidenceGatherer {
             if passes(rule, kind, &findings, self.clock.now()) {
                 return Ok(findings);
             }
+        }
+        if !rule.signed.counts_for_index() {
+            return Ok(findings);
         }
         for child in self.platforms.relevant_children(target, manifest).await? {
             let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };

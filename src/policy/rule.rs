@@ -13,6 +13,8 @@ pub struct Rule {
     pub trust: Option<Requirement>,
     /// `simple` signing of Portieris, required in addition to `trust`.
     pub simple: Option<Requirement>,
+    /// Which signatures of an index and of its images count for each other.
+    pub signed: SignedPart,
     /// The requirements for vulnerabilities.
     pub va: Option<VaRule>,
 }
@@ -30,6 +32,30 @@ impl Rule {
             requirement.collect(&mut found);
         }
         found
+    }
+}
+
+/// Which signatures of an index and of its images count for each other: `signed` of an entry.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SignedPart {
+    /// Every image must be signed itself. An index counts as signed if all of its images are, whatever its own signatures.
+    Child,
+    /// An index counts as signed if it is signed itself, or if all of its images are. Its signature counts for its images.
+    #[default]
+    Either,
+    /// An index must be signed itself. Its signature counts for its images.
+    Index,
+}
+
+impl SignedPart {
+    /// Whether the signature of an index counts for the images that it lists.
+    pub fn counts_for_children(self) -> bool {
+        self != Self::Child
+    }
+
+    /// Whether the signatures of all of its images count for an index.
+    pub fn counts_for_index(self) -> bool {
+        self != Self::Index
     }
 }
 

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::authority::Authority;
 use super::distinct::distinct;
 use super::evidence::{Observed, SignatureFinding, TrustEvidence, TrustFindings, TrustOutcome};
-use super::rule::{Requirement, Rule};
+use super::rule::{Requirement, Rule, SignedPart};
 use super::subject::Kind;
 use super::verdict::Verdict;
+use crate::oci::Digest;
 
 /// The signature part of a decision. The gate evaluates it first and looks up vulnerabilities only if it passes.
 /// Returns the verdicts of `trust` and `simple`. Evidence that has expired at `now` does not count.
@@ -17,20 +18,32 @@ pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Tim
     [&rule.trust, &rule.simple].map(|requirement| match requirement {
         None => Verdict::Skipped,
         Some(_) if kind == Kind::Attachment => Verdict::Skipped,
-        Some(requirement) => verdict_of_findings(requirement, findings, now),
+        Some(requirement) => verdict_of_findings(requirement, rule.signed, kind, findings, now),
     })
 }
 
 /// Evaluates the signatures of the manifest itself, then those of the indexes that list it, then (for an index) those
-/// of every child.
-fn verdict_of_findings(requirement: &Requirement, findings: &TrustFindings, now: Timestamp) -> Verdict {
+/// of every child, as far as the rule counts them.
+fn verdict_of_findings(
+    requirement: &Requirement,
+    signed: SignedPart,
+    kind: Kind,
+    findings: &TrustFindings,
+    now: Timestamp,
+) -> Verdict {
+    let judge = |(_, evidence): &(Digest, TrustEvidence)| verdict(requirement, evidence, now);
+    let children = || of_children(findings.children.iter().map(judge).collect());
+    if signed == SignedPart::Child && kind == Kind::Index {
+        let none = || Verdict::Fail(vec!["each image of the index must be signed, and none was found".into()]);
+        return children().unwrap_or_else(none);
+    }
     let own = verdict(requirement, &findings.own, now);
     if matches!(own, Verdict::Pass(_)) {
         return own;
     }
-    let inherited = findings.inherited.iter().map(|(_, evidence)| verdict(requirement, evidence, now));
-    let children: Vec<_> = findings.children.iter().map(|(_, evidence)| verdict(requirement, evidence, now)).collect();
-    let others: Vec<_> = inherited.chain(of_children(children)).collect();
+    let inherited = findings.inherited.iter().filter(|_| signed.counts_for_children()).map(judge);
+    let children = signed.counts_for_index().then(children).flatten();
+    let others: Vec<_> = inherited.chain(children).collect();
     if let Some(pass) = others.iter().find(|verdict| matches!(verdict, Verdict::Pass(_))) {
         return pass.clone();
     }

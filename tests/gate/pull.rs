@@ -102,6 +102,60 @@ async fn signed_images_are_admitted_and_their_signatures_stay_available() {
     assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 200);
 }
 
+/// An authority that only the configuration defines, with a path that is relative to its file. A changed key judges
+/// images anew after a restart.
+#[tokio::test]
+async fn authorities_of_the_configuration_are_enforced() {
+    let registry = TestRegistry::start().await;
+    let (signed, unsigned) = (simple("signed"), simple("unsigned"));
+    registry.push("library/app", Some("signed"), &signed);
+    registry.push("library/app", Some("unsigned"), &unsigned);
+    let document = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: default}\nspec:\n  \
+                    repositories:\n  - {name: \"*\", policy: {trust: site}}\n";
+    let made = TestGate::new(&registry, document)
+        .with("[trust.authority.site.cosign]\nkey = { file = \"policies/release.pub\" }\n");
+    made.key.sign(&registry, "library/app", "any", signed.root).unwrap();
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/signed").await.status, 200);
+    assert_eq!(gate.get("/library/app/manifests/unsigned").await.status, 403);
+    let made = gate.stop().await;
+    let blobs = registry.count(|request| request.is("GET", "/blobs/"));
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/signed").await.status, 200);
+    assert_eq!(registry.count(|request| request.is("GET", "/blobs/")), blobs, "nothing is verified again");
+    let made = gate.stop().await;
+    let other = pullgate::sample::SigningKey::generate().unwrap();
+    let made = made.file("policies/release.pub", &other.public_pem());
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/signed").await.status, 403);
+}
+
+/// With `signed: child`, the signature of an index is not enough; with `signed: index`, those of its images are not.
+#[tokio::test]
+async fn what_must_be_signed_is_the_rules_to_say() {
+    for (rule, sign_index, admitted) in
+        [("child", true, false), ("child", false, true), ("index", true, true), ("index", false, false)]
+    {
+        let registry = TestRegistry::start().await;
+        let image = multi("signed");
+        registry.push("library/app", Some("1"), &image);
+        let entry = format!("  - {{name: \"*\", policy: {{trust: release, signed: {rule}}}}}\n");
+        let made = TestGate::new(&registry, &policy(&entry));
+        let all = image.manifests.iter().map(|document| document.digest);
+        let children: Vec<_> = all.filter(|digest| *digest != image.root).collect();
+        let signed = if sign_index { vec![image.root] } else { children.clone() };
+        for digest in signed {
+            made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), digest).unwrap();
+        }
+        let gate = made.start().await;
+        let got = gate.get("/library/app/manifests/1").await;
+        assert_eq!(got.status == 200, admitted, "{rule} {sign_index}: {}", got.text());
+        // A child counts by its own signature, and by that of the index unless the rule says `child`.
+        let child = gate.get(&format!("/library/app/manifests/{}", children[0])).await;
+        assert_eq!(child.status == 200, !sign_index || rule != "child", "{rule} {sign_index}: {}", child.text());
+    }
+}
+
 /// A maintenance page does not mean that the image is unsigned, and the client is asked to retry soon.
 #[tokio::test]
 async fn corrupt_signatures_leave_the_decision_open() {

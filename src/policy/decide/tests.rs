@@ -4,8 +4,8 @@ use super::*;
 use crate::oci::ImageReference;
 use crate::policy::{
     self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Exemption, Issue, IssueKind, PublicKey,
-    Report, Requirement, Scheme, Severity, Signatory, TrustEvidence, TrustOutcome, Unseen, VaAssessment, VaRule,
-    VaStatus,
+    Report, Requirement, Scheme, Severity, Signatory, SignedPart, TrustEvidence, TrustOutcome, Unseen, VaAssessment,
+    VaRule, VaStatus,
 };
 use crate::scope::Scope;
 
@@ -269,6 +269,38 @@ fn trust_comes_from_indexes_and_children() {
     }
 }
 
+/// Which signatures count is the rule's to say.
+#[test]
+fn signatures_of_indexes_and_images_count_as_the_rule_says() {
+    let digest = Digest::sha256(b"other");
+    let one = |outcome| (digest, evidence(&[("a", outcome)]));
+    let (good, bad) = (Verified(None), Unsigned);
+    for (kind, own_outcome, inherited, children, [child, either, index]) in [
+        // An index.
+        (Kind::Index, good, vec![], vec![], ['F', 'P', 'P']),
+        (Kind::Index, good, vec![], vec![good, bad], ['F', 'P', 'P']),
+        (Kind::Index, bad, vec![], vec![good, good], ['P', 'P', 'F']),
+        (Kind::Index, bad, vec![], vec![good, Down], ['u', 'u', 'F']),
+        (Kind::Index, bad, vec![good], vec![], ['F', 'P', 'P']),
+        // An image that an index lists.
+        (Kind::Image, good, vec![bad], vec![], ['P', 'P', 'P']),
+        (Kind::Image, bad, vec![good], vec![], ['F', 'P', 'P']),
+        (Kind::Image, bad, vec![Down], vec![], ['F', 'u', 'u']),
+    ] {
+        let findings = TrustFindings {
+            own: evidence(&[("a", own_outcome)]),
+            inherited: inherited.into_iter().map(one).collect(),
+            children: children.into_iter().map(one).collect(),
+        };
+        for (signed, expected) in [(SignedPart::Child, child), (SignedPart::Either, either), (SignedPart::Index, index)]
+        {
+            let rule = Rule { trust: Some(by("a")), signed, ..Rule::default() };
+            let [trust, _] = trust_verdict(&rule, kind, &findings, NOW);
+            assert_eq!(letter(&trust), expected, "{signed:?} {kind:?} {findings:?}");
+        }
+    }
+}
+
 fn issue(id: &str, severity: Severity, fixed: bool, exempt: bool) -> Issue {
     let package = AffectedPackage {
         name: "openssl".into(),
@@ -464,7 +496,7 @@ fn index_is_denied_when_every_child_is_denied() {
 #[test]
 fn first_failed_stage_decides() {
     let bad = VaFindings::Image(Arc::new(observed(report(vec![issue("CVE-1", Severity::High, true, false)]), None)));
-    let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()) };
+    let rule = || Rule { trust: Some(by("t")), simple: Some(by("s")), va: Some(VaRule::ibm()), ..Rule::default() };
     let yes = Verified(None);
     for (t, s, va, expected) in [
         (Unsigned, Unsigned, Some(&bad), Some(Stage::Trust)),

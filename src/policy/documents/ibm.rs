@@ -15,7 +15,7 @@ use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value};
 use crate::policy::authority::{Authority, Scheme, Signer};
 use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Requirement, Rule, VaRule};
+use crate::policy::rule::{Requirement, Rule, SignedPart, VaRule};
 use crate::policy::ruleset::Entry;
 
 /// The keys of a `policy`.
@@ -123,6 +123,7 @@ impl<'a> Checks<'a> {
                 fixable_only: context.settings.ibm_fixable_only,
                 ..VaRule::ibm()
             }),
+            signed: SignedPart::Either,
         }
     }
 

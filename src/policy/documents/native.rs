@@ -11,7 +11,7 @@ use super::{Context, NOTARY, REJECT, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::authority::{Authority, Scheme};
 use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Behaviour, Mode, Requirement, Rule, Severity, VaRule};
+use crate::policy::rule::{Behaviour, Mode, Requirement, Rule, Severity, SignedPart, VaRule};
 use crate::policy::ruleset::Entry;
 
 /// The most parts of one combination, because every decision matches signers with parts.
@@ -68,9 +68,15 @@ impl RuleReader<'_> {
     }
 
     fn rule(&self, fields: &Fields<'_>) -> Rule {
-        fields.only(&["trust", "va"]);
+        fields.only(&["signed", "trust", "va"]);
         let trust = fields.get("trust").map(|node| self.requirement(node, fields));
+        let parts = [("child", SignedPart::Child), ("either", SignedPart::Either), ("index", SignedPart::Index)];
+        let signed = fields.choice("signed", &parts);
+        if signed.is_some() && trust.is_none() {
+            fields.warn("signed has no effect without trust", "add trust, or remove signed");
+        }
         Rule {
+            signed: signed.unwrap_or_default(),
             trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
             simple: None,
             va: fields.map("va").map(|va| va_rule(&va)),

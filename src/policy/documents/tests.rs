@@ -141,6 +141,11 @@ fn errors() {
             "duplicate part in of",
         ),
         ("pullgate", "{name: 'a.io/*', policy: {trust: {atLeast: {count: 0, of: [notary]}}}}", "from 1"),
+        (
+            "pullgate",
+            "{name: 'a.io/*', policy: {trust: notary, signed: both}}",
+            "must be one of child, either, index, not \"both\"",
+        ),
         ("pullgate", "{name: 'a.io/*', policy: {va: {severity: hihg}}}", "severity is"),
         ("pullgate", "{name: 'a.io/*', policy: {va: {unscanned: maybe}}}", "must be one of allow, deny, not \"maybe\""),
         ("pullgate", "{name: 'a.io/*', policy: {va: {maxReportAge: soon}}}", "\"soon\": a duration is"),
