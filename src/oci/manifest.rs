@@ -275,7 +275,7 @@ fn descriptors(body: &Map<String, Value>, key: &'static str) -> Result<Vec<Descr
         Some(_) => return Err(Refused::Key(key, "must be a list")),
     };
     if items.len() > MAX_DESCRIPTORS {
-        return Err(Refused::Key(key, "has more than 1,000 entries, the most that is remembered of one manifest"));
+        return Err(Refused::Entries(key));
     }
     items.iter().map(descriptor).collect()
 }
@@ -362,6 +362,9 @@ pub enum Refused {
     /// A manifest embedded as `data` would never be requested, and so never be judged.
     #[error("the descriptor of {0} embeds a manifest as data, which clients would use without requesting it")]
     EmbeddedManifest(Digest),
+    /// A list that is longer than what is remembered of one manifest.
+    #[error("the manifest's {0} has more than 1,000 entries, the most that is remembered of one manifest")]
+    Entries(&'static str),
     /// Not JSON, or JSON that parsers interpret differently.
     #[error("the manifest is not strict JSON: {0}")]
     Json(#[from] InvalidJson),

@@ -173,7 +173,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         let place: Arc<str> = format!("tag {tag}").into();
         match parse(fetched) {
             Ok(manifest) => Ok(Some((place, manifest))),
-            Err(invalid) => Err(Trouble::Broken(refused(&place, place.to_string(), invalid.to_string()))),
+            Err(invalid) => Err(trouble(&invalid, &place, place.to_string())),
         }
     }
 
@@ -288,15 +288,17 @@ impl<'a, S: SignatureSource> Search<'a, S> {
     /// A referrer; and how many bytes were received.
     async fn referrer(&self, digest: Digest) -> (usize, Result<Manifest, Trouble>) {
         let place = referrer_place(digest);
-        let broken =
-            |why: String| Trouble::Broken(refused(&place, manifest_form(Origin::Referrer, &place, digest), why));
+        let form = manifest_form(Origin::Referrer, &place, digest);
         match self.source.manifest(self.repository, &Reference::Digest(digest)).await {
             Ok(Some(fetched)) => {
                 let bytes = fetched.bytes.len();
                 let manifest = parse(fetched).and_then(|manifest| manifest.named(digest));
-                (bytes, manifest.map_err(|invalid| broken(invalid.to_string())))
+                (bytes, manifest.map_err(|invalid| trouble(&invalid, &place, form)))
             }
-            Ok(None) => (0, Err(broken("is listed as a referrer but is not in the repository".into()))),
+            Ok(None) => {
+                let why = "is listed as a referrer but is not in the repository";
+                (0, Err(Trouble::Broken(refused(&place, form, why))))
+            }
             Err(error) => (error.received, Err(unanswered(&format!("referrer {}", digest.short()), &error))),
         }
     }
@@ -328,6 +330,14 @@ fn referrer_place(digest: Digest) -> Arc<str> {
 /// A manifest in which no signature can count, and why.
 fn refused(place: &str, form: String, why: impl Into<String>) -> SignatureFinding {
     SignatureFinding::refused(place, form, clip(why.into()))
+}
+
+/// What it means that a manifest cannot be used. In one that is too long to be read, a signature may be.
+fn trouble(invalid: &Refused, place: &str, form: String) -> Trouble {
+    match invalid {
+        Refused::Entries(_) => Trouble::Limit(clip(format!("{form}: {invalid}"))),
+        _ => Trouble::Broken(refused(place, form, invalid.to_string())),
+    }
 }
 
 /// How messages refer to an attached manifest: by its tag, or by the beginning of its digest.

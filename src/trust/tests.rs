@@ -21,6 +21,7 @@ use crate::policy::{Identity, PublicKey, Scheme, Signatory, SignatureResult, Sig
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
+mod attacks;
 mod memory;
 mod schemes;
 
