@@ -302,7 +302,10 @@ impl Cache {
         match inner.disk.write(*digest, bytes.clone()).await {
             Ok(()) => {
                 inner.disk_works();
-                inner.stored(NewContent::manifest(manifest, inner.clock.now()), reserved.ok()).await;
+                // Not waited for: a crash leaves a file without a row, which the next start finds. The row then shares a
+                // transaction with the facts about the manifest, which follow.
+                let (inner, content) = (inner.clone(), NewContent::manifest(manifest, inner.clock.now()));
+                self.inner.tasks.spawn(async move { inner.stored(content, reserved.ok()).await });
             }
             Err(error) => {
                 inner.remember(*digest, bytes);

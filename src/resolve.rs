@@ -317,8 +317,9 @@ impl ResolverInner {
 
     /// Reads a cached manifest and parses it as when it was received. Bytes that were changed on disk count as absent.
     async fn load_known(&self, name: &ImageName, digest: Digest) -> Result<Option<Arc<Manifest>>, ResolveError> {
-        let Some(known) = self.facts.manifest(name, digest).await? else { return Ok(None) };
+        // The file is looked for first: that takes less than a question to the database.
         let Some(bytes) = self.cache.peek(digest, MAX_MANIFEST).await else { return Ok(None) };
+        let Some(known) = self.facts.manifest(name, digest).await? else { return Ok(None) };
         match Manifest::parse(bytes, Some(&known.media_type)).and_then(|manifest| manifest.named(digest)) {
             Ok(manifest) => {
                 let manifest = Arc::new(manifest);
@@ -367,7 +368,7 @@ impl ResolverInner {
         });
         // The content is stored before the row that references it.
         self.cache.keep(&manifest).await;
-        self.facts.learn_manifest(name, &manifest).await;
+        self.facts.learn_manifest(name, &manifest);
         self.manifests.insert((name.clone(), manifest.digest), manifest.clone());
         Ok(manifest)
     }

@@ -31,6 +31,7 @@ pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag};
+use writer::Writer;
 
 use crate::oci::Digest;
 use crate::runtime::Epoch;
@@ -52,7 +53,9 @@ impl Store {
     /// When the file is damaged, cannot be written, or was written by a newer version.
     pub async fn open(state: &Path) -> Result<Self, StoreError> {
         let database = Database::open(&state.join("pullgate.db")).await?;
-        Ok(Self { facts: FactStore::new(database.clone()), node: NodeStore::new(database.clone()), database })
+        let rows = Writer::new(database.clone());
+        let (facts, node) = (FactStore::new(database.clone(), rows.clone()), NodeStore::new(database.clone(), rows));
+        Ok(Self { facts, node, database })
     }
 
     /// The same store, which moves this epoch on whenever it forgets facts.

@@ -238,12 +238,11 @@ impl Facts {
     }
 
     /// Learns that the repository delivered a manifest, and which digests it references. These facts stay in memory
-    /// until a request is [admitted](Self::admitted) to the manifest.
-    pub(super) async fn learn_manifest(self: &Arc<Self>, name: &ImageName, manifest: &Arc<Manifest>) {
-        if !self.is_stored(name, manifest.digest).await {
-            self.recent().note(name, manifest, self.clock.now(), |_| {});
-            self.learnt(name, manifest);
-        }
+    /// until a request is [admitted](Self::admitted) to the manifest. If they are in the store already, because only the
+    /// content was missing, they are written again then: rarer than new manifests, for which the question would be vain.
+    pub(super) fn learn_manifest(&self, name: &ImageName, manifest: &Arc<Manifest>) {
+        self.recent().note(name, manifest, self.clock.now(), |_| {});
+        self.learnt(name, manifest);
     }
 
     /// Writes the references of a manifest, because a request was admitted to it, and with them that it was pulled, if

@@ -38,12 +38,19 @@ impl Database {
         // connection is closed.
         let writer = pool(1).after_release(|connection, _| {
             Box::pin(async move {
+                if !connection.is_in_transaction() {
+                    return Ok(true);
+                }
+                // A rollback may be under way.
                 connection.ping().await?;
                 Ok(!connection.is_in_transaction())
             })
         });
-        let options_of_writer =
-            options(path).pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        // Statements that write many rows keep the earlier pages until they succeed, which would be in a file.
+        let options_of_writer = options(path)
+            .pragma("cache_size", WRITER_CACHE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("temp_store", "MEMORY");
         let writer = writer.connect_with(options_of_writer).await.map_err(at)?;
         match migrations().run(&writer).await {
             Ok(()) => {}
@@ -138,6 +145,7 @@ pub(super) fn migrations() -> Migrator {
         (2, "contents", include_str!("migrations/0002_contents.sql")),
         (3, "age", include_str!("migrations/0003_age.sql")),
         (4, "parts", include_str!("migrations/0004_parts.sql")),
+        (5, "fewer trees", include_str!("migrations/0005_fewer_trees.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqlitePool;
 
 use super::database::Database;
 use super::forget::Growth;
 use super::new_facts::NewFacts;
-use super::writer::{Rows, Writer};
+use super::writer::{NewRows, Writer};
 use super::{StoreError, digest_of};
 use crate::oci::{Digest, Host, ImageName};
 use crate::runtime::Epoch;
@@ -27,12 +27,12 @@ pub struct FactStore {
     pub(super) database: Database,
     pub(super) growth: Arc<Growth>,
     pub(super) epoch: Epoch,
-    rows: Writer<NewFacts>,
+    rows: Writer,
 }
 
 impl FactStore {
-    pub(super) fn new(database: Database) -> Self {
-        Self { rows: Writer::new(database.clone()), database, growth: Arc::default(), epoch: Epoch::new() }
+    pub(super) fn new(database: Database, rows: Writer) -> Self {
+        Self { rows, database, growth: Arc::default(), epoch: Epoch::new() }
     }
 
     pub(super) fn with_epoch(self, epoch: Epoch) -> Self {
@@ -49,7 +49,7 @@ impl FactStore {
     /// The database cannot be written.
     pub async fn record(&self, facts: NewFacts) -> Result<(), StoreError> {
         self.wrote(facts.rows());
-        self.rows.write(facts).await
+        self.rows.write(NewRows::Facts(facts)).await.map(|_| ())
     }
 
     /// The media type of a manifest that the repository delivered; `None` if it never delivered the manifest.
@@ -149,18 +149,4 @@ impl FactStore {
 /// The latest time that is accepted for a row, in milliseconds.
 pub(super) fn latest_plausible(now: Timestamp) -> i64 {
     now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX).as_millisecond()
-}
-
-impl Rows for NewFacts {
-    type Answer = ();
-
-    async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlx::Error> {
-        for (sql, rows, has_time) in Self::statements(gathered) {
-            let query = sqlx::query(sql).bind(rows);
-            let now = gathered.iter().map(|facts| facts.now).max().unwrap_or(Timestamp::MIN);
-            let query = if has_time { query.bind(latest_plausible(now)) } else { query };
-            query.execute(&mut *connection).await?;
-        }
-        Ok(vec![(); gathered.len()])
-    }
 }

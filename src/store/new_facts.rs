@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::sqlite::SqliteConnection;
 
+use super::facts::latest_plausible;
 use crate::oci::{Content, Digest, Host, ImageName, Manifest, Repository, Tag};
 use crate::policy::Observed;
 
@@ -21,7 +23,7 @@ pub struct NewFacts {
     evidence: Vec<EvidenceRow>,
 }
 
-// The columns of each table, in the order of the statements below. Times are in milliseconds.
+// The columns of each table, in the order of the statement below. Times are in milliseconds.
 type ManifestRow = (Host, Repository, Digest, String, usize, i64, Option<i64>);
 type MemberRow = (Host, Repository, Digest, Digest, bool);
 type TagRow = (Host, Repository, Tag, Digest, i64);
@@ -29,30 +31,32 @@ type DatedRow = (Host, Repository, Digest, i64);
 type LinkRow = (Host, Repository, Digest, u64, i64);
 type EvidenceRow = (&'static str, String, String, i64, Option<i64>);
 
-const MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at, pulled_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?1) WHERE true \
+/// Writes the rows of all tables. Each table has a parameter, its rows as JSON; `tags` and `evidence` have a second one,
+/// the latest plausible time. One text, so that it is sent to the thread of the database once.
+const INSERT: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at, pulled_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at), \
-    pulled_at = COALESCE(MAX(pulled_at, excluded.pulled_at), pulled_at, excluded.pulled_at)";
-const MEMBERS: &str = "INSERT INTO members (host, repository, manifest, member, is_manifest) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
-    ON CONFLICT (host, repository, manifest, member) DO NOTHING";
-const TAGS: &str = "INSERT INTO tags (host, repository, tag, digest, checked_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    pulled_at = COALESCE(MAX(pulled_at, excluded.pulled_at), pulled_at, excluded.pulled_at); \
+    INSERT INTO members (host, repository, manifest, member, is_manifest) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
+    ON CONFLICT (host, repository, manifest, member) DO NOTHING; \
+    INSERT INTO tags (host, repository, tag, digest, checked_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at \
-    WHERE excluded.checked_at >= checked_at OR checked_at > ?2";
-const TAG_HISTORY: &str = "INSERT INTO tag_history (host, repository, tag, digest, seen_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
-    ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
-const PULLS: &str = "UPDATE manifests SET pulled_at = MAX(COALESCE(pulled_at, 0), pull.at) FROM \
-    (SELECT value->>0 AS host, value->>1 AS repository, value->>2 AS digest, value->>3 AS at FROM json_each(?1)) AS pull \
-    WHERE manifests.host = pull.host AND manifests.repository = pull.repository AND manifests.digest = pull.digest";
-const LINKS: &str = "INSERT INTO links (host, repository, digest, size, seen_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
-    ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
-const EVIDENCE: &str = "INSERT INTO evidence (topic, subject, value, observed_at, valid_until) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1) WHERE true \
+    WHERE excluded.checked_at >= checked_at OR checked_at > ?; \
+    INSERT INTO tag_history (host, repository, tag, digest, seen_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
+    ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at); \
+    UPDATE manifests SET pulled_at = MAX(COALESCE(pulled_at, 0), pull.at) FROM \
+    (SELECT value->>0 AS host, value->>1 AS repository, value->>2 AS digest, value->>3 AS at FROM json_each(?)) AS pull \
+    WHERE manifests.host = pull.host AND manifests.repository = pull.repository AND manifests.digest = pull.digest; \
+    INSERT INTO links (host, repository, digest, size, seen_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
+    ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at); \
+    INSERT INTO evidence (topic, subject, value, observed_at, valid_until) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
     ON CONFLICT (topic, subject) DO UPDATE SET value = excluded.value, observed_at = excluded.observed_at, \
-    valid_until = excluded.valid_until WHERE excluded.observed_at >= observed_at OR observed_at > ?2";
+    valid_until = excluded.valid_until WHERE excluded.observed_at >= observed_at OR observed_at > ?";
 
 impl NewFacts {
     /// Creates an empty set of facts.
@@ -138,19 +142,23 @@ impl NewFacts {
         (self.manifests.len() + self.members.len() + names + self.links.len() + evidence) as u64
     }
 
-    /// The statements that write these facts: the SQL, its rows as JSON, and whether the latest plausible time is a
-    /// parameter.
-    pub(super) fn statements(gathered: &[&Self]) -> impl Iterator<Item = (&'static str, String, bool)> + Send {
-        let statements = [
-            (MANIFESTS, rows_of(gathered, |facts| &facts.manifests), false),
-            (MEMBERS, rows_of(gathered, |facts| &facts.members), false),
-            (TAGS, rows_of(gathered, |facts| &facts.tags), true),
-            (TAG_HISTORY, rows_of(gathered, |facts| &facts.old_tags), false),
-            (PULLS, rows_of(gathered, |facts| &facts.pulls), false),
-            (LINKS, rows_of(gathered, |facts| &facts.links), false),
-            (EVIDENCE, rows_of(gathered, |facts| &facts.evidence), true),
-        ];
-        statements.into_iter().filter_map(|(sql, rows, has_time)| Some((sql, rows?, has_time)))
+    /// Writes the rows of several requests.
+    pub(super) async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let Some(now) = gathered.iter().map(|facts| facts.now).max() else { return Ok(()) };
+        let latest = latest_plausible(now);
+        sqlx::query(INSERT)
+            .bind(rows_of(gathered, |facts| &facts.manifests))
+            .bind(rows_of(gathered, |facts| &facts.members))
+            .bind(rows_of(gathered, |facts| &facts.tags))
+            .bind(latest)
+            .bind(rows_of(gathered, |facts| &facts.old_tags))
+            .bind(rows_of(gathered, |facts| &facts.pulls))
+            .bind(rows_of(gathered, |facts| &facts.links))
+            .bind(rows_of(gathered, |facts| &facts.evidence))
+            .bind(latest)
+            .execute(connection)
+            .await?;
+        Ok(())
     }
 }
 
@@ -158,8 +166,8 @@ fn tag_row(name: &ImageName, tag: &Tag, digest: Digest, at: Timestamp) -> TagRow
     (name.host.clone(), name.repository.clone(), tag.clone(), digest, at.as_millisecond())
 }
 
-/// The rows of one table as JSON; `None` if there are no rows.
-fn rows_of<T: Serialize>(gathered: &[&NewFacts], of: impl Fn(&NewFacts) -> &Vec<T>) -> Option<String> {
+/// The rows of one table as JSON.
+fn rows_of<T: Serialize>(gathered: &[&NewFacts], of: impl Fn(&NewFacts) -> &Vec<T>) -> String {
     let rows: Vec<&T> = gathered.iter().flat_map(|facts| of(facts)).collect();
-    (!rows.is_empty()).then(|| super::json(&rows))
+    super::json(&rows)
 }

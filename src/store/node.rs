@@ -8,12 +8,11 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::database::Database;
-use super::writer::{Rows, Writer};
+use super::writer::{NewRows, Writer};
 use super::{StoreError, digest_of, json, time_of};
 use crate::oci::{Content, Digest, Manifest};
 
@@ -92,12 +91,12 @@ const IS_NAMED: &str = "EXISTS (SELECT 1 FROM content_parts WHERE part = content
 #[derive(Clone, Debug)]
 pub struct NodeStore {
     pub(super) database: Database,
-    rows: Writer<NewContent>,
+    rows: Writer,
 }
 
 impl NodeStore {
-    pub(super) fn new(database: Database) -> Self {
-        Self { rows: Writer::new(database.clone()), database }
+    pub(super) fn new(database: Database, rows: Writer) -> Self {
+        Self { rows, database }
     }
 
     fn readers(&self) -> &SqlitePool {
@@ -110,7 +109,7 @@ impl NodeStore {
     /// # Errors
     /// The database cannot be written.
     pub async fn record(&self, content: NewContent) -> Result<bool, StoreError> {
-        self.rows.write(content).await
+        self.rows.write(NewRows::Content(content)).await
     }
 
     /// Records when contents were used. Returns those that are no longer on disk.
@@ -228,47 +227,29 @@ impl NodeStore {
     }
 }
 
-impl Rows for NewContent {
-    type Answer = bool;
+/// Returns which of these digests are recorded, and inserts contents and the digests that they reference: three JSON
+/// arrays. One text, so that it is sent to the thread of the database once.
+const INSERT: &str = "SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?)); \
+    INSERT INTO contents (digest, size, is_manifest, used_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?) WHERE true \
+    ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at; \
+    INSERT INTO content_parts (manifest, part, is_manifest) \
+    SELECT value->>0, value->>1, value->>2 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING";
 
-    async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<bool>, sqlx::Error> {
+impl NewContent {
+    /// Writes the rows of several contents. Returns for each whether it was not recorded before.
+    pub(super) async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<bool>, sqlx::Error> {
+        if gathered.is_empty() {
+            return Ok(Vec::new());
+        }
         let digests = json(&gathered.iter().map(|new| new.content.digest).collect::<Vec<_>>());
-        let known = sqlx::query("SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?1))")
-            .bind(digests)
-            .fetch_all(&mut *connection)
-            .await?;
-        let mut known: HashSet<String> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let answers = gathered.iter().map(|new| known.insert(new.content.digest.to_string())).collect();
         let contents: Vec<_> = gathered.iter().map(|new| new.row()).collect();
         let parts: Vec<_> = gathered.iter().flat_map(|new| new.part_rows()).collect();
-        insert(
-            "INSERT INTO contents (digest, size, is_manifest, used_at) \
-             SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true \
-             ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at",
-            &contents,
-            connection,
-        )
-        .await?;
-        insert(
-            "INSERT INTO content_parts (manifest, part, is_manifest) \
-             SELECT value->>0, value->>1, value->>2 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING",
-            &parts,
-            connection,
-        )
-        .await?;
-        Ok(answers)
+        let insert = sqlx::query(INSERT).bind(digests).bind(json(&contents)).bind(json(&parts));
+        let known = insert.fetch_all(connection).await?;
+        let mut known: HashSet<String> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        Ok(gathered.iter().map(|new| known.insert(new.content.digest.to_string())).collect())
     }
-}
-
-async fn insert<T: Serialize>(
-    sql: &'static str,
-    rows: &[T],
-    connection: &mut SqliteConnection,
-) -> Result<(), sqlx::Error> {
-    if !rows.is_empty() {
-        sqlx::query(sql).bind(json(rows)).execute(connection).await?;
-    }
-    Ok(())
 }
 
 fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {

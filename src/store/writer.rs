@@ -6,72 +6,71 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::StoreError;
 use super::database::Database;
+use super::{NewContent, NewFacts, StoreError};
 
 /// The maximum number of requests whose rows are written in one transaction.
 const MAX_GATHERED: usize = 1000;
+/// How long rows are gathered for a transaction while several requests write at the same time. A transaction costs as much
+/// as the rows of several requests, and each of these has waited for an upstream.
+const GATHER: Duration = Duration::from_millis(3);
 
-/// The rows of one request, which can be written together with those of others.
-pub(super) trait Rows: Send + Sync + 'static {
-    /// The answer to the request.
-    type Answer: Send + 'static;
-
-    /// Writes the rows of several requests in order and returns an answer for each.
-    fn write(
-        gathered: &[&Self],
-        connection: &mut SqliteConnection,
-    ) -> impl Future<Output = Result<Vec<Self::Answer>, sqlx::Error>> + Send;
+/// The rows of one request. Both stores share the transactions, because a pull writes rows of both.
+#[derive(Debug)]
+pub(super) enum NewRows {
+    Content(NewContent),
+    Facts(NewFacts),
 }
 
 /// Collects rows and writes them. Cheap to clone.
-pub(super) struct Writer<R: Rows> {
+#[derive(Clone)]
+pub(super) struct Writer {
     database: Database,
-    waiting: Waiting<R>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    waiting: Waiting,
+    /// How many requests the last transaction had. Whoever holds it writes.
+    turn: Arc<tokio::sync::Mutex<usize>>,
 }
 
-type Waiting<R> = Arc<Mutex<Vec<WriteRequest<R>>>>;
+type Waiting = Arc<Mutex<Vec<WriteRequest>>>;
 
 /// Rows that wait to be written, and the sender that notifies their request.
-struct WriteRequest<R: Rows> {
-    rows: R,
-    done: oneshot::Sender<Result<R::Answer, StoreError>>,
+struct WriteRequest {
+    rows: NewRows,
+    done: oneshot::Sender<Result<bool, StoreError>>,
 }
 
-impl<R: Rows> Clone for Writer<R> {
-    fn clone(&self) -> Self {
-        Self { database: self.database.clone(), waiting: self.waiting.clone(), turn: self.turn.clone() }
-    }
-}
-
-impl<R: Rows> fmt::Debug for Writer<R> {
+impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("waiting", &lock(&self.waiting).len()).finish()
     }
 }
 
-impl<R: Rows> Writer<R> {
+impl Writer {
     pub(super) fn new(database: Database) -> Self {
         Self { database, waiting: Arc::default(), turn: Arc::default() }
     }
 
     /// Writes rows, together with those of others. When this returns without an error, they are committed. If the
-    /// caller is dropped, its rows are written with the next ones.
-    pub(super) async fn write(&self, rows: R) -> Result<R::Answer, StoreError> {
+    /// caller is dropped, its rows are written with the next ones. Returns false for content that was recorded before.
+    pub(super) async fn write(&self, rows: NewRows) -> Result<bool, StoreError> {
         let (done, mut answer) = oneshot::channel();
         lock(&self.waiting).push(WriteRequest { rows, done });
         let answered = tokio::select! {
             biased;
             answered = &mut answer => answered,
-            _turn = self.turn.lock() => loop {
+            mut last = self.turn.lock() => loop {
                 match answer.try_recv() {
                     Ok(answer) => break Ok(answer),
-                    Err(TryRecvError::Empty) => self.write_waiting().await,
+                    Err(TryRecvError::Empty) => {
+                        if *last > 1 {
+                            tokio::time::sleep(GATHER).await;
+                        }
+                        *last = self.write_waiting().await;
+                    }
                     Err(TryRecvError::Closed) => return Err(StoreError::Unanswered),
                 }
             },
@@ -79,10 +78,12 @@ impl<R: Rows> Writer<R> {
         answered.unwrap_or(Err(StoreError::Unanswered))
     }
 
-    async fn write_waiting(&self) {
+    /// Returns the number of requests whose rows were written.
+    async fn write_waiting(&self) -> usize {
         let mut taken = Taken::new(&self.waiting);
         let written = self.commit(&taken.requests).await;
         let requests = std::mem::take(&mut taken.requests).into_iter();
+        let count = requests.len();
         // A request that has ended in the meantime does not receive the answer.
         match written {
             Ok(answers) => requests.zip(answers).for_each(|(request, answer)| _ = request.done.send(Ok(answer))),
@@ -91,37 +92,49 @@ impl<R: Rows> Writer<R> {
                 requests.for_each(|request| _ = request.done.send(Err(StoreError::Write(error.clone()))));
             }
         }
+        count
     }
 
-    async fn commit(&self, requests: &[WriteRequest<R>]) -> Result<Vec<R::Answer>, sqlx::Error> {
+    async fn commit(&self, requests: &[WriteRequest]) -> Result<Vec<bool>, sqlx::Error> {
+        let (mut contents, mut facts) = (Vec::new(), Vec::new());
+        for request in requests {
+            match &request.rows {
+                NewRows::Content(content) => contents.push(content),
+                NewRows::Facts(new) => facts.push(new),
+            }
+        }
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let rows: Vec<&R> = requests.iter().map(|request| &request.rows).collect();
-        let answers = R::write(&rows, &mut transaction).await?;
+        let mut are_new = NewContent::write(&contents, &mut transaction).await?.into_iter();
+        NewFacts::write(&facts, &mut transaction).await?;
         transaction.commit().await?;
-        Ok(answers)
+        let answer = |request: &WriteRequest| match request.rows {
+            NewRows::Content(_) => are_new.next().unwrap_or(true),
+            NewRows::Facts(_) => true,
+        };
+        Ok(requests.iter().map(answer).collect())
     }
 }
 
 /// The requests that are being written. If the writing task is dropped, they are returned to the queue.
-struct Taken<R: Rows> {
-    requests: Vec<WriteRequest<R>>,
-    waiting: Waiting<R>,
+struct Taken {
+    requests: Vec<WriteRequest>,
+    waiting: Waiting,
 }
 
-impl<R: Rows> Taken<R> {
-    fn new(waiting: &Waiting<R>) -> Self {
+impl Taken {
+    fn new(waiting: &Waiting) -> Self {
         let mut all = lock(waiting);
         let count = all.len().min(MAX_GATHERED);
         Self { requests: all.drain(..count).collect(), waiting: waiting.clone() }
     }
 }
 
-impl<R: Rows> Drop for Taken<R> {
+impl Drop for Taken {
     fn drop(&mut self) {
         lock(&self.waiting).splice(..0, self.requests.drain(..));
     }
 }
 
-fn lock<R: Rows>(waiting: &Waiting<R>) -> MutexGuard<'_, Vec<WriteRequest<R>>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, Vec<WriteRequest>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,7 +27,7 @@ async fn lookup_is_not_kept_if_a_write_happens_meanwhile() {
     let (facts_too, name_too, written) = (facts.clone(), name.clone(), manifest.clone());
     let read = async {
         let empty: Arc<[Digest]> = store.facts.naming(&name, member).await?.into();
-        facts_too.learn_manifest(&name_too, &written).await;
+        facts_too.learn_manifest(&name_too, &written);
         Ok(empty)
     };
     let stale = facts.exact(&facts.memory.naming, &name, (name.clone(), member), read).await.unwrap();
@@ -77,7 +77,7 @@ async fn facts_that_cannot_be_written_are_known_and_written_later() {
     let member = manifest.descriptors().next().unwrap().digest;
     assert!(facts.naming(&name, member).await.unwrap().is_empty());
     store.forbid_writing(true).await;
-    facts.learn_manifest(&name, &manifest).await;
+    facts.learn_manifest(&name, &manifest);
     facts.learn_tag(&name, &tag, &manifest, false).await;
     facts.admitted(&name, &manifest, false).await;
     assert!(facts.readiness.report().degraded.contains_key(TOPIC));
@@ -107,10 +107,10 @@ async fn facts_about_manifests_that_were_not_admitted_are_known_but_not_written(
     let (name, image, tag): (_, _, Tag) = (image_name(), manifest(), "1".parse().unwrap());
     let index = index(image.digest);
     let config = image.descriptors().next().unwrap().digest;
-    facts.learn_manifest(&name, &index).await;
+    facts.learn_manifest(&name, &index);
     facts.learn_tag(&name, &tag, &index, true).await;
     assert_eq!(&*facts.unseen_children(&name, 10).await.unwrap(), [(index.digest, image.digest)]);
-    facts.learn_manifest(&name, &image).await;
+    facts.learn_manifest(&name, &image);
     assert!(facts.unseen_children(&name, 10).await.unwrap().is_empty(), "it was fetched");
     assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
     assert_eq!(&*facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
@@ -137,7 +137,7 @@ async fn pull_is_known_at_once_and_tag_can_move_to_a_denied_image() {
     facts.admitted(&name, &image, false).await;
     facts.note_pull(&name, &image).await;
     assert_eq!(facts.pulled_children(&name, &index).await.unwrap(), [image.digest]);
-    facts.learn_manifest(&name, &index).await;
+    facts.learn_manifest(&name, &index);
     facts.learn_tag(&name, &tag, &index, true).await;
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
     assert!(store.facts.manifest(&name, index.digest).await.unwrap().is_none());
