@@ -6,6 +6,7 @@
 mod file;
 mod queue;
 
+use std::io::Write;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use crate::oci::Digest;
 use crate::policy::Denial;
 use crate::runtime::Metrics;
 use file::RotatingFile;
@@ -25,6 +27,8 @@ pub const SCHEMA: u32 = 1;
 
 /// About how many bytes a record has besides its decision.
 const REQUEST_LENGTH: usize = 256;
+/// How many bytes the digest of an image takes in a record, with its name.
+const DIGEST_LENGTH: usize = 96;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -62,8 +66,14 @@ impl Record<'_> {
     /// One line: a JSON object of what was decided, and for which request. `None` when it cannot be written as JSON.
     fn line(&self) -> Option<Vec<u8>> {
         let Self { what, method, time, request_id, client, client_name, duration_ms } = *self;
-        let mut line = Vec::with_capacity(what.0.len() + REQUEST_LENGTH);
-        line.extend_from_slice(what.0.as_bytes());
+        let mut line = Vec::with_capacity(what.len() + REQUEST_LENGTH);
+        line.extend_from_slice(b"{\"image\":");
+        line.extend_from_slice(what.image.as_bytes());
+        if let Some(digest) = what.digest {
+            write!(line, ",\"digest\":\"{digest}\"").ok()?;
+        }
+        line.push(b',');
+        line.extend_from_slice(what.shape.as_bytes());
         let start = line.len();
         serde_json::to_writer(&mut line, &Request { method, time, request_id, client, client_name, duration_ms })
             .ok()?;
@@ -88,20 +98,47 @@ struct Request<'a> {
 
 /// The decision part of a record, serialized once for all requests with the same response. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct DecisionText(Arc<str>);
+pub struct DecisionText {
+    /// The requested image, as a JSON string.
+    image: Arc<str>,
+    digest: Option<Digest>,
+    /// Everything else, as members of a JSON object. Many decisions have the same ones.
+    shape: Arc<str>,
+}
 
 impl DecisionText {
-    /// The size, in bytes.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// About how many bytes it has as text.
+    fn len(&self) -> usize {
+        self.image.len() + self.shape.len() + DIGEST_LENGTH
+    }
+
+    /// The size, in bytes, of the text that is about this image alone.
+    pub fn own_len(&self) -> usize {
+        self.image.len()
+    }
+
+    /// The text that decisions about other images may have in common with this one.
+    pub fn shape(&self) -> &Arc<str> {
+        &self.shape
+    }
+
+    /// The same text, which shares `shape` with other decisions. It must equal its own.
+    #[must_use]
+    pub fn with_shape(self, shape: Arc<str>) -> Self {
+        Self { shape, ..self }
     }
 }
 
 impl From<&Decided> for DecisionText {
     fn from(decided: &Decided) -> Self {
         // A struct of strings and numbers can always be serialized.
-        let object = serde_json::to_string(decided).unwrap_or_default();
-        Self(object.strip_suffix('}').unwrap_or_default().into())
+        let text = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let object = text(serde_json::to_string(decided));
+        Self {
+            image: text(serde_json::to_string(&decided.image)).into(),
+            digest: decided.digest,
+            shape: object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default().into(),
+        }
     }
 }
 
@@ -115,10 +152,11 @@ pub struct Decided {
     /// The requested endpoint: `manifest`, `blob`, `tags`, `referrers`.
     pub endpoint: &'static str,
     /// The requested upstream, repository and reference, by the upstream's own name.
+    #[serde(skip)]
     pub image: String,
     /// The digest that was judged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
+    #[serde(skip)]
+    pub digest: Option<Digest>,
     /// What the digest is: `image`, `index`, `artifact` or `attachment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,

@@ -49,7 +49,7 @@ pub use status::{Collected, Status};
 use usage::{Reservation, Touched, Usage};
 pub use verify::Verified;
 
-use crate::oci::{Digest, ImageName, Manifest};
+use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest};
 use crate::policy::Permit;
 use crate::runtime::{ALLOCATION, Bounded, Clock, FileWindows, Flights, Metrics, Readiness, Tasks, budget};
 use crate::store::{NewContent, Store};
@@ -293,6 +293,13 @@ impl Cache {
                 None
             }
         }
+    }
+
+    /// The manifest that a permit allows, if it can be had without waiting: from memory, or from a file that the system
+    /// has in memory, which is then verified.
+    pub fn manifest_at_once(&self, permit: &Permit) -> Option<Bytes> {
+        let (inner, digest) = (&self.inner, permit.digest());
+        inner.memory.get(&digest).or_else(|| inner.disk.read_at_once(digest, MAX_MANIFEST).ok().flatten())
     }
 
     /// Stores a manifest that was read and verified completely. If the disk cannot be written, it is kept in memory.

@@ -21,6 +21,7 @@ mod warm;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 pub use error::GateError;
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation, KnownTag};
 pub use listing::{ListBody, ListPage};
@@ -241,6 +242,12 @@ impl Gate {
     /// [`repeat`]: Self::repeat
     pub fn recall(&self, key: &str) -> Option<Arc<WarmAnswer>> {
         self.warm.recall(key)
+    }
+
+    /// The manifest of a decision that was [recalled](Self::recall), if it can be had without waiting. It is verified, so
+    /// it is what was judged.
+    pub fn manifest_at_once(&self, permit: &Permit) -> Option<Bytes> {
+        self.cache.manifest_at_once(permit)
     }
 
     /// Whether a decision that was [recalled](Self::recall) earlier may still be reused.

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::{create_private_dir, open_private};
@@ -66,22 +66,43 @@ impl Disk {
     /// Reads small content completely and verifies it. Content larger than `limit` bytes is an error, and so is content
     /// that does not match its digest ([`io::ErrorKind::InvalidData`]).
     pub(super) async fn read(&self, digest: Digest, limit: usize) -> io::Result<Option<Bytes>> {
-        let Some((mut file, size)) = self.file(digest)? else { return Ok(None) };
+        match self.begin_read(digest, limit)? {
+            None => Ok(None),
+            Some((_, Some(bytes))) => verified(digest, bytes),
+            Some((mut file, None)) => {
+                let bytes = blocking(move || {
+                    let mut bytes = Vec::new();
+                    file.read_to_end(&mut bytes)?;
+                    Ok(bytes)
+                });
+                verified(digest, bytes.await?)
+            }
+        }
+    }
+
+    /// Like [`read`](Self::read), but only if it takes no waiting: from the system's memory.
+    pub(super) fn read_at_once(&self, digest: Digest, limit: usize) -> io::Result<Option<Bytes>> {
+        match self.begin_read(digest, limit)? {
+            Some((_, Some(bytes))) => verified(digest, bytes),
+            _ => Ok(None),
+        }
+    }
+
+    /// Opens a file, and reads it if it is in the system's memory: that takes microseconds, and moving to another thread
+    /// ten times as long.
+    fn begin_read(&self, digest: Digest, limit: usize) -> io::Result<Option<(File, Option<Vec<u8>>)>> {
+        let Some((file, size)) = self.file(digest)? else { return Ok(None) };
         if size > limit as u64 {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be read at once"));
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-        // What is in the system's memory takes microseconds; a hop to another thread takes ten times that.
-        let read = preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT);
-        if read.is_ok_and(|read| read == bytes.len()) {
-            return verified(digest, bytes);
-        }
-        let bytes = blocking(move || {
-            bytes.clear();
-            file.read_to_end(&mut bytes)?;
-            Ok(bytes)
-        });
-        verified(digest, bytes.await?)
+        let read = match preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT) {
+            // Some file systems cannot say whether it waits, such as tmpfs. Small content is read all the same.
+            Err(Errno::OPNOTSUPP) if bytes.len() <= UNSYNCED => pread(&file, &mut bytes[..], 0),
+            read => read,
+        };
+        let is_complete = read.is_ok_and(|read| read == bytes.len());
+        Ok(Some((file, is_complete.then_some(bytes))))
     }
 
     /// Writes content whose digest was computed from these bytes; replaces a file that may be damaged.

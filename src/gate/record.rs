@@ -117,7 +117,7 @@ impl RecordDraft {
         let evidence = finding.map(|finding| &finding.evidence);
         self.with(|record| {
             if let Some(judged) = &judgement.judged {
-                record.digest = Some(judged.manifest.digest.to_string());
+                record.digest = Some(judged.manifest.digest);
                 record.kind = Some(judged.kind.kind.as_str());
             }
             if let Ok(permit) = &judgement.decision {

@@ -3,64 +3,60 @@
 //! A decision is a pure function of rules, facts, evidence and time. It may be reused until one of them changes: the
 //! [`Epoch`] tracks changes of the first three, and `until` is the earliest expiry of time-limited inputs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
 use super::{Answer, GateError};
 use crate::audit::DecisionText;
-use crate::oci::Manifest;
+use crate::oci::media_type;
 use crate::policy::Permit;
-use crate::runtime::{BusyCounter, Clock, Epoch, Moment, budget};
+use crate::runtime::{ALLOCATION, Bounded, BusyCounter, Clock, Epoch, Moment, budget};
 
 /// The maximum time for which an admission without reservations is reused.
 const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// The maximum time for which all other decisions are reused.
 const OTHERS_FOR: SignedDuration = SignedDuration::from_secs(1);
-/// The maximum memory for decisions, in bytes.
-const MAX_BYTES: usize = budget::REPEATED as usize;
-/// The memory of a decision without its key, manifest and record, in bytes.
-const DECISION_WEIGHT: usize = 1024;
+/// The part of the memory for decisions that holds the texts that they share, in bytes.
+const SHARED: u64 = 1024 * 1024;
+/// The memory of a refusal in addition to its record, in bytes.
+const REFUSAL_WEIGHT: usize = 1024;
 
-/// Reusable decisions, keyed by the text of everything in a request that they depend on.
+/// Reusable decisions, keyed by the text of everything in a request that they depend on. They are small, so that many
+/// images fit: a decision has no manifest, only the permit for it, and shares with others what is not about its image.
 pub(super) struct WarmAnswers {
-    answers: Cache<Arc<str>, Arc<WarmAnswer>, Bytewise>,
+    answers: Bounded<Arc<str>, Arc<WarmAnswer>>,
+    shapes: Bounded<Arc<str>, Arc<str>>,
     epoch: Epoch,
     clock: Clock,
-}
-
-/// Weighs answers by their memory use.
-#[derive(Clone)]
-struct Bytewise;
-
-impl Weighter<Arc<str>, Arc<WarmAnswer>> for Bytewise {
-    fn weight(&self, key: &Arc<str>, warm: &Arc<WarmAnswer>) -> u64 {
-        (key.len() + warm.weight()) as u64
-    }
 }
 
 /// A reusable decision.
 pub struct WarmAnswer {
     outcome: WarmOutcome,
     pub(super) record: DecisionText,
+    /// Whether no other decision had the same text when this one was made.
+    has_own_shape: bool,
     pub(super) counters: Vec<BusyCounter>,
     basis: Basis,
     until: Timestamp,
 }
 
 /// The outcome of a reusable decision.
+#[expect(clippy::large_enum_variant, reason = "most decisions that are reused are admissions")]
 pub enum WarmOutcome {
     /// A manifest was admitted.
     Admitted {
-        /// The manifest.
-        manifest: Arc<Manifest>,
+        /// The media type of the manifest.
+        media_type: Cow<'static, str>,
+        /// Whether the manifest lists others.
+        is_index: bool,
         /// The permit that admitted it.
         permit: Permit,
     },
     /// The request was refused.
-    Refused(GateError),
+    Refused(Box<GateError>),
 }
 
 /// The state when the decision started, taken before anything that may change was read.
@@ -84,9 +80,11 @@ impl WarmOutcome {
     pub(super) fn of(answer: &Result<Answer, GateError>) -> Option<Self> {
         match answer {
             Ok(Answer::Manifest { manifest, permit, stale: None }) => {
-                Some(Self::Admitted { manifest: manifest.clone(), permit: permit.clone() })
+                let media_type = media_type::constant(&manifest.media_type);
+                let is_index = !manifest.children().is_empty();
+                Some(Self::Admitted { media_type, is_index, permit: permit.clone() })
             }
-            Err(error) if error.is_settled() => Some(Self::Refused(error.clone())),
+            Err(error) if error.is_settled() => Some(Self::Refused(error.clone().into())),
             _ => None,
         }
     }
@@ -103,7 +101,7 @@ impl WarmAnswer {
         let longest = if validity.is_clean { ADMITTED_FOR } else { OTHERS_FOR };
         let most = basis.time.saturating_add(longest).unwrap_or(basis.time);
         let until = validity.until.map_or(most, |until| until.min(most));
-        Self { outcome, record, counters, basis, until }
+        Self { outcome, record, has_own_shape: true, counters, basis, until }
     }
 
     /// The outcome of the decision.
@@ -111,18 +109,30 @@ impl WarmAnswer {
         &self.outcome
     }
 
+    /// The memory of the decision, in bytes.
     fn weight(&self) -> usize {
-        let manifest = match &self.outcome {
-            WarmOutcome::Admitted { manifest, .. } => manifest.bytes.len(),
-            WarmOutcome::Refused(_) => 0,
+        let outcome = match &self.outcome {
+            WarmOutcome::Admitted { permit, .. } => {
+                // Denials that were not enforced are in the record too.
+                let denials = permit.would_deny().len() * REFUSAL_WEIGHT;
+                denials + permit.name().repository.as_str().len() + ALLOCATION
+            }
+            WarmOutcome::Refused(_) => REFUSAL_WEIGHT,
         };
-        manifest + self.record.len() + DECISION_WEIGHT
+        let shape = if self.has_own_shape { self.record.shape().len() + ALLOCATION } else { 0 };
+        let counters = self.counters.len() * size_of::<BusyCounter>() + ALLOCATION;
+        size_of::<Self>() + ALLOCATION + self.record.own_len() + ALLOCATION + outcome + shape + counters
     }
 }
 
 impl WarmAnswers {
     pub(super) fn new(epoch: Epoch, clock: Clock) -> Self {
-        Self { answers: Cache::with_weighter(MAX_BYTES / DECISION_WEIGHT, MAX_BYTES as u64, Bytewise), epoch, clock }
+        Self {
+            answers: Bounded::new(budget::REPEATED - SHARED, |key, warm| key.len() + ALLOCATION + warm.weight()),
+            shapes: Bounded::new(SHARED, |shape, _| shape.len() + ALLOCATION),
+            epoch,
+            clock,
+        }
     }
 
     /// The decision on an identical request, if it is still valid.
@@ -131,7 +141,14 @@ impl WarmAnswers {
     }
 
     /// Stores a decision for requests with the same key.
-    pub(super) fn keep(&self, key: &str, answer: WarmAnswer) {
+    pub(super) fn keep(&self, key: &str, mut answer: WarmAnswer) {
+        match self.shapes.get(&**answer.record.shape()) {
+            Some(shape) => {
+                answer.record = answer.record.with_shape(shape);
+                answer.has_own_shape = false;
+            }
+            None => self.shapes.insert(answer.record.shape().clone(), answer.record.shape().clone()),
+        }
         self.answers.insert(key.into(), Arc::new(answer));
     }
 
@@ -146,13 +163,14 @@ impl WarmAnswers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Decided, SCHEMA};
 
     #[test]
     fn a_decision_is_valid_until_something_changes_or_it_expires() {
         let (epoch, clock) = (Epoch::new(), Clock::manual(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1000)));
         let answers = WarmAnswers::new(epoch.clone(), clock.clone());
         let keep = |name: &str, validity| {
-            let outcome = WarmOutcome::Refused(GateError::NoUpstream { served: Vec::new() });
+            let outcome = WarmOutcome::Refused(GateError::NoUpstream { served: Vec::new() }.into());
             let basis = Basis { moment: epoch.moment("a"), time: clock.now() };
             answers.keep(name, WarmAnswer::new(outcome, DecisionText::default(), Vec::new(), basis, validity));
         };
@@ -183,5 +201,37 @@ mod tests {
         keep("all", clean(None));
         epoch.advance();
         assert!(answers.recall("all").is_none(), "the rules changed");
+    }
+    #[test]
+    fn decisions_share_what_is_not_about_their_image() {
+        let answers = WarmAnswers::new(Epoch::new(), Clock::system());
+        let keep = |image: &str, decision| {
+            let decided = Decided {
+                schema: SCHEMA,
+                scope: String::new(),
+                endpoint: "manifest",
+                image: image.into(),
+                digest: None,
+                kind: None,
+                skipped: Vec::new(),
+                decision,
+                document: None,
+                rule: None,
+                stage: None,
+                reasons: Vec::new(),
+                would_deny: Vec::new(),
+                trust_age_seconds: None,
+                va_age_seconds: None,
+            };
+            let basis = Basis { moment: answers.epoch.moment("a"), time: answers.clock.now() };
+            let outcome = WarmOutcome::Refused(GateError::NoUpstream { served: Vec::new() }.into());
+            let record = DecisionText::from(&decided);
+            answers.keep(image, WarmAnswer::new(outcome, record, Vec::new(), basis, Validity::default()));
+            answers.recall(image).unwrap()
+        };
+        let (one, two, other) = (keep("one", "deny"), keep("two", "deny"), keep("other", "refused"));
+        assert!(Arc::ptr_eq(one.record.shape(), two.record.shape()));
+        assert!(!Arc::ptr_eq(one.record.shape(), other.record.shape()));
+        assert!(one.weight() > two.weight() + one.record.shape().len(), "it is counted once");
     }
 }

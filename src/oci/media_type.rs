@@ -1,5 +1,7 @@
 //! Media types that registry clients interpret.
 
+use std::borrow::Cow;
+
 /// An OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// An OCI image index: a multi-platform image, or a list of referrers.
@@ -34,6 +36,13 @@ pub fn essence(text: &str) -> String {
 /// headers with commas. All other types are ignored.
 pub fn manifest_types(header: &str) -> impl Iterator<Item = String> {
     header.split(',').map(essence).filter(|one| is_manifest(one))
+}
+
+/// The same media type, without an allocation if it is that of a manifest.
+pub fn constant(media_type: &str) -> Cow<'static, str> {
+    let known = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST];
+    let constant = known.into_iter().find(|known| *known == media_type);
+    constant.map_or_else(|| media_type.to_owned().into(), Cow::Borrowed)
 }
 
 /// Whether the media type is that of an index or a manifest list.

@@ -13,7 +13,7 @@ const TABLE: usize = 2;
 /// The minimum size of a part with a separate lock, in bytes. An entry is kept only if it fits into one part.
 const PART: u64 = 512 * 1024;
 /// The maximum number of parts of a map.
-const MAX_PARTS: u64 = 8;
+const MAX_PARTS: u64 = 32;
 /// The fraction of a map that is reserved for the keys of evicted entries, which is how their return is detected.
 const GHOSTS: f64 = 0.1;
 

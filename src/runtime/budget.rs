@@ -3,34 +3,34 @@
 
 const MIB: u64 = 1024 * 1024;
 
-/// Parsed manifests. Manifests that are requested repeatedly are kept with their answers (`gate/warm.rs`).
-pub const MANIFESTS: u64 = 8 * MIB;
+/// Parsed manifests. Repeated decisions need none (`gate/warm.rs`).
+pub const MANIFESTS: u64 = 4 * MIB;
 /// Small content that is served from memory (the default of `cache.memory`).
 pub const SMALL_OBJECTS: u64 = 8 * MIB;
 /// The digests of tags.
-pub const TAGS: u64 = 10 * MIB;
+pub const TAGS: u64 = 5 * MIB;
 /// The manifests that each repository delivered.
-pub const DELIVERED: u64 = 5 * MIB;
+pub const DELIVERED: u64 = 3 * MIB;
 /// The manifests that reference a digest.
-pub const NAMING: u64 = 3 * MIB;
+pub const NAMING: u64 = 2 * MIB;
 /// The tags of a digest.
-pub const KNOWN_TAGS: u64 = 3 * MIB;
+pub const KNOWN_TAGS: u64 = 2 * MIB;
 /// Whether manifests were served.
 pub const PULLED: u64 = 2 * MIB;
 /// Children of indexes that were never fetched.
-pub const UNSEEN: u64 = 2 * MIB;
+pub const UNSEEN: u64 = MIB;
 /// Pulls that were recorded recently.
 pub const NOTED_PULLS: u64 = 3 * MIB;
 /// The platforms that configurations state.
-pub const PLATFORMS: u64 = 2 * MIB;
+pub const PLATFORMS: u64 = MIB;
 /// Facts that were learned but are not in the database.
 pub const RECENT: u64 = 4 * MIB;
 /// Manifests that were used since their last recorded use.
-pub const USED: u64 = 2 * MIB;
+pub const USED: u64 = MIB;
 /// The blobs that each repository delivered.
-pub const LINKS: u64 = 3 * MIB;
+pub const LINKS: u64 = 2 * MIB;
 /// Blobs that were examined and are not manifests.
-pub const LOOKED_INTO: u64 = 2 * MIB;
+pub const LOOKED_INTO: u64 = MIB;
 /// Combined reports of images.
 pub const REPORTS: u64 = 2 * MIB;
 /// Authorizations, for each upstream.
@@ -40,8 +40,8 @@ pub const EVIDENCE: u64 = MIB;
 /// The number of topics of evidence.
 pub const EVIDENCE_TOPICS: u64 = 6;
 
-/// Decisions that may be repeated, with their manifests.
-pub const REPEATED: u64 = 48 * MIB;
+/// Decisions that may be repeated: about 100,000 admissions by tag.
+pub const REPEATED: u64 = 66 * MIB;
 
 #[cfg(test)]
 mod tests {

@@ -28,10 +28,12 @@ use super::{Body, ClientIdentity, Service};
 use crate::cache::Transfer;
 use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
-use crate::runtime::{Metrics, Sharded};
+use crate::runtime::{BusyCounter, Metrics, Sharded};
 
 /// Longer targets are not cached, so that invented queries cannot fill the memory.
 const MAX_WARM_KEY: usize = 512;
+/// One of so many repeated responses is kept by its core, if it was not yet.
+const KEPT_EVERY: u32 = 8;
 
 /// The registry service of a gate.
 pub struct RegistryService {
@@ -117,57 +119,76 @@ impl RegistryService {
 
     /// Repeats a decision made a moment ago, where there is one that still holds.
     fn repeat(&self, key: &str, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
-        let hot =
-            self.hot.with(key, |hot| self.gate.still_holds(&hot.warm).then(|| self.send(hot, request, requester)));
+        let is_head = request.method() == Method::HEAD;
+        let hot = self.hot.with(key, |hot| {
+            let requests = if is_head { &hot.heads } else { &hot.gets };
+            let holds = self.gate.still_holds(&hot.warm);
+            holds.then(|| self.send(&hot.warm, hot.response.clone(), requests, request, requester))
+        });
         if let Some(sent) = hot.flatten() {
             return sent;
         }
-        let hot = self.render(request, self.gate.recall(key)?);
-        let sent = self.send(&hot, request, requester);
-        self.hot.keep(key, hot);
-        sent
+        let warm = self.gate.recall(key)?;
+        let response = self.render(request, &warm)?;
+        let requests = |method| self.metrics.requests(&method, response.status());
+        // Random, so that a response that is sent often is kept soon, and the others rarely displace it.
+        if fastrand::u32(..KEPT_EVERY) == 0 {
+            let (gets, heads) = (requests(Method::GET), requests(Method::HEAD));
+            self.hot.keep(key, HotResponse { warm: warm.clone(), response: response.clone(), gets, heads });
+        }
+        let requests = requests(request.method().clone());
+        self.send(&warm, response, &requests, request, requester)
     }
 
     /// Sends a response again, with a record. `None` when the request must be decided anew: the client takes no index, or
     /// the record would have to wait.
-    fn send(&self, hot: &HotResponse, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
-        if is_index(hot.warm.outcome()) && accept::takes_images_alone(request.headers()) {
+    fn send(
+        &self,
+        warm: &WarmAnswer,
+        response: Response<Bytes>,
+        requests: &BusyCounter,
+        request: &Request<Incoming>,
+        requester: &Requester,
+    ) -> Option<Response<Body>> {
+        if is_index(warm.outcome()) && accept::takes_images_alone(request.headers()) {
             return None;
         }
-        if !self.gate.repeat(&hot.warm, requester, request.method().as_str()) {
+        if !self.gate.repeat(warm, requester, request.method().as_str()) {
             return None;
         }
         let is_head = request.method() == Method::HEAD;
         let body = |bytes| if is_head { Body::Empty } else { Body::from(bytes) };
-        let mut response = hot.response.clone().map(body);
+        let mut response = response.map(body);
         if let Ok(id) = HeaderValue::from_str(&requester.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        self.metrics.repeated(if is_head { &hot.heads } else { &hot.gets }, response.body());
+        self.metrics.repeated(requests, response.body());
         Some(response)
     }
 
-    /// The response for all requests that get this outcome. They have no conditions, which is part of their key.
-    fn render(&self, request: &Request<Incoming>, warm: Arc<WarmAnswer>) -> HotResponse {
+    /// The response for all requests that get this outcome. They have no conditions, which is part of their key. `None`
+    /// if the manifest cannot be had without waiting.
+    fn render(&self, request: &Request<Incoming>, warm: &WarmAnswer) -> Option<Response<Bytes>> {
         let response = match warm.outcome() {
-            WarmOutcome::Admitted { manifest, permit } => manifest_response(&HeaderMap::new(), manifest, permit, None),
+            WarmOutcome::Admitted { media_type, permit, .. } => {
+                let manifest = self.gate.manifest_at_once(permit)?;
+                manifest_response(&HeaderMap::new(), &manifest, media_type, permit, None)
+            }
             WarmOutcome::Refused(error) => errors::respond_to_manifest(error),
         };
         let route = Route::parse(request.uri().path(), request.uri().query()).ok();
         let mut response = with_namespace(response, route.and_then(|route| route.ns).as_ref());
         // Reserves the place of the identifier, which each request replaces with its own.
         add_common_headers(response.headers_mut(), "");
-        let response = response.map(|body| match body {
+        Some(response.map(|body| match body {
             Body::Full(bytes) => bytes,
             Body::Empty | Body::Stream(_) => Bytes::new(),
-        });
-        let requests = |method| self.metrics.requests(&method, response.status());
-        HotResponse { gets: requests(Method::GET), heads: requests(Method::HEAD), response, warm }
+        }))
     }
 }
 
 fn is_index(outcome: &WarmOutcome) -> bool {
-    matches!(outcome, WarmOutcome::Admitted { manifest, .. } if !manifest.children().is_empty())
+    matches!(outcome, WarmOutcome::Admitted { is_index: true, .. })
 }
 
 /// Everything in a request that the answer depends on, as text: a client's certificate and address matter by its scope

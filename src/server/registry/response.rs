@@ -13,7 +13,7 @@ use super::headers::insert;
 use super::range::{Ranged, requested};
 use crate::cache::Transfer;
 use crate::gate::{Answer, ListBody, ListPage};
-use crate::oci::{Digest, ErrorCode, Host, Manifest, WireError};
+use crate::oci::{Digest, ErrorCode, Host, WireError};
 use crate::policy::Permit;
 use crate::server::Body;
 
@@ -40,7 +40,9 @@ pub(super) fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
 
 pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Transfer) -> Response<Body> {
     match answer {
-        Answer::Manifest { manifest, permit, stale } => manifest_response(request.headers(), &manifest, &permit, stale),
+        Answer::Manifest { manifest, permit, stale } => {
+            manifest_response(request.headers(), &manifest.bytes, &manifest.media_type, &permit, stale)
+        }
         Answer::Blob { content, permit } => respond_blob(request, &permit, content.size(), |start, end| {
             Body::stream(content.read(start, end, transfer).map_err(Into::into))
         }),
@@ -65,16 +67,17 @@ fn respond_blob(
 /// warnings.
 pub fn manifest_response(
     headers: &HeaderMap,
-    manifest: &Manifest,
+    manifest: &Bytes,
+    media_type: &str,
     permit: &Permit,
     stale: Option<String>,
 ) -> Response<Body> {
-    let size = manifest.bytes.len() as u64;
+    let size = manifest.len() as u64;
     let mut response = ranged(headers, size, permit.digest(), |start, end| {
         // Both are within a length that is a usize.
-        Body::from(manifest.bytes.slice(start as usize..end as usize))
+        Body::from(manifest.slice(start as usize..end as usize))
     });
-    insert(response.headers_mut(), header::CONTENT_TYPE, &manifest.media_type);
+    insert(response.headers_mut(), header::CONTENT_TYPE, media_type);
     warn(response.headers_mut(), permit, stale);
     response
 }
