@@ -11,6 +11,7 @@ mod distinct;
 mod documents;
 mod evidence;
 mod exemption;
+mod fulcio;
 mod key;
 mod keyring;
 mod material;
@@ -21,14 +22,16 @@ mod rule;
 mod ruleset;
 mod signed;
 mod subject;
+mod trusted_root;
 mod verdict;
 mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
-    Authority, AuthorityId, CertificateSubject, CheckAction, Identity, NotationChecks, NotationStatement,
-    NotationTrust, RegistryScope, RevocationFile, Scheme, Signer, StoredCertificate, TimestampRule,
+    AnchoredRegex, Authority, AuthorityId, CertificateSubject, CheckAction, CosignAuthority, CosignSigners, Keyless,
+    NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile, Scheme, Signer, StoredCertificate,
+    TextPattern, TimestampRule, TransparencyLog,
 };
 pub use cvss::CvssScore;
 pub use decide::{
@@ -43,6 +46,7 @@ pub use evidence::{
     Unseen, known_time,
 };
 pub use exemption::{ExemptPackage, Exemption, VaExemptions};
+pub use fulcio::FulcioClaim;
 pub use key::{InvalidKey, PublicKey};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};
@@ -51,6 +55,7 @@ pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, Si
 pub use ruleset::{RuleSet, Selection};
 pub use signed::trust_verdict;
 pub use subject::{Kind, Subject};
+pub use trusted_root::{RootPart, RootPartKind, TrustedRoot};
 pub use verdict::Verdict;
 pub use vulnerability::{
     AffectedPackage, ChildFinding, Issue, IssueKind, Report, VaEvidence, VaFindings, VaStatus, is_cve,

@@ -233,9 +233,15 @@ impl Inner {
                 }
             }
         }
-        let request =
-            GatherRequest { name: name.clone(), reference: reference.clone(), image: image.clone(), sought, others };
-        let results = gather(source, &self.tasks, &self.schemes, request, &self.config, now).await;
+        let request = GatherRequest {
+            name: name.clone(),
+            reference: reference.clone(),
+            image: image.clone(),
+            sought,
+            others,
+            now,
+        };
+        let results = gather(source, &self.tasks, &self.schemes, request, &self.config).await;
         for (index, gathered) in open.into_iter().zip(results) {
             let found = self.finding(gathered, known[index].as_deref());
             let key = self.key(name, reference, image.digest, &authorities[index]);

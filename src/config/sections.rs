@@ -232,11 +232,13 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>)
             table.problem("default_authorities", format!("no authority is called {name:?}"), Some(&hint));
         }
     }
+    let trusted_roots = table.files("trusted_roots").unwrap_or_default();
+    let trusted_roots = trusted_roots.iter().map(|path| path.display().to_string()).collect();
     let written = table.tree("authority").map_or(&[][..], Node::members);
     let absolute = |node: &Node| absolute_files(node, files.folder);
     let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
     table.finish();
-    (config, Settings { default_authorities, authorities, ..Settings::default() }, written)
+    (config, Settings { default_authorities, authorities, trusted_roots, ..Settings::default() }, written)
 }
 
 /// The most files of a folder that an authority names.

@@ -161,6 +161,7 @@ fn evidence(out: &mut Text, config: &Config) {
     out.line("default_authorities", list(&config.policy.default_authorities));
     out.line("negative_ttl", quoted(&format_duration(seconds(config.trust.negative_ttl))));
     out.line("ttl", quoted(&format_duration(seconds(config.trust.ttl))));
+    out.line("trusted_roots", list(&config.policy.trusted_roots));
     for (name, node) in &config.authorities {
         out.section(&format!("[trust.authority.{}]", quoted(name)));
         node.members().iter().for_each(|member| out.line(&quoted(&member.key), inline(&member.node)));

@@ -1,6 +1,8 @@
 //! The signed payloads of image signatures: simple signing, DSSE envelopes, in-toto statements. Only parsed here, not
 //! verified.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -24,6 +26,8 @@ pub struct SimpleSigning {
     pub reference: String,
     /// The digest of the signed manifest.
     pub digest: Digest,
+    /// The members of `optional` that are texts: the annotations that were signed (`cosign sign -a`).
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl SimpleSigning {
@@ -52,10 +56,12 @@ impl SimpleSigning {
     /// The missing, unknown or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let (payload, optional) = Self::parse_as(bytes, SIMPLE_SIGNING_TYPE)?;
-        if !matches!(optional, Value::Object(_) | Value::Null) {
-            return Err(InvalidPayload("optional is neither an object nor null"));
-        }
-        Ok(payload)
+        let annotations = match &optional {
+            Value::Object(optional) => texts(optional),
+            Value::Null => BTreeMap::new(),
+            _ => return Err(InvalidPayload("optional is neither an object nor null")),
+        };
+        Ok(Self { annotations, ..payload })
     }
 
     /// Parses a payload of this type, and returns `optional` as it is.
@@ -73,7 +79,7 @@ impl SimpleSigning {
             }));
         }
         let digest = as_text(digest)?.parse().map_err(|_| InvalidPayload("docker-manifest-digest is not a digest"))?;
-        Ok((Self { reference: as_text(reference)?.to_owned(), digest }, optional.clone()))
+        Ok((Self { reference: as_text(reference)?.to_owned(), digest, annotations: BTreeMap::new() }, optional.clone()))
     }
 }
 
@@ -122,8 +128,17 @@ pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 pub struct Statement {
     /// The type of the predicate.
     pub predicate_type: String,
-    /// Every sha256 and sha512 digest of every subject.
-    pub subjects: Vec<Digest>,
+    /// What it is about.
+    pub subjects: Vec<StatementSubject>,
+}
+
+/// A subject of an in-toto statement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StatementSubject {
+    /// Its sha256 and sha512 digests. Other algorithms are not read.
+    pub digests: Vec<Digest>,
+    /// Its annotations that are texts.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Statement {
@@ -140,17 +155,19 @@ impl Statement {
         }
         let predicate_type = body.get("predicateType").and_then(Value::as_str);
         let subjects = body.get("subject").and_then(Value::as_array);
-        let digests = |subject: &Value| ["sha256", "sha512"].map(|algorithm| subject_digest(subject, algorithm));
+        let subject = |subject: &Value| StatementSubject {
+            digests: ["sha256", "sha512"].iter().filter_map(|algorithm| subject_digest(subject, algorithm)).collect(),
+            annotations: subject.get("annotations").and_then(Value::as_object).map(texts).unwrap_or_default(),
+        };
         Ok(Self {
             predicate_type: predicate_type.ok_or(InvalidPayload("the statement has no predicateType"))?.to_owned(),
-            subjects: subjects
-                .ok_or(InvalidPayload("the statement has no subject"))?
-                .iter()
-                .flat_map(digests)
-                .flatten()
-                .collect(),
+            subjects: subjects.ok_or(InvalidPayload("the statement has no subject"))?.iter().map(subject).collect(),
         })
     }
+}
+
+fn texts(members: &Map<String, Value>) -> BTreeMap<String, String> {
+    members.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn subject_digest(subject: &Value, algorithm: &str) -> Option<Digest> {

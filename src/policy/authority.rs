@@ -16,6 +16,12 @@ pub use notation::{
     StoredCertificate, TimestampRule,
 };
 
+mod cosign;
+mod text;
+
+pub use cosign::{CosignAuthority, CosignSigners, Keyless, TransparencyLog};
+pub use text::{AnchoredRegex, TextPattern};
+
 /// A party whose signatures count: a name and the means to verify them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authority {
@@ -48,7 +54,9 @@ impl Authority {
     /// identifier represents all of them.
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
-            Scheme::CosignKey { keys } => keys.iter().map(|key| key.fingerprint().to_string()).collect(),
+            Scheme::Cosign(cosign) if matches!(cosign.signers, CosignSigners::Keys(_)) => {
+                cosign.keys().iter().map(|key| key.fingerprint().to_string()).collect()
+            }
             Scheme::Gpg(signer) => signer.signers(),
             Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
             other => [format!("scheme {}", Digest::sha256(&other.encode()))].into(),
@@ -74,19 +82,8 @@ impl fmt::Display for AuthorityId {
 /// How signatures are made, and the material that verifies them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scheme {
-    /// cosign with public keys: classic `.sig` tags and Sigstore bundles. Any one of the keys is sufficient, which
-    /// allows key rotation.
-    CosignKey {
-        /// The public keys.
-        keys: Vec<PublicKey>,
-    },
-    /// cosign keyless: a certificate for an identity, from an issuer.
-    CosignKeyless {
-        /// The OIDC issuer, compared exactly.
-        issuer: String,
-        /// The identity of the signer.
-        identity: Identity,
-    },
+    /// cosign: classic `.sig` tags and Sigstore bundles.
+    Cosign(Box<CosignAuthority>),
     /// Simple signing with OpenPGP (containers/image).
     Gpg(Box<SimpleSigner>),
     /// Notary Project signatures.
@@ -109,13 +106,20 @@ impl Scheme {
     /// The name in explanations.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::CosignKey { .. } => "cosign with a key",
-            Self::CosignKeyless { .. } => "cosign keyless",
+            Self::Cosign(cosign) => match cosign.signers {
+                CosignSigners::Keys(_) => "cosign with a key",
+                CosignSigners::Keyless(_) => "cosign keyless",
+            },
             Self::Gpg { .. } => "OpenPGP simple signing",
             Self::Notation { .. } => "notation",
             Self::Notary { .. } => "Docker Content Trust",
             Self::Unusable { .. } => "none",
         }
+    }
+
+    /// cosign with public keys, with the defaults for everything else.
+    pub fn cosign_keys(keys: Vec<PublicKey>) -> Self {
+        Self::Cosign(Box::new(CosignAuthority::of_keys(keys)))
     }
 
     /// The canonical encoding: equal schemes have equal encodings, and different schemes have different encodings.
@@ -125,16 +129,7 @@ impl Scheme {
     fn encode(&self) -> Vec<u8> {
         let of = |kind: &str| Canonical::default().field("kind", kind);
         let encoding = match self {
-            Self::CosignKey { keys } => {
-                of("cosign key").set("keys", keys.iter().map(|key| fingerprint(key.fingerprint())))
-            }
-            Self::CosignKeyless { issuer, identity } => {
-                let (form, text) = match identity {
-                    Identity::Exact(text) => ("exact", text),
-                    Identity::Glob(text) => ("glob", text),
-                };
-                of("cosign keyless").field("issuer", issuer).field("form", form).field("identity", text)
-            }
+            Self::Cosign(cosign) => cosign.encode(),
             Self::Gpg(signer) => signer.encode(),
             Self::Notation(trust) => return trust.encode(),
             Self::Notary { server, signers } => {
@@ -164,15 +159,6 @@ impl Signer {
         };
         Canonical::default().field("name", name).field("form", form).field("key", fingerprint(key.fingerprint())).0
     }
-}
-
-/// The certificate identities that count for cosign keyless.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Identity {
-    /// Exactly this identity.
-    Exact(String),
-    /// A pattern in which `*` matches any sequence of characters.
-    Glob(String),
 }
 
 fn fingerprint(digest: Digest) -> String {

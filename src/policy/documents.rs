@@ -9,6 +9,7 @@ mod ibm;
 mod lint;
 mod material;
 mod native;
+mod roots;
 mod secrets;
 mod shadow;
 mod simple;
@@ -23,6 +24,7 @@ use secrets::Secrets;
 use super::authority::Authority;
 use super::rule::Mode;
 use super::ruleset::{RuleSet, RuleSetBuilder};
+use super::trusted_root::TrustedRoot;
 use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 
 /// The authority that exists in every configuration: Docker Content Trust with any signer.
@@ -93,6 +95,8 @@ pub struct Settings {
     pub default_authorities: Vec<String>,
     /// Authorities of the configuration. Documents can refer to them by name.
     pub authorities: Vec<Arc<Authority>>,
+    /// The paths of the trusted roots for authorities that need one and name none.
+    pub trusted_roots: Vec<String>,
     /// Whether `va.enabled: true` of the IBM dialects counts only issues with a published fix, which matches the
     /// reports of IBM's own advisor.
     pub ibm_fixable_only: bool,
@@ -100,7 +104,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default_authorities: vec![NOTARY.into()], authorities: Vec::new(), ibm_fixable_only: false }
+        Self {
+            default_authorities: vec![NOTARY.into()],
+            authorities: Vec::new(),
+            trusted_roots: Vec::new(),
+            ibm_fixable_only: false,
+        }
     }
 }
 
@@ -142,7 +151,9 @@ impl RuleSet {
             files.push(ParsedFile { path: document.path.clone(), documents: roots.len(), policies });
         }
         let secrets = Secrets::read(&found.secrets, materials);
-        let rules = rules(&found.policies, &Context { materials, secrets, settings });
+        let context = Context::new(materials, secrets, settings, &problems);
+        let rules = rules(&found.policies, &context);
+        drop(context);
         drop(found);
         Parsed { rules: (!problems.any_error()).then_some(rules), problems: problems.into_sorted(), files }
     }
@@ -162,6 +173,20 @@ struct Context<'a> {
     materials: &'a dyn Materials,
     secrets: Secrets<'a>,
     settings: &'a Settings,
+    /// The trusted roots of the configuration.
+    roots: Vec<TrustedRoot>,
+    /// The authorities of the configuration, with these roots.
+    authorities: Vec<Arc<Authority>>,
+}
+
+impl<'a> Context<'a> {
+    fn new(materials: &'a dyn Materials, secrets: Secrets<'a>, settings: &'a Settings, problems: &Problems) -> Self {
+        let roots = roots::read(settings, materials, problems);
+        let place = Place::whole(problems.file("configuration"));
+        let completed = |authority: &Arc<Authority>| Arc::new(roots::completed(authority, &roots, problems, place));
+        let authorities = settings.authorities.iter().map(completed).collect();
+        Self { materials, secrets, settings, roots, authorities }
+    }
 }
 
 fn check_settings(settings: &Settings, problems: &Problems) {

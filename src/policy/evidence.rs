@@ -148,6 +148,8 @@ pub enum SignatoryKind {
     Assumed,
     /// A public key that the policy contains.
     Key,
+    /// An identity in a certificate, which an issuer vouches for.
+    Certificate,
 }
 
 impl Signatory {
@@ -158,6 +160,20 @@ impl Signatory {
             kind: SignatoryKind::Key,
             identity: key.to_string(),
             issuer: None,
+            signed_at: None,
+            description,
+        }
+    }
+
+    /// Creates a signer whose identity a certificate states, with the issuer that vouches for it. The same identity of the
+    /// same issuer is one signer, whatever certificates it has.
+    pub fn of_certificate(identity: String, issuer: String, description: String) -> Self {
+        let id = format!("{issuer} {identity}");
+        Self {
+            id: format!("identity {}", Digest::sha256(id.as_bytes())),
+            kind: SignatoryKind::Certificate,
+            identity,
+            issuer: Some(issuer),
             signed_at: None,
             description,
         }

@@ -164,6 +164,11 @@ impl PublicKey {
         encode_string(LABEL, LineEnding::LF, &self.spki).expect("the label is valid, and a key is short")
     }
 
+    /// The SubjectPublicKeyInfo in DER, in a canonical encoding.
+    pub fn to_der(&self) -> &[u8] {
+        &self.spki
+    }
+
     /// Whether this key signed the message, with any algorithm that cosign uses for such a key.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.verifiers.iter().any(|verifier| verifier.verify_sig(message, signature).is_ok())

@@ -67,6 +67,12 @@ impl Certificate {
         Ok(Self { der: der.to_vec() })
     }
 
+    /// Whether subject and issuer are the same, as in the certificate of a root.
+    pub fn is_self_issued(&self) -> bool {
+        let parsed = x509_cert::Certificate::from_der(&self.der);
+        parsed.is_ok_and(|parsed| parsed.tbs_certificate.subject == parsed.tbs_certificate.issuer)
+    }
+
     /// The DER encoding.
     pub fn der(&self) -> &[u8] {
         &self.der

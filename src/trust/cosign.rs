@@ -1,10 +1,14 @@
-//! Verifies cosign signatures by public key: classic ones and Sigstore bundles.
+//! Verifies cosign signatures, classic ones and Sigstore bundles: by public key, and by certificate (keyless).
 //!
-//! An authority with keys requires no transparency log and no time stamp: the key alone decides. Log entries in a bundle
-//! are neither needed nor read, so nothing can be gained by relabelling or dropping them.
+//! An authority with keys requires no transparency log and no time stamp unless its policy says so: the key alone decides.
+//! Log entries in a bundle are neither needed nor read then, so nothing can be gained by relabelling or dropping them.
 
+mod certificate;
 mod claim;
+mod convert;
+mod identity;
 mod layers;
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +17,19 @@ use jiff::Timestamp;
 
 use super::Config;
 use super::notes::{Notes, clip};
-use super::scheme::{Attached, Origin, SignatureScheme, Sought, Verification};
+use super::scheme::{Attached, ImageSubject, Origin, SignatureScheme, Sought, Verification};
 use crate::oci::{Digest, Manifest};
-use crate::policy::{Authority, PublicKey, Scheme, Signatory, SignatureFinding, TrustOutcome};
+use crate::policy::{
+    Authority, CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory, SignatureFinding,
+    TransparencyLog, TrustOutcome, TrustedRoot,
+};
 use claim::SignatureClaim;
 use layers::Form;
+use witnesses::CertifiedSigner;
 
 const NAME: &str = "cosign";
-/// cosign with public keys.
+
+/// cosign, by key and keyless.
 pub(super) struct Cosign;
 
 impl SignatureScheme for Cosign {
@@ -40,59 +49,77 @@ impl SignatureScheme for Cosign {
         layers::select(attached, origin)
     }
 
-    fn verification(&self, image: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
-        Box::new(ByKey::new(image.clone(), sought))
+    fn verification(&self, image: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
+        Box::new(Signatures::new(image.clone(), sought))
     }
 }
 
-/// The signatures of one image, verified with the keys of several authorities.
-struct ByKey {
-    image: Arc<Manifest>,
+/// The signatures of one image, verified for several authorities.
+struct Signatures {
+    image: ImageSubject,
     parts: Vec<Part>,
-    seen: Vec<SeenSignature>,
-}
-
-/// A signature that was read.
-struct SeenSignature {
-    place: Arc<str>,
-    /// Its form and the beginning of its digest.
-    form: String,
-    /// The keys that were tried, by fingerprint, and whether each verified it; or why it makes no claim about the image.
-    tried: Result<BTreeMap<Digest, bool>, String>,
 }
 
 /// One authority.
 struct Part {
     authority: Arc<Authority>,
+    cosign: CosignAuthority,
+    /// Why nothing can be verified for it.
+    unusable: Option<String>,
     /// Its keys that have not verified anything.
     silent: Vec<PublicKey>,
     signed: Vec<Signatory>,
+    found: Vec<SignatureFinding>,
 }
 
-impl ByKey {
-    fn new(image: Arc<Manifest>, sought: &[Sought]) -> Self {
-        let part = |Sought { authority, known }: &Sought| {
-            let mut others: BTreeSet<_> = known.iter().map(|signatory| signatory.id.clone()).collect();
-            let is_silent = |key: &&PublicKey| others.insert(key.fingerprint().to_string());
-            let silent = keys(authority).iter().filter(is_silent).cloned().collect();
-            Part { authority: authority.clone(), silent, signed: known.clone() }
-        };
-        Self { image, parts: sought.iter().map(part).collect(), seen: Vec::new() }
+/// Why a signature does not count.
+struct Refusal {
+    why: String,
+    /// What its users can do about it.
+    hint: Option<&'static str>,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, hint: None }
     }
 }
 
-impl Verification for ByKey {
+/// Results for one claim, so that what several authorities have in common is verified once.
+#[derive(Default)]
+struct Tried {
+    /// By the key's fingerprint.
+    keys: BTreeMap<Digest, bool>,
+}
+
+impl Signatures {
+    fn new(image: ImageSubject, sought: &[Sought]) -> Self {
+        let parts = sought.iter().map(|sought| Part::new(sought, &image)).collect();
+        Self { image, parts }
+    }
+}
+
+impl Verification for Signatures {
     fn read(&mut self, found: &[Attached]) {
         for Attached { layer, bytes, place } in found {
             let Some(form) = Form::of(layer) else { continue };
-            let tried = claim::read(bytes, form, &self.image).map_err(clip).map(|claim| {
-                // A key that several authorities have is tried once.
-                let mut tried = BTreeMap::new();
-                self.parts.iter_mut().for_each(|part| part.read(&claim, &mut tried));
-                tried
-            });
+            let claim = claim::read(bytes, form, &self.image.manifest);
             let form = format!("{} {}", form.name(), layer.digest.short());
-            self.seen.push(SeenSignature { place: place.clone(), form, tried });
+            let mut tried = Tried::default();
+            for part in &mut self.parts {
+                let result = match &claim {
+                    Ok(_) if !part.is_open() => continue,
+                    Ok(claim) => part.read(claim, &self.image, &mut tried),
+                    Err(why) => Err(why.clone().into()),
+                };
+                part.found.push(match result {
+                    Ok(by) => SignatureFinding::verified(&**place, &form, by),
+                    Err(Refusal { why, hint }) => {
+                        let refused = SignatureFinding::refused(&**place, &form, clip(why));
+                        hint.map_or(refused.clone(), |hint| refused.with_hint(hint))
+                    }
+                });
+            }
         }
     }
 
@@ -101,77 +128,149 @@ impl Verification for ByKey {
     }
 
     fn possible(&self, authority: usize) -> BTreeSet<String> {
-        self.parts[authority].authority.signers()
+        let Part { authority, unusable, .. } = &self.parts[authority];
+        if unusable.is_some() { BTreeSet::new() } else { authority.signers() }
     }
 
     fn found(&self, authority: usize) -> Vec<SignatureFinding> {
-        let keys = keys(&self.parts[authority].authority);
-        self.seen.iter().filter_map(|seen| seen.finding(keys)).collect()
+        self.parts[authority].found.clone()
     }
 
     fn outcome(&self, authority: usize, notes: &Notes) -> TrustOutcome {
-        if keys(&self.parts[authority].authority).is_empty() {
-            return TrustOutcome::unknown("the authority has no key", false);
+        match &self.parts[authority].unusable {
+            Some(why) => TrustOutcome::unknown(why.clone(), false),
+            None => notes.outcome(self.signed(authority), self.found(authority)),
         }
-        notes.outcome(self.signed(authority), self.found(authority))
     }
 
-    /// A signature by a key holds for as long as the authority has the key.
-    fn verified_until(&self, _: usize, _: &Config, _: Timestamp) -> Option<Timestamp> {
-        None
-    }
-}
-
-impl SeenSignature {
-    /// The result for an authority with these keys. `None` if not all of them were tried, because the others had already
-    /// verified another signature.
-    fn finding(&self, keys: &[PublicKey]) -> Option<SignatureFinding> {
-        let Self { place, form, tried } = self;
-        let refused = |why: &str| SignatureFinding::refused(&**place, form, why);
-        let tried = match tried {
-            Ok(tried) => tried,
-            Err(why) => return Some(refused(why)),
-        };
-        let made_it = |key: &&PublicKey| tried.get(&key.fingerprint()) == Some(&true);
-        if let Some(key) = keys.iter().find(made_it) {
-            return Some(SignatureFinding::verified(&**place, form, key.fingerprint().to_string()));
+    /// A signature by a key holds for as long as the authority has the key. What certificates vouch for is verified again
+    /// from time to time, and once the roots that it relies on end.
+    fn verified_until(&self, authority: usize, config: &Config, now: Timestamp) -> Option<Timestamp> {
+        let cosign = &self.parts[authority].cosign;
+        match cosign.signers {
+            CosignSigners::Keys(_) => None,
+            CosignSigners::Keyless(_) => {
+                let again = now.saturating_add(config.ttl).unwrap_or(Timestamp::MAX);
+                let ends = cosign.roots.iter().filter_map(TrustedRoot::until).filter(|end| *end > now);
+                Some(ends.fold(again, Timestamp::min))
+            }
         }
-        let hint = "sign with a key of this authority, or add the signer's key to it";
-        let not_ours = || refused(&format!("was not made by {}", describe(keys))).with_hint(hint);
-        keys.iter().all(|key| tried.contains_key(&key.fingerprint())).then(not_ours)
     }
 }
 
 impl Part {
-    /// Tries the keys that have not verified anything; one that has needs no other signature. `tried` holds the results
-    /// for this claim, by the key's fingerprint.
-    fn read(&mut self, claim: &SignatureClaim, tried: &mut BTreeMap<Digest, bool>) {
-        let signed = &mut self.signed;
-        self.silent.retain(|key| {
-            let verify = || key.verify(&claim.message, &claim.signature);
-            let made_it = *tried.entry(key.fingerprint()).or_insert_with(verify);
-            if made_it {
-                signed.push(signatory(key, claim));
+    fn new(Sought { authority, known }: &Sought, image: &ImageSubject) -> Self {
+        let mut cosign = match authority.scheme() {
+            Scheme::Cosign(cosign) => CosignAuthority::clone(cosign),
+            _ => CosignAuthority::of_keys(Vec::new()),
+        };
+        let unusable = unusable(&cosign, image.now);
+        cosign.roots.retain(|root| !root.has_expired(image.now));
+        let mut others: BTreeSet<_> = known.iter().map(|signatory| signatory.id.clone()).collect();
+        let is_silent = |key: &&PublicKey| others.insert(key.fingerprint().to_string());
+        let silent = cosign.keys().iter().filter(is_silent).cloned().collect();
+        Self { authority: authority.clone(), cosign, unusable, silent, signed: known.clone(), found: Vec::new() }
+    }
+
+    /// Whether another signature can matter: one key needs no second signature.
+    fn is_open(&self) -> bool {
+        let may_sign = matches!(self.cosign.signers, CosignSigners::Keyless(_)) || !self.silent.is_empty();
+        self.unusable.is_none() && may_sign
+    }
+
+    /// Who signed, by the identifier of the signer.
+    fn read(&mut self, claim: &SignatureClaim, image: &ImageSubject, tried: &mut Tried) -> Result<String, Refusal> {
+        self.check_conditions(claim, image)?;
+        self.verify(claim, tried)
+    }
+
+    /// Verifies who signed a claim, whatever it claims.
+    fn verify(&mut self, claim: &SignatureClaim, tried: &mut Tried) -> Result<String, Refusal> {
+        let signatory = match &self.cosign.signers {
+            CosignSigners::Keys(keys) => self.verify_by_key(claim, keys, tried)?,
+            CosignSigners::Keyless(wanted) => self.verify_by_certificate(claim, wanted)?,
+        };
+        let id = signatory.id.clone();
+        if !self.signed.iter().any(|known| known.id == id) {
+            self.silent.retain(|key| key.fingerprint().to_string() != id);
+            self.signed.push(signatory);
+        }
+        Ok(id)
+    }
+
+    /// What must be signed beside the digest.
+    fn check_conditions(&self, claim: &SignatureClaim, image: &ImageSubject) -> Result<(), String> {
+        claim.check_is_signature()?;
+        for (key, wanted) in &self.cosign.annotations {
+            match claim.annotations.get(key) {
+                Some(value) if value == wanted => {}
+                Some(value) => return Err(format!("its annotation {key:?} is {value:?}, not {wanted:?}")),
+                None => return Err(format!("has no annotation {key:?}, which must be {wanted:?}")),
             }
-            !made_it
-        });
+        }
+        self.cosign.identity.as_ref().map_or(Ok(()), |wanted| identity::check(wanted, claim, image))
+    }
+
+    fn verify_by_key(
+        &self,
+        claim: &SignatureClaim,
+        keys: &[PublicKey],
+        tried: &mut Tried,
+    ) -> Result<Signatory, Refusal> {
+        if claim.form == "bundle" && claim.has_certificate() {
+            return Err("was made with a certificate (keyless), not with a key".to_owned().into());
+        }
+        let made_it = |key: &&PublicKey| {
+            let verify = || key.verify(&claim.message, &claim.signature);
+            *tried.keys.entry(key.fingerprint()).or_insert_with(verify)
+        };
+        let key = keys.iter().find(made_it).ok_or_else(|| Refusal {
+            why: format!("was not made by {}", describe(keys)),
+            hint: Some("sign with a key of this authority, or add the signer's key to it"),
+        })?;
+        let signed_at = match self.cosign.log {
+            TransparencyLog::Require => claim.witnesses.logged(key, &self.cosign.roots)?,
+            TransparencyLog::Ignore => None,
+        };
+        let description = match &claim.reference {
+            // Not compared by default: a mirror's name differs from the one at signing, and only this repository was read.
+            Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
+            None => format!("{key} ({})", claim.form),
+        };
+        Ok(Signatory { signed_at, ..Signatory::of_key(key, description) })
+    }
+
+    fn verify_by_certificate(&self, claim: &SignatureClaim, wanted: &Keyless) -> Result<Signatory, Refusal> {
+        let signer = claim.witnesses.certified(wanted, self.cosign.log, &self.cosign.roots)?;
+        let CertifiedSigner { identity, issuer, signed_at } = signer;
+        let description = clip(format!("{identity:?} (issuer {issuer:?}, {})", claim.form));
+        Ok(Signatory { signed_at, ..Signatory::of_certificate(identity, issuer, description) })
     }
 }
 
-fn keys(authority: &Authority) -> &[PublicKey] {
-    match authority.scheme() {
-        Scheme::CosignKey { keys } => keys,
-        _ => &[],
+/// Why nothing can be verified for an authority.
+fn unusable(cosign: &CosignAuthority, now: Timestamp) -> Option<String> {
+    match &cosign.signers {
+        CosignSigners::Keys(keys) if keys.is_empty() => return Some("the authority has no key".into()),
+        _ if cosign.repository.is_some() => {
+            return Some("signatures elsewhere are not verified by this version".into());
+        }
+        _ if !cosign.needs_root() => return None,
+        CosignSigners::Keys(_) | CosignSigners::Keyless(_) => {}
     }
-}
-
-fn signatory(key: &PublicKey, claim: &SignatureClaim) -> Signatory {
-    let description = match &claim.reference {
-        // Not compared: a mirror's name differs from the one at signing, and only this repository was read.
-        Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
-        None => format!("{key} ({})", claim.form),
+    let what = match cosign.signers {
+        CosignSigners::Keys(_) => "a transparency log",
+        CosignSigners::Keyless(_) => "a keyless signature",
     };
-    Signatory::of_key(key, description)
+    if cosign.roots.is_empty() {
+        return Some(format!("{what} cannot be verified without a trusted root, and none is configured"));
+    }
+    if !cosign.roots.iter().all(|root| root.has_expired(now)) {
+        return None;
+    }
+    let ended = |root: &TrustedRoot| Some(format!("{} at {}", root.name(), root.until()?));
+    let ended: Vec<_> = cosign.roots.iter().filter_map(ended).collect();
+    Some(format!("the trusted root has expired ({}); get a new one with `pullgate trust update`", ended.join(", ")))
 }
 
 fn describe(keys: &[PublicKey]) -> String {
@@ -183,61 +282,4 @@ fn describe(keys: &[PublicKey]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::oci::{Content, Descriptor, media_type};
-
-    /// The cases of sigstore-conformance. A manifest stands for the artifact, whose bytes the cases sign.
-    #[test]
-    #[ignore = "reads ../shared"]
-    fn sigstore_conformance() {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/sigstore-conformance");
-        let cases = std::fs::read_dir(root.join("bundle-verify")).unwrap();
-        let mut verified = Vec::new();
-        for case in cases.map(|case| case.unwrap().path()).filter(|case| case.join("bundle.sigstore.json").exists()) {
-            let read = |name: &str| std::fs::read(case.join(name)).ok();
-            let bundle = Bytes::from(read("bundle.sigstore.json").unwrap());
-            let artifact = read("artifact").unwrap_or_else(|| std::fs::read(root.join("a.txt")).unwrap());
-            // A case without a key, or with one that cannot be read, has no key that could verify it.
-            let key = read("key.pub").and_then(|key| PublicKey::from_pem(&String::from_utf8(key).unwrap()).ok());
-            let keys = key.into_iter().collect();
-            let authority = Arc::new(Authority::new("a", Scheme::CosignKey { keys }));
-            let sought = Sought { authority, known: Vec::new() };
-            let mut verification = Cosign.verification(&artifact_manifest(artifact).into(), &[sought]);
-            verification.read(&[Attached { layer: bundle_layer(&bundle), bytes: bundle, place: "a test".into() }]);
-            if matches!(verification.outcome(0, &Notes::default()), TrustOutcome::Verified { .. }) {
-                verified.push(case.file_name().unwrap().to_string_lossy().into_owned());
-            }
-        }
-        verified.sort();
-        assert_eq!(verified, ["managed-key-and-trusted-root", "managed-key-happy-path"]);
-    }
-
-    fn bundle_layer(bytes: &Bytes) -> Descriptor {
-        Descriptor {
-            media_type: "application/vnd.dev.sigstore.bundle.v0.3+json".into(),
-            digest: Digest::sha256(bytes),
-            size: bytes.len() as u64,
-            platform: None,
-            artifact_type: None,
-            urls: Vec::new(),
-            has_data: false,
-            annotations: Vec::new(),
-        }
-    }
-
-    fn artifact_manifest(bytes: Vec<u8>) -> Manifest {
-        Manifest {
-            digest: Digest::sha256(&bytes),
-            bytes: bytes.into(),
-            media_type: media_type::OCI_INDEX.into(),
-            content: Content::Index(Vec::new()),
-            subject: None,
-            artifact_type: None,
-        }
-    }
-}
+mod conformance;

@@ -12,7 +12,7 @@ use super::Config;
 use super::consultations::Consultations;
 use super::discovery::{Search, SearchSchemes};
 use super::notes::SearchNotes;
-use super::scheme::{Attached, AuthorityResult, SignatureScheme, Sought, Verification};
+use super::scheme::{Attached, AuthorityResult, ImageSubject, SignatureScheme, Sought, Verification};
 use super::schemes::Schemes;
 use super::settled::{Signers, is_settled};
 use super::source::{SignatureSource, SourceError};
@@ -40,6 +40,8 @@ pub(super) struct GatherRequest {
     pub(super) sought: Vec<Sought>,
     /// What is known about the signers of the other authorities of the same question.
     pub(super) others: Vec<Signers>,
+    /// When it is found out.
+    pub(super) now: Timestamp,
 }
 
 /// Asks until no other signature can matter to the authorities together, or until everything was looked at. Everything
@@ -51,7 +53,6 @@ pub(super) async fn gather(
     schemes: &Schemes,
     request: GatherRequest,
     config: &Config,
-    now: Timestamp,
 ) -> Vec<GatheredResult> {
     let end = Instant::now() + MAX_TIME;
     let mut consulted = Consultations::begin(source, schemes, &request, end);
@@ -59,7 +60,7 @@ pub(super) async fn gather(
     let mut searched = search(source, tasks, schemes, &request, (attached, end), &mut consulted).await;
     consulted.finish().await;
     let (results, is_complete) = match &mut searched {
-        Some(searched) => (searched.parts.results(&searched.notes, config, now), searched.is_complete),
+        Some(searched) => (searched.parts.results(&searched.notes, config, request.now), searched.is_complete),
         None => (indices.iter().map(|_| interrupted()).collect(), false),
     };
     let mut all = consulted.into_results();
@@ -87,7 +88,8 @@ async fn search(
     (attached, end): (Vec<Sought>, Instant),
     consulted: &mut Consultations<'_>,
 ) -> Option<Searched> {
-    let mut parts = Verifications::begin(schemes, &request.image, &attached);
+    let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
+    let mut parts = Verifications::begin(schemes, &subject, &attached);
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
     let mut search = Search::new(source, &request.name.repository, request.image.digest, readers);
     let mut is_complete = false;
@@ -149,7 +151,7 @@ struct SchemeVerification {
 }
 
 impl Verifications {
-    fn begin(schemes: &Schemes, image: &Arc<Manifest>, sought: &[Sought]) -> Self {
+    fn begin(schemes: &Schemes, image: &ImageSubject, sought: &[Sought]) -> Self {
         let mut members: Vec<(Arc<dyn SignatureScheme>, Vec<Sought>)> = Vec::new();
         let mut places = Vec::with_capacity(sought.len());
         for one in sought {

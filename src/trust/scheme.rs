@@ -48,7 +48,7 @@ pub(super) trait SignatureScheme: Send + Sync {
 
     /// Begins to verify attached signatures of an image for several authorities of this scheme, which share what is
     /// found. Not called for authorities that are [consulted](Self::consult).
-    fn verification(&self, _image: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
+    fn verification(&self, _image: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
         let nothing = |_: &Sought| format!("{} signatures are not attached to images", self.name());
         Box::new(Unknown(sought.iter().map(nothing).collect()))
     }
@@ -103,6 +103,16 @@ pub(super) struct AuthorityResult {
     /// The end of the outcome, if it has one. Only a verified outcome may have none: it depends on nothing but bytes
     /// and keys. Any other outcome ends no later than the configuration says.
     pub(super) until: Option<Timestamp>,
+}
+
+/// The image whose signatures are verified.
+#[derive(Clone, Debug)]
+pub(super) struct ImageSubject {
+    /// Its registry and repository.
+    pub(super) name: ImageName,
+    pub(super) manifest: Arc<Manifest>,
+    /// When its signatures are verified.
+    pub(super) now: Timestamp,
 }
 
 /// An authority whose signatures are searched for.

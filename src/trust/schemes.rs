@@ -33,8 +33,8 @@ impl Schemes {
     /// The scheme of authorities of this kind.
     pub(super) fn of(&self, scheme: &Scheme) -> &Arc<dyn SignatureScheme> {
         match scheme {
-            Scheme::CosignKey { .. } => &self.cosign,
-            Scheme::CosignKeyless { .. } | Scheme::Unusable { .. } => &self.unverified,
+            Scheme::Cosign(_) => &self.cosign,
+            Scheme::Unusable { .. } => &self.unverified,
             Scheme::Gpg(_) => &self.gpg,
             Scheme::Notation { .. } => &self.notation,
             Scheme::Notary { .. } => &self.notary,

@@ -17,13 +17,19 @@ use super::source::{RegistryServices, UnparsedManifest};
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
-use crate::policy::{Identity, PublicKey, Scheme, Signatory, SignatureResult, SignedIdentity, SimpleSigner};
+use crate::policy::{
+    CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory, SignatureResult, SignedIdentity,
+    SimpleSigner, TextPattern,
+};
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 mod attacks;
+mod keyless;
 mod memory;
 mod schemes;
+#[path = "../../tests/support/sigstore.rs"]
+mod sigstore;
 
 const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -95,7 +101,7 @@ impl Signer {
     }
 
     fn authority_called(&self, name: &str) -> Arc<Authority> {
-        Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![self.key()] }))
+        Arc::new(Authority::new(name, Scheme::cosign_keys(vec![self.key()])))
     }
 
     fn key(&self) -> PublicKey {
@@ -197,9 +203,10 @@ async fn verify(
         image: Arc::new(image.clone()),
         sought: authorities.iter().map(sought).collect(),
         others: Vec::new(),
+        now: Timestamp::UNIX_EPOCH,
     };
     let (config, schemes) = (Config::default(), Schemes::new(&Clock::system(), tasks));
-    let results = gather(source, tasks, &schemes, request, &config, Timestamp::UNIX_EPOCH).await;
+    let results = gather(source, tasks, &schemes, request, &config).await;
     let ids = authorities.iter().map(|authority| authority.id().clone());
     ids.zip(results).map(|(id, gathered)| (id, gathered.result.outcome)).collect()
 }
@@ -853,7 +860,7 @@ async fn a_search_takes_no_longer_than_it_may() {
 async fn any_key_of_an_authority_suffices() {
     let (digest, old, new) = (image().digest, Signer::p256(), Signer::ed25519());
     let registry = Registry::with_bundle(&old.bundle(&statement(&digest)));
-    let by = |keys: Vec<PublicKey>| vec![Arc::new(Authority::new("a", Scheme::CosignKey { keys }))];
+    let by = |keys: Vec<PublicKey>| vec![Arc::new(Authority::new("a", Scheme::cosign_keys(keys)))];
     assert_verified(&registry.judge(&by(vec![new.key(), old.key()])).await[0], "ECDSA P-256");
     assert_unknown(&registry.judge(&by(vec![])).await[0], "the authority has no key", false);
 }
@@ -872,7 +879,7 @@ async fn signers_are_keys_and_not_names() {
     let copies = registry.judge(&[one.authority_called("a"), one.authority_called("b")]).await;
     assert_eq!(copies.iter().map(ids).collect::<Vec<Vec<_>>>(), [[id(&one)], [id(&one)]]);
     let pair = |name: &str, keys: [&Signer; 2]| {
-        Arc::new(Authority::new(name, Scheme::CosignKey { keys: keys.iter().map(|signer| signer.key()).collect() }))
+        Arc::new(Authority::new(name, Scheme::cosign_keys(keys.iter().map(|signer| signer.key()).collect())))
     };
     let (a, b) = (pair("a", [&one, &two]), pair("b", [&one, &two]));
     for outcome in registry.judge(&[a.clone(), b]).await {
@@ -975,8 +982,11 @@ async fn each_signature_has_a_finding() {
 async fn schemes_of_other_versions_are_unknown() {
     let notary = Scheme::Notary { server: None, signers: vec![] };
     let gpg = SimpleSigner { keyrings: vec![], identity: SignedIdentity::MatchExact, store: None };
+    let [issuer, identity] = ["i", "x"].map(|text| TextPattern::Exact(text.into()));
+    let keyless = CosignSigners::Keyless(Keyless { issuer, identity, claims: BTreeMap::new() });
+    let keyless = Scheme::Cosign(CosignAuthority { signers: keyless, ..CosignAuthority::of_keys(vec![]) }.into());
     for (scheme, part) in [
-        (Scheme::CosignKeyless { issuer: "i".into(), identity: Identity::Exact("x".into()) }, "keyless"),
+        (keyless, "keyless"),
         (Scheme::Gpg(gpg.into()), "OpenPGP"),
         (Scheme::Notation(Box::default()), "Notary Project"),
         (notary, "Docker Content Trust"),
@@ -1009,7 +1019,7 @@ async fn what_cosign_writes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cosign");
     let authority = |name: &str| {
         let pem = std::fs::read_to_string(root.join(name).with_extension("pub")).unwrap();
-        Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![PublicKey::from_pem(&pem).unwrap()] }))
+        Arc::new(Authority::new(name, Scheme::cosign_keys(vec![PublicKey::from_pem(&pem).unwrap()])))
     };
     let authorities = ["p256", "p384", "ed25519", "stranger"].map(authority);
     let image = Manifest::parse(std::fs::read(root.join("image.json")).unwrap().into(), None).unwrap();

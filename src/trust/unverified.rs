@@ -1,8 +1,6 @@
 //! Schemes that policies may name and that this version does not verify: their outcome is unknown, which denies.
 
-use std::sync::Arc;
-
-use super::scheme::{SignatureScheme, Sought, Unknown, Verification};
+use super::scheme::{ImageSubject, SignatureScheme, Sought, Unknown, Verification};
 use crate::oci::{Content, Manifest};
 use crate::policy::Scheme;
 
@@ -23,15 +21,14 @@ impl SignatureScheme for Unverified {
         is_notation.then_some("a Notary Project signature")
     }
 
-    fn verification(&self, _: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
+    fn verification(&self, _: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
         Box::new(Unknown(sought.iter().map(|sought| reason(sought.authority.scheme())).collect()))
     }
 }
 
 fn reason(scheme: &Scheme) -> String {
     let what = match scheme {
-        Scheme::CosignKey { .. } => "a cosign signature",
-        Scheme::CosignKeyless { .. } => "a cosign keyless signature",
+        Scheme::Cosign(_) => "a cosign signature",
         Scheme::Gpg(_) => return "OpenPGP is not part of this build: it has no feature \"gpg\"".into(),
         Scheme::Notation { .. } => "a Notary Project signature",
         Scheme::Notary { .. } => "Docker Content Trust",

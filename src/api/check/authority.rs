@@ -170,8 +170,10 @@ fn signer(signatory: &Signatory) -> SignerAnswer {
 /// How an image is signed for an authority of this scheme; `None` if a signature cannot help.
 fn how_to_sign(scheme: &Scheme) -> Option<&'static str> {
     match scheme {
-        Scheme::CosignKey { .. } => Some("sign it: cosign sign --key KEY REPOSITORY@DIGEST"),
-        Scheme::CosignKeyless { .. } => Some("sign it with this identity: cosign sign REPOSITORY@DIGEST"),
+        Scheme::Cosign(cosign) if cosign.keys().is_empty() => {
+            Some("sign it with this identity: cosign sign REPOSITORY@DIGEST")
+        }
+        Scheme::Cosign(_) => Some("sign it: cosign sign --key KEY REPOSITORY@DIGEST"),
         Scheme::Gpg { .. } => Some("sign it: skopeo copy --sign-by KEY …, with the store that the policy names"),
         Scheme::Notation { .. } => Some("sign it: notation sign REPOSITORY@DIGEST"),
         Scheme::Notary { .. } => Some("sign the tag: docker trust sign REPOSITORY:TAG"),

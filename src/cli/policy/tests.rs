@@ -237,6 +237,11 @@ fn exit_codes() {
 #[test]
 fn shipped_policies_load() {
     let root: PathBuf = [env!("CARGO_MANIFEST_DIR"), "config", "policies"].iter().collect();
+    // Keyless authorities need one.
+    let trusted_root = tempfile::NamedTempFile::new().unwrap();
+    fs::write(trusted_root.path(), sigstore_verify::trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
+    let trusted_roots = vec![trusted_root.path().display().to_string()];
+    let settings = Settings { trusted_roots, ..Settings::default() };
     for (folder, documents, entries) in [
         ("cise-2018", 3, 11),
         ("cise-2021", 3, 35),
@@ -245,7 +250,7 @@ fn shipped_policies_load() {
         ("pullgate", 3, 4),
     ] {
         let snapshot = Directory::new(root.join(folder)).snapshot().unwrap();
-        let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &Settings::default());
+        let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &settings);
         let rules = parsed.rules.unwrap_or_else(|| panic!("{:#?}", parsed.problems));
         assert_eq!((rules.documents(), rules.len()), (documents, entries), "{folder}");
         let said: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();

@@ -57,7 +57,8 @@ fn statements() {
         &DIGEST[7..]
     );
     let read = Statement::parse(text.as_bytes()).unwrap();
-    assert_eq!((&*read.predicate_type, &*read.subjects), ("p", &[DIGEST.parse().unwrap()][..]));
+    let digests: Vec<_> = read.subjects.iter().flat_map(|subject| subject.digests.clone()).collect();
+    assert_eq!((&*read.predicate_type, &*digests), ("p", &[DIGEST.parse().unwrap()][..]));
     for (from, to) in [
         ("Statement/v0.1", "Statement/v9"),
         ("predicateType", "predicate_type"),

@@ -93,7 +93,7 @@ pub enum SignedIdentity {
 }
 
 impl SignedIdentity {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let of = |kind: &str| Canonical::default().field("kind", kind);
         let encoding = match self {
             Self::MatchRepoDigestOrExact => of("match repository by digest, or exact"),

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use super::gpg::{SignatureStore, SignedIdentity, StoreCredentials};
 use super::*;
 use crate::oci::ImageReference;
-use crate::policy::Certificate;
 use crate::policy::keyring::KeyRing;
+use crate::policy::trusted_root::TrustedRoot;
+use crate::policy::{Certificate, FulcioClaim};
 use crate::x509::tests::{MadeCertificate, revocation_list, signed_list};
 use crate::x509::{DistinguishedName, RevocationList};
 
@@ -96,6 +97,15 @@ fn certificate(name: &str) -> Certificate {
     Certificate::all_from_pem(&pem).unwrap().remove(0)
 }
 
+fn root(url: &str) -> TrustedRoot {
+    let key = key(url).to_pem().lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    let key = format!(r#"{{"rawBytes": "{key}", "keyDetails": "PKIX_ED25519"}}"#);
+    let id = format!(r#"{{"keyId": "{}"}}"#, "A".repeat(43) + "=");
+    let log = format!(r#"{{"baseUrl": "{url}", "hashAlgorithm": "SHA2_256", "publicKey": {key}, "logId": {id}}}"#);
+    let media_type = "application/vnd.dev.sigstore.trustedroot+json;version=0.1";
+    TrustedRoot::from_json(url, format!(r#"{{"mediaType": "{media_type}", "tlogs": [{log}]}}"#).as_bytes()).unwrap()
+}
+
 fn id(scheme: Scheme) -> AuthorityId {
     Authority::new("a", scheme).id().clone()
 }
@@ -103,22 +113,43 @@ fn id(scheme: Scheme) -> AuthorityId {
 /// Every field of every scheme, changed one at a time.
 fn different_schemes() -> Vec<Scheme> {
     let text = str::to_owned;
-    let keyless = |issuer: &str, identity| Scheme::CosignKeyless { issuer: text(issuer), identity };
+    let exact = |wanted: &str| TextPattern::Exact(text(wanted));
+    let keyless = |issuer: &str, identity, claims: &[(&str, &str)]| {
+        let claim = |(name, wanted): &(&str, &str)| (FulcioClaim::named(name).unwrap(), exact(wanted));
+        let signers = Keyless { issuer: exact(issuer), identity, claims: claims.iter().map(claim).collect() };
+        CosignAuthority { signers: CosignSigners::Keyless(signers), ..CosignAuthority::of_keys(vec![]) }
+    };
+    let with = |change: fn(&mut CosignAuthority), mut cosign: CosignAuthority| {
+        change(&mut cosign);
+        Scheme::Cosign(cosign.into())
+    };
+    let by_x = || keyless("i", exact("x"), &[]);
     let (one, other) = (certificate("one"), certificate("other"));
     let signer = |name: &str, key| Signer { name: text(name), key };
     let notary = |server: Option<&str>, signers| Scheme::Notary { server: server.map(text), signers };
     let mut schemes = different_trust_policies(&MadeCertificate::root("O=one"), &MadeCertificate::root("O=other"));
     schemes.extend(different_simple_signers());
     schemes.extend([
-        Scheme::CosignKey { keys: vec![] },
-        Scheme::CosignKey { keys: vec![key("k")] },
-        Scheme::CosignKey { keys: vec![key("l")] },
-        Scheme::CosignKey { keys: vec![key("k"), key("l")] },
-        keyless("i", Identity::Exact(text("x"))),
-        keyless("j", Identity::Exact(text("x"))),
-        keyless("i", Identity::Exact(text("y"))),
-        keyless("i", Identity::Glob(text("x"))),
-        keyless("ix", Identity::Exact(text(""))),
+        Scheme::cosign_keys(vec![]),
+        Scheme::cosign_keys(vec![key("k")]),
+        Scheme::cosign_keys(vec![key("l")]),
+        Scheme::cosign_keys(vec![key("k"), key("l")]),
+        with(|_| (), by_x()),
+        with(|_| (), keyless("j", exact("x"), &[])),
+        with(|_| (), keyless("i", exact("y"), &[])),
+        with(|_| (), keyless("i", TextPattern::Glob(text("x")), &[])),
+        with(|_| (), keyless("i", TextPattern::Regex(AnchoredRegex::new("x").unwrap()), &[])),
+        with(|_| (), keyless("ix", exact(""), &[])),
+        with(|_| (), keyless("i", exact("x"), &[("ref", "x")])),
+        with(|_| (), keyless("i", exact("x"), &[("sourceRepository", "x")])),
+        with(|_| (), keyless("i", exact("x"), &[("ref", "y")])),
+        with(|cosign| cosign.log = TransparencyLog::Require, by_x()),
+        with(|cosign| cosign.roots = vec![root("a")], by_x()),
+        with(|cosign| cosign.roots = vec![root("b")], by_x()),
+        with(|cosign| cosign.annotations = [("a", "b")].map(|(k, v)| (k.into(), v.into())).into(), by_x()),
+        with(|cosign| cosign.annotations = [("a", "c")].map(|(k, v)| (k.into(), v.into())).into(), by_x()),
+        with(|cosign| cosign.repository = Some("a.io/b".parse::<ImageReference>().unwrap().name), by_x()),
+        with(|cosign| cosign.identity = Some(SignedIdentity::MatchRepository), by_x()),
         notary(None, vec![]),
         notary(Some(""), vec![]),
         notary(Some("https://n"), vec![]),
@@ -214,7 +245,7 @@ fn equal_key_rings_have_equal_signers() {
 fn order_and_repetition_of_keys_do_not_change_the_id() {
     let (one, other) = (MadeCertificate::root("O=one"), MadeCertificate::root("O=other"));
     let signer = |name: &str| Signer { name: name.to_owned(), key: SignerKey::Key(key(name)) };
-    let keys = |names: &[&str]| Scheme::CosignKey { keys: names.iter().map(|name| key(name)).collect() };
+    let keys = |names: &[&str]| Scheme::cosign_keys(names.iter().map(|name| key(name)).collect());
     assert_eq!(id(keys(&["k", "l"])), id(keys(&["l", "k", "l"])));
     let rings = |bodies: [&str; 2]| {
         let keyrings = bodies.map(ring).to_vec();
@@ -231,7 +262,7 @@ fn order_and_repetition_of_keys_do_not_change_the_id() {
 /// Stored evidence is keyed by this ID. If the encoding changes, all evidence is gathered again.
 #[test]
 fn encoding_does_not_change() {
-    let scheme = Scheme::CosignKey { keys: vec![key("k")] };
+    let scheme = Scheme::cosign_keys(vec![key("k")]);
     assert_eq!(id(scheme).to_string(), "bf516f9b41894f2d93cf9afa73e39f26");
     let (ab, c) = (Canonical::default().field("ab", "c"), Canonical::default().field("a", "bc"));
     assert_ne!(ab.0, c.0);

@@ -16,7 +16,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn authority(name: &str) -> Arc<Authority> {
-    Arc::new(Authority::new(name, Scheme::CosignKey { keys: vec![PublicKey::for_test(name)] }))
+    Arc::new(Authority::new(name, Scheme::cosign_keys(vec![PublicKey::for_test(name)])))
 }
 
 fn by(name: &str) -> Requirement {
@@ -144,7 +144,7 @@ fn combined_requirements_with_unknown_evidence() {
 /// An authority `name` with keys, some of which have signed. A `?` at the end means that others may also have signed.
 fn keyed(evidence: &mut TrustEvidence, name: &str, keys: &str, signed: &str) -> Requirement {
     let keys = keys.split(' ').map(PublicKey::for_test).collect();
-    let authority = Arc::new(Authority::new(name, Scheme::CosignKey { keys }));
+    let authority = Arc::new(Authority::new(name, Scheme::cosign_keys(keys)));
     let (signed, is_open) = signed.strip_suffix('?').map_or((signed, false), |signed| (signed, true));
     let unknown = || Unseen { why: "a flood".into(), temporary: false };
     let outcome = match (verified(&signed.split_whitespace().collect::<Vec<_>>()), is_open) {
@@ -216,7 +216,7 @@ fn nested_parts_need_different_signers() {
 
 #[test]
 fn another_key_with_the_same_name_is_another_authority() {
-    let renewed = Arc::new(Authority::new("a", Scheme::CosignKey { keys: vec![PublicKey::for_test("new")] }));
+    let renewed = Arc::new(Authority::new("a", Scheme::cosign_keys(vec![PublicKey::for_test("new")])));
     let verdict = trust(Requirement::Authority(renewed), Kind::Image, &own(&[("a", Verified(None))]));
     assert_eq!(letter(&verdict), 'u');
 }

@@ -1,5 +1,6 @@
 //! Named trust authorities: the one parser of the shape that `pullgate.io/v1` documents and the configuration share.
 
+mod cosign;
 pub(super) mod gpg;
 mod notation;
 
@@ -7,10 +8,9 @@ use std::sync::Arc;
 
 use super::envelope::PolicyObject;
 use super::secrets::Secrets;
-use super::{Context, Materials, NOTARY, REJECT, material};
-use crate::markup::{Fields, Node, Value};
-use crate::policy::authority::{Authority, Identity, Scheme, Signer};
-use crate::policy::key;
+use super::{Context, Materials, NOTARY, REJECT, material, roots};
+use crate::markup::Fields;
+use crate::policy::authority::{Authority, Scheme, Signer};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
 
 /// The keys that say how an authority signs; each authority has one of them.
@@ -35,11 +35,11 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
         let name = authority.name();
         if known.iter().any(|other| other.name() == name) {
             fields.error(format!("duplicate authority {name:?}"));
-        } else if context.settings.authorities.iter().any(|other| other.name() == name) {
+        } else if context.authorities.iter().any(|other| other.name() == name) {
             let hint = "give one of them another name";
             fields.error_hint(format!("the configuration has an authority {name:?} too"), hint);
         }
-        known.push(Arc::new(authority));
+        known.push(Arc::new(roots::completed(&authority, &context.roots, fields.problems, fields.at)));
     }
     known
 }
@@ -63,7 +63,7 @@ fn named(name: &str, fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Authorit
 
 fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     match one_of(fields, &SCHEMES)? {
-        "cosign" => cosign(&fields.map("cosign")?, lookup),
+        "cosign" => cosign::scheme(&fields.map("cosign")?, lookup),
         "notation" => notation::scheme(&fields.map("notation")?, lookup),
         "notary" => notary(&fields.map("notary")?, lookup),
         _ => gpg::scheme(&fields.map("gpg")?, lookup),
@@ -79,54 +79,6 @@ pub(super) fn one_of<'k>(fields: &Fields<'_>, keys: &[&'k str]) -> Option<&'k st
             fields.error(format!("exactly one of {} is needed here", keys.join(", ")));
             None
         }
-    }
-}
-
-fn cosign(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    let ways = ["key", "keys", "keyless"];
-    fields.only(&ways);
-    match one_of(fields, &ways)? {
-        "key" => Some(Scheme::CosignKey { keys: vec![material(&fields.map("key")?, material::public_key, lookup)?] }),
-        "keys" => {
-            let keys = materials(fields, "keys", material::public_key, lookup)?;
-            let once = key::unique(&keys);
-            if once.len() < keys.len() {
-                fields.warn("duplicate key in keys", "remove one of them");
-            }
-            Some(Scheme::CosignKey { keys: once })
-        }
-        _ => keyless(&fields.map("keyless")?),
-    }
-}
-
-fn keyless(fields: &Fields<'_>) -> Option<Scheme> {
-    fields.only(&["identity", "issuer"]);
-    let issuer = fields.required("issuer")?.to_owned();
-    let node = fields.needs("identity")?;
-    let identity = if let Value::Map(_) = node.value {
-        let glob = fields.map("identity")?;
-        glob.only(&["glob"]);
-        Identity::Glob(glob.required("glob")?.to_owned())
-    } else {
-        Identity::Exact(fields.required("identity")?.to_owned())
-    };
-    match &identity {
-        Identity::Exact(exact) if exact.contains('*') => {
-            let hint = "write identity: {glob: …} for a pattern";
-            fields.problems.error_hint(node.at, "an exact identity has no *", hint);
-        }
-        Identity::Exact(_) => {}
-        Identity::Glob(glob) => warn_open_glob(glob, node, fields),
-    }
-    Some(Scheme::CosignKeyless { issuer, identity })
-}
-
-/// `https://github.com/acme*` also matches `https://github.com/acme-evil/…`.
-fn warn_open_glob(glob: &str, node: &Node, fields: &Fields<'_>) {
-    let before = glob.split('*').next().unwrap_or_default();
-    if glob.contains('*') && !before.ends_with(['/', '@', ':']) {
-        let hint = "end the part before the first * with a slash";
-        fields.problems.warn(node.at, format!("the identity {glob:?} may match identities of others"), hint);
     }
 }
 
@@ -150,22 +102,24 @@ fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {
     fields.map(key)
 }
 
-/// Parses bytes; the error says what is wrong with them.
-type MaterialReader<T> = fn(&[u8]) -> Result<T, String>;
-
 /// A list of materials, at least one.
-fn materials<T>(fields: &Fields<'_>, key: &str, read: MaterialReader<T>, lookup: Lookup<'_>) -> Option<Vec<T>> {
+fn materials<T>(
+    fields: &Fields<'_>,
+    key: &str,
+    read: impl Fn(&[u8]) -> Result<T, String>,
+    lookup: Lookup<'_>,
+) -> Option<Vec<T>> {
     let list = fields.maps(key, "a list of keys");
     if list.is_empty() {
         fields.error(format!("{key} is missing or empty"));
         return None;
     }
-    list.iter().map(|one| material(one, read, lookup)).collect()
+    list.iter().map(|one| material(one, &read, lookup)).collect()
 }
 
 /// `{file: PATH}`, `{data: TEXT}` or `{secret: {name, key, namespace}}`. Missing material is an error: nobody means an
-/// authority that can never verify.
-fn material<T>(fields: &Fields<'_>, read: MaterialReader<T>, lookup: Lookup<'_>) -> Option<T> {
+/// authority that can never verify. The error of `read` says what is wrong with the bytes.
+fn material<T>(fields: &Fields<'_>, read: impl Fn(&[u8]) -> Result<T, String>, lookup: Lookup<'_>) -> Option<T> {
     let ways: &[&str] = if lookup.secrets.is_some() { &["file", "data", "secret"] } else { &["file", "data"] };
     fields.only(ways);
     let (what, bytes) = match one_of(fields, ways)? {

@@ -215,7 +215,7 @@ impl<'a> IbmTrust<'a> {
             || Arc::new(Authority::new(NOTARY, Scheme::Notary { server: server.clone(), signers: Vec::new() }));
         let by_name = |name: &String| match &**name {
             NOTARY => Some(notary()),
-            name => context.settings.authorities.iter().find(|authority| authority.name() == name).cloned(),
+            name => context.authorities.iter().find(|authority| authority.name() == name).cloned(),
         };
         let names = &context.settings.default_authorities;
         Requirement::AnyOf(names.iter().filter_map(by_name).map(Requirement::Authority).collect())

@@ -4,6 +4,7 @@ use crate::policy::key::PublicKey;
 use crate::policy::keyring::KeyRing;
 use crate::policy::material::{Certificate, InvalidMaterial, SignerKey};
 use crate::policy::pem;
+use crate::policy::trusted_root::TrustedRoot;
 use crate::x509::RevocationList;
 
 /// The largest key, certificate chain or key ring, in bytes.
@@ -63,6 +64,14 @@ pub(super) fn key_ring(bytes: &[u8]) -> Result<KeyRing, String> {
         return Err(InvalidMaterial::Private.to_string());
     }
     KeyRing::from_bytes(bytes).map_err(|invalid| invalid.to_string())
+}
+
+/// A trusted root of Sigstore. `name` is how messages refer to it.
+pub(super) fn trusted_root(name: &str, bytes: &[u8]) -> Result<TrustedRoot, String> {
+    if bytes.len() > MAX_MATERIAL {
+        return Err(format!("larger than {MAX_MATERIAL} bytes"));
+    }
+    TrustedRoot::from_json(name, bytes)
 }
 
 /// The bytes as text that holds no private key.

@@ -24,8 +24,7 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
         return (Mode::Enforce, Vec::new());
     };
     spec.only(&["mode", "authorities", "repositories"]);
-    let reader =
-        RuleReader { own: authority::of_document(spec, policy, context), settings: &context.settings.authorities };
+    let reader = RuleReader { own: authority::of_document(spec, policy, context), settings: &context.authorities };
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());

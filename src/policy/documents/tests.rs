@@ -92,11 +92,11 @@ fn switches_of_the_ibm_dialects() {
 fn default_authorities_answer_for_bare_trust() {
     let text = policy("cise", "{name: '*', policy: {trust: {enabled: true, trustServer: 'https://n.io'}}}");
     let source = [Document { path: "p".into(), text }];
-    let key = Scheme::CosignKey { keys: vec![PublicKey::for_test("k")] };
+    let key = Scheme::cosign_keys(vec![PublicKey::for_test("k")]);
     let mut settings = Settings {
         default_authorities: vec!["notary".into(), "release".into()],
         authorities: vec![Arc::new(Authority::new("release", key))],
-        ibm_fixable_only: false,
+        ..Settings::default()
     };
     let parsed = RuleSet::parse(&source, &NoMaterials, &settings);
     let Some(Requirement::AnyOf(parts)) = rule(&parsed, "nginx", "").unwrap().trust else { panic!() };
@@ -352,7 +352,9 @@ fn an_authority_is_its_keys_however_they_are_written() {
 #[test]
 fn authorities_of_the_configuration() {
     let key = format!(r#"{{"cosign":{{"key":{{"data":"{PEM}"}}}}}}"#);
-    assert!(matches!(of_configuration("release", &key).unwrap().scheme(), Scheme::CosignKey { .. }));
+    assert!(
+        matches!(of_configuration("release", &key).unwrap().scheme(), Scheme::Cosign(cosign) if cosign.keys().len() == 1)
+    );
     for (name, json) in [("notary", &*key), ("a b", &key), ("a", "[]"), ("a", "{}"), ("a", r#"{"cosign":{}, "x":1}"#)] {
         assert!(!of_configuration(name, json).unwrap_err().is_empty(), "{name} {json}");
     }

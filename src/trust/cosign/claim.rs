@@ -1,40 +1,67 @@
 //! What a signature claims, read strictly before any key is tried.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use sigstore_types::bundle::{MediaType, VerificationMaterialContent};
-use sigstore_types::{Bundle, SignatureContent};
+use serde_json::json;
+use sigstore_verify::types::bundle::{MediaType, VerificationMaterialContent};
+use sigstore_verify::types::{Bundle, SignatureContent};
 
-use super::layers::Form;
+use super::convert;
+use super::layers::{ClassicAnnotations, Form};
 use crate::oci::payload::{IN_TOTO, SimpleSigning, Statement, pae};
-use crate::oci::{Algorithm, Digest, Manifest, json};
+use crate::oci::{Algorithm, Digest, Manifest, json as strict_json};
 
 /// The predicate type of cosign's image signatures, as opposed to attestations about the image.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
-/// The keys of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto) that matter here.
+/// The keys of a Sigstore bundle (protobuf-specs, sigstore_bundle.proto, sigstore_rekor.proto) that matter here.
 const BUNDLE_KEYS: &[&str] = &[
+    "canonicalizedBody",
     "certificate",
+    "certificates",
+    "checkpoint",
     "digest",
     "dsseEnvelope",
+    "envelope",
+    "hashes",
+    "inclusionPromise",
+    "inclusionProof",
+    "integratedTime",
+    "kind",
+    "kindVersion",
+    "logId",
+    "logIndex",
     "mediaType",
     "messageDigest",
     "messageSignature",
     "payload",
     "payloadType",
     "publicKey",
+    "rawBytes",
+    "rfc3161Timestamps",
+    "rootHash",
     "sig",
     "signature",
     "signatures",
+    "signedEntryTimestamp",
+    "signedTimestamp",
+    "timestampVerificationData",
+    "tlogEntries",
+    "treeSize",
     "verificationMaterial",
+    "version",
     "x509CertificateChain",
 ];
 
 /// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
 const MAX_PAYLOAD: usize = 256 * 1024;
+/// The most log entries and the most time stamps of one signature, as in sigstore-go (CVE-2024-45395).
+const MAX_WITNESSES: usize = 32;
 
-/// A signature whose statement names the image. Whether it is valid is decided with a key.
+/// A signature whose statement names the image. Whether it is valid is decided with a key or a certificate.
 pub(super) struct SignatureClaim {
     /// What was signed.
     pub(super) message: Bytes,
@@ -44,79 +71,135 @@ pub(super) struct SignatureClaim {
     pub(super) form: &'static str,
     /// The name under which a classic signature was made.
     pub(super) reference: Option<String>,
+    /// The annotations that were signed.
+    pub(super) annotations: BTreeMap<String, String>,
+    /// The type of the predicate, if a statement was signed.
+    pub(super) predicate_type: Option<String>,
+    /// Certificates, log entries and time stamps.
+    pub(super) witnesses: Witnesses,
 }
 
-/// Reads a claim about the manifest.
+/// What vouches for a signature beside a key: certificates, log entries and time stamps. Nothing in it is verified yet.
+pub(super) struct Witnesses {
+    /// The bundle, or why the annotations of a classic signature do not make one.
+    pub(super) bundle: Result<Bundle, String>,
+    /// What the bundle is about: the manifest, or the payload of a classic signature.
+    pub(super) artifact: Bytes,
+    /// Whether the form of the signature has room for proofs of inclusion. A bundle must bring them whatever version it
+    /// says it has, because that is not signed. Classic signatures cannot.
+    pub(super) needs_proofs: bool,
+}
+
+impl SignatureClaim {
+    /// Whether it is a signature of the image.
+    ///
+    /// # Errors
+    /// It is an attestation about the image, such as provenance. That is signed too, but is not a signature of the image.
+    pub(super) fn check_is_signature(&self) -> Result<(), String> {
+        match &self.predicate_type {
+            Some(other) if other != SIGNATURE_PREDICATE => {
+                Err(format!("is an attestation of {other:?}, not a signature"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it was made with a certificate, whose key nobody keeps.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.witnesses.bundle.as_ref().is_ok_and(|bundle| bundle.signing_certificate().is_some())
+    }
+}
+
+/// Reads a claim about the manifest: a signature of it, or a statement about it.
 ///
 /// # Errors
-/// Why it is not an image signature of this manifest.
+/// Why it makes no claim about this manifest.
 pub(super) fn read(bytes: &Bytes, form: Form<'_>, manifest: &Manifest) -> Result<SignatureClaim, String> {
     match form {
-        Form::Classic { signature } => classic(bytes, signature, manifest),
+        Form::Classic(annotations) => classic(bytes, &annotations, manifest),
         Form::Bundle => bundle(bytes, manifest),
     }
 }
 
-fn classic(payload: &Bytes, signature: Option<&str>, manifest: &Manifest) -> Result<SignatureClaim, String> {
-    let encoded = signature.ok_or("its annotation with the signature is missing")?;
+fn classic(
+    payload: &Bytes,
+    annotations: &ClassicAnnotations<'_>,
+    manifest: &Manifest,
+) -> Result<SignatureClaim, String> {
+    let encoded = annotations.signature.ok_or("its annotation with the signature is missing")?;
     let signature = STANDARD.decode(encoded).map_err(|_| "its signature is not base64")?;
     check_size(payload)?;
     let payload_says = SimpleSigning::parse(payload).map_err(|e| e.to_string())?;
     if !is_digest_of(&payload_says.digest, manifest) {
         return Err(format!("is for another image, {}", payload_says.digest));
     }
-    let reference = Some(payload_says.reference);
-    Ok(SignatureClaim { message: payload.clone(), signature, form: "classic", reference })
+    let digest = json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(Digest::sha256(payload).as_bytes())});
+    let content = json!({"messageSignature": {"messageDigest": digest, "signature": encoded}});
+    let bundle = convert::bundle(&content, annotations);
+    Ok(SignatureClaim {
+        message: payload.clone(),
+        signature,
+        form: "classic",
+        reference: Some(payload_says.reference),
+        annotations: payload_says.annotations,
+        predicate_type: None,
+        witnesses: Witnesses { bundle, artifact: payload.clone(), needs_proofs: false },
+    })
 }
 
 fn bundle(bytes: &Bytes, manifest: &Manifest) -> Result<SignatureClaim, String> {
-    let value = json::parse(bytes, BUNDLE_KEYS, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
+    let value = strict_json::parse(bytes, BUNDLE_KEYS, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
     if value.get("messageSignature").is_some() && value.get("dsseEnvelope").is_some() {
         return Err("holds two signatures".into());
     }
     let bundle: Bundle = serde_json::from_value(value).map_err(|e| format!("is no Sigstore bundle: {e}"))?;
-    if bundle.media_type() != MediaType::Bundle0_3 {
+    let material = &bundle.verification_material;
+    let is_by_key = matches!(material.content, VerificationMaterialContent::PublicKey(_));
+    if is_by_key && bundle.media_type() != MediaType::Bundle0_3 {
         return Err(format!("is of an old version, {}", bundle.media_type()));
     }
-    if !matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_)) {
-        return Err("was made with a certificate (keyless), not with a key".into());
+    let timestamps = material.timestamp_verification_data.rfc3161_timestamps.len();
+    if material.tlog_entries.len().max(timestamps) > MAX_WITNESSES {
+        return Err(format!("has more than {MAX_WITNESSES} log entries or time stamps"));
     }
-    let (message, signature) = signed(&bundle.content, manifest)?;
-    Ok(SignatureClaim { message, signature, form: "bundle", reference: None })
+    let (message, signature, statement) = signed(&bundle.content, manifest)?;
+    let (predicate_type, annotations) = statement.unzip();
+    let witnesses = Witnesses { bundle: Ok(bundle), artifact: manifest.bytes.clone(), needs_proofs: true };
+    let annotations = annotations.unwrap_or_default();
+    Ok(SignatureClaim { message, signature, form: "bundle", reference: None, annotations, predicate_type, witnesses })
 }
 
-fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec<u8>), String> {
+/// The type of a predicate, and the annotations of the image.
+type StatementParts = (String, BTreeMap<String, String>);
+
+fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec<u8>, Option<StatementParts>), String> {
     match content {
         SignatureContent::MessageSignature(message) => {
             let digest = message.message_digest.as_ref().map(|digest| digest.digest.as_bytes());
             if digest.is_some_and(|digest| !is_hash_of(digest, manifest)) {
                 return Err("is over other bytes than this manifest".into());
             }
-            Ok((manifest.bytes.clone(), message.signature.as_bytes().to_vec()))
+            Ok((manifest.bytes.clone(), message.signature.as_bytes().to_vec(), None))
         }
         SignatureContent::DsseEnvelope(envelope) => {
             if envelope.payload_type != IN_TOTO {
                 return Err(format!("its payload is {:?}, not an in-toto statement", envelope.payload_type));
             }
-            check_statement(envelope.payload.as_bytes(), manifest)?;
+            let statement = statement(envelope.payload.as_bytes(), manifest)?;
             let message = pae(&envelope.payload_type, envelope.payload.as_bytes());
-            Ok((message.into(), envelope.signature.sig.as_bytes().to_vec()))
+            Ok((message.into(), envelope.signature.sig.as_bytes().to_vec(), Some(statement)))
         }
         _ => Err("holds a kind of signature that is not known".into()),
     }
 }
 
-/// An attestation about the image, such as provenance, is signed too but is not a signature of the image.
-fn check_statement(payload: &[u8], manifest: &Manifest) -> Result<(), String> {
+/// What a statement says about this image.
+fn statement(payload: &[u8], manifest: &Manifest) -> Result<StatementParts, String> {
     check_size(payload)?;
-    let statement = Statement::parse(payload).map_err(|e| e.to_string())?;
-    if statement.predicate_type != SIGNATURE_PREDICATE {
-        return Err(format!("is an attestation of {:?}, not a signature", statement.predicate_type));
-    }
-    if !statement.subjects.iter().any(|digest| is_digest_of(digest, manifest)) {
-        return Err("is for another image".into());
-    }
-    Ok(())
+    let Statement { predicate_type, subjects } = Statement::parse(payload).map_err(|e| e.to_string())?;
+    let is_ours = |digests: &[Digest]| digests.iter().any(|digest| is_digest_of(digest, manifest));
+    let ours = subjects.into_iter().find(|subject| is_ours(&subject.digests)).ok_or("is for another image")?;
+    Ok((predicate_type, ours.annotations))
 }
 
 fn check_size(payload: &[u8]) -> Result<(), &'static str> {

@@ -15,18 +15,44 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 pub(super) enum Form<'a> {
     /// A Sigstore bundle.
     Bundle,
-    /// A simple-signing payload, with the signature in an annotation.
-    Classic {
-        /// The annotation, in base64; `None` when it is missing.
-        signature: Option<&'a str>,
-    },
+    /// A simple-signing payload, with everything else in annotations.
+    Classic(ClassicAnnotations<'a>),
+}
+
+/// The annotations of a layer that holds a classic signature (cosign, pkg/oci/static/signature.go). Nothing in them is
+/// signed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClassicAnnotations<'a> {
+    /// The signature, in base64.
+    pub(super) signature: Option<&'a str>,
+    /// The signer's certificate, in PEM.
+    pub(super) certificate: Option<&'a str>,
+    /// The certificates above it, in PEM.
+    pub(super) chain: Option<&'a str>,
+    /// The entry in the transparency log, as JSON.
+    pub(super) log_entry: Option<&'a str>,
+    /// An RFC 3161 time stamp, as JSON.
+    pub(super) timestamp: Option<&'a str>,
+}
+
+impl<'a> ClassicAnnotations<'a> {
+    /// The annotations of a layer.
+    pub(super) fn of(layer: &'a Descriptor) -> Self {
+        Self {
+            signature: layer.annotation(SIGNATURE),
+            certificate: layer.annotation("dev.sigstore.cosign/certificate"),
+            chain: layer.annotation("dev.sigstore.cosign/chain"),
+            log_entry: layer.annotation("dev.sigstore.cosign/bundle"),
+            timestamp: layer.annotation("dev.sigstore.cosign/rfc3161timestamp"),
+        }
+    }
 }
 
 impl<'a> Form<'a> {
     /// The form of a layer; `None` for a layer that is not cosign's.
     pub(super) fn of(layer: &'a Descriptor) -> Option<Self> {
         if layer.media_type == SIMPLE_SIGNING {
-            Some(Self::Classic { signature: layer.annotation(SIGNATURE) })
+            Some(Self::Classic(ClassicAnnotations::of(layer)))
         } else if layer.media_type.starts_with(BUNDLE) {
             Some(Self::Bundle)
         } else {
@@ -38,7 +64,7 @@ impl<'a> Form<'a> {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Bundle => "bundle",
-            Self::Classic { .. } => "classic signature",
+            Self::Classic(_) => "classic signature",
         }
     }
 }

@@ -72,7 +72,7 @@ fn requests(registry: &Registry) -> usize {
 }
 
 fn authority(name: &str, keys: &[&Signer]) -> Arc<Authority> {
-    Arc::new(Authority::new(name, Scheme::CosignKey { keys: keys.iter().map(|signer| signer.key()).collect() }))
+    Arc::new(Authority::new(name, Scheme::cosign_keys(keys.iter().map(|signer| signer.key()).collect())))
 }
 
 fn signatories(observed: &Observed<TrustOutcome>) -> usize {

@@ -2,7 +2,7 @@
 
 use futures_util::future::{BoxFuture, ready};
 
-use super::super::scheme::{Attached, Consultation, Origin, SignatureScheme, Verification};
+use super::super::scheme::{Attached, Consultation, ImageSubject, Origin, SignatureScheme, Verification};
 use super::*;
 use crate::oci::Tag;
 use crate::policy::{KeyRing, SignatureStore};
@@ -27,7 +27,7 @@ impl SignatureScheme for Marks {
         Ok((0..layers.len()).filter(|index| layers[*index].media_type == MARK).collect())
     }
 
-    fn verification(&self, _: &Arc<Manifest>, sought: &[Sought]) -> Box<dyn Verification> {
+    fn verification(&self, _: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
         let one = |sought: &Sought| (server(&sought.authority), sought.authority.signers(), vec![]);
         Box::new(Marked(sought.iter().map(one).collect()))
     }
@@ -305,8 +305,7 @@ async fn a_consultation_runs_beside_the_search() {
         // The same signer as the first authority's, which may have another one.
         registry.documents.insert("/shared".into(), signer.key().fingerprint().to_string().into());
         let registry = Arc::new(registry);
-        let cosign =
-            Arc::new(Authority::new("two", Scheme::CosignKey { keys: vec![signer.key(), Signer::rsa().key()] }));
+        let cosign = Arc::new(Authority::new("two", Scheme::cosign_keys(vec![signer.key(), Signer::rsa().key()])));
         let found = ask(&trust, &registry, &tag(), &[&cosign, &shelved(path)]).await;
         assert_verified(&found[0].value, "ECDSA");
         assert_verified(&found[1].value, path);

@@ -1,0 +1,164 @@
+//! The `cosign` part of an authority.
+
+use std::collections::BTreeMap;
+
+use super::{Lookup, gpg, material, materials, one_of};
+use crate::markup::{Fields, Node, Value, text_of};
+use crate::oci::{ImageName, ImageReference};
+use crate::policy::authority::gpg::SignedIdentity;
+use crate::policy::authority::{
+    AnchoredRegex, CosignAuthority, CosignSigners, Keyless, Scheme, TextPattern, TransparencyLog,
+};
+use crate::policy::documents::material as read;
+use crate::policy::fulcio::FulcioClaim;
+use crate::policy::key::{self, PublicKey};
+use crate::policy::trusted_root::TrustedRoot;
+
+/// The keys that say who signs; each authority has one of them.
+const SIGNERS: [&str; 3] = ["key", "keys", "keyless"];
+
+/// Parses the mapping of `cosign`.
+pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
+    fields.only(&[&SIGNERS[..], &["annotations", "repository", "signedIdentity", "transparencyLog"]].concat());
+    let (signers, roots) = match one_of(fields, &SIGNERS)? {
+        "key" => (CosignSigners::Keys(vec![material(&fields.map("key")?, read::public_key, lookup)?]), Vec::new()),
+        "keys" => (CosignSigners::Keys(unique_keys(fields, lookup)?), Vec::new()),
+        _ => {
+            let keyless = fields.map("keyless")?;
+            let roots = trusted_root(&keyless, lookup);
+            (CosignSigners::Keyless(self::keyless(&keyless)?), roots?)
+        }
+    };
+    let logs = [("ignore", TransparencyLog::Ignore), ("require", TransparencyLog::Require)];
+    let log = fields.choice("transparencyLog", &logs);
+    let default = match signers {
+        CosignSigners::Keys(_) => TransparencyLog::Ignore,
+        CosignSigners::Keyless(_) => TransparencyLog::Require,
+    };
+    Some(Scheme::Cosign(Box::new(CosignAuthority {
+        log: log.unwrap_or(default),
+        roots,
+        annotations: annotations(fields)?,
+        repository: repository(fields)?,
+        identity: identity(fields)?,
+        signers,
+    })))
+}
+
+fn unique_keys(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<PublicKey>> {
+    let keys = materials(fields, "keys", read::public_key, lookup)?;
+    let once = key::unique(&keys);
+    if once.len() < keys.len() {
+        fields.warn("duplicate key in keys", "remove one of them");
+    }
+    Some(once)
+}
+
+/// The root that the authority names; none means those of the configuration.
+fn trusted_root(keyless: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<TrustedRoot>> {
+    let Some(_) = keyless.get("trustedRoot") else { return Some(Vec::new()) };
+    let fields = keyless.map("trustedRoot")?;
+    let name = fields.text("file").unwrap_or("the trusted root of the document");
+    Some(vec![material(&fields, |bytes| read::trusted_root(name, bytes), lookup)?])
+}
+
+/// Where signatures are kept, as `COSIGN_REPOSITORY` names it.
+fn repository(fields: &Fields<'_>) -> Option<Option<ImageName>> {
+    if fields.get("repository").is_none() {
+        return Some(None);
+    }
+    let ImageReference { name, tag, digest } = fields.value("repository")?;
+    if tag.is_some() || digest.is_some() {
+        fields.error("repository names a tag or a digest; cosign chooses the tags itself");
+        return None;
+    }
+    Some(Some(name))
+}
+
+fn annotations(fields: &Fields<'_>) -> Option<BTreeMap<String, String>> {
+    let Some(annotations) = fields.get("annotations").and_then(|_| fields.map("annotations")) else {
+        return fields.get("annotations").is_none().then(BTreeMap::new);
+    };
+    let pair = |key: &str| Some((key.to_owned(), annotations.text(key)?.to_owned()));
+    annotations.members().iter().map(|member| pair(&member.key)).collect()
+}
+
+/// cosign signs the name of a repository without a tag, and a bundle names no image, so it never counts where an identity
+/// is required.
+fn identity(fields: &Fields<'_>) -> Option<Option<SignedIdentity>> {
+    if fields.get("signedIdentity").is_none() {
+        return Some(None);
+    }
+    let written = fields.map("signedIdentity")?;
+    let identity = gpg::identity(Some(written.clone()), gpg::Names::All)?;
+    if identity == SignedIdentity::MatchExact {
+        let hint = "matchRepository compares the repository";
+        written.error_hint("cosign signs the name of a repository without its tag: matchExact never matches", hint);
+        return None;
+    }
+    Some(Some(identity))
+}
+
+fn keyless(fields: &Fields<'_>) -> Option<Keyless> {
+    fields.only(&["claims", "identity", "issuer", "trustedRoot"]);
+    let issuer = pattern(fields.needs("issuer")?, "issuer", fields);
+    let identity = pattern(fields.needs("identity")?, "identity", fields)?;
+    if let TextPattern::Exact(exact) = &identity
+        && exact.contains('*')
+    {
+        let hint = "write identity: {glob: …} for a pattern";
+        fields.problems.error_hint(fields.needs("identity")?.at, "an exact identity has no *", hint);
+    }
+    let mut claims = BTreeMap::new();
+    if fields.get("claims").is_some() {
+        let map = fields.map("claims")?;
+        map.only(&FulcioClaim::names());
+        for member in map.members() {
+            let Some(claim) = FulcioClaim::named(&member.key) else { continue };
+            claims.insert(claim, pattern(&member.node, claim.name(), &map)?);
+        }
+    }
+    Some(Keyless { issuer: issuer?, identity, claims })
+}
+
+/// A text, `{glob: …}` or `{regex: …}`.
+fn pattern(node: &Node, name: &'static str, parent: &Fields<'_>) -> Option<TextPattern> {
+    let Value::Map(_) = node.value else {
+        let text = text_of(node, name, parent.problems)?;
+        if text.is_empty() {
+            parent.problems.error(node.at, format!("{name} is empty"));
+            return None;
+        }
+        return Some(TextPattern::Exact(text.to_owned()));
+    };
+    let fields = Fields::of(node, name, parent.problems)?;
+    let ways = ["glob", "regex"];
+    fields.only(&ways);
+    match one_of(&fields, &ways)? {
+        "glob" => {
+            let glob = fields.required("glob")?;
+            warn_open_glob(name, glob, node, parent);
+            Some(TextPattern::Glob(glob.to_owned()))
+        }
+        _ => {
+            let text = fields.required("regex")?;
+            let invalid = |why| fields.error(format!("regex {text:?}: {why}"));
+            let regex = AnchoredRegex::new(text).map_err(invalid).ok()?;
+            if regex.matches_everything() {
+                let hint = "write the part that all of them have in common";
+                parent.problems.warn(node.at, format!("the {name} {text:?} matches everything"), hint);
+            }
+            Some(TextPattern::Regex(regex))
+        }
+    }
+}
+
+/// `https://github.com/acme*` also matches `https://github.com/acme-evil/…`.
+fn warn_open_glob(name: &str, glob: &str, node: &Node, fields: &Fields<'_>) {
+    let before = glob.split('*').next().unwrap_or_default();
+    if glob.contains('*') && !before.ends_with(['/', '@', ':']) {
+        let hint = "end the part before the first * with a slash";
+        let others = if name == "identity" { "identities of others" } else { "values that are not meant" };
+        fields.problems.warn(node.at, format!("the {name} {glob:?} may match {others}"), hint);
+    }
+}

@@ -1,0 +1,34 @@
+//! The trusted roots of the configuration, for authorities that name none.
+
+use super::{Materials, Settings};
+use crate::markup::{Place, Problems};
+use crate::policy::authority::{Authority, Scheme};
+use crate::policy::trusted_root::TrustedRoot;
+
+/// Reads the trusted roots of the configuration. They are read with the documents, so that a reload takes a changed root
+/// into use.
+pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Problems) -> Vec<TrustedRoot> {
+    let place = Place::whole(problems.file("configuration"));
+    let read = |path: &String| {
+        let bytes = materials.file("configuration", path);
+        let root = bytes.and_then(|bytes| super::material::trusted_root(path, &bytes));
+        root.map_err(|why| problems.error(place, format!("trust.trusted_roots: {path:?}: {why}"))).ok()
+    };
+    settings.trusted_roots.iter().filter_map(read).collect()
+}
+
+/// The authority with the roots of the configuration, if it needs a root and names none.
+pub(super) fn completed(authority: &Authority, roots: &[TrustedRoot], problems: &Problems, at: Place) -> Authority {
+    let Scheme::Cosign(cosign) = authority.scheme() else { return authority.clone() };
+    if !cosign.needs_root() || !cosign.roots.is_empty() {
+        return authority.clone();
+    }
+    let name = authority.name();
+    if roots.is_empty() {
+        let message = format!("authority {name:?} needs a trusted root: without one, nothing is verified for it");
+        problems.warn(at, message, "set [trust] trusted_roots in the configuration, or trustedRoot in keyless");
+    }
+    let mut cosign = cosign.clone();
+    cosign.roots = roots.to_vec();
+    Authority::new(name, Scheme::Cosign(cosign))
+}

@@ -1,0 +1,144 @@
+//! Verifies what vouches for a signature beside a key: certificates of Fulcio, entries in Rekor's logs and RFC 3161 time
+//! stamps, all offline, against pinned trusted roots.
+
+use jiff::Timestamp;
+use sigstore_verify::types::bundle::TimestampVerificationData;
+use sigstore_verify::types::{Bundle, DerPublicKey, SignatureContent};
+use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy};
+
+use super::certificate::CertificateClaims;
+use super::claim::Witnesses;
+use crate::policy::{Keyless, PublicKey, RootPartKind, TransparencyLog, TrustedRoot};
+
+/// A signer whose certificate was verified and matches what a policy wants.
+pub(super) struct CertifiedSigner {
+    /// Who signed.
+    pub(super) identity: String,
+    /// Who vouches for the identity.
+    pub(super) issuer: String,
+    /// The earliest time at which a log or a time-stamping authority saw the signature.
+    pub(super) signed_at: Option<Timestamp>,
+}
+
+impl Witnesses {
+    /// Verifies a signature by certificate. One root must vouch for all of it: the certificate, the log and the time.
+    ///
+    /// The certificate must have been valid, with its issuers, at every time at which the signature was seen. There is
+    /// always such a time, from a log or from a time-stamping authority, and never the time of the verification.
+    ///
+    /// # Errors
+    /// Why it does not count, for each root.
+    pub(super) fn certified(
+        &self,
+        wanted: &Keyless,
+        log: TransparencyLog,
+        roots: &[TrustedRoot],
+    ) -> Result<CertifiedSigner, String> {
+        let bundle = self.bundle.as_ref().map_err(Clone::clone)?;
+        let certificate =
+            bundle.signing_certificate().ok_or("was made with a key, not with a certificate (keyless)")?;
+        // Cheap, and the best explanation where it applies. Its certificate is not verified yet.
+        let claims = CertificateClaims::read(certificate.as_bytes())?;
+        claims.check(wanted)?;
+        self.check_proofs(bundle, log)?;
+        let signed_at = for_any(roots, |root| {
+            // Without certificate logs in the root there is nothing that could verify a certificate's log entry.
+            let has_certificate_log = root.parts().iter().any(|part| part.kind == RootPartKind::CertificateLog);
+            let mut policy = VerificationPolicy::any_identity();
+            if !has_certificate_log {
+                policy = policy.skip_sct();
+            }
+            if log == TransparencyLog::Ignore {
+                policy = policy.skip_tlog_unsafe();
+            }
+            let bundle = with_timestamps_of(root, bundle);
+            let verified = root.verifier().verify(&*self.artifact, &bundle, &policy).map_err(|e| explain(&e))?;
+            let is_complete = verified.certificate_verified()
+                && verified.sct_verified() == has_certificate_log
+                && verified.tlog_verified() == (log == TransparencyLog::Require);
+            if !is_complete {
+                return Err("was not verified completely".into());
+            }
+            Ok(verified.verified_timestamps().iter().min().copied())
+        })?;
+        let CertificateClaims { identity, issuer, .. } = claims;
+        Ok(CertifiedSigner { identity, issuer, signed_at })
+    }
+
+    /// Verifies that a signature by this key is in a log. Returns the earliest time at which it was seen, if one is known.
+    ///
+    /// # Errors
+    /// Why it does not count, for each root.
+    pub(super) fn logged(&self, key: &PublicKey, roots: &[TrustedRoot]) -> Result<Option<Timestamp>, String> {
+        let bundle = self.bundle.as_ref().map_err(Clone::clone)?;
+        self.check_proofs(bundle, TransparencyLog::Require)?;
+        let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der().to_vec()));
+        for_any(roots, |root| {
+            let bundle = with_timestamps_of(root, bundle);
+            let verified = root.verifier().verify(&*self.artifact, &bundle, &policy).map_err(|e| explain(&e))?;
+            if !verified.tlog_verified() {
+                return Err("was not verified completely".into());
+            }
+            Ok(verified.verified_timestamps().iter().min().copied())
+        })
+    }
+
+    /// A log entry with a promise alone may never have been logged. Bundles of version 0.1 allow it, and the version is
+    /// not signed: a newer bundle must not gain anything by being called an older one.
+    fn check_proofs(&self, bundle: &Bundle, log: TransparencyLog) -> Result<(), String> {
+        let entries = &bundle.verification_material.tlog_entries;
+        if log == TransparencyLog::Ignore {
+            return Ok(());
+        }
+        if entries.is_empty() {
+            return Err("is in no transparency log, which this authority requires".into());
+        }
+        let has_proof = |proof: &sigstore_verify::types::InclusionProof| !proof.checkpoint.is_empty();
+        if self.needs_proofs && !entries.iter().all(|entry| entry.inclusion_proof.as_ref().is_some_and(has_proof)) {
+            return Err("has a log entry without a proof of inclusion".into());
+        }
+        Ok(())
+    }
+}
+
+/// The library's error, or plain words for those whose text is made for programmers.
+fn explain(error: &sigstore_verify::Error) -> String {
+    const PLAIN: [(&str, &str); 5] = [
+        ("CertExpired", "its certificate had expired when it was signed"),
+        ("CertNotValidYet", "its certificate was not yet valid when it was signed"),
+        ("UnknownIssuer", "its certificate was not issued by an authority of the trusted root"),
+        ("RequiredEkuNotFound", "its certificate is not for signing code"),
+        ("No log key valid", "its log is not one of the trusted root, or its key was not valid at that time"),
+    ];
+    let text = error.to_string();
+    PLAIN.iter().find(|(part, _)| text.contains(part)).map_or(text.clone(), |(_, plain)| (*plain).to_owned())
+}
+
+/// The first success, or all failures.
+fn for_any<T>(roots: &[TrustedRoot], verify: impl Fn(&TrustedRoot) -> Result<T, String>) -> Result<T, String> {
+    let mut failures = Vec::new();
+    for root in roots {
+        match verify(root) {
+            Ok(verified) => return Ok(verified),
+            Err(why) if roots.len() == 1 => failures.push(why),
+            Err(why) => failures.push(format!("{}: {why}", root.name())),
+        }
+    }
+    Err(failures.join("; "))
+}
+
+/// The bundle without time stamps that no authority of this root has issued, as in sigstore-go: they prove nothing, and a
+/// signature does not become worse by having them.
+fn with_timestamps_of(root: &TrustedRoot, bundle: &Bundle) -> Bundle {
+    let mut bundle = bundle.clone();
+    let signature = match &bundle.content {
+        SignatureContent::MessageSignature(message) => message.signature.clone(),
+        SignatureContent::DsseEnvelope(envelope) => envelope.signature.sig.clone(),
+        _ => return bundle,
+    };
+    let material = &mut bundle.verification_material;
+    let timestamps = std::mem::take(&mut material.timestamp_verification_data).rfc3161_timestamps;
+    let ours = timestamps.into_iter().filter(|stamp| root.issued(&stamp.signed_timestamp, &signature)).collect();
+    material.timestamp_verification_data = TimestampVerificationData::new(ours);
+    bundle
+}

@@ -1,0 +1,524 @@
+//! An instance of Sigstore made in the test: a certificate authority like Fulcio, a certificate log, a signature log like
+//! Rekor (versions 1 and 2), a time-stamping authority, and the trusted root that names them. Everything is deterministic
+//! except keys; every time is given, in seconds since 1970.
+
+#![allow(dead_code, reason = "each user needs a part of it")]
+
+use std::time::Duration;
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber, SigningKey as _, date_time_ymd,
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use x509_cert::der::{Decode as _, Encode as _};
+
+/// The media type of bundles of version 0.3.
+pub(crate) const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// 2024-01-01: when everything was signed, unless a test says otherwise.
+pub(crate) const SIGNED_AT: i64 = 1_704_067_200;
+/// Ten years.
+const LONG: i64 = 10 * 365 * 86_400;
+
+/// One instance of Sigstore.
+pub(crate) struct Instance {
+    authority: Issuer<'static, KeyPair>,
+    authority_der: Vec<u8>,
+    authority_spki: Vec<u8>,
+    certificate_log: Log,
+    signature_log: Log,
+    timestamps: Issuer<'static, KeyPair>,
+    timestamps_root: Vec<u8>,
+    stamper: KeyPair,
+    stamper_der: Vec<u8>,
+}
+
+/// A log with its key.
+struct Log {
+    key: EcdsaKeyPair,
+    spki: Vec<u8>,
+}
+
+/// A signer with a certificate.
+pub(crate) struct Leaf {
+    key: KeyPair,
+    /// The certificate in DER.
+    pub(crate) der: Vec<u8>,
+}
+
+/// What a certificate says.
+#[derive(Clone)]
+pub(crate) struct Subject {
+    /// The URL, or the email address if it has an `@` and no `:`.
+    pub(crate) identities: Vec<&'static str>,
+    pub(crate) issuer: &'static str,
+    /// Fulcio's extensions by their last number; those below 8 are written as plain text.
+    pub(crate) claims: Vec<(u64, &'static str)>,
+    pub(crate) from: i64,
+    pub(crate) until: i64,
+    pub(crate) purpose: ExtendedKeyUsagePurpose,
+    pub(crate) is_logged: bool,
+}
+
+impl Default for Subject {
+    fn default() -> Self {
+        Self {
+            identities: vec![IDENTITY],
+            issuer: ISSUER,
+            claims: vec![(12, "https://github.com/acme/app"), (14, "refs/heads/main"), (4, "Release")],
+            from: SIGNED_AT - 60,
+            until: SIGNED_AT + 600,
+            purpose: ExtendedKeyUsagePurpose::CodeSigning,
+            is_logged: true,
+        }
+    }
+}
+
+/// The default identity of a signer.
+pub(crate) const IDENTITY: &str = "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
+/// The default issuer.
+pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+/// How a signature is logged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Logging {
+    /// Rekor version 1: a promise with a time, and a proof of inclusion.
+    V1,
+    /// Rekor version 2: a proof of inclusion alone.
+    V2,
+    None,
+}
+
+/// What is signed.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// A statement in a DSSE envelope.
+    Statement(&'a Value),
+    /// Bytes, directly.
+    Message(&'a [u8]),
+}
+
+/// Who vouches for the time and the publication of a signature.
+#[derive(Clone, Copy)]
+pub(crate) struct Witnessed {
+    pub(crate) logging: Logging,
+    pub(crate) is_stamped: bool,
+    pub(crate) at: i64,
+}
+
+impl Default for Witnessed {
+    fn default() -> Self {
+        Self { logging: Logging::V1, is_stamped: false, at: SIGNED_AT }
+    }
+}
+
+impl Instance {
+    /// An instance whose certificates are valid for ten years around [`SIGNED_AT`].
+    pub(crate) fn new() -> Self {
+        Self::with_authority_until(SIGNED_AT + LONG)
+    }
+
+    /// An instance whose certificate authority's certificate expires at this time.
+    pub(crate) fn with_authority_until(until: i64) -> Self {
+        let (authority, authority_der, authority_spki) = root("test-fulcio", until);
+        let (timestamps, timestamps_root, _) = root("test-tsa-root", SIGNED_AT + LONG);
+        let stamper = KeyPair::generate().unwrap();
+        let mut params = params("test-tsa", SIGNED_AT - LONG, SIGNED_AT + LONG);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::TimeStamping];
+        let stamper_der = params.signed_by(&stamper, &timestamps).unwrap().der().to_vec();
+        let [certificate_log, signature_log] = [Log::new(), Log::new()];
+        Self {
+            authority,
+            authority_der,
+            authority_spki,
+            certificate_log,
+            signature_log,
+            timestamps,
+            timestamps_root,
+            stamper,
+            stamper_der,
+        }
+    }
+
+    /// The trusted root, as JSON.
+    pub(crate) fn trusted_root(&self) -> Value {
+        let window = json!({"start": time(SIGNED_AT - LONG)});
+        let chain = |certificates: &[&[u8]]| {
+            let raw = certificates.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)}));
+            json!({"certificates": raw.collect::<Vec<_>>()})
+        };
+        let subject = json!({"organization": "test", "commonName": "test"});
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "tlogs": [self.signature_log.entry("https://rekor.test")],
+            "ctlogs": [self.certificate_log.entry("https://ct.test")],
+            "certificateAuthorities": [{
+                "subject": subject, "uri": "https://fulcio.test", "certChain": chain(&[&self.authority_der]),
+                "validFor": window
+            }],
+            "timestampAuthorities": [{
+                "subject": subject, "uri": "https://tsa.test", "certChain": chain(&[&self.stamper_der, &self.timestamps_root]),
+                "validFor": window
+            }]
+        })
+    }
+
+    /// A certificate for a new key.
+    pub(crate) fn issue(&self, subject: &Subject) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params("", subject.from, subject.until);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.serial_number = Some(SerialNumber::from(4711_u64));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![subject.purpose.clone()];
+        let name = |text: &&'static str| match text.contains('@') && !text.contains(':') {
+            true => SanType::Rfc822Name((*text).try_into().unwrap()),
+            false => SanType::URI((*text).try_into().unwrap()),
+        };
+        params.subject_alt_names = subject.identities.iter().map(name).collect();
+        let issuer = (8, subject.issuer);
+        for (number, text) in subject.claims.iter().chain([&issuer]) {
+            let content = if *number < 8 { text.as_bytes().to_vec() } else { der(0x0c, text.as_bytes()) };
+            let oid = [1, 3, 6, 1, 4, 1, 57264, 1, *number];
+            params.custom_extensions.push(CustomExtension::from_oid_content(&oid, content));
+        }
+        if subject.is_logged {
+            let without = params.clone().signed_by(&key, &self.authority).unwrap();
+            let sct = self.certificate_timestamp(without.der(), subject.from);
+            let list = [&length_16(&length_16(&sct))[..]].concat();
+            let oid = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
+            params.custom_extensions.push(CustomExtension::from_oid_content(&oid, der(0x04, &list)));
+        }
+        let der = params.signed_by(&key, &self.authority).unwrap().der().to_vec();
+        Leaf { key, der }
+    }
+
+    /// A promise of the certificate log (RFC 6962, section 3.2) for a certificate without it.
+    fn certificate_timestamp(&self, certificate: &[u8], at: i64) -> Vec<u8> {
+        let tbs = x509_cert::Certificate::from_der(certificate).unwrap().tbs_certificate.to_der().unwrap();
+        let at = (at * 1000).to_be_bytes();
+        let issuer = sha256(&self.authority_spki);
+        let size = &u32::try_from(tbs.len()).unwrap().to_be_bytes()[1..];
+        let signed = [&[0, 0][..], &at, &[0, 1], &issuer, size, &tbs, &[0, 0]].concat();
+        let signature = self.certificate_log.sign(&signed);
+        [&[0][..], &self.certificate_log.id(), &at, &[0, 0, 4, 3], &length_16(&signature)].concat()
+    }
+
+    /// A bundle of version 0.3.
+    pub(crate) fn bundle(&self, leaf: &Leaf, content: Content<'_>, witnessed: Witnessed) -> Value {
+        let pem = pem("CERTIFICATE", &leaf.der);
+        let material = json!({"certificate": {"rawBytes": STANDARD.encode(&leaf.der)}});
+        self.witnessed(&|message| leaf.sign(message), material, &pem, content, witnessed)
+    }
+
+    /// A bundle of a signature by a key that is given in PEM.
+    pub(crate) fn bundle_by_key(
+        &self,
+        sign: &dyn Fn(&[u8]) -> Vec<u8>,
+        pem: &str,
+        content: Content<'_>,
+        witnessed: Witnessed,
+    ) -> Value {
+        self.witnessed(sign, json!({"publicKey": {"hint": ""}}), pem, content, witnessed)
+    }
+
+    fn witnessed(
+        &self,
+        sign: &dyn Fn(&[u8]) -> Vec<u8>,
+        mut material: Value,
+        pem: &str,
+        content: Content<'_>,
+        Witnessed { logging, is_stamped, at }: Witnessed,
+    ) -> Value {
+        let message = content.signed_bytes();
+        let signature = sign(&message);
+        let entry = match logging {
+            Logging::V1 => Some(self.entry_v1(content, &message, &signature, pem, at)),
+            Logging::V2 => Some(self.entry_v2(&message, &signature, pem)),
+            Logging::None => None,
+        };
+        material["tlogEntries"] = entry.into_iter().collect::<Vec<_>>().into();
+        if is_stamped {
+            let token = STANDARD.encode(self.timestamp(&signature, at));
+            material["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": token}]});
+        }
+        let mut bundle = json!({"mediaType": BUNDLE_V03, "verificationMaterial": material});
+        let encoded = STANDARD.encode(&signature);
+        match content {
+            Content::Statement(statement) => {
+                bundle["dsseEnvelope"] = json!({
+                    "payload": STANDARD.encode(statement.to_string()), "payloadType": "application/vnd.in-toto+json",
+                    "signatures": [{"sig": encoded}]
+                });
+            }
+            Content::Message(bytes) => {
+                bundle["messageSignature"] = json!({
+                    "messageDigest": {"algorithm": "SHA2_256", "digest": STANDARD.encode(sha256(bytes))},
+                    "signature": encoded
+                });
+            }
+        }
+        bundle
+    }
+
+    fn entry_v1(&self, content: Content<'_>, message: &[u8], signature: &[u8], pem: &str, at: i64) -> Value {
+        let (signature, verifier) = (STANDARD.encode(signature), STANDARD.encode(pem));
+        let (kind, spec) = match content {
+            Content::Statement(statement) => {
+                let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": hex(&sha256(bytes))});
+                let signatures = json!([{"signature": signature, "verifier": verifier}]);
+                let payload = statement.to_string();
+                let spec = json!({
+                    "envelopeHash": hash(b"envelope"), "payloadHash": hash(payload.as_bytes()), "signatures": signatures
+                });
+                ("dsse", spec)
+            }
+            Content::Message(_) => {
+                let hash = json!({"algorithm": "sha256", "value": hex(&sha256(message))});
+                let spec = json!({
+                    "data": {"hash": hash}, "signature": {"content": signature, "publicKey": {"content": verifier}}
+                });
+                ("hashedrekord", spec)
+            }
+        };
+        let body = json!({"apiVersion": "0.0.1", "kind": kind, "spec": spec}).to_string();
+        self.log_v1(kind, &body, at)
+    }
+
+    /// An entry of Rekor version 1 with any body.
+    pub(crate) fn log_v1(&self, kind: &str, body: &str, at: i64) -> Value {
+        json!({
+            "logIndex": "1", "logId": {"keyId": STANDARD.encode(self.signature_log.id())},
+            "kindVersion": {"kind": kind, "version": "0.0.1"}, "integratedTime": at.to_string(),
+            "inclusionPromise": {"signedEntryTimestamp": STANDARD.encode(self.promise(body, at))},
+            "inclusionProof": self.proof(body), "canonicalizedBody": STANDARD.encode(body)
+        })
+    }
+
+    fn entry_v2(&self, message: &[u8], signature: &[u8], pem: &str) -> Value {
+        let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let kind = if pem.contains("CERTIFICATE") { "x509Certificate" } else { "publicKey" };
+        let verifier = json!({"keyDetails": "PKIX_ECDSA_P256_SHA_256", kind: {"rawBytes": der}});
+        let data = json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(sha256(message))});
+        let signature = json!({"content": STANDARD.encode(signature), "verifier": verifier});
+        let spec = json!({"hashedRekordV002": {"data": data, "signature": signature}});
+        let body = json!({"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": spec}).to_string();
+        json!({
+            "logIndex": "1", "logId": {"keyId": STANDARD.encode(self.signature_log.id())},
+            "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
+            "inclusionProof": self.proof(&body), "canonicalizedBody": STANDARD.encode(body)
+        })
+    }
+
+    /// A promise to include an entry (SET): it covers the time.
+    fn promise(&self, body: &str, at: i64) -> Vec<u8> {
+        let body = STANDARD.encode(body);
+        let log_id = hex(&self.signature_log.id());
+        let signed = format!(r#"{{"body":"{body}","integratedTime":{at},"logID":"{log_id}","logIndex":1}}"#);
+        self.signature_log.sign(signed.as_bytes())
+    }
+
+    /// The proof that an entry is the second of two (RFC 6962, section 2.1.1), with a signed checkpoint.
+    fn proof(&self, body: &str) -> Value {
+        let other = sha256(b"\0another entry");
+        let root = sha256(&[&[1][..], &other, &sha256(&[&[0], body.as_bytes()].concat())].concat());
+        let note = format!("rekor.test\n2\n{}\n", STANDARD.encode(root));
+        let signed = [&self.signature_log.id()[..4], &self.signature_log.sign(note.as_bytes())].concat();
+        json!({
+            "logIndex": "1", "treeSize": "2", "rootHash": STANDARD.encode(root), "hashes": [STANDARD.encode(other)],
+            "checkpoint": {"envelope": format!("{note}\n\u{2014} rekor.test {}\n", STANDARD.encode(signed))}
+        })
+    }
+
+    /// A response of the time-stamping authority (RFC 3161) for a signature.
+    pub(crate) fn timestamp(&self, signature: &[u8], at: i64) -> Vec<u8> {
+        self.timestamp_with(&self.stamper, &self.stamper_der, signature, at)
+    }
+
+    /// A time stamp by somebody whose certificate is meant for signing code.
+    pub(crate) fn timestamp_by_leaf(&self, leaf: &Leaf, signature: &[u8], at: i64) -> Vec<u8> {
+        self.timestamp_with(&leaf.key, &leaf.der, signature, at)
+    }
+
+    fn timestamp_with(&self, key: &KeyPair, certificate: &[u8], signature: &[u8], at: i64) -> Vec<u8> {
+        let sha_256 = sequence(&[&oid(&[2, 16, 840, 1, 101, 3, 4, 2, 1])]);
+        let tst_info = oid(&[1, 2, 840, 113_549, 1, 9, 16, 1, 4]);
+        let imprint = sequence(&[&sha_256, &der(0x04, &sha256(signature))]);
+        let compact: String = time(at).chars().filter(char::is_ascii_digit).collect();
+        let gen_time = der(0x18, format!("{compact}Z").as_bytes());
+        let info = sequence(&[&der(2, &[1]), &oid(&[1, 2, 3, 4]), &imprint, &der(2, &[7]), &gen_time]);
+        let attribute = |kind: &[u64], value: &[u8]| sequence(&[&oid(kind), &der(0x31, value)]);
+        let attributes = [
+            attribute(&[1, 2, 840, 113_549, 1, 9, 3], &tst_info),
+            attribute(&[1, 2, 840, 113_549, 1, 9, 4], &der(0x04, &sha256(&info))),
+        ]
+        .concat();
+        let made = key.sign(&der(0x31, &attributes)).unwrap();
+        let parsed = x509_cert::Certificate::from_der(certificate).unwrap().tbs_certificate;
+        let signer = sequence(&[&parsed.issuer.to_der().unwrap(), &parsed.serial_number.to_der().unwrap()]);
+        let ecdsa = sequence(&[&oid(&[1, 2, 840, 10045, 4, 3, 2])]);
+        let signer_info =
+            sequence(&[&der(2, &[1]), &signer, &sha_256, &der(0xa0, &attributes), &ecdsa, &der(0x04, &made)]);
+        let content = sequence(&[&tst_info, &der(0xa0, &der(0x04, &info))]);
+        let signed_data = sequence(&[&der(2, &[3]), &der(0x31, &sha_256), &content, &der(0x31, &signer_info)]);
+        let token = sequence(&[&oid(&[1, 2, 840, 113_549, 1, 7, 2]), &der(0xa0, &signed_data)]);
+        sequence(&[&sequence(&[&der(2, &[0])]), &token])
+    }
+
+    /// The annotations of a classic keyless signature of a payload, as cosign writes them.
+    pub(crate) fn classic_annotations(&self, leaf: &Leaf, payload: &[u8], witnessed: Witnessed) -> Value {
+        let bundle = self.bundle(leaf, Content::Message(payload), witnessed);
+        let chain = pem("CERTIFICATE", &self.authority_der);
+        let mut annotations = json!({
+            "dev.cosignproject.cosign/signature": bundle["messageSignature"]["signature"],
+            "dev.sigstore.cosign/certificate": pem("CERTIFICATE", &leaf.der),
+            "dev.sigstore.cosign/chain": chain
+        });
+        let material = &bundle["verificationMaterial"];
+        if let Some(entry) = material["tlogEntries"].get(0) {
+            annotations["dev.sigstore.cosign/bundle"] = self.classic_log_entry(entry).to_string().into();
+        }
+        if let Some(stamp) = material["timestampVerificationData"]["rfc3161Timestamps"].get(0) {
+            let stamp = json!({"SignedRFC3161Timestamp": stamp["signedTimestamp"]}).to_string();
+            annotations["dev.sigstore.cosign/rfc3161timestamp"] = stamp.into();
+        }
+        annotations
+    }
+
+    /// The entry of a bundle in the form that classic signatures carry.
+    pub(crate) fn classic_log_entry(&self, entry: &Value) -> Value {
+        let at: i64 = entry["integratedTime"].as_str().unwrap().parse().unwrap();
+        json!({
+            "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
+            "Payload": {
+                "body": entry["canonicalizedBody"], "integratedTime": at, "logIndex": 1,
+                "logID": hex(&self.signature_log.id())
+            }
+        })
+    }
+}
+
+impl Leaf {
+    /// Signs with ECDSA over P-256 and SHA-256.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.key.sign(message).unwrap()
+    }
+}
+
+impl Content<'_> {
+    /// What the signature is made over.
+    fn signed_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Message(bytes) => bytes.to_vec(),
+            Self::Statement(statement) => {
+                let (kind, payload) = ("application/vnd.in-toto+json", statement.to_string());
+                format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len()).into_bytes()
+            }
+        }
+    }
+}
+
+impl Log {
+    fn new() -> Self {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let spki = key.public_key().as_der().unwrap().as_ref().to_vec();
+        Self { key, spki }
+    }
+
+    fn id(&self) -> [u8; 32] {
+        sha256(&self.spki)
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.key.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+    }
+
+    fn entry(&self, url: &str) -> Value {
+        json!({
+            "baseUrl": url, "hashAlgorithm": "SHA2_256", "logId": {"keyId": STANDARD.encode(self.id())},
+            "publicKey": {
+                "rawBytes": STANDARD.encode(&self.spki), "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "validFor": {"start": time(SIGNED_AT - LONG)}
+            }
+        })
+    }
+}
+
+/// A PEM block.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let lines: Vec<&str> = encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// A time in RFC 3339.
+pub(crate) fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap().to_string()
+}
+
+fn root(name: &str, until: i64) -> (Issuer<'static, KeyPair>, Vec<u8>, Vec<u8>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(name, SIGNED_AT - LONG, until);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let der = params.self_signed(&key).unwrap().der().to_vec();
+    let spki = key.subject_public_key_info();
+    (Issuer::new(params, key), der, spki)
+}
+
+fn params(name: &str, from: i64, until: i64) -> CertificateParams {
+    let at = |seconds: i64| date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.try_into().unwrap());
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    (params.not_before, params.not_after) = (at(from), at(until));
+    params
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A length in two bytes, and the content.
+fn length_16(content: &[u8]) -> Vec<u8> {
+    [&u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+}
+
+/// One element in DER.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let head = match length {
+        0..=0x7f => vec![tag, u8::try_from(length).unwrap()],
+        0x80..=0xff => vec![tag, 0x81, u8::try_from(length).unwrap()],
+        _ => [&[tag, 0x82][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
+    };
+    [head, content.to_vec()].concat()
+}
+
+fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+    der(0x30, &parts.concat())
+}
+
+fn oid(arcs: &[u64]) -> Vec<u8> {
+    let mut content = vec![u8::try_from(arcs[0] * 40 + arcs[1]).unwrap()];
+    for arc in &arcs[2..] {
+        let digits = (0..10).rev().map(|place| (arc >> (7 * place)) & 0x7f).skip_while(|digit| *digit == 0);
+        let mut digits: Vec<u8> = digits.map(|digit| u8::try_from(digit).unwrap() | 0x80).collect();
+        if digits.is_empty() {
+            digits.push(0x80);
+        }
+        *digits.last_mut().unwrap() &= 0x7f;
+        content.extend(digits);
+    }
+    der(0x06, &content)
+}
