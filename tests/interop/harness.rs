@@ -7,7 +7,7 @@ mod process;
 mod registry;
 mod world;
 
-pub(crate) use gate::{Gate, GateConfig};
+pub(crate) use gate::{Gate, GateConfig, program};
 pub(crate) use image::{Image, PAYLOAD, file_of_layer, file_of_tar};
 pub(crate) use process::{Daemon, Finished, Program};
 pub(crate) use registry::{Registry, Variant};

@@ -115,7 +115,7 @@ impl Gate {
 }
 
 /// The program under test: this build's, unless the environment names another.
-fn program() -> String {
+pub(crate) fn program() -> String {
     let named = std::env::var_os("PULLGATE_PROGRAM");
     let program = named.unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_pullgate")));
     program.into_string().expect("a path in UTF-8")
