@@ -59,7 +59,6 @@ impl KeyRing {
     }
 
     #[cfg(not(feature = "gpg"))]
-    #[expect(clippy::unnecessary_wraps, reason = "the packets are not interpreted, so nothing can be wrong with them")]
     fn from_packets(packets: Vec<u8>) -> Result<Self, InvalidMaterial> {
         Ok(Self { packets })
     }
