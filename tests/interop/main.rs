@@ -20,6 +20,7 @@ mod curl;
 mod debian;
 mod dockerd;
 mod gpg;
+mod notary;
 mod podman;
 mod skopeo;
 mod upstreams;
