@@ -64,8 +64,8 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
         environment.policies().display()
     );
     println!(
-        "               images signed with the demo's cosign key satisfy content trust \
-         (trust.default_authorities = [\"demo\"])"
+        "               tags are signed with Docker Content Trust, on a notary server of the demo; the gate trusts its \
+         roots (trust.notary_root)"
     );
     println!();
     let all_as_expected = four_cases(&environment).await?;

@@ -1,4 +1,4 @@
-//! The environment of the demo in one process: an upstream, a signing key, reports, policies and a gate.
+//! The environment of the demo in one process: an upstream with its notary server, reports, policies and a gate.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,9 @@ use crate::app;
 use crate::config::Config;
 use crate::oci::{Digest, Manifest};
 use crate::runtime::Tasks;
-use crate::sample::{Access, Credentials, DemoImage, Listening, Registry, SigningKey, demo_images};
+use crate::sample::{
+    Access, Credentials, DemoImage, Listening, NotaryRepository, Registry, SampleDelegation, SigningError, demo_images,
+};
 
 /// The host name of the embedded upstream.
 pub(super) const HOST: &str = "demo.registry";
@@ -152,14 +154,16 @@ fn row(image: &DemoImage) -> DemoRow {
     DemoRow { repository: image.repository, tag: image.tag, signed: image.signed, issues: image.outdated().count() }
 }
 
-/// Pushes the images, signs the signed ones, and writes a report for each. Returns the public key.
+/// Pushes the images, signs the tags of the signed ones with Docker Content Trust, and writes a report for each. The
+/// registry is the notary server too. Returns the public keys of the roots.
 fn fill_registry(registry: &Registry, images: &[DemoImage], folder: &Path) -> Result<String, String> {
-    let key = SigningKey::generate().map_err(|error| error.to_string())?;
+    let mut roots = String::new();
     for image in images {
         registry.push(image.repository, Some(image.tag), &image.built);
         if image.signed {
-            let reference = format!("{HOST}/{}", image.repository);
-            key.sign(registry, image.repository, &reference, image.built.root).map_err(|error| error.to_string())?;
+            let repository = sign(image).map_err(|error| error.to_string())?;
+            repository.put(registry);
+            repository.root.iter().for_each(|key| roots.push_str(key.public_pem()));
         }
         if image.private {
             registry.set_access(image.repository, Access::Basic(Credentials::new("demo", "demo")));
@@ -168,7 +172,19 @@ fn fill_registry(registry: &Registry, images: &[DemoImage], folder: &Path) -> Re
     }
     write_policy(folder, false, false)?;
     fs::write(folder.join("password"), "demo").map_err(|error| error.to_string())?;
-    Ok(key.public_pem())
+    Ok(roots)
+}
+
+/// Signs the tag of an image.
+fn sign(image: &DemoImage) -> Result<NotaryRepository, SigningError> {
+    const RELEASES: &str = "targets/releases";
+    let mut repository = NotaryRepository::new(&format!("{HOST}/{}", image.repository))?;
+    repository.delegations.push(SampleDelegation::new(RELEASES)?);
+    let root = image.built.manifests.iter().find(|manifest| manifest.digest == image.built.root);
+    let size = root.map_or(0, |manifest| manifest.bytes.len() as u64);
+    repository.sign(RELEASES, image.tag, image.built.root, size);
+    repository.publish();
+    Ok(repository)
 }
 
 fn write_policy(folder: &Path, trust: bool, va: bool) -> Result<(), String> {
@@ -228,16 +244,16 @@ fn report(image: &DemoImage, manifest: Digest, config: Digest) -> serde_json::Va
 
 /// Writes the configuration file and loads it.
 fn configuration(folder: &Path, listen: SocketAddr, upstream: &str, pem: &str) -> Result<Config, String> {
-    fs::write(folder.join("demo.pub"), pem).map_err(|error| error.to_string())?;
+    fs::write(folder.join("roots.pem"), pem).map_err(|error| error.to_string())?;
     let text = format!(
         "state_dir = \"state\"\n\
          [[listener]]\naddress = \"{listen}\"\n\
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [policy]\ndir = \"policies\"\n\
-         [trust]\ndefault_authorities = [\"demo\"]\n\
-         [trust.authority.demo.cosign.key]\nfile = \"demo.pub\"\n\
+         [trust]\nnotary_root = \"roots.pem\"\n\
          [va]\nreports = [\"reports\"]\n\
          [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream}\"\nserve_to = \"everyone\"\n\
+         notary = \"{upstream}\"\n\
          auth = {{ type = \"basic\", username = \"demo\", password_file = \"password\" }}\n"
     );
     let path = folder.join("pullgate.toml");
