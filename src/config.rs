@@ -51,6 +51,8 @@ pub struct Config {
     pub(crate) policy: Settings,
     /// The authorities in `policy` as they are written, by name, with absolute paths.
     pub(crate) authorities: Vec<(String, Node)>,
+    /// The file of the root of notary repositories in `policy`.
+    pub(crate) notary_root: Option<PathBuf>,
     /// How long signature evidence is valid.
     pub(crate) trust: trust::Config,
     /// Sources of vulnerability reports.

@@ -22,6 +22,7 @@
 //! * [`audit`]: decision records; [`store`]: the database.
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
+//! * `tuf`: the documents of Docker Content Trust.
 //! * [`oci`], [`scope`], [`runtime`], [`x509`]: basic values and services used by all modules.
 //! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
 //! * [`config`], [`app`], [`cli`]: configuration, wiring and commands. [`sample`]: a registry with sample images.
@@ -54,6 +55,7 @@ pub mod scope;
 pub(crate) mod server;
 pub mod store;
 pub(crate) mod trust;
+pub(crate) mod tuf;
 pub(crate) mod upstream;
 pub(crate) mod va;
 pub mod x509;

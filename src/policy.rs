@@ -29,9 +29,9 @@ mod vulnerability;
 pub use assess::{VaAssessment, assess};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
-    AnchoredRegex, Authority, AuthorityId, CertificateSubject, CheckAction, CosignAuthority, CosignSigners, Keyless,
-    NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile, Scheme, Signer, StoredCertificate,
-    TextPattern, TimestampRule, TransparencyLog,
+    AnchoredRegex, Authority, AuthorityId, CertificateSubject, CheckAction, CosignAuthority, CosignSigners, FirstUse,
+    Keyless, NotaryRoot, NotaryTrust, NotationChecks, NotationStatement, NotationTrust, PinnedRoot, RegistryScope,
+    RevocationFile, Scheme, Signer, StoredCertificate, TextPattern, TimestampRule, TransparencyLog,
 };
 pub use cvss::CvssScore;
 pub use decide::{

@@ -97,7 +97,7 @@ impl Resolver {
     }
 
     /// The manifest that a reference refers to now. A tag with a `pin` refers to that digest, regardless of what the
-    /// registry reports. The registry is then not asked about the tag, and nothing is learned about it.
+    /// registry reports. The registry is then not asked about the tag.
     ///
     /// # Errors
     /// The manifest does not exist now, or a reference by digest is pinned to another digest.
@@ -118,8 +118,9 @@ impl Resolver {
                 Ok(Resolved { manifest, stale: None, fresh_until: None })
             }
             // The validity of the pin is not known here, so the answer is not reused without asking for the pin again.
-            (Reference::Tag(_), Some(pin)) => {
+            (Reference::Tag(tag), Some(pin)) => {
                 let manifest = self.manifest(upstream, name, pin).await?;
+                Box::pin(self.inner.facts.learn_signed_tag(name, tag, &manifest)).await;
                 Ok(Resolved { manifest, stale: None, fresh_until: Some(self.inner.clock.now()) })
             }
             (Reference::Tag(tag), None) => Box::pin(self.tag(upstream, name, tag)).await,

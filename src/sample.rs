@@ -7,9 +7,11 @@
 mod demo;
 /// Builders for images, indexes, artifacts and attachments.
 pub mod image;
+mod notary;
 mod registry;
 mod signing;
 
 pub use demo::{DemoImage, Package, demo_images};
+pub use notary::{Edit, NotaryKey, NotaryRepository, SampleDelegation};
 pub use registry::{Access, Credentials, Fault, Injected, Listening, LoggedRequest, On, Registry};
 pub use signing::{SigningError, SigningKey};

@@ -13,6 +13,7 @@ mod forget;
 mod memo;
 mod new_facts;
 mod node;
+mod notary;
 mod state_dir;
 mod tags;
 mod writer;
@@ -29,6 +30,7 @@ pub use facts::FactStore;
 pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
+pub use notary::NotaryRole;
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag};
 use writer::Writer;
@@ -136,7 +138,7 @@ pub enum StoreError {
     },
     /// It cannot be opened.
     #[error(
-        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away: everything in it can be fetched again"
+        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away: everything in it can be fetched again, except the notary roots and versions that were remembered"
     )]
     Open {
         /// The database file.

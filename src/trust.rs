@@ -15,6 +15,7 @@ mod finding;
 mod gather;
 #[cfg(feature = "gpg")]
 mod gpg;
+mod notary;
 mod notes;
 mod registry;
 mod scheme;
@@ -29,12 +30,13 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::oci::{Digest, ImageName, Manifest, Reference};
+use crate::oci::{Digest, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, AuthorityId, Observed, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{FactStore, Memo};
 use finding::AuthorityFinding;
 use gather::{GatherRequest, GatheredResult, gather};
+pub use scheme::Pin;
 use scheme::{AuthorityResult, PinQuestion, Sought};
 use schemes::Schemes;
 use settled::is_settled;
@@ -47,11 +49,17 @@ pub struct Config {
     pub negative_ttl: SignedDuration,
     /// For how long a verified signature holds whose validity does not follow from bytes and keys alone.
     pub ttl: SignedDuration,
+    /// For how long what a notary server said holds before it is asked again.
+    pub notary_refresh: SignedDuration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { negative_ttl: SignedDuration::from_secs(60), ttl: SignedDuration::from_hours(24) }
+        Self {
+            negative_ttl: SignedDuration::from_secs(60),
+            ttl: SignedDuration::from_hours(24),
+            notary_refresh: SignedDuration::from_secs(60),
+        }
     }
 }
 
@@ -87,6 +95,22 @@ pub struct TrustServices {
     pub tasks: Tasks,
 }
 
+/// Why it is not known which digest a tag means.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PinError {
+    /// Authorities have signed different digests for it.
+    #[error("authorities have signed tag {tag} for different digests: {digests}")]
+    Disagreement {
+        /// The tag.
+        tag: Tag,
+        /// The digests.
+        digests: String,
+    },
+    /// It cannot be found out what an authority has signed.
+    #[error("the digest that is signed for this tag is not known: {0}")]
+    Unknown(SourceError),
+}
+
 /// One question: which of these authorities have signed this image?
 #[derive(Clone)]
 struct SignatureQuestion {
@@ -100,8 +124,7 @@ struct SignatureQuestion {
 impl Trust {
     /// Trust with every scheme.
     pub fn new(config: Config, services: TrustServices) -> Self {
-        let schemes = Schemes::new(&services.clock, &services.tasks);
-        Self::with_schemes(schemes, config, services)
+        Self::with_schemes(Schemes::new(&config, &services), config, services)
     }
 
     fn with_schemes(schemes: Schemes, config: Config, services: TrustServices) -> Self {
@@ -167,7 +190,7 @@ impl Trust {
         name: &ImageName,
         reference: &Reference,
         authorities: &[Arc<Authority>],
-    ) -> Result<Option<Digest>, SourceError> {
+    ) -> Result<Option<Pin>, PinError> {
         let Reference::Tag(tag) = reference else { return Ok(None) };
         let ask = |authority| {
             let question = PinQuestion { authority, name, tag, services: &**source };
@@ -177,11 +200,13 @@ impl Trust {
         if asked.is_empty() {
             return Ok(None);
         }
-        let mut pinned: BTreeSet<Digest> = try_join_all(asked).await?.into_iter().flatten().collect();
-        if pinned.len() > 1 {
-            return Err(SourceError::new("authorities have signed different digests for it", false));
+        let pins: Vec<Pin> = try_join_all(asked).await.map_err(PinError::Unknown)?.into_iter().flatten().collect();
+        let digests: BTreeSet<Digest> = pins.iter().map(|pin| pin.digest).collect();
+        if digests.len() > 1 {
+            let digests: Vec<_> = digests.iter().map(Digest::to_string).collect();
+            return Err(PinError::Disagreement { tag: tag.clone(), digests: digests.join(" and ") });
         }
-        Ok(pinned.pop_first())
+        Ok(pins.into_iter().reduce(|one, other| Pin { until: one.until.min(other.until), ..one }))
     }
 }
 

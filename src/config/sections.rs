@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use super::reader::Table;
 use super::{Config, LogConfig, read_bounded};
 use crate::markup::{Node, Value};
-use crate::policy::{Authority, Materials, Settings};
+use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings};
 use crate::runtime::{LogFormat, folder_names};
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, trust, va};
@@ -29,7 +29,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let admin = admin(root.table("admin"), &state_dir);
     let gate = gate(root.table("gate"));
     let policy_dir = policy(root.table("policy"));
-    let (trust, mut policy, authorities) = trust(root.table("trust"));
+    let TrustSections { config: trust, mut policy, authorities, notary_root } = trust(root.table("trust"));
     let (va, fixable_only) = va(root.table("va"));
     policy.ibm_fixable_only = fixable_only;
     let cache = cache(root.table("cache"), gate.tag_memory);
@@ -55,6 +55,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         policy_dir,
         policy,
         authorities,
+        notary_root,
         trust,
         va,
         cache,
@@ -213,7 +214,37 @@ fn policy(mut table: Table<'_>) -> Option<PathBuf> {
     dir
 }
 
-fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>) {
+/// `[trust]`.
+struct TrustSections {
+    config: trust::Config,
+    policy: Settings,
+    /// The authorities as they are written.
+    authorities: Vec<(String, Node)>,
+    notary_root: Option<PathBuf>,
+}
+
+/// What `[trust]` says about Docker Content Trust, and the file of the root.
+fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
+    let file = table.file("notary_root");
+    let read = |path: &PathBuf| {
+        let root = read_bounded(path).map_err(|error| error.to_string()).and_then(|bytes| NotaryRoot::read(&bytes));
+        root.map_err(|why| format!("{}: {why}", path.display()))
+    };
+    let root = match file.as_ref().map(read) {
+        Some(Ok(root)) => Some(root),
+        Some(Err(why)) => {
+            table.problem("notary_root", why, Some("it is a root.json, or certificates or public keys in PEM"));
+            None
+        }
+        None => None,
+    };
+    (
+        NotaryTrust { root, first_use: Some(table.value("first_use").unwrap_or_default()), ..NotaryTrust::default() },
+        file,
+    )
+}
+
+fn trust(mut table: Table<'_>) -> TrustSections {
     let default = trust::Config::default();
     let signed = |duration: Option<Duration>, default| {
         duration.map_or(default, |duration| SignedDuration::try_from(duration).unwrap_or(default))
@@ -221,9 +252,11 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>)
     let config = trust::Config {
         negative_ttl: signed(table.duration("negative_ttl"), default.negative_ttl),
         ttl: signed(table.duration("ttl"), default.ttl),
+        notary_refresh: signed(table.duration("notary_refresh"), default.notary_refresh),
     };
     let files = PolicyFiles { folder: &table.reader.folder };
-    let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files).map(Arc::new);
+    let (notary, notary_root) = notary(&mut table);
+    let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files, &notary).map(Arc::new);
     let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
     let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
     for name in &default_authorities {
@@ -238,7 +271,8 @@ fn trust(mut table: Table<'_>) -> (trust::Config, Settings, Vec<(String, Node)>)
     let absolute = |node: &Node| absolute_files(node, files.folder);
     let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
     table.finish();
-    (config, Settings { default_authorities, authorities, trusted_roots, ..Settings::default() }, written)
+    let policy = Settings { default_authorities, authorities, trusted_roots, notary, ..Settings::default() };
+    TrustSections { config, policy, authorities: written, notary_root }
 }
 
 /// The most files of a folder that an authority names.

@@ -162,6 +162,10 @@ fn evidence(out: &mut Text, config: &Config) {
     out.line("negative_ttl", quoted(&format_duration(seconds(config.trust.negative_ttl))));
     out.line("ttl", quoted(&format_duration(seconds(config.trust.ttl))));
     out.line("trusted_roots", list(&config.policy.trusted_roots));
+    out.line("notary_refresh", quoted(&format_duration(seconds(config.trust.notary_refresh))));
+    config.notary_root.iter().for_each(|path| out.path("notary_root", path));
+    let first_use = config.policy.notary.first_use.unwrap_or_default();
+    out.line("first_use", quoted(first_use.as_str()));
     for (name, node) in &config.authorities {
         out.section(&format!("[trust.authority.{}]", quoted(name)));
         node.members().iter().for_each(|member| out.line(&quoted(&member.key), inline(&member.node)));
@@ -198,6 +202,7 @@ fn upstream(out: &mut Text, upstream: &upstream::Config) {
     out.line("insecure", upstream.insecure);
     upstream.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
     out.line("realms", list(&upstream.realms));
+    upstream.notary.iter().for_each(|url| out.line("notary", quoted(url)));
     upstream_limits(out, upstream);
     match &upstream.serve_to {
         Some(scopes) => out.line("serve_to", list(scopes)),

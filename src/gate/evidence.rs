@@ -12,9 +12,9 @@ use crate::policy::{
     Authority, ChildFinding, Kind, Mode, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence,
     VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
 };
-use crate::resolve::{ResolveError, Resolver};
+use crate::resolve::Resolver;
 use crate::runtime::Clock;
-use crate::trust::Trust;
+use crate::trust::{Pin, PinError, Trust};
 use crate::va::{Va, VaSubject};
 
 /// The maximum number of indexes that are examined as parents of an image.
@@ -65,17 +65,23 @@ pub(super) struct EvidenceGatherer {
 
 impl EvidenceGatherer {
     /// The digest that an authority of the enforced entries has signed for a tag. Audited entries do not pin a digest.
+    ///
+    /// # Errors
+    /// The tag must not be resolved.
     pub(super) async fn pin(
         &self,
         target: &Target,
         reference: &Reference,
         mode: Mode,
         enforced: &[Selected],
-    ) -> Result<Option<Digest>, GateError> {
+    ) -> Result<Option<Pin>, PinError> {
         let rules = enforced.iter().filter(|_| mode == Mode::Enforce).filter_map(|selected| selected.rule.as_ref());
-        let authorities: Vec<_> = rules.flat_map(|rule| rule.authorities()).collect();
-        let pinned = self.trust.pin(&target.upstream, &target.name, reference, &authorities).await;
-        Ok(pinned.map_err(|error| ResolveError::Pin { why: error.why, temporary: error.temporary })?)
+        let pinning = rules.filter(|rule| !rule.keeps_tags);
+        let authorities: Vec<_> = pinning.flat_map(|rule| rule.authorities()).collect();
+        if authorities.is_empty() {
+            return Ok(None);
+        }
+        Box::pin(self.trust.pin(&target.upstream, &target.name, reference, &authorities)).await
     }
 
     /// Gathers the evidence that the selected entry requires, for a manifest that was asked for by this reference.

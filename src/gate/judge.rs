@@ -18,6 +18,7 @@ use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selec
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::Clock;
+use crate::trust::PinError;
 
 /// How long a request waits for checks that are only reported: audited entries must not delay enforced ones.
 const AUDIT_WAIT: Duration = Duration::from_secs(2);
@@ -72,8 +73,13 @@ impl ManifestJudge {
                 return Ok(self.unmatched(Some(Judged { manifest, kind, stale, fresh_until }), Ok(permit)));
             }
         };
-        let pin = self.evidence.pin(target, reference, rules.mode(), &enforced).await?;
-        let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference, pin).await?;
+        let pin = match self.evidence.pin(target, reference, rules.mode(), &enforced).await {
+            Ok(pin) => pin,
+            Err(error) => return Ok(self.unmatched(None, Err(unpinned(&subject, &enforced, &error)))),
+        };
+        let resolved = self.resolve(target, reference, pin.map(|pin| pin.digest)).await?;
+        let Resolved { manifest, stale, fresh_until } = resolved;
+        let fresh_until = pin.map_or(fresh_until, |pin| Some(pin.until));
         let case = JudgedImage { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
         let (kind, enforced, deadline) = match interest {
@@ -252,6 +258,22 @@ fn explain_kind(kind: &Classification, findings: &mut [EntryFinding]) {
     let denials = findings.iter_mut().filter_map(|finding| finding.opinion.outcome.as_mut().err());
     for denial in denials {
         denial.reasons.extend(kind.unproven.clone());
+    }
+}
+
+/// The denial for a tag whose signed digest is not known.
+fn unpinned(subject: &Subject, enforced: &[Selected], error: &PinError) -> Denial {
+    let first = enforced.first();
+    Denial {
+        subject: subject.to_string(),
+        kind: match error {
+            PinError::Unknown(error) if error.temporary => DenialKind::Unavailable,
+            PinError::Unknown(_) | PinError::Disagreement { .. } => DenialKind::Policy,
+        },
+        stage: Stage::Trust,
+        document: first.map(|selected| selected.document.clone()),
+        rule: first.map(|selected| selected.entry.clone()),
+        reasons: vec![error.to_string()],
     }
 }
 

@@ -1,6 +1,7 @@
 //! Authorities: the parties whose signatures count, and the material that verifies these signatures.
 
 pub mod gpg;
+mod notary;
 mod notation;
 
 use std::collections::BTreeSet;
@@ -8,9 +9,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::key::PublicKey;
-use super::material::SignerKey;
 use crate::oci::Digest;
 use gpg::SimpleSigner;
+pub use notary::{FirstUse, NotaryRoot, NotaryTrust, PinnedRoot, Signer};
 pub use notation::{
     CertificateSubject, CheckAction, NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile,
     StoredCertificate, TimestampRule,
@@ -39,6 +40,14 @@ impl Authority {
         Self { id: AuthorityId(Digest::sha256(&encoding.0).hex()[..32].into()), name, scheme }
     }
 
+    /// The same with what the configuration says about Docker Content Trust.
+    pub(super) fn with_notary_defaults(self, configured: &NotaryTrust) -> Self {
+        match self.scheme {
+            Scheme::Notary(trust) => Self::new(self.name, Scheme::Notary(trust.with_defaults(configured))),
+            _ => self,
+        }
+    }
+
     /// The name that documents and messages use.
     pub fn name(&self) -> &str {
         &self.name
@@ -49,8 +58,9 @@ impl Authority {
         &self.scheme
     }
 
-    /// The identifiers of all possible signers. They are comparable across authorities. For cosign with keys, they are
-    /// the fingerprints of the keys, and for OpenPGP the keys of the rings. For every other scheme, the signers are unknown until a signature is found, so one
+    /// The identifiers of all possible signers. They are comparable across authorities. For cosign with keys and for
+    /// Docker Content Trust with signers, they are the fingerprints of the keys, and for OpenPGP the keys of the rings.
+    /// For every other scheme, the signers are unknown until a signature is found, so one
     /// identifier represents all of them.
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
@@ -58,6 +68,9 @@ impl Authority {
                 cosign.keys().iter().map(|key| key.fingerprint().to_string()).collect()
             }
             Scheme::Gpg(signer) => signer.signers(),
+            Scheme::Notary(NotaryTrust { signers, .. }) if !signers.is_empty() => {
+                signers.iter().map(|signer| signer.key.key_fingerprint().to_string()).collect()
+            }
             Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
             other => [format!("scheme {}", Digest::sha256(&other.encode()))].into(),
         }
@@ -89,12 +102,7 @@ pub enum Scheme {
     /// Notary Project signatures.
     Notation(Box<NotationTrust>),
     /// Docker Content Trust.
-    Notary {
-        /// The notary server. `None` selects it by the registry's host.
-        server: Option<String>,
-        /// Signers that must all have signed. If the list is empty, any key for the repository's targets is sufficient.
-        signers: Vec<Signer>,
-    },
+    Notary(NotaryTrust),
     /// An authority whose material is missing. It never verifies anything.
     Unusable {
         /// What is missing.
@@ -132,32 +140,10 @@ impl Scheme {
             Self::Cosign(cosign) => cosign.encode(),
             Self::Gpg(signer) => signer.encode(),
             Self::Notation(trust) => return trust.encode(),
-            Self::Notary { server, signers } => {
-                of("notary").set("server", server).set("signers", signers.iter().map(Signer::encode))
-            }
+            Self::Notary(trust) => trust.encode(),
             Self::Unusable { why } => of("unusable").field("why", why),
         };
         encoding.0
-    }
-}
-
-/// A Docker Content Trust signer, from a `signerSecrets` secret or an entry of `signers`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Signer {
-    /// The delegation's name.
-    pub name: String,
-    /// Its key.
-    pub key: SignerKey,
-}
-
-impl Signer {
-    fn encode(&self) -> Vec<u8> {
-        let Self { name, key } = self;
-        let form = match key {
-            SignerKey::Certificate(_) => "certificate",
-            SignerKey::Key(_) => "key",
-        };
-        Canonical::default().field("name", name).field("form", form).field("key", fingerprint(key.fingerprint())).0
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use envelope::{Dialect, FoundDocuments, PolicyObject};
 use secrets::Secrets;
 
-use super::authority::Authority;
+use super::authority::{Authority, NotaryRoot, NotaryTrust};
 use super::rule::Mode;
 use super::ruleset::{RuleSet, RuleSetBuilder};
 use super::trusted_root::TrustedRoot;
@@ -100,6 +100,8 @@ pub struct Settings {
     /// Whether `va.enabled: true` of the IBM dialects counts only issues with a published fix, which matches the
     /// reports of IBM's own advisor.
     pub ibm_fixable_only: bool,
+    /// Docker Content Trust of authorities that name neither a root nor what to do on the first use.
+    pub notary: NotaryTrust,
 }
 
 impl Default for Settings {
@@ -109,6 +111,7 @@ impl Default for Settings {
             authorities: Vec::new(),
             trusted_roots: Vec::new(),
             ibm_fixable_only: false,
+            notary: NotaryTrust::default(),
         }
     }
 }
@@ -161,10 +164,25 @@ impl RuleSet {
 
 impl Authority {
     /// Reads an authority of the configuration: its name and its mapping (`cosign: …`, `notation: …`, `notary: …` or
-    /// `gpg: …`). The format is that of `pullgate.io/v1` documents without secrets. Returns `None` after reporting an
-    /// error.
-    pub fn of_configuration(name: &str, fields: &Fields<'_>, materials: &dyn Materials) -> Option<Self> {
-        authority::of_configuration(name, fields, materials)
+    /// `gpg: …`). The format is that of `pullgate.io/v1` documents without secrets. `notary` is what the configuration
+    /// says about Docker Content Trust. Returns `None` after reporting an error.
+    pub fn of_configuration(
+        name: &str,
+        fields: &Fields<'_>,
+        materials: &dyn Materials,
+        notary: &NotaryTrust,
+    ) -> Option<Self> {
+        authority::of_configuration(name, fields, materials).map(|authority| authority.with_notary_defaults(notary))
+    }
+}
+
+impl NotaryRoot {
+    /// Reads a root: a `root.json`, or certificates or public keys in PEM.
+    ///
+    /// # Errors
+    /// What is wrong with it, never its content.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        material::notary_root(bytes)
     }
 }
 

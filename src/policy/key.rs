@@ -137,7 +137,7 @@ impl PublicKey {
 
     /// Reads a SubjectPublicKeyInfo in any encoding and stores it in a canonical encoding. A key with a compressed
     /// curve point or with explicit curve parameters is the same key.
-    fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
+    pub(super) fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let parse = |der: &[u8], algorithms: &'static [&'static dyn VerificationAlgorithm]| {
             algorithms.iter().map(|algorithm| ParsedPublicKey::new(*algorithm, der)).collect::<Result<Vec<_>, _>>()
         };

@@ -1,6 +1,6 @@
 //! Trusted material other than plain public keys. It is parsed once, when a document is loaded.
 
-use x509_cert::der::Decode;
+use x509_cert::der::{Decode, Encode};
 
 use super::key::{InvalidKey, PublicKey};
 use super::pem::{self, Block, InvalidPem};
@@ -48,6 +48,8 @@ impl From<InvalidPem> for InvalidMaterial {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate {
     der: Vec<u8>,
+    /// The SHA-256 digest of the SubjectPublicKeyInfo.
+    key: Digest,
 }
 
 impl Certificate {
@@ -63,8 +65,14 @@ impl Certificate {
     }
 
     fn from_der(der: &[u8]) -> Result<Self, InvalidMaterial> {
-        x509_cert::Certificate::from_der(der).map_err(|_| InvalidMaterial::Certificate)?;
-        Ok(Self { der: der.to_vec() })
+        let certificate = x509_cert::Certificate::from_der(der).map_err(|_| InvalidMaterial::Certificate)?;
+        let key = certificate.tbs_certificate.subject_public_key_info.to_der();
+        Ok(Self { der: der.to_vec(), key: Digest::sha256(&key.map_err(|_| InvalidMaterial::Certificate)?) })
+    }
+
+    /// The SHA-256 digest of the SubjectPublicKeyInfo.
+    pub fn key_fingerprint(&self) -> Digest {
+        self.key
     }
 
     /// Whether subject and issuer are the same, as in the certificate of a root.
@@ -108,6 +116,31 @@ impl SignerKey {
                 Err(InvalidMaterial::Missing("PUBLIC KEY or CERTIFICATE"))
             }
             _ => Err(InvalidMaterial::Several),
+        }
+    }
+
+    /// Reads all `PUBLIC KEY` and `CERTIFICATE` blocks of a PEM text. There must be at least one. Other blocks are
+    /// ignored.
+    ///
+    /// # Errors
+    /// There is no such block, or a block cannot be used.
+    pub fn all_from_pem(text: &str) -> Result<Vec<Self>, InvalidMaterial> {
+        let mut keys = Vec::new();
+        for (block, der) in decoded(text)? {
+            match block.label {
+                CERTIFICATE => keys.push(Self::Certificate(Certificate::from_der(&der)?)),
+                PUBLIC_KEY => keys.push(Self::Key(PublicKey::from_spki(&der)?)),
+                _ => {}
+            }
+        }
+        if keys.is_empty() { Err(InvalidMaterial::Missing("PUBLIC KEY or CERTIFICATE")) } else { Ok(keys) }
+    }
+
+    /// The SHA-256 digest of the SubjectPublicKeyInfo, the same for a key and for every certificate of it.
+    pub fn key_fingerprint(&self) -> Digest {
+        match self {
+            Self::Certificate(certificate) => certificate.key_fingerprint(),
+            Self::Key(key) => key.fingerprint(),
         }
     }
 

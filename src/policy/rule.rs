@@ -17,6 +17,9 @@ pub struct Rule {
     pub signed: SignedPart,
     /// The requirements for vulnerabilities.
     pub va: Option<VaRule>,
+    /// Whether a tag means the digest that the registry says, although content trust signs another one, which denies
+    /// (`mutateImage: false` of Portieris).
+    pub keeps_tags: bool,
 }
 
 impl Rule {

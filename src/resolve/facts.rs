@@ -7,6 +7,7 @@
 //! pulls.
 
 mod images;
+mod signed;
 mod writing;
 
 use std::hash::Hash;

@@ -81,6 +81,14 @@ impl RecentManifest {
         self.tags.push(SeenTag { tag: tag.clone(), at, is_current: true });
     }
 
+    /// Records that a tag was signed for the manifest. The registry may say something else about the tag.
+    pub(super) fn signed_tag(&mut self, tag: &Tag, at: Timestamp) {
+        if !self.tags.iter().any(|known| known.tag == *tag && known.is_current) {
+            self.tag(tag, at);
+            self.tags.iter_mut().filter(|known| known.tag == *tag).for_each(|known| known.is_current = false);
+        }
+    }
+
     fn is(&self, name: &ImageName, digest: Digest) -> bool {
         self.manifest.digest == digest && self.name == *name
     }

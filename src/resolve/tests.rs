@@ -50,7 +50,17 @@ async fn pinned_tag_resolves_to_the_signed_digest() {
         resolved.map(|resolved| resolved.manifest.digest)
     };
     assert_eq!(resolve(&tag, Some(signed.root)).await.unwrap(), signed.root);
-    assert_eq!(resolve(&tag, None).await.unwrap(), moved.root, "nothing is learned about the tag from a pin");
+    let known = resolver.known_tags(&name, signed.root).await.unwrap();
+    assert_eq!(
+        known.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["v1"],
+        "rules for the tag apply to the digest"
+    );
+    assert_eq!(
+        resolve(&tag, None).await.unwrap(),
+        moved.root,
+        "nothing is learned about the registry's tag from a pin"
+    );
     assert_eq!(resolve(&tag, Some(signed.root)).await.unwrap(), signed.root);
     let missing = resolve(&tag, Some(absent.root)).await;
     assert!(matches!(missing, Err(ResolveError::NotFound)), "{missing:?}");

@@ -35,13 +35,15 @@ pub const LOOKED_INTO: u64 = MIB;
 pub const REPORTS: u64 = 2 * MIB;
 /// Authorizations, for each upstream.
 pub const AUTHORIZATIONS: u64 = 2 * MIB;
+/// What notary servers said.
+pub const NOTARY: u64 = 2 * MIB;
 /// Evidence, for each topic.
 pub const EVIDENCE: u64 = MIB;
 /// The number of topics of evidence.
 pub const EVIDENCE_TOPICS: u64 = 6;
 
 /// Decisions that may be repeated: about 100,000 admissions by tag.
-pub const REPEATED: u64 = 66 * MIB;
+pub const REPEATED: u64 = 64 * MIB;
 
 #[cfg(test)]
 mod tests {
@@ -61,6 +63,7 @@ mod tests {
             LOOKED_INTO,
             REPORTS,
             AUTHORIZATIONS,
+            NOTARY,
             EVIDENCE * EVIDENCE_TOPICS,
             REPEATED,
             BASE,

@@ -107,6 +107,11 @@ impl Registry {
         self.0.content.edit(repository, |held| held.signatures.entry(digest).or_default().push(bytes));
     }
 
+    /// Serves a document at a path that is not one of the registry API: `/v2/NAME/_trust/tuf/root.json`.
+    pub fn put_document(&self, path: &str, bytes: Bytes) {
+        self.0.content.put_document(path, bytes);
+    }
+
     /// Points `tag` to a manifest, which need not exist.
     pub fn tag(&self, repository: &str, tag: &str, digest: Digest) {
         self.0.content.edit(repository, |r| r.tags.insert(tag.into(), digest));

@@ -16,6 +16,10 @@ impl RegistryServices for Upstream {
     ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
         Box::pin(async move { found(Self::document(self, repository, address, limit).await, limit) })
     }
+
+    fn notary_server(&self) -> Option<String> {
+        self.config().notary.clone()
+    }
 }
 
 impl SignatureSource for Upstream {

@@ -67,13 +67,12 @@ pub(super) trait SignatureScheme: Send + Sync {
 
     /// The digest that an authority has signed for a tag. `None` when the scheme does not sign tags; a future that gives
     /// `None` when the authority has signed nothing for this tag.
-    fn pin<'a>(&'a self, _question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Digest>, SourceError>>> {
+    fn pin<'a>(&'a self, _question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Pin>, SourceError>>> {
         None
     }
 }
 
 /// A question about one image to one authority whose evidence is not attached to the image.
-#[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "only `gpg` is consulted"))]
 #[derive(Clone, Copy)]
 pub(super) struct Consultation<'a> {
     pub(super) authority: &'a Authority,
@@ -85,8 +84,16 @@ pub(super) struct Consultation<'a> {
     pub(super) services: &'a dyn RegistryServices,
 }
 
+/// The digest that is signed for a tag.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pin {
+    /// The digest.
+    pub digest: Digest,
+    /// Until when this is known.
+    pub until: Timestamp,
+}
+
 /// A question about a tag to one authority.
-#[expect(dead_code, reason = "for the schemes that are consulted")]
 #[derive(Clone, Copy)]
 pub(super) struct PinQuestion<'a> {
     pub(super) authority: &'a Authority,

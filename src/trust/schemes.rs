@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::cosign::Cosign;
+use super::notary::Notary;
 use super::scheme::SignatureScheme;
 use super::unverified::Unverified;
+use super::{Config, TrustServices};
 use crate::policy::Scheme;
-use crate::runtime::{Clock, Tasks};
 
 /// One scheme for every kind of authority. Cheap to clone.
 #[derive(Clone)]
@@ -21,13 +22,14 @@ pub(super) struct Schemes {
 
 impl Schemes {
     /// Every scheme that this version has.
-    pub(super) fn new(clock: &Clock, tasks: &Tasks) -> Self {
+    pub(super) fn new(config: &Config, services: &TrustServices) -> Self {
         let unverified: Arc<dyn SignatureScheme> = Arc::new(Unverified);
         #[cfg(feature = "gpg")]
-        let gpg = Arc::new(super::gpg::Gpg::new(clock, tasks));
+        let gpg = Arc::new(super::gpg::Gpg::new(&services.clock, &services.tasks));
         #[cfg(not(feature = "gpg"))]
-        let (gpg, _) = (unverified.clone(), (clock, tasks));
-        Self { cosign: Arc::new(Cosign), gpg, notation: unverified.clone(), notary: unverified.clone(), unverified }
+        let gpg = unverified.clone();
+        let notary = Arc::new(Notary::new(config, services));
+        Self { cosign: Arc::new(Cosign), gpg, notation: unverified.clone(), notary, unverified }
     }
 
     /// The scheme of authorities of this kind.
@@ -37,7 +39,7 @@ impl Schemes {
             Scheme::Unusable { .. } => &self.unverified,
             Scheme::Gpg(_) => &self.gpg,
             Scheme::Notation { .. } => &self.notation,
-            Scheme::Notary { .. } => &self.notary,
+            Scheme::Notary(_) => &self.notary,
         }
     }
 

@@ -10,7 +10,6 @@ use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 /// Documents beside the registry API: extensions of the image's registry, and services that belong to it. Requests carry
 /// the credentials of the registry where these are meant for the service.
-#[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "for the schemes that are consulted"))]
 pub trait RegistryServices: Send + Sync {
     /// A document of at most `limit` bytes; `None` when the service answers 404. See
     /// [`Upstream::document`](crate::upstream::Upstream::document).
@@ -20,6 +19,11 @@ pub trait RegistryServices: Send + Sync {
         address: ServiceAddress<'a>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>>;
+
+    /// The URL of the notary server that the configuration names for the registry.
+    fn notary_server(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where attached manifests and signatures are read from.

@@ -18,8 +18,8 @@ use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
 use crate::policy::{
-    CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory, SignatureResult, SignedIdentity,
-    SimpleSigner, TextPattern,
+    CosignAuthority, CosignSigners, Keyless, NotaryTrust, PublicKey, Scheme, Signatory, SignatureResult,
+    SignedIdentity, SimpleSigner, TextPattern,
 };
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
@@ -188,9 +188,17 @@ fn index_json(manifests: &[Value]) -> Bytes {
     json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}).to_string().into()
 }
 
+/// Every scheme, over a store that nothing is kept in.
+async fn schemes() -> Schemes {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    Schemes::new(&Config::default(), &services(&store, &Clock::system()))
+}
+
 /// One search for all of these authorities.
 async fn verify(
     source: &impl SignatureSource,
+    schemes: &Schemes,
     tasks: &Tasks,
     name: &ImageName,
     image: &Manifest,
@@ -205,8 +213,7 @@ async fn verify(
         others: Vec::new(),
         now: Timestamp::UNIX_EPOCH,
     };
-    let (config, schemes) = (Config::default(), Schemes::new(&Clock::system(), tasks));
-    let results = gather(source, tasks, &schemes, request, &config).await;
+    let results = gather(source, tasks, schemes, request, &Config::default()).await;
     let ids = authorities.iter().map(|authority| authority.id().clone());
     ids.zip(results).map(|(id, gathered)| (id, gathered.result.outcome)).collect()
 }
@@ -322,7 +329,7 @@ impl Registry {
 
     async fn judge(&self, authorities: &[Arc<Authority>]) -> Vec<TrustOutcome> {
         let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
-        let outcomes = verify(self, &Tasks::new(), &name, &image(), authorities).await;
+        let outcomes = verify(self, &schemes().await, &Tasks::new(), &name, &image(), authorities).await;
         assert!(outcomes.iter().map(|(id, _)| id).eq(authorities.iter().map(|a| a.id())));
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -819,7 +826,7 @@ async fn bytes_of_answers_that_break_off_are_counted() {
 }
 
 /// A registry that never answers does not hold a search for ever. Time passes only where everything waits for it.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_search_takes_no_longer_than_it_may() {
     struct Silent;
     impl RegistryServices for Silent {
@@ -852,7 +859,9 @@ async fn a_search_takes_no_longer_than_it_may() {
         }
     }
     let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
-    let outcomes = verify(&Silent, &Tasks::new(), &name, &image(), &[Signer::p256().authority()]).await;
+    let schemes = schemes().await;
+    tokio::time::pause();
+    let outcomes = verify(&Silent, &schemes, &Tasks::new(), &name, &image(), &[Signer::p256().authority()]).await;
     assert_unknown(&outcomes[0].1, "after 60 s the rest was not looked at", true);
 }
 
@@ -980,7 +989,7 @@ async fn each_signature_has_a_finding() {
 
 #[tokio::test]
 async fn schemes_of_other_versions_are_unknown() {
-    let notary = Scheme::Notary { server: None, signers: vec![] };
+    let notary = Scheme::Notary(NotaryTrust::default());
     let gpg = SimpleSigner { keyrings: vec![], identity: SignedIdentity::MatchExact, store: None };
     let [issuer, identity] = ["i", "x"].map(|text| TextPattern::Exact(text.into()));
     let keyless = CosignSigners::Keyless(Keyless { issuer, identity, claims: BTreeMap::new() });
@@ -989,7 +998,7 @@ async fn schemes_of_other_versions_are_unknown() {
         (keyless, "keyless"),
         (Scheme::Gpg(gpg.into()), "OpenPGP"),
         (Scheme::Notation(Box::default()), "Notary Project"),
-        (notary, "Docker Content Trust"),
+        (notary, "no notary server is known for registry.acme.com"),
         (Scheme::Unusable { why: "secret a/b is missing".into() }, "secret a/b is missing"),
     ] {
         let registry = Registry::new(Api::Absent);
@@ -1009,7 +1018,7 @@ async fn a_manifest_named_by_sha512_is_found_by_that_name() {
     let descriptor = registry.bundle(&subject.digest, &signer.bundle(&statement));
     registry.manifests.insert(format!("sha512-{}", &subject.digest.hex()[..64]), index_json(&[descriptor]));
     let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
-    let outcomes = verify(&registry, &Tasks::new(), &name, &subject, &[signer.authority()]).await;
+    let outcomes = verify(&registry, &schemes().await, &Tasks::new(), &name, &subject, &[signer.authority()]).await;
     assert_verified(&outcomes[0].1, "(bundle)");
 }
 
@@ -1026,7 +1035,7 @@ async fn what_cosign_writes() {
     for (case, form) in [("classic", "(classic, signed as"), ("bundle", "(bundle)")] {
         let registry = recorded(&root.join(case), image.digest);
         let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: registry.repository.clone() };
-        let outcomes = verify(&registry, &Tasks::new(), &name, &image, &authorities).await;
+        let outcomes = verify(&registry, &schemes().await, &Tasks::new(), &name, &image, &authorities).await;
         outcomes[..3].iter().for_each(|(_, outcome)| assert_verified(outcome, form));
         assert!(matches!(&outcomes[3].1, TrustOutcome::Unverified { found } if found.len() == 3), "{outcomes:?}");
         for manifest in registry.manifests.values().map(|bytes| Manifest::parse(bytes.clone(), None).unwrap()) {

@@ -29,9 +29,9 @@ impl SignatureScheme for Unverified {
 fn reason(scheme: &Scheme) -> String {
     let what = match scheme {
         Scheme::Cosign(_) => "a cosign signature",
+        Scheme::Notary(_) => "Docker Content Trust",
         Scheme::Gpg(_) => return "OpenPGP is not part of this build: it has no feature \"gpg\"".into(),
         Scheme::Notation { .. } => "a Notary Project signature",
-        Scheme::Notary { .. } => "Docker Content Trust",
         Scheme::Unusable { why } => return why.clone(),
     };
     format!("{what} is not verified by this version")

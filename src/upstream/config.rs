@@ -40,6 +40,8 @@ pub struct Config {
     pub serve_to: Option<Vec<Scope>>,
     /// Hosts of token services that may receive the credentials, in addition to the registry's own site.
     pub realms: Vec<String>,
+    /// The URL of the notary server of the registry. `None` if it follows from the name of the registry.
+    pub notary: Option<String>,
     /// The time limit for a connection: name resolution, TCP, egress proxy.
     pub connect_timeout: Duration,
     /// The time limit for the TLS handshake.
@@ -81,6 +83,7 @@ impl Config {
             auth: Auth::Anonymous,
             serve_to: None,
             realms: Vec::new(),
+            notary: None,
             connect_timeout: Duration::from_secs(10),
             tls_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(15),

@@ -12,7 +12,7 @@ use super::{Error, Upstream};
 use crate::oci::Repository;
 
 /// Where a document is requested.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the schemes that are consulted"))]
+#[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "only `gpg` reads extensions"))]
 #[derive(Clone, Copy, Debug)]
 pub enum ServiceAddress<'a> {
     /// A path of the registry itself, below its URL: `/v2/`.
@@ -28,7 +28,7 @@ pub enum ServiceAddress<'a> {
 }
 
 /// A document, and the headers that came with it.
-#[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "for the schemes that are consulted"))]
+#[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "only `gpg` reads headers"))]
 #[derive(Clone, Debug)]
 pub struct ServiceAnswer {
     /// The headers.

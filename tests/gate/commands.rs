@@ -11,7 +11,7 @@ use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, soon};
 
 /// Runs the program against a gate, on another thread, because the gate runs on this one.
-async fn pullgate(gate: &Gate, words: &[&str]) -> Output {
+pub(crate) async fn pullgate(gate: &Gate, words: &[&str]) -> Output {
     let socket = format!("unix:{}", gate.file("state/admin.sock").display());
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let run = move || {
@@ -21,7 +21,7 @@ async fn pullgate(gate: &Gate, words: &[&str]) -> Output {
     soon(tokio::task::spawn_blocking(run)).await.expect("it ends")
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

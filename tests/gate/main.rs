@@ -19,6 +19,7 @@ mod gpg;
 mod harness;
 mod kinds;
 mod lists;
+mod notary;
 mod observe;
 mod platforms;
 mod polyglots;

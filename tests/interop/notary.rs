@@ -117,7 +117,8 @@ impl Notary {
         let more = format!("notary = \"{}\"", self.url());
         let mut config = GateConfig { policies: policy.to_owned(), ..GateConfig::default() };
         config = config.upstream(UPSTREAM, &self.registry, &more);
-        config.upstreams.push_str(&format!("\n[trust]\nnegative_ttl = \"1s\"\nnotary_refresh = \"1s\"\n{trust}\n"));
+        let more = format!("\n[trust]\nnegative_ttl = \"1s\"\nnotary_refresh = \"1s\"\n{trust}\n");
+        config.upstreams.push_str(&more);
         config.start(&dir)
     }
 

@@ -176,7 +176,7 @@ fn how_to_sign(scheme: &Scheme) -> Option<&'static str> {
         Scheme::Cosign(_) => Some("sign it: cosign sign --key KEY REPOSITORY@DIGEST"),
         Scheme::Gpg { .. } => Some("sign it: skopeo copy --sign-by KEY …, with the store that the policy names"),
         Scheme::Notation { .. } => Some("sign it: notation sign REPOSITORY@DIGEST"),
-        Scheme::Notary { .. } => Some("sign the tag: docker trust sign REPOSITORY:TAG"),
+        Scheme::Notary(_) => Some("sign the tag: docker trust sign REPOSITORY:TAG"),
         Scheme::Unusable { .. } => None,
     }
 }

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, Observed, Opinion, Opinions, Question, Report, RuleSet,
-    Scheme, Selected, Selection, Settings, Severity, Signatory, SignatureFinding, TrustEvidence, TrustFindings,
-    TrustOutcome, VaEvidence, VaExemptions, VaFindings, Verdict, decide, deciding, no_match, trust_verdict, weigh,
+    AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, NotaryTrust, Observed, Opinion, Opinions, Question,
+    Report, RuleSet, Scheme, Selected, Selection, Settings, Severity, Signatory, SignatureFinding, TrustEvidence,
+    TrustFindings, TrustOutcome, VaEvidence, VaExemptions, VaFindings, Verdict, decide, deciding, no_match,
+    trust_verdict, weigh,
 };
 use crate::scope::Scope;
 
@@ -258,7 +259,7 @@ fn outcome(authority: &Authority, trust: &EvalTrust) -> TrustOutcome {
     let listed = |name: &str| [&trust.signers, &trust.simple].into_iter().flatten().flatten().any(|n| n == name);
     let verified = listed(authority.name())
         || match authority.scheme() {
-            Scheme::Notary { signers, .. } => trust.signers.as_ref().is_some_and(|found| {
+            Scheme::Notary(NotaryTrust { signers, .. }) => trust.signers.as_ref().is_some_and(|found| {
                 let all = signers.iter().all(|signer| found.contains(&signer.name));
                 all && (!signers.is_empty() || authority.name() == "notary")
             }),
@@ -272,11 +273,11 @@ fn outcome(authority: &Authority, trust: &EvalTrust) -> TrustOutcome {
     }
     match authority.scheme() {
         Scheme::Unusable { why } => TrustOutcome::unknown(why, false),
-        Scheme::Notary { signers, .. } if trust.signers.is_some() && !signers.is_empty() => {
+        Scheme::Notary(NotaryTrust { signers, .. }) if trust.signers.is_some() && !signers.is_empty() => {
             let wanted: Vec<_> = signers.iter().map(|signer| &*signer.name).collect();
             trust_data(&format!("is not signed by all of {}", wanted.join(", ")))
         }
-        Scheme::Notary { .. } => trust_data("is not valid, or missing"),
+        Scheme::Notary(_) => trust_data("is not valid, or missing"),
         _ => TrustOutcome::Unverified { found: Vec::new() },
     }
 }

@@ -42,6 +42,10 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     config.insecure = table.flag("insecure").unwrap_or(false);
     config.proxy = table.text("proxy");
     config.realms = table.texts("realms").unwrap_or_default();
+    config.notary = table.text("notary");
+    if config.notary.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+        table.problem("notary", "it is not an http or https URL", Some("write https://HOST, or https://HOST:4443"));
+    }
     upstream_limits(&mut table, &mut config);
     config.serve_to = serve_to(&mut table);
     if let Some(auth_table) = table.optional_table("auth") {

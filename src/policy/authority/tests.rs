@@ -4,6 +4,7 @@ use super::gpg::{SignatureStore, SignedIdentity, StoreCredentials};
 use super::*;
 use crate::oci::ImageReference;
 use crate::policy::keyring::KeyRing;
+use crate::policy::material::SignerKey;
 use crate::policy::trusted_root::TrustedRoot;
 use crate::policy::{Certificate, FulcioClaim};
 use crate::x509::tests::{MadeCertificate, revocation_list, signed_list};
@@ -126,7 +127,9 @@ fn different_schemes() -> Vec<Scheme> {
     let by_x = || keyless("i", exact("x"), &[]);
     let (one, other) = (certificate("one"), certificate("other"));
     let signer = |name: &str, key| Signer { name: text(name), key };
-    let notary = |server: Option<&str>, signers| Scheme::Notary { server: server.map(text), signers };
+    let notary = |server: Option<&str>, signers| {
+        Scheme::Notary(NotaryTrust { server: server.map(text), signers, ..NotaryTrust::default() })
+    };
     let mut schemes = different_trust_policies(&MadeCertificate::root("O=one"), &MadeCertificate::root("O=other"));
     schemes.extend(different_simple_signers());
     schemes.extend([
@@ -212,8 +215,10 @@ fn authorities_that_differ_in_any_field_have_different_ids() {
 
 #[test]
 fn different_schemes_have_different_signers() {
+    let names_keys = |scheme: &Scheme| matches!(scheme, Scheme::Notary(trust) if !trust.signers.is_empty());
+    let (named, others): (Vec<_>, Vec<_>) = different_schemes().into_iter().partition(names_keys);
     let mut rings: Vec<Vec<KeyRing>> = Vec::new();
-    let schemes: Vec<_> = different_schemes()
+    let schemes: Vec<_> = others
         .into_iter()
         .filter(|scheme| match scheme {
             Scheme::Gpg(signer) if rings.contains(&signer.keyrings) => false,
@@ -227,6 +232,12 @@ fn different_schemes_have_different_signers() {
     let count = schemes.len();
     let seen: BTreeSet<_> = schemes.into_iter().map(|scheme| Authority::new("a", scheme).signers()).collect();
     assert_eq!((seen.len(), rings.len()), (count, 3));
+    // The signers of Docker Content Trust are known by their keys, as those of cosign.
+    for scheme in named {
+        let Scheme::Notary(trust) = &scheme else { unreachable!() };
+        let keys: BTreeSet<_> = trust.signers.iter().map(|one| one.key.key_fingerprint().to_string()).collect();
+        assert_eq!(Authority::new("a", scheme).signers(), keys);
+    }
 }
 
 /// Signers are counted by key, so a key that is in two rings is one signer, whatever else the authorities say.
@@ -255,7 +266,9 @@ fn order_and_repetition_of_keys_do_not_change_the_id() {
     let trust =
         |certificates: [&MadeCertificate; 2], names: [&str; 2]| notation(checks(&certificates, &names.map(named)));
     assert_eq!(id(trust([&one, &other], ["C=DE", "C=US"])), id(trust([&other, &one], ["C=US", "C=DE"])));
-    let notary = |names: [&str; 2]| Scheme::Notary { server: None, signers: names.map(signer).to_vec() };
+    let notary = |names: [&str; 2]| {
+        Scheme::Notary(NotaryTrust { signers: names.map(signer).to_vec(), ..NotaryTrust::default() })
+    };
     assert_eq!(id(notary(["s", "t"])), id(notary(["t", "s"])));
 }
 

@@ -2,6 +2,7 @@
 
 mod cosign;
 pub(super) mod gpg;
+mod notary;
 mod notation;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::envelope::PolicyObject;
 use super::secrets::Secrets;
 use super::{Context, Materials, NOTARY, REJECT, material, roots};
 use crate::markup::Fields;
-use crate::policy::authority::{Authority, Scheme, Signer};
+use crate::policy::authority::{Authority, Scheme};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
 
 /// The keys that say how an authority signs; each authority has one of them.
@@ -39,6 +40,7 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
             let hint = "give one of them another name";
             fields.error_hint(format!("the configuration has an authority {name:?} too"), hint);
         }
+        let authority = authority.with_notary_defaults(&context.settings.notary);
         known.push(Arc::new(roots::completed(&authority, &context.roots, fields.problems, fields.at)));
     }
     known
@@ -65,7 +67,7 @@ fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     match one_of(fields, &SCHEMES)? {
         "cosign" => cosign::scheme(&fields.map("cosign")?, lookup),
         "notation" => notation::scheme(&fields.map("notation")?, lookup),
-        "notary" => notary(&fields.map("notary")?, lookup),
+        "notary" => notary::scheme(&fields.map("notary")?, lookup),
         _ => gpg::scheme(&fields.map("gpg")?, lookup),
     }
 }
@@ -80,21 +82,6 @@ pub(super) fn one_of<'k>(fields: &Fields<'_>, keys: &[&'k str]) -> Option<&'k st
             None
         }
     }
-}
-
-fn notary(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    fields.only(&["server", "signers"]);
-    let server = fields.text("server");
-    if let Some(server) = server.filter(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
-        fields.error_hint(format!("server {server:?} is not an http or https URL"), "write https://HOST");
-    }
-    let signer = |signer: Fields<'_>| {
-        signer.only(&["name", "key"]);
-        let name = signer.required("name")?.to_owned();
-        Some(Signer { name, key: material(&required_map(&signer, "key")?, material::signer_key, lookup)? })
-    };
-    let signers = fields.maps("signers", "a signer").into_iter().map(signer).collect::<Option<_>>()?;
-    Some(Scheme::Notary { server: server.map(str::to_owned), signers })
 }
 
 fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {

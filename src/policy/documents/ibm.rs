@@ -13,7 +13,7 @@ use super::material;
 use super::simple::Simple;
 use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value};
-use crate::policy::authority::{Authority, Scheme, Signer};
+use crate::policy::authority::{Authority, NotaryTrust, Scheme, Signer};
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Requirement, Rule, SignedPart, VaRule};
 use crate::policy::ruleset::Entry;
@@ -87,6 +87,8 @@ struct Checks<'a> {
     trust: Option<IbmTrust<'a>>,
     simple: Option<Simple<'a>>,
     va: Option<IbmVa<'a>>,
+    /// `mutateImage: false`.
+    keeps_tags: bool,
 }
 
 /// `trust.enabled: true`.
@@ -105,8 +107,9 @@ struct IbmVa<'a> {
 impl<'a> Checks<'a> {
     fn read(fields: &Fields<'a>, policy: &PolicyObject<'_>) -> Self {
         policy_keys(fields, policy.dialect);
-        fields.flag("mutateImage");
+        let keeps_tags = fields.flag("mutateImage") == Some(false) && policy.dialect == Dialect::Portieris;
         Self {
+            keeps_tags,
             trust: fields.map("trust").and_then(|trust| IbmTrust::read(&trust)),
             simple: fields.map("simple").and_then(|simple| Simple::read(&simple)),
             va: va(fields),
@@ -124,6 +127,7 @@ impl<'a> Checks<'a> {
                 ..VaRule::ibm()
             }),
             signed: SignedPart::Either,
+            keeps_tags: self.keeps_tags,
         }
     }
 
@@ -203,18 +207,20 @@ impl<'a> IbmTrust<'a> {
     /// With signers, all of them must have signed by Docker Content Trust; without, one of the configured authorities.
     fn requirement(&self, namespace: Option<&str>, context: &Context<'_>) -> Requirement {
         let server = self.server.map(str::to_owned);
+        let notary = |signers| {
+            let trust = NotaryTrust { server: server.clone(), signers, ..NotaryTrust::default() };
+            Authority::new(NOTARY, Scheme::Notary(trust.with_defaults(&context.settings.notary)))
+        };
         if !self.secrets.is_empty() {
             let signers: Result<Vec<_>, _> = self.secrets.iter().map(|name| signer(name, namespace, context)).collect();
             let authority = match signers {
-                Ok(signers) => Authority::new(NOTARY, Scheme::Notary { server, signers }),
+                Ok(signers) => notary(signers),
                 Err(why) => Authority::new(self.secrets.join(","), Scheme::Unusable { why }),
             };
             return Requirement::Authority(Arc::new(authority));
         }
-        let notary =
-            || Arc::new(Authority::new(NOTARY, Scheme::Notary { server: server.clone(), signers: Vec::new() }));
         let by_name = |name: &String| match &**name {
-            NOTARY => Some(notary()),
+            NOTARY => Some(Arc::new(notary(Vec::new()))),
             name => context.authorities.iter().find(|authority| authority.name() == name).cloned(),
         };
         let names = &context.settings.default_authorities;

@@ -1,10 +1,13 @@
 //! Keys, certificates and key rings, checked to be public and of the right kind before anything relies on them.
 
+use crate::oci::Digest;
+use crate::policy::authority::{NotaryRoot, PinnedRoot};
 use crate::policy::key::PublicKey;
 use crate::policy::keyring::KeyRing;
 use crate::policy::material::{Certificate, InvalidMaterial, SignerKey};
 use crate::policy::pem;
 use crate::policy::trusted_root::TrustedRoot;
+use crate::tuf::{Root, SignedDocument};
 use crate::x509::RevocationList;
 
 /// The largest key, certificate chain or key ring, in bytes.
@@ -55,6 +58,22 @@ pub(super) fn plain_text(bytes: &[u8]) -> Result<String, String> {
 /// One public key or one certificate in PEM: Docker Content Trust delegations come as both.
 pub(super) fn signer_key(bytes: &[u8]) -> Result<SignerKey, String> {
     SignerKey::from_pem(text(bytes, "PUBLIC KEY or CERTIFICATE")?).map_err(|invalid| invalid.to_string())
+}
+
+/// The root of Docker Content Trust: a `root.json`, or the keys that sign such documents, as certificates or public keys
+/// in PEM.
+pub(super) fn notary_root(bytes: &[u8]) -> Result<NotaryRoot, String> {
+    let text = text(bytes, "root.json, CERTIFICATE or PUBLIC KEY")?;
+    if !text.trim_start().starts_with('{') {
+        let keys = SignerKey::all_from_pem(text).map_err(|invalid| invalid.to_string())?;
+        return Ok(NotaryRoot::Keys(keys.iter().map(SignerKey::key_fingerprint).collect()));
+    }
+    let wrong = |invalid: crate::tuf::InvalidDocument| format!("not a root document: {invalid}");
+    let envelope = SignedDocument::parse(bytes).map_err(wrong)?;
+    let root = Root::read(&envelope).map_err(wrong)?;
+    envelope.verify(&root.keys, root.role("root")).map_err(wrong)?;
+    let fingerprint = Digest::sha256(envelope.message());
+    Ok(NotaryRoot::Document(PinnedRoot { document: bytes.to_vec(), fingerprint }))
 }
 
 /// An OpenPGP key ring, binary or in ASCII armour.

@@ -9,7 +9,7 @@ use super::authority::{self, one_of};
 use super::envelope::PolicyObject;
 use super::{Context, NOTARY, REJECT, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
-use crate::policy::authority::{Authority, Scheme};
+use crate::policy::authority::{Authority, NotaryTrust, Scheme};
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Behaviour, Mode, Requirement, Rule, Severity, SignedPart, VaRule};
 use crate::policy::ruleset::Entry;
@@ -24,7 +24,8 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
         return (Mode::Enforce, Vec::new());
     };
     spec.only(&["mode", "authorities", "repositories"]);
-    let reader = RuleReader { own: authority::of_document(spec, policy, context), settings: &context.authorities };
+    let own = authority::of_document(spec, policy, context);
+    let reader = RuleReader { own, settings: &context.authorities, notary: &context.settings.notary };
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());
@@ -42,6 +43,8 @@ fn mode(spec: &Fields<'_>) -> Mode {
 struct RuleReader<'a> {
     own: Vec<Arc<Authority>>,
     settings: &'a [Arc<Authority>],
+    /// What the configuration says about Docker Content Trust.
+    notary: &'a NotaryTrust,
 }
 
 impl RuleReader<'_> {
@@ -79,6 +82,7 @@ impl RuleReader<'_> {
             trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
             simple: None,
             va: fields.map("va").map(|va| va_rule(&va)),
+            keeps_tags: false,
         }
     }
 
@@ -141,7 +145,7 @@ impl RuleReader<'_> {
         let name = text_of(node, "an authority", parent.problems)?;
         let known = self.own.iter().chain(self.settings).find(|authority| authority.name() == name).cloned();
         let builtin = || {
-            let scheme = Scheme::Notary { server: None, signers: Vec::new() };
+            let scheme = Scheme::Notary(NotaryTrust::default().with_defaults(self.notary));
             (name == NOTARY).then(|| Arc::new(Authority::new(NOTARY, scheme)))
         };
         if name == REJECT {

@@ -4,7 +4,8 @@ use super::*;
 use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
 use crate::policy::{
-    Behaviour, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, SimpleSigner, Subject, VaRule,
+    Behaviour, NotaryTrust, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, SimpleSigner,
+    Subject, VaRule,
 };
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----";
@@ -101,7 +102,7 @@ fn default_authorities_answer_for_bare_trust() {
     let parsed = RuleSet::parse(&source, &NoMaterials, &settings);
     let Some(Requirement::AnyOf(parts)) = rule(&parsed, "nginx", "").unwrap().trust else { panic!() };
     assert_eq!(parts.len(), 2);
-    let notary = Scheme::Notary { server: Some("https://n.io".into()), signers: Vec::new() };
+    let notary = Scheme::Notary(NotaryTrust { server: Some("https://n.io".into()), ..NotaryTrust::default() });
     assert_eq!(scheme(Some(parts[0].clone())), notary);
     settings.default_authorities.push("nobody".into());
     assert!(RuleSet::parse(&source, &NoMaterials, &settings).rules.is_none());
@@ -227,7 +228,9 @@ fn signer_secrets_are_those_of_the_namespace_that_asks() {
     let document = policy("cise", "{name: '*', policy: {trust: {enabled: true, signerSecrets: [{name: alice}]}}}");
     let alice = secret("prod", "alice", &format!("name: al, publicKey: \"{PEM}\""));
     let parsed = parse(&[&document, &alice]);
-    let Scheme::Notary { signers, .. } = scheme(rule(&parsed, "nginx", "prod").unwrap().trust) else { panic!() };
+    let Scheme::Notary(NotaryTrust { signers, .. }) = scheme(rule(&parsed, "nginx", "prod").unwrap().trust) else {
+        panic!()
+    };
     assert_eq!(signers[0].name, "al");
     for other in ["dev", ""] {
         let Scheme::Unusable { why } = scheme(rule(&parsed, "nginx", other).unwrap().trust) else { panic!() };
@@ -238,7 +241,7 @@ fn signer_secrets_are_those_of_the_namespace_that_asks() {
         assert!(matches!(scheme(rule(&parsed, "nginx", "prod").unwrap().trust), Scheme::Unusable { .. }), "{data}");
     }
     let cluster_wide = parse(&[&document, &alice.replace("prod", "default")]);
-    assert!(matches!(scheme(rule(&cluster_wide, "nginx", "").unwrap().trust), Scheme::Notary { .. }));
+    assert!(matches!(scheme(rule(&cluster_wide, "nginx", "").unwrap().trust), Scheme::Notary(_)));
 }
 
 #[test]
@@ -335,7 +338,8 @@ fn of_configuration(name: &str, json: &str) -> Result<Authority, Vec<Problem>> {
     let problems = Problems::default();
     let trees = read_yaml(json, problems.file("pullgate.toml"), &problems);
     let fields = Fields::of(&trees[0], "an authority", &problems);
-    let authority = fields.and_then(|fields| Authority::of_configuration(name, &fields, &NoMaterials));
+    let authority =
+        fields.and_then(|fields| Authority::of_configuration(name, &fields, &NoMaterials, &NotaryTrust::default()));
     authority.filter(|_| !problems.any_error()).ok_or_else(|| problems.into_sorted())
 }
 

@@ -28,6 +28,9 @@ impl RegistryState {
         if let Some(path) = uri.path().strip_prefix("/extensions/v2/") {
             return self.signatures(path);
         }
+        if let Some(document) = self.content.document(uri.path()) {
+            return Response::new(document);
+        }
         match Route::parse(uri.path(), uri.query()) {
             Ok(route) => self.endpoint(route.endpoint.as_ref(), uri, request.headers(), origin),
             Err(invalid) => refuse(StatusCode::NOT_FOUND, ErrorCode::NameInvalid, &invalid.to_string()),

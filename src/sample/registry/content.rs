@@ -10,7 +10,11 @@ use crate::oci::{Digest, Reference};
 
 /// All repositories. They share nothing: a blob of one is unknown in another.
 #[derive(Debug, Default)]
-pub(super) struct HeldContent(Mutex<HashMap<String, HeldRepository>>);
+pub(super) struct HeldContent {
+    repositories: Mutex<HashMap<String, HeldRepository>>,
+    /// Documents that are not content, by path.
+    documents: Mutex<HashMap<String, Bytes>>,
+}
 
 /// One repository.
 #[derive(Debug, Default)]
@@ -24,6 +28,16 @@ pub(super) struct HeldRepository {
 }
 
 impl HeldContent {
+    /// Adds a document.
+    pub(super) fn put_document(&self, path: &str, bytes: Bytes) {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).insert(path.into(), bytes);
+    }
+
+    /// A document.
+    pub(super) fn document(&self, path: &str) -> Option<Bytes> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
     /// Changes a repository, creating it if necessary.
     pub(super) fn edit<T>(&self, repository: &str, change: impl FnOnce(&mut HeldRepository) -> T) {
         change(self.lock().entry(repository.into()).or_default());
@@ -73,7 +87,7 @@ impl HeldContent {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, HeldRepository>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.repositories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -425,9 +425,7 @@ async fn verify_at(registry: &Registry, authorities: &[Arc<Authority>], now: Tim
     let sought = authorities.iter().map(|one| Sought { authority: one.clone(), known: Vec::new() }).collect();
     let (image, reference) = (Arc::new(image()), Reference::Digest(image().digest));
     let request = GatherRequest { name: name(), reference, image, sought, others: Vec::new(), now };
-    let results =
-        gather(registry, &Tasks::new(), &Schemes::new(&Clock::system(), &Tasks::new()), request, &Config::default())
-            .await;
+    let results = gather(registry, &Tasks::new(), &schemes().await, request, &Config::default()).await;
     results.into_iter().next().unwrap().result.outcome
 }
 

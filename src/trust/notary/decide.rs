@@ -1,0 +1,120 @@
+//! Whether a tag or a digest is signed, as the docker command and Portieris mean it.
+
+use std::collections::BTreeMap;
+
+use super::{TrustedRepository, trust};
+use crate::oci::{Digest, Manifest, Reference};
+use crate::policy::{Authority, Signatory, SignatoryKind, Signer};
+use crate::tuf::TufTarget;
+
+/// Who has signed an image that was asked for by this reference.
+///
+/// # Errors
+/// Why it is not signed.
+pub(super) fn signatories(
+    repository: &TrustedRepository,
+    authority: &Authority,
+    reference: &Reference,
+    image: &Manifest,
+) -> Result<Vec<Signatory>, String> {
+    let signed_as = |tag: &str| {
+        let target = signed_target(repository, authority, tag)?;
+        if target.digest != image.digest {
+            return Err(format!("tag {tag} is signed for {}, and this is {}", target.digest, image.digest));
+        }
+        if target.length != image.bytes.len() as u64 {
+            return Err(format!("tag {tag} is signed for {} bytes, not {}", target.length, image.bytes.len()));
+        }
+        Ok(signers(repository, authority, tag))
+    };
+    if let Reference::Tag(tag) = reference {
+        return signed_as(tag.as_str());
+    }
+    let named = repository.released().into_iter().filter(|(_, target)| target.digest == image.digest);
+    let mut why = format!("No signed targets found: no tag is signed for {}", image.digest);
+    for (tag, _) in named {
+        match signed_as(tag) {
+            Ok(signatories) => return Ok(signatories),
+            Err(other) => why = other,
+        }
+    }
+    Err(why)
+}
+
+/// The digest that is signed for a tag.
+///
+/// # Errors
+/// Why none is.
+pub(super) fn signed_digest(
+    repository: &TrustedRepository,
+    authority: &Authority,
+    tag: &str,
+) -> Result<Digest, String> {
+    signed_target(repository, authority, tag).map(|target| target.digest)
+}
+
+/// The target that a tag means, if all signers that the authority names have signed the same.
+fn signed_target<'a>(
+    repository: &'a TrustedRepository,
+    authority: &Authority,
+    tag: &str,
+) -> Result<&'a TufTarget, String> {
+    let released = repository.released_as(tag).ok_or_else(|| format!("No valid trust data for {tag}"))?;
+    let trust = trust(authority).map_err(|error| error.to_string())?;
+    for Signer { name, key } in &trust.signers {
+        let role = format!("targets/{name}");
+        let Some(signed) = repository.signers.get(&role) else {
+            return Err(format!("signer {name} has signed nothing: {role} is not there"));
+        };
+        if !signed.keys.contains(&key.key_fingerprint()) {
+            return Err(format!("{role} is not signed with the key of signer {name} that the policy has"));
+        }
+        match signed.targets.get(tag) {
+            None => return Err(format!("signer {name} has not signed tag {tag}")),
+            Some(target) if target.digest != released.digest => {
+                let (own, other) = (target.digest, released.digest);
+                return Err(format!("Incompatible digest {own} of signer {name} for tag {tag}: {other} is released"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(released)
+}
+
+/// The signers of a tag: those that the authority names, or whoever may release it.
+fn signers(repository: &TrustedRepository, authority: &Authority, tag: &str) -> Vec<Signatory> {
+    let signatory = |id: String, identity: String| Signatory {
+        description: format!("{identity} (Docker Content Trust, tag {tag})"),
+        id,
+        kind: SignatoryKind::Key,
+        identity,
+        issuer: None,
+        signed_at: None,
+    };
+    let named = trust(authority).map(|trust| &trust.signers[..]).unwrap_or_default();
+    if !named.is_empty() {
+        let one = |Signer { name, key }: &Signer| signatory(key.key_fingerprint().to_string(), name.clone());
+        return named.iter().map(one).collect();
+    }
+    let (role, signed) = match &repository.releases {
+        Some(releases) if releases.targets.contains_key(tag) => ("targets/releases", releases),
+        _ => ("targets", &repository.targets),
+    };
+    let keys: Vec<_> = signed.keys.iter().map(Digest::short).collect();
+    let identity = format!("{role} with key {}", keys.join(", "));
+    authority.signers().into_iter().map(|id| signatory(id, identity.clone())).collect()
+}
+
+impl TrustedRepository {
+    /// The target that a tag means: `targets/releases` has the first word.
+    fn released_as(&self, tag: &str) -> Option<&TufTarget> {
+        let released = self.releases.as_ref().and_then(|releases| releases.targets.get(tag));
+        released.or_else(|| self.targets.targets.get(tag))
+    }
+
+    /// What every tag means.
+    fn released(&self) -> BTreeMap<&str, &TufTarget> {
+        let all = self.targets.targets.iter().chain(self.releases.iter().flat_map(|releases| &releases.targets));
+        all.map(|(tag, target)| (tag.as_str(), target)).collect()
+    }
+}

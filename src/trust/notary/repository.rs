@@ -1,0 +1,176 @@
+//! Repositories whose documents were verified, kept until they must be asked about again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::anchor::TrustAnchor;
+use super::client::NotaryClient;
+use super::update::{Remembered, Update, Updated};
+use super::{NotaryError, after};
+use crate::oci::Digest;
+use crate::policy::NotaryTrust;
+use crate::runtime::{ALLOCATION, Bounded, Clock, budget};
+use crate::store::{FactStore, StoreError};
+use crate::trust::source::SourceError;
+use crate::trust::{Config, TROUBLE_TTL, TrustServices};
+use crate::tuf::TufTarget;
+
+/// What a repository has signed, as far as a policy asks.
+#[derive(Clone, Debug)]
+pub(super) struct TrustedRepository {
+    /// The role `targets`.
+    pub(super) targets: SignedRole,
+    /// The role `targets/releases`, if there is one.
+    pub(super) releases: Option<SignedRole>,
+    /// The roles of signers that the policy names, if they exist.
+    pub(super) signers: BTreeMap<String, SignedRole>,
+    /// What it was verified from.
+    pub(super) basis: VerifiedBasis,
+    /// The earliest end of a document besides the timestamp.
+    pub(super) content_until: Timestamp,
+    /// The earliest end of a document.
+    pub(super) until: Timestamp,
+}
+
+/// The documents that decide about all others: while they are the same, everything is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct VerifiedBasis {
+    /// The digest of the root.
+    pub(super) root: Digest,
+    /// The digest of the snapshot.
+    pub(super) snapshot: Digest,
+}
+
+/// What one role has signed.
+#[derive(Clone, Debug)]
+pub(super) struct SignedRole {
+    /// The targets by tag.
+    pub(super) targets: BTreeMap<String, TufTarget>,
+    /// The fingerprints of the keys whose signatures were verified.
+    pub(super) keys: BTreeSet<Digest>,
+}
+
+/// What is known about a repository, until a time.
+#[derive(Clone, Debug)]
+pub(super) struct KnownRepository {
+    pub(super) result: Result<TrustedRepository, NotaryError>,
+    pub(super) until: Timestamp,
+}
+
+/// All repositories.
+pub(super) struct Repositories {
+    refresh: SignedDuration,
+    negative_ttl: SignedDuration,
+    known: Bounded<String, Arc<KnownRepository>>,
+    /// Repositories that are being updated: concurrent questions wait for one update.
+    updating: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    store: FactStore,
+    clock: Clock,
+}
+
+impl Repositories {
+    pub(super) fn new(config: &Config, services: &TrustServices) -> Self {
+        let weight = |key: &String, known: &Arc<KnownRepository>| key.len() + known.weight();
+        Self {
+            refresh: config.notary_refresh,
+            negative_ttl: config.negative_ttl,
+            known: Bounded::new(budget::NOTARY, weight),
+            updating: Mutex::default(),
+            store: services.store.clone(),
+            clock: services.clock.clone(),
+        }
+    }
+
+    /// What is known about a repository; its documents are fetched if they must be.
+    pub(super) async fn get(&self, trust: &NotaryTrust, client: &NotaryClient<'_>) -> Arc<KnownRepository> {
+        let anchor = TrustAnchor::new(trust);
+        let id = match anchor.id() {
+            Ok(id) => id,
+            Err(error) => return self.failed(error),
+        };
+        // The store knows the repository by this name.
+        let stored = format!("{} {id}", client.place());
+        let signers: BTreeSet<_> = trust.signers.iter().map(|signer| format!("targets/{}", signer.name)).collect();
+        let signers: Vec<_> = signers.into_iter().collect();
+        let key = format!("{stored} {}", signers.join(" "));
+        if let Some(known) = self.recall(&key) {
+            return known;
+        }
+        let lock = self.lock().entry(stored.clone()).or_default().clone();
+        let turn = lock.lock().await;
+        let known = match self.recall(&key) {
+            Some(known) => known,
+            None => {
+                let previous = self.known.get(&key);
+                let previous = previous.as_ref().and_then(|known| known.result.as_ref().ok());
+                let result = self.update(client, &anchor, (&stored, previous), signers).await;
+                let known = Arc::new(self.known(result));
+                self.known.insert(key, known.clone());
+                known
+            }
+        };
+        drop(turn);
+        let mut updating = self.lock();
+        // This one and the map's own.
+        if Arc::strong_count(&lock) <= 2 {
+            updating.remove(&stored);
+        }
+        known
+    }
+
+    /// A failure, for as long as it holds.
+    pub(super) fn failed(&self, error: NotaryError) -> Arc<KnownRepository> {
+        Arc::new(self.known(Err(error)))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<()>>>> {
+        self.updating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recall(&self, key: &str) -> Option<Arc<KnownRepository>> {
+        self.known.get(key).filter(|known| self.clock.now() < known.until)
+    }
+
+    fn known(&self, result: Result<TrustedRepository, NotaryError>) -> KnownRepository {
+        let now = self.clock.now();
+        let until = match &result {
+            Ok(repository) => repository.until.min(after(now, self.refresh)),
+            Err(NotaryError::Unavailable(error)) if error.temporary => after(now, TROUBLE_TTL),
+            Err(_) => after(now, self.negative_ttl),
+        };
+        KnownRepository { result, until }
+    }
+
+    async fn update(
+        &self,
+        client: &NotaryClient<'_>,
+        anchor: &TrustAnchor,
+        (stored, previous): (&str, Option<&TrustedRepository>),
+        signers: Vec<String>,
+    ) -> Result<TrustedRepository, NotaryError> {
+        let remembered = Remembered::new(self.store.notary_roles(stored).await.map_err(|error| of_store(&error))?);
+        let (verified, until, now) = (BTreeMap::new(), Timestamp::MAX, self.clock.now());
+        let remembered = &remembered;
+        let update = Update { client, anchor, remembered, previous, signers, now, verified, until };
+        let Updated { repository, roles } = update.run().await?;
+        // What cannot be remembered could be replayed later.
+        self.store.record_notary_roles(stored, &roles).await.map_err(|error| of_store(&error))?;
+        Ok(repository)
+    }
+}
+
+impl KnownRepository {
+    fn weight(&self) -> usize {
+        let Ok(TrustedRepository { targets, releases, signers, .. }) = &self.result else { return 8 * ALLOCATION };
+        let role = |role: &SignedRole| -> usize {
+            role.targets.keys().map(|tag| tag.len() + size_of::<TufTarget>() + 2 * ALLOCATION).sum()
+        };
+        8 * ALLOCATION + role(targets) + releases.as_ref().map_or(0, role) + signers.values().map(role).sum::<usize>()
+    }
+}
+
+fn of_store(error: &StoreError) -> NotaryError {
+    NotaryError::Unavailable(SourceError::new(error.to_string(), true))
+}
