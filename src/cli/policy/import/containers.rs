@@ -127,6 +127,15 @@ fn sigstore_signed(fields: &Map<String, Value>, place: &str) -> Result<ImportedR
         return inexpressible(log, "write cosign: {key: …, transparencyLog: require} with a trusted root");
     }
     let keys = keys(fields, &sources, text, place)?;
+    // Here the tag in a cosign signature is not compared with the pulled one, so these would admit more.
+    let kind = identity["type"].as_str().unwrap_or_default();
+    if !["matchRepository", "exactRepository", "exactReference"].contains(&kind) {
+        let what = format!("the signedIdentity {kind}");
+        return inexpressible(
+            &what,
+            "tags in cosign signatures are not compared; write matchRepository if that is enough",
+        );
+    }
     Ok(ImportedRequirement::Authority(json!({"cosign": {"keys": keys, "signedIdentity": identity}})))
 }
 

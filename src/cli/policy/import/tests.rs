@@ -233,7 +233,9 @@ fn scopes_that_match_nothing_are_left_out() {
 
 #[test]
 fn every_requirement_has_its_form_here() {
-    let sigstore = |key: &str, value: Value| json!({"type": "sigstoreSigned", key: value});
+    let by_repository = json!({"type": "matchRepository"});
+    let sigstore =
+        |key: &str, value: Value| json!({"type": "sigstoreSigned", key: value, "signedIdentity": by_repository});
     let encoded = STANDARD.encode(KEY);
     let with_identity = |identity: Value| {
         let mut signed = signed_by();
@@ -256,6 +258,8 @@ fn every_requirement_has_its_form_here() {
                 "a.io/fulcio": [{"type": "sigstoreSigned", "fulcio": {"caPath": "/ca", "oidcIssuer": "i", "subjectEmail": "e"},
                                  "rekorPublicKeyPath": "/k"}],
                 "a.io/pki": [{"type": "sigstoreSigned", "pki": {"caRootsPath": "/r", "subjectEmail": "e"}}],
+                "a.io/cosign": [sigstore("keyData", json!(encoded))],
+                "a.io/tag": [{"type": "sigstoreSigned", "keyData": encoded}],
                 "a.io/log": [{"type": "sigstoreSigned", "keyData": encoded, "rekorPublicKeyData": encoded}],
             }
         }
@@ -277,12 +281,19 @@ fn every_requirement_has_its_form_here() {
     assert_eq!(identity("signed"), "matchRepoDigestOrExact");
     assert_eq!(identity("exact"), "exactReference b.io/c:v1");
     assert_eq!(identity("remap"), "remapIdentity a.io to b.io");
-    for denied in ["base", "fulcio", "pki", "log"] {
+    assert!(matches!(authority(of("cosign")).scheme(), Scheme::Cosign(_)), "{text}");
+    for denied in ["base", "fulcio", "pki", "log", "tag"] {
         assert_eq!(of(denied), Some(Requirement::Reject), "{denied}");
         assert!(notes.contains(&format!("a.io/{denied}: ")), "{notes}");
     }
     assert!(notes.contains("transports.docker-daemon is not about registries"), "{notes}");
-    // The paths of key files stay as they are.
+}
+
+/// The paths of key files stay as they are.
+#[test]
+fn key_files_keep_their_paths() {
+    let identity = json!({"type": "matchRepository"});
+    let sigstore = |key: &str, value: Value| json!({"type": "sigstoreSigned", key: value, "signedIdentity": identity});
     for (key, value) in [("keyPath", json!("/k")), ("keyPaths", json!(["/k"]))] {
         let mut signed = json!({"type": "signedBy", "keyType": "GPGKeys"});
         signed[key] = value.clone();
