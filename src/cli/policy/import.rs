@@ -166,6 +166,15 @@ fn trust(
 /// The URL cannot be used here.
 fn store(text: &str) -> Result<Value, String> {
     let url = Url::parse(text).map_err(|_| format!("the store {text:?} is not a URL; it is ignored"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let host = url.host_str().unwrap_or_default();
+        return Err(format!(
+            "the URL of the store at {host} contains credentials, which belong in a secret; it is ignored"
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("the store {text:?} has a query or a fragment; it is ignored"));
+    }
     match url.scheme() {
         "http" => Ok(json!({"url": text, "insecure": true})),
         "https" | "file" => Ok(json!(text)),

@@ -343,6 +343,22 @@ fn stores_come_from_the_most_specific_scope_that_has_one() {
     assert!(notes.contains("\"ftp://w\" is not an https, http or file URL"), "{notes}");
 }
 
+/// A store that a document cannot name does not make the whole document unusable, and no password gets into the notes.
+#[test]
+fn stores_that_documents_cannot_name_are_left_out() {
+    for (store, why) in [
+        ("https://u:hush@s.example.com/x", "s.example.com contains credentials"),
+        ("https://u@s.example.com", "contains credentials"),
+        ("https://s.example.com/?a=b", "a query or a fragment"),
+        ("file:///store#a", "a query or a fragment"),
+    ] {
+        let registries = format!("default-docker: {{lookaside: '{store}'}}");
+        let (text, notes) = imported(&json!({"default": [signed_by()]}), &[&registries]);
+        assert_eq!(store_of(&rules(&text), "a.io/b:v1"), None, "{store}");
+        assert!(notes.contains(why) && !notes.contains("hush") && !text.contains("hush"), "{store}: {notes}");
+    }
+}
+
 #[test]
 fn files_that_containers_image_does_not_use_are_not_imported() {
     let signed = |key: &str, value: Value| {
