@@ -13,14 +13,17 @@ mod message;
 mod sample;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use super::notes::{Notes, clip};
 use super::scheme::{AuthorityResult, Consultation, SignatureScheme};
+use super::source::SourceError;
 use crate::policy::{Authority, Scheme, Signatory, SignatureFinding, SimpleSigner, TrustOutcome};
 use crate::runtime::{Clock, Tasks};
 use claim::{ClaimedImage, CountedSignature};
@@ -28,6 +31,9 @@ use lookaside::LookasideReader;
 
 /// The most signatures of one image that are read from one place (containers/image has the same limit).
 const MAX_SIGNATURES: usize = 128;
+/// The longest search for one image. It is shorter than a round of questions to all schemes (`gather.rs`), whose end would
+/// discard what was verified before a place became slow.
+const MAX_TIME: Duration = Duration::from_secs(45);
 
 /// A signature that was found and is not verified yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -90,8 +96,14 @@ impl Gpg {
         let served = served.into_stream().flat_map(stream::iter).boxed();
         let mut places = stream::select_all(stored.into_iter().chain([served]));
         let mut progress = Progress { possible: question.authority.signers(), ..Progress::default() };
+        let end = Instant::now() + MAX_TIME;
         while !progress.is_complete() {
-            match places.next().await {
+            let Ok(next) = timeout_at(end, places.next()).await else {
+                let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
+                progress.notes.gaps.push(SourceError::new(why, true));
+                break;
+            };
+            match next {
                 Some(Ok(found)) => {
                     let judged = self.verify(found.bytes, question, authority).await;
                     progress.add(found.place, found.form, judged);

@@ -61,7 +61,7 @@ fn authority(keys: &[&Cert], identity: SignedIdentity, store: Option<Url>) -> Ar
     Arc::new(Authority::new("release", Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))))
 }
 
-async fn judge_in(services: &Services, authority: &Authority, pulled: &str) -> AuthorityResult {
+async fn judge_in(services: &dyn RegistryServices, authority: &Authority, pulled: &str) -> AuthorityResult {
     let tasks = Tasks::new();
     let gpg = Gpg { clock: Clock::manual(day(2)), lookaside: LookasideReader::new(tasks.clone()), tasks };
     let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
@@ -139,6 +139,36 @@ async fn a_place_that_does_not_answer_is_unknown() {
     let both = authority(&[&one, &other], SignedIdentity::MatchExact, Some(missing));
     let outcome = judge(&[signed(&one)], &both).await;
     assert!(matches!(&outcome, TrustOutcome::Verified { by, unseen: Some(_), .. } if by.len() == 1), "{outcome:?}");
+}
+
+/// A place that keeps the search waiting does not undo a signature that was found elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_slow_place_does_not_spoil_a_good_signature() {
+    struct Silent;
+    impl RegistryServices for Silent {
+        fn document<'a>(
+            &'a self,
+            _: &'a Repository,
+            _: ServiceAddress<'a>,
+            _: usize,
+        ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
+            futures_util::future::pending().boxed()
+        }
+    }
+    let (one, other, dir) = (key(), key(), tempfile::tempdir().unwrap());
+    let store = put(dir.path(), &[signed(&one)]);
+    let outcome = |authority: Arc<Authority>| async move {
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, judge_in(&Silent, &authority, "v1")).await.unwrap().outcome
+    };
+    let verified = outcome(authority(&[&one, &other], SignedIdentity::MatchExact, Some(store.clone()))).await;
+    assert_eq!(signers(&verified), [KeyRing::signer(&one)]);
+    assert!(
+        matches!(&verified, TrustOutcome::Verified { unseen: Some(unseen), .. } if unseen.temporary),
+        "{verified:?}"
+    );
+    let unknown = outcome(authority(&[&other], SignedIdentity::MatchExact, Some(store))).await;
+    assert!(matches!(&unknown, TrustOutcome::Unknown { temporary: true, .. }), "{unknown:?}");
 }
 
 /// The signature is valid, and is for something else.
