@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::material::InvalidMaterial;
 use super::pem::{self, Block};
@@ -12,12 +13,13 @@ use crate::oci::Digest;
 
 const LABEL: &str = "PGP PUBLIC KEY BLOCK";
 
-/// An OpenPGP key ring: one or more public keys with their subkeys. Two rings are equal if their packets are equal.
+/// An OpenPGP key ring: one or more public keys with their subkeys. Two rings are equal if their packets are equal. Cheap
+/// to clone, because the ring of an authority is handed to each verification.
 #[derive(Clone)]
 pub struct KeyRing {
-    packets: Vec<u8>,
+    packets: Arc<[u8]>,
     #[cfg(feature = "gpg")]
-    certificates: Vec<sequoia_openpgp::Cert>,
+    certificates: Arc<[sequoia_openpgp::Cert]>,
 }
 
 impl KeyRing {
@@ -55,12 +57,12 @@ impl KeyRing {
         if certificates.iter().any(sequoia_openpgp::Cert::is_tsk) {
             return Err(InvalidMaterial::Private);
         }
-        Ok(Self { packets, certificates })
+        Ok(Self { packets: packets.into(), certificates: certificates.into() })
     }
 
     #[cfg(not(feature = "gpg"))]
     fn from_packets(packets: Vec<u8>) -> Result<Self, InvalidMaterial> {
-        Ok(Self { packets })
+        Ok(Self { packets: packets.into() })
     }
 
     /// The SHA-256 digest of the packets.
@@ -93,9 +95,9 @@ impl KeyRing {
     #[cfg(test)]
     pub(crate) fn for_test(packets: &[u8]) -> Self {
         Self {
-            packets: packets.to_vec(),
+            packets: packets.into(),
             #[cfg(feature = "gpg")]
-            certificates: Vec::new(),
+            certificates: Arc::new([]),
         }
     }
 }

@@ -1,23 +1,26 @@
 //! Verifies an OpenPGP signed message (RFC 9580, section 10.3; RFC 4880, section 11.3).
 //!
 //! sequoia-openpgp verifies the signature, and the signing key's bindings, flags, expiry and revocation as of the time of
-//! signing. Three things are added here. The message has exactly the packets of a signature, checked with bounds before
+//! signing. Four things are added here. The message has exactly the packets of a signature, checked with bounds before
 //! anything is verified. The key must still be valid now: a key that has expired or was revoked since does not count, as
-//! in GnuPG. And every reason says what is wrong.
+//! in GnuPG. Copies of one certificate are merged, so that a revocation in any of them counts. And every reason says what
+//! is wrong.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use sequoia_openpgp::anyhow::{Error, anyhow};
 use sequoia_openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
+use sequoia_openpgp::packet::Tag;
 use sequoia_openpgp::parse::stream::{
     GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerifierBuilder,
 };
 use sequoia_openpgp::parse::{Dearmor, PacketParser, PacketParserBuilder, PacketParserResult, Parse};
 use sequoia_openpgp::policy::StandardPolicy;
 use sequoia_openpgp::types::RevocationStatus;
-use sequoia_openpgp::{Cert, KeyHandle, Packet};
+use sequoia_openpgp::{Cert, Fingerprint, KeyHandle, Packet};
 
 use super::RefusedSignature;
 use crate::policy::KeyRing;
@@ -64,8 +67,11 @@ pub(super) fn verify<'a>(
 ) -> Result<SignedMessage, RefusedSignature> {
     check_form(bytes)?;
     let time = SystemTime::from(now);
-    let policy = StandardPolicy::at(time);
-    let check = SignatureCheck { certificates: certificates.cloned().collect(), policy: &policy, time, verdict: None };
+    let mut policy = StandardPolicy::at(time);
+    // GnuPG before 2.1, which some signing services run, can write version 3. Such a signature has no expiry and no
+    // notations, and is otherwise as strong as one of version 4.
+    policy.accept_packet_tag_version(Tag::Signature, 3);
+    let check = SignatureCheck { certificates: certificates.collect(), policy: &policy, time, verdict: None };
     let error = |error: Error| format!("{error:#}");
     let builder = VerifierBuilder::from_bytes(bytes).map_err(error)?.buffer_size(MAX_PAYLOAD);
     let mut verifier = builder.with_policy(&policy, time, check).map_err(error)?;
@@ -163,15 +169,28 @@ impl MessageForm {
 
 /// Judges the signature of one message.
 struct SignatureCheck<'p> {
-    certificates: Vec<Cert>,
+    certificates: Vec<&'p Cert>,
     policy: &'p StandardPolicy<'p>,
     time: SystemTime,
     verdict: Option<Result<MessageSigner, RefusedSignature>>,
 }
 
 impl VerificationHelper for SignatureCheck<'_> {
-    fn get_certs(&mut self, _: &[KeyHandle]) -> sequoia_openpgp::Result<Vec<Cert>> {
-        Ok(self.certificates.clone())
+    /// The certificates with these keys. A ring to which a newer export of a key was appended contains its certificate
+    /// twice, and so do two rings with the same key. As in GnuPG, which imports them all, these are one certificate.
+    fn get_certs(&mut self, keys: &[KeyHandle]) -> sequoia_openpgp::Result<Vec<Cert>> {
+        let has_key = |cert: &&&Cert| cert.keys().key_handles(keys).next().is_some();
+        let named: BTreeSet<Fingerprint> =
+            self.certificates.iter().filter(has_key).map(|cert| cert.fingerprint()).collect();
+        let mut merged: BTreeMap<Fingerprint, Cert> = BTreeMap::new();
+        for copy in self.certificates.iter().filter(|cert| named.contains(&cert.fingerprint())) {
+            let whole = match merged.remove(&copy.fingerprint()) {
+                Some(known) => known.merge_public(Cert::clone(copy))?,
+                None => Cert::clone(copy),
+            };
+            merged.insert(whole.fingerprint(), whole);
+        }
+        Ok(merged.into_values().collect())
     }
 
     fn check(&mut self, structure: MessageStructure<'_>) -> sequoia_openpgp::Result<()> {
@@ -222,10 +241,14 @@ impl SignatureCheck<'_> {
         }
         let alive = certificate.alive().and_then(|()| current.alive());
         alive.map_err(is_over)?;
+        let primary = certificate.primary_key();
+        // A binding signature can expire itself, without an expiry of the key.
         let ends = [
             sig.signature_expiration_time(),
             current.key_expiration_time(),
-            certificate.primary_key().key_expiration_time(),
+            primary.key_expiration_time(),
+            current.binding_signature().signature_expiration_time(),
+            primary.binding_signature().signature_expiration_time(),
         ];
         Ok(MessageSigner {
             id: KeyRing::signer(certificate.cert()),

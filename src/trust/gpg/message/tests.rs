@@ -275,6 +275,86 @@ fn revoked_keys_do_not_count() {
     }
 }
 
+/// A newer export that was appended to a ring, or is in another ring of the authority, revokes the key of the older one.
+#[test]
+fn a_revocation_in_any_copy_of_a_key_counts() {
+    let cert = key();
+    let message = sign(&cert, PAYLOAD);
+    let mut primary = cert.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+    let revocation = CertRevocationBuilder::new().set_reason_for_revocation(ReasonForRevocation::KeyCompromised, b"");
+    let revocation = revocation.unwrap().set_signature_creation_time(system(day(1))).unwrap();
+    let revoked = cert.clone().insert_packets(revocation.build(&mut primary, &cert, None).unwrap()).unwrap().0;
+    let minimal = revoked.clone().retain_subkeys(|_| false);
+    for newer in [&revoked, &minimal] {
+        for ring in [[&cert, newer], [newer, &cert]] {
+            refused(&message, &ring, "revoked");
+        }
+    }
+    judge(&message, &[&cert, &cert]).unwrap();
+}
+
+/// The evidence ends with a binding signature that expires, although the key does not.
+#[test]
+fn the_end_of_a_binding_counts() {
+    let cert = builder().generate().unwrap().0;
+    let mut primary = cert.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+    let mut subkey: Key<SecretParts, UnspecifiedRole> =
+        Key4::generate_ecc(true, Curve::Ed25519).map(Key::from).unwrap();
+    subkey.set_creation_time(system(day(0))).unwrap();
+    let pair = subkey.clone().into_keypair().unwrap();
+    let subkey = subkey.take_secret().0.role_into_subordinate();
+    let back = SignatureBuilder::new(SignatureType::PrimaryKeyBinding);
+    let back = back.set_signature_creation_time(system(day(0))).unwrap();
+    let back = back.sign_primary_key_binding(&mut pair.clone(), cert.primary_key().key(), &subkey).unwrap();
+    let binding = SignatureBuilder::new(SignatureType::SubkeyBinding);
+    let binding = binding.set_signature_creation_time(system(day(0))).unwrap();
+    let binding = binding.set_signature_validity_period(DAY * 7).unwrap();
+    let binding = binding.set_key_flags(KeyFlags::empty().set_signing()).unwrap();
+    let binding = binding.set_embedded_signature(back).unwrap();
+    let binding = subkey.bind(&mut primary, &cert, binding).unwrap();
+    let cert = cert.insert_packets(vec![Packet::from(subkey), binding.into()]).unwrap().0;
+    let message = sign_as(pair, template(), day(1), PAYLOAD);
+    assert_eq!(judge_at(&message, &[&cert], day(6)).unwrap().signer.until, Some(day(7)));
+    assert!(judge_at(&message, &[&cert], day(8)).is_err());
+}
+
+/// A signature packet of version 3 (RFC 4880, section 5.2.2), as GnuPG 2.0 writes it with `--force-v3-sigs`.
+#[test]
+fn signatures_of_version_3_are_verified() {
+    let cert = builder()
+        .set_cipher_suite(sequoia_openpgp::cert::CipherSuite::RSA2k)
+        .add_signing_subkey()
+        .generate()
+        .unwrap()
+        .0;
+    let message = |kind: SignatureType, hash: HashAlgorithm| {
+        let mut pair = pair(&cert);
+        let made = u32::try_from(day(1).as_second()).unwrap().to_be_bytes();
+        let hashed = [&[u8::from(kind)][..], &made].concat();
+        let mut context = hash.context().unwrap().for_digest();
+        context.update(PAYLOAD);
+        context.update(&hashed);
+        let digest = context.into_digest().unwrap();
+        let values = sequoia_openpgp::crypto::Signer::sign(&mut pair, hash, &digest).unwrap();
+        let values = sequoia_openpgp::serialize::MarshalInto::to_vec(&values).unwrap();
+        let key = pair.public().keyid();
+        let algorithms: [u8; 2] = [pair.public().pk_algo().into(), hash.into()];
+        let body = [&[3, 5][..], &hashed, key.as_bytes(), &algorithms, &digest[..2], &values].concat();
+        let [public_key, hashed_with] = algorithms;
+        let mut packets = [&[0xc4, 13, 3, u8::from(kind), hashed_with, public_key][..], key.as_bytes(), &[1]].concat();
+        packets.extend(written!(|message| literal(message, PAYLOAD)));
+        packets.extend([0xc2, 0xff]);
+        packets.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+        packets.extend(body);
+        packets
+    };
+    let signed = judge(&message(SignatureType::Binary, HashAlgorithm::SHA512), &[&cert]).unwrap();
+    assert_eq!((&*signed.payload, signed.signer.id), (PAYLOAD, KeyRing::signer(&cert)));
+    refused(&message(SignatureType::Binary, HashAlgorithm::SHA1), &[&cert], "SHA1");
+    refused(&message(SignatureType::GenericCertification, HashAlgorithm::SHA512), &[&cert], "");
+    refused(&message(SignatureType::Binary, HashAlgorithm::SHA512), &[&key()], "which is not in the key ring");
+}
+
 /// Keys that only certify, authenticate or encrypt sign nothing.
 #[test]
 fn the_key_must_be_for_signing() {
