@@ -3,7 +3,9 @@
 //! [`decide()`] is the only maker of a [`Permit`], and only a permit opens the way to content.
 
 mod assess;
+mod attestation;
 mod authority;
+mod condition;
 mod cvss;
 mod decide;
 mod denial;
@@ -27,12 +29,14 @@ mod verdict;
 mod vulnerability;
 
 pub use assess::{VaAssessment, assess};
+pub use attestation::{AttestationRule, VerifiedStatement};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
     AnchoredRegex, Authority, AuthorityId, CertificateSubject, CheckAction, CosignAuthority, CosignSigners, FirstUse,
     Keyless, NotaryRoot, NotaryTrust, NotationChecks, NotationStatement, NotationTrust, PinnedRoot, RegistryScope,
     RevocationFile, Scheme, Signer, StoredCertificate, TextPattern, TimestampRule, TransparencyLog,
 };
+pub use condition::{Condition, InvalidCondition, ValueType, Variable};
 pub use cvss::CvssScore;
 pub use decide::{
     ListingPermit, Opinion, Opinions, Permit, Question, Selected, admit_listing, admit_listing_unmatched,

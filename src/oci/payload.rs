@@ -170,6 +170,36 @@ fn texts(members: &Map<String, Value>) -> BTreeMap<String, String> {
     members.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
+/// The parts of an in-toto statement whose content policies judge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatementBody {
+    /// The predicate; null if there is none.
+    pub predicate: Value,
+    /// The entry of `subject` that names the wanted digest.
+    pub subject: Value,
+}
+
+impl StatementBody {
+    /// Parses a statement about the artifact with one of these digests.
+    ///
+    /// # Errors
+    /// It is not a strict statement ([`Statement::parse`]), or it is about something else.
+    pub fn parse(bytes: &[u8], of: &[Digest]) -> Result<Self, InvalidPayload> {
+        Statement::parse(bytes)?;
+        let mut body = object(bytes, &[], &[])?;
+        let subjects = body.remove("subject").unwrap_or_default();
+        let names = |subject: &&Value| {
+            ["sha256", "sha512"]
+                .iter()
+                .filter_map(|name| subject_digest(subject, name))
+                .any(|found| of.contains(&found))
+        };
+        let subject = subjects.as_array().and_then(|all| all.iter().find(names));
+        let subject = subject.ok_or(InvalidPayload("the statement is about another image"))?.clone();
+        Ok(Self { predicate: body.remove("predicate").unwrap_or_default(), subject })
+    }
+}
+
 fn subject_digest(subject: &Value, algorithm: &str) -> Option<Digest> {
     format!("{algorithm}:{}", subject.get("digest")?.get(algorithm)?.as_str()?).parse().ok()
 }

@@ -65,7 +65,12 @@ impl Authority {
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
             Scheme::Cosign(cosign) if matches!(cosign.signers, CosignSigners::Keys(_)) => {
-                cosign.keys().iter().map(|key| key.fingerprint().to_string()).collect()
+                let id = |key: &PublicKey| key.fingerprint().to_string();
+                let ids = cosign.keys().iter().map(id);
+                match &cosign.attestation {
+                    Some(rule) => ids.map(|id| rule.signer(&id)).collect(),
+                    None => ids.collect(),
+                }
             }
             Scheme::Gpg(signer) => signer.signers(),
             Scheme::Notary(NotaryTrust { signers, .. }) if !signers.is_empty() => {

@@ -18,27 +18,47 @@ use jiff::Timestamp;
 use super::Config;
 use super::notes::{Notes, clip};
 use super::scheme::{Attached, ImageSubject, Origin, SignatureScheme, Sought, Verification};
-use crate::oci::{Digest, Manifest};
+use crate::oci::payload::StatementBody;
+use crate::oci::{Algorithm, Digest, Manifest};
 use crate::policy::{
-    Authority, CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory, SignatureFinding,
-    TransparencyLog, TrustOutcome, TrustedRoot,
+    AttestationRule, Authority, CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory,
+    SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement,
 };
 use claim::SignatureClaim;
-use layers::Form;
+use layers::{Form, Wanted};
 use witnesses::CertifiedSigner;
 
 const NAME: &str = "cosign";
+const ATTESTATIONS: &str = "cosign attestations";
 
-/// cosign, by key and keyless.
-pub(super) struct Cosign;
+/// cosign, by key and keyless: either the signatures of images, or the attestations about them.
+pub(super) struct Cosign(Wanted);
+
+impl Cosign {
+    /// For authorities that must sign the image.
+    pub(super) fn signatures() -> Self {
+        Self(Wanted::Signatures)
+    }
+
+    /// For authorities that must attest something about the image.
+    pub(super) fn attestations() -> Self {
+        Self(Wanted::Attestations)
+    }
+}
 
 impl SignatureScheme for Cosign {
     fn name(&self) -> &'static str {
-        NAME
+        match self.0 {
+            Wanted::Attestations => ATTESTATIONS,
+            Wanted::Signatures => NAME,
+        }
     }
 
     fn tag_suffixes(&self) -> &'static [&'static str] {
-        &[".sig"]
+        match self.0 {
+            Wanted::Attestations => &[".att"],
+            Wanted::Signatures => &[".sig"],
+        }
     }
 
     fn expects(&self, artifact_type: &str) -> bool {
@@ -46,7 +66,7 @@ impl SignatureScheme for Cosign {
     }
 
     fn select(&self, attached: &Manifest, origin: Origin) -> Result<Vec<usize>, String> {
-        layers::select(attached, origin)
+        layers::select(attached, origin, self.0)
     }
 
     fn verification(&self, image: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
@@ -58,6 +78,8 @@ impl SignatureScheme for Cosign {
 struct Signatures {
     image: ImageSubject,
     parts: Vec<Part>,
+    /// The largest statement that is read, in bytes.
+    limit: usize,
 }
 
 /// One authority.
@@ -69,6 +91,8 @@ struct Part {
     /// Its keys that have not verified anything.
     silent: Vec<PublicKey>,
     signed: Vec<Signatory>,
+    /// When the first of the attestations that count is too old, or must be judged again.
+    until: Option<Timestamp>,
     found: Vec<SignatureFinding>,
 }
 
@@ -94,8 +118,9 @@ struct Tried {
 
 impl Signatures {
     fn new(image: ImageSubject, sought: &[Sought]) -> Self {
-        let parts = sought.iter().map(|sought| Part::new(sought, &image)).collect();
-        Self { image, parts }
+        let parts: Vec<_> = sought.iter().map(|sought| Part::new(sought, &image)).collect();
+        let attests = parts.iter().any(|part| part.cosign.attestation.is_some());
+        Self { image, parts, limit: if attests { claim::MAX_STATEMENT } else { claim::MAX_PAYLOAD } }
     }
 }
 
@@ -103,7 +128,7 @@ impl Verification for Signatures {
     fn read(&mut self, found: &[Attached]) {
         for Attached { layer, bytes, place } in found {
             let Some(form) = Form::of(layer) else { continue };
-            let claim = claim::read(bytes, form, &self.image.manifest);
+            let claim = claim::read(bytes, form, &self.image.manifest, self.limit);
             let form = format!("{} {}", form.name(), layer.digest.short());
             let mut tried = Tried::default();
             for part in &mut self.parts {
@@ -146,13 +171,13 @@ impl Verification for Signatures {
     /// A signature by a key holds for as long as the authority has the key. What certificates vouch for is verified again
     /// from time to time, and once the roots that it relies on end.
     fn verified_until(&self, authority: usize, config: &Config, now: Timestamp) -> Option<Timestamp> {
-        let cosign = &self.parts[authority].cosign;
+        let Part { cosign, until, .. } = &self.parts[authority];
         match cosign.signers {
-            CosignSigners::Keys(_) => None,
+            CosignSigners::Keys(_) => *until,
             CosignSigners::Keyless(_) => {
                 let again = now.saturating_add(config.ttl).unwrap_or(Timestamp::MAX);
                 let ends = cosign.roots.iter().filter_map(TrustedRoot::until).filter(|end| *end > now);
-                Some(ends.fold(again, Timestamp::min))
+                Some(ends.chain(*until).fold(again, Timestamp::min))
             }
         }
     }
@@ -167,9 +192,18 @@ impl Part {
         let unusable = unusable(&cosign, image.now);
         cosign.roots.retain(|root| !root.has_expired(image.now));
         let mut others: BTreeSet<_> = known.iter().map(|signatory| signatory.id.clone()).collect();
-        let is_silent = |key: &&PublicKey| others.insert(key.fingerprint().to_string());
+        let id = |key: &PublicKey| identifier(&cosign, key.fingerprint().to_string());
+        let is_silent = |key: &&PublicKey| others.insert(id(key));
         let silent = cosign.keys().iter().filter(is_silent).cloned().collect();
-        Self { authority: authority.clone(), cosign, unusable, silent, signed: known.clone(), found: Vec::new() }
+        Self {
+            authority: authority.clone(),
+            cosign,
+            unusable,
+            silent,
+            signed: known.clone(),
+            until: None,
+            found: Vec::new(),
+        }
     }
 
     /// Whether another signature can matter: one key needs no second signature.
@@ -181,26 +215,36 @@ impl Part {
     /// Who signed, by the identifier of the signer.
     fn read(&mut self, claim: &SignatureClaim, image: &ImageSubject, tried: &mut Tried) -> Result<String, Refusal> {
         self.check_conditions(claim, image)?;
-        self.verify(claim, tried)
-    }
-
-    /// Verifies who signed a claim, whatever it claims.
-    fn verify(&mut self, claim: &SignatureClaim, tried: &mut Tried) -> Result<String, Refusal> {
-        let signatory = match &self.cosign.signers {
-            CosignSigners::Keys(keys) => self.verify_by_key(claim, keys, tried)?,
-            CosignSigners::Keyless(wanted) => self.verify_by_certificate(claim, wanted)?,
+        let signatory = self.verify(claim, tried)?;
+        let end = match &self.cosign.attestation {
+            Some(rule) => attested(rule, claim, &signatory, image)?,
+            None => None,
         };
-        let id = signatory.id.clone();
+        let id = identifier(&self.cosign, signatory.id.clone());
         if !self.signed.iter().any(|known| known.id == id) {
-            self.silent.retain(|key| key.fingerprint().to_string() != id);
-            self.signed.push(signatory);
+            let Self { cosign, silent, .. } = self;
+            silent.retain(|key| identifier(cosign, key.fingerprint().to_string()) != id);
+            self.until = self.until.into_iter().chain(end).min();
+            self.signed.push(Signatory { id: id.clone(), ..signatory });
         }
         Ok(id)
     }
 
+    /// Verifies who signed a claim, whatever it claims.
+    fn verify(&self, claim: &SignatureClaim, tried: &mut Tried) -> Result<Signatory, Refusal> {
+        match &self.cosign.signers {
+            CosignSigners::Keys(keys) => self.verify_by_key(claim, keys, tried),
+            CosignSigners::Keyless(wanted) => self.verify_by_certificate(claim, wanted),
+        }
+    }
+
     /// What must be signed beside the digest.
     fn check_conditions(&self, claim: &SignatureClaim, image: &ImageSubject) -> Result<(), String> {
-        claim.check_is_signature()?;
+        match &self.cosign.attestation {
+            None => claim.check_is_signature()?,
+            Some(_) if claim.statement.is_some() => {}
+            Some(rule) => return Err(format!("is a signature, not an attestation of {:?}", rule.predicate_type)),
+        }
         for (key, wanted) in &self.cosign.annotations {
             match claim.annotations.get(key) {
                 Some(value) if value == wanted => {}
@@ -246,6 +290,27 @@ impl Part {
         let description = clip(format!("{identity:?} (issuer {issuer:?}, {})", claim.form));
         Ok(Signatory { signed_at, ..Signatory::of_certificate(identity, issuer, description) })
     }
+}
+
+/// The identifier of a signer, as thresholds count it.
+fn identifier(cosign: &CosignAuthority, id: String) -> String {
+    cosign.attestation.as_ref().map_or(id.clone(), |rule| rule.signer(&id))
+}
+
+/// Judges what a verified signer attests. Returns until when the result holds.
+fn attested(
+    rule: &AttestationRule,
+    claim: &SignatureClaim,
+    signer: &Signatory,
+    image: &ImageSubject,
+) -> Result<Option<Timestamp>, String> {
+    let statement = claim.statement.as_ref().ok_or("is no attestation")?;
+    let digests = [Algorithm::Sha256, Algorithm::Sha512].map(|one| Digest::of(one, &image.manifest.bytes));
+    let StatementBody { predicate, subject } =
+        StatementBody::parse(statement, &digests).map_err(|error| error.to_string())?;
+    let predicate_type = claim.predicate_type.as_deref().unwrap_or_default();
+    let statement = VerifiedStatement { predicate_type, predicate: &predicate, subject: &subject, signer };
+    rule.check(&statement, image.now)
 }
 
 /// Why nothing can be verified for an authority.

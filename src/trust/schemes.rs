@@ -13,6 +13,7 @@ use crate::policy::Scheme;
 #[derive(Clone)]
 pub(super) struct Schemes {
     pub(super) cosign: Arc<dyn SignatureScheme>,
+    pub(super) cosign_attestations: Arc<dyn SignatureScheme>,
     pub(super) gpg: Arc<dyn SignatureScheme>,
     pub(super) notation: Arc<dyn SignatureScheme>,
     pub(super) notary: Arc<dyn SignatureScheme>,
@@ -29,12 +30,20 @@ impl Schemes {
         #[cfg(not(feature = "gpg"))]
         let gpg = unverified.clone();
         let notary = Arc::new(Notary::new(config, services));
-        Self { cosign: Arc::new(Cosign), gpg, notation: unverified.clone(), notary, unverified }
+        Self {
+            cosign: Arc::new(Cosign::signatures()),
+            cosign_attestations: Arc::new(Cosign::attestations()),
+            gpg,
+            notation: unverified.clone(),
+            notary,
+            unverified,
+        }
     }
 
     /// The scheme of authorities of this kind.
     pub(super) fn of(&self, scheme: &Scheme) -> &Arc<dyn SignatureScheme> {
         match scheme {
+            Scheme::Cosign(cosign) if cosign.attestation.is_some() => &self.cosign_attestations,
             Scheme::Cosign(_) => &self.cosign,
             Scheme::Unusable { .. } => &self.unverified,
             Scheme::Gpg(_) => &self.gpg,
@@ -45,9 +54,9 @@ impl Schemes {
 
     /// Every scheme once.
     pub(super) fn all(&self) -> Vec<Arc<dyn SignatureScheme>> {
-        let Self { cosign, gpg, notation, notary, unverified } = self;
+        let Self { cosign, cosign_attestations, gpg, notation, notary, unverified } = self;
         let mut all: Vec<Arc<dyn SignatureScheme>> = Vec::new();
-        for scheme in [cosign, gpg, notation, notary, unverified] {
+        for scheme in [cosign, cosign_attestations, gpg, notation, notary, unverified] {
             if !all.iter().any(|known| known.name() == scheme.name()) {
                 all.push(scheme.clone());
             }

@@ -25,6 +25,7 @@ use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 mod attacks;
+mod attestations;
 mod keyless;
 mod memory;
 mod schemes;

@@ -6,6 +6,8 @@ use super::gpg::SignedIdentity;
 use super::text::TextPattern;
 use super::{Canonical, fingerprint};
 use crate::oci::ImageName;
+use crate::policy::attestation::AttestationRule;
+use crate::policy::condition::Condition;
 use crate::policy::fulcio::FulcioClaim;
 use crate::policy::key::PublicKey;
 use crate::policy::trusted_root::TrustedRoot;
@@ -26,6 +28,8 @@ pub struct CosignAuthority {
     pub repository: Option<ImageName>,
     /// The image that a classic signature must name; `None` if the name does not matter, as for cosign.
     pub identity: Option<SignedIdentity>,
+    /// What an attestation must say. `None`: a signature is wanted, and no attestation counts as one.
+    pub attestation: Option<AttestationRule>,
 }
 
 /// Who signs.
@@ -61,9 +65,9 @@ pub enum TransparencyLog {
 impl CosignAuthority {
     /// An authority that signs with any one of these keys, with the defaults for everything else.
     pub fn of_keys(keys: Vec<PublicKey>) -> Self {
-        let (roots, annotations, repository, identity) = Default::default();
+        let (roots, annotations, repository, identity, attestation) = Default::default();
         let log = TransparencyLog::Ignore;
-        Self { signers: CosignSigners::Keys(keys), log, roots, annotations, repository, identity }
+        Self { signers: CosignSigners::Keys(keys), log, roots, annotations, repository, identity, attestation }
     }
 
     /// The keys; none for a keyless authority.
@@ -82,7 +86,7 @@ impl CosignAuthority {
     /// The patterns do not use `..`, so the compiler reports a new field that is not encoded. What has its default is
     /// not encoded, so that a new field does not change the ID of every authority.
     pub(super) fn encode(&self) -> Canonical {
-        let Self { signers, log, roots, annotations, repository, identity } = self;
+        let Self { signers, log, roots, annotations, repository, identity, attestation } = self;
         let of = |kind: &str| Canonical::default().field("kind", kind);
         let mut encoding = match signers {
             CosignSigners::Keys(keys) => {
@@ -109,6 +113,11 @@ impl CosignAuthority {
         }
         if let Some(identity) = identity {
             encoding = encoding.field("signed identity", identity.encode());
+        }
+        if let Some(AttestationRule { predicate_type, max_age, condition }) = attestation {
+            let age = max_age.map(|age| age.as_secs().to_be_bytes());
+            let rule = Canonical::default().field("predicate type", predicate_type).set("maximum age", age);
+            encoding = encoding.field("attestation", rule.set("condition", condition.as_ref().map(Condition::text)).0);
         }
         encoding
     }

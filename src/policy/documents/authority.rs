@@ -1,5 +1,6 @@
 //! Named trust authorities: the one parser of the shape that `pullgate.io/v1` documents and the configuration share.
 
+mod attestation;
 mod cosign;
 pub(super) mod gpg;
 mod notary;

@@ -197,7 +197,8 @@ fn behaviour(fields: &Fields<'_>, key: &str) -> Behaviour {
     fields.choice(key, &[("allow", Behaviour::Allow), ("deny", Behaviour::Deny)]).unwrap_or(Behaviour::Deny)
 }
 
-fn age(fields: &Fields<'_>, key: &str) -> Option<SignedDuration> {
+/// A duration that is longer than nothing.
+pub(super) fn age(fields: &Fields<'_>, key: &str) -> Option<SignedDuration> {
     let age = SignedDuration::try_from(fields.duration(key)?).ok().filter(SignedDuration::is_positive);
     if age.is_none() {
         fields.report_key(ProblemSeverity::Error, key, &format!("{key} must be longer than 0s"), None);

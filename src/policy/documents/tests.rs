@@ -395,3 +395,34 @@ proptest! {
         parse(&[&text]);
     }
 }
+
+/// What an attestation must say is checked when the document is read, with the place of each mistake.
+#[test]
+fn attestation_rules_are_checked_when_documents_are_read() {
+    let document = |attestation: &str| {
+        format!(
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec:\n  authorities:\n  \
+             - name: provenance\n    cosign:\n      key: {{data: \"{PEM}\"}}\n      attestation: {attestation}\n  \
+             repositories:\n  - {{name: \"a.io/*\", policy: {{trust: provenance}}}}\n"
+        )
+    };
+    let good = "{predicateType: 'https://slsa.dev/provenance/v1', maxAge: 90d, condition: \"predicate.x == 'y'\"}";
+    let parsed = parse(&[&document(good)]);
+    assert!(parsed.rules.is_some() && parsed.problems.is_empty(), "{:?}", parsed.problems);
+    for (attestation, expected) in [
+        ("{maxAge: 90d}", "predicateType of attestation is missing"),
+        ("{predicateType: p, maxAge: 0s}", "maxAge must be longer than 0s"),
+        ("{predicateType: p, maxage: 1d}", "unknown key \"maxage\""),
+        (
+            "{predicateType: p, condition: 'predicat.x == 1'}",
+            "0.yaml:9:50: error: condition: line 1, column 1: there is no variable \"predicat\"",
+        ),
+        ("{predicateType: p, condition: 'predicate.x.foo()'}", "foo is not a function here"),
+        ("{predicateType: p, condition: '1 + 1'}", "the result is a int, but a condition is true or false"),
+        ("{predicateType: p, condition: 'predicate.x =='}", "condition: line 1, column "),
+    ] {
+        let text = document(attestation);
+        assert!(parse(&[&text]).rules.is_none(), "{attestation}");
+        assert!(said(&text).contains(expected), "{attestation}: {}", said(&text));
+    }
+}

@@ -11,7 +11,7 @@ use sigstore_verify::types::{Bundle, SignatureContent};
 
 use super::convert;
 use super::layers::{ClassicAnnotations, Form};
-use crate::oci::payload::{IN_TOTO, SimpleSigning, Statement, pae};
+use crate::oci::payload::{Envelope, IN_TOTO, SimpleSigning, Statement, pae};
 use crate::oci::{Algorithm, Digest, Manifest, json as strict_json};
 
 /// The predicate type of cosign's image signatures, as opposed to attestations about the image.
@@ -57,7 +57,9 @@ const BUNDLE_KEYS: &[&str] = &[
 ];
 
 /// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
-const MAX_PAYLOAD: usize = 256 * 1024;
+pub(super) const MAX_PAYLOAD: usize = 256 * 1024;
+/// The largest statement of an attestation, in bytes: a report or a list of packages may be in it.
+pub(super) const MAX_STATEMENT: usize = 1024 * 1024;
 /// The most log entries and the most time stamps of one signature, as in sigstore-go (CVE-2024-45395).
 const MAX_WITNESSES: usize = 32;
 
@@ -75,6 +77,8 @@ pub(super) struct SignatureClaim {
     pub(super) annotations: BTreeMap<String, String>,
     /// The type of the predicate, if a statement was signed.
     pub(super) predicate_type: Option<String>,
+    /// The statement, if one was signed.
+    pub(super) statement: Option<Bytes>,
     /// Certificates, log entries and time stamps.
     pub(super) witnesses: Witnesses,
 }
@@ -110,14 +114,15 @@ impl SignatureClaim {
     }
 }
 
-/// Reads a claim about the manifest: a signature of it, or a statement about it.
+/// Reads a claim about the manifest: a signature of it, or a statement about it of at most `limit` bytes.
 ///
 /// # Errors
 /// Why it makes no claim about this manifest.
-pub(super) fn read(bytes: &Bytes, form: Form<'_>, manifest: &Manifest) -> Result<SignatureClaim, String> {
+pub(super) fn read(bytes: &Bytes, form: Form<'_>, manifest: &Manifest, limit: usize) -> Result<SignatureClaim, String> {
     match form {
         Form::Classic(annotations) => classic(bytes, &annotations, manifest),
-        Form::Bundle => bundle(bytes, manifest),
+        Form::Attestation(annotations) => attestation(bytes, &annotations, manifest),
+        Form::Bundle => bundle(bytes, manifest, limit),
     }
 }
 
@@ -128,7 +133,7 @@ fn classic(
 ) -> Result<SignatureClaim, String> {
     let encoded = annotations.signature.ok_or("its annotation with the signature is missing")?;
     let signature = STANDARD.decode(encoded).map_err(|_| "its signature is not base64")?;
-    check_size(payload)?;
+    check_size(payload, MAX_PAYLOAD)?;
     let payload_says = SimpleSigning::parse(payload).map_err(|e| e.to_string())?;
     if !is_digest_of(&payload_says.digest, manifest) {
         return Err(format!("is for another image, {}", payload_says.digest));
@@ -143,11 +148,44 @@ fn classic(
         reference: Some(payload_says.reference),
         annotations: payload_says.annotations,
         predicate_type: None,
+        statement: None,
         witnesses: Witnesses { bundle, artifact: payload.clone(), needs_proofs: false },
     })
 }
 
-fn bundle(bytes: &Bytes, manifest: &Manifest) -> Result<SignatureClaim, String> {
+/// A classic attestation: the layer is the envelope, which holds the signature.
+fn attestation(
+    bytes: &Bytes,
+    annotations: &ClassicAnnotations<'_>,
+    manifest: &Manifest,
+) -> Result<SignatureClaim, String> {
+    let keys = ["keyid", "payload", "payloadType", "sig", "signatures"];
+    let value = strict_json::parse(bytes, &keys, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
+    let envelope = Envelope::from_json(&value).map_err(|e| e.to_string())?;
+    if envelope.payload_type != IN_TOTO {
+        return Err(format!("its payload is {:?}, not an in-toto statement", envelope.payload_type));
+    }
+    let signature = match value["signatures"].as_array().map(Vec::as_slice) {
+        Some([only]) => {
+            STANDARD.decode(only["sig"].as_str().unwrap_or_default()).map_err(|_| "its signature is not base64")?
+        }
+        _ => return Err("must have exactly one signature".into()),
+    };
+    let (predicate_type, subject_annotations) = statement(&envelope.payload, manifest, MAX_STATEMENT)?;
+    let bundle = convert::bundle(&json!({"dsseEnvelope": value}), annotations);
+    Ok(SignatureClaim {
+        message: pae(&envelope.payload_type, &envelope.payload).into(),
+        signature,
+        form: "classic attestation",
+        reference: None,
+        annotations: subject_annotations,
+        predicate_type: Some(predicate_type),
+        statement: Some(envelope.payload.into()),
+        witnesses: Witnesses { bundle, artifact: manifest.bytes.clone(), needs_proofs: false },
+    })
+}
+
+fn bundle(bytes: &Bytes, manifest: &Manifest, limit: usize) -> Result<SignatureClaim, String> {
     let value = strict_json::parse(bytes, BUNDLE_KEYS, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
     if value.get("messageSignature").is_some() && value.get("dsseEnvelope").is_some() {
         return Err("holds two signatures".into());
@@ -162,17 +200,26 @@ fn bundle(bytes: &Bytes, manifest: &Manifest) -> Result<SignatureClaim, String> 
     if material.tlog_entries.len().max(timestamps) > MAX_WITNESSES {
         return Err(format!("has more than {MAX_WITNESSES} log entries or time stamps"));
     }
-    let (message, signature, statement) = signed(&bundle.content, manifest)?;
+    let (message, signature, statement) = signed(&bundle.content, manifest, limit)?;
     let (predicate_type, annotations) = statement.unzip();
+    let statement = match &bundle.content {
+        SignatureContent::DsseEnvelope(envelope) => Some(Bytes::copy_from_slice(envelope.payload.as_bytes())),
+        _ => None,
+    };
     let witnesses = Witnesses { bundle: Ok(bundle), artifact: manifest.bytes.clone(), needs_proofs: true };
     let annotations = annotations.unwrap_or_default();
-    Ok(SignatureClaim { message, signature, form: "bundle", reference: None, annotations, predicate_type, witnesses })
+    let (form, reference) = ("bundle", None);
+    Ok(SignatureClaim { message, signature, form, reference, annotations, predicate_type, statement, witnesses })
 }
 
 /// The type of a predicate, and the annotations of the image.
 type StatementParts = (String, BTreeMap<String, String>);
 
-fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec<u8>, Option<StatementParts>), String> {
+fn signed(
+    content: &SignatureContent,
+    manifest: &Manifest,
+    limit: usize,
+) -> Result<(Bytes, Vec<u8>, Option<StatementParts>), String> {
     match content {
         SignatureContent::MessageSignature(message) => {
             let digest = message.message_digest.as_ref().map(|digest| digest.digest.as_bytes());
@@ -185,7 +232,7 @@ fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec
             if envelope.payload_type != IN_TOTO {
                 return Err(format!("its payload is {:?}, not an in-toto statement", envelope.payload_type));
             }
-            let statement = statement(envelope.payload.as_bytes(), manifest)?;
+            let statement = statement(envelope.payload.as_bytes(), manifest, limit)?;
             let message = pae(&envelope.payload_type, envelope.payload.as_bytes());
             Ok((message.into(), envelope.signature.sig.as_bytes().to_vec(), Some(statement)))
         }
@@ -194,16 +241,16 @@ fn signed(content: &SignatureContent, manifest: &Manifest) -> Result<(Bytes, Vec
 }
 
 /// What a statement says about this image.
-fn statement(payload: &[u8], manifest: &Manifest) -> Result<StatementParts, String> {
-    check_size(payload)?;
+fn statement(payload: &[u8], manifest: &Manifest, limit: usize) -> Result<StatementParts, String> {
+    check_size(payload, limit)?;
     let Statement { predicate_type, subjects } = Statement::parse(payload).map_err(|e| e.to_string())?;
     let is_ours = |digests: &[Digest]| digests.iter().any(|digest| is_digest_of(digest, manifest));
     let ours = subjects.into_iter().find(|subject| is_ours(&subject.digests)).ok_or("is for another image")?;
     Ok((predicate_type, ours.annotations))
 }
 
-fn check_size(payload: &[u8]) -> Result<(), &'static str> {
-    if payload.len() > MAX_PAYLOAD { Err("its payload is larger than 256 KiB") } else { Ok(()) }
+fn check_size(payload: &[u8], limit: usize) -> Result<(), String> {
+    if payload.len() > limit { Err(format!("its payload is larger than {} KiB", limit >> 10)) } else { Ok(()) }
 }
 
 /// Whether the digest, of either algorithm, is that of the manifest's own bytes.

@@ -39,9 +39,9 @@ fn outcome(bundle: &Bytes, artifact: Vec<u8>, cosign: CosignAuthority) -> Result
         manifest: artifact_manifest(artifact).into(),
         now: "2026-06-01T00:00:00Z".parse().unwrap(),
     };
-    let mut part = Part::new(&Sought { authority, known: Vec::new() }, &image);
+    let part = Part::new(&Sought { authority, known: Vec::new() }, &image);
     part.unusable.clone().map_or(Ok(()), Err)?;
-    let claim = claim::read(bundle, Form::Bundle, &image.manifest)?;
+    let claim = claim::read(bundle, Form::Bundle, &image.manifest, claim::MAX_PAYLOAD)?;
     part.verify(&claim, &mut Tried::default()).map_err(|refusal| refusal.why)?;
     assert_eq!(part.signed.len(), 1);
     Ok(())

@@ -5,14 +5,18 @@ use crate::trust::scheme::Origin;
 
 /// The layer type of a classic cosign signature (cosign, SIGNATURE_SPEC.md).
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// The layer type of a classic cosign attestation, in the tag `.att`.
+const ATTESTATION: &str = "application/vnd.dsse.envelope.v1+json";
 /// How the media types of all Sigstore bundles begin.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// Where cosign writes the signature of a classic payload; the text of the specification names another key.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
-/// The two forms in which cosign stores signatures.
+/// The forms in which cosign stores signatures and attestations.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form<'a> {
+    /// A DSSE envelope, with everything but the signature in annotations.
+    Attestation(ClassicAnnotations<'a>),
     /// A Sigstore bundle.
     Bundle,
     /// A simple-signing payload, with everything else in annotations.
@@ -53,6 +57,8 @@ impl<'a> Form<'a> {
     pub(super) fn of(layer: &'a Descriptor) -> Option<Self> {
         if layer.media_type == SIMPLE_SIGNING {
             Some(Self::Classic(ClassicAnnotations::of(layer)))
+        } else if layer.media_type == ATTESTATION {
+            Some(Self::Attestation(ClassicAnnotations::of(layer)))
         } else if layer.media_type.starts_with(BUNDLE) {
             Some(Self::Bundle)
         } else {
@@ -63,6 +69,7 @@ impl<'a> Form<'a> {
     /// As messages call it.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Attestation(_) => "classic attestation",
             Self::Bundle => "bundle",
             Self::Classic(_) => "classic signature",
         }
@@ -73,10 +80,10 @@ impl<'a> Form<'a> {
 ///
 /// # Errors
 /// Why no signature in the manifest can count.
-pub(super) fn select(attached: &Manifest, origin: Origin) -> Result<Vec<usize>, String> {
-    let classic = classic(attached);
+pub(super) fn select(attached: &Manifest, origin: Origin, wanted: Wanted) -> Result<Vec<usize>, String> {
+    let classic = classic(attached, wanted);
     match (origin, &attached.content) {
-        (Origin::Tag(_), _) if classic.is_empty() => Err("holds no cosign signature".into()),
+        (Origin::Tag(_), _) if classic.is_empty() => Err(format!("holds no cosign {}", wanted.name())),
         (Origin::Referrer, Content::Image { layers, .. }) if layers.iter().any(is_bundle) => match layers.len() {
             1 => Ok(vec![0]),
             _ => Err("a bundle must be the only layer of its manifest".into()),
@@ -85,9 +92,32 @@ pub(super) fn select(attached: &Manifest, origin: Origin) -> Result<Vec<usize>, 
     }
 }
 
-fn classic(attached: &Manifest) -> Vec<usize> {
+/// What is searched for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wanted {
+    /// Attestations about the image.
+    Attestations,
+    /// Signatures of the image.
+    Signatures,
+}
+
+impl Wanted {
+    /// One of them, as messages call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Attestations => "attestation",
+            Self::Signatures => "signature",
+        }
+    }
+}
+
+fn classic(attached: &Manifest, wanted: Wanted) -> Vec<usize> {
+    let expected = match wanted {
+        Wanted::Attestations => ATTESTATION,
+        Wanted::Signatures => SIMPLE_SIGNING,
+    };
     let Content::Image { layers, .. } = &attached.content else { return Vec::new() };
-    let found = layers.iter().enumerate().rev().filter(|(_, layer)| layer.media_type == SIMPLE_SIGNING);
+    let found = layers.iter().enumerate().rev().filter(|(_, layer)| layer.media_type == expected);
     found.map(|(index, _)| index).collect()
 }
 

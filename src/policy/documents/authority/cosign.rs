@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Lookup, gpg, material, materials, one_of};
+use super::{Lookup, attestation, gpg, material, materials, one_of};
 use crate::markup::{Fields, Node, Value, text_of};
 use crate::oci::{ImageName, ImageReference};
 use crate::policy::authority::gpg::SignedIdentity;
@@ -19,7 +19,9 @@ const SIGNERS: [&str; 3] = ["key", "keys", "keyless"];
 
 /// Parses the mapping of `cosign`.
 pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    fields.only(&[&SIGNERS[..], &["annotations", "repository", "signedIdentity", "transparencyLog"]].concat());
+    fields.only(
+        &[&SIGNERS[..], &["annotations", "attestation", "repository", "signedIdentity", "transparencyLog"]].concat(),
+    );
     let (signers, roots) = match one_of(fields, &SIGNERS)? {
         "key" => (CosignSigners::Keys(vec![material(&fields.map("key")?, read::public_key, lookup)?]), Vec::new()),
         "keys" => (CosignSigners::Keys(unique_keys(fields, lookup)?), Vec::new()),
@@ -41,6 +43,10 @@ pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> 
         annotations: annotations(fields)?,
         repository: repository(fields)?,
         identity: identity(fields)?,
+        attestation: match fields.get("attestation") {
+            Some(_) => Some(attestation::rule(&fields.map("attestation")?)?),
+            None => None,
+        },
         signers,
     })))
 }

@@ -1,0 +1,184 @@
+//! Conditions in policies, written in CEL (Common Expression Language, cel.dev), over values that are known only when an
+//! image is judged: `predicate.buildType == "x" && predicate.materials.all(m, m.uri.startsWith("git+https://"))`.
+//!
+//! The crate `cel` parses and evaluates. This module adds what it lacks:
+//! - Types are checked when a condition is read (`check.rs`), so a misspelt variable is an error in the policy, and not a
+//!   denial of every image.
+//! - The cost of an evaluation is limited (`cost.rs`).
+//! - Times need no calendar library: they are milliseconds since 1970, and `timestamp` and `duration` return such numbers.
+//!   They can be compared, added and subtracted as in CEL. Their accessors, such as `getFullYear`, do not exist.
+//!
+//! A condition is met, not met, or cannot be evaluated. The latter never counts as met.
+
+mod check;
+mod cost;
+mod value;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::IdedExpr;
+use cel::{Context, Env, ExecutionError};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+pub use check::ValueType;
+use cost::StepBudget;
+
+/// The longest condition, in bytes.
+const MAX_TEXT: usize = 8 * 1024;
+/// The deepest nesting of a condition. Parsing and evaluation are recursive.
+const MAX_DEPTH: u16 = 32;
+/// The longest message about a failed evaluation, in bytes: it may quote values.
+const MAX_MESSAGE: usize = 200;
+
+/// The standard functions and macros of CEL, without optional values.
+static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
+
+/// A condition whose types were checked.
+#[derive(Clone)]
+pub struct Condition {
+    text: Arc<str>,
+    expression: Arc<IdedExpr>,
+    /// The variables that it mentions.
+    mentioned: Arc<[String]>,
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Condition").field(&self.text).finish()
+    }
+}
+
+/// Equal texts mean the same, because the variables of a condition depend only on where it is used.
+impl PartialEq for Condition {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// What is wrong with a condition, and where in its text.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct InvalidCondition {
+    /// The line within the condition, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The value of a variable.
+#[derive(Clone, Copy, Debug)]
+pub enum Variable<'a> {
+    /// JSON of unknown structure.
+    Json(&'a Value),
+    /// Text.
+    Text(&'a str),
+    /// A time.
+    Time(Timestamp),
+}
+
+impl Condition {
+    /// Parses a condition and checks its types. `variables` are the names that it may use.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it: a syntax error, an unknown variable or function, operands that do not fit, or a
+    /// result that is not true or false.
+    pub fn compile(text: &str, variables: &[(&str, ValueType)]) -> Result<Self, Vec<InvalidCondition>> {
+        if text.len() > MAX_TEXT {
+            let message = format!("is longer than {MAX_TEXT} bytes");
+            return Err(vec![InvalidCondition { line: 1, column: 1, message }]);
+        }
+        let parser = STANDARD.parser().max_recursion_depth(MAX_DEPTH);
+        let (mut expression, source) = parser.parse_with_source_info(text).map_err(|invalid| {
+            let error = |error: cel::ParseError| check::syntax(text, &error);
+            invalid.errors.into_iter().map(error).collect::<Vec<_>>()
+        })?;
+        check::check(&expression, &source, variables)?;
+        let mentioned = expression.references().variables().into_iter().map(str::to_owned).collect();
+        cost::meter(&mut expression);
+        Ok(Self { text: text.into(), expression: Arc::new(expression), mentioned })
+    }
+
+    /// Whether the condition depends on this variable.
+    pub fn mentions(&self, variable: &str) -> bool {
+        self.mentioned.iter().any(|name| name == variable)
+    }
+
+    /// The text as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Evaluates the condition. Every variable that it was compiled with must have a value.
+    ///
+    /// # Errors
+    /// Why it cannot be evaluated: a field is missing, a value has another type than the condition expects, or the cost
+    /// limit is exceeded.
+    pub fn is_met(&self, variables: &[(&str, Variable<'_>)]) -> Result<bool, String> {
+        let budget = StepBudget::default();
+        let mut context = context(&budget);
+        for (name, variable) in variables {
+            context.add_variable_from_value(*name, value::of(*variable)?);
+        }
+        let result = cel::Value::resolve(&self.expression, &context);
+        // `||` ignores the error of one operand if the other is true.
+        if budget.is_exhausted() {
+            return Err("takes too many steps".into());
+        }
+        match result {
+            Ok(cel::Value::Bool(met)) => Ok(met),
+            Ok(other) => Err(format!("is neither true nor false, but a {}", other.type_of())),
+            Err(error) => Err(describe(&error)),
+        }
+    }
+}
+
+/// The functions that conditions can call.
+fn context<'v>(budget: &StepBudget) -> Context<'static, 'v> {
+    let mut context = Context::with_env(STANDARD.clone());
+    let failed = |function: &'static str| move |why: String| ExecutionError::function_error(function, why);
+    let timestamp = move |text: Arc<String>| milliseconds_of(&text).map_err(failed("timestamp"));
+    let duration = move |text: Arc<String>| length_of(&text).map_err(failed("duration"));
+    let step = budget.counter();
+    let added = [
+        context.add_function("timestamp", timestamp),
+        context.add_function("duration", duration),
+        context.add_function(cost::STEP, step),
+    ];
+    debug_assert!(added.iter().all(Result::is_ok), "the standard library has none of these functions");
+    context
+}
+
+/// A time in RFC 3339, in milliseconds since 1970.
+fn milliseconds_of(text: &str) -> Result<i64, String> {
+    text.parse::<Timestamp>().map(Timestamp::as_millisecond).map_err(|error| error.to_string())
+}
+
+/// A duration such as `36h` or `1h30m`, in milliseconds.
+fn length_of(text: &str) -> Result<i64, String> {
+    let duration: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    i64::try_from(duration.as_millis()).map_err(|_| "is too long".into())
+}
+
+/// An error without the values that it quotes, which may be as large as the predicate.
+fn describe(error: &ExecutionError) -> String {
+    let text = match error {
+        ExecutionError::NoSuchKey(key) => format!("there is no {key:?}"),
+        ExecutionError::NoSuchOverload(overload) => overload.to_string(),
+        ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
+        ExecutionError::UnexpectedType { got, want } => format!("{got} where {want} is expected"),
+        ExecutionError::ValuesNotComparable(..) => "values of different types are compared".to_owned(),
+        ExecutionError::IndexOutOfBounds(_) => "an index is out of bounds".to_owned(),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
+        ExecutionError::Overflow(..) => "a number is too large".to_owned(),
+        ExecutionError::UnsupportedIndex(..) => "a value that is neither a list nor a map is indexed".to_owned(),
+        _ => "a value has another type than expected".to_owned(),
+    };
+    text.chars().take(MAX_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The types of a condition, checked before it is used. JSON has the type `any`: what it contains is known only when an
+//! image is judged.
+
+use std::fmt;
+
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
+
+use super::InvalidCondition;
+use ValueType::{Any, Bool, Bytes, Double, Duration, Int, List, Map, Null, Text, Time, Type, Uint};
+
+/// The type of a value in a condition.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ValueType {
+    /// Not known until the condition is evaluated.
+    Any,
+    /// True or false.
+    Bool,
+    /// Bytes.
+    Bytes,
+    /// A floating-point number.
+    Double,
+    /// The time between two points in time.
+    Duration,
+    /// A signed whole number.
+    Int,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+    /// Nothing.
+    Null,
+    /// Text.
+    Text,
+    /// A point in time.
+    Time,
+    /// A type.
+    Type,
+    /// An unsigned whole number.
+    Uint,
+}
+
+impl fmt::Display for ValueType {
+    /// The name in CEL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Any => "dyn",
+            Bool => "bool",
+            Bytes => "bytes",
+            Double => "double",
+            Duration => "duration",
+            Int => "int",
+            List => "list",
+            Map => "map",
+            Null => "null",
+            Text => "string",
+            Time => "timestamp",
+            Type => "type",
+            Uint => "uint",
+        })
+    }
+}
+
+/// The global functions: name, the types of the only argument, and the type of the result.
+const FUNCTIONS: &[(&str, &[ValueType], ValueType)] = &[
+    ("bool", &[Bool, Text], Bool),
+    ("bytes", &[Bytes, Text], Bytes),
+    ("double", &[Double, Int, Text, Uint], Double),
+    ("duration", &[Text], Duration),
+    ("dyn", &[Bool, Bytes, Double, Duration, Int, List, Map, Null, Text, Time, Type, Uint], Any),
+    ("int", &[Double, Int, Text, Uint], Int),
+    ("size", &[Bytes, List, Map, Text], Int),
+    ("string", &[Bool, Bytes, Double, Int, Text, Uint], Text),
+    ("timestamp", &[Text], Time),
+    ("type", &[Bool, Bytes, Double, Int, List, Map, Null, Text, Type, Uint], Type),
+    ("uint", &[Double, Int, Text, Uint], Uint),
+];
+
+/// The methods of text: each takes one text, and its result is true or false.
+const TEXT_METHODS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
+
+/// Checks an expression and that its result can be true or false.
+///
+/// # Errors
+/// Everything that is wrong.
+pub(super) fn check(
+    expression: &IdedExpr,
+    source: &SourceInfo,
+    variables: &[(&str, ValueType)],
+) -> Result<(), Vec<InvalidCondition>> {
+    let scope = variables.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    let mut checker = Checker { source, scope, found: Vec::new() };
+    let result = checker.type_of(expression);
+    if !matches!(result, Bool | Any) {
+        checker.report(expression, format!("the result is a {result}, but a condition is true or false"));
+    }
+    if checker.found.is_empty() { Ok(()) } else { Err(checker.found) }
+}
+
+/// A syntax error.
+pub(super) fn syntax(text: &str, error: &cel::ParseError) -> InvalidCondition {
+    let number = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
+    let (line, column) = (number(error.pos.0), number(error.pos.1));
+    let message = error.msg.lines().next().unwrap_or_default();
+    let message = if message.is_empty() || message == "UNKNOWN" { "cannot be parsed" } else { message };
+    InvalidCondition { line: line.min(text.lines().count().max(1)), column, message: message.to_owned() }
+}
+
+struct Checker<'a> {
+    source: &'a SourceInfo,
+    /// Variables in scope; later ones hide earlier ones.
+    scope: Vec<(String, ValueType)>,
+    found: Vec<InvalidCondition>,
+}
+
+impl Checker<'_> {
+    /// Reports a mistake at an expression. The type of what contains it is unknown, so that one mistake is reported once.
+    fn report(&mut self, at: &IdedExpr, message: String) -> ValueType {
+        let start = self.source.offset_for(at.id).map_or(0, |(start, _)| start as usize);
+        let before = self.source.source.get(..start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        self.found.push(InvalidCondition { line, column, message });
+        Any
+    }
+
+    fn type_of(&mut self, expression: &IdedExpr) -> ValueType {
+        match &expression.expr {
+            Expr::Literal(literal) => type_of_literal(literal),
+            Expr::Ident(name) => self.variable(expression, name),
+            Expr::Select(select) => {
+                let operand = self.type_of(&select.operand);
+                if !matches!(operand, Map | Any) {
+                    return self.report(expression, format!("a {operand} has no field {:?}", select.field));
+                }
+                if select.test { Bool } else { Any }
+            }
+            Expr::List(list) => {
+                list.elements.iter().for_each(|element| _ = self.type_of(element));
+                List
+            }
+            Expr::Map(map) => {
+                for entry in &map.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        self.type_of(&entry.key);
+                        self.type_of(&entry.value);
+                    }
+                }
+                Map
+            }
+            Expr::Call(call) => self.call(expression, call),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            Expr::Struct(message) => self.report(expression, format!("there is no type {:?}", message.type_name)),
+            Expr::Unspecified => self.report(expression, "cannot be parsed".into()),
+        }
+    }
+
+    fn variable(&mut self, at: &IdedExpr, name: &str) -> ValueType {
+        let found = self.scope.iter().rev().find(|(known, _)| known == name).map(|(_, found)| *found);
+        if let Some(found) = found {
+            return found;
+        }
+        if ["bool", "bytes", "double", "int", "list", "map", "string", "type", "uint"].contains(&name) {
+            return Type;
+        }
+        // The parser's own variables begin with @.
+        let known = self.scope.iter().map(|(known, _)| &**known).filter(|known| !known.starts_with('@'));
+        let known = known.collect::<Vec<_>>().join(", ");
+        self.report(at, format!("there is no variable {name:?}; known here: {known}"))
+    }
+
+    /// The macros `all`, `exists`, `exists_one`, `map` and `filter`, as the parser expands them.
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> ValueType {
+        let range = self.type_of(&comprehension.iter_range);
+        if !matches!(range, List | Map | Any) {
+            self.report(&comprehension.iter_range, format!("a {range} is neither a list nor a map"));
+        }
+        let accumulated = self.type_of(&comprehension.accu_init);
+        let outer = self.scope.len();
+        self.scope.push((comprehension.accu_var.clone(), accumulated));
+        self.scope.push((comprehension.iter_var.clone(), Any));
+        self.scope.extend(comprehension.iter_var2.iter().map(|name| (name.clone(), Any)));
+        self.type_of(&comprehension.loop_cond);
+        self.type_of(&comprehension.loop_step);
+        self.scope.truncate(outer + 1);
+        let result = self.type_of(&comprehension.result);
+        self.scope.truncate(outer);
+        result
+    }
+
+    fn call(&mut self, at: &IdedExpr, call: &CallExpr) -> ValueType {
+        let target = call.target.as_ref().map(|target| self.type_of(target));
+        let arguments: Vec<_> = call.args.iter().map(|argument| self.type_of(argument)).collect();
+        let name = &*call.func_name;
+        match (target, &*arguments) {
+            (None, operands) if operator(name).is_some() => self.operator(at, name, operands),
+            (None, [Any]) if function(name).is_some() => function(name).map_or(Any, |(_, result)| result),
+            (None, [argument]) if function(name).is_some() => match function(name) {
+                Some((accepted, result)) if accepted.contains(argument) => result,
+                _ => self.report(at, format!("{name} does not take a {argument}")),
+            },
+            (Some(Text | Any), [Text | Any]) if TEXT_METHODS.contains(&name) => Bool,
+            (None, [Text | Any, Text | Any]) if name == "matches" => Bool,
+            (Some(Any | Bytes | List | Map | Text), []) if name == "size" => Int,
+            _ => {
+                let known = function(name).is_some() || TEXT_METHODS.contains(&name);
+                let why = if known { "does not take these arguments" } else { "is not a function here" };
+                self.report(at, format!("{name} {why}"))
+            }
+        }
+    }
+
+    fn operator(&mut self, at: &IdedExpr, name: &str, operands: &[ValueType]) -> ValueType {
+        let Some(result) = operation(name, operands) else {
+            let symbol = operator(name).unwrap_or(name);
+            let types = operands.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+            return self.report(at, format!("{symbol} cannot be applied to {types}"));
+        };
+        result
+    }
+}
+
+fn type_of_literal(literal: &LiteralValue) -> ValueType {
+    match literal {
+        LiteralValue::Boolean(_) => Bool,
+        LiteralValue::Bytes(_) => Bytes,
+        LiteralValue::Double(_) => Double,
+        LiteralValue::Int(_) => Int,
+        LiteralValue::Null => Null,
+        LiteralValue::String(_) => Text,
+        LiteralValue::UInt(_) => Uint,
+    }
+}
+
+fn function(name: &str) -> Option<(&'static [ValueType], ValueType)> {
+    FUNCTIONS.iter().find(|(known, ..)| *known == name).map(|(_, accepted, result)| (*accepted, *result))
+}
+
+/// The symbol of an operator, by its internal name.
+fn operator(name: &str) -> Option<&'static str> {
+    Some(match name {
+        operators::CONDITIONAL => "? :",
+        operators::LOGICAL_AND => "&&",
+        operators::LOGICAL_OR => "||",
+        operators::LOGICAL_NOT => "!",
+        operators::SUBSTRACT | operators::NEGATE => "-",
+        operators::ADD => "+",
+        operators::MULTIPLY => "*",
+        operators::DIVIDE => "/",
+        operators::MODULO => "%",
+        operators::EQUALS => "==",
+        operators::NOT_EQUALS => "!=",
+        operators::GREATER_EQUALS => ">=",
+        operators::LESS_EQUALS => "<=",
+        operators::GREATER => ">",
+        operators::LESS => "<",
+        operators::INDEX => "[ ]",
+        operators::IN => "in",
+        operators::NOT_STRICTLY_FALSE => "the loop of a macro",
+        _ => return None,
+    })
+}
+
+/// The type of an operation; `None` if the operands do not fit.
+fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
+    let is_number = |value: ValueType| matches!(value, Int | Uint | Double | Any);
+    match (name, operands) {
+        (operators::LOGICAL_AND | operators::LOGICAL_OR, [Bool | Any, Bool | Any]) => Some(Bool),
+        (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, [Bool | Any]) => Some(Bool),
+        (operators::NEGATE, [value @ (Int | Double | Any)]) => Some(*value),
+        (operators::CONDITIONAL, [Bool | Any, one, other]) => Some(if one == other { *one } else { Any }),
+        (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => {
+            let is_possible = one == other || *one == Any || *other == Any || is_number(*one) && is_number(*other);
+            (is_possible || *one == Null || *other == Null).then_some(Bool)
+        }
+        (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [one, other]) => {
+            let is_ordered = |value: &ValueType| matches!(value, Bool | Bytes | Duration | Text | Time);
+            let same = one == other && is_ordered(one) || is_number(*one) && is_number(*other);
+            let any = *one == Any && is_ordered(other) || *other == Any && is_ordered(one);
+            (same || any).then_some(Bool)
+        }
+        (operators::IN, [_, List | Map | Any]) => Some(Bool),
+        (operators::INDEX, [List | Map | Any, _]) => Some(Any),
+        (operators::ADD, [one, other]) => sum(*one, *other),
+        (operators::SUBSTRACT, [Time, Time]) => Some(Duration),
+        (operators::SUBSTRACT, [Time, Duration]) => Some(Time),
+        (operators::SUBSTRACT, [Duration, Duration]) => Some(Duration),
+        (operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, [one, other])
+            if is_number(*one) && is_number(*other) =>
+        {
+            Some(if one == other { *one } else { Any })
+        }
+        _ => None,
+    }
+}
+
+fn sum(one: ValueType, other: ValueType) -> Option<ValueType> {
+    match (one, other) {
+        (Time, Duration) | (Duration, Time) => Some(Time),
+        (Any, Any) => Some(Any),
+        (Any, other) | (other, Any) if matches!(other, Bytes | Double | Int | List | Text | Uint) => Some(other),
+        (one, other) if one == other && matches!(one, Bytes | Double | Duration | Int | List | Text | Uint) => {
+            Some(one)
+        }
+        _ => None,
+    }
+}

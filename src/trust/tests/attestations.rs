@@ -1,0 +1,129 @@
+//! Attestations: what is signed about an image, and not the image itself.
+
+use super::*;
+use crate::policy::{AttestationRule, CosignAuthority};
+
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+const VULN: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
+const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+
+fn rule(predicate_type: &str) -> AttestationRule {
+    AttestationRule { predicate_type: predicate_type.into(), max_age: None, condition: None }
+}
+
+/// An authority that must attest something with the key of this signer.
+fn attesting(signer: &Signer, rule: AttestationRule) -> Arc<Authority> {
+    let cosign = CosignAuthority { attestation: Some(rule), ..CosignAuthority::of_keys(vec![signer.key()]) };
+    Arc::new(Authority::new("provenance", Scheme::Cosign(Box::new(cosign))))
+}
+
+fn attestation(digest: &Digest, predicate_type: &str, predicate: &Value) -> Value {
+    let mut statement = statement(digest);
+    statement["predicateType"] = predicate_type.into();
+    statement["predicate"] = predicate.clone();
+    statement
+}
+
+/// A registry with these envelopes as classic attestations.
+fn with_att(digest: &Digest, envelopes: &[Value]) -> Registry {
+    let mut registry = Registry::new(Api::Absent);
+    let layer = |envelope: &Value| {
+        let mut layer = registry.push_blob(ENVELOPE, envelope.to_string().into());
+        layer["annotations"] = json!({"dev.cosignproject.cosign/signature": ""});
+        layer
+    };
+    let layers: Vec<_> = envelopes.iter().map(layer).collect();
+    let manifest = manifest_json(&layers.into(), None).to_string();
+    registry.manifests.insert(format!("sha256-{}.att", digest.hex()), manifest.into());
+    registry
+}
+
+async fn judge(registry: &Registry, authority: &Arc<Authority>) -> TrustOutcome {
+    registry.judge(std::slice::from_ref(authority)).await.remove(0)
+}
+
+#[tokio::test]
+async fn attestations_are_found_in_both_forms() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let bundle = signer.bundle(&attestation(&digest, SLSA, &json!({"x": 1})));
+    let authority = attesting(&signer, rule(SLSA));
+    assert_verified(&judge(&Registry::with_bundle(&bundle), &authority).await, "(bundle)");
+    let classic = with_att(&digest, &[bundle["dsseEnvelope"].clone()]);
+    assert_verified(&judge(&classic, &authority).await, "(classic attestation)");
+    // The type is that of the rule, the key that of the authority, and the subject the image.
+    for registry in [&Registry::with_bundle(&bundle), &classic] {
+        assert_refused(&judge(registry, &attesting(&signer, rule(VULN))).await, "is an attestation of");
+        assert_refused(&judge(registry, &attesting(&Signer::p256(), rule(SLSA))).await, "was not made by");
+    }
+    let elsewhere = signer.bundle(&attestation(&Digest::sha256(b"other"), SLSA, &json!({})));
+    assert_refused(&judge(&Registry::with_bundle(&elsewhere), &authority).await, "is for another image");
+}
+
+/// "Some attestation is signed" and "some attestation has the wanted type" do not add up to an attestation of that type
+/// that is signed.
+#[tokio::test]
+async fn cve_2022_35929_the_type_is_that_of_the_verified_statement() {
+    let (digest, signer, stranger) = (image().digest, Signer::p256(), Signer::p256());
+    let ours = signer.bundle(&attestation(&digest, VULN, &json!({})))["dsseEnvelope"].clone();
+    let theirs = stranger.bundle(&attestation(&digest, SLSA, &json!({})))["dsseEnvelope"].clone();
+    let authority = attesting(&signer, rule(SLSA));
+    let outcome = judge(&with_att(&digest, &[ours.clone(), theirs.clone()]), &authority).await;
+    let TrustOutcome::Unverified { found } = &outcome else { panic!("{outcome:?}") };
+    let why: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert!(why.len() == 2 && why[0].contains("was not made by") && why[1].contains("is an attestation of"), "{why:?}");
+    let mut both = ours;
+    both["signatures"] = json!([both["signatures"][0], theirs["signatures"][0]]);
+    assert_refused(&judge(&with_att(&digest, &[both]), &authority).await, "exactly one signature");
+}
+
+/// A signature is no attestation, and an attestation is no signature of the image.
+#[tokio::test]
+async fn signatures_and_attestations_do_not_replace_each_other() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let signature = Registry::with_bundle(&signer.bundle(&statement(&digest)));
+    assert_refused(&judge(&signature, &attesting(&signer, rule(SLSA))).await, "is an attestation of");
+    let classic = Registry::new(Api::Absent).with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    assert_eq!(judge(&classic, &attesting(&signer, rule(SLSA))).await, TrustOutcome::Unverified { found: vec![] });
+    let attested = Registry::with_bundle(&signer.bundle(&attestation(&digest, SLSA, &json!({}))));
+    assert_refused(&judge(&attested, &signer.authority()).await, "is an attestation of");
+    // One key can do both, and counts for each.
+    let both = attesting(&signer, rule(SLSA));
+    assert!(signer.authority().signers().is_disjoint(&both.signers()), "{both:?}");
+    assert_eq!(attesting(&signer, rule(SLSA)).signers(), both.signers());
+}
+
+#[tokio::test]
+async fn age_and_condition_are_judged_and_end_the_outcome() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    // The search of these tests takes place in 1970.
+    let scanned = json!({"metadata": {"scanFinishedOn": "1969-12-31T00:00:00Z"}, "critical": 0});
+    let registry = Registry::with_bundle(&signer.bundle(&attestation(&digest, VULN, &scanned)));
+    let with = |hours, condition: &str| AttestationRule {
+        max_age: Some(SignedDuration::from_hours(hours)),
+        condition: Some(AttestationRule::condition(condition).unwrap()),
+        ..rule(VULN)
+    };
+    assert_verified(&judge(&registry, &attesting(&signer, with(48, "predicate.critical == 0"))).await, "(bundle)");
+    for (rule, expected) in [
+        (with(24, "true"), "is too old: it was made at 1969-12-31T00:00:00Z"),
+        (with(48, "predicate.critical > 0"), "does not meet the condition"),
+        (with(48, "predicate.absent == 0"), "cannot be evaluated"),
+    ] {
+        assert_refused(&judge(&registry, &attesting(&signer, rule)).await, expected);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+    let trust = Trust::new(Config::default(), services(&store, &clock));
+    let (authority, registry) = (attesting(&signer, with(48, "true")), Arc::new(registry));
+    let ask = async || {
+        let evidence = trust
+            .evidence(&registry, &name(), &by_digest(), &Arc::new(image()), std::slice::from_ref(&authority))
+            .await;
+        evidence.outcome(authority.id()).unwrap().clone()
+    };
+    let found = ask().await;
+    assert_eq!(found.until, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24)), "{found:?}");
+    clock.advance(SignedDuration::from_hours(25));
+    assert_refused(&ask().await.value, "is too old");
+}
