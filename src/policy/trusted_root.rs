@@ -40,9 +40,9 @@ const KEYS: &[&str] = &[
 
 /// A trusted root, ready for verification. Two are equal if their bytes are equal.
 #[derive(Clone)]
-pub struct TrustedRoot(Arc<Inner>);
+pub struct TrustedRoot(Arc<RootData>);
 
-struct Inner {
+struct RootData {
     name: String,
     fingerprint: Digest,
     verifier: Verifier,
@@ -96,7 +96,7 @@ impl TrustedRoot {
         let verifier = Verifier::new(&root).map_err(|e| e.to_string())?;
         let timestamp_authorities = root.tsa_authorities();
         let (name, fingerprint) = (name.to_owned(), Digest::sha256(bytes));
-        Ok(Self(Arc::new(Inner { name, fingerprint, verifier, timestamp_authorities, parts })))
+        Ok(Self(Arc::new(RootData { name, fingerprint, verifier, timestamp_authorities, parts })))
     }
 
     /// How messages refer to it.
