@@ -26,7 +26,7 @@ pub(super) enum TrustAnchor {
 
 /// A root that was verified.
 #[derive(Clone, Debug)]
-pub(super) struct TrustedRoot {
+pub(super) struct VerifiedRoot {
     pub(super) root: Root,
     pub(super) envelope: SignedDocument,
     /// The document.
@@ -55,7 +55,7 @@ impl TrustAnchor {
         };
         Ok(match self {
             Self::Document(bytes) => {
-                let pinned = TrustedRoot::read(bytes.clone()).map_err(|error| invalid("the pinned root", &error))?;
+                let pinned = VerifiedRoot::read(bytes.clone()).map_err(|error| invalid("the pinned root", &error))?;
                 format!("document {}", of(pinned.root.root_keys().map(TufKey::fingerprint).collect()))
             }
             Self::Keys(keys) => format!("keys {}", of(keys.clone())),
@@ -68,9 +68,9 @@ impl TrustAnchor {
     ///
     /// # Errors
     /// It is not trusted.
-    pub(super) fn accept(&self, first: &TrustedRoot, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
+    pub(super) fn accept(&self, first: &VerifiedRoot, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
         let wrong = |why: &str| Err(NotaryError::Invalid(format!("root: {why}")));
-        let TrustedRoot { root, envelope, .. } = first;
+        let VerifiedRoot { root, envelope, .. } = first;
         let whole = root.role("root");
         verify("root", envelope, root, whole)?;
         let is_pinned = |key: &&TufKey| match self {
@@ -96,20 +96,43 @@ impl TrustAnchor {
     }
 }
 
-impl TrustedRoot {
+impl VerifiedRoot {
     /// Reads a root document, whose signatures are not verified yet.
     pub(super) fn read(bytes: Bytes) -> Result<Self, InvalidDocument> {
         let envelope = SignedDocument::parse(&bytes)?;
         Ok(Self { root: Root::read(&envelope)?, envelope, bytes })
     }
 
-    /// Checks that a root follows this one: the keys of both have signed it.
+    /// Checks that a root of a repository follows this one: the keys of both have signed it. Clients use one private key
+    /// for many repositories, with a certificate for each, so only certificates for this repository count. Otherwise a
+    /// server could continue with the root of another repository of the same owner.
     ///
     /// # Errors
     /// It does not.
-    pub(super) fn leads_to(&self, next: &Self) -> Result<(), NotaryError> {
-        verify("root, by the keys of the root before it", &next.envelope, &self.root, self.root.role("root"))?;
-        verify("root", &next.envelope, &next.root, next.root.role("root"))
+    pub(super) fn leads_to(&self, next: &Self, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
+        let before = self.keys_for(gun, |_| true);
+        verify("root, by the keys of the root before it", &next.envelope, &self.root, &before)?;
+        verify("root", &next.envelope, &next.root, next.root.role("root"))?;
+        verify("root", &next.envelope, &next.root, &next.keys_for(gun, |one| is_valid(one, now)))
+    }
+
+    /// Checks that a pinned root is one of this repository.
+    ///
+    /// # Errors
+    /// Its certificates are for another one.
+    pub(super) fn check_name(&self, gun: &str) -> Result<(), NotaryError> {
+        let keys = self.keys_for(gun, |_| true);
+        if keys.key_ids.len() >= keys.threshold {
+            return Ok(());
+        }
+        Err(NotaryError::Invalid(format!("the pinned root is not for {gun}: its certificates name another repository")))
+    }
+
+    /// The keys of the root role that count for a repository: without a certificate, or with one that is for it.
+    fn keys_for(&self, gun: &str, may: impl Fn(&Certificate) -> bool) -> RoleKeys {
+        let counts = |key: &&TufKey| key.certificate().is_none_or(|one| is_for(one, gun) && may(one));
+        let key_ids = self.root.root_keys().filter(counts).map(|key| key.id().to_owned()).collect();
+        RoleKeys { key_ids, threshold: self.root.role("root").threshold }
     }
 }
 

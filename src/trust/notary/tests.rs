@@ -773,3 +773,27 @@ async fn concurrent_questions_share_one_update() {
     assert!([a, b, c].iter().all(|outcome| matches!(outcome, TrustOutcome::Verified { .. })));
     assert_eq!((pin, world.server.asked()), (Ok(Some(image.digest)), 4));
 }
+
+/// Clients use one private key for the roots of many repositories. The certificate says for which one a root is.
+#[tokio::test]
+async fn a_root_of_another_repository_is_not_followed() {
+    let mut world = World::signed().await;
+    let trust = world.pinned();
+    world.assert_signed(&trust).await;
+    let of_another = vec![NotaryKey::certificate("registry.acme.com/other").unwrap()];
+    world.repository.old_root = std::mem::replace(&mut world.repository.root, of_another);
+    world.repository.root_version += 1;
+    world.publish();
+    world.pass();
+    world.assert_refused(&trust, "root:").await;
+}
+
+#[tokio::test]
+async fn a_pinned_root_of_another_repository_is_refused() {
+    let mut world = World::signed().await;
+    let own = std::mem::replace(&mut world.repository, NotaryRepository::new("registry.acme.com/other").unwrap());
+    world.repository.publish();
+    let trust = world.pinned();
+    world.repository = own;
+    world.assert_refused(&trust, "the pinned root is not for").await;
+}

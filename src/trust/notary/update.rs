@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::NotaryError;
-use super::anchor::{TrustAnchor, TrustedRoot, invalid, verify};
+use super::anchor::{TrustAnchor, VerifiedRoot, invalid, verify};
 use super::client::NotaryClient;
 use super::repository::{SignedRole, TrustedRepository, VerifiedBasis};
 use crate::oci::Digest;
@@ -98,8 +98,8 @@ impl Update<'_> {
     }
 
     /// The newest root that is known to be trusted: the remembered one, the pinned one, or one that the anchor accepts.
-    async fn first_root(&self) -> Result<TrustedRoot, NotaryError> {
-        let read = |bytes: &Bytes, what| TrustedRoot::read(bytes.clone()).map_err(|error| invalid(what, &error));
+    async fn first_root(&self) -> Result<VerifiedRoot, NotaryError> {
+        let read = |bytes: &Bytes, what| VerifiedRoot::read(bytes.clone()).map_err(|error| invalid(what, &error));
         let remembered = self.remembered.root.as_ref().map(|bytes| read(bytes, "the remembered root")).transpose()?;
         let pinned = match self.anchor {
             TrustAnchor::Document(bytes) => Some(read(bytes, "the pinned root")?),
@@ -110,6 +110,9 @@ impl Update<'_> {
             TrustAnchor::Keys(_) | TrustAnchor::FirstUse => None,
         };
         if let Some(known) = remembered.into_iter().chain(pinned).max_by_key(|known| known.root.version) {
+            if matches!(self.anchor, TrustAnchor::Document(_)) {
+                known.check_name(&self.client.gun)?;
+            }
             return Ok(known);
         }
         let bytes = self.client.current("root", MAX_SMALL).await?.ok_or_else(|| self.client.no_trust_data())?;
@@ -126,33 +129,33 @@ impl Update<'_> {
     }
 
     /// The newest root that this one leads to.
-    async fn newer_root(&self, root: &TrustedRoot) -> Result<TrustedRoot, NotaryError> {
+    async fn newer_root(&self, root: &VerifiedRoot) -> Result<VerifiedRoot, NotaryError> {
         let mut newest = root.clone();
         while let Some(bytes) = self.client.root(newest.root.version.saturating_add(1), MAX_SMALL).await? {
-            let next = TrustedRoot::read(bytes).map_err(|error| invalid("root", &error))?;
+            let next = VerifiedRoot::read(bytes).map_err(|error| invalid("root", &error))?;
             if next.root.version.checked_sub(1) != Some(newest.root.version) {
                 return Err(NotaryError::Invalid(format!("root: version {} was asked for", newest.root.version + 1)));
             }
-            newest.leads_to(&next)?;
+            newest.leads_to(&next, &self.client.gun, self.now)?;
             newest = next;
             if newest.root.version - root.root.version >= MAX_ROOTS {
                 return Err(NotaryError::Invalid(format!("root: more than {MAX_ROOTS} versions follow the known one")));
             }
         }
         let Some(bytes) = self.client.current("root", MAX_SMALL).await? else { return Ok(newest) };
-        let current = TrustedRoot::read(bytes).map_err(|error| invalid("root", &error))?;
+        let current = VerifiedRoot::read(bytes).map_err(|error| invalid("root", &error))?;
         match current.root.version.cmp(&newest.root.version) {
             std::cmp::Ordering::Less => Err(replayed("root", current.root.version, newest.root.version)),
             // The same root, perhaps in other words: the snapshot names its bytes.
             std::cmp::Ordering::Equal if current.envelope.message() == newest.envelope.message() => Ok(current),
             std::cmp::Ordering::Equal => Err(NotaryError::Invalid("root: two roots have the same version".into())),
             // Servers before notary 0.6 have no roots by version.
-            std::cmp::Ordering::Greater => newest.leads_to(&current).map(|()| current),
+            std::cmp::Ordering::Greater => newest.leads_to(&current, &self.client.gun, self.now).map(|()| current),
         }
     }
 
     /// Timestamp, snapshot, targets and delegations under one root.
-    async fn follow(&mut self, trusted: &TrustedRoot) -> Result<TrustedRepository, NotaryError> {
+    async fn follow(&mut self, trusted: &VerifiedRoot) -> Result<TrustedRepository, NotaryError> {
         self.verified.clear();
         self.until = Timestamp::MAX;
         let root = &trusted.root;
