@@ -67,11 +67,13 @@ pub(crate) struct HttpSettings {
 
 /// Sends requests. Cheap to clone.
 ///
-/// Configured hosts and hosts that an answer named have separate connections, so that a connection that only the former
+/// Configured hosts, services beside them, and hosts that an answer named have separate connections, so that a connection that only the former
 /// may have is never used for the latter.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     configured: ConnectionPool,
+    beside: ConnectionPool,
+    named_beside: ConnectionPool,
     named: ConnectionPool,
     header_timeout: Duration,
 }
@@ -90,10 +92,15 @@ impl HttpClient {
             timeout: settings.connect_timeout,
             at_home: Arc::new(AtomicBool::new(false)),
         };
+        let at_home = Arc::default();
+        let beside = Connector { reach: Reach::Beside, at_home, ..connector.clone() };
+        let named_beside = Connector { reach: Reach::NamedBeside, ..beside.clone() };
         let named = Connector { reach: Reach::Named, ..connector.clone() };
         let limit = settings.connect_timeout + settings.tls_timeout;
         Ok(Self {
             configured: pool(connector, tls::configured_hosts(settings)?, limit),
+            beside: pool(beside, tls::named_hosts(settings)?, limit),
+            named_beside: pool(named_beside, tls::named_hosts(settings)?, limit),
             named: pool(named, tls::named_hosts(settings)?, limit),
             header_timeout: settings.header_timeout,
         })
@@ -115,6 +122,8 @@ impl HttpClient {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let pool = match reach {
             Reach::Configured => &self.configured,
+            Reach::Beside => &self.beside,
+            Reach::NamedBeside => &self.named_beside,
             Reach::Named => &self.named,
         };
         match timeout(self.header_timeout, pool.request(request)).await {

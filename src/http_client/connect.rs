@@ -36,6 +36,12 @@ const MAX_ADDRESSES: usize = 8;
 pub(crate) enum Reach {
     /// The operator configured it. Any address may be connected to.
     Configured,
+    /// The operator configured it as another service, such as a signature store or a notary. Any address may be
+    /// connected to.
+    Beside,
+    /// A response of a [service beside](Self::Beside) the host named it. As [`Named`](Self::Named), but the address of
+    /// the service decides whether a private address may be connected to, and not that of the configured host.
+    NamedBeside,
     /// A response or a document named it. Only public addresses may be connected to, so that a response cannot direct
     /// requests into the gate's own network.
     Named,
@@ -81,7 +87,7 @@ impl Connector {
         }
         let found = self.network.resolve(uri).await?;
         let is_home = !found.is_empty() && found.iter().all(|address| is_private(address.ip()));
-        if self.reach == Reach::Configured {
+        if self.is_configured() {
             self.at_home.store(is_home, Ordering::Relaxed);
         }
         let allowed: Vec<_> = found.iter().filter(|address| self.may_reach(address.ip())).copied().collect();
@@ -94,7 +100,7 @@ impl Connector {
     /// The proxy resolves names, so only an address literal can be checked here.
     async fn tunnel(&self, uri: &Uri, proxy: &Intercept) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
         let address = literal(uri);
-        if self.reach == Reach::Configured {
+        if self.is_configured() {
             self.at_home.store(address.is_some_and(is_private), Ordering::Relaxed);
         }
         if address.is_some_and(|address| !self.may_reach(address)) {
@@ -110,8 +116,12 @@ impl Connector {
         tunnel.call(with_port(uri)?).await.map_err(|error| format!("egress proxy: {}", causes(&error)).into())
     }
 
+    fn is_configured(&self) -> bool {
+        matches!(self.reach, Reach::Configured | Reach::Beside)
+    }
+
     fn may_reach(&self, address: IpAddr) -> bool {
-        self.reach == Reach::Configured || self.at_home.load(Ordering::Relaxed) || !is_private(address)
+        self.is_configured() || self.at_home.load(Ordering::Relaxed) || !is_private(address)
     }
 }
 

@@ -160,6 +160,24 @@ async fn named_hosts_with_private_addresses_are_refused() {
     assert_eq!(server.count(), 2);
 }
 
+/// What is known about one service does not open the private network to hosts that another one names.
+#[tokio::test]
+async fn a_private_service_does_not_open_its_network_to_the_configured_host() {
+    let tasks = Tasks::new();
+    let server = CannedServer::start(&tasks, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let port = server.address.port();
+    let network = Network::fixed(&[("public.test", "93.184.216.34"), ("inner.test", "10.0.0.7")]);
+    for (private, opened, closed) in
+        [(Reach::Beside, Reach::NamedBeside, Reach::Named), (Reach::Configured, Reach::Named, Reach::NamedBeside)]
+    {
+        let client = HttpClient::new(&settings(), &network).unwrap();
+        let inner = format!("http://inner.test:{port}/");
+        fetch(&client, private, &inner).await.unwrap();
+        fetch(&client, opened, &inner).await.unwrap();
+        assert_eq!(fetch(&client, closed, &inner).await, Err(HttpError::PrivateAddress), "{closed:?}");
+    }
+}
+
 #[test]
 fn redirects_never_leave_tls() {
     let target = |from: &str, location: Option<&str>, allow_http| {

@@ -88,6 +88,11 @@ impl Audience {
         Self { beside: Some(resource.into()), ..Self::new(url, repository) }
     }
 
+    /// The host of the service beside the registry.
+    fn service(&self) -> Option<&str> {
+        self.beside.is_some().then_some(&*self.host)
+    }
+
     /// Whether the credentials of the registry are for it: it is the registry itself, or a service beside it on the same
     /// site or on a host listed by the operator.
     fn is_own(&self, client: &UpstreamClient) -> bool {
@@ -230,7 +235,7 @@ impl TokenRequest<'_> {
         let mut url = self.permitted(self.with_query(if is_secure { with_https(realm) } else { realm }))?;
         for _ in 0..=MAX_REDIRECTS {
             let request = self.build().map_err(|error| self.client.protocol(&error.to_string()))?;
-            let response = self.client.send(&url, request).await?;
+            let response = self.client.send(&url, self.audience.service(), request).await?;
             match response.status() {
                 StatusCode::SEE_OTHER if self.refresh_token().is_some() => return self.read(response).await,
                 status if is_redirect(status) => {

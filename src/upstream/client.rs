@@ -76,19 +76,21 @@ impl UpstreamClient {
         })
     }
 
-    /// Sends one request to a URL.
-    pub(super) async fn send(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-        let reach = if url.host() == self.base.host() { Reach::Configured } else { Reach::Named };
-        self.send_to(reach, url, request).await
-    }
-
-    /// Sends one request to a URL whose host may be reached in this way.
-    pub(super) async fn send_to(
+    /// Sends one request to a URL. `service` is the host of the service beside the registry that the request is for; the
+    /// configuration or a policy names it.
+    pub(super) async fn send(
         &self,
-        reach: Reach,
         url: &Url,
+        service: Option<&str>,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Error> {
+        let is_registry = url.host() == self.base.host();
+        let reach = match service {
+            None if is_registry => Reach::Configured,
+            None => Reach::Named,
+            Some(service) if is_registry || host(url) == service => Reach::Beside,
+            Some(_) => Reach::NamedBeside,
+        };
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
         let (method, started) = (request.method().clone(), Instant::now());
         let outcome = self.http.send(reach, request).await.map_err(|error| self.no_answer(url, &error));

@@ -21,7 +21,7 @@ use super::headers::content_range;
 use super::limits::{RequestLane, UpstreamLimits};
 use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::retry::{Failure, Retries, is_passing, retry_after};
-use crate::http_client::{MAX_REDIRECTS, Network, Reach, is_redirect};
+use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
 use crate::oci::Repository;
 use crate::runtime::Tasks;
 
@@ -234,11 +234,8 @@ impl Exchange {
         authorization: Option<&Authorization>,
     ) -> Result<Response<Incoming>, Error> {
         let request = call.request(authorization).map_err(|error| self.client.protocol(&error.to_string()))?;
-        // The configuration or a policy names a service beside the registry, so it may have a private address.
-        match call.is_beside(url) {
-            true => self.client.send_to(Reach::Configured, url, request).await,
-            false => self.client.send(url, request).await,
-        }
+        let service = (call.tokens != TokenUse::Registry).then(|| host(&call.url));
+        self.client.send(url, service, request).await
     }
 
     async fn failure(&self, call: &Call, response: Response<Incoming>, from: &Url) -> Failure {
