@@ -9,7 +9,7 @@ use serde_json::json;
 use sigstore_verify::types::bundle::{MediaType, VerificationMaterialContent};
 use sigstore_verify::types::{Bundle, SignatureContent};
 
-use super::convert;
+use super::convert::{self, MAX_CERTIFICATE, MAX_CHAIN, MAX_TIME_STAMP};
 use super::layers::{ClassicAnnotations, Form};
 use crate::oci::payload::{Envelope, IN_TOTO, SimpleSigning, Statement, pae};
 use crate::oci::{Algorithm, Digest, Manifest, json as strict_json};
@@ -200,6 +200,15 @@ fn bundle(bytes: &Bytes, manifest: &Manifest, limit: usize) -> Result<SignatureC
     if material.tlog_entries.len().max(timestamps) > MAX_WITNESSES {
         return Err(format!("has more than {MAX_WITNESSES} log entries or time stamps"));
     }
+    check_certificates(&material.content)?;
+    if material
+        .timestamp_verification_data
+        .rfc3161_timestamps
+        .iter()
+        .any(|one| one.signed_timestamp.as_bytes().len() > MAX_TIME_STAMP)
+    {
+        return Err(format!("has a time stamp of more than {} KiB", MAX_TIME_STAMP >> 10));
+    }
     let (message, signature, statement) = signed(&bundle.content, manifest, limit)?;
     let (predicate_type, annotations) = statement.unzip();
     let statement = match &bundle.content {
@@ -244,9 +253,30 @@ fn signed(
 fn statement(payload: &[u8], manifest: &Manifest, limit: usize) -> Result<StatementParts, String> {
     check_size(payload, limit)?;
     let Statement { predicate_type, subjects } = Statement::parse(payload).map_err(|e| e.to_string())?;
-    let is_ours = |digests: &[Digest]| digests.iter().any(|digest| is_digest_of(digest, manifest));
+    // Hashing the manifest for each subject would take as long as an attacker likes.
+    let own = [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| Digest::of(algorithm, &manifest.bytes));
+    let is_ours = |digests: &[Digest]| digests.iter().any(|digest| own.contains(digest));
     let ours = subjects.into_iter().find(|subject| is_ours(&subject.digests)).ok_or("is for another image")?;
     Ok((predicate_type, ours.annotations))
+}
+
+/// Checks that certificates are few and small before anything parses them: sorting what is in one takes quadratic time.
+fn check_certificates(material: &VerificationMaterialContent) -> Result<(), String> {
+    let sizes: Vec<usize> = match material {
+        VerificationMaterialContent::Certificate(leaf) => vec![leaf.raw_bytes.as_bytes().len()],
+        VerificationMaterialContent::X509CertificateChain { certificates } => {
+            certificates.iter().map(|one| one.raw_bytes.as_bytes().len()).collect()
+        }
+        VerificationMaterialContent::PublicKey(_) => Vec::new(),
+        _ => return Err("has a kind of certificate that is not known".into()),
+    };
+    if sizes.len() > MAX_CHAIN {
+        return Err(format!("has more than {MAX_CHAIN} certificates"));
+    }
+    if sizes.iter().any(|size| *size > MAX_CERTIFICATE) {
+        return Err(format!("has a certificate of more than {} KiB", MAX_CERTIFICATE >> 10));
+    }
+    Ok(())
 }
 
 fn check_size(payload: &[u8], limit: usize) -> Result<(), String> {

@@ -23,7 +23,11 @@ const KEYS: &[&str] = &[
 ];
 
 /// The most certificates of a chain.
-const MAX_CHAIN: usize = 10;
+pub(super) const MAX_CHAIN: usize = 10;
+/// The largest certificate, in bytes. Those of Fulcio have less than 2 KiB.
+pub(super) const MAX_CERTIFICATE: usize = 8 * 1024;
+/// The largest time stamp, in bytes. Real ones have up to 6 KiB.
+pub(super) const MAX_TIME_STAMP: usize = 16 * 1024;
 
 /// The bundle that says the same. `content` is its member with the signature: `{"messageSignature": …}` or
 /// `{"dsseEnvelope": …}`. Without a certificate, it is a bundle of a signature by key.
@@ -41,6 +45,9 @@ pub(super) fn bundle(content: &Value, annotations: &ClassicAnnotations<'_>) -> R
     material["tlogEntries"] = entries.into();
     if let Some(text) = annotations.timestamp {
         let token = object(text, "time stamp")?["SignedRFC3161Timestamp"].take();
+        if token.as_str().is_some_and(|token| token.len() > MAX_TIME_STAMP * 4 / 3) {
+            return Err(format!("its time stamp has more than {} KiB", MAX_TIME_STAMP >> 10));
+        }
         material["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": token}]});
     }
     let mut bundle = content.clone();
@@ -51,7 +58,13 @@ pub(super) fn bundle(content: &Value, annotations: &ClassicAnnotations<'_>) -> R
 
 /// The signer's certificate, and those between it and the root. The root itself comes from the trusted root.
 fn certificates(leaf: &str, chain: Option<&str>) -> Result<Vec<Value>, String> {
-    let read = |pem: &str| Certificate::all_from_pem(pem).map_err(|error| format!("its certificate: {error}"));
+    let read = |pem: &str| {
+        // Base64 takes four characters for three bytes. One certificate may take all of the room.
+        if pem.len() > MAX_CHAIN * MAX_CERTIFICATE * 3 / 2 || is_large(pem) {
+            return Err(format!("its certificate has more than {} KiB", MAX_CERTIFICATE >> 10));
+        }
+        Certificate::all_from_pem(pem).map_err(|error| format!("its certificate: {error}"))
+    };
     let leaf = read(leaf)?;
     let chain = chain.filter(|chain| !chain.trim().is_empty()).map(read).transpose()?.unwrap_or_default();
     if chain.len() > MAX_CHAIN {
@@ -60,6 +73,11 @@ fn certificates(leaf: &str, chain: Option<&str>) -> Result<Vec<Value>, String> {
     let between = chain.iter().filter(|certificate| !certificate.is_self_issued());
     let all = leaf.iter().take(1).chain(between);
     Ok(all.map(|certificate| json!({"rawBytes": STANDARD.encode(certificate.der())})).collect())
+}
+
+/// Whether one block of a PEM text may be larger than a certificate should be.
+fn is_large(pem: &str) -> bool {
+    pem.split("-----BEGIN").any(|block| block.len() > MAX_CERTIFICATE * 3 / 2)
 }
 
 /// An entry of Rekor as cosign keeps it, with a promise (SET) and without a proof of inclusion.

@@ -171,6 +171,11 @@ async fn keyless_bundles_that_do_not_count() {
     assert_verified(&of_bundle(&relabelled("0.1"), keyless(&root)).await, IDENTITY);
     assert_verified(&of_bundle(&relabelled("0.2"), keyless(&root)).await, IDENTITY);
     let mut wrong = Vec::new();
+    let zeros = |bytes: usize| Value::from(STANDARD.encode(vec![0; bytes]));
+    let stamp = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
+    let mut chain_of_11 = relabelled("0.1");
+    let certificates = chain_of_11.pointer_mut("/verificationMaterial/x509CertificateChain/certificates").unwrap();
+    *certificates = vec![certificates[0].clone(); 11].into();
     let many: Vec<_> = vec![v1.pointer(entry).unwrap().clone(); 33];
     for (bundle, part) in [
         // Downgrades: an older version allows an entry without a proof.
@@ -196,6 +201,9 @@ async fn keyless_bundles_that_do_not_count() {
         (in_entry(&v1, "kindVersion", json!({"kind": "intoto", "version": "0.0.1"})), "unsupported Rekor entry format"),
         // Certificates.
         (without_sct, "missing SCT"),
+        (chain_of_11, "more than 10 certificates"),
+        (changed(&v1, "/verificationMaterial/certificate/rawBytes", zeros(9000)), "certificate of more than 8 KiB"),
+        (changed(&v2, stamp, zeros(17_000)), "time stamp of more than 16 KiB"),
         (sign(&instance, &server, V1), "is not for signing code"),
         (sign(&Instance::new(), &unlogged, V1), "its log is not one of the trusted root"),
         // Content.
