@@ -19,6 +19,8 @@ use crate::va::{Va, VaSubject};
 
 /// The maximum number of indexes that are examined as parents of an image.
 const MAX_PARENTS: usize = 16;
+/// The most indexes whose signatures are searched for to admit an image that they list.
+const MAX_SIGNED_PARENTS: usize = 64;
 
 /// What is known about one manifest, limited to what one rule requires.
 #[derive(Debug, Default)]
@@ -142,7 +144,7 @@ impl EvidenceGatherer {
             true => self.resolver.naming(&target.name, manifest.digest).await?,
             false => Arc::default(),
         };
-        for parent in parents.iter() {
+        for parent in parents.iter().take(MAX_SIGNED_PARENTS) {
             let Some(index) = manifest_if_there(&self.resolver, target, *parent).await? else { continue };
             // An image may list the same digest as a layer. Its signature does not cover running those bytes as an
             // image.

@@ -120,7 +120,8 @@ impl Facts {
         Box::pin(self.exact(&memory.manifests, name, key, read)).await
     }
 
-    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob.
+    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob. Those to which
+    /// a request was admitted come first: anybody who can push can have any number of others remembered.
     pub(super) async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, StoreError> {
         let (memory, key) = (self.memory(), (name.clone(), member));
         if let Some(known) = memory.naming.get(&key) {
@@ -128,9 +129,9 @@ impl Facts {
         }
         let read = async {
             let names = |manifest: &Manifest| manifest.descriptors().any(|named| named.digest == member);
-            let mut naming: Vec<Digest> = self.recent().manifests(name, names).iter().map(|m| m.digest).collect();
-            let stored = self.store.naming(name, member).await?;
-            naming.extend(stored.into_iter().filter(|digest| !naming.contains(digest)).collect::<Vec<_>>());
+            let recent: Vec<Digest> = self.recent().manifests(name, names).iter().map(|m| m.digest).collect();
+            let mut naming = self.store.naming(name, member).await?;
+            naming.extend(recent.into_iter().filter(|digest| !naming.contains(digest)).collect::<Vec<_>>());
             Ok(naming.into())
         };
         Box::pin(self.exact(&memory.naming, name, key, read)).await
