@@ -294,7 +294,10 @@ impl Part {
 
 /// The identifier of a signer, as thresholds count it.
 fn identifier(cosign: &CosignAuthority, id: String) -> String {
-    cosign.attestation.as_ref().map_or(id.clone(), |rule| rule.signer(&id))
+    match &cosign.attestation {
+        Some(rule) => rule.signer(&id),
+        None => id,
+    }
 }
 
 /// Judges what a verified signer attests. Returns until when the result holds.
