@@ -12,6 +12,7 @@ mod policy;
 mod prefetch;
 mod remote;
 mod serve;
+mod trust;
 mod va;
 
 use std::path::PathBuf;
@@ -82,6 +83,9 @@ enum Command {
     /// Validate or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Show or replace the trusted roots of Sigstore.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Create certificates for development.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -119,6 +123,7 @@ pub fn run() -> Exit {
         Command::Prefetch(args) => prefetch::run(&args),
         Command::Policy(command) => policy::run(command),
         Command::Config(command) => config::run(&command),
+        Command::Trust(command) => trust::run(&command),
         Command::Certs(command) => certs::run(&command),
     }
 }

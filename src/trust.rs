@@ -30,16 +30,17 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::oci::{Digest, ImageName, Manifest, Reference, Tag};
+use crate::oci::{Digest, Host, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, AuthorityId, Observed, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{FactStore, Memo};
+use crate::upstream::Upstream;
 use finding::AuthorityFinding;
 use gather::{GatherRequest, GatheredResult, gather};
 pub use scheme::Pin;
 use scheme::{AuthorityResult, PinQuestion, Sought};
 use schemes::Schemes;
-use settled::is_settled;
+use settled::{Signers, is_settled};
 pub use source::{SignatureSource, SourceError};
 
 /// How long evidence holds.
@@ -82,6 +83,7 @@ struct Inner {
     memo: Memo<AuthorityFinding>,
     clock: Clock,
     tasks: Tasks,
+    upstreams: UpstreamByHost,
 }
 
 /// What trust and its schemes use of the rest of the program.
@@ -93,6 +95,8 @@ pub struct TrustServices {
     pub clock: Clock,
     /// The tracker of background tasks.
     pub tasks: Tasks,
+    /// The configured upstreams, for signatures that are in a repository of another registry.
+    pub upstreams: UpstreamByHost,
 }
 
 /// Why it is not known which digest a tag means.
@@ -111,6 +115,9 @@ pub enum PinError {
     Unknown(SourceError),
 }
 
+/// Finds the configured upstream of a host.
+pub type UpstreamByHost = Arc<dyn Fn(&Host) -> Option<Arc<Upstream>> + Send + Sync>;
+
 /// One question: which of these authorities have signed this image?
 #[derive(Clone)]
 struct SignatureQuestion {
@@ -128,10 +135,10 @@ impl Trust {
     }
 
     fn with_schemes(schemes: Schemes, config: Config, services: TrustServices) -> Self {
-        let TrustServices { store, clock, tasks } = services;
+        let TrustServices { store, clock, tasks, upstreams } = services;
         let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
         let flights = Flights::new(tasks.clone());
-        Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks }), flights }
+        Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks, upstreams }), flights }
     }
 
     /// What is known for each authority about the signatures of a manifest in this repository, which was asked for by
@@ -246,33 +253,65 @@ impl Inner {
     ) -> Findings {
         let SignatureQuestion { name, reference, image, authorities } = question;
         let now = self.clock.now();
-        let (mut open, mut others, mut sought) = (Vec::new(), Vec::new(), Vec::new());
+        let mut others = Vec::new();
+        // By the repository that holds the signatures; `None` is the image's own.
+        let mut places: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
         for (index, (authority, known)) in authorities.iter().zip(&known).enumerate() {
-            let signers = known.as_ref().map(|known| known.signers(authority, now));
-            match signers {
+            match known.as_ref().map(|known| known.signers(authority, now)) {
                 Some(signers) if signers.signed == signers.possible => others.push(signers),
                 _ => {
-                    let known = known.as_ref().map(|known| known.lasting_signatories()).unwrap_or_default();
-                    sought.push(Sought { authority: authority.clone(), known });
-                    open.push(index);
+                    let place = authority.signature_repository().map(ToString::to_string);
+                    places.entry(place).or_default().push(index);
                 }
             }
         }
-        let request = GatherRequest {
-            name: name.clone(),
-            reference: reference.clone(),
-            image: image.clone(),
-            sought,
-            others,
-            now,
-        };
-        let results = gather(source, &self.tasks, &self.schemes, request, &self.config).await;
-        for (index, gathered) in open.into_iter().zip(results) {
-            let found = self.finding(gathered, known[index].as_deref());
-            let key = self.key(name, reference, image.digest, &authorities[index]);
-            known[index] = Some(self.memo.remember(key, found, AuthorityFinding::is_durable).await);
+        while let Some((_, open)) = places.pop_first() {
+            let sought = |index: &usize| {
+                let known = known[*index].as_ref().map(|known| known.lasting_signatories()).unwrap_or_default();
+                Sought { authority: authorities[*index].clone(), known }
+            };
+            let waiting = places.values().flatten().map(|index| authorities[*index].signers());
+            let waiting = waiting.map(|possible| Signers { possible, ..Signers::default() });
+            let request = GatherRequest {
+                name: name.clone(),
+                reference: reference.clone(),
+                image: image.clone(),
+                repository: name.repository.clone(),
+                sought: open.iter().map(sought).collect(),
+                others: others.iter().cloned().chain(waiting).collect(),
+                now,
+            };
+            let results = self.gather(source, request).await;
+            for (index, gathered) in open.into_iter().zip(results) {
+                let found = self.finding(gathered, known[index].as_deref());
+                let key = self.key(name, reference, image.digest, &authorities[index]);
+                let found = self.memo.remember(key, found, AuthorityFinding::is_durable).await;
+                others.push(found.signers(&authorities[index], now));
+                known[index] = Some(found);
+            }
         }
         known.into_iter().map(|known| known.unwrap_or_else(|| Arc::new(self.interrupted()))).collect()
+    }
+
+    /// Gathers for authorities whose signatures are in the same repository.
+    async fn gather(&self, source: &impl SignatureSource, mut request: GatherRequest) -> Vec<GatheredResult> {
+        let place = request.sought.first().and_then(|sought| sought.authority.signature_repository()).cloned();
+        let Some(ImageName { host, repository }) = place else {
+            return gather(source, &self.tasks, &self.schemes, request, &self.config).await;
+        };
+        request.repository = repository;
+        if host == request.name.host {
+            return gather(source, &self.tasks, &self.schemes, request, &self.config).await;
+        }
+        let Some(upstream) = (self.upstreams)(&host) else {
+            let why = format!("its signatures are in {host}, which is not a configured upstream");
+            let unknown = |_: &Sought| GatheredResult {
+                result: AuthorityResult { outcome: TrustOutcome::unknown(why.clone(), false), until: None },
+                is_complete: true,
+            };
+            return request.sought.iter().map(unknown).collect();
+        };
+        gather(&*upstream, &self.tasks, &self.schemes, request, &self.config).await
     }
 
     /// What is kept for one authority. What was verified before and still holds is not lost to a registry that does not

@@ -51,8 +51,10 @@ impl RunningParts {
         let cache = Arc::new(cache.await?);
         let audit = Audit::new(&config.audit, &metrics)?;
         let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
+        let upstreams = Arc::new(upstreams);
+        let signature_upstreams = upstreams.clone();
         let parts = gate::GateParts {
-            upstreams: Arc::new(upstreams),
+            upstreams,
             rulebook: rulebook.clone(),
             resolver: Resolver::new(
                 cache.clone(),
@@ -65,7 +67,12 @@ impl RunningParts {
             ),
             trust: Trust::new(
                 config.trust,
-                TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: tasks.clone() },
+                TrustServices {
+                    store: store.facts.clone(),
+                    clock: clock.clone(),
+                    tasks: tasks.clone(),
+                    upstreams: Arc::new(move |host| signature_upstreams.by_host(host).cloned()),
+                },
             ),
             va: Va::new(
                 config.va.clone(),

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::key::PublicKey;
-use crate::oci::Digest;
+use crate::oci::{Digest, ImageName};
 use gpg::SimpleSigner;
 pub use notary::{FirstUse, NotaryRoot, NotaryTrust, PinnedRoot, Signer};
 pub use notation::{
@@ -78,6 +78,14 @@ impl Authority {
             }
             Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
             other => [format!("scheme {}", Digest::sha256(&other.encode()))].into(),
+        }
+    }
+
+    /// The repository that holds its signatures; `None` for the image's own.
+    pub fn signature_repository(&self) -> Option<&ImageName> {
+        match &self.scheme {
+            Scheme::Cosign(cosign) => cosign.repository.as_ref(),
+            _ => None,
         }
     }
 

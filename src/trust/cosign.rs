@@ -320,9 +320,6 @@ fn attested(
 fn unusable(cosign: &CosignAuthority, now: Timestamp) -> Option<String> {
     match &cosign.signers {
         CosignSigners::Keys(keys) if keys.is_empty() => return Some("the authority has no key".into()),
-        _ if cosign.repository.is_some() => {
-            return Some("signatures elsewhere are not verified by this version".into());
-        }
         _ if !cosign.needs_root() => return None,
         CosignSigners::Keys(_) | CosignSigners::Keyless(_) => {}
     }

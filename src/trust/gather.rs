@@ -16,7 +16,7 @@ use super::scheme::{Attached, AuthorityResult, ImageSubject, SignatureScheme, So
 use super::schemes::Schemes;
 use super::settled::{Signers, is_settled};
 use super::source::{SignatureSource, SourceError};
-use crate::oci::{ImageName, Manifest, Reference};
+use crate::oci::{ImageName, Manifest, Reference, Repository};
 use crate::policy::TrustOutcome;
 use crate::runtime::Tasks;
 
@@ -36,6 +36,8 @@ pub(super) struct GatherRequest {
     /// The reference as it was pulled. A digest is always that of the image.
     pub(super) reference: Reference,
     pub(super) image: Arc<Manifest>,
+    /// The repository in which attached signatures are searched for.
+    pub(super) repository: Repository,
     /// The authorities for which it is found out.
     pub(super) sought: Vec<Sought>,
     /// What is known about the signers of the other authorities of the same question.
@@ -91,7 +93,7 @@ async fn search(
     let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
     let mut parts = Verifications::begin(schemes, &subject, &attached);
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
-    let mut search = Search::new(source, &request.name.repository, request.image.digest, readers);
+    let mut search = Search::new(source, &request.repository, request.image.digest, readers);
     let mut is_complete = false;
     loop {
         if parts.is_settled([&request.others[..], &consulted.signers()].concat()) {

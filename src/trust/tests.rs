@@ -210,6 +210,7 @@ async fn verify(
         name: name.clone(),
         reference: Reference::Digest(image.digest),
         image: Arc::new(image.clone()),
+        repository: name.repository.clone(),
         sought: authorities.iter().map(sought).collect(),
         others: Vec::new(),
         now: Timestamp::UNIX_EPOCH,
@@ -220,7 +221,12 @@ async fn verify(
 }
 
 fn services(store: &Store, clock: &Clock) -> TrustServices {
-    TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: Tasks::new() }
+    TrustServices {
+        store: store.facts.clone(),
+        clock: clock.clone(),
+        tasks: Tasks::new(),
+        upstreams: Arc::new(|_| None),
+    }
 }
 
 /// The image as it is asked for by digest.

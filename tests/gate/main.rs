@@ -6,6 +6,9 @@ mod support;
 #[path = "../support/program.rs"]
 mod program;
 
+#[path = "../support/sigstore.rs"]
+mod sigstore;
+
 mod answers;
 mod attack;
 mod audited;
@@ -17,6 +20,7 @@ mod content;
 #[cfg(feature = "gpg")]
 mod gpg;
 mod harness;
+mod keyless;
 mod kinds;
 mod lists;
 mod notary;

@@ -205,7 +205,8 @@ impl World {
 }
 
 fn trust_of(store: &Store, clock: &Clock) -> Trust {
-    let services = TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: Tasks::new() };
+    let upstreams: crate::trust::UpstreamByHost = Arc::new(|_| None);
+    let services = TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: Tasks::new(), upstreams };
     Trust::new(Config::default(), services)
 }
 
