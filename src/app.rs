@@ -20,7 +20,7 @@ use crate::server::BindError;
 use crate::server::admin::AdminError;
 use crate::server::{self, AdminApi, RegistryService};
 use crate::store::{StateDir, StateDirError, StoreError};
-use crate::{prefetch, upstream, va};
+use crate::{prefetch, trust, upstream, va};
 use parts::RunningParts;
 
 /// A gate whose listeners are bound, with their actual addresses.
@@ -201,6 +201,9 @@ pub enum BuildError {
     /// An upstream is misconfigured.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
+    /// Revocation cannot be checked as configured.
+    #[error(transparent)]
+    Revocation(#[from] trust::InvalidRevocationConfig),
     /// A source of vulnerability reports is misconfigured.
     #[error("va: {0}")]
     Va(#[from] va::InvalidConfig),
@@ -210,7 +213,7 @@ impl BuildError {
     /// Whether the cause is the configuration or a file that it names, rather than the machine.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Policy(_) | Self::Upstream(_) | Self::Va(_) => true,
+            Self::Policy(_) | Self::Revocation(_) | Self::Upstream(_) | Self::Va(_) => true,
             Self::Admin(error) => matches!(error, AdminError::Exposed { .. } | AdminError::Token { .. }),
             Self::Listener(error) => matches!(error, BindError::Tls { .. }),
             Self::Audit(_) | Self::Cache(_) | Self::State(_) | Self::Store(_) => false,

@@ -55,6 +55,8 @@ pub struct Config {
     pub(crate) notary_root: Option<PathBuf>,
     /// How long signature evidence is valid.
     pub(crate) trust: trust::Config,
+    /// How the revocation of signers' certificates is found out.
+    pub(crate) revocation: trust::RevocationConfig,
     /// Sources of vulnerability reports.
     pub(crate) va: va::Config,
     /// The cache of content.

@@ -26,6 +26,7 @@ pub mod sniff;
 /// Unpacks layers as container runtimes do.
 pub mod unpack;
 
+pub(crate) use attachment::is_cose_sign1;
 pub use attachment::{NotAttachment, is_attachment};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{ErrorCode, WireError};

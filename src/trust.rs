@@ -16,6 +16,7 @@ mod gather;
 #[cfg(feature = "gpg")]
 mod gpg;
 mod notary;
+mod notation;
 mod notes;
 mod registry;
 mod scheme;
@@ -37,6 +38,7 @@ use crate::store::{FactStore, Memo};
 use crate::upstream::Upstream;
 use finding::AuthorityFinding;
 use gather::{GatherRequest, GatheredResult, gather};
+pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
 pub use scheme::Pin;
 use scheme::{AuthorityResult, PinQuestion, Sought};
 use schemes::Schemes;
@@ -97,6 +99,8 @@ pub struct TrustServices {
     pub tasks: Tasks,
     /// The configured upstreams, for signatures that are in a repository of another registry.
     pub upstreams: UpstreamByHost,
+    /// Finds out whether certificates are revoked.
+    pub revocation: RevocationChecker,
 }
 
 /// Why it is not known which digest a tag means.
@@ -135,7 +139,7 @@ impl Trust {
     }
 
     fn with_schemes(schemes: Schemes, config: Config, services: TrustServices) -> Self {
-        let TrustServices { store, clock, tasks, upstreams } = services;
+        let TrustServices { store, clock, tasks, upstreams, .. } = services;
         let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
         let flights = Flights::new(tasks.clone());
         Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks, upstreams }), flights }
@@ -336,7 +340,7 @@ impl Inner {
         let latest = match &outcome {
             TrustOutcome::Unknown { temporary: true, .. } => Some(after(TROUBLE_TTL)),
             TrustOutcome::Unknown { .. } | TrustOutcome::Unverified { .. } => Some(after(self.config.negative_ttl)),
-            TrustOutcome::Verified { .. } => None,
+            TrustOutcome::Verified { .. } | TrustOutcome::NotRequired { .. } => None,
         };
         let until = until.into_iter().chain(latest).min();
         let searched_until = match &outcome {

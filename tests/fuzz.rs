@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use proptest::prelude::*;
 use pullgate::oci::{Content, Digest, Endpoint, Manifest, Route};
+use pullgate::x509::{DistinguishedName, RevocationList, X509Certificate};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// JSON as seen by Go: all members of an object, in order, including duplicates.
@@ -246,6 +247,21 @@ proptest! {
                 Some(Endpoint::Tags { name, .. }) => format!("/v2/{name}/tags/list"),
             };
             prop_assert_eq!(printed, path);
+        }
+    }
+}
+
+proptest! {
+    /// Certificates, revocation lists and names come from signatures and from trust stores.
+    #[test]
+    fn certificates_and_names_never_make_their_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let sequence = [&[0x30, 0x82, 0x01, 0x00][..], &bytes].concat();
+        for bytes in [&bytes[..], &sequence] {
+            prop_assert!(X509Certificate::from_der(bytes).is_err());
+            prop_assert!(RevocationList::from_der(bytes).is_err());
+        }
+        if let Ok(name) = DistinguishedName::parse(&String::from_utf8_lossy(&bytes)) {
+            prop_assert_eq!(DistinguishedName::parse(&name.to_string()), Ok(name));
         }
     }
 }

@@ -81,6 +81,7 @@ fn check_answer() -> (CheckAnswer, Value) {
         (AuthorityOutcome::NotVerified, "not verified"),
         (AuthorityOutcome::Unknown, "unknown"),
         (AuthorityOutcome::Inherited, "inherited"),
+        (AuthorityOutcome::NotRequired, "not required"),
     ];
     let answer = CheckAnswer {
         image: "icr.io/acme/app:1".into(),

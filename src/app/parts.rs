@@ -16,7 +16,7 @@ use crate::rulebook::{Directory, DocumentSource, Rulebook};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::server::Certificates;
 use crate::store::{StateDir, Store};
-use crate::trust::{Trust, TrustServices};
+use crate::trust::{RevocationChecker, Trust, TrustServices};
 use crate::upstream::Upstreams;
 use crate::va::Va;
 
@@ -72,6 +72,7 @@ impl RunningParts {
                     clock: clock.clone(),
                     tasks: tasks.clone(),
                     upstreams: Arc::new(move |host| signature_upstreams.by_host(host).cloned()),
+                    revocation: RevocationChecker::new(&config.revocation, clock.clone(), &tasks)?,
                 },
             ),
             va: Va::new(

@@ -29,7 +29,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let admin = admin(root.table("admin"), &state_dir);
     let gate = gate(root.table("gate"));
     let policy_dir = policy(root.table("policy"));
-    let TrustSections { config: trust, mut policy, authorities, notary_root } = trust(root.table("trust"));
+    let TrustSections { config: trust, revocation, mut policy, authorities, notary_root } = trust(root.table("trust"));
     let (va, fixable_only) = va(root.table("va"));
     policy.ibm_fixable_only = fixable_only;
     let cache = cache(root.table("cache"), gate.tag_memory);
@@ -57,6 +57,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         authorities,
         notary_root,
         trust,
+        revocation,
         va,
         cache,
         prefetch,
@@ -217,6 +218,7 @@ fn policy(mut table: Table<'_>) -> Option<PathBuf> {
 /// `[trust]`.
 struct TrustSections {
     config: trust::Config,
+    revocation: trust::RevocationConfig,
     policy: Settings,
     /// The authorities as they are written.
     authorities: Vec<(String, Node)>,
@@ -254,6 +256,7 @@ fn trust(mut table: Table<'_>) -> TrustSections {
         ttl: signed(table.duration("ttl"), default.ttl),
         notary_refresh: signed(table.duration("notary_refresh"), default.notary_refresh),
     };
+    let revocation = revocation(table.table("revocation"));
     let files = PolicyFiles { folder: &table.reader.folder };
     let (notary, notary_root) = notary(&mut table);
     let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files, &notary).map(Arc::new);
@@ -272,7 +275,18 @@ fn trust(mut table: Table<'_>) -> TrustSections {
     let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
     table.finish();
     let policy = Settings { default_authorities, authorities, trusted_roots, notary, ..Settings::default() };
-    TrustSections { config, policy, authorities: written, notary_root }
+    TrustSections { config, revocation, policy, authorities: written, notary_root }
+}
+
+fn revocation(mut table: Table<'_>) -> trust::RevocationConfig {
+    let default = trust::RevocationConfig::default();
+    let config = trust::RevocationConfig {
+        online: table.flag("online").unwrap_or(default.online),
+        private_hosts: table.texts("private_hosts").unwrap_or_default(),
+        proxy: table.text("proxy"),
+    };
+    table.finish();
+    config
 }
 
 /// The most files of a folder that an authority names.

@@ -166,6 +166,9 @@ fn evidence(out: &mut Text, config: &Config) {
     config.notary_root.iter().for_each(|path| out.path("notary_root", path));
     let first_use = config.policy.notary.first_use.unwrap_or_default();
     out.line("first_use", quoted(first_use.as_str()));
+    out.section("[trust.revocation]");
+    out.line("online", config.revocation.online);
+    out.line("private_hosts", list(&config.revocation.private_hosts));
     for (name, node) in &config.authorities {
         out.section(&format!("[trust.authority.{}]", quoted(name)));
         node.members().iter().for_each(|member| out.line(&quoted(&member.key), inline(&member.node)));

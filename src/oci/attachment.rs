@@ -19,6 +19,8 @@ use super::sniff;
 mod config;
 mod cose;
 
+pub(crate) use cose::is_sign1 as is_cose_sign1;
+
 /// The maximum number of layers of an attachment: cosign's own limit.
 const MAX_LAYERS: usize = 1000;
 

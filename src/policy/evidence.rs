@@ -101,6 +101,11 @@ pub enum TrustOutcome {
         /// The signatures that were read.
         found: Vec<SignatureFinding>,
     },
+    /// The authority requires no signature of this image. It counts neither for nor against the image.
+    NotRequired {
+        /// What says so.
+        why: String,
+    },
 }
 
 impl TrustOutcome {
@@ -113,6 +118,7 @@ impl TrustOutcome {
     pub fn found(&self) -> &[SignatureFinding] {
         match self {
             Self::Verified { found, .. } | Self::Unverified { found } | Self::Unknown { found, .. } => found,
+            Self::NotRequired { .. } => &[],
         }
     }
 }

@@ -82,6 +82,7 @@ fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) 
     let standing = standing(requirement, evidence, now);
     match standing.state {
         State::Met => Verdict::Pass(met_until(requirement, evidence, now)),
+        State::NotRequired => Verdict::Pass(None),
         State::Open => Verdict::Unknown { reasons: standing.reasons, temporary: standing.temporary },
         State::Unmet => Verdict::Fail(standing.reasons),
     }
@@ -103,6 +104,8 @@ pub(super) fn has_ended<T>(observed: &Observed<T>, now: Timestamp) -> bool {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Met,
+    /// No signature is required.
+    NotRequired,
     /// Not everything is known, so the requirement may be met.
     Open,
     Unmet,
@@ -143,10 +146,26 @@ fn standing(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp)
         Requirement::Accept => met([].into()),
         Requirement::Reject => Standing::unmet(vec!["the policy rejects every image here".into()]),
         Requirement::Authority(authority) => of_authority(authority, evidence.outcome(authority.id()), now),
-        Requirement::AllOf(all) => all_of(parts(all)),
-        Requirement::AnyOf(any) => at_least(1, parts(any)),
-        Requirement::AtLeast { count, of } => at_least(*count, parts(of)),
+        Requirement::AllOf(all) => of_required(parts(all), |parts, _| all_of(parts)),
+        Requirement::AnyOf(any) => of_required(parts(any), |parts, _| at_least(1, parts)),
+        Requirement::AtLeast { count, of } => of_required(parts(of), |parts, left_out| {
+            // Where all must sign, all others must.
+            let needed = if *count >= of.len() { count.saturating_sub(left_out) } else { *count };
+            at_least(needed, parts)
+        }),
     }
+}
+
+/// Combines the parts that require a signature. A part that requires none is left out: it never takes the place of a
+/// signature. If no part requires one, the combination does not either. `combine` also gets the number of parts left out.
+fn of_required(parts: Vec<Standing>, combine: impl FnOnce(Vec<Standing>, usize) -> Standing) -> Standing {
+    let total = parts.len();
+    let required: Vec<_> = parts.into_iter().filter(|part| part.state != State::NotRequired).collect();
+    if required.is_empty() && total > 0 {
+        return Standing { state: State::NotRequired, ..met([].into()) };
+    }
+    let left_out = total - required.len();
+    combine(required, left_out)
 }
 
 fn met(signers: BTreeSet<String>) -> Standing {
@@ -171,6 +190,7 @@ fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>,
             }
             standing
         }
+        TrustOutcome::NotRequired { .. } => Standing { state: State::NotRequired, ..met([].into()) },
         TrustOutcome::Unverified { found } if found.is_empty() => Standing::unmet(vec![format!("{name}: not signed")]),
         TrustOutcome::Unverified { found } => Standing::unmet(vec![format!("{name}: {}", joined(found))]),
         TrustOutcome::Unknown { why, temporary, found } if found.is_empty() => {
@@ -210,7 +230,12 @@ fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     } else {
         State::Unmet
     };
+    let too_few = (parts.len() < needed)
+        .then(|| format!("{needed} signatures are required, and only {} parts can have one here", parts.len()));
     let mut combined = combined(state, parts);
+    if state == State::Unmet {
+        combined.reasons.extend(too_few);
+    }
     if signers < needed && signed > signers {
         let short =
             format!("{needed} different keys or identities must sign, and only {signers} did, under {signed} names");
@@ -235,3 +260,6 @@ fn combined(state: State, mut parts: Vec<Standing>) -> Standing {
     let temporary = parts.iter().any(|part| part.temporary);
     Standing { state, signers, possible: union(|part| &part.possible), reasons, temporary }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -131,6 +132,8 @@ async fn search(
             parts
         };
         parts = tasks.spawn_blocking(read).await.ok()?;
+        // What is not confirmed by then stays unknown, and the search ends with its next step.
+        let _ = timeout_at(end, parts.confirm()).await;
     }
     Some(Searched { parts, notes: search.notes, is_complete })
 }
@@ -179,6 +182,10 @@ impl Verifications {
 
     fn read(&mut self, found: &[Attached]) {
         self.groups.iter_mut().for_each(|group| group.verification.read(found));
+    }
+
+    async fn confirm(&mut self) {
+        join_all(self.groups.iter_mut().map(|group| group.verification.confirm())).await;
     }
 
     /// Whether enough is known, together with what is known about other authorities.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
 use super::Config;
@@ -136,6 +136,12 @@ pub(super) struct Sought {
 pub(super) trait Verification: Send {
     /// Reads what was found. It may contain artifacts of other schemes, which are ignored. Runs on a blocking thread.
     fn read(&mut self, found: &[Attached]);
+
+    /// Asks other services what has to be known about the signatures that were read. What is not known when the future
+    /// is dropped stays unknown.
+    fn confirm(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
 
     /// Everyone whose signature was verified for an authority.
     fn signed(&self, authority: usize) -> Vec<Signatory>;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cosign::Cosign;
 use super::notary::Notary;
+use super::notation::Notation;
 use super::scheme::SignatureScheme;
 use super::unverified::Unverified;
 use super::{Config, TrustServices};
@@ -30,11 +31,12 @@ impl Schemes {
         #[cfg(not(feature = "gpg"))]
         let gpg = unverified.clone();
         let notary = Arc::new(Notary::new(config, services));
+        let notation = Arc::new(Notation::new(&services.revocation));
         Self {
             cosign: Arc::new(Cosign::signatures()),
             cosign_attestations: Arc::new(Cosign::attestations()),
             gpg,
-            notation: unverified.clone(),
+            notation,
             notary,
             unverified,
         }

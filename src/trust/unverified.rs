@@ -1,11 +1,7 @@
 //! Schemes that policies may name and that this version does not verify: their outcome is unknown, which denies.
 
 use super::scheme::{ImageSubject, SignatureScheme, Sought, Unknown, Verification};
-use crate::oci::{Content, Manifest};
 use crate::policy::Scheme;
-
-/// The artifact type of Notary Project signatures (notaryproject signature specification).
-const NOTATION: &str = "application/vnd.cncf.notary.signature";
 
 /// The scheme of everything that is not verified.
 pub(super) struct Unverified;
@@ -13,12 +9,6 @@ pub(super) struct Unverified;
 impl SignatureScheme for Unverified {
     fn name(&self) -> &'static str {
         "unverified"
-    }
-
-    fn recognises(&self, attached: &Manifest) -> Option<&'static str> {
-        let is_notation = attached.artifact_type.as_deref() == Some(NOTATION)
-            || matches!(&attached.content, Content::Image { config, .. } if config.media_type == NOTATION);
-        is_notation.then_some("a Notary Project signature")
     }
 
     fn verification(&self, _: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {

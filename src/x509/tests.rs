@@ -4,7 +4,9 @@ use super::*;
 
 mod made;
 
-pub(crate) use made::{MadeCertificate, end_entity, key, ocsp_responder, revocation_list, signed_list, time_at};
+pub(crate) use made::{
+    MadeCertificate, authority, end_entity, key, ocsp_responder, revocation_list, signed_list, time_at,
+};
 
 #[test]
 fn a_certificate_is_read_with_its_extensions() {

@@ -24,6 +24,7 @@ mod keyless;
 mod kinds;
 mod lists;
 mod notary;
+mod notation;
 mod observe;
 mod platforms;
 mod polyglots;

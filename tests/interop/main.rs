@@ -21,6 +21,7 @@ mod debian;
 mod dockerd;
 mod gpg;
 mod notary;
+mod notation;
 mod podman;
 mod skopeo;
 mod upstreams;

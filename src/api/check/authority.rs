@@ -35,6 +35,9 @@ pub enum AuthorityOutcome {
     /// The authority signed an index that lists the image.
     #[serde(rename = "inherited")]
     Inherited,
+    /// The authority requires no signature of this image.
+    #[serde(rename = "not required")]
+    NotRequired,
     /// No signature was verified.
     #[serde(rename = "not verified")]
     NotVerified,
@@ -51,6 +54,7 @@ impl AuthorityOutcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inherited => "inherited",
+            Self::NotRequired => "not required",
             Self::NotVerified => "not verified",
             Self::Unknown => "unknown",
             Self::Verified => "verified",
@@ -133,6 +137,7 @@ fn outcome(authority: &Authority, findings: &TrustFindings) -> (AuthorityOutcome
     }
     let lines = |found: &[SignatureFinding]| found.iter().map(ToString::to_string).collect::<Vec<_>>();
     match own {
+        Some(TrustOutcome::NotRequired { why }) => (AuthorityOutcome::NotRequired, vec![why.clone()]),
         Some(TrustOutcome::Unverified { found }) if found.is_empty() => {
             (AuthorityOutcome::NotVerified, vec!["no signature was found".into()])
         }
@@ -147,7 +152,7 @@ fn outcome(authority: &Authority, findings: &TrustFindings) -> (AuthorityOutcome
 fn signatures(outcome: &TrustOutcome, manifest: Option<Digest>) -> Vec<SignatureAnswer> {
     let by = match outcome {
         TrustOutcome::Verified { by, .. } => &**by,
-        TrustOutcome::Unverified { .. } | TrustOutcome::Unknown { .. } => &[],
+        TrustOutcome::NotRequired { .. } | TrustOutcome::Unverified { .. } | TrustOutcome::Unknown { .. } => &[],
     };
     outcome.found().iter().map(|finding| signature(finding, by, manifest)).collect()
 }

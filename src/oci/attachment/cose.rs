@@ -11,7 +11,7 @@ const MAP: u8 = 5;
 const MAX_DEPTH: u32 = 16;
 
 /// Whether this is a COSE_Sign1: tag 18 on an array of protected header, unprotected header, payload and signature.
-pub(super) fn is_sign1(bytes: &[u8]) -> bool {
+pub(crate) fn is_sign1(bytes: &[u8]) -> bool {
     let items = || {
         let (protected, rest) = byte_string(bytes.strip_prefix(&[0xd2, 0x84])?)?;
         let rest = map(rest)?;

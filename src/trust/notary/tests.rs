@@ -13,7 +13,7 @@ use crate::runtime::{Clock, Tasks};
 use crate::sample::{NotaryKey, NotaryRepository, SampleDelegation};
 use crate::store::Store;
 use crate::trust::source::{SignatureSource, UnparsedManifest};
-use crate::trust::{PinError, Trust};
+use crate::trust::{PinError, RevocationChecker, RevocationConfig, Trust};
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 const GUN: &str = "registry.acme.com/team/app";
@@ -206,7 +206,10 @@ impl World {
 
 fn trust_of(store: &Store, clock: &Clock) -> Trust {
     let upstreams: crate::trust::UpstreamByHost = Arc::new(|_| None);
-    let services = TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks: Tasks::new(), upstreams };
+    let tasks = Tasks::new();
+    let config = RevocationConfig { online: false, ..RevocationConfig::default() };
+    let revocation = RevocationChecker::new(&config, clock.clone(), &tasks).unwrap();
+    let services = TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks, revocation, upstreams };
     Trust::new(Config::default(), services)
 }
 

@@ -12,7 +12,7 @@ use rcgen::{
 use super::super::{InvalidX509, X509Certificate};
 
 /// A certificate with its key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct MadeCertificate {
     pub(crate) certificate: X509Certificate,
     pub(crate) params: CertificateParams,
