@@ -44,7 +44,7 @@ pub use decide::{
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
-pub use documents::{Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
+pub use documents::{CONFIGURATION, Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
 pub use evidence::{
     Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,
     Unseen, known_time,

@@ -87,6 +87,9 @@ impl Materials for NoMaterials {
     }
 }
 
+/// The name under which messages and [`Materials`] know the configuration, which is no document.
+pub const CONFIGURATION: &str = "configuration";
+
 /// The configuration for reading documents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::markup::Problem;
-use crate::policy::{Document, Materials};
+use crate::policy::{CONFIGURATION, Document, Materials};
 use crate::runtime::Tasks;
 
 /// A place that holds policy documents: a directory, or objects of an API.
@@ -74,9 +74,12 @@ struct AllMaterials {
 }
 
 impl AllMaterials {
-    /// The materials of the source that holds a document.
+    /// The materials of the source that holds a document. What the configuration names is read by the first source.
     fn owner(&self, document: &str) -> Result<&dyn Materials, String> {
-        let source = self.owners.get(document).and_then(|owner| self.of.get(*owner));
+        let source = match document {
+            CONFIGURATION => self.of.first(),
+            _ => self.owners.get(document).and_then(|owner| self.of.get(*owner)),
+        };
         source.map(|source| &**source).ok_or_else(|| "this document is from no source".into())
     }
 }

@@ -1,6 +1,6 @@
 //! The trusted roots of the configuration, for authorities that name none.
 
-use super::{Materials, Settings};
+use super::{CONFIGURATION, Materials, Settings};
 use crate::markup::{Place, Problems};
 use crate::policy::authority::{Authority, Scheme};
 use crate::policy::trusted_root::TrustedRoot;
@@ -8,9 +8,9 @@ use crate::policy::trusted_root::TrustedRoot;
 /// Reads the trusted roots of the configuration. They are read with the documents, so that a reload takes a changed root
 /// into use.
 pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Problems) -> Vec<TrustedRoot> {
-    let place = Place::whole(problems.file("configuration"));
+    let place = Place::whole(problems.file(CONFIGURATION));
     let read = |path: &String| {
-        let bytes = materials.file("configuration", path);
+        let bytes = materials.file(CONFIGURATION, path);
         let root = bytes.and_then(|bytes| super::material::trusted_root(path, &bytes));
         root.map_err(|why| problems.error(place, format!("trust.trusted_roots: {path:?}: {why}"))).ok()
     };
