@@ -152,14 +152,6 @@ impl Resolver {
         self.flights.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))
     }
 
-    /// A manifest that this repository delivered earlier. Does not contact the upstream.
-    pub async fn known_manifest(&self, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
-        match self.inner.manifests.get(&(name.clone(), digest)) {
-            Some(manifest) => Some(manifest),
-            None => self.inner.load_known(name, digest).await.ok().flatten(),
-        }
-    }
-
     /// The platform that the configuration of an image states; `None` for a manifest without one, such as an artifact
     /// or an index.
     ///
@@ -192,19 +184,27 @@ impl Resolver {
         Ok(platform)
     }
 
+    /// What a tag's last lookup found, while that is fresh.
+    async fn fresh(
+        &self,
+        upstream: &Arc<Upstream>,
+        name: &ImageName,
+        known: Option<(Digest, Timestamp)>,
+    ) -> Option<Result<Resolved, ResolveError>> {
+        let (digest, at) = known.filter(|(_, at)| self.inner.is_within(*at, upstream.config().tag_ttl))?;
+        match self.manifest(upstream, name, digest).await {
+            // The manifest is no longer available, and the tag may also have moved.
+            Err(error) if error.is_of_the_digest() => None,
+            found => {
+                Some(found.map(|manifest| Resolved { manifest, stale: None, fresh_until: fresh_until(upstream, at) }))
+            }
+        }
+    }
+
     async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {
         let known = self.inner.facts.tag(name, tag).await?;
-        if let Some((digest, checked_at)) = known
-            && self.inner.is_within(checked_at, upstream.config().tag_ttl)
-        {
-            match self.manifest(upstream, name, digest).await {
-                // The manifest is no longer available, and the tag may also have moved.
-                Err(error) if error.is_of_the_digest() => {}
-                found => {
-                    let fresh_until = fresh_until(upstream, checked_at);
-                    return found.map(|manifest| Resolved { manifest, stale: None, fresh_until });
-                }
-            }
+        if let Some(found) = self.fresh(upstream, name, known).await {
+            return found;
         }
         let (resolver, asked, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
         let work = || async move { resolver.look_up(&asked, &image, &wanted, known).await };
@@ -228,6 +228,11 @@ impl Resolver {
         tag: &Tag,
         known: Option<(Digest, Timestamp)>,
     ) -> Result<Resolved, ResolveError> {
+        // Another lookup may have ended since the tag was read.
+        let newer = self.inner.facts.tag(name, tag).await?.filter(|newer| known != Some(*newer));
+        if let Some(found) = self.fresh(upstream, name, newer).await {
+            return found;
+        }
         match self.ask(upstream, name, tag).await {
             Ok(manifest) => {
                 self.inner.facts.learn_tag(name, tag, &manifest, known.is_some()).await;

@@ -7,6 +7,14 @@ use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::store::KnownImage;
 
 impl Resolver {
+    /// A manifest that this repository delivered earlier. Does not contact the upstream.
+    pub async fn known_manifest(&self, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
+        match self.inner.manifests.get(&(name.clone(), digest)) {
+            Some(manifest) => Some(manifest),
+            None => self.inner.load_known(name, digest).await.ok().flatten(),
+        }
+    }
+
     /// Whether this repository delivered a manifest with this digest.
     pub async fn is_known(&self, name: &ImageName, digest: Digest) -> Result<bool, ResolveError> {
         Ok(self.inner.facts.manifest(name, digest).await?.is_some())
