@@ -6,6 +6,7 @@ mod support;
 #[path = "../support/program.rs"]
 mod program;
 
+#[allow(clippy::unwrap_used, reason = "a test fails there")]
 #[path = "../support/sigstore.rs"]
 mod sigstore;
 

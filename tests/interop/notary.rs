@@ -93,7 +93,11 @@ impl Notary {
     /// Pushes an image with this content under a tag.
     fn push(&self, tag: &str, content: &str) -> Image {
         let dir = self.path().join(content);
-        Image::push(&self.registry, &dir, REPOSITORY, tag)
+        let image = Image::push(&self.registry, &dir, &format!("{REPOSITORY}-{content}"), tag);
+        let [from, to] =
+            [image.repository.as_str(), REPOSITORY].map(|name| format!("{}/{name}:{tag}", self.registry.address()));
+        Program::new("crane", self.path()).args(["copy", "--insecure", &from, &to]).run().bytes();
+        Image { repository: REPOSITORY.into(), ..image }
     }
 
     fn sign(&self, image: &Image, tag: &str, roles: &[&str]) {
@@ -208,6 +212,7 @@ fn delegations_release_and_named_signers_must_sign() {
     notary.sign(&image, "v1", &["targets/releases", "targets/alice"]);
     notary.sign(&image, "v2", &["targets/releases"]);
     notary.sign(&image, "rc-1", &["targets/releases", "targets/limited"]);
+    notary.push("only-alice", "one");
     notary.sign(&image, "only-alice", &["targets/alice"]);
     let gate = notary.pinned_gate();
     for tag in ["v1", "v2", "rc-1"] {

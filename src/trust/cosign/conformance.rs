@@ -42,9 +42,7 @@ fn outcome(bundle: &Bytes, artifact: Vec<u8>, cosign: CosignAuthority) -> Result
     let part = Part::new(&Sought { authority, known: Vec::new() }, &image);
     part.unusable.clone().map_or(Ok(()), Err)?;
     let claim = claim::read(bundle, Form::Bundle, &image.manifest, claim::MAX_PAYLOAD)?;
-    part.verify(&claim, &mut Tried::default()).map_err(|refusal| refusal.why)?;
-    assert_eq!(part.signed.len(), 1);
-    Ok(())
+    part.verify(&claim, &mut Tried::default()).map(drop).map_err(|refusal| refusal.why)
 }
 
 /// Every case, and how many there are.
