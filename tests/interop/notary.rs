@@ -210,6 +210,8 @@ fn delegations_release_and_named_signers_must_sign() {
     let limited = notary.delegate("targets/limited", &["--paths", "rc-"]);
     let image = notary.push("v1", "one");
     notary.sign(&image, "v1", &["targets/releases", "targets/alice"]);
+    let reference = format!("{}/{REPOSITORY}:v1", notary.registry.address());
+    Program::new("crane", notary.path()).args(["tag", "--insecure", &reference, "v2"]).run().bytes();
     notary.sign(&image, "v2", &["targets/releases"]);
     notary.sign(&image, "rc-1", &["targets/releases", "targets/limited"]);
     notary.push("only-alice", "one");

@@ -149,7 +149,6 @@ fn signatures_that_do_not_count_say_why() {
         ("expired", &["-expiry", "-1h"][..], "expired at"),
         ("stranger", &["-name", "other"], "is in a ca trust store"),
         ("plugin", &["-plugin"], "can only be verified by a plugin of notation"),
-        ("lapsed", &["-lifetime", "-1h"], "was not valid now"),
     ];
     let sign = |(name, arguments, part): &(&str, &[&str], &'static str)| {
         (signing.signed(&format!("bad/{name}"), arguments), *part)

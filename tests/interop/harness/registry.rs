@@ -140,7 +140,7 @@ fn configuration(storage: &Path, (auth, tls): &(String, String)) -> String {
     format!(
         "version: 0.1
 log: {{level: info, formatter: text, accesslog: {{disabled: false}}}}
-storage: {{filesystem: {{rootdirectory: {}}}}}
+storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}
 http: {{addr: '127.0.0.1:0', secret: shared{tls}}}
 {auth}",
         storage.display()
