@@ -107,7 +107,7 @@ fn trust_store(notation: &Path, kind: &str) {
     Program::new("openssl", notation).args(request).args([key, "-out".as_ref(), certificate]).run().bytes();
 }
 
-fn statement(name: &str, scopes: &[&str], level: Value, stores: &[&str]) -> Value {
+fn statement(name: &str, scopes: &[&str], level: &Value, stores: &[&str]) -> Value {
     json!({
         "name": name, "registryScopes": scopes, "signatureVerification": level, "trustStores": stores,
         "trustedIdentities": ["x509.subject: C=US, ST=WA, O=Acme\\, Inc."]
@@ -115,7 +115,7 @@ fn statement(name: &str, scopes: &[&str], level: Value, stores: &[&str]) -> Valu
 }
 
 fn strict() -> Value {
-    statement("all", &["*"], json!({"level": "strict"}), &["ca:acme", "signingAuthority:acme"])
+    statement("all", &["*"], &json!({"level": "strict"}), &["ca:acme", "signingAuthority:acme"])
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn signatures_that_do_not_count_say_why() {
 fn timestamps_outlive_certificates() {
     for key in [["-newkey", "rsa:2048"], ["-newkey", "ec:p256.pem"]] {
         let stores = ["ca:acme", "tsa:acme"];
-        let signing = Signing::with(&[statement("all", &["*"], json!({"level": "strict"}), &stores)]);
+        let signing = Signing::with(&[statement("all", &["*"], &json!({"level": "strict"}), &stores)]);
         let tsa = timestamping_authority(signing.dir.path(), key);
         fs::copy(tsa.join("root.pem"), signing.folder("truststore/x509/tsa/acme/root.pem")).expect("the root");
         let folder = tsa.display().to_string();
@@ -254,8 +254,8 @@ fn levels_and_scopes() {
     let signing = Signing::with(&[
         strict(),
         json!({"name": "skip", "registryScopes": [skip], "signatureVerification": {"level": "skip"}}),
-        statement("permissive", &[&permissive], json!({"level": "permissive"}), &["ca:acme"]),
-        statement("audit", &[&audit], json!({"level": "audit"}), &["ca:acme"]),
+        statement("permissive", &[&permissive], &json!({"level": "permissive"}), &["ca:acme"]),
+        statement("audit", &[&audit], &json!({"level": "audit"}), &["ca:acme"]),
     ]);
     let unsigned = signing.unsigned("level/skip");
     let expired = signing.signed("level/permissive", &["-expiry", "-1h"]);
