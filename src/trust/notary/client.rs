@@ -34,8 +34,16 @@ impl<'a> NotaryClient<'a> {
                 name.host
             )));
         };
-        let server = Url::parse(&known).ok().filter(|url| url.has_host() && url.query().is_none());
-        let wrong = || NotaryError::Unconfigured(format!("the notary server {known:?} is not a URL"));
+        let is_usable = |url: &Url| {
+            let has_password = !url.username().is_empty() || url.password().is_some();
+            url.has_host() && url.query().is_none() && !has_password
+        };
+        let server = Url::parse(&known).ok().filter(is_usable);
+        // The text is not quoted, because it may contain a password.
+        let wrong = || {
+            let why = "the address of the notary server must be a URL such as https://HOST, without a user or a query";
+            NotaryError::Unconfigured(why.into())
+        };
         Ok(Self { services, name, server: server.ok_or_else(wrong)?, gun: name.to_string() })
     }
 
@@ -77,6 +85,28 @@ impl<'a> NotaryClient<'a> {
                 let why = format!("{file}.json: {why}");
                 Err(NotaryError::Unavailable(SourceError { why, temporary, received }))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::ImageReference;
+    use crate::trust::tests::Silent;
+
+    #[test]
+    fn addresses_with_passwords_are_refused_and_not_quoted() {
+        let name = "registry.acme.com/app".parse::<ImageReference>().unwrap().name;
+        let client = |server: &str| {
+            let trust = NotaryTrust { server: Some(server.into()), ..NotaryTrust::default() };
+            NotaryClient::new(&trust, &name, &Silent).map(|client| client.place())
+        };
+        let place = client("https://notary.acme.com").unwrap();
+        assert_eq!(place, "https://notary.acme.com/v2/registry.acme.com/app");
+        for server in ["https://user:secret@notary.acme.com", "https://secret@notary.acme.com", "secret"] {
+            let error = client(server).unwrap_err().to_string();
+            assert!(error.contains("https://HOST") && !error.contains("secret"), "{error}");
         }
     }
 }
