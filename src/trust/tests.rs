@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
-use super::source::{RegistryServices, UnparsedManifest};
+use super::source::{RegistryServices, SourceError, UnparsedManifest};
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
@@ -220,7 +220,8 @@ async fn verify(
     ids.zip(results).map(|(id, gathered)| (id, gathered.result.outcome)).collect()
 }
 
-fn services(store: &Store, clock: &Clock) -> TrustServices {
+/// What trust uses, over a store. It reaches no other upstream, and asks nobody about revocation.
+pub(super) fn services(store: &Store, clock: &Clock) -> TrustServices {
     let tasks = Tasks::new();
     TrustServices {
         store: store.facts.clone(),
@@ -840,39 +841,42 @@ async fn bytes_of_answers_that_break_off_are_counted() {
     }
 }
 
+/// A registry that never answers.
+pub(super) struct Silent;
+
+impl RegistryServices for Silent {
+    fn document<'a>(
+        &'a self,
+        _: &'a Repository,
+        _: ServiceAddress<'a>,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl SignatureSource for Silent {
+    async fn manifest(&self, _: &Repository, _: &Reference) -> Result<Option<UnparsedManifest>, SourceError> {
+        std::future::pending().await
+    }
+
+    async fn blob(&self, _: &Repository, _: &Digest, _: usize) -> Result<Option<Bytes>, SourceError> {
+        std::future::pending().await
+    }
+
+    async fn referrers(
+        &self,
+        _: &Repository,
+        _: &Digest,
+        _: &Page,
+    ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
+        std::future::pending().await
+    }
+}
+
 /// A registry that never answers does not hold a search for ever. Time passes only where everything waits for it.
 #[tokio::test]
 async fn a_search_takes_no_longer_than_it_may() {
-    struct Silent;
-    impl RegistryServices for Silent {
-        fn document<'a>(
-            &'a self,
-            _: &'a Repository,
-            _: ServiceAddress<'a>,
-            _: usize,
-        ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
-            Box::pin(std::future::pending())
-        }
-    }
-
-    impl SignatureSource for Silent {
-        async fn manifest(&self, _: &Repository, _: &Reference) -> Result<Option<UnparsedManifest>, SourceError> {
-            std::future::pending().await
-        }
-
-        async fn blob(&self, _: &Repository, _: &Digest, _: usize) -> Result<Option<Bytes>, SourceError> {
-            std::future::pending().await
-        }
-
-        async fn referrers(
-            &self,
-            _: &Repository,
-            _: &Digest,
-            _: &Page,
-        ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
-            std::future::pending().await
-        }
-    }
     let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };
     let schemes = schemes().await;
     tokio::time::pause();

@@ -14,6 +14,7 @@ use super::*;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Repository, media_type};
 use crate::policy::{KeyRing, SignatureStore, SignedIdentity};
 use crate::trust::source::{RegistryServices, SourceError};
+use crate::trust::tests::Silent;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 const SIGNED_AS: &str = "registry.acme.com/team/app:v1";
@@ -144,17 +145,6 @@ async fn a_place_that_does_not_answer_is_unknown() {
 /// A place that keeps the search waiting does not undo a signature that was found elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_slow_place_does_not_spoil_a_good_signature() {
-    struct Silent;
-    impl RegistryServices for Silent {
-        fn document<'a>(
-            &'a self,
-            _: &'a Repository,
-            _: ServiceAddress<'a>,
-            _: usize,
-        ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
-            futures_util::future::pending().boxed()
-        }
-    }
     let (one, other, dir) = (key(), key(), tempfile::tempdir().unwrap());
     let store = put(dir.path(), &[signed(&one)]);
     let outcome = |authority: Arc<Authority>| async move {

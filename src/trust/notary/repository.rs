@@ -98,26 +98,23 @@ impl Repositories {
         if let Some(known) = self.recall(&key) {
             return known;
         }
-        let lock = self.lock().entry(stored.clone()).or_default().clone();
-        let turn = lock.lock().await;
-        let known = match self.recall(&key) {
-            Some(known) => known,
-            None => {
-                let previous = self.known.get(&key);
-                let previous = previous.as_ref().and_then(|known| known.result.as_ref().ok());
-                let result = self.update(client, &anchor, (&stored, previous), signers).await;
-                let known = Arc::new(self.known(result));
-                self.known.insert(key, known.clone());
-                known
-            }
-        };
-        drop(turn);
-        let mut updating = self.lock();
-        // This one and the map's own.
-        if Arc::strong_count(&lock) <= 2 {
-            updating.remove(&stored);
+        let slot = self.slot(&stored);
+        let _turn = slot.lock.lock().await;
+        if let Some(known) = self.recall(&key) {
+            return known;
         }
+        let previous = self.known.get(&key);
+        let previous = previous.as_ref().and_then(|known| known.result.as_ref().ok());
+        let result = self.update(client, &anchor, (&stored, previous), signers).await;
+        let known = Arc::new(self.known(result));
+        self.known.insert(key, known.clone());
         known
+    }
+
+    /// The turn of a repository: one update at a time.
+    fn slot(&self, stored: &str) -> UpdateSlot<'_> {
+        let lock = self.lock().entry(stored.to_owned()).or_default().clone();
+        UpdateSlot { repositories: self, stored: stored.to_owned(), lock }
     }
 
     /// A failure, for as long as it holds.
@@ -161,6 +158,23 @@ impl Repositories {
     }
 }
 
+/// A place in the list of updates. It is given up even if the client leaves during the update.
+struct UpdateSlot<'a> {
+    repositories: &'a Repositories,
+    stored: String,
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Drop for UpdateSlot<'_> {
+    fn drop(&mut self) {
+        let mut updating = self.repositories.lock();
+        // This one and the map's own.
+        if Arc::strong_count(&self.lock) <= 2 {
+            updating.remove(&self.stored);
+        }
+    }
+}
+
 impl KnownRepository {
     fn weight(&self) -> usize {
         let Ok(TrustedRepository { targets, releases, signers, .. }) = &self.result else { return 8 * ALLOCATION };
@@ -173,4 +187,24 @@ impl KnownRepository {
 
 fn of_store(error: &StoreError) -> NotaryError {
     NotaryError::Unavailable(SourceError::new(error.to_string(), true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::trust::tests::services;
+
+    #[tokio::test]
+    async fn abandoned_updates_leave_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let repositories = Repositories::new(&Config::default(), &services(&store, &Clock::system()));
+        let (first, second) = (repositories.slot("a"), repositories.slot("a"));
+        assert!(Arc::ptr_eq(&first.lock, &second.lock), "both wait for the same update");
+        drop(first);
+        assert_eq!(repositories.lock().len(), 1);
+        drop(second);
+        assert!(repositories.lock().is_empty());
+    }
 }

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::oci::{Digest, Manifest, Page, Reference, Repository};
 use crate::policy::{FirstUse, NotaryRoot, PinnedRoot, Signer, SignerKey};
-use crate::runtime::{Clock, Tasks};
+use crate::runtime::Clock;
 use crate::sample::{NotaryKey, NotaryRepository, SampleDelegation};
 use crate::store::Store;
 use crate::trust::source::{SignatureSource, UnparsedManifest};
-use crate::trust::{PinError, RevocationChecker, RevocationConfig, Trust};
+use crate::trust::tests::services;
+use crate::trust::{PinError, Trust};
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
 const GUN: &str = "registry.acme.com/team/app";
@@ -205,12 +206,7 @@ impl World {
 }
 
 fn trust_of(store: &Store, clock: &Clock) -> Trust {
-    let upstreams: crate::trust::UpstreamByHost = Arc::new(|_| None);
-    let tasks = Tasks::new();
-    let config = RevocationConfig { online: false, ..RevocationConfig::default() };
-    let revocation = RevocationChecker::new(&config, clock.clone(), &tasks).unwrap();
-    let services = TrustServices { store: store.facts.clone(), clock: clock.clone(), tasks, revocation, upstreams };
-    Trust::new(Config::default(), services)
+    Trust::new(Config::default(), services(store, clock))
 }
 
 fn authority(trust: &NotaryTrust) -> Arc<Authority> {
