@@ -18,6 +18,7 @@ mod gpg;
 mod notary;
 mod notation;
 mod notes;
+mod pin;
 mod registry;
 mod scheme;
 mod schemes;
@@ -28,10 +29,9 @@ mod unverified;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::oci::{Digest, Host, ImageName, Manifest, Reference, Tag};
+use crate::oci::{Digest, Host, ImageName, Manifest, Reference};
 use crate::policy::{Authority, AuthorityId, Observed, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
 use crate::runtime::{Clock, Flights, Tasks};
 use crate::store::{FactStore, Memo};
@@ -39,11 +39,11 @@ use crate::upstream::Upstream;
 use finding::AuthorityFinding;
 use gather::{GatherRequest, GatheredResult, gather};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
-pub use scheme::Pin;
-use scheme::{AuthorityResult, PinQuestion, Sought};
+pub use pin::{Pin, PinError};
+use scheme::{AuthorityResult, Sought};
 use schemes::Schemes;
 use settled::{Signers, is_settled};
-pub use source::{SignatureSource, SourceError};
+pub use source::SignatureSource;
 
 /// How long evidence holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,22 +101,6 @@ pub struct TrustServices {
     pub upstreams: UpstreamByHost,
     /// Finds out whether certificates are revoked.
     pub revocation: RevocationChecker,
-}
-
-/// Why it is not known which digest a tag means.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum PinError {
-    /// Authorities have signed different digests for it.
-    #[error("authorities have signed tag {tag} for different digests: {digests}")]
-    Disagreement {
-        /// The tag.
-        tag: Tag,
-        /// The digests.
-        digests: String,
-    },
-    /// It cannot be found out what an authority has signed.
-    #[error("the digest that is signed for this tag is not known: {0}")]
-    Unknown(SourceError),
 }
 
 /// Finds the configured upstream of a host.
@@ -187,37 +171,6 @@ impl Trust {
             question.authorities.iter().map(|authority| authority.id().clone()).zip(findings).collect()
         };
         self.flights.join(flight, work).await
-    }
-
-    /// The digest that authorities have signed for this tag, where one of them signs tags: the tag means this digest,
-    /// whatever the registry says. `None` for a reference by digest, and when no authority has signed the tag.
-    ///
-    /// # Errors
-    /// It cannot be found out what an authority has signed, or two of them have signed different digests. The tag must
-    /// not be resolved then.
-    pub async fn pin<S: SignatureSource + 'static>(
-        &self,
-        source: &Arc<S>,
-        name: &ImageName,
-        reference: &Reference,
-        authorities: &[Arc<Authority>],
-    ) -> Result<Option<Pin>, PinError> {
-        let Reference::Tag(tag) = reference else { return Ok(None) };
-        let ask = |authority| {
-            let question = PinQuestion { authority, name, tag, services: &**source };
-            self.inner.schemes.of(authority.scheme()).pin(question)
-        };
-        let asked: Vec<_> = authorities.iter().filter_map(|authority| ask(authority)).collect();
-        if asked.is_empty() {
-            return Ok(None);
-        }
-        let pins: Vec<Pin> = try_join_all(asked).await.map_err(PinError::Unknown)?.into_iter().flatten().collect();
-        let digests: BTreeSet<Digest> = pins.iter().map(|pin| pin.digest).collect();
-        if digests.len() > 1 {
-            let digests: Vec<_> = digests.iter().map(Digest::to_string).collect();
-            return Err(PinError::Disagreement { tag: tag.clone(), digests: digests.join(" and ") });
-        }
-        Ok(pins.into_iter().reduce(|one, other| Pin { until: one.until.min(other.until), ..one }))
     }
 }
 

@@ -21,8 +21,8 @@ use crate::oci::{ImageName, Manifest, Reference, Repository};
 use crate::policy::TrustOutcome;
 use crate::runtime::Tasks;
 
-/// The longest time for one round.
-const MAX_TIME: Duration = Duration::from_secs(60);
+/// The longest time for one round, and for finding out what is signed for a tag.
+pub(super) const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// What a round found out for one authority.
 pub(super) struct GatheredResult {

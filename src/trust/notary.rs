@@ -17,7 +17,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::scheme::{AuthorityResult, Consultation, Pin, PinQuestion, SignatureScheme};
+use super::pin::Pin;
+use super::scheme::{AuthorityResult, Consultation, PinQuestion, SignatureScheme};
 use super::source::{RegistryServices, SourceError};
 use super::{Config, TrustServices};
 use crate::oci::ImageName;

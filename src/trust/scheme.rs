@@ -9,8 +9,9 @@ use jiff::Timestamp;
 
 use super::Config;
 use super::notes::Notes;
+use super::pin::Pin;
 use super::source::{RegistryServices, SourceError};
-use crate::oci::{Descriptor, Digest, ImageName, Manifest, Reference, Tag};
+use crate::oci::{Descriptor, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatureFinding, TrustOutcome};
 
 /// One way to sign images. Its evidence is attached to the image in its repository ([`select`](Self::select),
@@ -82,15 +83,6 @@ pub(super) struct Consultation<'a> {
     pub(super) image: &'a Manifest,
     /// The registry of the image, and services that belong to it.
     pub(super) services: &'a dyn RegistryServices,
-}
-
-/// The digest that is signed for a tag.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Pin {
-    /// The digest.
-    pub digest: Digest,
-    /// Until when this is known.
-    pub until: Timestamp,
 }
 
 /// A question about a tag to one authority.

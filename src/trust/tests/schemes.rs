@@ -1,8 +1,8 @@
 //! A scheme made for the test, beside those that are registered.
 
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 
-use super::super::scheme::{Attached, Consultation, ImageSubject, Origin, SignatureScheme, Verification};
+use super::super::scheme::{Attached, Consultation, ImageSubject, Origin, PinQuestion, SignatureScheme, Verification};
 use super::*;
 use crate::oci::Tag;
 use crate::policy::{KeyRing, SignatureStore};
@@ -10,7 +10,7 @@ use crate::policy::{KeyRing, SignatureStore};
 const MARK: &str = "application/x-mark";
 
 /// An image is signed for an authority when the authority's server is written in a layer that is attached to it. A
-/// server `pin DIGEST` has signed that digest for every tag.
+/// server `pin DIGEST` has signed that digest for every tag; a server `silent …` never answers.
 struct Marks;
 
 impl SignatureScheme for Marks {
@@ -34,6 +34,7 @@ impl SignatureScheme for Marks {
 
     fn pin<'a>(&'a self, question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Pin>, SourceError>>> {
         let pinned = match server(question.authority).split_once(' ') {
+            Some(("silent", _)) => return Some(Box::pin(pending())),
             Some(("pin", digest)) => Ok(Some(Pin { digest: digest.parse().unwrap(), until: Timestamp::MAX })),
             Some(_) => Err(SourceError::new("no answer", true)),
             None => Ok(None),
@@ -199,6 +200,16 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
         let is_temporary = matches!(&error, PinError::Unknown(error) if error.temporary);
         assert_eq!(is_temporary, temporary, "{error}");
     }
+}
+
+/// A server that never answers does not hold a pull for ever.
+#[tokio::test]
+async fn a_pin_takes_no_longer_than_it_may() {
+    let (trust, _dir) = trust(&Clock::system()).await;
+    let registry = Arc::new(Registry::new(Api::Absent));
+    tokio::time::pause();
+    let error = trust.pin(&registry, &name(), &tag(), &[marks("silent now")]).await.unwrap_err();
+    assert_eq!(error, PinError::Unknown(SourceError::new("no answer within 60 s", true)));
 }
 
 async fn ask(
