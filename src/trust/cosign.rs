@@ -19,7 +19,7 @@ use super::Config;
 use super::notes::{Notes, clip};
 use super::scheme::{Attached, ImageSubject, Origin, SignatureScheme, Sought, Verification};
 use crate::oci::payload::StatementBody;
-use crate::oci::{Algorithm, Digest, Manifest};
+use crate::oci::{Digest, Manifest};
 use crate::policy::{
     AttestationRule, Authority, CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory,
     SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement,
@@ -308,9 +308,8 @@ fn attested(
     image: &ImageSubject,
 ) -> Result<Option<Timestamp>, String> {
     let statement = claim.statement.as_ref().ok_or("is no attestation")?;
-    let digests = [Algorithm::Sha256, Algorithm::Sha512].map(|one| Digest::of(one, &image.manifest.bytes));
-    let StatementBody { predicate, subject } =
-        StatementBody::parse(statement, &digests).map_err(|error| error.to_string())?;
+    let body = StatementBody::parse(statement, &claim::own_digests(&image.manifest));
+    let StatementBody { predicate, subject } = body.map_err(|error| error.to_string())?;
     let predicate_type = claim.predicate_type.as_deref().unwrap_or_default();
     let statement = VerifiedStatement { predicate_type, predicate: &predicate, subject: &subject, signer };
     rule.check(&statement, image.now)

@@ -135,7 +135,7 @@ fn classic(
     let signature = STANDARD.decode(encoded).map_err(|_| "its signature is not base64")?;
     check_size(payload, MAX_PAYLOAD)?;
     let payload_says = SimpleSigning::parse(payload).map_err(|e| e.to_string())?;
-    if !is_digest_of(&payload_says.digest, manifest) {
+    if !own_digests(manifest).contains(&payload_says.digest) {
         return Err(format!("is for another image, {}", payload_says.digest));
     }
     let digest = json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(Digest::sha256(payload).as_bytes())});
@@ -232,7 +232,8 @@ fn signed(
     match content {
         SignatureContent::MessageSignature(message) => {
             let digest = message.message_digest.as_ref().map(|digest| digest.digest.as_bytes());
-            if digest.is_some_and(|digest| !is_hash_of(digest, manifest)) {
+            let is_own = |digest: &[u8]| own_digests(manifest).iter().any(|own| own.as_bytes() == digest);
+            if digest.is_some_and(|digest| !is_own(digest)) {
                 return Err("is over other bytes than this manifest".into());
             }
             Ok((manifest.bytes.clone(), message.signature.as_bytes().to_vec(), None))
@@ -254,7 +255,7 @@ fn statement(payload: &[u8], manifest: &Manifest, limit: usize) -> Result<Statem
     check_size(payload, limit)?;
     let Statement { predicate_type, subjects } = Statement::parse(payload).map_err(|e| e.to_string())?;
     // Hashing the manifest for each subject would take as long as an attacker likes.
-    let own = [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| Digest::of(algorithm, &manifest.bytes));
+    let own = own_digests(manifest);
     let is_ours = |digests: &[Digest]| digests.iter().any(|digest| own.contains(digest));
     let ours = subjects.into_iter().find(|subject| is_ours(&subject.digests)).ok_or("is for another image")?;
     Ok((predicate_type, ours.annotations))
@@ -283,11 +284,7 @@ fn check_size(payload: &[u8], limit: usize) -> Result<(), String> {
     if payload.len() > limit { Err(format!("its payload is larger than {} KiB", limit >> 10)) } else { Ok(()) }
 }
 
-/// Whether the digest, of either algorithm, is that of the manifest's own bytes.
-fn is_digest_of(digest: &Digest, manifest: &Manifest) -> bool {
-    Digest::of(digest.algorithm(), &manifest.bytes) == *digest
-}
-
-fn is_hash_of(hash: &[u8], manifest: &Manifest) -> bool {
-    [Algorithm::Sha256, Algorithm::Sha512].iter().any(|a| Digest::of(*a, &manifest.bytes).as_bytes() == hash)
+/// The digests of a manifest's own bytes, by every algorithm.
+pub(super) fn own_digests(manifest: &Manifest) -> [Digest; 2] {
+    [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| Digest::of(algorithm, &manifest.bytes))
 }
