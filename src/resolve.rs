@@ -23,6 +23,7 @@ use crate::store::FactStore;
 use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
+use memory::manifest_weight;
 
 /// The time without an answer from the upstream after which a known tag is served stale.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -30,8 +31,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const MAX_TAGS: usize = 4;
 /// The maximum size of a configuration that is read for its platform, in bytes.
 const MAX_CONFIG: usize = 1024 * 1024;
-/// The memory that one parsed descriptor takes with its strings, in bytes, measured on indexes of ten platforms.
-const DESCRIPTOR_WEIGHT: usize = 400;
 
 /// Resolves references. Cheap to clone.
 #[derive(Clone)]
@@ -82,7 +81,7 @@ impl Resolver {
             cache,
             facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, epoch, tag_memory),
             clock,
-            manifests: Bounded::new(budget::MANIFESTS, |_, manifest| weight(manifest)),
+            manifests: Bounded::new(budget::MANIFESTS, |_, manifest| manifest_weight(manifest)),
             platforms: Bounded::new(budget::PLATFORMS, |_, platform| {
                 platform.as_ref().map_or(0, |platform| platform.to_string().len() + 4 * ALLOCATION)
             }),
@@ -388,11 +387,6 @@ fn fresh_until(upstream: &Upstream, checked_at: Timestamp) -> Option<Timestamp> 
 fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
     let host = upstream.host();
     upstream::Error::Unavailable(format!("{host} answered with something that is no manifest: {why}")).into()
-}
-
-/// The approximate memory of a manifest: its bytes and the parsed data.
-fn weight(manifest: &Manifest) -> usize {
-    size_of::<Manifest>() + manifest.bytes.len() + manifest.descriptors().count() * DESCRIPTOR_WEIGHT
 }
 
 fn to_signed(duration: Duration) -> SignedDuration {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::weight;
+use super::memory::manifest_weight;
 use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::runtime::budget;
 
@@ -94,7 +94,7 @@ impl RecentManifest {
     }
 
     fn weight(&self) -> usize {
-        weight(&self.manifest) + ENTRY_WEIGHT + self.tags.len() * TAG_WEIGHT
+        manifest_weight(&self.manifest) + ENTRY_WEIGHT + self.tags.len() * TAG_WEIGHT
     }
 }
 

@@ -1,0 +1,135 @@
+//! `[trust]`: how long evidence holds, revocation, trusted roots, and the authorities of the configuration.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::config::read_bounded;
+use crate::config::reader::Table;
+use crate::markup::{Node, Value};
+use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings};
+use crate::runtime::folder_names;
+use crate::trust;
+
+/// `[trust]`.
+pub(super) struct TrustSections {
+    pub(super) config: trust::Config,
+    pub(super) revocation: trust::RevocationConfig,
+    pub(super) policy: Settings,
+    /// The authorities as they are written.
+    pub(super) authorities: Vec<(String, Node)>,
+    pub(super) notary_root: Option<PathBuf>,
+}
+
+/// What `[trust]` says about Docker Content Trust, and the file of the root.
+fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
+    let file = table.file("notary_root");
+    let read = |path: &PathBuf| {
+        let root = read_bounded(path).map_err(|error| error.to_string()).and_then(|bytes| NotaryRoot::read(&bytes));
+        root.map_err(|why| format!("{}: {why}", path.display()))
+    };
+    let root = match file.as_ref().map(read) {
+        Some(Ok(root)) => Some(root),
+        Some(Err(why)) => {
+            table.problem("notary_root", why, Some("it is a root.json, or certificates or public keys in PEM"));
+            None
+        }
+        None => None,
+    };
+    (
+        NotaryTrust { root, first_use: Some(table.value("first_use").unwrap_or_default()), ..NotaryTrust::default() },
+        file,
+    )
+}
+
+pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
+    let default = trust::Config::default();
+    let signed = |duration: Option<Duration>, default| {
+        duration.map_or(default, |duration| SignedDuration::try_from(duration).unwrap_or(default))
+    };
+    let config = trust::Config {
+        negative_ttl: signed(table.duration("negative_ttl"), default.negative_ttl),
+        ttl: signed(table.duration("ttl"), default.ttl),
+        notary_refresh: signed(table.duration("notary_refresh"), default.notary_refresh),
+    };
+    let revocation = revocation(table.table("revocation"));
+    let files = PolicyFiles { folder: &table.reader.folder };
+    let (notary, notary_root) = notary(&mut table);
+    let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files, &notary).map(Arc::new);
+    let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
+    let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
+    for name in &default_authorities {
+        if name != "notary" && !authorities.iter().any(|authority| authority.name() == name) {
+            let hint = format!("define [trust.authority.{name}]");
+            table.problem("default_authorities", format!("no authority is called {name:?}"), Some(&hint));
+        }
+    }
+    let trusted_roots = table.files("trusted_roots").unwrap_or_default();
+    let trusted_roots = trusted_roots.iter().map(|path| path.display().to_string()).collect();
+    let written = table.tree("authority").map_or(&[][..], Node::members);
+    let absolute = |node: &Node| absolute_files(node, files.folder);
+    let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
+    table.finish();
+    let policy = Settings { default_authorities, authorities, trusted_roots, notary, ..Settings::default() };
+    TrustSections { config, revocation, policy, authorities: written, notary_root }
+}
+
+fn revocation(mut table: Table<'_>) -> trust::RevocationConfig {
+    let default = trust::RevocationConfig::default();
+    let config = trust::RevocationConfig {
+        online: table.flag("online").unwrap_or(default.online),
+        private_hosts: table.texts("private_hosts").unwrap_or_default(),
+        proxy: table.text("proxy"),
+    };
+    table.finish();
+    config
+}
+
+/// The most files of a folder that an authority names.
+const MAX_FOLDER: usize = 1000;
+
+/// The key files of authorities; relative paths begin at the folder of the configuration file.
+struct PolicyFiles<'a> {
+    folder: &'a Path,
+}
+
+impl Materials for PolicyFiles<'_> {
+    fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
+        read_bounded(&self.folder.join(path)).map_err(|error| error.to_string())
+    }
+
+    fn folder(&self, _: &str, path: &str) -> Result<Vec<OsString>, String> {
+        folder_names(&self.folder.join(path), MAX_FOLDER).map_err(|error| error.to_string())
+    }
+
+    fn secret(&self, _: &str, _: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        None
+    }
+
+    fn secret_namespaces(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// An authority as it is written, with the paths of its key files made absolute.
+fn absolute_files(node: &Node, folder: &Path) -> Node {
+    let mut node = node.clone();
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| *item = absolute_files(item, folder)),
+        Value::Map(members) => {
+            for member in members {
+                member.node = absolute_files(&member.node, folder);
+                let is_path = ["file", "trustStore", "revocationLists"].contains(&&*member.key);
+                if let (true, Value::Text(path)) = (is_path, &mut member.node.value) {
+                    *path = folder.join(&*path).display().to_string();
+                }
+            }
+        }
+        _ => {}
+    }
+    node
+}
