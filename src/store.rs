@@ -30,7 +30,7 @@ pub use facts::FactStore;
 pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
-pub use notary::NotaryRole;
+pub use notary::{NotaryRecord, NotaryRole};
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag};
 use writer::Writer;

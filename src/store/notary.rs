@@ -1,7 +1,7 @@
 //! What was verified of Docker Content Trust repositories. It protects against replays of older documents, so it is never
-//! forgotten. Several gates can share it: a version never becomes smaller.
+//! forgotten by age. Several gates can share it: a version becomes smaller only under a newer root.
 
-use sqlx::Row;
+use sqlx::{Row, Sqlite, Transaction};
 
 use super::{FactStore, StoreError};
 
@@ -14,6 +14,17 @@ pub struct NotaryRole {
     pub version: u64,
     /// The document, for the role `root`.
     pub document: Option<Vec<u8>>,
+}
+
+/// What one update of a repository verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NotaryRecord {
+    /// The version of the root under which it was verified.
+    pub root_version: u64,
+    /// The roles, with the root.
+    pub roles: Vec<NotaryRole>,
+    /// Roles whose versions do not count any more because this root has replaced keys.
+    pub forgotten: Vec<String>,
 }
 
 impl FactStore {
@@ -34,14 +45,26 @@ impl FactStore {
         rows.iter().map(role).collect()
     }
 
-    /// Records roles that were verified, unless a newer version is recorded.
+    /// Records what was verified, unless a newer version is recorded. False if nothing was recorded because a newer root
+    /// is known: then this was verified with keys that may have been replaced.
     ///
     /// # Errors
     /// The database cannot be written.
-    pub async fn record_notary_roles(&self, repository: &str, roles: &[NotaryRole]) -> Result<(), StoreError> {
+    pub async fn record_notary_roles(&self, repository: &str, record: &NotaryRecord) -> Result<bool, StoreError> {
         let mut transaction = self.database.writer.begin().await?;
-        for NotaryRole { role, version, document } in roles {
-            let version = i64::try_from(*version).map_err(|_| StoreError::Row("a version that is too large"))?;
+        let known = root_version(&mut transaction, repository).await?;
+        let ours = stored(record.root_version)?;
+        if known.is_some_and(|known| known > ours) {
+            return Ok(false);
+        }
+        // If the root is known already, whoever recorded it has forgotten these roles, and what is there is newer.
+        if known.is_some_and(|known| known < ours) {
+            for role in &record.forgotten {
+                let forget = sqlx::query("DELETE FROM notary WHERE repository = ?1 AND role = ?2");
+                forget.bind(repository).bind(role).execute(&mut *transaction).await?;
+            }
+        }
+        for NotaryRole { role, version, document } in &record.roles {
             sqlx::query(
                 "INSERT INTO notary (repository, role, version, document) VALUES (?1, ?2, ?3, ?4) \
                  ON CONFLICT (repository, role) DO UPDATE SET version = excluded.version, document = excluded.document \
@@ -49,12 +72,23 @@ impl FactStore {
             )
             .bind(repository)
             .bind(role)
-            .bind(version)
+            .bind(stored(*version)?)
             .bind(document)
             .execute(&mut *transaction)
             .await?;
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
+}
+
+/// The version of the root that is recorded for a repository.
+async fn root_version(transaction: &mut Transaction<'_, Sqlite>, repository: &str) -> Result<Option<i64>, StoreError> {
+    let row = sqlx::query("SELECT version FROM notary WHERE repository = ?1 AND role = 'root'");
+    let row = row.bind(repository).fetch_optional(&mut **transaction).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+fn stored(version: u64) -> Result<i64, StoreError> {
+    i64::try_from(version).map_err(|_| StoreError::Row("a version that is too large"))
 }

@@ -8,9 +8,12 @@
 mod anchor;
 mod client;
 mod decide;
+mod history;
 mod repository;
+mod roots;
 mod server;
 mod update;
+mod work;
 
 use std::sync::Arc;
 
@@ -128,7 +131,7 @@ impl SignatureScheme for Notary {
             let (known, _) = self.repository(authority, name, services).await;
             match &known.result {
                 Ok(repository) => {
-                    let digest = decide::signed_digest(repository, authority, tag.as_str()).ok();
+                    let digest = decide::signed_digest(repository, authority, tag).ok();
                     Ok(digest.map(|digest| Pin { digest, until: known.until }))
                 }
                 Err(NotaryError::Unavailable(error)) => Err(error.clone()),

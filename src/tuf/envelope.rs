@@ -129,7 +129,7 @@ impl SignedDocument {
     ) -> Result<BTreeSet<Digest>, InvalidDocument> {
         let (mut signed, mut refused) = (BTreeSet::new(), Vec::new());
         for signature in &self.signatures {
-            let id = signature.key_id.get(..12).unwrap_or(&signature.key_id);
+            let id = short(&signature.key_id);
             match role.key_ids.contains(&signature.key_id).then(|| keys.get(&signature.key_id)).flatten() {
                 None => refused.push(format!("key {id} is not a key of the role")),
                 Some(key) => match key.verify(&signature.method, &self.message, &signature.bytes) {
@@ -145,6 +145,11 @@ impl SignedDocument {
         let count = format!("{} of the {} keys that must sign it have signed it", signed.len(), role.threshold);
         Err(InvalidDocument::new(format!("{count}: {why}")))
     }
+}
+
+/// The beginning of an ID of a key, without control characters: it is not verified text.
+fn short(key_id: &str) -> String {
+    key_id.chars().take(12).flat_map(char::escape_debug).collect()
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, InvalidDocument> {

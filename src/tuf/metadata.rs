@@ -8,10 +8,12 @@ use serde::{Deserialize, Deserializer};
 
 use super::envelope::{InvalidDocument, SignedDocument};
 use super::key::{TufKey, WireKey};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, Tag};
 
 /// The most keys of one document, and the most roles that it delegates to.
 const MAX_KEYS: usize = 256;
+/// The highest version of a document. Notary counts with 64-bit signed numbers.
+const MAX_VERSION: u64 = i64::MAX as u64;
 
 /// The keys that may sign for a role, and how many of them must.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,8 +66,8 @@ pub struct Targets {
     pub version: u64,
     /// When it ends.
     pub expires: jiff::Timestamp,
-    /// The targets by name. Their names are tags.
-    pub targets: BTreeMap<String, TufTarget>,
+    /// The targets by name. A target whose name cannot be a tag is left out, because no image can be pulled by it.
+    pub targets: BTreeMap<Tag, TufTarget>,
     /// The keys of the roles that it delegates to, by their IDs.
     pub keys: BTreeMap<String, TufKey>,
     /// The roles that it delegates to.
@@ -88,7 +90,7 @@ pub struct Delegation {
     pub name: String,
     /// Its keys.
     pub keys: RoleKeys,
-    /// The prefixes of the targets that it may sign. An empty prefix allows all.
+    /// The prefixes of the tags that it may sign. An empty prefix allows all; without any prefix it may sign none.
     pub paths: Vec<String>,
 }
 
@@ -198,12 +200,21 @@ impl Root {
             let role = wire.roles.get(name).ok_or_else(|| InvalidDocument::new(format!("it has no role {name}")))?;
             roles.insert(name.to_owned(), role_keys(&role.keyids, role.threshold)?);
         }
-        Ok(Self { version: wire.version, expires: wire.expires, keys, roles })
+        Ok(Self { version: version(wire.version)?, expires: wire.expires, keys, roles })
     }
 
     /// The keys of one of the four roles.
     pub fn role(&self, name: &str) -> &RoleKeys {
         &self.roles[name]
+    }
+
+    /// Whether no key of a role in this root is a key of the same role in another root, so that nothing that was signed
+    /// under the one verifies under the other.
+    pub fn has_replaced_keys(&self, name: &str, other: &Self) -> bool {
+        let keys = |root: &Self| -> BTreeSet<Digest> {
+            root.role(name).key_ids.iter().filter_map(|id| root.keys.get(id)).map(TufKey::fingerprint).collect()
+        };
+        keys(self).is_disjoint(&keys(other))
     }
 
     /// The keys of the role `root` that are in this document.
@@ -221,7 +232,7 @@ impl Timestamp {
         let mut wire: WireMeta = envelope.signed()?;
         expect_type(&wire._type, "Timestamp")?;
         let snapshot = wire.meta.remove("snapshot").ok_or_else(|| InvalidDocument::new("it names no snapshot"))?;
-        Ok(Self { version: wire.version, expires: wire.expires, snapshot })
+        Ok(Self { version: version(wire.version)?, expires: wire.expires, snapshot })
     }
 }
 
@@ -233,7 +244,7 @@ impl TufSnapshot {
     pub fn read(envelope: &SignedDocument) -> Result<Self, InvalidDocument> {
         let wire: WireMeta = envelope.signed()?;
         expect_type(&wire._type, "Snapshot")?;
-        Ok(Self { version: wire.version, expires: wire.expires, meta: wire.meta })
+        Ok(Self { version: version(wire.version)?, expires: wire.expires, meta: wire.meta })
     }
 }
 
@@ -265,17 +276,26 @@ impl Targets {
             delegations.push(Delegation { name, keys: role_keys(&keyids, threshold)?, paths });
         }
         let target =
-            |(name, meta): (String, FileMeta)| Ok((name, TufTarget { digest: meta.sha256()?, length: meta.length }));
-        let targets = wire.targets.into_iter().map(target).collect::<Result<_, InvalidDocument>>()?;
-        Ok(Self { version: wire.version, expires: wire.expires, targets, keys, delegations })
+            |(tag, meta): (Tag, FileMeta)| Ok((tag, TufTarget { digest: meta.sha256()?, length: meta.length }));
+        let tags = wire.targets.into_iter().filter_map(|(name, meta)| Some((name.parse().ok()?, meta)));
+        let targets = tags.map(target).collect::<Result<_, InvalidDocument>>()?;
+        Ok(Self { version: version(wire.version)?, expires: wire.expires, targets, keys, delegations })
     }
 }
 
 impl Delegation {
-    /// Whether it may sign a target.
-    pub fn allows(&self, target: &str) -> bool {
-        self.paths.iter().any(|prefix| target.starts_with(prefix.as_str()))
+    /// Whether it may sign a tag.
+    pub fn allows(&self, tag: &Tag) -> bool {
+        self.paths.iter().any(|prefix| tag.as_str().starts_with(prefix.as_str()))
     }
+}
+
+/// Versions begin with 1. A version that cannot be stored could not be compared with later ones.
+fn version(number: u64) -> Result<u64, InvalidDocument> {
+    if (1..=MAX_VERSION).contains(&number) {
+        return Ok(number);
+    }
+    Err(InvalidDocument::new(format!("its version is {number}; versions are from 1 to {MAX_VERSION}")))
 }
 
 fn expect_type(found: &str, wanted: &str) -> Result<(), InvalidDocument> {

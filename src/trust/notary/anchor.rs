@@ -1,21 +1,30 @@
 //! What the trust in a repository rests on, and the first root that it accepts.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use x509_cert::Certificate;
 
+use super::history::replayed;
 use super::{HOW_TO_PIN, NotaryError};
 use crate::oci::Digest;
 use crate::policy::{FirstUse, NotaryRoot, NotaryTrust};
+use crate::trust::notes::clip;
 use crate::tuf::{InvalidDocument, RoleKeys, Root, SignedDocument, TufKey};
 
 /// What the trust in a repository rests on.
 #[derive(Clone, Debug)]
 pub(super) enum TrustAnchor {
-    /// A root document.
-    Document(Bytes),
+    /// A root document, with what identifies it.
+    Document {
+        /// The document.
+        document: Bytes,
+        /// The digest of what is signed.
+        fingerprint: Digest,
+    },
     /// The keys of root documents.
     Keys(BTreeSet<Digest>),
     /// The root that was seen first.
@@ -36,32 +45,35 @@ pub(super) struct VerifiedRoot {
 impl TrustAnchor {
     pub(super) fn new(trust: &NotaryTrust) -> Self {
         match (&trust.root, trust.first_use.unwrap_or_default()) {
-            (Some(NotaryRoot::Document(pinned)), _) => Self::Document(pinned.document.clone().into()),
+            (Some(NotaryRoot::Document(pinned)), _) => {
+                Self::Document { document: pinned.document.clone().into(), fingerprint: pinned.fingerprint }
+            }
             (Some(NotaryRoot::Keys(keys)), _) => Self::Keys(keys.clone()),
             (None, FirstUse::Remember) => Self::FirstUse,
             (None, FirstUse::Deny) => Self::Nothing,
         }
     }
 
+    /// Identifies it in this process. Reads nothing.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Document { fingerprint, .. } => format!("document {fingerprint}"),
+            Self::Keys(keys) => format!("keys {}", digest_of(keys)),
+            Self::FirstUse => "first use".into(),
+            Self::Nothing => "nothing".into(),
+        }
+    }
+
     /// Identifies it in the store. What was verified from one anchor says nothing about another one. A root document is
-    /// identified by the keys of its root role, so a newer document of the same keys is the same anchor.
+    /// identified by the keys of its root role, so a newer document of the same keys is the same anchor. Reads the
+    /// pinned document, so it runs on a blocking thread.
     ///
     /// # Errors
     /// The pinned document cannot be read.
-    pub(super) fn id(&self) -> Result<String, NotaryError> {
-        let of = |keys: BTreeSet<Digest>| {
-            let keys: Vec<_> = keys.iter().map(Digest::to_string).collect();
-            Digest::sha256(keys.join(" ").as_bytes()).hex()
-        };
-        Ok(match self {
-            Self::Document(bytes) => {
-                let pinned = VerifiedRoot::read(bytes.clone()).map_err(|error| invalid("the pinned root", &error))?;
-                format!("document {}", of(pinned.root.root_keys().map(TufKey::fingerprint).collect()))
-            }
-            Self::Keys(keys) => format!("keys {}", of(keys.clone())),
-            Self::FirstUse => "first use".into(),
-            Self::Nothing => "nothing".into(),
-        })
+    pub(super) fn stored_key(&self) -> Result<String, NotaryError> {
+        let Self::Document { document, .. } = self else { return Ok(self.key()) };
+        let pinned = VerifiedRoot::read(document.clone(), "the pinned root")?;
+        Ok(format!("document {}", digest_of(&pinned.root.root_keys().map(TufKey::fingerprint).collect())))
     }
 
     /// Checks the first root of a repository that a server sent.
@@ -69,14 +81,14 @@ impl TrustAnchor {
     /// # Errors
     /// It is not trusted.
     pub(super) fn accept(&self, first: &VerifiedRoot, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
-        let wrong = |why: &str| Err(NotaryError::Invalid(format!("root: {why}")));
+        let wrong = |why: &str| Err(NotaryError::Invalid(clip(format!("root: {why}"))));
         let VerifiedRoot { root, envelope, .. } = first;
         let whole = root.role("root");
         verify("root", envelope, root, whole)?;
         let is_pinned = |key: &&TufKey| match self {
             Self::Keys(pinned) => pinned.contains(&key.fingerprint()),
             Self::FirstUse => key.certificate().is_some(),
-            Self::Document(_) | Self::Nothing => false,
+            Self::Document { .. } | Self::Nothing => false,
         };
         let pinned: Vec<_> = root.root_keys().filter(is_pinned).collect();
         if pinned.is_empty() {
@@ -97,19 +109,50 @@ impl TrustAnchor {
 }
 
 impl VerifiedRoot {
-    /// Reads a root document, whose signatures are not verified yet.
-    pub(super) fn read(bytes: Bytes) -> Result<Self, InvalidDocument> {
-        let envelope = SignedDocument::parse(&bytes)?;
-        Ok(Self { root: Root::read(&envelope)?, envelope, bytes })
+    /// Reads a root document, whose signatures are not verified yet. `what` it is, for messages.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read(bytes: Bytes, what: &str) -> Result<Arc<Self>, NotaryError> {
+        let of = |error: InvalidDocument| invalid(what, &error);
+        let envelope = SignedDocument::parse(&bytes).map_err(of)?;
+        Ok(Arc::new(Self { root: Root::read(&envelope).map_err(of)?, envelope, bytes }))
+    }
+
+    /// The root of the next version, which a server sent.
+    ///
+    /// # Errors
+    /// It is not the next one, or does not follow this one.
+    pub(super) fn next(&self, bytes: Bytes, gun: &str, now: Timestamp) -> Result<Arc<Self>, NotaryError> {
+        let next = Self::read(bytes, "root")?;
+        if next.root.version.checked_sub(1) != Some(self.root.version) {
+            let why = format!("root: version {} was asked for", self.root.version.saturating_add(1));
+            return Err(NotaryError::Invalid(why));
+        }
+        self.leads_to(&next, gun, now)?;
+        Ok(next)
+    }
+
+    /// The current root of a server, where this one is the newest that it has by version.
+    ///
+    /// # Errors
+    /// It is older, or another one of the same version, or does not follow this one.
+    pub(super) fn current(&self, bytes: Bytes, gun: &str, now: Timestamp) -> Result<Arc<Self>, NotaryError> {
+        let current = Self::read(bytes, "root")?;
+        match current.root.version.cmp(&self.root.version) {
+            Ordering::Less => Err(replayed("root", current.root.version, self.root.version)),
+            // The same root, perhaps in other words: the snapshot names its bytes.
+            Ordering::Equal if current.envelope.message() == self.envelope.message() => Ok(current),
+            Ordering::Equal => Err(NotaryError::Invalid("root: two roots have the same version".into())),
+            // Servers before notary 0.6 have no roots by version.
+            Ordering::Greater => self.leads_to(&current, gun, now).map(|()| current),
+        }
     }
 
     /// Checks that a root of a repository follows this one: the keys of both have signed it. Clients use one private key
     /// for many repositories, with a certificate for each, so only certificates for this repository count. Otherwise a
     /// server could continue with the root of another repository of the same owner.
-    ///
-    /// # Errors
-    /// It does not.
-    pub(super) fn leads_to(&self, next: &Self, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
+    fn leads_to(&self, next: &Self, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
         let before = self.keys_for(gun, |_| true);
         verify("root, by the keys of the root before it", &next.envelope, &self.root, &before)?;
         verify("root", &next.envelope, &next.root, next.root.role("root"))?;
@@ -136,13 +179,19 @@ impl VerifiedRoot {
     }
 }
 
-/// Verifies a document by keys that a root names.
-pub(super) fn verify(what: &str, document: &SignedDocument, root: &Root, keys: &RoleKeys) -> Result<(), NotaryError> {
+/// Verifies a root by keys that a root names.
+fn verify(what: &str, document: &SignedDocument, root: &Root, keys: &RoleKeys) -> Result<(), NotaryError> {
     document.verify(&root.keys, keys).map(drop).map_err(|error| invalid(what, &error))
 }
 
+/// The error for a document that does not verify. The text may quote it, so it is clipped.
 pub(super) fn invalid(what: &str, error: &InvalidDocument) -> NotaryError {
-    NotaryError::Invalid(crate::trust::notes::clip(format!("{what}: {error}")))
+    NotaryError::Invalid(clip(format!("{what}: {error}")))
+}
+
+fn digest_of(keys: &BTreeSet<Digest>) -> String {
+    let keys: Vec<_> = keys.iter().map(Digest::to_string).collect();
+    Digest::sha256(keys.join(" ").as_bytes()).hex()
 }
 
 /// Whether a certificate is for a repository: its common name is the name of the repository, or a prefix and `*`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{TrustedRepository, trust};
-use crate::oci::{Digest, Manifest, Reference};
+use crate::oci::{Digest, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatoryKind, Signer};
 use crate::tuf::TufTarget;
 
@@ -17,7 +17,7 @@ pub(super) fn signatories(
     reference: &Reference,
     image: &Manifest,
 ) -> Result<Vec<Signatory>, String> {
-    let signed_as = |tag: &str| {
+    let signed_as = |tag: &Tag| {
         let target = signed_target(repository, authority, tag)?;
         if target.digest != image.digest {
             return Err(format!("tag {tag} is signed for {}, and this is {}", target.digest, image.digest));
@@ -28,7 +28,7 @@ pub(super) fn signatories(
         Ok(signers(repository, authority, tag))
     };
     if let Reference::Tag(tag) = reference {
-        return signed_as(tag.as_str());
+        return signed_as(tag);
     }
     let named = repository.released().into_iter().filter(|(_, target)| target.digest == image.digest);
     let mut why = format!("No signed targets found: no tag is signed for {}", image.digest);
@@ -48,7 +48,7 @@ pub(super) fn signatories(
 pub(super) fn signed_digest(
     repository: &TrustedRepository,
     authority: &Authority,
-    tag: &str,
+    tag: &Tag,
 ) -> Result<Digest, String> {
     signed_target(repository, authority, tag).map(|target| target.digest)
 }
@@ -57,7 +57,7 @@ pub(super) fn signed_digest(
 fn signed_target<'a>(
     repository: &'a TrustedRepository,
     authority: &Authority,
-    tag: &str,
+    tag: &Tag,
 ) -> Result<&'a TufTarget, String> {
     let released = repository.released_as(tag).ok_or_else(|| format!("No valid trust data for {tag}"))?;
     let trust = trust(authority).map_err(|error| error.to_string())?;
@@ -82,7 +82,7 @@ fn signed_target<'a>(
 }
 
 /// The signers of a tag: those that the authority names, or whoever may release it.
-fn signers(repository: &TrustedRepository, authority: &Authority, tag: &str) -> Vec<Signatory> {
+fn signers(repository: &TrustedRepository, authority: &Authority, tag: &Tag) -> Vec<Signatory> {
     let signatory = |id: String, identity: String| Signatory {
         description: format!("{identity} (Docker Content Trust, tag {tag})"),
         id,
@@ -107,14 +107,13 @@ fn signers(repository: &TrustedRepository, authority: &Authority, tag: &str) -> 
 
 impl TrustedRepository {
     /// The target that a tag means: `targets/releases` has the first word.
-    fn released_as(&self, tag: &str) -> Option<&TufTarget> {
+    fn released_as(&self, tag: &Tag) -> Option<&TufTarget> {
         let released = self.releases.as_ref().and_then(|releases| releases.targets.get(tag));
         released.or_else(|| self.targets.targets.get(tag))
     }
 
     /// What every tag means.
-    fn released(&self) -> BTreeMap<&str, &TufTarget> {
-        let all = self.targets.targets.iter().chain(self.releases.iter().flat_map(|releases| &releases.targets));
-        all.map(|(tag, target)| (tag.as_str(), target)).collect()
+    fn released(&self) -> BTreeMap<&Tag, &TufTarget> {
+        self.targets.targets.iter().chain(self.releases.iter().flat_map(|releases| &releases.targets)).collect()
     }
 }

@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::anchor::TrustAnchor;
+use super::anchor::{TrustAnchor, VerifiedRoot};
 use super::client::NotaryClient;
-use super::update::{Remembered, Update, Updated};
+use super::history::{History, VerifiedRoles};
+use super::roots::Roots;
+use super::update::{Update, Updated};
+use super::work::BlockingWork;
 use super::{NotaryError, after};
-use crate::oci::Digest;
+use crate::oci::{Digest, Tag};
 use crate::policy::NotaryTrust;
 use crate::runtime::{ALLOCATION, Bounded, Clock, budget};
-use crate::store::{FactStore, StoreError};
+use crate::store::{FactStore, NotaryRole, StoreError};
 use crate::trust::source::SourceError;
 use crate::trust::{Config, TROUBLE_TTL, TrustServices};
 use crate::tuf::TufTarget;
@@ -28,6 +31,8 @@ pub(super) struct TrustedRepository {
     pub(super) signers: BTreeMap<String, SignedRole>,
     /// What it was verified from.
     pub(super) basis: VerifiedBasis,
+    /// The versions of its documents.
+    pub(super) verified: VerifiedRoles,
     /// The earliest end of a document besides the timestamp.
     pub(super) content_until: Timestamp,
     /// The earliest end of a document.
@@ -46,8 +51,8 @@ pub(super) struct VerifiedBasis {
 /// What one role has signed.
 #[derive(Clone, Debug)]
 pub(super) struct SignedRole {
-    /// The targets by tag.
-    pub(super) targets: BTreeMap<String, TufTarget>,
+    /// What each tag means.
+    pub(super) targets: BTreeMap<Tag, TufTarget>,
     /// The fingerprints of the keys whose signatures were verified.
     pub(super) keys: BTreeSet<Digest>,
 }
@@ -68,6 +73,7 @@ pub(super) struct Repositories {
     updating: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     store: FactStore,
     clock: Clock,
+    work: BlockingWork,
 }
 
 impl Repositories {
@@ -80,24 +86,26 @@ impl Repositories {
             updating: Mutex::default(),
             store: services.store.clone(),
             clock: services.clock.clone(),
+            work: BlockingWork(services.tasks.clone()),
         }
     }
 
     /// What is known about a repository; its documents are fetched if they must be.
     pub(super) async fn get(&self, trust: &NotaryTrust, client: &NotaryClient<'_>) -> Arc<KnownRepository> {
         let anchor = TrustAnchor::new(trust);
-        let id = match anchor.id() {
+        let signers: BTreeSet<_> = trust.signers.iter().map(|signer| format!("targets/{}", signer.name)).collect();
+        let signers: Vec<_> = signers.into_iter().collect();
+        let key = format!("{} {} {}", client.place(), anchor.key(), signers.join(" "));
+        if let Some(known) = self.recall(&key) {
+            return known;
+        }
+        let pinned = anchor.clone();
+        let id = match self.work.run(move || pinned.stored_key()).await {
             Ok(id) => id,
             Err(error) => return self.failed(error),
         };
         // The store knows the repository by this name.
         let stored = format!("{} {id}", client.place());
-        let signers: BTreeSet<_> = trust.signers.iter().map(|signer| format!("targets/{}", signer.name)).collect();
-        let signers: Vec<_> = signers.into_iter().collect();
-        let key = format!("{stored} {}", signers.join(" "));
-        if let Some(known) = self.recall(&key) {
-            return known;
-        }
         let slot = self.slot(&stored);
         let _turn = slot.lock.lock().await;
         if let Some(known) = self.recall(&key) {
@@ -147,13 +155,16 @@ impl Repositories {
         (stored, previous): (&str, Option<&TrustedRepository>),
         signers: Vec<String>,
     ) -> Result<TrustedRepository, NotaryError> {
-        let remembered = Remembered::new(self.store.notary_roles(stored).await.map_err(|error| of_store(&error))?);
-        let (verified, until, now) = (BTreeMap::new(), Timestamp::MAX, self.clock.now());
-        let remembered = &remembered;
-        let update = Update { client, anchor, remembered, previous, signers, now, verified, until };
-        let Updated { repository, roles } = update.run().await?;
+        let roles = self.store.notary_roles(stored).await.map_err(|error| of_store(&error))?;
+        let history = self.work.run(move || history(roles)).await?;
+        let roots = Roots { client, anchor, work: &self.work, now: self.clock.now() };
+        let update = Update { roots, previous, signers, history, until: Timestamp::MAX };
+        let Updated { repository, record } = update.run().await?;
         // What cannot be remembered could be replayed later.
-        self.store.record_notary_roles(stored, &roles).await.map_err(|error| of_store(&error))?;
+        if !self.store.record_notary_roles(stored, &record).await.map_err(|error| of_store(&error))? {
+            let why = "a newer root was verified at the same time";
+            return Err(NotaryError::Unavailable(SourceError::new(why, true)));
+        }
         Ok(repository)
     }
 }
@@ -179,10 +190,17 @@ impl KnownRepository {
     fn weight(&self) -> usize {
         let Ok(TrustedRepository { targets, releases, signers, .. }) = &self.result else { return 8 * ALLOCATION };
         let role = |role: &SignedRole| -> usize {
-            role.targets.keys().map(|tag| tag.len() + size_of::<TufTarget>() + 2 * ALLOCATION).sum()
+            role.targets.keys().map(|tag| tag.as_str().len() + size_of::<TufTarget>() + 2 * ALLOCATION).sum()
         };
         8 * ALLOCATION + role(targets) + releases.as_ref().map_or(0, role) + signers.values().map(role).sum::<usize>()
     }
+}
+
+/// What the store has about a repository.
+fn history(roles: Vec<NotaryRole>) -> Result<History, NotaryError> {
+    let root = roles.iter().find(|role| role.role == "root").and_then(|root| root.document.clone());
+    let root = root.map(|document| VerifiedRoot::read(document.into(), "the remembered root")).transpose()?;
+    Ok(History::new(roles, root))
 }
 
 fn of_store(error: &StoreError) -> NotaryError {

@@ -1,5 +1,8 @@
 //! Docker Content Trust against a notary server in memory, which the test owns.
 
+mod recovery;
+mod roles;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -11,7 +14,7 @@ use crate::oci::{Digest, Manifest, Page, Reference, Repository};
 use crate::policy::{FirstUse, NotaryRoot, PinnedRoot, Signer, SignerKey};
 use crate::runtime::Clock;
 use crate::sample::{NotaryKey, NotaryRepository, SampleDelegation};
-use crate::store::Store;
+use crate::store::{NotaryRecord, NotaryRole, Store};
 use crate::trust::source::{SignatureSource, UnparsedManifest};
 use crate::trust::tests::services;
 use crate::trust::{PinError, Trust};
