@@ -1,6 +1,9 @@
 //! Sigstore's trusted roots: the certificate authorities, logs and time-stamping authorities of one instance of Sigstore,
 //! in one file that operators pin (protobuf-specs, sigstore_trustroot.proto).
 
+mod chain;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,10 +11,10 @@ use jiff::Timestamp;
 use sigstore_verify::trust_root::TrustedRoot as SigstoreRoot;
 use sigstore_verify::types::{TimeRange, TsaAuthority};
 use sigstore_verify::{Verifier, tsa, types};
-use x509_cert::Certificate as X509;
-use x509_cert::der::Decode;
 
 use crate::oci::{Digest, json};
+use crate::x509::X509Certificate;
+use chain::AuthorityChain;
 
 /// How the media types of all versions begin.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
@@ -38,15 +41,19 @@ const KEYS: &[&str] = &[
     "validFor",
 ];
 
-/// A trusted root, ready for verification. Two are equal if their bytes are equal.
+/// A trusted root, ready for verification. Two are equal if their bytes are equal. Cheap to clone.
 #[derive(Clone)]
-pub struct TrustedRoot(Arc<RootData>);
+pub struct TrustedRoot {
+    data: Arc<RootData>,
+}
 
 struct RootData {
     name: String,
     fingerprint: Digest,
     verifier: Verifier,
     timestamp_authorities: Vec<TsaAuthority>,
+    /// The certificate authorities between signers and the anchors, by [`identity`].
+    intermediates: BTreeSet<Digest>,
     parts: Vec<RootPart>,
 }
 
@@ -88,30 +95,34 @@ impl TrustedRoot {
             return Err(format!("is not a trusted root: its mediaType is {media_type:?}"));
         }
         let root: SigstoreRoot = serde_json::from_value(value).map_err(|e| format!("is not a trusted root: {e}"))?;
-        let parts = parts(&root);
+        let authorities = chain::certificate_authorities(&root)?;
+        let stampers = chain::timestamp_authorities(&root)?;
+        let parts = parts(&root, &authorities, &stampers);
         if parts.is_empty() {
             return Err("has no authority and no log".into());
         }
-        let root = narrowed(root)?;
+        let intermediates = authorities.iter().flat_map(AuthorityChain::intermediates).map(identity).collect();
+        let root = chain::narrowed(root, &authorities, &stampers);
         let verifier = Verifier::new(&root).map_err(|e| e.to_string())?;
         let timestamp_authorities = root.tsa_authorities();
         let (name, fingerprint) = (name.to_owned(), Digest::sha256(bytes));
-        Ok(Self(Arc::new(RootData { name, fingerprint, verifier, timestamp_authorities, parts })))
+        let data = RootData { name, fingerprint, verifier, timestamp_authorities, intermediates, parts };
+        Ok(Self { data: Arc::new(data) })
     }
 
     /// How messages refer to it.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.data.name
     }
 
     /// The SHA-256 digest of its bytes.
     pub fn fingerprint(&self) -> Digest {
-        self.0.fingerprint
+        self.data.fingerprint
     }
 
     /// Its authorities and logs.
     pub fn parts(&self) -> &[RootPart] {
-        &self.0.parts
+        &self.data.parts
     }
 
     /// When the last of its keys ends to be valid; `None` if one has no known end.
@@ -131,13 +142,19 @@ impl TrustedRoot {
 
     /// Verifies with the keys of this root. The certificates that it accepts are not limited to any identity.
     pub(crate) fn verifier(&self) -> &Verifier {
-        &self.0.verifier
+        &self.data.verifier
+    }
+
+    /// Whether the root lists this certificate authority, in DER, between signers and one of its anchors. The root alone
+    /// says for how long such an authority counts, and no signature can bring it back by naming it.
+    pub(crate) fn lists_intermediate(&self, der: &[u8]) -> bool {
+        X509Certificate::from_der(der).is_ok_and(|one| self.data.intermediates.contains(&identity(&one)))
     }
 
     /// Whether one of its time-stamping authorities has issued this time stamp for a signature.
     pub(crate) fn issued(&self, token: &types::TimestampToken, signature: &types::SignatureBytes) -> bool {
         let verify = |authority| tsa::verify_timestamp_for_authority(token, signature, authority).is_ok();
-        self.0.timestamp_authorities.iter().any(verify)
+        self.data.timestamp_authorities.iter().any(verify)
     }
 }
 
@@ -164,80 +181,40 @@ impl fmt::Display for RootPartKind {
     }
 }
 
-/// Every part of a root, as the file states it.
-fn parts(root: &SigstoreRoot) -> Vec<RootPart> {
-    let part = |kind, name: &str, window: Option<TimeRange>| RootPart {
+/// What makes two certificates those of the same authority: the name and the key.
+fn identity(certificate: &X509Certificate) -> Digest {
+    let name = certificate.subject().to_string();
+    Digest::sha256(&[name.as_bytes(), &[0], certificate.subject_public_key_info()].concat())
+}
+
+/// Every part of a root. An authority begins when the root says so, and ends with its certificates at the latest.
+fn parts(root: &SigstoreRoot, authorities: &[AuthorityChain], stampers: &[AuthorityChain]) -> Vec<RootPart> {
+    let authority = |kind, name: &str, chain: &AuthorityChain| RootPart {
         kind,
         name: name.to_owned(),
+        from: chain.valid_for().map(|window| window.start),
+        until: Some(chain.until()).filter(|until| *until < Timestamp::MAX),
+    };
+    let log = |kind, log: &str, window: Option<TimeRange>| RootPart {
+        kind,
+        name: log.to_owned(),
         from: window.map(|window| window.start),
         until: window.and_then(|window| window.end),
     };
     let mut parts = Vec::new();
-    for authority in &root.certificate_authorities {
-        parts.push(part(RootPartKind::CertificateAuthority, &authority.uri, authority.valid_for));
+    for (issuer, chain) in root.certificate_authorities.iter().zip(authorities) {
+        parts.push(authority(RootPartKind::CertificateAuthority, &issuer.uri, chain));
     }
-    for log in &root.ctlogs {
-        parts.push(part(RootPartKind::CertificateLog, &log.base_url, log.public_key.valid_for));
+    for one in &root.ctlogs {
+        parts.push(log(RootPartKind::CertificateLog, &one.base_url, one.public_key.valid_for));
     }
-    for log in &root.tlogs {
-        parts.push(part(RootPartKind::SignatureLog, &log.base_url, log.public_key.valid_for));
+    for one in &root.tlogs {
+        parts.push(log(RootPartKind::SignatureLog, &one.base_url, one.public_key.valid_for));
     }
-    for authority in &root.timestamp_authorities {
-        let common_name = || authority.subject.common_name.clone().unwrap_or_default();
-        let name = authority.uri.clone().unwrap_or_else(common_name);
-        parts.push(part(RootPartKind::TimestampAuthority, &name, authority.valid_for));
+    for (stamper, chain) in root.timestamp_authorities.iter().zip(stampers) {
+        let common_name = || stamper.subject.common_name.clone().unwrap_or_default();
+        let name = stamper.uri.clone().unwrap_or_else(common_name);
+        parts.push(authority(RootPartKind::TimestampAuthority, &name, chain));
     }
     parts
-}
-
-/// Limits each authority to the time in which its certificates are valid. The library takes every certificate of an
-/// authority as a trust anchor and checks no dates of anchors, so that a signer whose issuer had expired would be accepted
-/// (CVE-2026-24122).
-fn narrowed(mut root: SigstoreRoot) -> Result<SigstoreRoot, String> {
-    let mut authorities = Vec::new();
-    for authority in &root.certificate_authorities {
-        // A chain leads from the issuer of signers to the root. Each is an anchor while it and all above it are valid.
-        let certificates = &authority.cert_chain.certificates;
-        if certificates.is_empty() {
-            return Err("a certificate authority has no certificate".into());
-        }
-        let chain: Vec<_> = certificates.iter().map(|certificate| certificate.raw_bytes.as_bytes()).collect();
-        for first in 0..chain.len() {
-            let mut anchor = authority.clone();
-            anchor.cert_chain.certificates = vec![certificates[first].clone()];
-            if let Some(window) = window(authority.valid_for, &chain[first..])? {
-                anchor.valid_for = Some(window);
-                authorities.push(anchor);
-            }
-        }
-    }
-    root.certificate_authorities = authorities;
-    let mut timestamp_authorities = Vec::new();
-    for mut authority in root.timestamp_authorities {
-        let certificates = &authority.cert_chain.certificates;
-        let chain: Vec<_> = certificates.iter().map(|certificate| certificate.raw_bytes.as_bytes()).collect();
-        if let Some(window) = window(authority.valid_for, &chain)? {
-            authority.valid_for = Some(window);
-            timestamp_authorities.push(authority);
-        }
-    }
-    root.timestamp_authorities = timestamp_authorities;
-    Ok(root)
-}
-
-/// The time within `valid_for` in which all certificates, in DER, are valid; `None` if there is no such time.
-fn window(valid_for: Option<TimeRange>, certificates: &[&[u8]]) -> Result<Option<TimeRange>, String> {
-    let (mut start, mut end) = (Timestamp::MIN, Timestamp::MAX);
-    let mut narrow = |from: Timestamp, until: Timestamp| (start, end) = (start.max(from), end.min(until));
-    if let Some(TimeRange { start, end }) = valid_for {
-        narrow(start, end.unwrap_or(Timestamp::MAX));
-    }
-    for certificate in certificates {
-        let malformed = || "has a malformed certificate".to_owned();
-        let parsed = X509::from_der(certificate).map_err(|_| malformed())?;
-        let validity = parsed.tbs_certificate.validity;
-        let time = |time: x509_cert::time::Time| Timestamp::try_from(time.to_system_time()).map_err(|_| malformed());
-        narrow(time(validity.not_before)?, time(validity.not_after)?);
-    }
-    Ok((start <= end).then(|| TimeRange::new(start, (end < Timestamp::MAX).then_some(end))))
 }

@@ -28,6 +28,7 @@ mod attacks;
 mod attestations;
 mod keyless;
 mod memory;
+mod roots;
 mod schemes;
 #[path = "../../tests/support/sigstore.rs"]
 mod sigstore;

@@ -31,6 +31,8 @@ pub(crate) struct Instance {
     authority: Issuer<'static, KeyPair>,
     authority_der: Vec<u8>,
     authority_spki: Vec<u8>,
+    /// The certificates above that of the authority, in DER.
+    above: Vec<Vec<u8>>,
     certificate_log: Log,
     signature_log: Log,
     timestamps: Issuer<'static, KeyPair>,
@@ -138,6 +140,7 @@ impl Instance {
             authority,
             authority_der,
             authority_spki,
+            above: Vec::new(),
             certificate_log,
             signature_log,
             timestamps,
@@ -147,6 +150,22 @@ impl Instance {
         }
     }
 
+    /// The same instance with an intermediate authority, which issues to signers and expires at this time. `change`
+    /// changes what its certificate says.
+    pub(crate) fn with_intermediate(mut self, until: i64, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params("test-intermediate", SIGNED_AT - LONG, until);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        change(&mut params);
+        let der = params.signed_by(&key, &self.authority).unwrap().der().to_vec();
+        self.above.insert(0, std::mem::replace(&mut self.authority_der, der));
+        self.authority_spki = key.subject_public_key_info();
+        self.authority = Issuer::new(params, key);
+        self
+    }
+
     /// The trusted root, as JSON.
     pub(crate) fn trusted_root(&self) -> Value {
         let window = json!({"start": time(SIGNED_AT - LONG)});
@@ -154,13 +173,14 @@ impl Instance {
             let raw = certificates.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)}));
             json!({"certificates": raw.collect::<Vec<_>>()})
         };
+        let authorities: Vec<&[u8]> = [&self.authority_der].into_iter().chain(&self.above).map(Vec::as_slice).collect();
         let subject = json!({"organization": "test", "commonName": "test"});
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
             "tlogs": [self.signature_log.entry("https://rekor.test")],
             "ctlogs": [self.certificate_log.entry("https://ct.test")],
             "certificateAuthorities": [{
-                "subject": subject, "uri": "https://fulcio.test", "certChain": chain(&[&self.authority_der]),
+                "subject": subject, "uri": "https://fulcio.test", "certChain": chain(&authorities),
                 "validFor": window
             }],
             "timestampAuthorities": [{

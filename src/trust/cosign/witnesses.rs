@@ -2,7 +2,7 @@
 //! stamps, all offline, against pinned trusted roots.
 
 use jiff::Timestamp;
-use sigstore_verify::types::bundle::TimestampVerificationData;
+use sigstore_verify::types::bundle::{TimestampVerificationData, VerificationMaterialContent};
 use sigstore_verify::types::{Bundle, DerPublicKey, SignatureContent};
 use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy};
 
@@ -51,7 +51,7 @@ impl Witnesses {
             if log == TransparencyLog::Ignore {
                 policy = policy.skip_tlog_unsafe();
             }
-            let bundle = with_timestamps_of(root, bundle);
+            let bundle = of_root(root, bundle);
             let verified = root.verifier().verify(&*self.artifact, &bundle, &policy).map_err(|e| explain(&e))?;
             let is_complete = verified.certificate_verified()
                 && verified.sct_verified() == has_certificate_log
@@ -74,7 +74,7 @@ impl Witnesses {
         self.check_proofs(bundle, TransparencyLog::Require)?;
         let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der().to_vec()));
         for_any(roots, |root| {
-            let bundle = with_timestamps_of(root, bundle);
+            let bundle = of_root(root, bundle);
             let verified = root.verifier().verify(&*self.artifact, &bundle, &policy).map_err(|e| explain(&e))?;
             if !verified.tlog_verified() {
                 return Err("was not verified completely".into());
@@ -127,16 +127,23 @@ fn for_any<T>(roots: &[TrustedRoot], verify: impl Fn(&TrustedRoot) -> Result<T, 
     Err(failures.join("; "))
 }
 
-/// The bundle without time stamps that no authority of this root has issued, as in sigstore-go: they prove nothing, and a
-/// signature does not become worse by having them.
-fn with_timestamps_of(root: &TrustedRoot, bundle: &Bundle) -> Bundle {
+/// The bundle as this root judges it: without time stamps that no authority of it has issued, as in sigstore-go, because
+/// they prove nothing, and a signature does not become worse by having them; and without the certificates of authorities
+/// that the root lists itself. The root says how long those count. Named by a signature, a retired one would lead to the
+/// anchor above it.
+fn of_root(root: &TrustedRoot, bundle: &Bundle) -> Bundle {
     let mut bundle = bundle.clone();
+    let material = &mut bundle.verification_material;
+    if let VerificationMaterialContent::X509CertificateChain { certificates } = &mut material.content {
+        let mut index = 0..;
+        // The first certificate is the signer's.
+        certificates.retain(|one| index.next() == Some(0) || !root.lists_intermediate(one.raw_bytes.as_bytes()));
+    }
     let signature = match &bundle.content {
         SignatureContent::MessageSignature(message) => message.signature.clone(),
         SignatureContent::DsseEnvelope(envelope) => envelope.signature.sig.clone(),
         _ => return bundle,
     };
-    let material = &mut bundle.verification_material;
     let timestamps = std::mem::take(&mut material.timestamp_verification_data).rfc3161_timestamps;
     let ours = timestamps.into_iter().filter(|stamp| root.issued(&stamp.signed_timestamp, &signature)).collect();
     material.timestamp_verification_data = TimestampVerificationData::new(ours);

@@ -10,18 +10,18 @@ use super::*;
 use crate::oci::ImageReference;
 use crate::policy::{AnchoredRegex, FulcioClaim, TransparencyLog, TrustedRoot};
 
-const V1: Witnessed = Witnessed { logging: Logging::V1, is_stamped: false, at: SIGNED_AT };
+pub(super) const V1: Witnessed = Witnessed { logging: Logging::V1, is_stamped: false, at: SIGNED_AT };
 const V2: Witnessed = Witnessed { logging: Logging::V2, is_stamped: true, at: SIGNED_AT };
 
 fn exact(text: &str) -> TextPattern {
     TextPattern::Exact(text.to_owned())
 }
 
-fn root_of(root: &Value) -> TrustedRoot {
+pub(super) fn root_of(root: &Value) -> TrustedRoot {
     TrustedRoot::from_json("trusted_root.json", root.to_string().as_bytes()).unwrap()
 }
 
-fn keyless(root: &Value) -> CosignAuthority {
+pub(super) fn keyless(root: &Value) -> CosignAuthority {
     let signers = Keyless { issuer: exact(ISSUER), identity: exact(IDENTITY), claims: BTreeMap::new() };
     CosignAuthority {
         signers: CosignSigners::Keyless(signers),
@@ -43,11 +43,11 @@ fn wanting(root: &Value, change: impl FnOnce(&mut Keyless)) -> CosignAuthority {
     cosign
 }
 
-async fn of_bundle(bundle: &Value, cosign: CosignAuthority) -> TrustOutcome {
+pub(super) async fn of_bundle(bundle: &Value, cosign: CosignAuthority) -> TrustOutcome {
     Registry::with_bundle(bundle).judge(&[authority(cosign)]).await.remove(0)
 }
 
-async fn of_classic(payload: &[u8], annotations: &Value, cosign: CosignAuthority) -> TrustOutcome {
+pub(super) async fn of_classic(payload: &[u8], annotations: &Value, cosign: CosignAuthority) -> TrustOutcome {
     let mut registry = Registry::new(Api::Absent);
     let mut layer = registry.push_blob(SIMPLE_SIGNING, payload.to_vec());
     layer["annotations"] = annotations.clone();
@@ -64,7 +64,7 @@ fn signed(witnessed: Witnessed) -> (Instance, Leaf, Value) {
     (instance, leaf, bundle)
 }
 
-fn sign(instance: &Instance, subject: &Subject, witnessed: Witnessed) -> Value {
+pub(super) fn sign(instance: &Instance, subject: &Subject, witnessed: Witnessed) -> Value {
     instance.bundle(&instance.issue(subject), Signed::Statement(&statement(&image().digest)), witnessed)
 }
 
