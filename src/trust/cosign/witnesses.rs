@@ -2,13 +2,14 @@
 //! stamps, all offline, against pinned trusted roots.
 
 use jiff::Timestamp;
-use sigstore_verify::types::bundle::{TimestampVerificationData, VerificationMaterialContent};
+use sigstore_verify::types::bundle::{PublicKeyIdentifier, TimestampVerificationData, VerificationMaterialContent};
 use sigstore_verify::types::{Bundle, DerPublicKey, SignatureContent};
-use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy};
+use sigstore_verify::{Policy, PublicKeyVerificationPolicy, VerificationPolicy};
 
 use super::certificate::CertificateClaims;
 use super::claim::Witnesses;
 use crate::policy::{Keyless, PublicKey, RootPartKind, TransparencyLog, TrustedRoot};
+use crate::x509::X509Certificate;
 
 /// A signer whose certificate was verified and matches what a policy wants.
 pub(super) struct CertifiedSigner {
@@ -67,19 +68,39 @@ impl Witnesses {
 
     /// Verifies that a signature by this key is in a log. Returns the earliest time at which it was seen, if one is known.
     ///
+    /// A classic signature may carry a certificate although it was made with a key (`cosign sign --key --certificate`). The
+    /// key decides, and the certificate is not verified. The entry in the log must be for the key, as current cosign
+    /// demands, or for that certificate if it holds the key, as cosign wrote it: either names the key that signed.
+    ///
     /// # Errors
     /// Why it does not count, for each root.
     pub(super) fn logged(&self, key: &PublicKey, roots: &[TrustedRoot]) -> Result<Option<Timestamp>, String> {
         let bundle = self.bundle.as_ref().map_err(Clone::clone)?;
         self.check_proofs(bundle, TransparencyLog::Require)?;
-        let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der().to_vec()));
+        let by_key = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der().to_vec()));
+        // What the chain would prove is not needed: the key is the policy's own.
+        let by_certificate = VerificationPolicy::any_identity().skip_certificate_chain();
+        let holds_key = |certificate: &[u8]| {
+            X509Certificate::from_der(certificate).is_ok_and(|one| one.subject_public_key_info() == key.to_der())
+        };
         for_any(roots, |root| {
             let bundle = of_root(root, bundle);
-            let verified = root.verifier().verify(&*self.artifact, &bundle, &policy).map_err(|e| explain(&e))?;
-            if !verified.tlog_verified() {
-                return Err("was not verified completely".into());
+            let verify = |bundle: &Bundle, policy: &dyn Policy| {
+                let verified = root.verifier().verify(&*self.artifact, bundle, policy).map_err(|e| explain(&e))?;
+                if !verified.tlog_verified() {
+                    return Err("was not verified completely".into());
+                }
+                Ok(verified.verified_timestamps().iter().min().copied())
+            };
+            let Some(certificate) = bundle.signing_certificate() else { return verify(&bundle, &by_key) };
+            let mut without = bundle.clone();
+            without.verification_material.content =
+                VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(""));
+            match verify(&without, &by_key) {
+                Err(why) if holds_key(certificate.as_bytes()) => verify(&bundle, &by_certificate)
+                    .map_err(|with_certificate| format!("{why}; with its certificate: {with_certificate}")),
+                result => result,
             }
-            Ok(verified.verified_timestamps().iter().min().copied())
         })
     }
 
@@ -103,10 +124,12 @@ impl Witnesses {
 
 /// The library's error, or plain words for those whose text is made for programmers.
 fn explain(error: &sigstore_verify::Error) -> String {
-    const PLAIN: [(&str, &str); 5] = [
+    const PLAIN: [(&str, &str); 7] = [
         ("CertExpired", "its certificate had expired when it was signed"),
         ("CertNotValidYet", "its certificate was not yet valid when it was signed"),
         ("UnknownIssuer", "its certificate was not issued by an authority of the trusted root"),
+        ("got CERTIFICATE", "its log entry is for a certificate, not for the key"),
+        ("got PUBLIC KEY", "its log entry is for a key, not for its certificate"),
         ("RequiredEkuNotFound", "its certificate is not for signing code"),
         ("No log key valid", "its log is not one of the trusted root, or its key was not valid at that time"),
     ];

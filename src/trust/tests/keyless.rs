@@ -327,6 +327,49 @@ async fn signatures_by_key_can_be_required_to_be_logged() {
     assert_verified(&of_classic(payload.as_bytes(), &annotations, cosign(&signer)).await, "classic");
 }
 
+/// `cosign sign --key KEY --certificate CERTIFICATE` adds a certificate. The key decides, and the entry in the log must
+/// name the key, or that certificate if it holds the key.
+#[tokio::test]
+async fn a_logged_signature_by_a_key_may_carry_a_certificate() {
+    let instance = Instance::new();
+    let [leaf, other] = [instance.issue(&Subject::default()), instance.issue(&Subject::default())];
+    let key = |leaf: &Leaf| {
+        let certificate = x509_cert::Certificate::from_der(&leaf.der).unwrap();
+        pem("PUBLIC KEY", &certificate.tbs_certificate.subject_public_key_info.to_der().unwrap())
+    };
+    let cosign = CosignAuthority {
+        log: TransparencyLog::Require,
+        roots: vec![root_of(&instance.trusted_root())],
+        ..CosignAuthority::of_keys(vec![PublicKey::from_pem(&key(&leaf)).unwrap()])
+    };
+    let payload = payload(&image().digest).to_string();
+    let [own, foreign] = [&leaf, &other].map(|leaf| pem("CERTIFICATE", &leaf.der));
+    // Whom the entry in the log names, and the certificate that the signature carries.
+    for (logged, certificate, refused) in [
+        (&key(&leaf), &own, None),
+        (&key(&leaf), &foreign, None),
+        (&own, &own, None),
+        (&key(&other), &own, Some("does not match")),
+        (&own, &foreign, Some("is for a certificate, not for the key")),
+        (&foreign, &own, Some("does not match")),
+        (&foreign, &foreign, Some("is for a certificate, not for the key")),
+    ] {
+        let sign = |message: &[u8]| leaf.sign(message);
+        let bundle = instance.bundle_by_key(&sign, logged, Signed::Message(payload.as_bytes()), V1);
+        let entry = bundle.pointer("/verificationMaterial/tlogEntries/0").unwrap();
+        let annotations = json!({
+            "dev.cosignproject.cosign/signature": bundle.pointer("/messageSignature/signature").unwrap(),
+            "dev.sigstore.cosign/bundle": instance.classic_log_entry(entry).to_string(),
+            "dev.sigstore.cosign/certificate": certificate,
+        });
+        let outcome = of_classic(payload.as_bytes(), &annotations, cosign.clone()).await;
+        match refused {
+            None => assert_verified(&outcome, "classic"),
+            Some(part) => assert_refused(&outcome, part),
+        }
+    }
+}
+
 /// cosign accepted a log entry that had nothing to do with the signature. Each part of the entry must be the signature's.
 #[tokio::test]
 async fn cve_2022_23649_and_cve_2022_36056_and_cve_2026_22703_log_entry_of_another_signature() {
