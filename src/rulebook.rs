@@ -6,6 +6,7 @@
 
 mod directory;
 mod source;
+mod trusted_roots;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,8 @@ pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Parsed, ParsedFile, RuleSet, Settings};
-use crate::runtime::{Epoch, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
+use trusted_roots::RootReporter;
 
 /// The topic of the rules in `/readyz`.
 const TOPIC: &str = "policy";
@@ -36,6 +38,7 @@ pub struct Rulebook {
     readiness: Readiness,
     epoch: Epoch,
     reloads: Counter,
+    roots: RootReporter,
 }
 
 impl Rulebook {
@@ -50,12 +53,16 @@ impl Rulebook {
         audit: bool,
         readiness: Readiness,
         epoch: Epoch,
+        clock: Clock,
         metrics: &Metrics,
     ) -> Result<Self, RulebookError> {
         let (rules, files) = parse(&sources, &settings, audit)?;
         let holding = Mutex::new(holding(files));
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
-        Ok(Self { sources, settings, audit, rules: ArcSwap::from_pointee(rules), holding, readiness, epoch, reloads })
+        let roots = RootReporter::new(clock, readiness.clone(), metrics);
+        roots.report(&rules);
+        let rules = ArcSwap::from_pointee(rules);
+        Ok(Self { sources, settings, audit, rules, holding, readiness, epoch, reloads, roots })
     }
 
     /// The rules at this moment.
@@ -82,6 +89,7 @@ impl Rulebook {
                 self.readiness.degraded(TOPIC, Some(error.to_string()));
             }
         }
+        self.roots.report(&self.rules.load());
     }
 
     fn names(&self) -> String {

@@ -188,7 +188,7 @@ fn rule(entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> RuleA
         audited: entry.is_audited,
         admits: outcome.is_ok(),
         message: outcome.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-        authorities: rule.map_or_else(Vec::new, |rule| authority::answers(rule, &entry.trust)),
+        authorities: rule.map_or_else(Vec::new, |rule| authority::answers(rule, &entry.trust, now)),
         assessments: va_rule.map_or_else(Vec::new, |rule| assessments(rule, entry, digest, now)),
     }
 }

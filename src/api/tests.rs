@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::check::authority::AuthorityOutcome;
+use super::check::authority::{AuthorityOutcome, RootAnswer};
 use super::*;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Kind, Severity, VaStatus};
 
@@ -75,6 +75,14 @@ fn check_answer() -> (CheckAnswer, Value) {
             hint: Some("help".into()),
         }],
         hint: Some("sign it".into()),
+        trusted_roots: vec![RootAnswer {
+            name: "root.json".into(),
+            status: "ends".into(),
+            written: Some(Timestamp::UNIX_EPOCH),
+            newest_key: Some(Timestamp::UNIX_EPOCH),
+            until: Some(Timestamp::UNIX_EPOCH),
+            ended: Some("all".into()),
+        }],
     };
     let outcomes = [
         (AuthorityOutcome::Verified, "verified"),
@@ -106,6 +114,10 @@ fn check_answer() -> (CheckAnswer, Value) {
         assert_eq!(outcome.as_str(), text);
         json!({
             "authority": "acme", "scheme": "notation", "outcome": text, "details": ["why"], "hint": "sign it",
+            "trusted_roots": [{
+                "name": "root.json", "status": "ends", "written": "1970-01-01T00:00:00Z",
+                "newest_key": "1970-01-01T00:00:00Z", "until": "1970-01-01T00:00:00Z", "ended": "all"
+            }],
             "signatures": [{
                 "manifest": digest(), "place": "tag t", "form": "bundle 1", "why": "why", "hint": "help",
                 "signer": {

@@ -37,12 +37,12 @@ pub(super) struct RunningParts {
 
 impl RunningParts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
-        let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
-        let epoch = Epoch::new();
+        let (tasks, metrics, readiness, epoch) = (Tasks::new(), Metrics::default(), Readiness::new(), Epoch::new());
         let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
         let (settings, audit) = (config.policy.clone(), config.gate.audit);
-        let rulebook = Rulebook::load(sources, settings, audit, readiness.clone(), epoch.clone(), &metrics)?;
-        let rulebook = Arc::new(rulebook);
+        let rulebook =
+            Rulebook::load(sources, settings, audit, readiness.clone(), epoch.clone(), clock.clone(), &metrics)
+                .map(Arc::new)?;
         let upstreams = Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         let cache = config.cache.clone();

@@ -113,9 +113,12 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
 }
 
 fn describe_authority(text: &mut String, answer: &AuthorityAnswer) {
-    let AuthorityAnswer { authority, scheme, outcome, details, signatures, hint } = answer;
+    let AuthorityAnswer { authority, scheme, outcome, details, signatures, hint, trusted_roots } = answer;
     let scheme = if scheme.is_empty() { String::new() } else { format!(" ({scheme})") };
     line(text, "  trust", &format!("{authority}{scheme}: {}: {}", outcome.as_str(), details.join("; ")));
+    for root in trusted_roots {
+        line(text, "    root", &format!("{}: {}", root.name, root.status));
+    }
     for signature in signatures {
         describe_signature(text, signature);
     }
@@ -165,6 +168,7 @@ mod tests {
                 "document": hostile, "rule": hostile, "admits": true, "message": hostile,
                 "authorities": [{
                     "authority": hostile, "scheme": hostile, "outcome": "unknown", "details": [hostile], "hint": hostile,
+                    "trusted_roots": [{"name": hostile, "status": hostile}],
                     "signatures": [
                         {"place": hostile, "form": hostile, "why": hostile, "hint": hostile},
                         {"place": "p", "form": "f", "signer": {"id": hostile, "identity": hostile, "issuer": hostile}}

@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use envelope::{Dialect, FoundDocuments, PolicyObject};
 use secrets::Secrets;
 
@@ -50,6 +52,11 @@ pub trait Materials {
     /// # Errors
     /// The reason why the file cannot be read, for the problem's message.
     fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String>;
+
+    /// When the content of such a file was last changed, if that is known.
+    fn modified(&self, _document: &str, _path: &str) -> Option<Timestamp> {
+        None
+    }
 
     /// The names of the files in a folder that the document at `document` references, sorted, without hidden ones.
     ///

@@ -15,11 +15,12 @@ mod listing;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::authority::Authority;
+use super::authority::{Authority, Scheme};
 use super::decide::Selected;
 use super::pattern::{Pattern, Spelling};
 use super::rule::{Mode, Rule};
 use super::subject::Subject;
+use super::trusted_root::TrustedRoot;
 use crate::oci::{ImageName, Reference, Tag};
 use crate::scope::Scope;
 use index::EntryIndex;
@@ -114,6 +115,19 @@ impl RuleSet {
         let found: BTreeMap<_, _> =
             rules.flat_map(|rule| rule.authorities()).map(|authority| (authority.id().clone(), authority)).collect();
         found.into_values().collect()
+    }
+
+    /// The trusted roots that these authorities rely on, without duplicates, in the order of their names.
+    pub fn trusted_roots(&self) -> Vec<TrustedRoot> {
+        let mut roots = BTreeMap::new();
+        for authority in self.authorities() {
+            if let Scheme::Cosign(cosign) = authority.scheme() {
+                roots.extend(
+                    cosign.roots.iter().map(|root| ((root.name().to_owned(), root.fingerprint()), root.clone())),
+                );
+            }
+        }
+        roots.into_values().collect()
     }
 
     fn layers(&self) -> impl Iterator<Item = &RuleLayer> {

@@ -2,6 +2,7 @@
 //! in one file that operators pin (protobuf-specs, sigstore_trustroot.proto).
 
 mod chain;
+mod status;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -45,6 +46,7 @@ const KEYS: &[&str] = &[
 #[derive(Clone)]
 pub struct TrustedRoot {
     data: Arc<RootData>,
+    written: Option<Timestamp>,
 }
 
 struct RootData {
@@ -107,7 +109,17 @@ impl TrustedRoot {
         let timestamp_authorities = root.tsa_authorities();
         let (name, fingerprint) = (name.to_owned(), Digest::sha256(bytes));
         let data = RootData { name, fingerprint, verifier, timestamp_authorities, intermediates, parts };
-        Ok(Self { data: Arc::new(data) })
+        Ok(Self { data: Arc::new(data), written: None })
+    }
+
+    /// The same root, from a file that was written at this time.
+    pub fn written_at(self, written: Option<Timestamp>) -> Self {
+        Self { written, ..self }
+    }
+
+    /// When its file was written; `None` if that is unknown.
+    pub fn written(&self) -> Option<Timestamp> {
+        self.written
     }
 
     /// How messages refer to it.

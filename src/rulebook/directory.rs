@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::source::{DocumentSource, DocumentSourceError, Snapshot};
@@ -108,6 +109,10 @@ impl Materials for DirectoryMaterials {
     /// A path is relative to the directory of the documents.
     fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
         read_bounded(&self.root.join(path)).map_err(|error| error.to_string())
+    }
+
+    fn modified(&self, _: &str, path: &str) -> Option<Timestamp> {
+        Timestamp::try_from(fs::metadata(self.root.join(path)).ok()?.modified().ok()?).ok()
     }
 
     fn folder(&self, _: &str, path: &str) -> Result<Vec<OsString>, String> {
@@ -269,6 +274,7 @@ mod tests {
         assert_eq!(materials.secret_namespaces(), ["prod"]);
         assert_eq!(materials.file("", "notes.txt").unwrap(), b"x");
         assert!(materials.file("", "absent").is_err());
+        assert!(materials.modified("", "notes.txt").is_some() && materials.modified("", "absent").is_none());
         assert_eq!(warnings, []);
     }
 

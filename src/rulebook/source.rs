@@ -5,6 +5,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::markup::Problem;
@@ -87,6 +88,10 @@ impl AllMaterials {
 impl Materials for AllMaterials {
     fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String> {
         self.owner(document)?.file(document, path)
+    }
+
+    fn modified(&self, document: &str, path: &str) -> Option<Timestamp> {
+        self.owner(document).ok()?.modified(document, path)
     }
 
     fn folder(&self, document: &str, path: &str) -> Result<Vec<OsString>, String> {

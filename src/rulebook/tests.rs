@@ -24,7 +24,8 @@ fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
     let settings = Settings::default();
     let sources = sources(&[dir.path()]);
     let rulebook =
-        Rulebook::load(sources, settings, false, readiness.clone(), Epoch::new(), &Metrics::default()).unwrap();
+        Rulebook::load(sources, settings, false, readiness.clone(), Epoch::new(), Clock::system(), &Metrics::default())
+            .unwrap();
     let state = || {
         rulebook.reload();
         (rulebook.rules().documents(), readiness.report().degraded.get(TOPIC).cloned().unwrap_or_default())
@@ -53,7 +54,8 @@ fn a_reload_reads_nothing_while_another_one_is_under_way() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
     let (sources, metrics) = (sources(&[dir.path()]), Metrics::default());
-    let load = Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), &metrics);
+    let load =
+        Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
     let rulebook = Arc::new(load.unwrap());
     let other = rulebook.holding.lock().unwrap();
     let waiting = std::thread::spawn({
@@ -86,7 +88,15 @@ fn several_sources_make_one_set_of_rules() {
     fs::write(secret.join("k"), PEM).unwrap();
     let load = || {
         let sources = sources(&[first.path(), second.path()]);
-        Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), &Metrics::default())
+        Rulebook::load(
+            sources,
+            Settings::default(),
+            false,
+            Readiness::new(),
+            Epoch::new(),
+            Clock::system(),
+            &Metrics::default(),
+        )
     };
     assert_eq!(load().unwrap().rules().documents(), 2);
     fs::rename(second.path().join("a.pub"), first.path().join("a.pub")).unwrap();
@@ -109,7 +119,8 @@ fn ten_thousand_entries_are_reloaded_quickly() {
         }
         fs::write(dir.path().join(format!("{name}.yaml")), text).unwrap();
     }
-    let load = Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), &metrics);
+    let load =
+        Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
     let rulebook = load.unwrap();
     fs::remove_file(dir.path().join("j.yaml")).unwrap();
     let begin = std::time::Instant::now();
@@ -148,7 +159,15 @@ async fn a_source_that_signals_a_change_is_read_again() {
     let changed = Arc::new(Mutex::new(None));
     let source = Box::new(InMemory { text: text.clone(), changed: changed.clone() });
     let (readiness, metrics, tasks) = (Readiness::new(), Metrics::default(), Tasks::new());
-    let load = Rulebook::load(vec![source], Settings::default(), false, readiness.clone(), Epoch::new(), &metrics);
+    let load = Rulebook::load(
+        vec![source],
+        Settings::default(),
+        false,
+        readiness.clone(),
+        Epoch::new(),
+        Clock::system(),
+        &metrics,
+    );
     let rulebook = Arc::new(load.unwrap());
     rulebook.watch(&tasks);
     let signal = changed.lock().unwrap().clone().unwrap();
@@ -172,4 +191,90 @@ async fn a_source_that_signals_a_change_is_read_again() {
         tokio::time::timeout(Duration::from_secs(10), waited).await.expect("the change is in use");
     }
     assert!(tasks.drain(Duration::from_secs(5)).await);
+}
+
+/// The public root of Sigstore, with the validity of every key ending at this time.
+fn trusted_root(end: &str) -> String {
+    let text = sigstore_verify::trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+    let mut root: serde_json::Value = serde_json::from_str(text).unwrap();
+    let window = serde_json::json!({"start": "2021-01-01T00:00:00Z", "end": end});
+    for list in ["tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"] {
+        for one in root[list].as_array_mut().unwrap() {
+            let owner = if one.get("publicKey").is_some() { &mut one["publicKey"] } else { one };
+            owner["validFor"] = window.clone();
+        }
+    }
+    root.to_string()
+}
+
+const KEYLESS: &str = "apiVersion: pullgate.io/v1
+kind: ClusterImagePolicy
+metadata: {name: ci}
+spec:
+  authorities:
+  - name: ci
+    cosign:
+      keyless:
+        issuer: https://i
+        identity: x
+        trustedRoot: {file: roots/root.txt}
+  repositories: [{name: \"*\", policy: {trust: ci}}]
+";
+
+#[test]
+fn a_trusted_root_that_ends_is_reported_until_it_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("roots/root.txt");
+    fs::create_dir(root.parent().unwrap()).unwrap();
+    fs::write(&root, trusted_root("2026-06-01T00:00:00Z")).unwrap();
+    fs::write(dir.path().join("ci.yaml"), KEYLESS).unwrap();
+    let clock = Clock::manual("2026-05-31T00:00:00Z".parse().unwrap());
+    let (readiness, metrics) = (Readiness::new(), Metrics::default());
+    let settings = Settings::default();
+    let (epoch, sources) = (Epoch::new(), sources(&[dir.path()]));
+    let rulebook = Rulebook::load(sources, settings, false, readiness.clone(), epoch, clock.clone(), &metrics).unwrap();
+    let state = || {
+        let report = readiness.report();
+        let ended = report.degraded.get("trusted roots").cloned().unwrap_or_default();
+        (report.details["trusted roots"].join("\n"), ended)
+    };
+    let (details, ended) = state();
+    assert!(details.starts_with("roots/root.txt: ends at 2026-06-01T00:00:00Z, in 1 day; its newest key"), "{details}");
+    assert!(details.contains("its file is") && ended.is_empty(), "{details} {ended}");
+    let measured = metrics.render();
+    assert!(
+        measured.contains("trusted_root_expiry_timestamp_seconds{root=\"roots/root.txt\"} 1780272000"),
+        "{measured}"
+    );
+    assert!(measured.contains("trusted_root_written_timestamp_seconds{root=\"roots/root.txt\"}"), "{measured}");
+
+    clock.advance(jiff::SignedDuration::from_hours(25));
+    rulebook.reload();
+    let (details, ended) = state();
+    assert!(details.starts_with("roots/root.txt: ENDED"), "{details}");
+    assert!(ended.starts_with("roots/root.txt: all of its keys have ended, the last at 2026-06-01"), "{ended}");
+
+    fs::write(&root, trusted_root("2031-01-01T00:00:00Z")).unwrap();
+    rulebook.reload();
+    assert_eq!(state().1, "");
+    fs::write(dir.path().join("ci.yaml"), CLUSTER).unwrap();
+    rulebook.reload();
+    assert!(readiness.report().details.is_empty());
+    assert!(!metrics.render().contains("{root="), "a root that is not in use is not measured");
+}
+
+#[test]
+fn a_missing_trusted_root_names_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ci.yaml"), KEYLESS).unwrap();
+    let load = |settings| {
+        let metrics = Metrics::default();
+        let sources = sources(&[dir.path()]);
+        let load = Rulebook::load(sources, settings, false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
+        load.err().unwrap().to_string()
+    };
+    let why = load(Settings::default());
+    assert!(why.contains("ci.yaml:11:") && why.contains("file \"roots/root.txt\": "), "{why}");
+    let why = load(Settings { trusted_roots: vec!["/nowhere/root.json".into()], ..Settings::default() });
+    assert!(why.contains("trust.trusted_roots: \"/nowhere/root.json\""), "{why}");
 }

@@ -30,11 +30,21 @@ impl Readiness {
         };
     }
 
+    /// Replaces what is known about a part, for people who ask for details. One line for each fact.
+    pub fn inform(&self, name: &str, facts: Vec<String>) {
+        let mut state = self.state();
+        match facts.is_empty() {
+            true => state.details.remove(name),
+            false => state.details.insert(name.to_owned(), facts),
+        };
+    }
+
     /// The current state.
     pub fn report(&self) -> ReadinessReport {
         let state = self.state();
         let awaited: Vec<String> = state.awaited.keys().cloned().collect();
-        ReadinessReport { ready: awaited.is_empty(), awaited, degraded: state.degraded.clone() }
+        let (degraded, details) = (state.degraded.clone(), state.details.clone());
+        ReadinessReport { ready: awaited.is_empty(), awaited, degraded, details }
     }
 
     fn release(&self, name: &str) {
@@ -75,12 +85,16 @@ pub struct ReadinessReport {
     pub awaited: Vec<String>,
     /// The degraded components, each with the reason.
     pub degraded: BTreeMap<String, String>,
+    /// What is known about parts of the process, such as the age of trusted roots.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Default)]
 struct ReadinessState {
     awaited: BTreeMap<String, usize>,
     degraded: BTreeMap<String, String>,
+    details: BTreeMap<String, Vec<String>>,
 }
 
 #[cfg(test)]

@@ -282,15 +282,18 @@ impl<A: Api> Admin<A> {
         match request.uri().path() {
             "/livez" => response(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"ok\n")),
             "/metrics" => response(StatusCode::OK, OPEN_METRICS, self.metrics.render().into()),
-            "/readyz" => json_response(self.ready()),
+            "/readyz" => json_response(self.ready(is_verbose(request.uri().query()))),
             _ => json_response(ApiResponse::error(StatusCode::NOT_FOUND, "no such path")),
         }
     }
 
     /// Remains 200 while degraded: an invalid policy file reaches all gates at once, and taking them all out of service
     /// would cause an outage although the last valid policy still works.
-    fn ready(&self) -> ApiResponse {
+    fn ready(&self, is_verbose: bool) -> ApiResponse {
         let mut report = self.readiness.report();
+        if !is_verbose {
+            report.details.clear();
+        }
         report.ready &= !self.tasks.is_stopping();
         let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         ApiResponse::new(status, &report)
@@ -318,6 +321,11 @@ fn capacity() -> Capacity {
 
 fn is_mutating(method: &Method) -> bool {
     method != Method::GET && method != Method::HEAD
+}
+
+/// `/readyz?verbose` asks for details.
+fn is_verbose(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|parameter| parameter.split('=').next() == Some("verbose"))
 }
 
 async fn pause(error: &io::Error) {

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{HOST, TestGate};
 use crate::pull::simple;
 use crate::sigstore::{BUNDLE_V03, Content, IDENTITY, ISSUER, Instance, Subject, Witnessed};
-use crate::support::TestRegistry;
+use crate::support::{TestRegistry, request};
 
 /// Requires a signature by the default identity of the test's instance.
 fn document(cosign: &str) -> String {
@@ -46,6 +46,19 @@ async fn keyless_signatures_admit_and_a_changed_root_judges_again() {
     assert_eq!(gate.get("/library/good/manifests/1").await.status, 200);
     let denied = gate.get("/library/foreign/manifests/1").await;
     assert!(denied.status == 403 && denied.text().contains("was made by"), "{}", denied.text());
+
+    // The root in use is said, with its age, wherever an operator looks.
+    let checked = request("GET", &gate.admin_url(&format!("/api/v1/check?image={HOST}/library/good:1")), &[]).await;
+    let root = checked.json()["rules"][0]["authorities"][0]["trusted_roots"][0].clone();
+    let status = root["status"].as_str().unwrap();
+    assert!(
+        root["name"].as_str().unwrap().ends_with("root.json") && status.contains("its file is 0 days old"),
+        "{root}"
+    );
+    let details = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.text();
+    assert!(details.contains("\"trusted roots\":[") && details.contains("root.json: "), "{details}");
+    let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
+    assert!(metrics.contains("pullgate_trusted_root_written_timestamp_seconds{root="), "{metrics}");
 
     std::fs::write(gate.file("root.json"), other.trusted_root().to_string()).unwrap();
     gate.set_policy(&keyless());

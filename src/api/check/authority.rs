@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 use crate::policy::{
-    Authority, Rule, Scheme, Signatory, SignatureFinding, SignatureResult, TrustFindings, TrustOutcome,
+    Authority, Rule, Scheme, Signatory, SignatureFinding, SignatureResult, TrustFindings, TrustOutcome, TrustedRoot,
 };
 
 /// The result of one authority.
@@ -27,6 +27,30 @@ pub struct AuthorityAnswer {
     /// What the user can do about a missing signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The trusted roots of Sigstore that it is verified with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_roots: Vec<RootAnswer>,
+}
+
+/// A trusted root of Sigstore.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RootAnswer {
+    /// Where it comes from, such as the path of its file.
+    pub name: String,
+    /// Its age, and when its keys end.
+    pub status: String,
+    /// When its file was written, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Timestamp>,
+    /// When its newest key begins to be valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_key: Option<Timestamp>,
+    /// When the last of its keys ends; absent without an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What in it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
 }
 
 /// Whether an authority signed an image.
@@ -99,11 +123,11 @@ pub struct SignerAnswer {
 }
 
 /// The answers for all authorities that a rule names.
-pub(super) fn answers(rule: &Rule, findings: &TrustFindings) -> Vec<AuthorityAnswer> {
-    rule.authorities().iter().map(|authority| answer(authority, findings)).collect()
+pub(super) fn answers(rule: &Rule, findings: &TrustFindings, now: Timestamp) -> Vec<AuthorityAnswer> {
+    rule.authorities().iter().map(|authority| answer(authority, findings, now)).collect()
 }
 
-fn answer(authority: &Authority, findings: &TrustFindings) -> AuthorityAnswer {
+fn answer(authority: &Authority, findings: &TrustFindings, now: Timestamp) -> AuthorityAnswer {
     let (outcome, details) = outcome(authority, findings);
     let of = |evidence: &crate::policy::TrustEvidence, manifest: Option<Digest>| -> Vec<SignatureAnswer> {
         let outcome = evidence.outcome(authority.id()).map(|observed| &observed.value);
@@ -120,6 +144,22 @@ fn answer(authority: &Authority, findings: &TrustFindings) -> AuthorityAnswer {
         details,
         signatures,
         hint: is_missing.then(|| how_to_sign(authority.scheme())).flatten().map(str::to_owned),
+        trusted_roots: trusted_roots(authority.scheme(), now),
+    }
+}
+
+fn trusted_roots(scheme: &Scheme, now: Timestamp) -> Vec<RootAnswer> {
+    let answer = |root: &TrustedRoot| RootAnswer {
+        name: root.name().to_owned(),
+        status: root.describe(now),
+        written: root.written(),
+        newest_key: root.newest_key(),
+        until: root.until(),
+        ended: root.ended(now),
+    };
+    match scheme {
+        Scheme::Cosign(cosign) => cosign.roots.iter().map(answer).collect(),
+        _ => Vec::new(),
     }
 }
 

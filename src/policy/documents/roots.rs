@@ -12,6 +12,7 @@ pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Pr
     let read = |path: &String| {
         let bytes = materials.file(CONFIGURATION, path);
         let root = bytes.and_then(|bytes| super::material::trusted_root(path, &bytes));
+        let root = root.map(|root| root.written_at(materials.modified(CONFIGURATION, path)));
         root.map_err(|why| problems.error(place, format!("trust.trusted_roots: {path:?}: {why}"))).ok()
     };
     settings.trusted_roots.iter().filter_map(read).collect()

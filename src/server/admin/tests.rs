@@ -119,6 +119,19 @@ async fn readiness_waits_for_guards_and_ignores_degraded_components() {
 }
 
 #[tokio::test]
+async fn readiness_gives_details_to_those_who_ask() {
+    let fixture = Fixture::start(false).await;
+    fixture.readiness.inform("trusted roots", vec!["root.json: has no end".into()]);
+    let details = r#""details":{"trusted roots":["root.json: has no end"]}"#;
+    for (path, is_verbose) in
+        [("/readyz", false), ("/readyz?a=b", false), ("/readyz?a=b&verbose=1", true), ("/readyz?verbose", true)]
+    {
+        let (status, text) = fixture.ask(&format!("GET {path}"), &[], "").await;
+        assert!(status == 200 && text.contains(details) == is_verbose, "{path}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn reads_are_open_on_loopback_and_changes_are_not() {
     let fixture = Fixture::start(false).await;
     let (status, text) = fixture.ask("GET /api/v1/images?scope=a%20b", &[], "").await;

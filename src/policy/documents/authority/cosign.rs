@@ -64,8 +64,11 @@ fn unique_keys(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<PublicKey>
 fn trusted_root(keyless: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<TrustedRoot>> {
     let Some(_) = keyless.get("trustedRoot") else { return Some(Vec::new()) };
     let fields = keyless.map("trustedRoot")?;
-    let name = fields.text("file").unwrap_or("the trusted root of the document");
-    Some(vec![material(&fields, |bytes| read::trusted_root(name, bytes), lookup)?])
+    let file = fields.get("file").and_then(|_| fields.text("file"));
+    let name = file.unwrap_or("the trusted root of the document");
+    let root = material(&fields, |bytes| read::trusted_root(name, bytes), lookup)?;
+    let document = fields.problems.name(fields.at.file);
+    Some(vec![root.written_at(file.and_then(|path| lookup.materials.modified(&document, path)))])
 }
 
 /// Where signatures are kept, as `COSIGN_REPOSITORY` names it.
