@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reader::Reader;
+use reader::{Reader, RootFiles};
 
 use crate::markup::{MAX_FILE, Node, Place, Problem, ProblemSeverity, Problems, Value, read_toml, read_yaml};
 use crate::oci::Host;
@@ -90,9 +90,28 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Vec<Problem>> {
+        Self::load_with(path, environment, RootFiles::Needed)
+    }
+
+    /// As [`load`](Self::load), but the trusted roots need not exist: for commands that fetch them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_without_roots(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Problem>> {
+        Self::load_with(path, environment, RootFiles::Unread)
+    }
+
+    fn load_with(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        roots: RootFiles,
+    ) -> Result<Self, Vec<Problem>> {
         let environment: HashMap<String, String> = environment.collect();
         let path = find(path, &environment).map_err(|problem| vec![problem])?;
-        read(&path, environment).map(|(config, _)| config)
+        read(&path, environment, roots).map(|(config, _)| config)
     }
 
     /// The effective configuration, as a configuration file; it contains no secret.
@@ -115,7 +134,11 @@ fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<Pa
 }
 
 /// Reads a file and lays the environment over it. Beside the configuration, every key that was read: for tests.
-fn read(path: &Path, environment: HashMap<String, String>) -> Result<(Config, BTreeSet<String>), Vec<Problem>> {
+fn read(
+    path: &Path,
+    environment: HashMap<String, String>,
+    roots: RootFiles,
+) -> Result<(Config, BTreeSet<String>), Vec<Problem>> {
     let name = path.display().to_string();
     let bytes = read_bounded(path).map_err(|error| {
         let hint = "does the file exist, and may this user read it?";
@@ -128,7 +151,7 @@ fn read(path: &Path, environment: HashMap<String, String>) -> Result<(Config, BT
     };
     let tree = layers::merge(&written, environment, &problems)
         .map_err(|error| vec![error_of("environment", error.to_string(), None)])?;
-    let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), problems);
+    let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), problems, roots);
     let config = reader.root(&tree).and_then(sections::read);
     let (problems, keys) = reader.finish();
     match config {

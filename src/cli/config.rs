@@ -43,7 +43,16 @@ pub(super) fn run(command: &ConfigCommand) -> Exit {
 
 /// Reads the configuration; prints every problem.
 pub(super) fn load(path: Option<&Path>) -> Result<Config, Exit> {
-    let (loaded, problems) = match read(path) {
+    print_problems(read(path))
+}
+
+/// As [`load`], for commands that are there to bring the trusted roots: those may be missing.
+pub(super) fn load_without_roots(path: Option<&Path>) -> Result<Config, Exit> {
+    print_problems(Config::load_without_roots(path, std::env::vars()))
+}
+
+fn print_problems(read: Result<Config, Vec<Problem>>) -> Result<Config, Exit> {
+    let (loaded, problems) = match read {
         Ok(mut config) => {
             let warnings = std::mem::take(&mut config.warnings);
             (Ok(config), warnings)

@@ -9,17 +9,27 @@ use std::time::Duration;
 
 use crate::markup::{Fields, Node, ProblemSeverity, Problems, Value};
 
+/// Whether the files of trusted roots are read with the configuration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RootFiles {
+    /// They must be usable.
+    Needed,
+    /// They are not read, and may be missing.
+    Unread,
+}
+
 /// What all tables of one reading share.
 pub(super) struct Reader {
     /// The folder of the configuration file, where relative paths begin.
     pub(super) folder: PathBuf,
     pub(super) problems: Problems,
+    pub(super) roots: RootFiles,
     keys: RefCell<BTreeSet<String>>,
 }
 
 impl Reader {
-    pub(super) fn new(folder: PathBuf, problems: Problems) -> Self {
-        Self { folder, problems, keys: RefCell::default() }
+    pub(super) fn new(folder: PathBuf, problems: Problems, roots: RootFiles) -> Self {
+        Self { folder, problems, roots, keys: RefCell::default() }
     }
 
     /// The outermost table.

@@ -36,7 +36,7 @@ fn a_minimal_file_has_every_default() {
 #[test]
 fn the_documented_configuration_is_true() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pullgate.toml"));
-    let (documented, keys) = read(path, HashMap::new()).unwrap();
+    let (documented, keys) = read(path, HashMap::new(), RootFiles::Needed).unwrap();
     let minimal = "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"docker.io\"\nurl = \"https://registry-1.docker.io\"\n\
          aliases = [\"index.docker.io\", \"registry-1.docker.io\"]\n";
     let defaults = load(minimal).unwrap();
@@ -109,6 +109,16 @@ tag_ttl = 60
         assert!(found.iter().any(|line| line.contains(wanted)), "{wanted}\n{found:#?}");
     }
     assert!(!found.iter().any(|line| line.contains("hunter2")), "a secret is never printed");
+}
+
+#[test]
+fn a_trusted_root_that_cannot_be_used_is_a_mistake() {
+    let missing = mistakes(&format!("{MINIMAL}[trust]\ntrusted_roots = [\"absent.json\"]\n"));
+    assert!(missing.len() == 1 && missing[0].starts_with(":6:"), "{missing:?}");
+    assert!(missing[0].contains("absent.json: ") && missing[0].contains("pullgate trust update"), "{missing:?}");
+    // Not a trusted root, but a file that is there.
+    let wrong = mistakes(&format!("{MINIMAL}[trust]\ntrusted_roots = [\"pullgate.toml\"]\n"));
+    assert!(wrong[0].contains("is not strict JSON"), "{wrong:?}");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::config::read_bounded;
-use crate::config::reader::Table;
+use crate::config::reader::{RootFiles, Table};
 use crate::markup::{Node, Value};
-use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings};
+use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings, TrustedRoot};
 use crate::runtime::folder_names;
 use crate::trust;
 
@@ -46,6 +46,22 @@ fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
     )
 }
 
+/// The paths of the trusted roots of Sigstore. A root that cannot be used is a mistake: without it, nothing that needs it is
+/// verified. They are read again with the policies.
+fn trusted_roots(table: &mut Table<'_>) -> Vec<String> {
+    let files = table.files("trusted_roots").unwrap_or_default();
+    let names = files.iter().map(|path| path.display().to_string()).collect();
+    for path in files.into_iter().filter(|_| table.reader.roots == RootFiles::Needed) {
+        let name = path.display().to_string();
+        let read = read_bounded(&path).map_err(|error| error.to_string());
+        if let Err(why) = read.and_then(|bytes| TrustedRoot::from_json(&name, &bytes)) {
+            let hint = "`pullgate trust update` writes such a file";
+            table.problem("trusted_roots", format!("{name}: {why}"), Some(hint));
+        }
+    }
+    names
+}
+
 pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
     let default = trust::Config::default();
     let signed = |duration: Option<Duration>, default| {
@@ -68,8 +84,7 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
             table.problem("default_authorities", format!("no authority is called {name:?}"), Some(&hint));
         }
     }
-    let trusted_roots = table.files("trusted_roots").unwrap_or_default();
-    let trusted_roots = trusted_roots.iter().map(|path| path.display().to_string()).collect();
+    let trusted_roots = trusted_roots(&mut table);
     let written = table.tree("authority").map_or(&[][..], Node::members);
     let absolute = |node: &Node| absolute_files(node, files.folder);
     let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
