@@ -172,9 +172,10 @@ impl Signatory {
     }
 
     /// Creates a signer whose identity a certificate states, with the issuer that vouches for it. The same identity of the
-    /// same issuer is one signer, whatever certificates it has.
+    /// same issuer is one signer, whatever certificates it has, and so is a workflow at all of its refs: who can start it at
+    /// one of them can usually start it at another, so two refs are not two signers of a threshold.
     pub fn of_certificate(identity: String, issuer: String, description: String) -> Self {
-        let id = format!("{issuer} {identity}");
+        let id = format!("{issuer} {}", without_ref(&identity));
         Self {
             id: format!("identity {}", Digest::sha256(id.as_bytes())),
             kind: SignatoryKind::Certificate,
@@ -212,4 +213,41 @@ pub struct Unseen {
     pub why: String,
     /// Whether a retry may succeed.
     pub temporary: bool,
+}
+
+/// The identity of a workflow without the ref at which it ran. Fulcio writes `https://github.com/OWNER/REPOSITORY/.github/workflows/NAME@refs/heads/main`
+/// for GitHub and `https://gitlab.com/GROUP/PROJECT//.gitlab-ci.yml@refs/heads/main` for GitLab, or a commit after the `@`
+/// (fulcio, docs/oidc.md). Other identities are complete.
+fn without_ref(identity: &str) -> &str {
+    if !identity.starts_with("https://") {
+        return identity;
+    }
+    if let Some((workflow, _)) = identity.split_once("@refs/") {
+        return workflow;
+    }
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    identity.rsplit_once('@').filter(|(_, commit)| is_commit(commit)).map_or(identity, |(workflow, _)| workflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workflow_is_one_signer_at_all_of_its_refs() {
+        let id = |identity: &str| Signatory::of_certificate(identity.into(), "https://i".into(), String::new()).id;
+        let workflow = "https://github.com/acme/app/.github/workflows/release.yml";
+        let main = id(&format!("{workflow}@refs/heads/main"));
+        for at in ["refs/heads/dev", "refs/tags/@acme/app@1.0.0", &"0a".repeat(20)] {
+            assert_eq!(id(&format!("{workflow}@{at}")), main, "{at}");
+        }
+        let other = "https://github.com/acme/app/.github/workflows/other.yml@refs/heads/main";
+        for different in
+            [other, "https://github.com/acme", "alice@acme.com", "https://acme.com/@alice", "x@refs/heads/main"]
+        {
+            assert_ne!(id(different), main, "{different}");
+        }
+        assert_ne!(id("alice@acme.com"), id("bob@acme.com"));
+        assert_ne!(id("https://acme.com/@alice"), id("https://acme.com/@bob"));
+    }
 }
