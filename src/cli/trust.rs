@@ -1,29 +1,47 @@
-//! `pullgate trust status|update`: shows and replaces the trusted roots of Sigstore. Works on files, without a gate; a
-//! running gate uses a changed file within a minute.
+//! `pullgate trust status|update`: shows, fetches and replaces the trusted roots of Sigstore. Works on files, without a gate;
+//! a running gate uses a changed file within a minute.
+
+mod fetch;
+mod install;
+mod mirror;
+mod state;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
+use sigstore_tuf::transport::Repository as _;
 
 use super::Exit;
-use super::config::load;
+use crate::oci::Digest;
 use crate::policy::{RootPart, TrustedRoot};
 use crate::runtime::Clock;
+use fetch::MAX_TUF_ROOT;
+use install::{NewRoot, Order, install, read, read_bounded};
+use mirror::{HttpMirror, MirrorAccess};
+use state::{SourceRecord, TufState};
 
-/// The largest file, in bytes. Real ones have a few thousand.
-const MAX_ROOT: u64 = 256 * 1024;
+/// The repository of the public Sigstore instance.
+const SIGSTORE: &str = "https://tuf-repo-cdn.sigstore.dev";
+
+/// Shown below the help text of `update`.
+const EXAMPLES: &str = "Examples:
+  pullgate trust update --root 12.root.json        the first time: begins with a root that you have verified
+  pullgate trust update                            from then on
+  pullgate trust update --mirror https://tuf.corp.example --to /etc/pullgate/corp.json --root corp-root.json
+  pullgate trust update --from trusted_root.json   a file, on a machine without network";
 
 /// Commands about trusted roots.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum TrustCommand {
-    /// List the trusted roots with their keys and the times of their validity. Exits with 2 if one cannot be read or has
-    /// expired.
+    /// List the trusted roots with their age, their source, their keys and the times of their validity. Exits with 2 if
+    /// one cannot be read or has ended.
     Status(StatusArgs),
-    /// Replace a trusted root by a newer file, after checking it.
-    Update(UpdateArgs),
+    /// Fetch the current trusted root from a TUF repository, or take it from a file, and install it after checking it.
+    #[command(after_help = EXAMPLES)]
+    Update(Box<UpdateArgs>),
 }
 
 /// Lists trusted roots.
@@ -36,15 +54,36 @@ pub(super) struct StatusArgs {
     config: Option<PathBuf>,
 }
 
-/// Replaces a trusted root.
+/// Fetches or replaces a trusted root.
 #[derive(Args, Debug)]
 pub(super) struct UpdateArgs {
-    /// The new trusted root: a file written by `cosign trusted-root create` or `gh attestation trusted-root`.
-    #[arg(long, value_name = "FILE")]
-    from: PathBuf,
-    /// The file to replace; by default, the only one in `trust.trusted_roots` of the configuration.
+    /// Take this file instead of fetching one; `cosign trusted-root create` and `gh attestation trusted-root` write such
+    /// files.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mirror", "root", "root_sha256", "target", "proxy", "ca"])]
+    from: Option<PathBuf>,
+    /// The file to write; by default, the only one in `trust.trusted_roots` of the configuration.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+    /// The TUF repository.
+    #[arg(long, value_name = "URL", default_value = SIGSTORE)]
+    mirror: String,
+    /// The root of that repository (N.root.json) to begin with, a file or a URL. Needed for the first update; a URL needs
+    /// --root-sha256.
+    #[arg(long, value_name = "FILE|URL")]
+    root: Option<String>,
+    /// The SHA-256 digest that the file of --root must have, in hexadecimal digits.
+    #[arg(long, value_name = "HEX", requires = "root")]
+    root_sha256: Option<String>,
+    /// The name of the trusted root in the repository.
+    #[arg(long, value_name = "NAME", default_value = "trusted_root.json")]
+    target: String,
+    /// The egress proxy, an http:// URL; by default that of the environment (https_proxy, no_proxy). "" uses none.
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// A file with certificate authorities in PEM that the mirror's certificate may be issued by, besides those of the
+    /// system.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The configuration file.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -64,14 +103,19 @@ pub(super) fn run(command: &TrustCommand) -> Exit {
             status(&files, now)
         }
         TrustCommand::Update(args) => {
-            let to = match (&args.to, configured_for(args)) {
-                (Some(to), _) => to.clone(),
-                (None, Ok(to)) => to,
-                (None, Err(exit)) => return exit,
+            let to = match destination(args) {
+                Ok(to) => to,
+                Err(exit) => return exit,
             };
-            match update(&args.from, &to, now) {
-                Ok(said) => {
-                    println!("{said}");
+            let updated = match &args.from {
+                Some(from) => update_from_file(from, &to, now),
+                None => super::runtime()
+                    .map_err(|error| error.to_string())
+                    .and_then(|runtime| runtime.block_on(update(args, &to, now))),
+            };
+            match updated {
+                Ok(done) => {
+                    println!("{done}");
                     Exit::Ok
                 }
                 Err(why) => super::fail(why),
@@ -80,13 +124,14 @@ pub(super) fn run(command: &TrustCommand) -> Exit {
     }
 }
 
+/// The trusted roots of the configuration, whether they exist or not.
 fn configured(config: Option<&Path>) -> Result<Vec<PathBuf>, Exit> {
-    let files = load(config)?.policy.trusted_roots;
+    let files = super::config::load_without_roots(config)?.policy.trusted_roots;
     Ok(files.into_iter().map(PathBuf::from).collect())
 }
 
-/// The one file of the configuration, unless another one is named.
-fn configured_for(args: &UpdateArgs) -> Result<PathBuf, Exit> {
+/// The file to write: the one that is named, otherwise the only one of the configuration.
+fn destination(args: &UpdateArgs) -> Result<PathBuf, Exit> {
     if let Some(to) = &args.to {
         return Ok(to.clone());
     }
@@ -102,10 +147,10 @@ fn status(files: &[PathBuf], now: Timestamp) -> Exit {
     }
     let mut exit = Exit::Ok;
     for file in files {
-        match read(file) {
-            Ok(root) => {
-                print!("{}", describe(&root, now));
-                if root.has_expired(now) {
+        match read(file).and_then(|root| Ok((root, state::record(&state::folder_of(file))?))) {
+            Ok((root, source)) => {
+                print!("{}", describe(&root, source.as_ref(), now));
+                if root.ended(now).is_some() {
                     exit = Exit::Denied;
                 }
             }
@@ -118,15 +163,16 @@ fn status(files: &[PathBuf], now: Timestamp) -> Exit {
     exit
 }
 
-/// A root with its keys: one line for each, after one for the root.
-fn describe(root: &TrustedRoot, now: Timestamp) -> String {
-    let state = match root.until() {
-        Some(until) if until < now => format!("EXPIRED since {until}: signatures are not verified with it"),
-        Some(until) => format!("ends at {until}, in {}", days(until, now)),
-        None => "has no end".to_owned(),
-    };
-    let newest = root.newest_key().map(|from| format!("; its newest key is {} old", days(now, from)));
-    let mut text = format!("{}: {state}{}\n", root.name(), newest.unwrap_or_default());
+/// A root with its source and its keys: one line for each, after one for the root.
+fn describe(root: &TrustedRoot, source: Option<&SourceRecord>, now: Timestamp) -> String {
+    let mut text = format!("{}: {}\n", root.name(), root.describe(now));
+    if let Some(SourceRecord { mirror, checked, root_version, root_expires, .. }) = source {
+        let age = now.duration_since(*checked).as_hours() / 24;
+        text.push_str(&format!(
+            "  fetched from {mirror}, last checked at {checked}, {age} days ago; root {root_version} of the repository \
+             expires at {root_expires}\n"
+        ));
+    }
     for RootPart { kind, name, from, until } in root.parts() {
         let time = |time: &Option<Timestamp>| time.map_or("…".to_owned(), |time| time.to_string());
         let note = if until.is_some_and(|until| until < now) { " (ended)" } else { "" };
@@ -135,104 +181,72 @@ fn describe(root: &TrustedRoot, now: Timestamp) -> String {
     text
 }
 
-fn days(later: Timestamp, earlier: Timestamp) -> String {
-    format!("{} days", later.duration_since(earlier).as_hours() / 24)
+fn update_from_file(from: &Path, to: &Path, now: Timestamp) -> Result<String, String> {
+    let (source, bytes) = (from.display().to_string(), read_bounded(from)?);
+    install(&NewRoot { source: &source, bytes: &bytes, order: Order::ByKeys }, to, now)
 }
 
-/// Replaces a root by a file that is a usable root, not expired and not older than the one in use. The file is complete
-/// when it gets its name.
-fn update(from: &Path, to: &Path, now: Timestamp) -> Result<String, String> {
-    let new = read(from)?;
-    if new.has_expired(now) {
-        return Err(format!("{}: all of its keys have expired", from.display()));
-    }
-    let old = if to.exists() { Some(read(to)?) } else { None };
-    if let Some(old) = &old {
-        if *old == new {
-            return Ok(format!("{} is up to date", to.display()));
+/// Fetches the current root from the repository, and installs it.
+async fn update(args: &UpdateArgs, to: &Path, now: Timestamp) -> Result<String, String> {
+    let access = MirrorAccess { proxy: args.proxy.clone(), ca: args.ca.clone() };
+    let first = match &args.root {
+        Some(root) => Some(first_root(root, args.root_sha256.as_deref(), &access).await?),
+        None => None,
+    };
+    let mirror = HttpMirror::new(&args.mirror, &access, say)?;
+    let request = fetch::RootRequest { mirror: &args.mirror, root: first.as_deref(), target: &args.target };
+    fetch_and_install(mirror, &request, to, now).await
+}
+
+/// The part of an update that does not depend on how the repository is reached.
+async fn fetch_and_install(
+    repository: impl sigstore_tuf::Repository + 'static,
+    request: &fetch::RootRequest<'_>,
+    to: &Path,
+    now: Timestamp,
+) -> Result<String, String> {
+    let state = TufState::open(state::folder_of(to))?;
+    let fetched = fetch::fetch(repository, &state, request, now).await?;
+    let source = format!("{} of {}", request.target, request.mirror);
+    let done = install(&NewRoot { source: &source, bytes: &fetched.bytes, order: Order::Signed }, to, now)?;
+    state.keep(&fetched.record)?;
+    let SourceRecord { root_version, timestamp_version, .. } = fetched.record;
+    Ok(format!("{done} (root {root_version}, timestamp {timestamp_version} of {})", request.mirror))
+}
+
+/// Reads the root that the operator names, and compares its digest.
+async fn first_root(root: &str, sha256: Option<&str>, access: &MirrorAccess) -> Result<Vec<u8>, String> {
+    let expected = sha256.map(|hex| format!("sha256:{}", hex.to_ascii_lowercase()).parse::<Digest>());
+    let expected = expected.transpose().map_err(|error| format!("--root-sha256: {error}"))?;
+    let is_url = root.starts_with("https://") || root.starts_with("http://");
+    let bytes = match (root.rsplit_once('/'), expected) {
+        (Some((base, name)), Some(_)) if is_url => {
+            let fetched = HttpMirror::new(base, access, say)?.fetch_metadata(name, MAX_TUF_ROOT).await;
+            fetched.map_err(|error| error.to_string())?.ok_or_else(|| format!("{root}: there is no such file"))?
         }
-        if new.newest_key() < old.newest_key() {
-            let hint = "remove it first if that is intended";
-            return Err(format!("{} is older than {}; {hint}", from.display(), to.display()));
+        _ if is_url => {
+            return Err("a root from a URL must be pinned: add --root-sha256, from a source that you trust".into());
         }
+        _ => {
+            let mut bytes = Vec::new();
+            let file = File::open(root).map_err(|error| format!("{root}: {error}"))?;
+            file.take(MAX_TUF_ROOT + 1).read_to_end(&mut bytes).map_err(|error| format!("{root}: {error}"))?;
+            bytes
+        }
+    };
+    if bytes.len() as u64 > MAX_TUF_ROOT {
+        return Err(format!("{root}: larger than {MAX_TUF_ROOT} bytes"));
     }
-    let error = |error: io::Error| format!("{}: {error}", to.display());
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(error)?;
-    file.write_all(&bytes(from)?).and_then(|()| file.as_file().sync_all()).map_err(error)?;
-    // Readable for the gate, which may run as another user. There is nothing secret in it.
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(readable).map_err(error)?;
-    file.persist(to).map_err(|failed| error(failed.error))?;
-    Ok(format!("{} {}", if old.is_some() { "replaced" } else { "wrote" }, to.display()))
+    match expected.filter(|expected| *expected != Digest::sha256(&bytes)) {
+        Some(expected) => Err(format!("{root}: its digest is {}, not {expected}", Digest::sha256(&bytes))),
+        None => Ok(bytes),
+    }
 }
 
-fn read(path: &Path) -> Result<TrustedRoot, String> {
-    let name = path.display().to_string();
-    TrustedRoot::from_json(&name, &bytes(path)?).map_err(|why| format!("{name} {why}"))
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let error = |error: io::Error| format!("{}: {error}", path.display());
-    let mut content = Vec::new();
-    File::open(path).map_err(error)?.take(MAX_ROOT + 1).read_to_end(&mut content).map_err(error)?;
-    if content.len() as u64 > MAX_ROOT {
-        return Err(format!("{}: larger than {MAX_ROOT} bytes", path.display()));
-    }
-    Ok(content)
+/// Tells the progress of an update.
+fn say(document: &str, size: usize) {
+    eprintln!("fetched {document} ({size} bytes)");
 }
 
 #[cfg(test)]
-mod tests {
-    use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT};
-
-    use super::*;
-
-    /// The public root with all validity of keys beginning and ending with these years.
-    fn root(from: &str, until: &str) -> String {
-        let mut root: serde_json::Value = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
-        let window =
-            serde_json::json!({"start": format!("{from}-01-01T00:00:00Z"), "end": format!("{until}-01-01T00:00:00Z")});
-        for list in ["tlogs", "ctlogs"] {
-            root[list].as_array_mut().unwrap().iter_mut().for_each(|log| log["publicKey"]["validFor"] = window.clone());
-        }
-        for list in ["certificateAuthorities", "timestampAuthorities"] {
-            root[list].as_array_mut().unwrap().iter_mut().for_each(|one| one["validFor"] = window.clone());
-        }
-        root.to_string()
-    }
-
-    #[test]
-    fn roots_are_replaced_by_newer_ones_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let now = "2026-06-01T00:00:00Z".parse().unwrap();
-        let [old, new, expired, broken, to] =
-            ["old", "new", "expired", "broken", "to"].map(|name| folder.path().join(name));
-        std::fs::write(&old, root("2022", "2030")).unwrap();
-        std::fs::write(&new, root("2024", "2030")).unwrap();
-        std::fs::write(&expired, root("2022", "2025")).unwrap();
-        std::fs::write(&broken, "{}").unwrap();
-        assert!(update(&old, &to, now).unwrap().starts_with("wrote"));
-        assert!(update(&new, &to, now).unwrap().starts_with("replaced"));
-        assert!(update(&new, &to, now).unwrap().ends_with("up to date"));
-        assert!(update(&old, &to, now).unwrap_err().contains("is older than"));
-        assert!(update(&expired, &to, now).unwrap_err().contains("have expired"));
-        assert!(update(&broken, &to, now).unwrap_err().contains("is not a trusted root"));
-        assert!(update(&folder.path().join("absent"), &to, now).is_err());
-        assert_eq!(std::fs::read(&to).unwrap(), std::fs::read(&new).unwrap());
-        assert_eq!(status(&[old, new.clone()], now), Exit::Ok);
-        assert_eq!(status(&[new, expired.clone()], now), Exit::Denied);
-        assert_eq!(status(&[broken], now), Exit::Denied);
-        let text = describe(&read(&expired).unwrap(), now);
-        assert!(text.contains("EXPIRED since 2025-01-01T00:00:00Z") && text.contains("(ended)"), "{text}");
-    }
-
-    #[test]
-    fn public_roots_can_be_read_and_have_no_end() {
-        for text in [SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT] {
-            let root = TrustedRoot::from_json("root", text.as_bytes()).unwrap();
-            assert_eq!(root.until(), None);
-            assert!(describe(&root, Timestamp::MAX).contains("certificate authority"));
-        }
-    }
-}
+mod tests;
