@@ -33,8 +33,9 @@ pub use attestation::{AttestationRule, VerifiedStatement};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
     AnchoredRegex, Authority, AuthorityId, CertificateSubject, CheckAction, CosignAuthority, CosignSigners, FirstUse,
-    Keyless, NotaryRoot, NotaryTrust, NotationChecks, NotationStatement, NotationTrust, PinnedRoot, RegistryScope,
-    RevocationFile, Scheme, Signer, StoredCertificate, TextPattern, TimestampRule, TransparencyLog,
+    KeyValidity, Keyless, NotaryRoot, NotaryTrust, NotationChecks, NotationStatement, NotationTrust, PinnedKey,
+    PinnedRoot, RegistryScope, RevocationFile, Scheme, Signer, StoredCertificate, TextPattern, TimestampRule,
+    TransparencyLog,
 };
 pub use condition::{Condition, InvalidCondition, ValueType, Variable};
 pub use cvss::CvssScore;

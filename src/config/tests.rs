@@ -210,7 +210,7 @@ fn authorities_have_the_shape_of_documents() {
     let config = read(&format!(
         "[trust.authority.release.cosign]\nkeys = [{{ file = \"a.pub\" }}, {{ data = {PEM:?} }}]\n\
          [trust.authority.ci.cosign.keyless]\nissuer = \"https://i\"\nidentity = {{ glob = \"https://github.com/acme*\" }}\n\
-         [trust.authority.n.notary]\nserver = \"https://n\"\nsigners = [{{ name = \"al\", key = {{ file = \"a.pub\" }} }}]\n"
+         [trust.authority.n.notary]\nserver = \"https://n\"\nsigners = [{{ name = \"al\", key = {{ file = \"a.pub\", validUntil = 2027-01-01T00:00:00Z }} }}]\n"
     ))
     .unwrap();
     assert_eq!(config.policy.authorities.len(), 3);
@@ -226,6 +226,10 @@ fn authorities_have_the_shape_of_documents() {
 
     for (authority, wanted) in [
         ("cosign.key = { secret = { name = \"a\", key = \"b\" } }", "trust.authority.x.cosign.key.secret: unknown key"),
+        (
+            "cosign.key = { file = \"a.pub\", validUntil = 2026-01-01 }",
+            "trust.authority.x.cosign.key: validUntil \"2026-01-01\" is not a time",
+        ),
         ("cosign.key = { file = \"absent\" }", "trust.authority.x.cosign.key: file \"absent\": "),
         (
             "cosign.keyless = { issuer = \"i\", identity_glob = \"*\" }",
@@ -236,6 +240,17 @@ fn authorities_have_the_shape_of_documents() {
     ] {
         let problems = read(&format!("[trust.authority.x]\n{authority}\n")).unwrap_err();
         assert!(problems.iter().any(|problem| problem.to_string().contains(wanted)), "{wanted}\n{problems:#?}");
+    }
+}
+
+#[test]
+fn the_largest_attestation_has_limits() {
+    let read =
+        |size: &str| load_named("pullgate.toml", &format!("[trust]\nmax_attestation = \"{size}\"\n{MINIMAL}"), &[]);
+    assert_eq!(read("256MiB").unwrap().trust.max_attestation, 256 << 20);
+    for size in ["1023KiB", "257MiB", "0"] {
+        let problems = read(size).unwrap_err();
+        assert!(problems[0].to_string().contains("trust.max_attestation: must be from 1MiB to 256MiB"), "{problems:?}");
     }
 }
 

@@ -19,9 +19,11 @@ pub use notation::{
 
 mod cosign;
 mod text;
+mod validity;
 
 pub use cosign::{CosignAuthority, CosignSigners, Keyless, TransparencyLog};
 pub use text::{AnchoredRegex, TextPattern};
+pub use validity::{KeyValidity, PinnedKey};
 
 /// A party whose signatures count: a name and the means to verify them.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +67,7 @@ impl Authority {
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
             Scheme::Cosign(cosign) if matches!(cosign.signers, CosignSigners::Keys(_)) => {
-                let id = |key: &PublicKey| key.fingerprint().to_string();
+                let id = |pinned: &PinnedKey<PublicKey>| pinned.key.fingerprint().to_string();
                 let ids = cosign.keys().iter().map(id);
                 match &cosign.attestation {
                     Some(rule) => ids.map(|id| rule.signer(&id)).collect(),
@@ -87,6 +89,21 @@ impl Authority {
             Scheme::Cosign(cosign) => cosign.repository.as_ref(),
             _ => None,
         }
+    }
+
+    /// Its keys whose validity is limited, each as messages refer to it.
+    pub fn limited_keys(&self) -> Vec<(String, KeyValidity)> {
+        let all: Vec<_> = match &self.scheme {
+            Scheme::Cosign(cosign) => cosign.keys().iter().map(|one| (one.key.to_string(), one.validity)).collect(),
+            Scheme::Gpg(signer) => {
+                signer.keyrings.iter().map(|one| (format!("key ring {}", one.key), one.validity)).collect()
+            }
+            Scheme::Notary(trust) => {
+                trust.signers.iter().map(|one| (format!("key of signer {}", one.name), one.validity)).collect()
+            }
+            Scheme::Notation(_) | Scheme::Unusable { .. } => Vec::new(),
+        };
+        all.into_iter().filter(|(_, validity)| validity.is_limited()).collect()
     }
 
     /// The ID under which its evidence is stored.

@@ -112,6 +112,8 @@ pub struct Settings {
     pub ibm_fixable_only: bool,
     /// Docker Content Trust of authorities that name neither a root nor what to do on the first use.
     pub notary: NotaryTrust,
+    /// The time for warnings about keys whose validity has ended; `None` for no such warnings.
+    pub now: Option<Timestamp>,
 }
 
 impl Default for Settings {
@@ -122,6 +124,7 @@ impl Default for Settings {
             trusted_roots: Vec::new(),
             ibm_fixable_only: false,
             notary: NotaryTrust::default(),
+            now: None,
         }
     }
 }
@@ -211,7 +214,10 @@ impl<'a> Context<'a> {
     fn new(materials: &'a dyn Materials, secrets: Secrets<'a>, settings: &'a Settings, problems: &Problems) -> Self {
         let roots = roots::read(settings, materials, problems);
         let place = Place::whole(problems.file("configuration"));
-        let completed = |authority: &Arc<Authority>| Arc::new(roots::completed(authority, &roots, problems, place));
+        let completed = |authority: &Arc<Authority>| {
+            lint::validity(authority, settings.now, problems, place);
+            Arc::new(roots::completed(authority, &roots, problems, place))
+        };
         let authorities = settings.authorities.iter().map(completed).collect();
         Self { materials, secrets, settings, roots, authorities }
     }

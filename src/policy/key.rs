@@ -1,6 +1,5 @@
 //! Public keys and the algorithms that cosign uses with them.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use aws_lc_rs::encoding::AsDer;
@@ -187,12 +186,6 @@ impl PublicKey {
 fn verify_prehashed(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
     let Ok(signature) = Signature::from_slice(signature) else { return false };
     key.verify_prehashed_strict(Sha512::new_with_prefix(message), None, &signature).is_ok()
-}
-
-/// Removes duplicate keys.
-pub(super) fn unique(keys: &[PublicKey]) -> Vec<PublicKey> {
-    let mut seen = HashSet::new();
-    keys.iter().filter(|key| seen.insert(key.fingerprint())).cloned().collect()
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ impl PartialEq for KeyRing {
 
 impl Eq for KeyRing {}
 
+impl fmt::Display for KeyRing {
+    /// Writes the beginning of the digest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fingerprint().short())
+    }
+}
+
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyRing {:?}", self.signers())

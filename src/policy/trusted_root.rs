@@ -163,10 +163,14 @@ impl TrustedRoot {
         X509Certificate::from_der(der).is_ok_and(|one| self.data.intermediates.contains(&identity(&one)))
     }
 
-    /// Whether one of its time-stamping authorities has issued this time stamp for a signature.
-    pub(crate) fn issued(&self, token: &types::TimestampToken, signature: &types::SignatureBytes) -> bool {
-        let verify = |authority| tsa::verify_timestamp_for_authority(token, signature, authority).is_ok();
-        self.data.timestamp_authorities.iter().any(verify)
+    /// The time in a time stamp for a signature, if one of its time-stamping authorities has issued it.
+    pub(crate) fn stamped_at(
+        &self,
+        token: &types::TimestampToken,
+        signature: &types::SignatureBytes,
+    ) -> Option<Timestamp> {
+        let verify = |authority| tsa::verify_timestamp_for_authority(token, signature, authority).ok();
+        self.data.timestamp_authorities.iter().find_map(verify)
     }
 }
 

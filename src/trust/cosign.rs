@@ -21,8 +21,8 @@ use super::scheme::{Attached, ImageSubject, Origin, SignatureScheme, Sought, Ver
 use crate::oci::payload::StatementBody;
 use crate::oci::{Digest, Manifest};
 use crate::policy::{
-    AttestationRule, Authority, CosignAuthority, CosignSigners, Keyless, PublicKey, Scheme, Signatory,
-    SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement,
+    AttestationRule, Authority, CosignAuthority, CosignSigners, Keyless, PinnedKey, PublicKey, Scheme, Signatory,
+    SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement, known_time,
 };
 use claim::SignatureClaim;
 use layers::{Form, Wanted};
@@ -168,18 +168,16 @@ impl Verification for Signatures {
         }
     }
 
-    /// A signature by a key holds for as long as the authority has the key. What certificates vouch for is verified again
-    /// from time to time, and once the roots that it relies on end.
+    /// A signature by a key holds for as long as the authority has the key and the key is valid. What trusted roots vouch
+    /// for is verified again from time to time, and once the roots end.
     fn verified_until(&self, authority: usize, config: &Config, now: Timestamp) -> Option<Timestamp> {
         let Part { cosign, until, .. } = &self.parts[authority];
-        match cosign.signers {
-            CosignSigners::Keys(_) => *until,
-            CosignSigners::Keyless(_) => {
-                let again = now.saturating_add(config.ttl).unwrap_or(Timestamp::MAX);
-                let ends = cosign.roots.iter().filter_map(TrustedRoot::until).filter(|end| *end > now);
-                Some(ends.chain(*until).fold(again, Timestamp::min))
-            }
+        if !cosign.uses_roots() || cosign.roots.is_empty() {
+            return *until;
         }
+        let again = now.saturating_add(config.ttl).unwrap_or(Timestamp::MAX);
+        let ends = cosign.roots.iter().filter_map(TrustedRoot::until).filter(|end| *end > now);
+        Some(ends.chain(*until).fold(again, Timestamp::min))
     }
 }
 
@@ -194,7 +192,7 @@ impl Part {
         let mut others: BTreeSet<_> = known.iter().map(|signatory| signatory.id.clone()).collect();
         let id = |key: &PublicKey| identifier(&cosign, key.fingerprint().to_string());
         let is_silent = |key: &&PublicKey| others.insert(id(key));
-        let silent = cosign.keys().iter().filter(is_silent).cloned().collect();
+        let silent = cosign.keys().iter().map(|pinned| &pinned.key).filter(is_silent).cloned().collect();
         Self {
             authority: authority.clone(),
             cosign,
@@ -215,8 +213,8 @@ impl Part {
     /// Who signed, by the identifier of the signer.
     fn read(&mut self, claim: &SignatureClaim, image: &ImageSubject, tried: &mut Tried) -> Result<String, Refusal> {
         self.check_conditions(claim, image)?;
-        let signatory = self.verify(claim, tried)?;
-        let end = match &self.cosign.attestation {
+        let (signatory, key_end) = self.verify(claim, image.now, tried)?;
+        let statement_end = match &self.cosign.attestation {
             Some(rule) => attested(rule, claim, &signatory, image)?,
             None => None,
         };
@@ -224,17 +222,22 @@ impl Part {
         if !self.signed.iter().any(|known| known.id == id) {
             let Self { cosign, silent, .. } = self;
             silent.retain(|key| identifier(cosign, key.fingerprint().to_string()) != id);
-            self.until = self.until.into_iter().chain(end).min();
+            self.until = self.until.into_iter().chain(key_end).chain(statement_end).min();
             self.signed.push(Signatory { id: id.clone(), ..signatory });
         }
         Ok(id)
     }
 
-    /// Verifies who signed a claim, whatever it claims.
-    fn verify(&self, claim: &SignatureClaim, tried: &mut Tried) -> Result<Signatory, Refusal> {
+    /// Verifies who signed a claim, whatever it claims, and until when the signature counts.
+    fn verify(
+        &self,
+        claim: &SignatureClaim,
+        now: Timestamp,
+        tried: &mut Tried,
+    ) -> Result<(Signatory, Option<Timestamp>), Refusal> {
         match &self.cosign.signers {
-            CosignSigners::Keys(keys) => self.verify_by_key(claim, keys, tried),
-            CosignSigners::Keyless(wanted) => self.verify_by_certificate(claim, wanted),
+            CosignSigners::Keys(keys) => self.verify_by_key(claim, keys, now, tried),
+            CosignSigners::Keyless(wanted) => Ok((self.verify_by_certificate(claim, wanted)?, None)),
         }
     }
 
@@ -258,30 +261,37 @@ impl Part {
     fn verify_by_key(
         &self,
         claim: &SignatureClaim,
-        keys: &[PublicKey],
+        keys: &[PinnedKey<PublicKey>],
+        now: Timestamp,
         tried: &mut Tried,
-    ) -> Result<Signatory, Refusal> {
+    ) -> Result<(Signatory, Option<Timestamp>), Refusal> {
         if claim.form == "bundle" && claim.has_certificate() {
             return Err("was made with a certificate (keyless), not with a key".to_owned().into());
         }
-        let made_it = |key: &&PublicKey| {
+        let made_it = |pinned: &&PinnedKey<PublicKey>| {
+            let key = &pinned.key;
             let verify = || key.verify(&claim.message, &claim.signature);
             *tried.keys.entry(key.fingerprint()).or_insert_with(verify)
         };
-        let key = keys.iter().find(made_it).ok_or_else(|| Refusal {
+        let PinnedKey { key, validity } = keys.iter().find(made_it).ok_or_else(|| Refusal {
             why: format!("was not made by {}", describe(keys)),
             hint: Some("sign with a key of this authority, or add the signer's key to it"),
         })?;
         let signed_at = match self.cosign.log {
             TransparencyLog::Require => claim.witnesses.logged(key, &self.cosign.roots)?,
+            TransparencyLog::Ignore if validity.is_limited() => claim.witnesses.seen(key, &self.cosign.roots),
             TransparencyLog::Ignore => None,
         };
+        let until = validity.check(signed_at.and_then(|at| known_time(at, now)), now).map_err(|why| Refusal {
+            why: format!("{why}; signed by {key}"),
+            hint: Some("sign with a key that is valid now, or change validFrom and validUntil"),
+        })?;
         let description = match &claim.reference {
             // Not compared by default: a mirror's name differs from the one at signing, and only this repository was read.
             Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
             None => format!("{key} ({})", claim.form),
         };
-        Ok(Signatory { signed_at, ..Signatory::of_key(key, description) })
+        Ok((Signatory { signed_at, ..Signatory::of_key(key, description) }, until))
     }
 
     fn verify_by_certificate(&self, claim: &SignatureClaim, wanted: &Keyless) -> Result<Signatory, Refusal> {
@@ -337,10 +347,10 @@ fn unusable(cosign: &CosignAuthority, now: Timestamp) -> Option<String> {
     Some(format!("the trusted root has expired ({}); get a new one with `pullgate trust update`", ended.join(", ")))
 }
 
-fn describe(keys: &[PublicKey]) -> String {
+fn describe(keys: &[PinnedKey<PublicKey>]) -> String {
     match keys {
-        [only] => only.to_string(),
-        [first, rest @ ..] => format!("{first} or {} more", rest.len()),
+        [only] => only.key.to_string(),
+        [first, rest @ ..] => format!("{} or {} more", first.key, rest.len()),
         [] => "any key".into(),
     }
 }

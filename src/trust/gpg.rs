@@ -86,7 +86,7 @@ impl Gpg {
 
     async fn judge(&self, question: Consultation<'_>, authority: &SimpleSigner) -> AuthorityResult {
         let Consultation { name, image, services, .. } = question;
-        if authority.keyrings.iter().all(|ring| ring.certificates().is_empty()) {
+        if authority.keyrings.iter().all(|ring| ring.key.certificates().is_empty()) {
             let outcome = TrustOutcome::unknown("the authority has no OpenPGP key", false);
             return AuthorityResult { outcome, until: None };
         }

@@ -27,6 +27,7 @@ use super::{Config, TrustServices};
 use crate::oci::ImageName;
 use crate::policy::{Authority, NotaryTrust, Scheme, SignatureFinding, TrustOutcome};
 use client::NotaryClient;
+use decide::Limited;
 use repository::{KnownRepository, Repositories, TrustedRepository};
 
 const NAME: &str = "notary";
@@ -86,14 +87,16 @@ impl Notary {
     async fn outcome(&self, question: Consultation<'_>) -> AuthorityResult {
         let Consultation { authority, name, reference, image, services } = question;
         let (known, place) = self.repository(authority, name, services).await;
+        let (now, mut until) = (self.repositories.now(), known.until);
         let refused = |why: String, hint: Option<&str>| {
             let finding = SignatureFinding::refused(&place, "Docker Content Trust", why);
             let finding = if let Some(hint) = hint { finding.with_hint(hint) } else { finding };
             TrustOutcome::Unverified { found: vec![finding] }
         };
         let outcome = match &known.result {
-            Ok(repository) => match decide::signatories(repository, authority, reference, image) {
-                Ok(by) => {
+            Ok(repository) => match decide::signatories(repository, authority, reference, image, now) {
+                Ok(Limited { value: by, until: limit }) => {
+                    until = until.min(limit.unwrap_or(until));
                     let found = |one: &crate::policy::Signatory| {
                         SignatureFinding::verified(&place, "Docker Content Trust", &one.id)
                     };
@@ -108,7 +111,7 @@ impl Notary {
             Err(error @ NotaryError::Unavailable(source)) => TrustOutcome::unknown(error.to_string(), source.temporary),
             Err(NotaryError::Unconfigured(why)) => TrustOutcome::unknown(why, false),
         };
-        AuthorityResult { outcome, until: Some(known.until) }
+        AuthorityResult { outcome, until: Some(until) }
     }
 }
 
@@ -131,8 +134,12 @@ impl SignatureScheme for Notary {
             let (known, _) = self.repository(authority, name, services).await;
             match &known.result {
                 Ok(repository) => {
-                    let digest = decide::signed_digest(repository, authority, tag).ok();
-                    Ok(digest.map(|digest| Pin { digest, until: known.until }))
+                    let now = self.repositories.now();
+                    let signed = decide::signed_digest(repository, authority, tag, now).ok();
+                    Ok(signed.map(|Limited { value: digest, until }| {
+                        let until = known.until.min(until.unwrap_or(known.until));
+                        Pin { digest, until }
+                    }))
                 }
                 Err(NotaryError::Unavailable(error)) => Err(error.clone()),
                 // Nothing is signed as far as can be known; the evidence says why.

@@ -32,6 +32,7 @@ mod roots;
 mod schemes;
 #[path = "../../tests/support/sigstore.rs"]
 mod sigstore;
+mod validity;
 
 const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";

@@ -7,6 +7,7 @@ use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, Streams, check, eval, im
 use crate::cli::{Exit, Output};
 use crate::config::Config;
 use crate::policy::Settings;
+use crate::runtime::Clock;
 
 /// Check and try policy documents. No gate is needed.
 #[derive(Debug, clap::Subcommand)]
@@ -87,7 +88,10 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
     };
     let mut streams = Streams { out: &mut io::stdout().lock(), err: &mut io::stderr() };
     let code = match command {
-        PolicyCommand::Check { dir, output, .. } => check(&dir, &settings, output, &mut streams),
+        PolicyCommand::Check { dir, output, .. } => {
+            let settings = Settings { now: Some(Clock::system().now()), ..settings };
+            check(&dir, &settings, output, &mut streams)
+        }
         PolicyCommand::Match { policies, namespace, images, output, .. } => {
             match_images(&policies, &namespace, &images, &settings, output, &mut streams)
         }

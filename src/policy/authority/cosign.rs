@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::gpg::SignedIdentity;
 use super::text::TextPattern;
-use super::{Canonical, fingerprint};
+use super::{Canonical, PinnedKey, fingerprint};
 use crate::oci::ImageName;
 use crate::policy::attestation::AttestationRule;
 use crate::policy::condition::Condition;
@@ -36,7 +36,7 @@ pub struct CosignAuthority {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CosignSigners {
     /// Any one of these public keys. Several keys allow key rotation.
-    Keys(Vec<PublicKey>),
+    Keys(Vec<PinnedKey<PublicKey>>),
     /// A certificate for an identity (keyless).
     Keyless(Keyless),
 }
@@ -63,15 +63,16 @@ pub enum TransparencyLog {
 }
 
 impl CosignAuthority {
-    /// An authority that signs with any one of these keys, with the defaults for everything else.
+    /// An authority that signs with any one of these keys at any time, with the defaults for everything else.
     pub fn of_keys(keys: Vec<PublicKey>) -> Self {
         let (roots, annotations, repository, identity, attestation) = Default::default();
         let log = TransparencyLog::Ignore;
-        Self { signers: CosignSigners::Keys(keys), log, roots, annotations, repository, identity, attestation }
+        let signers = CosignSigners::Keys(keys.into_iter().map(PinnedKey::from).collect());
+        Self { signers, log, roots, annotations, repository, identity, attestation }
     }
 
     /// The keys; none for a keyless authority.
-    pub fn keys(&self) -> &[PublicKey] {
+    pub fn keys(&self) -> &[PinnedKey<PublicKey>] {
         match &self.signers {
             CosignSigners::Keys(keys) => keys,
             CosignSigners::Keyless(_) => &[],
@@ -83,6 +84,12 @@ impl CosignAuthority {
         self.log == TransparencyLog::Require || matches!(self.signers, CosignSigners::Keyless(_))
     }
 
+    /// Whether a trusted root can change what counts. For a key with limited validity, a root can prove when a signature
+    /// was made.
+    pub fn uses_roots(&self) -> bool {
+        self.needs_root() || self.keys().iter().any(|key| key.validity.is_limited())
+    }
+
     /// The patterns do not use `..`, so the compiler reports a new field that is not encoded. What has its default is
     /// not encoded, so that a new field does not change the ID of every authority.
     pub(super) fn encode(&self) -> Canonical {
@@ -90,7 +97,11 @@ impl CosignAuthority {
         let of = |kind: &str| Canonical::default().field("kind", kind);
         let mut encoding = match signers {
             CosignSigners::Keys(keys) => {
-                of("cosign key").set("keys", keys.iter().map(|key| fingerprint(key.fingerprint())))
+                let key = |pinned: &PinnedKey<PublicKey>| {
+                    let PinnedKey { key, validity } = pinned;
+                    validity.encode(fingerprint(key.fingerprint()).into())
+                };
+                of("cosign key").set("keys", keys.iter().map(key))
             }
             CosignSigners::Keyless(Keyless { issuer, identity, claims }) => of("cosign keyless")
                 .field("issuer", issuer.encode())
@@ -100,8 +111,8 @@ impl CosignAuthority {
         if *log == TransparencyLog::Require {
             encoding = encoding.field("log", "required");
         }
-        // An authority whose signatures need no root is the same with any roots.
-        if self.needs_root() {
+        // An authority whose signatures depend on no root is the same with any roots.
+        if self.uses_roots() {
             encoding = encoding.set("roots", roots.iter().map(|root| fingerprint(root.fingerprint())));
         }
         if !annotations.is_empty() {

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::super::keyring::KeyRing;
-use super::{Canonical, fingerprint};
+use super::{Canonical, PinnedKey, fingerprint};
 use crate::oci::{ImageName, ImageReference, Reference};
 
 /// An authority that signs with OpenPGP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimpleSigner {
     /// The key rings. Any key in them counts.
-    pub keyrings: Vec<KeyRing>,
+    pub keyrings: Vec<PinnedKey<KeyRing>>,
     /// The image that the signature must name.
     pub identity: SignedIdentity,
     /// Where signatures are stored besides the registry.
@@ -22,14 +22,18 @@ pub struct SimpleSigner {
 impl SimpleSigner {
     /// See [`super::Authority::signers`].
     pub(super) fn signers(&self) -> BTreeSet<String> {
-        self.keyrings.iter().flat_map(KeyRing::signers).collect()
+        self.keyrings.iter().flat_map(|ring| ring.key.signers()).collect()
     }
 
     pub(super) fn encode(&self) -> Canonical {
         let Self { keyrings, identity, store } = self;
+        let ring = |pinned: &PinnedKey<KeyRing>| {
+            let PinnedKey { key, validity } = pinned;
+            validity.encode(fingerprint(key.fingerprint()).into())
+        };
         Canonical::default()
             .field("kind", "gpg")
-            .set("keyrings", keyrings.iter().map(|ring| fingerprint(ring.fingerprint())))
+            .set("keyrings", keyrings.iter().map(ring))
             .field("identity", identity.encode())
             .set("store", store.as_ref().map(SignatureStore::encode))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Canonical, fingerprint};
+use super::{Canonical, KeyValidity, fingerprint};
 use crate::oci::Digest;
 use crate::policy::material::SignerKey;
 
@@ -81,6 +81,8 @@ pub struct Signer {
     pub name: String,
     /// Its key.
     pub key: SignerKey,
+    /// When the key may be used.
+    pub validity: KeyValidity,
 }
 
 impl NotaryTrust {
@@ -115,11 +117,12 @@ impl NotaryRoot {
 
 impl Signer {
     fn encode(&self) -> Vec<u8> {
-        let Self { name, key } = self;
+        let Self { name, key, validity } = self;
         let form = match key {
             SignerKey::Certificate(_) => "certificate",
             SignerKey::Key(_) => "key",
         };
-        Canonical::default().field("name", name).field("form", form).field("key", fingerprint(key.fingerprint())).0
+        let key = validity.encode(fingerprint(key.fingerprint()).into());
+        Canonical::default().field("name", name).field("form", form).field("key", key).0
     }
 }

@@ -126,7 +126,7 @@ fn different_schemes() -> Vec<Scheme> {
     };
     let by_x = || keyless("i", exact("x"), &[]);
     let (one, other) = (certificate("one"), certificate("other"));
-    let signer = |name: &str, key| Signer { name: text(name), key };
+    let signer = |name: &str, key| Signer { name: text(name), key, validity: KeyValidity::default() };
     let notary = |server: Option<&str>, signers| {
         Scheme::Notary(NotaryTrust { server: server.map(text), signers, ..NotaryTrust::default() })
     };
@@ -172,7 +172,7 @@ fn different_schemes() -> Vec<Scheme> {
 fn different_simple_signers() -> Vec<Scheme> {
     let text = str::to_owned;
     let gpg = |rings: &[&str], identity, store: Option<SignatureStore>| {
-        let keyrings = rings.iter().map(|body| ring(body)).collect();
+        let keyrings = rings.iter().map(|body| ring(body).into()).collect();
         Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))
     };
     let store = |base: &str, username: Option<&str>| {
@@ -217,7 +217,7 @@ fn authorities_that_differ_in_any_field_have_different_ids() {
 fn different_schemes_have_different_signers() {
     let names_keys = |scheme: &Scheme| matches!(scheme, Scheme::Notary(trust) if !trust.signers.is_empty());
     let (named, others): (Vec<_>, Vec<_>) = different_schemes().into_iter().partition(names_keys);
-    let mut rings: Vec<Vec<KeyRing>> = Vec::new();
+    let mut rings: Vec<Vec<PinnedKey<KeyRing>>> = Vec::new();
     let schemes: Vec<_> = others
         .into_iter()
         .filter(|scheme| match scheme {
@@ -244,7 +244,7 @@ fn different_schemes_have_different_signers() {
 #[test]
 fn equal_key_rings_have_equal_signers() {
     let gpg = |bodies: &[&str], identity| {
-        let keyrings = bodies.iter().map(|body| ring(body)).collect();
+        let keyrings = bodies.iter().map(|body| ring(body).into()).collect();
         Authority::new("a", Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store: None }))).signers()
     };
     let one = gpg(&["abc="], SignedIdentity::MatchExact);
@@ -255,11 +255,12 @@ fn equal_key_rings_have_equal_signers() {
 #[test]
 fn order_and_repetition_of_keys_do_not_change_the_id() {
     let (one, other) = (MadeCertificate::root("O=one"), MadeCertificate::root("O=other"));
-    let signer = |name: &str| Signer { name: name.to_owned(), key: SignerKey::Key(key(name)) };
+    let validity = KeyValidity::default();
+    let signer = |name: &str| Signer { name: name.to_owned(), key: SignerKey::Key(key(name)), validity };
     let keys = |names: &[&str]| Scheme::cosign_keys(names.iter().map(|name| key(name)).collect());
     assert_eq!(id(keys(&["k", "l"])), id(keys(&["l", "k", "l"])));
     let rings = |bodies: [&str; 2]| {
-        let keyrings = bodies.map(ring).to_vec();
+        let keyrings = bodies.map(|body| ring(body).into()).to_vec();
         Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity: SignedIdentity::MatchExact, store: None }))
     };
     assert_eq!(id(rings(["abc=", "abg="])), id(rings(["abg=", "abc="])));
@@ -270,6 +271,47 @@ fn order_and_repetition_of_keys_do_not_change_the_id() {
         Scheme::Notary(NotaryTrust { signers: names.map(signer).to_vec(), ..NotaryTrust::default() })
     };
     assert_eq!(id(notary(["s", "t"])), id(notary(["t", "s"])));
+}
+
+/// Evidence for a key must not be used again for the same key with other limits, or with another root that may prove
+/// another time of signing.
+#[test]
+fn limits_of_keys_are_part_of_the_id() {
+    let time = |year: i16| Some(format!("{year}-01-01T00:00:00Z").parse().unwrap());
+    let validities = [
+        (None, None),
+        (time(2026), None),
+        (time(2027), None),
+        (None, time(2026)),
+        (None, time(2027)),
+        (time(2026), time(2027)),
+        (time(2027), time(2026)),
+    ]
+    .map(|(from, until)| KeyValidity { from, until });
+    let cosign = |validity| {
+        let signers = CosignSigners::Keys(vec![PinnedKey { key: key("k"), validity }]);
+        CosignAuthority { signers, ..CosignAuthority::of_keys(vec![]) }
+    };
+    let schemes = |validity| {
+        let keyrings = vec![PinnedKey { key: ring("abc="), validity }];
+        let signers = vec![Signer { name: "s".into(), key: SignerKey::Key(key("k")), validity }];
+        [
+            Scheme::Cosign(cosign(validity).into()),
+            Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity: SignedIdentity::MatchExact, store: None })),
+            Scheme::Notary(NotaryTrust { signers, ..NotaryTrust::default() }),
+        ]
+    };
+    let all: Vec<_> = validities.into_iter().flat_map(schemes).collect();
+    let ids: BTreeSet<_> = all.iter().map(|scheme| id(scheme.clone())).collect();
+    assert_eq!(ids.len(), all.len());
+    let with_root =
+        |validity, name| id(Scheme::Cosign(CosignAuthority { roots: vec![root(name)], ..cosign(validity) }.into()));
+    assert_eq!(with_root(validities[0], "a"), with_root(validities[0], "b"));
+    assert_ne!(with_root(validities[1], "a"), with_root(validities[1], "b"));
+    // The signer is the same, whenever the key may be used.
+    let signers = |scheme| Authority::new("a", scheme).signers();
+    let [without, with] = [validities[0], validities[1]].map(|validity| schemes(validity).map(signers));
+    assert_eq!(without, with);
 }
 
 /// Stored evidence is keyed by this ID. If the encoding changes, all evidence is gathered again.

@@ -8,15 +8,20 @@ mod notation;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::envelope::PolicyObject;
 use super::secrets::Secrets;
-use super::{Context, Materials, NOTARY, REJECT, material, roots};
+use super::{Context, Materials, NOTARY, REJECT, lint, material, roots};
 use crate::markup::Fields;
-use crate::policy::authority::{Authority, Scheme};
+use crate::policy::authority::{Authority, KeyValidity, PinnedKey, Scheme};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
 
 /// The keys that say how an authority signs; each authority has one of them.
 const SCHEMES: [&str; 4] = ["cosign", "notation", "notary", "gpg"];
+
+/// The keys that limit the validity of a key.
+const VALIDITY: [&str; 2] = ["validFrom", "validUntil"];
 
 /// Where the material of an authority comes from.
 #[derive(Clone, Copy)]
@@ -42,7 +47,9 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
             fields.error_hint(format!("the configuration has an authority {name:?} too"), hint);
         }
         let authority = authority.with_notary_defaults(&context.settings.notary);
-        known.push(Arc::new(roots::completed(&authority, &context.roots, fields.problems, fields.at)));
+        let authority = roots::completed(&authority, &context.roots, fields.problems, fields.at);
+        lint::validity(&authority, context.settings.now, fields.problems, fields.at);
+        known.push(Arc::new(authority));
     }
     known
 }
@@ -91,25 +98,47 @@ fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {
 }
 
 /// A list of materials, at least one.
-fn materials<T>(
-    fields: &Fields<'_>,
-    key: &str,
-    read: impl Fn(&[u8]) -> Result<T, String>,
-    lookup: Lookup<'_>,
-) -> Option<Vec<T>> {
+fn materials<T>(fields: &Fields<'_>, key: &str, read: impl Fn(&Fields<'_>) -> Option<T>) -> Option<Vec<T>> {
     let list = fields.maps(key, "a list of keys");
     if list.is_empty() {
         fields.error(format!("{key} is missing or empty"));
         return None;
     }
-    list.iter().map(|one| material(one, &read, lookup)).collect()
+    list.iter().map(read).collect()
+}
+
+/// Key material with the time in which it may be used: `{file: PATH, validFrom: TIME, validUntil: TIME}`. Both times are
+/// optional and written as in RFC 3339.
+fn pinned<T>(
+    fields: &Fields<'_>,
+    read: impl Fn(&[u8]) -> Result<T, String>,
+    lookup: Lookup<'_>,
+) -> Option<PinnedKey<T>> {
+    let [from, until] = VALIDITY.map(|key| time(fields, key));
+    Some(PinnedKey { key: material_beside(fields, &VALIDITY, read, lookup)?, validity: KeyValidity { from, until } })
+}
+
+fn time(fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
+    let text = fields.text(key)?;
+    let hint = "write date, time and offset as in RFC 3339: 2026-03-01T00:00:00Z";
+    text.parse().map_err(|_| fields.error_hint(format!("{key} {text:?} is not a time"), hint)).ok()
 }
 
 /// `{file: PATH}`, `{data: TEXT}` or `{secret: {name, key, namespace}}`. Missing material is an error: nobody means an
 /// authority that can never verify. The error of `read` says what is wrong with the bytes.
 fn material<T>(fields: &Fields<'_>, read: impl Fn(&[u8]) -> Result<T, String>, lookup: Lookup<'_>) -> Option<T> {
+    material_beside(fields, &[], read, lookup)
+}
+
+/// The same in a mapping that also has other keys.
+fn material_beside<T>(
+    fields: &Fields<'_>,
+    others: &[&str],
+    read: impl Fn(&[u8]) -> Result<T, String>,
+    lookup: Lookup<'_>,
+) -> Option<T> {
     let ways: &[&str] = if lookup.secrets.is_some() { &["file", "data", "secret"] } else { &["file", "data"] };
-    fields.only(ways);
+    fields.only(&[ways, others].concat());
     let (what, bytes) = match one_of(fields, ways)? {
         "file" => {
             let path = fields.required("file")?;

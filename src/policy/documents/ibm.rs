@@ -13,7 +13,7 @@ use super::material;
 use super::simple::Simple;
 use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value};
-use crate::policy::authority::{Authority, NotaryTrust, Scheme, Signer};
+use crate::policy::authority::{Authority, KeyValidity, NotaryTrust, Scheme, Signer};
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Requirement, Rule, SignedPart, VaRule};
 use crate::policy::ruleset::Entry;
@@ -239,7 +239,7 @@ fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Resul
     let value = |key: &str| data.get(key).ok_or_else(|| why(format!("secret {secret:?} has no {key:?}")));
     let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: not text")))?;
     let key = material::signer_key(value("publicKey")?).map_err(|what| why(format!("secret {secret:?}: {what}")))?;
-    Ok(Signer { name: name.trim().to_owned(), key })
+    Ok(Signer { name: name.trim().to_owned(), key, validity: KeyValidity::default() })
 }
 
 fn va<'a>(policy: &Fields<'a>) -> Option<IbmVa<'a>> {

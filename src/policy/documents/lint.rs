@@ -3,8 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
-use crate::policy::authority::Authority;
+use crate::policy::authority::{Authority, KeyValidity};
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
 use crate::policy::rule::Requirement;
@@ -42,6 +44,27 @@ pub(super) fn null_policy(fields: &Fields<'_>) {
     let empty = |entry: &&Member| entry.key == "policy" && entry.node.value == Value::Null;
     if let Some(entry) = fields.members().iter().find(empty) {
         fields.problems.warn(entry.at, "policy is empty: no check", "write policy: {} if that is intended");
+    }
+}
+
+/// Warns about keys of an authority that can never count, or not any more.
+pub(super) fn validity(authority: &Authority, now: Option<Timestamp>, problems: &Problems, at: Place) {
+    let name = authority.name();
+    for (key, validity) in authority.limited_keys() {
+        let KeyValidity { from, until } = validity;
+        let ended = now.is_some_and(|now| validity.has_ended(now));
+        match (from, until) {
+            (Some(from), Some(until)) if validity.is_empty() => {
+                let message = format!("{name:?}: the {key} is never valid: validFrom {from} is not before {until}");
+                problems.warn(at, message, "exchange validFrom and validUntil, or correct one of them");
+            }
+            (_, Some(until)) if ended => {
+                let message = format!("{name:?}: the validity of the {key} ended at {until}");
+                let hint = "remove the key, unless older signatures with a proven time of signing must count";
+                problems.warn(at, message, hint);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -18,14 +18,14 @@ pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Pr
     settings.trusted_roots.iter().filter_map(read).collect()
 }
 
-/// The authority with the roots of the configuration, if it needs a root and names none.
+/// The authority with the roots of the configuration, if it uses roots and names none.
 pub(super) fn completed(authority: &Authority, roots: &[TrustedRoot], problems: &Problems, at: Place) -> Authority {
     let Scheme::Cosign(cosign) = authority.scheme() else { return authority.clone() };
-    if !cosign.needs_root() || !cosign.roots.is_empty() {
+    if !cosign.uses_roots() || !cosign.roots.is_empty() {
         return authority.clone();
     }
     let name = authority.name();
-    if roots.is_empty() {
+    if roots.is_empty() && cosign.needs_root() {
         let message = format!("authority {name:?} needs a trusted root: without one, nothing is verified for it");
         problems.warn(at, message, "set [trust] trusted_roots in the configuration, or trustedRoot in keyless");
     }

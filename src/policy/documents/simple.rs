@@ -92,7 +92,7 @@ impl<'a> Simple<'a> {
                 let keyring = keyring(secret, fixed.or(namespace), context);
                 let scheme = match keyring.and_then(|keyring| Ok((keyring, self.store(namespace, context)?))) {
                     Ok((keyring, store)) => Scheme::Gpg(Box::new(SimpleSigner {
-                        keyrings: vec![keyring],
+                        keyrings: vec![keyring.into()],
                         identity: identity.clone(),
                         store,
                     })),

@@ -20,7 +20,7 @@ fn authority(case: &Path, log: TransparencyLog) -> Option<CosignAuthority> {
     let roots = vec![TrustedRoot::from_json("root", root.as_bytes()).ok()?];
     let exact = |name, default: &str| TextPattern::Exact(text(name).unwrap_or_else(|| default.to_owned()));
     let signers = match text("key.pub") {
-        Some(key) => CosignSigners::Keys(vec![PublicKey::from_pem(&key).ok()?]),
+        Some(key) => CosignSigners::Keys(vec![PublicKey::from_pem(&key).ok()?.into()]),
         None => CosignSigners::Keyless(Keyless {
             issuer: exact("issuer", ISSUER),
             identity: exact("identity", IDENTITY),
@@ -42,7 +42,7 @@ fn outcome(bundle: &Bytes, artifact: Vec<u8>, cosign: CosignAuthority) -> Result
     let part = Part::new(&Sought { authority, known: Vec::new() }, &image);
     part.unusable.clone().map_or(Ok(()), Err)?;
     let claim = claim::read(bundle, Form::Bundle, &image.manifest, claim::MAX_PAYLOAD)?;
-    part.verify(&claim, &mut Tried::default()).map(drop).map_err(|refusal| refusal.why)
+    part.verify(&claim, image.now, &mut Tried::default()).map(drop).map_err(|refusal| refusal.why)
 }
 
 /// Every case, and how many there are.

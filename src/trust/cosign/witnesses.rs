@@ -2,8 +2,10 @@
 //! stamps, all offline, against pinned trusted roots.
 
 use jiff::Timestamp;
-use sigstore_verify::types::bundle::{PublicKeyIdentifier, TimestampVerificationData, VerificationMaterialContent};
-use sigstore_verify::types::{Bundle, DerPublicKey, SignatureContent};
+use sigstore_verify::types::bundle::{
+    PublicKeyIdentifier, Rfc3161Timestamp, TimestampVerificationData, VerificationMaterialContent,
+};
+use sigstore_verify::types::{Bundle, DerPublicKey, SignatureBytes, SignatureContent};
 use sigstore_verify::{Policy, PublicKeyVerificationPolicy, VerificationPolicy};
 
 use super::certificate::CertificateClaims;
@@ -104,6 +106,23 @@ impl Witnesses {
         })
     }
 
+    /// When a signature that this key has made was first seen by a log or a time-stamping authority of a root. `None` if
+    /// nothing proves a time.
+    pub(super) fn seen(&self, key: &PublicKey, roots: &[TrustedRoot]) -> Option<Timestamp> {
+        let logged = self.logged(key, roots).ok().flatten();
+        logged.into_iter().chain(self.stamped(roots)).min()
+    }
+
+    fn stamped(&self, roots: &[TrustedRoot]) -> Option<Timestamp> {
+        let bundle = self.bundle.as_ref().ok()?;
+        let signature = signature(bundle)?;
+        let stamps = &bundle.verification_material.timestamp_verification_data.rfc3161_timestamps;
+        let time = |stamp: &Rfc3161Timestamp| {
+            roots.iter().filter_map(|root| root.stamped_at(&stamp.signed_timestamp, signature)).min()
+        };
+        stamps.iter().filter_map(time).min()
+    }
+
     /// A log entry with a promise alone may never have been logged. Bundles of version 0.1 allow it, and the version is
     /// not signed: a newer bundle must not gain anything by being called an older one.
     fn check_proofs(&self, bundle: &Bundle, log: TransparencyLog) -> Result<(), String> {
@@ -156,19 +175,25 @@ fn for_any<T>(roots: &[TrustedRoot], verify: impl Fn(&TrustedRoot) -> Result<T, 
 /// anchor above it.
 fn of_root(root: &TrustedRoot, bundle: &Bundle) -> Bundle {
     let mut bundle = bundle.clone();
+    let Some(signature) = signature(&bundle).cloned() else { return bundle };
     let material = &mut bundle.verification_material;
     if let VerificationMaterialContent::X509CertificateChain { certificates } = &mut material.content {
         let mut index = 0..;
         // The first certificate is the signer's.
         certificates.retain(|one| index.next() == Some(0) || !root.lists_intermediate(one.raw_bytes.as_bytes()));
     }
-    let signature = match &bundle.content {
-        SignatureContent::MessageSignature(message) => message.signature.clone(),
-        SignatureContent::DsseEnvelope(envelope) => envelope.signature.sig.clone(),
-        _ => return bundle,
-    };
     let timestamps = std::mem::take(&mut material.timestamp_verification_data).rfc3161_timestamps;
-    let ours = timestamps.into_iter().filter(|stamp| root.issued(&stamp.signed_timestamp, &signature)).collect();
+    let ours =
+        timestamps.into_iter().filter(|stamp| root.stamped_at(&stamp.signed_timestamp, &signature).is_some()).collect();
     material.timestamp_verification_data = TimestampVerificationData::new(ours);
     bundle
+}
+
+/// What a bundle has signed with.
+fn signature(bundle: &Bundle) -> Option<&SignatureBytes> {
+    match &bundle.content {
+        SignatureContent::MessageSignature(message) => Some(&message.signature),
+        SignatureContent::DsseEnvelope(envelope) => Some(&envelope.signature.sig),
+        _ => None,
+    }
 }

@@ -37,8 +37,9 @@ pub(super) fn judge(
     image: ClaimedImage<'_>,
     now: Timestamp,
 ) -> Result<CountedSignature, RefusedSignature> {
-    let certificates = authority.keyrings.iter().flat_map(KeyRing::certificates);
+    let certificates = authority.keyrings.iter().flat_map(|ring| ring.key.certificates());
     let message = message::verify(bytes, certificates, now)?;
+    let limit = valid_until(&message.signer, authority, now)?;
     let SimpleSigning { reference, digest, .. } =
         SimpleSigning::parse_openpgp(&message.payload).map_err(|error| error.to_string())?;
     if Digest::of(digest.algorithm(), image.manifest) != digest {
@@ -49,7 +50,34 @@ pub(super) fn judge(
         let why = format!("is for the name {reference:?}, which does not match signedIdentity ({rule})");
         return Err(RefusedSignature::with_hint(why, "sign the image under this name, or change signedIdentity"));
     }
-    Ok(CountedSignature { until: message.signer.until, signatory: signatory(&message.signer, &reference) })
+    let until = message.signer.until.into_iter().chain(limit).min();
+    Ok(CountedSignature { until, signatory: signatory(&message.signer, &reference) })
+}
+
+/// Until when the policy lets the key of a signer count; `None` means for ever. A key in several rings counts while one of
+/// them says so. The time in the signature is the signer's own, so it proves nothing.
+///
+/// # Errors
+/// No ring with the key is valid now.
+fn valid_until(
+    signer: &MessageSigner,
+    authority: &SimpleSigner,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, RefusedSignature> {
+    let has_key = |ring: &KeyRing| ring.certificates().iter().any(|one| KeyRing::signer(one) == signer.id);
+    let rings = authority.keyrings.iter().filter(|ring| has_key(&ring.key));
+    let (mut ends, mut refused) = (Vec::new(), Vec::new());
+    for ring in rings {
+        match ring.validity.check(None, now) {
+            Ok(until) => ends.push(until),
+            Err(why) => refused.push(why),
+        }
+    }
+    let latest = ends.into_iter().max_by_key(|until| until.unwrap_or(Timestamp::MAX));
+    latest.ok_or_else(|| {
+        let hint = "sign with a key that is valid now, or change validFrom and validUntil";
+        RefusedSignature::with_hint(refused.join("; "), hint)
+    })
 }
 
 fn signatory(signer: &MessageSigner, reference: &str) -> Signatory {

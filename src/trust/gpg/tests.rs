@@ -12,7 +12,7 @@ use url::Url;
 use super::sample::*;
 use super::*;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Repository, media_type};
-use crate::policy::{KeyRing, SignatureStore, SignedIdentity};
+use crate::policy::{KeyRing, KeyValidity, PinnedKey, SignatureStore, SignedIdentity};
 use crate::trust::source::{RegistryServices, SourceError};
 use crate::trust::tests::Silent;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
@@ -58,7 +58,7 @@ impl RegistryServices for Services {
 
 fn authority(keys: &[&Cert], identity: SignedIdentity, store: Option<Url>) -> Arc<Authority> {
     let store = store.map(|base| SignatureStore { base, credentials: None });
-    let keyrings = keys.iter().map(|key| ring(&[key])).collect();
+    let keyrings = keys.iter().map(|key| ring(&[key]).into()).collect();
     Arc::new(Authority::new("release", Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))))
 }
 
@@ -101,6 +101,41 @@ fn put(store: &Path, signatures: &[Vec<u8>]) -> Url {
         fs::write(folder.join(format!("signature-{}", index + 1)), bytes).unwrap();
     }
     Url::from_directory_path(store).unwrap()
+}
+
+/// The time in a signature is the signer's own, so that the current time decides whether its key may be used.
+#[tokio::test]
+async fn keys_count_within_their_limits() {
+    let (key, other) = (key(), key());
+    let services = Services(Ok(vec![signed(&key)]));
+    // The search takes place on day 2.
+    let limited = |rings: &[(&Cert, Option<i64>, Option<i64>)]| {
+        let pinned = |(key, from, until): &(&Cert, Option<i64>, Option<i64>)| {
+            let validity = KeyValidity { from: from.map(day), until: until.map(day) };
+            PinnedKey { key: ring(&[key]), validity }
+        };
+        let keyrings = rings.iter().map(pinned).collect();
+        let (identity, store) = (SignedIdentity::MatchExact, None);
+        Authority::new("release", Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store })))
+    };
+    for (rings, until) in [
+        (&[(&key, Some(2), Some(3))][..], Some(day(3))),
+        (&[(&key, Some(2), None)], None),
+        // A ring with the key that counts is enough, and the last of them decides about the end.
+        (&[(&key, Some(2), Some(3)), (&key, Some(1), Some(5)), (&key, Some(3), None)], Some(day(5))),
+        (&[(&other, None, Some(1)), (&key, None, Some(3))], Some(day(3))),
+    ] {
+        let result = judge_in(&services, &limited(rings), "v1").await;
+        assert_eq!(signers(&result.outcome).len(), 1);
+        assert_eq!(result.until, until);
+    }
+    for (rings, part) in [
+        (&[(&key, Some(3), None)][..], "its key is valid only from"),
+        (&[(&key, None, Some(2))], "its key was valid only until"),
+        (&[(&key, None, Some(2)), (&other, None, None)], "its key was valid only until"),
+    ] {
+        assert_refused(&judge_in(&services, &limited(rings), "v1").await.outcome, part);
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{TrustedRepository, trust};
 use crate::oci::{Digest, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatoryKind, Signer};
 use crate::tuf::TufTarget;
+
+/// What holds for as long as the keys of the signers are valid.
+pub(super) struct Limited<T> {
+    pub(super) value: T,
+    /// When the first of the keys ends to be valid; `None` if none has an end.
+    pub(super) until: Option<Timestamp>,
+}
 
 /// Who has signed an image that was asked for by this reference.
 ///
@@ -16,16 +25,17 @@ pub(super) fn signatories(
     authority: &Authority,
     reference: &Reference,
     image: &Manifest,
-) -> Result<Vec<Signatory>, String> {
+    now: Timestamp,
+) -> Result<Limited<Vec<Signatory>>, String> {
     let signed_as = |tag: &Tag| {
-        let target = signed_target(repository, authority, tag)?;
+        let Limited { value: target, until } = signed_target(repository, authority, tag, now)?;
         if target.digest != image.digest {
             return Err(format!("tag {tag} is signed for {}, and this is {}", target.digest, image.digest));
         }
         if target.length != image.bytes.len() as u64 {
             return Err(format!("tag {tag} is signed for {} bytes, not {}", target.length, image.bytes.len()));
         }
-        Ok(signers(repository, authority, tag))
+        Ok(Limited { value: signers(repository, authority, tag), until })
     };
     if let Reference::Tag(tag) = reference {
         return signed_as(tag);
@@ -49,8 +59,10 @@ pub(super) fn signed_digest(
     repository: &TrustedRepository,
     authority: &Authority,
     tag: &Tag,
-) -> Result<Digest, String> {
-    signed_target(repository, authority, tag).map(|target| target.digest)
+    now: Timestamp,
+) -> Result<Limited<Digest>, String> {
+    let Limited { value: target, until } = signed_target(repository, authority, tag, now)?;
+    Ok(Limited { value: target.digest, until })
 }
 
 /// The target that a tag means, if all signers that the authority names have signed the same.
@@ -58,10 +70,12 @@ fn signed_target<'a>(
     repository: &'a TrustedRepository,
     authority: &Authority,
     tag: &Tag,
-) -> Result<&'a TufTarget, String> {
+    now: Timestamp,
+) -> Result<Limited<&'a TufTarget>, String> {
     let released = repository.released_as(tag).ok_or_else(|| format!("No valid trust data for {tag}"))?;
     let trust = trust(authority).map_err(|error| error.to_string())?;
-    for Signer { name, key } in &trust.signers {
+    let mut ends = Vec::new();
+    for Signer { name, key, validity } in &trust.signers {
         let role = format!("targets/{name}");
         let Some(signed) = repository.signers.get(&role) else {
             return Err(format!("signer {name} has signed nothing: {role} is not there"));
@@ -69,6 +83,8 @@ fn signed_target<'a>(
         if !signed.keys.contains(&key.key_fingerprint()) {
             return Err(format!("{role} is not signed with the key of signer {name} that the policy has"));
         }
+        // Nobody but the signer states when a document was signed.
+        ends.extend(validity.check(None, now).map_err(|why| format!("signer {name} does not count: {why}"))?);
         match signed.targets.get(tag) {
             None => return Err(format!("signer {name} has not signed tag {tag}")),
             Some(target) if target.digest != released.digest => {
@@ -78,7 +94,7 @@ fn signed_target<'a>(
             Some(_) => {}
         }
     }
-    Ok(released)
+    Ok(Limited { value: released, until: ends.into_iter().min() })
 }
 
 /// The signers of a tag: those that the authority names, or whoever may release it.
@@ -93,7 +109,7 @@ fn signers(repository: &TrustedRepository, authority: &Authority, tag: &Tag) -> 
     };
     let named = trust(authority).map(|trust| &trust.signers[..]).unwrap_or_default();
     if !named.is_empty() {
-        let one = |Signer { name, key }: &Signer| signatory(key.key_fingerprint().to_string(), name.clone());
+        let one = |Signer { name, key, .. }: &Signer| signatory(key.key_fingerprint().to_string(), name.clone());
         return named.iter().map(one).collect();
     }
     let (role, signed) = match &repository.releases {

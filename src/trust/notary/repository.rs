@@ -134,6 +134,11 @@ impl Repositories {
         self.updating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The current time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     fn recall(&self, key: &str) -> Option<Arc<KnownRepository>> {
         self.known.get(key).filter(|known| self.clock.now() < known.until)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::oci::{Digest, Manifest, Page, Reference, Repository};
-use crate::policy::{FirstUse, NotaryRoot, PinnedRoot, Signer, SignerKey};
+use crate::policy::{FirstUse, KeyValidity, NotaryRoot, PinnedRoot, Signer, SignerKey};
 use crate::runtime::Clock;
 use crate::sample::{NotaryKey, NotaryRepository, SampleDelegation};
 use crate::store::{NotaryRecord, NotaryRole, Store};
@@ -236,7 +236,37 @@ fn key_of(key: &NotaryKey) -> SignerKey {
 }
 
 fn signer(name: &str, key: &NotaryKey) -> Signer {
-    Signer { name: name.into(), key: key_of(key) }
+    Signer { name: name.into(), key: key_of(key), validity: KeyValidity::default() }
+}
+
+/// Outcome and pin end with the key of a signer.
+#[tokio::test]
+async fn keys_of_signers_count_within_their_limits() {
+    let mut world = World::new().await;
+    world.repository.delegations.push(SampleDelegation::new("targets/alice").unwrap());
+    world.sign("targets/releases", "v1", &image(1));
+    world.sign("targets/alice", "v1", &image(1));
+    world.publish();
+    let now = world.clock.now();
+    let seconds = |after: i64| now + SignedDuration::from_secs(after);
+    let limited = |from: Option<i64>, until: Option<i64>| {
+        let validity = KeyValidity { from: from.map(seconds), until: until.map(seconds) };
+        let alice = Signer { validity, ..signer("alice", &world.repository.delegations[1].keys[0]) };
+        NotaryTrust { signers: vec![alice], ..world.pinned() }
+    };
+    let ends = limited(Some(0), Some(20));
+    world.assert_signed(&ends).await;
+    let evidence = world
+        .trust
+        .evidence(&world.server, &name(), &"v1".parse().unwrap(), &Arc::new(image(1)), &[authority(&ends)])
+        .await;
+    assert_eq!(evidence.outcome(authority(&ends).id()).unwrap().until, Some(seconds(20)));
+    let pin = world.trust.pin(&world.server, &name(), &"v1".parse().unwrap(), &[authority(&ends)]).await;
+    assert_eq!(pin.unwrap().unwrap().until, seconds(20));
+    world.assert_refused(&limited(Some(1), None), "signer alice does not count: its key is valid only from").await;
+    world.assert_refused(&limited(None, Some(0)), "signer alice does not count: its key was valid only until").await;
+    world.clock.advance(SignedDuration::from_secs(20));
+    world.assert_refused(&ends, "its key was valid only until").await;
 }
 
 #[tokio::test]

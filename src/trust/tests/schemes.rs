@@ -122,7 +122,7 @@ fn schemes(services: &TrustServices) -> Schemes {
 }
 
 fn shelved(path: &str) -> Arc<Authority> {
-    let (keyrings, identity) = (vec![KeyRing::for_test(b"ring")], SignedIdentity::MatchRepository);
+    let (keyrings, identity) = (vec![KeyRing::for_test(b"ring").into()], SignedIdentity::MatchRepository);
     let store = Some(SignatureStore { base: format!("file://{path}").parse().unwrap(), credentials: None });
     Arc::new(Authority::new(path, Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))))
 }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Lookup, attestation, gpg, material, materials, one_of};
+use super::{Lookup, attestation, gpg, material, materials, one_of, pinned};
 use crate::markup::{Fields, Node, Value, text_of};
 use crate::oci::{ImageName, ImageReference};
 use crate::policy::authority::gpg::SignedIdentity;
 use crate::policy::authority::{
-    AnchoredRegex, CosignAuthority, CosignSigners, Keyless, Scheme, TextPattern, TransparencyLog,
+    AnchoredRegex, CosignAuthority, CosignSigners, Keyless, PinnedKey, Scheme, TextPattern, TransparencyLog,
 };
 use crate::policy::documents::material as read;
 use crate::policy::fulcio::FulcioClaim;
-use crate::policy::key::{self, PublicKey};
+use crate::policy::key::PublicKey;
 use crate::policy::trusted_root::TrustedRoot;
 
 /// The keys that say who signs; each authority has one of them.
@@ -23,7 +23,7 @@ pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> 
         &[&SIGNERS[..], &["annotations", "attestation", "repository", "signedIdentity", "transparencyLog"]].concat(),
     );
     let (signers, roots) = match one_of(fields, &SIGNERS)? {
-        "key" => (CosignSigners::Keys(vec![material(&fields.map("key")?, read::public_key, lookup)?]), Vec::new()),
+        "key" => (CosignSigners::Keys(vec![pinned(&fields.map("key")?, read::public_key, lookup)?]), Vec::new()),
         "keys" => (CosignSigners::Keys(unique_keys(fields, lookup)?), Vec::new()),
         _ => {
             let keyless = fields.map("keyless")?;
@@ -51,11 +51,21 @@ pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> 
     })))
 }
 
-fn unique_keys(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<PublicKey>> {
-    let keys = materials(fields, "keys", read::public_key, lookup)?;
-    let once = key::unique(&keys);
-    if once.len() < keys.len() {
-        fields.warn("duplicate key in keys", "remove one of them");
+/// The keys, each once. One key with two different limits would be valid longer than one of them says.
+fn unique_keys(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<PinnedKey<PublicKey>>> {
+    let mut once: Vec<PinnedKey<PublicKey>> = Vec::new();
+    for pinned in materials(fields, "keys", |one| pinned(one, read::public_key, lookup))? {
+        match once.iter().find(|known| known.key == pinned.key) {
+            None => once.push(pinned),
+            Some(known) if known.validity == pinned.validity => {
+                fields.warn("duplicate key in keys", "remove one of them");
+            }
+            Some(_) => {
+                let message = format!("keys has the {} twice, with different validFrom or validUntil", pinned.key);
+                fields.error_hint(message, "remove one of them");
+                return None;
+            }
+        }
     }
     Some(once)
 }

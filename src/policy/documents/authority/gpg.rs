@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::super::material;
-use super::{Lookup, material as one_material, materials, one_of, required_map};
+use super::{Lookup, material as one_material, materials, one_of, pinned, required_map};
 use crate::markup::{Fields, Value};
 use crate::oci::{Host, ImageReference};
 use crate::policy::authority::Scheme;
@@ -24,8 +24,8 @@ const IDENTITIES: [(&str, &str); 6] = [
 pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     fields.only(&["keyring", "keyrings", "signedIdentity", "store"]);
     let keyrings = match one_of(fields, &["keyring", "keyrings"])? {
-        "keyring" => vec![one_material(&fields.map("keyring")?, material::key_ring, lookup)?],
-        _ => materials(fields, "keyrings", material::key_ring, lookup)?,
+        "keyring" => vec![pinned(&fields.map("keyring")?, material::key_ring, lookup)?],
+        _ => materials(fields, "keyrings", |one| pinned(one, material::key_ring, lookup))?,
     };
     let identity = identity(fields.map("signedIdentity"), Names::All)?;
     let store = match fields.get("store") {

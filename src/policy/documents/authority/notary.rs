@@ -1,8 +1,8 @@
 //! `notary: {server, root, signers, firstUse}`: Docker Content Trust.
 
-use super::{Lookup, material as read, required_map};
+use super::{Lookup, material as read, pinned, required_map};
 use crate::markup::Fields;
-use crate::policy::authority::{NotaryTrust, Scheme, Signer};
+use crate::policy::authority::{NotaryTrust, PinnedKey, Scheme, Signer};
 use crate::policy::documents::material;
 
 /// Reads the mapping of an authority.
@@ -19,7 +19,8 @@ pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> 
     let signer = |signer: Fields<'_>| {
         signer.only(&["name", "key"]);
         let name = signer.required("name")?.to_owned();
-        Some(Signer { name, key: read(&required_map(&signer, "key")?, material::signer_key, lookup)? })
+        let PinnedKey { key, validity } = pinned(&required_map(&signer, "key")?, material::signer_key, lookup)?;
+        Some(Signer { name, key, validity })
     };
     let signers = fields.maps("signers", "a signer").into_iter().map(signer).collect::<Option<_>>()?;
     let first_use = match fields.text("firstUse").map(str::parse) {

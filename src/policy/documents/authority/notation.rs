@@ -3,7 +3,7 @@
 mod trust_policy;
 mod trust_store;
 
-use super::{Lookup, materials};
+use super::{Lookup, material, materials};
 use crate::markup::{Fields, Node, Problems, text_of};
 use crate::policy::authority::{
     CertificateSubject, CheckAction, NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile,
@@ -31,7 +31,7 @@ pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> 
 
 /// `certificates` and `identities`: one statement of level `strict` for all repositories, with one `ca` trust store.
 fn of_certificates(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<NotationStatement> {
-    let certificates = materials(fields, "certificates", read::certificates, lookup)?.concat();
+    let certificates = materials(fields, "certificates", |one| material(one, read::certificates, lookup))?.concat();
     let mut authorities = Vec::with_capacity(certificates.len());
     for certificate in certificates {
         match trust_store::trusted(certificate.der(), false) {
