@@ -22,6 +22,7 @@ mod pem;
 mod purl;
 mod rule;
 mod ruleset;
+mod same_signer;
 mod signed;
 mod subject;
 mod trusted_root;
@@ -52,7 +53,7 @@ pub use evidence::{
 };
 pub use exemption::{ExemptPackage, Exemption, VaExemptions};
 pub use fulcio::FulcioClaim;
-pub use key::{InvalidKey, PublicKey};
+pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};
 pub use purl::Purl;

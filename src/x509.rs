@@ -4,6 +4,7 @@
 //! bits is accepted. Whether a certificate may be used for a purpose is the caller's to decide.
 
 mod name;
+mod public_key;
 mod revocation_list;
 mod signature;
 mod usage;
@@ -20,6 +21,7 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::Time;
 
 pub use name::{DistinguishedName, InvalidDistinguishedName};
+pub use public_key::{canonical_public_key, canonical_rsa_key};
 pub use revocation_list::{InvalidRevocationList, RevocationList, RevokedCertificate};
 pub use signature::{KeyAlgorithm, verify_signature};
 pub use usage::CertificateUsage;

@@ -60,10 +60,11 @@ impl Authority {
         &self.scheme
     }
 
-    /// The identifiers of all possible signers. They are comparable across authorities. For cosign with keys and for
-    /// Docker Content Trust with signers, they are the fingerprints of the keys, and for OpenPGP the keys of the rings.
-    /// For every other scheme, the signers are unknown until a signature is found, so one
-    /// identifier represents all of them.
+    /// The identifiers of all possible signers. A signer with a long-lived key is identified by the
+    /// [fingerprint](super::key::fingerprint) of the key, in every scheme and in every form, so that one key is one signer.
+    /// For cosign with keys, Docker Content Trust with signers, and OpenPGP, these are the keys of the policy. For every other
+    /// scheme, the signers are unknown until a signature is found, so one identifier represents all of them. What a keyless
+    /// signature identifies is the issuer with the identity, because nobody keeps its key.
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
             Scheme::Cosign(cosign) if matches!(cosign.signers, CosignSigners::Keys(_)) => {
@@ -88,6 +89,14 @@ impl Authority {
         match &self.scheme {
             Scheme::Cosign(cosign) => cosign.repository.as_ref(),
             _ => None,
+        }
+    }
+
+    /// Sets of keys that one signer has, in the form of [`signers`](Self::signers): an OpenPGP key and its subkeys.
+    pub(super) fn key_sets(&self) -> Vec<BTreeSet<String>> {
+        match &self.scheme {
+            Scheme::Gpg(signer) => signer.keyrings.iter().flat_map(|ring| ring.key.key_sets()).collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::pem::{self, InvalidPem};
 use crate::oci::Digest;
+use crate::x509::canonical_public_key;
 
 /// The signature algorithms for each kind of key. The signed data does not name the hash: cosign up to 2.4 uses SHA-256
 /// for every key, cosign 2.6 and 3 use the hash that fits the curve, and `--signature-digest-algorithm` overrides both.
@@ -181,6 +182,13 @@ impl PublicKey {
         let pair = Ed25519KeyPair::from_seed_unchecked(Digest::sha256(name.as_bytes()).as_bytes()).unwrap();
         Self::from_spki(pair.public_key().as_der().unwrap().as_ref()).unwrap()
     }
+}
+
+/// The fingerprint of a key from its SubjectPublicKeyInfo, the same for every encoding: the SHA-256 digest of the canonical
+/// one. It identifies a signer in every scheme. A kind of key that no scheme here verifies with has the digest of the bytes
+/// as they are.
+pub fn fingerprint(spki: &[u8]) -> Digest {
+    canonical_public_key(spki).map_or_else(|| Digest::sha256(spki), |canonical| Digest::sha256(&canonical))
 }
 
 fn verify_prehashed(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use super::material::InvalidMaterial;
 use super::pem::{self, Block};
 use crate::oci::Digest;
+#[cfg(feature = "gpg")]
+use crate::x509::{canonical_public_key, canonical_rsa_key};
 
 const LABEL: &str = "PGP PUBLIC KEY BLOCK";
 
@@ -20,6 +22,9 @@ pub struct KeyRing {
     packets: Arc<[u8]>,
     #[cfg(feature = "gpg")]
     certificates: Arc<[sequoia_openpgp::Cert]>,
+    /// For each certificate, the identifiers of its keys, the primary key first.
+    #[cfg(feature = "gpg")]
+    keys: Arc<[Vec<String>]>,
 }
 
 impl KeyRing {
@@ -57,7 +62,8 @@ impl KeyRing {
         if certificates.iter().any(sequoia_openpgp::Cert::is_tsk) {
             return Err(InvalidMaterial::Private);
         }
-        Ok(Self { packets: packets.into(), certificates: certificates.into() })
+        let keys = certificates.iter().map(|one| one.keys().map(|key| key_id(key.key())).collect()).collect();
+        Ok(Self { packets: packets.into(), certificates: certificates.into(), keys })
     }
 
     #[cfg(not(feature = "gpg"))]
@@ -76,17 +82,26 @@ impl KeyRing {
         &self.certificates
     }
 
-    /// The identifier of a key as a signer, the same in every ring. A key and its subkeys are one signer.
+    /// The identifier of a key as a signer, the same in every ring: that of its primary key. A key and its subkeys are one
+    /// signer.
     #[cfg(feature = "gpg")]
     pub fn signer(certificate: &sequoia_openpgp::Cert) -> String {
-        format!("openpgp:{}", certificate.fingerprint())
+        key_id(certificate.primary_key().key())
+    }
+
+    /// For each key of the ring, the identifiers of its primary key and of its subkeys.
+    pub(super) fn key_sets(&self) -> Vec<BTreeSet<String>> {
+        #[cfg(feature = "gpg")]
+        return self.keys.iter().map(|keys| keys.iter().cloned().collect()).collect();
+        #[cfg(not(feature = "gpg"))]
+        Vec::new()
     }
 
     /// The identifiers of all keys.
     pub(super) fn signers(&self) -> BTreeSet<String> {
         #[cfg(feature = "gpg")]
-        if !self.certificates.is_empty() {
-            return self.certificates.iter().map(Self::signer).collect();
+        if !self.keys.is_empty() {
+            return self.keys.iter().filter_map(|keys| keys.first().cloned()).collect();
         }
         [format!("keyring {}", self.fingerprint())].into()
     }
@@ -98,7 +113,34 @@ impl KeyRing {
             packets: packets.into(),
             #[cfg(feature = "gpg")]
             certificates: Arc::new([]),
+            #[cfg(feature = "gpg")]
+            keys: Arc::new([]),
         }
+    }
+}
+
+/// The fingerprint of a key, as other schemes know it; for a kind of key that no other scheme has, that of OpenPGP.
+#[cfg(feature = "gpg")]
+fn key_id<R>(key: &sequoia_openpgp::packet::Key<sequoia_openpgp::packet::key::PublicParts, R>) -> String
+where
+    R: sequoia_openpgp::packet::key::KeyRole,
+{
+    use sequoia_openpgp::crypto::mpi::PublicKey as Numbers;
+    use sequoia_openpgp::types::Curve;
+
+    let canonical = match key.mpis() {
+        Numbers::RSA { e, n } => canonical_rsa_key(n.value(), e.value()),
+        Numbers::ECDSA { curve: Curve::NistP256 | Curve::NistP384 | Curve::NistP521, q } => {
+            canonical_public_key(q.value())
+        }
+        // A prefix of one byte announces a native point (RFC 9580, section 11.2).
+        Numbers::EdDSA { curve: Curve::Ed25519, q } => q.value().strip_prefix(&[0x40]).and_then(canonical_public_key),
+        Numbers::Ed25519 { a } => canonical_public_key(a),
+        _ => None,
+    };
+    match canonical {
+        Some(spki) => Digest::sha256(&spki).to_string(),
+        None => format!("openpgp:{}", key.fingerprint()),
     }
 }
 

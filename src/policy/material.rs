@@ -2,7 +2,7 @@
 
 use x509_cert::der::{Decode, Encode};
 
-use super::key::{InvalidKey, PublicKey};
+use super::key::{self, InvalidKey, PublicKey};
 use super::pem::{self, Block, InvalidPem};
 use crate::oci::Digest;
 
@@ -67,10 +67,11 @@ impl Certificate {
     fn from_der(der: &[u8]) -> Result<Self, InvalidMaterial> {
         let certificate = x509_cert::Certificate::from_der(der).map_err(|_| InvalidMaterial::Certificate)?;
         let key = certificate.tbs_certificate.subject_public_key_info.to_der();
-        Ok(Self { der: der.to_vec(), key: Digest::sha256(&key.map_err(|_| InvalidMaterial::Certificate)?) })
+        let key = key::fingerprint(&key.map_err(|_| InvalidMaterial::Certificate)?);
+        Ok(Self { der: der.to_vec(), key })
     }
 
-    /// The SHA-256 digest of the SubjectPublicKeyInfo.
+    /// See [`key::fingerprint`].
     pub fn key_fingerprint(&self) -> Digest {
         self.key
     }

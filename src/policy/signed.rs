@@ -8,6 +8,7 @@ use super::authority::Authority;
 use super::distinct::distinct;
 use super::evidence::{Observed, SignatureFinding, TrustEvidence, TrustFindings, TrustOutcome};
 use super::rule::{Requirement, Rule, SignedPart};
+use super::same_signer::SameSigner;
 use super::subject::Kind;
 use super::verdict::Verdict;
 use crate::oci::Digest;
@@ -79,6 +80,8 @@ fn of_children(children: Vec<Verdict>) -> Option<Verdict> {
 }
 
 fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Verdict {
+    let same = SameSigner::of(requirement.authorities().iter().flat_map(|authority| authority.key_sets()));
+    let evidence = SignerEvidence { evidence, same: &same };
     let standing = standing(requirement, evidence, now);
     match standing.state {
         State::Met => Verdict::Pass(met_until(requirement, evidence, now)),
@@ -89,9 +92,9 @@ fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) 
 }
 
 /// The earliest expiry of evidence at which the requirement is no longer met.
-fn met_until(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Option<Timestamp> {
+fn met_until(requirement: &Requirement, evidence: SignerEvidence<'_>, now: Timestamp) -> Option<Timestamp> {
     let ends: BTreeSet<_> =
-        evidence.iter().filter_map(|(_, observed)| observed.until).filter(|end| *end > now).collect();
+        evidence.evidence.iter().filter_map(|(_, observed)| observed.until).filter(|end| *end > now).collect();
     ends.into_iter().find(|end| standing(requirement, evidence, *end).state != State::Met)
 }
 
@@ -140,12 +143,23 @@ impl Standing {
     }
 }
 
-fn standing(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Standing {
+/// The evidence for one manifest, and which keys belong to one signer.
+#[derive(Clone, Copy)]
+struct SignerEvidence<'a> {
+    evidence: &'a TrustEvidence,
+    same: &'a SameSigner,
+}
+
+fn standing(requirement: &Requirement, evidence: SignerEvidence<'_>, now: Timestamp) -> Standing {
     let parts = |parts: &[Requirement]| parts.iter().map(|part| standing(part, evidence, now)).collect();
     match requirement {
         Requirement::Accept => met([].into()),
         Requirement::Reject => Standing::unmet(vec!["the policy rejects every image here".into()]),
-        Requirement::Authority(authority) => of_authority(authority, evidence.outcome(authority.id()), now),
+        Requirement::Authority(authority) => {
+            let of_keys = of_authority(authority, evidence.evidence.outcome(authority.id()), now);
+            let [signers, possible] = [of_keys.signers, of_keys.possible].map(|keys| evidence.same.signers(keys));
+            Standing { signers, possible, ..of_keys }
+        }
         Requirement::AllOf(all) => of_required(parts(all), |parts, _| all_of(parts)),
         Requirement::AnyOf(any) => of_required(parts(any), |parts, _| at_least(1, parts)),
         Requirement::AtLeast { count, of } => of_required(parts(of), |parts, left_out| {

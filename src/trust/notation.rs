@@ -23,10 +23,10 @@ use jiff::Timestamp;
 use super::Config;
 use super::notes::{Notes, clip};
 use super::scheme::{Attached, ImageSubject, Origin, SignatureScheme, Sought, Verification};
-use crate::oci::{Content, Digest, ImageName, Manifest};
+use crate::oci::{Content, ImageName, Manifest};
 use crate::policy::{
     Authority, CheckAction, NotationChecks, NotationStatement, NotationTrust, RevocationFile, Scheme, Signatory,
-    SignatoryKind, SignatureFinding, TrustOutcome,
+    SignatoryKind, SignatureFinding, TrustOutcome, key_fingerprint,
 };
 use assess::{Assessment, assess, earliest};
 use chain::ChainPurpose;
@@ -338,7 +338,7 @@ fn signatory(
 ) -> Signatory {
     let (leaf, anchor) = (envelope.leaf(), assessment.anchor.as_ref());
     let id = match anchor {
-        Some(_) => Digest::sha256(leaf.subject_public_key_info()).to_string(),
+        Some(_) => key_fingerprint(leaf.subject_public_key_info()).to_string(),
         None => authority.signers().into_iter().next().unwrap_or_default(),
     };
     let identity = clip(leaf.to_string());

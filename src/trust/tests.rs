@@ -31,7 +31,7 @@ mod memory;
 mod roots;
 mod schemes;
 #[path = "../../tests/support/sigstore.rs"]
-mod sigstore;
+pub(super) mod sigstore;
 mod validity;
 
 const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

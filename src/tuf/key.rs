@@ -13,6 +13,7 @@ use x509_cert::der::{DecodePem, Encode};
 use super::canonical::canonical;
 use super::envelope::InvalidDocument;
 use crate::oci::Digest;
+use crate::x509::canonical_public_key;
 
 /// The kinds of keys.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -94,7 +95,7 @@ impl TufKey {
         };
         let fingerprint = match kind {
             KeyType::Ed25519 => Digest::sha256(&ed25519_spki(&public)),
-            _ => Digest::sha256(&public),
+            _ => Digest::sha256(&canonical_public_key(&public).unwrap_or_else(|| public.clone())),
         };
         Ok(Self { kind, id, public, fingerprint, certificate })
     }
@@ -104,7 +105,7 @@ impl TufKey {
         &self.id
     }
 
-    /// The SHA-256 digest of the SubjectPublicKeyInfo, the same for a key and for every certificate of it.
+    /// The SHA-256 digest of the SubjectPublicKeyInfo, the same for every encoding of a key and every certificate of it.
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint
     }

@@ -32,7 +32,7 @@ impl SimpleSigner {
             validity.encode(fingerprint(key.fingerprint()).into())
         };
         Canonical::default()
-            .field("kind", "gpg")
+            .field("kind", "openpgp")
             .set("keyrings", keyrings.iter().map(ring))
             .field("identity", identity.encode())
             .set("store", store.as_ref().map(SignatureStore::encode))

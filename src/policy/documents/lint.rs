@@ -10,6 +10,7 @@ use crate::policy::authority::{Authority, KeyValidity};
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
 use crate::policy::rule::Requirement;
+use crate::policy::same_signer::SameSigner;
 
 /// Checks the names of a document's entries. `severity` is a warning in the IBM dialects, because policies in use must
 /// keep working, and an error in ours.
@@ -71,14 +72,15 @@ pub(super) fn validity(authority: &Authority, now: Option<Timestamp>, problems: 
 /// A threshold counts signers, not names: warns if two parts share a key, and if there are not enough keys.
 pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) {
     let parts: Vec<_> = parts.iter().map(Requirement::authorities).collect();
+    let same = SameSigner::of(parts.iter().flatten().flat_map(|authority| authority.key_sets()));
     for (at, part) in parts.iter().enumerate() {
-        for (one, other) in parts[..at].iter().filter_map(|earlier| share_a_signer(earlier, part)) {
+        for (one, other) in parts[..at].iter().filter_map(|earlier| share_a_signer(earlier, part, &same)) {
             let message = format!("{:?} and {:?} share a key: a signature by it counts once", one.name(), other.name());
             fields.warn(message, "give each a key of its own, or remove one of the names");
         }
     }
     let signers: Vec<BTreeSet<_>> =
-        parts.iter().map(|part| part.iter().flat_map(|authority| authority.signers()).collect()).collect();
+        parts.iter().map(|part| part.iter().flat_map(|one| same.signers(one.signers())).collect()).collect();
     let most = distinct(&signers);
     if count > most {
         let message = format!(
@@ -92,9 +94,11 @@ pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) 
 fn share_a_signer<'a>(
     one: &'a [Arc<Authority>],
     other: &'a [Arc<Authority>],
+    same: &SameSigner,
 ) -> Option<(&'a Authority, &'a Authority)> {
     let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (&**a, &**b)));
-    pairs.into_iter().find(|(a, b)| a.id() != b.id() && !a.signers().is_disjoint(&b.signers()))
+    let signers = |authority: &Authority| same.signers(authority.signers());
+    pairs.into_iter().find(|(a, b)| a.id() != b.id() && !signers(a).is_disjoint(&signers(b)))
 }
 
 /// A host that ends in `*` reaches hosts of others: `test.com*` matches `test.com.evil.io/a`. So does one that begins

@@ -5,10 +5,19 @@ use sequoia_openpgp::serialize::SerializeInto;
 
 use super::*;
 
+/// The identifier of the primary key, from its numbers.
+fn primary_id(cert: &sequoia_openpgp::Cert) -> String {
+    use sequoia_openpgp::crypto::mpi::PublicKey as Numbers;
+    match cert.primary_key().key().mpis() {
+        Numbers::EdDSA { q, .. } => crate::policy::key::fingerprint(&q.value()[1..]).to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A public key without its secret parts, in binary, and its identifier.
 fn key() -> (Vec<u8>, String) {
     let (cert, _) = CertBuilder::new().add_userid("a <a@example.com>").add_signing_subkey().generate().unwrap();
-    (cert.to_vec().unwrap(), format!("openpgp:{}", cert.fingerprint()))
+    (cert.to_vec().unwrap(), primary_id(&cert))
 }
 
 fn armor(body: &str) -> String {

@@ -66,3 +66,70 @@ fn authorities_that_require_no_signature_are_left_out_of_combinations() {
         assert!(expected, "{requirement:?}: {verdict:?}");
     }
 }
+
+/// The outcome of an authority for which the keys with these identifiers have signed.
+fn signed_by(authority: &Authority, ids: &[String]) -> (crate::policy::AuthorityId, Observed<TrustOutcome>) {
+    let by = ids.iter().map(|id| Signatory::assumed(id.clone(), authority)).collect();
+    let value = TrustOutcome::Verified { by, found: vec![], unseen: None };
+    (authority.id().clone(), Observed { value, at: Timestamp::UNIX_EPOCH, until: None })
+}
+
+#[track_caller]
+fn assert_one_signer(authorities: &[Authority], keys: &[String]) {
+    let mut evidence = TrustEvidence::default();
+    for (authority, key) in authorities.iter().zip(keys) {
+        let (id, outcome) = signed_by(authority, std::slice::from_ref(key));
+        evidence.insert(id, outcome);
+    }
+    let of = authorities.iter().map(|one| Requirement::Authority(Arc::new(one.clone()))).collect();
+    match verdict(&Requirement::AtLeast { count: 2, of }, &evidence, Timestamp::UNIX_EPOCH) {
+        Verdict::Fail(reasons) => assert!(reasons[0].contains("and only 1 did"), "{reasons:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A threshold that one key meets twice is met by one person. It does not matter how the key is written, and which scheme
+/// it signs in.
+#[cfg(feature = "gpg")]
+#[test]
+fn threshold_met_by_one_key_twice_in_different_schemes() {
+    use crate::policy::{KeyRing, NotaryTrust, PublicKey, SignedIdentity, Signer, SignerKey, SimpleSigner};
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use sequoia_openpgp::packet::key::{Key4, PrimaryRole, SecretParts, SubordinateRole};
+    use sequoia_openpgp::serialize::SerializeInto;
+    use sequoia_openpgp::{Cert, Packet};
+
+    let seed = [7; 32];
+    let spki = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().public_key().as_der().unwrap().as_ref().to_vec();
+    let key = PublicKey::from_spki(&spki).unwrap();
+    let notary = |key| {
+        let signers = vec![Signer { name: "alice".into(), key, validity: Default::default() }];
+        Authority::new("notary", Scheme::Notary(NotaryTrust { signers, ..NotaryTrust::default() }))
+    };
+    let gpg = |cert: Cert| {
+        let ring = KeyRing::from_bytes(&cert.strip_secret_key_material().to_vec().unwrap()).unwrap();
+        let (identity, store) = (SignedIdentity::MatchExact, None);
+        Authority::new("gpg", Scheme::Gpg(Box::new(SimpleSigner { keyrings: vec![ring.into()], identity, store })))
+    };
+    let made = |name: &str| {
+        let other = Key4::<SecretParts, PrimaryRole>::import_secret_ed25519(&[name.len() as u8; 32], None).unwrap();
+        Packet::SecretKey(other.into())
+    };
+    let primary: Key4<SecretParts, PrimaryRole> = Key4::import_secret_ed25519(&seed, None).unwrap();
+    let bare = gpg(Cert::from_packets(std::iter::once(Packet::SecretKey(primary.into()))).unwrap());
+    let (cosign, pinned) =
+        (Authority::new("cosign", Scheme::cosign_keys(vec![key.clone()])), notary(SignerKey::Key(key)));
+    let id = cosign.signers().first().unwrap().clone();
+    for authority in [&pinned, &bare] {
+        assert_eq!(authority.signers(), cosign.signers(), "{}", authority.name());
+    }
+    assert_one_signer(&[cosign.clone(), pinned.clone(), bare], &[id.clone(), id.clone(), id.clone()]);
+    // As a subkey, it belongs to the signer who has the primary key.
+    let subkey: Key4<SecretParts, SubordinateRole> = Key4::import_secret_ed25519(&seed, None).unwrap();
+    let with_subkey =
+        gpg(Cert::from_packets([made("other"), Packet::SecretSubkey(subkey.into())].into_iter()).unwrap());
+    let primary_id = with_subkey.signers().first().unwrap().clone();
+    assert_ne!(primary_id, id);
+    assert_one_signer(&[cosign, with_subkey], &[id, primary_id]);
+}

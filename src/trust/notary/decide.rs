@@ -97,7 +97,7 @@ fn signed_target<'a>(
     Ok(Limited { value: released, until: ends.into_iter().min() })
 }
 
-/// The signers of a tag: those that the authority names, or whoever may release it.
+/// The signers of a tag, by their keys: those that the authority names, or those who released it.
 fn signers(repository: &TrustedRepository, authority: &Authority, tag: &Tag) -> Vec<Signatory> {
     let signatory = |id: String, identity: String| Signatory {
         description: format!("{identity} (Docker Content Trust, tag {tag})"),
@@ -116,9 +116,8 @@ fn signers(repository: &TrustedRepository, authority: &Authority, tag: &Tag) -> 
         Some(releases) if releases.targets.contains_key(tag) => ("targets/releases", releases),
         _ => ("targets", &repository.targets),
     };
-    let keys: Vec<_> = signed.keys.iter().map(Digest::short).collect();
-    let identity = format!("{role} with key {}", keys.join(", "));
-    authority.signers().into_iter().map(|id| signatory(id, identity.clone())).collect()
+    let one = |key: &Digest| signatory(key.to_string(), format!("{role} with key {}", key.short()));
+    signed.keys.iter().map(one).collect()
 }
 
 impl TrustedRepository {

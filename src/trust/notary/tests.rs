@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::oci::{Digest, Manifest, Page, Reference, Repository};
-use crate::policy::{FirstUse, KeyValidity, NotaryRoot, PinnedRoot, Signer, SignerKey};
+use crate::policy::{FirstUse, KeyValidity, NotaryRoot, PinnedRoot, PublicKey, Signer, SignerKey};
 use crate::runtime::Clock;
 use crate::sample::{NotaryKey, NotaryRepository, SampleDelegation};
 use crate::store::{NotaryRecord, NotaryRole, Store};
@@ -237,6 +237,17 @@ fn key_of(key: &NotaryKey) -> SignerKey {
 
 fn signer(name: &str, key: &NotaryKey) -> Signer {
     Signer { name: name.into(), key: key_of(key), validity: KeyValidity::default() }
+}
+
+/// Without named signers, whoever released the tag is identified by the key, as in every other scheme.
+#[tokio::test]
+async fn those_who_released_a_tag_are_identified_by_their_keys() {
+    let world = World::signed().await;
+    let TrustOutcome::Verified { by, .. } = world.outcome(&world.pinned(), "v1", &image(1)).await else { panic!() };
+    let key = PublicKey::from_pem(world.repository.delegations[0].keys[0].public_pem()).unwrap();
+    let ids: Vec<_> = by.iter().map(|signatory| signatory.id.clone()).collect();
+    assert_eq!(ids, [key.fingerprint().to_string()]);
+    assert_eq!(Authority::new("cosign", Scheme::cosign_keys(vec![key])).signers(), ids.into_iter().collect());
 }
 
 /// Outcome and pin end with the key of a signer.

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::super::scheme::Sought;
 use super::*;
-use crate::policy::{CertificateSubject, RegistryScope, StoredCertificate, TimestampRule};
+use crate::oci::Digest;
+use crate::policy::{CertificateSubject, PublicKey, RegistryScope, StoredCertificate, TimestampRule};
 use crate::runtime::{Clock, Tasks};
+use crate::trust::tests::sigstore::pem;
 use crate::x509::DistinguishedName;
 use crate::x509::tests::{MadeCertificate, authority, end_entity, key, revocation_list, signed_list, time_at};
 
@@ -102,6 +104,9 @@ async fn every_allowed_key_signs_in_both_forms() {
             let signature = Making::new(&[signer.clone(), root.clone()]).form(form).attached();
             let signatory = result(&strict(&root), signature).await.unwrap();
             let expected = Digest::sha256(signer.certificate.subject_public_key_info()).to_string();
+            // The same key as a key of cosign is the same signer.
+            let key = pem("PUBLIC KEY", signer.certificate.subject_public_key_info());
+            assert_eq!(PublicKey::from_pem(&key).unwrap().fingerprint().to_string(), expected);
             assert_eq!((signatory.id, &*signatory.identity), (expected, SUBJECT));
             assert_eq!(signatory.issuer.as_deref(), Some("C=US,ST=WA,O=Acme,CN=root"));
             assert!(signatory.description.contains("statement \"acme\", level strict"), "{}", signatory.description);
