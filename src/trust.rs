@@ -6,7 +6,7 @@
 //!
 //! A scheme of signatures is a folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
 //! Files use each other in one direction: `trust` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
-//! -> `scheme`, `notes` -> `source`.
+//! -> `scheme`, `notes`, `large` -> `source`.
 
 mod consultations;
 mod cosign;
@@ -15,6 +15,7 @@ mod finding;
 mod gather;
 #[cfg(feature = "gpg")]
 mod gpg;
+mod large;
 mod notary;
 mod notation;
 mod notes;
@@ -54,6 +55,9 @@ pub struct Config {
     pub ttl: SignedDuration,
     /// For how long what a notary server said holds before it is asked again.
     pub notary_refresh: SignedDuration,
+    /// The largest attestation that is read, in bytes: the layer that contains it. At least 1 MiB. It is also the memory for
+    /// attestations of more than 1 MiB in all requests together.
+    pub max_attestation: usize,
 }
 
 impl Default for Config {
@@ -62,6 +66,7 @@ impl Default for Config {
             negative_ttl: SignedDuration::from_secs(60),
             ttl: SignedDuration::from_hours(24),
             notary_refresh: SignedDuration::from_secs(60),
+            max_attestation: 16 * 1024 * 1024,
         }
     }
 }

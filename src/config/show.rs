@@ -163,6 +163,7 @@ fn evidence(out: &mut Text, config: &Config) {
     out.line("ttl", quoted(&format_duration(seconds(config.trust.ttl))));
     out.line("trusted_roots", list(&config.policy.trusted_roots));
     out.line("notary_refresh", quoted(&format_duration(seconds(config.trust.notary_refresh))));
+    out.line("max_attestation", quoted(&format_size(config.trust.max_attestation as u64)));
     config.notary_root.iter().for_each(|path| out.path("notary_root", path));
     let first_use = config.policy.notary.first_use.unwrap_or_default();
     out.line("first_use", quoted(first_use.as_str()));

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::Config;
 use super::notes::{Notes, clip};
-use super::scheme::{Attached, ImageSubject, Origin, SignatureScheme, Sought, Verification};
+use super::scheme::{Attached, ImageSubject, LARGEST_SIGNATURE, Origin, SignatureScheme, Sought, Verification};
 use crate::oci::payload::StatementBody;
 use crate::oci::{Digest, Manifest};
 use crate::policy::{
@@ -32,33 +32,41 @@ const NAME: &str = "cosign";
 const ATTESTATIONS: &str = "cosign attestations";
 
 /// cosign, by key and keyless: either the signatures of images, or the attestations about them.
-pub(super) struct Cosign(Wanted);
+pub(super) struct Cosign {
+    wanted: Wanted,
+    /// The largest payload that is read, in bytes.
+    limit: usize,
+}
 
 impl Cosign {
     /// For authorities that must sign the image.
     pub(super) fn signatures() -> Self {
-        Self(Wanted::Signatures)
+        Self { wanted: Wanted::Signatures, limit: claim::MAX_PAYLOAD }
     }
 
-    /// For authorities that must attest something about the image.
-    pub(super) fn attestations() -> Self {
-        Self(Wanted::Attestations)
+    /// For authorities that must attest something about the image, in at most this many bytes.
+    pub(super) fn attestations(limit: usize) -> Self {
+        Self { wanted: Wanted::Attestations, limit }
     }
 }
 
 impl SignatureScheme for Cosign {
     fn name(&self) -> &'static str {
-        match self.0 {
+        match self.wanted {
             Wanted::Attestations => ATTESTATIONS,
             Wanted::Signatures => NAME,
         }
     }
 
     fn tag_suffixes(&self) -> &'static [&'static str] {
-        match self.0 {
+        match self.wanted {
             Wanted::Attestations => &[".att"],
             Wanted::Signatures => &[".sig"],
         }
+    }
+
+    fn largest_layer(&self) -> usize {
+        self.limit.max(LARGEST_SIGNATURE)
     }
 
     fn expects(&self, artifact_type: &str) -> bool {
@@ -66,11 +74,12 @@ impl SignatureScheme for Cosign {
     }
 
     fn select(&self, attached: &Manifest, origin: Origin) -> Result<Vec<usize>, String> {
-        layers::select(attached, origin, self.0)
+        layers::select(attached, origin, self.wanted)
     }
 
     fn verification(&self, image: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
-        Box::new(Signatures::new(image.clone(), sought))
+        let parts = sought.iter().map(|sought| Part::new(sought, image)).collect();
+        Box::new(Signatures { image: image.clone(), parts, limit: self.limit })
     }
 }
 
@@ -78,7 +87,7 @@ impl SignatureScheme for Cosign {
 struct Signatures {
     image: ImageSubject,
     parts: Vec<Part>,
-    /// The largest statement that is read, in bytes.
+    /// The largest payload that is read, in bytes.
     limit: usize,
 }
 
@@ -114,14 +123,6 @@ impl From<String> for Refusal {
 struct Tried {
     /// By the key's fingerprint.
     keys: BTreeMap<Digest, bool>,
-}
-
-impl Signatures {
-    fn new(image: ImageSubject, sought: &[Sought]) -> Self {
-        let parts: Vec<_> = sought.iter().map(|sought| Part::new(sought, &image)).collect();
-        let attests = parts.iter().any(|part| part.cosign.attestation.is_some());
-        Self { image, parts, limit: if attests { claim::MAX_STATEMENT } else { claim::MAX_PAYLOAD } }
-    }
 }
 
 impl Verification for Signatures {

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
+use super::large::{LargeLayers, ReservedMemory};
 use super::notes::{SearchNotes, Trouble, clip};
-use super::scheme::{Attached, Origin, SignatureScheme};
+use super::scheme::{Attached, LARGEST_SIGNATURE, Origin, SignatureScheme};
 use super::source::{SignatureSource, SourceError, UnparsedManifest};
 use crate::oci::{Content, Digest, Manifest, Page, Reference, Refused, Repository};
 use crate::policy::SignatureFinding;
@@ -25,8 +26,6 @@ use place::{Pointer, SearchPlace};
 
 /// The most pages of a referrers list that are requested.
 const MAX_PAGES: usize = 10;
-/// The largest layer that is read, in bytes. Signatures have a few thousand; larger layers are attestations.
-const MAX_BLOB: usize = 1024 * 1024;
 /// How many requests of one place run at once.
 const CONCURRENCY: usize = 6;
 
@@ -36,6 +35,7 @@ pub(super) struct Search<'a, S> {
     repository: &'a Repository,
     digest: Digest,
     schemes: SearchSchemes,
+    large: LargeLayers,
     /// The places that still have something, in turn.
     places: VecDeque<SearchPlace>,
     next: Step,
@@ -53,6 +53,22 @@ pub(super) struct SearchSchemes {
     pub(super) all: Vec<Arc<dyn SignatureScheme>>,
 }
 
+/// Layers that were found, whole.
+pub(super) struct FoundLayers {
+    pub(super) layers: Vec<Attached>,
+    /// The memory of a large layer, to be given back once the layer was read.
+    pub(super) memory: Option<ReservedMemory>,
+}
+
+/// A layer that was requested.
+enum FetchedLayer {
+    Layers(Vec<Attached>),
+    /// It is larger than a signature, and may be an attestation.
+    Large(Pointer),
+    /// It is larger than anything that is read.
+    TooLarge(Pointer),
+}
+
 /// Which places are asked next.
 enum Step {
     First,
@@ -61,23 +77,32 @@ enum Step {
 }
 
 impl<'a, S: SignatureSource> Search<'a, S> {
-    pub(super) fn new(source: &'a S, repository: &'a Repository, digest: Digest, schemes: SearchSchemes) -> Self {
+    pub(super) fn new(
+        source: &'a S,
+        (repository, digest): (&'a Repository, Digest),
+        schemes: SearchSchemes,
+        large: &LargeLayers,
+    ) -> Self {
         let (places, seen, notes) = Default::default();
-        Self { source, repository, digest, schemes, places, next: Step::First, seen, notes }
+        Self { source, repository, digest, schemes, large: large.clone(), places, next: Step::First, seen, notes }
     }
 
     /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns.
-    pub(super) async fn next(&mut self) -> Option<Vec<Attached>> {
+    pub(super) async fn next(&mut self) -> Option<FoundLayers> {
         loop {
             let Some(mut place) = self.places.pop_front() else {
                 self.open_more().await?;
                 continue;
             };
-            let found = self.advance(&mut place).await;
+            let found = match place.take_large() {
+                Some(pointer) => self.advance_by_large(&mut place, pointer).await,
+                None => FoundLayers { layers: self.advance(&mut place).await, memory: None },
+            };
+            place.check(&mut self.notes);
             if !place.is_empty() {
                 self.places.push_back(place);
             }
-            if !found.is_empty() {
+            if !found.layers.is_empty() {
                 return Some(found);
             }
         }
@@ -152,18 +177,53 @@ impl<'a, S: SignatureSource> Search<'a, S> {
             }
         }
         let (this, pointers) = (&*self, place.take_pointers(CONCURRENCY));
-        let fetched: Vec<_> =
-            stream::iter(pointers).map(|pointer| this.attached(pointer)).buffered(CONCURRENCY).collect().await;
+        let attached = |pointer: Pointer| this.attached(pointer, LARGEST_SIGNATURE);
+        let fetched: Vec<_> = stream::iter(pointers).map(attached).buffered(CONCURRENCY).collect().await;
         let mut found = Vec::new();
-        for (bytes, outcome) in fetched {
-            place.charge(bytes);
-            match outcome {
-                Ok(attached) => found.extend(attached),
-                Err(trouble) => self.notes.add(trouble),
-            }
+        for fetched in fetched {
+            found.extend(self.take_in(place, fetched));
         }
-        place.check(&mut self.notes);
         found
+    }
+
+    /// Fetches a large layer, once there is memory for it. Nothing is believed about its size: it is limited to what was
+    /// reserved.
+    async fn advance_by_large(&mut self, place: &mut SearchPlace, pointer: Pointer) -> FoundLayers {
+        let size = pointer.expected_size();
+        let memory = self.large.reserve(size).await;
+        let fetched = self.attached(pointer, size).await;
+        FoundLayers { layers: self.take_in(place, fetched), memory }
+    }
+
+    fn take_in(&mut self, place: &mut SearchPlace, fetched: (usize, Result<FetchedLayer, Trouble>)) -> Vec<Attached> {
+        let (bytes, outcome) = fetched;
+        place.charge(bytes);
+        match outcome {
+            Ok(FetchedLayer::Layers(layers)) => return layers,
+            Ok(FetchedLayer::Large(pointer)) => place.add_large(pointer),
+            Ok(FetchedLayer::TooLarge(pointer)) => self.note_too_large(&pointer),
+            Err(trouble) => self.notes.add(trouble),
+        }
+        Vec::new()
+    }
+
+    /// For schemes that read large layers, what is in one stays unknown. For all others, it is no signature.
+    fn note_too_large(&mut self, pointer: &Pointer) {
+        let (place, form) = (&*pointer.place, format!("signature {}", pointer.digest.short()));
+        for scheme in &self.schemes.reading {
+            if scheme.largest_layer() == LARGEST_SIGNATURE {
+                let why = format!("is larger than {} MiB, as no signature is", LARGEST_SIGNATURE >> 20);
+                self.notes.add_broken(scheme.name(), SignatureFinding::refused(place, &*form, why));
+                continue;
+            }
+            let why = format!(
+                "is too large: more than {} MiB, the limit for attestations ([trust] max_attestation), or more than \
+                 its manifest states",
+                scheme.largest_layer() >> 20
+            );
+            self.notes.add_gap(scheme.name(), SourceError::new(format!("{form} ({place}) {why}"), false));
+            self.notes.add_broken(scheme.name(), SignatureFinding::not_judged(place, &*form, why));
+        }
     }
 
     /// The manifest that a tag with this suffix names, and its place for messages.
@@ -193,7 +253,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
 
     /// The layers that some scheme reads, each once.
     fn select(&mut self, manifest: &Manifest, origin: Origin, place: &Arc<str>) -> Vec<Pointer> {
-        let mut chosen = Vec::new();
+        let (mut chosen, mut limit) = (Vec::new(), LARGEST_SIGNATURE);
         let form = || manifest_form(origin, place, manifest.digest);
         for scheme in &self.schemes.reading {
             match scheme.select(manifest, origin) {
@@ -206,6 +266,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                     }
                 }
                 Ok(layers) => {
+                    limit = limit.max(scheme.largest_layer());
                     let is_new = |layer: &usize| !chosen.contains(layer);
                     let new: Vec<_> = layers.into_iter().filter(is_new).collect();
                     chosen.extend(new);
@@ -214,7 +275,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
             }
         }
         let Content::Image { layers, .. } = &manifest.content else { return Vec::new() };
-        Pointer::to(chosen.into_iter().filter_map(|layer| layers.get(layer)), place)
+        Pointer::to(chosen.into_iter().filter_map(|layer| layers.get(layer)), place, limit)
     }
 
     /// What the pages of the API list, including those after a page that cannot be read.
@@ -303,19 +364,21 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         }
     }
 
-    /// Fetches a layer that may hold signatures; and how many bytes were received.
-    async fn attached(&self, pointer: Pointer) -> (usize, Result<Vec<Attached>, Trouble>) {
+    /// Fetches a layer that may hold signatures, of at most `limit` bytes; and how many bytes were received.
+    async fn attached(&self, pointer: Pointer, limit: usize) -> (usize, Result<FetchedLayer, Trouble>) {
         let (digest, form) = (pointer.digest, format!("signature {}", pointer.digest.short()));
         let place = pointer.place.clone();
         let broken = |why: &str| Err(Trouble::Broken(SignatureFinding::refused(&*place, &form, why)));
-        match self.source.blob(self.repository, &digest, MAX_BLOB).await {
+        match self.source.blob(self.repository, &digest, limit).await {
             Ok(Some(bytes)) if Digest::of(digest.algorithm(), &bytes) == digest => {
-                (bytes.len(), Ok(pointer.with_content(&bytes)))
+                (bytes.len(), Ok(FetchedLayer::Layers(pointer.with_content(&bytes))))
             }
             Ok(Some(bytes)) => (bytes.len(), broken("the bytes do not have its digest")),
             Ok(None) => (0, broken("is not in the repository")),
-            Err(error) if error.received >= MAX_BLOB => {
-                (error.received, broken("is larger than 1 MiB, as no signature is"))
+            Err(error) if error.received >= limit => {
+                let is_first = limit == LARGEST_SIGNATURE && pointer.limit > limit;
+                let fetched = if is_first { FetchedLayer::Large(pointer) } else { FetchedLayer::TooLarge(pointer) };
+                (error.received, Ok(fetched))
             }
             Err(error) => (error.received, Err(unanswered(&form, &error))),
         }

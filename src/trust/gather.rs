@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Config;
 use super::consultations::Consultations;
 use super::discovery::{Search, SearchSchemes};
-use super::notes::SearchNotes;
+use super::notes::{SearchNotes, Trouble};
 use super::scheme::{Attached, AuthorityResult, ImageSubject, SignatureScheme, Sought, Verification};
 use super::schemes::Schemes;
 use super::settled::{Signers, is_settled};
@@ -94,11 +94,12 @@ async fn search(
     let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
     let mut parts = Verifications::begin(schemes, &subject, &attached);
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
-    let mut search = Search::new(source, &request.repository, request.image.digest, readers);
+    let subject = (&request.repository, request.image.digest);
+    let mut search = Search::new(source, subject, readers, &schemes.large_layers);
     let mut is_complete = false;
     loop {
         if parts.is_settled([&request.others[..], &consulted.signers()].concat()) {
-            search.notes.gaps.clear();
+            search.notes.clear_gaps();
             break;
         }
         // Only a consultation can matter that has not ended.
@@ -122,13 +123,14 @@ async fn search(
             }
             Err(_) => {
                 let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
-                search.notes.gaps.push(SourceError::new(why, true));
+                search.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
                 is_complete = true;
                 break;
             }
         };
         let read = move || {
-            parts.read(&found);
+            parts.read(&found.layers);
+            drop(found.memory);
             parts
         };
         parts = tasks.spawn_blocking(read).await.ok()?;

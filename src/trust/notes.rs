@@ -12,8 +12,9 @@ pub(super) struct SearchNotes {
     /// What is attached to the image but contains no signature that counts, with the scheme that it concerns; `None` for
     /// all schemes.
     broken: Vec<(Option<&'static str>, SignatureFinding)>,
-    /// Questions that the registry did not answer, and what was not looked at because a limit was reached.
-    pub(super) gaps: Vec<SourceError>,
+    /// Questions that the registry did not answer, and what was not looked at because a limit was reached, with the scheme
+    /// that it concerns.
+    gaps: Vec<(Option<&'static str>, SourceError)>,
 }
 
 /// What a search noted, as far as it concerns one scheme.
@@ -41,9 +42,19 @@ impl SearchNotes {
     pub(super) fn add(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Broken(what) => self.broken.push((None, what)),
-            Trouble::Limit(what) => self.gaps.push(SourceError::new(what, false)),
-            Trouble::Unanswered(error) => self.gaps.push(error),
+            Trouble::Limit(what) => self.gaps.push((None, SourceError::new(what, false))),
+            Trouble::Unanswered(error) => self.gaps.push((None, error)),
         }
+    }
+
+    /// Notes what was not read that may be a signature of one scheme.
+    pub(super) fn add_gap(&mut self, scheme: &'static str, what: SourceError) {
+        self.gaps.push((Some(scheme), what));
+    }
+
+    /// Forgets what was not looked at, because nothing there can matter.
+    pub(super) fn clear_gaps(&mut self) {
+        self.gaps.clear();
     }
 
     /// Notes what cannot be a signature of one scheme.
@@ -53,8 +64,11 @@ impl SearchNotes {
 
     /// The notes that concern this scheme.
     pub(super) fn of_scheme(&self, scheme: &str) -> Notes {
-        let concerns = self.broken.iter().filter(|(concerned, _)| concerned.is_none_or(|one| one == scheme));
-        Notes { broken: concerns.map(|(_, what)| what.clone()).collect(), gaps: self.gaps.clone() }
+        fn of<T: Clone>(all: &[(Option<&'static str>, T)], scheme: &str) -> Vec<T> {
+            let concerns = all.iter().filter(|(concerned, _)| concerned.is_none_or(|one| one == scheme));
+            concerns.map(|(_, what)| what.clone()).collect()
+        }
+        Notes { broken: of(&self.broken, scheme), gaps: of(&self.gaps, scheme) }
     }
 }
 

@@ -14,6 +14,9 @@ use super::source::{RegistryServices, SourceError};
 use crate::oci::{Descriptor, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatureFinding, TrustOutcome};
 
+/// The largest layer with a signature, in bytes. Real ones have a few thousand.
+pub(super) const LARGEST_SIGNATURE: usize = 1024 * 1024;
+
 /// One way to sign images. Its evidence is attached to the image in its repository ([`select`](Self::select),
 /// [`verification`](Self::verification)), or is elsewhere ([`consult`](Self::consult)). A [`Verification`] holds the state
 /// for one image.
@@ -30,6 +33,11 @@ pub(super) trait SignatureScheme: Send + Sync {
     /// first. It is a hint: every referrer is opened.
     fn expects(&self, _artifact_type: &str) -> bool {
         false
+    }
+
+    /// The largest layer that it reads, in bytes.
+    fn largest_layer(&self) -> usize {
+        LARGEST_SIGNATURE
     }
 
     /// What a manifest holds that is attached to an image, if this scheme knows its kind: `a Notary Project signature`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cosign::Cosign;
+use super::large::LargeLayers;
 use super::notary::Notary;
 use super::notation::Notation;
 use super::scheme::SignatureScheme;
@@ -20,6 +21,8 @@ pub(super) struct Schemes {
     pub(super) notary: Arc<dyn SignatureScheme>,
     /// For what cannot be verified.
     pub(super) unverified: Arc<dyn SignatureScheme>,
+    /// The memory for large attestations.
+    pub(super) large_layers: LargeLayers,
 }
 
 impl Schemes {
@@ -34,11 +37,12 @@ impl Schemes {
         let notation = Arc::new(Notation::new(&services.revocation));
         Self {
             cosign: Arc::new(Cosign::signatures()),
-            cosign_attestations: Arc::new(Cosign::attestations()),
+            cosign_attestations: Arc::new(Cosign::attestations(config.max_attestation)),
             gpg,
             notation,
             notary,
             unverified,
+            large_layers: LargeLayers::new(config.max_attestation),
         }
     }
 
@@ -56,7 +60,7 @@ impl Schemes {
 
     /// Every scheme once.
     pub(super) fn all(&self) -> Vec<Arc<dyn SignatureScheme>> {
-        let Self { cosign, cosign_attestations, gpg, notation, notary, unverified } = self;
+        let Self { cosign, cosign_attestations, gpg, notation, notary, unverified, large_layers: _ } = self;
         let mut all: Vec<Arc<dyn SignatureScheme>> = Vec::new();
         for scheme in [cosign, cosign_attestations, gpg, notation, notary, unverified] {
             if !all.iter().any(|known| known.name() == scheme.name()) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use crate::markup::{Node, Value};
 use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings, TrustedRoot};
 use crate::runtime::folder_names;
 use crate::trust;
+
+/// The limits of `max_attestation`, in bytes.
+const ATTESTATIONS: RangeInclusive<usize> = 1 << 20..=256 << 20;
 
 /// `[trust]`.
 pub(super) struct TrustSections {
@@ -71,6 +75,7 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
         negative_ttl: signed(table.duration("negative_ttl"), default.negative_ttl),
         ttl: signed(table.duration("ttl"), default.ttl),
         notary_refresh: signed(table.duration("notary_refresh"), default.notary_refresh),
+        max_attestation: max_attestation(&mut table, default.max_attestation),
     };
     let revocation = revocation(table.table("revocation"));
     let files = PolicyFiles { folder: &table.reader.folder };
@@ -91,6 +96,18 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
     table.finish();
     let policy = Settings { default_authorities, authorities, trusted_roots, notary, ..Settings::default() };
     TrustSections { config, revocation, policy, authorities: written, notary_root }
+}
+
+/// The largest attestation, in bytes.
+fn max_attestation(table: &mut Table<'_>, default: usize) -> usize {
+    let Some(size) = table.size("max_attestation") else { return default };
+    match usize::try_from(size) {
+        Ok(size) if ATTESTATIONS.contains(&size) => size,
+        _ => {
+            table.problem("max_attestation", "must be from 1MiB to 256MiB", None);
+            default
+        }
+    }
 }
 
 fn revocation(mut table: Table<'_>) -> trust::RevocationConfig {

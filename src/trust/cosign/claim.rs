@@ -13,6 +13,7 @@ use super::convert::{self, MAX_CERTIFICATE, MAX_CHAIN, MAX_TIME_STAMP};
 use super::layers::{ClassicAnnotations, Form};
 use crate::oci::payload::{Envelope, IN_TOTO, SimpleSigning, Statement, pae};
 use crate::oci::{Algorithm, Digest, Manifest, json as strict_json};
+use crate::trust::scheme::LARGEST_SIGNATURE;
 
 /// The predicate type of cosign's image signatures, as opposed to attestations about the image.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -58,8 +59,6 @@ const BUNDLE_KEYS: &[&str] = &[
 
 /// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
 pub(super) const MAX_PAYLOAD: usize = 256 * 1024;
-/// The largest statement of an attestation, in bytes: a report or a list of packages may be in it.
-pub(super) const MAX_STATEMENT: usize = 1024 * 1024;
 /// The most log entries and the most time stamps of one signature, as in sigstore-go (CVE-2024-45395).
 const MAX_WITNESSES: usize = 32;
 
@@ -119,9 +118,13 @@ impl SignatureClaim {
 /// # Errors
 /// Why it makes no claim about this manifest.
 pub(super) fn read(bytes: &Bytes, form: Form<'_>, manifest: &Manifest, limit: usize) -> Result<SignatureClaim, String> {
+    // What another authority of the same question reads may be larger than any signature.
+    if bytes.len() > limit.max(LARGEST_SIGNATURE) {
+        return Err(format!("is larger than {} MiB, as no signature is", LARGEST_SIGNATURE >> 20));
+    }
     match form {
         Form::Classic(annotations) => classic(bytes, &annotations, manifest),
-        Form::Attestation(annotations) => attestation(bytes, &annotations, manifest),
+        Form::Attestation(annotations) => attestation(bytes, &annotations, manifest, limit),
         Form::Bundle => bundle(bytes, manifest, limit),
     }
 }
@@ -158,6 +161,7 @@ fn attestation(
     bytes: &Bytes,
     annotations: &ClassicAnnotations<'_>,
     manifest: &Manifest,
+    limit: usize,
 ) -> Result<SignatureClaim, String> {
     let keys = ["keyid", "payload", "payloadType", "sig", "signatures"];
     let value = strict_json::parse(bytes, &keys, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
@@ -171,7 +175,7 @@ fn attestation(
         }
         _ => return Err("must have exactly one signature".into()),
     };
-    let (predicate_type, subject_annotations) = statement(&envelope.payload, manifest, MAX_STATEMENT)?;
+    let (predicate_type, subject_annotations) = statement(&envelope.payload, manifest, limit)?;
     let bundle = convert::bundle(&json!({"dsseEnvelope": value}), annotations);
     Ok(SignatureClaim {
         message: pae(&envelope.payload_type, &envelope.payload).into(),

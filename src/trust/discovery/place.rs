@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::listing::ListedReferrer;
-use super::{Attached, SearchNotes, Trouble};
+use super::{Attached, LARGEST_SIGNATURE, SearchNotes, Trouble};
 use crate::oci::{Descriptor, Digest};
 
 /// The most referrers of one place that are opened.
@@ -22,6 +22,8 @@ pub(super) struct SearchPlace {
     place: String,
     referrers: VecDeque<Digest>,
     pointers: VecDeque<Pointer>,
+    /// Blobs that are larger than signatures. They are fetched last, so that they hide nothing.
+    large: VecDeque<Pointer>,
     /// How many more signatures are read.
     signatures: usize,
     /// Whether there were more.
@@ -37,21 +39,31 @@ pub(super) struct Pointer {
     pub(super) place: Arc<str>,
     /// The layers that name it: one payload may have several signatures, each in the annotations of a layer.
     layers: Vec<Descriptor>,
+    /// The largest content that is read, in bytes.
+    pub(super) limit: usize,
 }
 
 impl Pointer {
     /// The blobs that these layers of a manifest name, each once.
-    pub(super) fn to<'a>(layers: impl Iterator<Item = &'a Descriptor>, place: &Arc<str>) -> Vec<Self> {
+    pub(super) fn to<'a>(layers: impl Iterator<Item = &'a Descriptor>, place: &Arc<str>, limit: usize) -> Vec<Self> {
         let mut pointers: Vec<Self> = Vec::new();
         for layer in layers {
             match pointers.iter_mut().find(|pointer| pointer.digest == layer.digest) {
                 Some(pointer) => pointer.layers.push(layer.clone()),
                 None => {
-                    pointers.push(Self { digest: layer.digest, place: place.clone(), layers: vec![layer.clone()] });
+                    let layers = vec![layer.clone()];
+                    pointers.push(Self { digest: layer.digest, place: place.clone(), layers, limit });
                 }
             }
         }
         pointers
+    }
+
+    /// How many bytes to expect: what a descriptor states, if that is within the limit and larger than a signature.
+    /// Otherwise the limit.
+    pub(super) fn expected_size(&self) -> usize {
+        let stated = self.layers.iter().filter_map(|layer| usize::try_from(layer.size).ok()).max().unwrap_or(0);
+        if (LARGEST_SIGNATURE + 1..=self.limit).contains(&stated) { stated } else { self.limit }
     }
 
     /// The layers with their content.
@@ -63,8 +75,16 @@ impl Pointer {
 
 impl SearchPlace {
     fn new(place: impl Into<String>) -> Self {
-        let (referrers, pointers) = Default::default();
-        Self { place: place.into(), referrers, pointers, signatures: MAX_SIGNATURES, is_full: false, bytes: MAX_BYTES }
+        let (referrers, pointers, large) = Default::default();
+        Self {
+            place: place.into(),
+            referrers,
+            pointers,
+            large,
+            signatures: MAX_SIGNATURES,
+            is_full: false,
+            bytes: MAX_BYTES,
+        }
     }
 
     /// A place that lists referrers, in the order in which they are opened; `None` where it lists nothing.
@@ -118,6 +138,15 @@ impl SearchPlace {
         self.pointers.drain(..most.min(self.pointers.len())).collect()
     }
 
+    pub(super) fn add_large(&mut self, pointer: Pointer) {
+        self.large.push_back(pointer);
+    }
+
+    /// A large blob, once there is nothing else.
+    pub(super) fn take_large(&mut self) -> Option<Pointer> {
+        if self.referrers.is_empty() && self.pointers.is_empty() { self.large.pop_front() } else { None }
+    }
+
     /// Counts received bytes.
     pub(super) fn charge(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -132,9 +161,10 @@ impl SearchPlace {
         notes.add(Trouble::Limit(what));
         self.referrers.clear();
         self.pointers.clear();
+        self.large.clear();
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.referrers.is_empty() && self.pointers.is_empty()
+        self.referrers.is_empty() && self.pointers.is_empty() && self.large.is_empty()
     }
 }

@@ -127,3 +127,73 @@ async fn age_and_condition_are_judged_and_end_the_outcome() {
     clock.advance(SignedDuration::from_hours(25));
     assert_refused(&ask().await.value, "is too old");
 }
+
+/// Lists of packages are large. They are read in both forms, whatever their descriptors state, and no signature is
+/// searched for in them.
+#[tokio::test]
+async fn attestations_larger_than_signatures_are_read() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let bundle = signer.bundle(&attestation(&digest, SLSA, &json!({"packages": "a".repeat(2 << 20)})));
+    let authority = attesting(&signer, rule(SLSA));
+    assert_verified(&judge(&Registry::with_bundle(&bundle), &authority).await, "(bundle)");
+    let classic = with_att(&digest, &[bundle["dsseEnvelope"].clone()]);
+    assert_verified(&judge(&classic, &authority).await, "(classic attestation)");
+    assert_refused(&judge(&classic, &attesting(&Signer::p256(), rule(SLSA))).await, "was not made by");
+    for size in [0, 1, 3 << 20, 9 << 30] {
+        let registry = with_stated_size(&bundle, size);
+        assert_verified(&judge(&registry, &authority).await, "(bundle)");
+    }
+    // An authority that wants a signature reads none of it, alone or beside the other.
+    let registry = Registry::with_bundle(&bundle);
+    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, as no signature is");
+    let [attested, signed] = &registry.judge(&[authority.clone(), signer.authority()]).await[..] else { panic!() };
+    assert_verified(attested, "(bundle)");
+    assert_refused(signed, "is larger than 1 MiB, as no signature is");
+    // Signatures come first: a large attestation keeps nobody from reading one.
+    let mut both = Registry::with_bundle(&bundle);
+    both = both.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    let outcomes = both.judge(&[authority, signer.authority()]).await;
+    outcomes.iter().for_each(|outcome| assert!(matches!(outcome, TrustOutcome::Verified { .. }), "{outcome:?}"));
+}
+
+/// A bundle whose descriptor states this size.
+fn with_stated_size(bundle: &Value, size: u64) -> Registry {
+    let mut registry = Registry::new(Api::Absent);
+    let mut layer = registry.push_blob(BUNDLE_V03, bundle.to_string().into());
+    layer["size"] = size.into();
+    let referrer = registry.push(&manifest_json(&json!([layer]), Some(&image().digest)));
+    registry.api = Api::Pages(vec![vec![referrer]]);
+    registry
+}
+
+/// What was not read because it is too large may be what the policy wants: it is named, and the outcome is unknown.
+#[tokio::test]
+async fn attestations_above_the_limit_are_named_and_not_absent() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let authority = attesting(&signer, rule(SLSA));
+    let mut registry = Registry::new(Api::Absent);
+    let layer = registry.push_blob(BUNDLE_V03, vec![b'a'; (16 << 20) + 1]);
+    let large = registry.push(&manifest_json(&json!([layer]), Some(&digest)));
+    registry.api = Api::Pages(vec![vec![large.clone()]]);
+    let outcome = judge(&registry, &authority).await;
+    assert_unknown(
+        &outcome,
+        "is too large: more than 16 MiB, the limit for attestations ([trust] max_attestation)",
+        false,
+    );
+    let found = outcome.found();
+    assert!(found.len() == 1 && found[0].place.starts_with("referrer sha256:"), "{found:?}");
+    assert!(
+        matches!(&found[0].result, SignatureResult::NotJudged { why } if why.contains("is too large")),
+        "{found:?}"
+    );
+    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, as no signature is");
+    // One that counts is enough.
+    let good = registry.bundle(&digest, &signer.bundle(&attestation(&digest, SLSA, &json!({}))));
+    registry.api = Api::Pages(vec![vec![large, good]]);
+    assert_verified(&judge(&registry, &authority).await, "(bundle)");
+    // More than a manifest states is not read either, because no memory was reserved for it.
+    let bundle = signer.bundle(&attestation(&digest, SLSA, &json!({"packages": "a".repeat(3 << 20)})));
+    let outcome = judge(&with_stated_size(&bundle, 2 << 20), &authority).await;
+    assert_unknown(&outcome, "or more than its manifest states", false);
+}
