@@ -13,6 +13,7 @@ mod exchange;
 mod headers;
 mod limits;
 mod metrics;
+mod notary;
 mod retry;
 mod service;
 mod upstreams;

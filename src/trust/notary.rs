@@ -1,6 +1,5 @@
 //! Docker Content Trust: signatures of tags, which a notary server keeps beside the registry.
 //!
-//! Everything that a server says is verified up to a root that the operator pinned, or that was remembered when it was
 //! first seen, where that was asked for. An older document than one that was verified before is refused, also after a
 //! restart. A tag means the digest that is signed for it: the role `targets/releases` has the first word, then `targets`,
 //! as in the docker command. Signers that a policy names must all have signed the same digest with their pinned keys.
@@ -11,7 +10,6 @@ mod decide;
 mod history;
 mod repository;
 mod roots;
-mod server;
 mod update;
 mod work;
 

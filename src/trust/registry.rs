@@ -18,7 +18,7 @@ impl RegistryServices for Upstream {
     }
 
     fn notary_server(&self) -> Option<String> {
-        self.config().notary.clone()
+        self.config().notary_server()
     }
 }
 

@@ -20,7 +20,7 @@ pub trait RegistryServices: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>>;
 
-    /// The URL of the notary server that the configuration names for the registry.
+    /// The URL of the notary server of the registry, by its configuration or its name.
     fn notary_server(&self) -> Option<String> {
         None
     }

@@ -93,11 +93,12 @@ impl Audience {
         self.beside.is_some().then_some(&*self.host)
     }
 
-    /// Whether the credentials of the registry are for it: it is the registry itself, or a service beside it on the same
-    /// site or on a host listed by the operator.
+    /// Whether the credentials of the registry are for it: it is the registry itself, or a service beside it on a host
+    /// that the operator has named for that. A policy may name a service on any other host, also of the same site. What
+    /// it asks for there, a password or a token service, is not believed.
     fn is_own(&self, client: &UpstreamClient) -> bool {
         let scheme = |origin: &Origin| matches!(origin, Origin::Tuple(scheme, ..) if scheme == client.base().scheme());
-        let is_service = || self.beside.is_some() && is_known_host(client, &self.host) && scheme(&self.origin);
+        let is_service = || self.beside.is_some() && is_service_host(client, &self.host) && scheme(&self.origin);
         self.origin == client.base().origin() || is_service()
     }
 
@@ -212,10 +213,21 @@ async fn load(client: &UpstreamClient, repository: &Repository) -> Result<Option
     credentials::load(config, repository).await.map_err(wrong)
 }
 
-/// Whether a host is on the registry's own site, or listed by the operator.
+/// Whether a token service that a registry names may get its credentials: its host is on the registry's own site, or
+/// listed by the operator.
 fn is_known_host(client: &UpstreamClient, named: &str) -> bool {
-    is_same_site(host(client.base()), named)
-        || client.config().realms.iter().any(|known| known.eq_ignore_ascii_case(named))
+    is_same_site(host(client.base()), named) || is_listed(client, named)
+}
+
+/// Whether a service beside the registry may get its credentials: its host is exactly that of the registry or of its
+/// notary server, or listed by the operator.
+fn is_service_host(client: &UpstreamClient, named: &str) -> bool {
+    let notary = || client.config().notary_server().and_then(|server| Url::parse(&server).ok());
+    host(client.base()) == named || notary().is_some_and(|notary| host(&notary) == named) || is_listed(client, named)
+}
+
+fn is_listed(client: &UpstreamClient, named: &str) -> bool {
+    client.config().realms.iter().any(|known| known.eq_ignore_ascii_case(named))
 }
 
 /// A request for a token.

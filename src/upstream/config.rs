@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::notary::known_notary;
 use crate::oci::Host;
 use crate::scope::Scope;
 
@@ -38,7 +39,8 @@ pub struct Config {
     pub auth: Auth,
     /// The scopes that may pull with these credentials; `None` means everyone.
     pub serve_to: Option<Vec<Scope>>,
-    /// Hosts of token services that may receive the credentials, in addition to the registry's own site.
+    /// Hosts that may receive the credentials: token services, in addition to the registry's own site, and notary servers
+    /// that only a policy names.
     pub realms: Vec<String>,
     /// The URL of the notary server of the registry. `None` if it follows from the name of the registry.
     pub notary: Option<String>,
@@ -96,6 +98,11 @@ impl Config {
             pull_limit: None,
             pull_limit_window: Duration::from_secs(6 * 3600),
         }
+    }
+
+    /// The URL of the notary server of the registry: the configured one, or the one of a registry whose name says it.
+    pub fn notary_server(&self) -> Option<String> {
+        self.notary.clone().or_else(|| known_notary(&self.host))
     }
 }
 

@@ -266,7 +266,8 @@ impl Exchange {
         let name = &self.config().host;
         if call.is_beside(from) {
             return format!(
-                "{} does not serve this; it gets the credentials of {name} if it is on the same site or in `realms`",
+                "{} does not serve this; it gets the credentials of {name} only if it is `notary` of this upstream or its \
+                 host is in `realms`",
                 host(from)
             );
         }

@@ -17,8 +17,8 @@ use crate::oci::Repository;
 pub enum ServiceAddress<'a> {
     /// A path of the registry itself, below its URL: `/v2/`.
     Registry(&'a str),
-    /// A service beside the registry, which the configuration or a policy names. It gets tokens from the registry's
-    /// token service, for the resource of this name: `docker.io/library/alpine`.
+    /// A service beside the registry, which the configuration or a policy names. It gets tokens for the resource of this
+    /// name: `docker.io/library/alpine`.
     Beside {
         /// The URL of the document.
         url: &'a Url,
@@ -39,8 +39,8 @@ pub struct ServiceAnswer {
 
 impl Upstream {
     /// Fetches a document of at most `limit` bytes from the registry or from a service beside it. A service beside the
-    /// registry gets the registry's credentials only if it is on the registry's own site, and its token service only if
-    /// that is, or if the operator lists it in `realms`; otherwise the request is anonymous.
+    /// registry gets the registry's credentials only on the host of the registry, of its notary server, or on one that the
+    /// operator lists in `realms`; otherwise the request is anonymous.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the service answers 404; see [`Error`].

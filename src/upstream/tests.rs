@@ -1355,3 +1355,36 @@ async fn documents_of_the_registry_and_of_services_beside_it() {
     service.registry.set_token_realm(&format!("http://localhost:{}/token", service.listening.address().port()));
     world.upstream(listed).document(&repository(), beside, 1 << 20).await.unwrap();
 }
+
+/// A policy may name any notary server. One beside the registry, under the same domain, is not the registry's own.
+#[tokio::test]
+async fn credentials_go_to_the_notary_server_that_the_operator_names() {
+    let (world, service) = (World::new().await, World::new().await);
+    let folder = tempfile::tempdir().unwrap();
+    let (port, service_port) = (world.listening.address().port(), service.listening.address().port());
+    let network = Network::fixed(&[("registry.acme.test", "127.0.0.1"), ("notary.acme.test", "127.0.0.1")]);
+    let config = || Config {
+        url: format!("http://registry.acme.test:{port}"),
+        auth: password(&folder, "secret"),
+        ..world.config()
+    };
+    service.registry.push("gun/app", Some("1"), &service.image);
+    let url: Url = format!("http://notary.acme.test:{service_port}/v2/gun/app/manifests/1").parse().unwrap();
+    let beside = ServiceAddress::Beside { url: &url, resource: "gun/app" };
+    let sent = || service.registry.count(|request| request.authorization.as_deref() == Some("Basic"));
+    for access in [Access::Basic as fn(Credentials) -> Access, Access::Token] {
+        service.registry.set_access("*", access(Credentials::new("robot", "secret")));
+        service.registry.set_token_realm(&format!("http://notary.acme.test:{service_port}/token"));
+        let before = sent();
+        let error = world.upstream_in(config(), &network).document(&repository(), beside, 1 << 20).await.unwrap_err();
+        assert!(matches!(&error, Error::Unauthorized(_)), "{error}");
+        assert_eq!(sent(), before, "no password was sent");
+        let server = Some(format!("http://notary.acme.test:{service_port}"));
+        let named =
+            [Config { notary: server, ..config() }, Config { realms: vec!["notary.acme.test".into()], ..config() }];
+        for config in named {
+            world.upstream_in(config, &network).document(&repository(), beside, 1 << 20).await.unwrap();
+        }
+        assert_eq!(sent(), before + 2);
+    }
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use url::Url;
 
-use super::{NotaryError, server};
+use super::NotaryError;
 use crate::oci::{Digest, ImageName};
 use crate::policy::NotaryTrust;
 use crate::trust::source::{RegistryServices, SourceError};
@@ -26,7 +26,7 @@ impl<'a> NotaryClient<'a> {
         name: &'a ImageName,
         services: &'a dyn RegistryServices,
     ) -> Result<Self, NotaryError> {
-        let known = trust.server.clone().or_else(|| services.notary_server()).or_else(|| server::by_host(&name.host));
+        let known = trust.server.clone().or_else(|| services.notary_server());
         let Some(known) = known else {
             return Err(NotaryError::Unconfigured(format!(
                 "Trust is not supported for images from this registry: no notary server is known for {}; set notary = \

@@ -3,7 +3,7 @@
 use crate::oci::Host;
 
 /// The server of a registry whose name says it: Docker Hub, Quay and IBM Cloud, as in Portieris.
-pub(super) fn by_host(host: &Host) -> Option<String> {
+pub(super) fn known_notary(host: &Host) -> Option<String> {
     let host = host.as_str();
     let is_ibm = host == "icr.io"
         || host.ends_with(".icr.io")
@@ -33,7 +33,7 @@ mod tests {
             ("us.icr.io:5000", None),
             ("registry.acme.com", None),
         ] {
-            assert_eq!(by_host(&host.parse().unwrap()).as_deref(), server, "{host}");
+            assert_eq!(known_notary(&host.parse().unwrap()).as_deref(), server, "{host}");
         }
     }
 }
