@@ -40,7 +40,7 @@ use crate::upstream::Upstream;
 use finding::AuthorityFinding;
 use gather::{GatherRequest, GatheredResult, gather};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
-pub use pin::{Pin, PinError};
+pub use pin::{PinError, TagPins};
 use scheme::{AuthorityResult, Sought};
 use schemes::Schemes;
 use settled::{Signers, is_settled};

@@ -14,7 +14,7 @@ use crate::policy::{
 };
 use crate::resolve::Resolver;
 use crate::runtime::Clock;
-use crate::trust::{Pin, PinError, Trust};
+use crate::trust::{PinError, TagPins, Trust};
 use crate::va::{Va, VaSubject};
 
 /// The maximum number of indexes that are examined as parents of an image.
@@ -68,6 +68,9 @@ pub(super) struct EvidenceGatherer {
 impl EvidenceGatherer {
     /// The digest that an authority of the enforced entries has signed for a tag. Audited entries do not pin a digest.
     ///
+    /// Where it cannot be found out what an authority has signed, the tag may be resolved nevertheless if an entry can
+    /// admit without this authority. That it is unknown is part of the evidence then.
+    ///
     /// # Errors
     /// The tag must not be resolved.
     pub(super) async fn pin(
@@ -76,14 +79,20 @@ impl EvidenceGatherer {
         reference: &Reference,
         mode: Mode,
         enforced: &[Selected],
-    ) -> Result<Option<Pin>, PinError> {
+    ) -> Result<TagPins, PinError> {
         let rules = enforced.iter().filter(|_| mode == Mode::Enforce).filter_map(|selected| selected.rule.as_ref());
         let pinning = rules.filter(|rule| !rule.keeps_tags);
         let authorities: Vec<_> = pinning.flat_map(|rule| rule.authorities()).collect();
         if authorities.is_empty() {
-            return Ok(None);
+            return Ok(TagPins::default());
         }
-        Box::pin(self.trust.pin(&target.upstream, &target.name, reference, &authorities)).await
+        let pins = Box::pin(self.trust.pin(&target.upstream, &target.name, reference, &authorities)).await?;
+        let unknown: Vec<_> = pins.unknown.iter().map(|(authority, _)| authority.clone()).collect();
+        let admits = |entry: &Selected| entry.rule.as_ref().is_none_or(|rule| rule.may_be_met_without(&unknown));
+        match pins.unknown.first() {
+            Some((_, error)) if !enforced.iter().any(admits) => Err(PinError::Unknown(error.clone())),
+            _ => Ok(pins),
+        }
     }
 
     /// Gathers the evidence that the selected entry requires, for a manifest that was asked for by this reference.

@@ -18,7 +18,7 @@ use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selec
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::Clock;
-use crate::trust::PinError;
+use crate::trust::{PinError, TagPins};
 
 /// How long a request waits for checks that are only reported: audited entries must not delay enforced ones.
 const AUDIT_WAIT: Duration = Duration::from_secs(2);
@@ -73,13 +73,13 @@ impl ManifestJudge {
                 return Ok(self.unmatched(Some(Judged { manifest, kind, stale, fresh_until }), Ok(permit)));
             }
         };
-        let pin = match self.evidence.pin(target, reference, rules.mode(), &enforced).await {
-            Ok(pin) => pin,
+        let TagPins { pin, again_at, .. } = match self.evidence.pin(target, reference, rules.mode(), &enforced).await {
+            Ok(pins) => pins,
             Err(error) => return Ok(self.unmatched(None, Err(unpinned(&subject, &enforced, &error)))),
         };
         let resolved = self.resolve(target, reference, pin.map(|pin| pin.digest)).await?;
         let Resolved { manifest, stale, fresh_until } = resolved;
-        let fresh_until = pin.map_or(fresh_until, |pin| Some(pin.until));
+        let fresh_until = pin.map_or(fresh_until, |pin| Some(pin.until)).into_iter().chain(again_at).min();
         let case = JudgedImage { target, subject: &subject, manifest: &manifest };
         let interest = interest(rules.mode(), &enforced, &audited);
         let (kind, enforced, deadline) = match interest {

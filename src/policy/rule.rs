@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::authority::Authority;
+use super::authority::{Authority, AuthorityId};
 
 /// The requirements of one `repositories` entry. A rule without any check admits every image.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +35,13 @@ impl Rule {
             requirement.collect(&mut found);
         }
         found
+    }
+}
+
+impl Rule {
+    /// Whether signatures may suffice although nothing is known for these authorities.
+    pub fn may_be_met_without(&self, unknown: &[AuthorityId]) -> bool {
+        self.trust.iter().chain(&self.simple).all(|requirement| requirement.may_be_met_without(unknown))
     }
 }
 
@@ -100,6 +107,18 @@ impl Requirement {
         let mut found = Vec::new();
         self.collect(&mut found);
         found
+    }
+
+    fn may_be_met_without(&self, unknown: &[AuthorityId]) -> bool {
+        let may = |part: &&Self| part.may_be_met_without(unknown);
+        match self {
+            Self::AllOf(parts) => parts.iter().all(|part| may(&part)),
+            Self::AnyOf(parts) => parts.iter().any(|part| may(&part)),
+            Self::AtLeast { count, of } => of.iter().filter(may).count() >= *count,
+            Self::Authority(authority) => !unknown.contains(authority.id()),
+            Self::Accept => true,
+            Self::Reject => false,
+        }
     }
 
     fn collect(&self, found: &mut Vec<Arc<Authority>>) {

@@ -258,3 +258,50 @@ async fn check_explains_content_trust() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+/// A policy for the authorities `notary` and `release`, which is a key of cosign.
+fn either(trust: &str) -> String {
+    format!(
+        "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: default}}\nspec:\n  authorities:\n  \
+         - {{name: release, cosign: {{key: {{file: release.pub}}}}}}\n  repositories:\n  \
+         - {{name: \"*\", policy: {{trust: {trust}}}}}\n"
+    )
+}
+
+/// A notary server that does not answer makes its own answer unknown, and no other one.
+#[tokio::test]
+async fn a_notary_server_that_fails_does_not_hide_another_signature() {
+    let (registry, mut repository) = (TestRegistry::start().await, notary());
+    let (signed, moved, unsigned) = (simple("signed"), simple("moved"), simple("unsigned"));
+    registry.push(REPOSITORY, None, &signed);
+    registry.push(REPOSITORY, Some("v1"), &moved);
+    registry.push(REPOSITORY, Some("v2"), &unsigned);
+    sign(&mut repository, "v1", &signed);
+    repository.publish();
+    repository.put(&registry);
+    let clock = Clock::manual(Clock::system().now());
+    let made = gate(&registry, &repository, &either("{anyOf: [notary, release]}")).clock(&clock);
+    made.key.sign(&registry, REPOSITORY, &format!("{HOST}/{REPOSITORY}"), moved.root).unwrap();
+    let broken = registry.inject(On::path("*/_trust/tuf/*"), Fault::status(http::StatusCode::INTERNAL_SERVER_ERROR));
+    let gate = made.start().await;
+    // The registry's tag counts, and cosign's key has signed that.
+    assert_eq!(pulled_digest(&gate, "v1").await, moved.root.to_string());
+    // Nobody else has signed, so content trust would decide.
+    let got = gate.get(&manifest("v2")).await;
+    assert!(got.status == 503 && got.text().contains("unable to reach trust server"), "{} {}", got.status, got.text());
+    for trust in ["{allOf: [notary, release]}", "{atLeast: {count: 2, of: [notary, release]}}", "notary"] {
+        gate.set_policy(&either(trust));
+        let got = gate.get(&manifest("v1")).await;
+        let text = got.text();
+        assert!(
+            got.status == 503 && text.contains("signed for this tag is not known"),
+            "{trust}: {} {text}",
+            got.status
+        );
+    }
+    // As soon as it answers, the tag means the signed digest again.
+    gate.set_policy(&either("{anyOf: [notary, release]}"));
+    broken.remove();
+    clock.advance(jiff::SignedDuration::from_secs(3));
+    assert_eq!(pulled_digest(&gate, "v1").await, signed.root.to_string());
+}

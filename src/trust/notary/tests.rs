@@ -180,8 +180,11 @@ impl World {
     }
 
     async fn pin(&self, trust: &NotaryTrust, tag: &str) -> Result<Option<Digest>, PinError> {
-        let pin = self.trust.pin(&self.server, &name(), &tag.parse().unwrap(), &[authority(trust)]).await;
-        pin.map(|pin| pin.map(|pin| pin.digest))
+        let pins = self.trust.pin(&self.server, &name(), &tag.parse().unwrap(), &[authority(trust)]).await?;
+        match pins.unknown.first() {
+            Some((_, error)) => Err(PinError::Unknown(error.clone())),
+            None => Ok(pins.pin.map(|pin| pin.digest)),
+        }
     }
 
     /// Asserts that `v1` is signed.
@@ -273,7 +276,7 @@ async fn keys_of_signers_count_within_their_limits() {
         .await;
     assert_eq!(evidence.outcome(authority(&ends).id()).unwrap().until, Some(seconds(20)));
     let pin = world.trust.pin(&world.server, &name(), &"v1".parse().unwrap(), &[authority(&ends)]).await;
-    assert_eq!(pin.unwrap().unwrap().until, seconds(20));
+    assert_eq!(pin.unwrap().pin.unwrap().until, seconds(20));
     world.assert_refused(&limited(Some(1), None), "signer alice does not count: its key is valid only from").await;
     world.assert_refused(&limited(None, Some(0)), "signer alice does not count: its key was valid only until").await;
     world.clock.advance(SignedDuration::from_secs(20));

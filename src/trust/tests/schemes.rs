@@ -2,6 +2,7 @@
 
 use futures_util::future::{BoxFuture, pending, ready};
 
+use super::super::pin::{Pin, TagPins};
 use super::super::scheme::{Attached, Consultation, ImageSubject, Origin, PinQuestion, SignatureScheme, Verification};
 use super::*;
 use crate::oci::Tag;
@@ -188,18 +189,21 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
         (vec![cosign.clone(), pinned(&one)], Some(one)),
         (vec![pinned(&one), marks("nothing"), pinned(&one)], Some(one)),
     ] {
-        let pinned = trust.pin(&registry, &name(), &tag(), &authorities).await;
-        assert_eq!(pinned.map(|pin| pin.map(|pin| pin.digest)), Ok(expected), "{authorities:?}");
+        let pins = trust.pin(&registry, &name(), &tag(), &authorities).await.unwrap();
+        assert_eq!(pins.pin.map(|pin| pin.digest), expected, "{authorities:?}");
+        assert_eq!((pins.unknown, pins.again_at), (vec![], None), "{authorities:?}");
     }
     let by_digest = Reference::Digest(other);
-    assert_eq!(trust.pin(&registry, &name(), &by_digest, &[pinned(&one)]).await, Ok(None));
-    for (authorities, temporary) in
-        [(vec![pinned(&one), pinned(&other)], false), (vec![pinned(&one), marks("down now")], true)]
-    {
+    assert_eq!(trust.pin(&registry, &name(), &by_digest, &[pinned(&one)]).await, Ok(TagPins::default()));
+    for authorities in [vec![pinned(&one), pinned(&other)], vec![pinned(&one), pinned(&other), marks("down now")]] {
         let error = trust.pin(&registry, &name(), &tag(), &authorities).await.unwrap_err();
-        let is_temporary = matches!(&error, PinError::Unknown(error) if error.temporary);
-        assert_eq!(is_temporary, temporary, "{error}");
+        assert!(matches!(&error, PinError::Disagreement { .. }), "{error}");
     }
+    // Who does not answer hides nothing that others have signed.
+    let down = marks("down now");
+    let pins = trust.pin(&registry, &name(), &tag(), &[pinned(&one), down.clone()]).await.unwrap();
+    assert_eq!(pins.pin.map(|pin| pin.digest), Some(one));
+    assert!(pins.unknown[0].0 == *down.id() && pins.unknown[0].1.temporary && pins.again_at.is_some(), "{pins:?}");
 }
 
 /// A server that never answers does not hold a pull for ever.
@@ -208,8 +212,11 @@ async fn a_pin_takes_no_longer_than_it_may() {
     let (trust, _dir) = trust(&Clock::system()).await;
     let registry = Arc::new(Registry::new(Api::Absent));
     tokio::time::pause();
-    let error = trust.pin(&registry, &name(), &tag(), &[marks("silent now")]).await.unwrap_err();
-    assert_eq!(error, PinError::Unknown(SourceError::new("no answer within 60 s", true)));
+    let one = Digest::sha256(b"one");
+    let authorities = [marks("silent now"), marks(&format!("pin {one}"))];
+    let pins = trust.pin(&registry, &name(), &tag(), &authorities).await.unwrap();
+    assert_eq!(pins.unknown, [(authorities[0].id().clone(), SourceError::new("no answer within 60 s", true))]);
+    assert_eq!(pins.pin.map(|pin| pin.digest), Some(one));
 }
 
 async fn ask(
