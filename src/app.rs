@@ -20,6 +20,7 @@ use crate::server::BindError;
 use crate::server::admin::AdminError;
 use crate::server::{self, AdminApi, RegistryService};
 use crate::store::{StateDir, StateDirError, StoreError};
+pub(crate) use crate::trust::RememberedRoot;
 use crate::{prefetch, trust, upstream, va};
 use parts::RunningParts;
 
@@ -172,6 +173,14 @@ pub(crate) async fn check_offline(mut config: Config, request: &CheckRequest) ->
     let explained = api::check(&parts.gate, request).await;
     parts.close(Duration::from_secs(5)).await;
     explained
+}
+
+/// The roots of Docker Content Trust that a gate with this configuration remembers. The gate may be running.
+///
+/// # Errors
+/// The reason why they cannot be read.
+pub(crate) async fn notary_roots(config: &Config) -> Result<Vec<RememberedRoot>, String> {
+    trust::remembered_roots(&config.state_dir).await.map_err(|error| error.to_string())
 }
 
 /// Why a gate cannot start.

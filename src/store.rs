@@ -30,13 +30,16 @@ pub use facts::FactStore;
 pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
-pub use notary::{NotaryRecord, NotaryRole};
+pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag};
 use writer::Writer;
 
 use crate::oci::Digest;
 use crate::runtime::Epoch;
+
+/// The name of the database in the state directory.
+const DATABASE: &str = "pullgate.db";
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,7 +57,7 @@ impl Store {
     /// # Errors
     /// When the file is damaged, cannot be written, or was written by a newer version.
     pub async fn open(state: &Path) -> Result<Self, StoreError> {
-        let database = Database::open(&state.join("pullgate.db")).await?;
+        let database = Database::open(&state.join(DATABASE)).await?;
         let rows = Writer::new(database.clone());
         let (facts, node) = (FactStore::new(database.clone(), rows.clone()), NodeStore::new(database.clone(), rows));
         Ok(Self { facts, node, database })

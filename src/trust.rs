@@ -39,6 +39,7 @@ use crate::store::{FactStore, Memo};
 use crate::upstream::Upstream;
 use finding::AuthorityFinding;
 use gather::{GatherRequest, GatheredResult, gather};
+pub use notary::{RememberedRoot, remembered_roots};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
 pub use pin::{PinError, TagPins};
 use scheme::{AuthorityResult, Sought};

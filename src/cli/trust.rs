@@ -1,9 +1,10 @@
-//! `pullgate trust status|update`: shows, fetches and replaces the trusted roots of Sigstore. Works on files, without a gate;
-//! a running gate uses a changed file within a minute.
+//! `pullgate trust status|update`: shows, fetches and replaces the trusted roots of Sigstore, and shows the roots of Docker
+//! Content Trust that the gate remembers. Works on files, without a gate; a running gate uses a changed file within a minute.
 
 mod fetch;
 mod install;
 mod mirror;
+mod notary;
 mod state;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use sigstore_tuf::transport::Repository as _;
 
 use super::Exit;
+use crate::config::Config;
 use crate::oci::Digest;
 use crate::policy::{RootPart, TrustedRoot};
 use crate::runtime::Clock;
@@ -36,8 +38,8 @@ const EXAMPLES: &str = "Examples:
 /// Commands about trusted roots.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum TrustCommand {
-    /// List the trusted roots with their age, their source, their keys and the times of their validity. Exits with 2 if
-    /// one cannot be read or has ended.
+    /// List the trusted roots with their age, their source, their keys and the times of their validity, and the roots of
+    /// Docker Content Trust that the gate remembers. Exits with 2 if a trusted root cannot be read or has ended.
     Status(StatusArgs),
     /// Fetch the current trusted root from a TUF repository, or take it from a file, and install it after checking it.
     #[command(after_help = EXAMPLES)]
@@ -93,14 +95,13 @@ pub(super) fn run(command: &TrustCommand) -> Exit {
     let now = Clock::system().now();
     match command {
         TrustCommand::Status(args) => {
-            let files = match &args.files[..] {
-                [] => match configured(args.config.as_deref()) {
-                    Ok(files) => files,
-                    Err(exit) => return exit,
-                },
-                files => files.to_vec(),
-            };
-            status(&files, now)
+            if !args.files.is_empty() {
+                return status(&args.files, now);
+            }
+            match super::config::load_without_roots(args.config.as_deref()) {
+                Ok(config) => status_of(&config, now),
+                Err(exit) => exit,
+            }
         }
         TrustCommand::Update(args) => {
             let to = match destination(args) {
@@ -139,6 +140,17 @@ fn destination(args: &UpdateArgs) -> Result<PathBuf, Exit> {
         [only] => Ok(only.clone()),
         files => Err(super::fail(format!("trust.trusted_roots names {} files: choose one with --to", files.len()))),
     }
+}
+
+/// The files of a configuration, and what its gate remembers.
+fn status_of(config: &Config, now: Timestamp) -> Exit {
+    let files: Vec<PathBuf> = config.policy.trusted_roots.iter().map(PathBuf::from).collect();
+    let exit = status(&files, now);
+    match notary::describe_remembered(config, now) {
+        Ok(text) => print!("{text}"),
+        Err(why) => return super::fail(why),
+    }
+    exit
 }
 
 fn status(files: &[PathBuf], now: Timestamp) -> Exit {

@@ -137,6 +137,7 @@ fn contradictions() {
         ),
         (format!("{MINIMAL}max_bandwidth = \"1KiB\"\n"), "at least 64KiB"),
         (format!("{MINIMAL}pull_limit = 5\npull_limit_window = \"0s\"\n"), "longer than 0s"),
+        (format!("{MINIMAL}[trust]\nnotary_refresh = \"0s\"\n"), "at least 1s"),
         ("[policy]\ndir = \"p\"\n".to_owned(), "at least one upstream"),
         (
             format!("{MINIMAL}[trust.authority.x]\n"),

@@ -1,9 +1,12 @@
 //! What was verified of Docker Content Trust repositories. It protects against replays of older documents, so it is never
 //! forgotten by age. Several gates can share it: a version becomes smaller only under a newer root.
 
-use sqlx::{Row, Sqlite, Transaction};
+use std::path::Path;
 
-use super::{FactStore, StoreError};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Row, Sqlite, Transaction};
+
+use super::{DATABASE, FactStore, StoreError};
 
 /// The newest version of a role that was verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +28,39 @@ pub struct NotaryRecord {
     pub roles: Vec<NotaryRole>,
     /// Roles whose versions do not count any more because this root has replaced keys.
     pub forgotten: Vec<String>,
+}
+
+/// The newest root of a repository that was verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredRoot {
+    /// The name of the repository in the store.
+    pub repository: String,
+    /// The version of the root.
+    pub version: u64,
+    /// The document.
+    pub document: Vec<u8>,
+}
+
+/// The roots in the database of a state directory, by repository. A gate may be using it: nothing is written. Empty if
+/// there is no database.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn stored_notary_roots(state: &Path) -> Result<Vec<StoredRoot>, StoreError> {
+    let path = state.join(DATABASE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let options = SqliteConnectOptions::new().filename(&path).read_only(true);
+    let mut connection = options.connect().await.map_err(|error| StoreError::Open { path, error })?;
+    let sql =
+        "SELECT repository, version, document FROM notary WHERE role = 'root' AND document IS NOT NULL ORDER BY 1";
+    let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
+    let root = |row: &sqlx::sqlite::SqliteRow| {
+        let version = u64::try_from(row.try_get::<i64, _>(1)?).map_err(|_| StoreError::Row("a negative version"))?;
+        Ok(StoredRoot { repository: row.try_get(0)?, version, document: row.try_get(2)? })
+    };
+    rows.iter().map(root).collect()
 }
 
 impl FactStore {

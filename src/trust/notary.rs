@@ -1,5 +1,6 @@
 //! Docker Content Trust: signatures of tags, which a notary server keeps beside the registry.
 //!
+//! Everything that a server says is verified up to a root that the operator pinned, or that was remembered when it was
 //! first seen, where that was asked for. An older document than one that was verified before is refused, also after a
 //! restart. A tag means the digest that is signed for it: the role `targets/releases` has the first word, then `targets`,
 //! as in the docker command. Signers that a policy names must all have signed the same digest with their pinned keys.
@@ -8,6 +9,7 @@ mod anchor;
 mod client;
 mod decide;
 mod history;
+mod remembered;
 mod repository;
 mod roots;
 mod update;
@@ -26,6 +28,7 @@ use crate::oci::ImageName;
 use crate::policy::{Authority, NotaryTrust, Scheme, SignatureFinding, TrustOutcome};
 use client::NotaryClient;
 use decide::Limited;
+pub use remembered::{RememberedRoot, remembered_roots};
 use repository::{KnownRepository, Repositories, TrustedRepository};
 
 const NAME: &str = "notary";

@@ -211,7 +211,7 @@ async fn a_notary_server_that_fails_is_503_and_authorities_that_disagree_are_403
 }
 
 /// Without a pinned root, the first one is trusted only on request, and is remembered over restarts.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_is_remembered_only_on_request() {
     let (registry, mut repository) = (TestRegistry::start().await, notary());
     let signed = simple("signed");
@@ -227,6 +227,7 @@ async fn a_root_is_remembered_only_on_request() {
     let remembering = gate.stop().await.with("[trust]\nfirst_use = \"remember\"\n");
     let gate = remembering.start().await;
     pulled_digest(&gate, "v1").await;
+    assert_first_use_is_shown(&gate).await;
     let stopped = gate.stop().await;
     // Another repository with the same name and another root.
     let mut stolen = notary();
@@ -239,6 +240,25 @@ async fn a_root_is_remembered_only_on_request() {
     let got = gate.get(&manifest("v1")).await;
     assert!(got.status == 403 && got.text().contains("by the keys of the root before it"), "{}", got.text());
     let _ = fs::metadata(gate.file("state")).expect("the state");
+}
+
+/// `pullgate check` and `pullgate trust status` say that nothing else vouches for the root, while the gate runs.
+async fn assert_first_use_is_shown(gate: &Gate) {
+    let output = pullgate(gate, &["check", &format!("{HOST}/{REPOSITORY}:v1")]).await;
+    assert!(text(&output).contains("the root was trusted on first use: version 1, key "), "{}", text(&output));
+    let config = gate.file("status.toml");
+    let state = gate.file("state").display().to_string();
+    let lines = format!("state_dir = \"{state}\"\n[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"docker.io\"\n");
+    fs::write(&config, lines).expect("a file");
+    let status = move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(["trust", "status", "--config"]).arg(config).output().expect("it runs")
+    };
+    let output = tokio::task::spawn_blocking(status).await.expect("it ends");
+    let text = text(&output);
+    for part in ["/v2/registry.test/library/app: notary root version 1, key ", "ends at 2099", "TRUSTED ON FIRST USE"] {
+        assert!(output.status.success() && text.contains(part), "{part}: {text}");
+    }
 }
 
 /// `pullgate check` shows which digest was judged, who signed it and where.

@@ -29,6 +29,9 @@ pub(super) struct TrustSections {
     pub(super) notary_root: Option<PathBuf>,
 }
 
+/// The shortest time for which what a notary server said is used.
+const MIN_REFRESH: SignedDuration = SignedDuration::from_secs(1);
+
 /// What `[trust]` says about Docker Content Trust, and the file of the root.
 fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
     let file = table.file("notary_root");
@@ -77,6 +80,9 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
         notary_refresh: signed(table.duration("notary_refresh"), default.notary_refresh),
         max_attestation: max_attestation(&mut table, default.max_attestation),
     };
+    if config.notary_refresh < MIN_REFRESH {
+        table.problem("notary_refresh", "must be at least 1s, or every pull would ask the notary server", None);
+    }
     let revocation = revocation(table.table("revocation"));
     let files = PolicyFiles { folder: &table.reader.folder };
     let (notary, notary_root) = notary(&mut table);

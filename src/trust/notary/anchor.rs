@@ -171,6 +171,13 @@ impl VerifiedRoot {
         Err(NotaryError::Invalid(format!("the pinned root is not for {gun}: its certificates name another repository")))
     }
 
+    /// What to say about it, if nothing but its first use vouches for it.
+    pub(super) fn first_use(&self, anchor: &TrustAnchor) -> Option<String> {
+        let keys = || self.root.root_keys().map(|key| key.fingerprint().short()).collect::<Vec<_>>().join(", ");
+        let text = || format!("the root was trusted on first use: version {}, key {}", self.root.version, keys());
+        matches!(anchor, TrustAnchor::FirstUse).then(text)
+    }
+
     /// The keys of the root role that count for a repository: without a certificate, or with one that is for it.
     fn keys_for(&self, gun: &str, may: impl Fn(&Certificate) -> bool) -> RoleKeys {
         let counts = |key: &&TufKey| key.certificate().is_none_or(|one| is_for(one, gun) && may(one));

@@ -99,8 +99,9 @@ fn signed_target<'a>(
 
 /// The signers of a tag, by their keys: those that the authority names, or those who released it.
 fn signers(repository: &TrustedRepository, authority: &Authority, tag: &Tag) -> Vec<Signatory> {
+    let first_use = repository.first_use.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
     let signatory = |id: String, identity: String| Signatory {
-        description: format!("{identity} (Docker Content Trust, tag {tag})"),
+        description: format!("{identity} (Docker Content Trust, tag {tag}{first_use})"),
         id,
         kind: SignatoryKind::Key,
         identity,

@@ -33,6 +33,8 @@ pub(super) struct TrustedRepository {
     pub(super) basis: VerifiedBasis,
     /// The versions of its documents.
     pub(super) verified: VerifiedRoles,
+    /// What to say about its root, if nothing but its first use vouches for it.
+    pub(super) first_use: Option<String>,
     /// The earliest end of a document besides the timestamp.
     pub(super) content_until: Timestamp,
     /// The earliest end of a document.

@@ -111,6 +111,7 @@ impl Update<'_> {
             signers,
             basis,
             verified,
+            first_use: trusted.first_use(self.roots.anchor),
             content_until: self.until,
             until,
         })
