@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,9 +32,9 @@ use lookaside::LookasideReader;
 
 /// The most signatures of one image that are read from one place (containers/image has the same limit).
 const MAX_SIGNATURES: usize = 128;
-/// The longest search for one image. It is shorter than a round of questions to all schemes (`gather.rs`), whose end would
-/// discard what was verified before a place became slow.
-const MAX_TIME: Duration = Duration::from_secs(45);
+/// The longest time for reading one place for one image. It is shorter than a round of questions to all schemes
+/// (`gather.rs`), whose end would discard what was verified before a place became slow.
+const MAX_PLACE_TIME: Duration = Duration::from_secs(20);
 
 /// A signature that was found and is not verified yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,8 +43,12 @@ struct Found {
     place: String,
     /// What it is called there, for messages.
     form: String,
-    bytes: Bytes,
+    /// Its bytes, or why they were not kept.
+    signature: Result<Bytes, RefusedSignature>,
 }
+
+/// What a place gives: a signature, or what is not known about it.
+type PlaceEntry = Result<Found, SourceError>;
 
 /// Why a signature does not count.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,18 +99,17 @@ impl Gpg {
         let stored = store.map(|store| self.lookaside.signatures(store, &name.repository, image.digest));
         let served = extension::signatures(services, &name.repository, image.digest);
         let served = served.into_stream().flat_map(stream::iter).boxed();
+        let stored = stored.map(|stored| in_time("the signature store", stored));
+        let served = in_time("the registry's signatures", served);
         let mut places = stream::select_all(stored.into_iter().chain([served]));
         let mut progress = Progress { possible: question.authority.signers(), ..Progress::default() };
-        let end = Instant::now() + MAX_TIME;
         while !progress.is_complete() {
-            let Ok(next) = timeout_at(end, places.next()).await else {
-                let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
-                progress.notes.gaps.push(SourceError::new(why, true));
-                break;
-            };
-            match next {
+            match places.next().await {
                 Some(Ok(found)) => {
-                    let judged = self.verify(found.bytes, question, authority).await;
+                    let judged = match found.signature {
+                        Ok(bytes) => self.verify(bytes, question, authority).await,
+                        Err(refused) => Err(refused),
+                    };
                     progress.add(found.place, found.form, judged);
                 }
                 Some(Err(error)) => progress.notes.gaps.push(error),
@@ -132,6 +136,22 @@ impl Gpg {
         let interrupted = || Err("its verification was interrupted".into());
         self.tasks.spawn_blocking(verify).await.unwrap_or_else(|_| interrupted())
     }
+}
+
+/// What a place has within [`MAX_PLACE_TIME`], and a note if that is not everything.
+fn in_time<'a>(name: &'a str, place: BoxStream<'a, PlaceEntry>) -> BoxStream<'a, PlaceEntry> {
+    let end = Instant::now() + MAX_PLACE_TIME;
+    let read = stream::unfold(Some(place), move |place| async move {
+        let mut place = place?;
+        match timeout_at(end, place.next()).await {
+            Ok(next) => next.map(|entry| (entry, Some(place))),
+            Err(_) => {
+                let why = format!("{name}: after {} s the rest was not looked at", MAX_PLACE_TIME.as_secs());
+                Some((Err(SourceError::new(why, true)), None))
+            }
+        }
+    });
+    read.boxed()
 }
 
 impl SignatureScheme for Gpg {

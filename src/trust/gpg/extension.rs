@@ -77,9 +77,8 @@ fn read_list(bytes: &[u8]) -> Vec<Result<Found, SourceError>> {
     };
     let ours = list.signatures.iter().filter(|one| one.version == 2 && one.kind == "atomic").enumerate();
     let read = |(index, ListedSignature { content, .. }): (usize, &ListedSignature)| {
-        // What is not base64 is reported as a signature that cannot be read.
-        let bytes = STANDARD.decode(content).map(Bytes::from).unwrap_or_default();
-        Ok(Found { place: "the registry's signatures".into(), form: format!("signature {}", index + 1), bytes })
+        let signature = STANDARD.decode(content).map(Bytes::from).map_err(|_| "is not base64".into());
+        Ok(Found { place: "the registry's signatures".into(), form: format!("signature {}", index + 1), signature })
     };
     let rest = ours.clone().count().saturating_sub(MAX_SIGNATURES);
     let limit = (rest > 0).then(|| {

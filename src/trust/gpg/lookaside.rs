@@ -15,10 +15,11 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use url::Url;
 
-use super::message::MAX_MESSAGE;
-use super::{Found, MAX_SIGNATURES};
+use super::message::{MAX_MESSAGE, too_large};
+use super::{Found, MAX_SIGNATURES, RefusedSignature};
 use crate::http_client::{
-    HttpClient, HttpSettings, MAX_REDIRECTS, Network, Reach, ReceivedBody, is_redirect, read_whole, redirect_target,
+    HttpClient, HttpError, HttpSettings, MAX_REDIRECTS, Network, Reach, ReceivedBody, is_redirect, read_whole,
+    redirect_target,
 };
 use crate::oci::{Digest, Repository};
 use crate::policy::{SignatureStore, StoreCredentials};
@@ -44,8 +45,10 @@ struct Cursor<'a> {
     base: Url,
     /// The number of the next signature, from 1.
     number: usize,
-    before: Bytes,
 }
+
+/// A file of a store: its content, or why it is no signature.
+type StoredFile = Result<Bytes, RefusedSignature>;
 
 impl LookasideReader {
     pub(super) fn new(tasks: Tasks) -> Self {
@@ -61,7 +64,8 @@ impl LookasideReader {
         Self { tasks, http: HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string()) }
     }
 
-    /// The signatures of an image, numbered from 1, until one does not exist.
+    /// The signatures of an image, numbered from 1, until one does not exist. A file that is too large, or equal to the
+    /// one before, does not hide those after it.
     pub(super) fn signatures<'a>(
         &'a self,
         store: &'a SignatureStore,
@@ -69,12 +73,12 @@ impl LookasideReader {
         digest: Digest,
     ) -> BoxStream<'a, Result<Found, SourceError>> {
         let base = image_url(&store.base, repository, digest);
-        let first = Cursor { reader: self, store, base, number: 1, before: Bytes::new() };
+        let first = Cursor { reader: self, store, base, number: 1 };
         stream::unfold(Some(first), |cursor| async { cursor?.next().await }).boxed()
     }
 
     /// A signature; `None` if it does not exist.
-    async fn read(&self, store: &SignatureStore, url: Url) -> Result<Option<Bytes>, SourceError> {
+    async fn read(&self, store: &SignatureStore, url: Url) -> Result<Option<StoredFile>, SourceError> {
         if url.scheme() != "file" {
             return self.fetch(url, store.credentials.as_ref()).await;
         }
@@ -85,7 +89,7 @@ impl LookasideReader {
 
     /// Follows redirects. Credentials are sent only to the store itself, and only the store itself may have a private
     /// address.
-    async fn fetch(&self, url: Url, credentials: Option<&StoreCredentials>) -> Result<Option<Bytes>, SourceError> {
+    async fn fetch(&self, url: Url, credentials: Option<&StoreCredentials>) -> Result<Option<StoredFile>, SourceError> {
         let failed = |url: &Url, why: String, temporary| {
             SourceError::new(format!("the signature store at {}: {why}", url.host_str().unwrap_or_default()), temporary)
         };
@@ -99,8 +103,11 @@ impl LookasideReader {
             match answer.status() {
                 StatusCode::OK => {
                     let body = ReceivedBody::new(answer.into_body(), FETCH_TIMEOUT);
-                    let bytes = read_whole(body, MAX_MESSAGE + 1, FETCH_TIMEOUT).await;
-                    return bytes.map(Some).map_err(|error| failed(&at, error.to_string(), true));
+                    return match read_whole(body, MAX_MESSAGE, FETCH_TIMEOUT).await {
+                        Ok(bytes) => Ok(Some(Ok(bytes))),
+                        Err(HttpError::TooLarge(_)) => Ok(Some(Err(too_large()))),
+                        Err(error) => Err(failed(&at, error.to_string(), true)),
+                    };
                 }
                 StatusCode::NOT_FOUND => return Ok(None),
                 status if is_redirect(status) => {
@@ -125,18 +132,12 @@ impl<'a> Cursor<'a> {
             return Some((Err(SourceError::new(why, false)), None));
         }
         let url = signature_url(&self.base, self.number);
-        let bytes = match self.reader.read(self.store, url.clone()).await {
-            Ok(Some(bytes)) => bytes,
+        let signature = match self.reader.read(self.store, url.clone()).await {
+            Ok(Some(signature)) => signature,
             Ok(None) => return None,
             Err(error) => return Some((Err(error), None)),
         };
-        // A server that answers every path with the same page has no signatures, and no end.
-        if bytes == self.before {
-            let why = format!("the store answers the same for signature-{} as for the one before", self.number);
-            return Some((Err(SourceError::new(why, false)), None));
-        }
-        let found = Found { place: url.to_string(), form: format!("signature-{}", self.number), bytes: bytes.clone() };
-        self.before = bytes;
+        let found = Found { place: url.to_string(), form: format!("signature-{}", self.number), signature };
         self.number += 1;
         Some((Ok(found), Some(self)))
     }
@@ -167,7 +168,7 @@ fn signature_url(base: &Url, number: usize) -> Url {
 }
 
 /// Reads a signature from a folder. A folder that does not exist, such as one that is not mounted, is an error.
-fn read_file(base: &Url, url: &Url) -> Result<Option<Bytes>, SourceError> {
+fn read_file(base: &Url, url: &Url) -> Result<Option<StoredFile>, SourceError> {
     let failed =
         |path: &Path, why: String| SourceError::new(format!("the signature store: {}: {why}", path.display()), true);
     let path = |url: &Url| url.to_file_path().map_err(|()| SourceError::new("the store is not a folder", false));
@@ -186,7 +187,8 @@ fn read_file(base: &Url, url: &Url) -> Result<Option<Bytes>, SourceError> {
     }
     let mut bytes = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(MAX_MESSAGE as u64 + 1).read_to_end(&mut bytes));
-    read.map(|_| Some(bytes.into())).map_err(|error| failed(&path, error.to_string()))
+    read.map_err(|error| failed(&path, error.to_string()))?;
+    Ok(Some(if bytes.len() > MAX_MESSAGE { Err(too_large()) } else { Ok(bytes.into()) }))
 }
 
 #[cfg(test)]

@@ -83,10 +83,15 @@ pub(super) fn verify<'a>(
     Ok(SignedMessage { payload, signer })
 }
 
+/// Why a message with more than [`MAX_MESSAGE`] bytes does not count.
+pub(super) fn too_large() -> RefusedSignature {
+    format!("is larger than {MAX_MESSAGE} bytes").into()
+}
+
 /// Checks that the message consists of one signature and what it signs, optionally compressed, and of nothing else.
 fn check_form(bytes: &[u8]) -> Result<(), RefusedSignature> {
     if bytes.len() > MAX_MESSAGE {
-        return Err(format!("is larger than {MAX_MESSAGE} bytes").into());
+        return Err(too_large());
     }
     if bytes.starts_with(b"-----BEGIN PGP SIGNED MESSAGE") {
         return Err("is a cleartext signature, not a signed message".into());

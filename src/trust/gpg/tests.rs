@@ -183,7 +183,7 @@ async fn a_slow_place_does_not_spoil_a_good_signature() {
     let (one, other, dir) = (key(), key(), tempfile::tempdir().unwrap());
     let store = put(dir.path(), &[signed(&one)]);
     let outcome = |authority: Arc<Authority>| async move {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_secs(25);
         tokio::time::timeout(limit, judge_in(&Silent, &authority, "v1")).await.unwrap().outcome
     };
     let verified = outcome(authority(&[&one, &other], SignedIdentity::MatchExact, Some(store.clone()))).await;

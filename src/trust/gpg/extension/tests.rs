@@ -41,7 +41,7 @@ impl RegistryServices for Services {
 
 async fn read(services: &Services) -> Vec<Result<Bytes, SourceError>> {
     let found = signatures(services, &"team/app".parse().unwrap(), Digest::sha256(b"x")).await;
-    found.into_iter().map(|one| one.map(|found| found.bytes)).collect()
+    found.into_iter().map(|one| one.map(|found| found.signature.unwrap())).collect()
 }
 
 fn signature(content: &str) -> serde_json::Value {

@@ -8,9 +8,15 @@ const FOLDER: &str = "team/app@sha256=0123456789abcdef0123456789abcdef0123456789
 
 /// Everything that a store gives for the image, with errors as text.
 async fn read(store: &SignatureStore) -> Vec<Result<Bytes, SourceError>> {
+    let whole = |found: StoredFile| found.unwrap_or_else(|refused| panic!("{refused:?}"));
+    read_files(store).await.into_iter().map(|one| one.map(whole)).collect()
+}
+
+/// The same with files that are no signatures.
+async fn read_files(store: &SignatureStore) -> Vec<Result<StoredFile, SourceError>> {
     let reader = LookasideReader::new(Tasks::new());
     let found = reader.signatures(store, &"team/app".parse().unwrap(), DIGEST.parse().unwrap());
-    found.map(|one| one.map(|found| found.bytes)).collect().await
+    found.map(|one| one.map(|found| found.signature)).collect().await
 }
 
 fn store(base: &Url) -> SignatureStore {
@@ -55,13 +61,44 @@ async fn a_folder_that_cannot_be_read_is_not_empty() {
     assert_gap(&read(&store(&Url::from_file_path(dir.path()).unwrap())).await, "is not a file", true);
 }
 
+/// A file that is too large is named, and does not hide the signatures after it.
 #[tokio::test]
-async fn large_files_are_read_up_to_the_limit() {
+async fn a_file_that_is_too_large_hides_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join(FOLDER)).unwrap();
-    fs::write(dir.path().join(FOLDER).join("signature-1"), vec![0; 10 * MAX_MESSAGE]).unwrap();
-    let found = read(&store(&Url::from_file_path(dir.path()).unwrap())).await;
-    assert_eq!(found[0].as_ref().unwrap().len(), MAX_MESSAGE + 1);
+    let folder = dir.path().join(FOLDER);
+    fs::create_dir_all(&folder).unwrap();
+    let contents = |path: &str| match path.rsplit_once('-').unwrap().1 {
+        "1" => Some(vec![0; MAX_MESSAGE]),
+        "2" => Some(vec![0; MAX_MESSAGE + 1]),
+        "3" => Some(vec![0; 10 * MAX_MESSAGE]),
+        "4" => Some(b"4".to_vec()),
+        _ => None,
+    };
+    for name in ["signature-1", "signature-2", "signature-3", "signature-4"] {
+        fs::write(folder.join(name), contents(name).unwrap()).unwrap();
+    }
+    let tasks = Tasks::new();
+    let server = StoreServer::start(&tasks, move |path| {
+        contents(path).map_or((404, String::new(), vec![]), |content| (200, String::new(), content))
+    });
+    for base in [Url::from_file_path(dir.path()).unwrap(), server.await.url("/")] {
+        let found = read_files(&store(&base)).await;
+        let expected = [Ok(vec![0; MAX_MESSAGE].into()), Err(too_large()), Err(too_large()), Ok(Bytes::from("4"))];
+        assert_eq!(found, expected.map(Ok), "{base}");
+    }
+    assert_eq!(too_large().why, "is larger than 65536 bytes");
+}
+
+/// A copy of a signature, as two runs of a pipeline leave it, does not end the store.
+#[tokio::test]
+async fn a_file_that_repeats_the_one_before_hides_no_other() {
+    let tasks = Tasks::new();
+    let server = StoreServer::start(&tasks, |path| match path.rsplit_once('-').unwrap().1 {
+        "1" | "2" => (200, String::new(), b"same".to_vec()),
+        "3" => (200, String::new(), b"good".to_vec()),
+        _ => (404, String::new(), vec![]),
+    });
+    assert_eq!(read(&store(&server.await.url("/"))).await, ["same", "same", "good"].map(|text| Ok(Bytes::from(text))));
 }
 
 #[tokio::test]
@@ -107,16 +144,19 @@ async fn cve_2023_46737_endless_signatures_are_not_read() {
     assert_gap(&found, "more than 128 signatures", false);
     let same = StoreServer::start(&tasks, |_| (200, String::new(), b"<html>".to_vec())).await;
     let found = read(&store(&same.url("/"))).await;
-    assert_eq!(found.len(), 2);
-    assert_gap(&found, "the same for signature-2", false);
+    assert_eq!((found.len(), same.paths().len()), (MAX_SIGNATURES + 1, MAX_SIGNATURES));
+    assert_gap(&found, "more than 128 signatures", false);
 }
 
 /// CVE-2024-29902 (cosign): a large body is not read whole.
 #[tokio::test]
 async fn cve_2024_29902_large_bodies_are_not_read() {
     let tasks = Tasks::new();
-    let large = StoreServer::start(&tasks, |_| (200, String::new(), vec![0; 64 * MAX_MESSAGE])).await;
-    assert_gap(&read(&store(&large.url("/"))).await, "is larger than 65537 bytes", true);
+    let large = StoreServer::start(&tasks, |path| match path.ends_with("signature-1") {
+        true => (200, String::new(), vec![0; 64 * MAX_MESSAGE]),
+        false => (404, String::new(), vec![]),
+    });
+    assert_eq!(read_files(&store(&large.await.url("/"))).await, [Ok(Err(too_large()))]);
 }
 
 #[tokio::test]
