@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::super::keyring::KeyRing;
 use super::{Canonical, PinnedKey, fingerprint};
-use crate::oci::{ImageName, ImageReference, Reference};
+use crate::oci::{Digest, ImageName, ImageReference, Reference};
 
 /// An authority that signs with OpenPGP.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,11 +50,15 @@ pub struct SignatureStore {
 }
 
 impl SignatureStore {
-    /// The password is left out: it does not affect which signatures are valid, and identifiers are logged.
+    /// What a store shows may depend on who reads it, so other credentials are another store: after a password was
+    /// corrected, nobody waits for the end of what the wrong one found. The password is included as its digest.
     fn encode(&self) -> Vec<u8> {
         let Self { base, credentials } = self;
-        let user = credentials.as_ref().map(|StoreCredentials { username, password: _ }| username);
-        Canonical::default().field("base", base.as_str()).set("username", user).0
+        let user = credentials.as_ref().map(|StoreCredentials { username, password }| {
+            let password = fingerprint(Digest::sha256(password.as_bytes()));
+            Canonical::default().field("username", username).field("password", password).0
+        });
+        Canonical::default().field("base", base.as_str()).set("credentials", user).0
     }
 }
 

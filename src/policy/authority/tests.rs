@@ -175,8 +175,9 @@ fn different_simple_signers() -> Vec<Scheme> {
         let keyrings = rings.iter().map(|body| ring(body).into()).collect();
         Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))
     };
-    let store = |base: &str, username: Option<&str>| {
-        let credentials = username.map(|username| StoreCredentials { username: text(username), password: text("p") });
+    let store = |base: &str, login: Option<(&str, &str)>| {
+        let credentials =
+            login.map(|(username, password)| StoreCredentials { username: text(username), password: text(password) });
         Some(SignatureStore { base: base.parse().unwrap(), credentials })
     };
     let reference = |name: &str| SignedIdentity::ExactReference(name.parse().unwrap());
@@ -188,8 +189,9 @@ fn different_simple_signers() -> Vec<Scheme> {
         gpg(&["abc=", "abg="], SignedIdentity::MatchExact, None),
         gpg(&["abc="], SignedIdentity::MatchExact, store("file:///s", None)),
         gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", None)),
-        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some("u"))),
-        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some("v"))),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some(("u", "p")))),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some(("u", "q")))),
+        gpg(&["abc="], SignedIdentity::MatchExact, store("https://s", Some(("v", "p")))),
         gpg(&["abc="], SignedIdentity::MatchRepository, None),
         gpg(&["abc="], SignedIdentity::MatchRepoDigestOrExact, None),
         gpg(&["abc="], reference("r:v1"), None),

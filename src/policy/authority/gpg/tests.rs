@@ -97,7 +97,7 @@ fn remapped_names_replace_whole_components() {
         let image: ImageReference = pulled.parse().unwrap();
         assert_eq!(identity.accepts(signed, &image.name, &image.reference()), accepted, "{prefix} {pulled} {signed}");
         // By digest, any tag counts, and the repository is remapped as well.
-        let digest = Reference::Digest(crate::oci::Digest::sha256(b"x"));
+        let digest = Reference::Digest(Digest::sha256(b"x"));
         let by_digest = identity.accepts(&signed.replace(":v2", ":v1"), &image.name, &digest);
         let same_but_tag = signed.ends_with(":v2");
         assert_eq!(by_digest, accepted || same_but_tag, "{prefix} {pulled} {signed}");
