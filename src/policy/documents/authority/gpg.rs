@@ -110,10 +110,14 @@ pub(in crate::policy::documents) enum Names {
     Portieris,
 }
 
-/// `signedIdentity`. `None` after an error was reported.
+/// `signedIdentity`. `None` after an error was reported. Only in Portieris may `type` be missing or empty
+/// (`signedIdentity` is a structure there, and its zero value is the default); containers/image refuses that.
 pub(in crate::policy::documents) fn identity(fields: Option<Fields<'_>>, names: Names) -> Option<SignedIdentity> {
     let Some(fields) = fields else { return Some(SignedIdentity::MatchRepoDigestOrExact) };
-    let kind = fields.text("type").unwrap_or_default();
+    let kind = match names {
+        Names::All => fields.required("type")?,
+        Names::Portieris => fields.text("type").unwrap_or_default(),
+    };
     let is_known = |(containers, portieris): &&(&str, &str)| match names {
         Names::All => kind == *containers || kind == *portieris,
         Names::Portieris => kind == *portieris,

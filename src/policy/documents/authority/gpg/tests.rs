@@ -66,7 +66,6 @@ fn signer(scheme: &Scheme) -> SimpleSigner {
 #[test]
 fn identities_have_the_names_of_containers_image_and_of_portieris() {
     for (text, expected) in [
-        ("{}", "matchRepoDigestOrExact"),
         ("{type: matchRepoDigestOrExact}", "matchRepoDigestOrExact"),
         ("{type: matchExact}", "matchExact"),
         ("{type: matchRepository}", "matchRepository"),
@@ -82,6 +81,10 @@ fn identities_have_the_names_of_containers_image_and_of_portieris() {
         assert_eq!(read(&format!("signedIdentity: {text}")).unwrap().identity.to_string(), expected, "{text}");
     }
     for (text, reason) in [
+        ("{}", "p.yaml:6:"),
+        ("{}", "type of signedIdentity is missing"),
+        ("{type: ''}", "type of signedIdentity is empty"),
+        ("{prefix: a.io}", "type of signedIdentity is missing"),
         ("{type: matchNothing}", "unknown type of signedIdentity \"matchNothing\""),
         ("{type: exactReference}", "dockerReference of signedIdentity is missing"),
         ("{type: exactReference, dockerReference: a.io/b}", "neither a tag nor a digest"),
@@ -100,6 +103,14 @@ fn identities_have_the_names_of_containers_image_and_of_portieris() {
     assert!(identity("exactReference").unwrap_err().contains("Portieris' code calls it matchExactReference"));
     assert!(identity("matchRepoDigestOrExact").unwrap_err().contains("leave signedIdentity out"));
     assert_eq!(signer(&identity("matchRepository").unwrap()).identity, SignedIdentity::MatchRepository);
+    for default in ["", ", signedIdentity: {}", ", signedIdentity: {type: ''}"] {
+        let scheme = read_portieris("storeURL: 'https://s'", default, &[]).unwrap();
+        assert_eq!(signer(&scheme).identity, SignedIdentity::MatchRepoDigestOrExact, "{default}");
+    }
+    assert_eq!(
+        read("signedIdentity: {type: matchRepoDigestOrExact}"),
+        read("store: 'file:///s'").map(|signer| SimpleSigner { store: None, ..signer })
+    );
 }
 
 #[test]
