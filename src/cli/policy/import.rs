@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{EXIT_FAILURE, EXIT_OK, Streams};
 use containers::{ContainersPolicy, ImportedRequirement};
-use registries::SignatureStores;
+use registries::{SignatureStores, default_store};
 use scope::DockerScope;
 
 /// The largest policy, in bytes.
@@ -33,7 +33,8 @@ pub fn import(file: &Path, registries: Option<&Path>, streams: &mut Streams<'_>)
     let read = || {
         let policy = read_policy(file).map_err(|why| format!("{}: {why}", file.display()))?;
         let stores = registries.map(SignatureStores::read).transpose()?.unwrap_or_default();
-        Ok::<_, String>(ImportedDocument::new(&policy, &stores))
+        let default = default_store(rustix::process::geteuid().is_root(), std::env::home_dir().as_deref());
+        Ok::<_, String>(ImportedDocument::new(&policy, &stores, default.as_deref()))
     };
     match read() {
         Ok(document) => {
@@ -66,16 +67,24 @@ struct ImportedDocument {
 
 impl ImportedDocument {
     /// One entry for every scope of either file, because the requirements and the store of an image may come from
-    /// different scopes.
-    fn new(policy: &ContainersPolicy, stores: &SignatureStores) -> Self {
+    /// different scopes. Where no file names a store, `default` is it.
+    fn new(policy: &ContainersPolicy, stores: &SignatureStores, default: Option<&str>) -> Self {
         let mut notes: BTreeSet<String> = policy.notes.iter().chain(&stores.notes).cloned().collect();
         let scopes: BTreeSet<&DockerScope> = policy.by_scope.keys().chain(stores.scopes()).collect();
         let mut authorities = AuthorityNames::default();
         let mut entries = String::new();
         for scope in scopes.into_iter().map(Some).chain([None]) {
             let name = scope.map_or("the default", DockerScope::as_str);
-            let store = stores.of(scope).and_then(|url| store(url).map_err(|why| notes.insert(why)).ok());
-            let checks = match trust(policy.of(scope), store.as_ref(), &mut authorities) {
+            let list = policy.of(scope);
+            let named = stores.of(scope);
+            let store = named.or(default).and_then(|url| store(url).map_err(|why| notes.insert(why)).ok());
+            if let (None, Some(url), true) = (named, default, list.iter().any(ImportedRequirement::reads_store)) {
+                notes.insert(format!(
+                    "{name}: no lookaside is named, so signatures are read from {url}, the default of containers/image. \
+                     The gate must be able to read this folder; create it if there is none"
+                ));
+            }
+            let checks = match trust(list, store.as_ref(), &mut authorities) {
                 Ok(None) => String::new(),
                 Ok(Some(trust)) => format!(", policy: {{trust: {trust}}}"),
                 Err(why) => {

@@ -30,6 +30,13 @@ pub(super) enum ImportedRequirement {
     Inexpressible(String),
 }
 
+impl ImportedRequirement {
+    /// Whether its signatures may be in a lookaside store.
+    pub(super) fn reads_store(&self) -> bool {
+        matches!(self, Self::Authority(scheme) if scheme.get("gpg").is_some())
+    }
+}
+
 impl ContainersPolicy {
     /// # Errors
     /// What is wrong with the file. containers/image does not use such a file either.

@@ -5,11 +5,19 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use url::Url;
+
 use super::scope::DockerScope;
 use crate::markup::{Fields, Problems, read_yaml};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+
+/// The store that containers/image reads as root where registries.d names none (containers-registries.d(5), and
+/// `builtinDefaultLookasideStorageDir` in its `docker/registries_d.go`).
+const ROOT_STORE: &str = "/var/lib/containers/sigstore";
+/// The same for another user, in the home directory.
+const USER_STORE: &str = ".local/share/containers/sigstore";
 
 /// The stores of all files together.
 #[derive(Debug, Default)]
@@ -80,12 +88,19 @@ impl SignatureStores {
         self.by_scope.keys()
     }
 
-    /// The URL of the store for a scope; `None` for the widest of all.
+    /// The URL of the store for a scope that is named in a file; `None` for the widest of all scopes.
     pub(super) fn of(&self, scope: Option<&DockerScope>) -> Option<&str> {
         let lineage = scope.map(DockerScope::lineage).unwrap_or_default();
         let found = lineage.iter().find_map(|one| self.by_scope.iter().find(|(scope, _)| scope.as_str() == one));
         found.map(|(_, store)| store).or(self.default.as_ref()).map(|store| &**store)
     }
+}
+
+/// The URL of the store that containers/image reads where no file names one: the system's for root, and otherwise that of
+/// the user who imports. `None` if the user has no home directory.
+pub(super) fn default_store(is_root: bool, home: Option<&Path>) -> Option<String> {
+    let folder = if is_root { ROOT_STORE.into() } else { home?.join(USER_STORE) };
+    Some(Url::from_file_path(folder).ok()?.into())
 }
 
 /// Where signatures are read from. `sigstore` is the old name of `lookaside`. A section without either says nothing, so
