@@ -170,6 +170,7 @@ fn evidence(out: &mut Text, config: &Config) {
     out.section("[trust.revocation]");
     out.line("online", config.revocation.online);
     out.line("private_hosts", list(&config.revocation.private_hosts));
+    config.revocation.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
     for (name, node) in &config.authorities {
         out.section(&format!("[trust.authority.{}]", quoted(name)));
         node.members().iter().for_each(|member| out.line(&quoted(&member.key), inline(&member.node)));

@@ -198,6 +198,15 @@ fn what_is_shown_can_be_read_again() {
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\n-----END PUBLIC KEY-----\n";
 
+/// The proxy of revocation requests is shown like every other one: without its password.
+#[test]
+fn the_proxy_of_revocation_is_shown() {
+    let text = format!("{MINIMAL}[trust.revocation]\nproxy = \"http://u:hush@proxy.acme.com:3128\"\n");
+    let shown = load(&text).unwrap().show();
+    let (_, revocation) = shown.split_once("[trust.revocation]").unwrap();
+    assert!(revocation.contains("proxy.acme.com:3128") && !shown.contains("hush"), "{shown}");
+}
+
 /// Authorities have the shape of those in documents, and are shown as they are written, with absolute paths.
 #[test]
 fn authorities_have_the_shape_of_documents() {
