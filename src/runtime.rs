@@ -22,7 +22,7 @@ pub use clock::Clock;
 pub use directory_watch::DirectoryWatch;
 pub use epoch::{Epoch, Moment};
 pub use file_window::{FileWindow, FileWindows};
-pub use flights::Flights;
+pub use flights::{FlightReporter, Flights};
 pub use folder::folder_names;
 pub use metrics::Metrics;
 pub use printable::{printable, printable_lines};

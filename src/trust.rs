@@ -28,16 +28,17 @@ mod source;
 mod unverified;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::oci::{Digest, Host, ImageName, Manifest, Reference};
-use crate::policy::{Authority, AuthorityId, Observed, SignatureFinding, TrustEvidence, TrustOutcome, Unseen};
-use crate::runtime::{Clock, Flights, Tasks};
+use crate::policy::{Authority, AuthorityId, Observed, TrustEvidence, TrustOutcome, Unseen};
+use crate::runtime::{Clock, FlightReporter, Flights, Tasks};
 use crate::store::{FactStore, Memo};
 use crate::upstream::Upstream;
-use finding::AuthorityFinding;
+use consultations::ReportResult;
+use finding::{AuthorityFinding, with_earlier_signatures};
 use gather::{GatherRequest, GatheredResult, gather};
 pub use notary::{RememberedRoot, remembered_roots};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
@@ -78,11 +79,17 @@ const TROUBLE_TTL: SignedDuration = SignedDuration::from_secs(2);
 /// What is known about each authority of a question, in its order.
 type Findings = Vec<Arc<Observed<AuthorityFinding>>>;
 
+/// The same, by authority.
+type Answers = BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>;
+
+/// Is told what is known about each authority of a question before everything is.
+type ReportKnown<'a> = &'a (dyn Fn(&[Option<Arc<Observed<AuthorityFinding>>>]) + Send + Sync);
+
 /// Finds out for which authorities images are signed, and remembers it for each of them.
 pub struct Trust {
     inner: Arc<Inner>,
     /// Questions that are being answered, by image and authorities.
-    flights: Flights<Arc<str>, BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>>,
+    flights: Flights<Arc<str>, Answers>,
 }
 
 struct Inner {
@@ -138,6 +145,8 @@ impl Trust {
     /// What is known for each authority about the signatures of a manifest in this repository, which was asked for by
     /// this reference. What is not known yet is found out in one round, which concurrent callers with the same question
     /// share and which goes on when they leave.
+    /// A caller leaves as soon as what is known `is_enough`: a place that does not answer does not delay an image that
+    /// somebody else's signature admits. An authority that was not waited for is [`TrustOutcome::Unknown`].
     pub async fn evidence<S: SignatureSource + 'static>(
         &self,
         source: &Arc<S>,
@@ -145,6 +154,7 @@ impl Trust {
         reference: &Reference,
         image: &Arc<Manifest>,
         authorities: &[Arc<Authority>],
+        is_enough: impl Fn(&TrustEvidence) -> bool + Send + Sync,
     ) -> TrustEvidence {
         let recall = |one: &Arc<Authority>| self.inner.memo.recall(&self.inner.key(name, reference, image.digest, one));
         let recalled: Vec<_> = authorities.iter().map(recall).collect();
@@ -157,26 +167,37 @@ impl Trust {
         };
         let (name, image, authorities_asked) = (name.clone(), image.clone(), authorities.to_vec());
         let question = SignatureQuestion { name, reference, image, authorities: authorities_asked };
+        let evidence = |answers: &Answers| {
+            let found = |authority: &Arc<Authority>| answers.get(authority.id()).cloned();
+            let findings = authorities.iter().map(|one| found(one).unwrap_or_else(|| self.inner.interrupted()));
+            self.inner.evidence(authorities, &findings.collect::<Vec<_>>())
+        };
+        let is_enough = |answers: &Answers| is_enough(&evidence(answers));
         // Boxed, as everything that is rare, so that a request that finds everything in memory is a small future.
-        let answers = Box::pin(self.answer(source.clone(), question)).await.unwrap_or_default();
-        let found = |authority: &Arc<Authority>| answers.get(authority.id()).cloned();
-        let findings: Vec<_> =
-            authorities.iter().map(|one| found(one).unwrap_or_else(|| Arc::new(self.inner.interrupted()))).collect();
-        self.inner.evidence(authorities, &findings)
+        let answers = Box::pin(self.answer(source.clone(), question, is_enough)).await.unwrap_or_default();
+        evidence(&answers)
     }
 
     async fn answer<S: SignatureSource + 'static>(
         &self,
         source: Arc<S>,
         question: SignatureQuestion,
-    ) -> Option<BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>> {
+        is_enough: impl Fn(&Answers) -> bool,
+    ) -> Option<Answers> {
         let inner = self.inner.clone();
         let flight = self.inner.flight(&question);
-        let work = || async move {
-            let findings = inner.find_out(&*source, &question).await;
-            question.authorities.iter().map(|authority| authority.id().clone()).zip(findings).collect()
+        let work = |reporter: FlightReporter<Answers>| async move {
+            let ids = || question.authorities.iter().map(|authority| authority.id().clone());
+            let report = |known: &[Option<Arc<Observed<AuthorityFinding>>>]| {
+                let why = "its signatures were not waited for, as others suffice";
+                let pending = || Arc::new(Observed::unknown(why, inner.clock.now()));
+                let findings = known.iter().map(|one| one.clone().unwrap_or_else(pending));
+                reporter.report(ids().zip(findings).collect());
+            };
+            let findings = inner.find_out(&*source, &question, &report).await;
+            ids().zip(findings).collect()
         };
-        self.flights.join(flight, work).await
+        self.flights.join_until(flight, work, is_enough).await
     }
 }
 
@@ -194,7 +215,12 @@ impl Inner {
     }
 
     /// The findings from memory or from the store where they suffice; else from a search for what is missing.
-    async fn find_out(&self, source: &impl SignatureSource, question: &SignatureQuestion) -> Findings {
+    async fn find_out(
+        &self,
+        source: &impl SignatureSource,
+        question: &SignatureQuestion,
+        report: ReportKnown<'_>,
+    ) -> Findings {
         let SignatureQuestion { name, reference, image, authorities } = question;
         let mut known = Vec::with_capacity(authorities.len());
         for authority in authorities {
@@ -202,7 +228,10 @@ impl Inner {
         }
         match self.sufficient(authorities, &known) {
             Some(findings) => findings,
-            None => self.search(source, question, known).await,
+            None => {
+                report(&known);
+                self.search(source, question, known, report).await
+            }
         }
     }
 
@@ -213,6 +242,7 @@ impl Inner {
         source: &impl SignatureSource,
         question: &SignatureQuestion,
         mut known: Vec<Option<Arc<Observed<AuthorityFinding>>>>,
+        report: ReportKnown<'_>,
     ) -> Findings {
         let SignatureQuestion { name, reference, image, authorities } = question;
         let now = self.clock.now();
@@ -244,7 +274,14 @@ impl Inner {
                 others: others.iter().cloned().chain(waiting).collect(),
                 now,
             };
-            let results = self.gather(source, request).await;
+            let so_far = Mutex::new(known.clone());
+            let report = |place: usize, result: &AuthorityResult| {
+                let gathered = GatheredResult { result: result.clone(), is_complete: false };
+                let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+                so_far[open[place]] = Some(Arc::new(self.finding(gathered, known[open[place]].as_deref())));
+                report(&so_far);
+            };
+            let results = self.gather(source, request, &report).await;
             for (index, gathered) in open.into_iter().zip(results) {
                 let found = self.finding(gathered, known[index].as_deref());
                 let key = self.key(name, reference, image.digest, &authorities[index]);
@@ -253,18 +290,23 @@ impl Inner {
                 known[index] = Some(found);
             }
         }
-        known.into_iter().map(|known| known.unwrap_or_else(|| Arc::new(self.interrupted()))).collect()
+        known.into_iter().map(|known| known.unwrap_or_else(|| self.interrupted())).collect()
     }
 
     /// Gathers for authorities whose signatures are in the same repository.
-    async fn gather(&self, source: &impl SignatureSource, mut request: GatherRequest) -> Vec<GatheredResult> {
+    async fn gather(
+        &self,
+        source: &impl SignatureSource,
+        mut request: GatherRequest,
+        report: ReportResult<'_>,
+    ) -> Vec<GatheredResult> {
         let place = request.sought.first().and_then(|sought| sought.authority.signature_repository()).cloned();
         let Some(ImageName { host, repository }) = place else {
-            return gather(source, &self.tasks, &self.schemes, request, &self.config).await;
+            return gather(source, &self.tasks, &self.schemes, request, &self.config, report).await;
         };
         request.repository = repository;
         if host == request.name.host {
-            return gather(source, &self.tasks, &self.schemes, request, &self.config).await;
+            return gather(source, &self.tasks, &self.schemes, request, &self.config, report).await;
         }
         let Some(upstream) = (self.upstreams)(&host) else {
             let why = format!("its signatures are in {host}, which is not a configured upstream");
@@ -274,7 +316,7 @@ impl Inner {
             };
             return request.sought.iter().map(unknown).collect();
         };
-        gather(&*upstream, &self.tasks, &self.schemes, request, &self.config).await
+        gather(&*upstream, &self.tasks, &self.schemes, request, &self.config, report).await
     }
 
     /// What is kept for one authority. What was verified before and still holds is not lost to a registry that does not
@@ -349,23 +391,9 @@ impl Inner {
     }
 
     /// The finding of a search that did not end. It is not kept.
-    fn interrupted(&self) -> Observed<AuthorityFinding> {
-        let at = self.clock.now();
-        let outcome = TrustOutcome::unknown("the verification was interrupted", true);
-        Observed { value: AuthorityFinding { outcome, searched_until: at }, at, until: None }
+    fn interrupted(&self) -> Arc<Observed<AuthorityFinding>> {
+        Arc::new(Observed::unknown("the verification was interrupted", self.clock.now()))
     }
-}
-
-/// Adds the signatures that an earlier search verified: they are not verified again, so this one did not read them.
-fn with_earlier_signatures(mut outcome: TrustOutcome, before: Option<&TrustOutcome>) -> TrustOutcome {
-    if let TrustOutcome::Verified { found, .. } | TrustOutcome::Unknown { found, .. } = &mut outcome
-        && let Some(TrustOutcome::Verified { found: earlier, .. }) = before
-    {
-        let is_new = |one: &&SignatureFinding| one.signer().is_some() && !found.contains(one);
-        let earlier: Vec<_> = earlier.iter().filter(is_new).cloned().collect();
-        found.splice(..0, earlier);
-    }
-    outcome
 }
 
 #[cfg(test)]

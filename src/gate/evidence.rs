@@ -142,11 +142,11 @@ impl EvidenceGatherer {
         manifest: &Arc<Manifest>,
     ) -> Result<TrustFindings, GateError> {
         let authorities = rule.authorities();
-        let mut findings = TrustFindings {
-            own: self.ask_trust(target, reference, manifest, &authorities).await,
-            ..Default::default()
-        };
-        if authorities.is_empty() || passes(rule, kind, &findings, self.clock.now()) {
+        let admits = |findings: &TrustFindings| passes(rule, kind, findings, self.clock.now());
+        let with_own = |own: &TrustEvidence| TrustFindings { own: own.clone(), ..Default::default() };
+        let is_enough = |own: &TrustEvidence| admits(&with_own(own));
+        let mut findings = with_own(&self.ask_trust(target, reference, manifest, &authorities, is_enough).await);
+        if authorities.is_empty() || admits(&findings) {
             return Ok(findings);
         }
         let parents = match rule.signed.counts_for_children() {
@@ -160,8 +160,14 @@ impl EvidenceGatherer {
             if !matches!(index.content, Content::Index(_)) {
                 continue;
             }
-            findings.inherited.push((*parent, self.ask_trust(target, reference, &index, &authorities).await));
-            if passes(rule, kind, &findings, self.clock.now()) {
+            let is_enough = |inherited: &TrustEvidence| {
+                let mut findings = findings.clone();
+                findings.inherited.push((*parent, inherited.clone()));
+                admits(&findings)
+            };
+            let inherited = self.ask_trust(target, reference, &index, &authorities, is_enough).await;
+            findings.inherited.push((*parent, inherited));
+            if admits(&findings) {
                 return Ok(findings);
             }
         }
@@ -170,7 +176,8 @@ impl EvidenceGatherer {
         }
         for child in self.platforms.relevant_children(target, manifest).await? {
             let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
-            findings.children.push((child.digest, self.ask_trust(target, reference, &image, &authorities).await));
+            let evidence = self.ask_trust(target, reference, &image, &authorities, |_| false).await;
+            findings.children.push((child.digest, evidence));
         }
         Ok(findings)
     }
@@ -181,8 +188,9 @@ impl EvidenceGatherer {
         reference: &Reference,
         manifest: &Arc<Manifest>,
         authorities: &[Arc<Authority>],
+        is_enough: impl Fn(&TrustEvidence) -> bool + Send + Sync,
     ) -> TrustEvidence {
-        self.trust.evidence(&target.upstream, &target.name, reference, manifest, authorities).await
+        self.trust.evidence(&target.upstream, &target.name, reference, manifest, authorities, is_enough).await
     }
 
     async fn va_findings(

@@ -11,8 +11,24 @@ use super::Tasks;
 
 /// Work in progress, by key. The work runs in a tracked task, so it continues even if all callers have left.
 pub struct Flights<K, V> {
-    running: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
+    running: Arc<Mutex<HashMap<K, watch::Receiver<FlightState<V>>>>>,
     tasks: Tasks,
+}
+
+/// What work has reported.
+struct FlightState<V> {
+    value: Option<V>,
+    has_landed: bool,
+}
+
+/// Reports values that are known before the work ends.
+pub struct FlightReporter<V>(watch::Sender<FlightState<V>>);
+
+impl<V> FlightReporter<V> {
+    /// Replaces the value that was reported before.
+    pub fn report(&self, value: V) {
+        self.0.send_replace(FlightState { value: Some(value), has_landed: false });
+    }
 }
 
 impl<K, V> Flights<K, V>
@@ -31,11 +47,25 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut result = self.begin(key, work);
-        result.wait_for(Option::is_some).await.ok()?.clone()
+        self.join_until(key, |_| work(), |_| false).await
     }
 
-    fn begin<F>(&self, key: K, work: impl FnOnce() -> F) -> watch::Receiver<Option<V>>
+    /// The same for work that reports values before it ends: waits until it ends or a value `is_enough` for this caller.
+    pub async fn join_until<F>(
+        &self,
+        key: K,
+        work: impl FnOnce(FlightReporter<V>) -> F,
+        is_enough: impl Fn(&V) -> bool,
+    ) -> Option<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut state = self.begin(key, work);
+        let is_over = |state: &FlightState<V>| state.has_landed || state.value.as_ref().is_some_and(&is_enough);
+        state.wait_for(is_over).await.ok()?.value.clone()
+    }
+
+    fn begin<F>(&self, key: K, work: impl FnOnce(FlightReporter<V>) -> F) -> watch::Receiver<FlightState<V>>
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -43,15 +73,15 @@ where
         if let Some(receiver) = running.get(&key) {
             return receiver.clone();
         }
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(FlightState { value: None, has_landed: false });
         running.insert(key.clone(), receiver.clone());
         let landing = Landing { key, running: self.running.clone() };
-        let work = work();
+        let work = work(FlightReporter(sender.clone()));
         self.tasks.spawn(async move {
             let value = work.await;
             // Later callers start new work; callers that are already waiting receive this value.
             drop(landing);
-            sender.send_replace(Some(value));
+            sender.send_replace(FlightState { value: Some(value), has_landed: true });
         });
         receiver
     }
@@ -60,7 +90,7 @@ where
 /// Removes the key when the work ends, including by a panic.
 struct Landing<K: Eq + Hash, V> {
     key: K,
-    running: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
+    running: Arc<Mutex<HashMap<K, watch::Receiver<FlightState<V>>>>>,
 }
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
@@ -100,6 +130,29 @@ mod tests {
             assert_eq!(future.await, Some(0));
         }
         assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    /// Each caller waits for as much as it needs, and the work goes on.
+    #[tokio::test]
+    async fn a_caller_leaves_when_it_knows_enough() {
+        let flights = Arc::new(Flights::new(Tasks::new()));
+        let gate = Arc::new(Notify::new());
+        let (opened, other) = (gate.clone(), flights.clone());
+        let work = |reporter: FlightReporter<u8>| async move {
+            reporter.report(1);
+            opened.notified().await;
+            2
+        };
+        assert_eq!(flights.join_until("key", work, |value| *value == 1).await, Some(1));
+        let mut patient = Box::pin(other.join("key", || async { 3 }));
+        assert!(futures_util::poll!(&mut patient).is_pending(), "the first value is not the result");
+        gate.notify_one();
+        assert_eq!(patient.await, Some(2));
+        let panics = |reporter: FlightReporter<u8>| async move {
+            reporter.report(1);
+            panic!("on purpose")
+        };
+        assert_eq!(flights.join_until("panic", panics, |_| false).await, None);
     }
 
     #[tokio::test]

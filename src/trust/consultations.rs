@@ -14,8 +14,12 @@ use super::settled::Signers;
 use super::source::RegistryServices;
 use crate::policy::TrustOutcome;
 
+/// Is told of results before the round ends: the index of the authority, and what is known for it by now.
+pub(super) type ReportResult<'a> = &'a (dyn Fn(usize, &AuthorityResult) + Send + Sync);
+
 /// The consultations of one round.
 pub(super) struct Consultations<'a> {
+    report: ReportResult<'a>,
     pending: FuturesUnordered<BoxFuture<'a, (usize, AuthorityResult)>>,
     /// What is known, by the index of the authority; `None` for authorities that are not consulted.
     answers: Vec<Option<ConsultationAnswer>>,
@@ -34,6 +38,7 @@ impl<'a> Consultations<'a> {
         schemes: &'a Schemes,
         request: &'a GatherRequest,
         end: Instant,
+        report: ReportResult<'a>,
     ) -> Self {
         let pending = FuturesUnordered::new();
         let mut answers = Vec::with_capacity(request.sought.len());
@@ -48,7 +53,7 @@ impl<'a> Consultations<'a> {
                 ConsultationAnswer::Pending(authority.signers())
             }));
         }
-        Self { pending, answers }
+        Self { report, pending, answers }
     }
 
     /// The authorities that are not consulted, with their indices.
@@ -60,6 +65,7 @@ impl<'a> Consultations<'a> {
     /// Waits for the next answer. False if there is none to wait for.
     pub(super) async fn next(&mut self) -> bool {
         let Some((index, result)) = self.pending.next().await else { return false };
+        (self.report)(index, &result);
         self.answers[index] = Some(ConsultationAnswer::Known(result));
         true
     }

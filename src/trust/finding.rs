@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::settled::Signers;
-use crate::policy::{Authority, Observed, Signatory, TrustOutcome};
+use crate::policy::{Authority, Observed, Signatory, SignatureFinding, TrustOutcome};
 use crate::store::Evidence;
 
 /// The outcome for one authority, and for how long the search behind it counts as complete. A stored row that an older
@@ -37,6 +37,12 @@ impl AuthorityFinding {
 }
 
 impl Observed<AuthorityFinding> {
+    /// Nothing is known about the authority at this time.
+    pub(super) fn unknown(why: &str, at: Timestamp) -> Self {
+        let outcome = TrustOutcome::unknown(why, true);
+        Self { value: AuthorityFinding { outcome, searched_until: at }, at, until: None }
+    }
+
     /// Who has signed for the authority, and who may have as far as is known at this time.
     pub(super) fn signers(&self, authority: &Authority, now: Timestamp) -> Signers {
         let TrustOutcome::Verified { by, .. } = &self.value.outcome else { return Signers::default() };
@@ -53,4 +59,16 @@ impl Observed<AuthorityFinding> {
             _ => Vec::new(),
         }
     }
+}
+
+/// Adds the signatures that an earlier search verified: they are not verified again, so this one did not read them.
+pub(super) fn with_earlier_signatures(mut outcome: TrustOutcome, before: Option<&TrustOutcome>) -> TrustOutcome {
+    if let TrustOutcome::Verified { found, .. } | TrustOutcome::Unknown { found, .. } = &mut outcome
+        && let Some(TrustOutcome::Verified { found: earlier, .. }) = before
+    {
+        let is_new = |one: &&SignatureFinding| one.signer().is_some() && !found.contains(one);
+        let earlier: Vec<_> = earlier.iter().filter(is_new).cloned().collect();
+        found.splice(..0, earlier);
+    }
+    outcome
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::Config;
-use super::consultations::Consultations;
-use super::discovery::{Search, SearchSchemes};
+use super::consultations::{Consultations, ReportResult};
+use super::discovery::{FoundLayers, Search, SearchSchemes};
 use super::notes::{SearchNotes, Trouble};
 use super::scheme::{Attached, AuthorityResult, ImageSubject, SignatureScheme, Sought, Verification};
 use super::schemes::Schemes;
@@ -49,23 +50,26 @@ pub(super) struct GatherRequest {
 
 /// Asks until no other signature can matter to the authorities together, or until everything was looked at. Everything
 /// that is attached is fetched once, whatever the number of authorities and schemes. The results are in the order of the
-/// authorities.
+/// authorities. `report` is told what is known meanwhile.
 pub(super) async fn gather(
     source: &impl SignatureSource,
     tasks: &Tasks,
     schemes: &Schemes,
     request: GatherRequest,
     config: &Config,
+    report: ReportResult<'_>,
 ) -> Vec<GatheredResult> {
     let end = Instant::now() + MAX_TIME;
-    let mut consulted = Consultations::begin(source, schemes, &request, end);
+    let mut consulted = Consultations::begin(source, schemes, &request, end, report);
     let (indices, attached) = consulted.others(&request.sought);
-    let mut searched = search(source, tasks, schemes, &request, (attached, end), &mut consulted).await;
+    let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
+    let parts = Verifications::begin(schemes, &subject, &attached);
+    let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
+    let subject = (&request.repository, request.image.digest);
+    let search = Search::new(source, subject, readers, &schemes.large_layers);
+    let attached = AttachedSearch { tasks, request: &request, config, end, parts, search, indices: &indices, report };
+    let (results, is_complete) = attached.run(&mut consulted).await;
     consulted.finish().await;
-    let (results, is_complete) = match &mut searched {
-        Some(searched) => (searched.parts.results(&searched.notes, config, request.now), searched.is_complete),
-        None => (indices.iter().map(|_| interrupted()).collect(), false),
-    };
     let mut all = consulted.into_results();
     for (index, result) in indices.into_iter().zip(results) {
         all[index] = Some(GatheredResult { result, is_complete });
@@ -74,70 +78,80 @@ pub(super) async fn gather(
     all.into_iter().map(|one| one.unwrap_or_else(unknown)).collect()
 }
 
-/// A search for attached signatures that has ended.
-struct Searched {
+/// A search for attached signatures that verifies what it finds, while consultations run.
+struct AttachedSearch<'a, S> {
+    tasks: &'a Tasks,
+    request: &'a GatherRequest,
+    config: &'a Config,
+    end: Instant,
     parts: Verifications,
-    notes: SearchNotes,
-    /// Whether it went on to its end.
-    is_complete: bool,
+    search: Search<'a, S>,
+    /// The authorities whose signatures are attached.
+    indices: &'a [usize],
+    report: ReportResult<'a>,
 }
 
-/// Searches for attached signatures while consultations run. `None` if the verification was interrupted.
-async fn search(
-    source: &impl SignatureSource,
-    tasks: &Tasks,
-    schemes: &Schemes,
-    request: &GatherRequest,
-    (attached, end): (Vec<Sought>, Instant),
-    consulted: &mut Consultations<'_>,
-) -> Option<Searched> {
-    let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
-    let mut parts = Verifications::begin(schemes, &subject, &attached);
-    let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
-    let subject = (&request.repository, request.image.digest);
-    let mut search = Search::new(source, subject, readers, &schemes.large_layers);
-    let mut is_complete = false;
-    loop {
-        if parts.is_settled([&request.others[..], &consulted.signers()].concat()) {
-            search.notes.clear_gaps();
-            break;
-        }
-        // Only a consultation can matter that has not ended.
-        if parts.is_settled(request.others.clone()) && consulted.next().await {
-            continue;
-        }
-        let next = {
-            let mut next = pin!(timeout_at(end, search.next()));
-            loop {
-                tokio::select! {
-                    found = &mut next => break found,
-                    true = consulted.next() => {}
+impl<S: SignatureSource> AttachedSearch<'_, S> {
+    /// The results of these authorities, and whether the search went on to its end.
+    async fn run(mut self, consulted: &mut Consultations<'_>) -> (Vec<AuthorityResult>, bool) {
+        let mut latest: Vec<_> = self.indices.iter().map(|_| interrupted()).collect();
+        loop {
+            if self.parts.is_settled([&self.request.others[..], &consulted.signers()].concat()) {
+                self.search.notes.clear_gaps();
+                return (self.results(), false);
+            }
+            // Only a consultation can matter that has not ended.
+            if self.parts.is_settled(self.request.others.clone()) && consulted.next().await {
+                continue;
+            }
+            let found = match self.next(consulted).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return (self.results(), true),
+                Err(Elapsed { .. }) => {
+                    let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
+                    self.search.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
+                    return (self.results(), true);
                 }
-            }
-        };
-        let found = match next {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                is_complete = true;
-                break;
-            }
-            Err(_) => {
-                let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
-                search.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
-                is_complete = true;
-                break;
-            }
-        };
-        let read = move || {
-            parts.read(&found.layers);
-            drop(found.memory);
-            parts
-        };
-        parts = tasks.spawn_blocking(read).await.ok()?;
-        // What is not confirmed by then stays unknown, and the search ends with its next step.
-        let _ = timeout_at(end, parts.confirm()).await;
+            };
+            let mut parts = self.parts;
+            let read = move || {
+                parts.read(&found.layers);
+                drop(found.memory);
+                parts
+            };
+            // What was verified before still counts.
+            let Ok(Ok(parts)) = timeout_at(self.end, self.tasks.spawn_blocking(read)).await else {
+                return (latest, false);
+            };
+            self.parts = parts;
+            // What is not confirmed by then stays unknown, and the search ends with its next step.
+            let _ = timeout_at(self.end, self.parts.confirm()).await;
+            latest = self.results_so_far();
+            self.indices.iter().zip(&latest).for_each(|(index, result)| (self.report)(*index, result));
+        }
     }
-    Some(Searched { parts, notes: search.notes, is_complete })
+
+    /// What is found next, while consultations go on.
+    async fn next(&mut self, consulted: &mut Consultations<'_>) -> Result<Option<FoundLayers>, Elapsed> {
+        let mut next = pin!(timeout_at(self.end, self.search.next()));
+        loop {
+            tokio::select! {
+                found = &mut next => return found,
+                true = consulted.next() => {}
+            }
+        }
+    }
+
+    fn results(&self) -> Vec<AuthorityResult> {
+        self.parts.results(&self.search.notes, self.config, self.request.now)
+    }
+
+    /// The results if nothing else is read.
+    fn results_so_far(&self) -> Vec<AuthorityResult> {
+        let mut notes = self.search.notes.clone();
+        notes.add(Trouble::Unanswered(SourceError::new("the search has not ended", true)));
+        self.parts.results(&notes, self.config, self.request.now)
+    }
 }
 
 pub(super) fn interrupted() -> AuthorityResult {

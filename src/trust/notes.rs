@@ -7,7 +7,7 @@ use crate::policy::{Signatory, SignatureFinding, TrustOutcome, Unseen};
 const MAX_GAPS: usize = 20;
 
 /// What a whole search noted, for all schemes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SearchNotes {
     /// What is attached to the image but contains no signature that counts, with the scheme that it concerns; `None` for
     /// all schemes.

@@ -104,7 +104,7 @@ pub(super) struct PinQuestion<'a> {
 }
 
 /// What was found out for one authority.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AuthorityResult {
     pub(super) outcome: TrustOutcome,
     /// The end of the outcome, if it has one. Only a verified outcome may have none: it depends on nothing but bytes

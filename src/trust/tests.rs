@@ -18,8 +18,8 @@ use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
 use crate::policy::{
-    CosignAuthority, CosignSigners, Keyless, NotaryTrust, PublicKey, Scheme, Signatory, SignatureResult,
-    SignedIdentity, SimpleSigner, TextPattern,
+    CosignAuthority, CosignSigners, Keyless, NotaryTrust, PublicKey, Scheme, Signatory, SignatureFinding,
+    SignatureResult, SignedIdentity, SimpleSigner, TextPattern,
 };
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
@@ -217,7 +217,7 @@ async fn verify(
         others: Vec::new(),
         now: Timestamp::UNIX_EPOCH,
     };
-    let results = gather(source, tasks, schemes, request, &Config::default()).await;
+    let results = gather(source, tasks, schemes, request, &Config::default(), &|_, _| {}).await;
     let ids = authorities.iter().map(|authority| authority.id().clone());
     ids.zip(results).map(|(id, gathered)| (id, gathered.result.outcome)).collect()
 }

@@ -257,3 +257,30 @@ async fn signatures_of_the_registry_are_read() {
     assert_answer(&gate, "1", 200, "").await;
     assert_answer(&gate, "2", 403, "not signed").await;
 }
+
+/// A store that accepts connections and never answers does not delay an image that another authority has signed.
+#[tokio::test]
+async fn a_store_that_hangs_does_not_delay_what_another_signature_admits() {
+    let world = Signing::new().await;
+    let store = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", store.local_addr().expect("an address"));
+    let document = |trust: &str| {
+        format!(
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: default}}\nspec:\n  authorities:\n  \
+             - {{name: key, cosign: {{key: {{file: release.pub}}}}}}\n  \
+             - {{name: ring, gpg: {{keyring: {{file: release.gpg}}, store: {{url: \"{url}\", insecure: true}}}}}}\n  \
+             repositories:\n  - {{name: \"*\", policy: {{trust: {trust}}}}}\n"
+        )
+    };
+    let gate = TestGate::new(&world.registry, &document("{anyOf: [ring, key]}"));
+    fs::write(gate.path().join("policies/release.gpg"), world.key.to_vec().expect("a key")).expect("a file");
+    let image = simple("any");
+    world.push("1", &image);
+    gate.key.sign(&world.registry, "library/app", &format!("{HOST}/library/app"), image.root).expect("a signature");
+    let gate = gate.start().await;
+    let begun = std::time::Instant::now();
+    assert_answer(&gate, "1", 200, "").await;
+    assert_answer(&gate, &image.manifest().digest.to_string(), 200, "").await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(store);
+}

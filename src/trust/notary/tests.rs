@@ -175,7 +175,7 @@ impl World {
         let asked = [authority.clone()];
         let reference = reference.parse().unwrap();
         let image = Arc::new(image.clone());
-        let evidence = self.trust.evidence(&self.server, &name(), &reference, &image, &asked).await;
+        let evidence = self.trust.evidence(&self.server, &name(), &reference, &image, &asked, |_| false).await;
         evidence.outcome(authority.id()).unwrap().value.clone()
     }
 
@@ -272,7 +272,7 @@ async fn keys_of_signers_count_within_their_limits() {
     world.assert_signed(&ends).await;
     let evidence = world
         .trust
-        .evidence(&world.server, &name(), &"v1".parse().unwrap(), &Arc::new(image(1)), &[authority(&ends)])
+        .evidence(&world.server, &name(), &"v1".parse().unwrap(), &Arc::new(image(1)), &[authority(&ends)], |_| false)
         .await;
     assert_eq!(evidence.outcome(authority(&ends).id()).unwrap().until, Some(seconds(20)));
     let pin = world.trust.pin(&world.server, &name(), &"v1".parse().unwrap(), &[authority(&ends)]).await;

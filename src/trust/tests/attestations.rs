@@ -118,7 +118,7 @@ async fn age_and_condition_are_judged_and_end_the_outcome() {
     let (authority, registry) = (attesting(&signer, with(48, "true")), Arc::new(registry));
     let ask = async || {
         let evidence = trust
-            .evidence(&registry, &name(), &by_digest(), &Arc::new(image()), std::slice::from_ref(&authority))
+            .evidence(&registry, &name(), &by_digest(), &Arc::new(image()), std::slice::from_ref(&authority), |_| false)
             .await;
         evidence.outcome(authority.id()).unwrap().clone()
     };

@@ -477,7 +477,7 @@ async fn verify_at(registry: &Registry, authorities: &[Arc<Authority>], now: Tim
     let (image, reference) = (Arc::new(image()), Reference::Digest(image().digest));
     let repository = name().repository;
     let request = GatherRequest { name: name(), reference, image, repository, sought, others: Vec::new(), now };
-    let results = gather(registry, &Tasks::new(), &schemes().await, request, &Config::default()).await;
+    let results = gather(registry, &Tasks::new(), &schemes().await, request, &Config::default(), &|_, _| {}).await;
     results.into_iter().next().unwrap().result.outcome
 }
 

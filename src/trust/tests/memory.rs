@@ -35,7 +35,7 @@ impl World {
         authorities: &[&Arc<Authority>],
     ) -> Vec<Observed<TrustOutcome>> {
         let owned: Vec<_> = authorities.iter().map(|authority| (*authority).clone()).collect();
-        let evidence = self.trust.evidence(registry, name, &by_digest(), &Arc::new(image()), &owned).await;
+        let evidence = self.trust.evidence(registry, name, &by_digest(), &Arc::new(image()), &owned, |_| false).await;
         assert_eq!(evidence.iter().count(), owned.len());
         owned.iter().map(|authority| evidence.outcome(authority.id()).unwrap().clone()).collect()
     }
@@ -212,7 +212,8 @@ async fn evidence_is_bound_to_authority_repository_and_digest() {
     }
     let platform = Arc::new(image().named(Digest::of(Algorithm::Sha512, &image().bytes)).unwrap());
     let registry = Arc::new(Registry { subject: platform.digest, ..Registry::new(Api::Absent) });
-    let evidence = world.trust.evidence(&registry, &name(), &by_digest(), &platform, std::slice::from_ref(&a)).await;
+    let evidence =
+        world.trust.evidence(&registry, &name(), &by_digest(), &platform, std::slice::from_ref(&a), |_| false).await;
     assert_eq!(evidence.outcome(a.id()).unwrap().value, TrustOutcome::Unverified { found: vec![] });
 }
 

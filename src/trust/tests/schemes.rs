@@ -1,5 +1,8 @@
 //! A scheme made for the test, beside those that are registered.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use futures_util::future::{BoxFuture, pending, ready};
 
 use super::super::pin::{Pin, TagPins};
@@ -11,8 +14,12 @@ use crate::policy::{KeyRing, SignatureStore};
 const MARK: &str = "application/x-mark";
 
 /// An image is signed for an authority when the authority's server is written in a layer that is attached to it. A
-/// server `pin DIGEST` has signed that digest for every tag; a server `silent …` never answers.
+/// server `pin DIGEST` has signed that digest for every tag; a server `silent …` never answers. To read a layer `stuck`
+/// takes until the test is over.
 struct Marks;
+
+/// Whether a layer `stuck` is being read, and whether the test is over.
+static STUCK: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
 impl SignatureScheme for Marks {
     fn name(&self) -> &'static str {
@@ -54,6 +61,10 @@ struct Marked(Vec<(String, BTreeSet<String>, Vec<Signatory>)>);
 impl Verification for Marked {
     fn read(&mut self, found: &[Attached]) {
         for Attached { layer, bytes, .. } in found {
+            while *bytes == b"stuck"[..] && !STUCK[1].load(Ordering::SeqCst) {
+                STUCK[0].store(true, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+            }
             for (server, signers, signed) in &mut self.0 {
                 if layer.media_type == MARK && *bytes == server.as_bytes() && signed.is_empty() {
                     let key = PublicKey::for_test(server);
@@ -78,7 +89,7 @@ impl Verification for Marked {
 }
 
 /// An image is signed for an authority when its registry has a document at the path of the authority's store, with the
-/// reference appended where the path ends in `:`.
+/// reference appended where the path ends in `:`. The store `/silent` never answers.
 struct Shelves;
 
 impl SignatureScheme for Shelves {
@@ -98,6 +109,10 @@ impl SignatureScheme for Shelves {
                 true => format!("{}{reference}", shelf(authority)),
                 false => shelf(authority),
             };
+            if path == "/silent" {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                return AuthorityResult { outcome: TrustOutcome::unknown("no answer", true), until: None };
+            }
             let outcome = match services.document(&name.repository, ServiceAddress::Registry(&path), 100).await {
                 Ok(Some(found)) => {
                     let id = String::from_utf8(found.bytes.to_vec()).unwrap();
@@ -160,7 +175,7 @@ async fn schemes_share_a_search_and_read_what_they_understand() {
     let registry = Arc::new(registry);
     let (cosign, signed, unsigned) = (signer.authority(), marks("s"), marks("t"));
     let authorities = [cosign.clone(), signed.clone(), unsigned.clone()];
-    let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &authorities).await;
+    let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &authorities, |_| false).await;
     let of = |authority: &Arc<Authority>| evidence.outcome(authority.id()).unwrap().clone();
     // Each scheme is told of its own signatures that failed; of another's it is told what they are; an SBOM is nothing.
     let TrustOutcome::Unverified { found } = of(&cosign).value else { panic!() };
@@ -226,7 +241,7 @@ async fn ask(
     authorities: &[&Arc<Authority>],
 ) -> Vec<Observed<TrustOutcome>> {
     let owned: Vec<_> = authorities.iter().map(|authority| (*authority).clone()).collect();
-    let evidence = trust.evidence(registry, &name(), reference, &Arc::new(image()), &owned).await;
+    let evidence = trust.evidence(registry, &name(), reference, &Arc::new(image()), &owned, |_| false).await;
     owned.iter().map(|authority| evidence.outcome(authority.id()).unwrap().clone()).collect()
 }
 
@@ -325,4 +340,74 @@ async fn a_consultation_runs_beside_the_search() {
         let fallback = format!("sha256-{}", digest.hex());
         assert_eq!(asked(&registry).contains(&fallback), is_shared, "{:?}", asked(&registry));
     }
+}
+
+/// An image that one signature admits does not wait for a place that does not answer. The search goes on, for whoever
+/// needs more.
+#[tokio::test]
+async fn nobody_waits_for_what_cannot_matter() {
+    let (signer, digest) = (Signer::p256(), image().digest);
+    let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
+    let trust = Arc::new(trust);
+    let registry = Registry::new(Api::Absent).with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+    let registry = Arc::new(registry);
+    let authorities = [signer.authority(), shelved("/silent")];
+    let ask = |needed: usize| {
+        let (trust, registry, authorities) = (trust.clone(), registry.clone(), authorities.clone());
+        async move {
+            let signed = |evidence: &TrustEvidence| {
+                evidence.iter().filter(|(_, one)| matches!(one.value, TrustOutcome::Verified { .. })).count()
+            };
+            let is_enough = |evidence: &TrustEvidence| signed(evidence) >= needed;
+            let evidence =
+                trust.evidence(&registry, &name(), &tag(), &Arc::new(image()), &authorities, is_enough).await;
+            authorities.map(|authority| evidence.outcome(authority.id()).unwrap().value.clone())
+        }
+    };
+    let begun = std::time::Instant::now();
+    for _ in 0..2 {
+        let [cosign, silent] = ask(1).await;
+        assert_verified(&cosign, "ECDSA");
+        assert_unknown(&silent, "not waited for", true);
+    }
+    let mut patient = Box::pin(ask(2));
+    assert!(futures_util::poll!(&mut patient).is_pending());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    tokio::time::pause();
+    let [cosign, silent] = patient.await;
+    assert_verified(&cosign, "ECDSA");
+    assert_unknown(&silent, "no answer", true);
+    assert_eq!(asked(&registry).iter().filter(|what| what.ends_with(".sig")).count(), 1, "one search for all");
+}
+
+/// A verification that does not end ends with the search all the same, and what was verified before it counts.
+#[tokio::test]
+async fn a_verification_takes_no_longer_than_the_search() {
+    let (dir, clock, digest) = (tempfile::tempdir().unwrap(), Clock::system(), image().digest);
+    let schemes = schemes(&services(&Store::open(dir.path()).await.unwrap(), &clock));
+    let mut registry = Registry::new(Api::Absent);
+    let mut listed = Vec::new();
+    for content in ["s", "1", "2", "3", "4", "5", "stuck"] {
+        let mark = registry.push_blob(MARK, content.into());
+        listed.push(registry.push(&manifest_json(&json!([mark]), Some(&digest))));
+    }
+    registry.api = Api::Pages(vec![listed]);
+    let authorities = [marks("s"), marks("t")];
+    tokio::time::pause();
+    let tasks = Tasks::new();
+    let passes = async {
+        while !STUCK[0].load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(Duration::from_secs(61)).await;
+    };
+    let (name, image) = (name(), image());
+    let found = verify(&registry, &schemes, &tasks, &name, &image, &authorities);
+    let (found, ()) = tokio::join!(found, passes);
+    STUCK[1].store(true, Ordering::SeqCst);
+    assert!(
+        matches!(&found[0].1, TrustOutcome::Verified { unseen: Some(unseen), .. } if unseen.temporary),
+        "{found:?}"
+    );
+    assert_unknown(&found[1].1, "the search has not ended", true);
 }

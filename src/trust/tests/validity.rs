@@ -39,7 +39,7 @@ async fn judge(registry: Registry, cosign: CosignAuthority, after: i64) -> Obser
     let trust = Trust::new(Config::default(), services(&store, &Clock::manual(at(after))));
     let authority = Arc::new(Authority::new("release", Scheme::Cosign(Box::new(cosign))));
     let (registry, asked) = (Arc::new(registry), [authority.clone()]);
-    let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &asked).await;
+    let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &asked, |_| false).await;
     evidence.outcome(authority.id()).unwrap().clone()
 }
 
@@ -81,7 +81,7 @@ async fn evidence_ends_with_the_key() {
     let registry = Arc::new(bundle(&Instance::new(), &signer, UNWITNESSED));
     let ask = async || {
         let asked = [authority.clone()];
-        let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &asked).await;
+        let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &asked, |_| false).await;
         evidence.outcome(authority.id()).unwrap().value.clone()
     };
     assert_verified(&ask().await, "ECDSA P-256");
