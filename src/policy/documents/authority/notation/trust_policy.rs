@@ -1,6 +1,8 @@
 //! Trust policies: `trustpolicy.json` or `trustpolicy.oci.json` of notation's configuration folder, as they are
 //! (notaryproject specifications, trust-store-trust-policy.md, "OCI Trust Policy").
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::{Lookup, material};
 use super::trust_store::{self, TrustStoreKind};
 use super::{identities, read};
@@ -63,24 +65,21 @@ pub(super) fn read(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<Notati
 
 /// No two statements share a name or a scope.
 fn check_unique(statements: &[NotationStatement], policy: &Fields<'_>) {
-    for (index, one) in statements.iter().enumerate() {
-        for other in &statements[..index] {
-            if one.name == other.name {
-                policy.error(format!("two statements are called {:?}", one.name));
-            }
-            let shared = match (&one.scope, &other.scope) {
-                (RegistryScope::All, RegistryScope::All) => Some("*".to_owned()),
-                (RegistryScope::Repositories(one), RegistryScope::Repositories(other)) => {
-                    one.iter().find(|name| other.contains(name)).map(ToString::to_string)
-                }
-                _ => None,
-            };
-            if let Some(scope) = shared {
-                let hint = "one registry scope belongs to one statement";
-                let message = format!("the statements {:?} and {:?} share the scope {scope}", other.name, one.name);
-                policy.error_hint(message, hint);
-            }
+    let (mut names, mut scopes) = (BTreeSet::new(), BTreeMap::new());
+    for statement in statements {
+        let name = &*statement.name;
+        if !names.insert(name) {
+            policy.error(format!("two statements are called {name:?}"));
         }
+        let own: Vec<_> = match &statement.scope {
+            RegistryScope::All => vec!["*".to_owned()],
+            RegistryScope::Repositories(names) => names.iter().map(ToString::to_string).collect(),
+        };
+        if let Some((other, scope)) = own.iter().find_map(|scope| Some((scopes.get(scope)?, scope))) {
+            let hint = "one registry scope belongs to one statement";
+            policy.error_hint(format!("the statements {other:?} and {name:?} share the scope {scope}"), hint);
+        }
+        scopes.extend(own.into_iter().map(|scope| (scope, name)));
     }
 }
 
