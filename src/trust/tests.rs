@@ -28,6 +28,8 @@ mod attacks;
 mod attestations;
 mod keyless;
 mod memory;
+#[path = "../../tests/support/mutate.rs"]
+mod mutate;
 mod roots;
 mod schemes;
 #[path = "../../tests/support/sigstore.rs"]

@@ -10,6 +10,8 @@ use super::*;
 use crate::oci::ImageReference;
 use crate::policy::{AnchoredRegex, FulcioClaim, TransparencyLog, TrustedRoot};
 
+mod fuzz;
+
 pub(super) const V1: Witnessed = Witnessed { logging: Logging::V1, is_stamped: false, at: SIGNED_AT };
 const V2: Witnessed = Witnessed { logging: Logging::V2, is_stamped: true, at: SIGNED_AT };
 
