@@ -1,11 +1,13 @@
 //! Attacks on the whole gate, each of which once succeeded.
 
+use std::time::{Duration, Instant};
+
 use http::{Method, StatusCode};
 use pullgate::oci::Digest;
 use pullgate::sample::image::{self, Image, Layer, noise};
 use pullgate::sample::{Fault, On};
 
-use crate::harness::{ALLOW_ALL, TestGate, policy};
+use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
 use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, request};
 
@@ -82,4 +84,63 @@ async fn large_indexes_cause_a_bounded_number_of_requests() {
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 403);
     let asked = registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/"));
     assert!(asked < 100, "{asked} manifests were requested for one request");
+}
+
+/// CVE-2022-47633 (Kyverno): a tag was resolved once to be judged and again to be served. A registry that moves it between
+/// the two serves nothing that was not judged.
+#[tokio::test]
+async fn cve_2022_47633_what_was_judged_is_served_although_its_tag_moved() {
+    let registry = TestRegistry::start().await;
+    let (signed, evil) = (simple("signed"), simple("evil"));
+    registry.push("library/app", Some("1"), &signed);
+    registry.push("library/app", None, &evil);
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), signed.root).unwrap();
+    let held = registry.inject(On::path("/v2/*/manifests/sha256-*.sig"), Fault::Gate);
+    let gate = made.start().await;
+    let moved = async {
+        held.wait_for_hits(1).await;
+        registry.tag("library/app", "1", evil.root);
+        held.release();
+    };
+    let (got, ()) = tokio::join!(gate.get("/library/app/manifests/1"), moved);
+    assert_eq!((got.status, &got.body), (200, &signed.manifest().bytes), "{}", got.text());
+    assert_eq!(gate.get(&format!("/library/app/manifests/{}", evil.root)).await.status, 403);
+}
+
+/// CVE-2024-29903 (cosign): the work for one image grew with the number of its signatures. Here it is bounded in requests
+/// and in time. A good signature in another place is found; without one, it is unknown whether the image is signed.
+#[tokio::test]
+async fn cve_2024_29903_ten_thousand_signatures_take_bounded_work() {
+    const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let registry = TestRegistry::start().await;
+    registry.set_referrers_page(1000);
+    let images = ["good", "flooded"].map(simple);
+    let bundle = Layer::of(BUNDLE, "{}");
+    let never = Layer::of("application/vnd.dev.cosign.simplesigning.v1+json", "{}");
+    for (image, repository) in images.iter().zip(["library/good", "library/flooded"]) {
+        registry.push(repository, Some("1"), image);
+        for number in 0..10_000 {
+            let flood = image::referrer(image, BUNDLE, std::slice::from_ref(&bundle), &[("n", &number.to_string())]);
+            registry.push(repository, None, &flood);
+        }
+    }
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    made.key.sign(&registry, "library/good", &format!("{HOST}/library/good"), images[0].root).unwrap();
+    let tag = image::attachment_tag(&images[1].root, ".sig");
+    registry.push("library/flooded", Some(&tag), &image::attachment(&vec![never; 10_000]));
+    let gate = made.start().await;
+    registry.clear_log();
+    let begun = Instant::now();
+    let good = gate.get("/library/good/manifests/1").await;
+    assert_eq!(good.status, 200, "{}", good.text());
+    let flooded = gate.get("/library/flooded/manifests/1").await;
+    assert_eq!(flooded.status, 403, "{}", flooded.text());
+    for reason in ["of 10000 referrers in the referrers API only 200 were looked at", "more than 1,000 entries"] {
+        assert!(flooded.text().contains(reason), "{}", flooded.text());
+    }
+    assert!(!flooded.text().contains("not signed"), "{}", flooded.text());
+    let asked = registry.count(|_| true);
+    assert!(asked < 1000, "{asked} requests");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }

@@ -1,10 +1,13 @@
 //! Notary Project signatures through the whole gate, with notation's own files and the reasons that clients read.
 
+use std::time::{Duration, Instant};
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use pullgate::sample::image::{Built, Layer, referrer};
+use pullgate::oci::media_type;
+use pullgate::sample::image::{Built, Layer, attachment_tag, referrer};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 
@@ -52,6 +55,11 @@ impl Notary {
 
     /// A signature of an image in JWS, as a referrer.
     fn sign(&self, image: &Built, expiry: Option<&str>) -> Built {
+        referrer(image, SIGNATURE, &[self.envelope(image, expiry)], &[])
+    }
+
+    /// A signature of an image in JWS.
+    fn envelope(&self, image: &Built, expiry: Option<&str>) -> Layer {
         let mut header = json!({
             "alg": "ES256",
             "cty": "application/vnd.cncf.notary.payload.v1+json",
@@ -79,8 +87,7 @@ impl Notary {
             "header": {"x5c": [STANDARD.encode(&self.leaf), STANDARD.encode(&self.root)]},
             "signature": URL_SAFE_NO_PAD.encode(signature)
         });
-        let layer = Layer::of("application/jose+json", envelope.to_string().into_bytes());
-        referrer(image, SIGNATURE, &[layer], &[])
+        Layer::of("application/jose+json", envelope.to_string().into_bytes())
     }
 }
 
@@ -172,4 +179,49 @@ async fn level_skip_is_left_out_of_combinations() {
         "{}",
         answer.text()
     );
+}
+
+/// An image with ten thousand signatures by a stranger, in the referrers API and in the referrers tag. The work is bounded; a
+/// good signature among the first is found, and without one it is unknown whether the image is signed.
+#[tokio::test]
+async fn ten_thousand_signatures_on_one_image() {
+    let (notary, stranger) = (Notary::new(), Notary::new());
+    let image = simple("flooded");
+    let strange = stranger.envelope(&image, None);
+    let flood =
+        |number: usize| referrer(&image, SIGNATURE, std::slice::from_ref(&strange), &[("n", &number.to_string())]);
+    let good = notary.sign(&image, None);
+    // By its position in the list; registries list in an order of their own.
+    for (position, api, status) in
+        [(Some(150), false, 200), (Some(9_999), false, 403), (None, false, 403), (None, true, 403)]
+    {
+        let registry = TestRegistry::start().await;
+        registry.set_referrers_api(api);
+        registry.set_referrers_page(1000);
+        registry.push("library/app", Some("1"), &image);
+        let mut listed = Vec::new();
+        for number in 0..10_000 {
+            let built = if position == Some(number) { good.clone() } else { flood(number) };
+            registry.push("library/app", None, &built);
+            listed.push(built.descriptor());
+        }
+        if !api {
+            let tag = attachment_tag(&image.root, "");
+            let list = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed});
+            registry.put_manifest("library/app", Some(&tag), media_type::OCI_INDEX, list.to_string());
+        }
+        let gate = gate(&registry, &notary, &statement("strict"), "notary-project").start().await;
+        registry.clear_log();
+        let begun = Instant::now();
+        let answer = gate.get("/library/app/manifests/1").await;
+        assert_eq!(answer.status, status, "{position:?} {api}: {}", answer.text());
+        if status == 403 {
+            assert!(answer.text().contains("only 200 were looked at"), "{}", answer.text());
+            assert!(!answer.text().contains("not signed"), "{}", answer.text());
+        }
+        let asked = registry.count(|_| true);
+        assert!(asked < 500, "{asked} requests");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        gate.stop().await;
+    }
 }
