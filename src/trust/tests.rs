@@ -501,7 +501,7 @@ async fn nothing_found_is_unverified() {
 }
 
 #[tokio::test]
-async fn a_signature_in_another_repository_does_not_count() {
+async fn right_digest_in_the_wrong_repository() {
     let (digest, signer) = (image().digest, Signer::p256());
     let mut registry = Registry::with_bundle(&signer.bundle(&statement(&digest)))
         .with_classic(&digest, vec![signer.classic(&payload(&digest))]);

@@ -93,3 +93,79 @@ async fn a_registry_that_fails_in_the_middle() {
     registry.failing.clear();
     assert_verified(&registry.judge_by(&signer).await, "(bundle)");
 }
+
+/// The signature is genuine, and its digest is that of another image.
+#[tokio::test]
+async fn signature_moved_to_another_image() {
+    let (digest, other, signer) = (image().digest, Digest::sha256(b"other"), Signer::p256());
+    let classic = Registry::new(Api::Absent).with_classic(&digest, vec![signer.classic(&payload(&other))]);
+    assert_refused(&classic.judge_by(&signer).await, "is for another image");
+    // Attached to this image, about the other one, and the reverse.
+    let moved = Registry::with_bundle(&signer.bundle(&statement(&other)));
+    assert_refused(&moved.judge_by(&signer).await, "is for another image");
+    let listed = Registry::with_bundle_of(&other, &signer.bundle(&statement(&digest)));
+    assert_refused(&listed.judge_by(&signer).await, "its subject is another image");
+    let message = Registry::with_bundle(&signer.message_bundle(b"another manifest"));
+    assert_refused(&message.judge_by(&signer).await, "is over other bytes");
+}
+
+/// Signatures of one kind of key under a policy with a key of another kind, whatever the bundle says about its key.
+#[tokio::test]
+async fn algorithm_confusion() {
+    let digest = image().digest;
+    for signer in Signer::all() {
+        let forms = || {
+            let mut bundle = signer.bundle(&statement(&digest));
+            bundle["verificationMaterial"]["publicKey"]["hint"] = signer.pem().into();
+            let classic = vec![signer.classic(&payload(&digest))];
+            [Registry::with_bundle(&bundle), Registry::new(Api::Absent).with_classic(&digest, classic)]
+        };
+        // Other keys, among them one of the same kind.
+        for wanted in Signer::all() {
+            for registry in forms() {
+                assert_refused(&registry.judge_by(&wanted).await, "was not made by");
+            }
+        }
+        for registry in forms() {
+            assert_verified(&registry.judge_by(&signer).await, signer.kind);
+        }
+        // No signature at all, or the message itself in its place.
+        for signature in ["", "AA==", &STANDARD.encode(payload(&digest).to_string())] {
+            let unsigned = vec![(payload(&digest).to_string().into(), Some(signature.to_owned()))];
+            let registry = Registry::new(Api::Absent).with_classic(&digest, unsigned);
+            assert_refused(&registry.judge_by(&signer).await, "was not made by");
+        }
+    }
+}
+
+/// What ends too early or is too large is refused, or leaves the outcome unknown, and hides nothing.
+#[tokio::test]
+async fn truncated_and_oversize_documents() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let bundle = signer.bundle(&statement(&digest)).to_string();
+    let (text, signature) = signer.classic(&payload(&digest));
+    let of_bundle = |bytes: &[u8]| {
+        let mut registry = Registry::new(Api::Absent);
+        let layer = registry.push_blob(BUNDLE_V03, bytes.to_vec());
+        let referrer = registry.push(&manifest_json(&json!([layer]), Some(&digest)));
+        registry.api = Api::Pages(vec![vec![referrer]]);
+        registry
+    };
+    let of_classic =
+        |bytes: &[u8]| Registry::new(Api::Absent).with_classic(&digest, vec![(bytes.to_vec(), signature.clone())]);
+    for part in 0..20 {
+        let cut = |bytes: &[u8]| bytes[..bytes.len() * part / 20].to_vec();
+        let truncated = [of_bundle(&cut(bundle.as_bytes())), of_classic(&cut(&text))];
+        for registry in truncated {
+            let outcome = registry.judge_by(&signer).await;
+            assert!(matches!(outcome, TrustOutcome::Unverified { .. }), "{part}: {outcome:?}");
+        }
+    }
+    let padded = |text: &[u8], size: usize| [text, &vec![b' '; size - text.len()][..]].concat();
+    assert_verified(&of_bundle(&padded(bundle.as_bytes(), 1 << 20)).judge_by(&signer).await, "(bundle)");
+    for large in [of_bundle(&padded(bundle.as_bytes(), (1 << 20) + 1)), of_classic(&padded(&text, (1 << 20) + 1))] {
+        assert_refused(&large.judge_by(&signer).await, "is larger than 1 MiB");
+        let both = large.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+        assert_verified(&both.judge_by(&signer).await, "(classic");
+    }
+}

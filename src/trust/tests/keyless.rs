@@ -269,7 +269,7 @@ async fn unknown_time_stamps_prove_nothing_and_harm_nothing() {
 
 /// One root must vouch for everything: a log of one and a certificate authority of another prove nothing together.
 #[tokio::test]
-async fn roots_are_not_mixed() {
+async fn a_mix_of_two_roots_proves_nothing() {
     let (instance, _, bundle) = signed(V1);
     let (one, two) = (instance.trusted_root(), Instance::new().trusted_root());
     let with = |roots: Vec<TrustedRoot>| CosignAuthority { roots, ..keyless(&one) };
@@ -543,4 +543,79 @@ async fn the_signed_name_can_be_compared() {
         ..CosignAuthority::of_keys(vec![signer.key()])
     };
     assert_refused(&of_bundle(&signer.bundle(&statement(&digest)), cosign).await, "names no image");
+}
+
+#[tokio::test]
+async fn certificate_expired_at_signing_time() {
+    let instance = Instance::new();
+    let root = instance.trusted_root();
+    for (logging, is_stamped) in [(Logging::V1, false), (Logging::V1, true), (Logging::V2, true)] {
+        let at = |seconds| Witnessed { logging, is_stamped, at: SIGNED_AT + seconds };
+        let valid = of_bundle(&sign(&instance, &Subject::default(), at(599)), keyless(&root)).await;
+        assert_verified(&valid, IDENTITY);
+        let expired = of_bundle(&sign(&instance, &Subject::default(), at(601)), keyless(&root)).await;
+        assert_refused(&expired, "its certificate had expired when it was signed");
+    }
+}
+
+/// A time stamp by somebody else, or for another signature, does not make an expired certificate valid.
+#[tokio::test]
+async fn forged_time_stamp() {
+    let (instance, stranger) = (Instance::new(), Instance::new());
+    let late = sign(
+        &instance,
+        &Subject::default(),
+        Witnessed { is_stamped: true, logging: Logging::V2, at: SIGNED_AT + 3600 },
+    );
+    let signature = late.pointer("/dsseEnvelope/signatures/0/sig").unwrap().as_str().unwrap();
+    let signature = STANDARD.decode(signature).unwrap();
+    let (root, in_time) = (instance.trusted_root(), SIGNED_AT + 60);
+    assert_refused(&of_bundle(&late, keyless(&root)).await, "had expired");
+    for token in [
+        stranger.timestamp(&signature, in_time),
+        instance.timestamp(b"another signature", in_time),
+        instance.timestamp_by_leaf(&instance.issue(&Subject::default()), &signature, in_time),
+    ] {
+        let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+        let forged = json!({"signedTimestamp": STANDARD.encode(token)});
+        // Instead of the genuine one, and beside it.
+        for keep in [false, true] {
+            let mut bundle = late.clone();
+            let all = bundle.pointer_mut(stamps).unwrap().as_array_mut().unwrap();
+            all.truncate(usize::from(keep));
+            all.push(forged.clone());
+            assert_refused(&of_bundle(&bundle, keyless(&root)).await, if keep { "had expired" } else { "RFC3161" });
+        }
+    }
+}
+
+/// Old versions allow a log entry that nothing proves. A bundle gains nothing by calling itself one.
+#[tokio::test]
+async fn downgraded_bundle_version() {
+    let (instance, _, bundle) = signed(V1);
+    let root = instance.trusted_root();
+    for version in ["0.1", "0.2"] {
+        let mut old = bundle.clone();
+        let certificate = old["verificationMaterial"].as_object_mut().unwrap().remove("certificate").unwrap();
+        old["verificationMaterial"]["x509CertificateChain"] = json!({"certificates": [certificate]});
+        old["mediaType"] = format!("application/vnd.dev.sigstore.bundle+json;version={version}").into();
+        assert_verified(&of_bundle(&old, keyless(&root)).await, IDENTITY);
+        let entry = old.pointer_mut("/verificationMaterial/tlogEntries/0").unwrap();
+        entry.as_object_mut().unwrap().remove("inclusionProof").unwrap();
+        assert_refused(&of_bundle(&old, keyless(&root)).await, "without a proof of inclusion");
+    }
+}
+
+#[tokio::test]
+async fn certificate_for_another_use() {
+    let instance = Instance::new();
+    for purpose in [
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::TimeStamping,
+        ExtendedKeyUsagePurpose::EmailProtection,
+    ] {
+        let subject = Subject { purpose, ..Subject::default() };
+        let outcome = of_bundle(&sign(&instance, &subject, V1), keyless(&instance.trusted_root())).await;
+        assert_refused(&outcome, "its certificate is not for signing code");
+    }
 }
