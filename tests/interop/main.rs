@@ -23,5 +23,6 @@ mod gpg;
 mod notary;
 mod notation;
 mod podman;
+mod sigstore;
 mod skopeo;
 mod upstreams;
