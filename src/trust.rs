@@ -57,8 +57,7 @@ pub struct Config {
     pub ttl: SignedDuration,
     /// For how long what a notary server said holds before it is asked again.
     pub notary_refresh: SignedDuration,
-    /// The largest attestation that is read, in bytes: the layer that contains it. At least 1 MiB. It is also the memory for
-    /// attestations of more than 1 MiB in all requests together.
+    /// The largest attestation, in bytes, at least 1 MiB; also the memory for all that are larger than 1 MiB.
     pub max_attestation: usize,
 }
 

@@ -5,6 +5,7 @@
 //! a budget of its own, charged by what is received and never by what a descriptor claims. A failure in one place does
 //! not end the search. Results are handed out in batches, and what was not looked at is noted.
 
+mod layer;
 mod listing;
 mod place;
 
@@ -58,15 +59,6 @@ pub(super) struct FoundLayers {
     pub(super) layers: Vec<Attached>,
     /// The memory of a large layer, to be given back once the layer was read.
     pub(super) memory: Option<ReservedMemory>,
-}
-
-/// A layer that was requested.
-enum FetchedLayer {
-    Layers(Vec<Attached>),
-    /// It is larger than a signature, and may be an attestation.
-    Large(Pointer),
-    /// It is larger than anything that is read.
-    TooLarge(Pointer),
 }
 
 /// Which places are asked next.
@@ -184,46 +176,6 @@ impl<'a, S: SignatureSource> Search<'a, S> {
             found.extend(self.take_in(place, fetched));
         }
         found
-    }
-
-    /// Fetches a large layer, once there is memory for it. Nothing is believed about its size: it is limited to what was
-    /// reserved.
-    async fn advance_by_large(&mut self, place: &mut SearchPlace, pointer: Pointer) -> FoundLayers {
-        let size = pointer.expected_size();
-        let memory = self.large.reserve(size).await;
-        let fetched = self.attached(pointer, size).await;
-        FoundLayers { layers: self.take_in(place, fetched), memory }
-    }
-
-    fn take_in(&mut self, place: &mut SearchPlace, fetched: (usize, Result<FetchedLayer, Trouble>)) -> Vec<Attached> {
-        let (bytes, outcome) = fetched;
-        place.charge(bytes);
-        match outcome {
-            Ok(FetchedLayer::Layers(layers)) => return layers,
-            Ok(FetchedLayer::Large(pointer)) => place.add_large(pointer),
-            Ok(FetchedLayer::TooLarge(pointer)) => self.note_too_large(&pointer),
-            Err(trouble) => self.notes.add(trouble),
-        }
-        Vec::new()
-    }
-
-    /// For schemes that read large layers, what is in one stays unknown. For all others, it is no signature.
-    fn note_too_large(&mut self, pointer: &Pointer) {
-        let (place, form) = (&*pointer.place, format!("signature {}", pointer.digest.short()));
-        for scheme in &self.schemes.reading {
-            if scheme.largest_layer() == LARGEST_SIGNATURE {
-                let why = format!("is larger than {} MiB, as no signature is", LARGEST_SIGNATURE >> 20);
-                self.notes.add_broken(scheme.name(), SignatureFinding::refused(place, &*form, why));
-                continue;
-            }
-            let why = format!(
-                "is too large: more than {} MiB, the limit for attestations ([trust] max_attestation), or more than \
-                 its manifest states",
-                scheme.largest_layer() >> 20
-            );
-            self.notes.add_gap(scheme.name(), SourceError::new(format!("{form} ({place}) {why}"), false));
-            self.notes.add_broken(scheme.name(), SignatureFinding::not_judged(place, &*form, why));
-        }
     }
 
     /// The manifest that a tag with this suffix names, and its place for messages.
@@ -361,26 +313,6 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                 (0, Err(Trouble::Broken(refused(&place, form, why))))
             }
             Err(error) => (error.received, Err(unanswered(&format!("referrer {}", digest.short()), &error))),
-        }
-    }
-
-    /// Fetches a layer that may hold signatures, of at most `limit` bytes; and how many bytes were received.
-    async fn attached(&self, pointer: Pointer, limit: usize) -> (usize, Result<FetchedLayer, Trouble>) {
-        let (digest, form) = (pointer.digest, format!("signature {}", pointer.digest.short()));
-        let place = pointer.place.clone();
-        let broken = |why: &str| Err(Trouble::Broken(SignatureFinding::refused(&*place, &form, why)));
-        match self.source.blob(self.repository, &digest, limit).await {
-            Ok(Some(bytes)) if Digest::of(digest.algorithm(), &bytes) == digest => {
-                (bytes.len(), Ok(FetchedLayer::Layers(pointer.with_content(&bytes))))
-            }
-            Ok(Some(bytes)) => (bytes.len(), broken("the bytes do not have its digest")),
-            Ok(None) => (0, broken("is not in the repository")),
-            Err(error) if error.received >= limit => {
-                let is_first = limit == LARGEST_SIGNATURE && pointer.limit > limit;
-                let fetched = if is_first { FetchedLayer::Large(pointer) } else { FetchedLayer::TooLarge(pointer) };
-                (error.received, Ok(fetched))
-            }
-            Err(error) => (error.received, Err(unanswered(&form, &error))),
         }
     }
 }
