@@ -1,0 +1,50 @@
+//! Advisory databases, and which advisories apply to an inventory.
+//!
+//! A database is a file that the operator fetches or imports; none is part of the program. It is read through
+//! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find`] matches an inventory against one
+//! generation of the databases and has no opinion: policies weigh the findings.
+
+/// A vulnerability that affects a package of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatchedAdvisory {
+    /// `CVE-2024-1234`, or the source's own identifier: `GHSA-…`, `GO-2024-…`, `DSA-…`.
+    pub id: String,
+    /// Other identifiers of the same vulnerability, including vendors' advisories (`DSA-…`, `ALSA-…`).
+    pub aliases: Vec<String>,
+    /// The index of the package in [`Inventory::packages`](crate::inventory::Inventory::packages).
+    pub package: usize,
+    /// The first version without the vulnerability; several, one for each branch, are separated by `, `.
+    pub fixed: Option<String>,
+    /// Whether and how the vendor will fix it.
+    pub status: FixStatus,
+    /// The severity, and which source rated it: `debian`, `nvd`, `ghsa`.
+    pub severity: crate::policy::Severity,
+    pub severity_source: Option<String>,
+    /// The database that lists it: `debian`, `ghsa-npm`, `osv-go`.
+    pub source: String,
+    pub title: Option<String>,
+    pub published: Option<jiff::Timestamp>,
+    pub modified: Option<jiff::Timestamp>,
+    pub score: Option<crate::policy::CvssScore>,
+    pub references: Vec<String>,
+}
+
+/// What the vendor says about a fix (the status values of Trivy).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FixStatus {
+    /// Affected; no fix is published.
+    Affected,
+    /// The distribution release receives no more fixes.
+    EndOfLife,
+    /// The fix is deferred.
+    FixDeferred,
+    /// A fixed version is published.
+    Fixed,
+    /// The vendor investigates.
+    UnderInvestigation,
+    /// Nothing is known about a fix.
+    Unknown,
+    /// The vendor will not fix it.
+    WillNotFix,
+}
