@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
+mod read_seek;
+
+pub use read_seek::ReadSeek;
+
 /// What is installed in an image.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Inventory {
