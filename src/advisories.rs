@@ -4,6 +4,13 @@
 //! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find`] matches an inventory against one
 //! generation of the databases and has no opinion: policies weigh the findings.
 
+mod rows;
+
+pub use rows::{
+    DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCve, TrivyCvss,
+    TrivyDetail, TrivyEntry, TrivyRow, TrivyRows, TrivySource,
+};
+
 /// A vulnerability that affects a package of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatchedAdvisory {
