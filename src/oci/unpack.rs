@@ -1,9 +1,10 @@
 //! Unpacks layers as container runtimes do, to compute the digest of their uncompressed content.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::mem;
 
 use flate2::bufread::GzDecoder;
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::digest::{Algorithm, Digest, Hasher};
 use super::sniff;
@@ -27,82 +28,154 @@ pub fn limit(size: u64) -> u64 {
     size.saturating_mul(MAX_RATIO).saturating_add(FREE_UNPACKED).min(MAX_UNPACKED)
 }
 
-/// Computes the digest of a layer's uncompressed content, its `diff_id` (image-spec, config.md, "Layer DiffID").
-/// Supports gzip with several members, zstd with several frames, and uncompressed tars, each read to the end.
-///
-/// Layers that readers interpret differently have no `diff_id` here: a compressed layer that is also an uncompressed
-/// tar, and layers with zstd skippable frames or gzip extra fields, in which lazy pullers keep a table of contents and
-/// podman may see an uncompressed tar.
+/// Computes the digest of a layer's uncompressed content, its `diff_id` (image-spec, config.md, "Layer DiffID"), by the
+/// rules of [`Unpacked`].
 ///
 /// # Errors
-/// The layer is damaged, uses another compression, ends early, is interpreted differently by different readers, or
-/// unpacks to more than `limit` bytes.
+/// Those of [`Unpacked::new`] and of reading it.
 pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result<Digest> {
-    let mut layer = BufReader::with_capacity(PIECE, layer);
-    let mut first = Vec::with_capacity(FIRST);
-    layer.by_ref().take(FIRST as u64).read_to_end(&mut first)?;
-    let mut sink = Sink { hasher: Hasher::new(algorithm), left: limit };
-    let format = sniff::looks_like_archive(&first);
-    let is_packed = !matches!(format, None | Some("tar"));
-    if is_packed && sniff::begins_as_tar(&first) {
-        return Err(invalid("the layer is both compressed and an uncompressed tar"));
-    }
-    let layer = BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer));
-    match format {
-        Some("gzip") => sink.take_members(layer)?,
-        Some("zstd") => sink.take_frames(layer)?,
-        None | Some("tar") => sink.take_all(layer)?,
-        Some(other) => return Err(invalid(&format!("{other} is not supported"))),
-    }
-    Ok(sink.hasher.finish())
+    Unpacked::new(layer, algorithm, limit)?.finish()
 }
 
-fn invalid(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
-/// Receives the unpacked bytes.
-struct Sink {
+/// The uncompressed content of a layer, hashed while it is read.
+///
+/// Supports gzip with several members, zstd with several frames, and uncompressed tars, each read to the end.
+///
+/// Layers that readers interpret differently cannot be read to the end: a compressed layer that is also an uncompressed
+/// tar, and layers with zstd skippable frames or gzip extra fields, in which lazy pullers keep a table of contents and
+/// podman may see an uncompressed tar.
+pub struct Unpacked<R: Read> {
+    state: Reading<Packed<R>>,
     hasher: Hasher,
     left: u64,
 }
 
-impl Sink {
-    fn take_all(&mut self, mut unpacked: impl Read) -> io::Result<()> {
+/// The layer from its first byte, which has been inspected.
+type Packed<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+
+/// What is being read.
+enum Reading<B: Read> {
+    Plain(B),
+    Member(GzDecoder<B>),
+    Frame(Box<StreamingDecoder<B, FrameDecoder>>),
+    /// Between two gzip members.
+    Members(B),
+    /// Between two zstd frames.
+    Frames(B),
+    /// Nothing more: the content is complete.
+    Complete,
+    /// An error was returned. There is no digest.
+    Failed,
+}
+
+impl<R: Read> Unpacked<R> {
+    /// Detects the compression. At most `limit` bytes can be read; see [`limit`].
+    ///
+    /// # Errors
+    /// The layer is both compressed and an uncompressed tar, or compressed in an unsupported format, or cannot be read.
+    pub fn new(mut layer: R, algorithm: Algorithm, limit: u64) -> io::Result<Self> {
+        let mut first = Vec::with_capacity(FIRST);
+        layer.by_ref().take(FIRST as u64).read_to_end(&mut first)?;
+        let format = sniff::looks_like_archive(&first);
+        let is_packed = !matches!(format, None | Some("tar"));
+        if is_packed && sniff::begins_as_tar(&first) {
+            return Err(invalid("the layer is both compressed and an uncompressed tar"));
+        }
+        let layer = BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer));
+        let state = match format {
+            Some("gzip") => Reading::Members(layer),
+            Some("zstd") => Reading::Frames(layer),
+            None | Some("tar") => Reading::Plain(layer),
+            Some(other) => return Err(invalid(&format!("{other} is not supported"))),
+        };
+        Ok(Self { state, hasher: Hasher::new(algorithm), left: limit })
+    }
+
+    /// Reads what is left, and returns the digest of the whole content.
+    ///
+    /// # Errors
+    /// The layer is damaged, ends early, is interpreted differently by different readers, or unpacks to too many bytes;
+    /// also if reading it has failed before.
+    pub fn finish(mut self) -> io::Result<Digest> {
         let mut piece = vec![0; PIECE];
         loop {
-            let read = match unpacked.read(&mut piece) {
-                Ok(0) => return Ok(()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            match self.read(&mut piece) {
+                Ok(0) => return Ok(self.hasher.finish()),
+                Ok(_) => {}
                 Err(error) => return Err(error),
-            };
-            let too_much = || io::Error::new(io::ErrorKind::FileTooLarge, "the layer unpacks to too many bytes");
-            self.left = self.left.checked_sub(read as u64).ok_or_else(too_much)?;
-            self.hasher.update(&piece[..read]);
-        }
-    }
-
-    /// Reads gzip members in sequence (RFC 1952, section 2.2).
-    fn take_members(&mut self, mut layer: impl BufRead) -> io::Result<()> {
-        while !layer.fill_buf()?.is_empty() {
-            let mut member = GzDecoder::new(&mut layer);
-            self.take_all(&mut member)?;
-            if member.header().is_none_or(|header| header.extra().is_some()) {
-                return Err(invalid("the layer has extra fields in a gzip header"));
             }
         }
-        Ok(())
     }
 
-    /// Reads zstd frames in sequence (RFC 8878, section 3.1). The decoder rejects skippable frames.
-    fn take_frames(&mut self, mut layer: impl BufRead) -> io::Result<()> {
-        while !layer.fill_buf()?.is_empty() {
-            let frame = StreamingDecoder::new_with_max_window_size(&mut layer, MAX_WINDOW);
-            self.take_all(frame.map_err(|error| invalid(&error.to_string()))?)?;
-        }
-        Ok(())
+    /// Reads some bytes in the current state, and returns the next state. Zero bytes: ask again in the next state.
+    fn step(state: Reading<Packed<R>>, out: &mut [u8]) -> io::Result<(usize, Reading<Packed<R>>)> {
+        Ok(match state {
+            Reading::Plain(mut layer) => match retry(|| layer.read(out))? {
+                0 => (0, Reading::Complete),
+                read => (read, Reading::Plain(layer)),
+            },
+            // Members follow each other (RFC 1952, section 2.2).
+            Reading::Members(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
+                true => (0, Reading::Complete),
+                false => (0, Reading::Member(GzDecoder::new(layer))),
+            },
+            Reading::Member(mut member) => match retry(|| member.read(out))? {
+                0 if member.header().is_none_or(|header| header.extra().is_some()) => {
+                    return Err(invalid("the layer has extra fields in a gzip header"));
+                }
+                0 => (0, Reading::Members(member.into_inner())),
+                read => (read, Reading::Member(member)),
+            },
+            // Frames follow each other (RFC 8878, section 3.1). The decoder rejects skippable frames.
+            Reading::Frames(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
+                true => (0, Reading::Complete),
+                false => {
+                    let frame = StreamingDecoder::new_with_max_window_size(layer, MAX_WINDOW);
+                    (0, Reading::Frame(Box::new(frame.map_err(|error| invalid(&error.to_string()))?)))
+                }
+            },
+            Reading::Frame(mut frame) => match retry(|| frame.read(out))? {
+                0 => (0, Reading::Frames(frame.into_inner())),
+                read => (read, Reading::Frame(frame)),
+            },
+            Reading::Complete => (0, Reading::Complete),
+            Reading::Failed => return Err(invalid("the layer could not be read before")),
+        })
     }
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let (read, next) = Self::step(mem::replace(&mut self.state, Reading::Failed), out)?;
+            let Some(left) = self.left.checked_sub(read as u64) else {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the layer unpacks to too many bytes"));
+            };
+            self.left = left;
+            self.hasher.update(&out[..read]);
+            let is_complete = matches!(next, Reading::Complete);
+            self.state = next;
+            if read > 0 || is_complete {
+                return Ok(read);
+            }
+        }
+    }
+}
+
+fn retry<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]
