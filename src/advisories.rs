@@ -4,12 +4,15 @@
 //! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find`] matches an inventory against one
 //! generation of the databases and has no opinion: policies weigh the findings.
 
+mod bolt;
 mod rows;
+mod trivy_db;
 
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCve, TrivyCvss,
     TrivyDetail, TrivyEntry, TrivyRow, TrivyRows, TrivySource,
 };
+pub use trivy_db::TrivyDb;
 
 /// A vulnerability that affects a package of an image.
 #[derive(Clone, Debug, PartialEq)]
