@@ -1,0 +1,144 @@
+//! How the versions of packages are ordered, and ranges of them.
+//!
+//! Each kind of package has an order of its own ([`VersionScheme`]). The orders and the grammars of ranges follow the tools
+//! that define them and, where those leave a choice, what Trivy does, so that the same advisories match. Numbers of any
+//! length are compared exactly.
+//!
+//! A version or range that cannot be read is an error ([`UnreadableVersion`]). Callers must not take it for "not affected".
+
+mod apk;
+mod deb;
+mod gem;
+mod maven;
+mod npm;
+mod number;
+mod python;
+mod range;
+mod rpm;
+mod semver;
+
+use std::cmp::Ordering;
+
+use apk::ApkVersion;
+use deb::DebVersion;
+use gem::GemVersion;
+use maven::MavenVersion;
+use python::PythonVersion;
+use rpm::RpmVersion;
+use semver::SemverVersion;
+
+pub use range::VersionRange;
+
+/// The maximum length of a version, in bytes. The longest version of Debian has less than a hundred. The order of Maven
+/// needs stack in proportion to the length.
+const MAX_VERSION: usize = 1024;
+
+/// How versions are ordered, by kind of package.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum VersionScheme {
+    /// Alpine and its descendants (`apk version -t`).
+    Apk,
+    /// Debian and its descendants (deb-version(7)).
+    Deb,
+    /// Ruby (`Gem::Version`, `Gem::Requirement`).
+    Gem,
+    /// Maven (`ComparableVersion`, version ranges).
+    Maven,
+    /// Node.js (node-semver with `includePrerelease`).
+    Npm,
+    /// Python (PEP 440, and the order that setuptools gave to other versions before).
+    Python,
+    /// RPM (`rpmvercmp`).
+    Rpm,
+    /// Semantic versions with any count of numbers and an optional `v`: Go, Rust.
+    Semver,
+}
+
+/// A version or a range of versions cannot be read, so nothing is known about what it contains.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UnreadableVersion {
+    /// A version does not follow its scheme.
+    #[error("{0:?} is not a version")]
+    Version(String),
+    /// A range does not follow the grammar of its scheme.
+    #[error("{0:?} is not a range of versions")]
+    Range(String),
+}
+
+impl UnreadableVersion {
+    fn version(text: &str) -> Self {
+        Self::Version(text.chars().take(64).collect())
+    }
+
+    fn range(text: &str) -> Self {
+        Self::Range(text.chars().take(64).collect())
+    }
+}
+
+/// Compares two versions.
+///
+/// ```
+/// use std::cmp::Ordering;
+/// use pullgate::version::{VersionScheme, compare};
+/// assert_eq!(compare(VersionScheme::Deb, "1.0~rc1-1", "1.0-1"), Ok(Ordering::Less));
+/// assert_eq!(compare(VersionScheme::Rpm, "1:1.0-1", "2.0-1"), Ok(Ordering::Greater));
+/// ```
+pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, UnreadableVersion> {
+    let (a, b) = (PackageVersion::parse(scheme, a)?, PackageVersion::parse(scheme, b)?);
+    Ok(a.compare(&b))
+}
+
+/// A version that was parsed.
+#[derive(Debug)]
+struct PackageVersion<'a>(Parsed<'a>);
+
+#[derive(Debug)]
+enum Parsed<'a> {
+    Apk(ApkVersion<'a>),
+    Deb(DebVersion<'a>),
+    Gem(GemVersion<'a>),
+    Maven(MavenVersion),
+    Npm(SemverVersion<'a>),
+    Python(PythonVersion),
+    Rpm(RpmVersion<'a>),
+    Semver(SemverVersion<'a>),
+}
+
+impl<'a> PackageVersion<'a> {
+    /// Parses a version. Space around it is ignored.
+    fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
+        let error = || UnreadableVersion::version(text);
+        let version = text.trim();
+        if version.is_empty() || version.len() > MAX_VERSION {
+            return Err(error());
+        }
+        let parsed = match scheme {
+            VersionScheme::Apk => Parsed::Apk(ApkVersion::parse(version)),
+            VersionScheme::Deb => Parsed::Deb(DebVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Gem => Parsed::Gem(GemVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Maven => Parsed::Maven(MavenVersion::parse(version)),
+            VersionScheme::Npm => Parsed::Npm(SemverVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Python => Parsed::Python(PythonVersion::parse(version)),
+            VersionScheme::Rpm => Parsed::Rpm(RpmVersion::parse(version)),
+            VersionScheme::Semver => Parsed::Semver(SemverVersion::parse(version).ok_or_else(error)?),
+        };
+        Ok(Self(parsed))
+    }
+
+    /// Compares with another version of the same scheme.
+    fn compare(&self, other: &Self) -> Ordering {
+        match (&self.0, &other.0) {
+            (Parsed::Apk(a), Parsed::Apk(b)) => a.compare(b),
+            (Parsed::Deb(a), Parsed::Deb(b)) => a.compare(b),
+            (Parsed::Gem(a), Parsed::Gem(b)) => a.compare(b),
+            (Parsed::Maven(a), Parsed::Maven(b)) => a.compare(b),
+            (Parsed::Npm(a), Parsed::Npm(b)) | (Parsed::Semver(a), Parsed::Semver(b)) => a.compare(b),
+            (Parsed::Python(a), Parsed::Python(b)) => a.compare(b),
+            (Parsed::Rpm(a), Parsed::Rpm(b)) => a.compare(b),
+            _ => unreachable!("versions are compared within one scheme"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Ranges of versions, as advisories write them.
+//!
+//! - `>= 1.2, < 1.4.5 || = 2.0`: alternatives, separated by `||`, of comparisons that all hold. Space and commas separate
+//!   them.
+//! - npm: also `^1.2`, `~1.2.3`, `1.x`, `1.0.0 - 2.0.0` (node-semver), with prereleases in their place in the order.
+//! - Ruby: also `~> 1.2`. Go and Rust: also `~>`, `~` and `^`.
+//! - Python: also `~= 1.2`, `== 1.2.*` and `===` (PEP 440), with prereleases in their place in the order.
+//! - Maven: also `[1.0,2.0)`, `(,1.0]`, `[1.0]`, several separated by commas.
+
+use std::cmp::Ordering;
+
+use super::npm::NpmBound;
+use super::number::split_while;
+use super::python::PythonBound;
+use super::{PackageVersion, Parsed, UnreadableVersion, VersionScheme};
+
+/// The maximum length of a range, in bytes. Some advisories list hundreds of versions.
+const MAX_RANGE: usize = 64 << 10;
+
+/// A set of versions.
+///
+/// ```
+/// use pullgate::version::{VersionRange, VersionScheme};
+/// let range = VersionRange::parse(VersionScheme::Npm, "^1.2.3 || >=3.0.0 <3.1.4")?;
+/// assert!(range.contains("1.9.0")? && range.contains("3.1.3")?);
+/// assert!(!range.contains("2.0.0")?);
+/// # Ok::<(), pullgate::version::UnreadableVersion>(())
+/// ```
+#[derive(Debug)]
+pub struct VersionRange<'a> {
+    scheme: VersionScheme,
+    alternatives: Vec<Vec<Comparison<'a>>>,
+}
+
+/// A condition for a version.
+#[derive(Debug)]
+struct Comparison<'a> {
+    operator: Operator,
+    bound: Bound<'a>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Operator {
+    Caret,
+    /// `~=` of Python.
+    Compatible,
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    /// `===` of Python.
+    Identical,
+    Less,
+    LessOrEqual,
+    NotEqual,
+    /// `~>` of Ruby.
+    Pessimistic,
+    Tilde,
+}
+
+#[derive(Debug)]
+enum Bound<'a> {
+    Npm(NpmBound<'a>),
+    Python(PythonBound<'a>),
+    Version(PackageVersion<'a>),
+}
+
+impl<'a> VersionRange<'a> {
+    /// Parses a range.
+    ///
+    /// # Errors
+    ///
+    /// The text is longer than 64 KiB, does not follow the grammar, or contains a version that cannot be read.
+    pub fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
+        if text.len() > MAX_RANGE {
+            return Err(UnreadableVersion::range(text));
+        }
+        let alternatives = if scheme == VersionScheme::Maven && text.contains(['[', '(']) {
+            intervals(text)?
+        } else {
+            text.split("||").map(|alternative| comparisons(scheme, alternative)).collect::<Result<_, _>>()?
+        };
+        Ok(Self { scheme, alternatives })
+    }
+
+    /// Whether the range contains the version.
+    ///
+    /// # Errors
+    ///
+    /// The version cannot be read.
+    pub fn contains(&self, version: &str) -> Result<bool, UnreadableVersion> {
+        let parsed = PackageVersion::parse(self.scheme, version)?;
+        if matches!(&parsed.0, Parsed::Python(python) if python.standard().is_none()) {
+            return Err(UnreadableVersion::version(version));
+        }
+        Ok(self.alternatives.iter().any(|all| all.iter().all(|comparison| comparison.holds(&parsed, version))))
+    }
+}
+
+/// Parses comparisons that must all hold. None, and `*`, hold for every version.
+fn comparisons(scheme: VersionScheme, text: &str) -> Result<Vec<Comparison<'_>>, UnreadableVersion> {
+    let error = || UnreadableVersion::range(text);
+    let mut rest = text.trim();
+    if rest == "*" || (rest.is_empty() && scheme == VersionScheme::Npm) {
+        return Ok(Vec::new());
+    }
+    if let (VersionScheme::Npm, Some((low, high))) = (scheme, rest.split_once(" - ")) {
+        return Ok(vec![
+            Comparison::new(scheme, Operator::GreaterOrEqual, low.trim())?,
+            Comparison::new(scheme, Operator::LessOrEqual, high.trim())?,
+        ]);
+    }
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let (operator, after) = split_while(rest, |character| "<>=!~^".contains(character));
+        let operator = Operator::parse(scheme, operator).ok_or_else(error)?;
+        let after = after.trim_start();
+        let end = after.find(|next: char| next.is_whitespace() || ",<>=".contains(next)).unwrap_or(after.len());
+        let end = after[..end].find("!=").unwrap_or_else(|| end - usize::from(after[..end].ends_with('!')));
+        let (bound, next) = after.split_at(end);
+        all.push(Comparison::new(scheme, operator, bound)?);
+        rest = next.trim_start_matches(|next: char| next.is_whitespace() || next == ',');
+    }
+    if all.is_empty() { Err(error()) } else { Ok(all) }
+}
+
+/// Parses intervals of Maven: `[1.0,2.0),[3.0]`.
+fn intervals(text: &str) -> Result<Vec<Vec<Comparison<'_>>>, UnreadableVersion> {
+    let error = || UnreadableVersion::range(text);
+    let scheme = VersionScheme::Maven;
+    let mut alternatives = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let start = rest.starts_with(['[', '(']).then_some(rest).ok_or_else(error)?;
+        let end = start.find([']', ')']).ok_or_else(error)?;
+        let (inner, includes_low, includes_high) =
+            (&start[1..end], start.starts_with('['), start[end..].starts_with(']'));
+        let mut all = Vec::new();
+        if let Some((low, high)) = inner.split_once(',') {
+            let low_operator = if includes_low { Operator::GreaterOrEqual } else { Operator::Greater };
+            let high_operator = if includes_high { Operator::LessOrEqual } else { Operator::Less };
+            for (operator, bound) in [(low_operator, low.trim()), (high_operator, high.trim())] {
+                if !bound.is_empty() {
+                    all.push(Comparison::new(scheme, operator, bound)?);
+                }
+            }
+        } else {
+            all.push(Comparison::new(scheme, Operator::Equal, inner.trim())?);
+        }
+        alternatives.push(all);
+        rest = start[end + 1..].trim_start_matches(|next: char| next.is_whitespace() || ",|".contains(next));
+    }
+    Ok(alternatives)
+}
+
+impl Operator {
+    fn parse(scheme: VersionScheme, text: &str) -> Option<Self> {
+        use VersionScheme::{Gem, Npm, Python, Semver};
+        match (text, scheme) {
+            ("" | "=" | "==", _) => Some(Self::Equal),
+            ("!=", _) => Some(Self::NotEqual),
+            (">", _) => Some(Self::Greater),
+            (">=" | "=>", _) => Some(Self::GreaterOrEqual),
+            ("<", _) => Some(Self::Less),
+            ("<=" | "=<", _) => Some(Self::LessOrEqual),
+            ("~>", Gem | Semver) => Some(Self::Pessimistic),
+            ("~", Npm | Semver) | ("~>", Npm) => Some(Self::Tilde),
+            ("^", Npm | Semver) => Some(Self::Caret),
+            ("~=", Python) => Some(Self::Compatible),
+            ("===", Python) => Some(Self::Identical),
+            _ => None,
+        }
+    }
+
+    /// Whether the operator holds for a version with this order to the bound. The others need more than an order.
+    pub(super) fn accepts(self, order: Ordering) -> bool {
+        match self {
+            Self::Equal | Self::Identical => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual | Self::Caret | Self::Compatible | Self::Pessimistic | Self::Tilde => order.is_ge(),
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+        }
+    }
+}
+
+impl<'a> Comparison<'a> {
+    fn new(scheme: VersionScheme, operator: Operator, bound: &'a str) -> Result<Self, UnreadableVersion> {
+        let error = || UnreadableVersion::version(bound);
+        let bound = match scheme {
+            VersionScheme::Npm => Bound::Npm(NpmBound::parse(bound).ok_or_else(error)?),
+            VersionScheme::Python => Bound::Python(PythonBound::parse(operator, bound).ok_or_else(error)?),
+            _ => Bound::Version(PackageVersion::parse(scheme, bound)?),
+        };
+        Ok(Self { operator, bound })
+    }
+
+    /// `text` is what `version` was parsed from.
+    fn holds(&self, version: &PackageVersion<'_>, text: &str) -> bool {
+        let operator = self.operator;
+        match (&self.bound, &version.0) {
+            (Bound::Npm(bound), Parsed::Npm(version)) => bound.accepts(operator, version),
+            (Bound::Python(bound), Parsed::Python(version)) => bound.accepts(operator, version, text),
+            (Bound::Version(bound), _) => match (&version.0, &bound.0) {
+                (Parsed::Gem(version), Parsed::Gem(bound)) if operator == Operator::Pessimistic => {
+                    version.is_compatible_with(bound)
+                }
+                (Parsed::Semver(version), Parsed::Semver(bound)) => {
+                    let length = bound.numbers().count();
+                    let kept = match operator {
+                        Operator::Pessimistic => Some(length.saturating_sub(1).max(1)),
+                        Operator::Tilde => Some(length.saturating_sub(1).max(length.min(2))),
+                        Operator::Caret => bound.numbers().position(|number| !number.is_zero()).map(|index| index + 1),
+                        _ => None,
+                    };
+                    let below_limit = kept.is_none_or(|kept| version.is_before(&bound.limit(kept)));
+                    operator.accepts(version.compare(bound)) && below_limit
+                }
+                _ => operator.accepts(version.compare(bound)),
+            },
+            _ => unreachable!("a range parses versions by its own scheme"),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Semantic versions with any count of numbers: `v1.2.3-rc.1+build`.
+
+use std::cmp::Ordering;
+
+use super::number::{Decimal, is_number, limit, split_while};
+
+/// A semantic version. Missing numbers are zero; what follows `+` does not count.
+#[derive(Clone, Debug)]
+pub(super) struct SemverVersion<'a> {
+    numbers: &'a str,
+    prerelease: &'a str,
+}
+
+impl<'a> SemverVersion<'a> {
+    /// Parses `1`, `v1.2.3.4`, `1.2-rc1`, `1.2rc1`.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let text = text.strip_prefix(['v', '=']).unwrap_or(text);
+        let (text, build) = text.split_once('+').unwrap_or((text, "0"));
+        let (numbers, rest) = split_while(text, |character| character.is_ascii_digit() || character == '.');
+        let prerelease = rest.strip_prefix('-').unwrap_or(rest);
+        let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_prerelease_byte);
+        let is_list = |list: &str| list.split('.').all(is_word);
+        let readable = numbers.split('.').all(is_number) && (rest.is_empty() || is_list(prerelease)) && is_list(build);
+        readable.then_some(Self { numbers, prerelease })
+    }
+
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        compare_numbers(self.numbers, other.numbers)
+            .then_with(|| compare_prereleases(self.prerelease, other.prerelease))
+    }
+
+    /// The numbers, of which there is at least one.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = Decimal<'a>> + use<'a> {
+        self.numbers.split('.').map(Decimal::new)
+    }
+
+    /// The text after the numbers: `rc.1`, or nothing.
+    pub(super) fn prerelease(&self) -> &'a str {
+        self.prerelease
+    }
+
+    /// The first version after those that begin with the first `kept` numbers of this one.
+    pub(super) fn limit(&self, kept: usize) -> String {
+        limit(&self.numbers().take(kept).collect::<Vec<_>>())
+    }
+
+    /// Whether the version is before the one with these numbers and no prerelease.
+    pub(super) fn is_before(&self, numbers: &str) -> bool {
+        self.compare(&SemverVersion { numbers, prerelease: "" }).is_lt()
+    }
+}
+
+fn is_prerelease_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'~')
+}
+
+fn compare_numbers(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        let (next_a, next_b) = (a.next(), b.next());
+        if next_a.is_none() && next_b.is_none() {
+            return Ordering::Equal;
+        }
+        let order = Decimal::new(next_a.unwrap_or_default()).cmp(&Decimal::new(next_b.unwrap_or_default()));
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+/// Section 11.4 of Semantic Versioning 2.0.0.
+pub(super) fn compare_prereleases(a: &str, b: &str) -> Ordering {
+    if a.is_empty() || b.is_empty() {
+        return a.is_empty().cmp(&b.is_empty());
+    }
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        let order = match (a.next(), b.next()) {
+            (None, None) => return Ordering::Equal,
+            (Some(a), Some(b)) => compare_words(a, b),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+/// Numbers are before words.
+fn compare_words(a: &str, b: &str) -> Ordering {
+    match (is_number(a), is_number(b)) {
+        (true, true) => Decimal::new(a).cmp(&Decimal::new(b)),
+        (false, false) => a.cmp(b),
+        (a_is_number, b_is_number) => b_is_number.cmp(&a_is_number),
+    }
+}

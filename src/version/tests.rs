@@ -1,0 +1,226 @@
+use std::fs;
+
+use super::*;
+
+fn order(scheme: VersionScheme, a: &str, b: &str) -> Ordering {
+    compare(scheme, a, b).unwrap_or_else(|error| panic!("{a} {b}: {error}"))
+}
+
+/// Compares the pairs of a file of `../shared/vectors/versions`, in both directions. Returns how many there are.
+fn check(scheme: VersionScheme, name: &str) -> usize {
+    let path = format!("{}/../shared/vectors/versions/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(&path).unwrap();
+    let (mut wrong, mut pairs) = (Vec::new(), 0);
+    for line in text.lines() {
+        if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
+            continue;
+        }
+        let [a, sign, b] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{path}: {line}") };
+        let expected = match sign {
+            "<" => Ordering::Less,
+            "=" => Ordering::Equal,
+            ">" => Ordering::Greater,
+            _ => panic!("{path}: {line}"),
+        };
+        let got = (compare(scheme, a, b), compare(scheme, b, a));
+        if got != (Ok(expected), Ok(expected.reverse())) {
+            wrong.push(format!("{line}: {got:?}"));
+        }
+        pairs += 1;
+    }
+    assert!(
+        wrong.is_empty(),
+        "{name}: {} of {pairs} pairs are wrong:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
+    pairs
+}
+
+#[test]
+#[ignore = "reads ../shared"]
+fn orders_agree_with_the_vectors_of_osv_scalibr() {
+    for (scheme, name) in [
+        (VersionScheme::Apk, "alpine-versions.txt"),
+        (VersionScheme::Apk, "alpine-versions-generated.txt"),
+        (VersionScheme::Deb, "debian-versions.txt"),
+        (VersionScheme::Deb, "debian-versions-generated.txt"),
+        (VersionScheme::Gem, "rubygems-versions.txt"),
+        (VersionScheme::Gem, "rubygems-versions-generated.txt"),
+        (VersionScheme::Maven, "maven-versions.txt"),
+        (VersionScheme::Maven, "maven-versions-generated.txt"),
+        (VersionScheme::Npm, "semver-versions.txt"),
+        (VersionScheme::Python, "pypi-versions.txt"),
+        (VersionScheme::Python, "pypi-versions-generated.txt"),
+        (VersionScheme::Rpm, "redhat-versions.txt"),
+        (VersionScheme::Semver, "semver-versions.txt"),
+    ] {
+        assert!(check(scheme, name) > 20, "{name} has few pairs");
+    }
+}
+
+#[test]
+fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
+    use VersionScheme::{Apk, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
+    for (scheme, ascending) in [
+        (
+            Apk,
+            &["1.2_alpha", "1.2_alpha2", "1.2_rc1", "1.2-r0", "1.2-r10", "1.2_git20240101-r0", "1.2a", "1.2.1", "1.10"]
+                [..],
+        ),
+        (Deb, &["0.9", "1.0~rc1-1", "1.0-0ubuntu1", "1.0-1~deb12u1", "1.0-1", "1.0-1+deb12u1", "1.0.1", "1:0.1"]),
+        (Gem, &["1.0.a", "1.0.b1", "1", "1.0.1", "1.1.0.rc1", "1.1", "1.10"]),
+        (Maven, &["1-alpha-1", "1-beta", "1-SNAPSHOT", "1.0", "1-sp", "1-foo", "1-1", "1.1"]),
+        (Npm, &["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta", "1.0.0", "1.2.0", "1.10.0"]),
+        (Python, &["nonsense", "1.0.dev1", "1.0a1", "1.0rc1", "1.0", "1.0+local", "1.0.post1", "1.1", "1!0.1"]),
+        (Rpm, &["1.0~rc1-1", "1.0", "1.0-1.el9", "1.0-2.el9", "1.0^git1-1", "1.0.1-1", "1.10-1", "1:0.1-1"]),
+        (Semver, &["v1.0.0-rc.1", "v1.0.0", "1.0.1", "v1.2.3.4", "2", "99999999999999999999999"]),
+    ] {
+        for (index, a) in ascending.iter().enumerate() {
+            for (other, b) in ascending.iter().enumerate() {
+                assert_eq!(order(scheme, a, b), index.cmp(&other), "{scheme:?}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unreadable_versions_are_errors() {
+    use VersionScheme::{Deb, Gem, Npm, Rpm, Semver};
+    let long = "1".repeat(MAX_VERSION + 1);
+    for (scheme, text) in [
+        (Semver, "(devel)"),
+        (Semver, ""),
+        (Npm, "latest"),
+        (Gem, "x1"),
+        (Deb, "a:1"),
+        (Rpm, " "),
+        (Rpm, &long),
+        (Semver, "1..2"),
+    ] {
+        let error = compare(scheme, text, "1.0").unwrap_err();
+        assert!(matches!(error, UnreadableVersion::Version(shown) if shown.len() <= 64), "{scheme:?}: {text}");
+        assert!(compare(scheme, "1.0", text).is_err(), "{scheme:?}: {text}");
+    }
+}
+
+fn contains(scheme: VersionScheme, range: &str, version: &str) -> bool {
+    VersionRange::parse(scheme, range)
+        .and_then(|range| range.contains(version))
+        .unwrap_or_else(|error| panic!("{range} {version}: {error}"))
+}
+
+#[test]
+fn ranges_contain_versions_by_the_grammar_of_their_ecosystem() {
+    use VersionScheme::{Gem, Maven, Npm, Python, Rpm, Semver};
+    for (scheme, range, inside, outside) in [
+        (Npm, "^1.2.3", &["1.2.3", "1.9.0", "2.0.0-beta"][..], &["1.2.2", "2.0.0", "1.2.3-rc.1"][..]),
+        (Npm, "^0.2.3", &["0.2.3", "0.2.9"], &["0.3.0", "0.2.2"]),
+        (Npm, "^0.0.3", &["0.0.3"], &["0.0.4"]),
+        (Npm, "^0.0", &["0.0.9"], &["0.1.0"]),
+        (Npm, "^0", &["0.9.9"], &["1.0.0"]),
+        (Npm, "~1.2.3", &["1.2.9"], &["1.3.0", "1.2.2"]),
+        (Npm, "~1", &["1.9.0"], &["2.0.0"]),
+        (Npm, "1.2.x", &["1.2.0", "1.2.9"], &["1.3.0"]),
+        (Npm, "1.x || >=3.0.0 <3.1.4", &["1.5.0", "3.1.3"], &["2.0.0", "3.1.4"]),
+        (Npm, "1.2.3 - 2.3", &["1.2.3", "2.3.9"], &["1.2.2", "2.4.0"]),
+        (Npm, "", &["0.0.1"], &[]),
+        (Npm, "*", &["0.0.1"], &[]),
+        (Npm, "<=1.2", &["1.2.9"], &["1.3.0"]),
+        (Npm, ">1.2", &["1.3.0"], &["1.2.9"]),
+        (Npm, "< 4.17.21", &["4.17.20", "4.17.21-rc.1"], &["4.17.21"]),
+        (Semver, ">=1.2.0, <1.4.5", &["v1.2.0", "1.4.4", "1.4.5-0.20240101000000-abcdef123456"], &["1.4.5", "1.1.9"]),
+        (
+            Semver,
+            "<0.0.0-20220412211240-33da011f77ad",
+            &["0.0.0-20220101000000-000000000000"],
+            &["v0.0.0-20230101000000-000000000000"],
+        ),
+        (Semver, "~> 1.2.3", &["1.2.9"], &["1.3.0"]),
+        (Semver, "~1.2", &["1.2.9"], &["1.3.0"]),
+        (Semver, "^0.3.1", &["0.3.9"], &["0.4.0"]),
+        (Semver, "!= 1.0", &["1.1"], &["1.0.0"]),
+        (Gem, "~> 4.2.5, >= 4.2.5.1", &["4.2.5.1", "4.2.11"], &["4.2.5", "4.3.0"]),
+        (Gem, "~> 1", &["1.9"], &["2.0", "0.9"]),
+        (Gem, "~> 1.2.3.rc1", &["1.2.3", "1.2.9"], &["1.3.0.rc1", "1.3"]),
+        (Maven, "[2.9.0,2.9.10.7)", &["2.9.0", "2.9.10.6"], &["2.9.10.7", "2.8"]),
+        (Maven, "(,1.0],[1.2]", &["0.1", "1.0", "1.2"], &["1.1", "1.3"]),
+        (Maven, "(1.0,) || [0.1]", &["1.1", "0.1"], &["1.0"]),
+        (Maven, ">= 2.0.0, <= 2.9.10.3", &["2.9.10.3", "2.1-rc1"], &["2.9.10.4"]),
+        (Python, ">= 1.0, < 2.0", &["1.0", "1.5+local", "2.0rc1"], &["2.0", "0.9"]),
+        (Python, "== 1.2.*", &["1.2", "1.2.9", "1.2.0rc1"], &["1.3"]),
+        (Python, "!= 1.2.*", &["1.3"], &["1.2.1"]),
+        (Python, "~= 1.4.2", &["1.4.9"], &["1.5", "1.4.1"]),
+        (Python, "== 1.0", &["1.0.0", "1.0+ubuntu1"], &["1.0.post1"]),
+        (Python, "> 1.0", &["1.0.1"], &["1.0.post1", "1.0+local", "1.0"]),
+        (Python, "<= 1.0", &["1.0+local"], &["1.0.post1"]),
+        (Rpm, "< 1:2.0-3.el9", &["1:2.0-2.el9", "9.0-1"], &["1:2.0-3.el9"]),
+    ] {
+        for version in inside {
+            assert!(contains(scheme, range, version), "{scheme:?} {range} lacks {version}");
+        }
+        for version in outside {
+            assert!(!contains(scheme, range, version), "{scheme:?} {range} contains {version}");
+        }
+    }
+}
+
+#[test]
+fn unreadable_ranges_are_errors() {
+    use VersionScheme::{Gem, Maven, Npm, Python, Semver};
+    let long = "1 ".repeat(40_000);
+    for (scheme, range) in [
+        (Semver, ""),
+        (Semver, ">= 1.0,, < x"),
+        (Semver, "<< 1.0"),
+        (Semver, "1.0 || "),
+        (Npm, "latest"),
+        (Npm, "1.2.3.4"),
+        (Npm, ">="),
+        (Gem, "^ 1.0"),
+        (Maven, "[1.0"),
+        (Maven, "[1.0,2.0) and more"),
+        (Python, "~= 1"),
+        (Python, "< 1.*"),
+        (Python, "< 1.0-foo"),
+        (Semver, &long),
+    ] {
+        assert!(VersionRange::parse(scheme, range).is_err(), "{scheme:?}: {range:.40}");
+    }
+    let range = VersionRange::parse(Python, "< 1.0").unwrap();
+    assert!(range.contains("2004d-final-x").is_err(), "versions before PEP 440 have no place in a range");
+    assert!(VersionRange::parse(Semver, "< 1.0").unwrap().contains("(devel)").is_err());
+}
+
+proptest::proptest! {
+    /// Whatever the text, nothing panics, and the orders are antisymmetric and reflexive.
+    #[test]
+    fn orders_are_consistent(a in "[-0-9a-zA-Z.~+_:^!é]{0,20}", b in "[-0-9a-c.~+_:^]{0,20}|\\PC{0,8}") {
+        use VersionScheme::{Apk, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
+        for scheme in [Apk, Deb, Gem, Maven, Npm, Python, Rpm, Semver] {
+            let (forward, backward) = (compare(scheme, &a, &b), compare(scheme, &b, &a));
+            if let (Ok(forward), Ok(backward)) = (&forward, &backward) {
+                assert_eq!(*forward, backward.reverse(), "{scheme:?}: {a:?} {b:?}");
+            }
+            assert_eq!(forward.is_ok(), backward.is_ok());
+            assert!(compare(scheme, &a, &a).is_ok_and(Ordering::is_eq) || compare(scheme, &a, &a).is_err());
+            if let Ok(range) = VersionRange::parse(scheme, &b) {
+                let _ = range.contains(&a);
+            }
+        }
+    }
+
+    #[test]
+    fn orders_are_transitive(list in proptest::collection::vec("[-0-2ab.~_:]{1,6}", 3)) {
+        use VersionScheme::{Apk, Deb, Gem, Npm, Python, Rpm, Semver};
+        for scheme in [Apk, Deb, Gem, Npm, Python, Rpm, Semver] {
+            let order = |a: usize, b: usize| compare(scheme, &list[a], &list[b]).ok();
+            if let (Some(first), Some(second), Some(both)) = (order(0, 1), order(1, 2), order(0, 2))
+                && first.is_le()
+                && second.is_le()
+            {
+                assert!(both.is_le(), "{scheme:?}: {list:?}");
+            }
+        }
+    }
+}
