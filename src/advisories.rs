@@ -5,9 +5,15 @@
 //! generation of the databases and has no opinion: policies weigh the findings.
 
 mod bolt;
+mod error;
+mod meter;
+mod osv;
 mod rows;
 mod trivy_db;
 
+pub use error::DatabaseError;
+pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};
+pub use osv::OsvIndex;
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCve, TrivyCvss,
     TrivyDetail, TrivyEntry, TrivyRow, TrivyRows, TrivySource,

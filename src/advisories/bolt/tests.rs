@@ -55,8 +55,11 @@ fn names(file: &BoltFile, path: &[&str], from: &str) -> Vec<String> {
     names
 }
 
+/// The path of a bucket, a key and its value.
+type FoundValue = (Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
+
 /// Everything that a database says, by way of the full check and by way of look-ups.
-fn read_all(file: &BoltFile) -> Result<Vec<(Vec<Vec<u8>>, Vec<u8>, Vec<u8>)>, DamagedDatabase> {
+fn read_all(file: &BoltFile) -> Result<Vec<FoundValue>, DamagedDatabase> {
     let mut rows = Vec::new();
     file.check(&mut |path, key, value| {
         rows.push((path.to_vec(), key.to_vec(), value.to_vec()));

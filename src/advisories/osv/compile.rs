@@ -1,0 +1,286 @@
+//! Writes an index file: see [`super::index`] for its format.
+//!
+//! Rows are first written to a temporary file, in the order of the records. Memory holds 24 bytes for each row, so that
+//! all records that there are can be compiled on a small machine.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufWriter, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use jiff::Timestamp;
+
+use super::super::{DamagedDatabase, DatabaseError};
+use super::encoding::{Decoder, Encoder};
+use super::index::{Fan, Header, TableEntry, hash_of};
+use super::record::Record;
+use crate::runtime::open_private;
+
+/// The size at which a block of details is compressed, in bytes.
+const BLOCK: usize = 32 * 1024;
+/// The most damaged records that an error names.
+const MAX_NAMED: usize = 10;
+/// The most rows of one index, so that memory is bounded. All records of osv.dev have about six million.
+const MAX_ROWS: usize = 40_000_000;
+
+/// What was compiled.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OsvContents {
+    /// Records in the index.
+    pub records: u64,
+    /// Records that were left out because they are withdrawn.
+    pub withdrawn: u64,
+    /// Records that name no package of an ecosystem.
+    pub without_package: u64,
+    /// Files that are not JSON.
+    pub ignored: u64,
+    /// Pairs of a record and a package.
+    pub rows: u64,
+    /// The ecosystems, in the order of their names.
+    pub ecosystems: Vec<String>,
+    /// The latest time at which a record was published or changed, and that is not in the future.
+    pub newest: Option<Timestamp>,
+}
+
+/// Compiles records to an index file.
+pub(in super::super) struct OsvCompiler {
+    path: PathBuf,
+    now: Timestamp,
+    out: Counted,
+    /// Encoded rows, each with its key, in the order in which they were added.
+    rows: Counted,
+    places: Vec<RowPlace>,
+    block: Vec<u8>,
+    /// The rows of the details in `block`, which are written when their place is known.
+    pending: Vec<PendingDetail>,
+    ecosystems: BTreeSet<String>,
+    contents: OsvContents,
+    damaged: Vec<String>,
+    damaged_count: u64,
+}
+
+/// Where an encoded row is in the temporary file.
+#[derive(Clone, Copy)]
+struct RowPlace {
+    hash: u64,
+    offset: u64,
+    length: u32,
+}
+
+struct PendingDetail {
+    id: String,
+    start: usize,
+    length: usize,
+}
+
+/// A file that is written from front to back.
+struct Counted {
+    file: BufWriter<File>,
+    offset: u64,
+}
+
+impl Counted {
+    fn new(file: File) -> Self {
+        Self { file: BufWriter::with_capacity(256 * 1024, file), offset: 0 }
+    }
+
+    /// Appends bytes; returns their offset.
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<u64> {
+        let offset = self.offset;
+        self.file.write_all(bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(offset)
+    }
+}
+
+impl OsvCompiler {
+    /// Creates the index file, which must not exist.
+    pub(in super::super) fn new(path: &Path, now: Timestamp) -> Result<Self, DatabaseError> {
+        let failed = |error| DatabaseError::io(path, error);
+        let file = open_private(File::options().read(true).write(true).create_new(true), path).map_err(failed)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut compiler = Self {
+            path: path.to_owned(),
+            now,
+            out: Counted::new(file),
+            rows: Counted::new(tempfile::tempfile_in(folder).map_err(failed)?),
+            places: Vec::new(),
+            block: Vec::new(),
+            pending: Vec::new(),
+            ecosystems: BTreeSet::new(),
+            contents: OsvContents::default(),
+            damaged: Vec::new(),
+            damaged_count: 0,
+        };
+        compiler.append(&[0; Header::SIZE])?;
+        Ok(compiler)
+    }
+
+    /// Counts a file that is not a record.
+    pub(in super::super) fn ignore(&mut self) {
+        self.contents.ignored += 1;
+    }
+
+    /// Adds a record, or notes that it is damaged. `name` is its place, for errors.
+    pub(in super::super) fn add(
+        &mut self,
+        name: &str,
+        json: Result<Vec<u8>, DamagedDatabase>,
+    ) -> Result<(), DatabaseError> {
+        let record = match json.and_then(|json| Record::parse(&json)) {
+            Ok(record) => record,
+            Err(DamagedDatabase(problem)) => {
+                self.damaged_count += 1;
+                if self.damaged.len() < MAX_NAMED {
+                    self.damaged.push(format!("{name} ({problem})"));
+                }
+                return Ok(());
+            }
+        };
+        let times = [record.detail.published, record.detail.modified, record.withdrawn].into_iter().flatten();
+        self.contents.newest = times.filter(|time| *time <= self.now).chain(self.contents.newest).max();
+        if record.withdrawn.is_some_and(|withdrawn| withdrawn <= self.now) {
+            self.contents.withdrawn += 1;
+        } else if record.packages.is_empty() {
+            self.contents.without_package += 1;
+        } else {
+            self.contents.records += 1;
+            self.add_record(record)?;
+        }
+        Ok(())
+    }
+
+    fn add_record(&mut self, record: Record) -> Result<(), DatabaseError> {
+        let id = record.detail.id.clone();
+        for ((ecosystem, package), affected) in record.packages {
+            let mut row = Encoder::default();
+            row.text(&id);
+            row.affected(&affected);
+            self.add_row(&ecosystem, &package, &id, &row.0)?;
+            self.contents.rows += 1;
+            self.ecosystems.insert(ecosystem);
+        }
+        let detail = serde_json::to_vec(&record.detail).map_err(|error| DamagedDatabase(error.to_string()))?;
+        self.pending.push(PendingDetail { id, start: self.block.len(), length: detail.len() });
+        self.block.extend_from_slice(&detail);
+        if self.block.len() >= BLOCK { self.write_block() } else { Ok(()) }
+    }
+
+    fn add_row(&mut self, ecosystem: &str, package: &str, id: &str, row: &[u8]) -> Result<(), DatabaseError> {
+        if self.places.len() == MAX_ROWS {
+            return Err(DamagedDatabase(format!("it has more than {MAX_ROWS} rows")).into());
+        }
+        let mut encoded = Encoder::default();
+        encoded.text(ecosystem);
+        encoded.text(package);
+        encoded.text(id);
+        encoded.bytes(row);
+        let offset = self.rows.append(&encoded.0).map_err(|error| DatabaseError::io(&self.path, error))?;
+        let length = u32::try_from(encoded.0.len()).map_err(|_| DamagedDatabase("a row is too large".to_owned()))?;
+        self.places.push(RowPlace { hash: hash_of(ecosystem, package), offset, length });
+        Ok(())
+    }
+
+    /// Compresses the details that were gathered, and adds a row for each that says where it is.
+    fn write_block(&mut self) -> Result<(), DatabaseError> {
+        let block = std::mem::take(&mut self.block);
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        let compressed = encoder.write_all(&block).and_then(|()| encoder.finish());
+        let compressed = compressed.map_err(|error| DatabaseError::io(&self.path, error))?;
+        let offset = self.append(&compressed)?;
+        for detail in std::mem::take(&mut self.pending) {
+            let mut row = Encoder::default();
+            for number in [offset, compressed.len() as u64, block.len() as u64, u64::from(crc32fast::hash(&compressed))]
+            {
+                row.number(number);
+            }
+            row.number(detail.start as u64);
+            row.number(detail.length as u64);
+            self.add_row("", &detail.id, &detail.id, &row.0)?;
+        }
+        Ok(())
+    }
+
+    /// Completes and syncs the file.
+    pub(in super::super) fn finish(mut self) -> Result<OsvContents, DatabaseError> {
+        if self.damaged_count > 0 {
+            let more = if self.damaged_count > self.damaged.len() as u64 { ", …" } else { "" };
+            let names = self.damaged.join(", ");
+            return Err(DatabaseError::unrecognised(
+                format!("{} of the records cannot be read", self.damaged_count),
+                format!("{names}{more}; an index without them would call their packages clean"),
+            ));
+        }
+        if self.contents.records == 0 {
+            return Err(DatabaseError::unrecognised(
+                "there are no OSV records",
+                format!("JSON files with `id` and `affected` are expected; {} other files", self.contents.ignored),
+            ));
+        }
+        self.write_block()?;
+        self.contents.ecosystems = self.ecosystems.iter().cloned().collect();
+        self.write_tables()?;
+        Ok(self.contents)
+    }
+
+    fn write_tables(&mut self) -> Result<(), DatabaseError> {
+        let mut places = std::mem::take(&mut self.places);
+        places.sort_unstable_by_key(|place| (place.hash, place.offset));
+        self.rows.file.flush().map_err(|error| DatabaseError::io(&self.path, error))?;
+        let mut table = Vec::new();
+        for group in places.chunk_by(|a, b| a.hash == b.hash) {
+            let rows = self.rows_of(group)?;
+            let length =
+                u32::try_from(rows.len()).map_err(|_| DamagedDatabase("a package has too many rows".into()))?;
+            let offset = self.append(&rows)?;
+            table.push(TableEntry { hash: group[0].hash, offset, length, crc: crc32fast::hash(&rows) });
+        }
+        let mut ecosystems = Encoder::default();
+        ecosystems.list(&self.contents.ecosystems, |out, name| out.text(name));
+        let ecosystems_offset = self.append(&ecosystems.0)?;
+        let (fan, table) = Fan::write(&table);
+        let table_offset = self.append(&table)?;
+        let fan_offset = self.append(&fan)?;
+        let header = Header {
+            ecosystems: (ecosystems_offset, ecosystems.0.len() as u64, crc32fast::hash(&ecosystems.0)),
+            table: (table_offset, table.len() as u64),
+            fan: (fan_offset, fan.len() as u64, crc32fast::hash(&fan)),
+        };
+        let write = |out: &mut BufWriter<File>| {
+            out.seek(SeekFrom::Start(0))?;
+            out.write_all(&header.encode())?;
+            out.flush()?;
+            out.get_ref().sync_all()
+        };
+        write(&mut self.out.file).map_err(|error| DatabaseError::io(&self.path, error))
+    }
+
+    /// The rows with the same hash: for each key, its ecosystem, its package, and its rows in the order of the records'
+    /// identifiers.
+    fn rows_of(&self, places: &[RowPlace]) -> Result<Vec<u8>, DatabaseError> {
+        let mut rows = Vec::new();
+        for place in places {
+            let mut bytes = vec![0; place.length as usize];
+            let read = self.rows.file.get_ref().read_exact_at(&mut bytes, place.offset);
+            read.map_err(|error| DatabaseError::io(&self.path, error))?;
+            let mut from = Decoder(&bytes);
+            let key = (from.text()?.to_owned(), from.text()?.to_owned());
+            rows.push((key, from.text()?.to_owned(), from.bytes()?.to_vec()));
+        }
+        rows.sort_unstable();
+        let mut out = Encoder::default();
+        for group in rows.chunk_by(|a, b| a.0 == b.0) {
+            out.text(&group[0].0.0);
+            out.text(&group[0].0.1);
+            out.list(group, |out, (_, _, row)| out.bytes(row));
+        }
+        Ok(out.0)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<u64, DatabaseError> {
+        self.out.append(bytes).map_err(|error| DatabaseError::io(&self.path, error))
+    }
+}

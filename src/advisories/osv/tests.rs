@@ -1,0 +1,318 @@
+use std::io::Write as _;
+use std::ops::ControlFlow;
+
+use serde_json::{Value, json};
+
+use super::super::meter::DatabaseLimits;
+use super::super::{OsvRow, OsvRows};
+use super::*;
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+fn record(id: &str, ecosystem: &str, package: &str) -> Value {
+    json!({
+        "id": id, "modified": "2026-01-02T03:04:05Z", "published": "2025-01-02T03:04:05Z",
+        "aliases": [format!("CVE-{id}")], "related": null, "summary": "A flaw", "details": "Long text",
+        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],
+        "affected": [{
+            "package": {"ecosystem": ecosystem, "name": package},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.2"}]},
+                {"type": "GIT", "repo": "https://x", "events": [{"introduced": "abc"}]}],
+            "versions": ["1.0", "1.1"], "ecosystem_specific": {"urgency": "low", "imports": []}
+        }],
+        "references": [{"type": "WEB", "url": "https://example.com"}], "database_specific": {"severity": "HIGH"}
+    })
+}
+
+/// Compiles these files from a folder.
+fn compile_files(files: &[(&str, String)]) -> Result<(OsvContents, OsvIndex), String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join("records").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    compile_at(&folder.path().join("records"), DatabaseLimits::default())
+}
+
+fn compile_at(source: &Path, limits: DatabaseLimits) -> Result<(OsvContents, OsvIndex), String> {
+    let out = tempfile::tempdir().unwrap();
+    let index = out.path().join(INDEX);
+    let mut progress = |_| ControlFlow::Continue(());
+    let contents = compile(source, &index, NOW.parse().unwrap(), &mut Meter::new(limits, &mut progress));
+    let contents = contents.map_err(|error| error.to_string())?;
+    Ok((contents, OsvIndex::open(&index).map_err(|error| error.to_string())?))
+}
+
+fn ids(rows: &[OsvRow]) -> Vec<&str> {
+    rows.iter().map(|row| &*row.id).collect()
+}
+
+#[test]
+fn records_are_found_by_package_and_by_identifier() {
+    let mut files = Vec::new();
+    for package in 0..500 {
+        for number in 0..1 + package % 3 {
+            let id = format!("GO-{number}-{package}");
+            files.push((
+                format!("{number}/{id}.json"),
+                record(&id, "Go", &format!("example.com/{package}")).to_string(),
+            ));
+        }
+    }
+    files.push(("pypi.json".to_owned(), record("PYSEC-1", "PyPI", "Zope.Interface").to_string()));
+    let files: Vec<_> = files.iter().map(|(name, text)| (&**name, text.clone())).collect();
+    let (contents, index) = compile_files(&files).unwrap();
+    let count = files.len() as u64;
+    assert_eq!((contents.records, contents.rows, index.check().unwrap()), (count, count, count));
+    assert_eq!(contents.newest, Some("2026-01-02T03:04:05Z".parse().unwrap()));
+    for package in 0..500 {
+        let rows = index.rows("Go", &format!("example.com/{package}")).unwrap();
+        let expected: Vec<_> = (0..1 + package % 3).map(|number| format!("GO-{number}-{package}")).collect();
+        assert_eq!(ids(&rows), expected);
+        let detail = index.detail(&expected[0]).unwrap().unwrap();
+        assert_eq!((&detail.id, &detail.aliases[0]), (&expected[0], &format!("CVE-{}", expected[0])));
+    }
+    for name in ["zope-interface", "Zope_Interface", "zope.-interface"] {
+        assert_eq!(ids(&index.rows("PyPI", name).unwrap()), ["PYSEC-1"], "{name}");
+    }
+    assert_eq!(index.ecosystems(), ["Go", "PyPI"]);
+    assert!(index.covers("Go").unwrap() && !index.covers("npm").unwrap());
+    for (ecosystem, package) in [("Go", "example.com/500"), ("npm", "example.com/1"), ("", "GO-0-1"), ("Go", "")] {
+        assert!(index.rows(ecosystem, package).unwrap().is_empty(), "{ecosystem} {package}");
+    }
+    assert_eq!(index.detail("GO-9-9").unwrap(), None);
+}
+
+#[test]
+fn everything_that_matching_needs_is_kept() {
+    let (_, index) = compile_files(&[("a.json", record("A-1", "Debian:12", "zlib").to_string())]).unwrap();
+    let row = index.rows("Debian:12", "zlib").unwrap().remove(0);
+    let affected = &row.affected[0];
+    assert_eq!(affected.versions, ["1.0", "1.1"]);
+    assert_eq!(affected.severity_word.as_deref(), Some("low"));
+    let [range, git] = &affected.ranges[..] else { panic!("{affected:?}") };
+    assert_eq!((&*range.kind, &*git.kind, git.events.len()), ("ECOSYSTEM", "GIT", 0));
+    assert_eq!(range.events[0].introduced.as_deref(), Some("0"));
+    assert_eq!(range.events[1].fixed.as_deref(), Some("1.2"));
+    let detail = index.detail("A-1").unwrap().unwrap();
+    assert_eq!((&*detail.summary, detail.severity_word.as_deref()), ("A flaw", Some("HIGH")));
+    assert_eq!(
+        (&*detail.severity[0].kind, &detail.references[..]),
+        ("CVSS_V3", &["https://example.com".to_owned()][..])
+    );
+}
+
+#[test]
+fn a_record_with_several_entries_for_a_package_is_one_row() {
+    let mut both = record("A-1", "npm", "x");
+    let entry = both["affected"][0].clone();
+    both["affected"].as_array_mut().unwrap().push(entry);
+    let (contents, index) = compile_files(&[("a.json", both.to_string())]).unwrap();
+    assert_eq!((contents.rows, index.rows("npm", "x").unwrap()[0].affected.len()), (1, 2));
+}
+
+#[test]
+fn withdrawn_records_are_counted_and_left_out() {
+    let mut past = record("A-1", "Go", "x");
+    past["withdrawn"] = json!("2025-06-01T00:00:00Z");
+    let mut future = record("A-2", "Go", "x");
+    future["withdrawn"] = json!("2027-06-01T00:00:00Z");
+    let mut unclear = record("A-3", "Go", "x");
+    unclear["withdrawn"] = json!("yes");
+    let commits = json!({"id": "A-4", "modified": "2030-01-01T00:00:00Z", "affected": [{"ranges": []}]});
+    let files = [("1.json", past), ("2.json", future), ("3.json", unclear), ("4.json", commits), ("5.txt", json!(1))];
+    let files: Vec<_> = files.iter().map(|(name, value)| (*name, value.to_string())).collect();
+    let (contents, index) = compile_files(&files).unwrap();
+    assert_eq!((contents.records, contents.withdrawn, contents.without_package, contents.ignored), (2, 1, 1, 1));
+    assert_eq!(ids(&index.rows("Go", "x").unwrap()), ["A-2", "A-3"]);
+    assert_eq!(contents.newest, Some("2026-01-02T03:04:05Z".parse().unwrap()), "a time in the future does not count");
+}
+
+#[test]
+fn a_damaged_record_fails_the_compilation_and_is_named() {
+    let good = ("good.json", record("A-1", "Go", "x").to_string());
+    let changed = |pointer: &str, value: Value| {
+        let mut record = record("A-2", "Go", "x");
+        *record.pointer_mut(pointer).unwrap() = value;
+        record.to_string()
+    };
+    for damaged in [
+        "{".to_owned(),
+        "[]".to_owned(),
+        json!({"affected": []}).to_string(),
+        changed("/id", json!("")),
+        changed("/affected/0/package/name", json!("")),
+        changed("/affected/0/package/ecosystem", json!(7)),
+        changed("/affected/0/ranges/0/events/1", json!({"repaired": "1.2"})),
+        changed("/affected/0/ranges/0/events", json!([])),
+        changed("/affected/0/ranges/0/type", json!("")),
+        changed("/affected/0/versions", json!("1.0")),
+    ] {
+        let error = compile_files(&[good.clone(), ("bad.json", damaged.clone())]).unwrap_err();
+        assert!(error.contains("1 of the records") && error.contains("bad.json"), "{damaged}: {error}");
+    }
+    let error = compile_files(&[("readme.txt", String::new())]).unwrap_err();
+    assert!(error.contains("no OSV records"), "{error}");
+}
+
+#[test]
+fn limits_and_cancelling_end_the_compilation() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), record("A-1", "Go", "x").to_string()).unwrap();
+    let error = compile_at(folder.path(), DatabaseLimits { unpacked: 100, ..DatabaseLimits::default() }).unwrap_err();
+    assert!(error.contains("larger than"), "{error}");
+    let mut large = record("A-2", "Go", "x");
+    large["details"] = json!("x".repeat(2 << 20));
+    fs::write(folder.path().join("b.json"), large.to_string()).unwrap();
+    let mut cancel = |_| ControlFlow::Break(());
+    let mut meter = Meter::new(DatabaseLimits::default(), &mut cancel);
+    let error = compile(folder.path(), &folder.path().join(INDEX), NOW.parse().unwrap(), &mut meter);
+    assert!(matches!(error, Err(DatabaseError::Cancelled)));
+}
+
+/// Writes a zip archive, with the sizes in ZIP64 fields if asked.
+fn write_zip(files: &[(&str, &[u8])], deflate: bool, zip64: bool) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in files {
+        let mut data = content.to_vec();
+        if deflate {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(content).unwrap();
+            data = encoder.finish().unwrap();
+        }
+        let offset = out.len() as u64;
+        let common = |sizes: [u32; 2], extra: u16| {
+            let mut bytes = [&[20, 0, 0, 0, if deflate { 8 } else { 0 }, 0][..], &[0; 4]].concat();
+            bytes.extend(crc32fast::hash(content).to_le_bytes());
+            bytes.extend(sizes.iter().flat_map(|size| size.to_le_bytes()));
+            bytes.extend((name.len() as u16).to_le_bytes());
+            bytes.extend(extra.to_le_bytes());
+            bytes
+        };
+        let sizes = [data.len() as u32, content.len() as u32];
+        out.extend([b"PK\x03\x04", &common(sizes, 0)[..], name.as_bytes(), &data].concat());
+        directory.extend(b"PK\x01\x02\x14\0");
+        let field = [content.len() as u64, data.len() as u64, offset].map(u64::to_le_bytes).concat();
+        let extra = if zip64 { [&[1, 0, 24, 0][..], &field].concat() } else { Vec::new() };
+        directory.extend(common(if zip64 { [u32::MAX; 2] } else { sizes }, extra.len() as u16));
+        directory.extend([0; 10]);
+        directory.extend((if zip64 { u32::MAX } else { offset as u32 }).to_le_bytes());
+        directory.extend([name.as_bytes(), &extra].concat());
+    }
+    let (offset, size, count) = (out.len() as u64, directory.len() as u64, files.len() as u64);
+    out.extend(directory);
+    if zip64 {
+        let end = out.len() as u64;
+        out.extend([b"PK\x06\x06", &44u64.to_le_bytes()[..], &[0; 12]].concat());
+        out.extend([count, count, size, offset].map(u64::to_le_bytes).concat());
+        out.extend([b"PK\x06\x07", &[0; 4][..], &end.to_le_bytes(), &1u32.to_le_bytes()].concat());
+    }
+    out.extend([b"PK\x05\x06", &[0; 4][..]].concat());
+    let (count, size, offset) =
+        if zip64 { (u16::MAX, u32::MAX, u32::MAX) } else { (count as u16, size as u32, offset as u32) };
+    out.extend([count, count].map(u16::to_le_bytes).concat());
+    out.extend([size, offset].map(u32::to_le_bytes).concat());
+    out.extend(b"\x07\0comment");
+    out
+}
+
+fn compile_zip(bytes: &[u8]) -> Result<(OsvContents, OsvIndex), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.zip");
+    fs::write(&path, bytes).unwrap();
+    compile_at(&path, DatabaseLimits::default())
+}
+
+#[test]
+fn zip_archives_are_read_in_all_forms() {
+    let (one, two) = (record("A-1", "Go", "x").to_string(), record("A-2", "Go", "y").to_string());
+    let files = [("folder/", &b""[..]), ("folder/A-1.json", one.as_bytes()), ("A-2.json", two.as_bytes()), ("x", b"x")];
+    for (deflate, zip64) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (contents, index) = compile_zip(&write_zip(&files, deflate, zip64)).unwrap();
+        assert_eq!((contents.records, contents.ignored), (2, 1), "{deflate} {zip64}");
+        assert_eq!(ids(&index.rows("Go", "y").unwrap()), ["A-2"]);
+    }
+}
+
+/// A changed byte in an archive is noticed, or it is in a field that has no effect on the records.
+#[test]
+fn a_damaged_zip_archive_never_loses_a_record() {
+    let (one, two) = (record("A-1", "Go", "x").to_string(), record("A-2", "Go", "y").to_string());
+    let bytes = write_zip(&[("A-1.json", one.as_bytes()), ("A-2.json", two.as_bytes())], true, false);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x81;
+        // A changed name may be that of another kind of file, which is counted.
+        if let Ok((contents, _)) = compile_zip(&changed) {
+            assert_eq!(contents.records + contents.ignored, 2, "byte {at}");
+        }
+    }
+    for length in (0..bytes.len()).step_by(17) {
+        assert!(compile_zip(&bytes[..length]).is_err(), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_changed_byte_in_an_index_is_an_error_and_never_a_missing_row() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..30 {
+        let text = record(&format!("A-{number}"), "Go", &format!("p{number}")).to_string();
+        fs::write(folder.path().join(format!("{number}.json")), text).unwrap();
+    }
+    let path = folder.path().join(INDEX);
+    let mut progress = |_| ControlFlow::Continue(());
+    let mut meter = Meter::new(DatabaseLimits::default(), &mut progress);
+    compile(folder.path(), &path, NOW.parse().unwrap(), &mut meter).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x41;
+        fs::write(&path, &changed).unwrap();
+        let Ok(index) = OsvIndex::open(&path) else { continue };
+        for number in (0..30).step_by(7) {
+            let rows = index.rows("Go", &format!("p{number}"));
+            assert!(rows.is_err() || rows.unwrap().len() == 1, "byte {at}");
+            let detail = index.detail(&format!("A-{number}"));
+            assert!(detail.is_err() || detail.unwrap().is_some(), "byte {at}");
+        }
+    }
+}
+
+/// Compiles the records of three real sources, and prints time and size.
+#[test]
+#[ignore = "reads ../shared"]
+fn real_archives_are_compiled() {
+    for (name, rows, package, id) in [
+        ("Go", 5000, "golang.org/x/net", "GO-2022-1144"),
+        ("PyPI", 2600, "django", "PYSEC-2021-98"),
+        ("AlmaLinux", 60_000, "openssl", "ALSA-2022:1065"),
+    ] {
+        let path = format!("{}/../shared/advisories/{name}.zip", env!("CARGO_MANIFEST_DIR"));
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join(INDEX);
+        let mut progress = |_| ControlFlow::Continue(());
+        let mut meter = Meter::new(DatabaseLimits::default(), &mut progress);
+        let started = std::time::Instant::now();
+        let contents = compile(Path::new(&path), &index, NOW.parse().unwrap(), &mut meter).unwrap();
+        let (took, size) = (started.elapsed(), fs::metadata(&index).unwrap().len());
+        let open = OsvIndex::open(&index).unwrap();
+        assert_eq!(open.check().unwrap(), contents.rows);
+        assert!(contents.rows >= rows, "{contents:?}");
+        let ecosystem = if name == "AlmaLinux" { "AlmaLinux:8" } else { name };
+        let found = open.rows(ecosystem, package).unwrap();
+        assert!(ids(&found).contains(&id), "{package}: {:?}", ids(&found));
+        assert!(open.detail(id).unwrap().is_some());
+        let started = std::time::Instant::now();
+        for _ in 0..1000 {
+            open.rows(ecosystem, package).unwrap();
+        }
+        let (hit, count) = (started.elapsed() / 1000, found.len());
+        let started = std::time::Instant::now();
+        for number in 0..1000 {
+            open.rows(ecosystem, &format!("missing{number}")).unwrap();
+        }
+        let miss = started.elapsed() / 1000;
+        println!("{name}: {contents:?}: {took:?}, {size} bytes; {count} rows in {hit:?}, none in {miss:?}");
+    }
+}
