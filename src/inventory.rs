@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
+mod language;
 mod read_seek;
 
 pub use read_seek::ReadSeek;
@@ -69,7 +70,8 @@ pub enum Ecosystem {
     Maven,
     /// Node.js packages.
     Npm,
-    /// Python distributions, with the name normalised (PEP 503).
+    /// Python distributions, with the name as written in the metadata (`PyYAML`). Names are compared in their normalised
+    /// form (PEP 503).
     PyPi,
     /// Red Hat, Fedora, SUSE, Amazon, Oracle, Photon, Azure Linux.
     Rpm,

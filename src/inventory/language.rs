@@ -1,0 +1,138 @@
+//! Packages of programming languages, read from the files that installers and compilers leave behind.
+//!
+//! [`language_file`] recognises a file by its path and its first bytes; [`LanguageFile::read`] reads its packages. The
+//! same files count as for `trivy image`: what is installed, not lock files, which also state what was never installed.
+//! Names and versions are those that the file states, as Trivy prints them.
+//!
+//! | files | packages |
+//! |---|---|
+//! | `package.json` | npm |
+//! | `*.dist-info/METADATA`, `*.egg-info`, `EGG-INFO/PKG-INFO`, `*.egg` | Python |
+//! | `specifications/*.gemspec` | Ruby |
+//!
+//! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
+//! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
+
+use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
+
+mod gem;
+mod npm;
+mod python;
+mod text;
+
+/// The largest size of a text file that is read, in bytes. Real ones have a few kilobytes; long descriptions and licence
+/// texts reach a megabyte.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// The longest name, version or licence, in bytes.
+const MAX_FIELD_BYTES: usize = 1024;
+
+/// The number of licences that are kept of one package.
+const MAX_LICENSES: usize = 64;
+
+/// A file that states packages of a programming language.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LanguageFile {
+    /// `specifications/NAME-VERSION.gemspec` of RubyGems.
+    Gem,
+    /// `package.json` of Node.js.
+    Npm,
+    /// Core metadata of a Python distribution: `METADATA`, `PKG-INFO`, `*.egg-info`.
+    Python,
+}
+
+/// Recognises a file by its path in the image (without a leading `/`) and its first bytes, up to 4096 of them.
+pub(super) fn language_file(path: &str, _first_bytes: &[u8]) -> Option<LanguageFile> {
+    let (_, name) = split_path(path);
+    if name == "package.json" {
+        Some(LanguageFile::Npm)
+    } else if python::is_metadata(path) {
+        Some(LanguageFile::Python)
+    } else if gem::is_specification(path) {
+        Some(LanguageFile::Gem)
+    } else {
+        None
+    }
+}
+
+impl LanguageFile {
+    /// The largest size that is read, in bytes. A larger file is a gap.
+    pub(super) fn max_bytes(self) -> u64 {
+        match self {
+            Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
+        }
+    }
+
+    /// Reads the packages that the file states. `path` is its path in the image, `content` and `size` its content and
+    /// the number of its bytes.
+    pub(super) fn read(self, path: &str, content: &mut dyn ReadSeek, size: u64) -> LanguagePackages {
+        let mut found = LanguagePackages::default();
+        if size > self.max_bytes() {
+            found.problem(format!("the file has more than {} bytes", self.max_bytes()));
+            return found;
+        }
+        let result = match self {
+            Self::Gem => text::read(content, size).map(|text| gem::read(path, &text, &mut found)),
+            Self::Npm => text::read(content, size).map(|text| npm::read(path, &text, &mut found)),
+            Self::Python => text::read(content, size).map(|text| python::read(path, &text, &mut found)),
+        };
+        if let Err(problem) = result {
+            found.problem(problem);
+        }
+        found
+    }
+}
+
+/// What was read from a file.
+#[derive(Debug, Default)]
+pub(super) struct LanguagePackages {
+    /// The packages, without their layer.
+    pub(super) packages: Vec<InstalledPackage>,
+    /// Why the file may state more packages, once for each reason. Each is a gap.
+    pub(super) problems: Vec<String>,
+}
+
+/// The number of problems that are reported for one file: an archive may have many damaged entries.
+const MAX_PROBLEMS: usize = 8;
+
+impl LanguagePackages {
+    /// Adds a package. One whose name or version is too long for a real one becomes a problem instead.
+    fn add(&mut self, ecosystem: Ecosystem, name: &str, version: &str, licenses: &[String], path: &str) {
+        if name.len() > MAX_FIELD_BYTES || version.len() > MAX_FIELD_BYTES {
+            self.problem(format!("a name or version of {} bytes", name.len().max(version.len())));
+            return;
+        }
+        self.packages.push(InstalledPackage {
+            ecosystem,
+            name: name.to_owned(),
+            version: version.to_owned(),
+            source: None,
+            architecture: String::new(),
+            module: None,
+            vendor: None,
+            licenses: licenses
+                .iter()
+                .filter(|license| license.len() <= MAX_FIELD_BYTES)
+                .take(MAX_LICENSES)
+                .cloned()
+                .collect(),
+            path: Some(path.to_owned()),
+            layer: None,
+        });
+    }
+
+    /// Reports that something could not be read.
+    fn problem(&mut self, problem: String) {
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// The folder and the name of the file at `path`.
+fn split_path(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! Specifications of installed Ruby gems: `specifications/NAME-VERSION.gemspec`, also in `specifications/default/`.
+//!
+//! A specification is a Ruby program. RubyGems writes it at installation, one assignment of a literal in a line, and that
+//! form is read here.
+
+use crate::inventory::Ecosystem;
+
+use super::{LanguagePackages, split_path};
+
+/// Whether this is the specification of an installed gem.
+pub(super) fn is_specification(path: &str) -> bool {
+    let in_specifications = path.starts_with("specifications/") || path.contains("/specifications/");
+    in_specifications && path.ends_with(".gemspec")
+}
+
+/// Reads a specification. What it does not state as a literal is taken from the name of the file.
+pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
+    let mut variable = String::new();
+    let (mut name, mut version, mut licenses) = (None, None, Vec::new());
+    for line in text.lines().map(str::trim) {
+        if line.contains("Gem::Specification.new") {
+            variable = line.split('|').nth(1).unwrap_or_default().trim().to_owned();
+        }
+        if variable.is_empty() {
+            continue;
+        }
+        let Some((field, value)) = assignment(line, &variable) else { continue };
+        match field {
+            "name" if name.is_none() => name = literals(value).into_iter().next(),
+            "version" if version.is_none() => version = literals(value).into_iter().next(),
+            "license" | "licenses" if licenses.is_empty() => licenses = literals(value),
+            _ => {}
+        }
+    }
+    let (_, file) = split_path(path);
+    let from_file = name_and_version(file.strip_suffix(".gemspec").unwrap_or(file));
+    let name = name.or(from_file.map(|(name, _)| name.to_owned()));
+    let version = version.or(from_file.map(|(_, version)| version.to_owned()));
+    match (name, version) {
+        (Some(name), Some(version)) => found.add(Ecosystem::Gem, &name, &version, &licenses, path),
+        _ => found.problem("the specification states no name and version as text".to_owned()),
+    }
+}
+
+/// The field and the value of `VARIABLE.FIELD = VALUE`.
+fn assignment<'a>(line: &'a str, variable: &str) -> Option<(&'a str, &'a str)> {
+    let (field, value) = line.strip_prefix(variable)?.strip_prefix('.')?.split_once('=')?;
+    Some((field.trim(), value))
+}
+
+/// The contents of the quoted texts in a line: of `["Ruby".freeze, 'BSDL'.freeze]` `Ruby` and `BSDL`.
+fn literals(value: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut rest = value;
+    while let Some(start) = rest.find(['"', '\'']) {
+        let quote = &rest[start..=start];
+        let Some(length) = rest[start + 1..].find(quote) else { break };
+        if length > 0 {
+            all.push(rest[start + 1..start + 1 + length].to_owned());
+        }
+        rest = &rest[start + length + 2..];
+    }
+    all
+}
+
+/// Splits `NAME-VERSION` or `NAME-VERSION-PLATFORM`: the version is the first part such as `1.2`, else the first one that
+/// starts with a digit.
+fn name_and_version(stem: &str) -> Option<(&str, &str)> {
+    let parts = || stem.match_indices('-').map(|(at, _)| (&stem[..at], stem[at + 1..].split('-').next().unwrap_or("")));
+    let is_numbered = |version: &str| version.starts_with(|c: char| c.is_ascii_digit());
+    let is_dotted = |version: &str| is_numbered(version) && version.contains('.');
+    let split = parts().find(|(_, version)| is_dotted(version)).or_else(|| parts().find(|(_, v)| is_numbered(v)));
+    split.filter(|(name, _)| !name.is_empty())
+}

@@ -1,0 +1,149 @@
+use std::io::Cursor;
+
+use super::*;
+
+/// Reads a file that must be recognised.
+fn read(path: &str, content: &[u8]) -> LanguagePackages {
+    let first_bytes = &content[..content.len().min(4096)];
+    let file = language_file(path, first_bytes).unwrap_or_else(|| panic!("{path} is not recognised"));
+    file.read(path, &mut Cursor::new(content), content.len() as u64)
+}
+
+/// The packages as `NAME VERSION`, and `!` for each problem.
+fn names(found: &LanguagePackages) -> Vec<String> {
+    let packages = found.packages.iter().map(|package| format!("{} {}", package.name, package.version));
+    packages.chain(found.problems.iter().map(|_| "!".to_owned())).collect()
+}
+
+#[test]
+fn text_files_are_recognised_by_their_path() {
+    for (path, expected) in [
+        ("package.json", Some(LanguageFile::Npm)),
+        ("app/node_modules/@babel/core/package.json", Some(LanguageFile::Npm)),
+        ("app/package-lock.json", None),
+        ("usr/lib/python3/dist-packages/six-1.16.0.egg-info", Some(LanguageFile::Python)),
+        ("usr/lib/python3/dist-packages/six-1.16.0.egg-info/PKG-INFO", Some(LanguageFile::Python)),
+        ("usr/lib/python3/dist-packages/six-1.16.0.egg-info/METADATA", Some(LanguageFile::Python)),
+        ("usr/lib/python3/dist-packages/six-1.16.0.egg-info/top_level.txt", None),
+        ("site-packages/six-1.16.0-py3.9.egg/EGG-INFO/PKG-INFO", Some(LanguageFile::Python)),
+        ("site-packages/six-1.16.0.dist-info/METADATA", Some(LanguageFile::Python)),
+        ("site-packages/six-1.16.0.dist-info/RECORD", None),
+        ("src/PKG-INFO", None),
+        ("src/METADATA", None),
+        ("usr/lib/ruby/gems/3.1.0/specifications/rake-13.0.6.gemspec", Some(LanguageFile::Gem)),
+        ("usr/lib/ruby/gems/3.1.0/specifications/default/json-2.6.1.gemspec", Some(LanguageFile::Gem)),
+        ("usr/lib/ruby/gems/3.1.0/gems/rake-13.0.6/rake.gemspec", None),
+    ] {
+        assert_eq!(language_file(path, b""), expected, "{path}");
+    }
+}
+
+#[test]
+fn npm_packages_have_a_valid_name_and_a_version() {
+    let found = read(
+        "app/node_modules/@babel/core/package.json",
+        br#"{"name": "@babel/core", "version": "7.24.0", "license": "MIT", "dependencies": {"a": "^1"}}"#,
+    );
+    assert_eq!(names(&found), ["@babel/core 7.24.0"]);
+    let package = &found.packages[0];
+    assert_eq!(package.ecosystem, Ecosystem::Npm);
+    assert_eq!(package.licenses, ["MIT"]);
+    assert_eq!(package.path.as_deref(), Some("app/node_modules/@babel/core/package.json"));
+
+    for (json, expected) in [
+        (r#"{"name": "a", "version": "1", "license": {"type": "ISC"}}"#, vec!["a 1"]),
+        (r#"{"name": "a", "version": "1", "license": [{"type": "MIT"}, {"type": "ISC"}]}"#, vec!["a 1"]),
+        // The last field counts, as in JavaScript.
+        (r#"{"name": "a", "version": "1", "version": "2", "name": "b"}"#, vec!["b 2"]),
+        // What follows the first value is ignored.
+        (r#"{"name": "a", "version": "1"} }"#, vec!["a 1"]),
+        ("\u{feff}{\"name\": \"a\", \"version\": \"1\"}", vec!["a 1"]),
+        // Text that is not valid Unicode elsewhere in the file does not hide the package.
+        (r#"{"\ud800": "\udfff", "name": "a", "version": "1", "keywords": ["\ud800"]}"#, vec!["a 1"]),
+        (r#"{"name": "a"}"#, vec![]),
+        (r#"{"version": "1"}"#, vec![]),
+        (r#"{"name": "a b", "version": "1"}"#, vec![]),
+        (r#"{"name": "@a", "version": "1"}"#, vec![]),
+        (r#"{"name": "@a/b/c", "version": "1"}"#, vec![]),
+        (r#"{"name": 1, "version": "1"}"#, vec![]),
+        (r#"["name"]"#, vec![]),
+        ("{", vec![]),
+        ("", vec![]),
+    ] {
+        assert_eq!(names(&read("package.json", json.as_bytes())), expected, "{json}");
+    }
+    let invalid_utf8 = b"{\"name\": \"a\", \"author\": \"\xff\xfe\", \"version\": \"1\"}";
+    assert_eq!(names(&read("package.json", invalid_utf8)), ["a 1"]);
+}
+
+#[test]
+fn json_of_any_depth_is_read_without_recursion() {
+    let depth = 1_000_000;
+    let nested = format!(
+        r#"{{"x": {}{}, "name": "a", "license": {}{}, "version": "1"}}"#,
+        "[".repeat(depth),
+        "]".repeat(depth),
+        "[".repeat(depth),
+        "]".repeat(depth)
+    );
+    assert_eq!(names(&read("package.json", nested.as_bytes())), ["a 1"]);
+}
+
+#[test]
+fn python_distributions_are_read_from_their_metadata() {
+    let metadata = "Metadata-Version: 2.1\r\nName: PyYAML\r\nVersion: 6.0.1\r\nLicense: MIT\r\n\
+                    Classifier: License :: OSI Approved :: MIT License\r\nClassifier: License :: OSI Approved\r\n\
+                    Summary: first\r\n  Name: second\r\n\r\nName: body\r\n";
+    let found = read("site-packages/PyYAML-6.0.1.dist-info/METADATA", metadata.as_bytes());
+    assert_eq!(names(&found), ["PyYAML 6.0.1"]);
+    assert_eq!(found.packages[0].ecosystem, Ecosystem::PyPi);
+    assert_eq!(found.packages[0].licenses, ["MIT License"]);
+
+    for (path, text, expected) in [
+        // Fields are found whatever their case and order.
+        ("a.egg-info", "version: 1\nNAME: a\n", vec!["a 1"]),
+        // What is missing is in the name of the folder.
+        ("foo_bar-1.2.dist-info/METADATA", "Summary: x\n", vec!["foo_bar 1.2"]),
+        ("foo_bar-1.2-py3.9.egg-info/PKG-INFO", "Name: foo-bar\n", vec!["foo-bar 1.2"]),
+        ("foo-1.2.dist-info/METADATA", "a line that is no field\nName: b\nVersion: 2\n", vec!["foo 1.2"]),
+        // Without both there is no distribution.
+        ("setuptools.egg-info/PKG-INFO", "Name: a\n", vec![]),
+        ("site-packages/x.egg-info", "", vec![]),
+    ] {
+        assert_eq!(names(&read(path, text.as_bytes())), expected, "{path} {text}");
+    }
+    let licensed = read("a.egg-info", b"Name: a\nVersion: 1\nLicense: BSD\nLicense-Expression: MIT OR ISC\n");
+    assert_eq!(licensed.packages[0].licenses, ["MIT OR ISC"]);
+}
+
+#[test]
+fn gems_are_read_from_their_specifications() {
+    let specification = "# -*- encoding: utf-8 -*-\n# stub: rake 13.0.6 ruby lib\n\n\
+        Gem::Specification.new do |s|\n  s.name = \"rake\".freeze\n  s.version = \"13.0.6\"\n\n\
+        s.required_rubygems_version = Gem::Requirement.new(\">= 1.3.2\".freeze) if s.respond_to? :x\n\
+        s.licenses = [\"MIT\".freeze, 'Ruby']\nend\n";
+    let path = "usr/lib/ruby/gems/3.1.0/specifications/rake-13.0.6.gemspec";
+    let found = read(path, specification.as_bytes());
+    assert_eq!(names(&found), ["rake 13.0.6"]);
+    assert_eq!(found.packages[0].licenses, ["MIT", "Ruby"]);
+
+    let old = "Gem::Specification.new do |spec|\nspec.name = 'a'\nspec.version = Gem::Version.new(\"1.2\")\nend";
+    assert_eq!(names(&read("x/specifications/a-1.2.gemspec", old.as_bytes())), ["a 1.2"]);
+    // What is no literal is in the name of the file.
+    let computed = "Gem::Specification.new do |s|\ns.name = NAME\ns.version = VERSION\nend";
+    let path = "x/specifications/net-http-2fa-0.4.1-x86_64-linux.gemspec";
+    assert_eq!(names(&read(path, computed.as_bytes())), ["net-http-2fa 0.4.1"]);
+    // RubyGems would run this: what it states is unknown.
+    assert_eq!(names(&read("x/specifications/a.gemspec", computed.as_bytes())), ["!"]);
+}
+
+#[test]
+fn files_and_fields_that_are_too_long_are_problems() {
+    let file = LanguageFile::Npm;
+    let found = file.read("package.json", &mut Cursor::new(b""), file.max_bytes() + 1);
+    assert_eq!(names(&found), ["!"]);
+    let found = file.read("package.json", &mut Cursor::new(b"{}"), 3);
+    assert_eq!(names(&found), ["!"], "the content is shorter than stated");
+    let long = format!(r#"{{"name": "{}", "version": "1"}}"#, "a".repeat(5000));
+    assert_eq!(names(&read("package.json", long.as_bytes())), ["!"]);
+}
