@@ -9,20 +9,28 @@
 //! | `package.json` | npm |
 //! | `*.dist-info/METADATA`, `*.egg-info`, `EGG-INFO/PKG-INFO`, `*.egg` | Python |
 //! | `specifications/*.gemspec` | Ruby |
+//! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`) |
 //!
 //! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
 //! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
 
 use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
 
+mod executable;
 mod gem;
+mod go;
 mod npm;
 mod python;
+mod rust;
 mod text;
+mod window;
 
 /// The largest size of a text file that is read, in bytes. Real ones have a few kilobytes; long descriptions and licence
 /// texts reach a megabyte.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// The largest size of an executable that is read, in bytes. Libraries for machine learning exceed 2 GiB.
+const MAX_EXECUTABLE_BYTES: u64 = 8 << 30;
 
 /// The longest name, version or licence, in bytes.
 const MAX_FIELD_BYTES: usize = 1024;
@@ -33,6 +41,8 @@ const MAX_LICENSES: usize = 64;
 /// A file that states packages of a programming language.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LanguageFile {
+    /// An executable or shared library.
+    Executable,
     /// `specifications/NAME-VERSION.gemspec` of RubyGems.
     Gem,
     /// `package.json` of Node.js.
@@ -42,7 +52,7 @@ pub(super) enum LanguageFile {
 }
 
 /// Recognises a file by its path in the image (without a leading `/`) and its first bytes, up to 4096 of them.
-pub(super) fn language_file(path: &str, _first_bytes: &[u8]) -> Option<LanguageFile> {
+pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFile> {
     let (_, name) = split_path(path);
     if name == "package.json" {
         Some(LanguageFile::Npm)
@@ -51,7 +61,7 @@ pub(super) fn language_file(path: &str, _first_bytes: &[u8]) -> Option<LanguageF
     } else if gem::is_specification(path) {
         Some(LanguageFile::Gem)
     } else {
-        None
+        executable::is_executable(first_bytes).then_some(LanguageFile::Executable)
     }
 }
 
@@ -59,6 +69,7 @@ impl LanguageFile {
     /// The largest size that is read, in bytes. A larger file is a gap.
     pub(super) fn max_bytes(self) -> u64 {
         match self {
+            Self::Executable => MAX_EXECUTABLE_BYTES,
             Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
         }
     }
@@ -71,13 +82,18 @@ impl LanguageFile {
             found.problem(format!("the file has more than {} bytes", self.max_bytes()));
             return found;
         }
-        let result = match self {
-            Self::Gem => text::read(content, size).map(|text| gem::read(path, &text, &mut found)),
-            Self::Npm => text::read(content, size).map(|text| npm::read(path, &text, &mut found)),
-            Self::Python => text::read(content, size).map(|text| python::read(path, &text, &mut found)),
+        let read_text: fn(&str, &str, &mut LanguagePackages) = match self {
+            Self::Executable => {
+                executable::read(path, content, size, &mut found);
+                return found;
+            }
+            Self::Gem => gem::read,
+            Self::Npm => npm::read,
+            Self::Python => python::read,
         };
-        if let Err(problem) = result {
-            found.problem(problem);
+        match text::read(content, size) {
+            Ok(text) => read_text(path, &text, &mut found),
+            Err(problem) => found.problem(problem),
         }
         found
     }

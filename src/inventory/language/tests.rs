@@ -2,6 +2,9 @@ use std::io::Cursor;
 
 use super::*;
 
+mod executables;
+mod real;
+
 /// Reads a file that must be recognised.
 fn read(path: &str, content: &[u8]) -> LanguagePackages {
     let first_bytes = &content[..content.len().min(4096)];

@@ -1,0 +1,149 @@
+//! ELF (elf(5); System V ABI, chapter 4): Linux and the BSDs.
+
+use crate::inventory::ReadSeek;
+
+use super::super::window::{Integers, read_at, read_up_to};
+use super::{Layout, Section, Segment};
+
+/// The number of section headers that are read. Real programs have fewer than a hundred.
+const MAX_SECTIONS: u64 = 65_536;
+/// The number of program headers that are read. Linux accepts 64 KiB of them.
+const MAX_SEGMENTS: u64 = 4096;
+/// The size of the table of section names that is read, in bytes.
+const MAX_NAMES: u64 = 4 << 20;
+
+const LOADED: u32 = 1;
+const WRITABLE: u32 = 2;
+const EXECUTABLE: u32 = 1;
+
+/// Whether the header states a program or a shared library (`e_type`).
+pub(super) fn is_program(start: &[u8]) -> bool {
+    let integers = Integers { bytes: start, big_endian: start.get(5) == Some(&2) };
+    matches!(integers.u16(16), Some(2 | 3))
+}
+
+/// The fields of the header that are used.
+struct Header {
+    /// 64 bits.
+    wide: bool,
+    big_endian: bool,
+    segments_at: u64,
+    segment_bytes: u64,
+    segments: u64,
+    sections_at: u64,
+    section_bytes: u64,
+    sections: u64,
+    names_index: u64,
+}
+
+impl Header {
+    fn read(start: &[u8]) -> Option<Self> {
+        let wide = match start.get(4)? {
+            1 => false,
+            2 => true,
+            _ => return None,
+        };
+        let big_endian = match start.get(5)? {
+            1 => false,
+            2 => true,
+            _ => return None,
+        };
+        let integers = Integers { bytes: start, big_endian };
+        let (offsets, counts) = if wide { (32, 54) } else { (28, 42) };
+        let word = if wide { 8 } else { 4 };
+        let count = |index: usize| integers.u16(counts + 2 * index).map(u64::from);
+        Some(Self {
+            wide,
+            big_endian,
+            segments_at: integers.word(wide, offsets)?,
+            sections_at: integers.word(wide, offsets + word)?,
+            segment_bytes: count(0)?,
+            segments: count(1)?,
+            section_bytes: count(2)?,
+            sections: count(3)?,
+            names_index: count(4)?,
+        })
+    }
+}
+
+/// Reads the segments, and the sections that are used.
+pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Result<Option<Layout>, String> {
+    let Some(header) = Header::read(start).filter(|_| is_program(start)) else { return Ok(None) };
+    let Some(segments) = segments(content, &header) else {
+        // Without readable program headers, no system loads it.
+        return Ok(None);
+    };
+    let sections = sections(content, size, header)?;
+    let is_packed = sections.is_none() && read_up_to(content, 0, 4096).is_some_and(|start| contains(&start, b"UPX!"));
+    let big_endian = start.get(5) == Some(&2);
+    Ok(Some(Layout { big_endian, sections: sections.unwrap_or_default(), segments, is_packed }))
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// The segments that are loaded. `None` if the headers cannot be read.
+fn segments(content: &mut dyn ReadSeek, header: &Header) -> Option<Vec<Segment>> {
+    let (wide, entry) = (header.wide, if header.wide { 56 } else { 32 });
+    if header.segment_bytes != entry || header.segments == 0 || header.segments > MAX_SEGMENTS {
+        return None;
+    }
+    let table = read_at(content, header.segments_at, entry * header.segments)?;
+    let segment = |bytes: &[u8]| {
+        let integers = Integers { bytes, big_endian: header.big_endian };
+        let flags = integers.u32(if wide { 4 } else { 24 })?;
+        let word = |narrow_at: usize, wide_at: usize| integers.word(wide, if wide { wide_at } else { narrow_at });
+        let segment = Segment {
+            offset: word(4, 8)?,
+            size: word(16, 32)?,
+            address: word(8, 16)?,
+            is_data: flags & (WRITABLE | EXECUTABLE) == WRITABLE,
+        };
+        (integers.u32(0)? == LOADED).then_some(segment)
+    };
+    Some(table.chunks_exact(usize::try_from(entry).ok()?).filter_map(segment).collect())
+}
+
+/// The sections that are used. `None` if the file has no section headers: nothing needs them to run it.
+fn sections(content: &mut dyn ReadSeek, size: u64, mut header: Header) -> Result<Option<Vec<Section>>, String> {
+    if header.sections_at == 0 {
+        return Ok(None);
+    }
+    let damaged = || "the section headers of the executable are damaged".to_owned();
+    let (wide, big_endian) = (header.wide, header.big_endian);
+    let entry: usize = if wide { 64 } else { 40 };
+    if header.section_bytes != entry as u64 {
+        return Err(damaged());
+    }
+    let first = read_at(content, header.sections_at, entry as u64).ok_or_else(damaged)?;
+    let first = Integers { bytes: &first, big_endian };
+    // Counts that do not fit into the header are in the first section.
+    if header.sections == 0 {
+        header.sections = first.word(wide, if wide { 32 } else { 20 }).ok_or_else(damaged)?;
+    }
+    if header.names_index == 0xffff {
+        header.names_index = first.u32(if wide { 40 } else { 24 }).map(u64::from).ok_or_else(damaged)?;
+    }
+    if header.sections > MAX_SECTIONS {
+        return Err(format!("the executable has more than {MAX_SECTIONS} sections"));
+    }
+    let table = read_at(content, header.sections_at, entry as u64 * header.sections).ok_or_else(damaged)?;
+    let rows = || table.chunks_exact(entry).map(|bytes| Integers { bytes, big_endian });
+    let place = |row: Integers<'_>| {
+        let at: [usize; 3] = if wide { [24, 32, 16] } else { [16, 20, 12] };
+        Some((row.word(wide, at[0])?, row.word(wide, at[1])?, row.word(wide, at[2])?))
+    };
+    let names_row = usize::try_from(header.names_index).ok().and_then(|index| rows().nth(index));
+    let (names_at, names_size, _) = names_row.and_then(place).ok_or_else(damaged)?;
+    if names_size > MAX_NAMES || names_at.checked_add(names_size).is_none_or(|end| end > size) {
+        return Err(damaged());
+    }
+    let names = read_at(content, names_at, names_size).ok_or_else(damaged)?;
+    let used = rows().filter_map(|row| {
+        let (offset, size, address) = place(row)?;
+        let name = names.get(usize::try_from(row.u32(0)?).ok()?..)?;
+        Section::used(name, offset, size, address)
+    });
+    Ok(Some(used.collect()))
+}

@@ -1,0 +1,202 @@
+//! Real programs and packages, built or installed by their own tools.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::*;
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Reads a file as the reader of layers does. `None` if it is not recognised.
+fn read_file(path: &Path) -> Option<LanguagePackages> {
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    let first_bytes = window::read_up_to(&mut file, 0, 4096)?;
+    let name = path.to_str()?.trim_start_matches('/');
+    Some(language_file(name, &first_bytes)?.read(name, &mut file, size))
+}
+
+/// Reads all files below a folder, with the number of files that were recognised.
+fn read_folder(folder: &Path) -> (usize, LanguagePackages) {
+    let mut all = LanguagePackages::default();
+    let mut count = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file()
+                && let Some(found) = read_file(&entry.path())
+            {
+                count += 1;
+                all.packages.extend(found.packages);
+                all.problems
+                    .extend(found.problems.iter().map(|problem| format!("{}: {problem}", entry.path().display())));
+            }
+        }
+    }
+    (count, all)
+}
+
+fn sorted(found: &LanguagePackages) -> Vec<String> {
+    assert_eq!(found.problems, [""; 0]);
+    let mut names = names(found);
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Prints what is found below the folders in `PULLGATE_READ`, separated by `:`.
+#[test]
+#[ignore = "reads the folders in PULLGATE_READ"]
+fn folders_of_this_machine() {
+    for folder in std::env::var("PULLGATE_READ").expect("PULLGATE_READ is set").split(':') {
+        let started = std::time::Instant::now();
+        let (count, all) = read_folder(Path::new(folder));
+        println!("{folder}: {count} files, {} packages, {:?}", all.packages.len(), started.elapsed());
+        for problem in &all.problems {
+            println!("  {problem}");
+        }
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    std::fs::write(path, text).expect("a file");
+}
+
+/// A program with two modules from the module proxy, and a replaced one.
+fn go_program(folder: &Path) {
+    write(
+        folder,
+        "go.mod",
+        "module example.com/program\n\ngo 1.21\n\nrequire (\n\texample.com/local v0.0.0\n\trsc.io/quote v1.5.2\n)\n\n\
+         replace example.com/local => ./local\n",
+    );
+    write(folder, "local/go.mod", "module example.com/local\n\ngo 1.21\n");
+    write(folder, "local/local.go", "package local\n\nconst Text = \"local\"\n");
+    write(
+        folder,
+        "main.go",
+        "package main\n\nimport (\n\t\"fmt\"\n\t\"example.com/local\"\n\t\"rsc.io/quote\"\n)\n\n\
+         var version = \"unknown\"\n\nfunc main() { fmt.Println(version, local.Text, quote.Hello()) }\n",
+    );
+    run(Command::new("go").args(["mod", "tidy"]).current_dir(folder));
+}
+
+fn go_build(folder: &Path, output: &str, os: &str, arch: &str, arguments: &[&str]) -> PathBuf {
+    let mut command = Command::new("go");
+    command.current_dir(folder).env("CGO_ENABLED", "0").env("GOOS", os).env("GOARCH", arch);
+    run(command.args(["build", "-p", "2", "-o", output]).args(arguments).arg("."));
+    folder.join(output)
+}
+
+/// The modules that `go version -m` reads from a program.
+fn go_modules(program: &Path) -> Vec<String> {
+    let text = run(Command::new("go").args(["version", "-m"]).arg(program));
+    let toolchain = text.lines().next().and_then(|line| line.rsplit(": go").next()).expect("a toolchain");
+    let mut modules = vec![format!("stdlib v{toolchain}")];
+    for line in text.lines().skip(1) {
+        let columns: Vec<_> = line.trim_start().split('\t').collect();
+        match columns.as_slice() {
+            ["dep", module, version, ..] => modules.push(format!("{module} {version}")),
+            ["=>", module, version, ..] => {
+                modules.pop();
+                modules.push(format!("{module} {}", version.trim_matches(['(', ')']).replace("devel", "")));
+            }
+            ["mod", module, ..] => modules.push(format!("{module} 1.2.3")),
+            _ => {}
+        }
+    }
+    modules.sort();
+    modules
+}
+
+#[test]
+#[ignore = "needs Go and its module proxy"]
+fn go_programs_of_every_platform() {
+    let folder = tempfile::tempdir().expect("a folder");
+    go_program(folder.path());
+    for (os, arch, extra) in [
+        ("linux", "amd64", ""),
+        ("linux", "amd64", "-buildmode=pie"),
+        ("linux", "386", ""),
+        ("linux", "arm64", ""),
+        ("linux", "mips", ""),
+        ("linux", "s390x", ""),
+        ("windows", "amd64", ""),
+        ("windows", "386", ""),
+        ("darwin", "arm64", ""),
+    ] {
+        for flags in ["-X main.version=1.2.3", "-s -w -X main.version=1.2.3"] {
+            let flags = format!("-ldflags={flags}");
+            let arguments = [flags.as_str(), "-buildvcs=false", extra];
+            let arguments: Vec<_> = arguments.into_iter().filter(|argument| !argument.is_empty()).collect();
+            let program = go_build(folder.path(), "program", os, arch, &arguments);
+            let found = read_file(&program).expect("it is recognised");
+            let expected = go_modules(&program);
+            assert!(expected.iter().any(|module| module == "rsc.io/quote v1.5.2"), "{expected:?}");
+            assert_eq!(sorted(&found), expected, "{os} {arch} {extra} {flags}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Go and its module proxy"]
+fn a_universal_go_program_states_all_its_programs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    go_program(folder.path());
+    let flags = ["-ldflags=-X main.version=1.2.3", "-buildvcs=false"];
+    let programs = ["arm64", "amd64"].map(|arch| go_build(folder.path(), arch, "darwin", arch, &flags));
+    let contents = programs.each_ref().map(|program| std::fs::read(program).expect("a program"));
+    let mut universal = [0xcafe_babe_u32, 2].map(u32::to_be_bytes).concat();
+    let mut offset = 4096;
+    for content in &contents {
+        let size = u32::try_from(content.len()).expect("small");
+        universal.extend([0, 0, offset, size, 12].map(u32::to_be_bytes).concat());
+        offset += size;
+    }
+    universal.resize(4096, 0);
+    universal.extend(contents.concat());
+    let found = read("program", &universal);
+    assert_eq!(found.packages.len(), 2 * go_modules(&programs[0]).len());
+    assert_eq!(sorted(&found), go_modules(&programs[0]));
+}
+
+#[test]
+#[ignore = "needs pip and the package index"]
+fn python_distributions_are_those_that_pip_lists() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let packages = ["PyYAML==6.0.1", "zope.interface", "Jinja2", "requests"];
+    run(Command::new("pip").args(["install", "--quiet", "--target"]).arg(folder.path()).args(packages));
+    let listed = run(Command::new("pip").args(["list", "--format=freeze", "--path"]).arg(folder.path()));
+    let mut expected: Vec<String> = listed.lines().map(|line| line.replacen("==", " ", 1)).collect();
+    expected.sort();
+    let (_, found) = read_folder(folder.path());
+    assert!(expected.len() > packages.len());
+    assert_eq!(sorted(&found), expected);
+}
+
+#[test]
+#[ignore = "needs npm and its registry"]
+fn npm_packages_are_those_that_npm_lists() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut install = Command::new("npm");
+    run(install.args(["install", "--ignore-scripts", "express@4", "@babel/code-frame"]).current_dir(folder.path()));
+    let lock = std::fs::read_to_string(folder.path().join("package-lock.json")).expect("a lock file");
+    let lock: serde_json::Value = serde_json::from_str(&lock).expect("JSON");
+    let (_, found) = read_folder(&folder.path().join("node_modules"));
+    let found = sorted(&found);
+    for (path, package) in lock["packages"].as_object().expect("packages").iter().filter(|(path, _)| !path.is_empty()) {
+        let name = path.rsplit("node_modules/").next().expect("a name");
+        let expected = format!("{name} {}", package["version"].as_str().expect("a version"));
+        assert!(found.contains(&expected), "{expected}");
+    }
+}
