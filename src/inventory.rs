@@ -6,13 +6,31 @@
 //!
 //! All input is untrusted. What cannot be read completely becomes a [`Gap`]: an image with gaps is never called clean.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
+mod apk;
+mod distribution;
+mod dpkg;
 mod language;
+mod layer;
+mod merge;
+mod paths;
 mod read_seek;
+mod red_hat;
+mod rpm;
+mod system_file;
+mod tar;
+mod tar_header;
+mod tar_pax;
+mod text;
+mod third_party;
 
+pub use layer::{LayerInventory, LayerLimits, LayerReading, read_layer};
+pub use merge::merge;
 pub use read_seek::ReadSeek;
 
 /// What is installed in an image.
@@ -24,6 +42,24 @@ pub struct Inventory {
     pub packages: Vec<InstalledPackage>,
     /// What could not be read, and may hide packages.
     pub gaps: Vec<Gap>,
+    /// How Red Hat built the layers that contain its packages, by the packages' `layer`. It decides which advisories of
+    /// Red Hat apply; a package of another layer is judged by the default repositories of its release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub red_hat_builds: BTreeMap<Digest, RedHatBuild>,
+}
+
+/// How Red Hat built a layer (`root/buildinfo`).
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RedHatBuild {
+    /// The repositories: `rhel-9-for-x86_64-baseos-rpms`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content_sets: Vec<String>,
+    /// Name, version and release of the image: `ubi8-container-8.5-218`. Empty if not stated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nvr: String,
+    /// The architecture: `x86_64`. Empty if not stated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub architecture: String,
 }
 
 impl Inventory {
@@ -50,6 +86,9 @@ pub struct LinuxDistribution {
     /// The version of the package repositories, where a file states one that differs from `version` (Alpine's
     /// `etc/apk/repositories`: `3.19` or `edge`).
     pub repository: Option<String>,
+    /// Whether Ubuntu's extended support (Ubuntu Pro, `esm-infra`) is enabled: other fixed versions apply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extended_support: bool,
 }
 
 /// The kind of a package: it decides how versions are ordered and which advisories apply.
@@ -95,7 +134,7 @@ pub struct InstalledPackage {
     /// The module stream of an RPM (`MODULARITYLABEL`): `nodejs:18:8060020220523160029:ad008a3a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// The vendor of an RPM: `Red Hat, Inc.`. Packages of third parties are not covered by a distribution's advisories.
+    /// The vendor of an RPM (`Red Hat, Inc.`), or the maintainer of a package of dpkg. See [`Self::is_third_party`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
     /// The declared licences, as written: SPDX expressions or free text.
@@ -107,6 +146,24 @@ pub struct InstalledPackage {
     /// The layer that contains that file, by the digest of its uncompressed content (`diff_id`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<Digest>,
+}
+
+impl InstalledPackage {
+    /// A package of which only the name and the version are known.
+    fn new(ecosystem: Ecosystem, name: String, version: String) -> Self {
+        Self {
+            ecosystem,
+            name,
+            version,
+            source: None,
+            architecture: String::new(),
+            module: None,
+            vendor: None,
+            licenses: Vec::new(),
+            path: None,
+            layer: None,
+        }
+    }
 }
 
 /// The source package of a binary package.

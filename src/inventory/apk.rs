@@ -1,0 +1,107 @@
+//! The database of apk: `lib/apk/db/installed`.
+
+use std::collections::HashSet;
+
+use super::text::lines;
+use super::{Ecosystem, InstalledPackage, SourcePackage};
+
+/// What a database of apk states.
+#[derive(Debug, Default)]
+pub(super) struct ApkDatabase {
+    pub(super) packages: Vec<InstalledPackage>,
+    /// The paths of the packages' files, without leading `/`.
+    pub(super) files: Vec<String>,
+}
+
+/// Parses a database of apk (apk-tools, "APKINDEX format"; one letter for each field). Of packages of the same name the
+/// first counts.
+///
+/// # Errors
+/// A package has no name or no version.
+pub(super) fn database(content: &[u8]) -> Result<ApkDatabase, String> {
+    let mut database = ApkDatabase::default();
+    let mut names = HashSet::new();
+    let mut entry = ApkEntry::default();
+    let mut directory = String::new();
+    for line in lines(content).chain(["".into()]) {
+        let Some((field, value)) = line.split_once(':') else {
+            if line.is_empty() && !entry.is_empty {
+                let package = std::mem::take(&mut entry).package()?;
+                database.packages.extend(Some(package).filter(|package| names.insert(package.name.clone())));
+            }
+            continue;
+        };
+        entry.is_empty = false;
+        match field {
+            "P" => entry.name = value.to_owned(),
+            "V" => entry.version = value.to_owned(),
+            "o" => entry.origin = value.to_owned(),
+            "A" => entry.architecture = value.to_owned(),
+            "L" => entry.license = value.to_owned(),
+            "F" => directory = value.to_owned(),
+            "R" if directory.is_empty() => database.files.push(value.to_owned()),
+            "R" => database.files.push(format!("{directory}/{value}")),
+            _ => {}
+        }
+    }
+    Ok(database)
+}
+
+struct ApkEntry {
+    is_empty: bool,
+    name: String,
+    version: String,
+    origin: String,
+    architecture: String,
+    license: String,
+}
+
+impl Default for ApkEntry {
+    fn default() -> Self {
+        let [name, version, origin, architecture, license] = Default::default();
+        Self { is_empty: true, name, version, origin, architecture, license }
+    }
+}
+
+impl ApkEntry {
+    fn package(self) -> Result<InstalledPackage, String> {
+        let Self { name, version, origin, architecture, license, .. } = self;
+        if name.is_empty() || version.is_empty() {
+            return Err(format!("the package {name} has no name or no version"));
+        }
+        let has_other_source = !origin.is_empty() && origin != name;
+        Ok(InstalledPackage {
+            source: has_other_source.then(|| SourcePackage { name: origin, version: version.clone() }),
+            architecture,
+            licenses: Some(license).filter(|license| !license.is_empty()).into_iter().collect(),
+            ..InstalledPackage::new(Ecosystem::Apk, name, version)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_and_files_are_listed() {
+        let installed =
+            b"C:Q1abc=\nP:libcrypto3\nV:3.1.4-r1\nA:x86_64\nS:1\nL:Apache-2.0\no:openssl\nD:so:libc.musl-x86_64.so.1\n\
+            F:etc\nF:etc/ssl\nR:openssl.cnf\na:0:0:644\nZ:Q1x=\n\n\
+            P:py3-pip\nV:23.3.1-r0\nA:noarch\no:py3-pip\nF:\nR:x\n\n";
+        let ApkDatabase { packages, files } = database(installed).unwrap();
+        assert_eq!(packages.len(), 2);
+        assert_eq!(
+            (&*packages[0].name, &*packages[0].version, &*packages[0].architecture),
+            ("libcrypto3", "3.1.4-r1", "x86_64")
+        );
+        let source = packages[0].source.clone().unwrap();
+        assert_eq!((&*source.name, &*source.version), ("openssl", "3.1.4-r1"));
+        assert_eq!(packages[0].licenses, ["Apache-2.0"]);
+        assert_eq!((&*packages[1].name, &packages[1].source), ("py3-pip", &None));
+        assert_eq!(files, ["etc/ssl/openssl.cnf", "x"]);
+        assert_eq!(database(b"P:a\nV:1\n\nP:a\nV:2\n").unwrap().packages[0].version, "1");
+        assert_eq!(database(b"P:last\nV:1").unwrap().packages.len(), 1);
+        assert!(database(b"P:a\nA:x86_64\n").is_err());
+    }
+}

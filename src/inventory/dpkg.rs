@@ -1,0 +1,130 @@
+//! Packages of dpkg: `var/lib/dpkg/status`, and one file for each package in distroless images.
+
+use std::collections::BTreeMap;
+
+use super::text::lines;
+use super::{Ecosystem, InstalledPackage, SourcePackage};
+
+/// Parses a database of dpkg (deb822(5), dpkg-query(1)). Packages of which only configuration files are left are not
+/// installed. Entries without `Status` are, as in distroless images.
+///
+/// # Errors
+/// An entry has no name or no version.
+pub(super) fn packages(content: &[u8]) -> Result<Vec<InstalledPackage>, String> {
+    let mut packages = Vec::new();
+    let mut fields = BTreeMap::new();
+    for line in lines(content).chain(["".into()]) {
+        if line.trim().is_empty() {
+            packages.extend(package(&std::mem::take(&mut fields))?);
+        } else if let Some((name, value)) = line.split_once(':').filter(|_| !line.starts_with([' ', '\t'])) {
+            // Of a repeated field the first counts.
+            fields.entry(name.trim().to_ascii_lowercase()).or_insert_with(|| value.trim().to_owned());
+        }
+    }
+    Ok(packages)
+}
+
+fn package(fields: &BTreeMap<String, String>) -> Result<Option<InstalledPackage>, String> {
+    let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
+    let state = field("status").and_then(|status| status.split_whitespace().nth(2).map(str::to_owned));
+    if fields.is_empty() || matches!(state.as_deref(), Some("not-installed" | "config-files")) {
+        return Ok(None);
+    }
+    let name = field("package").ok_or("an entry has no package name")?;
+    let version = field("version").ok_or_else(|| format!("the package {name} has no version"))?;
+    let source = field("source").map(|source| match source.split_once(' ') {
+        Some((name, version)) => {
+            let version = version.trim().trim_start_matches('(').trim_end_matches(')').trim();
+            SourcePackage { name: name.to_owned(), version: version.to_owned() }
+        }
+        None => SourcePackage { name: source, version: String::new() },
+    });
+    let source = source.map(|source| match source.version.is_empty() {
+        true => SourcePackage { version: version.clone(), ..source },
+        false => source,
+    });
+    Ok(Some(InstalledPackage {
+        source: source.filter(|source| source.name != name || source.version != version),
+        architecture: field("architecture").unwrap_or_default(),
+        vendor: field("maintainer"),
+        ..InstalledPackage::new(Ecosystem::Deb, name, version)
+    }))
+}
+
+/// Parses a list of a package's files (deb-md5sums(5)): the paths without leading `/`.
+pub(super) fn files(content: &[u8]) -> Vec<String> {
+    let path = |line: std::borrow::Cow<'_, str>| {
+        line.split_once("  ").map(|(_, path)| path.trim_start_matches("./").to_owned())
+    };
+    lines(content).filter_map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn installed_packages_are_listed() {
+        let status = b"Package: libssl3\nStatus: install ok installed\nArchitecture: amd64\nMulti-Arch: same\n\
+            Source: openssl\nVersion: 3.0.11-1~deb12u2\nMaintainer: Debian <x@debian.org>\nDescription: Package: x\n\
+            \x20Version: 9\n\n\n\
+            Package: libgcc-s1\nStatus: hold ok installed\nArchitecture: amd64\nSource: gcc-12 (12.2.0-14)\nVersion: 1:12\n\n\
+            Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
+            Package: never\nStatus: purge ok not-installed\n\n\
+            Package: half\nStatus: install ok half-configured\nVersion: 2\n\n\
+            Package: base-files\nVersion: 12.4\n";
+        let found: Vec<_> = packages(status).unwrap();
+        let short: Vec<_> = found
+            .iter()
+            .map(|package| {
+                let source = package.source.as_ref().map(|source| format!("{} {}", source.name, source.version));
+                format!("{} {} {} {}", package.name, package.version, package.architecture, source.unwrap_or_default())
+            })
+            .collect();
+        assert_eq!(
+            short,
+            [
+                "libssl3 3.0.11-1~deb12u2 amd64 openssl 3.0.11-1~deb12u2",
+                "libgcc-s1 1:12 amd64 gcc-12 12.2.0-14",
+                "half 2  ",
+                "base-files 12.4  ",
+            ]
+        );
+        assert!(packages(b"Package: x\nStatus: install ok installed\n").is_err());
+        assert!(packages(b"Version: 1\n").is_err());
+        assert_eq!(packages(b"").unwrap(), []);
+        assert_eq!(files(b"0123  usr/bin/x\n4567  usr/share/a b\n"), ["usr/bin/x", "usr/share/a b"]);
+    }
+
+    /// Where dpkg is installed: the same packages as it lists itself.
+    #[test]
+    fn the_packages_of_this_machine_are_those_of_dpkg_query() {
+        let format =
+            "${db:Status-Status}\t${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n";
+        let Ok(output) = Command::new("dpkg-query").args(["-W", "-f", format]).output() else { return };
+        let status = std::fs::read("/var/lib/dpkg/status").unwrap();
+        let mut theirs: Vec<String> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .filter(|(state, _)| !matches!(*state, "config-files" | "not-installed"))
+            .map(|(_, line)| line.to_owned())
+            .collect();
+        let mut ours: Vec<String> = packages(&status)
+            .unwrap()
+            .iter()
+            .map(|package| {
+                let own = SourcePackage { name: package.name.clone(), version: package.version.clone() };
+                let source = package.source.as_ref().unwrap_or(&own);
+                let InstalledPackage { name, version, architecture, .. } = package;
+                format!("{name}\t{version}\t{architecture}\t{}\t{}", source.name, source.version)
+            })
+            .collect();
+        theirs.sort();
+        ours.sort();
+        assert!(!ours.is_empty());
+        assert_eq!(ours, theirs);
+    }
+}

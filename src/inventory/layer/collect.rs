@@ -1,0 +1,315 @@
+//! Collects what the files of a layer state, entry by entry.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read as _};
+
+use super::names::{Named, Names};
+use super::owned::OwnedFiles;
+use super::spool::Spool;
+use super::{FileFacts, LayerInventory, LayerLimits};
+use crate::inventory::distribution::is_ubuntu_pro;
+use crate::inventory::language::{LanguageFile, language_file};
+use crate::inventory::paths::{CleanPath, file_name, parent};
+use crate::inventory::system_file::{SystemFile, leads_to_system_file};
+use crate::inventory::tar::{Archive, EntryKind, TarEntry};
+use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
+
+/// How many bytes of a file [`language_file`] gets.
+const FIRST: u64 = 4096;
+/// Marks deletions in a layer (image-spec, layer.md, "Whiteouts").
+const WHITEOUT: &str = ".wh.";
+/// Marks a directory that hides that of the layers below.
+const OPAQUE: &str = ".wh..wh..opq";
+/// The beginning of names that AUFS keeps for itself.
+const AUFS: &str = ".wh..wh.";
+
+pub(super) struct Collector<'a> {
+    limits: &'a LayerLimits,
+    spool: &'a Spool<'a>,
+    names: Names,
+    files: Vec<FileFacts>,
+    owned: OwnedFiles,
+    packages: usize,
+    whiteouts: BTreeSet<String>,
+    opaque: BTreeSet<String>,
+    problems: BTreeSet<String>,
+}
+
+/// How a file is read.
+#[derive(Clone, Copy)]
+enum Interest {
+    System(SystemFile),
+    Language(LanguageFile),
+}
+
+impl Interest {
+    fn max_bytes(self) -> u64 {
+        match self {
+            Self::System(file) => file.max_bytes(),
+            Self::Language(file) => file.max_bytes(),
+        }
+    }
+
+    fn is_journal(self) -> bool {
+        matches!(self, Self::System(SystemFile::RpmJournal))
+    }
+
+    fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
+        let system = SystemFile::at(path).map(Self::System);
+        system.or_else(|| language_file(path, first_bytes).map(Self::Language))
+    }
+}
+
+impl<'a> Collector<'a> {
+    pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>) -> Self {
+        let [whiteouts, opaque, problems] = Default::default();
+        let (names, files, owned) = (Names::default(), Vec::new(), OwnedFiles::default());
+        Self { limits, spool, names, files, owned, packages: 0, whiteouts, opaque, problems }
+    }
+
+    /// Notes a problem with the layer as a whole.
+    pub(super) fn problem(&mut self, problem: impl Into<String>) {
+        const MAX_PROBLEMS: usize = 16;
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.insert(problem.into());
+        }
+    }
+
+    /// Reads all entries.
+    ///
+    /// # Errors
+    /// The archive is damaged, or a limit is hit.
+    pub(super) fn walk(&mut self, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
+        let limit = |what: &str| Err(io::Error::other(format!("the layer has too many {what}")));
+        let mut entries = 0;
+        while let Some(entry) = archive.next()? {
+            entries += 1;
+            if entries > self.limits.entries {
+                return limit("entries");
+            }
+            self.entry(&entry, archive)?;
+            if self.packages > self.limits.packages {
+                return limit("packages");
+            }
+            if self.names.length() > self.limits.names {
+                return limit("paths");
+            }
+        }
+        if archive.has_more()? {
+            self.problem("the archive goes on after its end");
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &TarEntry, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
+        if let Some(doubt) = entry.doubt {
+            self.problem(doubt);
+        }
+        if entry.kind == EntryKind::Global {
+            return Ok(());
+        }
+        if entry.path.len() > self.limits.path || entry.link.len() > self.limits.path {
+            self.problem("a path is too long");
+            return Ok(());
+        }
+        let clean = CleanPath::new(&entry.path);
+        if clean.escapes {
+            self.problem("a path leads out of the root");
+        }
+        let path = self.names.resolve(clean.text);
+        if path.is_empty() || self.is_whiteout(&path) {
+            return Ok(());
+        }
+        let named = match entry.kind {
+            EntryKind::Directory => {
+                self.names.remove_file(&path);
+                return Ok(());
+            }
+            EntryKind::File => {
+                self.names.remove_tree(&path);
+                self.file(&path, entry, archive)?
+            }
+            EntryKind::HardLink => {
+                self.names.remove_tree(&path);
+                self.hard_link(&path, entry)
+            }
+            EntryKind::Symlink => {
+                self.names.remove_tree(&path);
+                let target = || String::from_utf8_lossy(&entry.link).into_owned();
+                Some(if leads_to_system_file(&path) { Named::Link(target()) } else { Named::Other })
+            }
+            EntryKind::Special | EntryKind::Global => {
+                self.names.remove_tree(&path);
+                Some(Named::Other)
+            }
+        };
+        if let Some(named) = named {
+            self.names.insert(path, named);
+        }
+        Ok(())
+    }
+
+    /// Notes a deletion. Deletions apply to the layers below only, wherever they are in the archive.
+    fn is_whiteout(&mut self, path: &str) -> bool {
+        let (directory, name) = (parent(path), file_name(path));
+        if name == OPAQUE {
+            // Not every runtime can hide the whole root.
+            if !directory.is_empty() {
+                self.opaque.insert(directory.to_owned());
+            }
+        } else if name.starts_with(AUFS) {
+            // Runtimes ignore it, or delete a file of this strange name.
+        } else if let Some(deleted) = name.strip_prefix(WHITEOUT) {
+            if matches!(deleted, "" | "." | "..") {
+                self.problem("a deletion names no file");
+            } else if directory.is_empty() {
+                self.whiteouts.insert(deleted.to_owned());
+            } else {
+                self.whiteouts.insert(format!("{directory}/{deleted}"));
+            }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Reads a file if it may state something.
+    fn file(&mut self, path: &str, entry: &TarEntry, archive: &mut Archive<impl BufRead>) -> io::Result<Option<Named>> {
+        let mut first = Vec::new();
+        if !entry.is_sparse {
+            archive.by_ref().take(FIRST).read_to_end(&mut first)?;
+        }
+        let Some(interest) = Interest::of(path, &first) else {
+            return Ok(entry.is_executable.then_some(Named::Other));
+        };
+        let facts = if interest.is_journal() {
+            (entry.size > 0).then_some(FileFacts::Journal)
+        } else if entry.is_sparse {
+            Some(FileFacts::Unreadable("the file is stored as a sparse file".into()))
+        } else if entry.size > interest.max_bytes() {
+            Some(FileFacts::Unreadable(format!("the file has more than {} bytes", interest.max_bytes())))
+        } else {
+            let spool = self.spool;
+            spool.with(first, archive, entry.size, |content| self.facts(path, interest, content, entry.size))?
+        };
+        Ok(Some(facts.map_or(Named::Other, |facts| self.add(facts))))
+    }
+
+    /// Another name of a file that precedes it in the layer. A file that was not read may be one to read under this name.
+    fn hard_link(&mut self, path: &str, entry: &TarEntry) -> Option<Named> {
+        let target = self.names.resolve(CleanPath::new(&entry.link).text);
+        let is_of_interest = |path: &str| Interest::of(path, &[]).is_some();
+        let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
+        match self.names.get(&target) {
+            Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named.clone()),
+            _ if is_of_interest(path) || entry.is_executable => {
+                let problem = format!("the file is a hard link to {target}, which was not read");
+                Some(self.add(FileFacts::Unreadable(problem)))
+            }
+            named => named.map(|_| Named::Other),
+        }
+    }
+
+    fn add(&mut self, facts: FileFacts) -> Named {
+        if let FileFacts::Packages { packages, .. } = &facts {
+            self.packages += packages.len();
+        }
+        self.files.push(facts);
+        Named::File(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// What the file states, if anything.
+    fn facts(&mut self, path: &str, interest: Interest, content: &mut dyn ReadSeek, size: u64) -> Option<FileFacts> {
+        let system = match interest {
+            Interest::Language(file) => {
+                let found = file.read(path, content, size);
+                let (packages, problems) = (found.packages, found.problems);
+                let is_empty = packages.is_empty() && problems.is_empty();
+                return (!is_empty).then_some(FileFacts::Packages { packages, problems });
+            }
+            Interest::System(system) => system,
+        };
+        let packages = match system {
+            SystemFile::Rpm => self.rpm_packages(content, size),
+            _ => {
+                let mut bytes = Vec::new();
+                match content.read_to_end(&mut bytes) {
+                    Ok(_) => match self.small_file(path, system, &bytes) {
+                        Ok(SmallFile::Packages(packages)) => Ok(packages),
+                        Ok(SmallFile::Other(facts)) => return facts,
+                        Err(problem) => Err(problem),
+                    },
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+        };
+        Some(match packages {
+            Ok(packages) => FileFacts::Packages { packages, problems: Vec::new() },
+            Err(problem) => FileFacts::Unreadable(problem),
+        })
+    }
+
+    fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64) -> Result<Vec<InstalledPackage>, String> {
+        let (mut packages, left) = (Vec::new(), self.limits.packages.saturating_sub(self.packages));
+        rpm::read_database(content, size, &mut |found| {
+            if packages.len() >= left {
+                return Err("the database has too many packages".into());
+            }
+            if !found.package.is_third_party() {
+                self.owned.add(&found.files);
+            }
+            packages.push(found.package);
+            Ok(())
+        })?;
+        Ok(packages)
+    }
+
+    fn small_file(&mut self, path: &str, system: SystemFile, content: &[u8]) -> Result<SmallFile, String> {
+        Ok(match system {
+            SystemFile::Release => {
+                SmallFile::Other(Some(FileFacts::Release(String::from_utf8_lossy(content).into_owned())))
+            }
+            SystemFile::UbuntuPro => SmallFile::Other(is_ubuntu_pro(content).then_some(FileFacts::UbuntuPro)),
+            SystemFile::ContentManifest => SmallFile::Other(red_hat::content_sets(content)?.map(FileFacts::Build)),
+            SystemFile::BuildDockerfile => SmallFile::Other(red_hat::dockerfile(path, content).map(FileFacts::Build)),
+            SystemFile::DpkgFiles => {
+                self.owned.add_list(path, &dpkg::files(content));
+                SmallFile::Other(None)
+            }
+            SystemFile::DpkgStatus => {
+                let packages = dpkg::packages(content)?;
+                self.owned.add_packages(&packages);
+                SmallFile::Packages(packages)
+            }
+            SystemFile::Apk => {
+                let database = apk::database(content)?;
+                self.owned.add(&database.files);
+                SmallFile::Packages(database.packages)
+            }
+            SystemFile::RpmManifest => SmallFile::Packages(rpm::manifest(content)?),
+            SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
+        })
+    }
+
+    /// Leaves out what the distribution's packages own.
+    pub(super) fn finish(self) -> LayerInventory {
+        let Self { names, mut files, owned, whiteouts, opaque, problems, .. } = self;
+        let (names, links, replaced) = names.finish();
+        let owned = owned.finish();
+        for (path, index) in names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
+            let Some(facts) = files.get_mut(*index as usize) else { continue };
+            if owned.contains(path) {
+                *facts = FileFacts::Packages { packages: Vec::new(), problems: Vec::new() };
+            } else if let FileFacts::Packages { packages, .. } = facts {
+                packages.retain(|package| package.path.as_deref().is_none_or(|path| !owned.contains(path)));
+            }
+        }
+        LayerInventory { files, names, links, whiteouts, opaque, replaced, problems }
+    }
+}
+
+/// What a file that is read into memory states.
+enum SmallFile {
+    Packages(Vec<InstalledPackage>),
+    Other(Option<FileFacts>),
+}

@@ -1,0 +1,58 @@
+//! Which files of a layer belong to packages of the distribution.
+//!
+//! Such files were built and are patched by the distribution, so the packages of programming languages that they state
+//! are left out, as Trivy does: their versions would match advisories that the distribution has fixed. Only lists in the
+//! same layer count: a file that a later layer puts in the same place is not the distribution's.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::inventory::InstalledPackage;
+use crate::inventory::paths::{PathSet, file_name};
+
+/// Files of Python 2.7 in distroless images, which have no lists of files.
+const WITHOUT_LIST: [&str; 3] = [
+    "usr/lib/python2.7/argparse.egg-info",
+    "usr/lib/python2.7/lib-dynload/Python-2.7.egg-info",
+    "usr/lib/python2.7/wsgiref.egg-info",
+];
+
+#[derive(Default)]
+pub(super) struct OwnedFiles {
+    files: PathSet,
+    /// dpkg: the lists by package, as long as it is unknown whose packages they are.
+    lists: HashMap<String, PathSet>,
+    /// The packages of dpkg from the distribution: `NAME` and `NAME:ARCHITECTURE`.
+    official: HashSet<String>,
+}
+
+impl OwnedFiles {
+    /// Adds the files of a package of RPM or apk.
+    pub(super) fn add<'a>(&mut self, files: impl IntoIterator<Item = &'a String>) {
+        for file in files {
+            self.files.insert(file);
+        }
+    }
+
+    /// Adds the list of a package of dpkg, `NAME.md5sums` or `NAME:ARCHITECTURE.md5sums`.
+    pub(super) fn add_list(&mut self, path: &str, files: &[String]) {
+        let name = file_name(path).trim_end_matches(".md5sums");
+        let list = self.lists.entry(name.to_owned()).or_default();
+        files.iter().for_each(|file| list.insert(file));
+    }
+
+    /// Adds packages of dpkg.
+    pub(super) fn add_packages(&mut self, packages: &[InstalledPackage]) {
+        for package in packages.iter().filter(|package| !package.is_third_party()) {
+            self.official.insert(package.name.clone());
+            self.official.insert(format!("{}:{}", package.name, package.architecture));
+        }
+    }
+
+    /// The paths of all files that belong to packages of the distribution.
+    pub(super) fn finish(self) -> PathSet {
+        let Self { mut files, lists, official } = self;
+        WITHOUT_LIST.iter().for_each(|file| files.insert(file));
+        lists.into_iter().filter(|(name, _)| official.contains(name)).for_each(|(_, list)| files.merge(list));
+        files
+    }
+}

@@ -1,0 +1,199 @@
+//! Applies the layers of an image, lowest first, as container runtimes do.
+//!
+//! What is deleted, hidden or replaced is gone where every runtime agrees. Where runtimes differ (a deletion through a
+//! link of another layer, a hidden root), it is kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::distribution::distribution;
+use super::layer::FileFacts;
+use super::paths::{parent, self_and_ancestors, target_of};
+use super::system_file::{DATABASES, RELEASES, SystemFile, database_of_journal};
+use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
+use crate::oci::Digest;
+
+/// The maximum number of links that are followed, as in Linux.
+const MAX_LINKS: usize = 40;
+
+/// Merges layers into the inventory of the image that consists of them: each with its `diff_id`, lowest first.
+pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
+    let mut image = MergedImage { layers, names: BTreeMap::new(), links: BTreeMap::new() };
+    for (index, (_, layer)) in layers.iter().enumerate() {
+        image.apply(index, layer);
+    }
+    image.inventory()
+}
+
+/// What the layers so far leave of the files that state something.
+struct MergedImage<'a> {
+    layers: &'a [(Digest, Arc<LayerInventory>)],
+    /// The layer and the file, by path.
+    names: BTreeMap<&'a str, (usize, u32)>,
+    /// The targets of links, by path.
+    links: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> MergedImage<'a> {
+    fn apply(&mut self, index: usize, layer: &'a LayerInventory) {
+        let is_gone = |path: &str| {
+            let is_replaced = |path| {
+                layer.names.contains_key(path) || layer.links.contains_key(path) || layer.replaced.contains(path)
+            };
+            self_and_ancestors(path).any(|above| layer.whiteouts.contains(above) || is_replaced(above))
+                || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
+        };
+        self.names.retain(|path, _| !is_gone(path));
+        self.links.retain(|path, _| !is_gone(path));
+        self.names.extend(layer.names.iter().map(|(path, file)| (&**path, (index, *file))));
+        self.links.extend(layer.links.iter().map(|(path, target)| (&**path, &**target)));
+    }
+
+    fn inventory(&self) -> Inventory {
+        let mut inventory = Inventory::default();
+        let mut gaps = BTreeSet::new();
+        for (digest, layer) in self.layers {
+            let gap = |problem: &String| Gap { place: digest.to_string(), problem: problem.clone() };
+            gaps.extend(layer.problems.iter().map(gap));
+        }
+        let mut extended_support = false;
+        let mut read = BTreeSet::new();
+        for (path, at) in &self.names {
+            match self.facts(*at) {
+                // A file with several names states its packages once.
+                Some(FileFacts::Packages { packages, problems }) if read.insert(*at) => {
+                    inventory.packages.extend(packages.iter().map(|package| self.placed(path, at.0, package)));
+                    gaps.extend(problems.iter().map(|problem| gap(path, problem.clone())));
+                }
+                Some(FileFacts::Unreadable(problem)) => drop(gaps.insert(gap(path, problem.clone()))),
+                Some(FileFacts::Journal)
+                    if database_of_journal(path).is_some_and(|path| self.names.contains_key(path)) =>
+                {
+                    gaps.insert(gap(path, "the database has changes that are not written yet".into()));
+                }
+                Some(FileFacts::UbuntuPro) => extended_support = true,
+                _ => {}
+            }
+        }
+        let text = |path: &str| self.release(path);
+        inventory.distribution = distribution(&text, extended_support);
+        gaps.extend(self.unread_links(inventory.distribution.is_some()));
+        inventory.gaps = gaps.into_iter().collect();
+        self.find_origins(&mut inventory.packages);
+        let order = |package: &InstalledPackage| {
+            let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
+            (ecosystem, name, version, path, architecture)
+        };
+        inventory.packages.sort_by_cached_key(order);
+        inventory.packages.dedup_by(|one, other| order(one) == order(other));
+        inventory.red_hat_builds = self.red_hat_builds(&inventory.packages);
+        inventory
+    }
+
+    fn facts(&self, (layer, file): (usize, u32)) -> Option<&'a FileFacts> {
+        self.layers.get(layer).and_then(|(_, layer)| layer.files.get(file as usize))
+    }
+
+    /// A package with its place: packages of the distribution have a layer, all others a path, too.
+    fn placed(&self, path: &str, layer: usize, package: &InstalledPackage) -> InstalledPackage {
+        let mut package = package.clone();
+        package.layer = self.layers.get(layer).map(|(digest, _)| *digest);
+        if !is_of_distribution(&package) {
+            package.path.get_or_insert_with(|| path.to_owned());
+        }
+        package
+    }
+
+    /// Sets the layer of each package of the distribution to the lowest layer that states it in this version: databases
+    /// are replaced as a whole.
+    fn find_origins(&self, packages: &mut [InstalledPackage]) {
+        let mut origins: HashMap<(Ecosystem, &str, &str, &str), Digest> = HashMap::new();
+        for (digest, layer) in self.layers {
+            for facts in &layer.files {
+                let FileFacts::Packages { packages, .. } = facts else { continue };
+                for package in packages.iter().filter(|package| is_of_distribution(package)) {
+                    origins.entry(identity(package)).or_insert(*digest);
+                }
+            }
+        }
+        for package in packages.iter_mut().filter(|package| is_of_distribution(package)) {
+            package.layer = origins.get(&identity(package)).copied().or(package.layer);
+        }
+    }
+
+    /// The text of a release file, with links between release files followed.
+    fn release(&self, path: &str) -> Option<&'a str> {
+        match self.names.get(&*self.resolve(path)).and_then(|at| self.facts(*at)) {
+            Some(FileFacts::Release(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The path with links followed in all its parts.
+    fn resolve(&self, path: &str) -> String {
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            let link = self_and_ancestors(&path)
+                .find_map(|above| self.links.get(above).map(|target| (above.len(), target_of(above, target))));
+            let Some((length, target)) = link else { break };
+            path = format!("{target}{}", &path[length..]).trim_start_matches('/').to_owned();
+        }
+        path
+    }
+
+    /// Databases and release files that are links to files that were not read. A release file matters only if nothing
+    /// else names the distribution.
+    fn unread_links(&self, is_distribution_known: bool) -> Vec<Gap> {
+        let releases = RELEASES.iter().filter(|_| !is_distribution_known);
+        let watched = DATABASES.iter().map(|(path, _)| path).chain(releases);
+        let is_unread = |path: &&&str| {
+            let target = self.resolve(path);
+            // The same file under another name that is read is not missed.
+            !self.names.contains_key(**path) && target != ***path && SystemFile::at(&target) != SystemFile::at(path)
+        };
+        let gap_of = |path: &&str| gap(path, format!("it is a link to {}, which is not read", self.resolve(path)));
+        watched.filter(is_unread).map(gap_of).collect()
+    }
+
+    /// The builds that apply to the layers of RPM packages: those of the layer itself, or else of the layer above the
+    /// lowest one, or else of the closest layer below (as Trivy looks them up).
+    fn red_hat_builds(&self, packages: &[InstalledPackage]) -> BTreeMap<Digest, RedHatBuild> {
+        let rpms = packages.iter().filter(|package| package.ecosystem == Ecosystem::Rpm);
+        let wanted: BTreeSet<Digest> = rpms.filter_map(|package| package.layer).collect();
+        let builds: Vec<_> = self.layers.iter().map(|(_, layer)| build_of(layer)).collect();
+        let build = |index: usize| match (&builds[index], index) {
+            (Some(build), _) => Some(build.clone()),
+            (None, 0) => builds.get(1).cloned().flatten(),
+            (None, _) => builds[..index].iter().rev().find_map(Clone::clone),
+        };
+        let layers = self.layers.iter().enumerate().filter(|(_, (digest, _))| wanted.contains(digest));
+        layers.filter_map(|(index, (digest, _))| Some((*digest, build(index)?))).collect()
+    }
+}
+
+/// What the files of a layer state about its build: the repositories in one, the name in another.
+fn build_of(layer: &LayerInventory) -> Option<RedHatBuild> {
+    let builds = layer.names.values().filter_map(|file| match layer.files.get(*file as usize) {
+        Some(FileFacts::Build(build)) => Some(build.clone()),
+        _ => None,
+    });
+    builds.reduce(|known, build| match build.content_sets.is_empty() {
+        true => RedHatBuild { content_sets: known.content_sets, ..build },
+        false => RedHatBuild { content_sets: build.content_sets, ..known },
+    })
+}
+
+fn is_of_distribution(package: &InstalledPackage) -> bool {
+    matches!(package.ecosystem, Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm)
+}
+
+fn identity(package: &InstalledPackage) -> (Ecosystem, &str, &str, &str) {
+    (package.ecosystem, &package.name, &package.version, &package.architecture)
+}
+
+fn gap(path: &str, problem: String) -> Gap {
+    Gap { place: path.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests;

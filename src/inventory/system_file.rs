@@ -1,0 +1,146 @@
+//! Files of a distribution that the inventory reads, by their paths.
+
+use super::paths::{file_name, parent};
+
+/// What a file of the distribution contains.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SystemFile {
+    /// Names the distribution or its version; read as text.
+    Release,
+    /// Whether Ubuntu's extended support is enabled, in JSON.
+    UbuntuPro,
+    /// Packages of dpkg: the whole database, or one package of a distroless image.
+    DpkgStatus,
+    /// The files of a package of dpkg.
+    DpkgFiles,
+    /// The database of apk.
+    Apk,
+    /// The database of RPM, in any of its formats.
+    Rpm,
+    /// What has not been written to a database of RPM yet.
+    RpmJournal,
+    /// The packages of a distroless image of Azure Linux, as text.
+    RpmManifest,
+    /// The repositories that a layer of Red Hat was built from, in JSON.
+    ContentManifest,
+    /// The Dockerfile that a layer of Red Hat was built by.
+    BuildDockerfile,
+}
+
+/// Files that name the distribution. Links between them are followed.
+pub(super) const RELEASES: &[&str] = &[
+    "etc/almalinux-release",
+    "etc/alpine-release",
+    "etc/apk/repositories",
+    "etc/centos-release",
+    "etc/debian_version",
+    "etc/fedora-release",
+    "etc/lsb-release",
+    "etc/oracle-release",
+    "etc/os-release",
+    "etc/redhat-release",
+    "etc/rocky-release",
+    "etc/system-release",
+    "usr/lib/fedora-release",
+    "usr/lib/os-release",
+    "usr/lib/system-release",
+];
+
+/// Databases of packages.
+pub(super) const DATABASES: &[(&str, SystemFile)] = &[
+    ("lib/apk/db/installed", SystemFile::Apk),
+    ("usr/lib/apk/db/installed", SystemFile::Apk),
+    ("usr/lib/sysimage/rpm/Packages", SystemFile::Rpm),
+    ("usr/lib/sysimage/rpm/Packages.db", SystemFile::Rpm),
+    ("usr/lib/sysimage/rpm/rpmdb.sqlite", SystemFile::Rpm),
+    ("usr/share/rpm/Packages", SystemFile::Rpm),
+    ("usr/share/rpm/Packages.db", SystemFile::Rpm),
+    ("usr/share/rpm/rpmdb.sqlite", SystemFile::Rpm),
+    ("var/lib/dpkg/status", SystemFile::DpkgStatus),
+    ("var/lib/rpm/Packages", SystemFile::Rpm),
+    ("var/lib/rpm/Packages.db", SystemFile::Rpm),
+    ("var/lib/rpm/rpmdb.sqlite", SystemFile::Rpm),
+    ("var/lib/rpmmanifest/container-manifest-2", SystemFile::RpmManifest),
+];
+
+const UBUNTU_PRO: &str = "var/lib/ubuntu-advantage/status.json";
+const STATUS_DIRECTORY: &str = "var/lib/dpkg/status.d";
+
+impl SystemFile {
+    pub(super) fn at(path: &str) -> Option<Self> {
+        if RELEASES.contains(&path) {
+            return Some(Self::Release);
+        }
+        if let Some((_, kind)) = DATABASES.iter().find(|(database, _)| *database == path) {
+            return Some(*kind);
+        }
+        let is_rpm = |path| DATABASES.iter().any(|(database, kind)| *database == path && *kind == Self::Rpm);
+        match (parent(path), file_name(path)) {
+            _ if path == UBUNTU_PRO => Some(Self::UbuntuPro),
+            (STATUS_DIRECTORY | "var/lib/dpkg/info", name) if name.ends_with(".md5sums") => Some(Self::DpkgFiles),
+            (STATUS_DIRECTORY, _) => Some(Self::DpkgStatus),
+            ("root/buildinfo/content_manifests" | "usr/share/buildinfo", name) if name.ends_with(".json") => {
+                Some(Self::ContentManifest)
+            }
+            ("root/buildinfo", name) if name.starts_with("Dockerfile") => Some(Self::BuildDockerfile),
+            _ => database_of_journal(path).is_some_and(is_rpm).then_some(Self::RpmJournal),
+        }
+    }
+
+    /// The maximum size that is read, in bytes.
+    pub(super) fn max_bytes(self) -> u64 {
+        const MIB: u64 = 1024 * 1024;
+        match self {
+            Self::Release => MIB / 16,
+            Self::UbuntuPro | Self::ContentManifest | Self::BuildDockerfile => MIB,
+            Self::DpkgFiles | Self::RpmManifest => 16 * MIB,
+            Self::DpkgStatus | Self::Apk => 64 * MIB,
+            Self::Rpm => 1024 * MIB,
+            Self::RpmJournal => u64::MAX,
+        }
+    }
+}
+
+/// The database that a journal of SQLite belongs to.
+pub(super) fn database_of_journal(path: &str) -> Option<&str> {
+    path.strip_suffix("-wal").or_else(|| path.strip_suffix("-journal"))
+}
+
+/// Whether the path is that of a release file or a database, or of a directory that contains one. A link there decides
+/// which file is read.
+pub(super) fn leads_to_system_file(path: &str) -> bool {
+    let watched = RELEASES.iter().copied().chain(DATABASES.iter().map(|(path, _)| *path)).chain([STATUS_DIRECTORY]);
+    let is_above = |file: &str| file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    watched.into_iter().any(is_above)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_recognised_by_path() {
+        for (path, kind) in [
+            ("etc/os-release", Some(SystemFile::Release)),
+            ("var/lib/dpkg/status", Some(SystemFile::DpkgStatus)),
+            ("var/lib/dpkg/status-old", None),
+            ("var/lib/dpkg/status.d/base", Some(SystemFile::DpkgStatus)),
+            ("var/lib/dpkg/status.d/base.md5sums", Some(SystemFile::DpkgFiles)),
+            ("var/lib/dpkg/info/libc6:amd64.md5sums", Some(SystemFile::DpkgFiles)),
+            ("var/lib/dpkg/info/libc6:amd64.list", None),
+            ("var/lib/rpm/rpmdb.sqlite-wal", Some(SystemFile::RpmJournal)),
+            ("var/lib/rpm/rpmdb.sqlite-shm", None),
+            ("root/buildinfo/content_manifests/x.json", Some(SystemFile::ContentManifest)),
+            ("root/buildinfo/Dockerfile-ubi8-8.5-1", Some(SystemFile::BuildDockerfile)),
+            ("srv/var/lib/dpkg/status", None),
+        ] {
+            assert_eq!(SystemFile::at(path), kind, "{path}");
+        }
+        for path in ["lib", "usr", "usr/lib", "var/lib/rpm", "etc/os-release", "var/lib/dpkg/status.d"] {
+            assert!(leads_to_system_file(path), "{path}");
+        }
+        for path in ["bin", "li", "usr/lib64", "etc/passwd"] {
+            assert!(!leads_to_system_file(path), "{path}");
+        }
+    }
+}
