@@ -20,6 +20,8 @@ use jiff::Timestamp;
 
 pub(super) use self::compile::{OsvCompiler, OsvContents};
 pub use self::index::OsvIndex;
+#[cfg(test)]
+pub(super) use self::tests::sample_zip;
 use super::meter::Meter;
 use super::{DamagedDatabase, DatabaseError};
 
@@ -30,7 +32,8 @@ const MAX_RECORD: u64 = 16 << 20;
 /// The most folders inside one another that are searched for records.
 const MAX_FOLDERS: usize = 16;
 
-/// Compiles a zip archive of records, or a directory, into an index file. `now` decides which records are withdrawn.
+/// Compiles a zip archive of records, or a directory, into an index file. `covered` names the ecosystems whose records are
+/// complete (see [`OsvCompiler::finish`]), and `now` decides which records are withdrawn.
 ///
 /// # Errors
 /// A record or the archive is damaged, there are no records, a limit is exceeded, the index cannot be written, or the work
@@ -38,6 +41,7 @@ const MAX_FOLDERS: usize = 16;
 pub(super) fn compile(
     source: &Path,
     index: &Path,
+    covered: &[String],
     now: Timestamp,
     meter: &mut Meter<'_>,
 ) -> Result<OsvContents, DatabaseError> {
@@ -55,7 +59,7 @@ pub(super) fn compile(
             Ok(())
         })?;
     }
-    compiler.finish()
+    compiler.finish(covered)
 }
 
 fn is_record(name: &str) -> bool {

@@ -37,9 +37,13 @@ pub struct OsvContents {
     pub without_package: u64,
     /// Files that are not JSON.
     pub ignored: u64,
-    /// Pairs of a record and a package.
+    /// Pairs of a record and a package, in ecosystems that are covered.
     pub rows: u64,
-    /// The ecosystems, in the order of their names.
+    /// Pairs in other ecosystems, which were left out.
+    pub other_rows: u64,
+    /// The ecosystems that are covered, without the release of a distribution: `PyPI`, `Debian`.
+    pub covered: Vec<String>,
+    /// The ecosystems of the rows, in the order of their names: `PyPI`, `Debian:12`.
     pub ecosystems: Vec<String>,
     /// The latest time at which a record was published or changed, and that is not in the future.
     pub newest: Option<Timestamp>,
@@ -56,7 +60,8 @@ pub(in super::super) struct OsvCompiler {
     block: Vec<u8>,
     /// The rows of the details in `block`, which are written when their place is known.
     pending: Vec<PendingDetail>,
-    ecosystems: BTreeSet<String>,
+    /// The ecosystems that every record so far names.
+    common: Option<BTreeSet<String>>,
     contents: OsvContents,
     damaged: Vec<String>,
     damaged_count: u64,
@@ -110,7 +115,7 @@ impl OsvCompiler {
             places: Vec::new(),
             block: Vec::new(),
             pending: Vec::new(),
-            ecosystems: BTreeSet::new(),
+            common: None,
             contents: OsvContents::default(),
             damaged: Vec::new(),
             damaged_count: 0,
@@ -155,13 +160,13 @@ impl OsvCompiler {
 
     fn add_record(&mut self, record: Record) -> Result<(), DatabaseError> {
         let id = record.detail.id.clone();
+        let named: BTreeSet<_> = record.packages.keys().map(|(ecosystem, _)| family(ecosystem).to_owned()).collect();
+        self.common = Some(self.common.take().map_or(named.clone(), |common| &common & &named));
         for ((ecosystem, package), affected) in record.packages {
             let mut row = Encoder::default();
             row.text(&id);
             row.affected(&affected);
             self.add_row(&ecosystem, &package, &id, &row.0)?;
-            self.contents.rows += 1;
-            self.ecosystems.insert(ecosystem);
         }
         let detail = serde_json::to_vec(&record.detail).map_err(|error| DamagedDatabase(error.to_string()))?;
         self.pending.push(PendingDetail { id, start: self.block.len(), length: detail.len() });
@@ -204,8 +209,10 @@ impl OsvCompiler {
         Ok(())
     }
 
-    /// Completes and syncs the file.
-    pub(in super::super) fn finish(mut self) -> Result<OsvContents, DatabaseError> {
+    /// Completes and syncs the file. `covered` names the ecosystems whose records were added completely; if it is empty,
+    /// these are the ecosystems that every record names. Rows of others are left out: the records of one ecosystem name
+    /// packages of others too, and an index must not seem to know those.
+    pub(in super::super) fn finish(mut self, covered: &[String]) -> Result<OsvContents, DatabaseError> {
         if self.damaged_count > 0 {
             let more = if self.damaged_count > self.damaged.len() as u64 { ", …" } else { "" };
             let names = self.damaged.join(", ");
@@ -220,8 +227,17 @@ impl OsvCompiler {
                 format!("JSON files with `id` and `affected` are expected; {} other files", self.contents.ignored),
             ));
         }
+        self.contents.covered = match covered {
+            [] => self.common.take().into_iter().flatten().collect(),
+            named => named.to_vec(),
+        };
+        if self.contents.covered.is_empty() {
+            return Err(DatabaseError::unrecognised(
+                "the records are of several ecosystems",
+                "name those that are complete, or import the archive of each ecosystem separately",
+            ));
+        }
         self.write_block()?;
-        self.contents.ecosystems = self.ecosystems.iter().cloned().collect();
         self.write_tables()?;
         Ok(self.contents)
     }
@@ -233,6 +249,9 @@ impl OsvCompiler {
         let mut table = Vec::new();
         for group in places.chunk_by(|a, b| a.hash == b.hash) {
             let rows = self.rows_of(group)?;
+            if rows.is_empty() {
+                continue;
+            }
             let length =
                 u32::try_from(rows.len()).map_err(|_| DamagedDatabase("a package has too many rows".into()))?;
             let offset = self.append(&rows)?;
@@ -260,7 +279,7 @@ impl OsvCompiler {
 
     /// The rows with the same hash: for each key, its ecosystem, its package, and its rows in the order of the records'
     /// identifiers.
-    fn rows_of(&self, places: &[RowPlace]) -> Result<Vec<u8>, DatabaseError> {
+    fn rows_of(&mut self, places: &[RowPlace]) -> Result<Vec<u8>, DatabaseError> {
         let mut rows = Vec::new();
         for place in places {
             let mut bytes = vec![0; place.length as usize];
@@ -268,7 +287,9 @@ impl OsvCompiler {
             read.map_err(|error| DatabaseError::io(&self.path, error))?;
             let mut from = Decoder(&bytes);
             let key = (from.text()?.to_owned(), from.text()?.to_owned());
-            rows.push((key, from.text()?.to_owned(), from.bytes()?.to_vec()));
+            if self.counts(&key.0) {
+                rows.push((key, from.text()?.to_owned(), from.bytes()?.to_vec()));
+            }
         }
         rows.sort_unstable();
         let mut out = Encoder::default();
@@ -280,7 +301,29 @@ impl OsvCompiler {
         Ok(out.0)
     }
 
+    /// Counts a row, and returns whether it belongs in the index. Rows without an ecosystem say where details are.
+    fn counts(&mut self, ecosystem: &str) -> bool {
+        let contents = &mut self.contents;
+        if ecosystem.is_empty() {
+            return true;
+        }
+        if !contents.covered.iter().any(|covered| covered == family(ecosystem)) {
+            contents.other_rows += 1;
+            return false;
+        }
+        contents.rows += 1;
+        if let Err(index) = contents.ecosystems.binary_search_by(|name| (**name).cmp(ecosystem)) {
+            contents.ecosystems.insert(index, ecosystem.to_owned());
+        }
+        true
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<u64, DatabaseError> {
         self.out.append(bytes).map_err(|error| DatabaseError::io(&self.path, error))
     }
+}
+
+/// An ecosystem without the release: `Debian` of `Debian:12`.
+fn family(ecosystem: &str) -> &str {
+    ecosystem.split(':').next().unwrap_or(ecosystem)
 }

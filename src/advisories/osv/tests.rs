@@ -32,14 +32,23 @@ fn compile_files(files: &[(&str, String)]) -> Result<(OsvContents, OsvIndex), St
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    compile_at(&folder.path().join("records"), DatabaseLimits::default())
+    compile_covering(&folder.path().join("records"), &[], DatabaseLimits::default())
 }
 
 fn compile_at(source: &Path, limits: DatabaseLimits) -> Result<(OsvContents, OsvIndex), String> {
+    compile_covering(source, &[], limits)
+}
+
+fn compile_covering(
+    source: &Path,
+    covered: &[&str],
+    limits: DatabaseLimits,
+) -> Result<(OsvContents, OsvIndex), String> {
+    let covered: Vec<_> = covered.iter().map(|name| (*name).to_owned()).collect();
     let out = tempfile::tempdir().unwrap();
     let index = out.path().join(INDEX);
     let mut progress = |_| ControlFlow::Continue(());
-    let contents = compile(source, &index, NOW.parse().unwrap(), &mut Meter::new(limits, &mut progress));
+    let contents = compile(source, &index, &covered, NOW.parse().unwrap(), &mut Meter::new(limits, &mut progress));
     let contents = contents.map_err(|error| error.to_string())?;
     Ok((contents, OsvIndex::open(&index).map_err(|error| error.to_string())?))
 }
@@ -60,7 +69,6 @@ fn records_are_found_by_package_and_by_identifier() {
             ));
         }
     }
-    files.push(("pypi.json".to_owned(), record("PYSEC-1", "PyPI", "Zope.Interface").to_string()));
     let files: Vec<_> = files.iter().map(|(name, text)| (&**name, text.clone())).collect();
     let (contents, index) = compile_files(&files).unwrap();
     let count = files.len() as u64;
@@ -73,15 +81,42 @@ fn records_are_found_by_package_and_by_identifier() {
         let detail = index.detail(&expected[0]).unwrap().unwrap();
         assert_eq!((&detail.id, &detail.aliases[0]), (&expected[0], &format!("CVE-{}", expected[0])));
     }
-    for name in ["zope-interface", "Zope_Interface", "zope.-interface"] {
-        assert_eq!(ids(&index.rows("PyPI", name).unwrap()), ["PYSEC-1"], "{name}");
-    }
-    assert_eq!(index.ecosystems(), ["Go", "PyPI"]);
+    assert_eq!(index.ecosystems(), ["Go"]);
     assert!(index.covers("Go").unwrap() && !index.covers("npm").unwrap());
     for (ecosystem, package) in [("Go", "example.com/500"), ("npm", "example.com/1"), ("", "GO-0-1"), ("Go", "")] {
         assert!(index.rows(ecosystem, package).unwrap().is_empty(), "{ecosystem} {package}");
     }
     assert_eq!(index.detail("GO-9-9").unwrap(), None);
+}
+
+#[test]
+fn names_of_python_packages_are_normalised() {
+    let (_, index) = compile_files(&[("a.json", record("PYSEC-1", "PyPI", "Zope.Interface").to_string())]).unwrap();
+    for name in ["zope-interface", "Zope_Interface", "zope.-interface"] {
+        assert_eq!(ids(&index.rows("PyPI", name).unwrap()), ["PYSEC-1"], "{name}");
+    }
+}
+
+/// The archive of PyPI has records that also name packages of npm. It does not cover npm.
+#[test]
+fn an_index_covers_only_the_ecosystems_that_are_complete() {
+    let mut both = record("A-1", "PyPI", "x");
+    let other = record("A-1", "npm", "x")["affected"][0].clone();
+    both["affected"].as_array_mut().unwrap().push(other);
+    let pypi = record("A-2", "PyPI", "y").to_string();
+    let (contents, index) = compile_files(&[("1.json", both.to_string()), ("2.json", pypi.clone())]).unwrap();
+    assert_eq!((contents.rows, contents.other_rows, &contents.covered[..]), (2, 1, &["PyPI".to_owned()][..]));
+    assert!(index.covers("PyPI").unwrap() && !index.covers("npm").unwrap());
+    assert!(index.rows("npm", "x").unwrap().is_empty());
+    let mixed = [("1.json", record("A-1", "Debian:12", "x").to_string()), ("2.json", pypi)];
+    let error = compile_files(&mixed).unwrap_err();
+    assert!(error.contains("several ecosystems"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in &mixed {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let (_, index) = compile_covering(folder.path(), &["Debian", "PyPI"], DatabaseLimits::default()).unwrap();
+    assert_eq!(index.ecosystems(), ["Debian:12", "PyPI"]);
 }
 
 #[test]
@@ -167,8 +202,13 @@ fn limits_and_cancelling_end_the_compilation() {
     fs::write(folder.path().join("b.json"), large.to_string()).unwrap();
     let mut cancel = |_| ControlFlow::Break(());
     let mut meter = Meter::new(DatabaseLimits::default(), &mut cancel);
-    let error = compile(folder.path(), &folder.path().join(INDEX), NOW.parse().unwrap(), &mut meter);
+    let error = compile(folder.path(), &folder.path().join(INDEX), &[], NOW.parse().unwrap(), &mut meter);
     assert!(matches!(error, Err(DatabaseError::Cancelled)));
+}
+
+/// A zip archive with these files.
+pub(in super::super) fn sample_zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    write_zip(files, true, false)
 }
 
 /// Writes a zip archive, with the sizes in ZIP64 fields if asked.
@@ -263,7 +303,7 @@ fn a_changed_byte_in_an_index_is_an_error_and_never_a_missing_row() {
     let path = folder.path().join(INDEX);
     let mut progress = |_| ControlFlow::Continue(());
     let mut meter = Meter::new(DatabaseLimits::default(), &mut progress);
-    compile(folder.path(), &path, NOW.parse().unwrap(), &mut meter).unwrap();
+    compile(folder.path(), &path, &[], NOW.parse().unwrap(), &mut meter).unwrap();
     let bytes = fs::read(&path).unwrap();
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
@@ -294,7 +334,7 @@ fn real_archives_are_compiled() {
         let mut progress = |_| ControlFlow::Continue(());
         let mut meter = Meter::new(DatabaseLimits::default(), &mut progress);
         let started = std::time::Instant::now();
-        let contents = compile(Path::new(&path), &index, NOW.parse().unwrap(), &mut meter).unwrap();
+        let contents = compile(Path::new(&path), &index, &[], NOW.parse().unwrap(), &mut meter).unwrap();
         let (took, size) = (started.elapsed(), fs::metadata(&index).unwrap().len());
         let open = OsvIndex::open(&index).unwrap();
         assert_eq!(open.check().unwrap(), contents.rows);
