@@ -5,13 +5,19 @@
 //! generation of the databases and has no opinion: policies weigh the findings.
 
 mod bolt;
+mod databases;
 mod error;
+mod generations;
+mod import;
 mod meter;
 mod osv;
 mod rows;
 mod trivy_db;
 
+pub use databases::{Databases, SourceState, SourceStatus};
 pub use error::DatabaseError;
+pub use generations::{AdvisoryStore, DatabaseKind, GenerationFile, GenerationManifest, InstalledGeneration};
+pub use import::{DatabaseTransport, FetchedFile, ImportOptions, export, fetch_osv, fetch_trivy_db, import};
 pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};
 pub use osv::OsvIndex;
 pub use rows::{

@@ -1,7 +1,9 @@
 //! Limits the size of databases, and reports progress.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use super::DatabaseError;
 
@@ -42,13 +44,15 @@ pub type OnProgress<'a> = dyn FnMut(DatabaseProgress) -> ControlFlow<()> + 'a;
 pub(super) struct Meter<'a> {
     limits: DatabaseLimits,
     done: DatabaseProgress,
+    /// The bytes that were read, which a reader may count as well.
+    read: Rc<Cell<u64>>,
     reported: u64,
     report: &'a mut OnProgress<'a>,
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn new(limits: DatabaseLimits, report: &'a mut OnProgress<'a>) -> Self {
-        Self { limits, done: DatabaseProgress::default(), reported: 0, report }
+        Self { limits, done: DatabaseProgress::default(), read: Rc::default(), reported: 0, report }
     }
 
     /// States how many more bytes will be read.
@@ -60,9 +64,19 @@ impl<'a> Meter<'a> {
 
     /// Counts bytes that were fetched or read.
     pub(super) fn read(&mut self, bytes: u64) -> Result<(), DatabaseError> {
-        self.done.read = self.done.read.saturating_add(bytes);
-        check("the download or file", self.done.read, self.limits.compressed)?;
+        self.read.set(self.read.get().saturating_add(bytes));
+        check("the download or file", self.read.get(), self.limits.compressed)?;
         self.tell()
+    }
+
+    /// The count of bytes that were read, for a reader that is itself limited.
+    pub(super) fn counter(&self) -> Rc<Cell<u64>> {
+        self.read.clone()
+    }
+
+    /// The most bytes that may be unpacked.
+    pub(super) fn most_unpacked(&self) -> u64 {
+        self.limits.unpacked
     }
 
     /// Counts bytes that were unpacked.
@@ -73,6 +87,7 @@ impl<'a> Meter<'a> {
     }
 
     fn tell(&mut self) -> Result<(), DatabaseError> {
+        self.done.read = self.read.get();
         let done = self.done.read.saturating_add(self.done.unpacked);
         if done - self.reported < REPORT {
             return Ok(());

@@ -1,0 +1,214 @@
+//! The databases in use, opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::fs::FlockOperation;
+
+use super::generations::{AdvisoryStore, DatabaseKind, GenerationManifest};
+use super::osv::{INDEX, OsvIndex};
+use super::trivy_db::TrivyDb;
+use super::{DatabaseError, OsvRows, TrivyRows};
+use crate::oci::Digest;
+
+/// The generations in use of all sources. The value never changes; after an update, it is replaced by a newly opened one.
+///
+/// What is found in it is valid for this [`generation`](Self::generation) only.
+#[derive(Clone, Debug, Default)]
+pub struct Databases {
+    trivy: Option<Arc<TrivyDb>>,
+    osv: Vec<Arc<OsvIndex>>,
+    status: Vec<SourceStatus>,
+    generation: String,
+}
+
+/// A source of advisories.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SourceStatus {
+    /// `trivy-db`, `osv-pypi`.
+    pub source: String,
+    /// Whether its database is in use.
+    pub state: SourceState,
+    /// The generation in use. `None` if no generation can be used.
+    pub generation: Option<GenerationManifest>,
+    /// The generation before it, if it is kept.
+    pub previous: Option<GenerationManifest>,
+}
+
+/// Whether the database of a source is in use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SourceState {
+    /// The newest generation is in use.
+    Ready,
+    /// The newest generation is damaged, and the one before it is in use.
+    Degraded {
+        /// What is wrong with the newest one.
+        problem: String,
+    },
+    /// No generation can be used: nothing is known about the packages that the source covers.
+    Unusable {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl SourceStatus {
+    /// How long ago the source built the database that is in use.
+    pub fn age(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.generation.as_ref().map(|generation| now.duration_since(generation.built))
+    }
+}
+
+impl Databases {
+    /// The trivy-db, if there is one.
+    pub fn trivy(&self) -> Option<&dyn TrivyRows> {
+        self.trivy.as_deref().map(|database| database as &dyn TrivyRows)
+    }
+
+    /// The indexes of OSV records.
+    pub fn osv(&self) -> impl Iterator<Item = &dyn OsvRows> {
+        self.osv.iter().map(|index| &**index as &dyn OsvRows)
+    }
+
+    /// Identifies the content of all databases together: results that were computed with the same identifier are the same.
+    /// Empty if there is no database.
+    pub fn generation(&self) -> &str {
+        &self.generation
+    }
+
+    /// All sources, in the order of their names.
+    pub fn status(&self) -> &[SourceStatus] {
+        &self.status
+    }
+
+    /// The sources of which no generation can be used. While there are any, nothing that they would cover is clean.
+    pub fn unusable(&self) -> impl Iterator<Item = &SourceStatus> {
+        self.status.iter().filter(|source| matches!(source.state, SourceState::Unusable { .. }))
+    }
+
+    /// When the oldest database in use was built.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.status.iter().filter_map(|source| source.generation.as_ref()).map(|generation| generation.built).min()
+    }
+}
+
+/// An open database.
+enum Open {
+    Trivy(TrivyDb),
+    Osv(OsvIndex),
+}
+
+impl AdvisoryStore {
+    /// Opens the generations in use, after their files have been compared with their digests: this reads all of them, about
+    /// a second for each gigabyte. A damaged generation is replaced by the one before it, with an error in the log.
+    ///
+    /// # Errors
+    /// The directory cannot be read. What is wrong with a source is in its [`SourceState`].
+    pub fn load(&self) -> Result<Databases, DatabaseError> {
+        let _lock = self.lock(FlockOperation::LockShared)?;
+        let mut databases = Databases::default();
+        let mut identity = String::new();
+        for source in self.sources()? {
+            let (status, open) = self.load_source(&source);
+            if let Some(generation) = &status.generation {
+                identity.push_str(&format!("{source}/{}\n", generation.id()));
+            }
+            match open {
+                Some(Open::Trivy(database)) => databases.trivy = Some(Arc::new(database)),
+                Some(Open::Osv(index)) => databases.osv.push(Arc::new(index)),
+                None => {}
+            }
+            databases.status.push(status);
+        }
+        if !identity.is_empty() {
+            databases.generation = Digest::sha256(identity.as_bytes()).short();
+        }
+        Ok(databases)
+    }
+
+    /// What is known about all sources, without opening their databases: a damaged file is not noticed.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn status(&self) -> Result<Vec<SourceStatus>, DatabaseError> {
+        let _lock = self.lock(FlockOperation::LockShared)?;
+        let status = |source: String| {
+            let read = |generation: &str| self.manifest(&source, generation);
+            self.choose(&source, read, GenerationManifest::clone).0
+        };
+        Ok(self.sources()?.into_iter().map(status).collect())
+    }
+
+    fn load_source(&self, source: &str) -> (SourceStatus, Option<Open>) {
+        let open = |generation: &str| {
+            let manifest = self.verify(source, generation)?;
+            let database = open(&self.folder(source, generation), manifest.kind)?;
+            Ok((manifest, database))
+        };
+        let (status, chosen) = self.choose(source, open, |(manifest, _)| manifest.clone());
+        match &status.state {
+            SourceState::Ready => {}
+            SourceState::Degraded { problem } => {
+                tracing::error!(source, problem, "the advisory database is damaged; the previous one is in use");
+            }
+            SourceState::Unusable { problem } => {
+                tracing::error!(source, problem, "the advisory database cannot be used");
+            }
+        }
+        (status, chosen.map(|(_, database)| database))
+    }
+
+    /// The first of a source's generations that `open` can open, newest first.
+    fn choose<T>(
+        &self,
+        source: &str,
+        open: impl Fn(&str) -> Result<T, DatabaseError>,
+        manifest: impl Fn(&T) -> GenerationManifest,
+    ) -> (SourceStatus, Option<T>) {
+        let mut status = SourceStatus {
+            source: source.to_owned(),
+            state: SourceState::Unusable { problem: "there is no database".to_owned() },
+            generation: None,
+            previous: None,
+        };
+        let kept = match self.current(source) {
+            Ok(kept) => kept.unwrap_or_default(),
+            Err(error) => {
+                status.state = SourceState::Unusable { problem: error.to_string() };
+                return (status, None);
+            }
+        };
+        if kept.current.is_empty() {
+            return (status, None);
+        }
+        let previous = kept.previous.as_deref();
+        let problem = match open(&kept.current) {
+            Ok(opened) => {
+                status.state = SourceState::Ready;
+                status.generation = Some(manifest(&opened));
+                status.previous = previous.and_then(|previous| self.manifest(source, previous).ok());
+                return (status, Some(opened));
+            }
+            Err(error) => error.to_string(),
+        };
+        match previous.map(open) {
+            Some(Ok(opened)) => {
+                status.state = SourceState::Degraded { problem };
+                status.generation = Some(manifest(&opened));
+                (status, Some(opened))
+            }
+            _ => {
+                status.state = SourceState::Unusable { problem };
+                (status, None)
+            }
+        }
+    }
+}
+
+fn open(folder: &Path, kind: DatabaseKind) -> Result<Open, DatabaseError> {
+    Ok(match kind {
+        DatabaseKind::TrivyDb => Open::Trivy(TrivyDb::open(folder)?),
+        DatabaseKind::Osv => Open::Osv(OsvIndex::open(&folder.join(INDEX))?),
+    })
+}

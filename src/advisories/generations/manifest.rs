@@ -1,0 +1,75 @@
+//! What is known about a generation.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{Algorithm, Digest, Hasher};
+
+/// The name of the file.
+pub(super) const NAME: &str = "manifest.json";
+
+/// The format of a database.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatabaseKind {
+    /// OSV records, compiled to an index.
+    Osv,
+    /// trivy-db, schema 2.
+    TrivyDb,
+}
+
+impl DatabaseKind {
+    /// The names of its files. The first one is the database.
+    pub(in super::super) fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Osv => &[super::super::osv::INDEX],
+            Self::TrivyDb => &[super::super::trivy_db::DATABASE, super::super::trivy_db::METADATA],
+        }
+    }
+}
+
+/// A generation of a database.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GenerationManifest {
+    /// The source: `trivy-db`, `osv-pypi`.
+    pub source: String,
+    /// The format.
+    pub kind: DatabaseKind,
+    /// When the source built the database. Its age counts from here.
+    pub built: Timestamp,
+    /// When it was fetched or imported.
+    pub fetched: Timestamp,
+    /// Where it is from: `ghcr.io/aquasecurity/trivy-db:2@sha256:…`, or a path.
+    pub from: String,
+    /// Advisories, each for one package.
+    pub rows: u64,
+    /// Its files, the database first.
+    pub files: Vec<GenerationFile>,
+}
+
+/// A file of a generation.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GenerationFile {
+    /// `trivy.db`.
+    pub name: String,
+    /// The size in bytes.
+    pub size: u64,
+    /// The digest.
+    pub digest: Digest,
+}
+
+impl GenerationManifest {
+    /// The name of the generation: when it was built, and what it consists of. `20260102T030405Z-3f2a9c0d1e4b`.
+    pub fn id(&self) -> String {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        for file in &self.files {
+            hasher.update(file.digest.as_bytes());
+        }
+        format!("{}-{}", self.built.strftime("%Y%m%dT%H%M%SZ"), hasher.finish().short())
+    }
+
+    /// The size of all files in bytes.
+    pub fn size(&self) -> u64 {
+        self.files.iter().fold(0, |size, file| size.saturating_add(file.size))
+    }
+}

@@ -1,0 +1,207 @@
+//! OCI image layouts (OCI image-spec, image-layout.md), as directories and as tar archives.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+
+use super::super::DatabaseError;
+use super::super::generations::{DatabaseKind, Staged, check_digest};
+use super::super::meter::Meter;
+use super::Job;
+use crate::oci::{Content, Descriptor, Digest, Hasher, MAX_MANIFEST, Manifest};
+
+/// The media type of the layer with the database.
+pub(super) const LAYER: &str = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The most files in an archive of a layout.
+const MAX_FILES: usize = 10_000;
+
+/// The files of a layout.
+pub(super) trait Layout {
+    /// Opens a file by its name in the layout.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>>;
+}
+
+/// A layout in a directory.
+pub(super) struct Folder<'a>(pub(super) &'a Path);
+
+impl Layout for Folder<'_> {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
+    }
+}
+
+/// A layout in a tar archive.
+pub(super) struct Archive {
+    file: File,
+    /// The offset and the size of each file.
+    files: BTreeMap<String, (u64, u64)>,
+}
+
+impl Archive {
+    pub(super) fn open(file: File, from: &str) -> Result<Self, DatabaseError> {
+        let damaged = |error: io::Error| DatabaseError::unrecognised(from, error.to_string());
+        let mut files = BTreeMap::new();
+        let whole = Part { file: &file, at: 0, end: u64::MAX };
+        let mut archive = tar::Archive::new(BufReader::new(whole));
+        for entry in archive.entries().map_err(damaged)?.raw(true) {
+            let entry = entry.map_err(damaged)?;
+            if files.len() == MAX_FILES {
+                return Err(DatabaseError::unrecognised(from, format!("it has more than {MAX_FILES} files")));
+            }
+            if entry.header().entry_type().is_file() {
+                let size = entry.header().entry_size().map_err(damaged)?;
+                files.insert(name_of(&entry), (entry.raw_file_position(), size));
+            }
+        }
+        Ok(Self { file, files })
+    }
+}
+
+impl Layout for Archive {
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
+        let (at, size) = *self.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(Part { file: &self.file, at, end: at.saturating_add(size) }))
+    }
+}
+
+/// The name of a file in an archive, without `./` at the beginning.
+pub(super) fn name_of<R: Read>(entry: &tar::Entry<'_, R>) -> String {
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    name.strip_prefix("./").unwrap_or(&name).to_owned()
+}
+
+/// A part of a file, from `at` to `end`.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let length = into.len().min(left);
+        let read = self.file.read_at(&mut into[..length], self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Job<'_> {
+    /// Reads trivy-db from a layout.
+    pub(super) fn layout(&self, layout: &dyn Layout, meter: &mut Meter<'_>) -> Result<Staged, DatabaseError> {
+        let index = self.small(layout, "index.json")?;
+        let index = self.manifest(index, Some(INDEX))?;
+        let Content::Index(manifests) = index.content else {
+            return Err(self.wrong("index.json is not an index"));
+        };
+        for descriptor in manifests {
+            let name = blob_name(descriptor.digest);
+            let bytes = self.small(layout, &name)?;
+            check_digest(&name, descriptor.digest, Digest::of(descriptor.digest.algorithm(), &bytes))?;
+            let manifest = self.manifest(bytes, None)?;
+            if let Ok(layer) = self.database_layer(&manifest) {
+                let blob = layout.open(&blob_name(layer.digest));
+                let mut blob = blob.map_err(|error| self.wrong(&format!("the database's blob: {error}")))?;
+                return self.database(&mut blob, &layer, meter);
+            }
+        }
+        Err(self.wrong(&format!("no manifest in it has a layer of type {LAYER}: it is not a trivy-db")))
+    }
+
+    /// Parses a manifest of a layout or a registry.
+    pub(super) fn manifest(&self, bytes: Bytes, media_type: Option<&str>) -> Result<Manifest, DatabaseError> {
+        Manifest::parse(bytes, media_type).map_err(|refused| self.wrong(&refused.to_string()))
+    }
+
+    /// The only layer of a manifest, which must be a trivy-db.
+    pub(super) fn database_layer(&self, manifest: &Manifest) -> Result<Descriptor, DatabaseError> {
+        match &manifest.content {
+            Content::Image { layers, .. } if layers.len() == 1 && layers[0].media_type == LAYER => {
+                Ok(layers[0].clone())
+            }
+            Content::Image { .. } => Err(self.wrong(&format!("it has no single layer of type {LAYER}"))),
+            Content::Index(_) => Err(self.wrong("it is an index; name the manifest of trivy-db itself")),
+        }
+    }
+
+    /// Unpacks the blob with the database, and verifies the blob's size and digest.
+    pub(super) fn database(
+        &self,
+        blob: &mut dyn Read,
+        layer: &Descriptor,
+        meter: &mut Meter<'_>,
+    ) -> Result<Staged, DatabaseError> {
+        meter.expect(layer.size)?;
+        let mut verified = Verified {
+            hasher: Hasher::new(layer.digest.algorithm()),
+            // One byte more than expected is enough to notice that there are too many.
+            input: blob.take(layer.size.saturating_add(1)),
+            size: 0,
+            counter: meter.counter(),
+        };
+        let unpacked = {
+            let input = BufReader::with_capacity(128 * 1024, &mut verified);
+            self.archive(&mut MultiGzDecoder::new(input), None, meter)
+        };
+        if let Err(error @ (DatabaseError::Cancelled | DatabaseError::TooLarge { .. })) = unpacked {
+            return Err(error);
+        }
+        // The rest has no effect on the database, but belongs to the digest.
+        let rest = io::copy(&mut verified, &mut io::sink());
+        rest.map_err(|error| DatabaseError::Transport(format!("{}: {error}", self.from)))?;
+        meter.read(0)?;
+        let what = format!("the database of {}", self.from);
+        if verified.size != layer.size {
+            return Err(self.wrong(&format!("its blob has {} bytes instead of {}", verified.size, layer.size)));
+        }
+        check_digest(&what, layer.digest, verified.hasher.finish())?;
+        let mut staged = unpacked?;
+        match (staged.pop(), staged.is_empty()) {
+            (Some(one), true) if one.manifest.kind == DatabaseKind::TrivyDb => Ok(one),
+            _ => Err(self.wrong("its layer is not a trivy-db")),
+        }
+    }
+
+    fn small(&self, layout: &dyn Layout, name: &str) -> Result<Bytes, DatabaseError> {
+        let mut bytes = Vec::new();
+        let read = layout.open(name).and_then(|file| file.take(MAX_MANIFEST as u64 + 1).read_to_end(&mut bytes));
+        read.map_err(|error| self.wrong(&format!("{name}: {error}")))?;
+        Ok(bytes.into())
+    }
+
+    /// The content is not what is expected.
+    pub(super) fn wrong(&self, problem: &str) -> DatabaseError {
+        DatabaseError::unrecognised(self.from.clone(), problem)
+    }
+}
+
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// Computes the digest of what is read.
+struct Verified<R> {
+    input: R,
+    hasher: Hasher,
+    size: u64,
+    counter: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into)?;
+        self.hasher.update(&into[..read]);
+        self.size += read as u64;
+        self.counter.set(self.counter.get() + read as u64);
+        Ok(read)
+    }
+}
