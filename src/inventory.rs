@@ -22,6 +22,8 @@ mod paths;
 mod read_seek;
 mod red_hat;
 mod rpm;
+#[cfg(test)]
+mod sample;
 mod system_file;
 mod tar;
 mod tar_header;

@@ -6,7 +6,7 @@ use super::LinuxDistribution;
 use super::text::lines;
 
 /// The text of a release file, by its path in the image.
-type Text<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
+type ReleaseText<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
 
 /// The values of `ID` that advisories exist for, or that Trivy recognises by os-release.
 const KNOWN: &[&str] = &[
@@ -41,7 +41,7 @@ const KNOWN: &[&str] = &[
 
 /// Determines the distribution. os-release decides if it names a distribution that advisories exist for; otherwise the
 /// release files of the families do, and only then an os-release of another distribution.
-pub(super) fn distribution(text: Text<'_>, extended_support: bool) -> Option<LinuxDistribution> {
+pub(super) fn distribution(text: ReleaseText<'_>, extended_support: bool) -> Option<LinuxDistribution> {
     let stated = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| text(path).and_then(os_release));
     let by_files = by_release_files(text);
     let mut found = match (stated, by_files) {
@@ -88,7 +88,7 @@ fn os_release(text: &str) -> Option<LinuxDistribution> {
 
 /// The distribution that the first of these files names. Those of derivatives come before those of the originals, whose
 /// files they keep.
-fn by_release_files(text: Text<'_>) -> Option<LinuxDistribution> {
+fn by_release_files(text: ReleaseText<'_>) -> Option<LinuxDistribution> {
     let named = |id: &str, version: &str| LinuxDistribution {
         id: id.to_owned(),
         version: version.trim().to_owned(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::paths::PathSet;
 use super::tar::Archive;
 use super::{InstalledPackage, RedHatBuild};
-use crate::oci::unpack::{self, Unpacked};
+use crate::oci::unpack::{self, UnpackedLayer};
 use crate::oci::{Algorithm, Digest};
 
 use collect::Collector;
@@ -123,7 +123,7 @@ pub fn read_layer(
     let source = LayerSource { compressed, is_over, failure: &failure };
     let spool = Spool::new(folder);
     let mut collector = Collector::new(limits, &spool);
-    let diff_id = Unpacked::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
+    let diff_id = UnpackedLayer::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
         let mut archive = Archive::new(BufReader::with_capacity(PIECE, unpacked));
         let walked = collector.walk(&mut archive);
         let finished = archive.into_inner().into_inner().finish();

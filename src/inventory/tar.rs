@@ -20,7 +20,7 @@ pub(super) struct Archive<R> {
 }
 
 /// An entry of a tar: a file, or a meta entry that runtimes ignore.
-pub(super) struct TarEntry {
+pub(super) struct ArchiveEntry {
     /// The path as written.
     pub(super) path: Vec<u8>,
     pub(super) kind: EntryKind,
@@ -67,7 +67,7 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// The next entry; `None` at the end of the archive. What is unread of the current entry is skipped.
-    pub(super) fn next(&mut self) -> io::Result<Option<TarEntry>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<ArchiveEntry>> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_content()?;
@@ -189,7 +189,7 @@ impl Extensions {
     }
 
     /// Go returns a global header as an entry, which ends what precedes it. Other readers apply it to all entries.
-    fn global(self, header: &TarHeader, records: &PaxRecords) -> TarEntry {
+    fn global(self, header: &TarHeader, records: &PaxRecords) -> ArchiveEntry {
         let is_pending = self.pax.is_some() || self.long_name.is_some() || self.long_link.is_some();
         let doubt = match (is_pending, records.changes_files()) {
             (true, _) => Some("a global header separates an extended header from its file"),
@@ -198,11 +198,11 @@ impl Extensions {
         };
         let kind = EntryKind::Global;
         let path = header.path.clone();
-        TarEntry { path, kind, link: Vec::new(), size: 0, is_executable: false, is_sparse: false, doubt }
+        ArchiveEntry { path, kind, link: Vec::new(), size: 0, is_executable: false, is_sparse: false, doubt }
     }
 
     /// The entry that the header describes, with the extensions applied in Go's order.
-    fn apply(self, header: TarHeader) -> io::Result<TarEntry> {
+    fn apply(self, header: TarHeader) -> io::Result<ArchiveEntry> {
         let Self { pax, long_name, long_link, mut doubt } = self;
         let TarHeader { kind, mut path, mut link, mut size, mode } = header;
         let pax = pax.unwrap_or_default();
@@ -235,7 +235,7 @@ impl Extensions {
         path = sparse_name.map_or(path, <[u8]>::to_vec);
         let size = if kind == EntryKind::File { size } else { 0 };
         let is_executable = mode & 0o111 != 0;
-        Ok(TarEntry { path, kind, link, size, is_executable, is_sparse: pax.is_sparse(), doubt })
+        Ok(ArchiveEntry { path, kind, link, size, is_executable, is_sparse: pax.is_sparse(), doubt })
     }
 }
 

@@ -28,7 +28,7 @@ impl PaxRecords {
             content = rest;
             match key {
                 SPARSE_OFFSET | SPARSE_LENGTH => {
-                    let is_offset = sparse_fields % 2 == 0;
+                    let is_offset = sparse_fields.is_multiple_of(2);
                     if is_offset != (key == SPARSE_OFFSET) || value.contains(&b',') {
                         return None;
                     }

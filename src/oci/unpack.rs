@@ -29,12 +29,12 @@ pub fn limit(size: u64) -> u64 {
 }
 
 /// Computes the digest of a layer's uncompressed content, its `diff_id` (image-spec, config.md, "Layer DiffID"), by the
-/// rules of [`Unpacked`].
+/// rules of [`UnpackedLayer`].
 ///
 /// # Errors
-/// Those of [`Unpacked::new`] and of reading it.
+/// Those of [`UnpackedLayer::new`] and of reading it.
 pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result<Digest> {
-    Unpacked::new(layer, algorithm, limit)?.finish()
+    UnpackedLayer::new(layer, algorithm, limit)?.finish()
 }
 
 /// The uncompressed content of a layer, hashed while it is read.
@@ -44,8 +44,8 @@ pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result
 /// Layers that readers interpret differently cannot be read to the end: a compressed layer that is also an uncompressed
 /// tar, and layers with zstd skippable frames or gzip extra fields, in which lazy pullers keep a table of contents and
 /// podman may see an uncompressed tar.
-pub struct Unpacked<R: Read> {
-    state: Reading<Packed<R>>,
+pub struct UnpackedLayer<R: Read> {
+    state: UnpackState<Packed<R>>,
     hasher: Hasher,
     left: u64,
 }
@@ -54,9 +54,9 @@ pub struct Unpacked<R: Read> {
 type Packed<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 
 /// What is being read.
-enum Reading<B: Read> {
+enum UnpackState<B: Read> {
     Plain(B),
-    Member(GzDecoder<B>),
+    Member(Box<GzDecoder<B>>),
     Frame(Box<StreamingDecoder<B, FrameDecoder>>),
     /// Between two gzip members.
     Members(B),
@@ -68,7 +68,7 @@ enum Reading<B: Read> {
     Failed,
 }
 
-impl<R: Read> Unpacked<R> {
+impl<R: Read> UnpackedLayer<R> {
     /// Detects the compression. At most `limit` bytes can be read; see [`limit`].
     ///
     /// # Errors
@@ -83,9 +83,9 @@ impl<R: Read> Unpacked<R> {
         }
         let layer = BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer));
         let state = match format {
-            Some("gzip") => Reading::Members(layer),
-            Some("zstd") => Reading::Frames(layer),
-            None | Some("tar") => Reading::Plain(layer),
+            Some("gzip") => UnpackState::Members(layer),
+            Some("zstd") => UnpackState::Frames(layer),
+            None | Some("tar") => UnpackState::Plain(layer),
             Some(other) => return Err(invalid(&format!("{other} is not supported"))),
         };
         Ok(Self { state, hasher: Hasher::new(algorithm), left: limit })
@@ -108,55 +108,55 @@ impl<R: Read> Unpacked<R> {
     }
 
     /// Reads some bytes in the current state, and returns the next state. Zero bytes: ask again in the next state.
-    fn step(state: Reading<Packed<R>>, out: &mut [u8]) -> io::Result<(usize, Reading<Packed<R>>)> {
+    fn step(state: UnpackState<Packed<R>>, out: &mut [u8]) -> io::Result<(usize, UnpackState<Packed<R>>)> {
         Ok(match state {
-            Reading::Plain(mut layer) => match retry(|| layer.read(out))? {
-                0 => (0, Reading::Complete),
-                read => (read, Reading::Plain(layer)),
+            UnpackState::Plain(mut layer) => match retry(|| layer.read(out))? {
+                0 => (0, UnpackState::Complete),
+                read => (read, UnpackState::Plain(layer)),
             },
             // Members follow each other (RFC 1952, section 2.2).
-            Reading::Members(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
-                true => (0, Reading::Complete),
-                false => (0, Reading::Member(GzDecoder::new(layer))),
+            UnpackState::Members(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
+                true => (0, UnpackState::Complete),
+                false => (0, UnpackState::Member(Box::new(GzDecoder::new(layer)))),
             },
-            Reading::Member(mut member) => match retry(|| member.read(out))? {
+            UnpackState::Member(mut member) => match retry(|| member.read(out))? {
                 0 if member.header().is_none_or(|header| header.extra().is_some()) => {
                     return Err(invalid("the layer has extra fields in a gzip header"));
                 }
-                0 => (0, Reading::Members(member.into_inner())),
-                read => (read, Reading::Member(member)),
+                0 => (0, UnpackState::Members(member.into_inner())),
+                read => (read, UnpackState::Member(member)),
             },
             // Frames follow each other (RFC 8878, section 3.1). The decoder rejects skippable frames.
-            Reading::Frames(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
-                true => (0, Reading::Complete),
+            UnpackState::Frames(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
+                true => (0, UnpackState::Complete),
                 false => {
                     let frame = StreamingDecoder::new_with_max_window_size(layer, MAX_WINDOW);
-                    (0, Reading::Frame(Box::new(frame.map_err(|error| invalid(&error.to_string()))?)))
+                    (0, UnpackState::Frame(Box::new(frame.map_err(|error| invalid(&error.to_string()))?)))
                 }
             },
-            Reading::Frame(mut frame) => match retry(|| frame.read(out))? {
-                0 => (0, Reading::Frames(frame.into_inner())),
-                read => (read, Reading::Frame(frame)),
+            UnpackState::Frame(mut frame) => match retry(|| frame.read(out))? {
+                0 => (0, UnpackState::Frames(frame.into_inner())),
+                read => (read, UnpackState::Frame(frame)),
             },
-            Reading::Complete => (0, Reading::Complete),
-            Reading::Failed => return Err(invalid("the layer could not be read before")),
+            UnpackState::Complete => (0, UnpackState::Complete),
+            UnpackState::Failed => return Err(invalid("the layer could not be read before")),
         })
     }
 }
 
-impl<R: Read> Read for Unpacked<R> {
+impl<R: Read> Read for UnpackedLayer<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
         loop {
-            let (read, next) = Self::step(mem::replace(&mut self.state, Reading::Failed), out)?;
+            let (read, next) = Self::step(mem::replace(&mut self.state, UnpackState::Failed), out)?;
             let Some(left) = self.left.checked_sub(read as u64) else {
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the layer unpacks to too many bytes"));
             };
             self.left = left;
             self.hasher.update(&out[..read]);
-            let is_complete = matches!(next, Reading::Complete);
+            let is_complete = matches!(next, UnpackState::Complete);
             self.state = next;
             if read > 0 || is_complete {
                 return Ok(read);

@@ -11,7 +11,7 @@ use crate::inventory::distribution::is_ubuntu_pro;
 use crate::inventory::language::{LanguageFile, language_file};
 use crate::inventory::paths::{CleanPath, file_name, parent};
 use crate::inventory::system_file::{SystemFile, leads_to_system_file};
-use crate::inventory::tar::{Archive, EntryKind, TarEntry};
+use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
 
 /// How many bytes of a file [`language_file`] gets.
@@ -37,12 +37,12 @@ pub(super) struct Collector<'a> {
 
 /// How a file is read.
 #[derive(Clone, Copy)]
-enum Interest {
+enum ReadAs {
     System(SystemFile),
     Language(LanguageFile),
 }
 
-impl Interest {
+impl ReadAs {
     fn max_bytes(self) -> u64 {
         match self {
             Self::System(file) => file.max_bytes(),
@@ -101,7 +101,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &TarEntry, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
+    fn entry(&mut self, entry: &ArchiveEntry, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
         if let Some(doubt) = entry.doubt {
             self.problem(doubt);
         }
@@ -174,12 +174,17 @@ impl<'a> Collector<'a> {
     }
 
     /// Reads a file if it may state something.
-    fn file(&mut self, path: &str, entry: &TarEntry, archive: &mut Archive<impl BufRead>) -> io::Result<Option<Named>> {
+    fn file(
+        &mut self,
+        path: &str,
+        entry: &ArchiveEntry,
+        archive: &mut Archive<impl BufRead>,
+    ) -> io::Result<Option<Named>> {
         let mut first = Vec::new();
         if !entry.is_sparse {
             archive.by_ref().take(FIRST).read_to_end(&mut first)?;
         }
-        let Some(interest) = Interest::of(path, &first) else {
+        let Some(interest) = ReadAs::of(path, &first) else {
             return Ok(entry.is_executable.then_some(Named::Other));
         };
         let facts = if interest.is_journal() {
@@ -196,9 +201,9 @@ impl<'a> Collector<'a> {
     }
 
     /// Another name of a file that precedes it in the layer. A file that was not read may be one to read under this name.
-    fn hard_link(&mut self, path: &str, entry: &TarEntry) -> Option<Named> {
+    fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
         let target = self.names.resolve(CleanPath::new(&entry.link).text);
-        let is_of_interest = |path: &str| Interest::of(path, &[]).is_some();
+        let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some();
         let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
         match self.names.get(&target) {
             Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named.clone()),
@@ -219,15 +224,17 @@ impl<'a> Collector<'a> {
     }
 
     /// What the file states, if anything.
-    fn facts(&mut self, path: &str, interest: Interest, content: &mut dyn ReadSeek, size: u64) -> Option<FileFacts> {
+    fn facts(&mut self, path: &str, interest: ReadAs, content: &mut dyn ReadSeek, size: u64) -> Option<FileFacts> {
         let system = match interest {
-            Interest::Language(file) => {
+            ReadAs::Language(file) => {
                 let found = file.read(path, content, size);
-                let (packages, problems) = (found.packages, found.problems);
+                let (mut packages, problems) = (found.packages, found.problems);
+                // The file may be known by another name in the end.
+                packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
                 let is_empty = packages.is_empty() && problems.is_empty();
                 return (!is_empty).then_some(FileFacts::Packages { packages, problems });
             }
-            Interest::System(system) => system,
+            ReadAs::System(system) => system,
         };
         let packages = match system {
             SystemFile::Rpm => self.rpm_packages(content, size),

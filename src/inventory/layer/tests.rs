@@ -1,1 +1,186 @@
+use std::io::Cursor;
 
+use super::*;
+use crate::inventory::sample::{
+    SampleEntry, archive, directory, dpkg_status, file, hard_link, node_package, program, read, symlink,
+};
+use crate::oci::Algorithm;
+
+/// What a layer with these entries contains.
+fn contents(entries: &[SampleEntry]) -> LayerInventory {
+    read(&archive(entries)).contents
+}
+
+/// The names of all packages that files of the layer state, with the paths of the files.
+fn packages(layer: &LayerInventory) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, index) in &layer.names {
+        match &layer.files[*index as usize] {
+            FileFacts::Packages { packages, .. } => {
+                found.extend(packages.iter().map(|package| format!("{} {} in {path}", package.name, package.version)));
+            }
+            FileFacts::Unreadable(problem) => found.push(format!("{path}: {problem}")),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn one_pass_yields_the_digest_and_the_contents() {
+    let tar = archive(&[directory("etc"), file("etc/os-release", "ID=debian\n"), dpkg_status(&[("zlib1g", "1.2")])]);
+    for bytes in [tar.clone(), crate::sample::image::Layer::gzip_of(&tar).bytes.to_vec()] {
+        let reading = read(&bytes);
+        assert_eq!(reading.diff_id, Ok(Digest::sha256(&tar)));
+        assert_eq!(packages(&reading.contents), ["zlib1g 1.2 in var/lib/dpkg/status"]);
+        assert!(reading.contents.problems.is_empty());
+    }
+}
+
+#[test]
+fn the_last_entry_of_a_path_counts() {
+    let (one, two) = (node_package("app", "one", "1"), node_package("app", "two", "2"));
+    assert_eq!(packages(&contents(&[one.clone(), two.clone()])), ["two 2 in app/package.json"]);
+    assert_eq!(packages(&contents(&[one.clone(), symlink("app/package.json", "x")])), [""; 0]);
+    assert_eq!(packages(&contents(&[one.clone(), program("app")])), [""; 0], "a file replaces a directory");
+    assert_eq!(packages(&contents(&[one.clone(), directory("app")])).len(), 1);
+    assert_eq!(packages(&contents(&[two, one, directory("app/package.json")])), [""; 0]);
+}
+
+#[test]
+fn links_of_the_same_layer_are_followed() {
+    let database = file("lib/apk/db/installed", "P:musl\nV:1.2\n\n");
+    assert_eq!(
+        packages(&contents(&[symlink("lib", "usr/lib"), database.clone()])),
+        ["musl 1.2 in usr/lib/apk/db/installed"]
+    );
+    assert_eq!(packages(&contents(&[database])), ["musl 1.2 in lib/apk/db/installed"]);
+    let loops = [symlink("lib", "usr"), symlink("usr", "lib"), file("lib/apk/db/installed", "P:musl\nV:1.2\n\n")];
+    contents(&loops);
+}
+
+#[test]
+fn hard_links_are_other_names_of_what_was_read() {
+    let linked =
+        contents(&[node_package("store/1", "one", "1"), hard_link("app/package.json", "store/1/package.json")]);
+    assert_eq!(packages(&linked), ["one 1 in app/package.json", "one 1 in store/1/package.json"]);
+    let unread = contents(&[file("store/f00", "{}"), hard_link("app/package.json", "store/f00")]);
+    assert_eq!(packages(&unread), ["app/package.json: the file is a hard link to store/f00, which was not read"]);
+    let elsewhere = contents(&[hard_link("var/lib/dpkg/status", "var/lib/dpkg/status-old")]);
+    assert!(packages(&elsewhere)[0].contains("not read"), "the target is in no layer, or in one below");
+    let programs = contents(&[program("bin/a"), hard_link("bin/b", "bin/a")]);
+    assert!(programs.names.is_empty() && programs.replaced.contains("bin/b"));
+}
+
+#[test]
+fn deletions_are_noted() {
+    let layer = contents(&[
+        file("etc/.wh.os-release", ""),
+        file(".wh.srv", ""),
+        file("app/.wh..wh..opq", ""),
+        file(".wh..wh..opq", ""),
+        file(".wh..wh.plnk", ""),
+        file("var/.wh..wh.orph", ""),
+    ]);
+    assert_eq!(layer.whiteouts, ["etc/os-release".to_owned(), "srv".to_owned()].into());
+    assert_eq!(layer.opaque, ["app".to_owned()].into(), "runtimes differ about the root");
+    assert!(layer.problems.is_empty());
+    for name in ["a/.wh.", "a/.wh..", "a/.wh..."] {
+        assert_eq!(contents(&[file(name, "")]).problems.len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn what_the_distribution_owns_is_left_out() {
+    let json = |directory: &str| node_package(directory, "npm", "9");
+    let list =
+        |name: &str| file(&format!("var/lib/dpkg/info/{name}.md5sums"), "0  usr/share/nodejs/npm/package.json\n");
+    let owned = [json("usr/share/nodejs/npm"), list("npm"), dpkg_status(&[("npm", "9")])];
+    assert_eq!(packages(&contents(&owned)), ["npm 9 in var/lib/dpkg/status"]);
+    let multi_arch = [json("usr/share/nodejs/npm"), list("npm:amd64"), dpkg_status(&[("npm", "9")])];
+    assert_eq!(packages(&contents(&multi_arch)).len(), 1);
+    let not_installed = [json("usr/share/nodejs/npm"), list("npm"), dpkg_status(&[("other", "9")])];
+    assert_eq!(packages(&contents(&not_installed)).len(), 2);
+    let status = "Package: npm\nStatus: install ok installed\nVersion: 9\nMaintainer: NodeSource <x@nodesource.com>\n";
+    let third_party = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
+    assert_eq!(packages(&contents(&third_party)).len(), 2);
+    let apk = [json("usr/lib/npm"), file("lib/apk/db/installed", "P:npm\nV:9\nF:usr/lib/npm\nR:package.json\n\n")];
+    assert_eq!(packages(&contents(&apk)), ["npm 9 in lib/apk/db/installed"]);
+}
+
+#[test]
+fn damaged_layers_have_gaps() {
+    let tar = archive(&[dpkg_status(&[("zlib1g", "1.2")]), file("x", [b'x'; 2000])]);
+    let gzip = crate::sample::image::Layer::gzip_of(&tar).bytes.to_vec();
+    for (what, bytes) in [
+        ("a tar that ends early", tar[..2000].to_vec()),
+        ("a gzip that ends early", gzip[..gzip.len() - 20].to_vec()),
+        ("a gzip with trailing data", [&gzip[..], b"trailing"].concat()),
+        (
+            "an encrypted layer",
+            (0..5000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect(),
+        ),
+        ("another compression", b"BZh91AY&SY".repeat(100)),
+        ("a compressed layer that is also a tar", [b"\x1f\x8b", &tar[2..]].concat()),
+    ] {
+        assert!(!read(&bytes).contents.problems.is_empty(), "{what}");
+    }
+    assert_eq!(read(&b""[..]).diff_id, Ok(Digest::sha256(b"")));
+    let cut = read(&tar[..2000]);
+    assert_eq!(cut.diff_id, Ok(Digest::sha256(&tar[..2000])), "the digest covers all bytes");
+    assert_eq!(packages(&cut.contents), ["zlib1g 1.2 in var/lib/dpkg/status"], "what was read is kept");
+}
+
+#[test]
+fn limits_are_gaps() {
+    let entries: Vec<_> =
+        (0..50).map(|number| node_package(&format!("app/{number}"), "one", &format!("{number}"))).collect();
+    let tar = archive(&entries);
+    let usual = LayerLimits::of(tar.len() as u64);
+    for (what, limits) in [
+        ("entries", LayerLimits { entries: 10, ..usual }),
+        ("packages", LayerLimits { packages: 10, ..usual }),
+        ("path", LayerLimits { path: 10, ..usual }),
+        ("paths", LayerLimits { names: 100, ..usual }),
+        ("bytes", LayerLimits { unpacked: 2000, ..usual }),
+    ] {
+        let reading = read_layer(&tar[..], Algorithm::Sha256, &limits, &std::env::temp_dir(), &|| false).unwrap();
+        let problems: Vec<_> = reading.contents.problems.iter().collect();
+        assert!(problems.iter().any(|problem| problem.contains(what)), "{what}: {problems:?}");
+        assert_eq!(reading.diff_id.is_err(), what == "bytes");
+    }
+    let large = file("etc/os-release", vec![b'#'; 100_000]);
+    assert_eq!(packages(&contents(&[large])), ["etc/os-release: the file has more than 65536 bytes"]);
+}
+
+/// Large databases go through a temporary file.
+#[test]
+fn large_files_are_read_from_disk() {
+    let status: Vec<_> = (0..40_000).map(|number| format!("Package: p{number}\nVersion: 1\n\n")).collect();
+    let layer = contents(&[file("var/lib/dpkg/status", status.concat())]);
+    assert_eq!(packages(&layer).len(), 40_000);
+}
+
+#[test]
+fn what_is_not_the_layers_fault_is_an_error() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is broken"))
+        }
+    }
+    let tar = archive(&[file("x", [b'x'; 300_000])]);
+    let (limits, temporary) = (LayerLimits::of(tar.len() as u64), std::env::temp_dir());
+    let broken = Cursor::new(&tar[..100_000]).chain(Broken);
+    let error = read_layer(broken, Algorithm::Sha256, &limits, &temporary, &|| false).unwrap_err();
+    assert_eq!(error.to_string(), "the disk is broken");
+    let calls = Cell::new(0);
+    let is_over = || calls.replace(calls.get() + 1) > 1;
+    let error = read_layer(&tar[..], Algorithm::Sha256, &limits, &temporary, &is_over).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let large = archive(&[file("var/lib/dpkg/status", vec![b'\n'; 2 << 20])]);
+    let missing = Path::new("/nonexistent");
+    assert!(
+        read_layer(&large[..], Algorithm::Sha256, &LayerLimits::of(large.len() as u64), missing, &|| false).is_err()
+    );
+}

@@ -1,1 +1,225 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::inventory::sample::{
+    SampleEntry, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink,
+};
+
+/// The inventory of an image with these layers.
+fn image(layers: &[&[SampleEntry]]) -> Inventory {
+    let layers: Vec<_> = layers.iter().map(|entries| layer(entries)).collect();
+    merge(&layers)
+}
+
+/// Names, versions and paths of the packages.
+fn packages(inventory: &Inventory) -> Vec<String> {
+    let line = |package: &InstalledPackage| {
+        let path = package.path.as_ref().map_or_else(String::new, |path| format!(" in {path}"));
+        format!("{} {}{path}", package.name, package.version)
+    };
+    inventory.packages.iter().map(line).collect()
+}
+
+#[test]
+fn the_last_database_counts() {
+    let base: &[_] = &[dpkg_status(&[("bash", "5.1"), ("zlib1g", "1.2")]), file("etc/debian_version", "12.5\n")];
+    let upgraded: &[_] = &[dpkg_status(&[("bash", "5.2"), ("zlib1g", "1.2")])];
+    let inventory = image(&[base, upgraded]);
+    assert_eq!(packages(&inventory), ["bash 5.2", "zlib1g 1.2"]);
+    let layers = [layer(base).0, layer(upgraded).0];
+    let origins: Vec<_> = inventory.packages.iter().map(|package| package.layer.unwrap()).collect();
+    assert_eq!(origins, [layers[1], layers[0]], "a package belongs to the layer that installed it");
+    assert_eq!(inventory.distribution.as_ref().unwrap().id, "debian");
+    assert!(inventory.gaps.is_empty() && !inventory.is_opaque());
+    assert!(image(&[&[program("app")]]).is_opaque());
+}
+
+#[test]
+fn packages_of_distroless_images_have_a_file_each() {
+    let one = |name: &str| file(&format!("var/lib/dpkg/status.d/{name}"), format!("Package: {name}\nVersion: 1\n"));
+    let inventory =
+        image(&[&[one("base-files")], &[one("libc6")], &[file("var/lib/dpkg/status.d/.wh.base-files", "")]]);
+    assert_eq!(packages(&inventory), ["libc6 1"]);
+}
+
+#[test]
+fn deleted_and_replaced_files_state_nothing() {
+    let base: &[_] = &[node_package("app", "one", "1"), node_package("app/deps", "two", "2")];
+    let all = ["one 1 in app/package.json", "two 2 in app/deps/package.json"];
+    for (what, upper, left) in [
+        ("a whiteout", file("app/.wh.package.json", ""), &all[1..]),
+        ("a whiteout of a directory", file(".wh.app", ""), &[]),
+        ("an opaque directory", file("app/.wh..wh..opq", ""), &[]),
+        ("an opaque root", file(".wh..wh..opq", ""), &all[..]),
+        ("a program for a directory", program("app"), &[]),
+        ("a link for a directory", symlink("app", "srv"), &[]),
+        ("a directory", directory("app"), &all[..]),
+        ("another file", program("bin/app"), &all[..]),
+        ("a file that is no package", file("app/package.json", "{}"), &all[1..]),
+        ("a link for the file", symlink("app/package.json", "x"), &all[1..]),
+    ] {
+        assert_eq!(packages(&image(&[base, &[upper]])), left, "{what}");
+    }
+    let again = image(&[base, &[file(".wh.app", ""), node_package("app", "new", "3")]]);
+    assert_eq!(packages(&again), ["new 3 in app/package.json"], "a deletion spares its own layer");
+    let in_other_order = image(&[base, &[node_package("app", "new", "3"), file(".wh.app", "")]]);
+    assert_eq!(packages(&in_other_order), ["new 3 in app/package.json"]);
+}
+
+#[test]
+fn hard_links_keep_a_deleted_file() {
+    let base: &[_] = &[node_package("a", "one", "1"), hard_link("b/package.json", "a/package.json")];
+    assert_eq!(packages(&image(&[base])), ["one 1 in a/package.json"], "stated once");
+    assert_eq!(packages(&image(&[base, &[file(".wh.a", "")]])), ["one 1 in b/package.json"]);
+}
+
+#[test]
+fn release_files_are_found_through_links() {
+    let usr: &[_] = &[file("usr/lib/os-release", "ID=debian\nVERSION_ID=12\n")];
+    let linked = image(&[usr, &[symlink("etc/os-release", "../usr/lib/os-release")]]);
+    assert_eq!(linked.distribution.unwrap().version, "12");
+    let replaced = image(&[usr, &[file("etc/os-release", "ID=debian\nVERSION_ID=13\n")]]);
+    assert_eq!(replaced.distribution.unwrap().version, "13");
+    let unread = image(&[&[symlink("etc/os-release", "/nix/store/os-release")]]);
+    assert_eq!((unread.distribution, unread.gaps.len()), (None, 1));
+    let fedora: &[_] =
+        &[file("etc/rocky-release", "Rocky Linux release 9.3\n"), symlink("etc/redhat-release", "rocky-release")];
+    assert_eq!(image(&[fedora]).distribution.unwrap().id, "rocky");
+}
+
+#[test]
+fn databases_that_were_not_read_are_gaps() {
+    let gaps = |layers: &[&[SampleEntry]]| image(layers).gaps.iter().map(|gap| gap.place.clone()).collect::<Vec<_>>();
+    assert_eq!(gaps(&[&[symlink("var/lib/dpkg", "/srv/dpkg")]]), ["var/lib/dpkg/status"]);
+    assert_eq!(gaps(&[&[symlink("var/lib/rpm", "../../usr/lib/sysimage/rpm")]]), [""; 0]);
+    assert_eq!(gaps(&[&[file("var/lib/rpm/Packages", "not a database")]]), ["var/lib/rpm/Packages"]);
+    assert_eq!(gaps(&[&[file("var/lib/rpm/Packages", "not a database")], &[file("var/.wh.lib", "")]]), [""; 0]);
+    let database = file("var/lib/rpm/rpmdb.sqlite", "");
+    let log = |content: &str| file("var/lib/rpm/rpmdb.sqlite-wal", content);
+    assert_eq!(gaps(&[&[database.clone(), log("")]]), [""; 0]);
+    assert_eq!(gaps(&[&[database, log("frames")]]), ["var/lib/rpm/rpmdb.sqlite-wal"]);
+    assert_eq!(gaps(&[&[log("frames")]]), [""; 0]);
+    let damaged = image(&[&[file("a/.wh.", "")]]);
+    assert!(damaged.gaps[0].place.starts_with("sha256:"), "a problem of a layer");
+}
+
+#[test]
+fn builds_of_red_hat_belong_to_the_layers_of_packages() {
+    let rpm = |name: &str| format!("{name}\t1-1\t1\t1\tRed Hat\t(none)\t1\tx86_64\t0\t(none)\n");
+    let manifest = |names: &[&str]| {
+        file("var/lib/rpmmanifest/container-manifest-2", names.iter().map(|name| rpm(name)).collect::<String>())
+    };
+    let sets =
+        |name: &str| file("root/buildinfo/content_manifests/x.json", format!(r#"{{"content_sets": ["{name}"]}}"#));
+    let dockerfile =
+        file("root/buildinfo/Dockerfile-ubi8-8.5-218", "LABEL com.redhat.component=ubi8-container architecture=x86_64");
+    let base: &[_] = &[manifest(&["bash"])];
+    let red_hat: &[_] = &[sets("baseos"), dockerfile, file("etc/x", "")];
+    let customer: &[_] = &[manifest(&["bash", "curl"])];
+    let inventory = image(&[base, red_hat, customer]);
+    let builds: Vec<_> =
+        inventory.packages.iter().map(|package| inventory.red_hat_builds[&package.layer.unwrap()].clone()).collect();
+    assert_eq!(builds[0].content_sets, ["baseos"], "the base takes those of the layer above");
+    assert_eq!(builds[0].nvr, "ubi8-container-8.5-218");
+    assert_eq!(builds[1], builds[0], "the customer's layer takes those of the layer below");
+    assert!(image(&[base, customer]).red_hat_builds.is_empty());
+}
+
+/// What a runtime has at a path after it has unpacked layers.
+#[derive(Clone, Debug, PartialEq)]
+enum SampleNode {
+    Directory,
+    Package(String),
+    Other,
+}
+
+type SampleTree = BTreeMap<String, SampleNode>;
+
+fn remove(tree: &mut SampleTree, path: &str, with_itself: bool) {
+    tree.retain(|found, _| !(found.starts_with(&format!("{path}/")) || with_itself && found == path));
+}
+
+/// Unpacks one layer beside the others, as an overlay file system keeps it.
+fn unpack(entries: &[SampleEntry]) -> (SampleTree, Vec<String>, Vec<String>) {
+    let (mut tree, mut deleted, mut hidden) = (SampleTree::new(), Vec::new(), Vec::new());
+    for entry in entries {
+        let (path, node) = match entry {
+            SampleEntry::File(path, ..) if path.ends_with("/.wh..wh..opq") => {
+                hidden.push(parent(path).to_owned());
+                continue;
+            }
+            SampleEntry::File(path, ..) if path.contains(".wh.") => {
+                deleted.push(path.replace(".wh.", ""));
+                continue;
+            }
+            SampleEntry::File(path, _, content) if path.ends_with("package.json") => {
+                (path, SampleNode::Package(String::from_utf8(content.clone()).unwrap()))
+            }
+            SampleEntry::File(path, ..) | SampleEntry::Symlink(path, _) | SampleEntry::HardLink(path, _) => {
+                (path, SampleNode::Other)
+            }
+            SampleEntry::Directory(path) => (path, SampleNode::Directory),
+        };
+        let keeps_content = node == SampleNode::Directory && tree.get(path) == Some(&SampleNode::Directory);
+        if !keeps_content && node != SampleNode::Directory {
+            remove(&mut tree, path, true);
+        }
+        tree.insert(path.clone(), node);
+    }
+    (tree, deleted, hidden)
+}
+
+/// All layers, each over those below.
+fn overlay(layers: &[Vec<SampleEntry>]) -> Vec<String> {
+    let mut image = SampleTree::new();
+    for entries in layers {
+        let (tree, deleted, hidden) = unpack(entries);
+        deleted.iter().for_each(|path| remove(&mut image, path, true));
+        hidden.iter().for_each(|path| remove(&mut image, path, false));
+        let replacing = tree.iter().filter(|(_, node)| **node != SampleNode::Directory);
+        replacing.for_each(|(path, _)| remove(&mut image, path, true));
+        image.extend(tree);
+    }
+    let packages = image.into_iter().filter_map(|(path, node)| match node {
+        SampleNode::Package(text) => Some(format!("{path} {text}")),
+        _ => None,
+    });
+    packages.collect()
+}
+
+fn any_entry() -> impl Strategy<Value = SampleEntry> {
+    let path = prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4).prop_map(|parts| parts.join("/"));
+    (0..10_u8, path, 0..100_u8).prop_map(|(kind, path, version)| match kind {
+        0..=3 => node_package(&path, "x", &version.to_string()),
+        4 => directory(&path),
+        5 => symlink(&path, "elsewhere"),
+        6 => program(&path),
+        7 => file(&format!("{path}/.wh..wh..opq"), ""),
+        8 => file(&format!("{path}/.wh.package.json"), ""),
+        _ => match path.rsplit_once('/') {
+            Some((above, name)) => file(&format!("{above}/.wh.{name}"), ""),
+            None => file(&format!(".wh.{path}"), ""),
+        },
+    })
+}
+
+proptest! {
+    #[test]
+    fn images_state_what_their_unpacked_files_do(
+        layers in prop::collection::vec(prop::collection::vec(any_entry(), 0..8), 1..6),
+    ) {
+        let wanted = overlay(&layers);
+        let slices: Vec<&[SampleEntry]> = layers.iter().map(Vec::as_slice).collect();
+        let inventory = image(&slices);
+        let mut found: Vec<_> = inventory
+            .packages
+            .iter()
+            .map(|package| {
+                let path = package.path.clone().unwrap();
+                format!(r#"{path} {{"name": "x", "version": "{}"}}"#, package.version)
+            })
+            .collect();
+        found.sort();
+        prop_assert_eq!(found, wanted);
+    }
+}

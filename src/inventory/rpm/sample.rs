@@ -1,7 +1,7 @@
 //! Builds RPM headers and databases for tests.
 
 /// A tag of a header: number, type, count, content.
-type Tag = (u32, u32, u32, Vec<u8>);
+type SampleTag = (u32, u32, u32, Vec<u8>);
 
 /// A package to build a header of. Empty texts are left out.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ impl SampleRpm {
             (5096, self.module),
         ];
         let stated = texts.iter().filter(|(_, value)| !value.is_empty());
-        let mut tags: Vec<Tag> = stated.map(|(tag, value)| (*tag, 6, 1, text(value))).collect();
+        let mut tags: Vec<SampleTag> = stated.map(|(tag, value)| (*tag, 6, 1, text(value))).collect();
         if let Some(epoch) = self.epoch {
             tags.push((1003, 4, 1, epoch.to_be_bytes().to_vec()));
         }
@@ -54,7 +54,7 @@ impl SampleRpm {
 }
 
 /// A header with these tags, in a region as rpm writes it.
-pub(super) fn header(tags: &[Tag]) -> Vec<u8> {
+pub(super) fn header(tags: &[SampleTag]) -> Vec<u8> {
     let (mut index, mut data) = (Vec::new(), Vec::new());
     for (tag, kind, count, content) in tags {
         if *kind == 4 {

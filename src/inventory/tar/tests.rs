@@ -304,7 +304,7 @@ fn no_archive_is_read_otherwise_than_by_go() {
     assert_eq!(theirs.len(), archives.len());
     let (mut whole, mut failed) = (0, 0);
     for (archive, answer) in archives.iter().zip(&theirs) {
-        let mut answer: Vec<String> = answer.lines().map(|line| without_device_kinds(line)).collect();
+        let mut answer: Vec<String> = answer.lines().map(without_device_kinds).collect();
         let goes_well = answer.pop().unwrap() == "end";
         let (entries, ends_well, doubt) = ours(archive);
         let shown = || archive.escape_ascii().to_string().replace("\\x00", "");

@@ -1,0 +1,95 @@
+//! Builds layers for tests.
+
+use std::sync::Arc;
+
+use super::{LayerInventory, LayerLimits, LayerReading, read_layer};
+use crate::oci::{Algorithm, Digest};
+
+/// An entry of a layer.
+#[derive(Clone, Debug)]
+pub(super) enum SampleEntry {
+    File(String, u32, Vec<u8>),
+    Directory(String),
+    Symlink(String, String),
+    HardLink(String, String),
+}
+
+/// A file that nobody may execute.
+pub(super) fn file(path: &str, content: impl AsRef<[u8]>) -> SampleEntry {
+    SampleEntry::File(path.to_owned(), 0o644, content.as_ref().to_vec())
+}
+
+/// A program that states no packages.
+pub(super) fn program(path: &str) -> SampleEntry {
+    SampleEntry::File(path.to_owned(), 0o755, b"#!/bin/sh\n".to_vec())
+}
+
+pub(super) fn directory(path: &str) -> SampleEntry {
+    SampleEntry::Directory(path.to_owned())
+}
+
+pub(super) fn symlink(path: &str, target: &str) -> SampleEntry {
+    SampleEntry::Symlink(path.to_owned(), target.to_owned())
+}
+
+pub(super) fn hard_link(path: &str, target: &str) -> SampleEntry {
+    SampleEntry::HardLink(path.to_owned(), target.to_owned())
+}
+
+/// A package of Node.js in this directory.
+pub(super) fn node_package(directory: &str, name: &str, version: &str) -> SampleEntry {
+    file(&format!("{directory}/package.json"), format!(r#"{{"name": "{name}", "version": "{version}"}}"#))
+}
+
+/// A database of dpkg with these packages.
+pub(super) fn dpkg_status(packages: &[(&str, &str)]) -> SampleEntry {
+    let entry = |(name, version): &(&str, &str)| {
+        format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
+    };
+    file("var/lib/dpkg/status", packages.iter().map(entry).collect::<String>())
+}
+
+/// The entries as a tar.
+pub(super) fn archive(entries: &[SampleEntry]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        match entry {
+            SampleEntry::File(path, mode, content) => {
+                header.set_mode(*mode);
+                header.set_size(content.len() as u64);
+                builder.append_data(&mut header, path, &content[..]).unwrap();
+            }
+            SampleEntry::Directory(path) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                builder.append_data(&mut header, format!("{path}/"), &b""[..]).unwrap();
+            }
+            SampleEntry::Symlink(path, target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                builder.append_link(&mut header, path, target).unwrap();
+            }
+            SampleEntry::HardLink(path, target) => {
+                header.set_entry_type(tar::EntryType::Link);
+                builder.append_link(&mut header, path, target).unwrap();
+            }
+        }
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Reads a layer that is in memory.
+pub(super) fn read(bytes: &[u8]) -> LayerReading {
+    let limits = LayerLimits::of(bytes.len() as u64);
+    read_layer(bytes, Algorithm::Sha256, &limits, &std::env::temp_dir(), &|| false).unwrap()
+}
+
+/// A layer with these entries. It has survived serialisation.
+pub(super) fn layer(entries: &[SampleEntry]) -> (Digest, Arc<LayerInventory>) {
+    let reading = read(&archive(entries));
+    let text = serde_json::to_string(&reading.contents).unwrap();
+    let back: LayerInventory = serde_json::from_str(&text).unwrap();
+    assert_eq!(back, reading.contents);
+    (reading.diff_id.unwrap(), Arc::new(back))
+}
