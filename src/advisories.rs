@@ -6,16 +6,29 @@
 
 mod bolt;
 mod databases;
+mod end_of_life;
 mod error;
+mod find;
 mod generations;
 mod import;
+mod join;
+mod library;
 mod meter;
 mod osv;
+mod osv_match;
+mod osv_range;
+mod rating;
+mod red_hat;
+mod release;
 mod rows;
+mod system;
+#[cfg(test)]
+mod tests;
 mod trivy_db;
 
 pub use databases::{Databases, SourceState, SourceStatus};
 pub use error::DatabaseError;
+pub use find::{Databases, ImageFindings, find};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationFile, GenerationManifest, InstalledGeneration};
 pub use import::{DatabaseTransport, FetchedFile, ImportOptions, export, fetch_osv, fetch_trivy_db, import};
 pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};
@@ -25,6 +38,10 @@ pub use rows::{
     TrivyDetail, TrivyEntry, TrivyRow, TrivyRows, TrivySource,
 };
 pub use trivy_db::TrivyDb;
+
+use jiff::Timestamp;
+
+use crate::policy::{CvssScore, Severity};
 
 /// A vulnerability that affects a package of an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,16 +56,44 @@ pub struct MatchedAdvisory {
     pub fixed: Option<String>,
     /// Whether and how the vendor will fix it.
     pub status: FixStatus,
-    /// The severity, and which source rated it: `debian`, `nvd`, `ghsa`.
-    pub severity: crate::policy::Severity,
+    /// The severity.
+    pub severity: Severity,
+    /// Which source rated it: `debian`, `nvd`, `ghsa`. `None` if that is not known.
     pub severity_source: Option<String>,
-    /// The database that lists it: `debian`, `ghsa-npm`, `osv-go`.
+    /// The source of the advisory: `debian`, `ghsa`, `osv`. If several list the vulnerability, the distribution's own comes
+    /// first, then other sources of trivy-db.
     pub source: String,
+    /// A summary in one line.
     pub title: Option<String>,
-    pub published: Option<jiff::Timestamp>,
-    pub modified: Option<jiff::Timestamp>,
-    pub score: Option<crate::policy::CvssScore>,
+    /// When the vulnerability was published.
+    pub published: Option<Timestamp>,
+    /// When the source last changed its description.
+    pub modified: Option<Timestamp>,
+    /// The worst score that any source gives.
+    pub score: Option<CvssScore>,
+    /// Addresses with more information.
     pub references: Vec<String>,
+}
+
+impl MatchedAdvisory {
+    /// A vulnerability of which nothing else is known.
+    fn new(id: &str, package: usize, source: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            aliases: Vec::new(),
+            package,
+            fixed: None,
+            status: FixStatus::Unknown,
+            severity: Severity::Unknown,
+            severity_source: None,
+            source: source.to_owned(),
+            title: None,
+            published: None,
+            modified: None,
+            score: None,
+            references: Vec::new(),
+        }
+    }
 }
 
 /// What the vendor says about a fix (the status values of Trivy).

@@ -90,10 +90,10 @@ pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, Unre
 
 /// A version that was parsed.
 #[derive(Debug)]
-struct PackageVersion<'a>(Parsed<'a>);
+struct PackageVersion<'a>(ParsedVersion<'a>);
 
 #[derive(Debug)]
-enum Parsed<'a> {
+enum ParsedVersion<'a> {
     Apk(ApkVersion<'a>),
     Deb(DebVersion<'a>),
     Gem(GemVersion<'a>),
@@ -113,14 +113,14 @@ impl<'a> PackageVersion<'a> {
             return Err(error());
         }
         let parsed = match scheme {
-            VersionScheme::Apk => Parsed::Apk(ApkVersion::parse(version)),
-            VersionScheme::Deb => Parsed::Deb(DebVersion::parse(version).ok_or_else(error)?),
-            VersionScheme::Gem => Parsed::Gem(GemVersion::parse(version).ok_or_else(error)?),
-            VersionScheme::Maven => Parsed::Maven(MavenVersion::parse(version)),
-            VersionScheme::Npm => Parsed::Npm(SemverVersion::parse(version).ok_or_else(error)?),
-            VersionScheme::Python => Parsed::Python(PythonVersion::parse(version)),
-            VersionScheme::Rpm => Parsed::Rpm(RpmVersion::parse(version)),
-            VersionScheme::Semver => Parsed::Semver(SemverVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Apk => ParsedVersion::Apk(ApkVersion::parse(version)),
+            VersionScheme::Deb => ParsedVersion::Deb(DebVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Gem => ParsedVersion::Gem(GemVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Maven => ParsedVersion::Maven(MavenVersion::parse(version)),
+            VersionScheme::Npm => ParsedVersion::Npm(SemverVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::Python => ParsedVersion::Python(PythonVersion::parse(version)),
+            VersionScheme::Rpm => ParsedVersion::Rpm(RpmVersion::parse(version)),
+            VersionScheme::Semver => ParsedVersion::Semver(SemverVersion::parse(version).ok_or_else(error)?),
         };
         Ok(Self(parsed))
     }
@@ -128,13 +128,15 @@ impl<'a> PackageVersion<'a> {
     /// Compares with another version of the same scheme.
     fn compare(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
-            (Parsed::Apk(a), Parsed::Apk(b)) => a.compare(b),
-            (Parsed::Deb(a), Parsed::Deb(b)) => a.compare(b),
-            (Parsed::Gem(a), Parsed::Gem(b)) => a.compare(b),
-            (Parsed::Maven(a), Parsed::Maven(b)) => a.compare(b),
-            (Parsed::Npm(a), Parsed::Npm(b)) | (Parsed::Semver(a), Parsed::Semver(b)) => a.compare(b),
-            (Parsed::Python(a), Parsed::Python(b)) => a.compare(b),
-            (Parsed::Rpm(a), Parsed::Rpm(b)) => a.compare(b),
+            (ParsedVersion::Apk(a), ParsedVersion::Apk(b)) => a.compare(b),
+            (ParsedVersion::Deb(a), ParsedVersion::Deb(b)) => a.compare(b),
+            (ParsedVersion::Gem(a), ParsedVersion::Gem(b)) => a.compare(b),
+            (ParsedVersion::Maven(a), ParsedVersion::Maven(b)) => a.compare(b),
+            (ParsedVersion::Npm(a), ParsedVersion::Npm(b)) | (ParsedVersion::Semver(a), ParsedVersion::Semver(b)) => {
+                a.compare(b)
+            }
+            (ParsedVersion::Python(a), ParsedVersion::Python(b)) => a.compare(b),
+            (ParsedVersion::Rpm(a), ParsedVersion::Rpm(b)) => a.compare(b),
             _ => unreachable!("versions are compared within one scheme"),
         }
     }

@@ -21,6 +21,9 @@ pub trait TrivyRows: Send + Sync {
     /// npm` and other sources. The empty prefix yields all.
     fn buckets(&self, prefix: &str) -> Result<Vec<String>, DamagedDatabase>;
 
+    /// Whether a root bucket has rows of any package.
+    fn covers(&self, bucket: &str) -> Result<bool, DamagedDatabase>;
+
     /// The rows of a package in a root bucket, by their keys (`CVE-2024-1234`, `RHSA-2024:1234`), in order. Empty if there
     /// is no such bucket or package.
     fn rows(&self, bucket: &str, package: &str) -> Result<Vec<(String, TrivyRow)>, DamagedDatabase>;

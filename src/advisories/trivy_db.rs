@@ -175,6 +175,17 @@ impl TrivyRows for TrivyDb {
         Ok(from.map(|(name, _)| name).take_while(|name| name.starts_with(prefix)).cloned().collect())
     }
 
+    fn covers(&self, bucket: &str) -> Result<bool, DamagedDatabase> {
+        let mut covers = false;
+        if let Some(bucket) = self.bucket(bucket) {
+            bucket.visit_from(b"", &mut |_, entry| {
+                covers |= matches!(entry, Entry::Bucket(_));
+                Ok(if covers { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        Ok(covers)
+    }
+
     fn rows(&self, bucket: &str, package: &str) -> Result<Vec<(String, TrivyRow)>, DamagedDatabase> {
         let mut rows = Vec::new();
         let Some(bucket) = self.bucket(bucket) else { return Ok(rows) };

@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use super::npm::NpmBound;
 use super::number::split_while;
 use super::python::PythonBound;
-use super::{PackageVersion, Parsed, UnreadableVersion, VersionScheme};
+use super::{PackageVersion, ParsedVersion, UnreadableVersion, VersionScheme};
 
 /// The maximum length of a range, in bytes. Some advisories list hundreds of versions.
 const MAX_RANGE: usize = 64 << 10;
@@ -89,7 +89,7 @@ impl<'a> VersionRange<'a> {
     /// The version cannot be read.
     pub fn contains(&self, version: &str) -> Result<bool, UnreadableVersion> {
         let parsed = PackageVersion::parse(self.scheme, version)?;
-        if matches!(&parsed.0, Parsed::Python(python) if python.standard().is_none()) {
+        if matches!(&parsed.0, ParsedVersion::Python(python) if python.standard().is_none()) {
             return Err(UnreadableVersion::version(version));
         }
         Ok(self.alternatives.iter().any(|all| all.iter().all(|comparison| comparison.holds(&parsed, version))))
@@ -199,13 +199,13 @@ impl<'a> Comparison<'a> {
     fn holds(&self, version: &PackageVersion<'_>, text: &str) -> bool {
         let operator = self.operator;
         match (&self.bound, &version.0) {
-            (Bound::Npm(bound), Parsed::Npm(version)) => bound.accepts(operator, version),
-            (Bound::Python(bound), Parsed::Python(version)) => bound.accepts(operator, version, text),
+            (Bound::Npm(bound), ParsedVersion::Npm(version)) => bound.accepts(operator, version),
+            (Bound::Python(bound), ParsedVersion::Python(version)) => bound.accepts(operator, version, text),
             (Bound::Version(bound), _) => match (&version.0, &bound.0) {
-                (Parsed::Gem(version), Parsed::Gem(bound)) if operator == Operator::Pessimistic => {
+                (ParsedVersion::Gem(version), ParsedVersion::Gem(bound)) if operator == Operator::Pessimistic => {
                     version.is_compatible_with(bound)
                 }
-                (Parsed::Semver(version), Parsed::Semver(bound)) => {
+                (ParsedVersion::Semver(version), ParsedVersion::Semver(bound)) => {
                     let length = bound.numbers().count();
                     let kept = match operator {
                         Operator::Pessimistic => Some(length.saturating_sub(1).max(1)),

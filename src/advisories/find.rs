@@ -1,0 +1,134 @@
+//! Which advisories apply to an inventory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::release::Release;
+use super::{DamagedDatabase, MatchedAdvisory, OsvRows, TrivyDetail, TrivyRows, join, library, osv_match, system};
+use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory};
+use crate::version::VersionScheme;
+
+/// The databases that an inventory is matched against. Each may be missing; an image that needs it has a gap then.
+#[derive(Clone, Copy, Default)]
+pub struct Databases<'a> {
+    /// A `trivy-db`.
+    pub trivy: Option<&'a dyn TrivyRows>,
+    /// An index of OSV records.
+    pub osv: Option<&'a dyn OsvRows>,
+}
+
+/// What the databases say about an inventory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImageFindings {
+    /// The vulnerabilities, each once for each package that it affects, ordered by package and identifier.
+    pub matches: Vec<MatchedAdvisory>,
+    /// What could not be judged, in order: the image is not known to be clean. These are in addition to the gaps of the
+    /// inventory.
+    pub gaps: Vec<Gap>,
+    /// When the support of the distribution's release ended, if it has ended: new vulnerabilities are not listed.
+    pub end_of_life: Option<Timestamp>,
+}
+
+/// Finds the advisories that apply to the packages of an image.
+///
+/// Packages of the distribution are matched as the distribution's advisories define it, packages of programming languages
+/// by ecosystem. Packages that the distribution did not build are not covered by its advisories and are left out, as Trivy
+/// does. What the databases do not cover, and what cannot be compared, is a [`Gap`]. An advisory whose versions cannot be
+/// read counts as affecting the package, with the status [`Unknown`](super::FixStatus::Unknown).
+///
+/// `now` decides whether releases are supported. The result depends on nothing else, so it holds until the databases
+/// change or support ends.
+pub fn find(databases: &Databases<'_>, inventory: &Inventory, now: Timestamp) -> ImageFindings {
+    let mut search =
+        AdvisorySearch { databases, inventory, candidates: Vec::new(), gaps: BTreeSet::new(), details: HashMap::new() };
+    let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
+    system::find(&mut search, release.as_ref());
+    library::find(&mut search);
+    osv_match::find(&mut search);
+    let end_of_life = release.and_then(|release| release.end_of_support).filter(|end| *end <= now);
+    ImageFindings { matches: join::join(search.candidates), gaps: search.gaps.into_iter().collect(), end_of_life }
+}
+
+/// A search under way.
+pub(super) struct AdvisorySearch<'a> {
+    pub(super) databases: &'a Databases<'a>,
+    pub(super) inventory: &'a Inventory,
+    pub(super) candidates: Vec<CandidateMatch>,
+    gaps: BTreeSet<Gap>,
+    /// Details of trivy-db by vulnerability: an image has many packages of one source.
+    details: HashMap<String, Option<Arc<TrivyDetail>>>,
+}
+
+/// An advisory that applies, before those of several sources are joined.
+#[derive(Clone, Debug)]
+pub(super) struct CandidateMatch {
+    /// The aliases are names of the same vulnerability only.
+    pub(super) matched: MatchedAdvisory,
+    /// Advisories of vendors, each of which may be about several vulnerabilities.
+    pub(super) advisories: Vec<String>,
+}
+
+impl<'a> AdvisorySearch<'a> {
+    /// The packages with their indexes.
+    pub(super) fn packages(&self) -> impl Iterator<Item = (usize, &'a InstalledPackage)> + use<'a> {
+        self.inventory.packages.iter().enumerate()
+    }
+
+    pub(super) fn gap(&mut self, place: &str, problem: String) {
+        self.gaps.insert(Gap { place: place.to_owned(), problem });
+    }
+
+    /// Returns the value, or records that the database is damaged.
+    pub(super) fn readable<T>(&mut self, database: &str, value: Result<T, DamagedDatabase>) -> Option<T> {
+        value.map_err(|error| self.gap(database, error.to_string())).ok()
+    }
+
+    /// Records that the version of a package cannot be read, so advisories about the package were not compared.
+    pub(super) fn unreadable_version(&mut self, package: &InstalledPackage) {
+        let place = package.path.as_deref().unwrap_or(&package.name);
+        let InstalledPackage { name, version, .. } = package;
+        self.gap(place, format!("the version {version:?} of {name} cannot be compared with advisories"));
+    }
+
+    /// The details of a vulnerability in trivy-db.
+    pub(super) fn detail(&mut self, id: &str) -> Option<Arc<TrivyDetail>> {
+        if let Some(known) = self.details.get(id) {
+            return known.clone();
+        }
+        let detail = self.databases.trivy?.detail(id);
+        let detail = self.readable(TRIVY, detail).flatten();
+        self.details.insert(id.to_owned(), detail.clone());
+        detail
+    }
+}
+
+/// The place of gaps that concern trivy-db.
+pub(super) const TRIVY: &str = "trivy-db";
+/// The place of gaps that concern the index of OSV records.
+pub(super) const OSV: &str = "osv";
+
+/// How the versions of packages are ordered.
+pub(super) fn scheme(ecosystem: Ecosystem) -> VersionScheme {
+    match ecosystem {
+        Ecosystem::Apk => VersionScheme::Apk,
+        Ecosystem::Deb => VersionScheme::Deb,
+        Ecosystem::Gem => VersionScheme::Gem,
+        Ecosystem::Cargo | Ecosystem::Go => VersionScheme::Semver,
+        Ecosystem::Maven => VersionScheme::Maven,
+        Ecosystem::Npm => VersionScheme::Npm,
+        Ecosystem::PyPi => VersionScheme::Python,
+        Ecosystem::Rpm => VersionScheme::Rpm,
+    }
+}
+
+/// Whether the package belongs to a package manager of a distribution.
+pub(super) fn is_of_system(package: &InstalledPackage) -> bool {
+    matches!(package.ecosystem, Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm)
+}
+
+/// The name and version of the source package, which are those of the package unless stated.
+pub(super) fn source_of(package: &InstalledPackage) -> (&str, &str) {
+    package.source.as_ref().map_or((&package.name, &package.version), |source| (&source.name, &source.version))
+}

@@ -1,0 +1,213 @@
+//! Matching of the packages of programming languages against the rows of trivy-db.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::find::{AdvisorySearch, CandidateMatch, TRIVY, scheme};
+use super::osv_match::osv_ecosystem;
+use super::system::fill;
+use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match};
+use crate::inventory::{Ecosystem, InstalledPackage};
+use crate::version::{UnreadableVersion, VersionRange, VersionScheme};
+
+/// The most `-` in a Python name for which all spellings are looked up.
+const MAX_SEPARATORS: usize = 4;
+
+/// A bucket of an ecosystem.
+struct SourcedBucket {
+    name: String,
+    source: Arc<TrivySource>,
+}
+
+/// Adds the advisories of trivy-db for the packages of programming languages, and the gaps of ecosystems that no database
+/// covers.
+pub(super) fn find(search: &mut AdvisorySearch<'_>) {
+    let languages: BTreeSet<Ecosystem> = search.packages().map(|(_, package)| package.ecosystem).collect();
+    let mut by_ecosystem: BTreeMap<Ecosystem, Vec<SourcedBucket>> = BTreeMap::new();
+    for (ecosystem, name) in languages.into_iter().filter_map(|ecosystem| Some((ecosystem, osv_ecosystem(ecosystem)?)))
+    {
+        let buckets = buckets(search, ecosystem);
+        if buckets.is_empty() && !osv_match::covers(search, name) {
+            search.gap(name, format!("no database has advisories for packages of {name}"));
+        }
+        by_ecosystem.insert(ecosystem, buckets);
+    }
+    let Some(trivy) = search.databases.trivy else { return };
+    for (index, package) in search.packages() {
+        for bucket in by_ecosystem.get(&package.ecosystem).into_iter().flatten() {
+            for name in names(package) {
+                let rows = trivy.rows(&bucket.name, &name);
+                let rows = search.readable(TRIVY, rows).unwrap_or_default();
+                add(search, index, &bucket.source, &rows);
+            }
+        }
+    }
+}
+
+fn buckets(search: &mut AdvisorySearch<'_>, ecosystem: Ecosystem) -> Vec<SourcedBucket> {
+    let (Some(trivy), Some(prefix)) = (search.databases.trivy, prefix(ecosystem)) else { return Vec::new() };
+    let names = trivy.buckets(prefix);
+    let mut buckets = Vec::new();
+    for name in search.readable(TRIVY, names).unwrap_or_default() {
+        let source = trivy.source(&name);
+        let source = search.readable(TRIVY, source).flatten();
+        let unnamed = || Arc::new(TrivySource { id: name.clone(), ..TrivySource::default() });
+        buckets.push(SourcedBucket { source: source.unwrap_or_else(unnamed), name });
+    }
+    buckets
+}
+
+/// The beginning of the names of an ecosystem's buckets.
+fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
+    match ecosystem {
+        Ecosystem::Cargo => Some("cargo::"),
+        Ecosystem::Gem => Some("rubygems::"),
+        Ecosystem::Go => Some("go::"),
+        Ecosystem::Maven => Some("maven::"),
+        Ecosystem::Npm => Some("npm::"),
+        Ecosystem::PyPi => Some("pip::"),
+        Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => None,
+    }
+}
+
+/// The names under which a package may be stored. trivy-db writes names in lower case, except those of Go modules. It
+/// keeps the dots of Python names, which are the same as dashes (PEP 503).
+fn names(package: &InstalledPackage) -> BTreeSet<String> {
+    match package.ecosystem {
+        Ecosystem::Go => BTreeSet::from([package.name.clone()]),
+        Ecosystem::PyPi => spellings(&package.name.to_lowercase().replace('_', "-")),
+        _ => BTreeSet::from([package.name.to_lowercase()]),
+    }
+}
+
+/// All ways to write dots for dashes; only all and each single one if there are many.
+fn spellings(name: &str) -> BTreeSet<String> {
+    let places: Vec<usize> = name.match_indices('-').map(|(index, _)| index).collect();
+    let with_dots = |chosen: &dyn Fn(usize) -> bool| {
+        let is_dot = |index: usize| places.binary_search(&index).is_ok_and(chosen);
+        name.char_indices().map(|(index, character)| if is_dot(index) { '.' } else { character }).collect::<String>()
+    };
+    if places.len() <= MAX_SEPARATORS {
+        (0..1_usize << places.len()).map(|chosen| with_dots(&|place| chosen >> place & 1 == 1)).collect()
+    } else {
+        let single = (0..places.len()).map(|chosen| with_dots(&|place| place == chosen));
+        single.chain([name.to_owned(), with_dots(&|_| true)]).collect()
+    }
+}
+
+fn add(search: &mut AdvisorySearch<'_>, index: usize, source: &TrivySource, rows: &[(String, TrivyRow)]) {
+    let package = &search.inventory.packages[index];
+    let scheme = scheme(package.ecosystem);
+    // Whether the installed version has a place in ranges, whatever the range.
+    let is_readable = VersionRange::parse(scheme, ">= 0").is_ok_and(|all| all.contains(&package.version).is_ok());
+    if !rows.is_empty() && !is_readable {
+        search.unreadable_version(package);
+        return;
+    }
+    for (id, row) in rows {
+        let affected = is_affected(scheme, &package.version, row);
+        if affected == Ok(false) {
+            continue;
+        }
+        let mut matched = MatchedAdvisory::new(id, index, &source.id);
+        matched.aliases.clone_from(&row.vendor_ids);
+        matched.fixed = fixed_versions(row).filter(|_| affected.is_ok());
+        matched.status = match (&matched.fixed, &affected) {
+            (_, Err(_)) => FixStatus::Unknown,
+            (Some(_), Ok(_)) => FixStatus::Fixed,
+            (None, Ok(_)) => FixStatus::Affected,
+        };
+        let rater = if source.base_id.is_empty() { &source.id } else { &source.base_id };
+        fill(search, &mut matched, rater);
+        search.candidates.push(CandidateMatch { matched, advisories: Vec::new() });
+    }
+}
+
+/// Whether the version is in a vulnerable range and in no patched or unaffected one. An empty range contains everything.
+fn is_affected(scheme: VersionScheme, version: &str, row: &TrivyRow) -> Result<bool, UnreadableVersion> {
+    if row.vulnerable_versions.iter().chain(&row.patched_versions).any(String::is_empty) {
+        return Ok(true);
+    }
+    let vulnerable = contains_any(scheme, version, &mut row.vulnerable_versions.iter());
+    if !row.vulnerable_versions.is_empty() && vulnerable == Ok(false) {
+        return Ok(false);
+    }
+    let mut secure = row.patched_versions.iter().chain(&row.unaffected_versions).peekable();
+    if secure.peek().is_none() {
+        return vulnerable;
+    }
+    let is_secure = contains_any(scheme, version, &mut secure)?;
+    if is_secure { Ok(false) } else { vulnerable.map(|_| true) }
+}
+
+/// Whether one of the ranges contains the version. An unreadable range is an error only if no other contains it.
+fn contains_any(
+    scheme: VersionScheme,
+    version: &str,
+    ranges: &mut dyn Iterator<Item = &String>,
+) -> Result<bool, UnreadableVersion> {
+    let mut answer = Ok(false);
+    for range in ranges {
+        match VersionRange::parse(scheme, range).and_then(|range| range.contains(version)) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => answer = Err(error),
+        }
+    }
+    answer
+}
+
+/// The versions that fix the vulnerability: those that are named as patched, else the ends of the vulnerable ranges.
+fn fixed_versions(row: &TrivyRow) -> Option<String> {
+    let ends = row.vulnerable_versions.iter().flat_map(|range| range.split(',')).map(str::trim);
+    let ends = ends.filter(|end| !end.starts_with("<=")).filter_map(|end| end.strip_prefix('<')).map(str::trim);
+    let patched = row.patched_versions.iter().map(String::as_str);
+    let all: Vec<&str> = if row.patched_versions.is_empty() { ends.collect() } else { patched.collect() };
+    let mut seen = BTreeSet::new();
+    let distinct: Vec<&str> = all.into_iter().filter(|version| !version.is_empty() && seen.insert(*version)).collect();
+    (!distinct.is_empty()).then(|| distinct.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_names_are_looked_up_with_dots_and_dashes() {
+        let spelled = |name: &str| spellings(name).into_iter().collect::<Vec<_>>();
+        assert_eq!(spelled("requests"), ["requests"]);
+        assert_eq!(spelled("ruamel-yaml"), ["ruamel-yaml", "ruamel.yaml"]);
+        assert_eq!(spelled("a-b-c"), ["a-b-c", "a-b.c", "a.b-c", "a.b.c"]);
+        assert_eq!(spelled("a-b-c-d-e-f").len(), 7);
+    }
+
+    #[test]
+    fn ranges_of_a_row_decide_together() {
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        for (vulnerable, patched, unaffected, version, affected, fixed) in [
+            (&["<1.2.3"][..], &[][..], &[][..], "1.2.2", Ok(true), Some("1.2.3")),
+            (&["<1.2.3"], &[], &[], "1.2.3", Ok(false), Some("1.2.3")),
+            (&[">=1.0.0, <1.2.3", ">=2.0.0, <2.1.0"], &[], &[], "2.0.5", Ok(true), Some("1.2.3, 2.1.0")),
+            (&["<=1.2.3"], &[], &[], "1.2.3", Ok(true), None),
+            (&["<2.0.0"], &["1.9.1", "2.0.0"], &[], "1.9.1", Ok(false), Some("1.9.1, 2.0.0")),
+            (&[], &[">=1.2.3"], &["<0.5.0"], "0.4.0", Ok(false), Some(">=1.2.3")),
+            (&[], &[">=1.2.3"], &["<0.5.0"], "1.0.0", Ok(true), Some(">=1.2.3")),
+            (&[""], &[], &[], "1.0.0", Ok(true), None),
+            (&["<1.0"], &[""], &[], "2.0.0", Ok(true), None),
+            (&["nonsense <"], &[], &[], "1.0.0", Err(()), None),
+            (&["nonsense <", "<2.0.0"], &[], &[], "1.0.0", Ok(true), Some("2.0.0")),
+            (&["nonsense <"], &[">=0.9.0"], &[], "1.0.0", Ok(false), Some(">=0.9.0")),
+            (&["<2.0.0"], &["nonsense <"], &[], "1.0.0", Err(()), Some("nonsense <")),
+        ] {
+            let row = TrivyRow {
+                vulnerable_versions: list(vulnerable),
+                patched_versions: list(patched),
+                unaffected_versions: list(unaffected),
+                ..TrivyRow::default()
+            };
+            let got = is_affected(VersionScheme::Npm, version, &row).map_err(|_| ());
+            assert_eq!(got, affected, "{row:?} {version}");
+            assert_eq!(fixed_versions(&row).as_deref(), fixed, "{row:?}");
+        }
+    }
+}

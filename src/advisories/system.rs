@@ -1,0 +1,227 @@
+//! Matching of the distribution's packages against the rows of trivy-db.
+
+use super::find::{AdvisorySearch, CandidateMatch, TRIVY, is_of_system, scheme, source_of};
+use super::rating::{score_of_detail, severity_of_detail, severity_of_level};
+use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
+use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match, red_hat};
+use crate::inventory::{InstalledPackage, LinuxDistribution};
+use crate::version::compare;
+
+/// What a row says about one vulnerability and one package.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RowAdvisory<'r> {
+    pub(super) id: &'r str,
+    pub(super) vendor_ids: &'r [String],
+    /// Empty if there is no fix.
+    pub(super) fixed: &'r str,
+    /// The first affected version; empty if all before the fix are.
+    pub(super) first_affected: &'r str,
+    pub(super) status: u8,
+    /// The severity that the source states for the package, with its name.
+    pub(super) severity: Option<(u8, &'static str)>,
+}
+
+/// Adds the advisories of trivy-db for the packages of the distribution, and the gaps of what no database covers.
+pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
+    let has_packages = search.packages().any(|(_, package)| is_of_system(package));
+    let Some(distribution) = &search.inventory.distribution else {
+        if has_packages {
+            search.gap("etc/os-release", "the packages belong to an unknown distribution".to_owned());
+        }
+        return;
+    };
+    let covered = release.is_some_and(|release| is_covered(search, release));
+    match release {
+        Some(release) if covered => find_in(search, release),
+        _ if osv_match::covers_distribution(search, distribution) => {}
+        _ => search.gap("etc/os-release", format!("no database has advisories for {}", name(distribution))),
+    }
+}
+
+fn name(distribution: &LinuxDistribution) -> String {
+    if distribution.pretty_name.is_empty() {
+        format!("{} {}", distribution.id, distribution.version)
+    } else {
+        distribution.pretty_name.clone()
+    }
+}
+
+fn is_covered(search: &mut AdvisorySearch<'_>, release: &Release) -> bool {
+    let covers = search.databases.trivy.map(|trivy| trivy.covers(&release.bucket));
+    covers.is_some_and(|covers| search.readable(TRIVY, covers) == Some(true))
+}
+
+fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
+    let Some(trivy) = search.databases.trivy else { return };
+    let source = trivy.source(&release.bucket);
+    let source = search.readable(TRIVY, source).flatten().unwrap_or_default();
+    let mut products = red_hat::Products::default();
+    for (index, package) in search.packages().filter(|(_, package)| is_of_system(package)) {
+        // A key is no package, and its version none.
+        if package.name == "gpg-pubkey" || (package.is_third_party() && source.id != "echo") {
+            continue;
+        }
+        if package.ecosystem != release.ecosystem {
+            let problem = format!("{} has no advisories for packages of this kind: {}", release.bucket, package.name);
+            search.gap("etc/os-release", problem);
+            continue;
+        }
+        if release.bucket.starts_with("alma ") && package.module.is_none() && package.version.contains(".module_el") {
+            // AlmaLinux built some packages without their label; the fixed versions of streams cannot be told apart.
+            search.gap(&package.name, "the module stream of the package is not stated".to_owned());
+            continue;
+        }
+        let name = advisory_name(package, release.name);
+        let rows = trivy.rows(&release.bucket, &name);
+        let Some(rows) = search.readable(TRIVY, rows).filter(|rows| !rows.is_empty()) else { continue };
+        let cpes = (release.rows == RowShape::RedHat).then(|| products.cpes_of(search, trivy, package));
+        let advisories = match (&cpes, release.rows) {
+            (Some(cpes), _) => red_hat::advisories(&rows, cpes, &package.architecture),
+            (None, RowShape::Architectures) => by_architecture(&rows, package, false),
+            (None, RowShape::Flavours) => by_architecture(&rows, package, true),
+            (None, _) => rows.iter().map(|(id, row)| plain(id, row, &source.id)).collect(),
+        };
+        add(search, index, release, &source, &advisories);
+    }
+}
+
+/// The name under which the advisories of a package are stored: `nodejs:18::npm` for a package of a module stream.
+fn advisory_name(package: &InstalledPackage, name: AdvisoryName) -> String {
+    let stream =
+        package.module.as_deref().and_then(|label| label.match_indices(':').nth(1).map(|(end, _)| &label[..end]));
+    match (name, stream) {
+        (AdvisoryName::Source, _) => source_of(package).0.to_owned(),
+        (AdvisoryName::Module, Some(stream)) => format!("{stream}::{}", package.name),
+        (AdvisoryName::Binary | AdvisoryName::Module, _) => package.name.clone(),
+    }
+}
+
+fn plain<'r>(id: &'r str, row: &'r TrivyRow, source: &str) -> RowAdvisory<'r> {
+    let rater = match source {
+        "debian" => Some("debian"),
+        "echo" => Some("echo"),
+        _ => None,
+    };
+    RowAdvisory {
+        id,
+        vendor_ids: &row.vendor_ids,
+        fixed: &row.fixed_version,
+        first_affected: &row.affected_version,
+        status: row.status,
+        severity: rater.filter(|_| row.severity > 0).map(|rater| (row.severity, rater)),
+    }
+}
+
+/// The entries for the architecture of the package; rows of old databases have none and hold for all.
+fn by_architecture<'r>(
+    rows: &'r [(String, TrivyRow)],
+    package: &InstalledPackage,
+    flavours: bool,
+) -> Vec<RowAdvisory<'r>> {
+    let mut advisories = Vec::new();
+    for (id, row) in rows {
+        if row.entries.is_empty() {
+            advisories.push(RowAdvisory { id, fixed: &row.fixed_version, ..RowAdvisory::default() });
+        }
+        let entries = row.entries.iter().filter(|entry| entry.arches.contains(&package.architecture));
+        advisories.extend(entries.map(|entry| RowAdvisory {
+            id,
+            vendor_ids: &entry.vendor_ids,
+            fixed: &entry.fixed_version,
+            status: entry.status,
+            ..RowAdvisory::default()
+        }));
+    }
+    if flavours {
+        advisories.retain(|advisory| flavour(advisory.fixed) == flavour(&package.version));
+    }
+    advisories
+}
+
+/// Oracle builds some packages for FIPS and for Ksplice, with versions that are not comparable.
+fn flavour(version: &str) -> &'static str {
+    let version = version.to_ascii_lowercase();
+    if version.ends_with("_fips") {
+        "fips"
+    } else if version.split('.').any(|part| part.starts_with("ksplice")) {
+        "ksplice"
+    } else {
+        "normal"
+    }
+}
+
+/// Adds the advisories that affect the installed version.
+fn add(
+    search: &mut AdvisorySearch<'_>,
+    index: usize,
+    release: &Release,
+    source: &TrivySource,
+    advisories: &[RowAdvisory<'_>],
+) {
+    let package = &search.inventory.packages[index];
+    let installed = match release.version {
+        AdvisoryVersion::Binary => &package.version,
+        AdvisoryVersion::Source => source_of(package).1,
+    };
+    let scheme = scheme(release.ecosystem);
+    if compare(scheme, installed, installed).is_err() {
+        search.unreadable_version(package);
+        return;
+    }
+    for advisory in advisories {
+        let is_before = |version: &str| compare(scheme, installed, version).map(std::cmp::Ordering::is_lt);
+        let introduced_later = !advisory.first_affected.is_empty() && is_before(advisory.first_affected) == Ok(true);
+        let affected = if advisory.fixed.is_empty() { Ok(true) } else { is_before(advisory.fixed) };
+        if introduced_later || affected == Ok(false) {
+            continue;
+        }
+        let candidate = candidate(search, index, advisory, source, affected.is_ok());
+        search.candidates.push(candidate);
+    }
+}
+
+/// `is_comparable` says whether the fixed version could be read.
+fn candidate(
+    search: &mut AdvisorySearch<'_>,
+    package: usize,
+    advisory: &RowAdvisory<'_>,
+    source: &TrivySource,
+    is_comparable: bool,
+) -> CandidateMatch {
+    let fixed = (is_comparable && !advisory.fixed.is_empty()).then(|| advisory.fixed.to_owned());
+    let status = match (&fixed, is_comparable) {
+        (Some(_), _) => FixStatus::Fixed,
+        (None, true) => status_of_number(advisory.status),
+        (None, false) => FixStatus::Unknown,
+    };
+    let mut matched = MatchedAdvisory::new(advisory.id, package, &source.id);
+    (matched.fixed, matched.status) = (fixed, status);
+    let rater = if source.base_id.is_empty() { &source.id } else { &source.base_id };
+    fill(search, &mut matched, rater);
+    if let Some((level, rater)) = advisory.severity {
+        matched.severity = severity_of_level(level);
+        matched.severity_source = Some(rater.to_owned());
+    }
+    CandidateMatch { matched, advisories: advisory.vendor_ids.to_vec() }
+}
+
+/// The status that a row states, where there is no fix.
+fn status_of_number(status: u8) -> FixStatus {
+    match status {
+        4 => FixStatus::UnderInvestigation,
+        5 => FixStatus::WillNotFix,
+        6 => FixStatus::FixDeferred,
+        7 => FixStatus::EndOfLife,
+        _ => FixStatus::Affected,
+    }
+}
+
+/// Adds what trivy-db knows about the vulnerability itself. `source` is the source whose severity comes first.
+pub(super) fn fill(search: &mut AdvisorySearch<'_>, matched: &mut MatchedAdvisory, source: &str) {
+    let Some(detail) = search.detail(&matched.id) else { return };
+    (matched.severity, matched.severity_source) = severity_of_detail(&detail, &matched.id, source);
+    matched.score = score_of_detail(&detail);
+    matched.title = Some(detail.title.clone()).filter(|title| !title.is_empty());
+    (matched.published, matched.modified) = (detail.published_date, detail.last_modified_date);
+    matched.references.clone_from(&detail.references);
+}
