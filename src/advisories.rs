@@ -28,7 +28,7 @@ mod trivy_db;
 
 pub use databases::{Databases, SourceState, SourceStatus};
 pub use error::DatabaseError;
-pub use find::{Databases, ImageFindings, find};
+pub use find::{ImageFindings, find};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationFile, GenerationManifest, InstalledGeneration};
 pub use import::{DatabaseTransport, FetchedFile, ImportOptions, export, fetch_osv, fetch_trivy_db, import};
 pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};

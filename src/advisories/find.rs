@@ -6,18 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::release::Release;
-use super::{DamagedDatabase, MatchedAdvisory, OsvRows, TrivyDetail, TrivyRows, join, library, osv_match, system};
+use super::{
+    DamagedDatabase, Databases, MatchedAdvisory, OsvRows, SourceState, TrivyDetail, TrivyRows, join, library,
+    osv_match, system,
+};
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory};
 use crate::version::VersionScheme;
-
-/// The databases that an inventory is matched against. Each may be missing; an image that needs it has a gap then.
-#[derive(Clone, Copy, Default)]
-pub struct Databases<'a> {
-    /// A `trivy-db`.
-    pub trivy: Option<&'a dyn TrivyRows>,
-    /// An index of OSV records.
-    pub osv: Option<&'a dyn OsvRows>,
-}
 
 /// What the databases say about an inventory.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +34,27 @@ pub struct ImageFindings {
 ///
 /// `now` decides whether releases are supported. The result depends on nothing else, so it holds until the databases
 /// change or support ends.
-pub fn find(databases: &Databases<'_>, inventory: &Inventory, now: Timestamp) -> ImageFindings {
+pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> ImageFindings {
+    let lookups = Lookups { trivy: databases.trivy(), osv: databases.osv().collect() };
+    let mut found = find_in(&lookups, inventory, now);
+    for source in databases.unusable() {
+        if let SourceState::Unusable { problem } = &source.state {
+            found.gaps.push(Gap { place: source.source.clone(), problem: problem.clone() });
+        }
+    }
+    found.gaps.sort_unstable();
+    found
+}
+
+/// What [`find`] needs of databases. An image that needs one that is missing has a gap.
+#[derive(Default)]
+pub(super) struct Lookups<'a> {
+    pub(super) trivy: Option<&'a dyn TrivyRows>,
+    pub(super) osv: Vec<&'a dyn OsvRows>,
+}
+
+/// Finds the advisories of these databases.
+pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Timestamp) -> ImageFindings {
     let mut search =
         AdvisorySearch { databases, inventory, candidates: Vec::new(), gaps: BTreeSet::new(), details: HashMap::new() };
     let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
@@ -48,12 +62,13 @@ pub fn find(databases: &Databases<'_>, inventory: &Inventory, now: Timestamp) ->
     library::find(&mut search);
     osv_match::find(&mut search);
     let end_of_life = release.and_then(|release| release.end_of_support).filter(|end| *end <= now);
-    ImageFindings { matches: join::join(search.candidates), gaps: search.gaps.into_iter().collect(), end_of_life }
+    let matches = join::join(search.candidates);
+    ImageFindings { matches, gaps: search.gaps.into_iter().collect(), end_of_life }
 }
 
 /// A search under way.
 pub(super) struct AdvisorySearch<'a> {
-    pub(super) databases: &'a Databases<'a>,
+    pub(super) databases: &'a Lookups<'a>,
     pub(super) inventory: &'a Inventory,
     pub(super) candidates: Vec<CandidateMatch>,
     gaps: BTreeSet<Gap>,

@@ -7,14 +7,13 @@ use super::osv_range::{OsvFix, affects};
 use super::rating::osv_rating;
 use super::release::{major, minor};
 use super::system::fill;
-use super::{FixStatus, MatchedAdvisory, OsvAffected, OsvDetail, OsvRow};
+use super::{FixStatus, MatchedAdvisory, OsvAffected, OsvDetail, OsvRow, OsvRows};
 use crate::inventory::{Ecosystem, LinuxDistribution};
 use crate::policy::Severity;
 use crate::version::compare;
 
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
-    let Some(osv) = search.databases.osv else { return };
     let system = search.inventory.distribution.as_ref().and_then(system_ecosystem);
     for (index, package) in search.packages() {
         let ((ecosystem, name), version) = match (&system, osv_ecosystem(package.ecosystem)) {
@@ -26,27 +25,34 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
             }
             _ => continue,
         };
-        let rows = osv.rows(ecosystem, name);
-        let rows = search.readable(OSV, rows).unwrap_or_default();
-        if !rows.is_empty() && compare(scheme(package.ecosystem), version, version).is_err() {
-            search.unreadable_version(package);
-            continue;
-        }
-        for row in &rows {
-            add(search, index, version, row);
+        for osv in &search.databases.osv {
+            let rows = osv.rows(ecosystem, name);
+            let rows = search.readable(OSV, rows).unwrap_or_default();
+            if !rows.is_empty() && compare(scheme(package.ecosystem), version, version).is_err() {
+                search.unreadable_version(package);
+                continue;
+            }
+            for row in &rows {
+                add(search, index, version, *osv, row);
+            }
         }
     }
 }
 
-/// Whether the index has records for the distribution.
+/// Whether an index has records for the distribution.
 pub(super) fn covers_distribution(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution) -> bool {
     system_ecosystem(distribution).is_some_and(|system| covers(search, &system.name))
 }
 
-/// Whether the index has records of the ecosystem.
+/// Whether an index has records of the ecosystem.
 pub(super) fn covers(search: &mut AdvisorySearch<'_>, ecosystem: &str) -> bool {
-    let covers = search.databases.osv.map(|osv| osv.covers(ecosystem));
-    covers.is_some_and(|covers| search.readable(OSV, covers) == Some(true))
+    for osv in &search.databases.osv {
+        let covers = osv.covers(ecosystem);
+        if search.readable(OSV, covers) == Some(true) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The records for a distribution.
@@ -115,7 +121,7 @@ pub(super) fn osv_ecosystem(ecosystem: Ecosystem) -> Option<&'static str> {
 }
 
 /// Adds what a record says about a package, if it affects the installed version.
-fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, row: &OsvRow) {
+fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn OsvRows, row: &OsvRow) {
     let package = &search.inventory.packages[index];
     let scheme = scheme(package.ecosystem);
     let mut found: Option<(&OsvAffected, Option<OsvFix>)> = None;
@@ -129,7 +135,7 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, row: &OsvRo
             Err(_) => found = found.or(Some((affected, None))),
         }
     }
-    let (Some((affected, fix)), Some(osv)) = (found, search.databases.osv) else { return };
+    let Some((affected, fix)) = found else { return };
     let detail = osv.detail(&row.id);
     let unknown = || Arc::new(OsvDetail { id: row.id.clone(), ..OsvDetail::default() });
     let detail = search.readable(OSV, detail).flatten().unwrap_or_else(unknown);

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::find::{Lookups, find_in};
 use super::*;
 use crate::inventory::{Inventory, LinuxDistribution};
 
@@ -130,7 +131,7 @@ fn now() -> Timestamp {
 }
 
 fn findings(rows: &Rows, inventory: &Inventory) -> ImageFindings {
-    find(&Databases { trivy: Some(rows), osv: None }, inventory, now())
+    find_in(&Lookups { trivy: Some(rows), osv: Vec::new() }, inventory, now())
 }
 
 /// The findings in one line each: package, identifier, fixed version or status.
@@ -513,7 +514,7 @@ fn what_the_databases_do_not_cover_is_a_gap() {
         assert_eq!((found.matches.len(), gaps), (0, vec![(place, problem)]));
     }
     let debian = inventory("debian", "12", &[bash("deb")]);
-    assert_eq!(find(&Databases::default(), &debian, now()).gaps.len(), 1, "there is no database");
+    assert_eq!(find_in(&Lookups::default(), &debian, now()).gaps.len(), 1, "there is no database");
     rows.is_damaged = true;
     let found = findings(&rows, &debian);
     assert!(found.gaps.iter().any(|gap| gap.place == "trivy-db" && gap.problem.contains("page 7")), "{found:?}");
@@ -523,15 +524,15 @@ fn what_the_databases_do_not_cover_is_a_gap() {
 fn languages_without_a_database_are_a_gap() {
     let npm = inventory("", "", &[json!({"ecosystem": "npm", "name": "lodash", "version": "4.17.19", "path": "x"})]);
     let rows = Rows::default().row("debian 12", "bash", "CVE-2024-1", json!({}));
-    for databases in [Databases::default(), Databases { trivy: Some(&rows), osv: None }] {
-        let gaps = find(&databases, &npm, now()).gaps;
+    for databases in [Lookups::default(), Lookups { trivy: Some(&rows), osv: Vec::new() }] {
+        let gaps = find_in(&databases, &npm, now()).gaps;
         assert_eq!(
             gaps.iter().map(|gap| &*gap.problem).collect::<Vec<_>>(),
             ["no database has advisories for packages of npm"]
         );
     }
     let records = Records::default().record("npm", "other", json!({"id": "GHSA-1"}), json!([{"introduced": "0"}]));
-    assert_eq!(find(&Databases { trivy: None, osv: Some(&records) }, &npm, now()).gaps, []);
+    assert_eq!(find_in(&Lookups { trivy: None, osv: vec![&records] }, &npm, now()).gaps, []);
 }
 
 #[test]
@@ -564,7 +565,7 @@ fn osv_records_are_joined_with_each_other_and_with_trivy_db() {
         .row("pip::GitHub", "jinja2", "CVE-2024-4", json!({"VulnerableVersions": ["< 3.1.3"], "VendorIDs": ["GHSA-4"]}))
         .detail("CVE-2024-1", json!({"VendorSeverity": {"alma": 2}}));
 
-    let alone = find(&Databases { trivy: None, osv: Some(&records) }, &inventory, now());
+    let alone = find_in(&Lookups { trivy: None, osv: vec![&records] }, &inventory, now());
     assert_eq!(
         listed(&alone, &inventory),
         [
@@ -582,7 +583,7 @@ fn osv_records_are_joined_with_each_other_and_with_trivy_db() {
     assert_eq!(alone.matches[2].aliases, ["GHSA-4", "PYSEC-2024-1"]);
     assert_eq!((alone.matches[2].severity, &*alone.matches[2].source), (Severity::Medium, "osv"));
 
-    let both = find(&Databases { trivy: Some(&rows), osv: Some(&records) }, &inventory, now());
+    let both = find_in(&Lookups { trivy: Some(&rows), osv: vec![&records] }, &inventory, now());
     assert_eq!(
         listed(&both, &inventory),
         [
