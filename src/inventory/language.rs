@@ -10,20 +10,24 @@
 //! | `*.dist-info/METADATA`, `*.egg-info`, `EGG-INFO/PKG-INFO`, `*.egg` | Python |
 //! | `specifications/*.gemspec` | Ruby |
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`) |
+//! | `*.jar`, `*.war`, `*.ear`, `*.par`, and archives in them | Java |
 //!
 //! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
 //! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
 
 use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
 
+mod egg;
 mod executable;
 mod gem;
 mod go;
+mod java;
 mod npm;
 mod python;
 mod rust;
 mod text;
 mod window;
+mod zip;
 
 /// The largest size of a text file that is read, in bytes. Real ones have a few kilobytes; long descriptions and licence
 /// texts reach a megabyte.
@@ -31,6 +35,9 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// The largest size of an executable that is read, in bytes. Libraries for machine learning exceed 2 GiB.
 const MAX_EXECUTABLE_BYTES: u64 = 8 << 30;
+
+/// The largest size of an archive that is read, in bytes.
+const MAX_ARCHIVE_BYTES: u64 = 4 << 30;
 
 /// The longest name, version or licence, in bytes.
 const MAX_FIELD_BYTES: usize = 1024;
@@ -41,10 +48,14 @@ const MAX_LICENSES: usize = 64;
 /// A file that states packages of a programming language.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LanguageFile {
+    /// An egg in one file.
+    Egg,
     /// An executable or shared library.
     Executable,
     /// `specifications/NAME-VERSION.gemspec` of RubyGems.
     Gem,
+    /// A Java archive.
+    Java,
     /// `package.json` of Node.js.
     Npm,
     /// Core metadata of a Python distribution: `METADATA`, `PKG-INFO`, `*.egg-info`.
@@ -60,6 +71,10 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
         Some(LanguageFile::Python)
     } else if gem::is_specification(path) {
         Some(LanguageFile::Gem)
+    } else if java::is_archive(path, first_bytes) {
+        Some(LanguageFile::Java)
+    } else if egg::is_egg(path) {
+        Some(LanguageFile::Egg)
     } else {
         executable::is_executable(first_bytes).then_some(LanguageFile::Executable)
     }
@@ -69,6 +84,7 @@ impl LanguageFile {
     /// The largest size that is read, in bytes. A larger file is a gap.
     pub(super) fn max_bytes(self) -> u64 {
         match self {
+            Self::Egg | Self::Java => MAX_ARCHIVE_BYTES,
             Self::Executable => MAX_EXECUTABLE_BYTES,
             Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
         }
@@ -82,18 +98,17 @@ impl LanguageFile {
             found.problem(format!("the file has more than {} bytes", self.max_bytes()));
             return found;
         }
-        let read_text: fn(&str, &str, &mut LanguagePackages) = match self {
-            Self::Executable => {
-                executable::read(path, content, size, &mut found);
-                return found;
-            }
-            Self::Gem => gem::read,
-            Self::Npm => npm::read,
-            Self::Python => python::read,
-        };
-        match text::read(content, size) {
-            Ok(text) => read_text(path, &text, &mut found),
+        let mut read_text = |parse: fn(&str, &str, &mut LanguagePackages)| match text::read(content, size) {
+            Ok(text) => parse(path, &text, &mut found),
             Err(problem) => found.problem(problem),
+        };
+        match self {
+            Self::Egg => egg::read(path, content, size, &mut found),
+            Self::Executable => executable::read(path, content, size, &mut found),
+            Self::Gem => read_text(gem::read),
+            Self::Java => java::read(path, content, size, &mut found),
+            Self::Npm => read_text(npm::read),
+            Self::Python => read_text(python::read),
         }
         found
     }

@@ -2,6 +2,7 @@ use std::io::Cursor;
 
 use super::*;
 
+mod archives;
 mod executables;
 mod real;
 

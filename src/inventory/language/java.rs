@@ -1,0 +1,186 @@
+//! Java archives: `jar`, `war`, `ear` and `par`, and the archives in them.
+//!
+//! What an archive contains is stated by files `pom.properties`, which Maven writes: one for each artifact, also for those
+//! that were merged into it. Where the archive's own is missing, its manifest states a name, and else its file name
+//! (`NAME-VERSION.jar`), which has no group. Trivy asks its database of published artifacts by checksum instead; pullgate
+//! has no such database.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::inventory::{Ecosystem, ReadSeek};
+
+use super::text::decode;
+use super::zip::{self, Budget, Entry};
+use super::{LanguagePackages, split_path};
+
+mod manifest;
+
+/// The depth of archives in archives that are read. Applications have 3: a library in a `war` in an `ear`.
+const MAX_DEPTH: usize = 8;
+/// The archives in one file.
+const MAX_ARCHIVES: u32 = 10_000;
+/// The entries of all archives in one file, and the bytes that are decompressed.
+const MAX_ENTRIES: u64 = 2_000_000;
+const MAX_BYTES: u64 = 4 << 30;
+/// The size of a `pom.properties` or a manifest, in bytes. Manifests of signed archives list all files.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// Whether this is a Java archive: by its extension, or because it starts with the entry `META-INF/`, as the `jar` tool
+/// writes it. Java loads an archive whatever its name.
+pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
+    has_extension(path)
+        || (first_bytes.starts_with(b"PK\x03\x04")
+            && first_bytes.get(30..).is_some_and(|n| n.starts_with(b"META-INF/")))
+}
+
+fn has_extension(path: &str) -> bool {
+    let extension = split_path(path).1.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    matches!(extension.as_deref(), Some("ear" | "jar" | "par" | "war"))
+}
+
+/// Reads the artifacts in an archive and in the archives in it.
+pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
+    let mut budget = Budget { archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes: MAX_BYTES };
+    read_archive(path, content, size, &mut budget, 0, found);
+}
+
+/// Reads one archive. A problem in one entry does not hide the others.
+fn read_archive(
+    path: &str,
+    content: &mut dyn ReadSeek,
+    size: u64,
+    budget: &mut Budget,
+    depth: usize,
+    found: &mut LanguagePackages,
+) {
+    let is_wanted = |name: &str| Kind::of(name).is_some();
+    let entries = match zip::entries(content, size, budget, is_wanted) {
+        Ok(entries) => entries.unwrap_or_default(),
+        Err(problem) => return found.problem(within(path, &problem)),
+    };
+    let mut artifacts = Artifacts::default();
+    for entry in &entries {
+        let result = match Kind::of(&entry.name) {
+            Some(Kind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
+            Some(Kind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
+            Some(kind) => entry.read(content, budget, MAX_TEXT).map(|text| artifacts.read(&kind, &decode(&text))),
+            None => Ok(()),
+        };
+        if let Err(problem) = result {
+            found.problem(within(path, &problem));
+        }
+    }
+    artifacts.add(path, found);
+}
+
+/// Reads an archive in an archive.
+fn read_inner(
+    path: &str,
+    entry: &Entry,
+    (content, size): (&mut dyn ReadSeek, u64),
+    budget: &mut Budget,
+    depth: usize,
+    found: &mut LanguagePackages,
+) -> Result<(), String> {
+    let parts = entry.name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".");
+    let inner_path = parts.fold(path.to_owned(), |path, part| format!("{path}/{part}"));
+    let (mut inner, inner_size) = entry.open(content, size, budget)?;
+    read_archive(&inner_path, &mut *inner, inner_size, budget, depth + 1, found);
+    Ok(())
+}
+
+/// A problem, with the path of the archive.
+fn within(path: &str, problem: &str) -> String {
+    format!("{}: {problem}", split_path(path).1)
+}
+
+/// What an entry is read for.
+enum Kind {
+    Archive,
+    Manifest,
+    Properties,
+}
+
+impl Kind {
+    fn of(name: &str) -> Option<Self> {
+        match split_path(name).1 {
+            "pom.properties" => Some(Self::Properties),
+            // Those of other folders describe something else.
+            "MANIFEST.MF" if name.eq_ignore_ascii_case("META-INF/MANIFEST.MF") => Some(Self::Manifest),
+            _ => has_extension(name).then_some(Self::Archive),
+        }
+    }
+}
+
+/// An artifact: group, name and version.
+type Artifact = (String, String, String);
+
+/// What one archive states about itself.
+#[derive(Default)]
+struct Artifacts {
+    from_maven: Vec<Artifact>,
+    from_manifest: Option<Artifact>,
+}
+
+impl Artifacts {
+    fn read(&mut self, kind: &Kind, text: &str) {
+        match kind {
+            Kind::Properties => self.from_maven.extend(properties(text)),
+            Kind::Manifest => self.from_manifest = manifest::artifact(text).or(self.from_manifest.take()),
+            Kind::Archive => {}
+        }
+    }
+
+    /// Adds the artifacts. Two entries may state the same one; a trailing `.0` makes no difference.
+    fn add(self, path: &str, found: &mut LanguagePackages) {
+        let from_name = from_file_name(split_path(path).1);
+        let is_own =
+            |(_, name, version): &&Artifact| from_name.as_ref().is_some_and(|own| own.0 == *name && own.1 == *version);
+        let has_own = self.from_maven.iter().any(|artifact| is_own(&artifact));
+        let mut all = self.from_maven;
+        if !has_own {
+            match (self.from_manifest, from_name) {
+                (Some(artifact), _) => all.push(artifact),
+                (None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
+                _ => {}
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        for (group, name, version) in all {
+            let name = if group.is_empty() { name } else { format!("{group}:{name}") };
+            let mut short = version.as_str();
+            while let Some(shorter) = short.strip_suffix(".0") {
+                short = shorter;
+            }
+            if seen.insert((name.clone(), short.to_owned())) {
+                found.add(Ecosystem::Maven, &name, &version, &[], path);
+            }
+        }
+    }
+}
+
+/// Reads `pom.properties`. All three values are needed.
+fn properties(text: &str) -> Option<Artifact> {
+    let mut artifact = Artifact::default();
+    for line in text.lines().map(str::trim) {
+        match line.split_once('=') {
+            Some(("groupId", value)) => value.clone_into(&mut artifact.0),
+            Some(("artifactId", value)) => value.clone_into(&mut artifact.1),
+            Some(("version", value)) => value.clone_into(&mut artifact.2),
+            _ => {}
+        }
+    }
+    (!artifact.0.is_empty() && !artifact.1.is_empty() && !artifact.2.is_empty()).then_some(artifact)
+}
+
+/// The name and version in `NAME-VERSION.jar`.
+fn from_file_name(file: &str) -> Option<(String, String)> {
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r"^([a-zA-Z0-9._-]*[^-*])-([0-9]\S*)\.(?:jar|war|ear|par)$";
+        Regex::new(pattern).expect("a valid pattern")
+    });
+    let parts = PATTERN.captures(file)?;
+    Some((parts[1].to_owned(), parts[2].to_owned()))
+}

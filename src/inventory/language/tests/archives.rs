@@ -1,0 +1,261 @@
+//! Java archives and eggs, written here entry by entry, with every kind of damage.
+
+use std::io::Write;
+
+use super::*;
+
+/// An entry to write, and what its headers claim.
+#[derive(Clone)]
+struct Item {
+    name: String,
+    content: Vec<u8>,
+    method: u16,
+    flags: u16,
+    /// The name in the local header.
+    local_name: String,
+    /// The size that both headers state.
+    stated_size: u64,
+    /// Whether the directory states sizes and offset in the extra field.
+    large: bool,
+}
+
+fn item(name: &str, content: impl Into<Vec<u8>>) -> Item {
+    let content = content.into();
+    let stated_size = content.len() as u64;
+    let (name, local_name) = (name.to_owned(), name.to_owned());
+    Item { name, content, method: 8, flags: 0, local_name, stated_size, large: false }
+}
+
+fn stored(name: &str, content: impl Into<Vec<u8>>) -> Item {
+    Item { method: 0, ..item(name, content) }
+}
+
+fn maven(group: &str, name: &str, version: &str) -> Item {
+    let text = format!("#Generated\r\ngroupId={group}\r\nartifactId={name}\r\nversion={version}\r\n");
+    item(&format!("META-INF/maven/{group}/{name}/pom.properties"), text)
+}
+
+fn deflate(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(content).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn le(value: u64, length: usize) -> Vec<u8> {
+    value.to_le_bytes()[..length].to_vec()
+}
+
+/// Writes an archive.
+fn zip(items: &[Item]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for item in items {
+        let offset = file.len() as u64;
+        let data = if item.method == 8 { deflate(&item.content) } else { item.content.clone() };
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&item.content);
+        let has_descriptor = item.flags & 8 != 0;
+        let common = |crc: u64, compressed: u64, size: u64, name: &str, extra: usize| {
+            [
+                le(20, 2),
+                le(item.flags.into(), 2),
+                le(item.method.into(), 2),
+                le(0, 4),
+                le(crc, 4),
+                le(compressed, 4),
+                le(size, 4),
+                le(name.len() as u64, 2),
+                le(extra as u64, 2),
+            ]
+            .concat()
+        };
+        let (crc, compressed) = (u64::from(checksum.sum()), data.len() as u64);
+        file.extend(b"PK\x03\x04");
+        file.extend(if has_descriptor {
+            common(0, 0, 0, &item.local_name, 0)
+        } else {
+            common(crc, compressed, item.stated_size, &item.local_name, 0)
+        });
+        file.extend(item.local_name.bytes().chain(data));
+        if has_descriptor {
+            file.extend([b"PK\x07\x08".to_vec(), le(crc, 4), le(compressed, 4), le(item.stated_size, 4)].concat());
+        }
+        let extra = [le(1, 2), le(24, 2), le(item.stated_size, 8), le(compressed, 8), le(offset, 8)].concat();
+        directory.extend([b"PK\x01\x02".to_vec(), le(20, 2)].concat());
+        let max = u64::from(u32::MAX);
+        directory.extend(if item.large {
+            [common(crc, max, max, &item.name, extra.len()), vec![0; 10], le(max, 4)].concat()
+        } else {
+            [common(crc, compressed, item.stated_size, &item.name, 0), vec![0; 10], le(offset, 4)].concat()
+        });
+        directory.extend(item.name.bytes());
+        directory.extend(item.large.then_some(extra).unwrap_or_default());
+    }
+    let start = file.len() as u64;
+    file.extend(&directory);
+    if items.iter().any(|item| item.large) {
+        let at = file.len() as u64;
+        let count = items.len() as u64;
+        file.extend(
+            [b"PK\x06\x06".to_vec(), le(44, 8), le(45, 2), le(45, 2), le(0, 8), le(count, 8), le(count, 8)].concat(),
+        );
+        file.extend([le(directory.len() as u64, 8), le(start, 8)].concat());
+        file.extend([b"PK\x06\x07".to_vec(), le(0, 4), le(at, 8), le(1, 4)].concat());
+        file.extend(
+            [b"PK\x05\x06".to_vec(), le(0, 4), le(0xffff, 2), le(0xffff, 2), le(u64::MAX, 8), le(0, 2)].concat(),
+        );
+    } else {
+        let count = items.len() as u64;
+        file.extend([b"PK\x05\x06".to_vec(), le(0, 4), le(count, 2), le(count, 2)].concat());
+        file.extend([le(directory.len() as u64, 4), le(start, 4), le(0, 2)].concat());
+    }
+    file
+}
+
+fn paths(found: &LanguagePackages) -> Vec<&str> {
+    found.packages.iter().filter_map(|package| package.path.as_deref()).collect()
+}
+
+#[test]
+fn artifacts_are_read_from_archives_in_archives() {
+    let library = zip(&[maven("org.a", "core", "1.2"), item("A.class", "x")]);
+    let web = zip(&[item("WEB-INF/lib/core-1.2.jar", library.clone()), stored("WEB-INF/lib/copy.jar", library)]);
+    let enterprise = zip(&[item("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"), stored("./web.war", web)]);
+    let found = read("opt/app.ear", &enterprise);
+    assert_eq!(names(&found), ["org.a:core 1.2", "org.a:core 1.2"]);
+    assert_eq!(
+        paths(&found),
+        ["opt/app.ear/web.war/WEB-INF/lib/core-1.2.jar", "opt/app.ear/web.war/WEB-INF/lib/copy.jar"]
+    );
+    assert_eq!(found.packages[0].ecosystem, Ecosystem::Maven);
+}
+
+#[test]
+fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
+    let manifest = "Manifest-Version: 1.0\r\nBundle-SymbolicName: com.fasterxml.jackson.core.jackson-data\r\n \
+        bind;singleton:=true\r\nBundle-Name: jackson-databind\r\nBundle-Version: 2.1\r\n\r\nName: x\r\nBundle-Version: 9\r\n";
+    let own = [item("META-INF/MANIFEST.MF", manifest)];
+    assert_eq!(names(&read("a-1.0.jar", &zip(&own))), ["com.fasterxml.jackson.core:jackson-databind 2.1"]);
+    let free =
+        "Implementation-Vendor: The Foundation\nImplementation-Title: Commons Text\nImplementation-Version: 1.9\n";
+    let free = zip(&[item("META-INF/MANIFEST.MF", free)]);
+    assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9"]);
+    assert_eq!(names(&read("text.jar", &free)), [""; 0]);
+    // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
+    let merged = zip(&[own[0].clone(), maven("org.b", "b", "2")]);
+    assert_eq!(names(&read("x.jar", &merged)), ["org.b:b 2", "com.fasterxml.jackson.core:jackson-databind 2.1"]);
+    assert_eq!(names(&read("b-2.jar", &merged)), ["org.b:b 2"]);
+}
+
+#[test]
+fn the_same_entry_twice_states_both_artifacts() {
+    let twice = zip(&[maven("a", "a", "1.0"), maven("a", "a", "2.0"), maven("a", "a", "1"), maven("a", "", "3")]);
+    assert_eq!(names(&read("x.jar", &twice)), ["a:a 1.0", "a:a 2.0"]);
+    let library = |version| zip(&[maven("b", "b", version)]);
+    let twice = zip(&[item("lib/b.jar", library("1.1")), item("lib/b.jar", library("1.2"))]);
+    assert_eq!(names(&read("x.jar", &twice)), ["b:b 1.1", "b:b 1.2"]);
+}
+
+#[test]
+fn archives_of_every_form_are_read() {
+    let plain = [maven("a", "a", "1")];
+    let with = |change: fn(&mut Item)| {
+        let mut items = plain.clone();
+        items.iter_mut().for_each(change);
+        zip(&items)
+    };
+    let program = [b"#!/bin/sh\nexec java -jar $0\n".to_vec(), zip(&plain)].concat();
+    let mut comment = zip(&plain);
+    let length = comment.len();
+    comment[length - 2] = 5;
+    comment.extend(b"hello");
+    for (what, file) in [
+        ("a data descriptor", with(|item| item.flags = 8)),
+        ("sizes of 64 bits", with(|item| item.large = true)),
+        ("no compression", with(|item| item.method = 0)),
+        ("a program in front", program),
+        ("a comment", comment),
+        ("bytes after the end", [zip(&plain), vec![0; 9]].concat()),
+    ] {
+        assert_eq!(names(&read("x.jar", &file)), ["a:a 1"], "{what}");
+    }
+    assert_eq!(names(&read("x.hpi", &zip(&[item("META-INF/", ""), plain[0].clone()]))), ["a:a 1"]);
+}
+
+#[test]
+fn what_readers_would_read_differently_or_not_at_all_is_a_problem() {
+    let plain = maven("a", "a", "1");
+    let other = zip(&[maven("b", "b", "2")]);
+    let mut two = zip(&[plain.clone()]);
+    let length = two.len();
+    two[length - 2..].copy_from_slice(&u16::try_from(other.len()).expect("small").to_le_bytes());
+    two.extend(&other);
+    for (what, file, expected) in [
+        ("encrypted", zip(&[Item { flags: 1, ..plain.clone() }]), vec!["!"]),
+        ("an unknown method", zip(&[Item { method: 14, ..plain.clone() }]), vec!["!"]),
+        ("another local name", zip(&[Item { local_name: "pom.xml".to_owned(), ..plain.clone() }]), vec!["!"]),
+        ("a smaller stated size", zip(&[Item { stated_size: 1, ..plain.clone() }]), vec!["!"]),
+        ("a larger stated size", zip(&[Item { stated_size: 1 << 31, ..plain.clone() }]), vec!["!"]),
+        ("two directories", two, vec!["!"]),
+        ("no directory", zip(&[plain.clone()])[..60].to_vec(), vec!["!"]),
+        (
+            "a damaged archive beside a good one",
+            {
+                let damaged = item("lib/b.jar", &other[..other.len() - 30]);
+                zip(&[damaged, item("lib/c.jar", other.clone()), plain.clone()])
+            },
+            vec!["b:b 2", "a:a 1", "!"],
+        ),
+        ("no archive at all", b"text".to_vec(), vec![]),
+        ("an empty file", Vec::new(), vec![]),
+    ] {
+        assert_eq!(names(&read("x.jar", &file)), expected, "{what}");
+    }
+}
+
+#[test]
+fn nesting_and_decompression_are_bounded() {
+    let mut nested = zip(&[maven("a", "a", "1")]);
+    for _ in 0..100 {
+        nested = zip(&[stored("a.jar", nested), maven("b", "b", "1")]);
+    }
+    let found = read("x.jar", &nested);
+    assert_eq!(found.packages.len(), 8);
+    assert_eq!(found.problems.len(), 1);
+
+    let bomb = zip(&[item("META-INF/MANIFEST.MF", vec![0; 17 << 20])]);
+    assert_eq!(names(&read("x.jar", &bomb)), ["!"]);
+    let mut budget = zip::Budget { archives: 1, entries: 10, bytes: 1 << 20 };
+    let inner = zip(&[item("a.jar", vec![0; 8 << 20])]);
+    let mut content = Cursor::new(&inner);
+    let entries = zip::entries(&mut content, inner.len() as u64, &mut budget, |_| true).expect("an archive");
+    let entries = entries.expect("an archive");
+    assert!(entries[0].open(&mut content, inner.len() as u64, &mut budget).is_err());
+    assert_eq!(budget.bytes, 0);
+    assert!(zip::entries(&mut content, inner.len() as u64, &mut budget, |_| true).is_err(), "one archive was allowed");
+}
+
+#[test]
+fn distributions_in_eggs_are_read() {
+    let egg = zip(&[item("EGG-INFO/PKG-INFO", "Name: six\nVersion: 1.16.0\n"), item("six.py", "")]);
+    let found = read("site-packages/six-1.16.0-py3.9.egg", &egg);
+    assert_eq!(names(&found), ["six 1.16.0"]);
+    assert_eq!(paths(&found), ["site-packages/six-1.16.0-py3.9.egg"]);
+    assert_eq!(names(&read("six.egg", &egg[..egg.len() - 40])), ["!"]);
+}
+
+/// Flips every byte, and cuts the file at every length: nothing panics, and what is found stays bounded.
+#[test]
+fn no_damage_panics() {
+    let library = zip(&[maven("org.a", "core", "1.2")]);
+    let large = Item { large: true, ..item("lib/b.jar", library.clone()) };
+    let file = zip(&[item("META-INF/MANIFEST.MF", "Bundle-Name: a\n"), stored("lib/a.jar", library), large]);
+    for at in 0..file.len() {
+        for mask in [0xff, 0x80, 0x01] {
+            let mut damaged = file.clone();
+            damaged[at] ^= mask;
+            let found = LanguageFile::Java.read("a.jar", &mut Cursor::new(&damaged), damaged.len() as u64);
+            assert!(found.packages.len() <= 8);
+        }
+        LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64);
+    }
+}
