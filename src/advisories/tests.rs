@@ -1,3 +1,5 @@
+mod records;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

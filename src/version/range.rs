@@ -205,17 +205,7 @@ impl<'a> Comparison<'a> {
                 (ParsedVersion::Gem(version), ParsedVersion::Gem(bound)) if operator == Operator::Pessimistic => {
                     version.is_compatible_with(bound)
                 }
-                (ParsedVersion::Semver(version), ParsedVersion::Semver(bound)) => {
-                    let length = bound.numbers().count();
-                    let kept = match operator {
-                        Operator::Pessimistic => Some(length.saturating_sub(1).max(1)),
-                        Operator::Tilde => Some(length.saturating_sub(1).max(length.min(2))),
-                        Operator::Caret => bound.numbers().position(|number| !number.is_zero()).map(|index| index + 1),
-                        _ => None,
-                    };
-                    let below_limit = kept.is_none_or(|kept| version.is_before(&bound.limit(kept)));
-                    operator.accepts(version.compare(bound)) && below_limit
-                }
+                (ParsedVersion::Semver(version), ParsedVersion::Semver(bound)) => version.satisfies(operator, bound),
                 _ => operator.accepts(version.compare(bound)),
             },
             _ => unreachable!("a range parses versions by its own scheme"),
