@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::distribution::distribution;
 use super::layer::FileFacts;
 use super::paths::{parent, self_and_ancestors, target_of};
-use super::system_file::{DATABASES, RELEASES, SystemFile, database_of_journal};
+use super::system_file::{ANY_STATUS, DATABASES, RELEASES, SystemFile, database_of_journal};
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
 use crate::oci::Digest;
 
@@ -145,14 +145,13 @@ impl<'a> MergedImage<'a> {
     /// else names the distribution.
     fn unread_links(&self, is_distribution_known: bool) -> Vec<Gap> {
         let releases = RELEASES.iter().filter(|_| !is_distribution_known);
-        let watched = DATABASES.iter().map(|(path, _)| path).chain(releases);
+        let databases = DATABASES.iter().map(|(path, _)| path).chain([&ANY_STATUS]);
         let is_unread = |path: &&&str| {
             let target = self.resolve(path);
-            // The same file under another name that is read is not missed.
-            !self.names.contains_key(**path) && target != ***path && SystemFile::at(&target) != SystemFile::at(path)
+            !self.names.contains_key(**path) && SystemFile::at(&target) != SystemFile::at(path)
         };
         let gap_of = |path: &&str| gap(path, format!("it is a link to {}, which is not read", self.resolve(path)));
-        watched.filter(is_unread).map(gap_of).collect()
+        databases.chain(releases).filter(is_unread).map(gap_of).collect()
     }
 
     /// The builds that apply to the layers of RPM packages: those of the layer itself, or else of the layer above the

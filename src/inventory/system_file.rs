@@ -65,6 +65,8 @@ pub(super) const DATABASES: &[(&str, SystemFile)] = &[
 
 const UBUNTU_PRO: &str = "var/lib/ubuntu-advantage/status.json";
 const STATUS_DIRECTORY: &str = "var/lib/dpkg/status.d";
+/// Stands for all files of distroless images that state a package of dpkg.
+pub(super) const ANY_STATUS: &str = "var/lib/dpkg/status.d/*";
 
 impl SystemFile {
     pub(super) fn at(path: &str) -> Option<Self> {
@@ -109,7 +111,7 @@ pub(super) fn database_of_journal(path: &str) -> Option<&str> {
 /// Whether the path is that of a release file or a database, or of a directory that contains one. A link there decides
 /// which file is read.
 pub(super) fn leads_to_system_file(path: &str) -> bool {
-    let watched = RELEASES.iter().copied().chain(DATABASES.iter().map(|(path, _)| *path)).chain([STATUS_DIRECTORY]);
+    let watched = RELEASES.iter().copied().chain(DATABASES.iter().map(|(path, _)| *path)).chain([ANY_STATUS]);
     let is_above = |file: &str| file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     watched.into_iter().any(is_above)
 }

@@ -80,8 +80,8 @@ async fn sqlite(headers: &[Vec<u8>], page_size: u32) -> Vec<u8> {
     use sqlx::ConnectOptions as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rpmdb.sqlite");
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true).page_size(page_size);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let options = options.page_size(page_size).synchronous(sqlx::sqlite::SqliteSynchronous::Off);
     let mut connection = options.connect().await.unwrap();
     for statement in [
         "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)",
