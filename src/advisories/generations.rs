@@ -152,7 +152,10 @@ impl AdvisoryStore {
         let id = manifest.id();
         let was_current = current.as_ref().is_some_and(|kept| kept.current == id);
         let target = source.join(&id);
-        if self.verify(&manifest.source, &id).is_err() {
+        if self.verify(&manifest.source, &id).is_ok() {
+            // The same database, perhaps from somewhere else.
+            staging.replace_manifest(&target)?;
+        } else {
             if target.exists() {
                 fs::remove_dir_all(&target).map_err(failed)?;
             }

@@ -98,6 +98,13 @@ impl Staging {
         Ok(Staged { staging: self, manifest })
     }
 
+    /// Replaces the manifest of a generation with the same files.
+    pub(super) fn replace_manifest(&self, target: &Path) -> Result<(), DatabaseError> {
+        let renamed = fs::rename(self.path().join(manifest::NAME), target.join(manifest::NAME));
+        renamed.map_err(|error| DatabaseError::io(target, error))?;
+        sync(target)
+    }
+
     /// Gives the directory its final name.
     pub(super) fn rename(self, target: &Path) -> Result<(), DatabaseError> {
         fs::rename(self.folder.path(), target).map_err(|error| DatabaseError::io(target, error))?;

@@ -314,6 +314,12 @@ fn trivy_db_is_fetched_once_for_each_manifest() {
     assert!(server.fetch(&place, reference).unwrap().was_current);
     assert!(server.fetch(&place, &format!("{reference}@{digest}")).unwrap().was_current);
     assert_eq!(server.blobs_asked.get(), 1);
+    // A mirror with the same database: from now on, its manifest is the one that is known.
+    let mirror = "registry.example/trivy-db:2";
+    assert!(server.fetch(&place, mirror).unwrap().was_current);
+    assert!(server.fetch(&place, mirror).unwrap().was_current);
+    assert_eq!(server.blobs_asked.get(), 2);
+    assert_eq!(place.load().status()[0].generation.as_ref().unwrap().from, format!("{mirror}@{digest}"));
     for pinned in [Digest::sha256(b"other").to_string(), "sha256:abc".to_owned()] {
         assert!(server.fetch(&place, &format!("{reference}@{pinned}")).is_err());
     }

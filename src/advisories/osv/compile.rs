@@ -20,7 +20,7 @@ use super::record::Record;
 use crate::runtime::open_private;
 
 /// The size at which a block of details is compressed, in bytes.
-const BLOCK: usize = 32 * 1024;
+const BLOCK: usize = 8 * 1024;
 /// The most damaged records that an error names.
 const MAX_NAMED: usize = 10;
 /// The most rows of one index, so that memory is bounded. All records of osv.dev have about six million.
