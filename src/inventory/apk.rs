@@ -5,6 +5,10 @@ use std::collections::HashSet;
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, SourcePackage};
 
+/// The maximum number of files that are kept, and the maximum length of a path, in bytes.
+const MAX_FILES: usize = 1_000_000;
+const MAX_PATH: usize = 4096;
+
 /// What a database of apk states.
 #[derive(Debug, Default)]
 pub(super) struct ApkDatabase {
@@ -17,8 +21,8 @@ pub(super) struct ApkDatabase {
 /// first counts.
 ///
 /// # Errors
-/// A package has no name or no version.
-pub(super) fn database(content: &[u8]) -> Result<ApkDatabase, String> {
+/// A package has no name or no version, or there are more than `limit` packages.
+pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, String> {
     let mut database = ApkDatabase::default();
     let mut names = HashSet::new();
     let mut entry = ApkEntry::default();
@@ -28,6 +32,9 @@ pub(super) fn database(content: &[u8]) -> Result<ApkDatabase, String> {
             if line.is_empty() && !entry.is_empty {
                 let package = std::mem::take(&mut entry).package()?;
                 database.packages.extend(Some(package).filter(|package| names.insert(package.name.clone())));
+                if database.packages.len() > limit {
+                    return Err("the database has too many packages".into());
+                }
             }
             continue;
         };
@@ -39,6 +46,8 @@ pub(super) fn database(content: &[u8]) -> Result<ApkDatabase, String> {
             "A" => entry.architecture = value.to_owned(),
             "L" => entry.license = value.to_owned(),
             "F" => directory = value.to_owned(),
+            // A file that is left out may be reported twice, but is not missed.
+            "R" if database.files.len() >= MAX_FILES || directory.len() + value.len() > MAX_PATH => {}
             "R" if directory.is_empty() => database.files.push(value.to_owned()),
             "R" => database.files.push(format!("{directory}/{value}")),
             _ => {}
@@ -89,7 +98,7 @@ mod tests {
             b"C:Q1abc=\nP:libcrypto3\nV:3.1.4-r1\nA:x86_64\nS:1\nL:Apache-2.0\no:openssl\nD:so:libc.musl-x86_64.so.1\n\
             F:etc\nF:etc/ssl\nR:openssl.cnf\na:0:0:644\nZ:Q1x=\n\n\
             P:py3-pip\nV:23.3.1-r0\nA:noarch\no:py3-pip\nF:\nR:x\n\n";
-        let ApkDatabase { packages, files } = database(installed).unwrap();
+        let ApkDatabase { packages, files } = database(installed, 10).unwrap();
         assert_eq!(packages.len(), 2);
         assert_eq!(
             (&*packages[0].name, &*packages[0].version, &*packages[0].architecture),
@@ -100,8 +109,11 @@ mod tests {
         assert_eq!(packages[0].licenses, ["Apache-2.0"]);
         assert_eq!((&*packages[1].name, &packages[1].source), ("py3-pip", &None));
         assert_eq!(files, ["etc/ssl/openssl.cnf", "x"]);
-        assert_eq!(database(b"P:a\nV:1\n\nP:a\nV:2\n").unwrap().packages[0].version, "1");
-        assert_eq!(database(b"P:last\nV:1").unwrap().packages.len(), 1);
-        assert!(database(b"P:a\nA:x86_64\n").is_err());
+        assert_eq!(database(b"P:a\nV:1\n\nP:a\nV:2\n", 10).unwrap().packages[0].version, "1");
+        assert_eq!(database(b"P:last\nV:1", 10).unwrap().packages.len(), 1);
+        assert!(database(b"P:a\nA:x86_64\n", 10).is_err());
+        assert!(database(installed, 1).is_err());
+        let long = format!("P:a\nV:1\nF:{}\nR:x\nF:usr\nR:x\n\n", "d".repeat(5000));
+        assert_eq!(database(long.as_bytes(), 10).unwrap().files, ["usr/x"]);
     }
 }

@@ -5,26 +5,36 @@ use std::collections::BTreeMap;
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, SourcePackage};
 
+/// The fields that are read.
+const FIELDS: [&str; 6] = ["architecture", "maintainer", "package", "source", "status", "version"];
+/// The maximum number of files in a package's list.
+const MAX_FILES: usize = 1_000_000;
+
 /// Parses a database of dpkg (deb822(5), dpkg-query(1)). Packages of which only configuration files are left are not
 /// installed. Entries without `Status` are, as in distroless images.
 ///
 /// # Errors
-/// An entry has no name or no version.
-pub(super) fn packages(content: &[u8]) -> Result<Vec<InstalledPackage>, String> {
+/// An entry has no name or no version, or there are more than `limit` packages.
+pub(super) fn packages(content: &[u8], limit: usize) -> Result<Vec<InstalledPackage>, String> {
     let mut packages = Vec::new();
     let mut fields = BTreeMap::new();
     for line in lines(content).chain(["".into()]) {
         if line.trim().is_empty() {
             packages.extend(package(&std::mem::take(&mut fields))?);
+            if packages.len() > limit {
+                return Err("the database has too many packages".into());
+            }
         } else if let Some((name, value)) = line.split_once(':').filter(|_| !line.starts_with([' ', '\t'])) {
             // Of a repeated field the first counts.
-            fields.entry(name.trim().to_ascii_lowercase()).or_insert_with(|| value.trim().to_owned());
+            if let Some(field) = FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name.trim())) {
+                fields.entry(*field).or_insert_with(|| value.trim().to_owned());
+            }
         }
     }
     Ok(packages)
 }
 
-fn package(fields: &BTreeMap<String, String>) -> Result<Option<InstalledPackage>, String> {
+fn package(fields: &BTreeMap<&str, String>) -> Result<Option<InstalledPackage>, String> {
     let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
     let state = field("status").and_then(|status| status.split_whitespace().nth(2).map(str::to_owned));
     if fields.is_empty() || matches!(state.as_deref(), Some("not-installed" | "config-files")) {
@@ -56,7 +66,7 @@ pub(super) fn files(content: &[u8]) -> Vec<String> {
     let path = |line: std::borrow::Cow<'_, str>| {
         line.split_once("  ").map(|(_, path)| path.trim_start_matches("./").to_owned())
     };
-    lines(content).filter_map(path).collect()
+    lines(content).filter_map(path).take(MAX_FILES).collect()
 }
 
 #[cfg(test)]
@@ -75,7 +85,7 @@ mod tests {
             Package: never\nStatus: purge ok not-installed\n\n\
             Package: half\nStatus: install ok half-configured\nVersion: 2\n\n\
             Package: base-files\nVersion: 12.4\n";
-        let found: Vec<_> = packages(status).unwrap();
+        let found: Vec<_> = packages(status, 10).unwrap();
         let short: Vec<_> = found
             .iter()
             .map(|package| {
@@ -92,9 +102,10 @@ mod tests {
                 "base-files 12.4  ",
             ]
         );
-        assert!(packages(b"Package: x\nStatus: install ok installed\n").is_err());
-        assert!(packages(b"Version: 1\n").is_err());
-        assert_eq!(packages(b"").unwrap(), []);
+        assert!(packages(b"Package: x\nStatus: install ok installed\n", 10).is_err());
+        assert!(packages(b"Version: 1\n", 10).is_err());
+        assert!(packages(status, 3).is_err());
+        assert_eq!(packages(b"", 10).unwrap(), []);
         assert_eq!(files(b"0123  usr/bin/x\n4567  usr/share/a b\n"), ["usr/bin/x", "usr/share/a b"]);
     }
 
@@ -112,7 +123,7 @@ mod tests {
             .filter(|(state, _)| !matches!(*state, "config-files" | "not-installed"))
             .map(|(_, line)| line.to_owned())
             .collect();
-        let mut ours: Vec<String> = packages(&status)
+        let mut ours: Vec<String> = packages(&status, 100_000)
             .unwrap()
             .iter()
             .map(|package| {

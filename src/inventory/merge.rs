@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::distribution::distribution;
 use super::layer::FileFacts;
-use super::paths::{parent, self_and_ancestors, target_of};
+use super::paths::{PathSet, parent, self_and_ancestors, target_of};
 use super::system_file::{ANY_STATUS, DATABASES, RELEASES, SystemFile, database_of_journal};
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
 use crate::oci::Digest;
@@ -18,7 +18,7 @@ const MAX_LINKS: usize = 40;
 
 /// Merges layers into the inventory of the image that consists of them: each with its `diff_id`, lowest first.
 pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
-    let mut image = MergedImage { layers, names: BTreeMap::new(), links: BTreeMap::new() };
+    let mut image = MergedImage { layers, names: BTreeMap::new(), links: BTreeMap::new(), hashes: HashMap::new() };
     for (index, (_, layer)) in layers.iter().enumerate() {
         image.apply(index, layer);
     }
@@ -32,6 +32,8 @@ struct MergedImage<'a> {
     names: BTreeMap<&'a str, (usize, u32)>,
     /// The targets of links, by path.
     links: BTreeMap<&'a str, &'a str>,
+    /// The hashes of paths and of the directories above them: computed once, and looked up in each layer.
+    hashes: HashMap<&'a str, Vec<u64>>,
 }
 
 impl<'a> MergedImage<'a> {

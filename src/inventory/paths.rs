@@ -74,7 +74,12 @@ impl PathSet {
         self.0.extend(other.0);
     }
 
-    fn hash(path: &str) -> u64 {
+    /// Whether the set contains a path with one of these hashes.
+    pub(super) fn contains_any(&self, hashes: &[u64]) -> bool {
+        !self.0.is_empty() && hashes.iter().any(|hash| self.0.contains(hash))
+    }
+
+    pub(super) fn hash(path: &str) -> u64 {
         let digest = Digest::sha256(path.as_bytes());
         digest.as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }

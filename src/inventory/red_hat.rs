@@ -76,7 +76,10 @@ fn assignments(text: &str, variables: &HashMap<String, String>) -> Vec<(String, 
     }
 }
 
-/// The words, with quotes removed and variables replaced.
+/// The maximum length of a word, in bytes: variables can multiply each other.
+const MAX_WORD: usize = 4096;
+
+/// The words, with quotes removed and variables replaced. What is too long is cut off.
 fn words(text: &str, variables: &HashMap<String, String>) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut letters = text.chars().peekable();
@@ -94,7 +97,11 @@ fn words(text: &str, variables: &HashMap<String, String>) -> Vec<String> {
                 if is_braced {
                     letters.by_ref().find(|letter| *letter == '}');
                 }
-                word.get_or_insert_default().push_str(variables.get(&name).map_or("", String::as_str));
+                let value = variables.get(&name).map_or("", String::as_str);
+                let word = word.get_or_insert_default();
+                if word.len() + value.len() <= MAX_WORD {
+                    word.push_str(value);
+                }
             }
             letter if letter.is_whitespace() && quote.is_none() => words.extend(word.take()),
             letter => word.get_or_insert_default().push(letter),
@@ -114,6 +121,13 @@ mod tests {
         assert_eq!(sets.unwrap().content_sets, ["rhel-8-for-x86_64-baseos-rpms"]);
         assert_eq!(content_sets(br#"{"bomFormat": "CycloneDX"}"#).unwrap(), None);
         assert!(content_sets(b"broken").is_err());
+    }
+
+    #[test]
+    fn variables_do_not_grow_without_limit() {
+        let doubled: String = (0..60).map(|number| format!("ENV V{}=$V{number}$V{number}\n", number + 1)).collect();
+        let text = format!("ENV V0=0123456789\n{doubled}LABEL architecture=x com.redhat.component=$V60");
+        assert!(dockerfile("Dockerfile-x-1-2", text.as_bytes()).is_none_or(|build| build.nvr.len() <= MAX_WORD + 4));
     }
 
     #[test]

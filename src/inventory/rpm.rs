@@ -46,8 +46,8 @@ pub(super) fn read_database(
 /// version-release, time of installation, time of build, vendor, `(none)`, size, architecture, epoch, source RPM.
 ///
 /// # Errors
-/// A line has another form.
-pub(super) fn manifest(content: &[u8]) -> Result<Vec<InstalledPackage>, String> {
+/// A line has another form, or there are more than `limit` packages.
+pub(super) fn manifest(content: &[u8], limit: usize) -> Result<Vec<InstalledPackage>, String> {
     let package = |line: std::borrow::Cow<'_, str>| {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, version, _, _, vendor, _, _, architecture, epoch, source] = fields[..] else {
@@ -59,7 +59,11 @@ pub(super) fn manifest(content: &[u8]) -> Result<Vec<InstalledPackage>, String> 
         }
         Ok(Rpm { name, version, epoch, architecture, source, vendor, ..Rpm::default() }.package())
     };
-    lines(content).filter(|line| !line.trim().is_empty()).map(package).collect()
+    let stated = || lines(content).filter(|line| !line.trim().is_empty());
+    if stated().nth(limit).is_some() {
+        return Err("the list has too many packages".into());
+    }
+    stated().map(package).collect()
 }
 
 /// The values of a package as RPM states them. Empty if not stated.

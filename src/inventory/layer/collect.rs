@@ -16,6 +16,8 @@ use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
 
 /// How many bytes of a file [`language_file`] gets.
 const FIRST: u64 = 4096;
+/// The maximum number of parts of a path.
+const MAX_DEPTH: usize = 128;
 /// Marks deletions in a layer (image-spec, layer.md, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
 /// Marks a directory that hides that of the layers below.
@@ -115,6 +117,10 @@ impl<'a> Collector<'a> {
         let clean = CleanPath::new(&entry.path);
         if clean.escapes {
             self.problem("a path leads out of the root");
+        }
+        if clean.text.split('/').count() > MAX_DEPTH {
+            self.problem("a path is too deep");
+            return Ok(());
         }
         let path = self.names.resolve(clean.text);
         if path.is_empty() || self.is_whiteout(&path) {
@@ -256,8 +262,12 @@ impl<'a> Collector<'a> {
         })
     }
 
+    fn packages_left(&self) -> usize {
+        self.limits.packages.saturating_sub(self.packages)
+    }
+
     fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64) -> Result<Vec<InstalledPackage>, String> {
-        let (mut packages, left) = (Vec::new(), self.limits.packages.saturating_sub(self.packages));
+        let (mut packages, left) = (Vec::new(), self.packages_left());
         rpm::read_database(content, size, &mut |found| {
             if packages.len() >= left {
                 return Err("the database has too many packages".into());
@@ -284,16 +294,16 @@ impl<'a> Collector<'a> {
                 SmallFile::Other(None)
             }
             SystemFile::DpkgStatus => {
-                let packages = dpkg::packages(content)?;
+                let packages = dpkg::packages(content, self.packages_left())?;
                 self.owned.add_packages(&packages);
                 SmallFile::Packages(packages)
             }
             SystemFile::Apk => {
-                let database = apk::database(content)?;
+                let database = apk::database(content, self.packages_left())?;
                 self.owned.add(&database.files);
                 SmallFile::Packages(database.packages)
             }
-            SystemFile::RpmManifest => SmallFile::Packages(rpm::manifest(content)?),
+            SystemFile::RpmManifest => SmallFile::Packages(rpm::manifest(content, self.packages_left())?),
             SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
         })
     }

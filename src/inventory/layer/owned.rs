@@ -16,8 +16,12 @@ const WITHOUT_LIST: [&str; 3] = [
     "usr/lib/python2.7/wsgiref.egg-info",
 ];
 
+/// The maximum number of files. A file beyond may be reported twice, but is not missed.
+const MAX_FILES: usize = 4_000_000;
+
 #[derive(Default)]
 pub(super) struct OwnedFiles {
+    count: usize,
     files: PathSet,
     /// dpkg: the lists by package, as long as it is unknown whose packages they are.
     lists: HashMap<String, PathSet>,
@@ -28,7 +32,8 @@ pub(super) struct OwnedFiles {
 impl OwnedFiles {
     /// Adds the files of a package of RPM or apk.
     pub(super) fn add<'a>(&mut self, files: impl IntoIterator<Item = &'a String>) {
-        for file in files {
+        for file in files.into_iter().take(MAX_FILES.saturating_sub(self.count)) {
+            self.count += 1;
             self.files.insert(file);
         }
     }
@@ -37,6 +42,8 @@ impl OwnedFiles {
     pub(super) fn add_list(&mut self, path: &str, files: &[String]) {
         let name = file_name(path).trim_end_matches(".md5sums");
         let list = self.lists.entry(name.to_owned()).or_default();
+        let files = &files[..files.len().min(MAX_FILES.saturating_sub(self.count))];
+        self.count += files.len();
         files.iter().for_each(|file| list.insert(file));
     }
 
@@ -50,7 +57,7 @@ impl OwnedFiles {
 
     /// The paths of all files that belong to packages of the distribution.
     pub(super) fn finish(self) -> PathSet {
-        let Self { mut files, lists, official } = self;
+        let Self { mut files, lists, official, .. } = self;
         WITHOUT_LIST.iter().for_each(|file| files.insert(file));
         lists.into_iter().filter(|(name, _)| official.contains(name)).for_each(|(_, list)| files.merge(list));
         files

@@ -37,7 +37,10 @@ pub(super) fn blobs(file: &mut RpmFile<'_>, each: &mut dyn FnMut(&[u8]) -> Resul
         for value in (1..entries).step_by(2) {
             let offset = |entry: usize| u16_at(&page, HEADER + 2 * entry, big).map(usize::from);
             // Items are laid out from the end of the page, in the order of the entries.
+            // They do not overlap, so together they are not larger than the page.
+            let end = if value == 1 { page.len() } else { offset(value - 2)? };
             let item = page.get(offset(value)?..offset(value - 1)?).filter(|item| !item.is_empty());
+            let item = item.filter(|_| offset(value - 1).is_ok_and(|key| key <= end));
             let item = item.ok_or_else(|| format!("an item of page {number} is outside of its page"))?;
             match item[0] {
                 IN_PAGE if item.len() - 1 <= COUNTER => {}

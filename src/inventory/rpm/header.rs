@@ -6,6 +6,12 @@ use super::{Rpm, RpmPackage, u32_at};
 
 /// The maximum number of tags (`HEADER_TAGS_MAX`).
 const MAX_TAGS: usize = 65_535;
+/// The maximum number of texts of a tag. Packages have up to a hundred thousand files.
+const MAX_TEXTS: usize = 1_000_000;
+/// The maximum length of a path, and of all paths of a package that are kept, in bytes. A file that is left out may be
+/// reported twice, but is not missed.
+const MAX_PATH: usize = 4096;
+const MAX_PATHS: usize = 64 * 1024 * 1024;
 /// The size of an index entry, in bytes.
 const INDEX: usize = 16;
 
@@ -113,6 +119,9 @@ impl<'a> RpmTags<'a> {
 
     /// `count` strings, each ended by a NUL.
     fn strings_at(&self, offset: usize, count: usize) -> Result<Vec<String>, String> {
+        if count > MAX_TEXTS {
+            return Err("a tag has too many texts".into());
+        }
         let mut rest = &self.data[offset..];
         let mut texts = Vec::new();
         for _ in 0..count {
@@ -130,10 +139,16 @@ impl<'a> RpmTags<'a> {
         if names.len() != indexes.len() {
             return Err("the list of files is damaged".into());
         }
-        let path = |(name, index): (&String, &u32)| {
+        let (mut paths, mut left) = (Vec::new(), MAX_PATHS);
+        for (name, index) in names.iter().zip(&indexes) {
             let directory = directories.get(*index as usize).ok_or("the list of files is damaged")?;
-            Ok(format!("{}/{name}", directory.trim_matches('/')).trim_start_matches('/').to_owned())
-        };
-        names.iter().zip(&indexes).map(path).collect()
+            let length = directory.len() + name.len();
+            if length > MAX_PATH || length > left {
+                continue;
+            }
+            left -= length;
+            paths.push(format!("{}/{name}", directory.trim_matches('/')).trim_start_matches('/').to_owned());
+        }
+        Ok(paths)
     }
 }

@@ -164,14 +164,15 @@ fn manifests_list_packages() {
     let line = "mariner-release\t2.0-12.cm2\t1653816591\t1653753130\tMicrosoft Corporation\t(none)\t580\tnoarch\t0\t\
         mariner-release-2.0-12.cm2.src.rpm\n\
         openssl\t1.1.1k-15.cm2\t1\t1\tMicrosoft Corporation\t(none)\t1\tx86_64\t1\tssl-1.1.1k-15.cm2.src.rpm\n";
-    let packages = manifest(line.as_bytes()).unwrap();
+    let packages = manifest(line.as_bytes(), 2).unwrap();
     assert_eq!(
         (&*packages[0].name, &*packages[0].version, &packages[0].source),
         ("mariner-release", "2.0-12.cm2", &None)
     );
     assert_eq!((&*packages[1].version, &*packages[1].architecture), ("1:1.1.1k-15.cm2", "x86_64"));
     assert_eq!(packages[1].source.as_ref().unwrap().version, "1:1.1.1k-15.cm2");
-    assert!(manifest(b"openssl\t1.1.1k\n").is_err());
+    assert!(manifest(b"openssl\t1.1.1k\n", 2).is_err());
+    assert!(manifest(line.as_bytes(), 1).is_err());
 }
 
 /// Databases of real images, with the numbers of packages that go-rpmdb finds.
