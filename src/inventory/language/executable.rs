@@ -95,7 +95,6 @@ fn read_program(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut L
 /// Where the parts of an executable are.
 #[derive(Default)]
 struct Layout {
-    big_endian: bool,
     /// The sections with a name in [`USED_SECTIONS`].
     sections: Vec<Section>,
     segments: Vec<Segment>,
@@ -159,11 +158,6 @@ pub(super) struct Executable<'a> {
 }
 
 impl Executable<'_> {
-    /// Whether numbers have their most significant byte first.
-    pub(super) fn is_big_endian(&self) -> bool {
-        self.layout.big_endian
-    }
-
     /// Whether Go's linker wrote it.
     pub(super) fn is_from_go(&self) -> bool {
         self.layout.sections.iter().any(|section| section.name != RUST_CRATES)

@@ -120,7 +120,7 @@ fn licenses(value: &RawValue) -> Vec<String> {
             #[serde(rename = "type")]
             kind: String,
         },
-        List(Vec<License>),
+        List(Vec<Self>),
     }
     fn collect(license: License, into: &mut Vec<String>) {
         match license {

@@ -167,11 +167,10 @@ fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<Direct
 fn directory(content: &mut dyn ReadSeek, fields: Integers<'_>, end: u64) -> Option<Directory> {
     let (mut entries, mut size) = (u64::from(fields.u16(10)?), u64::from(fields.u32(12)?));
     let (mut offset, mut end) = (u64::from(fields.u32(16)?), end);
-    if entries == 0xffff || size == u64::from(u32::MAX) || offset == u64::from(u32::MAX) {
-        if let Some((at, large)) = large_end(content, end) {
-            let fields = Integers { bytes: &large, big_endian: false };
-            (entries, size, offset, end) = (fields.u64(32)?, fields.u64(40)?, fields.u64(48)?, at);
-        }
+    let is_large = entries == 0xffff || size == u64::from(u32::MAX) || offset == u64::from(u32::MAX);
+    if let Some((at, large)) = is_large.then(|| large_end(content, end)).flatten() {
+        let fields = Integers { bytes: &large, big_endian: false };
+        (entries, size, offset, end) = (fields.u64(32)?, fields.u64(40)?, fields.u64(48)?, at);
     }
     let start = end.checked_sub(size)?;
     let base = start.checked_sub(offset)?;

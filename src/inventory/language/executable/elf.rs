@@ -75,8 +75,7 @@ pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Res
     };
     let sections = sections(content, size, header)?;
     let is_packed = sections.is_none() && read_up_to(content, 0, 4096).is_some_and(|start| contains(&start, b"UPX!"));
-    let big_endian = start.get(5) == Some(&2);
-    Ok(Some(Layout { big_endian, sections: sections.unwrap_or_default(), segments, is_packed }))
+    Ok(Some(Layout { sections: sections.unwrap_or_default(), segments, is_packed }))
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -22,7 +22,7 @@ pub(super) fn layout(content: &mut dyn ReadSeek, start: &[u8]) -> Result<Option<
     }
     let commands =
         read_at(content, if wide { 32 } else { 28 }, size).ok_or("the load commands of the executable are damaged")?;
-    let mut layout = Layout { big_endian, ..Layout::default() };
+    let mut layout = Layout::default();
     let mut rest = commands.as_slice();
     while let Some((kind, length)) = command(rest, big_endian) {
         let bytes = &rest[..length];

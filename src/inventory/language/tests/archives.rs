@@ -88,27 +88,31 @@ fn zip(items: &[Item]) -> Vec<u8> {
             [common(crc, compressed, item.stated_size, &item.name, 0), vec![0; 10], le(offset, 4)].concat()
         });
         directory.extend(item.name.bytes());
-        directory.extend(item.large.then_some(extra).unwrap_or_default());
+        directory.extend(if item.large { extra } else { Vec::new() });
     }
-    let start = file.len() as u64;
+    let (start, size) = (file.len() as u64, directory.len() as u64);
     file.extend(&directory);
-    if items.iter().any(|item| item.large) {
+    let large = items.iter().any(|item| item.large);
+    add_end(&mut file, items.len() as u64, size, start, large);
+    file
+}
+
+/// Adds the end record.
+fn add_end(file: &mut Vec<u8>, count: u64, size: u64, start: u64, large: bool) {
+    if large {
         let at = file.len() as u64;
-        let count = items.len() as u64;
         file.extend(
             [b"PK\x06\x06".to_vec(), le(44, 8), le(45, 2), le(45, 2), le(0, 8), le(count, 8), le(count, 8)].concat(),
         );
-        file.extend([le(directory.len() as u64, 8), le(start, 8)].concat());
+        file.extend([le(size, 8), le(start, 8)].concat());
         file.extend([b"PK\x06\x07".to_vec(), le(0, 4), le(at, 8), le(1, 4)].concat());
         file.extend(
             [b"PK\x05\x06".to_vec(), le(0, 4), le(0xffff, 2), le(0xffff, 2), le(u64::MAX, 8), le(0, 2)].concat(),
         );
     } else {
-        let count = items.len() as u64;
         file.extend([b"PK\x05\x06".to_vec(), le(0, 4), le(count, 2), le(count, 2)].concat());
-        file.extend([le(directory.len() as u64, 4), le(start, 4), le(0, 2)].concat());
+        file.extend([le(size, 4), le(start, 4), le(0, 2)].concat());
     }
-    file
 }
 
 fn paths(found: &LanguagePackages) -> Vec<&str> {
@@ -185,7 +189,7 @@ fn archives_of_every_form_are_read() {
 fn what_readers_would_read_differently_or_not_at_all_is_a_problem() {
     let plain = maven("a", "a", "1");
     let other = zip(&[maven("b", "b", "2")]);
-    let mut two = zip(&[plain.clone()]);
+    let mut two = zip(std::slice::from_ref(&plain));
     let length = two.len();
     two[length - 2..].copy_from_slice(&u16::try_from(other.len()).expect("small").to_le_bytes());
     two.extend(&other);
@@ -196,7 +200,7 @@ fn what_readers_would_read_differently_or_not_at_all_is_a_problem() {
         ("a smaller stated size", zip(&[Item { stated_size: 1, ..plain.clone() }]), vec!["!"]),
         ("a larger stated size", zip(&[Item { stated_size: 1 << 31, ..plain.clone() }]), vec!["!"]),
         ("two directories", two, vec!["!"]),
-        ("no directory", zip(&[plain.clone()])[..60].to_vec(), vec!["!"]),
+        ("no directory", zip(std::slice::from_ref(&plain))[..60].to_vec(), vec!["!"]),
         (
             "a damaged archive beside a good one",
             {

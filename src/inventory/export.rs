@@ -1,0 +1,5 @@
+//! Inventories in formats of other tools.
+
+mod cyclonedx;
+
+pub use cyclonedx::cyclonedx;

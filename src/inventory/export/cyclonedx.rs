@@ -1,0 +1,249 @@
+//! CycloneDX 1.6 as JSON (ECMA-424; cyclonedx.org/docs/1.6/json).
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::inventory::purl::split_epoch;
+use crate::inventory::{Ecosystem, InstalledPackage, Inventory, LinuxDistribution};
+use crate::oci::Digest;
+
+/// The software bill of materials of an image. The same inventory yields the same document: it has no time and no random
+/// number.
+///
+/// `image` is the name of the image, `digest` that of its manifest. Properties named `aquasecurity:trivy:…` are those by
+/// which `trivy sbom` finds source packages and paths. Gaps are properties of the image, and make its composition
+/// `incomplete`.
+///
+/// ```json
+/// {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+///  "metadata": {"component": {"type": "container", "name": "docker.io/library/nginx", "version": "sha256:…"}},
+///  "components": [{"type": "library", "name": "libssl3", "version": "3.0.11-1~deb12u2", "purl": "pkg:deb/debian/…"}]}
+/// ```
+pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest) -> Value {
+    let image_ref = format!("{image}@{digest}");
+    let gaps = inventory.gaps.iter();
+    let gaps: Vec<_> = gaps.map(|gap| property("pullgate:gap", &format!("{}: {}", gap.place, gap.problem))).collect();
+    let is_incomplete = !gaps.is_empty();
+    let mut container = json!({
+        "bom-ref": image_ref,
+        "type": "container",
+        "name": image,
+        "version": digest.to_string(),
+    });
+    if is_incomplete {
+        container["properties"] = Value::Array(gaps);
+    }
+    let mut components: Vec<_> = inventory.distribution.iter().map(operating_system).collect();
+    let mut refs = HashMap::new();
+    for package in &inventory.packages {
+        components.push(library(package, inventory.distribution.as_ref(), &mut refs));
+    }
+    let aggregate = if is_incomplete { "incomplete" } else { "unknown" };
+    json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "tools": {"components": [
+                {"type": "application", "name": "pullgate", "version": env!("CARGO_PKG_VERSION")},
+            ]},
+            "component": container,
+        },
+        "components": components,
+        "compositions": [{"aggregate": aggregate, "assemblies": [image_ref]}],
+    })
+}
+
+fn property(name: &str, value: &str) -> Value {
+    json!({"name": name, "value": value})
+}
+
+/// The component of the distribution.
+fn operating_system(distribution: &LinuxDistribution) -> Value {
+    let mut component = json!({
+        "bom-ref": format!("os:{}-{}", distribution.id, distribution.version),
+        "type": "operating-system",
+        "name": distribution.family(),
+        "properties": [
+            property("aquasecurity:trivy:Class", "os-pkgs"),
+            property("aquasecurity:trivy:Type", distribution.family()),
+        ],
+    });
+    if !distribution.version.is_empty() {
+        component["version"] = json!(distribution.version);
+    }
+    component
+}
+
+/// The component of a package. `refs` counts how often each reference was used: references must differ.
+fn library(
+    package: &InstalledPackage,
+    distribution: Option<&LinuxDistribution>,
+    refs: &mut HashMap<String, usize>,
+) -> Value {
+    let mut component = Map::new();
+    let purl = package.purl(distribution);
+    let mut reference = purl.clone().unwrap_or_else(|| format!("{}@{}", package.name, package.version));
+    let count = refs.entry(reference.clone()).or_default();
+    *count += 1;
+    if *count > 1 {
+        // The space keeps it apart from every package URL.
+        reference = format!("{reference} {count}");
+    }
+    let (group, name) = match package.ecosystem {
+        Ecosystem::Maven => package.name.rsplit_once(':'),
+        Ecosystem::Npm => package.name.rsplit_once('/'),
+        _ => None,
+    }
+    .map_or((None, package.name.as_str()), |(group, name)| (Some(group), name));
+    component.insert("bom-ref".to_owned(), json!(reference));
+    component.insert("type".to_owned(), json!("library"));
+    component.insert("name".to_owned(), json!(name));
+    component.extend(group.map(|group| ("group".to_owned(), json!(group))));
+    if !package.version.is_empty() {
+        component.insert("version".to_owned(), json!(package.version));
+    }
+    component.extend(purl.map(|purl| ("purl".to_owned(), json!(purl))));
+    let licenses: Vec<_> = package.licenses.iter().filter(|license| !license.is_empty()).collect();
+    if !licenses.is_empty() {
+        let licenses: Vec<_> = licenses.iter().map(|license| json!({"license": {"name": license}})).collect();
+        component.insert("licenses".to_owned(), Value::Array(licenses));
+    }
+    component.insert("properties".to_owned(), Value::Array(properties(package, distribution)));
+    Value::Object(component)
+}
+
+/// The properties of a package, as Trivy names them.
+fn properties(package: &InstalledPackage, distribution: Option<&LinuxDistribution>) -> Vec<Value> {
+    let kind = match package.ecosystem {
+        Ecosystem::Cargo => "rustbinary",
+        Ecosystem::Gem => "gemspec",
+        Ecosystem::Go => "gobinary",
+        Ecosystem::Maven => "jar",
+        Ecosystem::Npm => "node-pkg",
+        Ecosystem::PyPi => "python-pkg",
+        Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => distribution.map_or("", LinuxDistribution::family),
+    };
+    let own = (package.name.as_str(), package.version.as_str());
+    let source = package.source.as_ref().map_or(own, |source| (source.name.as_str(), source.version.as_str()));
+    let (epoch, version) = split_epoch(source.1);
+    // Alpine's versions have no separate release.
+    let (version, release) = match package.ecosystem {
+        Ecosystem::Apk => (source.1, ""),
+        _ => version.rsplit_once('-').unwrap_or((version, "")),
+    };
+    let layer = package.layer.map(|layer| layer.to_string()).unwrap_or_default();
+    let of_distribution =
+        |value: &str| if package.ecosystem.is_of_distribution() { value.to_owned() } else { String::new() };
+    [
+        ("FilePath", package.path.clone().unwrap_or_default()),
+        ("LayerDiffID", layer),
+        ("Modularitylabel", package.module.clone().unwrap_or_default()),
+        ("PkgType", kind.to_owned()),
+        ("SrcEpoch", of_distribution(epoch)),
+        ("SrcName", of_distribution(source.0)),
+        ("SrcRelease", of_distribution(release)),
+        ("SrcVersion", of_distribution(version)),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .map(|(name, value)| property(&format!("aquasecurity:trivy:{name}"), &value))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::{Gap, SourcePackage};
+
+    fn package(ecosystem: Ecosystem, name: &str, version: &str) -> InstalledPackage {
+        InstalledPackage {
+            ecosystem,
+            name: name.to_owned(),
+            version: version.to_owned(),
+            source: None,
+            architecture: String::new(),
+            module: None,
+            vendor: None,
+            licenses: vec!["MIT".to_owned()],
+            path: Some("usr/bin/a".to_owned()),
+            layer: Some(Digest::sha256(b"layer")),
+        }
+    }
+
+    fn inventory() -> Inventory {
+        let (id, version) = ("debian".to_owned(), "12".to_owned());
+        let mut openssl = package(Ecosystem::Deb, "libssl3", "1:3.0.11-1~deb12u2");
+        openssl.source = Some(SourcePackage { name: "openssl".to_owned(), version: "1:3.0.11-1~deb12u2".to_owned() });
+        let go = package(Ecosystem::Go, "golang.org/x/net", "v0.1.0");
+        let packages =
+            vec![openssl, go.clone(), go, package(Ecosystem::Maven, "org.a:b", ""), package(Ecosystem::Go, "./x", "")];
+        Inventory {
+            distribution: Some(LinuxDistribution { id, version, ..LinuxDistribution::default() }),
+            packages,
+            ..Inventory::default()
+        }
+    }
+
+    #[test]
+    fn an_inventory_as_cyclonedx() {
+        let digest = Digest::sha256(b"manifest");
+        let document = cyclonedx(&inventory(), "docker.io/library/a", &digest);
+        assert_eq!(document, cyclonedx(&inventory(), "docker.io/library/a", &digest));
+        assert_eq!(document["bomFormat"], "CycloneDX");
+        assert_eq!(document["specVersion"], "1.6");
+        assert_eq!(document["metadata"]["component"]["version"], digest.to_string());
+        assert_eq!(document["compositions"][0]["aggregate"], "unknown");
+        let components = document["components"].as_array().expect("components");
+        assert_eq!(components[0]["type"], "operating-system");
+        let layer = Digest::sha256(b"layer").to_string();
+        let trivy = |name: &str, value: &str| property(&format!("aquasecurity:trivy:{name}"), value);
+        assert_eq!(
+            components[1],
+            json!({
+                "bom-ref": "pkg:deb/debian/libssl3@3.0.11-1~deb12u2?distro=debian-12&epoch=1",
+                "type": "library",
+                "name": "libssl3",
+                "version": "1:3.0.11-1~deb12u2",
+                "purl": "pkg:deb/debian/libssl3@3.0.11-1~deb12u2?distro=debian-12&epoch=1",
+                "licenses": [{"license": {"name": "MIT"}}],
+                "properties": [
+                    trivy("FilePath", "usr/bin/a"),
+                    trivy("LayerDiffID", &layer),
+                    trivy("PkgType", "debian"),
+                    trivy("SrcEpoch", "1"),
+                    trivy("SrcName", "openssl"),
+                    trivy("SrcRelease", "1~deb12u2"),
+                    trivy("SrcVersion", "3.0.11"),
+                ],
+            })
+        );
+        assert_eq!((&components[4]["group"], &components[4]["name"]), (&json!("org.a"), &json!("b")));
+        assert!(components[5].get("purl").is_none());
+    }
+
+    /// The schema requires `type` and `name` of a component, and references that differ.
+    #[test]
+    fn every_component_has_a_type_a_name_and_its_own_reference() {
+        let document = cyclonedx(&inventory(), "a", &Digest::sha256(b""));
+        let components = document["components"].as_array().expect("components");
+        let mut refs: Vec<_> =
+            components.iter().map(|component| component["bom-ref"].as_str().expect("text")).collect();
+        assert!(components.iter().all(|component| component["name"].is_string() && component["type"].is_string()));
+        refs.sort_unstable();
+        refs.dedup();
+        assert_eq!(refs.len(), components.len());
+    }
+
+    #[test]
+    fn gaps_make_the_document_incomplete() {
+        let mut inventory = inventory();
+        inventory.gaps.push(Gap { place: "a.jar".to_owned(), problem: "is encrypted".to_owned() });
+        let document = cyclonedx(&inventory, "a", &Digest::sha256(b""));
+        assert_eq!(document["compositions"][0]["aggregate"], "incomplete");
+        let properties = &document["metadata"]["component"]["properties"];
+        assert_eq!(properties, &json!([property("pullgate:gap", "a.jar: is encrypted")]));
+    }
+}
