@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::release::Release;
 use super::{
-    DamagedDatabase, Databases, MatchedAdvisory, OsvRows, SourceState, TrivyDetail, TrivyRows, join, library,
-    osv_match, system,
+    DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
+    library, osv_match, system,
 };
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory};
 use crate::version::VersionScheme;
@@ -55,8 +55,14 @@ pub(super) struct Lookups<'a> {
 
 /// Finds the advisories of these databases.
 pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Timestamp) -> ImageFindings {
-    let mut search =
-        AdvisorySearch { databases, inventory, candidates: Vec::new(), gaps: BTreeSet::new(), details: HashMap::new() };
+    let mut search = AdvisorySearch {
+        databases,
+        inventory,
+        candidates: Vec::new(),
+        gaps: BTreeSet::new(),
+        details: HashMap::new(),
+        records: HashMap::new(),
+    };
     let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
     system::find(&mut search, release.as_ref());
     library::find(&mut search);
@@ -74,6 +80,8 @@ pub(super) struct AdvisorySearch<'a> {
     gaps: BTreeSet<Gap>,
     /// Details of trivy-db by vulnerability: an image has many packages of one source.
     details: HashMap<String, Option<Arc<TrivyDetail>>>,
+    /// Details of OSV records: an advisory of a distribution is about many packages.
+    records: HashMap<String, Arc<OsvDetail>>,
 }
 
 /// An advisory that applies, before those of several sources are joined.
@@ -115,6 +123,18 @@ impl<'a> AdvisorySearch<'a> {
         let detail = self.databases.trivy?.detail(id);
         let detail = self.readable(TRIVY, detail).flatten();
         self.details.insert(id.to_owned(), detail.clone());
+        detail
+    }
+
+    /// The details of an OSV record, or only its identifier if the database does not have them.
+    pub(super) fn record(&mut self, osv: &dyn OsvRows, id: &str) -> Arc<OsvDetail> {
+        if let Some(known) = self.records.get(id) {
+            return known.clone();
+        }
+        let detail = osv.detail(id);
+        let unknown = || Arc::new(OsvDetail { id: id.to_owned(), ..OsvDetail::default() });
+        let detail = self.readable(OSV, detail).flatten().unwrap_or_else(unknown);
+        self.records.insert(id.to_owned(), detail.clone());
         detail
     }
 }

@@ -34,9 +34,10 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     }
     let Some(trivy) = search.databases.trivy else { return };
     for (index, package) in search.packages() {
-        for bucket in by_ecosystem.get(&package.ecosystem).into_iter().flatten() {
-            for name in names(package) {
-                let rows = trivy.rows(&bucket.name, &name);
+        let Some(buckets) = by_ecosystem.get(&package.ecosystem) else { continue };
+        for name in &names(package) {
+            for bucket in buckets {
+                let rows = trivy.rows(&bucket.name, name);
                 let rows = search.readable(TRIVY, rows).unwrap_or_default();
                 add(search, index, &bucket.source, &rows);
             }

@@ -1,7 +1,5 @@
 //! Matching against OSV records.
 
-use std::sync::Arc;
-
 use super::find::{AdvisorySearch, CandidateMatch, OSV, is_of_system, scheme, source_of};
 use super::osv_range::{OsvFix, affects};
 use super::rating::osv_rating;
@@ -136,9 +134,7 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn O
         }
     }
     let Some((affected, fix)) = found else { return };
-    let detail = osv.detail(&row.id);
-    let unknown = || Arc::new(OsvDetail { id: row.id.clone(), ..OsvDetail::default() });
-    let detail = search.readable(OSV, detail).flatten().unwrap_or_else(unknown);
+    let detail = search.record(osv, &row.id);
     let is_comparable = fix.is_some();
     let fixed = fix.and_then(|fix| fix.version);
     let status = match (&fixed, is_comparable) {

@@ -22,34 +22,37 @@ pub(super) fn affects(
     scheme: VersionScheme,
     version: &str,
 ) -> Result<Option<OsvFix>, UnreadableVersion> {
-    let mut is_affected = affected
-        .versions
-        .iter()
-        .any(|listed| listed == version || compare(scheme, listed, version) == Ok(Ordering::Equal));
     let ranges: Vec<&OsvRange> = affected.ranges.iter().filter(|range| range.kind != "GIT").collect();
-    let mut fix: Option<&str> = None;
-    for range in &ranges {
-        is_affected |= contains(range, scheme, version)?;
-        for fixed in range.events.iter().filter_map(|event| event.fixed.as_deref()) {
-            let is_later = compare(scheme, fixed, version)?.is_gt();
-            let is_next = match fix {
-                Some(known) => compare(scheme, fixed, known)?.is_lt(),
-                None => true,
-            };
-            if is_later && is_next {
-                fix = Some(fixed);
-            }
-        }
-    }
     if ranges.is_empty() && affected.versions.is_empty() {
         // Nothing limits what is affected, or only commits do, which installed packages do not state.
-        return if affected.ranges.is_empty() {
+        let is_unlimited = affected.ranges.is_empty();
+        return if is_unlimited {
             Ok(Some(OsvFix::default()))
         } else {
             Err(UnreadableVersion::Range("commits".to_owned()))
         };
     }
-    Ok(is_affected.then(|| OsvFix { version: fix.map(str::to_owned) }))
+    let mut is_affected = affected
+        .versions
+        .iter()
+        .any(|listed| listed == version || compare(scheme, listed, version) == Ok(Ordering::Equal));
+    for range in &ranges {
+        is_affected |= contains(range, scheme, version)?;
+    }
+    if !is_affected {
+        return Ok(None);
+    }
+    let mut fix: Option<&str> = None;
+    for fixed in ranges.iter().flat_map(|range| &range.events).filter_map(|event| event.fixed.as_deref()) {
+        let is_next = match fix {
+            Some(known) => compare(scheme, fixed, known)?.is_lt(),
+            None => true,
+        };
+        if is_next && compare(scheme, fixed, version)?.is_gt() {
+            fix = Some(fixed);
+        }
+    }
+    Ok(Some(OsvFix { version: fix.map(str::to_owned) }))
 }
 
 /// What an event does to versions.

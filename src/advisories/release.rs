@@ -19,6 +19,8 @@ pub(super) struct Release {
     pub(super) version: AdvisoryVersion,
     /// The shape of the rows.
     pub(super) rows: RowShape,
+    /// The source whose rows state severities for packages.
+    pub(super) rater: Option<&'static str>,
     /// When its support ends, if that is known.
     pub(super) end_of_support: Option<Timestamp>,
 }
@@ -73,8 +75,11 @@ impl Release {
                 Self { rows: RowShape::RedHat, ..red_hat }
             }
             "chainguard" | "minimos" | "wolfi" => Self { name: AdvisoryName::Source, ..apk(id.to_owned()) },
-            "debian" => deb(format!("debian {}", major(version))).until(id, major(version)),
-            "echo" => deb("echo".to_owned()),
+            "debian" => {
+                let debian = deb(format!("debian {}", major(version))).until(id, major(version));
+                Self { rater: Some("debian"), ..debian }
+            }
+            "echo" => Self { rater: Some("echo"), ..deb("echo".to_owned()) },
             "mariner" => rpm("CBL-Mariner", minor(version)).by_source(),
             "ol" => Self { rows: RowShape::Flavours, ..rpm("Oracle Linux", major(version)).until(id, major(version)) },
             "opensuse" | "opensuse-leap" => rpm("openSUSE Leap", version).until("opensuse-leap", version),
@@ -103,6 +108,7 @@ impl Release {
             name: AdvisoryName::Binary,
             version: AdvisoryVersion::Binary,
             rows: RowShape::Plain,
+            rater: None,
             end_of_support: None,
         }
     }

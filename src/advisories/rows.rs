@@ -56,7 +56,7 @@ pub struct TrivyRow {
     /// not fix, 6 fix deferred, 7 end of life.
     pub status: u8,
     /// The vendor's identifiers: `DSA-5000-1`, `ELSA-2021-1234`.
-    #[serde(rename = "VendorIDs", deserialize_with = "null_as_default")]
+    #[serde(rename = "VendorIDs", alias = "VendorIds", deserialize_with = "null_as_default")]
     pub vendor_ids: Vec<String>,
     /// The affected architectures; empty if all are.
     #[serde(deserialize_with = "null_as_default")]
@@ -87,7 +87,7 @@ pub struct TrivyEntry {
     /// See [`TrivyRow::status`].
     pub status: u8,
     /// The vendor's identifiers: `RLSA-2023:0001`.
-    #[serde(rename = "VendorIDs", deserialize_with = "null_as_default")]
+    #[serde(rename = "VendorIDs", alias = "VendorIds", deserialize_with = "null_as_default")]
     pub vendor_ids: Vec<String>,
     /// Red Hat: the indexes of the affected CPEs.
     #[serde(rename = "Affected", deserialize_with = "null_as_default")]

@@ -1,5 +1,7 @@
 //! Matching of the distribution's packages against the rows of trivy-db.
 
+use std::sync::Arc;
+
 use super::find::{AdvisorySearch, CandidateMatch, TRIVY, is_of_system, scheme, source_of};
 use super::rating::{score_of_detail, severity_of_detail, severity_of_level};
 use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
@@ -54,11 +56,12 @@ fn is_covered(search: &mut AdvisorySearch<'_>, release: &Release) -> bool {
 fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
     let Some(trivy) = search.databases.trivy else { return };
     let source = trivy.source(&release.bucket);
-    let source = search.readable(TRIVY, source).flatten().unwrap_or_default();
+    let unnamed = || Arc::new(TrivySource { id: release.bucket.clone(), ..TrivySource::default() });
+    let source = search.readable(TRIVY, source).flatten().unwrap_or_else(unnamed);
     let mut products = red_hat::Products::default();
     for (index, package) in search.packages().filter(|(_, package)| is_of_system(package)) {
         // A key is no package, and its version none.
-        if package.name == "gpg-pubkey" || (package.is_third_party() && source.id != "echo") {
+        if package.name == "gpg-pubkey" || (package.is_third_party() && release.rater != Some("echo")) {
             continue;
         }
         if package.ecosystem != release.ecosystem {
@@ -79,7 +82,7 @@ fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
             (Some(cpes), _) => red_hat::advisories(&rows, cpes, &package.architecture),
             (None, RowShape::Architectures) => by_architecture(&rows, package, false),
             (None, RowShape::Flavours) => by_architecture(&rows, package, true),
-            (None, _) => rows.iter().map(|(id, row)| plain(id, row, &source.id)).collect(),
+            (None, _) => rows.iter().map(|(id, row)| plain(id, row, release.rater)).collect(),
         };
         add(search, index, release, &source, &advisories);
     }
@@ -96,12 +99,7 @@ fn advisory_name(package: &InstalledPackage, name: AdvisoryName) -> String {
     }
 }
 
-fn plain<'r>(id: &'r str, row: &'r TrivyRow, source: &str) -> RowAdvisory<'r> {
-    let rater = match source {
-        "debian" => Some("debian"),
-        "echo" => Some("echo"),
-        _ => None,
-    };
+fn plain<'r>(id: &'r str, row: &'r TrivyRow, rater: Option<&'static str>) -> RowAdvisory<'r> {
     RowAdvisory {
         id,
         vendor_ids: &row.vendor_ids,
@@ -112,18 +110,20 @@ fn plain<'r>(id: &'r str, row: &'r TrivyRow, source: &str) -> RowAdvisory<'r> {
     }
 }
 
-/// The entries for the architecture of the package; rows of old databases have none and hold for all.
+/// The entries for the architecture of the package; rows of old databases have none and hold for all. Oracle names the
+/// architectures of machines, which packages for all architectures (`noarch`) do not state.
 fn by_architecture<'r>(
     rows: &'r [(String, TrivyRow)],
     package: &InstalledPackage,
     flavours: bool,
 ) -> Vec<RowAdvisory<'r>> {
+    let is_everywhere = flavours && package.architecture == "noarch";
     let mut advisories = Vec::new();
     for (id, row) in rows {
         if row.entries.is_empty() {
             advisories.push(RowAdvisory { id, fixed: &row.fixed_version, ..RowAdvisory::default() });
         }
-        let entries = row.entries.iter().filter(|entry| entry.arches.contains(&package.architecture));
+        let entries = row.entries.iter().filter(|entry| entry.arches.contains(&package.architecture) || is_everywhere);
         advisories.extend(entries.map(|entry| RowAdvisory {
             id,
             vendor_ids: &entry.vendor_ids,

@@ -316,6 +316,9 @@ fn rebuilds_of_red_hat_compare_modules_architectures_and_flavours() {
     expect(&rows, &rocky, &["curl CVE-2024-3 7.76.1-29.el9", "curl CVE-2024-5 9"]);
     assert_eq!(findings(&rows, &rocky).matches[0].aliases, ["ADV-1"]);
     expect(&rows, &inventory("ol", "8.9", &[curl("7.61.1-33.el8")]), &["curl CVE-2024-6 7.61.1-34.el8"]);
+    let mut everywhere = inventory("ol", "8.9", &[curl("7.61.1-33.el8")]);
+    everywhere.packages[0].architecture = "noarch".to_owned();
+    expect(&rows, &everywhere, &["curl CVE-2024-6 7.61.1-34.el8"]);
     let unlabelled = inventory(
         "almalinux",
         "8.9",
