@@ -38,15 +38,19 @@ struct MergedImage<'a> {
 
 impl<'a> MergedImage<'a> {
     fn apply(&mut self, index: usize, layer: &'a LayerInventory) {
+        let hashes = &self.hashes;
         let is_gone = |path: &str| {
-            let is_replaced = |path| {
-                layer.names.contains_key(path) || layer.links.contains_key(path) || layer.replaced.contains(path)
-            };
-            self_and_ancestors(path).any(|above| layer.whiteouts.contains(above) || is_replaced(above))
+            let is_deleted = |path| layer.whiteouts.contains(path);
+            let is_replaced = |path| layer.names.contains_key(path) || layer.links.contains_key(path);
+            self_and_ancestors(path).any(|above| is_deleted(above) || is_replaced(above))
                 || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
+                || hashes.get(path).is_some_and(|hashes| layer.replaced.contains_any(hashes))
         };
         self.names.retain(|path, _| !is_gone(path));
         self.links.retain(|path, _| !is_gone(path));
+        for path in layer.names.keys().chain(layer.links.keys()) {
+            self.hashes.entry(path).or_insert_with(|| self_and_ancestors(path).map(PathSet::hash).collect());
+        }
         self.names.extend(layer.names.iter().map(|(path, file)| (&**path, (index, *file))));
         self.links.extend(layer.links.iter().map(|(path, target)| (&**path, &**target)));
     }
