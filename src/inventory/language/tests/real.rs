@@ -200,3 +200,31 @@ fn npm_packages_are_those_that_npm_lists() {
         assert!(found.contains(&expected), "{expected}");
     }
 }
+
+#[test]
+#[ignore = "needs Python"]
+fn archives_written_by_python() {
+    const SCRIPT: &str = "
+import io, sys, zipfile
+def archive(write):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as zip:
+        write(zip)
+    return buffer.getvalue()
+pom = 'META-INF/maven/g/%s/pom.properties'
+def inner(zip):
+    with zip.open(pom % 'inner', 'w', force_zip64=True) as file:
+        file.write(b'groupId=g\\nartifactId=inner\\nversion=1\\n')
+def outer(zip):
+    zip.writestr('META-INF/MANIFEST.MF', 'Manifest-Version: 1.0\\n')
+    zip.writestr(pom % 'outer', 'groupId=g\\nartifactId=outer\\nversion=2\\n')
+    zip.writestr('lib/deflated.jar', archive(inner))
+    zip.writestr('lib/stored.jar', archive(inner), zipfile.ZIP_STORED)
+    for i in range(70000):
+        zip.writestr('classes/%d.class' % i, '')
+sys.stdout.buffer.write(archive(outer))
+";
+    let output = Command::new("python3").args(["-c", SCRIPT]).output().expect("Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(sorted(&read("app.jar", &output.stdout)), ["g:inner 1", "g:outer 2"]);
+}
