@@ -72,6 +72,7 @@ impl Job<'_> {
         if contents.rows == 0 {
             return Err(DatabaseError::unrecognised(self.from.clone(), "the database has no advisories"));
         }
+        tracing::info!(rows = contents.rows, details = contents.details, "checked a trivy-db");
         let (source, fetched, from) = (TRIVY.to_owned(), self.options.now, self.from.clone());
         let rows = contents.rows;
         staging.complete(GenerationManifest { source, kind: Kind::TrivyDb, built, fetched, from, rows, files })

@@ -221,7 +221,8 @@ impl OsvIndex {
     }
 
     /// The ecosystems of its records, in the order of their names.
-    pub fn ecosystems(&self) -> &[String] {
+    #[cfg(test)]
+    pub(in super::super) fn ecosystems(&self) -> &[String] {
         &self.ecosystems
     }
 
