@@ -228,3 +228,19 @@ sys.stdout.buffer.write(archive(outer))
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(sorted(&read("app.jar", &output.stdout)), ["g:inner 1", "g:outer 2"]);
 }
+
+#[test]
+#[ignore = "needs cargo-auditable and the crate registry"]
+fn a_rust_program_states_what_it_was_built_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = "[package]\nname = \"program\"\nversion = \"0.3.0\"\nedition = \"2021\"\nbuild = \"build.rs\"\n\n\
+                    [dependencies]\nitoa = \"=1.0.15\"\n\n[build-dependencies]\nautocfg = \"=1.5.0\"\n\n[workspace]\n";
+    write(folder.path(), "Cargo.toml", manifest);
+    write(folder.path(), "build.rs", "fn main() { autocfg::rerun_path(\"build.rs\"); }\n");
+    write(folder.path(), "src/main.rs", "fn main() { println!(\"{}\", itoa::Buffer::new().format(1)); }\n");
+    let mut build = Command::new("cargo-auditable");
+    build.args(["auditable", "build", "--quiet"]).current_dir(folder.path());
+    run(build.env("CARGO_TARGET_DIR", folder.path().join("target")));
+    let found = read_file(&folder.path().join("target/debug/program")).expect("it is recognised");
+    assert_eq!(sorted(&found), ["itoa 1.0.15", "program 0.3.0"]);
+}
