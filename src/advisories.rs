@@ -29,18 +29,17 @@ mod trivy_db;
 pub use databases::{Databases, SourceState, SourceStatus};
 pub use error::DatabaseError;
 pub use find::{ImageFindings, find};
-pub use generations::{AdvisoryStore, DatabaseKind, GenerationFile, GenerationManifest, InstalledGeneration};
+pub use generations::{AdvisoryStore, GenerationManifest, InstalledGeneration};
 pub use import::{DatabaseTransport, FetchedFile, ImportOptions, export, fetch_osv, fetch_trivy_db, import};
 pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};
-pub use osv::OsvIndex;
 pub use rows::{
-    DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCve, TrivyCvss,
-    TrivyDetail, TrivyEntry, TrivyRow, TrivyRows, TrivySource,
+    DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCvss, TrivyDetail,
+    TrivyRow, TrivyRows, TrivySource,
 };
-pub use trivy_db::TrivyDb;
 
 use jiff::Timestamp;
 
+pub(crate) use crate::policy::FixStatus;
 use crate::policy::{CvssScore, Severity};
 
 /// A vulnerability that affects a package of an image.
@@ -94,24 +93,4 @@ impl MatchedAdvisory {
             references: Vec::new(),
         }
     }
-}
-
-/// What the vendor says about a fix (the status values of Trivy).
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FixStatus {
-    /// Affected; no fix is published.
-    Affected,
-    /// The distribution release receives no more fixes.
-    EndOfLife,
-    /// The fix is deferred.
-    FixDeferred,
-    /// A fixed version is published.
-    Fixed,
-    /// The vendor investigates.
-    UnderInvestigation,
-    /// Nothing is known about a fix.
-    Unknown,
-    /// The vendor will not fix it.
-    WillNotFix,
 }

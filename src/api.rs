@@ -6,6 +6,7 @@
 mod check;
 mod images;
 mod jobs;
+mod scan;
 mod security_status;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use check::{
 };
 pub use images::ImageAnswer;
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
+pub use scan::{ImageScan, PackageAnswer, scan};
 
 /// The paths of the calls, below [`path::PREFIX`].
 pub mod path {
@@ -37,6 +39,9 @@ pub mod path {
     /// `POST` of a [`PrefetchRequest`](super::PrefetchRequest): begins a job whose result is a list of
     /// [`PrefetchedImage`](super::PrefetchedImage).
     pub const PREFETCH: &str = "prefetch";
+    /// `POST` of a [`CheckRequest`](super::CheckRequest): begins a job whose result is a list of
+    /// [`ImageScan`](super::ImageScan).
+    pub const SCAN: &str = "scan";
     /// `POST`: reads policies, secrets and certificates again; [`Reloaded`](super::Reloaded).
     pub const RELOAD: &str = "reload";
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::api::{self, CheckAnswer, CheckRequest};
+use crate::api::{self, CheckAnswer, CheckRequest, ImageScan};
 use crate::audit::{Audit, AuditError};
 use crate::cache::CacheError;
 use crate::config::Config;
+use crate::gate::Gate;
 use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks};
 use crate::server::BindError;
@@ -163,16 +164,30 @@ pub(crate) fn admin_socket(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// The reason why the gate cannot be built or the image cannot be judged.
-pub(crate) async fn check_offline(mut config: Config, request: &CheckRequest) -> Result<CheckAnswer, String> {
+pub(crate) async fn check_offline(config: Config, request: &CheckRequest) -> Result<CheckAnswer, String> {
+    offline(config, async |gate| api::check(gate, request).await).await
+}
+
+/// Examines an image with a given configuration, without a running gate. State is kept in a temporary directory; the
+/// advisory databases are those of the configured state directory.
+///
+/// # Errors
+/// The reason why the gate cannot be built or the image cannot be had.
+pub(crate) async fn scan_offline(config: Config, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
+    offline(config, async |gate| api::scan(gate, request).await).await
+}
+
+/// Runs a command on a gate that exists only for it.
+async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Result<T, String>) -> Result<T, String> {
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
     let parts = RunningParts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
-    let explained = api::check(&parts.gate, request).await;
+    let answer = command(&parts.gate).await;
     parts.close(Duration::from_secs(5)).await;
-    explained
+    answer
 }
 
 /// The roots of Docker Content Trust that a gate with this configuration remembers. The gate may be running.

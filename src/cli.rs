@@ -5,6 +5,7 @@ mod cache;
 mod certs;
 mod check;
 mod config;
+mod db;
 mod demo;
 mod images;
 /// `pullgate policy check|match|eval`.
@@ -60,7 +61,7 @@ struct Arguments {
 enum Command {
     /// Run the gate.
     Serve(serve::ServeArgs),
-    /// Run a self-contained demo: an upstream with sample images, signatures and reports, and a gate that enforces
+    /// Run a self-contained demo: an upstream with sample images, signatures and advisories, and a gate that enforces
     /// policy on them.
     Demo(demo::DemoArgs),
     /// Explain how the gate would decide on an image, and why. Exits with 2 if it would be denied.
@@ -68,8 +69,13 @@ enum Command {
     Check(check::CheckArgs),
     /// List the images that the gate has served or judged, with their security status.
     Images(images::ImagesArgs),
-    /// Show the vulnerability report for an image. Exits with 2 if it has issues that policy forbids.
+    /// Show what is installed in an image and which vulnerabilities are known in it. Exits with 2 if it has issues that
+    /// policy forbids.
+    #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
+    /// Fetch, import, export and show the advisory databases of the scanner.
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Manage the cache of a running gate.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -119,6 +125,7 @@ pub fn run() -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Va(args) => va::run(&args),
+        Command::Db(command) => db::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Prefetch(args) => prefetch::run(&args),
         Command::Policy(command) => policy::run(command),

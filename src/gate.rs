@@ -16,6 +16,7 @@ mod metrics;
 mod platforms;
 mod record;
 mod router;
+mod scan;
 mod warm;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use explain::{ExplainedDecision, ExplainedEntry, Explanation, KnownTag};
 pub use listing::{ListBody, ListPage};
 pub use record::Requester;
 pub use router::Target;
+pub use scan::ScannedImage;
 pub use warm::{WarmAnswer, WarmOutcome};
 
 use crate::audit::Audit;

@@ -34,6 +34,7 @@
 // `missing_docs` for what is public, this one for what other modules of the crate see (see clippy.toml).
 #![warn(clippy::missing_docs_in_private_items)]
 
+pub(crate) mod advisories;
 pub(crate) mod api;
 pub mod app;
 pub(crate) mod audit;
@@ -42,6 +43,7 @@ pub mod cli;
 pub mod config;
 pub(crate) mod gate;
 pub(crate) mod http_client;
+pub(crate) mod inventory;
 pub(crate) mod markup;
 pub mod oci;
 pub(crate) mod pki;
@@ -58,6 +60,7 @@ pub(crate) mod trust;
 pub(crate) mod tuf;
 pub(crate) mod upstream;
 pub(crate) mod va;
+pub(crate) mod version;
 pub mod x509;
 
 // For the benchmark of the hot path.

@@ -1,4 +1,5 @@
-//! What is known about vulnerabilities: other scanners' reports in local directories, and IBM's Vulnerability Advisor.
+//! What is known about vulnerabilities: other scanners' reports in local directories, IBM's Vulnerability Advisor, and the
+//! gate's own scanner with its advisory databases.
 //!
 //! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that does not
 //! answer leaves the image unknown: neither is ever clean.
@@ -10,18 +11,29 @@ use std::time::Duration;
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::store::FactStore;
+use crate::upstream::Upstreams;
 use binding::Bindings;
+use databases::AdvisoryDatabases;
+use fetch::keep_updated;
 use ibm::{IbmClient as Ibm, IbmSource};
+use layers::LayerReadings;
 use reports::{BoundReports, Reports};
 
 mod binding;
+mod databases;
+mod fetch;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
+mod layers;
 /// Reports of other scanners in local directories.
 mod reports;
+mod scanner;
 mod source;
 mod subject;
 
+pub use databases::DatabaseConfig;
+pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
+pub use scanner::Scanner;
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;
 
@@ -36,17 +48,47 @@ pub struct Config {
     pub honour_ignores: bool,
     /// IBM's Vulnerability Advisor, if it is used.
     pub ibm: Option<ibm::Config>,
+    /// Where the scanner's advisory databases are. `None`: there are none.
+    pub databases: Option<DatabaseConfig>,
+    /// The directory for large files of a layer while they are examined.
+    pub scratch: PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { reports: Vec::new(), rescan: Duration::from_secs(60), honour_ignores: false, ibm: None }
+        Self {
+            reports: Vec::new(),
+            rescan: Duration::from_secs(60),
+            honour_ignores: false,
+            ibm: None,
+            databases: None,
+            scratch: std::env::temp_dir(),
+        }
     }
+}
+
+/// What the sources use.
+pub struct VaServices {
+    /// What was learned is kept here.
+    pub store: FactStore,
+    /// For fetching advisory databases; `None` if they are never fetched here.
+    pub upstreams: Option<Arc<Upstreams>>,
+    /// Runs what outlives a request.
+    pub tasks: Tasks,
+    /// The time.
+    pub clock: Clock,
+    /// Where problems are reported.
+    pub readiness: Readiness,
+    /// Advanced when evidence changes.
+    pub epoch: Epoch,
+    /// The registry of metrics.
+    pub metrics: Metrics,
 }
 
 /// All sources behind one question, in their order: the first that decides is believed.
 pub struct Va {
     sources: Vec<Box<dyn VaSource>>,
+    scanner: Scanner,
     clock: Clock,
 }
 
@@ -56,28 +98,37 @@ impl Va {
     /// # Errors
     /// When the configuration of IBM's service cannot be used. A directory that cannot be read is no error, since it may be
     /// mounted later: it makes `/readyz` degraded.
-    pub async fn new(
-        config: Config,
-        store: FactStore,
-        tasks: &Tasks,
-        clock: Clock,
-        readiness: Readiness,
-        epoch: Epoch,
-        metrics: &Metrics,
-    ) -> Result<Self, InvalidConfig> {
+    pub async fn new(config: Config, services: VaServices) -> Result<Self, InvalidConfig> {
+        let VaServices { store, upstreams, tasks, clock, readiness, epoch, metrics } = services;
+        let (tasks, metrics) = (&tasks, &metrics);
         let ibm = config.ibm.map(|config| Ibm::new(config, clock.clone(), metrics)).transpose()?;
         let settings = reports::ReportSettings {
             directories: config.reports,
             rescan: config.rescan,
             honour_ignores: config.honour_ignores,
         };
+        let layers = LayerReadings::new(config.scratch, &store, &clock, tasks);
+        if let Some(upstreams) = upstreams {
+            let databases = config.databases.clone();
+            tasks.spawn(keep_updated(databases, upstreams, clock.clone(), readiness.clone(), tasks.clone()));
+        }
+        let databases =
+            AdvisoryDatabases::open(config.databases, tasks, clock.clone(), readiness.clone(), epoch.clone(), metrics);
+        let scanner = Scanner::new(layers.clone(), databases, &store, &clock, tasks);
         let reports = Reports::open(settings, tasks, clock.clone(), readiness, epoch, metrics).await;
-        let bindings = Bindings::new(&store, &clock, tasks);
+        let bindings = Bindings::new(layers, &store, &clock, tasks);
         let mut sources: Vec<Box<dyn VaSource>> = vec![Box::new(BoundReports::new(reports, bindings, clock.clone()))];
         if let Some(ibm) = ibm {
             sources.push(Box::new(IbmSource::new(ibm, store, clock.clone(), tasks)));
         }
-        Ok(Self { sources, clock })
+        // Last, because it reads the whole image.
+        sources.push(Box::new(scanner.clone()));
+        Ok(Self { sources, scanner, clock })
+    }
+
+    /// The gate's own scanner.
+    pub fn scanner(&self) -> &Scanner {
+        &self.scanner
     }
 
     /// What is known about an image. If no source knows it, it is unscanned.

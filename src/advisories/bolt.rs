@@ -23,7 +23,7 @@ use std::os::unix::fs::FileExt as _;
 use bytes::Bytes;
 
 use self::meta::Meta;
-use self::page::{Item, Page};
+use self::page::{BoltPage, Item};
 use super::DamagedDatabase;
 
 /// The most levels that a tree may have. A file of 16 TiB with two keys a page has fewer.
@@ -69,7 +69,7 @@ impl BoltFile {
     }
 
     /// Reads a page of a tree with its overflow pages.
-    fn page(&self, number: u64) -> Result<Page, DamagedDatabase> {
+    fn page(&self, number: u64) -> Result<BoltPage, DamagedDatabase> {
         if !(2..self.pages).contains(&number) {
             return damaged(format!("page {number} is not one of the {} pages", self.pages));
         }
@@ -82,7 +82,7 @@ impl BoltFile {
         let first = bytes.len();
         bytes.resize(usize::try_from(total).unwrap_or(first), 0);
         self.read(number, &mut bytes[first..], first as u64)?;
-        Page::new(bytes.into(), &format!("page {number}"))
+        BoltPage::new(bytes.into(), &format!("page {number}"))
     }
 
     /// Fills `into` with the bytes that start `skip` bytes into a page.
@@ -105,7 +105,7 @@ pub(super) enum BucketRoot {
     /// The number of the page.
     Page(u64),
     /// The only page.
-    Inline(Page),
+    Inline(BoltPage),
 }
 
 /// What a key of a bucket leads to.
@@ -163,7 +163,7 @@ impl<'a> Bucket<'a> {
 
     fn visit_page<F>(
         &self,
-        page: &Page,
+        page: &BoltPage,
         from: &[u8],
         depth: usize,
         left: &mut u64,
@@ -196,7 +196,7 @@ impl<'a> Bucket<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn top(&self) -> Result<Page, DamagedDatabase> {
+    fn top(&self) -> Result<BoltPage, DamagedDatabase> {
         match &self.root {
             BucketRoot::Page(number) => self.file.page(*number),
             BucketRoot::Inline(page) => Ok(page.clone()),

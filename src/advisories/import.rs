@@ -150,7 +150,7 @@ impl Job<'_> {
                 trivy_db::DATABASE | trivy_db::METADATA => Ok(vec![self.trivy_entries(entry, entries, meter)?]),
                 export::LISTING => self.exported(entry, entries, meter),
                 _ => match random {
-                    Some(file) => Ok(vec![self.layout(&layout::Archive::open(file, &self.from)?, meter)?]),
+                    Some(file) => Ok(vec![self.layout(&layout::LayoutArchive::open(file, &self.from)?, meter)?]),
                     None => Err(DatabaseError::unrecognised(
                         self.from.clone(),
                         "a compressed archive must contain trivy.db and metadata.json, or be what `pullgate db export` \

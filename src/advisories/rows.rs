@@ -152,11 +152,17 @@ pub struct TrivyDetail {
 #[serde(default, rename_all = "PascalCase")]
 #[allow(missing_docs)]
 pub struct TrivyCvss {
+    /// The vector of version 2; empty if not stated.
     pub v2_vector: String,
+    /// The vector of version 3; empty if not stated.
     pub v3_vector: String,
+    /// The vector of version 4.0; empty if not stated.
     pub v40_vector: String,
+    /// The score of version 2; 0 if not stated.
     pub v2_score: f64,
+    /// The score of version 3; 0 if not stated.
     pub v3_score: f64,
+    /// The score of version 4.0; 0 if not stated.
     pub v40_score: f64,
 }
 

@@ -17,11 +17,12 @@ use crate::scope::Scope;
 pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
 
 /// The image to judge, and the namespace whose rules apply.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CheckRequest {
     /// The image as users write it: `nginx:1.27`, `icr.io/acme/app@sha256:…`.
     pub image: String,
     /// The namespace whose rules apply; empty for the cluster-wide rules.
+    #[serde(default)]
     pub namespace: String,
 }
 
@@ -30,6 +31,17 @@ impl CheckRequest {
     pub fn to_query(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         format!("image={}&namespace={}", encode(&self.image), encode(&self.namespace))
+    }
+
+    /// The image and the scope.
+    ///
+    /// # Errors
+    /// A message, if one of them is not a valid name.
+    pub(super) fn parse(&self) -> Result<(ImageReference, Scope), String> {
+        let Self { image, namespace } = self;
+        let reference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
+        let scope = namespace.parse().map_err(|error| format!("{namespace:?}: {error}"))?;
+        Ok((reference, scope))
     }
 
     /// Parses the query of a URL; `None` if it names no image.
@@ -51,9 +63,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image cannot be judged.
 pub async fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckAnswer, String> {
-    let CheckRequest { image, namespace } = request;
-    let reference: ImageReference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
-    let scope: Scope = namespace.parse().map_err(|error| format!("{namespace:?}: {error}"))?;
+    let (reference, scope) = request.parse()?;
     let explained = async {
         let target = gate.target_of(&reference, &scope)?;
         gate.explain(&target, &reference.reference()).await
@@ -156,6 +166,31 @@ pub struct IssueAnswer {
     pub blocks: bool,
 }
 
+impl AssessmentAnswer {
+    /// The assessment of an image under a rule, with all issues, most severe first.
+    pub(super) fn new(
+        digest: Digest,
+        platform: Option<String>,
+        rule: &VaRule,
+        evidence: &VaEvidence,
+        exemptions: &VaExemptions,
+        now: Timestamp,
+    ) -> Self {
+        let VaAssessment { status, blocking, why, .. } = policy::assess(rule, evidence, exemptions, now);
+        let (source, mut issues) = match evidence {
+            VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
+            _ => (None, Vec::new()),
+        };
+        issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
+        let answer = |issue: Issue| {
+            let blocks = blocking.contains(&issue);
+            let exempt = issue.exempt || exemptions.cover(&issue, now);
+            IssueAnswer { blocks, issue: Issue { exempt, ..issue } }
+        };
+        Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
+    }
+}
+
 impl From<Explanation> for CheckAnswer {
     fn from(explanation: Explanation) -> Self {
         let (decision, message) = match &explanation.decision {
@@ -195,8 +230,7 @@ fn rule(entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> RuleA
 
 fn assessments(rule: &VaRule, entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> Vec<AssessmentAnswer> {
     let answer = |digest, platform, va: &Observed<VaEvidence>| {
-        let (assessed, source, issues) = assess(rule, &va.value, &entry.exemptions, now);
-        AssessmentAnswer { digest, platform, status: assessed.status, source, why: assessed.why, issues }
+        AssessmentAnswer::new(digest, platform, rule, &va.value, &entry.exemptions, now)
     };
     match (&entry.va, digest) {
         (Some(VaFindings::Image(evidence)), Some(digest)) => vec![answer(digest, None, evidence)],
@@ -205,26 +239,4 @@ fn assessments(rule: &VaRule, entry: &ExplainedEntry, digest: Option<Digest>, no
         }
         (Some(VaFindings::Image(_)), None) | (None, _) => Vec::new(),
     }
-}
-
-/// The assessment, the scanner, and all issues, most severe first.
-fn assess(
-    rule: &VaRule,
-    evidence: &VaEvidence,
-    exemptions: &VaExemptions,
-    now: Timestamp,
-) -> (VaAssessment, Option<String>, Vec<IssueAnswer>) {
-    let assessed = policy::assess(rule, evidence, exemptions, now);
-    let (source, mut issues) = match evidence {
-        VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
-        _ => (None, Vec::new()),
-    };
-    issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
-    let answer = |issue: Issue| {
-        let blocks = assessed.blocking.contains(&issue);
-        let exempt = issue.exempt || exemptions.cover(&issue, now);
-        IssueAnswer { blocks, issue: Issue { exempt, ..issue } }
-    };
-    let issues = issues.into_iter().map(answer).collect();
-    (assessed, source, issues)
 }

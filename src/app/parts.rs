@@ -18,7 +18,7 @@ use crate::server::Certificates;
 use crate::store::{StateDir, Store};
 use crate::trust::{RevocationChecker, Trust, TrustServices};
 use crate::upstream::Upstreams;
-use crate::va::Va;
+use crate::va::{Va, VaServices};
 
 /// All components of a gate.
 pub(super) struct RunningParts {
@@ -53,6 +53,15 @@ impl RunningParts {
         let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
         let upstreams = Arc::new(upstreams);
         let signature_upstreams = upstreams.clone();
+        let va_services = VaServices {
+            store: store.facts.clone(),
+            upstreams: Some(upstreams.clone()),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            readiness: readiness.clone(),
+            epoch: epoch.clone(),
+            metrics: metrics.clone(),
+        };
         let parts = gate::GateParts {
             upstreams,
             rulebook: rulebook.clone(),
@@ -75,16 +84,7 @@ impl RunningParts {
                     revocation: RevocationChecker::new(&config.revocation, clock.clone(), &tasks)?,
                 },
             ),
-            va: Va::new(
-                config.va.clone(),
-                store.facts.clone(),
-                &tasks,
-                clock.clone(),
-                readiness.clone(),
-                epoch.clone(),
-                &metrics,
-            )
-            .await?,
+            va: Va::new(config.va.clone(), va_services).await?,
             cache: cache.clone(),
             store: store.facts.clone(),
             audit: audit.clone(),

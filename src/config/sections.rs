@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::reader::Table;
 use super::{Config, LogConfig};
+use crate::advisories::DatabaseLimits;
 use crate::runtime::LogFormat;
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, va};
@@ -28,7 +29,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let TrustSections { config: trust, revocation, mut policy, authorities, notary_root } =
         trust::trust(root.table("trust"));
 
-    let (va, fixable_only) = va(root.table("va"));
+    let (va, fixable_only) = va(root.table("va"), &state_dir);
     policy.ibm_fixable_only = fixable_only;
     let cache = cache(root.table("cache"), gate.tag_memory);
     let prefetch = prefetch(root.table("prefetch"));
@@ -213,17 +214,50 @@ fn policy(mut table: Table<'_>) -> Option<PathBuf> {
     dir
 }
 
-fn va(mut table: Table<'_>) -> (va::Config, bool) {
+fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool) {
     let default = va::Config::default();
     let config = va::Config {
         reports: table.files("reports").unwrap_or_default(),
         rescan: table.duration("rescan").unwrap_or(default.rescan),
         honour_ignores: table.flag("honour_ignores").unwrap_or(default.honour_ignores),
         ibm: table.optional_table("ibm").and_then(ibm),
+        databases: Some(va::DatabaseConfig {
+            state_dir: state_dir.to_owned(),
+            max_age: table.duration("max_db_age").and_then(|age| age.try_into().ok()),
+            sources: database_sources(table.table("database")),
+        }),
+        scratch: state_dir.to_owned(),
     };
     let fixable_only = table.flag("fixable_only").unwrap_or(false);
     table.finish();
     (config, fixable_only)
+}
+
+fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
+    let default = va::DatabaseSources::default();
+    let osv = table.texts("osv").unwrap_or_default();
+    for url in &osv {
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            let hint = "such as https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip";
+            table.problem("osv", format!("{url:?} is not the URL of a zip archive"), Some(hint));
+        }
+    }
+    let sources = va::DatabaseSources {
+        trivy: table.value("trivy"),
+        osv,
+        update: table.duration("update"),
+        limits: DatabaseLimits {
+            compressed: table.size("max_download").unwrap_or(default.limits.compressed),
+            unpacked: table.size("max_size").unwrap_or(default.limits.unpacked),
+        },
+        proxy: table.text("proxy"),
+        ca: table.file("ca"),
+    };
+    if sources.update.is_some() && sources.names().is_empty() {
+        table.problem("update", "needs a source", Some("set `trivy` or `osv`"));
+    }
+    table.finish();
+    sources
 }
 
 fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {

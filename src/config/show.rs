@@ -7,7 +7,7 @@ use super::Config;
 use crate::markup::{Node, Value};
 use crate::runtime::{LogFormat, format_duration, format_size};
 use crate::upstream::{Auth, Secret};
-use crate::{server, upstream};
+use crate::{server, upstream, va};
 
 /// Everything but secrets: only their file or variable is known here.
 pub(super) fn show(config: &Config) -> String {
@@ -180,7 +180,13 @@ fn evidence(out: &mut Text, config: &Config) {
     out.line("reports", list(&reports));
     out.line("rescan", quoted(&format_duration(config.va.rescan)));
     out.line("honour_ignores", config.va.honour_ignores);
+    if let Some(age) = config.va.databases.as_ref().and_then(|databases| databases.max_age) {
+        out.line("max_db_age", quoted(&format_duration(age.unsigned_abs())));
+    }
     out.line("fixable_only", config.policy.ibm_fixable_only);
+    if let Some(databases) = &config.va.databases {
+        database_sources(out, &databases.sources);
+    }
     if let Some(ibm) = &config.va.ibm {
         out.section("[va.ibm]");
         out.line("hosts", list(&ibm.hosts));
@@ -255,5 +261,25 @@ fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
         _ => url.to_owned(),
+    }
+}
+
+fn database_sources(out: &mut Text, sources: &va::DatabaseSources) {
+    let va::DatabaseSources { trivy, osv, update, limits, proxy, ca } = sources;
+    out.section("[va.database]");
+    if let Some(trivy) = trivy {
+        out.line("trivy", quoted(&trivy.to_string()));
+    }
+    out.line("osv", list(osv));
+    if let Some(update) = update {
+        out.line("update", quoted(&format_duration(*update)));
+    }
+    out.line("max_download", quoted(&format_size(limits.compressed)));
+    out.line("max_size", quoted(&format_size(limits.unpacked)));
+    if let Some(proxy) = proxy {
+        out.line("proxy", quoted(proxy));
+    }
+    if let Some(ca) = ca {
+        out.path("ca", ca);
     }
 }

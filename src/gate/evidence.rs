@@ -227,11 +227,24 @@ impl EvidenceGatherer {
         image: &Arc<Manifest>,
         account: Option<&str>,
     ) -> Result<Option<Arc<Observed<VaEvidence>>>, GateError> {
+        match self.va_subject(target, image, account).await? {
+            Some(subject) => Ok(Some(self.va.evidence(&subject).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// An image as a subject of vulnerability evidence, whose layers may be read; `None` for an index.
+    pub(super) async fn va_subject(
+        &self,
+        target: &Target,
+        image: &Arc<Manifest>,
+        account: Option<&str>,
+    ) -> Result<Option<VaSubject>, GateError> {
         let Some(mut subject) = VaSubject::new(target.name.clone(), image.clone()) else { return Ok(None) };
         subject.parents = self.parents(target, image.digest).await?;
         subject.account = account.map(str::to_owned);
         subject.blobs = Some(self.layers.reader(target));
-        Ok(Some(self.va.evidence(&subject).await))
+        Ok(Some(subject))
     }
 
     /// The known indexes of the repository that list an image: a statement about an index applies to its images.

@@ -4,7 +4,7 @@
 const MIB: u64 = 1024 * 1024;
 
 /// Parsed manifests. Repeated decisions need none (`gate/warm.rs`).
-pub const MANIFESTS: u64 = 4 * MIB;
+pub const MANIFESTS: u64 = 3 * MIB;
 /// Small content that is served from memory (the default of `cache.memory`).
 pub const SMALL_OBJECTS: u64 = 8 * MIB;
 /// The digests of tags.
@@ -28,11 +28,13 @@ pub const RECENT: u64 = 4 * MIB;
 /// Manifests that were used since their last recorded use.
 pub const USED: u64 = MIB;
 /// The blobs that each repository delivered.
-pub const LINKS: u64 = 2 * MIB;
+pub const LINKS: u64 = MIB;
 /// Blobs that were examined and are not manifests.
 pub const LOOKED_INTO: u64 = MIB;
 /// Combined reports of images.
 pub const REPORTS: u64 = 2 * MIB;
+/// What was found in images by the advisory databases in use.
+pub const MATCHED: u64 = MIB;
 /// Authorizations, for each upstream.
 pub const AUTHORIZATIONS: u64 = 2 * MIB;
 /// What notary servers said.
@@ -40,7 +42,7 @@ pub const NOTARY: u64 = 2 * MIB;
 /// Evidence, for each topic.
 pub const EVIDENCE: u64 = MIB;
 /// The number of topics of evidence.
-pub const EVIDENCE_TOPICS: u64 = 6;
+pub const EVIDENCE_TOPICS: u64 = 7;
 
 /// Decisions that may be repeated: about 100,000 admissions by tag.
 pub const REPEATED: u64 = 64 * MIB;
@@ -62,6 +64,7 @@ mod tests {
             LINKS,
             LOOKED_INTO,
             REPORTS,
+            MATCHED,
             AUTHORIZATIONS,
             NOTARY,
             EVIDENCE * EVIDENCE_TOPICS,

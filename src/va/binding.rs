@@ -4,14 +4,13 @@
 //! report that names a configuration counts for a manifest only if the layers are proven to be those of the
 //! configuration, by the digests of their uncompressed content (OCI image specification, config.md, `rootfs.diff_ids`).
 
-use std::sync::Arc;
-
 use futures_util::{StreamExt, stream};
 
 use super::VaSubject;
+use super::layers::LayerReadings;
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
-use crate::oci::{Algorithm, Descriptor, Digest, json, looks_like_manifest, media_type, unpack};
+use crate::oci::{Descriptor, Digest, json, looks_like_manifest, media_type};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{FactStore, Memo};
 
@@ -43,26 +42,14 @@ impl ConfigBinding {
 /// Proves bindings. Proofs depend only on verified bytes, so they never expire.
 pub(super) struct Bindings {
     proofs: Memo<BlobFinding<bool>>,
-    unpacked: UnpackedLayers,
-    clock: Clock,
-}
-
-/// The digests of uncompressed layers, keyed by the layer's digest, for all manifests and repositories that name the
-/// layer.
-#[derive(Clone)]
-struct UnpackedLayers {
-    digests: Arc<Memo<BlobFinding<Option<Digest>>>>,
+    layers: LayerReadings,
     clock: Clock,
 }
 
 impl Bindings {
-    pub(super) fn new(store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let digests = Memo::new("layer-diff-id-1", store.clone(), clock.clone(), tasks.clone());
-        Self {
-            proofs: Memo::new("binding-1", store.clone(), clock.clone(), tasks.clone()),
-            unpacked: UnpackedLayers { digests: Arc::new(digests), clock: clock.clone() },
-            clock: clock.clone(),
-        }
+    pub(super) fn new(layers: LayerReadings, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
+        let proofs = Memo::new("binding-1", store.clone(), clock.clone(), tasks.clone());
+        Self { proofs, layers, clock: clock.clone() }
     }
 
     /// The binding of a subject's configuration. If nothing is known yet and the subject may be read, all layers are
@@ -82,8 +69,8 @@ impl Bindings {
 
     async fn prove(&self, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
         let (reader, asked) = (reader.clone(), subject.clone());
-        let (unpacked, clock) = (self.unpacked.clone(), self.clock.clone());
-        let gather = || async move { BlobFinding::observed(is_bound(&unpacked, &reader, &asked).await, &clock) };
+        let (layers, clock) = (self.layers.clone(), self.clock.clone());
+        let gather = || async move { BlobFinding::observed(is_bound(&layers, &reader, &asked).await, &clock) };
         let key = subject.manifest().digest.to_string().into();
         BlobFinding::known(self.proofs.obtain(key, BlobFinding::is_known, gather).await)
     }
@@ -93,7 +80,7 @@ impl Bindings {
     }
 }
 
-async fn is_bound(unpacked: &UnpackedLayers, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
+async fn is_bound(readings: &LayerReadings, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
     let (config, layers) = (subject.config(), subject.layers());
     if config.size > MAX_CONFIG {
         return Ok(false);
@@ -111,11 +98,12 @@ async fn is_bound(unpacked: &UnpackedLayers, reader: &BlobReader, subject: &VaSu
     let mut pairs: Vec<_> = layers.iter().zip(ids).collect();
     pairs.sort_by_key(|(layer, _)| layer.size);
     if let Some((layer, wanted)) = pairs.first()
-        && !unpacked.is(reader, layer, *wanted).await?
+        && !is_unpacked_to(readings, reader, layer, *wanted).await?
     {
         return Ok(false);
     }
-    let checks: Vec<_> = pairs.into_iter().map(|(layer, wanted)| unpacked.is(reader, layer, wanted)).collect();
+    let checks: Vec<_> =
+        pairs.into_iter().map(|(layer, wanted)| is_unpacked_to(readings, reader, layer, wanted)).collect();
     let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
     while let Some(check) = checks.next().await {
         if !check? {
@@ -125,29 +113,14 @@ async fn is_bound(unpacked: &UnpackedLayers, reader: &BlobReader, subject: &VaSu
     Ok(true)
 }
 
-impl UnpackedLayers {
-    /// Whether the uncompressed content of a layer has this digest.
-    async fn is(&self, reader: &BlobReader, layer: &Descriptor, wanted: Digest) -> Result<bool, CacheError> {
-        Ok(self.diff_id(reader, layer, wanted.algorithm()).await? == Some(wanted))
-    }
-
-    /// The digest of a layer's uncompressed content; `None` if the layer cannot be unpacked.
-    async fn diff_id(
-        &self,
-        reader: &BlobReader,
-        layer: &Descriptor,
-        algorithm: Algorithm,
-    ) -> Result<Option<Digest>, CacheError> {
-        let (reader, blob, clock) = (reader.clone(), layer.clone(), self.clock.clone());
-        let gather = || async move {
-            let limit = unpack::limit(blob.size);
-            let work = move |bytes| unpack::diff_id(bytes, algorithm, limit).ok();
-            let unpacked = reader.read_with("unpack", &blob, work).await;
-            BlobFinding::observed(unpacked.map(Option::flatten), &clock)
-        };
-        let key = format!("{} {}", layer.digest, algorithm.name()).into();
-        BlobFinding::known(self.digests.obtain(key, BlobFinding::is_known, gather).await)
-    }
+/// Whether the uncompressed content of a layer has this digest.
+async fn is_unpacked_to(
+    readings: &LayerReadings,
+    reader: &BlobReader,
+    layer: &Descriptor,
+    wanted: Digest,
+) -> Result<bool, CacheError> {
+    Ok(readings.of(reader, layer, wanted.algorithm()).await?.diff_id == Some(wanted))
 }
 
 /// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), if every client reads the same ones.

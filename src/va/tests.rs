@@ -39,6 +39,26 @@ fn subject(host: &str, config: char) -> VaSubject {
     VaSubject::new(image(host), Arc::new(manifest)).unwrap()
 }
 
+fn services(store: FactStore, tasks: &Tasks) -> VaServices {
+    VaServices {
+        store,
+        upstreams: None,
+        tasks: tasks.clone(),
+        clock: Clock::system(),
+        readiness: Readiness::new(),
+        epoch: Epoch::new(),
+        metrics: Metrics::default(),
+    }
+}
+
+/// Only these sources.
+async fn va_of(sources: Vec<Box<dyn VaSource>>) -> Va {
+    let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let store = Store::open(state.path()).await.unwrap().facts;
+    let va = Va::new(Config::default(), services(store, &tasks)).await;
+    Va { sources, ..va.unwrap() }
+}
+
 /// Queries with a proof of whether the layers are those of the configuration, given by `bound`.
 async fn ask_bound(
     reports: &[PathBuf],
@@ -54,8 +74,7 @@ async fn ask_bound(
         store.facts.record_evidence("binding-1", &subject.manifest().digest.to_string(), proof).await.unwrap();
     }
     let config = Config { reports: reports.to_vec(), ibm, ..Config::default() };
-    let (clock, readiness) = (Clock::system(), Readiness::new());
-    let va = Va::new(config, store.facts, &tasks, clock, readiness, Epoch::new(), &Metrics::default()).await.unwrap();
+    let va = Va::new(config, services(store.facts, &tasks)).await.unwrap();
     let evidence = va.evidence(subject).await;
     tasks.stop();
     evidence.value.clone()
@@ -109,10 +128,7 @@ async fn an_answer_of_ibm_is_bound_to_its_account() {
         store.facts.record_evidence("va", &format!("{image} {kept_for}"), answer.clone()).await.unwrap();
         let ibm = Some(ibm::Config { account: account.map(str::to_owned), ..ibm() });
         let config = Config { ibm, ..Config::default() };
-        let (clock, readiness) = (Clock::system(), Readiness::new());
-        let va = Va::new(config, store.facts.clone(), &tasks, clock, readiness, Epoch::new(), &Metrics::default())
-            .await
-            .unwrap();
+        let va = Va::new(config, services(store.facts.clone(), &tasks)).await.unwrap();
         let mut asked = subject.clone();
         asked.account = named.map(str::to_owned);
         let evidence = va.evidence(&asked).await;
@@ -186,7 +202,7 @@ async fn the_first_source_that_decides_is_used() {
     ] {
         let sources: Vec<Box<dyn VaSource>> =
             script.into_iter().map(|answer| Box::new(Scripted(answer)) as Box<dyn VaSource>).collect();
-        let va = Va { sources, clock: Clock::system() };
+        let va = va_of(sources).await;
         let found = va.evidence(&subject("docker.io", 'c')).await.value.clone();
         let expected = expected.map_or(VaEvidence::Unscanned, |why: &str| VaEvidence::Incomplete { why: why.into() });
         assert_eq!(found, expected);

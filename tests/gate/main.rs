@@ -32,6 +32,7 @@ mod polyglots;
 mod pull;
 mod routes;
 mod rules;
+mod scanner;
 mod startup;
 mod state;
 mod warm;

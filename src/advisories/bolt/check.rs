@@ -3,7 +3,7 @@
 //! A look-up reads a few pages only. If keys were out of order somewhere, it would miss rows without noticing, so a file
 //! is checked as a whole before it is used for the first time.
 
-use super::page::Page;
+use super::page::BoltPage;
 use super::{BoltFile, BucketRoot, DamagedDatabase, Entry, MAX_DEPTH, damaged};
 
 /// The most buckets inside one another. trivy-db has three.
@@ -16,7 +16,7 @@ impl BoltFile {
     /// Keys are out of order, a page is in two places, or what a look-up would report. Also what `visit` reports.
     pub(in super::super) fn check(&self, visit: &mut Visit<'_>) -> Result<(), DamagedDatabase> {
         let seen = vec![0; usize::try_from(self.pages / 8 + 1).unwrap_or_default()];
-        let mut walk = Walk { file: self, seen, path: Vec::new(), visit };
+        let mut walk = PageWalk { file: self, seen, path: Vec::new(), visit };
         walk.bucket(&BucketRoot::Page(self.root))
     }
 }
@@ -24,7 +24,7 @@ impl BoltFile {
 /// Receives the path of a bucket, a key and its value.
 pub(in super::super) type Visit<'a> = dyn FnMut(&[Vec<u8>], &[u8], &[u8]) -> Result<(), DamagedDatabase> + 'a;
 
-struct Walk<'a, 'v> {
+struct PageWalk<'a, 'v> {
     file: &'a BoltFile,
     /// A bit for each page.
     seen: Vec<u8>,
@@ -32,7 +32,7 @@ struct Walk<'a, 'v> {
     visit: &'a mut Visit<'v>,
 }
 
-impl Walk<'_, '_> {
+impl PageWalk<'_, '_> {
     fn bucket(&mut self, root: &BucketRoot) -> Result<(), DamagedDatabase> {
         if self.path.len() > MAX_NESTING {
             return damaged(format!("more than {MAX_NESTING} buckets are inside one another"));
@@ -67,7 +67,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn leaf(&mut self, page: &Page, from: &[u8], to: Option<&[u8]>) -> Result<(), DamagedDatabase> {
+    fn leaf(&mut self, page: &BoltPage, from: &[u8], to: Option<&[u8]>) -> Result<(), DamagedDatabase> {
         let mut last: Option<bytes::Bytes> = None;
         for index in 0..page.len() {
             let item = page.item(index)?;

@@ -18,7 +18,7 @@ const BUCKET: u32 = 1;
 
 /// A branch or leaf page, with its overflow pages.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Page {
+pub(in super::super) struct BoltPage {
     bytes: Bytes,
     is_branch: bool,
     len: usize,
@@ -48,12 +48,12 @@ pub(super) fn bucket_root(value: &[u8]) -> Result<u64, DamagedDatabase> {
 }
 
 /// The only page of an inline bucket: it follows the bucket's header.
-pub(super) fn inline(value: &Bytes) -> Result<Page, DamagedDatabase> {
-    let page = Page::new(value.slice(UNIT.min(value.len())..), "an inline bucket")?;
+pub(super) fn inline(value: &Bytes) -> Result<BoltPage, DamagedDatabase> {
+    let page = BoltPage::new(value.slice(UNIT.min(value.len())..), "an inline bucket")?;
     if page.is_branch { damaged("an inline bucket is not a leaf".to_owned()) } else { Ok(page) }
 }
 
-impl Page {
+impl BoltPage {
     /// Checks the header and that there is room for the elements. `place` names the page in errors.
     pub(super) fn new(bytes: Bytes, place: &str) -> Result<Self, DamagedDatabase> {
         let flags = u16_at(&bytes, 8)?;

@@ -8,26 +8,26 @@ const HEADER: usize = 16;
 
 /// A bucket in memory.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Tree(BTreeMap<Vec<u8>, Node>);
+pub(in super::super) struct SampleTree(BTreeMap<Vec<u8>, SampleNode>);
 
 #[derive(Clone, Debug)]
-enum Node {
+enum SampleNode {
     Value(Vec<u8>),
-    Bucket(Tree),
+    Bucket(SampleTree),
 }
 
-impl Tree {
+impl SampleTree {
     /// Adds a value in the bucket at `path`, which is created if it does not exist.
     pub(in super::super) fn put(&mut self, path: &[&str], key: &str, value: impl AsRef<[u8]>) {
-        self.bucket(path).0.insert(key.into(), Node::Value(value.as_ref().to_vec()));
+        self.bucket(path).0.insert(key.into(), SampleNode::Value(value.as_ref().to_vec()));
     }
 
     /// The bucket at `path`, which is created if it does not exist.
     pub(in super::super) fn bucket(&mut self, path: &[&str]) -> &mut Self {
         path.iter().fold(self, |tree, name| {
-            match tree.0.entry(name.as_bytes().to_vec()).or_insert_with(|| Node::Bucket(Self::default())) {
-                Node::Bucket(inner) => inner,
-                Node::Value(_) => panic!("{name} is a value"),
+            match tree.0.entry(name.as_bytes().to_vec()).or_insert_with(|| SampleNode::Bucket(Self::default())) {
+                SampleNode::Bucket(inner) => inner,
+                SampleNode::Value(_) => panic!("{name} is a value"),
             }
         })
     }
@@ -48,7 +48,7 @@ impl Tree {
 
     /// Appends the pages of this bucket; returns the number of its root page.
     fn write_pages(&self, file: &mut Vec<u8>, page_size: usize) -> u64 {
-        let items: Vec<Item> = self.0.iter().map(|(key, node)| node.item(key, file, page_size)).collect();
+        let items: Vec<SampleItem> = self.0.iter().map(|(key, node)| node.item(key, file, page_size)).collect();
         let mut level = append(file, page_size, 2, items);
         while level.len() > 1 {
             level = append(file, page_size, 1, level);
@@ -57,32 +57,32 @@ impl Tree {
     }
 }
 
-impl Node {
-    fn item(&self, key: &[u8], file: &mut Vec<u8>, page_size: usize) -> Item {
+impl SampleNode {
+    fn item(&self, key: &[u8], file: &mut Vec<u8>, page_size: usize) -> SampleItem {
         let (flags, value) = match self {
             Self::Value(value) => (0, value.clone()),
             Self::Bucket(tree) => (1, tree.value(file, page_size)),
         };
-        Item { flags, key: key.to_vec(), value, child: 0 }
+        SampleItem { flags, key: key.to_vec(), value, child: 0 }
     }
 }
 
-impl Tree {
+impl SampleTree {
     /// The value of the element of this bucket: inline if it is small and has no buckets, as bbolt does it.
     fn value(&self, file: &mut Vec<u8>, page_size: usize) -> Vec<u8> {
-        let size = |(key, node): (&Vec<u8>, &Node)| match node {
-            Node::Value(value) => HEADER + key.len() + value.len(),
-            Node::Bucket(_) => usize::MAX / 1000,
+        let size = |(key, node): (&Vec<u8>, &SampleNode)| match node {
+            SampleNode::Value(value) => HEADER + key.len() + value.len(),
+            SampleNode::Bucket(_) => usize::MAX / 1000,
         };
         if HEADER + self.0.iter().map(size).sum::<usize>() > page_size / 4 {
             return [self.write_pages(file, page_size).to_le_bytes(), [0; 8]].concat();
         }
-        let items: Vec<Item> = self.0.iter().map(|(key, node)| node.item(key, file, page_size)).collect();
+        let items: Vec<SampleItem> = self.0.iter().map(|(key, node)| node.item(key, file, page_size)).collect();
         [vec![0; 16], page(0, 2, &items, 0)].concat()
     }
 }
 
-struct Item {
+struct SampleItem {
     flags: u32,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -90,8 +90,8 @@ struct Item {
 }
 
 /// Appends pages with these items. Returns an item for each page.
-fn append(file: &mut Vec<u8>, page_size: usize, flags: u16, items: Vec<Item>) -> Vec<Item> {
-    let mut groups: Vec<(usize, Vec<Item>)> = vec![(HEADER, Vec::new())];
+fn append(file: &mut Vec<u8>, page_size: usize, flags: u16, items: Vec<SampleItem>) -> Vec<SampleItem> {
+    let mut groups: Vec<(usize, Vec<SampleItem>)> = vec![(HEADER, Vec::new())];
     for item in items {
         let size = HEADER + item.key.len() + item.value.len();
         let (used, group) = groups.last_mut().unwrap();
@@ -102,19 +102,19 @@ fn append(file: &mut Vec<u8>, page_size: usize, flags: u16, items: Vec<Item>) ->
             group.push(item);
         }
     }
-    let write = |(used, group): (usize, Vec<Item>)| {
+    let write = |(used, group): (usize, Vec<SampleItem>)| {
         let number = (file.len() / page_size) as u64;
         let overflow = used.div_ceil(page_size) - 1;
         let mut bytes = page(number, flags, &group, overflow);
         bytes.resize((overflow + 1) * page_size, 0);
         file.append(&mut bytes);
         let key = group.first().map(|item| item.key.clone()).unwrap_or_default();
-        Item { flags: 0, key, value: Vec::new(), child: number }
+        SampleItem { flags: 0, key, value: Vec::new(), child: number }
     };
     groups.into_iter().map(write).collect()
 }
 
-fn page(number: u64, flags: u16, items: &[Item], overflow: usize) -> Vec<u8> {
+fn page(number: u64, flags: u16, items: &[SampleItem], overflow: usize) -> Vec<u8> {
     let mut bytes = header(number, flags, items.len(), overflow).to_vec();
     let mut data = Vec::new();
     for (index, item) in items.iter().enumerate() {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
-use super::sample::{Tree, meta};
+use super::sample::{SampleTree, meta};
 use super::*;
 
 fn open(bytes: &[u8]) -> Result<BoltFile, DamagedDatabase> {
@@ -31,8 +31,8 @@ impl BoltFile {
 }
 
 /// A database with a tree of several levels, inline and nested buckets, and values of several pages.
-fn sample() -> Tree {
-    let mut tree = Tree::default();
+fn sample() -> SampleTree {
+    let mut tree = SampleTree::default();
     for package in 0..300 {
         for id in 0..1 + package % 7 {
             tree.put(&["debian 12", &format!("package{package:03}")], &format!("CVE-2024-{id:04}"), "{}");
@@ -179,7 +179,7 @@ fn a_cycle_and_keys_out_of_order_are_found() {
 /// Whatever is in the file, reading it ends, with rows or with an error.
 #[test]
 fn every_changed_byte_yields_an_answer_or_an_error() {
-    let mut tree = Tree::default();
+    let mut tree = SampleTree::default();
     for package in 0..40 {
         tree.put(&["debian 12", &format!("package{package:02}")], "CVE-2024-0001", "{}");
     }

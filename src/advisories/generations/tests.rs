@@ -1,6 +1,6 @@
 use std::ops::ControlFlow;
 
-use super::super::bolt::sample::Tree;
+use super::super::bolt::sample::SampleTree;
 use super::super::trivy_db::{DATABASE, sample};
 use super::super::{Databases, ImportOptions, SourceState, import};
 use super::*;
@@ -52,7 +52,7 @@ impl State {
 
 fn import_day(store: &AdvisoryStore, day: u8, force: bool) -> Result<InstalledGeneration, DatabaseError> {
     let folder = tempfile::tempdir().unwrap();
-    let mut tree: Tree = sample::rows();
+    let mut tree: SampleTree = sample::rows();
     tree.put(&["debian 12", "day"], &format!("CVE-2026-{day}"), "{}");
     sample::write(folder.path(), &tree, &format!("2026-05-{day:02}T00:00:00Z"));
     let options = ImportOptions { force, ..ImportOptions::at(NOW.parse().unwrap()) };

@@ -22,11 +22,11 @@ pub trait DatabaseTransport {
     /// [`DatabaseError::Transport`] if the registry does not deliver it.
     fn manifest(&self, reference: &str) -> Result<(Bytes, Option<String>), DatabaseError>;
 
-    /// The content of a blob of the same repository.
+    /// The content of a blob of the same repository. `size` is its size in bytes according to the manifest.
     ///
     /// # Errors
     /// As for [`manifest`](Self::manifest).
-    fn blob(&self, reference: &str, digest: Digest) -> Result<Box<dyn Read + '_>, DatabaseError>;
+    fn blob(&self, reference: &str, digest: Digest, size: u64) -> Result<Box<dyn Read + '_>, DatabaseError>;
 
     /// A file of a web server.
     ///
@@ -81,7 +81,7 @@ pub fn fetch_trivy_db(
         return Ok(InstalledGeneration { manifest, was_current: true });
     }
     let layer = job.database_layer(&job.manifest(bytes, content_type.as_deref())?)?;
-    let mut blob = transport.blob(reference, layer.digest)?;
+    let mut blob = transport.blob(reference, layer.digest, layer.size)?;
     let staged = job.database(&mut blob, &layer, &mut meter)?;
     store.install(staged, options.force, options.now)
 }

@@ -39,17 +39,17 @@ impl Layout for Folder<'_> {
 }
 
 /// A layout in a tar archive.
-pub(super) struct Archive {
+pub(super) struct LayoutArchive {
     file: File,
     /// The offset and the size of each file.
     files: BTreeMap<String, (u64, u64)>,
 }
 
-impl Archive {
+impl LayoutArchive {
     pub(super) fn open(file: File, from: &str) -> Result<Self, DatabaseError> {
         let damaged = |error: io::Error| DatabaseError::unrecognised(from, error.to_string());
         let mut files = BTreeMap::new();
-        let whole = Part { file: &file, at: 0, end: u64::MAX };
+        let whole = LayoutPart { file: &file, at: 0, end: u64::MAX };
         let mut archive = tar::Archive::new(BufReader::new(whole));
         for entry in archive.entries().map_err(damaged)?.raw(true) {
             let entry = entry.map_err(damaged)?;
@@ -65,10 +65,10 @@ impl Archive {
     }
 }
 
-impl Layout for Archive {
+impl Layout for LayoutArchive {
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
         let (at, size) = *self.files.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(Part { file: &self.file, at, end: at.saturating_add(size) }))
+        Ok(Box::new(LayoutPart { file: &self.file, at, end: at.saturating_add(size) }))
     }
 }
 
@@ -79,13 +79,13 @@ pub(super) fn name_of<R: Read>(entry: &tar::Entry<'_, R>) -> String {
 }
 
 /// A part of a file, from `at` to `end`.
-struct Part<'a> {
+struct LayoutPart<'a> {
     file: &'a File,
     at: u64,
     end: u64,
 }
 
-impl Read for Part<'_> {
+impl Read for LayoutPart<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let length = into.len().min(left);
@@ -141,7 +141,7 @@ impl Job<'_> {
         meter: &mut Meter<'_>,
     ) -> Result<Staged, DatabaseError> {
         meter.expect(layer.size)?;
-        let mut verified = Verified {
+        let mut verified = VerifiedRead {
             hasher: Hasher::new(layer.digest.algorithm()),
             // One byte more than expected is enough to notice that there are too many.
             input: blob.take(layer.size.saturating_add(1)),
@@ -189,14 +189,14 @@ fn blob_name(digest: Digest) -> String {
 }
 
 /// Computes the digest of what is read.
-struct Verified<R> {
+struct VerifiedRead<R> {
     input: R,
     hasher: Hasher,
     size: u64,
     counter: Rc<Cell<u64>>,
 }
 
-impl<R: Read> Read for Verified<R> {
+impl<R: Read> Read for VerifiedRead<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(into)?;
         self.hasher.update(&into[..read]);

@@ -214,7 +214,7 @@ fn what_is_not_a_database_is_refused_with_a_hint() {
     let place = Place::new();
     let metadata = sample::metadata(BUILT);
     let bomb = gzip(&archive(&[(DATABASE, &vec![0; 3 << 20]), (METADATA, metadata.as_bytes())]));
-    let no_rows = super::super::bolt::sample::Tree::default().write(4096);
+    let no_rows = super::super::bolt::sample::SampleTree::default().write(4096);
     for (name, content, expected) in [
         ("text", b"hello".to_vec(), "db.tar.gz"),
         ("empty", Vec::new(), "db.tar.gz"),
@@ -291,7 +291,7 @@ impl DatabaseTransport for Server {
         Ok((self.manifest.clone().into(), Some("application/vnd.oci.image.manifest.v1+json".to_owned())))
     }
 
-    fn blob(&self, _: &str, digest: Digest) -> Result<Box<dyn Read + '_>, DatabaseError> {
+    fn blob(&self, _: &str, digest: Digest, _: u64) -> Result<Box<dyn Read + '_>, DatabaseError> {
         self.blobs_asked.set(self.blobs_asked.get() + 1);
         assert!(self.manifest.contains(&digest.to_string()));
         Ok(Box::new(&self.blob[..]))

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 
 use super::super::{DamagedDatabase, DatabaseError};
 use super::encoding::{Decoder, Encoder};
-use super::index::{Fan, Header, TableEntry, hash_of};
-use super::record::Record;
+use super::index::{Fan, IndexHeader, TableEntry, hash_of};
+use super::record::OsvRecord;
 use crate::runtime::open_private;
 
 /// The size at which a block of details is compressed, in bytes.
@@ -120,7 +120,7 @@ impl OsvCompiler {
             damaged: Vec::new(),
             damaged_count: 0,
         };
-        compiler.append(&[0; Header::SIZE])?;
+        compiler.append(&[0; IndexHeader::SIZE])?;
         Ok(compiler)
     }
 
@@ -135,7 +135,7 @@ impl OsvCompiler {
         name: &str,
         json: Result<Vec<u8>, DamagedDatabase>,
     ) -> Result<(), DatabaseError> {
-        let record = match json.and_then(|json| Record::parse(&json)) {
+        let record = match json.and_then(|json| OsvRecord::parse(&json)) {
             Ok(record) => record,
             Err(DamagedDatabase(problem)) => {
                 self.damaged_count += 1;
@@ -158,7 +158,7 @@ impl OsvCompiler {
         Ok(())
     }
 
-    fn add_record(&mut self, record: Record) -> Result<(), DatabaseError> {
+    fn add_record(&mut self, record: OsvRecord) -> Result<(), DatabaseError> {
         let id = record.detail.id.clone();
         let named: BTreeSet<_> = record.packages.keys().map(|(ecosystem, _)| family(ecosystem).to_owned()).collect();
         self.common = Some(self.common.take().map_or(named.clone(), |common| &common & &named));
@@ -263,7 +263,7 @@ impl OsvCompiler {
         let (fan, table) = Fan::write(&table);
         let table_offset = self.append(&table)?;
         let fan_offset = self.append(&fan)?;
-        let header = Header {
+        let header = IndexHeader {
             ecosystems: (ecosystems_offset, ecosystems.0.len() as u64, crc32fast::hash(&ecosystems.0)),
             table: (table_offset, table.len() as u64),
             fan: (fan_offset, fan.len() as u64, crc32fast::hash(&fan)),

@@ -29,13 +29,13 @@ const MAX_FAN: u64 = 8 * ((1 << 16) + 1);
 const MAX_READ: u64 = 256 << 20;
 
 /// The first bytes of the file: where the parts are, by offset, length and checksum.
-pub(super) struct Header {
+pub(super) struct IndexHeader {
     pub(super) ecosystems: (u64, u64, u32),
     pub(super) table: (u64, u64),
     pub(super) fan: (u64, u64, u32),
 }
 
-impl Header {
+impl IndexHeader {
     /// The size of the header in bytes.
     pub(super) const SIZE: usize = 8 + 2 * 4 + 6 * 8 + 2 * 4;
 
@@ -180,9 +180,9 @@ impl OsvIndex {
     /// The file cannot be read, is of another version, or is damaged.
     pub(in super::super) fn open(path: &Path) -> Result<Self, DamagedDatabase> {
         let file = File::open(path).map_err(|error| DamagedDatabase(error.to_string()))?;
-        let mut header = [0; Header::SIZE];
+        let mut header = [0; IndexHeader::SIZE];
         file.read_exact_at(&mut header, 0).map_err(|error| DamagedDatabase(error.to_string()))?;
-        let header = Header::parse(&header)?;
+        let header = IndexHeader::parse(&header)?;
         if header.fan.1 > MAX_FAN {
             return damaged("its fan is too large");
         }

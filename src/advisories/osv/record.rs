@@ -13,7 +13,7 @@ const MAX_NAME: usize = 4096;
 
 /// A record, taken apart.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct OsvRecord {
     /// When the record was withdrawn, if it was.
     pub(super) withdrawn: Option<Timestamp>,
     pub(super) detail: OsvDetail,
@@ -21,10 +21,11 @@ pub(super) struct Record {
     pub(super) packages: BTreeMap<(String, String), Vec<OsvAffected>>,
 }
 
-impl Record {
+impl OsvRecord {
     /// Parses the JSON of a record.
     pub(super) fn parse(json: &[u8]) -> Result<Self, DamagedDatabase> {
-        let written: Written = serde_json::from_slice(json).map_err(|error| DamagedDatabase(error.to_string()))?;
+        let written: WrittenRecord =
+            serde_json::from_slice(json).map_err(|error| DamagedDatabase(error.to_string()))?;
         let mut packages: BTreeMap<_, Vec<_>> = BTreeMap::new();
         name(&written.id, "id")?;
         for affected in written.affected {
@@ -81,7 +82,7 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
 }
 
 #[derive(Deserialize)]
-struct Written {
+struct WrittenRecord {
     id: String,
     #[serde(default)]
     withdrawn: Option<String>,

@@ -18,7 +18,7 @@ const DIRECTORY: u32 = 0x0201_4B50;
 const LOCAL: u32 = 0x0403_4B50;
 
 /// An entry of an archive.
-pub(super) struct Entry {
+pub(super) struct ZipEntry {
     pub(super) name: String,
     /// The size of the content in bytes.
     pub(super) size: u64,
@@ -33,17 +33,17 @@ pub(super) struct Entry {
 pub(super) fn for_each(
     file: &File,
     limit: u64,
-    visit: &mut dyn FnMut(Entry) -> Result<(), DatabaseError>,
+    visit: &mut dyn FnMut(ZipEntry) -> Result<(), DatabaseError>,
 ) -> Result<(), DatabaseError> {
     let directory = find_directory(file)?;
-    let mut input = BufReader::with_capacity(64 * 1024, Section { file, at: directory.offset, end: directory.end });
+    let mut input = BufReader::with_capacity(64 * 1024, ZipSection { file, at: directory.offset, end: directory.end });
     for _ in 0..directory.entries {
-        let header = Header::read(&mut input)?;
+        let header = ZipHeader::read(&mut input)?;
         if header.name.ends_with('/') {
             continue;
         }
         let content = header.content(file, limit);
-        visit(Entry { name: header.name, size: header.size, content })?;
+        visit(ZipEntry { name: header.name, size: header.size, content })?;
     }
     let mut rest = [0; 4];
     if input.read_exact(&mut rest).is_ok() && u32_at(&rest, 0) == DIRECTORY {
@@ -52,19 +52,19 @@ pub(super) fn for_each(
     Ok(())
 }
 
-struct Directory {
+struct ZipDirectory {
     offset: u64,
     end: u64,
     entries: u64,
 }
 
 /// Finds the directory by the record at the end of the file.
-fn find_directory(file: &File) -> Result<Directory, DamagedDatabase> {
+fn find_directory(file: &File) -> Result<ZipDirectory, DamagedDatabase> {
     let size = file.metadata().map_err(io_error)?.len();
     // The record has 22 bytes and is followed by a comment of at most 65,535.
     let from = size.saturating_sub(22 + 65_535);
     let mut tail = Vec::new();
-    Section { file, at: from, end: size }.read_to_end(&mut tail).map_err(io_error)?;
+    ZipSection { file, at: from, end: size }.read_to_end(&mut tail).map_err(io_error)?;
     let is_end = |at: &usize| {
         let rest = &tail[*at..];
         rest.len() >= 22 && u32_at(rest, 0) == END && usize::from(u16_at(rest, 20)) + 22 == rest.len()
@@ -73,7 +73,7 @@ fn find_directory(file: &File) -> Result<Directory, DamagedDatabase> {
         return Err(damaged("it is not a zip archive, or it is truncated: it has no end record"));
     };
     let end = &tail[at..];
-    let mut found = Directory {
+    let mut found = ZipDirectory {
         entries: u64::from(u16_at(end, 10)),
         end: u64::from(u32_at(end, 12)),
         offset: u64::from(u32_at(end, 16)),
@@ -85,7 +85,7 @@ fn find_directory(file: &File) -> Result<Directory, DamagedDatabase> {
         if u32_at(&end, 0) != END_64 {
             return Err(damaged("its ZIP64 end record is missing"));
         }
-        found = Directory { entries: u64_at(&end, 32), end: u64_at(&end, 40), offset: u64_at(&end, 48) };
+        found = ZipDirectory { entries: u64_at(&end, 32), end: u64_at(&end, 40), offset: u64_at(&end, 48) };
     }
     found.end = found.offset.checked_add(found.end).filter(|end| *end <= size).unwrap_or(0);
     if found.end < found.offset {
@@ -95,7 +95,7 @@ fn find_directory(file: &File) -> Result<Directory, DamagedDatabase> {
 }
 
 /// An entry of the directory.
-struct Header {
+struct ZipHeader {
     name: String,
     flags: u16,
     method: u16,
@@ -105,7 +105,7 @@ struct Header {
     offset: u64,
 }
 
-impl Header {
+impl ZipHeader {
     fn read(input: &mut impl Read) -> Result<Self, DamagedDatabase> {
         let mut fixed = [0; 46];
         input.read_exact(&mut fixed).map_err(|_| damaged("its directory ends too early"))?;
@@ -160,7 +160,7 @@ impl Header {
         let start = self.offset.checked_add(names);
         let end = start.and_then(|start| start.checked_add(self.compressed));
         let (Some(start), Some(end)) = (start, end) else { return Err(damaged("its size is wrong")) };
-        let input = BufReader::with_capacity(16 * 1024, Section { file, at: start, end });
+        let input = BufReader::with_capacity(16 * 1024, ZipSection { file, at: start, end });
         let mut content = Vec::new();
         let read = match self.method {
             0 => input.take(self.size + 1).read_to_end(&mut content),
@@ -189,13 +189,13 @@ fn zip64_values(mut extra: &[u8]) -> &[u8] {
 }
 
 /// A part of a file, from `at` to `end`.
-struct Section<'a> {
+struct ZipSection<'a> {
     file: &'a File,
     at: u64,
     end: u64,
 }
 
-impl Read for Section<'_> {
+impl Read for ZipSection<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let length = into.len().min(left);

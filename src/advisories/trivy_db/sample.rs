@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::bolt::sample::Tree;
+use super::super::bolt::sample::SampleTree;
 use super::{DATABASE, METADATA};
 
 /// Rows of every kind.
-pub(in super::super) fn rows() -> Tree {
-    let mut tree = Tree::default();
+pub(in super::super) fn rows() -> SampleTree {
+    let mut tree = SampleTree::default();
     let mut put = |path: &[&str], key: &str, value: Value| tree.put(path, key, value.to_string());
     put(&["debian 12", "openssl"], "CVE-2024-0001", json!({"FixedVersion": "3.0.11-1~deb12u2", "Severity": 3}));
     put(&["debian 12", "openssl"], "CVE-2024-0002", json!({"Status": 2, "VendorIDs": ["DSA-1"], "Arches": null}));
@@ -48,7 +48,7 @@ pub(in super::super) fn metadata(built: &str) -> String {
 }
 
 /// Writes a database to a directory.
-pub(in super::super) fn write(directory: &Path, tree: &Tree, built: &str) {
+pub(in super::super) fn write(directory: &Path, tree: &SampleTree, built: &str) {
     fs::create_dir_all(directory).unwrap();
     fs::write(directory.join(DATABASE), tree.write(4096)).unwrap();
     fs::write(directory.join(METADATA), metadata(built)).unwrap();

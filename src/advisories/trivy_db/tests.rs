@@ -1,9 +1,9 @@
 use std::fs;
 
-use super::super::bolt::sample::Tree;
+use super::super::bolt::sample::SampleTree;
 use super::*;
 
-fn open(tree: &Tree) -> TrivyDb {
+fn open(tree: &SampleTree) -> TrivyDb {
     let directory = tempfile::tempdir().unwrap();
     sample::write(directory.path(), tree, "2026-01-01T00:00:00Z");
     TrivyDb::open(directory.path()).unwrap()

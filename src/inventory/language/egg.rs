@@ -2,7 +2,7 @@
 
 use crate::inventory::ReadSeek;
 
-use super::zip::{self, Budget};
+use super::zip::{self, ZipBudget};
 use super::{LanguagePackages, python, text};
 
 /// Whether this is an egg in one file.
@@ -12,7 +12,7 @@ pub(super) fn is_egg(path: &str) -> bool {
 
 /// Reads the metadata in an egg.
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
-    let mut budget = Budget { archives: 1, entries: 1_000_000, bytes: 64 << 20 };
+    let mut budget = ZipBudget { archives: 1, entries: 1_000_000, bytes: 64 << 20 };
     let entries = match zip::entries(content, size, &mut budget, python::is_metadata) {
         Ok(entries) => entries.unwrap_or_default(),
         Err(problem) => return found.problem(problem),

@@ -76,7 +76,7 @@ pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mu
 
 /// Reads one program.
 fn read_program(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
-    let layout = match Layout::read(content, size) {
+    let layout = match ExecutableLayout::read(content, size) {
         Ok(Some(layout)) => layout,
         Ok(None) => return,
         Err(problem) => {
@@ -94,7 +94,7 @@ fn read_program(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut L
 
 /// Where the parts of an executable are.
 #[derive(Default)]
-struct Layout {
+struct ExecutableLayout {
     /// The sections with a name in [`USED_SECTIONS`].
     sections: Vec<Section>,
     segments: Vec<Segment>,
@@ -102,7 +102,7 @@ struct Layout {
     is_packed: bool,
 }
 
-impl Layout {
+impl ExecutableLayout {
     /// Reads the headers. `None` if this is not an executable.
     fn read(content: &mut dyn ReadSeek, size: u64) -> Result<Option<Self>, String> {
         let Some(start) = read_at(content, 0, 64) else { return Ok(None) };
@@ -154,7 +154,7 @@ struct Segment {
 pub(super) struct Executable<'a> {
     content: &'a mut dyn ReadSeek,
     size: u64,
-    layout: Layout,
+    layout: ExecutableLayout,
 }
 
 impl Executable<'_> {

@@ -12,7 +12,7 @@ use regex::Regex;
 use crate::inventory::{Ecosystem, ReadSeek};
 
 use super::text::decode;
-use super::zip::{self, Budget, Entry};
+use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, split_path};
 
 mod manifest;
@@ -42,7 +42,7 @@ fn has_extension(path: &str) -> bool {
 
 /// Reads the artifacts in an archive and in the archives in it.
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
-    let mut budget = Budget { archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes: MAX_BYTES };
+    let mut budget = ZipBudget { archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes: MAX_BYTES };
     read_archive(path, content, size, &mut budget, 0, found);
 }
 
@@ -51,20 +51,20 @@ fn read_archive(
     path: &str,
     content: &mut dyn ReadSeek,
     size: u64,
-    budget: &mut Budget,
+    budget: &mut ZipBudget,
     depth: usize,
     found: &mut LanguagePackages,
 ) {
-    let is_wanted = |name: &str| Kind::of(name).is_some();
+    let is_wanted = |name: &str| ArchiveKind::of(name).is_some();
     let entries = match zip::entries(content, size, budget, is_wanted) {
         Ok(entries) => entries.unwrap_or_default(),
         Err(problem) => return found.problem(within(path, &problem)),
     };
     let mut artifacts = Artifacts::default();
     for entry in &entries {
-        let result = match Kind::of(&entry.name) {
-            Some(Kind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
-            Some(Kind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
+        let result = match ArchiveKind::of(&entry.name) {
+            Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
+            Some(ArchiveKind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
             Some(kind) => entry.read(content, budget, MAX_TEXT).map(|text| artifacts.read(&kind, &decode(&text))),
             None => Ok(()),
         };
@@ -78,9 +78,9 @@ fn read_archive(
 /// Reads an archive in an archive.
 fn read_inner(
     path: &str,
-    entry: &Entry,
+    entry: &ZippedFile,
     (content, size): (&mut dyn ReadSeek, u64),
-    budget: &mut Budget,
+    budget: &mut ZipBudget,
     depth: usize,
     found: &mut LanguagePackages,
 ) -> Result<(), String> {
@@ -97,13 +97,13 @@ fn within(path: &str, problem: &str) -> String {
 }
 
 /// What an entry is read for.
-enum Kind {
+enum ArchiveKind {
     Archive,
     Manifest,
     Properties,
 }
 
-impl Kind {
+impl ArchiveKind {
     fn of(name: &str) -> Option<Self> {
         match split_path(name).1 {
             "pom.properties" => Some(Self::Properties),
@@ -125,11 +125,11 @@ struct Artifacts {
 }
 
 impl Artifacts {
-    fn read(&mut self, kind: &Kind, text: &str) {
+    fn read(&mut self, kind: &ArchiveKind, text: &str) {
         match kind {
-            Kind::Properties => self.from_maven.extend(properties(text)),
-            Kind::Manifest => self.from_manifest = manifest::artifact(text).or(self.from_manifest.take()),
-            Kind::Archive => {}
+            ArchiveKind::Properties => self.from_maven.extend(properties(text)),
+            ArchiveKind::Manifest => self.from_manifest = manifest::artifact(text).or(self.from_manifest.take()),
+            ArchiveKind::Archive => {}
         }
     }
 

@@ -12,8 +12,8 @@ use super::LanguagePackages;
 /// packages contain one as a test case.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     // One value is read, and what follows it is ignored, as Trivy does.
-    let Some(Ok(Manifest { name, version, licenses })) =
-        serde_json::Deserializer::from_str(text).into_iter::<Manifest>().next()
+    let Some(Ok(PackageManifest { name, version, licenses })) =
+        serde_json::Deserializer::from_str(text).into_iter::<PackageManifest>().next()
     else {
         return;
     };
@@ -35,13 +35,13 @@ fn is_name(name: &str) -> bool {
 
 /// The fields that are used. Of a field that is stated twice the last one counts, as in JavaScript.
 #[derive(Default)]
-struct Manifest {
+struct PackageManifest {
     name: String,
     version: String,
     licenses: Vec<String>,
 }
 
-impl<'de> Deserialize<'de> for Manifest {
+impl<'de> Deserialize<'de> for PackageManifest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(ManifestVisitor)
     }
@@ -50,14 +50,14 @@ impl<'de> Deserialize<'de> for Manifest {
 struct ManifestVisitor;
 
 impl<'de> Visitor<'de> for ManifestVisitor {
-    type Value = Manifest;
+    type Value = PackageManifest;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Manifest, A::Error> {
-        let mut manifest = Manifest::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PackageManifest, A::Error> {
+        let mut manifest = PackageManifest::default();
         while let Some(key) = map.next_key::<Key>()? {
             match key {
                 Key::Name => manifest.name = text_of(map.next_value()?),

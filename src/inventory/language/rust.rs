@@ -15,7 +15,7 @@ const MAX_COMPRESSED: u64 = 4 << 20;
 const MAX_LIST: u64 = 16 << 20;
 
 #[derive(Deserialize)]
-struct List {
+struct CrateList {
     packages: Vec<Crate>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut Lang
 }
 
 /// Decompresses and parses the list.
-fn list(compressed: &[u8]) -> Result<List, String> {
+fn list(compressed: &[u8]) -> Result<CrateList, String> {
     let damaged = |error: &dyn std::fmt::Display| format!("the list of crates is damaged: {error}");
     let mut json = Vec::new();
     let decoder = flate2::read::ZlibDecoder::new(compressed);

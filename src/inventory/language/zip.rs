@@ -22,7 +22,7 @@ const LOCAL: u64 = 30;
 const MAX_NAMES: usize = 16 << 20;
 
 /// The work that one file may cause, with all archives in it.
-pub(super) struct Budget {
+pub(super) struct ZipBudget {
     /// Archives that may still be opened.
     pub(super) archives: u32,
     /// Entries of central directories that may still be read.
@@ -32,7 +32,7 @@ pub(super) struct Budget {
 }
 
 /// An entry that was asked for.
-pub(super) struct Entry {
+pub(super) struct ZippedFile {
     /// The name. Bytes that are not UTF-8 are replaced.
     pub(super) name: String,
     raw_name: Vec<u8>,
@@ -46,7 +46,7 @@ pub(super) struct Entry {
 }
 
 /// Where the central directory is.
-struct Directory {
+struct ArchiveDirectory {
     start: u64,
     size: u64,
     /// The number of entries, as stated.
@@ -59,9 +59,9 @@ struct Directory {
 pub(super) fn entries(
     content: &mut dyn ReadSeek,
     size: u64,
-    budget: &mut Budget,
+    budget: &mut ZipBudget,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Option<Vec<Entry>>, String> {
+) -> Result<Option<Vec<ZippedFile>>, String> {
     budget.archives = budget.archives.checked_sub(1).ok_or("there are too many archives in the archive")?;
     let Some(directory) = find_directory(content, size)? else { return Ok(None) };
     let damaged = || "the directory of the archive is damaged".to_owned();
@@ -81,7 +81,7 @@ pub(super) fn entries(
                 return Err("the names in the archive are too long".to_owned());
             }
             let header_at = entry.header_at.checked_add(directory.base).ok_or_else(damaged)?;
-            found.push(Entry { header_at, ..entry });
+            found.push(ZippedFile { header_at, ..entry });
         }
     }
     // Only the low bits are in the end record if the archive has more entries and no larger record.
@@ -92,7 +92,7 @@ pub(super) fn entries(
 }
 
 /// Reads the rest of an entry of the central directory. Also returns the size of the whole entry, in bytes.
-fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(Entry, u64)> {
+fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(ZippedFile, u64)> {
     let fields = Integers { bytes: header, big_endian: false };
     let lengths = [fields.u16(28)?, fields.u16(30)?, fields.u16(32)?].map(usize::from);
     let mut rest = vec![0; lengths.iter().sum()];
@@ -100,7 +100,7 @@ fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(Entry, u6
         return None;
     }
     let raw_name = rest[..lengths[0]].to_vec();
-    let mut entry = Entry {
+    let mut entry = ZippedFile {
         name: String::from_utf8_lossy(&raw_name).into_owned(),
         raw_name,
         flags: fields.u16(8)?,
@@ -115,7 +115,7 @@ fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(Entry, u6
 }
 
 /// Takes values that need 64 bits from the extra field 1. It contains those that have all bits set in the header.
-fn large_values(entry: &mut Entry, mut extra: &[u8]) {
+fn large_values(entry: &mut ZippedFile, mut extra: &[u8]) {
     while let (Some(kind), Some(length)) = {
         let fields = Integers { bytes: extra, big_endian: false };
         (fields.u16(0), fields.u16(2).map(usize::from))
@@ -136,10 +136,10 @@ fn large_values(entry: &mut Entry, mut extra: &[u8]) {
 }
 
 /// Finds the end record, which is at the end of the file but for a comment, and the directory in front of it.
-fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<Directory>, String> {
+fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<ArchiveDirectory>, String> {
     let tail_at = size.saturating_sub(END as u64 + MAX_COMMENT);
     let tail = read_up_to(content, tail_at, size - tail_at).ok_or("the archive cannot be read")?;
-    let mut chosen: Option<(Directory, bool)> = None;
+    let mut chosen: Option<(ArchiveDirectory, bool)> = None;
     for at in (0..tail.len().saturating_sub(END - 1)).rev() {
         if !tail[at..].starts_with(b"PK\x05\x06") {
             continue;
@@ -164,7 +164,7 @@ fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<Direct
 }
 
 /// The directory to which an end record at `end` points. `None` if there is none.
-fn directory(content: &mut dyn ReadSeek, fields: Integers<'_>, end: u64) -> Option<Directory> {
+fn directory(content: &mut dyn ReadSeek, fields: Integers<'_>, end: u64) -> Option<ArchiveDirectory> {
     let (mut entries, mut size) = (u64::from(fields.u16(10)?), u64::from(fields.u32(12)?));
     let (mut offset, mut end) = (u64::from(fields.u32(16)?), end);
     let is_large = entries == 0xffff || size == u64::from(u32::MAX) || offset == u64::from(u32::MAX);
@@ -175,7 +175,7 @@ fn directory(content: &mut dyn ReadSeek, fields: Integers<'_>, end: u64) -> Opti
     let start = end.checked_sub(size)?;
     let base = start.checked_sub(offset)?;
     let is_directory = size == 0 || read_at(content, start, 4)? == *b"PK\x01\x02";
-    is_directory.then_some(Directory { start, size, entries, base })
+    is_directory.then_some(ArchiveDirectory { start, size, entries, base })
 }
 
 /// The larger end record in front of the end record at `end`, and its offset: a locator points to it.
@@ -189,7 +189,7 @@ fn large_end(content: &mut dyn ReadSeek, end: u64) -> Option<(u64, Vec<u8>)> {
     })
 }
 
-impl Entry {
+impl ZippedFile {
     /// The offset of the content in the file, in bytes.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ impl Entry {
     /// # Errors
     ///
     /// If it is damaged or has more than `max` bytes.
-    pub(super) fn read(&self, content: &mut dyn ReadSeek, budget: &mut Budget, max: u64) -> Result<Vec<u8>, String> {
+    pub(super) fn read(&self, content: &mut dyn ReadSeek, budget: &mut ZipBudget, max: u64) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         self.copy(content, budget, max, &mut bytes)?;
         Ok(bytes)
@@ -232,7 +232,7 @@ impl Entry {
     fn copy(
         &self,
         content: &mut dyn ReadSeek,
-        budget: &mut Budget,
+        budget: &mut ZipBudget,
         max: u64,
         to: &mut dyn std::io::Write,
     ) -> Result<(), String> {
@@ -278,7 +278,7 @@ impl Entry {
         &self,
         content: &'a mut dyn ReadSeek,
         size: u64,
-        budget: &mut Budget,
+        budget: &mut ZipBudget,
     ) -> Result<(Box<dyn ReadSeek + 'a>, u64), String> {
         const IN_MEMORY: usize = 16 << 20;
         if self.method == 0 {

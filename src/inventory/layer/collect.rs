@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read as _};
 
-use super::names::{Named, Names};
+use super::names::{LayerNames, Named};
 use super::owned::OwnedFiles;
 use super::spool::Spool;
 use super::{FileFacts, LayerInventory, LayerLimits};
@@ -28,7 +28,7 @@ const AUFS: &str = ".wh..wh.";
 pub(super) struct Collector<'a> {
     limits: &'a LayerLimits,
     spool: &'a Spool<'a>,
-    names: Names,
+    names: LayerNames,
     files: Vec<FileFacts>,
     owned: OwnedFiles,
     packages: usize,
@@ -65,7 +65,7 @@ impl ReadAs {
 impl<'a> Collector<'a> {
     pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>) -> Self {
         let [whiteouts, opaque, problems] = Default::default();
-        let (names, files, owned) = (Names::default(), Vec::new(), OwnedFiles::default());
+        let (names, files, owned) = (LayerNames::default(), Vec::new(), OwnedFiles::default());
         Self { limits, spool, names, files, owned, packages: 0, whiteouts, opaque, problems }
     }
 

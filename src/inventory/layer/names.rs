@@ -20,13 +20,13 @@ pub(super) enum Named {
 }
 
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct LayerNames {
     map: BTreeMap<String, Named>,
     /// The total length of the paths and targets, in bytes.
     length: usize,
 }
 
-impl Names {
+impl LayerNames {
     pub(super) fn get(&self, path: &str) -> Option<&Named> {
         self.map.get(path)
     }

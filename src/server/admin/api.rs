@@ -45,6 +45,7 @@ impl AdminApi {
         match (&request.method, request.path.as_str()) {
             (&Method::GET, path::IMAGES) => self.images().await,
             (&Method::GET, path::CHECK) => self.check(&request).await,
+            (&Method::POST, path::SCAN) => self.scan(&request),
             (&Method::GET, path::CACHE) => respond(self.cache.status().await),
             (&Method::POST, path::CACHE_GC) => respond(self.cache.collect().await),
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
@@ -55,6 +56,7 @@ impl AdminApi {
                 _,
                 path::IMAGES
                 | path::CHECK
+                | path::SCAN
                 | path::CACHE
                 | path::CACHE_GC
                 | path::CACHE_VERIFY
@@ -108,6 +110,18 @@ impl AdminApi {
                 done.push(PrefetchedImage { image: image.to_string(), blobs, bytes, error: fetched.err() });
             }
             value(&done)
+        }))
+    }
+
+    fn scan(&self, request: &ApiRequest) -> ApiResponse {
+        let scan: CheckRequest = match serde_json::from_slice(&request.body) {
+            Ok(scan) => scan,
+            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        };
+        let gate = self.gate.clone();
+        begun(self.jobs.start(|job| async move {
+            job.at(&scan.image);
+            value(&api::scan(&gate, &scan).await?)
         }))
     }
 

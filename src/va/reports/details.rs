@@ -102,6 +102,8 @@ impl PackageDetails<'_> {
             path: short(self.path),
             layer: layer(self.layer),
             purl,
+            status: None,
+            database: None,
         }
     }
 }

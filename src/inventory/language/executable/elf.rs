@@ -3,7 +3,7 @@
 use crate::inventory::ReadSeek;
 
 use super::super::window::{Integers, read_at, read_up_to};
-use super::{Layout, Section, Segment};
+use super::{ExecutableLayout, Section, Segment};
 
 /// The number of section headers that are read. Real programs have fewer than a hundred.
 const MAX_SECTIONS: u64 = 65_536;
@@ -23,7 +23,7 @@ pub(super) fn is_program(start: &[u8]) -> bool {
 }
 
 /// The fields of the header that are used.
-struct Header {
+struct ElfHeader {
     /// 64 bits.
     wide: bool,
     big_endian: bool,
@@ -36,7 +36,7 @@ struct Header {
     names_index: u64,
 }
 
-impl Header {
+impl ElfHeader {
     fn read(start: &[u8]) -> Option<Self> {
         let wide = match start.get(4)? {
             1 => false,
@@ -67,15 +67,15 @@ impl Header {
 }
 
 /// Reads the segments, and the sections that are used.
-pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Result<Option<Layout>, String> {
-    let Some(header) = Header::read(start).filter(|_| is_program(start)) else { return Ok(None) };
+pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Result<Option<ExecutableLayout>, String> {
+    let Some(header) = ElfHeader::read(start).filter(|_| is_program(start)) else { return Ok(None) };
     let Some(segments) = segments(content, &header) else {
         // Without readable program headers, no system loads it.
         return Ok(None);
     };
     let sections = sections(content, size, header)?;
     let is_packed = sections.is_none() && read_up_to(content, 0, 4096).is_some_and(|start| contains(&start, b"UPX!"));
-    Ok(Some(Layout { sections: sections.unwrap_or_default(), segments, is_packed }))
+    Ok(Some(ExecutableLayout { sections: sections.unwrap_or_default(), segments, is_packed }))
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
@@ -83,7 +83,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// The segments that are loaded. `None` if the headers cannot be read.
-fn segments(content: &mut dyn ReadSeek, header: &Header) -> Option<Vec<Segment>> {
+fn segments(content: &mut dyn ReadSeek, header: &ElfHeader) -> Option<Vec<Segment>> {
     let (wide, entry) = (header.wide, if header.wide { 56 } else { 32 });
     if header.segment_bytes != entry || header.segments == 0 || header.segments > MAX_SEGMENTS {
         return None;
@@ -105,7 +105,7 @@ fn segments(content: &mut dyn ReadSeek, header: &Header) -> Option<Vec<Segment>>
 }
 
 /// The sections that are used. `None` if the file has no section headers: nothing needs them to run it.
-fn sections(content: &mut dyn ReadSeek, size: u64, mut header: Header) -> Result<Option<Vec<Section>>, String> {
+fn sections(content: &mut dyn ReadSeek, size: u64, mut header: ElfHeader) -> Result<Option<Vec<Section>>, String> {
     if header.sections_at == 0 {
         return Ok(None);
     }

@@ -3,7 +3,7 @@
 use crate::inventory::ReadSeek;
 
 use super::super::window::{Integers, read_at};
-use super::{Layout, Section, Segment};
+use super::{ExecutableLayout, Section, Segment};
 
 /// The size of the load commands that are read, in bytes. Real programs have some kilobytes.
 const MAX_COMMANDS: u64 = 4 << 20;
@@ -12,7 +12,7 @@ const MAX_COMMANDS: u64 = 4 << 20;
 const DATA: u32 = 3;
 
 /// Reads the segments and their sections.
-pub(super) fn layout(content: &mut dyn ReadSeek, start: &[u8]) -> Result<Option<Layout>, String> {
+pub(super) fn layout(content: &mut dyn ReadSeek, start: &[u8]) -> Result<Option<ExecutableLayout>, String> {
     let big_endian = start.starts_with(b"\xfe");
     let wide = start.contains(&0xcf) && (start[0] == 0xcf || start[3] == 0xcf);
     let header = Integers { bytes: start, big_endian };
@@ -22,7 +22,7 @@ pub(super) fn layout(content: &mut dyn ReadSeek, start: &[u8]) -> Result<Option<
     }
     let commands =
         read_at(content, if wide { 32 } else { 28 }, size).ok_or("the load commands of the executable are damaged")?;
-    let mut layout = Layout::default();
+    let mut layout = ExecutableLayout::default();
     let mut rest = commands.as_slice();
     while let Some((kind, length)) = command(rest, big_endian) {
         let bytes = &rest[..length];
@@ -43,7 +43,7 @@ fn command(rest: &[u8], big_endian: bool) -> Option<(u32, usize)> {
 }
 
 /// Adds a segment and its sections. What lies outside of the command is left out: no system loads such a file.
-fn add_segment(layout: &mut Layout, command: Integers<'_>, wide: bool) -> Option<()> {
+fn add_segment(layout: &mut ExecutableLayout, command: Integers<'_>, wide: bool) -> Option<()> {
     let word = if wide { 8 } else { 4 };
     let at = |index: usize| 24 + index * word;
     let (address, offset, size) = (command.word(wide, at(0))?, command.word(wide, at(2))?, command.word(wide, at(3))?);

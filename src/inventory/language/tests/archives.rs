@@ -228,7 +228,7 @@ fn nesting_and_decompression_are_bounded() {
 
     let bomb = zip(&[item("META-INF/MANIFEST.MF", vec![0; 17 << 20])]);
     assert_eq!(names(&read("x.jar", &bomb)), ["!"]);
-    let mut budget = zip::Budget { archives: 1, entries: 10, bytes: 1 << 20 };
+    let mut budget = zip::ZipBudget { archives: 1, entries: 10, bytes: 1 << 20 };
     let inner = zip(&[item("a.jar", vec![0; 8 << 20])]);
     let mut content = Cursor::new(&inner);
     let entries = zip::entries(&mut content, inner.len() as u64, &mut budget, |_| true).expect("an archive");

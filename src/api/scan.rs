@@ -1,0 +1,82 @@
+//! The `va` command: what is installed in an image, and which vulnerabilities are known in it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AssessmentAnswer, CheckRequest};
+use crate::gate::{Gate, GateError, ScannedImage};
+use crate::inventory::{Gap, InstalledPackage, LinuxDistribution};
+use crate::oci::Reference;
+use crate::policy::{VaEvidence, VaExemptions, VaRule};
+
+/// One image that was examined: the assessment, and what is installed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ImageScan {
+    /// The assessment under the first rule that checks vulnerabilities, or if there is none, under a rule by which every
+    /// issue counts.
+    #[serde(flatten)]
+    pub assessment: AssessmentAnswer,
+    /// When the advisory databases or the report were made; `None` if that is not known.
+    pub generated_at: Option<Timestamp>,
+    /// The distribution, if the image contains one.
+    pub distribution: Option<LinuxDistribution>,
+    /// All packages.
+    pub packages: Vec<PackageAnswer>,
+    /// What could not be read, and may hide packages.
+    pub gaps: Vec<Gap>,
+}
+
+/// One installed package.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct PackageAnswer {
+    /// The package.
+    #[serde(flatten)]
+    pub package: InstalledPackage,
+    /// The package URL: `pkg:deb/debian/openssl@3.0.11-1~deb12u2?arch=amd64&distro=debian-12`.
+    pub purl: String,
+}
+
+/// Examines an image, or the relevant images of an index, whatever the policy says.
+///
+/// # Errors
+/// A message, if the image or the namespace is not a valid name, or the image cannot be had.
+pub async fn scan(gate: &Gate, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
+    let (image, scope) = request.parse()?;
+    let scanned = async {
+        let target = gate.target_of(&image, &scope)?;
+        let explanation = gate.explain(&target, &image.reference()).await?;
+        // What the gate serves for a tag may be the digest that was signed.
+        let reference = explanation.digest.map_or_else(|| image.reference(), Reference::Digest);
+        Ok((gate.scan(&target, &reference).await?, explanation))
+    };
+    let (images, explanation) = scanned.await.map_err(|error: GateError| error.to_string())?;
+    let mut rules = explanation.entries.iter().filter_map(|entry| {
+        let rule = entry.opinion.selected.rule.as_deref()?.va.as_ref()?;
+        Some((rule.clone(), entry.exemptions.clone()))
+    });
+    let (rule, exemptions) = rules.next().unwrap_or_else(|| (VaRule::ibm(), VaExemptions::default()));
+    Ok(images.into_iter().map(|image| ImageScan::new(image, &rule, &exemptions, explanation.at)).collect())
+}
+
+impl ImageScan {
+    fn new(image: ScannedImage, rule: &VaRule, exemptions: &VaExemptions, now: Timestamp) -> Self {
+        let ScannedImage { digest, platform, evidence, inventory } = image;
+        let assessment = AssessmentAnswer::new(digest, platform, rule, &evidence.value, exemptions, now);
+        let generated_at = match &evidence.value {
+            VaEvidence::Report(report) => report.generated_at,
+            _ => None,
+        };
+        let (inventory, unread) = match inventory {
+            Ok(inventory) => ((*inventory).clone(), None),
+            Err(problem) => (Default::default(), Some(Gap { place: digest.to_string(), problem })),
+        };
+        let (distribution, mut gaps) = (inventory.distribution, inventory.gaps);
+        gaps.extend(unread);
+        let answer = |package: InstalledPackage| PackageAnswer {
+            purl: package.purl(distribution.as_ref()).unwrap_or_default(),
+            package,
+        };
+        let packages = inventory.packages.into_iter().map(answer).collect();
+        Self { assessment, generated_at, distribution, packages, gaps }
+    }
+}

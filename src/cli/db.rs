@@ -1,0 +1,240 @@
+//! `pullgate db status|update|import|export`: the advisory databases.
+//!
+//! The commands work on the state directory itself, with or without a running gate. A running gate opens what they put into
+//! use.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{SignedDuration, Timestamp, Unit};
+use serde_json::json;
+
+use super::{Exit, Output};
+use crate::advisories::{
+    self, AdvisoryStore, DatabaseProgress, GenerationManifest, ImportOptions, InstalledGeneration, SourceState,
+    SourceStatus,
+};
+use crate::config::Config;
+use crate::runtime::{Clock, Metrics, Tasks, create_private_dir, format_size, printable};
+use crate::upstream::Upstreams;
+use crate::va::{DatabaseSources, FetchedDatabase, fetch_databases};
+
+/// The database commands.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum DbCommand {
+    /// Show the advisory databases with their ages. Exits with 2 if one cannot be used.
+    Status {
+        #[command(flatten)]
+        args: DbArgs,
+        /// The output format.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Fetch the databases that `[va.database]` names, and put them into use. The database before is kept.
+    Update {
+        #[command(flatten)]
+        args: DbArgs,
+        /// Use a database even if it is older than the one in use.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db as `db.tar.gz`, as
+    /// a directory or as an OCI layout; OSV records as a zip archive or a directory.
+    Import {
+        /// The file or directory.
+        path: PathBuf,
+        #[command(flatten)]
+        args: DbArgs,
+        /// Use the database even if it is older than the one in use.
+        #[arg(long)]
+        force: bool,
+        /// An ecosystem whose OSV records are complete in the import, such as PyPI or Debian:12. Can be repeated.
+        /// Default: those that the records name.
+        #[arg(long, value_name = "ECOSYSTEM")]
+        ecosystem: Vec<String>,
+    },
+    /// Write all databases in use to one archive, for `db import` on another machine.
+    Export {
+        /// The archive to write; compressed if the name ends with .gz or .tgz.
+        path: PathBuf,
+        #[command(flatten)]
+        args: DbArgs,
+    },
+}
+
+/// Arguments of all database commands.
+#[derive(Debug, clap::Args)]
+pub(super) struct DbArgs {
+    /// The configuration file.
+    #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(command: &DbCommand) -> Exit {
+    let outcome = match command {
+        DbCommand::Status { args, output } => status(args, *output),
+        DbCommand::Update { args, force } => update(args, *force),
+        DbCommand::Import { path, args, force, ecosystem } => {
+            import(args, path, ImportOptions { force: *force, ecosystems: ecosystem.clone(), ..options() })
+        }
+        DbCommand::Export { path, args } => export(args, path),
+    };
+    outcome.unwrap_or_else(super::fail)
+}
+
+impl DbArgs {
+    fn open(&self) -> Result<(Config, AdvisoryStore), String> {
+        let config = super::config::load_or_say(self.config.as_deref())?;
+        let state = &config.state_dir;
+        create_private_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;
+        let store = AdvisoryStore::open(state).map_err(|error| error.to_string())?;
+        Ok((config, store))
+    }
+}
+
+fn options() -> ImportOptions {
+    ImportOptions::at(Clock::system().now())
+}
+
+fn status(args: &DbArgs, output: Output) -> Result<Exit, String> {
+    let (_, store) = args.open()?;
+    let sources = store.status().map_err(|error| error.to_string())?;
+    let now = Clock::system().now();
+    match output {
+        Output::Json => {
+            let sources: Vec<_> = sources.iter().map(|status| as_json(status, now)).collect();
+            println!("{}", serde_json::to_string_pretty(&sources).unwrap_or_default());
+        }
+        Output::Table if sources.is_empty() => {
+            println!("There are no advisory databases. Run `pullgate db update` or `pullgate db import`.");
+        }
+        Output::Table => {
+            let header = ["SOURCE", "STATE", "BUILT", "AGE", "FETCHED", "ADVISORIES", "SIZE", "FROM"];
+            print!("{}", super::images::table(header, sources.iter().map(|status| row(status, now))));
+        }
+    }
+    let is_ready = |status: &SourceStatus| status.state == SourceState::Ready;
+    Ok(if sources.iter().all(is_ready) { Exit::Ok } else { Exit::Denied })
+}
+
+fn row(status: &SourceStatus, now: Timestamp) -> [String; 8] {
+    let state = match &status.state {
+        SourceState::Ready => "ready".into(),
+        SourceState::Degraded { problem } => format!("previous in use: {problem}"),
+        SourceState::Unusable { problem } => format!("cannot be used: {problem}"),
+    };
+    let of = |text: &dyn Fn(&GenerationManifest) -> String| status.generation.as_ref().map_or_else(|| "-".into(), text);
+    [
+        status.source.clone(),
+        state,
+        of(&|generation| generation.built.to_string()),
+        status.age(now).map_or_else(|| "-".into(), age),
+        of(&|generation| generation.fetched.to_string()),
+        of(&|generation| generation.rows.to_string()),
+        of(&|generation| format_size(generation.size())),
+        of(&|generation| generation.from.clone()),
+    ]
+}
+
+/// An age in days and hours: `5d 3h`.
+fn age(age: SignedDuration) -> String {
+    let age = age.round(Unit::Hour).unwrap_or(age).as_hours();
+    format!("{}d {}h", age / 24, age % 24)
+}
+
+fn as_json(status: &SourceStatus, now: Timestamp) -> serde_json::Value {
+    let (state, problem) = match &status.state {
+        SourceState::Ready => ("ready", None),
+        SourceState::Degraded { problem } => ("degraded", Some(problem)),
+        SourceState::Unusable { problem } => ("unusable", Some(problem)),
+    };
+    json!({
+        "source": status.source, "state": state, "problem": problem,
+        "age_seconds": status.age(now).map(|age| age.as_secs()),
+        "generation": status.generation, "previous": status.previous,
+    })
+}
+
+fn update(args: &DbArgs, force: bool) -> Result<Exit, String> {
+    let (config, store) = args.open()?;
+    let sources = config.va.databases.map(|databases| databases.sources).unwrap_or_default();
+    if sources.names().is_empty() {
+        let why = "[va.database] names no source: set `trivy` to an image such as \
+                   ghcr.io/aquasecurity/trivy-db:2 or `osv` to URLs, or run `pullgate db import`";
+        return Err(why.into());
+    }
+    let options = ImportOptions { force, limits: sources.limits, ..options() };
+    let runtime = super::runtime().map_err(|error| error.to_string())?;
+    let fetched = runtime.block_on(async {
+        let upstreams = Upstreams::new(config.upstreams, None, &Tasks::new(), &Metrics::default());
+        let upstreams = Arc::new(upstreams.map_err(|error| error.to_string())?);
+        let work = move || fetch(&sources, &store, &upstreams, &options);
+        tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+    })?;
+    let mut exit = Exit::Ok;
+    for FetchedDatabase { source, outcome } in fetched {
+        match outcome {
+            Ok(installed) => println!("{}", describe(&installed)),
+            Err(error) => exit = super::fail(format!("{source}: {error}")),
+        }
+    }
+    Ok(exit)
+}
+
+fn fetch(
+    sources: &DatabaseSources,
+    store: &AdvisoryStore,
+    upstreams: &Arc<Upstreams>,
+    options: &ImportOptions,
+) -> Result<Vec<FetchedDatabase>, String> {
+    let bar = progress_bar();
+    let fetched = fetch_databases(sources, store, upstreams, options, &mut |source, done| {
+        bar.set_message(printable(source).into_owned());
+        show(&bar, done)
+    });
+    bar.finish_and_clear();
+    fetched
+}
+
+fn import(args: &DbArgs, path: &std::path::Path, options: ImportOptions) -> Result<Exit, String> {
+    let (config, store) = args.open()?;
+    let limits = config.va.databases.map(|databases| databases.sources.limits).unwrap_or_default();
+    let bar = progress_bar();
+    let options = ImportOptions { limits, ..options };
+    let installed = advisories::import(&store, path, &options, &mut |done| show(&bar, done));
+    bar.finish_and_clear();
+    let installed = installed.map_err(|error| format!("{}: {error}", path.display()))?;
+    installed.iter().for_each(|installed| println!("{}", describe(installed)));
+    Ok(Exit::Ok)
+}
+
+fn export(args: &DbArgs, path: &std::path::Path) -> Result<Exit, String> {
+    let (_, store) = args.open()?;
+    let bar = progress_bar();
+    let exported = advisories::export(&store, path, &mut |done| show(&bar, done));
+    bar.finish_and_clear();
+    for generation in exported.map_err(|error| error.to_string())? {
+        println!("{}: {}", generation.source, generation.id());
+    }
+    Ok(Exit::Ok)
+}
+
+fn describe(installed: &InstalledGeneration) -> String {
+    let InstalledGeneration { manifest, was_current } = installed;
+    let verb = if *was_current { "was already in use" } else { "is in use now" };
+    format!("{}: built {}, {} advisories, {verb}", manifest.source, manifest.built, manifest.rows)
+}
+
+/// Draws nothing if standard error is not a terminal.
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn show(bar: &ProgressBar, done: DatabaseProgress) -> ControlFlow<()> {
+    bar.set_length(done.total.unwrap_or_default().max(done.read));
+    bar.set_position(done.read);
+    ControlFlow::Continue(())
+}

@@ -1,0 +1,199 @@
+//! The advisory databases in use: opened at start, and again whenever another process or an update changes them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+
+use super::fetch::DatabaseSources;
+use crate::advisories::{AdvisoryStore, Databases, SourceState, SourceStatus};
+use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
+
+/// The part that is degraded while a database cannot be used or is too old.
+const TOPIC: &str = "advisories";
+/// How often the directory is looked at even if the system reports no change.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Where the databases are, and how old they may be.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// The state directory, which contains `advisories`.
+    pub state_dir: PathBuf,
+    /// The greatest age of a database, from the time when its source built it. An older one is not used.
+    pub max_age: Option<SignedDuration>,
+    /// Where databases are fetched from.
+    pub sources: DatabaseSources,
+}
+
+/// The current databases. Cheap to clone.
+#[derive(Clone)]
+pub struct AdvisoryDatabases(Arc<DatabasesState>);
+
+struct DatabasesState {
+    max_age: Option<SignedDuration>,
+    current: ArcSwap<OpenState>,
+    clock: Clock,
+    readiness: Readiness,
+    epoch: Epoch,
+    gauges: DatabaseGauges,
+    /// Whether they have been opened once.
+    is_open: watch::Sender<bool>,
+}
+
+/// The result of opening the databases.
+enum OpenState {
+    /// They are being opened for the first time.
+    Opening,
+    /// The directory cannot be read.
+    Failed(String),
+    /// The databases; possibly none.
+    Open(Arc<Databases>),
+}
+
+impl AdvisoryDatabases {
+    /// Opens the databases in the background: that reads and verifies all of them.
+    pub(super) fn open(
+        config: Option<DatabaseConfig>,
+        tasks: &Tasks,
+        clock: Clock,
+        readiness: Readiness,
+        epoch: Epoch,
+        metrics: &Metrics,
+    ) -> Self {
+        let (store, first) = match config.as_ref().map(|config| AdvisoryStore::open(&config.state_dir)) {
+            None => (None, OpenState::Open(Arc::default())),
+            Some(Ok(store)) => (Some(store), OpenState::Opening),
+            Some(Err(error)) => (None, OpenState::Failed(error.to_string())),
+        };
+        let directory = config.as_ref().map(|config| config.state_dir.join("advisories"));
+        let max_age = config.and_then(|config| config.max_age);
+        let databases = Self(Arc::new(DatabasesState {
+            max_age,
+            current: ArcSwap::from_pointee(first),
+            clock,
+            readiness,
+            epoch,
+            gauges: DatabaseGauges::new(metrics),
+            is_open: watch::Sender::new(store.is_none()),
+        }));
+        if let Some(store) = store {
+            let changes = DirectoryWatch::new(directory.as_slice(), "advisory databases");
+            tasks.spawn(databases.clone().follow(store, changes, tasks.clone()));
+        }
+        databases
+    }
+
+    /// Waits until the databases have been opened once, which is after the start of the process.
+    pub(super) async fn opened(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
+    }
+
+    /// The databases to match against; `None` if there are none.
+    ///
+    /// # Errors
+    /// Why the databases cannot be used: none is open yet, one is damaged, or one is too old.
+    pub fn current(&self) -> Result<Option<Arc<Databases>>, String> {
+        match &**self.0.current.load() {
+            OpenState::Opening => Err("the advisory databases are being opened".into()),
+            OpenState::Failed(why) => Err(why.clone()),
+            OpenState::Open(databases) if databases.status().is_empty() => Ok(None),
+            OpenState::Open(databases) => match self.problem(databases) {
+                Some(why) => Err(why),
+                None => Ok(Some(databases.clone())),
+            },
+        }
+    }
+
+    /// When a database in use becomes too old; `None` if none does.
+    pub(super) fn until(&self, databases: &Databases) -> Option<Timestamp> {
+        databases.oldest()?.checked_add(self.0.max_age?).ok()
+    }
+
+    /// Follows changes until shutdown. A change is known by the names of the generations, which are cheap to read.
+    async fn follow(self, store: AdvisoryStore, mut changes: DirectoryWatch, tasks: Tasks) {
+        let mut known = None;
+        loop {
+            let found = store.status().ok();
+            if found.is_none() || found != known {
+                known = found;
+                self.load(store.clone(), &tasks).await;
+            }
+            // A database becomes too old without a change.
+            self.report();
+            tokio::select! {
+                () = tasks.stopping() => return,
+                () = changes.changed(LOOK) => {}
+            }
+        }
+    }
+
+    async fn load(&self, store: AdvisoryStore, tasks: &Tasks) {
+        let loaded = tasks.spawn_blocking(move || store.load()).await;
+        let opened = match loaded {
+            Ok(Ok(databases)) => OpenState::Open(Arc::new(databases)),
+            Ok(Err(error)) => OpenState::Failed(error.to_string()),
+            Err(_) => OpenState::Failed("opening the advisory databases ended abnormally".into()),
+        };
+        self.0.current.store(Arc::new(opened));
+        self.0.epoch.advance();
+        self.0.is_open.send_replace(true);
+    }
+
+    /// Why the databases as a whole cannot be used. A source that is damaged makes all of them unusable: what it would
+    /// list is not known.
+    fn problem(&self, databases: &Databases) -> Option<String> {
+        if let Some(SourceStatus { source, state: SourceState::Unusable { problem }, .. }) = databases.unusable().next()
+        {
+            return Some(format!("the advisory database {source} cannot be used: {problem}"));
+        }
+        let now = self.0.clock.now();
+        let is_over = self.until(databases).is_some_and(|until| until <= now);
+        let oldest = databases.oldest().filter(|_| is_over)?;
+        Some(format!(
+            "an advisory database is older than va.max_db_age: it was made at {oldest}; run `pullgate db update`"
+        ))
+    }
+
+    /// Updates readiness and metrics.
+    fn report(&self) {
+        let state = self.0.current.load();
+        let databases = match &**state {
+            OpenState::Opening => return,
+            OpenState::Failed(why) => return self.0.readiness.degraded(TOPIC, Some(why.clone())),
+            OpenState::Open(databases) => databases,
+        };
+        let degraded = |status: &SourceStatus| match &status.state {
+            SourceState::Degraded { problem } => Some(format!(
+                "the advisory database {} is damaged; the previous one is in use: {problem}",
+                status.source
+            )),
+            _ => None,
+        };
+        let why = self.problem(databases).or_else(|| databases.status().iter().find_map(degraded));
+        self.0.readiness.degraded(TOPIC, why);
+        let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
+        self.0.gauges.age.set(age);
+        let count = i64::try_from(databases.status().len()).unwrap_or(i64::MAX);
+        self.0.gauges.sources.set(count);
+    }
+}
+
+struct DatabaseGauges {
+    age: Gauge,
+    sources: Gauge,
+}
+
+impl DatabaseGauges {
+    fn new(metrics: &Metrics) -> Self {
+        let gauge = |name, help| metrics.register(name, help, Gauge::default());
+        Self {
+            age: gauge("advisory_age_seconds", "Age of the oldest advisory database, from when its source built it"),
+            sources: gauge("advisory_sources", "Sources of advisories with a database"),
+        }
+    }
+}

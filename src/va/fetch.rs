@@ -1,0 +1,281 @@
+//! Fetches advisory databases: from registries through pullgate's own upstreams, and from web servers.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::databases::DatabaseConfig;
+use crate::advisories::{
+    AdvisoryStore, DatabaseError, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile, ImportOptions,
+    InstalledGeneration, OnProgress, fetch_osv, fetch_trivy_db,
+};
+use crate::http_client::{
+    HttpClient, HttpSettings, MAX_REDIRECTS, Network, PieceSource, Reach, ReceivedBody, check_url, is_redirect,
+    redirect_target,
+};
+use crate::oci::{Digest, ImageReference};
+use crate::runtime::{Clock, Readiness, Tasks};
+use crate::upstream::{BlobStream, Upstream, Upstreams};
+
+/// The part that is degraded while a source cannot be fetched.
+const TOPIC: &str = "advisory-update";
+/// For the head of an answer, the connection included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a connection, and for TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest pause within a body.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where advisory databases come from.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseSources {
+    /// trivy-db as an image reference, whose registry is an upstream: `ghcr.io/aquasecurity/trivy-db:2`.
+    pub trivy: Option<ImageReference>,
+    /// Zip archives with OSV records: `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`.
+    pub osv: Vec<String>,
+    /// How often a running gate looks for newer ones. `None`: never.
+    pub update: Option<Duration>,
+    /// The limits for their sizes.
+    pub limits: DatabaseLimits,
+    /// The egress proxy for OSV. `None` uses the proxies of the environment, and an empty text uses no proxy.
+    pub proxy: Option<String>,
+    /// A PEM file with certificate authorities to trust for OSV besides those of the system.
+    pub ca: Option<PathBuf>,
+}
+
+impl DatabaseSources {
+    /// The names of all sources, in the order in which they are fetched.
+    pub fn names(&self) -> Vec<String> {
+        self.trivy.iter().map(ToString::to_string).chain(self.osv.iter().cloned()).collect()
+    }
+}
+
+/// What one source delivered.
+#[derive(Debug)]
+pub struct FetchedDatabase {
+    /// The image reference or URL.
+    pub source: String,
+    /// The generation that is in use now, or why it was not fetched.
+    pub outcome: Result<InstalledGeneration, DatabaseError>,
+}
+
+/// Fetches all sources, one after the other, and puts them into use. A source that fails does not keep others from being
+/// fetched. Call it on a thread that may block, of a Tokio runtime.
+///
+/// `progress` is called with the source and how far it is.
+///
+/// # Errors
+/// If the settings for web servers cannot be used.
+pub fn fetch_databases(
+    sources: &DatabaseSources,
+    store: &AdvisoryStore,
+    upstreams: &Arc<Upstreams>,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(&str, DatabaseProgress) -> ControlFlow<()>,
+) -> Result<Vec<FetchedDatabase>, String> {
+    let transport = Transport::new(sources, upstreams.clone())?;
+    let mut fetched = Vec::new();
+    for source in sources.names() {
+        let mut progress = |done| progress(&source, done);
+        let progress: &mut OnProgress<'_> = &mut progress;
+        let outcome = match sources.osv.contains(&source) {
+            true => fetch_osv(store, &transport, &source, options, progress),
+            false => fetch_trivy_db(store, &transport, &source, options, progress),
+        };
+        fetched.push(FetchedDatabase { source, outcome });
+    }
+    Ok(fetched)
+}
+
+/// Fetches all sources at start and at the configured interval, until shutdown. What fails is tried again at the next time;
+/// the databases in use stay in use.
+pub async fn keep_updated(
+    config: Option<DatabaseConfig>,
+    upstreams: Arc<Upstreams>,
+    clock: Clock,
+    readiness: Readiness,
+    tasks: Tasks,
+) {
+    let Some((config, interval)) = config.and_then(|config| Some((config.clone(), config.sources.update?))) else {
+        return;
+    };
+    loop {
+        let (config, upstreams, clock) = (config.clone(), upstreams.clone(), clock.clone());
+        let fetched = tasks.spawn_blocking(move || update_once(&config, &upstreams, &clock)).await;
+        readiness.degraded(TOPIC, fetched.unwrap_or_else(|error| Some(error.to_string())));
+        tokio::select! {
+            () = tasks.stopping() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
+}
+
+/// Fetches all sources once, and returns what failed.
+fn update_once(config: &DatabaseConfig, upstreams: &Arc<Upstreams>, clock: &Clock) -> Option<String> {
+    let fetch = || {
+        let store = AdvisoryStore::open(&config.state_dir).map_err(|error| error.to_string())?;
+        let options = ImportOptions { limits: config.sources.limits, ..ImportOptions::at(clock.now()) };
+        fetch_databases(&config.sources, &store, upstreams, &options, &mut |_, _| ControlFlow::Continue(()))
+    };
+    let fetched = match fetch() {
+        Ok(fetched) => fetched,
+        Err(why) => {
+            tracing::error!(why, "the advisory databases cannot be updated");
+            return Some(why);
+        }
+    };
+    let mut failed = Vec::new();
+    for FetchedDatabase { source, outcome } in fetched {
+        match outcome {
+            Ok(InstalledGeneration { manifest, was_current: false }) => {
+                tracing::info!(source, built = %manifest.built, rows = manifest.rows, "a new advisory database is in use");
+            }
+            Ok(_) => tracing::debug!(source, "the advisory database is current"),
+            Err(error) => {
+                tracing::error!(source, %error, "an advisory database cannot be updated; the one before stays in use");
+                failed.push(error.to_string());
+            }
+        }
+    }
+    (!failed.is_empty()).then(|| failed.join("; "))
+}
+
+/// Registries are reached as upstreams, web servers by a client of their own.
+struct Transport {
+    upstreams: Arc<Upstreams>,
+    client: HttpClient,
+    runtime: Handle,
+}
+
+impl Transport {
+    fn new(sources: &DatabaseSources, upstreams: Arc<Upstreams>) -> Result<Self, String> {
+        let settings = HttpSettings {
+            proxy: sources.proxy.clone(),
+            ca: sources.ca.clone(),
+            insecure: false,
+            needs_roots: sources.osv.iter().any(|url| url.starts_with("https:")),
+            connect_timeout: CONNECT_TIMEOUT,
+            tls_timeout: CONNECT_TIMEOUT,
+            header_timeout: HEADER_TIMEOUT,
+        };
+        let client = HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())?;
+        Ok(Self { upstreams, client, runtime: Handle::current() })
+    }
+
+    async fn manifest_of(&self, reference: &str) -> Result<(Bytes, Option<String>), DatabaseError> {
+        let (image, upstream) = self.upstream(reference)?;
+        let manifest = upstream.manifest(&image.name.repository, &image.reference()).await;
+        let manifest = manifest.map_err(|error| failed(reference, &error))?;
+        Ok((manifest.bytes, manifest.content_type))
+    }
+
+    fn upstream(&self, reference: &str) -> Result<(ImageReference, Arc<Upstream>), DatabaseError> {
+        let image: ImageReference = reference.parse().map_err(|error| failed(reference, &error))?;
+        let upstream = self.upstreams.by_host(&image.name.host).ok_or_else(|| {
+            let host = &image.name.host;
+            failed(reference, &format!("{host} is not the host of an [[upstream]]: add one to the configuration"))
+        })?;
+        Ok((image, upstream.clone()))
+    }
+
+    /// Follows redirects, as object stores answer.
+    async fn open(&self, url: &str) -> Result<http::Response<hyper::body::Incoming>, DatabaseError> {
+        let mut address = Url::parse(url).map_err(|error| failed(url, &error))?;
+        check_url(&address, true).map_err(|why| failed(url, &why))?;
+        let mut reach = Reach::Configured;
+        for _ in 0..=MAX_REDIRECTS {
+            let request = Request::get(address.as_str()).body(Full::default()).map_err(|error| failed(url, &error))?;
+            let response = self.client.send(reach, request).await.map_err(|error| failed(url, &error))?;
+            if !is_redirect(response.status()) {
+                return match response.status() {
+                    StatusCode::OK => Ok(response),
+                    status => Err(failed(url, &format!("the server answered {status}"))),
+                };
+            }
+            let target = redirect_target(&address, response.headers(), address.scheme() == "http")
+                .map_err(|error| failed(url, &error))?;
+            if target.origin() != address.origin() {
+                reach = Reach::Named;
+            }
+            address = target;
+        }
+        Err(failed(url, &"too many redirects"))
+    }
+}
+
+fn failed(source: &str, why: &dyn std::fmt::Display) -> DatabaseError {
+    DatabaseError::Transport(format!("{source}: {why}"))
+}
+
+impl DatabaseTransport for Transport {
+    fn manifest(&self, reference: &str) -> Result<(Bytes, Option<String>), DatabaseError> {
+        self.runtime.block_on(self.manifest_of(reference))
+    }
+
+    fn blob(&self, reference: &str, digest: Digest, size: u64) -> Result<Box<dyn Read + '_>, DatabaseError> {
+        let (image, upstream) = self.upstream(reference)?;
+        let stream = self.runtime.block_on(upstream.blob(&image.name.repository, &digest, size, 0));
+        let stream = stream.map_err(|error| failed(reference, &error))?;
+        Ok(Box::new(BlockingBody { runtime: &self.runtime, body: FetchBody::Blob(stream), piece: Bytes::new() }))
+    }
+
+    fn get(&self, url: &str) -> Result<FetchedFile<'_>, DatabaseError> {
+        let response = self.runtime.block_on(self.open(url))?;
+        let text = |name: header::HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let size = text(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+        let modified = text(header::LAST_MODIFIED).and_then(http_date);
+        let body = ReceivedBody::new(response.into_body(), IDLE_TIMEOUT);
+        let content = BlockingBody { runtime: &self.runtime, body: FetchBody::File(body), piece: Bytes::new() };
+        Ok(FetchedFile { content: Box::new(content), size, modified })
+    }
+}
+
+/// A date of HTTP (RFC 9110, section 5.6.7).
+fn http_date(text: &str) -> Option<Timestamp> {
+    static PARSER: DateTimeParser = DateTimeParser::new();
+    PARSER.parse_timestamp(text).ok()
+}
+
+/// A body that is read on a thread that may block.
+struct BlockingBody<'a> {
+    runtime: &'a Handle,
+    body: FetchBody,
+    piece: Bytes,
+}
+
+enum FetchBody {
+    Blob(BlobStream),
+    File(ReceivedBody),
+}
+
+impl Read for BlockingBody<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            let next = match &mut self.body {
+                FetchBody::Blob(stream) => {
+                    self.runtime.block_on(stream.next()).map(|piece| piece.map_err(io::Error::other))
+                }
+                FetchBody::File(body) => {
+                    self.runtime.block_on(body.next_piece()).map(|piece| piece.map_err(io::Error::other))
+                }
+            };
+            match next {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}

@@ -1,0 +1,80 @@
+//! What the bytes of layers say. Each layer is read once, for all images and repositories that contain it, and what was
+//! read is kept for ever.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{BlobFinding, BlobReader, CacheError};
+use crate::inventory::{self, LayerInventory, LayerLimits, LayerReading};
+use crate::oci::{Algorithm, Descriptor, Digest};
+use crate::runtime::{Clock, Tasks};
+use crate::store::{FactStore, Memo};
+
+/// The time limit for reading one layer.
+const MAX_TIME: Duration = Duration::from_secs(300);
+
+/// What one layer says.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct KnownLayer {
+    /// The digest of the layer itself.
+    pub(super) digest: Digest,
+    /// The digest of the uncompressed content; `None` if the layer cannot be unpacked, or readers interpret it
+    /// differently.
+    pub(super) diff_id: Option<Digest>,
+    /// What the layer contributes to an image.
+    pub(super) inventory: Arc<LayerInventory>,
+}
+
+/// The readings of all layers, by digest. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LayerReadings {
+    readings: Arc<Memo<BlobFinding<KnownLayer>>>,
+    clock: Clock,
+    /// The directory for temporary files.
+    scratch: PathBuf,
+}
+
+impl LayerReadings {
+    /// `scratch` is the directory in which large files of a layer are kept while they are examined.
+    pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
+        let readings = Memo::new("layer-1", store.clone(), clock.clone(), tasks.clone());
+        Self { readings: Arc::new(readings), clock: clock.clone(), scratch }
+    }
+
+    /// What a layer says. It is read through the cache, following a download that is under way, so that the pull finds
+    /// it there. `algorithm` is that of the `diff_id`.
+    ///
+    /// # Errors
+    /// If the layer cannot be read completely.
+    pub(super) async fn of(
+        &self,
+        reader: &BlobReader,
+        layer: &Descriptor,
+        algorithm: Algorithm,
+    ) -> Result<KnownLayer, CacheError> {
+        let (reader, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
+        let gather = || async move {
+            let (digest, limits, began) = (blob.digest, LayerLimits::of(blob.size), Instant::now());
+            let is_over = move || began.elapsed() > MAX_TIME;
+            let work = move |bytes| inventory::read_layer(bytes, algorithm, &limits, &scratch, &is_over);
+            let read = reader.read_with("layer", &blob, work).await;
+            let known = |read: Option<io::Result<LayerReading>>| match read {
+                Some(Ok(LayerReading { diff_id, contents })) => {
+                    Ok(KnownLayer { digest, diff_id: diff_id.ok(), inventory: Arc::new(contents) })
+                }
+                Some(Err(error)) => Err(CacheError::Disk(error.to_string())),
+                None => Err(CacheError::Busy),
+            };
+            BlobFinding::observed(read.and_then(known), &clock)
+        };
+        BlobFinding::known(self.readings.obtain(key(layer, algorithm), BlobFinding::is_known, gather).await)
+    }
+}
+
+fn key(layer: &Descriptor, algorithm: Algorithm) -> Arc<str> {
+    format!("{} {}", layer.digest, algorithm.name()).into()
+}

@@ -1,0 +1,199 @@
+//! The scanner that is part of the gate: it reads what an image contains from its layers, and matches that against the
+//! advisory databases on this machine. It asks no server.
+//!
+//! Three stages with a cache each: the inventory of a layer and of an image, which depend only on bytes and never
+//! change; the match of an inventory with one generation of the databases, repeated when a database changes; and the
+//! policy, which weighs the result for each request (`policy::assess`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+
+use super::databases::AdvisoryDatabases;
+use super::layers::{KnownLayer, LayerReadings};
+use super::{SourceAnswer, VaSource, VaSubject};
+use crate::advisories::{self, Databases};
+use crate::cache::{BlobFinding, BlobReader, CacheError};
+use crate::inventory::{self, Gap, Inventory};
+use crate::oci::layer_types::{is_read_lazily, is_tar_type};
+use crate::oci::{Algorithm, Descriptor, Digest, media_type};
+use crate::policy::{Observed, VaEvidence};
+use crate::runtime::{Bounded, Clock, Tasks, budget};
+use crate::store::{FactStore, Memo};
+
+mod report;
+
+/// The most layers of an image that are read. Runtimes support about 500, the limit of overlay file systems.
+const MAX_LAYERS: usize = 512;
+/// How many layers of one image are read concurrently.
+const AT_ONCE: usize = 4;
+
+/// Reads images and matches them against advisories. Cheap to clone.
+#[derive(Clone)]
+pub struct Scanner {
+    layers: LayerReadings,
+    inventories: Arc<Memo<BlobFinding<Arc<Inventory>>>>,
+    databases: AdvisoryDatabases,
+    matched: Arc<Bounded<Digest, Matched>>,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+/// The evidence from one generation of the databases.
+#[derive(Clone)]
+struct Matched {
+    generation: Arc<str>,
+    evidence: Arc<Observed<VaEvidence>>,
+}
+
+impl Scanner {
+    pub(super) fn new(
+        layers: LayerReadings,
+        databases: AdvisoryDatabases,
+        store: &FactStore,
+        clock: &Clock,
+        tasks: &Tasks,
+    ) -> Self {
+        let weigh = |_: &Digest, matched: &Matched| report::weight(&matched.evidence.value);
+        Self {
+            layers,
+            inventories: Arc::new(Memo::new("inventory-1", store.clone(), clock.clone(), tasks.clone())),
+            databases,
+            matched: Arc::new(Bounded::new(budget::MATCHED, weigh)),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        }
+    }
+
+    /// What is installed in an image. Layers are read if the subject allows it; `None` if nothing is known and nothing
+    /// may be read.
+    ///
+    /// # Errors
+    /// If a layer cannot be read completely.
+    pub async fn inventory(&self, subject: &VaSubject) -> Result<Option<Arc<Inventory>>, CacheError> {
+        let key: Arc<str> = subject.manifest().digest.to_string().into();
+        let Some(reader) = subject.blobs.clone() else {
+            let known = self.inventories.known(&key).await;
+            return known.map_or(Ok(None), |known| BlobFinding::known(Some(known)).map(Some));
+        };
+        let (scanner, named) = (self.clone(), subject.layers().to_vec());
+        let gather = || async move {
+            let merged = scanner.read(&reader, named).await;
+            BlobFinding::observed(merged, &scanner.clock)
+        };
+        BlobFinding::known(self.inventories.obtain(key, BlobFinding::is_known, gather).await).map(Some)
+    }
+
+    /// Reads each layer once, even if the manifest lists it several times, and merges them on a thread of its own.
+    async fn read(&self, reader: &BlobReader, named: Vec<Descriptor>) -> Result<Arc<Inventory>, CacheError> {
+        if named.len() > MAX_LAYERS {
+            let problem = format!("the image has {} layers; at most {MAX_LAYERS} are read", named.len());
+            let gap = Gap { place: "the manifest".into(), problem };
+            return Ok(Arc::new(Inventory { gaps: vec![gap], ..Inventory::default() }));
+        }
+        let mut different: Vec<Descriptor> = Vec::new();
+        for layer in &named {
+            if !different.iter().any(|known| known.digest == layer.digest) {
+                different.push(layer.clone());
+            }
+        }
+        let reads = different.into_iter().map(|layer| {
+            let (layers, reader) = (self.layers.clone(), reader.clone());
+            async move { Ok((layer.digest, layers.of(&reader, &layer, Algorithm::Sha256).await?)) }
+        });
+        let reads: Vec<Result<(Digest, KnownLayer), CacheError>> =
+            stream::iter(reads).buffered(AT_ONCE).collect().await;
+        let known: HashMap<Digest, KnownLayer> = reads.into_iter().collect::<Result<_, _>>()?;
+        let layers: Vec<KnownLayer> =
+            named.iter().filter_map(|layer| Some(with_its_type(layer, known.get(&layer.digest)?.clone()))).collect();
+        self.tasks.spawn_blocking(move || merge(&layers)).await.map_err(|_| CacheError::Busy)
+    }
+
+    async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
+        if subject.blobs.is_some() {
+            self.databases.opened().await;
+        }
+        let databases = match self.databases.current() {
+            Ok(Some(databases)) => databases,
+            Ok(None) => return SourceAnswer::Silent,
+            Err(why) => return SourceAnswer::Doubts(self.observed(VaEvidence::Unavailable { why })),
+        };
+        let digest = subject.manifest().digest;
+        if let Some(matched) = self.matched.get(&digest)
+            && *matched.generation == *databases.generation()
+            && matched.evidence.holds(self.clock.now())
+        {
+            return SourceAnswer::Decides(matched.evidence);
+        }
+        match self.inventory(subject).await {
+            Ok(Some(inventory)) => SourceAnswer::Decides(self.matched(digest, databases, inventory).await),
+            Ok(None) => SourceAnswer::Silent,
+            Err(error) if error.is_temporary() => {
+                let why = format!("the layers cannot be read now: {error}");
+                SourceAnswer::Doubts(self.observed(VaEvidence::Unavailable { why }))
+            }
+            Err(error) => {
+                let why = format!("the layers cannot be read: {error}");
+                SourceAnswer::Decides(self.observed(VaEvidence::Incomplete { why }))
+            }
+        }
+    }
+
+    /// Matches on a blocking thread, because databases are read from disk.
+    async fn matched(
+        &self,
+        digest: Digest,
+        databases: Arc<Databases>,
+        inventory: Arc<Inventory>,
+    ) -> Arc<Observed<VaEvidence>> {
+        let (generation, until): (Arc<str>, _) = (databases.generation().into(), self.databases.until(&databases));
+        let now = self.clock.now();
+        let work = self.tasks.spawn_blocking(move || {
+            let findings = advisories::find(&databases, &inventory, now);
+            report::evidence(&databases, &inventory, findings)
+        });
+        let interrupted = |_| VaEvidence::Unavailable { why: "matching advisories ended abnormally".into() };
+        let value = work.await.unwrap_or_else(interrupted);
+        let evidence = Arc::new(Observed { value, at: now, until });
+        if !matches!(evidence.value, VaEvidence::Unavailable { .. }) {
+            self.matched.insert(digest, Matched { generation, evidence: evidence.clone() });
+        }
+        evidence
+    }
+
+    fn observed(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
+        Arc::new(Observed { value, at: self.clock.now(), until: None })
+    }
+}
+
+/// A layer that clients may read in another way than as the tar that its bytes are has a gap.
+fn with_its_type(layer: &Descriptor, mut reading: KnownLayer) -> KnownLayer {
+    let essence = media_type::essence(&layer.media_type);
+    let problem = if is_read_lazily(layer) {
+        "some clients read this layer by a table of contents of its own, which was not compared"
+    } else if !is_tar_type(&essence) {
+        "the layer is encrypted or of an unknown type"
+    } else {
+        return reading;
+    };
+    Arc::make_mut(&mut reading.inventory).add_problem(problem);
+    reading
+}
+
+fn merge(readings: &[KnownLayer]) -> Arc<Inventory> {
+    let layers: Vec<_> =
+        readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
+    Arc::new(inventory::merge(&layers))
+}
+
+impl VaSource for Scanner {
+    fn name(&self) -> &'static str {
+        "scanner"
+    }
+
+    fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        self.ask(subject).boxed()
+    }
+}

@@ -1,0 +1,168 @@
+//! The gate's own scanner: an image is judged at its first pull, by its layers and the databases on this machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use pullgate::sample::image::{Built, Image, Layer, Tree};
+use serde_json::{Value, json};
+
+use crate::commands::{pullgate, text};
+use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
+use crate::support::{TestRegistry, request, soon};
+
+const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
+
+/// An OSV record about versions of Django before 2.2.28.
+fn record() -> Value {
+    json!({
+        "schema_version": "1.6.0", "id": "PYSEC-2022-190", "modified": "2024-01-02T03:04:05Z",
+        "published": "2022-04-12T05:15:00Z", "aliases": ["CVE-2022-28346", "GHSA-2gwj-7jmv-h26r"],
+        "summary": "SQL injection in QuerySet.annotate()",
+        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],
+        "affected": [{
+            "package": {"ecosystem": "PyPI", "name": "django", "purl": "pkg:pypi/django"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "2.2"}, {"fixed": "2.2.28"}]}]
+        }]
+    })
+}
+
+fn records(folder: &Path) {
+    let records = folder.join("records");
+    fs::create_dir_all(&records).expect("a folder");
+    fs::write(records.join("PYSEC-2022-190.json"), record().to_string()).expect("a file");
+}
+
+fn import(folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+    command.args(["db", "import", "--config"]).arg(folder.join("pullgate.toml")).arg(folder.join("records"));
+    command.output().expect("it runs")
+}
+
+fn distribution(tree: Tree, name: &str, version: &str) -> Tree {
+    let path = format!("usr/lib/python3/site-packages/{name}-{version}.dist-info/METADATA");
+    tree.file(&path, format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\n"))
+}
+
+fn python(version: &str) -> Tree {
+    distribution(Tree::new(), "Django", version)
+}
+
+fn image(layers: impl IntoIterator<Item = Layer>) -> Built {
+    layers.into_iter().fold(Image::linux_amd64(), Image::layer).build()
+}
+
+async fn scanning(registry: &TestRegistry) -> Gate {
+    let made = TestGate::new(registry, &policy(SCANNED));
+    // Writes the configuration file.
+    made.config();
+    records(made.path());
+    let imported = import(made.path());
+    assert!(imported.status.success(), "{}", text(&imported));
+    let gate = made.start().await;
+    until_open(&gate).await;
+    gate
+}
+
+/// Waits until the gate has opened its databases.
+async fn until_open(gate: &Gate) {
+    let is_open = async {
+        while !request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_advisory_sources 1") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(is_open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_judged_by_its_layers_at_its_first_pull() {
+    let registry = TestRegistry::start().await;
+    let other = || Layer::gzip(&distribution(Tree::new(), "idna", "3.7"));
+    let removed = Tree::new().file("usr/lib/python3/site-packages/.wh.Django-2.2.0.dist-info", "");
+    for (tag, built, status, reason) in [
+        ("old", image([Layer::gzip(&python("2.2.0"))]), 403, "CVE-2022-28346 critical Django fixed in 2.2.28"),
+        ("plain", image([Layer::tar(&python("2.2.0"))]), 403, "CVE-2022-28346"),
+        ("zstd", image([Layer::zstd(&python("2.2.0"))]), 403, "CVE-2022-28346"),
+        ("fixed", image([Layer::gzip(&python("2.2.28"))]), 200, ""),
+        ("added", image([other(), Layer::gzip(&python("2.2.1"))]), 403, "CVE-2022-28346"),
+        ("removed", image([other(), Layer::gzip(&python("2.2.0")), Layer::gzip(&removed)]), 200, ""),
+        ("restored", image([Layer::gzip(&removed), other(), Layer::gzip(&python("2.2.0"))]), 403, "CVE-2022-28346"),
+        (
+            "opaque",
+            image([Layer::gzip(&Tree::new().file("a", "b"))]),
+            403,
+            "INCOMPLETE: no distribution and no package",
+        ),
+        (
+            "uncovered",
+            image([Layer::gzip(&Tree::new().file("app/package.json", r#"{"name": "left-pad", "version": "1.0.0"}"#))]),
+            403,
+            "INCOMPLETE",
+        ),
+        (
+            "debian",
+            image([Layer::gzip(&python("3.0").file("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n"))]),
+            403,
+            "INCOMPLETE",
+        ),
+    ] {
+        registry.push(&format!("team/{tag}"), Some("1"), &built);
+        let gate = scanning(&registry).await;
+        let answer = gate.get(&format!("/team/{tag}/manifests/1")).await;
+        assert_eq!(answer.status, status, "{tag}: {}", answer.text());
+        assert!(answer.text().contains(reason), "{tag}: {}", answer.text());
+        // The pull that follows finds the layers in the cache.
+        for layer in built.json()["layers"].as_array().expect("layers") {
+            let path = format!("/team/{tag}/blobs/{}", layer["digest"].as_str().expect("a digest"));
+            assert_eq!(gate.get(&path).await.status, status, "{tag}");
+            assert_eq!(registry.count(|r| r.is("GET", &path)), 1, "{tag}: nothing is downloaded twice");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_gate_uses_a_database_as_soon_as_it_is_imported() {
+    let registry = TestRegistry::start().await;
+    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.0"))]));
+    let gate = TestGate::new(&registry, &policy(SCANNED)).start().await;
+    let before = gate.get("/team/app/manifests/1").await;
+    assert!(before.text().contains("UNSCANNED"), "{}", before.text());
+    let folder = gate.file("");
+    records(&folder);
+    let imported = soon(tokio::task::spawn_blocking(move || import(&folder))).await.expect("it ends");
+    assert!(imported.status.success(), "{}", text(&imported));
+    until_open(&gate).await;
+    let after = gate.get("/team/app/manifests/1").await;
+    assert!(after.text().contains("CVE-2022-28346"), "{}", after.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
+    let registry = TestRegistry::start().await;
+    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.0"))]));
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    made.config();
+    records(made.path());
+    assert!(import(made.path()).status.success());
+    let gate = made.start().await;
+    until_open(&gate).await;
+    let name = format!("{HOST}/team/app:1");
+    let table = pullgate(&gate, &["va", &name, "--packages"]).await;
+    assert_eq!(table.status.code(), Some(2), "{}", text(&table));
+    for part in ["CVE-2022-28346 (critical)", "Upgrade Django to 2.2.28", "pkg:pypi/django@2.2.0", "osv-pypi"] {
+        assert!(text(&table).contains(part), "{part}: {}", text(&table));
+    }
+    let as_json = pullgate(&gate, &["va", &name, "--output", "json"]).await;
+    let scans: Value = serde_json::from_slice(&as_json.stdout).expect("JSON");
+    assert_eq!(scans[0]["status"], "FAIL");
+    assert_eq!(scans[0]["packages"][0]["name"], "Django");
+    assert_eq!(scans[0]["issues"][0]["packages"][0]["fixed"], "2.2.28");
+    assert_eq!(scans[0]["gaps"], json!([]));
+    let trivy = pullgate(&gate, &["va", &name, "--output", "trivy"]).await;
+    let report: Value = serde_json::from_slice(&trivy.stdout).expect("JSON");
+    assert_eq!(report["Results"][0]["Vulnerabilities"][0]["VulnerabilityID"], "CVE-2022-28346");
+    let sbom = pullgate(&gate, &["va", &name, "--output", "cyclonedx"]).await;
+    let sbom: Value = serde_json::from_slice(&sbom.stdout).expect("JSON");
+    assert!(sbom.to_string().contains("pkg:pypi/django@2.2.0"));
+}
