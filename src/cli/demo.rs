@@ -67,6 +67,10 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
         "               tags are signed with Docker Content Trust, on a notary server of the demo; the gate trusts its \
          roots (trust.notary_root)"
     );
+    println!(
+        "               vulnerabilities are found by the gate's own scanner, with an advisory database of the demo \
+         (`pullgate db import`)"
+    );
     println!();
     let all_as_expected = four_cases(&environment).await?;
     if args.once {

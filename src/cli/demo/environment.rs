@@ -1,7 +1,8 @@
-//! The environment of the demo in one process: an upstream with its notary server, reports, policies and a gate.
+//! The environment of the demo in one process: an upstream with its notary server, advisories, policies and a gate.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::advisories::{self, AdvisoryStore, ImportOptions};
 use crate::app;
 use crate::config::Config;
-use crate::oci::{Digest, Manifest};
-use crate::runtime::Tasks;
+use crate::runtime::{Clock, Tasks, create_private_dir};
 use crate::sample::{
-    Access, Credentials, DemoImage, Listening, NotaryRepository, Registry, SampleDelegation, SigningError, demo_images,
+    Access, Credentials, DemoImage, Listening, NotaryRepository, Package, Registry, SampleDelegation, SigningError,
+    demo_images,
 };
 
 /// The host name of the embedded upstream.
@@ -91,9 +93,7 @@ impl DemoEnvironment {
         let folder = tempfile::Builder::new().prefix("pullgate-demo-").tempdir();
         let folder = folder.map_err(|error| format!("cannot create a folder for the demo: {error}"))?;
         let folder = folder.keep();
-        for name in ["policies", "reports"] {
-            fs::create_dir_all(folder.join(name)).map_err(|error| format!("{}: {error}", folder.display()))?;
-        }
+        fs::create_dir_all(folder.join("policies")).map_err(|error| format!("{}: {error}", folder.display()))?;
         let images = demo_images();
         let registry = Registry::new();
         let pem = fill_registry(&registry, &images, &folder)?;
@@ -154,7 +154,7 @@ fn row(image: &DemoImage) -> DemoRow {
     DemoRow { repository: image.repository, tag: image.tag, signed: image.signed, issues: image.outdated().count() }
 }
 
-/// Pushes the images, signs the tags of the signed ones with Docker Content Trust, and writes a report for each. The
+/// Pushes the images, signs the tags of the signed ones with Docker Content Trust, and imports advisories. The
 /// registry is the notary server too. Returns the public keys of the roots.
 fn fill_registry(registry: &Registry, images: &[DemoImage], folder: &Path) -> Result<String, String> {
     let mut roots = String::new();
@@ -168,8 +168,8 @@ fn fill_registry(registry: &Registry, images: &[DemoImage], folder: &Path) -> Re
         if image.private {
             registry.set_access(image.repository, Access::Basic(Credentials::new("demo", "demo")));
         }
-        write_reports(image, &folder.join("reports"))?;
     }
+    import_advisories(images, folder)?;
     write_policy(folder, false, false)?;
     fs::write(folder.join("password"), "demo").map_err(|error| error.to_string())?;
     Ok(roots)
@@ -198,47 +198,40 @@ fn write_policy(folder: &Path, trust: bool, va: bool) -> Result<(), String> {
     fs::write(&path, lines.join("\n") + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Writes a report in Trivy's format for the image of each platform.
-fn write_reports(image: &DemoImage, folder: &Path) -> Result<(), String> {
-    for document in &image.built.manifests {
-        let manifest = Manifest::parse(document.bytes.clone(), Some(&document.media_type));
-        let Ok(manifest) = manifest else { continue };
-        let crate::oci::Content::Image { config, .. } = &manifest.content else { continue };
-        let text = report(image, manifest.digest, config.digest).to_string();
-        let path = folder.join(format!("{}.json", manifest.digest.hex()));
-        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+/// Writes an OSV record for each package that is outdated in some image, and puts them into use as the gate's advisory
+/// database.
+fn import_advisories(images: &[DemoImage], folder: &Path) -> Result<(), String> {
+    let records = folder.join("advisories");
+    fs::create_dir_all(&records).map_err(|error| format!("{}: {error}", records.display()))?;
+    let mut outdated: Vec<&Package> = images.iter().flat_map(DemoImage::outdated).collect();
+    outdated.sort_by_key(|package| package.source);
+    outdated.dedup();
+    for (number, package) in outdated.into_iter().enumerate() {
+        let id = format!("CVE-2024-{}", 1001 + number);
+        let path = records.join(format!("{id}.json"));
+        fs::write(&path, record(&id, package).to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(())
+    let state = folder.join("state");
+    create_private_dir(&state).map_err(|error| format!("{}: {error}", state.display()))?;
+    let store = AdvisoryStore::open(&state).map_err(|error| error.to_string())?;
+    let options = ImportOptions::at(Clock::system().now());
+    let imported = advisories::import(&store, &records, &options, &mut |_| ControlFlow::Continue(()));
+    imported.map(drop).map_err(|error| error.to_string())
 }
 
-fn report(image: &DemoImage, manifest: Digest, config: Digest) -> serde_json::Value {
-    let name = format!("{HOST}/{}", image.repository);
-    let issues: Vec<_> = image
-        .outdated()
-        .enumerate()
-        .map(|(number, package)| {
-            json!({
-                "VulnerabilityID": format!("CVE-2024-{}", 1001 + number),
-                "PkgName": package.name,
-                "InstalledVersion": package.version,
-                "FixedVersion": package.fixed,
-                "Status": "fixed",
-                "Severity": "HIGH",
-                "Title": format!("a flaw in {}, made up for the demo", package.source),
-            })
-        })
-        .collect();
+/// A record in the format of OSV (ossf.github.io/osv-schema).
+fn record(id: &str, package: &Package) -> serde_json::Value {
     json!({
-        "SchemaVersion": 2,
-        "CreatedAt": "2026-11-01T00:00:00Z",
-        "ArtifactName": format!("{name}:{}", image.tag),
-        "ArtifactType": "container_image",
-        "Metadata": {
-            "OS": {"Family": "debian", "Name": "12.5"},
-            "ImageID": config.to_string(),
-            "RepoDigests": [format!("{name}@{manifest}")],
-        },
-        "Results": [{"Target": "demo (debian 12.5)", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": issues}],
+        "schema_version": "1.6.0",
+        "id": id,
+        "modified": "2026-11-01T00:00:00Z",
+        "published": "2026-11-01T00:00:00Z",
+        "summary": format!("a flaw in {}, made up for the demo", package.source),
+        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H"}],
+        "affected": [{
+            "package": {"ecosystem": "Debian:12", "name": package.source},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": package.fixed}]}],
+        }],
     })
 }
 
@@ -251,7 +244,6 @@ fn configuration(folder: &Path, listen: SocketAddr, upstream: &str, pem: &str) -
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [policy]\ndir = \"policies\"\n\
          [trust]\nnotary_root = \"roots.pem\"\n\
-         [va]\nreports = [\"reports\"]\n\
          [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream}\"\nserve_to = \"everyone\"\n\
          notary = \"{upstream}\"\n\
          auth = {{ type = \"basic\", username = \"demo\", password_file = \"password\" }}\n"
