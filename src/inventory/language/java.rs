@@ -1,9 +1,9 @@
 //! Java archives: `jar`, `war`, `ear` and `par`, and the archives in them.
 //!
 //! What an archive contains is stated by files `pom.properties`, which Maven writes: one for each artifact, also for those
-//! that were merged into it. Where the archive's own is missing, its manifest states a name, and else its file name
-//! (`NAME-VERSION.jar`), which has no group. Trivy asks its database of published artifacts by checksum instead; pullgate
-//! has no such database.
+//! that were merged into it. Where the archive's own is missing, its manifest states a group, a title and a version; the file
+//! name (`NAME-VERSION.jar`) states the name if the versions agree. Without a manifest it states name and version, without a
+//! group. Trivy asks its database of published artifacts by checksum instead; pullgate has no such database.
 
 use std::sync::LazyLock;
 
@@ -142,6 +142,10 @@ impl Artifacts {
         let mut all = self.from_maven;
         if !has_own {
             match (self.from_manifest, from_name) {
+                // The title of JUnit is `JUnit`, its artifact `junit`: files are named after artifacts.
+                (Some((group, _, version)), Some((name, stated))) if stated == version => {
+                    all.push((group, name, version));
+                }
                 (Some(artifact), _) => all.push(artifact),
                 (None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
                 _ => {}

@@ -144,6 +144,10 @@ fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
     let free = zip(&[item("META-INF/MANIFEST.MF", free)]);
     assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9"]);
     assert_eq!(names(&read("text.jar", &free)), [""; 0]);
+    let title = "Implementation-Vendor-Id: junit\nImplementation-Title: JUnit\nImplementation-Version: 4.12\n";
+    let title = zip(&[item("META-INF/MANIFEST.MF", title)]);
+    assert_eq!(names(&read("junit-4.12.jar", &title)), ["junit:junit 4.12"]);
+    assert_eq!(names(&read("app-7.jar", &title)), ["junit:JUnit 4.12"]);
     // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
     let merged = zip(&[own[0].clone(), maven("org.b", "b", "2")]);
     assert_eq!(names(&read("x.jar", &merged)), ["org.b:b 2", "com.fasterxml.jackson.core:jackson-databind 2.1"]);
