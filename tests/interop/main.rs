@@ -26,3 +26,4 @@ mod podman;
 mod sigstore;
 mod skopeo;
 mod upstreams;
+mod va;
