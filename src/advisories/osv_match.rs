@@ -54,17 +54,18 @@ pub(super) fn covers(search: &mut AdvisorySearch<'_>, ecosystem: &str) -> bool {
 }
 
 /// The records for a distribution.
-struct SystemEcosystem {
+pub(super) struct SystemEcosystem {
     /// `Debian:12`.
     name: String,
-    package: Ecosystem,
+    /// The kind of its packages.
+    pub(super) package: Ecosystem,
     /// Whether the records name source packages.
     by_source: bool,
 }
 
 /// The ecosystem of a distribution's release (ossf.github.io/osv-schema, "Defined ecosystems"). Red Hat's are named by
 /// product, which an image does not state, and are not used.
-fn system_ecosystem(distribution: &LinuxDistribution) -> Option<SystemEcosystem> {
+pub(super) fn system_ecosystem(distribution: &LinuxDistribution) -> Option<SystemEcosystem> {
     let version = &*distribution.version;
     let repository = distribution.repository.as_deref().unwrap_or(version);
     let of = |package, by_source, name: String| Some(SystemEcosystem { name, package, by_source });

@@ -6,7 +6,7 @@ use super::find::{AdvisorySearch, CandidateMatch, TRIVY, is_of_system, scheme, s
 use super::rating::{score_of_detail, severity_of_detail, severity_of_level};
 use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
 use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match, red_hat};
-use crate::inventory::{InstalledPackage, LinuxDistribution};
+use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 use crate::version::compare;
 
 /// What a row says about one vulnerability and one package.
@@ -35,9 +35,26 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
     let covered = release.is_some_and(|release| is_covered(search, release));
     match release {
         Some(release) if covered => find_in(search, release),
-        _ if osv_match::covers_distribution(search, distribution) => {}
+        _ if osv_match::covers_distribution(search, distribution) => {
+            let kind = osv_match::system_ecosystem(distribution).map(|system| system.package);
+            let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
+            for (_, package) in packages.filter(|(_, package)| Some(package.ecosystem) != kind) {
+                other_kind(search, &name(distribution), package);
+            }
+        }
         _ => search.gap("etc/os-release", format!("no database has advisories for {}", name(distribution))),
     }
+}
+
+/// Whether this is a key of RPM, which is listed like a package and has no version.
+fn is_key(package: &InstalledPackage) -> bool {
+    package.ecosystem == Ecosystem::Rpm && package.name == "gpg-pubkey"
+}
+
+/// Records that the distribution has no advisories for packages of this package manager.
+fn other_kind(search: &mut AdvisorySearch<'_>, distribution: &str, package: &InstalledPackage) {
+    let problem = format!("{distribution} has no advisories for packages of this kind: {}", package.name);
+    search.gap("etc/os-release", problem);
 }
 
 fn name(distribution: &LinuxDistribution) -> String {
@@ -60,13 +77,14 @@ fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
     let source = search.readable(TRIVY, source).flatten().unwrap_or_else(unnamed);
     let mut products = red_hat::Products::default();
     for (index, package) in search.packages().filter(|(_, package)| is_of_system(package)) {
-        // A key is no package, and its version none.
-        if package.name == "gpg-pubkey" || (package.is_third_party() && release.rater != Some("echo")) {
+        if is_key(package) {
             continue;
         }
         if package.ecosystem != release.ecosystem {
-            let problem = format!("{} has no advisories for packages of this kind: {}", release.bucket, package.name);
-            search.gap("etc/os-release", problem);
+            other_kind(search, &release.bucket, package);
+            continue;
+        }
+        if package.is_third_party() && release.rater != Some("echo") {
             continue;
         }
         if release.bucket.starts_with("alma ") && package.module.is_none() && package.version.contains(".module_el") {

@@ -518,6 +518,11 @@ fn what_the_databases_do_not_cover_is_a_gap() {
         let gaps: Vec<_> = found.gaps.iter().map(|gap| (&*gap.place, &*gap.problem)).collect();
         assert_eq!((found.matches.len(), gaps), (0, vec![(place, problem)]));
     }
+    let records = Records::default().record("Debian:12", "bash", json!({"id": "x"}), json!([{"introduced": "0"}]));
+    let lookups = Lookups { trivy: None, osv: vec![&records] };
+    let found = find_in(&lookups, &inventory("debian", "12", &[bash("rpm")]), now());
+    assert_eq!(found.gaps[0].problem, "debian 12 has no advisories for packages of this kind: bash");
+    assert_eq!(find_in(&lookups, &inventory("debian", "12", &[bash("deb")]), now()).gaps, []);
     let debian = inventory("debian", "12", &[bash("deb")]);
     assert_eq!(find_in(&Lookups::default(), &debian, now()).gaps.len(), 1, "there is no database");
     rows.is_damaged = true;
