@@ -80,6 +80,25 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
     }
 }
 
+/// What a link at this path would have to lead to, so that it is read by its own name: a file, or a directory whose name
+/// decides what the files in it are.
+pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
+    let (_, name) = split_path(path);
+    match name {
+        "specifications" => Some(LanguageFile::Gem),
+        _ if python::is_metadata_folder(name) => Some(LanguageFile::Python),
+        _ => language_file(path, b""),
+    }
+}
+
+/// Whether the name of a file or directory decides, with that of the directory above or the file in it, that a file is read.
+pub(super) fn is_known_by_place(name: &str) -> bool {
+    name.ends_with(".gemspec")
+        || name == "specifications"
+        || python::is_metadata_folder(name)
+        || python::is_metadata_file(name)
+}
+
 impl LanguageFile {
     /// The largest size that is read, in bytes. A larger file is a gap.
     pub(super) fn max_bytes(self) -> u64 {

@@ -64,16 +64,20 @@ pub struct LayerInventory {
     /// The names of these files: indexes of `files` by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) names: BTreeMap<String, u32>,
-    /// Symbolic links that decide which release file or database is read: their targets, by path.
+    /// Symbolic links: their targets, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) links: BTreeMap<String, String>,
+    /// Files below directories without an entry in this layer, whose names are those of files that state something. If a
+    /// directory above is a link of a lower layer, runtimes put the file in different places.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) undeclared: BTreeSet<String>,
     /// Paths that are deleted from the layers below, with everything beneath.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) whiteouts: BTreeSet<String>,
     /// Directories that hide those of the layers below.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) opaque: BTreeSet<String>,
-    /// Paths of other files that replace what the layers below have there: links, devices, executables, and files that
+    /// Paths of other files that replace what the layers below have there: devices, executables, and files that
     /// could state packages but state none.
     #[serde(default)]
     pub(super) replaced: PathSet,
@@ -114,7 +118,7 @@ pub(super) enum FileFacts {
 /// Reads a layer once, from its first byte to its last, in any supported compression.
 ///
 /// `folder` is where files that are too large for memory are kept while they are read, without a name. `is_over` is asked
-/// before each read of `compressed`, and ends the reading with [`io::ErrorKind::TimedOut`] when it returns true.
+/// before each read of `compressed` and each entry, and ends the reading with [`io::ErrorKind::TimedOut`] when it returns true.
 ///
 /// # Errors
 /// `compressed` or a temporary file cannot be read or written, or the time is over. What is wrong with the layer itself is
@@ -132,10 +136,12 @@ pub fn read_layer(
     let mut collector = Collector::new(limits, &spool);
     let diff_id = UnpackedLayer::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
         let mut archive = Archive::new(BufReader::with_capacity(PIECE, unpacked));
-        let walked = collector.walk(&mut archive);
+        let walked = collector.walk(&mut archive, is_over);
         let finished = archive.into_inner().into_inner().finish();
-        if let Err(error) = walked {
-            collector.problem(error.to_string());
+        match walked {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => failure.set(Some(error)),
+            Err(error) => collector.problem(error.to_string()),
+            Ok(()) => {}
         }
         finished
     });
@@ -149,6 +155,11 @@ pub fn read_layer(
     Ok(LayerReading { diff_id, contents: collector.finish() })
 }
 
+/// The error when the time is over.
+fn too_late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "reading the layer took too long")
+}
+
 /// Tells errors of the source from those of the content.
 struct LayerSource<'a, R> {
     compressed: R,
@@ -159,7 +170,7 @@ struct LayerSource<'a, R> {
 impl<R: Read> Read for LayerSource<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let result = match (self.is_over)() {
-            true => Err(io::Error::new(io::ErrorKind::TimedOut, "reading the layer took too long")),
+            true => Err(too_late()),
             false => self.compressed.read(out),
         };
         result.map_err(|error| {

@@ -7,18 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::distribution::distribution;
+use super::language::language_file;
 use super::layer::FileFacts;
-use super::paths::{PathSet, parent, self_and_ancestors, target_of};
-use super::system_file::{ANY_STATUS, DATABASES, RELEASES, SystemFile, database_of_journal};
+use super::paths::{PathSet, follow_links, parent, self_and_ancestors};
+use super::system_file::{ANY_STATUS, DATABASES, RELEASES, SystemFile, database_of_journal, leads_to_system_file};
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
 use crate::oci::Digest;
 
-/// The maximum number of links that are followed, as in Linux.
-const MAX_LINKS: usize = 40;
-
 /// Merges layers into the inventory of the image that consists of them: each with its `diff_id`, lowest first.
 pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
-    let mut image = MergedImage { layers, names: BTreeMap::new(), links: BTreeMap::new(), hashes: HashMap::new() };
+    let mut image = MergedImage::new(layers);
     for (index, (_, layer)) in layers.iter().enumerate() {
         image.apply(index, layer);
     }
@@ -30,14 +28,27 @@ struct MergedImage<'a> {
     layers: &'a [(Digest, Arc<LayerInventory>)],
     /// The layer and the file, by path.
     names: BTreeMap<&'a str, (usize, u32)>,
-    /// The targets of links, by path.
+    /// The targets of links that decide which release file or database is read, by path.
     links: BTreeMap<&'a str, &'a str>,
+    /// The targets of all links of the layers so far, also of deleted ones.
+    all_links: BTreeMap<&'a str, &'a str>,
+    /// Files that runtimes put in different places.
+    gaps: BTreeSet<Gap>,
     /// The hashes of paths and of the directories above them: computed once, and looked up in each layer.
-    hashes: HashMap<&'a str, Vec<u64>>,
+    hashes: HashMap<&'a str, Vec<u128>>,
 }
 
 impl<'a> MergedImage<'a> {
+    fn new(layers: &'a [(Digest, Arc<LayerInventory>)]) -> Self {
+        let (names, hashes, gaps) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
+        Self { layers, names, links: BTreeMap::new(), all_links: BTreeMap::new(), gaps, hashes }
+    }
+
     fn apply(&mut self, index: usize, layer: &'a LayerInventory) {
+        let elsewhere: Vec<Gap> = layer.undeclared.iter().filter_map(|path| self.elsewhere(path)).collect();
+        self.gaps.extend(elsewhere);
+        self.all_links.extend(layer.links.iter().map(|(path, target)| (&**path, &**target)));
+        let links = || layer.links.iter().filter(|(path, _)| leads_to_system_file(path));
         let hashes = &self.hashes;
         let is_gone = |path: &str| {
             let is_deleted = |path| layer.whiteouts.contains(path);
@@ -48,16 +59,34 @@ impl<'a> MergedImage<'a> {
         };
         self.names.retain(|path, _| !is_gone(path));
         self.links.retain(|path, _| !is_gone(path));
-        for path in layer.names.keys().chain(layer.links.keys()) {
+        for path in layer.names.keys().chain(links().map(|(path, _)| path)) {
             self.hashes.entry(path).or_insert_with(|| self_and_ancestors(path).map(PathSet::hash).collect());
         }
         self.names.extend(layer.names.iter().map(|(path, file)| (&**path, (index, *file))));
-        self.links.extend(layer.links.iter().map(|(path, target)| (&**path, &**target)));
+        self.links.extend(links().map(|(path, target)| (&**path, &**target)));
+    }
+
+    /// The gap for a file below a directory that is a link of a lower layer, if it may be read where the link leads. Some
+    /// runtimes unpack a layer alone, so the directory replaces the link; others unpack it over the lower layers.
+    fn elsewhere(&self, path: &str) -> Option<Gap> {
+        let target = follow_links(path, |above| self.all_links.get(above).copied());
+        let problem = match target {
+            Ok(target) if target == path => return None,
+            Ok(target) => {
+                let is_read = SystemFile::at(&target).is_some() || leads_to_system_file(&target);
+                if !is_read && language_file(&target, &[]) == language_file(path, &[]) {
+                    return None;
+                }
+                format!("with a link of a lower layer, the file is {target} for some runtimes")
+            }
+            Err(problem) => problem.to_owned(),
+        };
+        Some(gap(path, problem))
     }
 
     fn inventory(&self) -> Inventory {
         let mut inventory = Inventory::default();
-        let mut gaps = BTreeSet::new();
+        let mut gaps = self.gaps.clone();
         for (digest, layer) in self.layers {
             let gap = |problem: &String| Gap { place: digest.to_string(), problem: problem.clone() };
             gaps.extend(layer.problems.iter().map(gap));
@@ -135,16 +164,11 @@ impl<'a> MergedImage<'a> {
         }
     }
 
-    /// The path with links followed in all its parts.
+    /// The path with links followed in all its parts; unchanged if they cannot be followed.
     fn resolve(&self, path: &str) -> String {
-        let mut path = path.to_owned();
-        for _ in 0..MAX_LINKS {
-            let link = self_and_ancestors(&path)
-                .find_map(|above| self.links.get(above).map(|target| (above.len(), target_of(above, target))));
-            let Some((length, target)) = link else { break };
-            path = format!("{target}{}", &path[length..]).trim_start_matches('/').to_owned();
-        }
-        path
+        // Only directories are followed, so the path becomes one.
+        let followed = follow_links(&format!("{path}/."), |above| self.links.get(above).copied());
+        followed.map_or_else(|_| path.to_owned(), |path| path.trim_end_matches("/.").to_owned())
     }
 
     /// Databases and release files that are links to files that were not read. A release file matters only if nothing

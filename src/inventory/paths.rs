@@ -8,9 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::oci::Digest;
 
+/// The maximum number of parts of a path.
+pub(super) const MAX_DEPTH: usize = 128;
+/// The maximum length of a path as text, in bytes: Linux allows 4096 bytes, each of which may be escaped.
+const MAX_TEXT: usize = 4 * 4096;
+/// The maximum number of links that are followed. Linux follows 40, containerd 255.
+const MAX_LINKS: usize = 40;
+
 /// A path of a tar entry, cleaned as Go's `path.Clean` does and without leading `/`.
 pub(super) struct CleanPath {
-    /// Empty for the root. Bytes that are not UTF-8 are escaped, so that different paths stay different.
+    /// Empty for the root. See [`path_text`].
     pub(super) text: String,
     /// Whether the path leads out of the root, where runtimes either keep it inside or refuse the layer.
     pub(super) escapes: bool,
@@ -18,10 +25,10 @@ pub(super) struct CleanPath {
 
 impl CleanPath {
     pub(super) fn new(written: &[u8]) -> Self {
-        let text = match std::str::from_utf8(written) {
-            Ok(text) => text.to_owned(),
-            Err(_) => written.escape_ascii().to_string(),
-        };
+        Self::of_text(&path_text(written))
+    }
+
+    fn of_text(text: &str) -> Self {
         let (mut parts, mut escapes) = (Vec::new(), false);
         for part in text.split('/') {
             match part {
@@ -34,10 +41,42 @@ impl CleanPath {
     }
 }
 
-/// The path that a symbolic link at `link` leads to.
+/// A path as text. Bytes that are not UTF-8 are written as `\xff`, and a backslash as `\\`: different paths have different
+/// texts.
+pub(super) fn path_text(written: &[u8]) -> String {
+    let mut text = String::with_capacity(written.len());
+    for chunk in written.utf8_chunks() {
+        for part in chunk.valid().split_inclusive('\\') {
+            text.push_str(part);
+            if part.ends_with('\\') {
+                text.push('\\');
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// The path that a symbolic link at `link` leads to. Both are texts of paths.
 pub(super) fn target_of(link: &str, target: &str) -> String {
     let base = if target.starts_with('/') { "" } else { parent(link) };
-    CleanPath::new(format!("/{base}/{target}").as_bytes()).text
+    CleanPath::of_text(&format!("/{base}/{target}")).text
+}
+
+/// The path with symbolic links followed in the directories above it, or why they cannot be followed. `link_at` returns the
+/// target of the link at a path.
+pub(super) fn follow_links<'a>(path: &str, link_at: impl Fn(&str) -> Option<&'a str>) -> Result<String, &'static str> {
+    let mut path = path.to_owned();
+    for _ in 0..=MAX_LINKS {
+        let link = self_and_ancestors(parent(&path))
+            .find_map(|above| link_at(above).map(|target| (above.len(), target_of(above, target))));
+        let Some((length, target)) = link else { return Ok(path) };
+        path = format!("{target}{}", &path[length..]).trim_start_matches('/').to_owned();
+        if path.len() > MAX_TEXT || path.split('/').count() > MAX_DEPTH {
+            return Err("a link leads to a path that is too long");
+        }
+    }
+    Err("a path leads through too many links")
 }
 
 /// The directory that contains the path; empty for the root.
@@ -56,10 +95,10 @@ pub(super) fn self_and_ancestors(path: &str) -> impl Iterator<Item = &str> {
     slashes.chain((!path.is_empty()).then_some(path))
 }
 
-/// A set of paths that can be asked but not listed: eight bytes for each path. The hash is cryptographic, so no layer can
-/// be built whose paths are mistaken for those of another.
+/// A set of paths that can be asked but not listed: sixteen bytes for each path. The hash is cryptographic and long enough
+/// that no two paths with the same hash can be found, so no path of a layer can be mistaken for another.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct PathSet(BTreeSet<u64>);
+pub(super) struct PathSet(BTreeSet<u128>);
 
 impl PathSet {
     pub(super) fn insert(&mut self, path: &str) {
@@ -75,13 +114,13 @@ impl PathSet {
     }
 
     /// Whether the set contains a path with one of these hashes.
-    pub(super) fn contains_any(&self, hashes: &[u64]) -> bool {
+    pub(super) fn contains_any(&self, hashes: &[u128]) -> bool {
         !self.0.is_empty() && hashes.iter().any(|hash| self.0.contains(hash))
     }
 
-    pub(super) fn hash(path: &str) -> u64 {
+    pub(super) fn hash(path: &str) -> u128 {
         let digest = Digest::sha256(path.as_bytes());
-        digest.as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+        digest.as_bytes().first_chunk().map_or(0, |first| u128::from_be_bytes(*first))
     }
 }
 
@@ -99,9 +138,9 @@ impl<'de> Deserialize<'de> for PathSet {
         let bytes = BASE64_STANDARD_NO_PAD.decode(text).map_err(serde::de::Error::custom)?;
         let (hashes, rest) = bytes.as_chunks();
         if !rest.is_empty() {
-            return Err(serde::de::Error::custom("a set of paths has eight bytes for each path"));
+            return Err(serde::de::Error::custom("a set of paths has sixteen bytes for each path"));
         }
-        Ok(Self(hashes.iter().map(|hash| u64::from_be_bytes(*hash)).collect()))
+        Ok(Self(hashes.iter().map(|hash| u128::from_be_bytes(*hash)).collect()))
     }
 }
 
@@ -123,8 +162,16 @@ mod tests {
             let clean = CleanPath::new(written.as_bytes());
             assert_eq!((&*clean.text, clean.escapes), (text, escapes), "{written}");
         }
-        let (one, other) = (CleanPath::new(b"a\xff").text, CleanPath::new(b"a\xfe").text);
-        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn different_paths_have_different_texts() {
+        let texts =
+            [&b"a\xff"[..], b"a\xfe", b"a\\xff", b"a\\\\xff", b"a\\\xff", "a\u{fffd}".as_bytes(), "aÿ".as_bytes()];
+        let all: BTreeSet<String> = texts.iter().map(|path| CleanPath::new(path).text).collect();
+        assert_eq!(all.len(), texts.len(), "{all:?}");
+        assert_eq!(path_text(b"v\xff/a\\b"), r"v\xff/a\\b");
+        assert_eq!(target_of("etc/x", &path_text(b"a\\b\xff")), r"etc/a\\b\xff", "a target is escaped once");
     }
 
     #[test]
@@ -141,13 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn links_are_followed_within_limits() {
+        let follow = |path: &str, links: &[(&'static str, &'static str)]| {
+            let links: std::collections::BTreeMap<_, _> = links.iter().copied().collect();
+            follow_links(path, |above| links.get(above).copied())
+        };
+        assert_eq!(follow("a/b/c", &[("a", "x"), ("x/b", "/y")]).as_deref(), Ok("y/c"));
+        assert_eq!(follow("a", &[("a", "x")]).as_deref(), Ok("a"), "the last part is not followed");
+        assert!(follow("a/b", &[("a", "b"), ("b", "a")]).is_err());
+        assert!(follow("a/b", &[("a", "a/x/x/x/x")]).is_err());
+    }
+
+    #[test]
     fn sets_survive_serialisation() {
         let mut set = PathSet::default();
         set.insert("usr/bin/app");
         let text = serde_json::to_string(&set).unwrap();
         let back: PathSet = serde_json::from_str(&text).unwrap();
         assert!(back.contains("usr/bin/app") && !back.contains("usr/bin"));
-        assert!(serde_json::from_str::<PathSet>("\"AAAA\"").is_err());
+        assert!(serde_json::from_str::<PathSet>("\"AAAAAAAAAAA\"").is_err());
         assert_eq!(self_and_ancestors("a/b/c").collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
     }
 }

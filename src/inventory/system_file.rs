@@ -11,6 +11,8 @@ pub(super) enum SystemFile {
     UbuntuPro,
     /// Packages of dpkg: the whole database, or one package of a distroless image.
     DpkgStatus,
+    /// Changes that dpkg applies to its database when it runs next.
+    DpkgUpdate,
     /// The files of a package of dpkg.
     DpkgFiles,
     /// The database of apk.
@@ -65,6 +67,7 @@ pub(super) const DATABASES: &[(&str, SystemFile)] = &[
 
 const UBUNTU_PRO: &str = "var/lib/ubuntu-advantage/status.json";
 const STATUS_DIRECTORY: &str = "var/lib/dpkg/status.d";
+const UPDATES_DIRECTORY: &str = "var/lib/dpkg/updates";
 /// Stands for all files of distroless images that state a package of dpkg.
 pub(super) const ANY_STATUS: &str = "var/lib/dpkg/status.d/*";
 
@@ -80,6 +83,7 @@ impl SystemFile {
         match (parent(path), file_name(path)) {
             _ if path == UBUNTU_PRO => Some(Self::UbuntuPro),
             (STATUS_DIRECTORY | "var/lib/dpkg/info", name) if name.ends_with(".md5sums") => Some(Self::DpkgFiles),
+            (UPDATES_DIRECTORY, name) if name.bytes().all(|byte| byte.is_ascii_digit()) => Some(Self::DpkgUpdate),
             (STATUS_DIRECTORY, _) => Some(Self::DpkgStatus),
             ("root/buildinfo/content_manifests" | "usr/share/buildinfo", name) if name.ends_with(".json") => {
                 Some(Self::ContentManifest)
@@ -98,7 +102,7 @@ impl SystemFile {
             Self::DpkgFiles | Self::RpmManifest => 16 * MIB,
             Self::DpkgStatus | Self::Apk => 64 * MIB,
             Self::Rpm => 1024 * MIB,
-            Self::RpmJournal => u64::MAX,
+            Self::DpkgUpdate | Self::RpmJournal => u64::MAX,
         }
     }
 }
@@ -116,6 +120,17 @@ pub(super) fn leads_to_system_file(path: &str) -> bool {
     watched.into_iter().any(is_above)
 }
 
+/// Whether the file or directory name is part of the path of a release file or a database.
+pub(super) fn is_part_of_system_file(name: &str) -> bool {
+    let mut paths = RELEASES.iter().copied().chain(DATABASES.iter().map(|(path, _)| *path));
+    name == "updates" || paths.any(|path| path.split('/').any(|part| part == name)) || name == "status.d"
+}
+
+/// Whether a link to this directory gives the files of a database other paths, which no distribution does.
+pub(super) fn is_directory_of_databases(path: &str) -> bool {
+    path == UPDATES_DIRECTORY || file_name(path) == "status.d"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +141,8 @@ mod tests {
             ("etc/os-release", Some(SystemFile::Release)),
             ("var/lib/dpkg/status", Some(SystemFile::DpkgStatus)),
             ("var/lib/dpkg/status-old", None),
+            ("var/lib/dpkg/updates/0001", Some(SystemFile::DpkgUpdate)),
+            ("var/lib/dpkg/updates/tmp.i", None),
             ("var/lib/dpkg/status.d/base", Some(SystemFile::DpkgStatus)),
             ("var/lib/dpkg/status.d/base.md5sums", Some(SystemFile::DpkgFiles)),
             ("var/lib/dpkg/info/libc6:amd64.md5sums", Some(SystemFile::DpkgFiles)),

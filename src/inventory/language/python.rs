@@ -1,59 +1,101 @@
 //! Core metadata of Python distributions (packaging.python.org, "Core metadata specifications"): header fields like those
 //! of e-mail, then a description.
 
+use std::str::FromStr as _;
+
+use pep440_rs::Version;
+
 use crate::inventory::Ecosystem;
 
 use super::{LanguagePackages, split_path};
 
-/// Whether the file states a distribution: `METADATA` in a folder `*.dist-info` (PEP 376), and what setuptools wrote
-/// before that: a file `*.egg-info`, a folder `*.egg-info`, a folder `EGG-INFO` in an unpacked egg.
+/// Whether the file states a distribution: `METADATA` or `PKG-INFO` in a folder `*.dist-info` (PEP 376) or `*.egg-info`, or in
+/// a folder `EGG-INFO` of an unpacked egg, or a file `*.egg-info`. Python (`importlib.metadata`) compares the endings of
+/// folders without regard to case.
 pub(super) fn is_metadata(path: &str) -> bool {
     let (folder, name) = split_path(path);
-    let in_egg = folder.ends_with(".egg-info") || split_path(folder).1 == "EGG-INFO";
-    (name == "METADATA" && (in_egg || folder.contains(".dist-info")))
-        || (name == "PKG-INFO" && in_egg)
-        || name.ends_with(".egg-info")
+    let in_folder = is_metadata_folder(split_path(folder).1) || (name == "METADATA" && folder.contains(".dist-info"));
+    (is_metadata_file(name) && in_folder) || has_ending(name)
 }
 
-/// Reads the metadata of a distribution. Where it lacks the name or the version, those in the name of its folder count:
-/// `NAME-VERSION.dist-info`, `NAME-VERSION-py3.9.egg-info`, as pip does. Without both there is no distribution.
+/// Whether a folder with this name contains the metadata of a distribution.
+pub(super) fn is_metadata_folder(name: &str) -> bool {
+    name.eq_ignore_ascii_case("EGG-INFO") || has_ending(name)
+}
+
+/// Whether a file with this name in such a folder states the distribution.
+pub(super) fn is_metadata_file(name: &str) -> bool {
+    matches!(name, "METADATA" | "PKG-INFO")
+}
+
+fn has_ending(name: &str) -> bool {
+    stem(name).is_some()
+}
+
+/// The name without the ending.
+fn stem(name: &str) -> Option<&str> {
+    const ENDINGS: [&str; 2] = [".dist-info", ".egg-info"];
+    let (stem, ending) = name.split_at_checked(name.rfind('.')?)?;
+    ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)).then_some(stem)
+}
+
+/// Reads the metadata of a distribution. The name of its folder also states a name and a version:
+/// `NAME-VERSION.dist-info`, `NAME-VERSION-py3.9.egg-info`. They count where the metadata lacks them, as for pip, and where
+/// they differ: Python finds a distribution by the name of its folder. Without both there is no distribution.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     let fields = fields(text);
     let field = |name: &str| fields.iter().find(|(key, value)| key == name && !value.is_empty());
-    let (name, version) = match (field("name"), field("version")) {
-        (Some((_, name)), Some((_, version))) => (name.as_str(), version.as_str()),
-        (name, version) => {
-            let Some((from_path, version_from_path)) = from_path(path) else { return };
-            (name.map_or(from_path, |(_, name)| name), version.map_or(version_from_path, |(_, version)| version))
-        }
-    };
-    found.add(Ecosystem::PyPi, name, version, &licenses(&fields), path);
+    let from_path = from_path(path);
+    let name = field("name").map(|(_, name)| name.as_str()).or(from_path.map(|(name, _)| name));
+    let version = field("version").map(|(_, version)| version.as_str()).or(from_path.map(|(_, version)| version));
+    let (Some(name), Some(version)) = (name, version) else { return };
+    let licenses = licenses(&fields);
+    if let Some((other_name, other_version)) = from_path.filter(|other| differs((name, version), *other)) {
+        found.add(Ecosystem::PyPi, other_name, other_version, &licenses, path);
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+        found.problem("the name in the metadata is not one of a Python distribution".to_owned());
+    }
+    found.add(Ecosystem::PyPi, name, version, &licenses, path);
 }
 
 /// The name and version in the name of the folder or file.
 fn from_path(path: &str) -> Option<(&str, &str)> {
-    let part = path.rsplit('/').find(|part| part.ends_with(".dist-info") || part.ends_with(".egg-info"))?;
-    let stem = part.strip_suffix(".dist-info").or_else(|| part.strip_suffix(".egg-info"))?;
+    let stem = path.rsplit('/').find_map(stem)?;
     let (name, rest) = stem.split_once('-')?;
     let version = rest.split_once("-py").map_or(rest, |(version, _)| version);
     (!name.is_empty() && !version.is_empty()).then_some((name, version))
 }
 
-/// The header fields, with their names in lower case. They end at the first empty line, and at a line that is no field, as
-/// for Python's own reader. A line that starts with a space or a tab continues the field before it.
+/// Whether the folder states another distribution, or another version of it. What is no version (PEP 440) is part of a name
+/// that was not escaped.
+fn differs((name, version): (&str, &str), (other_name, other_version): (&str, &str)) -> bool {
+    let normal = |name: &str| {
+        let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("-").to_ascii_lowercase()
+    };
+    let Ok(other) = Version::from_str(other_version) else { return false };
+    normal(name) != normal(other_name) || Version::from_str(version).ok() != Some(other)
+}
+
+/// The header fields, with their names in lower case, as Python's `email.feedparser` reads them. They end at the first empty
+/// line, and at a line that is no field. A line that starts with a space or a tab continues the field before it.
 fn fields(text: &str) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
-    for line in text.lines() {
+    let text = text.replace("\r\n", "\n");
+    for line in text.split(['\n', '\r']) {
+        let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_graphic());
         if line.starts_with([' ', '\t']) {
             let Some((_, value)) = fields.last_mut() else { continue };
             value.push(' ');
             value.push_str(line.trim());
-        } else if let Some((name, value)) = line.split_once(':') {
-            fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
-        } else {
+        } else if let Some((name, value)) = line.split_once(':').filter(|(name, _)| is_name(name)) {
+            fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        } else if !line.starts_with("From ") {
             break;
         }
     }
+    fields.iter_mut().for_each(|(_, value)| value.truncate(value.trim_end().len()));
     fields
 }
 

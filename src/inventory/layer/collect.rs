@@ -6,18 +6,16 @@ use std::io::{self, BufRead, Read as _};
 use super::names::{LayerNames, Named};
 use super::owned::OwnedFiles;
 use super::spool::Spool;
-use super::{FileFacts, LayerInventory, LayerLimits};
+use super::{FileFacts, LayerInventory, LayerLimits, too_late};
 use crate::inventory::distribution::is_ubuntu_pro;
-use crate::inventory::language::{LanguageFile, language_file};
-use crate::inventory::paths::{CleanPath, file_name, parent};
-use crate::inventory::system_file::{SystemFile, leads_to_system_file};
+use crate::inventory::language::{LanguageFile, kind_of_link, language_file};
+use crate::inventory::paths::{CleanPath, MAX_DEPTH, file_name, parent, path_text, target_of};
+use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
 
 /// How many bytes of a file [`language_file`] gets.
 const FIRST: u64 = 4096;
-/// The maximum number of parts of a path.
-const MAX_DEPTH: usize = 128;
 /// Marks deletions in a layer (image-spec, layer.md, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
 /// Marks a directory that hides that of the layers below.
@@ -56,6 +54,10 @@ impl ReadAs {
         matches!(self, Self::System(SystemFile::RpmJournal))
     }
 
+    fn is_update(self) -> bool {
+        matches!(self, Self::System(SystemFile::DpkgUpdate))
+    }
+
     fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
         let system = SystemFile::at(path).map(Self::System);
         system.or_else(|| language_file(path, first_bytes).map(Self::Language))
@@ -80,12 +82,15 @@ impl<'a> Collector<'a> {
     /// Reads all entries.
     ///
     /// # Errors
-    /// The archive is damaged, or a limit is hit.
-    pub(super) fn walk(&mut self, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
+    /// The archive is damaged, a limit is hit, or the time is over ([`io::ErrorKind::TimedOut`]).
+    pub(super) fn walk(&mut self, archive: &mut Archive<impl BufRead>, is_over: &dyn Fn() -> bool) -> io::Result<()> {
         let limit = |what: &str| Err(io::Error::other(format!("the layer has too many {what}")));
         let mut entries = 0;
         while let Some(entry) = archive.next()? {
             entries += 1;
+            if is_over() {
+                return Err(too_late());
+            }
             if entries > self.limits.entries {
                 return limit("entries");
             }
@@ -122,37 +127,34 @@ impl<'a> Collector<'a> {
             self.problem("a path is too deep");
             return Ok(());
         }
-        let path = self.names.resolve(clean.text);
+        let path = self.resolve(clean.text);
         if path.is_empty() || self.is_whiteout(&path) {
             return Ok(());
         }
+        if entry.kind == EntryKind::Directory {
+            self.names.directory(&path);
+            return Ok(());
+        }
+        self.names.remove_tree(&path);
+        self.names.note_undeclared(&path);
         let named = match entry.kind {
-            EntryKind::Directory => {
-                self.names.remove_file(&path);
-                return Ok(());
-            }
-            EntryKind::File => {
-                self.names.remove_tree(&path);
-                self.file(&path, entry, archive)?
-            }
-            EntryKind::HardLink => {
-                self.names.remove_tree(&path);
-                self.hard_link(&path, entry)
-            }
-            EntryKind::Symlink => {
-                self.names.remove_tree(&path);
-                let target = || String::from_utf8_lossy(&entry.link).into_owned();
-                Some(if leads_to_system_file(&path) { Named::Link(target()) } else { Named::Other })
-            }
-            EntryKind::Special | EntryKind::Global => {
-                self.names.remove_tree(&path);
-                Some(Named::Other)
-            }
+            EntryKind::File => self.file(&path, entry, archive)?,
+            EntryKind::HardLink => self.hard_link(&path, entry),
+            EntryKind::Symlink => Some(self.symlink(&path, path_text(&entry.link))),
+            EntryKind::Special | EntryKind::Directory | EntryKind::Global => Some(Named::Other),
         };
         if let Some(named) = named {
             self.names.insert(path, named);
         }
         Ok(())
+    }
+
+    /// The path with the links of the layer followed in its directories. A path that cannot be followed is kept.
+    fn resolve(&mut self, path: String) -> String {
+        self.names.resolve(&path).unwrap_or_else(|problem| {
+            self.problem(problem);
+            path
+        })
     }
 
     /// Notes a deletion. Deletions apply to the layers below only, wherever they are in the archive.
@@ -195,6 +197,8 @@ impl<'a> Collector<'a> {
         };
         let facts = if interest.is_journal() {
             (entry.size > 0).then_some(FileFacts::Journal)
+        } else if interest.is_update() {
+            Some(FileFacts::Unreadable("dpkg has not applied these changes to its database yet".into()))
         } else if entry.is_sparse {
             Some(FileFacts::Unreadable("the file is stored as a sparse file".into()))
         } else if entry.size > interest.max_bytes() {
@@ -206,19 +210,35 @@ impl<'a> Collector<'a> {
         Ok(Some(facts.map_or(Named::Other, |facts| self.add(facts))))
     }
 
-    /// Another name of a file that precedes it in the layer. A file that was not read may be one to read under this name.
+    /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name.
     fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
-        let target = self.names.resolve(CleanPath::new(&entry.link).text);
+        let target = self.resolve(CleanPath::new(&entry.link).text);
         let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some();
         let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
-        match self.names.get(&target) {
-            Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named.clone()),
-            _ if is_of_interest(path) || entry.is_executable => {
+        match self.names.get(&target).cloned() {
+            Some(Named::Link(target)) => Some(self.symlink(path, target)),
+            Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named),
+            _ if is_of_interest(path) || entry.is_executable || leads_to_system_file(path) => {
                 let problem = format!("the file is a hard link to {target}, which was not read");
                 Some(self.add(FileFacts::Unreadable(problem)))
             }
             named => named.map(|_| Named::Other),
         }
+    }
+
+    /// A symbolic link. One at a path where something is read must lead to something that is read under its own name. Links
+    /// that decide which release file or database is read are followed when all layers are known.
+    fn symlink(&mut self, path: &str, target: String) -> Named {
+        let leads_to = target_of(path, &target);
+        let kinds = |path: &str| {
+            let system = SystemFile::at(path).filter(|kind| *kind != SystemFile::DpkgFiles);
+            (system, kind_of_link(path))
+        };
+        let is_read = leads_to_system_file(path) || kinds(path) == (None, None) || kinds(path) == kinds(&leads_to);
+        if is_read && (!is_directory_of_databases(&leads_to) || leads_to_system_file(path)) {
+            return Named::Link(target);
+        }
+        self.add(FileFacts::Unreadable(format!("it is a link to {leads_to}, which is not read under this name")))
     }
 
     fn add(&mut self, facts: FileFacts) -> Named {
@@ -304,16 +324,17 @@ impl<'a> Collector<'a> {
                 SmallFile::Packages(database.packages)
             }
             SystemFile::RpmManifest => SmallFile::Packages(rpm::manifest(content, self.packages_left())?),
-            SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
+            SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
         })
     }
 
     /// Leaves out what the distribution's packages own.
     pub(super) fn finish(self) -> LayerInventory {
-        let Self { names, mut files, owned, whiteouts, opaque, problems, .. } = self;
-        let (names, links, replaced) = names.finish();
-        let owned = owned.finish();
-        for (path, index) in names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
+        let Self { names, files, owned, whiteouts, opaque, problems, .. } = self;
+        let mut layer = LayerInventory { files, whiteouts, opaque, problems, ..LayerInventory::default() };
+        names.finish(&mut layer);
+        let (files, owned) = (&mut layer.files, owned.finish());
+        for (path, index) in layer.names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
             let Some(facts) = files.get_mut(*index as usize) else { continue };
             if owned.contains(path) {
                 *facts = FileFacts::Packages { packages: Vec::new(), problems: Vec::new() };
@@ -321,7 +342,7 @@ impl<'a> Collector<'a> {
                 packages.retain(|package| package.path.as_deref().is_none_or(|path| !owned.contains(path)));
             }
         }
-        LayerInventory { files, names, links, whiteouts, opaque, replaced, problems }
+        layer
     }
 }
 

@@ -1,19 +1,20 @@
 //! The names of the files in a layer while it is read. Of several entries with the same path, the last counts.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::BuildHasher as _;
 
-use super::PathSet;
-use crate::inventory::paths::{parent, self_and_ancestors, target_of};
-
-/// The maximum number of links that are followed, as in Linux.
-const MAX_LINKS: usize = 40;
+use super::LayerInventory;
+use crate::inventory::language::is_known_by_place;
+use crate::inventory::paths::{follow_links, parent, self_and_ancestors};
+use crate::inventory::system_file::is_part_of_system_file;
 
 /// What a path of the layer is, apart from directories and files that cannot state anything.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Named {
     /// A file that states something, by its index.
     File(u32),
-    /// A symbolic link that decides which release file or database is read.
+    /// A symbolic link, with its target.
     Link(String),
     /// Anything else that replaces a file of the layers below. A file that was read and states nothing.
     Other,
@@ -22,6 +23,11 @@ pub(super) enum Named {
 #[derive(Default)]
 pub(super) struct LayerNames {
     map: BTreeMap<String, Named>,
+    /// Hashes of the directories that have an entry.
+    directories: HashSet<u64>,
+    hasher: RandomState,
+    /// Files that are elsewhere if a directory above them is a link of a lower layer, and that may be read there.
+    undeclared: BTreeSet<String>,
     /// The total length of the paths and targets, in bytes.
     length: usize,
 }
@@ -52,35 +58,48 @@ impl LayerNames {
         }
     }
 
-    /// Removes a file or link that a directory replaces.
-    pub(super) fn remove_file(&mut self, path: &str) {
+    /// Notes a directory, which replaces a file or link.
+    pub(super) fn directory(&mut self, path: &str) {
         self.map.remove(path);
+        self.directories.insert(self.hasher.hash_one(path));
     }
 
-    /// The path with the links in its directories followed, as far as this layer contains them.
-    pub(super) fn resolve(&self, path: String) -> String {
-        let mut path = path;
-        for _ in 0..MAX_LINKS {
-            let link = self_and_ancestors(parent(&path)).find_map(|above| match self.map.get(above) {
-                Some(Named::Link(target)) => Some((above.len(), target_of(above, target))),
-                _ => None,
-            });
-            let Some((length, target)) = link else { break };
-            path = format!("{target}{}", &path[length..]).trim_start_matches('/').to_owned();
+    /// Notes an entry whose directories have no entries, if it may be read elsewhere.
+    pub(super) fn note_undeclared(&mut self, path: &str) {
+        let is_declared = |above: &str| self.directories.contains(&self.hasher.hash_one(above));
+        if may_be_read_elsewhere(path) && !self_and_ancestors(parent(path)).all(is_declared) {
+            self.length += path.len();
+            self.undeclared.insert(path.to_owned());
         }
-        path
     }
 
-    /// The names of files, the links, and all other paths that replace something.
-    pub(super) fn finish(self) -> (BTreeMap<String, u32>, BTreeMap<String, String>, PathSet) {
-        let (mut files, mut links, mut replaced) = (BTreeMap::new(), BTreeMap::new(), PathSet::default());
+    /// The path with the links in its directories followed, as far as this layer contains them; or why some runtime may
+    /// unpack the entry elsewhere.
+    pub(super) fn resolve(&self, path: &str) -> Result<String, &'static str> {
+        let resolved = follow_links(path, |above| match self.map.get(above) {
+            Some(Named::Link(target)) => Some(target),
+            _ => None,
+        })?;
+        if self_and_ancestors(parent(&resolved)).any(|above| self.map.contains_key(above)) {
+            return Err("a path leads through a file");
+        }
+        Ok(resolved)
+    }
+
+    /// Adds the names of files, the links, and all other paths that replace something.
+    pub(super) fn finish(self, layer: &mut LayerInventory) {
+        layer.undeclared = self.undeclared;
         for (path, named) in self.map {
             match named {
-                Named::File(index) => drop(files.insert(path, index)),
-                Named::Link(target) => drop(links.insert(path, target)),
-                Named::Other => replaced.insert(&path),
+                Named::File(index) => drop(layer.names.insert(path, index)),
+                Named::Link(target) => drop(layer.links.insert(path, target)),
+                Named::Other => layer.replaced.insert(&path),
             }
         }
-        (files, links, replaced)
     }
+}
+
+/// Whether a file with the last parts of this path can be one that is read because of its place.
+fn may_be_read_elsewhere(path: &str) -> bool {
+    path.rsplit('/').take(2).any(|part| is_part_of_system_file(part) || is_known_by_place(part))
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::inventory::InstalledPackage;
-use crate::inventory::paths::{PathSet, file_name};
+use crate::inventory::paths::{PathSet, file_name, path_text};
 
 /// Files of Python 2.7 in distroless images, which have no lists of files.
 const WITHOUT_LIST: [&str; 3] = [
@@ -34,7 +34,7 @@ impl OwnedFiles {
     pub(super) fn add<'a>(&mut self, files: impl IntoIterator<Item = &'a String>) {
         for file in files.into_iter().take(MAX_FILES.saturating_sub(self.count)) {
             self.count += 1;
-            self.files.insert(file);
+            self.files.insert(&path_text(file.as_bytes()));
         }
     }
 
@@ -44,7 +44,7 @@ impl OwnedFiles {
         let list = self.lists.entry(name.to_owned()).or_default();
         let files = &files[..files.len().min(MAX_FILES.saturating_sub(self.count))];
         self.count += files.len();
-        files.iter().for_each(|file| list.insert(file));
+        files.iter().for_each(|file| list.insert(&path_text(file.as_bytes())));
     }
 
     /// Adds packages of dpkg.

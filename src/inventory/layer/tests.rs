@@ -41,7 +41,7 @@ fn one_pass_yields_the_digest_and_the_contents() {
 fn the_last_entry_of_a_path_counts() {
     let (one, two) = (node_package("app", "one", "1"), node_package("app", "two", "2"));
     assert_eq!(packages(&contents(&[one.clone(), two.clone()])), ["two 2 in app/package.json"]);
-    assert_eq!(packages(&contents(&[one.clone(), symlink("app/package.json", "x")])), [""; 0]);
+    assert_eq!(packages(&contents(&[one.clone(), symlink("app/package.json", "../x/package.json")])), [""; 0]);
     assert_eq!(packages(&contents(&[one.clone(), program("app")])), [""; 0], "a file replaces a directory");
     assert_eq!(packages(&contents(&[one.clone(), directory("app")])).len(), 1);
     assert_eq!(packages(&contents(&[two, one, directory("app/package.json")])), [""; 0]);
@@ -55,8 +55,73 @@ fn links_of_the_same_layer_are_followed() {
         ["musl 1.2 in usr/lib/apk/db/installed"]
     );
     assert_eq!(packages(&contents(&[database])), ["musl 1.2 in lib/apk/db/installed"]);
-    let loops = [symlink("lib", "usr"), symlink("usr", "lib"), file("lib/apk/db/installed", "P:musl\nV:1.2\n\n")];
-    contents(&loops);
+    let status = |path: &str| file(path, "Package: zlib1g\nVersion: 1\n");
+    let anywhere = [dpkg_status(&[("zlib1g", "2")]), symlink("opt/l", "/var/lib/dpkg"), status("opt/l/status")];
+    assert_eq!(packages(&contents(&anywhere)), ["zlib1g 1 in var/lib/dpkg/status"]);
+    let folder = [symlink("a", "opt/x-1.dist-info"), file("a/METADATA", "")];
+    assert_eq!(packages(&contents(&folder)), ["x 1 in opt/x-1.dist-info/METADATA"]);
+    let replaced = [symlink("opt/l", "/var/lib/dpkg"), directory("opt/l"), status("opt/l/status")];
+    assert_eq!(packages(&contents(&replaced)), [""; 0], "a directory replaces a link");
+}
+
+#[test]
+fn paths_that_cannot_be_followed_are_gaps() {
+    for (what, entries) in [
+        ("a loop", [symlink("lib", "usr"), symlink("usr", "lib"), file("lib/apk/db/installed", "")]),
+        ("a path that grows", [symlink("var", "var/x/x/x/x"), directory("x"), directory("var/y")]),
+        ("a file above", [program("opt/l"), directory("x"), file("opt/l/status", "")]),
+        ("names of a database elsewhere", [symlink("opt/l", "/var/lib/dpkg/status.d"), directory("x"), directory("y")]),
+    ] {
+        let layer = contents(&entries);
+        assert!(!layer.problems.is_empty() || layer.names.contains_key("opt/l"), "{what}: {layer:?}");
+    }
+}
+
+#[test]
+fn links_that_give_files_another_name_are_gaps() {
+    let metadata = "opt/x/METADATA";
+    for (path, target) in [
+        ("a/x-1.dist-info/METADATA", "/opt/x/METADATA"),
+        ("a/x-1.dist-info", "/opt/x"),
+        ("a/x-1.EGG-INFO", "/opt/x"),
+        ("a/x.egg/EGG-INFO", "/opt/x"),
+        ("a/x.jar", "x.bin"),
+        ("a/package.json", "package.txt"),
+        ("a/specifications", "/opt/x"),
+        ("var/lib/dpkg/status.d/x", "/opt/x/status"),
+    ] {
+        let layer = contents(&[file(metadata, "Name: x\nVersion: 1\n"), symlink(path, target)]);
+        assert!(packages(&layer)[0].contains("is not read under this name"), "{path}: {layer:?}");
+    }
+    for (path, target) in [
+        ("a/x-1.dist-info", "/opt/x-1.dist-info"),
+        ("a/package.json", "../b/package.json"),
+        ("usr/share/java/x.jar", "x-1.2.jar"),
+        ("bin/x", "busybox"),
+        ("lib", "usr/lib"),
+        ("var/lib/rpm", "../../usr/lib/sysimage/rpm"),
+        ("var/lib/dpkg/info/x.md5sums", "y"),
+    ] {
+        let layer = contents(&[symlink(path, target)]);
+        assert_eq!((packages(&layer), layer.problems.len()), (Vec::new(), 0), "{path}");
+        assert!(layer.links.contains_key(path));
+    }
+}
+
+/// Runtimes keep the bytes of names, and Linux allows any.
+#[test]
+fn names_that_are_not_utf_8_are_not_mistaken_for_others() {
+    let mut header = tar::Header::new_gnu();
+    let mut name = *b"v?/x-1.dist-info/METADATA";
+    name[1] = 0xff;
+    header.as_mut_bytes()[..name.len()].copy_from_slice(&name);
+    header.set_size(0);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let other = archive(&[program(r"v\xff")]);
+    let layer = read(&[header.as_bytes(), &other[..]].concat()).contents;
+    assert_eq!(packages(&layer), [r"x 1 in v\xff/x-1.dist-info/METADATA"]);
+    assert!(layer.problems.is_empty());
 }
 
 #[test]
@@ -68,6 +133,10 @@ fn hard_links_are_other_names_of_what_was_read() {
     assert_eq!(packages(&unread), ["app/package.json: the file is a hard link to store/f00, which was not read"]);
     let elsewhere = contents(&[hard_link("var/lib/dpkg/status", "var/lib/dpkg/status-old")]);
     assert!(packages(&elsewhere)[0].contains("not read"), "the target is in no layer, or in one below");
+    let linked = contents(&[symlink("opt/s", "/opt/d"), hard_link("var/lib/dpkg", "opt/s")]);
+    assert_eq!(linked.links["var/lib/dpkg"], "/opt/d", "a hard link to a link is a link");
+    let unknown = contents(&[hard_link("var/lib/dpkg", "opt/s")]);
+    assert!(packages(&unknown)[0].contains("not read"));
     let programs = contents(&[program("bin/a"), hard_link("bin/b", "bin/a")]);
     assert!(programs.names.is_empty() && programs.replaced.contains("bin/b"));
 }

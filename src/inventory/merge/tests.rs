@@ -127,11 +127,38 @@ fn builds_of_red_hat_belong_to_the_layers_of_packages() {
     assert!(image(&[base, customer]).red_hat_builds.is_empty());
 }
 
+#[test]
+fn files_that_runtimes_put_in_different_places_are_gaps() {
+    let places = |upper: &[SampleEntry]| {
+        let lower = [
+            dpkg_status(&[("openssl", "2")]),
+            symlink("opt/l", "/var/lib"),
+            symlink("opt/d", "../srv/x-1.dist-info"),
+            symlink("lib", "usr/lib"),
+        ];
+        let gaps = image(&[&lower, upper]).gaps;
+        gaps.into_iter().map(|gap| gap.place).collect::<Vec<_>>()
+    };
+    for path in ["opt/l/dpkg/status", "opt/l/dpkg/status.d/x", "opt/d/METADATA", "lib/apk/db/installed"] {
+        assert_eq!(places(&[file(path, "")]), [path], "{path}");
+    }
+    let status = "opt/l/dpkg/status";
+    assert_eq!(places(&[symlink("opt/l/dpkg", "/srv")]), ["opt/l/dpkg"]);
+    assert_eq!(places(&[symlink("opt/m", "l"), file("opt/m/dpkg/status", "")]), [status], "links of both layers");
+    let declared = [directory("opt"), directory("opt/l"), directory("opt/l/dpkg")];
+    assert_eq!(places(&[&declared[..], &[file(status, "")]].concat()), [""; 0], "a directory replaces the link");
+    assert_eq!(places(&[&declared[..1], &[file(status, "")]].concat()), [status]);
+    for path in ["lib/libx.so", "lib/status", "opt/l/x/status", "lib/x/package.json", "opt/x/METADATA"] {
+        assert_eq!(places(&[file(path, "")]), [""; 0], "{path}");
+    }
+}
+
 /// What a runtime has at a path after it has unpacked layers.
 #[derive(Clone, Debug, PartialEq)]
 enum SampleNode {
     Directory,
     Package(String),
+    Link(String),
     Other,
 }
 
@@ -141,27 +168,36 @@ fn remove(tree: &mut SampleTree, path: &str, with_itself: bool) {
     tree.retain(|found, _| !(found.starts_with(&format!("{path}/")) || with_itself && found == path));
 }
 
+/// Where a runtime puts an entry of the layer: links above it are followed.
+fn placed(tree: &SampleTree, path: &str) -> String {
+    let link_at = |above: &str| match tree.get(above) {
+        Some(SampleNode::Link(target)) => Some(target.as_str()),
+        _ => None,
+    };
+    follow_links(path, link_at).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Unpacks one layer beside the others, as an overlay file system keeps it.
 fn unpack(entries: &[SampleEntry]) -> (SampleTree, Vec<String>, Vec<String>) {
     let (mut tree, mut deleted, mut hidden) = (SampleTree::new(), Vec::new(), Vec::new());
     for entry in entries {
         let (path, node) = match entry {
             SampleEntry::File(path, ..) if path.ends_with("/.wh..wh..opq") => {
-                hidden.push(parent(path).to_owned());
+                hidden.push(parent(&placed(&tree, path)).to_owned());
                 continue;
             }
             SampleEntry::File(path, ..) if path.contains(".wh.") => {
-                deleted.push(path.replace(".wh.", ""));
+                deleted.push(placed(&tree, path).replace(".wh.", ""));
                 continue;
             }
             SampleEntry::File(path, _, content) if path.ends_with("package.json") => {
                 (path, SampleNode::Package(String::from_utf8(content.clone()).unwrap()))
             }
-            SampleEntry::File(path, ..) | SampleEntry::Symlink(path, _) | SampleEntry::HardLink(path, _) => {
-                (path, SampleNode::Other)
-            }
+            SampleEntry::File(path, ..) | SampleEntry::HardLink(path, _) => (path, SampleNode::Other),
+            SampleEntry::Symlink(path, target) => (path, SampleNode::Link(target.clone())),
             SampleEntry::Directory(path) => (path, SampleNode::Directory),
         };
+        let path = &placed(&tree, path);
         let keeps_content = node == SampleNode::Directory && tree.get(path) == Some(&SampleNode::Directory);
         if !keeps_content && node != SampleNode::Directory {
             remove(&mut tree, path, true);
