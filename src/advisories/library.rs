@@ -76,7 +76,13 @@ fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
 fn names(package: &InstalledPackage) -> BTreeSet<String> {
     match package.ecosystem {
         Ecosystem::Go => BTreeSet::from([package.name.clone()]),
-        Ecosystem::PyPi => spellings(&package.name.to_lowercase().replace('_', "-")),
+        Ecosystem::PyPi => {
+            let name = package.name.to_lowercase();
+            let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
+            let mut names = spellings(&parts.collect::<Vec<_>>().join("-"));
+            names.insert(name.replace('_', "-"));
+            names
+        }
         _ => BTreeSet::from([package.name.to_lowercase()]),
     }
 }

@@ -32,10 +32,11 @@ pub(super) fn affects(
             Err(UnreadableVersion::Range("commits".to_owned()))
         };
     }
-    let mut is_affected = affected
-        .versions
-        .iter()
-        .any(|listed| listed == version || compare(scheme, listed, version) == Ok(Ordering::Equal));
+    let is_same = |listed: &String| {
+        let equals = |version: &str| listed == version || compare(scheme, listed, version) == Ok(Ordering::Equal);
+        equals(version) || equals(public(scheme, version))
+    };
+    let mut is_affected = affected.versions.iter().any(is_same);
     for range in &ranges {
         is_affected |= contains(range, scheme, version)?;
     }
@@ -77,8 +78,10 @@ fn contains(range: &OsvRange, scheme: VersionScheme, version: &str) -> Result<bo
         ];
         for (bound, effect) in effects {
             let Some(bound) = bound.as_deref().filter(|bound| *bound != "*") else { continue };
-            let order = compare_with_zero(scheme, bound, version)?;
-            let applies = if effect == Effect::EndsAfter { order.is_lt() } else { order.is_le() };
+            let applies = match effect {
+                Effect::EndsAfter => compare_with_zero(scheme, bound, public(scheme, version))?.is_lt(),
+                Effect::Begins | Effect::EndsBefore => compare_with_zero(scheme, bound, version)?.is_le(),
+            };
             // The latest event before the version decides. Of two at one version, the one that affects more.
             let is_latest = match last {
                 Some((known, known_effect)) => match compare_with_zero(scheme, bound, known)? {
@@ -94,6 +97,15 @@ fn contains(range: &OsvRange, scheme: VersionScheme, version: &str) -> Result<bo
         }
     }
     Ok(last.is_some_and(|(_, effect)| effect == Effect::Begins))
+}
+
+/// The version without its local part (`1.11.0` of `1.11.0+cu118`): PEP 440 leaves it out where a version must be equal to
+/// another one, or at most as high.
+fn public(scheme: VersionScheme, version: &str) -> &str {
+    match scheme {
+        VersionScheme::Python => version.split_once('+').map_or(version, |(public, _)| public),
+        _ => version,
+    }
 }
 
 /// Compares; `0` is before every version.
@@ -150,6 +162,26 @@ mod tests {
             };
             let expected = fix.map(|version| OsvFix { version: version.map(str::to_owned) });
             assert_eq!(affects(&affected, VersionScheme::Semver, version), Ok(expected), "{affected:?} {version}");
+        }
+    }
+
+    #[test]
+    fn local_versions_are_affected_like_their_public_ones() {
+        let last = [("introduced", "1.0"), ("last", "1.11.0")];
+        for (events, versions, version, is_affected) in [
+            (&last[..], &[][..], "1.11.0+cu118", true),
+            (&last, &[], "1.11.1+cu118", false),
+            (&[("introduced", "0"), ("fixed", "1.11.0")], &[], "1.11.0+cu118", false),
+            (&[], &["0.5"], "0.5+local", true),
+            (&[], &["0.5"], "0.5.1+local", false),
+        ] {
+            let affected = OsvAffected {
+                ranges: if events.is_empty() { Vec::new() } else { vec![range("ECOSYSTEM", events)] },
+                versions: versions.iter().map(|version| (*version).to_owned()).collect(),
+                ..OsvAffected::default()
+            };
+            let found = affects(&affected, VersionScheme::Python, version).unwrap().is_some();
+            assert_eq!(found, is_affected, "{affected:?} {version}");
         }
     }
 

@@ -434,6 +434,7 @@ fn packages_of_languages_are_looked_up_in_all_buckets_of_the_ecosystem() {
         &[
             package("npm", "lodash", "4.17.19"),
             package("pypi", "ruamel-yaml", "0.16.5"),
+            package("pypi", "ruamel._yaml", "0.16.5"),
             package("go", "stdlib", "1.22.1"),
             package("go", "stdlib", "1.22.2"),
             package("cargo", "smallvec", "1.6.0"),
@@ -450,6 +451,7 @@ fn packages_of_languages_are_looked_up_in_all_buckets_of_the_ecosystem() {
         &[
             "lodash CVE-2021-1 4.17.21",
             "ruamel-yaml CVE-2021-3 0.17",
+            "ruamel._yaml CVE-2021-3 0.17",
             "stdlib CVE-2024-4 1.21.9, 1.22.2",
             "smallvec CVE-2021-6 >=0.6.14, <1.0.0, >=1.6.1",
             "rails CVE-2021-7 ~> 5.2.4, >= 6.0.3.1",
