@@ -103,7 +103,7 @@ pub(super) struct Bucket<'a> {
 #[derive(Clone, Debug)]
 pub(super) enum BucketRoot {
     /// The number of the page.
-    Page(u64),
+    BoltPage(u64),
     /// The only page.
     Inline(BoltPage),
 }

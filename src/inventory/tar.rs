@@ -210,6 +210,9 @@ impl Extensions {
         if changes.path.is_some() && long_name.is_some() || changes.link.is_some() && long_link.is_some() {
             doubt = Some("an entry has a long name in two forms");
         }
+        if pax.changes_overlay() {
+            doubt = Some("an extended attribute changes what the overlay file system shows");
+        }
         path = changes.path.map_or(path, <[u8]>::to_vec);
         link = changes.link.map_or(link, <[u8]>::to_vec);
         size = changes.size.unwrap_or(size);

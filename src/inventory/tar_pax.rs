@@ -78,6 +78,13 @@ impl PaxRecords {
         [&b"path"[..], b"linkpath", b"size"].iter().any(|key| self.0.contains_key(*key)) || self.is_sparse()
     }
 
+    /// Whether an extended attribute tells the overlay file system to show other files: docker and podman set
+    /// `trusted.overlay.redirect` of a directory, and Linux follows it.
+    pub(super) fn changes_overlay(&self) -> bool {
+        let is_overlay = |name: &[u8]| name.windows(7).any(|part| part.eq_ignore_ascii_case(b"overlay"));
+        self.0.keys().filter_map(|key| key.strip_prefix(b"SCHILY.xattr.")).any(is_overlay)
+    }
+
     /// An empty value counts as none.
     fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.0.get(key).map(Vec::as_slice).filter(|value| !value.is_empty())

@@ -32,6 +32,10 @@ fn text_files_are_recognised_by_their_path() {
         ("site-packages/six-1.16.0-py3.9.egg/EGG-INFO/PKG-INFO", Some(LanguageFile::Python)),
         ("site-packages/six-1.16.0.dist-info/METADATA", Some(LanguageFile::Python)),
         ("site-packages/six-1.16.0.dist-info/RECORD", None),
+        ("site-packages/six-1.16.0.dist-info/PKG-INFO", Some(LanguageFile::Python)),
+        ("site-packages/six-1.16.0.DIST-INFO/METADATA", Some(LanguageFile::Python)),
+        ("site-packages/six-1.16.0-py3.9.egg/egg-info/PKG-INFO", Some(LanguageFile::Python)),
+        ("site-packages/six-1.16.0.dist-info", Some(LanguageFile::Python)),
         ("src/PKG-INFO", None),
         ("src/METADATA", None),
         ("usr/lib/ruby/gems/3.1.0/specifications/rake-13.0.6.gemspec", Some(LanguageFile::Gem)),
@@ -110,6 +114,16 @@ fn python_distributions_are_read_from_their_metadata() {
         ("foo_bar-1.2.dist-info/METADATA", "Summary: x\n", vec!["foo_bar 1.2"]),
         ("foo_bar-1.2-py3.9.egg-info/PKG-INFO", "Name: foo-bar\n", vec!["foo-bar 1.2"]),
         ("foo-1.2.dist-info/METADATA", "a line that is no field\nName: b\nVersion: 2\n", vec!["foo 1.2"]),
+        // Lines end where Python ends them, and a field may go on in an empty line.
+        ("a.egg-info", "Metadata-Version: 2.1\rName: a\rVersion: 1\nName: b\nVersion: 2\n", vec!["a 1"]),
+        ("a.egg-info", "Name: a\n \nVersion: 1\n", vec!["a 1"]),
+        ("a.egg-info", "Version: 1\nna me: b\nName: b\n", vec![]),
+        // Python also finds the distribution that the folder states.
+        ("a-1.0.dist-info/METADATA", "Name: b\nVersion: 1.0\n", vec!["a 1.0", "b 1.0"]),
+        ("a-1.0.dist-info/METADATA", "Name: a\nVersion: 2.0\n", vec!["a 1.0", "a 2.0"]),
+        ("A_b-1.0.dist-info/METADATA", "Name: a.B\nVersion: 1.0.0\n", vec!["a.B 1.0.0"]),
+        ("a-b-1.0.dist-info/METADATA", "Name: a-b\nVersion: 1.0\n", vec!["a-b 1.0"]),
+        ("a-1.0.dist-info/METADATA", "Name: a\0\nVersion: 1.0\n", vec!["a 1.0", "a\0 1.0", "!"]),
         // Without both there is no distribution.
         ("setuptools.egg-info/PKG-INFO", "Name: a\n", vec![]),
         ("site-packages/x.egg-info", "", vec![]),

@@ -16,6 +16,8 @@ use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
 
 /// How many bytes of a file [`language_file`] gets.
 const FIRST: u64 = 4096;
+/// Why a sparse file is not read.
+const SPARSE: &str = "the file is stored as a sparse file";
 /// Marks deletions in a layer (image-spec, layer.md, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
 /// Marks a directory that hides that of the layers below.
@@ -193,6 +195,10 @@ impl<'a> Collector<'a> {
             archive.by_ref().take(FIRST).read_to_end(&mut first)?;
         }
         let Some(interest) = ReadAs::of(path, &first) else {
+            if entry.is_sparse {
+                // Only the content says whether this is a program.
+                return Ok(Some(self.add(FileFacts::Unreadable(SPARSE.into()))));
+            }
             return Ok(entry.is_executable.then_some(Named::Other));
         };
         let facts = if interest.is_journal() {
@@ -200,7 +206,7 @@ impl<'a> Collector<'a> {
         } else if interest.is_update() {
             Some(FileFacts::Unreadable("dpkg has not applied these changes to its database yet".into()))
         } else if entry.is_sparse {
-            Some(FileFacts::Unreadable("the file is stored as a sparse file".into()))
+            Some(FileFacts::Unreadable(SPARSE.into()))
         } else if entry.size > interest.max_bytes() {
             Some(FileFacts::Unreadable(format!("the file has more than {} bytes", interest.max_bytes())))
         } else {

@@ -108,6 +108,23 @@ fn links_that_give_files_another_name_are_gaps() {
     }
 }
 
+/// A file with this record in front of it.
+fn with_record(key: &str, value: &str, entry: SampleEntry) -> LayerInventory {
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([(key, value.as_bytes())]).unwrap();
+    read(&[builder.into_inner().unwrap()[..1024].to_vec(), archive(&[entry])].concat()).contents
+}
+
+#[test]
+fn records_that_change_what_runtimes_show_are_gaps() {
+    for key in ["SCHILY.xattr.trusted.overlay.redirect", "SCHILY.xattr.user.overlay.opaque"] {
+        assert_eq!(with_record(key, "/opt/hid", directory("var/lib/dpkg")).problems.len(), 1, "{key}");
+    }
+    assert!(with_record("SCHILY.xattr.security.capability", "x", program("bin/ping")).problems.is_empty());
+    let sparse = with_record("GNU.sparse.x", "1", program("usr/bin/app"));
+    assert_eq!(packages(&sparse), ["usr/bin/app: the file is stored as a sparse file"]);
+}
+
 /// Runtimes keep the bytes of names, and Linux allows any.
 #[test]
 fn names_that_are_not_utf_8_are_not_mistaken_for_others() {

@@ -16,10 +16,9 @@ const LOADED: u32 = 1;
 const WRITABLE: u32 = 2;
 const EXECUTABLE: u32 = 1;
 
-/// Whether the header states a program or a shared library (`e_type`).
+/// Whether the header is that of a program or a shared library.
 pub(super) fn is_program(start: &[u8]) -> bool {
-    let integers = Integers { bytes: start, big_endian: start.get(5) == Some(&2) };
-    matches!(integers.u16(16), Some(2 | 3))
+    !ElfHeader::read(start).is_empty()
 }
 
 /// The fields of the header that are used.
@@ -28,7 +27,6 @@ struct ElfHeader {
     wide: bool,
     big_endian: bool,
     segments_at: u64,
-    segment_bytes: u64,
     segments: u64,
     sections_at: u64,
     section_bytes: u64,
@@ -37,38 +35,42 @@ struct ElfHeader {
 }
 
 impl ElfHeader {
-    fn read(start: &[u8]) -> Option<Self> {
-        let wide = match start.get(4)? {
-            1 => false,
-            2 => true,
-            _ => return None,
-        };
-        let big_endian = match start.get(5)? {
-            1 => false,
-            2 => true,
-            _ => return None,
-        };
+    /// The ways in which the header can be read as that of a program: one, unless it was made for two. Linux does not look
+    /// at the bytes that state the width and the byte order (`EI_CLASS`, `EI_DATA`), so they do not count.
+    fn read(start: &[u8]) -> Vec<Self> {
+        let ways = [(true, false), (false, false), (true, true), (false, true)];
+        ways.into_iter().filter_map(|(wide, big_endian)| Self::read_as(start, wide, big_endian)).collect()
+    }
+
+    /// `None` if no system would load a file with this header.
+    fn read_as(start: &[u8], wide: bool, big_endian: bool) -> Option<Self> {
         let integers = Integers { bytes: start, big_endian };
-        let (offsets, counts) = if wide { (32, 54) } else { (28, 42) };
+        let (offsets, counts, segment_bytes) = if wide { (32, 54, 56) } else { (28, 42, 32) };
         let word = if wide { 8 } else { 4 };
         let count = |index: usize| integers.u16(counts + 2 * index).map(u64::from);
-        Some(Self {
+        let header = Self {
             wide,
             big_endian,
             segments_at: integers.word(wide, offsets)?,
             sections_at: integers.word(wide, offsets + word)?,
-            segment_bytes: count(0)?,
             segments: count(1)?,
             section_bytes: count(2)?,
             sections: count(3)?,
             names_index: count(4)?,
-        })
+        };
+        // `e_type`: a program or a shared library.
+        let is_program = matches!(integers.u16(16)?, 2 | 3) && count(0)? == segment_bytes;
+        (is_program && (1..=MAX_SEGMENTS).contains(&header.segments)).then_some(header)
     }
 }
 
 /// Reads the segments, and the sections that are used.
 pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Result<Option<ExecutableLayout>, String> {
-    let Some(header) = ElfHeader::read(start).filter(|_| is_program(start)) else { return Ok(None) };
+    let mut headers = ElfHeader::read(start);
+    let Some(header) = headers.pop() else { return Ok(None) };
+    if !headers.is_empty() {
+        return Err("the header of the executable can be read in two ways".to_owned());
+    }
     let Some(segments) = segments(content, &header) else {
         // Without readable program headers, no system loads it.
         return Ok(None);
@@ -85,9 +87,6 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// The segments that are loaded. `None` if the headers cannot be read.
 fn segments(content: &mut dyn ReadSeek, header: &ElfHeader) -> Option<Vec<Segment>> {
     let (wide, entry) = (header.wide, if header.wide { 56 } else { 32 });
-    if header.segment_bytes != entry || header.segments == 0 || header.segments > MAX_SEGMENTS {
-        return None;
-    }
     let table = read_at(content, header.segments_at, entry * header.segments)?;
     let segment = |bytes: &[u8]| {
         let integers = Integers { bytes, big_endian: header.big_endian };

@@ -293,3 +293,20 @@ fn no_damage_panics() {
         }
     }
 }
+
+/// Linux runs such a program.
+#[test]
+fn the_stated_width_and_byte_order_of_a_program_do_not_matter() {
+    for (wide, big_endian) in [(true, false), (false, false), (true, true)] {
+        let sections = [(".go.buildinfo", inline_info("go1.22.1", MODULES))];
+        let program = Elf { wide, big_endian, sections: &sections }.build();
+        for (at, value) in [(4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2)] {
+            let mut changed = program.clone();
+            changed[at] = value;
+            assert_eq!(names(&read("a", &changed)), PACKAGES, "byte {at} is {value}");
+        }
+    }
+    let mut double = Elf { wide: true, big_endian: false, sections: &[] }.build();
+    double[42..46].copy_from_slice(&[32, 0, 1, 0]);
+    assert_eq!(names(&read("a", &double)), ["!"], "a header for two widths");
+}
