@@ -12,6 +12,8 @@ use crate::version::{UnreadableVersion, VersionRange, VersionScheme};
 
 /// The most `-` in a Python name for which all spellings are looked up.
 const MAX_SEPARATORS: usize = 4;
+/// The most `-` in longer names that are each written as a dot. Real names have fewer.
+const MAX_SINGLE: usize = 16;
 
 /// A bucket of an ecosystem.
 struct SourcedBucket {
@@ -97,7 +99,7 @@ fn spellings(name: &str) -> BTreeSet<String> {
     if places.len() <= MAX_SEPARATORS {
         (0..1_usize << places.len()).map(|chosen| with_dots(&|place| chosen >> place & 1 == 1)).collect()
     } else {
-        let single = (0..places.len()).map(|chosen| with_dots(&|place| place == chosen));
+        let single = (0..places.len().min(MAX_SINGLE)).map(|chosen| with_dots(&|place| place == chosen));
         single.chain([name.to_owned(), with_dots(&|_| true)]).collect()
     }
 }

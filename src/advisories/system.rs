@@ -32,6 +32,10 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
         }
         return;
     };
+    if !has_packages {
+        let problem = format!("the image names {} but states no packages of it", name(distribution));
+        search.gap("etc/os-release", problem);
+    }
     let covered = release.is_some_and(|release| is_covered(search, release));
     match release {
         Some(release) if covered => find_in(search, release),

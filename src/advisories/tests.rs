@@ -515,6 +515,7 @@ fn what_the_databases_do_not_cover_is_a_gap() {
             "etc/os-release",
             "debian 12 has no advisories for packages of this kind: bash",
         ),
+        (inventory("debian", "12", &[]), "etc/os-release", "the image names debian 12 but states no packages of it"),
     ] {
         let found = findings(&rows, &inventory);
         let gaps: Vec<_> = found.gaps.iter().map(|gap| (&*gap.place, &*gap.problem)).collect();

@@ -40,14 +40,15 @@ fn package(fields: &BTreeMap<&str, String>) -> Result<Option<InstalledPackage>, 
     if fields.is_empty() || matches!(state.as_deref(), Some("not-installed" | "config-files")) {
         return Ok(None);
     }
-    let name = field("package").ok_or("an entry has no package name")?;
+    // dpkg reads names without regard to case.
+    let name = field("package").ok_or("an entry has no package name")?.to_ascii_lowercase();
     let version = field("version").ok_or_else(|| format!("the package {name} has no version"))?;
     let source = field("source").map(|source| match source.split_once(' ') {
         Some((name, version)) => {
             let version = version.trim().trim_start_matches('(').trim_end_matches(')').trim();
-            SourcePackage { name: name.to_owned(), version: version.to_owned() }
+            SourcePackage { name: name.to_ascii_lowercase(), version: version.to_owned() }
         }
-        None => SourcePackage { name: source, version: String::new() },
+        None => SourcePackage { name: source.to_ascii_lowercase(), version: String::new() },
     });
     let source = source.map(|source| match source.version.is_empty() {
         true => SourcePackage { version: version.clone(), ..source },
@@ -106,6 +107,9 @@ mod tests {
         assert!(packages(b"Version: 1\n", 10).is_err());
         assert!(packages(status, 3).is_err());
         assert_eq!(packages(b"", 10).unwrap(), []);
+        let upper = packages(b"Package: LibSSL3\nSource: OpenSSL (3.0.11-1A)\nVersion: 3.0.11-1B\n", 10).unwrap();
+        let source = upper[0].source.clone().unwrap();
+        assert_eq!((&*upper[0].name, &*source.name, &*source.version), ("libssl3", "openssl", "3.0.11-1A"));
         assert_eq!(files(b"0123  usr/bin/x\n4567  usr/share/a b\n"), ["usr/bin/x", "usr/share/a b"]);
     }
 
