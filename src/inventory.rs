@@ -169,6 +169,15 @@ impl InstalledPackage {
             layer: None,
         }
     }
+
+    /// The length of all texts, in bytes.
+    fn text_bytes(&self) -> usize {
+        let Self { name, version, source, architecture, module, vendor, licenses, path, .. } = self;
+        let source = source.as_ref().map_or(0, |source| source.name.len() + source.version.len());
+        let optional = [module, vendor, path].into_iter().flatten().map(String::len).sum::<usize>();
+        let licenses = licenses.iter().map(String::len).sum::<usize>();
+        name.len() + version.len() + source + architecture.len() + optional + licenses
+    }
 }
 
 /// The source package of a binary package.

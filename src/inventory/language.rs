@@ -109,10 +109,16 @@ impl LanguageFile {
         }
     }
 
-    /// Reads the packages that the file states. `path` is its path in the image, `content` and `size` its content and
-    /// the number of its bytes.
-    pub(super) fn read(self, path: &str, content: &mut dyn ReadSeek, size: u64) -> LanguagePackages {
-        let mut found = LanguagePackages::default();
+    /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image, `content` and
+    /// `size` its content and the number of its bytes.
+    pub(super) fn read(
+        self,
+        path: &str,
+        content: &mut dyn ReadSeek,
+        size: u64,
+        limits: PackageLimits,
+    ) -> LanguagePackages {
+        let mut found = LanguagePackages { limits, packages: Vec::new(), problems: Vec::new() };
         if size > self.max_bytes() {
             found.problem(format!("the file has more than {} bytes", self.max_bytes()));
             return found;
@@ -133,9 +139,17 @@ impl LanguageFile {
     }
 }
 
+/// How many packages of a file are kept, and the bytes of their texts. A file that states more has a problem.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackageLimits {
+    pub(super) packages: usize,
+    pub(super) bytes: usize,
+}
+
 /// What was read from a file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LanguagePackages {
+    limits: PackageLimits,
     /// The packages, without their layer.
     pub(super) packages: Vec<InstalledPackage>,
     /// Why the file may state more packages, once for each reason. Each is a gap.
@@ -152,27 +166,25 @@ impl LanguagePackages {
             self.problem(format!("a name or version of {} bytes", name.len().max(version.len())));
             return;
         }
-        self.packages.push(InstalledPackage {
-            ecosystem,
-            name: name.to_owned(),
-            version: version.to_owned(),
-            source: None,
-            architecture: String::new(),
-            module: None,
-            vendor: None,
-            licenses: licenses
-                .iter()
-                .filter(|license| license.len() <= MAX_FIELD_BYTES)
-                .take(MAX_LICENSES)
-                .cloned()
-                .collect(),
+        let licenses = licenses.iter().filter(|license| license.len() <= MAX_FIELD_BYTES).take(MAX_LICENSES);
+        let package = InstalledPackage {
+            licenses: licenses.cloned().collect(),
             path: Some(path.to_owned()),
-            layer: None,
-        });
+            ..InstalledPackage::new(ecosystem, name.to_owned(), version.to_owned())
+        };
+        let left = self.limits.bytes.checked_sub(package.text_bytes());
+        match (self.limits.packages.checked_sub(1), left) {
+            (Some(packages), Some(bytes)) => {
+                self.limits = PackageLimits { packages, bytes };
+                self.packages.push(package);
+            }
+            _ => self.problem("the file states too many packages".to_owned()),
+        }
     }
 
     /// Reports that something could not be read.
-    fn problem(&mut self, problem: String) {
+    fn problem(&mut self, mut problem: String) {
+        problem.truncate(problem.floor_char_boundary(MAX_FIELD_BYTES));
         if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }

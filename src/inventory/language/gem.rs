@@ -3,6 +3,8 @@
 //! A specification is a Ruby program. RubyGems writes it at installation, one assignment of a literal in a line, and that
 //! form is read here.
 
+use std::collections::BTreeSet;
+
 use crate::inventory::Ecosystem;
 
 use super::{LanguagePackages, split_path};
@@ -13,7 +15,8 @@ pub(super) fn is_specification(path: &str) -> bool {
     in_specifications && path.ends_with(".gemspec")
 }
 
-/// Reads a specification. What it does not state as a literal is taken from the name of the file.
+/// Reads a specification. What it does not state as a literal is taken from the name of the file. That name, and the line
+/// `# stub: NAME VERSION` by which RubyGems lists gems, also count where they differ: Ruby may compute something else.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     let mut variable = String::new();
     let (mut name, mut version, mut licenses) = (None, None, Vec::new());
@@ -32,12 +35,26 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
             _ => {}
         }
     }
+    let stub = text.lines().find_map(|line| line.strip_prefix("# stub: "));
+    let mut stub = stub.into_iter().flat_map(str::split_whitespace);
+    let from_stub = stub.next().zip(stub.next());
     let (_, file) = split_path(path);
-    let from_file = name_and_version(file.strip_suffix(".gemspec").unwrap_or(file));
+    let stem = file.strip_suffix(".gemspec").unwrap_or(file);
+    let from_file = name_and_version(stem);
     let name = name.or(from_file.map(|(name, _)| name.to_owned()));
     let version = version.or(from_file.map(|(_, version)| version.to_owned()));
     match (name, version) {
-        (Some(name), Some(version)) => found.add(Ecosystem::Gem, &name, &version, &licenses, path),
+        (Some(name), Some(version)) => {
+            let is_of_file =
+                stem.strip_prefix(&*format!("{name}-{version}")).is_some_and(|p| p.is_empty() || p.starts_with('-'));
+            let others = [from_file.filter(|_| !is_of_file), from_stub];
+            let others: BTreeSet<_> =
+                others.into_iter().flatten().filter(|other| *other != (&*name, &*version)).collect();
+            for (name, version) in others {
+                found.add(Ecosystem::Gem, name, version, &licenses, path);
+            }
+            found.add(Ecosystem::Gem, &name, &version, &licenses, path);
+        }
         _ => found.problem("the specification states no name and version as text".to_owned()),
     }
 }

@@ -1,9 +1,9 @@
 //! Java archives: `jar`, `war`, `ear` and `par`, and the archives in them.
 //!
 //! What an archive contains is stated by files `pom.properties`, which Maven writes: one for each artifact, also for those
-//! that were merged into it. Where the archive's own is missing, its manifest states a group, a title and a version; the file
-//! name (`NAME-VERSION.jar`) states the name if the versions agree. Without a manifest it states name and version, without a
-//! group. Trivy asks its database of published artifacts by checksum instead; pullgate has no such database.
+//! that were merged into it. Where the archive's own is missing, its manifest states a name, and else its file name
+//! (`NAME-VERSION.jar`), which has no group. Trivy asks its database of published artifacts by checksum instead; pullgate
+//! has no such database.
 
 use std::sync::LazyLock;
 
@@ -19,6 +19,8 @@ mod manifest;
 
 /// The depth of archives in archives that are read. Applications have 3: a library in a `war` in an `ear`.
 const MAX_DEPTH: usize = 8;
+/// The longest path of an archive in an archive, in bytes.
+const MAX_PATH: usize = 4096;
 /// The archives in one file.
 const MAX_ARCHIVES: u32 = 10_000;
 /// The entries of all archives in one file, and the bytes that are decompressed.
@@ -65,7 +67,9 @@ fn read_archive(
         let result = match ArchiveKind::of(&entry.name) {
             Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
             Some(ArchiveKind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
-            Some(kind) => entry.read(content, budget, MAX_TEXT).map(|text| artifacts.read(&kind, &decode(&text))),
+            Some(kind) => entry
+                .read(content, budget, MAX_TEXT)
+                .and_then(|text| artifacts.read(&kind, &decode(&text), found.limits.bytes)),
             None => Ok(()),
         };
         if let Err(problem) = result {
@@ -86,6 +90,9 @@ fn read_inner(
 ) -> Result<(), String> {
     let parts = entry.name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".");
     let inner_path = parts.fold(path.to_owned(), |path, part| format!("{path}/{part}"));
+    if inner_path.len() > MAX_PATH {
+        return Err("the path of an archive in the archive is too long".to_owned());
+    }
     let (mut inner, inner_size) = entry.open(content, size, budget)?;
     read_archive(&inner_path, &mut *inner, inner_size, budget, depth + 1, found);
     Ok(())
@@ -122,15 +129,27 @@ type Artifact = (String, String, String);
 struct Artifacts {
     from_maven: Vec<Artifact>,
     from_manifest: Option<Artifact>,
+    /// The length of the texts, in bytes.
+    bytes: usize,
 }
 
 impl Artifacts {
-    fn read(&mut self, kind: &ArchiveKind, text: &str) {
-        match kind {
-            ArchiveKind::Properties => self.from_maven.extend(properties(text)),
-            ArchiveKind::Manifest => self.from_manifest = manifest::artifact(text).or(self.from_manifest.take()),
-            ArchiveKind::Archive => {}
+    fn read(&mut self, kind: &ArchiveKind, text: &str, max_bytes: usize) -> Result<(), String> {
+        let artifact = match kind {
+            ArchiveKind::Properties => properties(text),
+            ArchiveKind::Manifest => manifest::artifact(text),
+            ArchiveKind::Archive => None,
+        };
+        let Some(artifact) = artifact else { return Ok(()) };
+        self.bytes += artifact.0.len() + artifact.1.len() + artifact.2.len();
+        if self.bytes > max_bytes {
+            return Err("the archive states too many artifacts".to_owned());
         }
+        match kind {
+            ArchiveKind::Manifest => self.from_manifest = Some(artifact),
+            _ => self.from_maven.push(artifact),
+        }
+        Ok(())
     }
 
     /// Adds the artifacts. Two entries may state the same one; a trailing `.0` makes no difference.
@@ -142,10 +161,6 @@ impl Artifacts {
         let mut all = self.from_maven;
         if !has_own {
             match (self.from_manifest, from_name) {
-                // The title of JUnit is `JUnit`, its artifact `junit`: files are named after artifacts.
-                (Some((group, _, version)), Some((name, stated))) if stated == version => {
-                    all.push((group, name, version));
-                }
                 (Some(artifact), _) => all.push(artifact),
                 (None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
                 _ => {}
@@ -165,14 +180,18 @@ impl Artifacts {
     }
 }
 
-/// Reads `pom.properties`. All three values are needed.
+/// Reads `pom.properties`, as `java.util.Properties` does: `=`, `:` or a space is between key and value, with or without
+/// spaces. All three values are needed.
 fn properties(text: &str) -> Option<Artifact> {
     let mut artifact = Artifact::default();
-    for line in text.lines().map(str::trim) {
-        match line.split_once('=') {
-            Some(("groupId", value)) => value.clone_into(&mut artifact.0),
-            Some(("artifactId", value)) => value.clone_into(&mut artifact.1),
-            Some(("version", value)) => value.clone_into(&mut artifact.2),
+    for line in text.split(['\n', '\r']).map(str::trim) {
+        let Some((key, rest)) = line.find(['=', ':', ' ', '\t']).map(|end| line.split_at(end)) else { continue };
+        let rest = rest.trim_start();
+        let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start();
+        match key {
+            "groupId" => value.clone_into(&mut artifact.0),
+            "artifactId" => value.clone_into(&mut artifact.1),
+            "version" => value.clone_into(&mut artifact.2),
             _ => {}
         }
     }
@@ -187,4 +206,18 @@ fn from_file_name(file: &str) -> Option<(String, String)> {
     });
     let parts = PATTERN.captures(file)?;
     Some((parts[1].to_owned(), parts[2].to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_read_as_java_does() {
+        for text in ["groupId=g\nartifactId=a\nversion=1\n", "groupId = g\rartifactId: a\r\n version 1 \n#version=2\n"]
+        {
+            assert_eq!(properties(text), Some(("g".into(), "a".into(), "1".into())), "{text}");
+        }
+        assert_eq!(properties("groupId=g\nartifactId=a\n"), None);
+    }
 }

@@ -6,11 +6,13 @@ mod archives;
 mod executables;
 mod real;
 
+const LIMITS: PackageLimits = PackageLimits { packages: 100_000, bytes: 8 << 20 };
+
 /// Reads a file that must be recognised.
 fn read(path: &str, content: &[u8]) -> LanguagePackages {
     let first_bytes = &content[..content.len().min(4096)];
     let file = language_file(path, first_bytes).unwrap_or_else(|| panic!("{path} is not recognised"));
-    file.read(path, &mut Cursor::new(content), content.len() as u64)
+    file.read(path, &mut Cursor::new(content), content.len() as u64, LIMITS)
 }
 
 /// The packages as `NAME VERSION`, and `!` for each problem.
@@ -151,6 +153,10 @@ fn gems_are_read_from_their_specifications() {
     let computed = "Gem::Specification.new do |s|\ns.name = NAME\ns.version = VERSION\nend";
     let path = "x/specifications/net-http-2fa-0.4.1-x86_64-linux.gemspec";
     assert_eq!(names(&read(path, computed.as_bytes())), ["net-http-2fa 0.4.1"]);
+    // RubyGems lists gems by the name of the file and the stub; which assignment counts is up to Ruby.
+    let two =
+        "# stub: c 3.0 ruby lib\nGem::Specification.new do |s|\ns.name = 'b'\ns.version = '2.0'\ns.name = 'a'\nend";
+    assert_eq!(names(&read("x/specifications/a-1.2.gemspec", two.as_bytes())), ["a 1.2", "c 3.0", "b 2.0"]);
     // RubyGems would run this: what it states is unknown.
     assert_eq!(names(&read("x/specifications/a.gemspec", computed.as_bytes())), ["!"]);
 }
@@ -158,10 +164,20 @@ fn gems_are_read_from_their_specifications() {
 #[test]
 fn files_and_fields_that_are_too_long_are_problems() {
     let file = LanguageFile::Npm;
-    let found = file.read("package.json", &mut Cursor::new(b""), file.max_bytes() + 1);
+    let found = file.read("package.json", &mut Cursor::new(b""), file.max_bytes() + 1, LIMITS);
     assert_eq!(names(&found), ["!"]);
-    let found = file.read("package.json", &mut Cursor::new(b"{}"), 3);
+    let found = file.read("package.json", &mut Cursor::new(b"{}"), 3, LIMITS);
     assert_eq!(names(&found), ["!"], "the content is shorter than stated");
     let long = format!(r#"{{"name": "{}", "version": "1"}}"#, "a".repeat(5000));
     assert_eq!(names(&read("package.json", long.as_bytes())), ["!"]);
+}
+
+#[test]
+fn a_file_states_packages_within_limits() {
+    let metadata = b"Name: a\nVersion: 1\n";
+    for limits in [PackageLimits { packages: 0, ..LIMITS }, PackageLimits { bytes: 3, ..LIMITS }] {
+        let file = LanguageFile::Python;
+        let found = file.read("a.egg-info", &mut Cursor::new(metadata), metadata.len() as u64, limits);
+        assert_eq!(names(&found), ["!"]);
+    }
 }

@@ -12,6 +12,8 @@ const MAX_TEXTS: usize = 1_000_000;
 /// reported twice, but is not missed.
 const MAX_PATH: usize = 4096;
 const MAX_PATHS: usize = 64 * 1024 * 1024;
+/// The maximum length of a single value, in bytes. Licences of firmware have two thousand.
+const MAX_VALUE: usize = 65_536;
 /// The size of an index entry, in bytes.
 const INDEX: usize = 16;
 
@@ -91,7 +93,11 @@ impl<'a> RpmTags<'a> {
     fn text(&self, tag: u32) -> Result<Option<String>, String> {
         match self.index.get(&tag) {
             None => Ok(None),
-            Some((STRING | I18N_STRING, offset, _)) => Ok(self.strings_at(*offset, 1)?.pop()),
+            Some((STRING | I18N_STRING, offset, _)) => {
+                let start = &self.data[*offset..self.data.len().min(offset + MAX_VALUE)];
+                let end = start.iter().position(|byte| *byte == 0).ok_or("a text of the header is too long")?;
+                Ok(Some(String::from_utf8_lossy(&start[..end]).into_owned()))
+            }
             Some((kind, ..)) => Err(format!("tag {tag} has the type {kind}")),
         }
     }

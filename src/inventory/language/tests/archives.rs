@@ -261,9 +261,9 @@ fn no_damage_panics() {
         for mask in [0xff, 0x80, 0x01] {
             let mut damaged = file.clone();
             damaged[at] ^= mask;
-            let found = LanguageFile::Java.read("a.jar", &mut Cursor::new(&damaged), damaged.len() as u64);
+            let found = LanguageFile::Java.read("a.jar", &mut Cursor::new(&damaged), damaged.len() as u64, LIMITS);
             assert!(found.packages.len() <= 8);
         }
-        LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64);
+        LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64, LIMITS);
     }
 }

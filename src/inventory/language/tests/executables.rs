@@ -286,10 +286,11 @@ fn no_damage_panics() {
             for mask in [0xff, 0x80, 0x01] {
                 let mut damaged = file.clone();
                 damaged[at] ^= mask;
-                let found = LanguageFile::Executable.read("a", &mut Cursor::new(&damaged), damaged.len() as u64);
+                let found =
+                    LanguageFile::Executable.read("a", &mut Cursor::new(&damaged), damaged.len() as u64, LIMITS);
                 assert!(found.packages.len() <= 16);
             }
-            LanguageFile::Executable.read("a", &mut Cursor::new(&file[..at]), at as u64);
+            LanguageFile::Executable.read("a", &mut Cursor::new(&file[..at]), at as u64, LIMITS);
         }
     }
 }

@@ -18,12 +18,12 @@ fn read_file(path: &Path) -> Option<LanguagePackages> {
     let size = file.metadata().ok()?.len();
     let first_bytes = window::read_up_to(&mut file, 0, 4096)?;
     let name = path.to_str()?.trim_start_matches('/');
-    Some(language_file(name, &first_bytes)?.read(name, &mut file, size))
+    Some(language_file(name, &first_bytes)?.read(name, &mut file, size, LIMITS))
 }
 
 /// Reads all files below a folder, with the number of files that were recognised.
 fn read_folder(folder: &Path) -> (usize, LanguagePackages) {
-    let mut all = LanguagePackages::default();
+    let mut all = LanguagePackages { limits: LIMITS, packages: Vec::new(), problems: Vec::new() };
     let mut count = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
