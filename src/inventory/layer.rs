@@ -33,6 +33,8 @@ pub struct LayerLimits {
     pub entries: u64,
     /// The number of packages that its files may state.
     pub packages: usize,
+    /// The total length of the texts that its files state, in bytes.
+    pub facts: usize,
     /// The length of a path or of a link's target, in bytes. Linux allows 4096.
     pub path: usize,
     /// The total length of the paths that are kept in memory while the layer is read, in bytes.
@@ -42,7 +44,14 @@ pub struct LayerLimits {
 impl LayerLimits {
     /// The limits for a layer of `size` bytes, as it is transferred.
     pub fn of(size: u64) -> Self {
-        Self { unpacked: unpack::limit(size), entries: 2_000_000, packages: 100_000, path: 4096, names: 64 << 20 }
+        Self {
+            unpacked: unpack::limit(size),
+            entries: 2_000_000,
+            packages: 100_000,
+            facts: 64 << 20,
+            path: 4096,
+            names: 64 << 20,
+        }
     }
 }
 
@@ -113,6 +122,21 @@ pub(super) enum FileFacts {
     Journal,
     /// The file may state something but could not be read.
     Unreadable(String),
+}
+
+impl FileFacts {
+    /// The length of all texts, in bytes.
+    fn text_bytes(&self) -> usize {
+        let total = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        match self {
+            Self::Packages { packages, problems } => {
+                packages.iter().map(InstalledPackage::text_bytes).sum::<usize>() + total(problems)
+            }
+            Self::Release(text) | Self::Unreadable(text) => text.len(),
+            Self::Build(build) => total(&build.content_sets) + build.nvr.len() + build.architecture.len(),
+            Self::UbuntuPro | Self::Journal => 0,
+        }
+    }
 }
 
 /// Reads a layer once, from its first byte to its last, in any supported compression.

@@ -89,6 +89,12 @@ pub(super) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// The range of all paths beneath a directory.
+pub(super) fn beneath(path: &str) -> std::ops::Range<String> {
+    // `/` + 1 is `0`: all paths that begin with `path/`.
+    format!("{path}/")..format!("{path}0")
+}
+
 /// The path and all directories above it, except the root.
 pub(super) fn self_and_ancestors(path: &str) -> impl Iterator<Item = &str> {
     let slashes = path.match_indices('/').map(|(at, _)| &path[..at]);

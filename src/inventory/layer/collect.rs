@@ -8,8 +8,8 @@ use super::owned::OwnedFiles;
 use super::spool::Spool;
 use super::{FileFacts, LayerInventory, LayerLimits, too_late};
 use crate::inventory::distribution::is_ubuntu_pro;
-use crate::inventory::language::{LanguageFile, kind_of_link, language_file};
-use crate::inventory::paths::{CleanPath, MAX_DEPTH, file_name, parent, path_text, target_of};
+use crate::inventory::language::{LanguageFile, PackageLimits, kind_of_link, language_file};
+use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text, target_of};
 use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
@@ -32,6 +32,8 @@ pub(super) struct Collector<'a> {
     files: Vec<FileFacts>,
     owned: OwnedFiles,
     packages: usize,
+    /// The length of the texts in `files`, in bytes.
+    facts: usize,
     whiteouts: BTreeSet<String>,
     opaque: BTreeSet<String>,
     problems: BTreeSet<String>,
@@ -70,7 +72,7 @@ impl<'a> Collector<'a> {
     pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>) -> Self {
         let [whiteouts, opaque, problems] = Default::default();
         let (names, files, owned) = (LayerNames::default(), Vec::new(), OwnedFiles::default());
-        Self { limits, spool, names, files, owned, packages: 0, whiteouts, opaque, problems }
+        Self { limits, spool, names, files, owned, packages: 0, facts: 0, whiteouts, opaque, problems }
     }
 
     /// Notes a problem with the layer as a whole.
@@ -99,6 +101,9 @@ impl<'a> Collector<'a> {
             self.entry(&entry, archive)?;
             if self.packages > self.limits.packages {
                 return limit("packages");
+            }
+            if self.facts > self.limits.facts {
+                return limit("texts");
             }
             if self.names.length() > self.limits.names {
                 return limit("paths");
@@ -129,14 +134,17 @@ impl<'a> Collector<'a> {
             self.problem("a path is too deep");
             return Ok(());
         }
-        let path = self.resolve(clean.text);
-        if path.is_empty() || self.is_whiteout(&path) {
+        let path = self.resolve(clean.text.clone());
+        if path.is_empty() || self.is_whiteout(&path, path == clean.text) {
             return Ok(());
         }
         if entry.kind == EntryKind::Directory {
+            // A directory that replaces the mark of a deletion shows what the layers below have there.
+            self.whiteouts.remove(&path);
             self.names.directory(&path);
             return Ok(());
         }
+        self.forget_marks(&path);
         self.names.remove_tree(&path);
         self.names.note_undeclared(&path);
         let named = match entry.kind {
@@ -159,12 +167,23 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// Notes a deletion. Deletions apply to the layers below only, wherever they are in the archive.
-    fn is_whiteout(&mut self, path: &str) -> bool {
+    /// Forgets the deletions beneath a directory that is replaced by something else: runtimes that mark deletions in the
+    /// unpacked layer lose them.
+    fn forget_marks(&mut self, path: &str) {
+        self.opaque.remove(path);
+        for marks in [&mut self.whiteouts, &mut self.opaque] {
+            let beneath: Vec<String> = marks.range(beneath(path)).cloned().collect();
+            beneath.iter().for_each(|mark| drop(marks.remove(mark)));
+        }
+    }
+
+    /// Notes a deletion. Deletions apply to the layers below only, and to all of them before the next entry of the same
+    /// path. `is_direct` says whether no link leads to the path.
+    fn is_whiteout(&mut self, path: &str, is_direct: bool) -> bool {
         let (directory, name) = (parent(path), file_name(path));
         if name == OPAQUE {
-            // Not every runtime can hide the whole root.
-            if !directory.is_empty() {
+            // Not every runtime can hide the whole root, or a directory through a link.
+            if !directory.is_empty() && is_direct {
                 self.opaque.insert(directory.to_owned());
             }
         } else if name.starts_with(AUFS) {
@@ -172,10 +191,10 @@ impl<'a> Collector<'a> {
         } else if let Some(deleted) = name.strip_prefix(WHITEOUT) {
             if matches!(deleted, "" | "." | "..") {
                 self.problem("a deletion names no file");
-            } else if directory.is_empty() {
-                self.whiteouts.insert(deleted.to_owned());
             } else {
-                self.whiteouts.insert(format!("{directory}/{deleted}"));
+                let deleted = format!("{directory}/{deleted}").trim_start_matches('/').to_owned();
+                self.forget_marks(&deleted);
+                self.whiteouts.insert(deleted);
             }
         } else {
             return false;
@@ -251,6 +270,7 @@ impl<'a> Collector<'a> {
         if let FileFacts::Packages { packages, .. } = &facts {
             self.packages += packages.len();
         }
+        self.facts += facts.text_bytes();
         self.files.push(facts);
         Named::File(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
     }
@@ -259,7 +279,10 @@ impl<'a> Collector<'a> {
     fn facts(&mut self, path: &str, interest: ReadAs, content: &mut dyn ReadSeek, size: u64) -> Option<FileFacts> {
         let system = match interest {
             ReadAs::Language(file) => {
-                let found = file.read(path, content, size);
+                let bytes = self.limits.facts.saturating_sub(self.facts);
+                // One more than is left, so that the limit of the layer is hit.
+                let packages = self.packages_left().saturating_add(1);
+                let found = file.read(path, content, size, PackageLimits { packages, bytes });
                 let (mut packages, problems) = (found.packages, found.problems);
                 // The file may be known by another name in the end.
                 packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
@@ -294,10 +317,10 @@ impl<'a> Collector<'a> {
 
     fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64) -> Result<Vec<InstalledPackage>, String> {
         let (mut packages, left) = (Vec::new(), self.packages_left());
+        let mut bytes = self.limits.facts.saturating_sub(self.facts);
         rpm::read_database(content, size, &mut |found| {
-            if packages.len() >= left {
-                return Err("the database has too many packages".into());
-            }
+            let rest = bytes.checked_sub(found.package.text_bytes()).filter(|_| packages.len() < left);
+            bytes = rest.ok_or("the database has too many packages")?;
             if !found.package.is_third_party() {
                 self.owned.add(&found.files);
             }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher as _;
 
 use super::LayerInventory;
 use crate::inventory::language::is_known_by_place;
-use crate::inventory::paths::{follow_links, parent, self_and_ancestors};
+use crate::inventory::paths::{beneath, follow_links, parent, self_and_ancestors};
 use crate::inventory::system_file::is_part_of_system_file;
 
 /// What a path of the layer is, apart from directories and files that cannot state anything.
@@ -50,9 +50,7 @@ impl LayerNames {
     /// Removes a file or link, or a directory with its content, that an entry with the same path replaces.
     pub(super) fn remove_tree(&mut self, path: &str) {
         self.map.remove(path);
-        // `/` + 1 is `0`: all paths that begin with `path/`.
-        let (from, to) = (format!("{path}/"), format!("{path}0"));
-        let beneath: Vec<String> = self.map.range(from..to).map(|(path, _)| path.clone()).collect();
+        let beneath: Vec<String> = self.map.range(beneath(path)).map(|(path, _)| path.clone()).collect();
         for path in beneath {
             self.map.remove(&path);
         }

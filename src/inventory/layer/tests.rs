@@ -226,6 +226,7 @@ fn limits_are_gaps() {
     for (what, limits) in [
         ("entries", LayerLimits { entries: 10, ..usual }),
         ("packages", LayerLimits { packages: 10, ..usual }),
+        ("texts", LayerLimits { facts: 100, ..usual }),
         ("path", LayerLimits { path: 10, ..usual }),
         ("paths", LayerLimits { names: 100, ..usual }),
         ("bytes", LayerLimits { unpacked: 2000, ..usual }),

@@ -66,6 +66,23 @@ fn deleted_and_replaced_files_state_nothing() {
     assert_eq!(packages(&in_other_order), ["new 3 in app/package.json"]);
 }
 
+/// Overlay file systems mark deletions in the unpacked layer.
+#[test]
+fn marks_of_deletions_can_be_lost() {
+    let base: &[_] = &[node_package("app/x", "one", "1")];
+    let hidden = file("app/.wh..wh..opq", "");
+    for upper in [
+        vec![file(".wh.app", ""), directory("app")],
+        vec![hidden.clone(), symlink("app", "b"), directory("app")],
+        vec![file("app/.wh.x", ""), file("app", ""), directory("app")],
+        vec![symlink("b", "app"), file("b/.wh..wh..opq", "")],
+    ] {
+        assert_eq!(packages(&image(&[base, &upper])).len(), 1, "{upper:?}");
+    }
+    assert_eq!(packages(&image(&[base, &[directory("app"), hidden]])), [""; 0]);
+    assert_eq!(packages(&image(&[base, &[file("app/.wh.x", ""), directory("app")]])), [""; 0]);
+}
+
 #[test]
 fn hard_links_keep_a_deleted_file() {
     let base: &[_] = &[node_package("a", "one", "1"), hard_link("b/package.json", "a/package.json")];
@@ -177,17 +194,29 @@ fn placed(tree: &SampleTree, path: &str) -> String {
     follow_links(path, link_at).unwrap_or_else(|_| path.to_owned())
 }
 
+/// What replaces a directory replaces the marks in it.
+fn forget_marks(path: &str, deleted: &mut Vec<String>, hidden: &mut Vec<String>) {
+    let is_beneath = |mark: &String| mark.starts_with(&format!("{path}/"));
+    deleted.retain(|mark| !is_beneath(mark));
+    hidden.retain(|mark| mark != path && !is_beneath(mark));
+}
+
 /// Unpacks one layer beside the others, as an overlay file system keeps it.
 fn unpack(entries: &[SampleEntry]) -> (SampleTree, Vec<String>, Vec<String>) {
     let (mut tree, mut deleted, mut hidden) = (SampleTree::new(), Vec::new(), Vec::new());
     for entry in entries {
         let (path, node) = match entry {
             SampleEntry::File(path, ..) if path.ends_with("/.wh..wh..opq") => {
-                hidden.push(parent(&placed(&tree, path)).to_owned());
+                let placed = placed(&tree, path);
+                if placed == *path {
+                    hidden.push(parent(path).to_owned());
+                }
                 continue;
             }
             SampleEntry::File(path, ..) if path.contains(".wh.") => {
-                deleted.push(placed(&tree, path).replace(".wh.", ""));
+                let path = placed(&tree, path).replace(".wh.", "");
+                forget_marks(&path, &mut deleted, &mut hidden);
+                deleted.push(path);
                 continue;
             }
             SampleEntry::File(path, _, content) if path.ends_with("package.json") => {
@@ -198,6 +227,10 @@ fn unpack(entries: &[SampleEntry]) -> (SampleTree, Vec<String>, Vec<String>) {
             SampleEntry::Directory(path) => (path, SampleNode::Directory),
         };
         let path = &placed(&tree, path);
+        match node {
+            SampleNode::Directory => deleted.retain(|mark| mark != path),
+            _ => forget_marks(path, &mut deleted, &mut hidden),
+        }
         let keeps_content = node == SampleNode::Directory && tree.get(path) == Some(&SampleNode::Directory);
         if !keeps_content && node != SampleNode::Directory {
             remove(&mut tree, path, true);
