@@ -46,6 +46,10 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
     found
 }
 
+/// The maximum number of advisories that apply, before those of several sources are joined. Old images with everything have
+/// ten thousand; an image may contain the same package any number of times.
+const MAX_CANDIDATES: usize = 100_000;
+
 /// What [`find`] needs of databases. An image that needs one that is missing has a gap.
 #[derive(Default)]
 pub(super) struct Lookups<'a> {
@@ -76,7 +80,7 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
 pub(super) struct AdvisorySearch<'a> {
     pub(super) databases: &'a Lookups<'a>,
     pub(super) inventory: &'a Inventory,
-    pub(super) candidates: Vec<CandidateMatch>,
+    candidates: Vec<CandidateMatch>,
     gaps: BTreeSet<Gap>,
     /// Details of trivy-db by vulnerability: an image has many packages of one source.
     details: HashMap<String, Option<Arc<TrivyDetail>>>,
@@ -101,6 +105,22 @@ impl<'a> AdvisorySearch<'a> {
 
     pub(super) fn gap(&mut self, place: &str, problem: String) {
         self.gaps.insert(Gap { place: place.to_owned(), problem });
+    }
+
+    /// Adds an advisory that applies.
+    pub(super) fn push(&mut self, candidate: CandidateMatch) {
+        if self.is_full() {
+            return;
+        }
+        self.candidates.push(candidate);
+        if self.is_full() {
+            self.gap("databases", format!("{MAX_CANDIDATES} vulnerabilities were found, and there may be more"));
+        }
+    }
+
+    /// Whether no more advisories are kept, so that searching is useless.
+    pub(super) fn is_full(&self) -> bool {
+        self.candidates.len() >= MAX_CANDIDATES
     }
 
     /// Returns the value, or records that the database is damaged.

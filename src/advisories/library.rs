@@ -36,6 +36,9 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     }
     let Some(trivy) = search.databases.trivy else { return };
     for (index, package) in search.packages() {
+        if search.is_full() {
+            break;
+        }
         let Some(buckets) = by_ecosystem.get(&package.ecosystem) else { continue };
         for name in &names(package) {
             for bucket in buckets {
@@ -128,7 +131,7 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, source: &TrivySource, rows
         };
         let rater = if source.base_id.is_empty() { &source.id } else { &source.base_id };
         fill(search, &mut matched, rater);
-        search.candidates.push(CandidateMatch { matched, advisories: Vec::new() });
+        search.push(CandidateMatch { matched, advisories: Vec::new() });
     }
 }
 

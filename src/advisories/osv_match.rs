@@ -14,6 +14,9 @@ use crate::version::compare;
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     let system = search.inventory.distribution.as_ref().and_then(system_ecosystem);
     for (index, package) in search.packages() {
+        if search.is_full() {
+            break;
+        }
         let ((ecosystem, name), version) = match (&system, osv_ecosystem(package.ecosystem)) {
             (_, Some(ecosystem)) => ((ecosystem, &*package.name), &*package.version),
             (Some(system), None) if system.package == package.ecosystem && !package.is_third_party() => {
@@ -156,7 +159,7 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn O
         matched.title = Some(detail.summary.clone()).filter(|summary| !summary.is_empty()).or(matched.title);
         (matched.published, matched.modified) = (detail.published, detail.modified);
         matched.references.clone_from(&detail.references);
-        search.candidates.push(CandidateMatch { matched, advisories });
+        search.push(CandidateMatch { matched, advisories });
     }
 }
 

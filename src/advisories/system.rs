@@ -198,7 +198,7 @@ fn add(
             continue;
         }
         let candidate = candidate(search, index, advisory, source, affected.is_ok());
-        search.candidates.push(candidate);
+        search.push(candidate);
     }
 }
 

@@ -534,6 +534,18 @@ fn what_the_databases_do_not_cover_is_a_gap() {
 }
 
 #[test]
+fn an_image_with_more_vulnerabilities_than_can_be_listed_has_a_gap() {
+    let mut rows = Rows::default();
+    for number in 0..1_000 {
+        rows = rows.row("npm::x", "lodash", &format!("CVE-2024-{number}"), json!({"VulnerableVersions": ["<9"]}));
+    }
+    let package = |path| json!({"ecosystem": "npm", "name": "lodash", "version": "4.0.0", "path": format!("{path}")});
+    let found = findings(&rows, &inventory("", "", &(0..101).map(package).collect::<Vec<_>>()));
+    assert_eq!(found.matches.len(), 100_000);
+    assert!(found.gaps.iter().any(|gap| gap.problem.contains("may be more")), "{:?}", found.gaps);
+}
+
+#[test]
 fn languages_without_a_database_are_a_gap() {
     let npm = inventory("", "", &[json!({"ecosystem": "npm", "name": "lodash", "version": "4.17.19", "path": "x"})]);
     let rows = Rows::default().row("debian 12", "bash", "CVE-2024-1", json!({}));
