@@ -14,10 +14,19 @@ use super::system_file::{ANY_STATUS, DATABASES, RELEASES, SystemFile, database_o
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
 use crate::oci::Digest;
 
+/// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files eight
+/// directories deep, in twenty layers, needs 6 million.
+const MAX_WORK: usize = 20_000_000;
+
 /// Merges layers into the inventory of the image that consists of them: each with its `diff_id`, lowest first.
 pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
     let mut image = MergedImage::new(layers);
-    for (index, (_, layer)) in layers.iter().enumerate() {
+    for (index, (digest, layer)) in layers.iter().enumerate() {
+        if !image.has_room_for(layer) {
+            let problem = "the layers of the image state too much: this one and those above were not read".into();
+            image.gaps.insert(Gap { place: digest.to_string(), problem });
+            break;
+        }
         image.apply(index, layer);
     }
     image.inventory()
@@ -34,6 +43,8 @@ struct MergedImage<'a> {
     all_links: BTreeMap<&'a str, &'a str>,
     /// Files that runtimes put in different places.
     gaps: BTreeSet<Gap>,
+    /// How much merging may still be done.
+    work_left: usize,
     /// The hashes of paths and of the directories above them: computed once, and looked up in each layer.
     hashes: HashMap<&'a str, Vec<u128>>,
 }
@@ -41,7 +52,20 @@ struct MergedImage<'a> {
 impl<'a> MergedImage<'a> {
     fn new(layers: &'a [(Digest, Arc<LayerInventory>)]) -> Self {
         let (names, hashes, gaps) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
-        Self { layers, names, links: BTreeMap::new(), all_links: BTreeMap::new(), gaps, hashes }
+        let (links, all_links) = (BTreeMap::new(), BTreeMap::new());
+        Self { layers, names, links, all_links, gaps, work_left: MAX_WORK, hashes }
+    }
+
+    /// Whether the layer can be applied within what is left of [`MAX_WORK`]: each name is looked up in the layer with all
+    /// directories above it, and each path of the layer is added.
+    fn has_room_for(&mut self, layer: &LayerInventory) -> bool {
+        let parts = |path: &str| path.split('/').count();
+        let looked_up: usize = self.names.keys().chain(self.links.keys()).map(|path| parts(path)).sum();
+        let files = layer.names.keys().chain(layer.links.keys()).chain(&layer.undeclared);
+        let added: usize = files.map(|path| parts(path)).sum();
+        let left = self.work_left.checked_sub(looked_up + added);
+        self.work_left = left.unwrap_or(0);
+        left.is_some()
     }
 
     fn apply(&mut self, index: usize, layer: &'a LayerInventory) {

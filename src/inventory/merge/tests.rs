@@ -170,6 +170,17 @@ fn files_that_runtimes_put_in_different_places_are_gaps() {
     }
 }
 
+#[test]
+fn merging_is_bounded() {
+    let deep = format!("{}/x", ["d"; 100].join("/"));
+    let entries: Vec<_> = (0..2_000).map(|number| node_package(&format!("{deep}{number}"), "x", "1")).collect();
+    let one = layer(&entries);
+    let inventory = merge(&vec![one.clone(); 500]);
+    assert!(inventory.gaps.iter().any(|gap| gap.problem.contains("too much")), "{:?}", inventory.gaps);
+    assert_eq!(inventory.packages.len(), 2_000);
+    assert!(merge(&vec![one; 50]).gaps.is_empty());
+}
+
 /// What a runtime has at a path after it has unpacked layers.
 #[derive(Clone, Debug, PartialEq)]
 enum SampleNode {
