@@ -1,13 +1,14 @@
-//! Python eggs: zip archives with a distribution, which Python loads without unpacking them.
+//! Python eggs, and programs in one file (PEP 441): zip archives with distributions, which Python loads without unpacking
+//! them.
 
 use crate::inventory::ReadSeek;
 
 use super::zip::{self, ZipBudget};
 use super::{LanguagePackages, python, text};
 
-/// Whether this is an egg in one file.
+/// Whether this is an egg in one file, or a program: `*.pyz`, `*.pex`.
 pub(super) fn is_egg(path: &str) -> bool {
-    path.ends_with(".egg")
+    [".egg", ".pex", ".pyz"].iter().any(|ending| path.ends_with(ending))
 }
 
 /// Reads the metadata in an egg.

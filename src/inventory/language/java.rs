@@ -26,15 +26,20 @@ const MAX_ARCHIVES: u32 = 10_000;
 /// The entries of all archives in one file, and the bytes that are decompressed.
 const MAX_ENTRIES: u64 = 2_000_000;
 const MAX_BYTES: u64 = 4 << 30;
+/// Decompressed bytes for each byte of the file, beyond the first ones. Programs compress to a third.
+const MAX_RATIO: u64 = 100;
+const FREE_BYTES: u64 = 64 << 20;
 /// The size of a `pom.properties` or a manifest, in bytes. Manifests of signed archives list all files.
 const MAX_TEXT: u64 = 16 << 20;
 
-/// Whether this is a Java archive: by its extension, or because it starts with the entry `META-INF/`, as the `jar` tool
-/// writes it. Java loads an archive whatever its name.
+/// Whether this is a Java archive: by its extension, or an archive that starts with the entry `META-INF/`, as the `jar`
+/// tool writes it, or has no extension. Java loads an archive whatever its name.
 pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
-    has_extension(path)
-        || (first_bytes.starts_with(b"PK\x03\x04")
-            && first_bytes.get(30..).is_some_and(|n| n.starts_with(b"META-INF/")))
+    let is_jar = || {
+        let has_manifest = first_bytes.get(30..).is_some_and(|name| name.starts_with(b"META-INF/"));
+        has_manifest || !split_path(path).1.contains('.')
+    };
+    has_extension(path) || (first_bytes.starts_with(b"PK\x03\x04") && is_jar())
 }
 
 fn has_extension(path: &str) -> bool {
@@ -44,7 +49,8 @@ fn has_extension(path: &str) -> bool {
 
 /// Reads the artifacts in an archive and in the archives in it.
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
-    let mut budget = ZipBudget { archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes: MAX_BYTES };
+    let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
+    let mut budget = ZipBudget { archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
     read_archive(path, content, size, &mut budget, 0, found);
 }
 

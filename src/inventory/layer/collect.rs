@@ -161,10 +161,9 @@ impl<'a> Collector<'a> {
 
     /// The path with the links of the layer followed in its directories. A path that cannot be followed is kept.
     fn resolve(&mut self, path: String) -> String {
-        self.names.resolve(&path).unwrap_or_else(|problem| {
-            self.problem(problem);
-            path
-        })
+        let (path, problem) = self.names.resolve(path);
+        problem.into_iter().for_each(|problem| self.problem(problem));
+        path
     }
 
     /// Forgets the deletions beneath a directory that is replaced by something else: runtimes that mark deletions in the

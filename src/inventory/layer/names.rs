@@ -71,17 +71,20 @@ impl LayerNames {
         }
     }
 
-    /// The path with the links in its directories followed, as far as this layer contains them; or why some runtime may
+    /// The path with the links in its directories followed, as far as this layer contains them, and why some runtime may
     /// unpack the entry elsewhere.
-    pub(super) fn resolve(&self, path: &str) -> Result<String, &'static str> {
-        let resolved = follow_links(path, |above| match self.map.get(above) {
-            Some(Named::Link(target)) => Some(target),
+    pub(super) fn resolve(&self, path: String) -> (String, Option<&'static str>) {
+        let link_at = |above: &str| match self.map.get(above) {
+            Some(Named::Link(target)) => Some(target.as_str()),
             _ => None,
-        })?;
-        if self_and_ancestors(parent(&resolved)).any(|above| self.map.contains_key(above)) {
-            return Err("a path leads through a file");
+        };
+        match follow_links(&path, link_at) {
+            Ok(resolved) => {
+                let is_beneath_file = self_and_ancestors(parent(&resolved)).any(|above| self.map.contains_key(above));
+                (resolved, is_beneath_file.then_some("a path leads through a file"))
+            }
+            Err(problem) => (path, Some(problem)),
         }
-        Ok(resolved)
     }
 
     /// Adds the names of files, the links, and all other paths that replace something.

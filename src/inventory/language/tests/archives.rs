@@ -187,6 +187,8 @@ fn archives_of_every_form_are_read() {
         assert_eq!(names(&read("x.jar", &file)), ["a:a 1"], "{what}");
     }
     assert_eq!(names(&read("x.hpi", &zip(&[item("META-INF/", ""), plain[0].clone()]))), ["a:a 1"]);
+    assert_eq!(names(&read("opt/app", &zip(&[item("BOOT-INF/", ""), plain[0].clone()]))), ["a:a 1"]);
+    assert_eq!(language_file("template.xlsx", &zip(&[item("x", "")])), None);
 }
 
 #[test]
@@ -249,6 +251,8 @@ fn distributions_in_eggs_are_read() {
     assert_eq!(names(&found), ["six 1.16.0"]);
     assert_eq!(paths(&found), ["site-packages/six-1.16.0-py3.9.egg"]);
     assert_eq!(names(&read("six.egg", &egg[..egg.len() - 40])), ["!"]);
+    let program = zip(&[item(".deps/six.whl/six-1.16.0.dist-info/METADATA", "Name: six\nVersion: 1.16.0\n")]);
+    assert_eq!(names(&read("app.pex", &[b"#!/usr/bin/env python3\n", &program[..]].concat())), ["six 1.16.0"]);
 }
 
 /// Flips every byte, and cuts the file at every length: nothing panics, and what is found stays bounded.
@@ -266,4 +270,11 @@ fn no_damage_panics() {
         }
         LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64, LIMITS);
     }
+}
+
+#[test]
+fn archives_are_decompressed_in_proportion_to_their_size() {
+    let inner = zip(&[item("a.jar", vec![0; 60 << 20]), item("b.jar", vec![0; 60 << 20])]);
+    let found = read("x.jar", &zip(&[item("inner.jar", inner)]));
+    assert!(found.problems.iter().any(|problem| problem.contains("too large")), "{:?}", found.problems);
 }
