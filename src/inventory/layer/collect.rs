@@ -172,7 +172,9 @@ impl<'a> Collector<'a> {
         self.opaque.remove(path);
         for marks in [&mut self.whiteouts, &mut self.opaque] {
             let beneath: Vec<String> = marks.range(beneath(path)).cloned().collect();
-            beneath.iter().for_each(|mark| drop(marks.remove(mark)));
+            for mark in &beneath {
+                marks.remove(mark);
+            }
         }
     }
 
