@@ -229,7 +229,8 @@ impl OsvCompiler {
         }
         self.contents.covered = match covered {
             [] => self.common.take().into_iter().flatten().collect(),
-            named => named.to_vec(),
+            // An archive covers a distribution with all its releases.
+            named => named.iter().map(|name| family(name).to_owned()).collect(),
         };
         if self.contents.covered.is_empty() {
             return Err(DatabaseError::unrecognised(
@@ -239,6 +240,13 @@ impl OsvCompiler {
         }
         self.write_block()?;
         self.write_tables()?;
+        let has_rows = |covered: &String| self.contents.ecosystems.iter().any(|found| family(found) == covered);
+        if let Some(missing) = self.contents.covered.iter().find(|covered| !has_rows(covered)) {
+            return Err(DatabaseError::unrecognised(
+                format!("no record is about a package of {missing}"),
+                "check the name of the ecosystem: its packages would all be clean",
+            ));
+        }
         Ok(self.contents)
     }
 

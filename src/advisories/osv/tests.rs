@@ -58,6 +58,18 @@ fn ids(rows: &[OsvRow]) -> Vec<&str> {
 }
 
 #[test]
+fn ecosystems_that_are_stated_to_be_complete_have_records() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), record("A-1", "Debian:12", "openssl").to_string()).unwrap();
+    fs::write(folder.path().join("b.json"), record("B-1", "PyPI", "six").to_string()).unwrap();
+    let compiled = |covered: &[&str]| compile_covering(folder.path(), covered, DatabaseLimits::default());
+    let (contents, index) = compiled(&["Debian:12"]).unwrap();
+    assert_eq!((contents.covered, contents.rows), (vec!["Debian".to_owned()], 1));
+    assert_eq!(ids(&index.rows("Debian:12", "openssl").unwrap()), ["A-1"]);
+    assert!(compiled(&["Debian", "PyPi"]).unwrap_err().contains("PyPi"), "a typing error");
+}
+
+#[test]
 fn records_are_found_by_package_and_by_identifier() {
     let mut files = Vec::new();
     for package in 0..500 {
