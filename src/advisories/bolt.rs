@@ -103,7 +103,7 @@ pub(super) struct Bucket<'a> {
 #[derive(Clone, Debug)]
 pub(super) enum BucketRoot {
     /// The number of the page.
-    BoltPage(u64),
+    Page(u64),
     /// The only page.
     Inline(BoltPage),
 }

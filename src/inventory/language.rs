@@ -15,6 +15,8 @@
 //! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
 //! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
 
+use std::path::Path;
+
 use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
 
 mod egg;
@@ -110,13 +112,14 @@ impl LanguageFile {
     }
 
     /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image, `content` and
-    /// `size` its content and the number of its bytes.
+    /// `size` its content and the number of its bytes. Large archives in archives are kept in `folder` while they are read.
     pub(super) fn read(
         self,
         path: &str,
         content: &mut dyn ReadSeek,
         size: u64,
         limits: PackageLimits,
+        folder: &Path,
     ) -> LanguagePackages {
         let mut found = LanguagePackages { limits, packages: Vec::new(), problems: Vec::new() };
         if size > self.max_bytes() {
@@ -128,10 +131,10 @@ impl LanguageFile {
             Err(problem) => found.problem(problem),
         };
         match self {
-            Self::Egg => egg::read(path, content, size, &mut found),
+            Self::Egg => egg::read(path, content, size, folder, &mut found),
             Self::Executable => executable::read(path, content, size, &mut found),
             Self::Gem => read_text(gem::read),
-            Self::Java => java::read(path, content, size, &mut found),
+            Self::Java => java::read(path, content, size, folder, &mut found),
             Self::Npm => read_text(npm::read),
             Self::Python => read_text(python::read),
         }

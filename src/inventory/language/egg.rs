@@ -1,6 +1,8 @@
 //! Python eggs, and programs in one file (PEP 441): zip archives with distributions, which Python loads without unpacking
 //! them.
 
+use std::path::Path;
+
 use crate::inventory::ReadSeek;
 
 use super::zip::{self, ZipBudget};
@@ -12,8 +14,8 @@ pub(super) fn is_egg(path: &str) -> bool {
 }
 
 /// Reads the metadata in an egg.
-pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
-    let mut budget = ZipBudget { archives: 1, entries: 1_000_000, bytes: 64 << 20 };
+pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, folder: &Path, found: &mut LanguagePackages) {
+    let mut budget = ZipBudget { folder, archives: 1, entries: 1_000_000, bytes: 64 << 20 };
     let entries = match zip::entries(content, size, &mut budget, python::is_metadata) {
         Ok(entries) => entries.unwrap_or_default(),
         Err(problem) => return found.problem(problem),

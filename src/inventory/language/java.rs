@@ -5,6 +5,7 @@
 //! (`NAME-VERSION.jar`), which has no group. Trivy asks its database of published artifacts by checksum instead; pullgate
 //! has no such database.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -48,9 +49,9 @@ fn has_extension(path: &str) -> bool {
 }
 
 /// Reads the artifacts in an archive and in the archives in it.
-pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut LanguagePackages) {
+pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, folder: &Path, found: &mut LanguagePackages) {
     let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
-    let mut budget = ZipBudget { archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
+    let mut budget = ZipBudget { folder, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
     read_archive(path, content, size, &mut budget, 0, found);
 }
 
@@ -59,7 +60,7 @@ fn read_archive(
     path: &str,
     content: &mut dyn ReadSeek,
     size: u64,
-    budget: &mut ZipBudget,
+    budget: &mut ZipBudget<'_>,
     depth: usize,
     found: &mut LanguagePackages,
 ) {
@@ -90,7 +91,7 @@ fn read_inner(
     path: &str,
     entry: &ZippedFile,
     (content, size): (&mut dyn ReadSeek, u64),
-    budget: &mut ZipBudget,
+    budget: &mut ZipBudget<'_>,
     depth: usize,
     found: &mut LanguagePackages,
 ) -> Result<(), String> {

@@ -12,7 +12,7 @@ const LIMITS: PackageLimits = PackageLimits { packages: 100_000, bytes: 8 << 20 
 fn read(path: &str, content: &[u8]) -> LanguagePackages {
     let first_bytes = &content[..content.len().min(4096)];
     let file = language_file(path, first_bytes).unwrap_or_else(|| panic!("{path} is not recognised"));
-    file.read(path, &mut Cursor::new(content), content.len() as u64, LIMITS)
+    file.read(path, &mut Cursor::new(content), content.len() as u64, LIMITS, &std::env::temp_dir())
 }
 
 /// The packages as `NAME VERSION`, and `!` for each problem.
@@ -164,9 +164,9 @@ fn gems_are_read_from_their_specifications() {
 #[test]
 fn files_and_fields_that_are_too_long_are_problems() {
     let file = LanguageFile::Npm;
-    let found = file.read("package.json", &mut Cursor::new(b""), file.max_bytes() + 1, LIMITS);
+    let found = file.read("package.json", &mut Cursor::new(b""), file.max_bytes() + 1, LIMITS, &std::env::temp_dir());
     assert_eq!(names(&found), ["!"]);
-    let found = file.read("package.json", &mut Cursor::new(b"{}"), 3, LIMITS);
+    let found = file.read("package.json", &mut Cursor::new(b"{}"), 3, LIMITS, &std::env::temp_dir());
     assert_eq!(names(&found), ["!"], "the content is shorter than stated");
     let long = format!(r#"{{"name": "{}", "version": "1"}}"#, "a".repeat(5000));
     assert_eq!(names(&read("package.json", long.as_bytes())), ["!"]);
@@ -177,7 +177,8 @@ fn a_file_states_packages_within_limits() {
     let metadata = b"Name: a\nVersion: 1\n";
     for limits in [PackageLimits { packages: 0, ..LIMITS }, PackageLimits { bytes: 3, ..LIMITS }] {
         let file = LanguageFile::Python;
-        let found = file.read("a.egg-info", &mut Cursor::new(metadata), metadata.len() as u64, limits);
+        let found =
+            file.read("a.egg-info", &mut Cursor::new(metadata), metadata.len() as u64, limits, &std::env::temp_dir());
         assert_eq!(names(&found), ["!"]);
     }
 }

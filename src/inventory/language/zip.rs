@@ -5,6 +5,7 @@
 //! error here.
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use flate2::read::DeflateDecoder;
 
@@ -22,7 +23,9 @@ const LOCAL: u64 = 30;
 const MAX_NAMES: usize = 16 << 20;
 
 /// The work that one file may cause, with all archives in it.
-pub(super) struct ZipBudget {
+pub(super) struct ZipBudget<'a> {
+    /// Where archives that are too large for memory are kept while they are read, without a name.
+    pub(super) folder: &'a Path,
     /// Archives that may still be opened.
     pub(super) archives: u32,
     /// Entries of central directories that may still be read.
@@ -59,7 +62,7 @@ struct ArchiveDirectory {
 pub(super) fn entries(
     content: &mut dyn ReadSeek,
     size: u64,
-    budget: &mut ZipBudget,
+    budget: &mut ZipBudget<'_>,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Option<Vec<ZippedFile>>, String> {
     budget.archives = budget.archives.checked_sub(1).ok_or("there are too many archives in the archive")?;
@@ -222,7 +225,12 @@ impl ZippedFile {
     /// # Errors
     ///
     /// If it is damaged or has more than `max` bytes.
-    pub(super) fn read(&self, content: &mut dyn ReadSeek, budget: &mut ZipBudget, max: u64) -> Result<Vec<u8>, String> {
+    pub(super) fn read(
+        &self,
+        content: &mut dyn ReadSeek,
+        budget: &mut ZipBudget<'_>,
+        max: u64,
+    ) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         self.copy(content, budget, max, &mut bytes)?;
         Ok(bytes)
@@ -232,7 +240,7 @@ impl ZippedFile {
     fn copy(
         &self,
         content: &mut dyn ReadSeek,
-        budget: &mut ZipBudget,
+        budget: &mut ZipBudget<'_>,
         max: u64,
         to: &mut dyn std::io::Write,
     ) -> Result<(), String> {
@@ -278,7 +286,7 @@ impl ZippedFile {
         &self,
         content: &'a mut dyn ReadSeek,
         size: u64,
-        budget: &mut ZipBudget,
+        budget: &mut ZipBudget<'_>,
     ) -> Result<(Box<dyn ReadSeek + 'a>, u64), String> {
         const IN_MEMORY: usize = 16 << 20;
         if self.method == 0 {
@@ -287,7 +295,7 @@ impl ZippedFile {
             let window = window.ok_or_else(|| format!("the entry {} lies outside of the file", self.name))?;
             return Ok((Box::new(window), self.compressed));
         }
-        let mut file = tempfile::spooled_tempfile(IN_MEMORY);
+        let mut file = tempfile::spooled_tempfile_in(IN_MEMORY, budget.folder);
         self.copy(content, budget, u64::MAX, &mut file)?;
         file.rewind().map_err(|error| error.to_string())?;
         Ok((Box::new(file), self.size))

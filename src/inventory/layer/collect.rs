@@ -283,7 +283,8 @@ impl<'a> Collector<'a> {
                 let bytes = self.limits.facts.saturating_sub(self.facts);
                 // One more than is left, so that the limit of the layer is hit.
                 let packages = self.packages_left().saturating_add(1);
-                let found = file.read(path, content, size, PackageLimits { packages, bytes });
+                let limits = PackageLimits { packages, bytes };
+                let found = file.read(path, content, size, limits, self.spool.folder());
                 let (mut packages, problems) = (found.packages, found.problems);
                 // The file may be known by another name in the end.
                 packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));

@@ -24,6 +24,10 @@ impl<'a> Spool<'a> {
         Self { folder, failure: Cell::new(None) }
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        self.folder
+    }
+
     pub(super) fn take_failure(&self) -> Option<io::Error> {
         self.failure.take()
     }

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use std::path::Path;
+
 use super::*;
 
 /// An entry to write, and what its headers claim.
@@ -144,10 +146,6 @@ fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
     let free = zip(&[item("META-INF/MANIFEST.MF", free)]);
     assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9"]);
     assert_eq!(names(&read("text.jar", &free)), [""; 0]);
-    let title = "Implementation-Vendor-Id: junit\nImplementation-Title: JUnit\nImplementation-Version: 4.12\n";
-    let title = zip(&[item("META-INF/MANIFEST.MF", title)]);
-    assert_eq!(names(&read("junit-4.12.jar", &title)), ["junit:junit 4.12"]);
-    assert_eq!(names(&read("app-7.jar", &title)), ["junit:JUnit 4.12"]);
     // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
     let merged = zip(&[own[0].clone(), maven("org.b", "b", "2")]);
     assert_eq!(names(&read("x.jar", &merged)), ["org.b:b 2", "com.fasterxml.jackson.core:jackson-databind 2.1"]);
@@ -234,7 +232,7 @@ fn nesting_and_decompression_are_bounded() {
 
     let bomb = zip(&[item("META-INF/MANIFEST.MF", vec![0; 17 << 20])]);
     assert_eq!(names(&read("x.jar", &bomb)), ["!"]);
-    let mut budget = zip::ZipBudget { archives: 1, entries: 10, bytes: 1 << 20 };
+    let mut budget = zip::ZipBudget { folder: Path::new("/nonexistent"), archives: 1, entries: 10, bytes: 1 << 20 };
     let inner = zip(&[item("a.jar", vec![0; 8 << 20])]);
     let mut content = Cursor::new(&inner);
     let entries = zip::entries(&mut content, inner.len() as u64, &mut budget, |_| true).expect("an archive");
@@ -265,10 +263,16 @@ fn no_damage_panics() {
         for mask in [0xff, 0x80, 0x01] {
             let mut damaged = file.clone();
             damaged[at] ^= mask;
-            let found = LanguageFile::Java.read("a.jar", &mut Cursor::new(&damaged), damaged.len() as u64, LIMITS);
+            let found = LanguageFile::Java.read(
+                "a.jar",
+                &mut Cursor::new(&damaged),
+                damaged.len() as u64,
+                LIMITS,
+                &std::env::temp_dir(),
+            );
             assert!(found.packages.len() <= 8);
         }
-        LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64, LIMITS);
+        LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64, LIMITS, &std::env::temp_dir());
     }
 }
 
@@ -277,4 +281,14 @@ fn archives_are_decompressed_in_proportion_to_their_size() {
     let inner = zip(&[item("a.jar", vec![0; 60 << 20]), item("b.jar", vec![0; 60 << 20])]);
     let found = read("x.jar", &zip(&[item("inner.jar", inner)]));
     assert!(found.problems.iter().any(|problem| problem.contains("too large")), "{:?}", found.problems);
+}
+
+#[test]
+fn large_archives_in_archives_are_kept_in_the_given_folder() {
+    let inner = zip(&[maven("g", "a", "1"), stored("x", vec![0; 17 << 20])]);
+    let file = zip(&[item("inner.jar", inner)]);
+    let read =
+        |folder: &Path| LanguageFile::Java.read("x.jar", &mut Cursor::new(&file), file.len() as u64, LIMITS, folder);
+    assert_eq!(names(&read(&std::env::temp_dir())), ["g:a 1"]);
+    assert_eq!(names(&read(Path::new("/nonexistent"))), ["!"]);
 }

@@ -286,11 +286,16 @@ fn no_damage_panics() {
             for mask in [0xff, 0x80, 0x01] {
                 let mut damaged = file.clone();
                 damaged[at] ^= mask;
-                let found =
-                    LanguageFile::Executable.read("a", &mut Cursor::new(&damaged), damaged.len() as u64, LIMITS);
+                let found = LanguageFile::Executable.read(
+                    "a",
+                    &mut Cursor::new(&damaged),
+                    damaged.len() as u64,
+                    LIMITS,
+                    &std::env::temp_dir(),
+                );
                 assert!(found.packages.len() <= 16);
             }
-            LanguageFile::Executable.read("a", &mut Cursor::new(&file[..at]), at as u64, LIMITS);
+            LanguageFile::Executable.read("a", &mut Cursor::new(&file[..at]), at as u64, LIMITS, &std::env::temp_dir());
         }
     }
 }

@@ -18,7 +18,7 @@ fn read_file(path: &Path) -> Option<LanguagePackages> {
     let size = file.metadata().ok()?.len();
     let first_bytes = window::read_up_to(&mut file, 0, 4096)?;
     let name = path.to_str()?.trim_start_matches('/');
-    Some(language_file(name, &first_bytes)?.read(name, &mut file, size, LIMITS))
+    Some(language_file(name, &first_bytes)?.read(name, &mut file, size, LIMITS, &std::env::temp_dir()))
 }
 
 /// Reads all files below a folder, with the number of files that were recognised.
