@@ -59,17 +59,17 @@ fn npm_packages_are_those_of_npm() {
     let lab = Lab::new();
     let root = lab.new_dir("npm");
     write(&root.join("app/package.json"), r#"{"name": "app", "version": "1.0.0"}"#);
-    let script = "npm install --silent --ignore-scripts --prefix app @babel/core@7.20.0 express@4.17.0 debug@2.6.8 \
+    let script = "npm install --silent --ignore-scripts --prefix app @babel/core@7.20.2 express@4.17.0 debug@2.6.8 \
         @types/node@18 old-lodash@npm:lodash@3.10.1 >&2
 npm install --silent --global --prefix usr/local typescript@4.9 >&2
 npm ls --prefix app --all --parseable --long || true
 npm ls --prefix usr/local --global --all --parseable --long || true";
     let listed = lab.shell(&root, script);
-    // `PATH:NAME@VERSION`, with more for some packages; an alias is followed by the package's own name.
+    // `PATH:NAME@VERSION`, with more for some packages, or `PATH:ALIAS@npm:NAME@VERSION`.
     let row = |line: &str| {
-        let directory = line.split(':').next().filter(|directory| directory.contains("node_modules/"));
-        let own = directory.map(|_| line.split(':').nth(1).unwrap_or_default().rsplit_once('@').expect("a version"));
-        own.map(|(name, version)| format!("{} {version}", name.strip_prefix("old-lodash@npm:").unwrap_or(name)))
+        let (_, stated) = line.split_once(':').filter(|(path, _)| path.contains("node_modules/"))?;
+        let own = stated.split_once("@npm:").map_or(stated, |(_, own)| own);
+        own.split(':').next()?.rsplit_once('@').map(|(name, version)| format!("{name} {version}"))
     };
     let expected: BTreeSet<String> = listed.lines().filter_map(row).chain(["app 1.0.0".to_owned()]).collect();
     assert!(expected.len() > 60, "{listed}");
