@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::layers::Layers;
 use super::{GateError, Target};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::oci::layer_types::{is_config_type, is_layer_type, is_read_lazily};
-use crate::oci::{Content, Descriptor, Manifest, chart, is_attachment, media_type};
+use crate::oci::{Content, Descriptor, Manifest, chart, is_attachment, json, media_type};
 use crate::policy::Kind;
 use crate::resolve::Resolver;
 use crate::runtime::{Clock, Tasks};
@@ -280,20 +279,19 @@ const IMAGE_CONFIG_KEYS: &[&str] = &[
 
 /// The configuration of an artifact is a JSON object or empty; anything else might be a layer.
 fn is_object(bytes: &[u8]) -> bool {
-    bytes.trim_ascii().is_empty() || matches!(serde_json::from_slice(bytes), Ok(Value::Object(_)))
+    bytes.trim_ascii().is_empty() || json::each_member(bytes, |_, _| ()).is_ok()
 }
 
 /// Whether some client would run this configuration. Keys match in any spelling that Go accepts.
 pub(super) fn is_image_config(bytes: &[u8]) -> bool {
-    let config = match serde_json::from_slice(bytes) {
-        Ok(Value::Object(config)) => config,
-        Ok(_) => return false,
+    let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
+    let mut has_key = false;
+    match json::each_member(bytes, |key, _| has_key |= IMAGE_CONFIG_KEYS.contains(&&*folded(key))) {
+        Ok(()) => has_key,
         // Go accepts objects that this parser rejects, so anything that looks like an object counts as an image
         // configuration.
-        Err(_) => return bytes.trim_ascii_start().starts_with(b"{"),
-    };
-    let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
-    config.keys().any(|key| IMAGE_CONFIG_KEYS.contains(&&*folded(key)))
+        Err(_) => bytes.trim_ascii_start().starts_with(b"{"),
+    }
 }
 
 /// Reads each layer completely. Each must parse as the type that its media type claims.

@@ -193,15 +193,22 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refused> {
         Ok(Value::Object(body)) if has_shape(&body) => Ok(body),
         Ok(Value::Object(_)) => Err(Refused::NoManifest("it has neither manifests nor config and layers")),
         Ok(_) => Err(Refused::NoManifest("it is not a JSON object")),
-        Err(error) => match serde_json::from_slice(bytes) {
-            Ok(body) if has_shape(&body) => Err(error.into()),
-            Ok(_) | Err(_) => Err(Refused::NoManifest("it is not JSON, or not the JSON of a manifest")),
-        },
+        Err(error) => {
+            let mut is_manifest = false;
+            match json::each_member(bytes, |key, _| is_manifest |= is_shape_key(key)) {
+                Ok(()) if is_manifest => Err(error.into()),
+                Ok(()) | Err(_) => Err(Refused::NoManifest("it is not JSON, or not the JSON of a manifest")),
+            }
+        }
     }
 }
 
 fn has_shape(body: &Map<String, Value>) -> bool {
-    body.keys().any(|key| SHAPE_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key)))
+    body.keys().any(|key| is_shape_key(key))
+}
+
+fn is_shape_key(key: &str) -> bool {
+    SHAPE_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key))
 }
 
 fn refuse_schema1(body: &Map<String, Value>, content_type: Option<&str>) -> Result<(), Refused> {

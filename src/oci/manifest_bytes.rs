@@ -1,8 +1,6 @@
 //! Detects content that some client could interpret as a manifest, however it is served.
 
-use serde_json::{Map, Value};
-
-use super::json::folds_to;
+use super::json::{each_member_of_first, folds_to};
 use super::media_type;
 
 /// Keys that make a document a manifest for some client: the lists of OCI and Docker, and those of schema 1.
@@ -21,20 +19,21 @@ pub fn looks_like_manifest(bytes: &[u8]) -> bool {
     }
     // Go's decoder reads one document and ignores what follows. Parsers disagree on which of two duplicate keys counts,
     // so only the presence of a key matters.
-    let first = serde_json::Deserializer::from_slice(text).into_iter::<Map<String, Value>>().next();
-    match first {
-        Some(Ok(body)) => is_manifest(&body),
-        _ => mentions_manifest(text),
+    let (mut has_version, mut has_part, mut says_manifest) = (false, false, false);
+    let read = each_member_of_first(text, |key, value| {
+        has_version |= folds_to(key, "schemaVersion");
+        has_part |= PARTS.iter().any(|part| folds_to(key, part));
+        says_manifest |= folds_to(key, "mediaType") && names_manifest(value.get());
+    });
+    match read {
+        Ok(()) => has_version && has_part || says_manifest,
+        Err(_) => mentions_manifest(text),
     }
 }
 
-fn is_manifest(body: &Map<String, Value>) -> bool {
-    let has = |known: &str| body.keys().any(|key| folds_to(key, known));
-    let says_manifest = |(key, value): (&String, &Value)| {
-        let named = value.as_str().is_some_and(|value| media_type::is_manifest(&media_type::essence(value)));
-        folds_to(key, "mediaType") && named
-    };
-    has("schemaVersion") && PARTS.iter().any(|part| has(part)) || body.iter().any(says_manifest)
+/// Whether a JSON value is the media type of a manifest.
+fn names_manifest(value: &str) -> bool {
+    serde_json::from_str::<String>(value).is_ok_and(|value| media_type::is_manifest(&media_type::essence(&value)))
 }
 
 fn mentions_manifest(text: &[u8]) -> bool {

@@ -8,10 +8,14 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::digest::Digest;
-use super::json;
+use super::json::{self, InvalidJson};
 
 /// The payload type of in-toto statements in DSSE envelopes, and their media type in BuildKit's manifests.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// The memory in bytes that the values of a signed statement may take. Those of a list of packages take up to 18 times
+/// the size of its text.
+const MAX_SIGNED: usize = 256 * 1024 * 1024;
 
 /// The value of `critical.type` that cosign writes, and containers/image for sigstore signatures.
 const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
@@ -38,13 +42,13 @@ impl SimpleSigning {
     /// The missing, unknown or malformed part.
     pub fn parse_openpgp(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let (payload, optional) = Self::parse_as(bytes, OPENPGP_TYPE)?;
-        let optional = optional.as_object().ok_or(InvalidPayload("optional is not an object"))?;
+        let optional = optional.as_object().ok_or(InvalidPayload::Shape("optional is not an object"))?;
         if !optional.get("creator").is_none_or(Value::is_string) {
-            return Err(InvalidPayload("optional.creator is not a string"));
+            return Err(InvalidPayload::Shape("optional.creator is not a string"));
         }
         // Some writers store the number with a fraction of zero.
         if !optional.get("timestamp").is_none_or(|time| time.as_f64().is_some_and(|time| time.fract() == 0.0)) {
-            return Err(InvalidPayload("optional.timestamp is not an integer"));
+            return Err(InvalidPayload::Shape("optional.timestamp is not an integer"));
         }
         Ok(payload)
     }
@@ -59,7 +63,7 @@ impl SimpleSigning {
         let annotations = match &optional {
             Value::Object(optional) => texts(optional),
             Value::Null => BTreeMap::new(),
-            _ => return Err(InvalidPayload("optional is neither an object nor null")),
+            _ => return Err(InvalidPayload::Shape("optional is neither an object nor null")),
         };
         Ok(Self { annotations, ..payload })
     }
@@ -73,12 +77,13 @@ impl SimpleSigning {
         let [reference] = members(as_object(identity)?, ["docker-reference"])?;
         let [digest] = members(as_object(image)?, ["docker-manifest-digest"])?;
         if *kind != expected {
-            return Err(InvalidPayload(match expected {
+            return Err(InvalidPayload::Shape(match expected {
                 OPENPGP_TYPE => "its type is not \"atomic container signature\"",
                 _ => "its type is not \"cosign container image signature\"",
             }));
         }
-        let digest = as_text(digest)?.parse().map_err(|_| InvalidPayload("docker-manifest-digest is not a digest"))?;
+        let digest =
+            as_text(digest)?.parse().map_err(|_| InvalidPayload::Shape("docker-manifest-digest is not a digest"))?;
         Ok((Self { reference: as_text(reference)?.to_owned(), digest, annotations: BTreeMap::new() }, optional.clone()))
     }
 }
@@ -93,12 +98,17 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The members of an envelope.
+    pub const MEMBERS: &[&str] = &["payload", "payloadType", "signatures"];
+    /// The keys of an envelope and of its signatures.
+    pub const KEYS: &[&str] = &["keyid", "payload", "payloadType", "sig", "signatures"];
+
     /// Parses an envelope. Its signatures must be present but are not verified.
     ///
     /// # Errors
     /// The missing or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
-        Self::from_json(&Value::Object(object(bytes, &["payload", "payloadType", "signatures", "sig", "keyid"], &[])?))
+        Self::from_json(&json::parse_members(bytes, Self::KEYS, &[], Self::MEMBERS)?)
     }
 
     /// Parses an envelope that is part of another document.
@@ -106,11 +116,12 @@ impl Envelope {
     /// # Errors
     /// The same as [`Envelope::parse`].
     pub fn from_json(value: &Value) -> Result<Self, InvalidPayload> {
-        let text = |key| value.get(key).and_then(Value::as_str).ok_or(InvalidPayload("it is not a DSSE envelope"));
+        let text =
+            |key| value.get(key).and_then(Value::as_str).ok_or(InvalidPayload::Shape("it is not a DSSE envelope"));
         let signed = |s: &Value| s.get("sig").and_then(Value::as_str).is_some_and(|sig| decode(sig).is_ok());
         match value.get("signatures").and_then(Value::as_array) {
             Some(signatures) if !signatures.is_empty() && signatures.iter().all(signed) => {}
-            _ => return Err(InvalidPayload("the DSSE envelope has no signature")),
+            _ => return Err(InvalidPayload::Shape("the DSSE envelope has no signature")),
         }
         Ok(Self { payload_type: text("payloadType")?.to_owned(), payload: decode(text("payload")?)? })
     }
@@ -142,16 +153,18 @@ pub struct StatementSubject {
 }
 
 impl Statement {
-    /// Parses a statement of version 0.1 or 1.
+    /// Parses a statement of version 0.1 or 1. The predicate is checked but not kept: nobody has verified the signature
+    /// yet.
     ///
     /// # Errors
     /// The missing or malformed part.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let known = ["_type", "digest", "predicate", "predicateType", "subject"];
-        let body = object(bytes, &known, &["annotations", "predicate"])?;
+        let wanted = ["_type", "predicateType", "subject"];
+        let body = as_body(json::parse_members(bytes, &known, &["annotations", "predicate"], &wanted)?)?;
         match body.get("_type").and_then(Value::as_str) {
             Some("https://in-toto.io/Statement/v1" | "https://in-toto.io/Statement/v0.1") => {}
-            _ => return Err(InvalidPayload("it is not an in-toto statement")),
+            _ => return Err(InvalidPayload::Shape("it is not an in-toto statement")),
         }
         let predicate_type = body.get("predicateType").and_then(Value::as_str);
         let subjects = body.get("subject").and_then(Value::as_array);
@@ -160,8 +173,14 @@ impl Statement {
             annotations: subject.get("annotations").and_then(Value::as_object).map(texts).unwrap_or_default(),
         };
         Ok(Self {
-            predicate_type: predicate_type.ok_or(InvalidPayload("the statement has no predicateType"))?.to_owned(),
-            subjects: subjects.ok_or(InvalidPayload("the statement has no subject"))?.iter().map(subject).collect(),
+            predicate_type: predicate_type
+                .ok_or(InvalidPayload::Shape("the statement has no predicateType"))?
+                .to_owned(),
+            subjects: subjects
+                .ok_or(InvalidPayload::Shape("the statement has no subject"))?
+                .iter()
+                .map(subject)
+                .collect(),
         })
     }
 }
@@ -180,13 +199,14 @@ pub struct StatementBody {
 }
 
 impl StatementBody {
-    /// Parses a statement about the artifact with one of these digests.
+    /// Parses a statement about the artifact with one of these digests. Only for statements whose signature was verified,
+    /// because the values of a predicate may take much memory.
     ///
     /// # Errors
     /// It is not a strict statement ([`Statement::parse`]), or it is about something else.
     pub fn parse(bytes: &[u8], of: &[Digest]) -> Result<Self, InvalidPayload> {
         Statement::parse(bytes)?;
-        let mut body = object(bytes, &[], &[])?;
+        let mut body = as_body(json::parse_dense(bytes, &[], &[], MAX_SIGNED)?)?;
         let subjects = body.remove("subject").unwrap_or_default();
         let names = |subject: &&Value| {
             ["sha256", "sha512"]
@@ -195,7 +215,7 @@ impl StatementBody {
                 .any(|found| of.contains(&found))
         };
         let subject = subjects.as_array().and_then(|all| all.iter().find(names));
-        let subject = subject.ok_or(InvalidPayload("the statement is about another image"))?.clone();
+        let subject = subject.ok_or(InvalidPayload::Shape("the statement is about another image"))?.clone();
         Ok(Self { predicate: body.remove("predicate").unwrap_or_default(), subject })
     }
 }
@@ -221,31 +241,41 @@ impl Jws {
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPayload> {
         let body = object(bytes, &["header", "payload", "protected", "signature", "signatures"], &["header"])?;
         if !body.keys().all(|key| matches!(&**key, "header" | "payload" | "protected" | "signature")) {
-            return Err(InvalidPayload("the JWS has an unknown member"));
+            return Err(InvalidPayload::Shape("the JWS has an unknown member"));
         }
         let part = |key| {
             let text = body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
             let decoded = text.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-            decoded.ok_or(InvalidPayload("a part of the JWS is missing or not base64url"))
+            decoded.ok_or(InvalidPayload::Shape("a part of the JWS is missing or not base64url"))
         };
         part("signature")?;
         let [protected, payload] = [object(&part("protected")?, &[], &[])?, object(&part("payload")?, &[], &[])?];
         if !protected.get("alg").is_some_and(Value::is_string) {
-            return Err(InvalidPayload("the JWS names no algorithm"));
+            return Err(InvalidPayload::Shape("the JWS names no algorithm"));
         }
         Ok(Self { protected, payload })
     }
 }
 
 /// Why bytes are not the expected payload.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidPayload(&'static str);
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidPayload {
+    /// It is not strict JSON, or its values would take too much memory.
+    #[error("its payload is not a strict JSON object: {0}")]
+    Json(#[from] InvalidJson),
+    /// A part is missing, unknown or malformed.
+    #[error("{0}")]
+    Shape(&'static str),
+}
 
 fn object(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Map<String, Value>, InvalidPayload> {
-    match json::parse(bytes, known, free_form) {
-        Ok(Value::Object(body)) => Ok(body),
-        _ => Err(InvalidPayload("its payload is not a strict JSON object")),
+    as_body(json::parse(bytes, known, free_form)?)
+}
+
+fn as_body(document: Value) -> Result<Map<String, Value>, InvalidPayload> {
+    match document {
+        Value::Object(body) => Ok(body),
+        _ => Err(InvalidPayload::Shape("its payload is not a strict JSON object")),
     }
 }
 
@@ -255,22 +285,22 @@ fn members<'a, const N: usize>(
     keys: [&str; N],
 ) -> Result<[&'a Value; N], InvalidPayload> {
     if body.len() != N || !keys.iter().all(|key| body.contains_key(*key)) {
-        return Err(InvalidPayload("its payload has missing or unknown members"));
+        return Err(InvalidPayload::Shape("its payload has missing or unknown members"));
     }
     Ok(keys.map(|key| &body[key]))
 }
 
 fn as_object(value: &Value) -> Result<&Map<String, Value>, InvalidPayload> {
-    value.as_object().ok_or(InvalidPayload("a member of critical is not an object"))
+    value.as_object().ok_or(InvalidPayload::Shape("a member of critical is not an object"))
 }
 
 fn as_text(value: &Value) -> Result<&str, InvalidPayload> {
-    value.as_str().ok_or(InvalidPayload("a member of critical is not a string"))
+    value.as_str().ok_or(InvalidPayload::Shape("a member of critical is not a string"))
 }
 
 /// Accepts both base64 alphabets, as DSSE requires of readers.
 fn decode(text: &str) -> Result<Vec<u8>, InvalidPayload> {
-    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| InvalidPayload("it is not base64"))
+    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| InvalidPayload::Shape("it is not base64"))
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ impl Platform {
     /// The platform in an image configuration (OCI image-spec, config.md). `None` if there is none, or if clients could
     /// interpret it differently.
     pub fn of_configuration(bytes: &[u8]) -> Option<Self> {
-        let body = json::parse(bytes, &["architecture", "os", "variant"], FREE_FORM).ok()?;
+        let keys = ["architecture", "os", "variant"];
+        let body = json::parse_members(bytes, &keys, FREE_FORM, &keys).ok()?;
         let text = |key| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let (os, architecture) = (text("os"), text("architecture"));
         let is_said = !os.is_empty() && !architecture.is_empty();

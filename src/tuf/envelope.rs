@@ -16,6 +16,9 @@ use crate::oci::{Digest, json};
 /// The most signatures of one document that are looked at.
 const MAX_SIGNATURES: usize = 64;
 
+/// The memory in bytes that the values of a document may take: enough for 40,000 tags with one hash each.
+const MAX_PARSED: usize = 64 * 1024 * 1024;
+
 /// The keys of the format, so that no other key folds to one of them.
 const KNOWN: &[&str] = &[
     "_type",
@@ -92,7 +95,8 @@ impl SignedDocument {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
-        let value = json::parse(bytes, KNOWN, FREE_FORM).map_err(|error| InvalidDocument::new(error.to_string()))?;
+        let value = json::parse_dense(bytes, KNOWN, FREE_FORM, MAX_PARSED)
+            .map_err(|error| InvalidDocument::new(error.to_string()))?;
         let WireDocument { signed, signatures } = typed(value)?;
         if signatures.len() > MAX_SIGNATURES {
             return Err(InvalidDocument::new(format!("it has more than {MAX_SIGNATURES} signatures")));
@@ -115,7 +119,7 @@ impl SignedDocument {
     /// # Errors
     /// It is not of this type.
     pub(super) fn signed<T: DeserializeOwned>(&self) -> Result<T, InvalidDocument> {
-        typed(self.signed.clone())
+        T::deserialize(&self.signed).map_err(|error| InvalidDocument::new(error.to_string()))
     }
 
     /// The fingerprints of the keys of a role that have signed. A key that is listed twice counts once.

@@ -55,7 +55,7 @@ const FREE_FORM: &[&str] = &["custom", "hashes", "keys", "meta", "roles", "targe
 /// # Errors
 /// It is not JSON, or a key occurs twice.
 pub(super) fn check_json(bytes: &[u8]) -> Result<(), String> {
-    json::parse(bytes, KNOWN, FREE_FORM).map(drop).map_err(|error| format!("is not strict JSON: {error}"))
+    json::parse_members(bytes, KNOWN, FREE_FORM, &[]).map(drop).map_err(|error| format!("is not strict JSON: {error}"))
 }
 
 /// How a mirror is reached.

@@ -150,6 +150,15 @@ fn a_manifest_can_be_named_by_another_algorithm() {
     assert_eq!(manifest.named(Digest::sha256(b"other")).unwrap_err(), Refused::Digest);
 }
 
+/// The error of the strict parse is kept. The text is not parsed a second time.
+#[test]
+fn a_manifest_whose_values_take_much_memory_is_refused() {
+    let chain = format!("{}0{}", "{\"\":".repeat(100), "}".repeat(100));
+    let junk = format!(r#","x":[{}]"#, vec![&*chain; 6000].join(","));
+    let error = parse(&image_text(&junk)).unwrap_err();
+    assert!(matches!(error, Refused::Json(_)) && error.to_string().contains("too many values for its size"), "{error}");
+}
+
 #[test]
 fn at_most_a_thousand_descriptors_are_accepted() {
     let of = |key: &str, count: usize| {

@@ -71,6 +71,20 @@ fn statements() {
 }
 
 #[test]
+fn a_predicate_takes_memory_only_once_its_signature_was_verified() {
+    let chain = format!("{}0{}", "{\"\":".repeat(100), "}".repeat(100));
+    let text = format!(
+        r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"digest":{{"sha256":"{}"}}}}],"predicateType":"x","predicate":[{}]}}"#,
+        DIGEST.trim_start_matches("sha256:"),
+        vec![&*chain; 2000].join(",")
+    );
+    assert_eq!(Statement::parse(text.as_bytes()).unwrap().subjects.len(), 1);
+    // Even a trusted signer's predicate has a limit.
+    let error = StatementBody::parse(text.as_bytes(), &[DIGEST.parse().unwrap()]).unwrap_err().to_string();
+    assert!(error.contains("too many values for its size"), "{error}");
+}
+
+#[test]
 fn jws() {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let text = format!(

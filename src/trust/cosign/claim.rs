@@ -57,6 +57,9 @@ const BUNDLE_KEYS: &[&str] = &[
     "x509CertificateChain",
 ];
 
+/// The members of a bundle.
+const BUNDLE_MEMBERS: &[&str] = &["dsseEnvelope", "mediaType", "messageSignature", "verificationMaterial"];
+
 /// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
 pub(super) const MAX_PAYLOAD: usize = 256 * 1024;
 /// The most log entries and the most time stamps of one signature, as in sigstore-go (CVE-2024-45395).
@@ -142,8 +145,8 @@ fn classic(
         return Err(format!("is for another image, {}", payload_says.digest));
     }
     let digest = json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(Digest::sha256(payload).as_bytes())});
-    let content = json!({"messageSignature": {"messageDigest": digest, "signature": encoded}});
-    let bundle = convert::bundle(&content, annotations);
+    let content = json!({"messageDigest": digest, "signature": encoded});
+    let bundle = convert::bundle(("messageSignature", content), annotations);
     Ok(SignatureClaim {
         message: payload.clone(),
         signature,
@@ -163,8 +166,8 @@ fn attestation(
     manifest: &Manifest,
     limit: usize,
 ) -> Result<SignatureClaim, String> {
-    let keys = ["keyid", "payload", "payloadType", "sig", "signatures"];
-    let value = strict_json::parse(bytes, &keys, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
+    let value = strict_json::parse_members(bytes, Envelope::KEYS, &[], Envelope::MEMBERS)
+        .map_err(|e| format!("is not strict JSON: {e}"))?;
     let envelope = Envelope::from_json(&value).map_err(|e| e.to_string())?;
     if envelope.payload_type != IN_TOTO {
         return Err(format!("its payload is {:?}, not an in-toto statement", envelope.payload_type));
@@ -176,7 +179,7 @@ fn attestation(
         _ => return Err("must have exactly one signature".into()),
     };
     let (predicate_type, subject_annotations) = statement(&envelope.payload, manifest, limit)?;
-    let bundle = convert::bundle(&json!({"dsseEnvelope": value}), annotations);
+    let bundle = convert::bundle(("dsseEnvelope", value), annotations);
     Ok(SignatureClaim {
         message: pae(&envelope.payload_type, &envelope.payload).into(),
         signature,
@@ -190,7 +193,8 @@ fn attestation(
 }
 
 fn bundle(bytes: &Bytes, manifest: &Manifest, limit: usize) -> Result<SignatureClaim, String> {
-    let value = strict_json::parse(bytes, BUNDLE_KEYS, &[]).map_err(|e| format!("is not strict JSON: {e}"))?;
+    let value = strict_json::parse_members(bytes, BUNDLE_KEYS, &[], BUNDLE_MEMBERS)
+        .map_err(|e| format!("is not strict JSON: {e}"))?;
     if value.get("messageSignature").is_some() && value.get("dsseEnvelope").is_some() {
         return Err("holds two signatures".into());
     }

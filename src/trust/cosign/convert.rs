@@ -29,12 +29,12 @@ pub(super) const MAX_CERTIFICATE: usize = 8 * 1024;
 /// The largest time stamp, in bytes. Real ones have up to 6 KiB.
 pub(super) const MAX_TIME_STAMP: usize = 16 * 1024;
 
-/// The bundle that says the same. `content` is its member with the signature: `{"messageSignature": …}` or
-/// `{"dsseEnvelope": …}`. Without a certificate, it is a bundle of a signature by key.
+/// The bundle that says the same. `content` is its member with the signature, by name: `messageSignature` or
+/// `dsseEnvelope`. Without a certificate, it is a bundle of a signature by key.
 ///
 /// # Errors
 /// The annotation that cannot be read, and why.
-pub(super) fn bundle(content: &Value, annotations: &ClassicAnnotations<'_>) -> Result<Bundle, String> {
+pub(super) fn bundle(content: (&str, Value), annotations: &ClassicAnnotations<'_>) -> Result<Bundle, String> {
     let mut material = match annotations.certificate {
         Some(leaf) => json!({"x509CertificateChain": {"certificates": certificates(leaf, annotations.chain)?}}),
         None => json!({"publicKey": {"hint": ""}}),
@@ -50,10 +50,16 @@ pub(super) fn bundle(content: &Value, annotations: &ClassicAnnotations<'_>) -> R
         }
         material["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": token}]});
     }
-    let mut bundle = content.clone();
-    bundle["mediaType"] = format!("application/vnd.dev.sigstore.bundle+json;version={version}").into();
-    bundle["verificationMaterial"] = material;
-    serde_json::from_value(bundle).map_err(|error| format!("its annotations cannot be read: {error}"))
+    let media_type = format!("application/vnd.dev.sigstore.bundle+json;version={version}");
+    let (key, content) = content;
+    // Moved, not copied: an attestation may be large.
+    let bundle = [
+        ("mediaType".to_owned(), media_type.into()),
+        ("verificationMaterial".to_owned(), material),
+        (key.to_owned(), content),
+    ];
+    serde_json::from_value(Value::Object(bundle.into_iter().collect()))
+        .map_err(|error| format!("its annotations cannot be read: {error}"))
 }
 
 /// The signer's certificate, and those between it and the root. The root itself comes from the trusted root.

@@ -1,8 +1,9 @@
 //! Lists of referrers.
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::oci::{Digest, media_type};
+use crate::oci::{Digest, json, media_type};
 
 /// The most entries of a referrers list that are kept.
 pub(super) const MAX_LISTED: usize = 10_000;
@@ -18,7 +19,9 @@ pub(super) struct ListedReferrer {
 }
 
 impl ListedReferrer {
-    fn read(entry: &Value) -> Option<Self> {
+    fn read(entry: &RawValue) -> Option<Self> {
+        let members = ["artifactType", "digest", "size"];
+        let entry = json::parse_members(entry.get().as_bytes(), &[], &[], &members).ok()?;
         let digest = entry.get("digest")?.as_str()?.parse().ok()?;
         let artifact_type = entry.get("artifactType").and_then(Value::as_str).map(str::to_owned);
         let is_large = entry.get("size").and_then(Value::as_u64).is_some_and(|size| size > SMALL);
@@ -52,14 +55,42 @@ impl ReferrersList {
     /// # Errors
     /// Why it is not a list.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let body: Value = serde_json::from_slice(bytes).map_err(|error| format!("no JSON: {error}"))?;
-        let entries = match body.get("manifests") {
-            Some(Value::Array(entries)) => &**entries,
-            // How Go writes an empty list that nobody made.
-            Some(Value::Null) => &[],
-            _ => return Err("no list of referrers".into()),
-        };
-        let read: Vec<_> = entries.iter().take(MAX_LISTED).filter_map(ListedReferrer::read).collect();
+        let mut found = None;
+        json::each_member(bytes, |key, value| found = if key == "manifests" { Some(value) } else { found })
+            .map_err(|error| format!("no list of referrers: {error}"))?;
+        let list = found.ok_or("no list of referrers")?.get();
+        // Go writes null for an empty list that nobody made.
+        let entries: Option<Vec<&RawValue>> = serde_json::from_str(list).map_err(|_| "no list of referrers")?;
+        let entries = entries.unwrap_or_default();
+        let read: Vec<_> = entries.iter().take(MAX_LISTED).filter_map(|entry| ListedReferrer::read(entry)).collect();
         Ok(Self { unreadable: entries.len() - read.len(), entries: read })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(list: &str) -> Result<(usize, usize), String> {
+        ReferrersList::read(list.as_bytes()).map(|list| (list.entries.len(), list.unreadable))
+    }
+
+    #[test]
+    fn a_bad_entry_spoils_only_itself() {
+        let good = format!(r#"{{"digest":"{}","size":1,"artifactType":"a/b"}}"#, Digest::sha256(b"x"));
+        // Parsed, this entry would take a hundred times its size.
+        let chain = format!("{}0{}", "{\"\":".repeat(100), "}".repeat(100));
+        let large = format!(r#"{{"digest":"{}","x":[{}]}}"#, Digest::sha256(b"x"), vec![&*chain; 1500].join(","));
+        for (list, expected) in [
+            (r#"{"manifests":null}"#.to_owned(), Ok((0, 0))),
+            (format!(r#"{{"manifests":[{good}]}}"#), Ok((1, 0))),
+            (format!(r#"{{"manifests":[{good},{{}},1,{good}]}}"#), Ok((2, 2))),
+            (format!(r#"{{"manifests":[{good},{large}],"x":{chain}}}"#), Ok((2, 0))),
+        ] {
+            assert_eq!(read(&list), expected);
+        }
+        for list in ["{}", "[]", "1", r#"{"manifests":{}}"#, r#"{"manifests":1}"#, "<html>", ""] {
+            assert!(read(list).unwrap_err().starts_with("no list of referrers"), "{list}");
+        }
     }
 }

@@ -197,3 +197,23 @@ async fn attestations_above_the_limit_are_named_and_not_absent() {
     let outcome = judge(&with_stated_size(&bundle, 2 << 20), &authority).await;
     assert_unknown(&outcome, "or more than its manifest states", false);
 }
+
+/// Members that nobody reads are not kept, and the others may take only a few times the size of the text.
+#[tokio::test]
+async fn unsigned_json_takes_little_memory() {
+    let (digest, signer) = (image().digest, Signer::p256());
+    let authority = attesting(&signer, rule(SLSA));
+    let bundle = signer.bundle(&attestation(&digest, SLSA, &json!({})));
+    let chain = (0..100).fold(json!(0), |inner, _| json!({ "": inner }));
+    let junk = json!(vec![chain; 500]);
+    let mut envelope = bundle["dsseEnvelope"].clone();
+    envelope["x"] = junk.clone();
+    assert_verified(&judge(&with_att(&digest, &[envelope.clone()]), &authority).await, "(classic attestation)");
+    envelope["signatures"][0]["x"] = junk.clone();
+    assert_refused(&judge(&with_att(&digest, &[envelope]), &authority).await, "too many values for its size");
+    let mut extended = bundle.clone();
+    extended["x"] = junk.clone();
+    assert_verified(&judge(&Registry::with_bundle(&extended), &authority).await, "(bundle)");
+    extended["verificationMaterial"]["x"] = junk;
+    assert_refused(&judge(&Registry::with_bundle(&extended), &authority).await, "too many values for its size");
+}
