@@ -28,6 +28,7 @@ mod subject;
 mod trusted_root;
 mod verdict;
 mod vulnerability;
+mod ways;
 
 pub use assess::{VaAssessment, assess};
 pub use attestation::{AttestationRule, VerifiedStatement};

@@ -11,6 +11,7 @@ use super::rule::{Requirement, Rule, SignedPart};
 use super::same_signer::SameSigner;
 use super::subject::Kind;
 use super::verdict::Verdict;
+use super::ways::Ways;
 use crate::oci::Digest;
 
 /// The signature part of a decision. The gate evaluates it first and looks up vulnerabilities only if it passes.
@@ -118,10 +119,10 @@ enum State {
 #[derive(Debug)]
 struct Standing {
     state: State,
-    /// All signers whose signatures help to meet the requirement; empty unless it is met.
-    signers: BTreeSet<String>,
-    /// These signers and all others that may also have signed; empty if the requirement cannot be met.
-    possible: BTreeSet<String>,
+    /// How those who have signed meet the requirement; no way unless it is met.
+    signers: Ways,
+    /// The same with all others that may also have signed; no way if the requirement cannot be met.
+    possible: Ways,
     /// What is missing or unknown.
     reasons: Vec<String>,
     /// Whether a retry may reveal additional signers.
@@ -130,12 +131,12 @@ struct Standing {
 
 impl Standing {
     fn unmet(reasons: Vec<String>) -> Self {
-        let (signers, possible) = Default::default();
-        Self { state: State::Unmet, signers, possible, reasons, temporary: false }
+        Self { state: State::Unmet, signers: Ways::none(), possible: Ways::none(), reasons, temporary: false }
     }
 
     fn open(possible: BTreeSet<String>, reason: String, temporary: bool) -> Self {
-        Self { state: State::Open, signers: BTreeSet::new(), possible, reasons: vec![reason], temporary }
+        let possible = Ways::One(possible);
+        Self { state: State::Open, signers: Ways::none(), possible, reasons: vec![reason], temporary }
     }
 
     fn is_met(&self) -> bool {
@@ -157,7 +158,8 @@ fn standing(requirement: &Requirement, evidence: SignerEvidence<'_>, now: Timest
         Requirement::Reject => Standing::unmet(vec!["the policy rejects every image here".into()]),
         Requirement::Authority(authority) => {
             let of_keys = of_authority(authority, evidence.evidence.outcome(authority.id()), now);
-            let [signers, possible] = [of_keys.signers, of_keys.possible].map(|keys| evidence.same.signers(keys));
+            let of_signers = |keys: Ways| Ways::One(evidence.same.signers(keys.signers()));
+            let [signers, possible] = [of_keys.signers, of_keys.possible].map(of_signers);
             Standing { signers, possible, ..of_keys }
         }
         Requirement::AllOf(all) => of_required(parts(all), |parts, _| all_of(parts)),
@@ -183,6 +185,7 @@ fn of_required(parts: Vec<Standing>, combine: impl FnOnce(Vec<Standing>, usize) 
 }
 
 fn met(signers: BTreeSet<String>) -> Standing {
+    let signers = Ways::One(signers);
     Standing { state: State::Met, possible: signers.clone(), signers, reasons: Vec::new(), temporary: false }
 }
 
@@ -196,9 +199,10 @@ fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>,
     }
     match &observed.value {
         TrustOutcome::Verified { by, unseen, .. } => {
-            let mut standing = met(by.iter().map(|signatory| signatory.id.clone()).collect());
+            let signers: BTreeSet<_> = by.iter().map(|signatory| signatory.id.clone()).collect();
+            let mut standing = met(signers.clone());
             if let Some(unseen) = unseen {
-                standing.possible.extend(authority.signers());
+                standing.possible = Ways::One(&signers | &authority.signers());
                 standing.reasons.push(format!("{name}: others may have signed too: {}", unseen.why));
                 standing.temporary = unseen.temporary;
             }
@@ -229,24 +233,27 @@ fn all_of(parts: Vec<Standing>) -> Standing {
     } else {
         State::Open
     };
-    combined(worst, parts)
+    // A part that needs no signature takes no signer.
+    combined(worst, parts, |ways| Ways::Every(ways.into_iter().filter(|part| *part != Ways::none()).collect()))
 }
 
-/// Requires enough parts, each with a signer that no other part uses.
+/// Requires enough parts. No signer counts for two of them, nor for two parts within them.
 fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     let needed = count.max(1);
     let met = parts.iter().filter(|part| part.is_met());
-    let (signed, signers) = (met.clone().count(), distinct(met.map(|part| &part.signers)));
-    let state = if signers >= needed {
+    let signed = met.clone().count();
+    let signers = distinct(&met.clone().map(|part| part.signers.signers()).collect::<Vec<_>>());
+    let possible = Ways::at_least(needed, parts.iter().map(|part| part.possible.clone()).collect());
+    let state = if Ways::at_least(needed, met.map(|part| part.signers.clone()).collect()).exist() == Some(true) {
         State::Met
-    } else if distinct(parts.iter().map(|part| &part.possible)) >= needed {
+    } else if possible.exist() != Some(false) {
         State::Open
     } else {
         State::Unmet
     };
     let too_few = (parts.len() < needed)
         .then(|| format!("{needed} signatures are required, and only {} parts can have one here", parts.len()));
-    let mut combined = combined(state, parts);
+    let mut combined = combined(state, parts, |ways| Ways::at_least(needed, ways));
     if state == State::Unmet {
         combined.reasons.extend(too_few);
     }
@@ -254,12 +261,14 @@ fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
         let short =
             format!("{needed} different keys or identities must sign, and only {signers} did, under {signed} names");
         combined.reasons.insert(0, short);
+    } else if signers >= needed && state != State::Met {
+        combined.reasons.insert(0, "a key or identity that several parts need counts for one of them only".into());
     }
     combined
 }
 
 /// Combines the parts. The reasons why the whole requirement is not met come first.
-fn combined(state: State, mut parts: Vec<Standing>) -> Standing {
+fn combined(state: State, mut parts: Vec<Standing>, combine: impl Fn(Vec<Ways>) -> Ways) -> Standing {
     parts.sort_by_key(|part| (part.state == State::Unmet) != (state == State::Unmet));
     let reasons = |part: &Standing| if state == State::Met && !part.is_met() { vec![] } else { part.reasons.clone() };
     let mut reasons: Vec<_> = parts.iter().flat_map(reasons).collect();
@@ -269,10 +278,10 @@ fn combined(state: State, mut parts: Vec<Standing>) -> Standing {
         }
         return Standing::unmet(reasons);
     }
-    let union = |of: fn(&Standing) -> &BTreeSet<String>| parts.iter().flat_map(of).cloned().collect();
-    let signers = if state == State::Met { union(|part| &part.signers) } else { BTreeSet::new() };
     let temporary = parts.iter().any(|part| part.temporary);
-    Standing { state, signers, possible: union(|part| &part.possible), reasons, temporary }
+    let (signers, possible) = parts.into_iter().map(|part| (part.signers, part.possible)).unzip();
+    let signers = if state == State::Met { combine(signers) } else { Ways::none() };
+    Standing { state, signers, possible: combine(possible), reasons, temporary }
 }
 
 #[cfg(test)]

@@ -194,7 +194,7 @@ fn thresholds_count_keys_and_not_names() {
 #[test]
 fn nested_parts_need_different_signers() {
     let mut findings = TrustFindings::default();
-    let [a, copy, b, c] = [("a", "k", "k"), ("copy", "k", "k"), ("b", "l", "l"), ("c", "m", "")]
+    let [a, copy, b, c, d] = [("a", "k", "k"), ("copy", "k", "k"), ("b", "l", "l"), ("c", "m", ""), ("d", "n", "n")]
         .map(|(name, keys, signed)| keyed(&mut findings.own, name, keys, signed));
     let any = |of: [&Requirement; 2]| Requirement::AnyOf(of.map(Clone::clone).into());
     let two =
@@ -204,8 +204,11 @@ fn nested_parts_need_different_signers() {
         (two(&[&a, &any([&copy, &b])]), 'P'),
         (two(&[&any([&a, &b]), &copy]), 'P'),
         (two(&[&any([&a, &c]), &any([&copy, &c])]), 'F'),
-        (two(&[&a, &two(&[&copy, &b])]), 'P'),
-        (two(&[&a, &two(&[&a, &b, &c])]), 'P'),
+        // The inner combination needs both keys, so neither is left for the outer one.
+        (two(&[&a, &two(&[&copy, &b])]), 'F'),
+        (two(&[&a, &two(&[&a, &b, &c])]), 'F'),
+        (two(&[&a, &two(&[&d, &b])]), 'P'),
+        (two(&[&a, &two(&[&a, &b, &d])]), 'P'),
         (two(&[&a, &two(&[&a, &copy, &c])]), 'F'),
     ] {
         assert_eq!(letter(&trust(requirement.clone(), Kind::Image, &findings)), expected, "{requirement:?}");

@@ -133,3 +133,26 @@ fn threshold_met_by_one_key_twice_in_different_schemes() {
     assert_ne!(primary_id, id);
     assert_one_signer(&[cosign, with_subkey], &[id, primary_id]);
 }
+
+/// Both parts of the inner combination need their key, so neither counts for the outer one as well.
+#[test]
+fn nested_thresholds_count_a_key_once() {
+    let keys = ["dev", "qa", "security"].map(authority);
+    let of = |authority: &Arc<Authority>| Requirement::Authority(authority.clone());
+    let two = |of: Vec<Requirement>| Requirement::AtLeast { count: 2, of };
+    let nested = two(vec![two(vec![of(&keys[0]), of(&keys[1])]), of(&keys[2])]);
+    for (signed, passes) in [(["a", "b", "b"], false), (["a", "b", "a"], false), (["a", "b", "c"], true)] {
+        let mut evidence = TrustEvidence::default();
+        for (authority, key) in keys.iter().zip(signed) {
+            let (id, outcome) = signed_by(authority, &[key.to_owned()]);
+            evidence.insert(id, outcome);
+        }
+        match verdict(&nested, &evidence, Timestamp::UNIX_EPOCH) {
+            Verdict::Pass(None) => assert!(passes, "{signed:?}"),
+            Verdict::Fail(reasons) => {
+                assert!(!passes && reasons[0].contains("counts for one of them only"), "{signed:?}: {reasons:?}");
+            }
+            other => panic!("{signed:?}: {other:?}"),
+        }
+    }
+}
