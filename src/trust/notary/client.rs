@@ -1,6 +1,9 @@
 //! Documents of one repository on its notary server.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::timeout;
 use url::Url;
 
 use super::NotaryError;
@@ -8,6 +11,10 @@ use crate::oci::{Digest, ImageName};
 use crate::policy::NotaryTrust;
 use crate::trust::source::{RegistryServices, SourceError};
 use crate::upstream::ServiceAddress;
+
+/// The time limit for one document, with its token and all retries. A working server needs a fraction of it, and
+/// requests wait for the document, so it must be well below `verdict_wait` of the gate.
+pub(super) const DOCUMENT_TIME: Duration = Duration::from_secs(5);
 
 /// One repository on its server.
 pub(super) struct NotaryClient<'a> {
@@ -52,6 +59,11 @@ impl<'a> NotaryClient<'a> {
         format!("{}/v2/{}", self.server.as_str().trim_end_matches('/'), self.gun)
     }
 
+    /// The server, as a key.
+    pub(super) fn server(&self) -> String {
+        self.server.origin().ascii_serialization()
+    }
+
     /// The error for a server that has nothing.
     pub(super) fn no_trust_data(&self) -> NotaryError {
         NotaryError::NoTrustData { host: self.server.host_str().unwrap_or_default().to_owned(), gun: self.gun.clone() }
@@ -79,7 +91,9 @@ impl<'a> NotaryClient<'a> {
         let mut url = self.server.clone();
         url.set_path(&format!("{}/v2/{}/_trust/tuf/{file}.json", url.path().trim_end_matches('/'), self.gun));
         let address = ServiceAddress::Beside { url: &url, resource: &self.gun };
-        match self.services.document(&self.name.repository, address, limit).await {
+        let late = |_| SourceError::new(format!("no answer within {} s", DOCUMENT_TIME.as_secs()), true);
+        let answer = timeout(DOCUMENT_TIME, self.services.document(&self.name.repository, address, limit)).await;
+        match answer.map_err(late).flatten() {
             Ok(answer) => Ok(answer.map(|answer| answer.bytes)),
             Err(SourceError { why, temporary, received }) => {
                 let why = format!("{file}.json: {why}");

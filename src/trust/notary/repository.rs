@@ -1,12 +1,14 @@
 //! Repositories whose documents were verified, kept until they must be asked about again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, timeout};
 
 use super::anchor::{TrustAnchor, VerifiedRoot};
-use super::client::NotaryClient;
+use super::client::{DOCUMENT_TIME, NotaryClient};
 use super::history::{History, VerifiedRoles};
 use super::roots::Roots;
 use super::update::{Update, Updated};
@@ -19,6 +21,12 @@ use crate::store::{FactStore, NotaryRole, StoreError};
 use crate::trust::source::SourceError;
 use crate::trust::{Config, TROUBLE_TTL, TrustServices};
 use crate::tuf::TufTarget;
+
+/// The time limit for all documents of one repository. Pulls wait for them, so it must be well below `verdict_wait` of the
+/// gate: what other authorities have signed is found out afterwards.
+const UPDATE_TIME: Duration = Duration::from_secs(10);
+/// How long a server is not asked again, about any repository, after it kept an update waiting without an answer.
+const SILENCE_TTL: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a repository has signed, as far as a policy asks.
 #[derive(Clone, Debug)]
@@ -73,6 +81,8 @@ pub(super) struct Repositories {
     known: Bounded<String, Arc<KnownRepository>>,
     /// Repositories that are being updated: concurrent questions wait for one update.
     updating: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Servers that did not answer in time, and until when they are not asked.
+    silent: Mutex<BTreeMap<String, Timestamp>>,
     store: FactStore,
     clock: Clock,
     work: BlockingWork,
@@ -86,13 +96,15 @@ impl Repositories {
             negative_ttl: config.negative_ttl,
             known: Bounded::new(budget::NOTARY, weight),
             updating: Mutex::default(),
+            silent: Mutex::default(),
             store: services.store.clone(),
             clock: services.clock.clone(),
             work: BlockingWork(services.tasks.clone()),
         }
     }
 
-    /// What is known about a repository; its documents are fetched if they must be.
+    /// What is known about a repository; its documents are fetched if they must be. A server that does not answer counts as
+    /// one that is down, after [`DOCUMENT_TIME`], and then at once for [`SILENCE_TTL`].
     pub(super) async fn get(&self, trust: &NotaryTrust, client: &NotaryClient<'_>) -> Arc<KnownRepository> {
         let anchor = TrustAnchor::new(trust);
         let signers: BTreeSet<_> = trust.signers.iter().map(|signer| format!("targets/{}", signer.name)).collect();
@@ -100,6 +112,9 @@ impl Repositories {
         let key = format!("{} {} {}", client.place(), anchor.key(), signers.join(" "));
         if let Some(known) = self.recall(&key) {
             return known;
+        }
+        if let Some(error) = self.silence(client) {
+            return self.failed(error);
         }
         let pinned = anchor.clone();
         let id = match self.work.run(move || pinned.stored_key()).await {
@@ -113,12 +128,35 @@ impl Repositories {
         if let Some(known) = self.recall(&key) {
             return known;
         }
+        if let Some(error) = self.silence(client) {
+            return self.failed(error);
+        }
         let previous = self.known.get(&key);
         let previous = previous.as_ref().and_then(|known| known.result.as_ref().ok());
-        let result = self.update(client, &anchor, (&stored, previous), signers).await;
+        let began = Instant::now();
+        let update = timeout(UPDATE_TIME, self.update(client, &anchor, (&stored, previous), signers)).await;
+        let result = update.unwrap_or_else(|_| Err(too_slow(UPDATE_TIME)));
+        self.note_silence(client, result.as_ref().err(), began.elapsed());
         let known = Arc::new(self.known(result));
         self.known.insert(key, known.clone());
         known
+    }
+
+    /// Why a server is not asked now, if it did not answer a moment ago.
+    fn silence(&self, client: &NotaryClient<'_>) -> Option<NotaryError> {
+        let until = locked(&self.silent).get(&client.server()).copied()?;
+        let why = format!("{} did not answer a moment ago", client.server());
+        (self.clock.now() < until).then(|| NotaryError::Unavailable(SourceError::new(why, true)))
+    }
+
+    /// Remembers whether a server kept an update waiting that then failed.
+    fn note_silence(&self, client: &NotaryClient<'_>, error: Option<&NotaryError>, took: Duration) {
+        let now = self.clock.now();
+        let mut silent = locked(&self.silent);
+        silent.retain(|_, until| now < *until);
+        if matches!(error, Some(NotaryError::Unavailable(error)) if error.temporary) && took >= DOCUMENT_TIME {
+            silent.insert(client.server(), after(now, SILENCE_TTL));
+        }
     }
 
     /// The turn of a repository: one update at a time.
@@ -132,8 +170,8 @@ impl Repositories {
         Arc::new(self.known(Err(error)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<()>>>> {
-        self.updating.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<()>>>> {
+        locked(&self.updating)
     }
 
     /// The current time.
@@ -208,6 +246,15 @@ fn history(roles: Vec<NotaryRole>) -> Result<History, NotaryError> {
     let root = roles.iter().find(|role| role.role == "root").and_then(|root| root.document.clone());
     let root = root.map(|document| VerifiedRoot::read(document.into(), "the remembered root")).transpose()?;
     Ok(History::new(roles, root))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn too_slow(limit: Duration) -> NotaryError {
+    let why = format!("its documents did not arrive within {} s", limit.as_secs());
+    NotaryError::Unavailable(SourceError::new(why, true))
 }
 
 fn of_store(error: &StoreError) -> NotaryError {

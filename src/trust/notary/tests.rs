@@ -31,6 +31,7 @@ type Attack = (&'static str, fn(&mut Value), &'static str);
 struct Server {
     documents: Mutex<HashMap<String, Bytes>>,
     is_down: Mutex<bool>,
+    is_silent: Mutex<bool>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -61,6 +62,9 @@ impl RegistryServices for Server {
         let ServiceAddress::Beside { url, resource } = address else { panic!("{address:?}") };
         assert_eq!(resource, GUN);
         self.asked.lock().unwrap().push(url.to_string());
+        if *self.is_silent.lock().unwrap() {
+            return Box::pin(std::future::pending());
+        }
         let answer = match self.documents.lock().unwrap().get(url.as_str()) {
             _ if *self.is_down.lock().unwrap() => Err(SourceError::new("connection refused", true)),
             Some(found) if found.len() > limit => Err(SourceError::new("larger than the limit", false)),
@@ -843,4 +847,35 @@ async fn a_pinned_root_of_another_repository_is_refused() {
     let trust = world.pinned();
     world.repository = own;
     world.assert_refused(&trust, "the pinned root is not for").await;
+}
+
+/// A server that does not answer is down like one that refuses: for a short time, and then at once.
+#[tokio::test]
+async fn a_silent_server_is_down_and_is_not_waited_for_again_at_once() {
+    let world = World::signed().await;
+    let trust = world.pinned();
+    let silent = |is_silent: bool| *world.server.is_silent.lock().unwrap() = is_silent;
+    silent(true);
+    let began = std::time::Instant::now();
+    let error = world.pin(&trust, "v1").await.unwrap_err();
+    assert!(
+        matches!(&error, PinError::Unknown(why) if why.temporary && why.why.contains("no answer within 5 s")),
+        "{error}"
+    );
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(8), "{took:?}");
+    let asked = world.server.asked();
+    // Longer than a failure is remembered for the repository.
+    world.clock.advance(SignedDuration::from_secs(3));
+    let began = std::time::Instant::now();
+    let error = world.pin(&trust, "v1").await.unwrap_err();
+    assert!(matches!(&error, PinError::Unknown(why) if why.temporary && why.why.contains("a moment ago")), "{error}");
+    let outcome = world.outcome(&trust, "v1", &image(1)).await;
+    assert!(matches!(&outcome, TrustOutcome::Unknown { temporary: true, .. }), "{outcome:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(3));
+    assert_eq!(world.server.asked(), asked, "it is left alone");
+    silent(false);
+    world.clock.advance(SignedDuration::from_secs(10));
+    world.assert_signed(&trust).await;
+    assert_eq!(world.pin(&trust, "v1").await, Ok(Some(image(1).digest)));
 }
