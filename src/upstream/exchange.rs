@@ -1,6 +1,7 @@
 //! A request and its response: retries, redirects, authorization.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::header;
@@ -8,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::sleep;
-use url::Url;
+use url::{Origin, Url};
 
 use super::Error;
 use super::answer::body::Inbound;
@@ -131,6 +132,8 @@ pub(super) struct Exchange {
     client: Arc<UpstreamClient>,
     tokens: RegistryTokens,
     limits: Arc<UpstreamLimits>,
+    /// The limits of services beside the registry, which the configuration and policies name.
+    service_limits: Mutex<HashMap<Origin, Arc<UpstreamLimits>>>,
 }
 
 impl Exchange {
@@ -142,7 +145,7 @@ impl Exchange {
     ) -> Result<Self, ConfigError> {
         let limits = UpstreamLimits::new(&config, limit_metrics);
         let client = Arc::new(UpstreamClient::new(config, metrics, network)?);
-        Ok(Self { client, tokens: RegistryTokens::new(tasks.clone()), limits })
+        Ok(Self { client, tokens: RegistryTokens::new(tasks.clone()), limits, service_limits: Mutex::default() })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -171,23 +174,34 @@ impl Exchange {
         }
     }
 
-    /// One attempt within the limits of the upstream. The response keeps the turn; it is released between attempts.
+    /// The limits that apply to a request.
+    fn limits(&self, call: &Call) -> Arc<UpstreamLimits> {
+        if call.tokens == TokenUse::Registry {
+            return self.limits.clone();
+        }
+        let mut known = self.service_limits.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(call.url.origin()).or_insert_with(|| self.limits.of_service()).clone()
+    }
+
+    /// One attempt within the limits of the upstream, or of the service beside it. The response keeps the turn; it is
+    /// released between attempts.
     async fn attempt(&self, call: &Call) -> Result<Response<Inbound>, Failure> {
-        let turn = self.limits.turn(call.lane).await?;
+        let limits = self.limits(call);
+        let turn = limits.turn(call.lane).await?;
         let (response, url) = self.follow(call).await?;
-        let is_own = self.client.is_own(&url);
-        if is_own {
+        let is_own = if call.tokens == TokenUse::Registry { self.client.is_own(&url) } else { call.is_beside(&url) };
+        if self.client.is_own(&url) {
             self.limits.note_quota(response.headers());
         }
         if call.is_answered_by(&response) {
-            self.limits.lift(call.lane);
+            limits.lift(call.lane);
             return Ok(response.map(|body| Inbound::new(body, turn, self.config().idle_timeout)));
         }
         // A refusal by the storage behind a redirect is not the registry's.
         let is_refusal = call.is_refused_by(response.status());
         let failure = self.failure(call, response, &url).await;
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
-            self.limits.hold(call.lane, wait);
+            limits.hold(call.lane, wait);
         }
         Err(failure)
     }

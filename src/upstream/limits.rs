@@ -24,6 +24,9 @@ const CREDIT: Duration = Duration::from_millis(100);
 /// for them.
 const SHARE_BESIDE_BLOBS: usize = 8;
 
+/// The maximum number of concurrent requests to one service beside the registry, such as its notary server.
+const SERVICE_TURNS: usize = 8;
+
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
@@ -49,7 +52,9 @@ pub(super) struct UpstreamLimits {
     blob_turns: Arc<Semaphore>,
     /// How long a request waits for its turn.
     patience: Duration,
-    pace: Option<Pace>,
+    /// What allows no more concurrent requests, for messages.
+    bound: &'static str,
+    pace: Option<Arc<Pace>>,
     pulls: Option<Budget>,
     /// The end of the back-off of each lane.
     holds: Mutex<[Option<Instant>; LANES]>,
@@ -64,10 +69,27 @@ impl UpstreamLimits {
             turns: Arc::new(Semaphore::new(turns)),
             blob_turns: Arc::new(Semaphore::new(turns - turns / SHARE_BESIDE_BLOBS)),
             patience: config.header_timeout,
-            pace: config.max_bandwidth.map(Pace::new),
+            bound: "max_connections",
+            pace: config.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             pulls: config.pull_limit.map(|count| Budget::new(count, config.pull_limit_window)),
             holds: Mutex::default(),
             metrics,
+        })
+    }
+
+    /// The limits of a service beside this registry: a small number of turns of its own, so that a service that does not
+    /// answer takes none of the registry's, and its own back-off. Bandwidth is limited together with the registry's.
+    pub(super) fn of_service(&self) -> Arc<Self> {
+        Arc::new(Self {
+            host: self.host.clone(),
+            turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
+            blob_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
+            patience: self.patience,
+            bound: "as many as one service beside it may get,",
+            pace: self.pace.clone(),
+            pulls: None,
+            holds: Mutex::default(),
+            metrics: self.metrics.clone(),
         })
     }
 
@@ -90,8 +112,8 @@ impl UpstreamLimits {
             // Nothing closes it.
             Ok(Err(_)) | Err(_) => {
                 self.metrics.held(&self.host);
-                let (host, limit) = (&self.host, self.patience.as_secs_f32());
-                Err(Error::Busy(format!("{host}: no turn within {limit} s: max_connections requests are in flight")))
+                let (host, limit, bound) = (&self.host, self.patience.as_secs_f32(), self.bound);
+                Err(Error::Busy(format!("{host}: no turn within {limit} s: {bound} requests are in flight")))
             }
         }
     }
@@ -259,6 +281,22 @@ mod tests {
         turns.push(limits.turn(RequestLane::Pull).await.unwrap());
         turns.push(limits.turn(RequestLane::List).await.unwrap());
         assert!(limits.turn(RequestLane::Look).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_take_none_of_the_registrys_turns() {
+        let limits = limits(|config| config.max_connections = 1);
+        let service = limits.of_service();
+        let mut turns = Vec::new();
+        for _ in 0..8 {
+            turns.push(service.turn(RequestLane::List).await.unwrap());
+        }
+        let error = service.turn(RequestLane::List).await.err().unwrap();
+        assert!(matches!(&error, Error::Busy(why) if why.contains("one service beside it")), "{error}");
+        limits.turn(RequestLane::List).await.unwrap();
+        limits.hold(RequestLane::List, Duration::from_secs(60));
+        drop(turns);
+        service.turn(RequestLane::List).await.expect("its back-off is separate");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1388,3 +1388,30 @@ async fn credentials_go_to_the_notary_server_that_the_operator_names() {
         assert_eq!(sent(), before + 2);
     }
 }
+
+/// Requests that a service beside the registry keeps waiting take no turn of the registry.
+#[tokio::test]
+async fn a_service_that_hangs_does_not_stop_the_registry() {
+    let (world, service) = (World::new().await, World::new().await);
+    let upstream = world.upstream(Config {
+        max_connections: 1,
+        attempts: 1,
+        header_timeout: Duration::from_secs(1),
+        ..world.config()
+    });
+    let held = service.registry.inject(On::any(), Fault::Gate);
+    let url: Url = format!("{}/v2/gun/app/manifests/1", service.listening.url()).parse().unwrap();
+    let ask = || {
+        let (upstream, url) = (upstream.clone(), url.clone());
+        async move {
+            let beside = ServiceAddress::Beside { url: &url, resource: "gun/app" };
+            upstream.document(&repository(), beside, 1 << 20).await.map(|_| ())
+        }
+    };
+    let asked: Vec<_> = (0..8).map(|_| tokio::spawn(ask())).collect();
+    held.wait_for_hits(8).await;
+    upstream.manifest(&repository(), &tag()).await.expect("the registry answers");
+    for asked in asked {
+        assert!(asked.await.unwrap().is_err(), "no answer within the time limit");
+    }
+}

@@ -1,7 +1,9 @@
 //! Docker Content Trust: a tag means the digest that is signed for it.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use pullgate::runtime::Clock;
 use pullgate::sample::image::{Built, Image, Layer, Tree};
 use pullgate::sample::{Fault, NotaryRepository, On, SampleDelegation};
@@ -324,4 +326,41 @@ async fn a_notary_server_that_fails_does_not_hide_another_signature() {
     broken.remove();
     clock.advance(jiff::SignedDuration::from_secs(3));
     assert_eq!(pulled_digest(&gate, "v1").await, signed.root.to_string());
+}
+
+/// A notary server that takes requests and never answers counts as down, in much less time than a client waits for. It
+/// holds neither the other signature nor the registry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notary_server_that_hangs_is_down_and_holds_nothing_else() {
+    let (registry, server, repository) = (TestRegistry::start().await, TestRegistry::start().await, notary());
+    let (signed, open) = (simple("signed"), simple("open"));
+    registry.push(REPOSITORY, Some("v1"), &signed);
+    registry.push("library/open", Some("v1"), &open);
+    let _held = server.inject(On::any(), Fault::Gate);
+    let policy = |trust: &str| format!("{}  - {{name: \"{HOST}/library/open\", policy: {{}}}}\n", either(trust));
+    let made = TestGate::new(&registry, &policy("{anyOf: [notary, release]}"))
+        .upstream(&format!("notary = \"{}\"", server.listening.url()))
+        .with("[trust]\nnotary_root = \"root.pem\"\n")
+        .file("root.pem", repository.root[0].public_pem());
+    made.key.sign(&registry, REPOSITORY, &format!("{HOST}/{REPOSITORY}"), signed.root).unwrap();
+    let gate = made.start().await;
+    // More than the registry gets requests at once, for repositories that need not exist.
+    let paths: Vec<_> = (0..40).map(|number| format!("/library/no{number}/manifests/v1")).collect();
+    let waiting = join_all(paths.iter().map(|path| gate.get(path)));
+    let pulls = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let began = Instant::now();
+        let got = gate.get("/library/open/manifests/v1").await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert_eq!(pulled_digest(&gate, "v1").await, signed.root.to_string());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    };
+    tokio::join!(waiting, pulls);
+    // Content trust alone: no client waits while it is known that the server hangs.
+    gate.set_policy(&policy("notary"));
+    let began = Instant::now();
+    let got = gate.get(&manifest("v1")).await;
+    assert!(got.status == 503 && got.text().contains("is not known"), "{} {}", got.status, got.text());
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
 }
