@@ -75,11 +75,14 @@ impl Call {
         Self { method, url, accept, range_from, repository, absent, lane, has_alternative, tokens }
     }
 
-    /// The recipient of an authorization for this URL. A redirect leads to another one.
-    fn audience(&self, url: &Url) -> Audience {
+    /// The recipient of an authorization for this URL. A redirect leads to another one. `None` where a service beside the
+    /// registry redirects to: nothing goes there, also to the registry itself, as the service chose the request.
+    fn audience(&self, url: &Url) -> Option<Audience> {
         match &self.tokens {
-            TokenUse::Beside { resource } if self.is_beside(url) => Audience::beside(url, &self.repository, resource),
-            TokenUse::Beside { .. } | TokenUse::Registry => Audience::new(url, &self.repository),
+            TokenUse::Beside { resource } => {
+                self.is_beside(url).then(|| Audience::beside(url, &self.repository, resource))
+            }
+            TokenUse::Registry => Some(Audience::new(url, &self.repository)),
         }
     }
 
@@ -223,7 +226,7 @@ impl Exchange {
     /// in any way is renewed once; after that the rejection counts. Registries answer an expired token with 400 or 403
     /// as well as 401, and do not always repeat where to get another.
     async fn authorized(&self, call: &Call, url: &Url) -> Result<Response<Incoming>, Error> {
-        let audience = call.audience(url);
+        let Some(audience) = call.audience(url) else { return self.ask(call, url, None).await };
         let known = self.tokens.known(&audience);
         let response = self.ask(call, url, known.as_ref()).await?;
         let status = response.status();
@@ -285,7 +288,8 @@ impl Exchange {
                 host(from)
             );
         }
-        if !self.client.is_own(from) {
+        if call.tokens != TokenUse::Registry || !self.client.is_own(from) {
+            let name = if call.tokens == TokenUse::Registry { name.as_str() } else { host(&call.url) };
             return format!(
                 "{name} leads to {}, which does not serve this without credentials; none are sent there",
                 host(from)

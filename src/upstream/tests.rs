@@ -1389,6 +1389,30 @@ async fn credentials_go_to_the_notary_server_that_the_operator_names() {
     }
 }
 
+/// A notary server that no credentials are for must not have the gate send a request of its choice with them.
+#[tokio::test]
+async fn redirected_requests_of_services_carry_no_credentials() {
+    let (world, service) = (World::new().await, World::new().await);
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::fixed(&[("notary.acme.test", "127.0.0.1")]);
+    let url = format!("http://notary.acme.test:{}/v2/gun/app/manifests/1", service.listening.address().port());
+    let url: Url = url.parse().unwrap();
+    let beside = ServiceAddress::Beside { url: &url, resource: "gun/app" };
+    service.registry.inject(On::any(), Fault::redirect(&format!("{}/v2/team/app/manifests/1", world.listening.url())));
+    for access in [Access::Basic as fn(Credentials) -> Access, Access::Token] {
+        world.registry.set_access("*", access(Credentials::new("robot", "secret")));
+        let config = Config { auth: password(&folder, "secret"), ..world.config() };
+        let upstream = world.upstream_in(config, &network);
+        // The registry itself has answered with these credentials before.
+        upstream.manifest(&repository(), &tag()).await.unwrap();
+        let sent = || world.registry.count(|request| request.authorization.is_some());
+        let before = sent();
+        let error = upstream.document(&repository(), beside, 1 << 20).await.unwrap_err();
+        assert!(matches!(&error, Error::Unauthorized(why) if why.contains("notary.acme.test leads to")), "{error}");
+        assert_eq!(sent(), before);
+    }
+}
+
 /// Requests that a service beside the registry keeps waiting take no turn of the registry.
 #[tokio::test]
 async fn a_service_that_hangs_does_not_stop_the_registry() {
