@@ -4,7 +4,6 @@
 mod chain;
 mod status;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,7 +13,6 @@ use sigstore_verify::types::{TimeRange, TsaAuthority};
 use sigstore_verify::{Verifier, tsa, types};
 
 use crate::oci::{Digest, json};
-use crate::x509::X509Certificate;
 use chain::AuthorityChain;
 
 /// How the media types of all versions begin.
@@ -54,8 +52,6 @@ struct RootData {
     fingerprint: Digest,
     verifier: Verifier,
     timestamp_authorities: Vec<TsaAuthority>,
-    /// The certificate authorities between signers and the anchors, by [`identity`].
-    intermediates: BTreeSet<Digest>,
     parts: Vec<RootPart>,
 }
 
@@ -103,12 +99,11 @@ impl TrustedRoot {
         if parts.is_empty() {
             return Err("has no authority and no log".into());
         }
-        let intermediates = authorities.iter().flat_map(AuthorityChain::intermediates).map(identity).collect();
         let root = chain::narrowed(root, &authorities, &stampers);
         let verifier = Verifier::new(&root).map_err(|e| e.to_string())?;
         let timestamp_authorities = root.tsa_authorities();
         let (name, fingerprint) = (name.to_owned(), Digest::sha256(bytes));
-        let data = RootData { name, fingerprint, verifier, timestamp_authorities, intermediates, parts };
+        let data = RootData { name, fingerprint, verifier, timestamp_authorities, parts };
         Ok(Self { data: Arc::new(data), written: None })
     }
 
@@ -157,12 +152,6 @@ impl TrustedRoot {
         &self.data.verifier
     }
 
-    /// Whether the root lists this certificate authority, in DER, between signers and one of its anchors. The root alone
-    /// says for how long such an authority counts, and no signature can bring it back by naming it.
-    pub(crate) fn lists_intermediate(&self, der: &[u8]) -> bool {
-        X509Certificate::from_der(der).is_ok_and(|one| self.data.intermediates.contains(&identity(&one)))
-    }
-
     /// The time in a time stamp for a signature, if one of its time-stamping authorities has issued it.
     pub(crate) fn stamped_at(
         &self,
@@ -195,12 +184,6 @@ impl fmt::Display for RootPartKind {
             Self::TimestampAuthority => "time-stamping authority",
         })
     }
-}
-
-/// What makes two certificates those of the same authority: the name and the key.
-fn identity(certificate: &X509Certificate) -> Digest {
-    let name = certificate.subject().to_string();
-    Digest::sha256(&[name.as_bytes(), &[0], certificate.subject_public_key_info()].concat())
 }
 
 /// Every part of a root. An authority begins when the root says so, and ends with its certificates at the latest.

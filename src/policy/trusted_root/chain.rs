@@ -65,11 +65,6 @@ impl AuthorityChain {
         Ok(())
     }
 
-    /// The certificates between signers and the anchor.
-    pub(super) fn intermediates(&self) -> impl Iterator<Item = &X509Certificate> {
-        self.certificates.iter().take(self.certificates.len() - 1)
-    }
-
     /// When the authority counts, as the root states it.
     pub(super) fn valid_for(&self) -> Option<TimeRange> {
         self.valid_for

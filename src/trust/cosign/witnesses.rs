@@ -170,17 +170,17 @@ fn for_any<T>(roots: &[TrustedRoot], verify: impl Fn(&TrustedRoot) -> Result<T, 
 }
 
 /// The bundle as this root judges it: without time stamps that no authority of it has issued, as in sigstore-go, because
-/// they prove nothing, and a signature does not become worse by having them; and without the certificates of authorities
-/// that the root lists itself. The root says how long those count. Named by a signature, a retired one would lead to the
-/// anchor above it.
+/// they prove nothing, and a signature does not become worse by having them; and without any certificate but the signer's.
+/// Only the root says which authorities are between a signer and an anchor, and for how long, also as in sigstore-go
+/// (`FulcioCertificateAuthority.Verify`), which cosign uses with a trusted root. A retired authority would otherwise come
+/// back in a signature, because the anchor above it still vouches for it.
 fn of_root(root: &TrustedRoot, bundle: &Bundle) -> Bundle {
     let mut bundle = bundle.clone();
     let Some(signature) = signature(&bundle).cloned() else { return bundle };
     let material = &mut bundle.verification_material;
     if let VerificationMaterialContent::X509CertificateChain { certificates } = &mut material.content {
-        let mut index = 0..;
         // The first certificate is the signer's.
-        certificates.retain(|one| index.next() == Some(0) || !root.lists_intermediate(one.raw_bytes.as_bytes()));
+        certificates.truncate(1);
     }
     let timestamps = std::mem::take(&mut material.timestamp_verification_data).rfc3161_timestamps;
     let ours =
