@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 use jiff::Timestamp;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
@@ -24,6 +24,10 @@ use crate::runtime::Tasks;
 
 /// The longest time for one round, and for finding out what is signed for a tag.
 pub(super) const MAX_TIME: Duration = Duration::from_secs(60);
+
+/// How long the search waits for confirmations, such as answers of OCSP responders, before it goes on beside them: with
+/// them it may be over.
+const CONFIRMATION_WAIT: Duration = Duration::from_millis(500);
 
 /// What a round found out for one authority.
 pub(super) struct GatheredResult {
@@ -67,11 +71,13 @@ pub(super) async fn gather(
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
     let subject = (&request.repository, request.image.digest);
     let search = Search::new(source, subject, readers, &schemes.large_layers);
-    let attached = AttachedSearch { tasks, request: &request, config, end, parts, search, indices: &indices, report };
+    let (indices, is_confirmed) = (&indices[..], true);
+    let attached =
+        AttachedSearch { tasks, request: &request, config, end, parts, search, indices, report, is_confirmed };
     let (results, is_complete) = attached.run(&mut consulted).await;
     consulted.finish().await;
     let mut all = consulted.into_results();
-    for (index, result) in indices.into_iter().zip(results) {
+    for (index, result) in indices.iter().copied().zip(results) {
         all[index] = Some(GatheredResult { result, is_complete });
     }
     let unknown = || GatheredResult { result: interrupted(), is_complete: false };
@@ -89,6 +95,8 @@ struct AttachedSearch<'a, S> {
     /// The authorities whose signatures are attached.
     indices: &'a [usize],
     report: ReportResult<'a>,
+    /// Whether everything is known about the signatures that were read.
+    is_confirmed: bool,
 }
 
 impl<S: SignatureSource> AttachedSearch<'_, S> {
@@ -106,7 +114,11 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
             }
             let found = match self.next(consulted).await {
                 Ok(Some(found)) => found,
-                Ok(None) => return (self.results(), true),
+                Ok(None) => {
+                    // What is not confirmed by then stays unknown.
+                    self.confirm(consulted, self.end).await;
+                    return (self.results(), true);
+                }
                 Err(Elapsed { .. }) => {
                     let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
                     self.search.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
@@ -124,16 +136,46 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
                 return (latest, false);
             };
             self.parts = parts;
-            // What is not confirmed by then stays unknown, and the search ends with its next step.
-            let _ = timeout_at(self.end, self.parts.confirm()).await;
-            latest = self.results_so_far();
-            self.indices.iter().zip(&latest).for_each(|(index, result)| (self.report)(*index, result));
+            self.is_confirmed = self.parts.confirm().now_or_never().is_some();
+            latest = self.report_so_far();
+            if !self.is_confirmed {
+                self.confirm(consulted, Instant::now() + CONFIRMATION_WAIT).await;
+                latest = self.report_so_far();
+            }
         }
     }
 
-    /// What is found next, while consultations go on.
+    /// Finds out what is missing about the signatures that were read, until `end` at the latest, while consultations go on.
+    async fn confirm(&mut self, consulted: &mut Consultations<'_>, end: Instant) {
+        let mut confirmed = pin!(timeout_at(end.min(self.end), self.parts.confirm()));
+        self.is_confirmed = loop {
+            tokio::select! {
+                result = &mut confirmed => break result.is_ok(),
+                true = consulted.next() => {}
+            }
+        };
+    }
+
+    /// What is found next, while confirmations and consultations go on. A confirmation that has not ended when something is
+    /// found begins again with that; requests that it has begun are not lost.
     async fn next(&mut self, consulted: &mut Consultations<'_>) -> Result<Option<FoundLayers>, Elapsed> {
+        let notes = self.notes_so_far();
         let mut next = pin!(timeout_at(self.end, self.search.next()));
+        if !self.is_confirmed {
+            {
+                let mut confirmed = pin!(self.parts.confirm());
+                loop {
+                    tokio::select! {
+                        found = &mut next => return found,
+                        () = &mut confirmed => break,
+                        true = consulted.next() => {}
+                    }
+                }
+            }
+            self.is_confirmed = true;
+            let results = self.parts.results(&notes, self.config, self.request.now);
+            self.indices.iter().zip(&results).for_each(|(index, result)| (self.report)(*index, result));
+        }
         loop {
             tokio::select! {
                 found = &mut next => return found,
@@ -146,11 +188,17 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
         self.parts.results(&self.search.notes, self.config, self.request.now)
     }
 
-    /// The results if nothing else is read.
-    fn results_so_far(&self) -> Vec<AuthorityResult> {
+    /// Reports the results if nothing else is read.
+    fn report_so_far(&self) -> Vec<AuthorityResult> {
+        let results = self.parts.results(&self.notes_so_far(), self.config, self.request.now);
+        self.indices.iter().zip(&results).for_each(|(index, result)| (self.report)(*index, result));
+        results
+    }
+
+    fn notes_so_far(&self) -> SearchNotes {
         let mut notes = self.search.notes.clone();
         notes.add(Trouble::Unanswered(SourceError::new("the search has not ended", true)));
-        self.parts.results(&notes, self.config, self.request.now)
+        notes
     }
 }
 

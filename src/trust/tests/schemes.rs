@@ -15,7 +15,7 @@ const MARK: &str = "application/x-mark";
 
 /// An image is signed for an authority when the authority's server is written in a layer that is attached to it. A
 /// server `pin DIGEST` has signed that digest for every tag; a server `silent …` never answers. To read a layer `stuck`
-/// takes until the test is over.
+/// takes until the test is over. To confirm a signature for a server `slow` takes 20 seconds.
 struct Marks;
 
 /// Whether a layer `stuck` is being read, and whether the test is over.
@@ -72,6 +72,13 @@ impl Verification for Marked {
                     signed.push(Signatory { id, ..Signatory::of_key(&key, "mark".into()) });
                 }
             }
+        }
+    }
+
+    fn confirm(&mut self) -> BoxFuture<'_, ()> {
+        match self.0.iter().any(|(server, ..)| server == "slow") {
+            true => Box::pin(tokio::time::sleep(Duration::from_secs(20))),
+            false => Box::pin(ready(())),
         }
     }
 
@@ -378,6 +385,37 @@ async fn nobody_waits_for_what_cannot_matter() {
     assert_verified(&cosign, "ECDSA");
     assert_unknown(&silent, "no answer", true);
     assert_eq!(asked(&registry).iter().filter(|what| what.ends_with(".sig")).count(), 1, "one search for all");
+}
+
+/// A responder that does not answer about one signature delays no other one, whether that is found with it or after it.
+#[tokio::test]
+async fn a_slow_confirmation_delays_no_other_finding() {
+    let (signer, digest) = (Signer::p256(), image().digest);
+    for is_classic in [true, false] {
+        let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
+        let mut registry = Registry::new(Api::Absent);
+        let mark = registry.push_blob(MARK, b"slow".to_vec());
+        let mut listed = vec![registry.push(&manifest_json(&json!([mark]), Some(&digest)))];
+        if is_classic {
+            registry = registry.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
+        } else {
+            listed.push(registry.bundle(&digest, &signer.bundle(&statement(&digest))));
+        }
+        registry.api = Api::Pages(vec![listed]);
+        registry.documents.insert("/a".into(), "alice".into());
+        let registry = Arc::new(registry);
+        for other in [signer.authority(), shelved("/a")] {
+            let authorities = [marks("slow"), other.clone()];
+            let is_enough = |evidence: &TrustEvidence| {
+                evidence.outcome(other.id()).is_some_and(|one| matches!(one.value, TrustOutcome::Verified { .. }))
+            };
+            let begun = std::time::Instant::now();
+            let evidence =
+                trust.evidence(&registry, &name(), &tag(), &Arc::new(image()), &authorities, is_enough).await;
+            assert_verified(&evidence.outcome(other.id()).unwrap().value, "");
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        }
+    }
 }
 
 /// A verification that does not end ends with the search all the same, and what was verified before it counts.
