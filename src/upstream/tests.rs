@@ -1432,10 +1432,10 @@ async fn a_service_that_hangs_does_not_stop_the_registry() {
             upstream.document(&repository(), beside, 1 << 20).await.map(|_| ())
         }
     };
-    let asked: Vec<_> = (0..8).map(|_| tokio::spawn(ask())).collect();
-    held.wait_for_hits(8).await;
-    upstream.manifest(&repository(), &tag()).await.expect("the registry answers");
-    for asked in asked {
-        assert!(asked.await.unwrap().is_err(), "no answer within the time limit");
-    }
+    let pull = async {
+        held.wait_for_hits(8).await;
+        upstream.manifest(&repository(), &tag()).await.expect("the registry answers");
+    };
+    let (asked, ()) = tokio::join!(futures_util::future::join_all((0..8).map(|_| ask())), pull);
+    assert!(asked.iter().all(Result::is_err), "no answer within the time limit");
 }
