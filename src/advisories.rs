@@ -1,7 +1,7 @@
 //! Advisory databases, and which advisories apply to an inventory.
 //!
 //! A database is a file that the operator fetches or imports; none is part of the program. It is read through
-//! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find`] matches an inventory against one
+//! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find()`] matches an inventory against one
 //! generation of the databases and has no opinion: policies weigh the findings.
 
 mod bolt;

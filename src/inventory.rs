@@ -2,7 +2,7 @@
 //!
 //! An inventory depends only on verified bytes, so it is computed once and never expires. Each layer is read once, in one
 //! pass ([`read_layer`]); the result, a [`LayerInventory`], is kept by the layer's digest and shared by all images that
-//! contain the layer. [`merge`] applies the layers of an image in their order and yields its [`Inventory`].
+//! contain the layer. [`merge()`] applies the layers of an image in their order and yields its [`Inventory`].
 //!
 //! All input is untrusted. What cannot be read completely becomes a [`Gap`]: an image with gaps is never called clean.
 

@@ -51,7 +51,7 @@ impl ImportOptions {
 /// - an archive of these two files (`db.tar.gz`, as in the registry);
 /// - an OCI image layout of trivy-db, as a directory or a tar archive (`oras copy --to-oci-layout`, `skopeo copy`);
 /// - a zip archive or a directory of OSV records (`all.zip` of an ecosystem);
-/// - an archive that [`export`] wrote.
+/// - an archive that [`export()`] wrote.
 ///
 /// This reads and verifies everything, so call it on a thread that may block.
 ///

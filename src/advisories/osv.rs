@@ -1,7 +1,7 @@
 //! OSV records (ossf.github.io/osv-schema), compiled to an index.
 //!
 //! Records come as zip archives with one JSON file a record, as osv.dev publishes them for each ecosystem, or as a
-//! directory of such files. [`compile`] reads them one at a time and writes an index file, from which a look-up reads a few
+//! directory of such files. [`compile()`] reads them one at a time and writes an index file, from which a look-up reads a few
 //! hundred bytes. A record that cannot be read fails the compilation: the index would call its packages clean.
 
 mod compile;

@@ -281,7 +281,7 @@ impl ZippedFile {
     ///
     /// # Errors
     ///
-    /// As [`Entry::read`].
+    /// As [`ZippedFile::read`].
     pub(super) fn open<'a>(
         &self,
         content: &'a mut dyn ReadSeek,
