@@ -77,11 +77,9 @@ impl UnreadableVersion {
 
 /// Compares two versions.
 ///
-/// ```
-/// use std::cmp::Ordering;
-/// use pullgate::version::{VersionScheme, compare};
-/// assert_eq!(compare(VersionScheme::Deb, "1.0~rc1-1", "1.0-1"), Ok(Ordering::Less));
-/// assert_eq!(compare(VersionScheme::Rpm, "1:1.0-1", "2.0-1"), Ok(Ordering::Greater));
+/// ```text
+/// compare(VersionScheme::Deb, "1.0~rc1-1", "1.0-1")  Ok(Less)
+/// compare(VersionScheme::Rpm, "1:1.0-1", "2.0-1")    Ok(Greater)
 /// ```
 pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, UnreadableVersion> {
     let (a, b) = (PackageVersion::parse(scheme, a)?, PackageVersion::parse(scheme, b)?);
