@@ -34,6 +34,10 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
         }
         by_ecosystem.insert(ecosystem, buckets);
     }
+    for (_, package) in search.packages().filter(|(_, package)| is_without_group(package)) {
+        let place = package.path.as_deref().unwrap_or(&package.name);
+        search.gap(place, format!("{} states no group, by which advisories name it", package.name));
+    }
     let Some(trivy) = search.databases.trivy else { return };
     for (index, package) in search.packages() {
         if search.is_full() {
@@ -48,6 +52,11 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
             }
         }
     }
+}
+
+/// Whether a Java archive states only its artifact. Advisories name `group:artifact`, so none would be found.
+fn is_without_group(package: &InstalledPackage) -> bool {
+    package.ecosystem == Ecosystem::Maven && !package.name.contains(':')
 }
 
 fn buckets(search: &mut AdvisorySearch<'_>, ecosystem: Ecosystem) -> Vec<SourcedBucket> {

@@ -545,6 +545,18 @@ fn an_image_with_more_vulnerabilities_than_can_be_listed_has_a_gap() {
     assert!(found.gaps.iter().any(|gap| gap.problem.contains("may be more")), "{:?}", found.gaps);
 }
 
+/// Advisories name Java packages by group and artifact, so none is found for an archive that states no group.
+#[test]
+fn a_java_archive_without_a_group_is_a_gap() {
+    let rows = Rows::default().row("maven::x", "org.springframework:spring-core", "CVE-2024-1", json!({}));
+    let jar = |name: &str| json!({"ecosystem": "maven", "name": name, "version": "5.3.10", "path": "app/a.jar"});
+    let gaps = |name: &str| findings(&rows, &inventory("", "", &[jar(name)])).gaps;
+    assert_eq!(gaps("org.springframework:spring-core"), []);
+    let found = gaps("spring-core");
+    assert_eq!((&*found[0].place, found.len()), ("app/a.jar", 1));
+    assert_eq!(found[0].problem, "spring-core states no group, by which advisories name it");
+}
+
 #[test]
 fn languages_without_a_database_are_a_gap() {
     let npm = inventory("", "", &[json!({"ecosystem": "npm", "name": "lodash", "version": "4.17.19", "path": "x"})]);
