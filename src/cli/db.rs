@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
+use super::remote::progress_bar;
 use super::{Exit, Output};
 use crate::advisories::{
     self, AdvisoryStore, DatabaseProgress, GenerationManifest, ImportOptions, InstalledGeneration, SourceState,
@@ -225,12 +226,6 @@ fn describe(installed: &InstalledGeneration) -> String {
     let InstalledGeneration { manifest, was_current } = installed;
     let verb = if *was_current { "was already in use" } else { "is in use now" };
     format!("{}: built {}, {} advisories, {verb}", manifest.source, manifest.built, manifest.rows)
-}
-
-/// Draws nothing if standard error is not a terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn show(bar: &ProgressBar, done: DatabaseProgress) -> ControlFlow<()> {

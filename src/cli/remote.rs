@@ -61,8 +61,8 @@ pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &i
     }
 }
 
-/// Draws nothing if standard error is not a terminal.
-fn progress_bar() -> ProgressBar {
+/// A bar for bytes. It draws nothing if standard error is not a terminal.
+pub(super) fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -95,13 +95,6 @@ pub struct LayerInventory {
     pub(super) problems: BTreeSet<String>,
 }
 
-impl LayerInventory {
-    /// Adds a problem with the layer as a whole, for which an image with the layer has a gap.
-    pub fn add_problem(&mut self, problem: impl Into<String>) {
-        self.problems.insert(problem.into());
-    }
-}
-
 /// What a file states.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -106,9 +106,12 @@ impl Scanner {
         let reads: Vec<Result<(Digest, KnownLayer), CacheError>> =
             stream::iter(reads).buffered(AT_ONCE).collect().await;
         let known: HashMap<Digest, KnownLayer> = reads.into_iter().collect::<Result<_, _>>()?;
-        let layers: Vec<KnownLayer> =
-            named.iter().filter_map(|layer| Some(with_its_type(layer, known.get(&layer.digest)?.clone()))).collect();
-        self.tasks.spawn_blocking(move || merge(&layers)).await.map_err(|_| CacheError::Busy)
+        let work = move || {
+            // Layers that are listed several times share one reading.
+            let layers: Vec<&KnownLayer> = named.iter().filter_map(|layer| known.get(&layer.digest)).collect();
+            merge(&layers, &named)
+        };
+        self.tasks.spawn_blocking(work).await.map_err(|_| CacheError::Busy)
     }
 
     async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
@@ -168,24 +171,26 @@ impl Scanner {
     }
 }
 
-/// A layer that clients may read in another way than as the tar that its bytes are has a gap.
-fn with_its_type(layer: &Descriptor, mut reading: KnownLayer) -> KnownLayer {
-    let essence = media_type::essence(&layer.media_type);
-    let problem = if is_read_lazily(layer) {
-        "some clients read this layer by a table of contents of its own, which was not compared"
-    } else if !is_tar_type(&essence) {
-        "the layer is encrypted or of an unknown type"
-    } else {
-        return reading;
-    };
-    Arc::make_mut(&mut reading.inventory).add_problem(problem);
-    reading
-}
-
-fn merge(readings: &[KnownLayer]) -> Arc<Inventory> {
+/// The inventory of an image with these layers. A layer that clients may read in another way than as the tar that its bytes
+/// are has a gap.
+fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Arc<Inventory> {
     let layers: Vec<_> =
         readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
-    Arc::new(inventory::merge(&layers))
+    let mut inventory = inventory::merge(&layers);
+    let gap = |layer: &Descriptor| Some(Gap { place: layer.digest.to_string(), problem: type_problem(layer)?.into() });
+    inventory.gaps.extend(named.iter().filter_map(gap));
+    inventory.gaps.sort_unstable();
+    inventory.gaps.dedup();
+    Arc::new(inventory)
+}
+
+/// Why clients may read a layer in another way than as the tar that its bytes are.
+fn type_problem(layer: &Descriptor) -> Option<&'static str> {
+    if is_read_lazily(layer) {
+        return Some("some clients read this layer by a table of contents of its own, which was not compared");
+    }
+    let is_tar = is_tar_type(&media_type::essence(&layer.media_type));
+    (!is_tar).then_some("the layer is encrypted or of an unknown type")
 }
 
 impl VaSource for Scanner {
@@ -195,5 +200,36 @@ impl VaSource for Scanner {
 
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
         self.ask(subject).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::oci::{Content, Manifest};
+
+    #[test]
+    fn layers_that_clients_read_in_another_way_are_gaps() {
+        let digest = Digest::sha256(b"layer");
+        let layer = |media_type: &str, annotations: serde_json::Value| json!({"mediaType": media_type, "digest": digest, "size": 2, "annotations": annotations});
+        let tar = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let lazy = || layer(tar, json!({"containerd.io/snapshot/stargz/toc.digest": digest}));
+        for (layers, gaps) in [
+            (vec![layer(tar, json!({}))], 0),
+            (vec![lazy(), lazy()], 1),
+            (vec![layer("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", json!({}))], 1),
+        ] {
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2});
+            let manifest =
+                json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers}).to_string();
+            let manifest = Manifest::parse(manifest.into(), Some(media_type)).unwrap();
+            let Content::Image { layers, .. } = &manifest.content else { panic!() };
+            let known = KnownLayer { digest, diff_id: None, inventory: Arc::default() };
+            let readings: Vec<&KnownLayer> = layers.iter().map(|_| &known).collect();
+            assert_eq!(merge(&readings, layers).gaps.len(), gaps, "{layers:?}");
+        }
     }
 }
