@@ -60,6 +60,7 @@ pub use material::{Certificate, InvalidMaterial, SignerKey};
 pub use purl::Purl;
 pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, SignedPart, VaRule};
 pub use ruleset::{RuleSet, Selection};
+pub use same_signer::SameSigner;
 pub use signed::trust_verdict;
 pub use subject::{Kind, Subject};
 pub use trusted_root::{RootPart, RootPartKind, TrustedRoot};

@@ -5,7 +5,7 @@
 //! answer is [`TrustOutcome::Unknown`], never "unsigned".
 //!
 //! A scheme of signatures is a folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
-//! Files use each other in one direction: `trust` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
+//! Files use each other in one direction: `trust` -> `question` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
 //! -> `scheme`, `notes`, `large` -> `source`.
 
 mod consultations;
@@ -20,6 +20,7 @@ mod notary;
 mod notation;
 mod notes;
 mod pin;
+mod question;
 mod registry;
 mod scheme;
 mod schemes;
@@ -27,25 +28,23 @@ mod settled;
 mod source;
 mod unverified;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::oci::{Digest, Host, ImageName, Manifest, Reference};
-use crate::policy::{Authority, AuthorityId, Observed, TrustEvidence, TrustOutcome, Unseen};
+use crate::policy::{Authority, AuthorityId, Observed, SameSigner, TrustEvidence};
 use crate::runtime::{Clock, FlightReporter, Flights, Tasks};
 use crate::store::{FactStore, Memo};
 use crate::upstream::Upstream;
-use consultations::ReportResult;
-use finding::{AuthorityFinding, with_earlier_signatures};
-use gather::{GatherRequest, GatheredResult, gather};
+use finding::AuthorityFinding;
 pub use notary::{RememberedRoot, remembered_roots};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
 pub use pin::{PinError, TagPins};
-use scheme::{AuthorityResult, Sought};
+use question::SignatureQuestion;
 use schemes::Schemes;
-use settled::{Signers, is_settled};
+use settled::is_settled;
 pub use source::SignatureSource;
 
 /// How long evidence holds.
@@ -118,16 +117,6 @@ pub struct TrustServices {
 /// Finds the configured upstream of a host.
 pub type UpstreamByHost = Arc<dyn Fn(&Host) -> Option<Arc<Upstream>> + Send + Sync>;
 
-/// One question: which of these authorities have signed this image?
-#[derive(Clone)]
-struct SignatureQuestion {
-    name: ImageName,
-    /// The reference as it was pulled. A digest is always that of the image.
-    reference: Reference,
-    image: Arc<Manifest>,
-    authorities: Vec<Arc<Authority>>,
-}
-
 impl Trust {
     /// Trust with every scheme.
     pub fn new(config: Config, services: TrustServices) -> Self {
@@ -145,7 +134,8 @@ impl Trust {
     /// this reference. What is not known yet is found out in one round, which concurrent callers with the same question
     /// share and which goes on when they leave.
     /// A caller leaves as soon as what is known `is_enough`: a place that does not answer does not delay an image that
-    /// somebody else's signature admits. An authority that was not waited for is [`TrustOutcome::Unknown`].
+    /// somebody else's signature admits. An authority that was not waited for is unknown. An authority of which several
+    /// signers may be needed is listed several times.
     pub async fn evidence<S: SignatureSource + 'static>(
         &self,
         source: &Arc<S>,
@@ -164,8 +154,12 @@ impl Trust {
             Reference::Tag(tag) => Reference::Tag(tag.clone()),
             Reference::Digest(_) => Reference::Digest(image.digest),
         };
-        let (name, image, authorities_asked) = (name.clone(), image.clone(), authorities.to_vec());
-        let question = SignatureQuestion { name, reference, image, authorities: authorities_asked };
+        let question = SignatureQuestion {
+            name: name.clone(),
+            reference,
+            image: image.clone(),
+            authorities: authorities.to_vec(),
+        };
         let evidence = |answers: &Answers| {
             let found = |authority: &Arc<Authority>| answers.get(authority.id()).cloned();
             let findings = authorities.iter().map(|one| found(one).unwrap_or_else(|| self.inner.interrupted()));
@@ -209,146 +203,8 @@ impl Inner {
     ) -> Option<Findings> {
         let now = self.clock.now();
         let findings: Findings = known.iter().cloned().collect::<Option<_>>()?;
-        let signers: Vec<_> = findings.iter().zip(authorities).map(|(one, whose)| one.signers(whose, now)).collect();
-        is_settled(&signers).then_some(findings)
-    }
-
-    /// The findings from memory or from the store where they suffice; else from a search for what is missing.
-    async fn find_out(
-        &self,
-        source: &impl SignatureSource,
-        question: &SignatureQuestion,
-        report: ReportKnown<'_>,
-    ) -> Findings {
-        let SignatureQuestion { name, reference, image, authorities } = question;
-        let mut known = Vec::with_capacity(authorities.len());
-        for authority in authorities {
-            known.push(self.memo.known(&self.key(name, reference, image.digest, authority)).await);
-        }
-        match self.sufficient(authorities, &known) {
-            Some(findings) => findings,
-            None => {
-                report(&known);
-                self.search(source, question, known, report).await
-            }
-        }
-    }
-
-    /// Searches for the authorities about which not everything is known. A finding about another authority is neither
-    /// verified again nor changed.
-    async fn search(
-        &self,
-        source: &impl SignatureSource,
-        question: &SignatureQuestion,
-        mut known: Vec<Option<Arc<Observed<AuthorityFinding>>>>,
-        report: ReportKnown<'_>,
-    ) -> Findings {
-        let SignatureQuestion { name, reference, image, authorities } = question;
-        let now = self.clock.now();
-        let mut others = Vec::new();
-        // By the repository that holds the signatures; `None` is the image's own.
-        let mut places: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
-        for (index, (authority, known)) in authorities.iter().zip(&known).enumerate() {
-            match known.as_ref().map(|known| known.signers(authority, now)) {
-                Some(signers) if signers.signed == signers.possible => others.push(signers),
-                _ => {
-                    let place = authority.signature_repository().map(ToString::to_string);
-                    places.entry(place).or_default().push(index);
-                }
-            }
-        }
-        while let Some((_, open)) = places.pop_first() {
-            let sought = |index: &usize| {
-                let known = known[*index].as_ref().map(|known| known.lasting_signatories()).unwrap_or_default();
-                Sought { authority: authorities[*index].clone(), known }
-            };
-            let waiting = places.values().flatten().map(|index| authorities[*index].signers());
-            let waiting = waiting.map(|possible| Signers { possible, ..Signers::default() });
-            let request = GatherRequest {
-                name: name.clone(),
-                reference: reference.clone(),
-                image: image.clone(),
-                repository: name.repository.clone(),
-                sought: open.iter().map(sought).collect(),
-                others: others.iter().cloned().chain(waiting).collect(),
-                now,
-            };
-            let so_far = Mutex::new(known.clone());
-            let report = |place: usize, result: &AuthorityResult| {
-                let gathered = GatheredResult { result: result.clone(), is_complete: false };
-                let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
-                so_far[open[place]] = Some(Arc::new(self.finding(gathered, known[open[place]].as_deref())));
-                report(&so_far);
-            };
-            let results = self.gather(source, request, &report).await;
-            for (index, gathered) in open.into_iter().zip(results) {
-                let found = self.finding(gathered, known[index].as_deref());
-                let key = self.key(name, reference, image.digest, &authorities[index]);
-                let found = self.memo.remember(key, found, AuthorityFinding::is_durable).await;
-                others.push(found.signers(&authorities[index], now));
-                known[index] = Some(found);
-            }
-        }
-        known.into_iter().map(|known| known.unwrap_or_else(|| self.interrupted())).collect()
-    }
-
-    /// Gathers for authorities whose signatures are in the same repository.
-    async fn gather(
-        &self,
-        source: &impl SignatureSource,
-        mut request: GatherRequest,
-        report: ReportResult<'_>,
-    ) -> Vec<GatheredResult> {
-        let place = request.sought.first().and_then(|sought| sought.authority.signature_repository()).cloned();
-        let Some(ImageName { host, repository }) = place else {
-            return gather(source, &self.tasks, &self.schemes, request, &self.config, report).await;
-        };
-        request.repository = repository;
-        if host == request.name.host {
-            return gather(source, &self.tasks, &self.schemes, request, &self.config, report).await;
-        }
-        let Some(upstream) = (self.upstreams)(&host) else {
-            let why = format!("its signatures are in {host}, which is not a configured upstream");
-            let unknown = |_: &Sought| GatheredResult {
-                result: AuthorityResult { outcome: TrustOutcome::unknown(why.clone(), false), until: None },
-                is_complete: true,
-            };
-            return request.sought.iter().map(unknown).collect();
-        };
-        gather(&*upstream, &self.tasks, &self.schemes, request, &self.config, report).await
-    }
-
-    /// What is kept for one authority. What was verified before and still holds is not lost to a registry that does not
-    /// answer now.
-    fn finding(
-        &self,
-        gathered: GatheredResult,
-        before: Option<&Observed<AuthorityFinding>>,
-    ) -> Observed<AuthorityFinding> {
-        let at = self.clock.now();
-        let after = |ttl| at.saturating_add(ttl).unwrap_or(Timestamp::MAX);
-        let GatheredResult { result: AuthorityResult { outcome, until }, is_complete } = gathered;
-        let outcome = with_earlier_signatures(outcome, before.map(|before| &before.value.outcome));
-        if let (TrustOutcome::Unknown { why, temporary, found }, Some(before)) = (&outcome, before)
-            && let TrustOutcome::Verified { by, .. } = &before.value.outcome
-        {
-            // Who else has signed is as unknown as the search left it.
-            let unseen = Some(Unseen { why: why.clone(), temporary: *temporary });
-            let outcome = TrustOutcome::Verified { by: by.clone(), found: found.clone(), unseen };
-            return Observed { value: AuthorityFinding { outcome, searched_until: after(TROUBLE_TTL) }, ..*before };
-        }
-        let latest = match &outcome {
-            TrustOutcome::Unknown { temporary: true, .. } => Some(after(TROUBLE_TTL)),
-            TrustOutcome::Unknown { .. } | TrustOutcome::Unverified { .. } => Some(after(self.config.negative_ttl)),
-            TrustOutcome::Verified { .. } | TrustOutcome::NotRequired { .. } => None,
-        };
-        let until = until.into_iter().chain(latest).min();
-        let searched_until = match &outcome {
-            _ if !is_complete => at,
-            TrustOutcome::Verified { unseen: Some(unseen), .. } if unseen.temporary => after(TROUBLE_TTL),
-            _ => after(self.config.negative_ttl),
-        };
-        Observed { value: AuthorityFinding { outcome, searched_until }, at, until }
+        let signers = findings.iter().zip(authorities).map(|(one, whose)| one.signers(whose, now));
+        is_settled(signers, &SameSigner::among(authorities)).then_some(findings)
     }
 
     /// Findings as evidence. Where the evidence relies on a complete search ("nobody else has signed"), it ends with that
@@ -357,7 +213,7 @@ impl Inner {
         let now = self.clock.now();
         let at_time = |time| findings.iter().zip(authorities).map(move |(one, whose)| one.signers(whose, time));
         let later: Vec<_> = at_time(Timestamp::MAX).collect();
-        let relies_on_search = !is_settled(&later);
+        let relies_on_search = !is_settled(later.iter().cloned(), &SameSigner::among(authorities));
         let mut evidence = TrustEvidence::default();
         for (index, (signers, later)) in at_time(now).zip(&later).enumerate() {
             let (authority, Observed { value, at, until }) = (&authorities[index], &*findings[index]);
@@ -385,8 +241,9 @@ impl Inner {
     /// The same for questions with the same answer: the same image and the same authorities in any order.
     fn flight(&self, question: &SignatureQuestion) -> Arc<str> {
         let SignatureQuestion { name, reference, image, authorities } = question;
-        let keys: BTreeSet<_> = authorities.iter().map(|one| self.key(name, reference, image.digest, one)).collect();
-        keys.into_iter().collect::<Vec<_>>().join("\n").into()
+        let mut keys: Vec<_> = authorities.iter().map(|one| self.key(name, reference, image.digest, one)).collect();
+        keys.sort_unstable();
+        keys.join("\n").into()
     }
 
     /// The finding of a search that did not end. It is not kept.

@@ -141,7 +141,7 @@ impl EvidenceGatherer {
         kind: Kind,
         manifest: &Arc<Manifest>,
     ) -> Result<TrustFindings, GateError> {
-        let authorities = rule.authorities();
+        let authorities = rule.authorities_by_need();
         let admits = |findings: &TrustFindings| passes(rule, kind, findings, self.clock.now());
         let with_own = |own: &TrustEvidence| TrustFindings { own: own.clone(), ..Default::default() };
         let is_enough = |own: &TrustEvidence| admits(&with_own(own));

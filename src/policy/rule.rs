@@ -39,6 +39,20 @@ impl Rule {
 }
 
 impl Rule {
+    /// The same, each once for every signer of it that a requirement may need: `allOf: [a, {anyOf: [a, b]}]` may need two
+    /// signers of `a`.
+    pub fn authorities_by_need(&self) -> Vec<Arc<Authority>> {
+        let most = |authority: &Authority| {
+            let requirements = self.trust.iter().chain(&self.simple);
+            requirements.map(|requirement| requirement.most_signers(authority.id())).max().unwrap_or_default()
+        };
+        let repeated = |authority: Arc<Authority>| {
+            let times = most(&authority).max(1);
+            std::iter::repeat_n(authority, times)
+        };
+        self.authorities().into_iter().flat_map(repeated).collect()
+    }
+
     /// Whether signatures may suffice although nothing is known for these authorities.
     pub fn may_be_met_without(&self, unknown: &[AuthorityId]) -> bool {
         self.trust.iter().chain(&self.simple).all(|requirement| requirement.may_be_met_without(unknown))
@@ -107,6 +121,22 @@ impl Requirement {
         let mut found = Vec::new();
         self.collect(&mut found);
         found
+    }
+
+    /// The most signers of an authority that this can need.
+    fn most_signers(&self, id: &AuthorityId) -> usize {
+        let of_parts = |parts: &[Self]| parts.iter().map(|part| part.most_signers(id)).collect::<Vec<_>>();
+        match self {
+            // One signer may meet several parts.
+            Self::AllOf(parts) | Self::AnyOf(parts) => of_parts(parts).into_iter().max().unwrap_or_default(),
+            Self::AtLeast { count, of } => {
+                let mut needs = of_parts(of);
+                needs.sort_unstable_by(|one, other| other.cmp(one));
+                needs.into_iter().take((*count).max(1)).sum()
+            }
+            Self::Authority(authority) => usize::from(authority.id() == id),
+            Self::Accept | Self::Reject => 0,
+        }
     }
 
     fn may_be_met_without(&self, unknown: &[AuthorityId]) -> bool {

@@ -1,15 +1,23 @@
 //! Keys that belong to one signer, so that one signer does not count twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::authority::Authority;
 
 /// Which keys are known to belong together: an OpenPGP key and its subkeys sign for one signer, also where another
 /// authority has one of these keys by itself.
-#[derive(Debug, Default)]
-pub(super) struct SameSigner(BTreeMap<String, String>);
+#[derive(Clone, Debug, Default)]
+pub struct SameSigner(BTreeMap<String, String>);
 
 impl SameSigner {
+    /// What the keys of these authorities say.
+    pub fn among(authorities: &[Arc<Authority>]) -> Self {
+        Self::of(authorities.iter().flat_map(|authority| authority.key_sets()))
+    }
+
     /// Joins sets of identifiers of keys. Sets that share a key belong to one signer.
-    pub(super) fn of(sets: impl IntoIterator<Item = BTreeSet<String>>) -> Self {
+    pub fn of(sets: impl IntoIterator<Item = BTreeSet<String>>) -> Self {
         let mut signers: BTreeMap<String, String> = BTreeMap::new();
         for mut keys in sets.into_iter().filter(|keys| keys.len() > 1) {
             let touched: BTreeSet<String> = keys.iter().filter_map(|key| signers.get(key).cloned()).collect();
@@ -26,7 +34,7 @@ impl SameSigner {
     }
 
     /// The signers who have these keys.
-    pub(super) fn signers(&self, keys: BTreeSet<String>) -> BTreeSet<String> {
+    pub fn signers(&self, keys: BTreeSet<String>) -> BTreeSet<String> {
         if self.0.is_empty() { keys } else { keys.iter().map(|key| self.signer(key)).collect() }
     }
 }

@@ -17,29 +17,32 @@ use crate::oci::Digest;
 /// The signature part of a decision. The gate evaluates it first and looks up vulnerabilities only if it passes.
 /// Returns the verdicts of `trust` and `simple`. Evidence that has expired at `now` does not count.
 pub fn trust_verdict(rule: &Rule, kind: Kind, findings: &TrustFindings, now: Timestamp) -> [Verdict; 2] {
+    // Over all authorities of the rule, as in the search for their signatures.
+    let same = SameSigner::among(&rule.authorities());
     [&rule.trust, &rule.simple].map(|requirement| match requirement {
         None => Verdict::Skipped,
         Some(_) if kind == Kind::Attachment => Verdict::Skipped,
-        Some(requirement) => verdict_of_findings(requirement, rule.signed, kind, findings, now),
+        Some(requirement) => verdict_of_findings((requirement, &same), rule.signed, kind, findings, now),
     })
 }
 
 /// Evaluates the signatures of the manifest itself, then those of the indexes that list it, then (for an index) those
 /// of every child, as far as the rule counts them.
 fn verdict_of_findings(
-    requirement: &Requirement,
+    (requirement, same): (&Requirement, &SameSigner),
     signed: SignedPart,
     kind: Kind,
     findings: &TrustFindings,
     now: Timestamp,
 ) -> Verdict {
-    let judge = |(_, evidence): &(Digest, TrustEvidence)| verdict(requirement, evidence, now);
+    let verdict = |evidence: &TrustEvidence| verdict(requirement, SignerEvidence { evidence, same }, now);
+    let judge = |(_, evidence): &(Digest, TrustEvidence)| verdict(evidence);
     let children = || of_children(findings.children.iter().map(judge).collect());
     if signed == SignedPart::Child && kind == Kind::Index {
         let none = || Verdict::Fail(vec!["each image of the index must be signed, and none was found".into()]);
         return children().unwrap_or_else(none);
     }
-    let own = verdict(requirement, &findings.own, now);
+    let own = verdict(&findings.own);
     if matches!(own, Verdict::Pass(_)) {
         return own;
     }
@@ -80,9 +83,7 @@ fn of_children(children: Vec<Verdict>) -> Option<Verdict> {
     })
 }
 
-fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Verdict {
-    let same = SameSigner::of(requirement.authorities().iter().flat_map(|authority| authority.key_sets()));
-    let evidence = SignerEvidence { evidence, same: &same };
+fn verdict(requirement: &Requirement, evidence: SignerEvidence<'_>, now: Timestamp) -> Verdict {
     let standing = standing(requirement, evidence, now);
     match standing.state {
         State::Met => Verdict::Pass(met_until(requirement, evidence, now)),

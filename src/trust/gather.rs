@@ -18,8 +18,8 @@ use super::scheme::{Attached, AuthorityResult, ImageSubject, SignatureScheme, So
 use super::schemes::Schemes;
 use super::settled::{Signers, is_settled};
 use super::source::{SignatureSource, SourceError};
-use crate::oci::{ImageName, Manifest, Reference, Repository};
-use crate::policy::TrustOutcome;
+use crate::oci::{ImageName, Manifest, Reference};
+use crate::policy::{SameSigner, TrustOutcome};
 use crate::runtime::Tasks;
 
 /// The longest time for one round, and for finding out what is signed for a tag.
@@ -42,12 +42,14 @@ pub(super) struct GatherRequest {
     /// The reference as it was pulled. A digest is always that of the image.
     pub(super) reference: Reference,
     pub(super) image: Arc<Manifest>,
-    /// The repository in which attached signatures are searched for.
-    pub(super) repository: Repository,
+    /// The registry and the repository in which attached signatures are searched for.
+    pub(super) place: ImageName,
     /// The authorities for which it is found out.
     pub(super) sought: Vec<Sought>,
     /// What is known about the signers of the other authorities of the same question.
     pub(super) others: Vec<Signers>,
+    /// Which keys of all authorities of the question belong to one signer.
+    pub(super) same: SameSigner,
     /// When it is found out.
     pub(super) now: Timestamp,
 }
@@ -69,7 +71,7 @@ pub(super) async fn gather(
     let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
     let parts = Verifications::begin(schemes, &subject, &attached);
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
-    let subject = (&request.repository, request.image.digest);
+    let subject = (&request.place.repository, request.image.digest);
     let search = Search::new(source, subject, readers, &schemes.large_layers);
     let (indices, is_confirmed) = (&indices[..], true);
     let attached =
@@ -104,12 +106,12 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
     async fn run(mut self, consulted: &mut Consultations<'_>) -> (Vec<AuthorityResult>, bool) {
         let mut latest: Vec<_> = self.indices.iter().map(|_| interrupted()).collect();
         loop {
-            if self.parts.is_settled([&self.request.others[..], &consulted.signers()].concat()) {
+            if self.is_settled(&consulted.signers()) {
                 self.search.notes.clear_gaps();
                 return (self.results(), false);
             }
             // Only a consultation can matter that has not ended.
-            if self.parts.is_settled(self.request.others.clone()) && consulted.next().await {
+            if self.is_settled(&[]) && consulted.next().await {
                 continue;
             }
             let found = match self.next(consulted).await {
@@ -143,6 +145,12 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
                 latest = self.report_so_far();
             }
         }
+    }
+
+    /// Whether enough is known, together with what is known about other authorities and `consulted` ones.
+    fn is_settled(&self, consulted: &[Signers]) -> bool {
+        let others = self.request.others.iter().chain(consulted).cloned();
+        is_settled(others.chain(self.parts.signers()), &self.request.same)
     }
 
     /// Finds out what is missing about the signatures that were read, until `end` at the latest, while consultations go on.
@@ -252,16 +260,13 @@ impl Verifications {
         join_all(self.groups.iter_mut().map(|group| group.verification.confirm())).await;
     }
 
-    /// Whether enough is known, together with what is known about other authorities.
-    fn is_settled(&self, mut others: Vec<Signers>) -> bool {
-        others.extend(self.places.iter().map(|place| self.signers(*place)));
-        is_settled(&others)
-    }
-
-    fn signers(&self, (group, index): (usize, usize)) -> Signers {
-        let verification = &self.groups[group].verification;
-        let signed = verification.signed(index).into_iter().map(|signatory| signatory.id).collect();
-        Signers { possible: &signed | &verification.possible(index), signed }
+    /// What is known about the signers of each authority.
+    fn signers(&self) -> impl Iterator<Item = Signers> + '_ {
+        self.places.iter().map(|(group, index)| {
+            let verification = &self.groups[*group].verification;
+            let signed = verification.signed(*index).into_iter().map(|signatory| signatory.id).collect();
+            Signers { possible: &signed | &verification.possible(*index), signed }
+        })
     }
 
     fn results(&self, notes: &SearchNotes, config: &Config, now: Timestamp) -> Vec<AuthorityResult> {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -13,13 +13,15 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
+use super::gather::{GatherRequest, GatheredResult, gather};
+use super::scheme::{AuthorityResult, Sought};
 use super::source::{RegistryServices, SourceError, UnparsedManifest};
 use super::*;
 use crate::oci::payload::pae;
 use crate::oci::{Algorithm, Content, Page, Repository, is_attachment, media_type};
 use crate::policy::{
     CosignAuthority, CosignSigners, Keyless, NotaryTrust, PublicKey, Scheme, Signatory, SignatureFinding,
-    SignatureResult, SignedIdentity, SimpleSigner, TextPattern,
+    SignatureResult, SignedIdentity, SimpleSigner, TextPattern, TrustOutcome,
 };
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
@@ -214,9 +216,10 @@ async fn verify(
         name: name.clone(),
         reference: Reference::Digest(image.digest),
         image: Arc::new(image.clone()),
-        repository: name.repository.clone(),
+        place: name.clone(),
         sought: authorities.iter().map(sought).collect(),
         others: Vec::new(),
+        same: SameSigner::among(authorities),
         now: Timestamp::UNIX_EPOCH,
     };
     let results = gather(source, tasks, schemes, request, &Config::default(), &|_, _| {}).await;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::policy::AuthorityId;
 use crate::policy::{Scheme, Signatory};
 
 fn authority(name: &str) -> Arc<Authority> {
@@ -67,8 +68,13 @@ fn authorities_that_require_no_signature_are_left_out_of_combinations() {
     }
 }
 
+fn verdict(requirement: &Requirement, evidence: &TrustEvidence, now: Timestamp) -> Verdict {
+    let same = SameSigner::among(&requirement.authorities());
+    super::verdict(requirement, SignerEvidence { evidence, same: &same }, now)
+}
+
 /// The outcome of an authority for which the keys with these identifiers have signed.
-fn signed_by(authority: &Authority, ids: &[String]) -> (crate::policy::AuthorityId, Observed<TrustOutcome>) {
+fn signed_by(authority: &Authority, ids: &[String]) -> (AuthorityId, Observed<TrustOutcome>) {
     let by = ids.iter().map(|id| Signatory::assumed(id.clone(), authority)).collect();
     let value = TrustOutcome::Verified { by, found: vec![], unseen: None };
     (authority.id().clone(), Observed { value, at: Timestamp::UNIX_EPOCH, until: None })

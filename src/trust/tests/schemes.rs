@@ -9,7 +9,7 @@ use super::super::pin::{Pin, TagPins};
 use super::super::scheme::{Attached, Consultation, ImageSubject, Origin, PinQuestion, SignatureScheme, Verification};
 use super::*;
 use crate::oci::Tag;
-use crate::policy::{KeyRing, SignatureStore};
+use crate::policy::{KeyRing, Kind, Requirement, Rule, SignatureStore, TrustFindings, Verdict, trust_verdict};
 
 const MARK: &str = "application/x-mark";
 
@@ -448,4 +448,47 @@ async fn a_verification_takes_no_longer_than_the_search() {
         "{found:?}"
     );
     assert_unknown(&found[1].1, "the search has not ended", true);
+}
+
+/// A key that is a subkey of an OpenPGP key is the same signer as that key. So the search for signatures is not over when
+/// both have signed.
+#[cfg(feature = "gpg")]
+#[tokio::test]
+async fn a_search_goes_on_where_an_openpgp_subkey_has_signed_in_another_scheme() {
+    use sequoia_openpgp::packet::key::{Key4, PrimaryRole, SecretParts, SubordinateRole};
+    use sequoia_openpgp::serialize::SerializeInto as _;
+    use sequoia_openpgp::{Cert, Packet};
+
+    let (seed, digest, another) = ([7; 32], image().digest, Signer::p256());
+    let primary = Key4::<SecretParts, PrimaryRole>::import_secret_ed25519(&[1; 32], None).unwrap();
+    let subkey = Key4::<SecretParts, SubordinateRole>::import_secret_ed25519(&seed, None).unwrap();
+    let packets = [Packet::SecretKey(primary.into()), Packet::SecretSubkey(subkey.into())];
+    let public = Cert::from_packets(packets.into_iter()).unwrap().strip_secret_key_material().to_vec().unwrap();
+    let ring = KeyRing::from_bytes(&public).unwrap();
+    let store = Some(SignatureStore { base: "file:///shelf".parse().unwrap(), credentials: None });
+    let (keyrings, identity) = (vec![ring.into()], SignedIdentity::MatchRepository);
+    let gpg = Arc::new(Authority::new("gpg", Scheme::Gpg(Box::new(SimpleSigner { keyrings, identity, store }))));
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+    let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+    let shared = Signer { kind: "Ed25519", spki, sign: Box::new(move |m| pair.sign(m).as_ref().to_vec()) };
+    let cosign = Arc::new(Authority::new("cosign", Scheme::cosign_keys(vec![shared.key(), another.key()])));
+    let primary = gpg.signers().first().unwrap().clone();
+
+    let mut registry = Registry::new(Api::Absent).with_classic(&digest, vec![shared.classic(&payload(&digest))]);
+    registry.documents.insert("/shelf".into(), primary.into());
+    // It is looked at last.
+    let bundle = registry.bundle(&digest, &another.bundle(&statement(&digest)));
+    registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[bundle]));
+    let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
+    let authorities = [gpg, cosign];
+    let registry = Arc::new(registry);
+    let evidence = trust.evidence(&registry, &name(), &by_digest(), &Arc::new(image()), &authorities, |_| false).await;
+    let requirement = Requirement::AtLeast {
+        count: 2,
+        of: authorities.iter().map(|authority| Requirement::Authority(authority.clone())).collect(),
+    };
+    let rule = Rule { trust: Some(requirement), ..Rule::default() };
+    let findings = TrustFindings { own: evidence, ..TrustFindings::default() };
+    let verdicts = trust_verdict(&rule, Kind::Image, &findings, Timestamp::UNIX_EPOCH);
+    assert!(matches!(&verdicts[0], Verdict::Pass(_)), "{verdicts:?}");
 }
