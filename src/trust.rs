@@ -56,7 +56,8 @@ pub struct Config {
     pub ttl: SignedDuration,
     /// For how long what a notary server said holds before it is asked again.
     pub notary_refresh: SignedDuration,
-    /// The largest attestation, in bytes, at least 1 MiB; also the memory for all that are larger than 1 MiB.
+    /// The largest attestation, in bytes, at least 1 MiB; also the memory for those of one registry that
+    /// are larger than 1 MiB. All registries together have four times as much.
     pub max_attestation: usize,
 }
 

@@ -73,10 +73,10 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         source: &'a S,
         (repository, digest): (&'a Repository, Digest),
         schemes: SearchSchemes,
-        large: &LargeLayers,
+        large: LargeLayers,
     ) -> Self {
         let (places, seen, notes) = Default::default();
-        Self { source, repository, digest, schemes, large: large.clone(), places, next: Step::First, seen, notes }
+        Self { source, repository, digest, schemes, large, places, next: Step::First, seen, notes }
     }
 
     /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns.

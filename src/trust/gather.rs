@@ -72,7 +72,7 @@ pub(super) async fn gather(
     let parts = Verifications::begin(schemes, &subject, &attached);
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
     let subject = (&request.place.repository, request.image.digest);
-    let search = Search::new(source, subject, readers, &schemes.large_layers);
+    let search = Search::new(source, subject, readers, schemes.large_layers.of(&request.place.host));
     let (indices, is_confirmed) = (&indices[..], true);
     let attached =
         AttachedSearch { tasks, request: &request, config, end, parts, search, indices, report, is_confirmed };

@@ -1,34 +1,88 @@
 //! Layers that are larger than any signature: attestations with provenance or a list of packages. The memory for them is
-//! limited for all requests together.
+//! limited: for each registry, so that one that sends slowly does not delay the others, and for all registries together.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The memory for large layers. One search reserves memory for one layer at a time, and gives it back when the layer was
-/// verified, so that searches wait for each other but never for themselves.
+use crate::oci::Host;
+
+/// How many registries can use all of their memory at the same time.
+const REGISTRIES: usize = 4;
+
+/// The memory for large layers.
+#[derive(Clone)]
+pub(super) struct LargeLayersMemory {
+    shared: Arc<SharedMemory>,
+}
+
+/// All semaphores count KiB.
+struct SharedMemory {
+    /// The largest layer, in bytes.
+    max: usize,
+    /// For layers that are being received and verified.
+    all: Arc<Semaphore>,
+    /// For layers that are being verified: parsed JSON takes several times the memory of its text.
+    verifying: Arc<Semaphore>,
+    /// What each registry may use of `all`.
+    registries: Mutex<HashMap<Host, Arc<Semaphore>>>,
+}
+
+/// The memory for large layers of one registry. One search reserves memory for one layer at a time, and gives it back when
+/// the layer was verified, so that searches wait for each other but never for themselves.
 #[derive(Clone)]
 pub(super) struct LargeLayers {
-    /// In KiB.
-    memory: Arc<Semaphore>,
-    max: usize,
+    shared: Arc<SharedMemory>,
+    own: Arc<Semaphore>,
 }
 
 /// Reserved memory, given back when it is dropped.
-pub(super) struct ReservedMemory(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+pub(super) struct ReservedMemory {
+    kib: u32,
+    shared: Arc<SharedMemory>,
+    /// Of the registry, of all registries, and of the layers that are being verified.
+    permits: (OwnedSemaphorePermit, OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+impl LargeLayersMemory {
+    /// Memory for `max` bytes of each registry, and for four times as many of all registries.
+    pub(super) fn new(max: usize) -> Self {
+        let semaphore = |bytes| Arc::new(Semaphore::new(kib(bytes) as usize));
+        let all = semaphore(max.saturating_mul(REGISTRIES));
+        let shared = SharedMemory { max, all, verifying: semaphore(max), registries: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The memory for layers of this registry, which is one of the configured ones.
+    pub(super) fn of(&self, registry: &Host) -> LargeLayers {
+        let mut registries = self.shared.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = registries.entry(registry.clone());
+        let own = own.or_insert_with(|| Arc::new(Semaphore::new(kib(self.shared.max) as usize))).clone();
+        LargeLayers { shared: self.shared.clone(), own }
+    }
+}
 
 impl LargeLayers {
-    /// Memory for `max` bytes.
-    pub(super) fn new(max: usize) -> Self {
-        let permits = u32::try_from(max.div_ceil(1024)).unwrap_or(u32::MAX);
-        Self { memory: Arc::new(Semaphore::new(permits as usize)), max }
-    }
-
     /// Waits until there is memory for this many bytes, at most for the largest layer.
     pub(super) async fn reserve(&self, bytes: usize) -> Option<ReservedMemory> {
-        let permits = u32::try_from(bytes.min(self.max).div_ceil(1024)).ok()?;
-        self.memory.clone().acquire_many_owned(permits).await.ok().map(ReservedMemory)
+        let kib = kib(bytes.min(self.shared.max));
+        let own = self.own.clone().acquire_many_owned(kib).await.ok()?;
+        let all = self.shared.all.clone().acquire_many_owned(kib).await.ok()?;
+        Some(ReservedMemory { kib, shared: self.shared.clone(), permits: (own, all, None) })
     }
+}
+
+impl ReservedMemory {
+    /// Waits until the layer, which has arrived, may be verified. So nobody waits for a registry here.
+    pub(super) async fn for_verification(mut self) -> Self {
+        self.permits.2 = self.shared.verifying.clone().acquire_many_owned(self.kib).await.ok();
+        self
+    }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -37,13 +91,34 @@ mod tests {
 
     use super::*;
 
+    const MIB: usize = 1 << 20;
+
+    fn host(number: usize) -> Host {
+        format!("r{number}.example.com").parse().unwrap()
+    }
+
     #[test]
-    fn memory_is_limited_for_all_together() {
-        let large = LargeLayers::new(10 << 20);
-        let held = large.reserve(6 << 20).now_or_never().unwrap();
-        assert!(large.reserve(5 << 20).now_or_never().is_none(), "too much at once");
-        let other = large.reserve(4 << 20).now_or_never().unwrap();
+    fn memory_is_limited_for_each_registry_and_for_all_together() {
+        let memory = LargeLayersMemory::new(10 * MIB);
+        let large = memory.of(&host(0));
+        let held = large.reserve(6 * MIB).now_or_never().unwrap();
+        assert!(memory.of(&host(0)).reserve(5 * MIB).now_or_never().is_none(), "too much of one registry");
+        let other = large.reserve(4 * MIB).now_or_never().unwrap();
         drop((held, other));
-        assert!(large.reserve(usize::MAX).now_or_never().is_some(), "the largest layer always fits");
+        let reserve = |number| memory.of(&host(number)).reserve(usize::MAX).now_or_never();
+        let full: Vec<_> = (0..4).map(|number| reserve(number).expect("the largest layer of each registry")).collect();
+        assert!(reserve(4).is_none(), "too much of all registries");
+        drop(full);
+        assert!(reserve(4).is_some());
+    }
+
+    #[test]
+    fn memory_for_parsed_layers_is_limited() {
+        let memory = LargeLayersMemory::new(10 * MIB);
+        let reserve = |number| memory.of(&host(number)).reserve(6 * MIB).now_or_never().unwrap().unwrap();
+        let verifying = reserve(0).for_verification().now_or_never().unwrap();
+        assert!(reserve(1).for_verification().now_or_never().is_none());
+        drop(verifying);
+        assert!(reserve(1).for_verification().now_or_never().is_some());
     }
 }

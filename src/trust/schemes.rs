@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cosign::Cosign;
-use super::large::LargeLayers;
+use super::large::LargeLayersMemory;
 use super::notary::Notary;
 use super::notation::Notation;
 use super::scheme::SignatureScheme;
@@ -22,7 +22,7 @@ pub(super) struct Schemes {
     /// For what cannot be verified.
     pub(super) unverified: Arc<dyn SignatureScheme>,
     /// The memory for large attestations.
-    pub(super) large_layers: LargeLayers,
+    pub(super) large_layers: LargeLayersMemory,
 }
 
 impl Schemes {
@@ -42,7 +42,7 @@ impl Schemes {
             notation,
             notary,
             unverified,
-            large_layers: LargeLayers::new(config.max_attestation),
+            large_layers: LargeLayersMemory::new(config.max_attestation),
         }
     }
 

@@ -24,7 +24,11 @@ impl<S: SignatureSource> Search<'_, S> {
         let size = pointer.expected_size();
         let memory = self.large.reserve(size).await;
         let fetched = self.attached(pointer, size).await;
-        FoundLayers { layers: self.take_in(place, fetched), memory }
+        let layers = self.take_in(place, fetched);
+        match memory {
+            Some(memory) if !layers.is_empty() => FoundLayers { layers, memory: Some(memory.for_verification().await) },
+            memory => FoundLayers { layers, memory },
+        }
     }
 
     pub(super) fn take_in(

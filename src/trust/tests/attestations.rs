@@ -1,5 +1,8 @@
 //! Attestations: what is signed about an image, and not the image itself.
 
+use std::time::Duration;
+
+use super::super::scheme::LARGEST_SIGNATURE;
 use super::*;
 use crate::policy::{AttestationRule, CosignAuthority};
 
@@ -216,4 +219,71 @@ async fn unsigned_json_takes_little_memory() {
     assert_verified(&judge(&Registry::with_bundle(&extended), &authority).await, "(bundle)");
     extended["verificationMaterial"]["x"] = junk;
     assert_refused(&judge(&Registry::with_bundle(&extended), &authority).await, "too many values for its size");
+}
+
+/// A registry that sends small things at once and never ends to send what is larger than a signature.
+struct Stalling {
+    registry: Registry,
+    stalls: std::sync::atomic::AtomicBool,
+}
+
+impl RegistryServices for Stalling {
+    fn document<'a>(
+        &'a self,
+        repository: &'a Repository,
+        address: ServiceAddress<'a>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
+        self.registry.document(repository, address, limit)
+    }
+}
+
+impl SignatureSource for Stalling {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<UnparsedManifest>, SourceError> {
+        self.registry.manifest(repository, reference).await
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Option<Bytes>, SourceError> {
+        if limit > LARGEST_SIGNATURE {
+            self.stalls.store(true, std::sync::atomic::Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
+        self.registry.blob(repository, digest, limit).await
+    }
+
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        page: &Page,
+    ) -> Result<Option<(Bytes, Option<Page>)>, SourceError> {
+        self.registry.referrers(repository, digest, page).await
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_sends_slowly_delays_no_other() {
+    let (digest, signer, tasks, schemes) = (image().digest, Signer::p256(), Tasks::new(), schemes().await);
+    let bundle = signer.bundle(&attestation(&digest, SLSA, &json!({"packages": "a".repeat(2 << 20)})));
+    let authorities = [attesting(&signer, rule(SLSA))];
+    let slow = Stalling { registry: with_stated_size(&bundle, 16 << 20), stalls: false.into() };
+    let quick = Registry::with_bundle(&bundle);
+    let slow_name = ImageName { host: "slow.acme.com".parse().unwrap(), ..name() };
+    let image = image();
+    let stalled = verify(&slow, &schemes, &tasks, &slow_name, &image, &authorities);
+    let other = async {
+        while !slow.stalls.load(std::sync::atomic::Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::timeout(Duration::from_secs(5), verify(&quick, &schemes, &tasks, &name(), &image, &authorities))
+            .await
+    };
+    tokio::select! {
+        outcomes = stalled => panic!("{outcomes:?}"),
+        outcomes = other => assert_verified(&outcomes.expect("it waits for the other registry")[0].1, "(bundle)"),
+    }
 }
