@@ -7,6 +7,7 @@ mod blob;
 mod error;
 mod evidence;
 mod explain;
+mod inherited;
 mod judge;
 mod judgement;
 mod kind;

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::oci::{Digest, Host, ImageName, Manifest, Reference};
-use crate::policy::{Authority, AuthorityId, Observed, SameSigner, TrustEvidence};
+use crate::policy::{Authority, AuthorityId, Observed, SameSigner, TrustEvidence, TrustOutcome};
 use crate::runtime::{Clock, FlightReporter, Flights, Tasks};
 use crate::store::{FactStore, Memo};
 use crate::upstream::Upstream;
@@ -170,6 +170,23 @@ impl Trust {
         // Boxed, as everything that is rare, so that a request that finds everything in memory is a small future.
         let answers = Box::pin(self.answer(source.clone(), question, is_enough)).await.unwrap_or_default();
         evidence(&answers)
+    }
+
+    /// Whether a signature of this manifest that was verified for one of the authorities is remembered.
+    pub async fn remembers_signature(
+        &self,
+        name: &ImageName,
+        reference: &Reference,
+        digest: Digest,
+        authorities: &[Arc<Authority>],
+    ) -> bool {
+        for authority in authorities {
+            let found = self.inner.memo.known(&self.inner.key(name, reference, digest, authority)).await;
+            if found.is_some_and(|found| matches!(found.value.outcome, TrustOutcome::Verified { .. })) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn answer<S: SignatureSource + 'static>(

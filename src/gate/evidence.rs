@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::inherited::InheritingImage;
 use super::layers::Layers;
 use super::platforms::{Platforms, manifest_if_there};
 use super::{GateError, Target};
@@ -19,8 +20,6 @@ use crate::va::{Va, VaSubject};
 
 /// The maximum number of indexes that are examined as parents of an image.
 const MAX_PARENTS: usize = 16;
-/// The most indexes whose signatures are searched for to admit an image that they list.
-const MAX_SIGNED_PARENTS: usize = 64;
 
 /// What is known about one manifest, limited to what one rule requires.
 #[derive(Debug, Default)]
@@ -149,29 +148,11 @@ impl EvidenceGatherer {
         if authorities.is_empty() || admits(&findings) {
             return Ok(findings);
         }
-        let parents = match rule.signed.counts_for_children() {
-            true => self.resolver.naming(&target.name, manifest.digest).await?,
-            false => Arc::default(),
-        };
-        for parent in parents.iter().take(MAX_SIGNED_PARENTS) {
-            let Some(index) = manifest_if_there(&self.resolver, target, *parent).await? else { continue };
-            // An image may list the same digest as a layer. Its signature does not cover running those bytes as an
-            // image.
-            if !matches!(index.content, Content::Index(_)) {
-                continue;
-            }
-            let is_enough = |inherited: &TrustEvidence| {
-                let mut findings = findings.clone();
-                findings.inherited.push((*parent, inherited.clone()));
-                admits(&findings)
-            };
-            let inherited = self.ask_trust(target, reference, &index, &authorities, is_enough).await;
-            findings.inherited.push((*parent, inherited));
-            if admits(&findings) {
-                return Ok(findings);
-            }
+        if rule.signed.counts_for_children() {
+            let image = InheritingImage { target, reference, digest: manifest.digest, authorities: &authorities };
+            self.inherit(image, &mut findings, admits).await?;
         }
-        if !rule.signed.counts_for_index() {
+        if !rule.signed.counts_for_index() || admits(&findings) {
             return Ok(findings);
         }
         for child in self.platforms.relevant_children(target, manifest).await? {
@@ -182,7 +163,7 @@ impl EvidenceGatherer {
         Ok(findings)
     }
 
-    async fn ask_trust(
+    pub(super) async fn ask_trust(
         &self,
         target: &Target,
         reference: &Reference,

@@ -7,6 +7,7 @@
 //! pulls.
 
 mod images;
+mod naming;
 mod signed;
 mod writing;
 
@@ -118,23 +119,6 @@ impl Facts {
             Ok(stored.map(|media_type| Known { media_type: media_type.into(), is_stored: true }))
         };
         Box::pin(self.exact(&memory.manifests, name, key, read)).await
-    }
-
-    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob. Those to which
-    /// a request was admitted come first: anybody who can push can have any number of others remembered.
-    pub(super) async fn naming(&self, name: &ImageName, member: Digest) -> Result<Arc<[Digest]>, StoreError> {
-        let (memory, key) = (self.memory(), (name.clone(), member));
-        if let Some(known) = memory.naming.get(&key) {
-            return Ok(known);
-        }
-        let read = async {
-            let names = |manifest: &Manifest| manifest.descriptors().any(|named| named.digest == member);
-            let recent: Vec<Digest> = self.recent().manifests(name, names).iter().map(|m| m.digest).collect();
-            let mut naming = self.store.naming(name, member).await?;
-            naming.extend(recent.into_iter().filter(|digest| !naming.contains(digest)).collect::<Vec<_>>());
-            Ok(naming.into())
-        };
-        Box::pin(self.exact(&memory.naming, name, key, read)).await
     }
 
     /// The known tags of a digest: its own tags and those of the indexes that list it.

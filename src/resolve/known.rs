@@ -30,6 +30,16 @@ impl Resolver {
         Ok(self.inner.facts.naming(name, member).await?)
     }
 
+    /// The same, with at most this many to which a request was admitted, from the store.
+    pub async fn naming_up_to(
+        &self,
+        name: &ImageName,
+        member: Digest,
+        limit: usize,
+    ) -> Result<Vec<Digest>, ResolveError> {
+        Ok(self.inner.facts.naming_up_to(name, member, limit).await?)
+    }
+
     /// Children that indexes of the repository list and that were never fetched, each after its index, newest index
     /// first, at most `limit`.
     pub async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Arc<[(Digest, Digest)]>, ResolveError> {

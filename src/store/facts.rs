@@ -81,18 +81,19 @@ impl FactStore {
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, row.try_get(1)?))).collect()
     }
 
-    /// The manifests of the repository that reference this digest, newest first: indexes for a manifest, images for a
-    /// blob.
-    pub async fn naming(&self, name: &ImageName, member: Digest) -> Result<Vec<Digest>, StoreError> {
+    /// The manifests of the repository that reference this digest, newest first, at most `limit`: indexes for a manifest,
+    /// images for a blob.
+    pub async fn naming(&self, name: &ImageName, member: Digest, limit: usize) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query(
             "SELECT members.manifest FROM members JOIN manifests ON manifests.host = members.host \
              AND manifests.repository = members.repository AND manifests.digest = members.manifest \
              WHERE members.host = ?1 AND members.repository = ?2 AND members.member = ?3 \
-             ORDER BY manifests.seen_at DESC LIMIT 100",
+             ORDER BY manifests.seen_at DESC LIMIT ?4",
         )
         .bind(name.host.as_str())
         .bind(name.repository.as_str())
         .bind(member.to_string())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()

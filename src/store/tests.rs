@@ -62,8 +62,8 @@ async fn a_child_is_known_by_the_tags_of_its_index() {
     store.facts.record(NewFacts::new(at(3)).tag(&name(), &Tag::latest(), index.digest, at(3))).await.unwrap();
     assert_eq!(store.facts.tags_of(&name(), image.digest, at(0)).await.unwrap(), [Tag::latest()]);
     assert_eq!(store.facts.tags_of(&name(), blob, at(0)).await.unwrap(), [], "a blob has no tags");
-    assert_eq!(store.facts.naming(&name(), image.digest).await.unwrap(), [index.digest]);
-    assert_eq!(store.facts.naming(&name(), blob).await.unwrap(), [image.digest]);
+    assert_eq!(store.facts.naming(&name(), image.digest, 100).await.unwrap(), [index.digest]);
+    assert_eq!(store.facts.naming(&name(), blob, 100).await.unwrap(), [image.digest]);
     let among = [image.digest, blob];
     assert_eq!(store.facts.manifests_among(&name(), &among).await.unwrap(), [(image.digest, false)]);
     store.facts.record(NewFacts::new(at(4)).pull(&name(), image.digest, at(4))).await.unwrap();
@@ -80,7 +80,7 @@ async fn facts_of_one_repository_are_not_visible_in_another() {
     store.facts.record(NewFacts::new(at(1)).manifest(&name(), &manifest("config", blob), at(1))).await.unwrap();
     assert!(store.facts.has_link(&name(), blob).await.unwrap());
     assert!(!store.facts.has_link(&other, blob).await.unwrap());
-    assert_eq!(store.facts.naming(&other, blob).await.unwrap(), []);
+    assert_eq!(store.facts.naming(&other, blob, 100).await.unwrap(), []);
 }
 
 /// A count, which is never evidence that something is absent.

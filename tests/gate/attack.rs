@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use pullgate::oci::Digest;
-use pullgate::sample::image::{self, Image, Layer, noise};
+use pullgate::sample::image::{self, Image, Layer, Tree, noise};
 use pullgate::sample::{Fault, On};
 
 use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
@@ -143,4 +143,50 @@ async fn cve_2024_29903_ten_thousand_signatures_take_bounded_work() {
     let asked = registry.count(|_| true);
     assert!(asked < 1000, "{asked} requests");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// Somebody who can push, and has no key, makes indexes that list a signed image beside another one. They are admitted,
+/// because their image for this platform is signed. They do not hide the signed index that lists the other image.
+#[tokio::test]
+async fn indexes_of_others_do_not_hide_a_signed_index() {
+    let registry = TestRegistry::start().await;
+    let image = |platform: &str, name: &str| {
+        let layer = Layer::gzip(&Tree::new().file("app", name.to_owned()));
+        Image::new(platform.parse().expect("a platform")).layer(layer).build()
+    };
+    let (alone, inheriting) = (image("linux/amd64", "alone"), image("linux/arm64", "inheriting"));
+    let signed = image::index(&[image("linux/amd64", "beside"), inheriting.clone()]);
+    registry.push("library/app", Some("1"), &signed);
+    registry.push("library/app", None, &alone);
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    for digest in [signed.root, alone.root] {
+        made.key.sign(&registry, "library/app", &format!("{HOST}/library/app"), digest).unwrap();
+    }
+    let gate = made.start().await;
+    let pull = async |digest: Digest| gate.get(&format!("/library/app/manifests/{digest}")).await;
+    assert_eq!(pull(signed.root).await.status, 200);
+    for number in 0..120 {
+        let filler = image("linux/s390x", &number.to_string());
+        let flood = image::index(&[alone.clone(), inheriting.clone(), filler]);
+        registry.push("library/app", None, &flood);
+        let got = pull(flood.root).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+    }
+    let got = pull(inheriting.root).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    // Where no signed index is known, it is not said that none exists.
+    let unsigned = image("linux/arm64", "unsigned");
+    for number in 0..70 {
+        let filler = image("linux/s390x", &number.to_string());
+        let flood = image::index(&[alone.clone(), unsigned.clone(), filler]);
+        registry.push("library/app", None, &flood);
+        assert_eq!(pull(flood.root).await.status, 200);
+    }
+    let got = pull(unsigned.root).await;
+    assert!(
+        got.status == 403 && got.text().contains("only 64 of them were searched"),
+        "{}: {}",
+        got.status,
+        got.text()
+    );
 }

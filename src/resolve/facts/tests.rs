@@ -26,7 +26,7 @@ async fn lookup_is_not_kept_if_a_write_happens_meanwhile() {
     // The lookup has read that no manifest references the digest, and then the manifest arrives.
     let (facts_too, name_too, written) = (facts.clone(), name.clone(), manifest.clone());
     let read = async {
-        let empty: Arc<[Digest]> = store.facts.naming(&name, member).await?.into();
+        let empty: Arc<[Digest]> = store.facts.naming(&name, member, 100).await?.into();
         facts_too.learn_manifest(&name_too, &written);
         Ok(empty)
     };
@@ -89,7 +89,7 @@ async fn facts_that_cannot_be_written_are_known_and_written_later() {
     facts.write_waiting().await.unwrap();
     assert!(facts.readiness.report().degraded.is_empty());
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, manifest.digest);
-    assert_eq!(store.facts.naming(&name, member).await.unwrap(), [manifest.digest]);
+    assert_eq!(store.facts.naming(&name, member, 100).await.unwrap(), [manifest.digest]);
 }
 fn image_name() -> ImageName {
     ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }
@@ -116,12 +116,12 @@ async fn facts_about_manifests_that_were_not_admitted_are_known_but_not_written(
     assert_eq!(&*facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
     assert_eq!(&*facts.known_tags(&name, image.digest).await.unwrap(), std::slice::from_ref(&tag));
     assert_eq!(facts.images().await.unwrap().len(), 1);
-    assert!(store.facts.naming(&name, config).await.unwrap().is_empty());
+    assert!(store.facts.naming(&name, config, 100).await.unwrap().is_empty());
     assert!(store.facts.images().await.unwrap().is_empty());
     facts.admitted(&name, &index, false).await;
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
-    assert_eq!(store.facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
-    assert!(store.facts.naming(&name, config).await.unwrap().is_empty(), "no request was admitted to the child");
+    assert_eq!(store.facts.naming(&name, image.digest, 100).await.unwrap(), [index.digest]);
+    assert!(store.facts.naming(&name, config, 100).await.unwrap().is_empty(), "no request was admitted to the child");
     assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
     assert_eq!(facts.images().await.unwrap().len(), 1);
 }
