@@ -4,6 +4,7 @@
 //! answers. A test holds the JSON of each answer, because other programs read it.
 
 mod check;
+mod forget;
 mod images;
 mod jobs;
 mod scan;
@@ -16,6 +17,7 @@ pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
     SignerAnswer, check,
 };
+pub use forget::{ForgetRequest, ForgottenRole, forget};
 pub use images::ImageAnswer;
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
 pub use scan::{ImageScan, PackageAnswer, scan};
@@ -42,6 +44,8 @@ pub mod path {
     /// `POST` of a [`CheckRequest`](super::CheckRequest): begins a job whose result is a list of
     /// [`ImageScan`](super::ImageScan).
     pub const SCAN: &str = "scan";
+    /// `POST` of a [`ForgetRequest`](super::ForgetRequest): a list of [`ForgottenRole`](super::ForgottenRole).
+    pub const TRUST_FORGET: &str = "trust/forget";
     /// `POST`: reads policies, secrets and certificates again; [`Reloaded`](super::Reloaded).
     pub const RELOAD: &str = "reload";
 }

@@ -149,9 +149,10 @@ pub struct Decided {
     pub schema: u32,
     /// The scope whose rules applied; empty means cluster-wide.
     pub scope: String,
-    /// The requested endpoint: `manifest`, `blob`, `tags`, `referrers`.
+    /// The requested endpoint: `manifest`, `blob`, `tags`, `referrers`; `trust/forget` of the admin API.
     pub endpoint: &'static str,
-    /// The requested upstream, repository and reference, by the upstream's own name.
+    /// The requested upstream, repository and reference, by the upstream's own name; for `trust/forget`, the server and the
+    /// repository.
     #[serde(skip)]
     pub image: String,
     /// The digest that was judged.
@@ -164,7 +165,7 @@ pub struct Decided {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<&'static str>,
     /// `admit`, `deny`, `would-deny` (admitted only because of audit mode), `pending`, `unavailable`, `refused`,
-    /// `error` or `abandoned`.
+    /// `error` or `abandoned`; `forget` for `trust/forget`.
     pub decision: &'static str,
     /// The document that decided.
     #[serde(skip_serializing_if = "Option::is_none")]

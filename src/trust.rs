@@ -36,7 +36,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::oci::{Digest, Host, ImageName, Manifest, Reference};
 use crate::policy::{Authority, AuthorityId, Observed, SameSigner, TrustEvidence, TrustOutcome};
 use crate::runtime::{Clock, FlightReporter, Flights, Tasks};
-use crate::store::{FactStore, Memo};
+use crate::store::{FactStore, Memo, NotaryRole, StoreError};
 use crate::upstream::Upstream;
 use finding::AuthorityFinding;
 pub use notary::{RememberedRoot, remembered_roots};
@@ -187,6 +187,19 @@ impl Trust {
             }
         }
         false
+    }
+
+    /// Forgets which versions and roots of Docker Content Trust were verified for a repository of a server, named as in
+    /// [`RememberedRoot::repository`]. Returns them.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn forget(&self, place: &str) -> Result<Vec<NotaryRole>, StoreError> {
+        let mut forgotten = Vec::new();
+        for scheme in self.inner.schemes.all() {
+            forgotten.extend(scheme.forget(place).await?);
+        }
+        Ok(forgotten)
     }
 
     async fn answer<S: SignatureSource + 'static>(

@@ -1,7 +1,9 @@
-//! `pullgate trust status|update`: shows, fetches and replaces the trusted roots of Sigstore, and shows the roots of Docker
-//! Content Trust that the gate remembers. Works on files, without a gate; a running gate uses a changed file within a minute.
+//! `pullgate trust status|update|forget`: shows, fetches and replaces the trusted roots of Sigstore, and shows the roots of Docker
+//! Content Trust that the gate remembers. Except for `forget`, it works on files, without a gate; a running gate uses a changed
+//! file within a minute.
 
 mod fetch;
+mod forget;
 mod install;
 mod mirror;
 mod notary;
@@ -41,6 +43,9 @@ pub(super) enum TrustCommand {
     /// List the trusted roots with their age, their source, their keys and the times of their validity, and the roots of
     /// Docker Content Trust that the gate remembers. Exits with 2 if a trusted root cannot be read or has ended.
     Status(StatusArgs),
+    /// Make a running gate forget the roots and versions of Docker Content Trust that it has verified for a repository, for
+    /// example after its notary server was set up anew. Until the next pull, older documents are accepted too.
+    Forget(forget::ForgetArgs),
     /// Fetch the current trusted root from a TUF repository, or take it from a file, and install it after checking it.
     #[command(after_help = EXAMPLES)]
     Update(Box<UpdateArgs>),
@@ -103,6 +108,7 @@ pub(super) fn run(command: &TrustCommand) -> Exit {
                 Err(exit) => exit,
             }
         }
+        TrustCommand::Forget(args) => forget::run(args),
         TrustCommand::Update(args) => {
             let to = match destination(args) {
                 Ok(to) => to,

@@ -8,6 +8,7 @@ mod api;
 mod jobs;
 mod socket;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -91,6 +92,16 @@ pub enum Caller {
     },
     /// A client with the token.
     Token(SocketAddr),
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => write!(f, "{address}"),
+            Self::Socket { uid } => write!(f, "admin socket, user {uid}"),
+            Self::Token(address) => write!(f, "{address} with the admin token"),
+        }
+    }
 }
 
 /// The response to an API call.

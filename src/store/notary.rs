@@ -81,6 +81,37 @@ impl FactStore {
         rows.iter().map(role).collect()
     }
 
+    /// The names under which a place is in the store: its own name, followed by what its trust rests on.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn notary_repositories(&self, place: &str) -> Result<Vec<String>, StoreError> {
+        let rows =
+            sqlx::query("SELECT DISTINCT repository FROM notary WHERE substr(repository, 1, ?2) = ?1 ORDER BY 1")
+                .bind(format!("{place} "))
+                .bind(i64::try_from(place.chars().count() + 1).unwrap_or(i64::MAX))
+                .fetch_all(self.readers())
+                .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Forgets all roles of a repository. Returns them, without documents.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn forget_notary_roles(&self, repository: &str) -> Result<Vec<NotaryRole>, StoreError> {
+        let rows = sqlx::query("DELETE FROM notary WHERE repository = ?1 RETURNING role, version")
+            .bind(repository)
+            .fetch_all(&self.database.writer)
+            .await?;
+        let role = |row: &sqlx::sqlite::SqliteRow| {
+            let version =
+                u64::try_from(row.try_get::<i64, _>(1)?).map_err(|_| StoreError::Row("a negative version"))?;
+            Ok(NotaryRole { role: row.try_get(0)?, version, document: None })
+        };
+        rows.iter().map(role).collect()
+    }
+
     /// Records what was verified, unless a newer version is recorded. False if nothing was recorded because a newer root
     /// is known: then this was verified with keys that may have been replaced.
     ///

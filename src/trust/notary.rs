@@ -26,6 +26,7 @@ use super::source::{RegistryServices, SourceError};
 use super::{Config, TrustServices};
 use crate::oci::ImageName;
 use crate::policy::{Authority, NotaryTrust, Scheme, SignatureFinding, TrustOutcome};
+use crate::store::{NotaryRole, StoreError};
 use client::NotaryClient;
 use decide::Limited;
 pub use remembered::{RememberedRoot, remembered_roots};
@@ -127,6 +128,10 @@ impl SignatureScheme for Notary {
 
     fn consult<'a>(&'a self, question: Consultation<'a>) -> Option<BoxFuture<'a, AuthorityResult>> {
         Some(Box::pin(self.outcome(question)))
+    }
+
+    fn forget<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<Vec<NotaryRole>, StoreError>> {
+        Box::pin(self.repositories.forget(place))
     }
 
     fn pin<'a>(&'a self, question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Pin>, SourceError>>> {

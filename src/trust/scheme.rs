@@ -13,6 +13,7 @@ use super::pin::Pin;
 use super::source::{RegistryServices, SourceError};
 use crate::oci::{Descriptor, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatureFinding, TrustOutcome};
+use crate::store::{NotaryRole, StoreError};
 
 /// The largest layer with a signature, in bytes. Real ones have a few thousand.
 pub(super) const LARGEST_SIGNATURE: usize = 1024 * 1024;
@@ -72,6 +73,11 @@ pub(super) trait SignatureScheme: Send + Sync {
     /// attached signatures. `None` if the evidence is attached.
     fn consult<'a>(&'a self, _question: Consultation<'a>) -> Option<BoxFuture<'a, AuthorityResult>> {
         None
+    }
+
+    /// Forgets which versions and roots were verified at a place, such as a repository of a notary server. Returns them.
+    fn forget<'a>(&'a self, _place: &'a str) -> BoxFuture<'a, Result<Vec<NotaryRole>, StoreError>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 
     /// The digest that an authority has signed for a tag. `None` when the scheme does not sign tags; a future that gives

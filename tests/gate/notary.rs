@@ -242,6 +242,25 @@ async fn a_root_is_remembered_only_on_request() {
     let got = gate.get(&manifest("v1")).await;
     assert!(got.status == 403 && got.text().contains("by the keys of the root before it"), "{}", got.text());
     let _ = fs::metadata(gate.file("state")).expect("the state");
+    assert_is_forgotten_on_request(gate, &registry, &clock).await;
+}
+
+/// A server that was set up anew has other roots and smaller versions. An operator can make the gate forget the old ones.
+async fn assert_is_forgotten_on_request(gate: Gate, registry: &TestRegistry, clock: &Clock) {
+    let place = format!("{}/v2/{HOST}/{REPOSITORY}", registry.listening.url());
+    let other = pullgate(&gate, &["trust", "forget", &format!("{}/v2/{HOST}/library", registry.listening.url())]).await;
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other).contains("nothing is remembered about"), "{}", text(&other));
+    let done = pullgate(&gate, &["trust", "forget", &place]).await;
+    assert!(done.status.success() && text(&done).contains("forgot version 1 of root"), "{}", text(&done));
+    clock.advance(jiff::SignedDuration::from_secs(61));
+    pulled_digest(&gate, "v1").await;
+    let (_, records) = gate.stop_and_read_audit().await;
+    let record = records.iter().find(|record| record["endpoint"] == "trust/forget" && record["image"] == *place);
+    let record = record.unwrap_or_else(|| panic!("{records:?}"));
+    assert_eq!(record["decision"], "forget");
+    let client = record["client"].as_str().expect("who asked");
+    assert!(client.starts_with("admin socket, user"), "{client}");
 }
 
 /// `pullgate check` and `pullgate trust status` say that nothing else vouches for the root, while the gate runs.

@@ -9,9 +9,11 @@ use tokio::task::JoinHandle;
 
 use super::jobs::{Job, Jobs};
 use super::{Api, ApiRequest, ApiResponse};
-use crate::api::{self, CheckRequest, ImageAnswer, JobState, PrefetchRequest, PrefetchedImage, Reloaded, path};
+use crate::api::{
+    self, CheckRequest, ForgetRequest, ImageAnswer, JobState, PrefetchRequest, PrefetchedImage, Reloaded, path,
+};
 use crate::cache::Cache;
-use crate::gate::Gate;
+use crate::gate::{ForgetError, Gate};
 use crate::oci::{ImageReference, Platform};
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
@@ -52,6 +54,7 @@ impl AdminApi {
             (&Method::POST, path::PREFETCH) => self.prefetch(&request),
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
+            (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
             (
                 _,
                 path::IMAGES
@@ -61,7 +64,8 @@ impl AdminApi {
                 | path::CACHE_GC
                 | path::CACHE_VERIFY
                 | path::PREFETCH
-                | path::RELOAD,
+                | path::RELOAD
+                | path::TRUST_FORGET,
             ) => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
             _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
         }
@@ -76,6 +80,18 @@ impl AdminApi {
         match (self.reload)().await {
             Ok(()) => ApiResponse::new(StatusCode::OK, &Reloaded { reloaded: true }),
             Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reloading failed; see the log"),
+        }
+    }
+
+    async fn forget(&self, request: &ApiRequest) -> ApiResponse {
+        let wanted: ForgetRequest = match serde_json::from_slice(&request.body) {
+            Ok(wanted) => wanted,
+            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        };
+        match api::forget(&self.gate, &wanted, &request.caller.to_string()).await {
+            Ok(forgotten) => ApiResponse::new(StatusCode::OK, &forgotten),
+            Err(error @ ForgetError::Unknown(_)) => ApiResponse::error(StatusCode::NOT_FOUND, &error.to_string()),
+            Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
     }
 

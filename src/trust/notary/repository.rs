@@ -142,6 +142,22 @@ impl Repositories {
         known
     }
 
+    /// Forgets everything about a place, whatever the trust in it rests on.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(super) async fn forget(&self, place: &str) -> Result<Vec<NotaryRole>, StoreError> {
+        let mut forgotten = Vec::new();
+        for stored in self.store.notary_repositories(place).await? {
+            // No update writes what is being forgotten.
+            let slot = self.slot(&stored);
+            let _turn = slot.lock.lock().await;
+            forgotten.extend(self.store.forget_notary_roles(&stored).await?);
+            self.known.clear();
+        }
+        Ok(forgotten)
+    }
+
     /// Why a server is not asked now, if it did not answer a moment ago.
     fn silence(&self, client: &NotaryClient<'_>) -> Option<NotaryError> {
         let until = locked(&self.silent).get(&client.server()).copied()?;
