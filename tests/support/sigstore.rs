@@ -130,11 +130,7 @@ impl Instance {
     pub(crate) fn with_authority_until(until: i64) -> Self {
         let (authority, authority_der, authority_spki) = root("test-fulcio", until);
         let (timestamps, timestamps_root, _) = root("test-tsa-root", SIGNED_AT + LONG);
-        let stamper = KeyPair::generate().unwrap();
-        let mut params = params("test-tsa", SIGNED_AT - LONG, SIGNED_AT + LONG);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::TimeStamping];
-        let stamper_der = params.signed_by(&stamper, &timestamps).unwrap().der().to_vec();
+        let (stamper, stamper_der) = stamper(&timestamps, SIGNED_AT + LONG);
         let [certificate_log, signature_log] = [Log::new(), Log::new()];
         Self {
             authority,
@@ -148,6 +144,14 @@ impl Instance {
             stamper,
             stamper_der,
         }
+    }
+
+    /// The same instance, with time stamps by an authority whose certificate expires at `until`, below a root that expires at
+    /// `root_until`.
+    pub(crate) fn with_stamper_until(mut self, until: i64, root_until: i64) -> Self {
+        (self.timestamps, self.timestamps_root, _) = root("test-tsa-root", root_until);
+        (self.stamper, self.stamper_der) = stamper(&self.timestamps, until);
+        self
     }
 
     /// The same instance with an intermediate authority, which issues to signers and expires at this time. `change`
@@ -481,6 +485,16 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 /// A time in RFC 3339.
 pub(crate) fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap().to_string()
+}
+
+/// The key of a time-stamping authority, and its certificate.
+fn stamper(issuer: &Issuer<'_, KeyPair>, until: i64) -> (KeyPair, Vec<u8>) {
+    let stamper = KeyPair::generate().unwrap();
+    let mut params = params("test-tsa", SIGNED_AT - LONG, until);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::TimeStamping];
+    let der = params.signed_by(&stamper, issuer).unwrap().der().to_vec();
+    (stamper, der)
 }
 
 fn root(name: &str, until: i64) -> (Issuer<'static, KeyPair>, Vec<u8>, Vec<u8>) {

@@ -140,6 +140,35 @@ async fn times_that_nobody_trusted_vouches_for_prove_nothing() {
     assert_refused(&found.value, "the current time counts");
 }
 
+/// A time-stamping authority is trusted for the times that its trusted root, its certificate and the certificates above
+/// it cover. Whoever has the key of an authority that ended cannot date a signature back to a time after that end.
+#[tokio::test]
+async fn a_time_stamp_counts_only_while_its_authority_is_valid() {
+    let (signer, ended, later) = (Signer::p256(), SIGNED_AT - DAY, SIGNED_AT + DAY);
+    for (until, root_until, window_end, counts) in [
+        (later, later, None, true),
+        (later, later, Some(later), true),
+        (later, later, Some(ended), false),
+        (ended, later, None, false),
+        (later, ended, None, false),
+    ] {
+        let instance = Instance::new().with_stamper_until(until, root_until);
+        let mut root = instance.trusted_root();
+        if let Some(end) = window_end {
+            root["timestampAuthorities"][0]["validFor"]["end"] =
+                Timestamp::from_second(end).unwrap().to_string().into();
+        }
+        let roots = vec![TrustedRoot::from_json("root", root.to_string().as_bytes()).unwrap()];
+        let stamped = Witnessed { is_stamped: true, ..UNWITNESSED };
+        let cosign = CosignAuthority { roots, ..limited(&signer, days(None, Some(5))) };
+        let found = judge(bundle(&instance, &signer, stamped), cosign, 10).await;
+        match counts {
+            true => assert_verified(&found.value, "ECDSA P-256"),
+            false => assert_refused(&found.value, "the current time counts"),
+        }
+    }
+}
+
 /// One key takes over from the other, with a day on which both count.
 #[tokio::test]
 async fn keys_are_rotated_by_their_windows() {
