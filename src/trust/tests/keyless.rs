@@ -372,26 +372,57 @@ async fn a_logged_signature_by_a_key_may_carry_a_certificate() {
     }
 }
 
-/// cosign accepted a log entry that had nothing to do with the signature. Each part of the entry must be the signature's.
-#[tokio::test]
-async fn cve_2022_23649_and_cve_2022_36056_and_cve_2026_22703_log_entry_of_another_signature() {
-    let (instance, leaf, _) = signed(V1);
+/// The outcomes of a signature by `leaf` with the log entry of another signature: classic, and as a bundle.
+///
+/// The library compares an entry with its signature, certificate and content. These tests show that it is asked to, for both
+/// forms, and that a signature without its answer does not count: each fails if `Witnesses::certified` verifies without the
+/// log, or if the conversion of annotations leaves the entry out.
+async fn with_the_log_entry_of(
+    instance: &Instance,
+    leaf: &Leaf,
+    (signer, content): (&Leaf, [&[u8]; 2]),
+) -> [TrustOutcome; 2] {
     let root = instance.trusted_root();
-    let (payload, other) = (payload(&image().digest).to_string(), payload(&image_of_another_digest()).to_string());
-    let good = instance.classic_annotations(&leaf, payload.as_bytes(), V1);
-    assert_verified(&of_classic(payload.as_bytes(), &good, keyless(&root)).await, IDENTITY);
+    let own = payload(&image().digest).to_string();
+    let mut annotations = instance.classic_annotations(leaf, own.as_bytes(), V1);
+    assert_verified(&of_classic(own.as_bytes(), &annotations, keyless(&root)).await, IDENTITY);
     let entry = "dev.sigstore.cosign/bundle";
+    annotations[entry] = instance.classic_annotations(signer, content[0], V1)[entry].clone();
+    let mut bundle = instance.bundle(leaf, Signed::Message(&image().bytes), V1);
+    assert_verified(&of_bundle(&bundle, keyless(&root)).await, IDENTITY);
+    let foreign = instance.bundle(signer, Signed::Message(content[1]), V1);
+    bundle["verificationMaterial"]["tlogEntries"] = foreign["verificationMaterial"]["tlogEntries"].clone();
+    [of_classic(own.as_bytes(), &annotations, keyless(&root)).await, of_bundle(&bundle, keyless(&root)).await]
+}
+
+/// cosign accepted an entry for other content, if its promise was valid.
+#[tokio::test]
+async fn cve_2022_23649_log_entry_for_other_content() {
+    let (instance, leaf, _) = signed(V1);
+    let other = payload(&image_of_another_digest()).to_string();
+    for outcome in with_the_log_entry_of(&instance, &leaf, (&leaf, [other.as_bytes(), b"other"])).await {
+        assert_refused(&outcome, "artifact hash mismatch for hashedrekord entry");
+    }
+}
+
+/// cosign accepted an entry that another signer had logged for the same content.
+#[tokio::test]
+async fn cve_2022_36056_log_entry_of_another_signer() {
+    let (instance, leaf, _) = signed(V1);
     let somebody = instance.issue(&Subject { identities: vec!["mallory@evil.com"], ..Subject::default() });
-    for foreign in [
-        // Other content by the same signer; the same content by another signer; the same again by the same signer.
-        instance.classic_annotations(&leaf, other.as_bytes(), V1),
-        instance.classic_annotations(&somebody, payload.as_bytes(), V1),
-        instance.classic_annotations(&leaf, payload.as_bytes(), V1),
-    ] {
-        let mut moved = good.clone();
-        moved[entry] = foreign[entry].clone();
-        let outcome = of_classic(payload.as_bytes(), &moved, keyless(&root)).await;
-        assert!(matches!(&outcome, TrustOutcome::Unverified { found } if found.len() == 1), "{outcome:?}");
+    let own = payload(&image().digest).to_string();
+    for outcome in with_the_log_entry_of(&instance, &leaf, (&somebody, [own.as_bytes(), &image().bytes])).await {
+        assert_refused(&outcome, "certificate in bundle does not match certificate in Rekor entry");
+    }
+}
+
+/// cosign accepted an entry for another signature of the same signer and content.
+#[tokio::test]
+async fn cve_2026_22703_log_entry_of_another_signature() {
+    let (instance, leaf, _) = signed(V1);
+    let own = payload(&image().digest).to_string();
+    for outcome in with_the_log_entry_of(&instance, &leaf, (&leaf, [own.as_bytes(), &image().bytes])).await {
+        assert_refused(&outcome, "signature in bundle does not match signature in Rekor entry");
     }
 }
 
