@@ -1,5 +1,6 @@
 //! Docker Content Trust against a notary server in memory, which the test owns.
 
+mod fixtures;
 mod recovery;
 mod roles;
 
@@ -32,6 +33,8 @@ struct Server {
     documents: Mutex<HashMap<String, Bytes>>,
     is_down: Mutex<bool>,
     is_silent: Mutex<bool>,
+    /// [`GUN`], unless it is another one.
+    gun: Option<&'static str>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -60,7 +63,7 @@ impl RegistryServices for Server {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<ServiceAnswer>, SourceError>> {
         let ServiceAddress::Beside { url, resource } = address else { panic!("{address:?}") };
-        assert_eq!(resource, GUN);
+        assert_eq!(resource, self.gun.unwrap_or(GUN));
         self.asked.lock().unwrap().push(url.to_string());
         if *self.is_silent.lock().unwrap() {
             return Box::pin(std::future::pending());
