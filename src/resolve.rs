@@ -218,8 +218,7 @@ impl Resolver {
         }
     }
 
-    /// Asks the upstream about a tag and handles the answer: learns the digest, forgets the tag, or falls back to the
-    /// last known digest.
+    /// Asks the upstream about a tag: learns the digest, forgets the tag, or falls back to the last known digest.
     async fn look_up(
         &self,
         upstream: &Arc<Upstream>,
@@ -232,7 +231,12 @@ impl Resolver {
         if let Some(found) = self.fresh(upstream, name, newer).await {
             return found;
         }
-        match self.ask(upstream, name, tag).await {
+        let found = match known {
+            // Almost always names a manifest that must be fetched anyway: one request instead of two.
+            None => self.inner.fetch(upstream, name, &Reference::Tag(tag.clone())).await,
+            Some(_) => self.ask(upstream, name, tag).await,
+        };
+        match found {
             Ok(manifest) => {
                 self.inner.facts.learn_tag(name, tag, &manifest, known.is_some()).await;
                 let fresh_until = fresh_until(upstream, self.inner.clock.now());
@@ -246,8 +250,8 @@ impl Resolver {
         }
     }
 
-    /// Tries HEAD first, because it is the cheapest request and never counts as a pull. Only success is accepted from
-    /// HEAD. After any other result, GET is tried, and its result is final.
+    /// Asks about a known tag with HEAD first, because HEAD is the cheapest request and never counts as a pull. Only success
+    /// is accepted from HEAD. After any other result, GET is tried, and its result is final.
     async fn ask(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Arc<Manifest>, ResolveError> {
         let reference = Reference::Tag(tag.clone());
         match upstream.head_manifest(&name.repository, &reference).await {
@@ -281,8 +285,7 @@ impl Resolver {
 }
 
 impl ResolverInner {
-    /// Whether a time is within this duration before now. False for a time in the future, because it was recorded
-    /// before the clock was set back.
+    /// Whether a time is within this duration before now. A time in the future, before the clock was set back, is not.
     fn is_within(&self, at: Timestamp, duration: Duration) -> bool {
         let age = self.clock.now().duration_since(at);
         !age.is_negative() && age < to_signed(duration)
@@ -344,10 +347,7 @@ impl ResolverInner {
         name: &ImageName,
         reference: &Reference,
     ) -> Result<Arc<Manifest>, ResolveError> {
-        let expected = match reference {
-            Reference::Digest(digest) => Some(*digest),
-            Reference::Tag(_) => None,
-        };
+        let expected = if let Reference::Digest(digest) = reference { Some(*digest) } else { None };
         self.fetch_expecting(upstream, name, reference, expected).await
     }
 

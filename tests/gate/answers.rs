@@ -33,6 +33,8 @@ async fn failed_heads_are_retried_with_get() {
         let image = simple("head");
         registry.push("library/app", Some("1"), &image);
         let gate = gate(&registry).await;
+        // HEAD is for tags that are known.
+        assert_eq!(gate.get(TAG).await.status, 200);
         let refused = Fault::status(StatusCode::from_u16(status).unwrap());
         let refused = registry.inject(On::manifests().method(Method::HEAD), refused);
         for _ in 0..2 {
@@ -52,8 +54,10 @@ async fn get_overrides_missing_or_different_headers_of_head() {
         let image = simple("outvoted");
         registry.push("library/app", Some("1"), &image);
         let fault = Fault::Header("docker-content-digest".parse().unwrap(), header.map(|text| text.parse().unwrap()));
+        let gate = gate(&registry).await;
+        assert_eq!(gate.get(TAG).await.status, 200);
         registry.inject(On::manifests().method(Method::HEAD), fault);
-        let got = gate(&registry).await.get(TAG).await;
+        let got = gate.get(TAG).await;
         assert_eq!(got.header("docker-content-digest"), Some(&*image.root.to_string()), "{header:?}");
         assert_eq!(got.body, image.manifest().bytes, "{header:?}");
     }

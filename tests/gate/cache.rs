@@ -17,15 +17,14 @@ async fn fresh_tags_are_reused_and_old_ones_revalidated_with_head() {
     for _ in 0..3 {
         assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
     }
-    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 1);
-    assert_eq!(registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/")), 1);
+    assert_eq!(registry.count(|r| r.path.contains("/manifests/")), 1);
     gate.stop().await;
     let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
     registry.clear_log();
     for _ in 0..3 {
         assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
     }
-    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 3);
+    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 2, "the first pull of a tag is a GET");
     assert_eq!(
         registry.count(|r| r.method == Method::GET && r.path.contains("/manifests/")),
         1,
@@ -188,7 +187,7 @@ async fn concurrent_requests_for_a_tag_cause_one_lookup() {
     for ask in asks {
         assert_eq!(ask.await.unwrap(), 200);
     }
-    assert_eq!(registry.count(|r| r.is("HEAD", "/manifests/1")), 1);
+    assert_eq!(registry.count(|r| r.path.ends_with("/manifests/1")), 1, "a new tag costs one request");
 }
 
 #[tokio::test]

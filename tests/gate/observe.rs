@@ -81,7 +81,7 @@ async fn metrics_health_and_api_endpoints() {
         "pullgate_decisions_total{decision=\"deny\",reason=\"trust\"} 1",
         "pullgate_requests_total{method=\"GET\",status=\"403\"} 1",
         "pullgate_verdict_seconds_count 1",
-        "pullgate_upstream_requests_total{upstream=\"registry.test\",method=\"HEAD\",status=\"200\"} 1",
+        "pullgate_upstream_requests_total{upstream=\"registry.test\",method=\"GET\",status=\"200\"} 2",
         "pullgate_cache_fills_in_flight 0",
         "pullgate_evidence_age_seconds_count{kind=\"trust\"} 1",
     ] {
