@@ -56,10 +56,10 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, address: address.to_owned(), buffer: vec![0; 16 * 1024] })
+        Ok(Self { stream, address: address.to_owned(), buffer: vec![0; 64 * 1024] })
     }
 
-    /// Pulls a manifest and throws it away.
+    /// Pulls a manifest or a blob and throws it away.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<()> {
         let request = format!(
             "GET /v2/up.test/{path} HTTP/1.1\r\nhost: {}\r\naccept: application/vnd.oci.image.manifest.v1+json\r\n\r\n",
@@ -79,8 +79,9 @@ impl Connection {
         }
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
         let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or_default();
-        while filled < end + length {
-            filled += self.read(filled)?;
+        let mut left = (end + length).saturating_sub(filled);
+        while left > 0 {
+            left = left.saturating_sub(self.read(0)?);
         }
         Ok(())
     }

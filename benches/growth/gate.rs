@@ -8,19 +8,26 @@ use std::time::{Duration, Instant};
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A gate with one upstream, `up.test`, and one rule that admits everything.
+/// A rule that admits everything.
+pub(crate) const ADMIT_ALL: &str = "- {name: \"*\", policy: {}}";
+
+/// A gate with one upstream, `up.test`.
 pub(crate) struct Gate {
     child: Child,
     /// `127.0.0.1:PORT` of its listener.
     pub(crate) address: String,
+    /// `127.0.0.1:PORT` of its admin listener.
+    pub(crate) admin: String,
 }
 
 impl Gate {
-    /// Writes the configuration into a folder.
-    pub(crate) fn configure(dir: &Path, upstream: &str) {
+    /// Writes the configuration into a folder, with one document that has these entries.
+    pub(crate) fn configure(dir: &Path, upstream: &str, entries: &str) {
         fs::create_dir_all(dir.join("policies")).unwrap();
-        let policy = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: default}\nspec:\n  \
-                      repositories:\n  - {name: \"*\", policy: {}}\n";
+        let policy = format!(
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: default}}\nspec:\n  \
+             repositories:\n  {entries}\n"
+        );
         fs::write(dir.join("policies/default.yaml"), policy).unwrap();
         let config = format!(
             "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
@@ -45,12 +52,13 @@ impl Gate {
             .stderr(log_file)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut gate = Self { child, address: String::new() };
+        let mut gate = Self { child, address: String::new(), admin: String::new() };
         let began = Instant::now();
         while gate.address.is_empty() {
             let bound = fs::read_to_string(&ready).ok().and_then(|text| serde_json::from_str(&text).ok());
             let bound: serde_json::Value = bound.unwrap_or_default();
             gate.address = bound["listeners"][0].as_str().unwrap_or_default().to_owned();
+            gate.admin = bound["admin"].as_str().unwrap_or_default().to_owned();
             assert!(began.elapsed() < PATIENCE, "it does not start: {}", fs::read_to_string(&log).unwrap_or_default());
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -9,6 +9,7 @@ mod client;
 mod cpu;
 mod gate;
 mod rules;
+mod table;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use std::time::Instant;
 
 use client::{Connection, pull};
 use cpu::Usage;
-use gate::Gate;
+use gate::{ADMIT_ALL, Gate};
+use table::{Limit, Table};
 use upstream::{Upstream, path};
 
 /// The fraction of the images after which memory must not grow anymore, because everything bounded is full.
@@ -63,52 +65,12 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// A row of the table: what was measured, and the limit that it should keep.
-struct Row {
-    what: String,
-    value: f64,
-    unit: &'static str,
-    limit: Option<Limit>,
-}
-
-enum Limit {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-#[derive(Default)]
-struct Table(Vec<Row>);
-
-impl Table {
-    fn add(&mut self, what: impl Into<String>, value: f64, unit: &'static str, limit: Option<Limit>) {
-        let row = Row { what: what.into(), value, unit, limit };
-        eprintln!("{}: {:.2} {}", row.what, row.value, row.unit);
-        self.0.push(row);
-    }
-
-    /// Adds the CPU time of one pull, for the gate and, for comparison, for the rest of the benchmark.
-    fn add_usage(&mut self, what: &str, used: Usage, pulls: f64) {
-        let each = |seconds: f64| seconds * 1e6 / pulls;
-        self.add(format!("CPU time of {what}"), each(used.gate), "us", None);
-        let others = format!("client {:.1}, upstream {:.1}", each(used.clients), each(used.upstream));
-        eprintln!("  beside the gate: {others} us");
-    }
-
-    fn print(&self) {
-        println!("\n| | measured | limit | |\n|---|---|---|---|");
-        for Row { what, value, unit, limit } in &self.0 {
-            let (limit, verdict) = match limit {
-                None => (String::new(), ""),
-                Some(Limit::AtLeast(least)) => (format!(">= {least}"), verdict(value >= least)),
-                Some(Limit::AtMost(most)) => (format!("<= {most}"), verdict(value <= most)),
-            };
-            println!("| {what} | {value:.2} {unit} | {limit} | {verdict} |");
-        }
-    }
-}
-
-fn verdict(is_met: bool) -> &'static str {
-    if is_met { "met" } else { "**missed**" }
+/// Adds the CPU time of one pull, for the gate and, for comparison, for the rest of the benchmark.
+fn add_usage(table: &mut Table, what: &str, used: Usage, pulls: f64) {
+    let each = |seconds: f64| seconds * 1e6 / pulls;
+    table.add(format!("CPU time of {what}"), each(used.gate), "us", None);
+    let others = format!("client {:.1}, upstream {:.1}", each(used.clients), each(used.upstream));
+    eprintln!("  beside the gate: {others} us");
 }
 
 fn main() -> ExitCode {
@@ -122,7 +84,7 @@ fn main() -> ExitCode {
     let mut table = Table::default();
     let dir = tempfile::tempdir_in(&options.dir).unwrap();
     let upstream = Upstream::start();
-    Gate::configure(dir.path(), &upstream.url);
+    Gate::configure(dir.path(), &upstream.url, ADMIT_ALL);
     let gate = Gate::start(&options.program, dir.path());
     cold(&gate, options.images, &mut table);
     warm_up(&gate, options.images, &mut table);
@@ -154,7 +116,7 @@ fn cold(gate: &Gate, images: usize, table: &mut Table) {
     let pulled = (10 * part) as f64;
     let rate = pulled / began.elapsed().as_secs_f64();
     table.add("cold pulls by tag", rate, "pulls/s", Some(Limit::AtLeast(2000.0)));
-    table.add_usage("a cold pull", Usage::now(gate) - used, pulled);
+    add_usage(table, "a cold pull", Usage::now(gate) - used, pulled);
     let half = memory[(10.0 * FLAT_AFTER) as usize - 1];
     table.add("memory after the cold pulls", memory[9], "MB", Some(Limit::AtMost(150.0)));
     table.add("growth in the second half", memory[9] - half, "MB", Some(Limit::AtMost(15.0)));
@@ -167,7 +129,7 @@ fn warm_up(gate: &Gate, images: usize, table: &mut Table) {
     let used = Usage::now(gate);
     let round = pull(&gate.address, known, path);
     table.add("second pulls by tag", round.rate, "pulls/s", None);
-    table.add_usage("a second pull", Usage::now(gate) - used, known as f64);
+    add_usage(table, "a second pull", Usage::now(gate) - used, known as f64);
 }
 
 /// One image again and again, and all of them in random order, in turn.
@@ -190,9 +152,9 @@ fn hot(gate: &Gate, images: usize, table: &mut Table) {
     }
     let (one, all, pulled) = (median(&mut one), median(&mut all), ROUNDS as f64 * count as f64);
     table.add("hot pulls of one tag", one, "pulls/s", None);
-    table.add_usage("a hot pull of one tag", used_by_one, pulled);
+    add_usage(table, "a hot pull of one tag", used_by_one, pulled);
     table.add("hot pulls over all images", all, "pulls/s", None);
-    table.add_usage("a hot pull over all images", used_by_all, pulled);
+    add_usage(table, "a hot pull over all images", used_by_all, pulled);
     table.add("all images, of one tag's rate", all / one, "", Some(Limit::AtLeast(0.8)));
     table.add("memory after the hot pulls", gate.memory() as f64 / 1e6, "MB", Some(Limit::AtMost(150.0)));
 }
