@@ -23,6 +23,7 @@ mod gpg;
 mod notary;
 mod notation;
 mod podman;
+mod rekor;
 mod sigstore;
 mod skopeo;
 mod upstreams;
