@@ -1,5 +1,6 @@
 //! Services that every long-lived component uses: tracked tasks and shutdown, the clock, metrics, logging.
 
+mod background;
 mod bounded;
 pub mod budget;
 mod clock;
@@ -9,6 +10,7 @@ mod file_window;
 mod flights;
 mod folder;
 mod metrics;
+mod noted;
 mod printable;
 mod private;
 mod readiness;
@@ -17,6 +19,7 @@ mod tasks;
 mod telemetry;
 mod units;
 
+pub use background::Background;
 pub use bounded::{ALLOCATION, Bounded};
 pub use clock::Clock;
 pub use directory_watch::DirectoryWatch;
@@ -25,6 +28,7 @@ pub use file_window::{FileWindow, FileWindows};
 pub use flights::{FlightReporter, Flights};
 pub use folder::folder_names;
 pub use metrics::Metrics;
+pub use noted::Noted;
 pub use printable::{printable, printable_lines};
 pub use private::{create_private_dir, open_private};
 pub use readiness::{BlockReady, Readiness, ReadinessReport};

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::facts::{Known, UnseenChild};
-use super::pulls::RecordedPulls;
 use crate::oci::{Digest, ImageName, Manifest, Tag};
-use crate::runtime::{ALLOCATION, Bounded, budget};
+use crate::runtime::{ALLOCATION, Bounded, Noted, budget};
 
 /// The time for which the tags of a digest are cached. It is limited because the window of `tag_memory` advances.
 const TAGS_TTL: Duration = Duration::from_secs(60);
@@ -31,7 +30,7 @@ pub(super) struct Memory {
     /// Children that were never fetched, and the requested limit.
     pub(super) unseen: Bounded<ImageName, (u32, Arc<[UnseenChild]>)>,
     /// The pulls that were recorded recently.
-    pub(super) pulls: RecordedPulls,
+    pub(super) pulls: Noted,
 }
 
 impl Memory {
@@ -50,7 +49,7 @@ impl Memory {
             unseen: Bounded::new(budget::UNSEEN, |name, (_, unseen)| {
                 outside(name) + ALLOCATION + size_of_val(&**unseen)
             }),
-            pulls: RecordedPulls::new(),
+            pulls: Noted::new(budget::NOTED_PULLS),
         }
     }
 

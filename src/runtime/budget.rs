@@ -20,7 +20,9 @@ pub const PULLED: u64 = 2 * MIB;
 /// Children of indexes that were never fetched.
 pub const UNSEEN: u64 = MIB;
 /// Pulls that were recorded recently.
-pub const NOTED_PULLS: u64 = 3 * MIB;
+pub const NOTED_PULLS: u64 = 5 * MIB / 2;
+/// Clients whose pulls were recorded recently.
+pub const NOTED_CLIENTS: u64 = MIB / 2;
 /// The platforms that configurations state.
 pub const PLATFORMS: u64 = MIB;
 /// Facts that were learned but are not in the database.
@@ -56,7 +58,8 @@ mod tests {
 
     #[test]
     fn sum_of_all_budgets_fits() {
-        let maps = [MANIFESTS, SMALL_OBJECTS, TAGS, DELIVERED, NAMING, KNOWN_TAGS, PULLED, UNSEEN, NOTED_PULLS];
+        let maps =
+            [MANIFESTS, SMALL_OBJECTS, TAGS, DELIVERED, NAMING, KNOWN_TAGS, PULLED, UNSEEN, NOTED_PULLS, NOTED_CLIENTS];
         let others = [
             PLATFORMS,
             RECENT,

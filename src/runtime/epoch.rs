@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::watch;
+
 /// The number of counters that the parts share. If two parts share a counter, a change of one only causes decisions
 /// about the other to be made again.
 const PARTS: usize = 4096;
@@ -32,6 +34,8 @@ pub struct Epoch(Arc<Counters>);
 struct Counters {
     all: AtomicU64,
     parts: Box<[AtomicU64]>,
+    /// Sent after every change that may affect any image.
+    changed: watch::Sender<()>,
     /// Randomly seeded, so that nobody can choose names that share a counter.
     hasher: RandomState,
 }
@@ -47,7 +51,8 @@ pub struct Moment {
 impl Default for Epoch {
     fn default() -> Self {
         let parts = std::iter::repeat_with(AtomicU64::default).take(PARTS).collect();
-        Self(Arc::new(Counters { all: AtomicU64::default(), parts, hasher: RandomState::new() }))
+        let changed = watch::Sender::new(());
+        Self(Arc::new(Counters { all: AtomicU64::default(), parts, changed, hasher: RandomState::new() }))
     }
 }
 
@@ -72,6 +77,17 @@ impl Epoch {
     /// Must be called after a change that may affect any image.
     pub fn advance(&self) {
         self.0.all.fetch_add(1, Ordering::AcqRel);
+        self.0.changed.send_replace(());
+    }
+
+    /// Whether nothing that may affect any image has changed between two moments, whatever happened to single parts.
+    pub fn are_alike(one: &Moment, other: &Moment) -> bool {
+        one.all == other.all
+    }
+
+    /// Notified after every change that may affect any image. Several changes may cause one notification.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     /// Must be called after a change that affects only one part.
@@ -99,5 +115,17 @@ mod tests {
         assert!(epoch.is_now(&epoch.moment(one)));
         epoch.clone().advance();
         assert!(!epoch.is_now(&beside), "clones share one epoch");
+    }
+
+    #[test]
+    fn a_change_of_everything_is_notified() {
+        let epoch = Epoch::new();
+        let (mut changes, before) = (epoch.changes(), epoch.moment("a"));
+        epoch.advance_part("a");
+        assert!(!changes.has_changed().unwrap() && Epoch::are_alike(&before, &epoch.moment("b")));
+        epoch.advance();
+        assert!(changes.has_changed().unwrap() && !Epoch::are_alike(&before, &epoch.moment("b")));
+        changes.mark_unchanged();
+        assert!(!changes.has_changed().unwrap());
     }
 }

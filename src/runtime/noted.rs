@@ -1,43 +1,41 @@
-//! The manifests whose pulls were recorded recently. A pull is not recorded on every request.
+//! What was noted recently, such as pulls: not every request is recorded.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::runtime::budget;
-
-/// The minimum time between two recorded pulls of a manifest.
+/// The minimum time between two notes of the same thing.
 const INTERVAL: Duration = Duration::from_secs(3600);
-/// The places for one manifest.
+/// The places in a group.
 const WAYS: usize = 8;
-/// The number of groups of places.
-const GROUPS: usize = budget::NOTED_PULLS as usize / WAYS / size_of::<AtomicU32>();
 
-/// A table of fixed size, four bytes for each pull. If too many manifests share a group, the oldest pull there is
-/// forgotten, and the next pull of that manifest is recorded too soon. Two manifests with the same hash share a place, so
-/// a pull of one of them is not recorded for an hour. Neither does harm.
-pub(super) struct RecordedPulls {
-    /// A hash in the upper half, and the minute of the pull in the lower one; 0 is empty.
+/// A table of fixed size, four bytes for each thing. If too many share a group, the oldest one there is forgotten, and is
+/// noted again too soon. Two things with the same hash share a place, so one of them is not noted for an hour. Callers must
+/// be able to live with both.
+pub struct Noted {
+    /// A hash in the upper half, and the minute of the note in the lower one; 0 is empty.
     groups: Box<[[AtomicU32; WAYS]]>,
     hasher: RandomState,
     began: Instant,
 }
 
-impl RecordedPulls {
-    pub(super) fn new() -> Self {
-        let groups = std::iter::repeat_with(Default::default).take(GROUPS).collect();
+impl Noted {
+    /// Creates an empty table of this size in bytes.
+    pub fn new(bytes: u64) -> Self {
+        let groups = usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<[AtomicU32; WAYS]>();
+        let groups = std::iter::repeat_with(Default::default).take(groups.max(1)).collect();
         Self { groups, hasher: RandomState::new(), began: Instant::now() }
     }
 
-    /// Whether no pull of this manifest was recorded recently. From now on, one counts as recorded.
-    pub(super) fn is_new(&self, manifest: &impl Hash) -> bool {
-        self.is_new_after(manifest, self.began.elapsed())
+    /// Whether this was not noted recently. From now on, it is noted.
+    pub fn is_new(&self, what: &impl Hash) -> bool {
+        self.is_new_after(what, self.began.elapsed())
     }
 
-    fn is_new_after(&self, manifest: &impl Hash, elapsed: Duration) -> bool {
-        let hash = self.hasher.hash_one(manifest);
-        // The upper bits choose the group, and others tell the manifests in it apart.
-        let group = &self.groups[((u128::from(hash) * GROUPS as u128) >> 64) as usize];
+    fn is_new_after(&self, what: &impl Hash, elapsed: Duration) -> bool {
+        let hash = self.hasher.hash_one(what);
+        // The upper bits choose the group, and others tell the things in it apart.
+        let group = &self.groups[((u128::from(hash) * self.groups.len() as u128) >> 64) as usize];
         let name = (hash as u32) << 16;
         // Minutes repeat after 45 days. Starts at 1, so that no place in use is 0.
         let minute = (elapsed.as_secs() / 60 % 0xffff) as u32 + 1;
@@ -54,8 +52,8 @@ impl RecordedPulls {
         true
     }
 
-    /// Forgets all pulls.
-    pub(super) fn clear(&self) {
+    /// Forgets everything.
+    pub fn clear(&self) {
         self.groups.iter().flatten().for_each(|place| place.store(0, Ordering::Relaxed));
     }
 }
@@ -63,10 +61,11 @@ impl RecordedPulls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::budget;
 
     #[test]
-    fn a_pull_is_recorded_once_in_an_hour() {
-        let pulls = RecordedPulls::new();
+    fn a_thing_is_noted_once_in_an_hour() {
+        let pulls = Noted::new(budget::NOTED_PULLS);
         let at = |minutes: u64| Duration::from_secs(60 * minutes);
         // Across the point at which minutes repeat, too.
         for start in [0, 1, 0xfffe, 0xffff, 3 * 0xffff - 30] {
@@ -79,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_manifests_are_told_apart() {
-        let pulls = RecordedPulls::new();
+    fn a_hundred_thousand_things_are_told_apart() {
+        let pulls = Noted::new(budget::NOTED_PULLS);
         let again = |number: &u32| pulls.is_new_after(number, Duration::from_secs(60));
         assert!((0..100_000).filter(again).count() > 99_800);
         let forgotten = (0..100_000).filter(again).count();
