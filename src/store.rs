@@ -1,7 +1,8 @@
 //! Durable state that is not content, in one SQLite database in WAL mode.
 //!
-//! It has two parts, and no statement reads tables of both. [`FactStore`] holds what repositories said and delivered, and
-//! evidence: facts that several gates could share. [`NodeStore`] holds what is on this node's disk.
+//! It has three parts, and no statement reads tables of two of them. [`FactStore`] holds what repositories said and
+//! delivered, and evidence: facts that several gates could share. [`NodeStore`] holds what is on this node's disk.
+//! [`VerdictStore`] holds what this gate decided.
 //!
 //! Rows are written after the content that they name, so a crash leaves content without rows and never rows without
 //! content. Nothing here is asked on the hot path: callers keep bounded caches in front.
@@ -16,6 +17,7 @@ mod node;
 mod notary;
 mod state_dir;
 mod tags;
+mod verdicts;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +35,10 @@ pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag};
+pub use verdicts::{
+    AdmittedPull, ImageTimes, IssueTimes, NewEvent, PullingClient, QueuedEvent, Rejudged, StoredDecision,
+    StoredVerdict, VerdictBasis, VerdictFilter, VerdictList, VerdictOutcome, VerdictPage, VerdictStore,
+};
 use writer::Writer;
 
 use crate::oci::Digest;
@@ -48,6 +54,8 @@ pub struct Store {
     pub facts: FactStore,
     /// What is on this node's disk.
     pub node: NodeStore,
+    /// What this gate decided.
+    pub verdicts: VerdictStore,
     database: Database,
 }
 
@@ -60,7 +68,7 @@ impl Store {
         let database = Database::open(&state.join(DATABASE)).await?;
         let rows = Writer::new(database.clone());
         let (facts, node) = (FactStore::new(database.clone(), rows.clone()), NodeStore::new(database.clone(), rows));
-        Ok(Self { facts, node, database })
+        Ok(Self { facts, node, verdicts: VerdictStore::new(database.clone()), database })
     }
 
     /// The same store, which moves this epoch on whenever it forgets facts.

@@ -89,6 +89,17 @@ where
         Some(evidence)
     }
 
+    /// The stored evidence about a subject as JSON, which [`parse`](Self::parse) reads, without keeping it in memory: for
+    /// work that goes through many subjects once.
+    pub async fn stored(&self, subject: &str) -> Option<Observed<String>> {
+        stored(&self.store, self.topic, subject, &self.clock).await
+    }
+
+    /// Reads evidence that was stored. `None` if it cannot be read; then it is gathered again when it is needed.
+    pub fn parse(stored: &str) -> Option<V> {
+        serde_json::from_str(stored).ok()
+    }
+
     /// The evidence about a subject from memory, if it is still valid.
     pub fn recall(&self, subject: &Arc<str>) -> Option<Arc<Observed<V>>> {
         let known = self.memory.get(subject)?;
@@ -163,11 +174,14 @@ async fn load<V: DeserializeOwned>(
     subject: &str,
     clock: &Clock,
 ) -> Option<Observed<V>> {
-    let row = store.evidence(topic, subject, clock.now()).await;
-    let Observed { value, at, until } =
-        row.inspect_err(|error| tracing::warn!(topic, %error, "stored evidence cannot be read")).ok()??;
+    let Observed { value, at, until } = stored(store, topic, subject, clock).await?;
     let value = serde_json::from_str(&value).ok()?;
     Some(Observed { value, at, until })
+}
+
+async fn stored(store: &FactStore, topic: &str, subject: &str, clock: &Clock) -> Option<Observed<String>> {
+    let row = store.evidence(topic, subject, clock.now()).await;
+    row.inspect_err(|error| tracing::warn!(topic, %error, "stored evidence cannot be read")).ok()?
 }
 
 /// Saves evidence. If this fails, the evidence is still valid and is lost only in a restart.

@@ -428,8 +428,20 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
         assert!(facts.iter().all(|source| !reads(source, table)), "{table}");
         assert!(reads(include_str!("node.rs"), table), "{table} is another name now");
     }
+    let verdicts = concat!(
+        include_str!("verdicts.rs"),
+        include_str!("verdicts/events.rs"),
+        include_str!("verdicts/history.rs"),
+        include_str!("verdicts/listing.rs"),
+        include_str!("verdicts/pulls.rs"),
+        include_str!("verdicts/rematch.rs")
+    );
+    for table in ["verdicts", "verdict_clients", "verdict_manifests", "image_history", "issue_history", "events"] {
+        assert!(facts.iter().chain([&include_str!("node.rs")]).all(|source| !reads(source, table)), "{table}");
+    }
+    assert!(["contents", "content_parts"].iter().all(|table| !reads(verdicts, table)));
     for table in ["manifests", "members", "tags", "tag_history", "links", "evidence"] {
-        assert!(!reads(include_str!("node.rs"), table), "{table}");
+        assert!(!reads(include_str!("node.rs"), table) && !reads(verdicts, table), "{table}");
         assert!(facts.iter().any(|source| reads(source, table)), "{table} is another name now");
     }
 }

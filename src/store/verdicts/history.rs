@@ -1,0 +1,133 @@
+//! When this gate first saw an image, admitted it, and saw each of its issues. An image's author cannot change it: it
+//! depends on digests and on this gate's clock alone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::VerdictStore;
+use crate::oci::{Digest, ImageName};
+use crate::store::{StoreError, time_of};
+
+/// The most images whose history is kept. An image that is forgotten counts as new.
+pub(super) const MAX_IMAGES: i64 = 200_000;
+/// The most issues of one image whose times are kept.
+const MAX_ISSUES: usize = 10_000;
+
+/// Since when an image is known in a repository.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ImageTimes {
+    /// When this gate first saw the image there.
+    pub known_since: Timestamp,
+    /// When this gate first admitted it.
+    pub admitted_since: Option<Timestamp>,
+}
+
+/// When this gate first saw each issue of an image, by the issue's identifier.
+pub type IssueTimes = BTreeMap<String, Timestamp>;
+
+impl VerdictStore {
+    /// Since when an image is known in a repository. An image that was not known is known from now on.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the image is new and the database cannot be written.
+    pub async fn image_times(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<ImageTimes, StoreError> {
+        if let Some(known) = self.known_image(name, digest).await? {
+            return Ok(known);
+        }
+        sqlx::query(
+            "INSERT INTO image_history (host, repository, digest, known_since, used_at) VALUES (?1, ?2, ?3, ?4, ?4) \
+             ON CONFLICT (host, repository, digest) DO NOTHING",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(digest.to_string())
+        .bind(now.as_millisecond())
+        .execute(&self.database.writer)
+        .await?;
+        // Another request may have written an earlier time.
+        Ok(self.known_image(name, digest).await?.unwrap_or(ImageTimes { known_since: now, admitted_since: None }))
+    }
+
+    async fn known_image(&self, name: &ImageName, digest: Digest) -> Result<Option<ImageTimes>, StoreError> {
+        let sql = "SELECT known_since, admitted_since FROM image_history \
+                   WHERE host = ?1 AND repository = ?2 AND digest = ?3";
+        let row = sqlx::query(sql)
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .fetch_optional(self.readers())
+            .await?;
+        row.map(|row| {
+            let admitted: Option<i64> = row.try_get(1)?;
+            Ok(ImageTimes { known_since: time_of(row.try_get(0)?), admitted_since: admitted.map(time_of) })
+        })
+        .transpose()
+    }
+
+    /// When this gate first saw each of these issues of an image. Those that were not known are known from now on. An
+    /// image with more issues than are kept cannot make its issues look new: the rest count as seen long ago.
+    ///
+    /// # Errors
+    /// The database cannot be read, or an issue is new and the database cannot be written.
+    pub async fn issue_times<'a>(
+        &self,
+        digest: Digest,
+        issues: impl Iterator<Item = &'a str> + Send,
+        now: Timestamp,
+    ) -> Result<IssueTimes, StoreError> {
+        let issues: Vec<&str> = issues.collect();
+        let known = self.known_issues(digest).await?;
+        if issues.iter().all(|issue| known.contains_key(*issue)) {
+            return Ok(known);
+        }
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Read again: another request may have written in between.
+        let row = sqlx::query("SELECT seen FROM issue_history WHERE digest = ?1").bind(digest.to_string());
+        let row = row.fetch_optional(&mut *transaction).await?;
+        let mut known = row.map_or(Ok(IssueTimes::new()), |row| times(row.try_get(0)?))?;
+        let new: Vec<&str> = issues.into_iter().filter(|issue| !known.contains_key(*issue)).collect();
+        let (kept, others) = new.split_at(new.len().min(MAX_ISSUES.saturating_sub(known.len())));
+        known.extend(kept.iter().map(|issue| ((*issue).to_owned(), now)));
+        sqlx::query(
+            "INSERT INTO issue_history (digest, seen, used_at) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (digest) DO UPDATE SET seen = excluded.seen, used_at = excluded.used_at",
+        )
+        .bind(digest.to_string())
+        .bind(text(&known))
+        .bind(now.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        known.extend(others.iter().map(|issue| ((*issue).to_owned(), Timestamp::UNIX_EPOCH)));
+        Ok(known)
+    }
+
+    async fn known_issues(&self, digest: Digest) -> Result<IssueTimes, StoreError> {
+        let row = sqlx::query("SELECT seen FROM issue_history WHERE digest = ?1").bind(digest.to_string());
+        let row = row.fetch_optional(self.readers()).await?;
+        row.map_or(Ok(IssueTimes::new()), |row| times(row.try_get(0)?))
+    }
+}
+
+/// Issues that were seen at the same time share its text: most were seen when the image was judged first.
+fn text(known: &IssueTimes) -> String {
+    let mut by_time: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
+    for (issue, at) in known {
+        by_time.entry(at.as_millisecond()).or_default().push(issue);
+    }
+    crate::store::json(&by_time)
+}
+
+fn times(text: &str) -> Result<IssueTimes, StoreError> {
+    let by_time: BTreeMap<i64, Vec<String>> =
+        serde_json::from_str(text).map_err(|_| StoreError::Row("an invalid history of issues"))?;
+    let each = |(at, issues): (i64, Vec<String>)| issues.into_iter().map(move |issue| (issue, time_of(at)));
+    Ok(by_time.into_iter().flat_map(each).collect())
+}

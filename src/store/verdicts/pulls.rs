@@ -1,0 +1,183 @@
+//! Pulls of admitted images: the verdict of each, and who pulled it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::events::NewEvent;
+use super::{COLUMNS, StoredVerdict, VerdictOutcome, VerdictStore};
+use crate::oci::{Digest, ImageName, Manifest, Tag};
+use crate::policy::Kind;
+use crate::scope::Scope;
+use crate::store::{StoreError, json};
+
+/// The most clients that are kept for each verdict: those that pulled last.
+pub(super) const MAX_CLIENTS: i64 = 64;
+/// The largest manifest of which a copy is kept, in bytes. An image with a larger one is not judged again after its content
+/// was evicted.
+const MAX_COPY: usize = 32 * 1024;
+
+/// One pull of an admitted image.
+#[derive(Clone, Debug)]
+pub struct AdmittedPull {
+    /// The scope of the client.
+    pub scope: Scope,
+    /// Upstream and repository.
+    pub name: ImageName,
+    /// The digest of the manifest.
+    pub digest: Digest,
+    /// The tag by which it was pulled.
+    pub tag: Option<Tag>,
+    /// What the manifest is.
+    pub kind: Kind,
+    /// The decision: an admission, or a denial that was not enforced.
+    pub outcome: VerdictOutcome,
+    /// When the decision ends by itself.
+    pub until: Option<Timestamp>,
+    /// The time of the pull.
+    pub at: Timestamp,
+    /// The address of the client.
+    pub client: Arc<str>,
+    /// The common name in the client's certificate.
+    pub client_name: Option<Arc<str>>,
+    /// The manifest; `None` if it is known to be stored, or is too large to be kept with others.
+    pub manifest: Option<Arc<Manifest>>,
+}
+
+impl AdmittedPull {
+    /// Whether a copy of a manifest is kept.
+    pub fn keeps_copy_of(manifest: &Manifest) -> bool {
+        manifest.bytes.len() <= MAX_COPY
+    }
+}
+
+/// An image is history from its first admission on.
+const HISTORY: &str = "INSERT INTO image_history (host, repository, digest, known_since, admitted_since, used_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>3, value->>3 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest) DO UPDATE SET known_since = MIN(known_since, excluded.known_since), \
+    admitted_since = MIN(COALESCE(admitted_since, excluded.admitted_since), excluded.admitted_since), \
+    used_at = MAX(used_at, excluded.used_at)";
+
+/// A pull by digest does not replace the decision for a tag: the entries for the tag may be stricter. Expressions on the
+/// right see the row as it was.
+const VERDICTS: &str = "INSERT INTO verdicts \
+    (host, repository, digest, scope, tag, kind, pulled_at, decision, reason, basis, decided_at, valid_until) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, \
+    value->>6, value->>10 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest, scope) DO UPDATE SET pulled_at = MAX(pulled_at, excluded.pulled_at), \
+    old_decision = IIF(decision <> excluded.decision AND (tag = '' OR excluded.tag <> ''), decision, old_decision), \
+    old_reason = IIF(decision <> excluded.decision AND (tag = '' OR excluded.tag <> ''), reason, old_reason), \
+    old_basis = IIF(decision <> excluded.decision AND (tag = '' OR excluded.tag <> ''), basis, old_basis), \
+    changed_at = IIF(decision <> excluded.decision AND (tag = '' OR excluded.tag <> ''), excluded.decided_at, changed_at), \
+    decision = IIF(tag = '' OR excluded.tag <> '', excluded.decision, decision), \
+    reason = IIF(tag = '' OR excluded.tag <> '', excluded.reason, reason), \
+    basis = IIF(tag = '' OR excluded.tag <> '', excluded.basis, basis), \
+    valid_until = IIF(tag = '' OR excluded.tag <> '', excluded.valid_until, valid_until), \
+    decided_at = IIF(tag = '' OR excluded.tag <> '', excluded.decided_at, decided_at), \
+    doubt = IIF(tag = '' OR excluded.tag <> '', NULL, doubt), \
+    kind = excluded.kind, tag = IIF(excluded.tag <> '', excluded.tag, tag) RETURNING ";
+
+const CLIENTS: &str = "INSERT INTO verdict_clients (verdict, address, name, pulled_at) \
+    SELECT verdicts.id, new.value->>4, new.value->>5, new.value->>6 FROM json_each(?1) AS new JOIN verdicts \
+    ON verdicts.host = new.value->>0 AND verdicts.repository = new.value->>1 AND verdicts.digest = new.value->>2 \
+    AND verdicts.scope = new.value->>3 WHERE true \
+    ON CONFLICT (verdict, address, name) DO UPDATE SET pulled_at = MAX(pulled_at, excluded.pulled_at)";
+
+/// A manifest is JSON, and therefore text.
+const COPIES: &str = "INSERT INTO verdict_manifests (digest, media_type, bytes) \
+    SELECT value->>0, value->>1, CAST(value->>2 AS BLOB) FROM json_each(?1) WHERE true ON CONFLICT (digest) DO NOTHING";
+
+const TRIM_CLIENTS: &str = "DELETE FROM verdict_clients WHERE (verdict, address, name) IN \
+    (SELECT verdict, address, name FROM (SELECT verdict, address, name, \
+    ROW_NUMBER() OVER (PARTITION BY verdict ORDER BY pulled_at DESC) AS place FROM verdict_clients \
+    WHERE verdict IN (SELECT value FROM json_each(?1))) WHERE place > ?2)";
+
+impl VerdictStore {
+    /// Records pulls. `event` makes the events of a verdict that changed; they are queued in the same transaction. Returns
+    /// the verdicts that changed.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn record_pulls(
+        &self,
+        pulls: &[AdmittedPull],
+        event: &(dyn Fn(&StoredVerdict) -> Vec<NewEvent> + Send + Sync),
+    ) -> Result<Vec<StoredVerdict>, StoreError> {
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let connection = &mut *transaction;
+        sqlx::query(HISTORY)
+            .bind(json(&pulls.iter().map(history).collect::<Vec<_>>()))
+            .execute(&mut *connection)
+            .await?;
+        let rows = json(&pulls.iter().map(verdict).collect::<Vec<_>>());
+        let sql = sqlx::AssertSqlSafe(format!("{VERDICTS}{COLUMNS}"));
+        let rows = sqlx::query(sql).bind(rows).fetch_all(&mut *connection).await?;
+        let written: Vec<StoredVerdict> = rows.iter().map(StoredVerdict::of_row).collect::<Result<_, _>>()?;
+        let clients = json(&pulls.iter().map(client).collect::<Vec<_>>());
+        sqlx::query(CLIENTS).bind(clients).execute(&mut *connection).await?;
+        let ids = json(&written.iter().map(|verdict| verdict.id).collect::<Vec<_>>());
+        sqlx::query(TRIM_CLIENTS).bind(ids).bind(MAX_CLIENTS).execute(&mut *connection).await?;
+        let copies = json(&pulls.iter().filter_map(copy).collect::<Vec<_>>());
+        sqlx::query(COPIES).bind(copies).execute(&mut *connection).await?;
+        let is_new = |verdict: &StoredVerdict| {
+            verdict.change.as_ref().is_some_and(|(_, at)| *at == verdict.decided_at)
+                && pulls.iter().any(|pull| pull.at.as_millisecond() == verdict.decided_at.as_millisecond())
+        };
+        let mut changed: Vec<StoredVerdict> = written.into_iter().filter(is_new).collect();
+        changed.dedup_by_key(|verdict| verdict.id);
+        for event in changed.iter().flat_map(event) {
+            event.insert(connection).await?;
+        }
+        transaction.commit().await?;
+        Ok(changed)
+    }
+}
+
+impl VerdictStore {
+    /// The manifest of an image that was admitted, which may not be in the cache any more: its bytes and its media type.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn manifest_copy(&self, digest: Digest) -> Result<Option<(Vec<u8>, String)>, StoreError> {
+        let row = sqlx::query("SELECT bytes, media_type FROM verdict_manifests WHERE digest = ?1");
+        let row = row.bind(digest.to_string()).fetch_optional(self.readers()).await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+}
+
+fn history(pull: &AdmittedPull) -> (&str, &str, Digest, i64) {
+    (pull.name.host.as_str(), pull.name.repository.as_str(), pull.digest, pull.at.as_millisecond())
+}
+
+type VerdictRow<'a> =
+    (&'a str, &'a str, Digest, String, &'a str, &'static str, i64, &'static str, &'a str, String, Option<i64>);
+
+fn verdict(pull: &AdmittedPull) -> VerdictRow<'_> {
+    let VerdictOutcome { decision, reason, basis } = &pull.outcome;
+    (
+        pull.name.host.as_str(),
+        pull.name.repository.as_str(),
+        pull.digest,
+        pull.scope.to_string(),
+        pull.tag.as_ref().map_or("", Tag::as_str),
+        pull.kind.as_str(),
+        pull.at.as_millisecond(),
+        decision.as_str(),
+        reason,
+        basis.to_text(),
+        pull.until.map(Timestamp::as_millisecond),
+    )
+}
+
+fn copy(pull: &AdmittedPull) -> Option<(Digest, &str, &str)> {
+    let manifest = pull.manifest.as_ref()?;
+    Some((manifest.digest, &manifest.media_type, std::str::from_utf8(&manifest.bytes).ok()?))
+}
+
+fn client(pull: &AdmittedPull) -> (&str, &str, Digest, String, &str, &str, i64) {
+    let name = pull.client_name.as_deref().unwrap_or_default();
+    let ImageName { host, repository } = &pull.name;
+    let at = pull.at.as_millisecond();
+    (host.as_str(), repository.as_str(), pull.digest, pull.scope.to_string(), &pull.client, name, at)
+}

@@ -1,0 +1,225 @@
+//! Verdicts, clients, histories and queued events as rows.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::oci::Manifest;
+use crate::store::Store;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn basis(databases: &str, rules: &str) -> VerdictBasis {
+    VerdictBasis { databases: databases.into(), rules: rules.into() }
+}
+
+fn manifest(image: &str) -> Arc<Manifest> {
+    let config = Digest::sha256(image.as_bytes());
+    let text = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{config}","size":1}},"layers":[],"annotations":{{"n":"{image}"}}}}"#
+    );
+    Arc::new(Manifest::parse(Bytes::from(text), None).unwrap())
+}
+
+/// A pull of an image, by tag unless the tag is empty, that was admitted under the generation `g1` and the rules `r1`.
+fn pull(image: &str, tag: &str, client: &str, second: i64) -> AdmittedPull {
+    let manifest = manifest(image);
+    AdmittedPull {
+        scope: Scope::CLUSTER,
+        name: ImageName { host: "a.test".parse().unwrap(), repository: "team/app".parse().unwrap() },
+        digest: manifest.digest,
+        tag: (!tag.is_empty()).then(|| tag.parse().unwrap()),
+        kind: Kind::Image,
+        outcome: VerdictOutcome { decision: StoredDecision::Admit, reason: String::new(), basis: basis("g1", "r1") },
+        until: None,
+        at: at(second),
+        client: client.into(),
+        client_name: None,
+        manifest: Some(manifest),
+    }
+}
+
+fn event(verdict: &StoredVerdict) -> Vec<NewEvent> {
+    let (_, at) = verdict.change.as_ref().unwrap();
+    vec![NewEvent { id: format!("{} {at}", verdict.digest), receiver: "r".into(), body: "{}".into(), at: *at }]
+}
+
+fn rejudged(before: StoredVerdict, decision: StoredDecision, basis: VerdictBasis) -> Rejudged {
+    let reason = if decision == StoredDecision::Admit { "" } else { "CVE-1" };
+    let now = Ok(VerdictOutcome { decision, reason: reason.into(), basis: basis.clone() });
+    Rejudged { before, now, until: None, basis }
+}
+
+async fn store() -> (tempfile::TempDir, VerdictStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    (dir, store.verdicts)
+}
+
+async fn record(store: &VerdictStore, pulls: &[AdmittedPull]) -> Vec<StoredVerdict> {
+    store.record_pulls(pulls, &event).await.unwrap()
+}
+
+async fn all_outdated(store: &VerdictStore, basis: &VerdictBasis, now: i64) -> Vec<StoredVerdict> {
+    store.outdated(basis, at(now), &mut VerdictPage::default(), 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn outdated_verdicts_are_listed_hottest_first_and_judged_once() {
+    let (_dir, store) = store().await;
+    let pulls: Vec<_> = (0..5).map(|n| pull(&n.to_string(), "1", "10.0.0.1", 10 + n)).collect();
+    assert!(record(&store, &pulls).await.is_empty());
+    assert!(all_outdated(&store, &basis("g1", "r1"), 100).await.is_empty());
+    let (next, mut page) = (basis("g2", "r1"), VerdictPage::default());
+    assert_eq!(store.count_outdated(&next).await.unwrap(), 5);
+    let first = store.outdated(&next, at(100), &mut page, 3).await.unwrap();
+    assert_eq!(first.iter().map(|verdict| verdict.pulled_at).collect::<Vec<_>>(), [at(14), at(13), at(12)]);
+    let denied = |verdict: &StoredVerdict| verdict.pulled_at == at(13);
+    let decision = |verdict: &StoredVerdict| if denied(verdict) { StoredDecision::Deny } else { StoredDecision::Admit };
+    let found: Vec<_> = first.into_iter().map(|v| rejudged(v.clone(), decision(&v), next.clone())).collect();
+    let changed = store.store_rejudged(&found, at(50), &event).await.unwrap();
+    assert_eq!(changed.len(), 1);
+    let (before, when) = changed[0].change.clone().unwrap();
+    assert_eq!((before.decision, before.basis, when), (StoredDecision::Admit, basis("g1", "r1"), at(50)));
+    assert_eq!((changed[0].outcome.decision, &changed[0].outcome.basis), (StoredDecision::Deny, &next));
+    assert_eq!(changed[0].cause(), Some("databases"));
+    // After a restart, only the others are judged again.
+    let rest = all_outdated(&store, &next, 100).await;
+    assert_eq!(rest.iter().map(|verdict| verdict.pulled_at).collect::<Vec<_>>(), [at(11), at(10)]);
+    assert_eq!(store.outdated(&next, at(100), &mut page, 3).await.unwrap(), rest, "the page goes on");
+    // What was recorded anew since it was read is not overwritten.
+    let stale: Vec<_> = rest.into_iter().map(|v| rejudged(v, StoredDecision::Deny, next.clone())).collect();
+    record(&store, &[pull("0", "1", "10.0.0.1", 60), pull("1", "1", "10.0.0.1", 61)]).await;
+    assert!(store.store_rejudged(&stale, at(70), &event).await.unwrap().is_empty());
+    let listed = store.list(VerdictFilter::ChangedSince(at(50))).await.unwrap();
+    assert_eq!(listed.verdicts.len(), 1);
+    assert!(store.list(VerdictFilter::ChangedSince(at(51))).await.unwrap().verdicts.is_empty());
+    assert_eq!(store.count_events().await.unwrap(), 1, "queued with the change");
+}
+
+#[tokio::test]
+async fn a_verdict_that_cannot_be_judged_stays_and_one_that_ends_is_judged_again() {
+    let (_dir, store) = store().await;
+    record(&store, &[AdmittedPull { until: Some(at(40)), ..pull("a", "1", "10.0.0.1", 10) }]).await;
+    let current = basis("g1", "r1");
+    assert_eq!(store.next_end().await.unwrap(), Some(at(40)));
+    assert!(all_outdated(&store, &current, 39).await.is_empty());
+    let ended = all_outdated(&store, &current, 40).await.remove(0);
+    let doubt = Rejudged { before: ended, now: Err("no answer".into()), until: None, basis: current.clone() };
+    assert!(store.store_rejudged(&[doubt], at(41), &event).await.unwrap().is_empty());
+    assert!(all_outdated(&store, &current, 50).await.is_empty(), "it is not tried for ever");
+    let verdict = all_outdated(&store, &basis("g2", "r1"), 50).await.remove(0);
+    assert_eq!((verdict.outcome.decision, verdict.doubt.as_deref()), (StoredDecision::Admit, Some("no answer")));
+}
+
+#[tokio::test]
+async fn a_pull_shows_that_a_denied_image_was_released() {
+    let (_dir, store) = store().await;
+    record(&store, &[pull("a", "1", "10.0.0.1", 10)]).await;
+    let verdict = all_outdated(&store, &basis("g2", "r1"), 20).await.remove(0);
+    store.store_rejudged(&[rejudged(verdict, StoredDecision::Deny, basis("g2", "r1"))], at(20), &event).await.unwrap();
+    // The entries for the tag may be stricter than those for the digest.
+    assert!(record(&store, &[pull("a", "", "10.0.0.1", 30)]).await.is_empty());
+    let denied = store.list(VerdictFilter::DeniedPulledSince(at(30))).await.unwrap().verdicts.remove(0).0;
+    assert_eq!((denied.outcome.decision, denied.tag.as_ref().map(Tag::as_str)), (StoredDecision::Deny, Some("1")));
+    // Two pulls in one batch are one change.
+    let changed = record(&store, &[pull("a", "1", "10.0.0.1", 40), pull("a", "1", "10.0.0.2", 40)]).await;
+    assert_eq!(changed.len(), 1);
+    assert_eq!(changed[0].change.as_ref().unwrap().0.decision, StoredDecision::Deny);
+    assert!(store.list(VerdictFilter::DeniedPulledSince(at(0))).await.unwrap().verdicts.is_empty());
+    assert_eq!(store.count_events().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn rows_are_bounded() {
+    let (_dir, store) = store().await;
+    let clients = pulls::MAX_CLIENTS + 10;
+    let many: Vec<_> = (0..clients).map(|n| pull("a", "1", &format!("10.0.0.{n}"), n)).collect();
+    record(&store, &many).await;
+    record(&store, &[pull("b", "", "10.0.0.1", 1000), pull("c", "", "10.0.0.1", 2000)]).await;
+    let next = basis("g2", "r1");
+    let verdicts = all_outdated(&store, &next, 3000).await;
+    let denied: Vec<_> = verdicts.into_iter().map(|v| rejudged(v, StoredDecision::Deny, next.clone())).collect();
+    store.store_rejudged(&denied, at(3000), &event).await.unwrap();
+    let listed = store.list(VerdictFilter::DeniedPulledSince(at(0))).await.unwrap().verdicts;
+    let (_, of_a) = &listed[2];
+    assert_eq!(of_a.len(), pulls::MAX_CLIENTS as usize);
+    assert_eq!(of_a[0].address, format!("10.0.0.{}", clients - 1), "those that pulled last are kept");
+    let (bytes, _) = store.manifest_copy(manifest("a").digest).await.unwrap().unwrap();
+    assert_eq!(bytes, manifest("a").bytes);
+    assert_eq!(store.trim_to(3, 3, 3).await.unwrap(), 0);
+    assert_eq!(store.trim_to(2, 2, 1).await.unwrap(), 2, "events are lost");
+    let listed = store.list(VerdictFilter::DeniedPulledSince(at(0))).await.unwrap().verdicts;
+    assert_eq!(listed.iter().map(|(verdict, _)| verdict.pulled_at).collect::<Vec<_>>(), [at(2000), at(1000)]);
+    assert!(store.manifest_copy(manifest("a").digest).await.unwrap().is_none());
+    assert!(store.manifest_copy(manifest("b").digest).await.unwrap().is_some());
+    let name = &pull("a", "", "", 0).name;
+    let times = store.image_times(name, manifest("a").digest, at(5000)).await.unwrap();
+    assert_eq!(
+        times,
+        ImageTimes { known_since: at(5000), admitted_since: None },
+        "it was forgotten, so it counts as new"
+    );
+}
+
+#[tokio::test]
+async fn history_begins_with_the_first_sight_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (name, digest) = (pull("a", "", "", 0).name, manifest("a").digest);
+    let times = |store: &VerdictStore, now| {
+        let (store, name) = (store.clone(), name.clone());
+        async move { store.image_times(&name, digest, at(now)).await.unwrap() }
+    };
+    assert_eq!(times(&store.verdicts, 10).await, ImageTimes { known_since: at(10), admitted_since: None });
+    assert_eq!(times(&store.verdicts, 20).await.known_since, at(10));
+    record(&store.verdicts, &[pull("a", "1", "c", 30)]).await;
+    record(&store.verdicts, &[pull("a", "1", "c", 40)]).await;
+    let issues = |store: &VerdictStore, names: &'static [&'static str], now| {
+        let store = store.clone();
+        async move { store.issue_times(digest, names.iter().copied(), at(now)).await.unwrap() }
+    };
+    assert_eq!(issues(&store.verdicts, &["CVE-1", "CVE-2"], 50).await["CVE-1"], at(50));
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    assert_eq!(times(&store.verdicts, 60).await, ImageTimes { known_since: at(10), admitted_since: Some(at(30)) });
+    let seen = issues(&store.verdicts, &["CVE-2", "CVE-3"], 60).await;
+    assert_eq!((seen["CVE-1"], seen["CVE-2"], seen["CVE-3"]), (at(50), at(50), at(60)));
+    // More issues than are kept: they do not look new.
+    let many: Vec<String> = (0..20_000).map(|n| format!("CVE-{n}")).collect();
+    let seen = store.verdicts.issue_times(digest, many.iter().map(String::as_str), at(70)).await.unwrap();
+    assert_eq!(seen.len(), 20_000);
+    assert!(seen.values().filter(|seen| **seen == at(70)).count() < 10_001);
+    assert!(seen.values().any(|seen| *seen == Timestamp::UNIX_EPOCH));
+}
+
+#[tokio::test]
+async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = pull("a", "", "", 0).name;
+    let facts = crate::store::NewFacts::new(at(9)).manifest(&name, &manifest("a"), at(5)).pull(
+        &name,
+        manifest("a").digest,
+        at(7),
+    );
+    store.facts.record(facts).await.unwrap();
+    for sql in [
+        "DELETE FROM _sqlx_migrations WHERE version = 8",
+        "DROP TABLE image_history",
+        "DROP TABLE issue_history",
+        "DROP TABLE verdicts",
+        "DROP TABLE verdict_manifests",
+        "DROP TABLE verdict_clients",
+        "DROP TABLE events",
+    ] {
+        sqlx::query(sql).execute(&store.database.writer).await.unwrap();
+    }
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let times = store.verdicts.image_times(&name, manifest("a").digest, at(100)).await.unwrap();
+    assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: Some(at(7)) });
+}
