@@ -19,7 +19,7 @@
 //! * [`resolve`]: resolves tags and manifests.
 //! * [`trust`] and [`va`]: gather evidence, without judging it.
 //! * [`cache`]: stores content, which can be opened only with a permit; [`upstream`]: the clients of upstream registries.
-//! * [`audit`]: decision records; [`store`]: the database.
+//! * [`audit`]: decision records; [`store`]: the database; `events`: what other systems are told.
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
 //! * `tuf`: the documents of Docker Content Trust.
@@ -41,6 +41,7 @@ pub(crate) mod audit;
 pub(crate) mod cache;
 pub mod cli;
 pub mod config;
+pub(crate) mod events;
 pub(crate) mod gate;
 pub(crate) mod http_client;
 pub(crate) mod inventory;

@@ -1,5 +1,6 @@
 //! One function for each section: keys, defaults, and contradictions.
 
+mod events;
 mod trust;
 mod upstreams;
 
@@ -34,6 +35,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let cache = cache(root.table("cache"), gate.tag_memory);
     let prefetch = prefetch(root.table("prefetch"));
     let audit = audit(root.table("audit"), &state_dir);
+    let events = events::events(root.table("events"));
     let upstreams = upstreams::upstreams(&mut root);
     if let Some(host) = &default_upstream
         && !upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
@@ -61,6 +63,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         cache,
         prefetch,
         audit,
+        events,
         upstreams,
         warnings: Vec::new(),
     })

@@ -153,6 +153,23 @@ fn parts(out: &mut Text, config: &Config) {
     out.line("required", config.audit.required);
     out.line("max_file_size", quoted(&format_size(config.audit.max_file_size)));
     out.line("keep", config.audit.keep);
+    events(out, config);
+}
+
+fn events(out: &mut Text, config: &Config) {
+    let events = &config.events;
+    out.section("[events]");
+    // The path and the query of a URL may contain a secret.
+    let origin =
+        |url: &String| url::Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+    out.line("urls", list(&events.urls.iter().map(origin).collect::<Vec<_>>()));
+    out.line("types", list(&events.types));
+    out.line("source", quoted(&events.source));
+    events.secret_file.iter().for_each(|file| out.path("secret_file", file));
+    events.token_file.iter().for_each(|file| out.path("token_file", file));
+    events.ca.iter().for_each(|ca| out.path("ca", ca));
+    events.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+    out.line("timeout", quoted(&format_duration(events.timeout)));
 }
 
 fn evidence(out: &mut Text, config: &Config) {

@@ -1,0 +1,256 @@
+//! Sends queued events to their receivers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use url::Url;
+
+use super::signature::EventSecret;
+use super::{Config, Events, receiver_id};
+use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
+use crate::runtime::{Clock, Metrics, Tasks};
+use crate::store::{QueuedEvent, VerdictStore};
+
+/// The wait after the first failure. It doubles with each further one.
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+/// How often an event is sent to a receiver that does not answer or fails: about a week.
+const MAX_ATTEMPTS: u32 = 1000;
+/// How often an event is sent to a receiver that rejects it: about a quarter of an hour.
+const MAX_REJECTED: u32 = 10;
+/// How often the queue is looked at without a notification.
+const LOOK: Duration = Duration::from_secs(30);
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Delivers events.
+pub struct EventCourier {
+    events: Events,
+    receivers: Vec<Receiver>,
+    store: VerdictStore,
+    clock: Clock,
+    metrics: EventMetrics,
+}
+
+/// One receiver.
+#[derive(Clone)]
+struct Receiver {
+    id: String,
+    url: String,
+    /// The host, for the log: the URL may contain a secret.
+    host: String,
+    client: HttpClient,
+    secret_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+struct EventMetrics {
+    sent: Family<[(&'static str, &'static str); 1], Counter>,
+    queued: Gauge,
+}
+
+/// Why an event was not accepted.
+struct DeliveryFailure {
+    why: String,
+    /// Whether the receiver rejected the event itself.
+    is_rejected: bool,
+}
+
+impl EventCourier {
+    /// Prepares the delivery of events.
+    ///
+    /// # Errors
+    /// A receiver cannot be used as configured.
+    pub fn new(
+        config: &Config,
+        events: Events,
+        store: VerdictStore,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Result<Self, InvalidReceiver> {
+        let receivers = config.urls.iter().map(|url| Receiver::new(url, config)).collect::<Result<_, _>>()?;
+        let metrics = EventMetrics {
+            sent: metrics.register(
+                "events",
+                "Deliveries of events by outcome: delivered, failed, lost",
+                Family::default(),
+            ),
+            queued: metrics.register("events_queued", "Events that wait for their delivery", Gauge::default()),
+        };
+        Ok(Self { events, receivers, store, clock, metrics })
+    }
+
+    /// Starts the delivery, until shutdown.
+    pub async fn start(&self, tasks: &Tasks) {
+        let receivers: Vec<String> = self.receivers.iter().map(|receiver| receiver.id.clone()).collect();
+        if let Err(error) = self.store.keep_receivers(&receivers).await {
+            tracing::warn!(%error, "events for receivers that are not configured any more cannot be removed");
+        }
+        for receiver in self.receivers.iter().cloned() {
+            let (events, store, clock) = (self.events.clone(), self.store.clone(), self.clock.clone());
+            let route = DeliveryRoute { receiver, events, store, clock, metrics: self.metrics.clone() };
+            let stop = tasks.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.stopping() => {}
+                    () = route.run() => {}
+                }
+            });
+        }
+    }
+}
+
+/// The way of events to one receiver.
+struct DeliveryRoute {
+    receiver: Receiver,
+    events: Events,
+    store: VerdictStore,
+    clock: Clock,
+    metrics: EventMetrics,
+}
+
+impl DeliveryRoute {
+    /// Delivers events in their order, for ever. While the first one cannot be delivered, the others wait.
+    async fn run(self) {
+        loop {
+            // Before the queue is read, so that no event is missed.
+            let queued = self.events.0.queued.notified();
+            let wait = match self.deliver_first().await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::warn!(%error, "the queue of events cannot be read or written");
+                    Some(LOOK)
+                }
+            };
+            match wait {
+                None => {}
+                Some(wait) if wait < LOOK => tokio::time::sleep(wait).await,
+                Some(_) => {
+                    let _ = tokio::time::timeout(LOOK, queued).await;
+                }
+            }
+        }
+    }
+
+    /// Sends the first event. Returns how long to wait until the queue is looked at again.
+    async fn deliver_first(&self) -> Result<Option<Duration>, crate::store::StoreError> {
+        let queued = i64::try_from(self.store.count_events().await?).unwrap_or(i64::MAX);
+        self.metrics.queued.set(queued);
+        let Some(event) = self.store.first_event(&self.receiver.id).await? else { return Ok(Some(LOOK)) };
+        let now = self.clock.now();
+        if event.next_at > now {
+            let wait = event.next_at.duration_since(now).unsigned_abs();
+            return Ok(Some(wait.min(LOOK.saturating_sub(Duration::from_millis(1)))));
+        }
+        let Err(DeliveryFailure { why, is_rejected }) = self.receiver.send(&event, now).await else {
+            self.count("delivered");
+            self.store.remove_event(event.number).await?;
+            return Ok(None);
+        };
+        let (attempts, host) = (event.attempts.saturating_add(1), &self.receiver.host);
+        if attempts >= if is_rejected { MAX_REJECTED } else { MAX_ATTEMPTS } {
+            tracing::error!(receiver = host, event = event.id, why, attempts, "an event is given up");
+            self.count("lost");
+            self.store.remove_event(event.number).await?;
+            return Ok(None);
+        }
+        tracing::warn!(
+            receiver = host,
+            event = event.id,
+            why,
+            attempts,
+            "an event cannot be delivered; it is sent again"
+        );
+        self.count("failed");
+        self.store.postpone_event(event.number, attempts, next_attempt(now, attempts)).await?;
+        Ok(None)
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.metrics.sent.get_or_create(&[("outcome", outcome)]).inc();
+    }
+}
+
+/// When an event is sent again after this number of failures.
+fn next_attempt(now: Timestamp, attempts: u32) -> Timestamp {
+    let doubled = FIRST_WAIT.checked_mul(1 << attempts.saturating_sub(1).min(20)).unwrap_or(LONGEST_WAIT);
+    now.saturating_add(doubled.min(LONGEST_WAIT)).unwrap_or(now)
+}
+
+impl Receiver {
+    fn new(url: &str, config: &Config) -> Result<Self, InvalidReceiver> {
+        let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let parsed = parsed.ok_or(InvalidReceiver::Url)?;
+        let settings = HttpSettings {
+            proxy: config.proxy.clone(),
+            ca: config.ca.clone(),
+            insecure: false,
+            needs_roots: parsed.scheme() == "https",
+            connect_timeout: config.timeout,
+            tls_timeout: config.timeout,
+            header_timeout: config.timeout,
+        };
+        let client = HttpClient::new(&settings, &Network::default());
+        Ok(Self {
+            id: receiver_id(url),
+            url: parsed.to_string(),
+            host: parsed.host_str().unwrap_or_default().to_owned(),
+            client: client.map_err(|error| InvalidReceiver::Client(error.to_string()))?,
+            secret_file: config.secret_file.clone(),
+            token_file: config.token_file.clone(),
+            timeout: config.timeout,
+        })
+    }
+
+    async fn send(&self, event: &QueuedEvent, now: Timestamp) -> Result<(), DeliveryFailure> {
+        let request = self.request(event, now).await.map_err(|why| DeliveryFailure { why, is_rejected: false })?;
+        let answer = self.client.fetch(Reach::Configured, request, MAX_ANSWER, self.timeout).await;
+        let (status, _) = answer.map_err(|error| DeliveryFailure { why: error.to_string(), is_rejected: false })?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let is_rejected = status.is_client_error()
+            && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+        Err(DeliveryFailure { why: format!("the receiver answered {status}"), is_rejected })
+    }
+
+    async fn request(&self, event: &QueuedEvent, now: Timestamp) -> Result<Request<Full<Bytes>>, String> {
+        let mut request = Request::post(&self.url)
+            .header(header::CONTENT_TYPE, "application/cloudevents+json; charset=utf-8")
+            .header("webhook-id", &event.id)
+            .header("webhook-timestamp", now.as_second());
+        if let Some(path) = &self.secret_file {
+            let secret = EventSecret::parse(&read(path).await?).map_err(|why| format!("{}: {why}", path.display()))?;
+            request = request.header("webhook-signature", secret.sign(&event.id, now.as_second(), &event.body));
+        }
+        if let Some(path) = &self.token_file {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", read(path).await?.trim()));
+        }
+        request.body(Full::new(Bytes::from(event.body.clone()))).map_err(|error| error.to_string())
+    }
+}
+
+async fn read(path: &PathBuf) -> Result<String, String> {
+    tokio::fs::read_to_string(path).await.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Why a receiver cannot be used as configured.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidReceiver {
+    /// The connection settings.
+    #[error("{0}")]
+    Client(String),
+    /// The URL, which is not repeated because it may contain a secret.
+    #[error("a receiver is an http:// or https:// URL with a host")]
+    Url,
+}
