@@ -8,7 +8,6 @@ mod error;
 mod facts;
 mod known;
 mod memory;
-mod pulls;
 mod recent;
 
 use std::sync::Arc;

@@ -202,6 +202,26 @@ impl Trust {
         Ok(forgotten)
     }
 
+    /// What is known for each authority about the signatures of a manifest, without asking anybody. An authority about
+    /// which not enough is known is [`TrustOutcome::Unknown`].
+    pub async fn known(
+        &self,
+        name: &ImageName,
+        reference: &Reference,
+        digest: Digest,
+        authorities: &[Arc<Authority>],
+    ) -> TrustEvidence {
+        let mut known = Vec::with_capacity(authorities.len());
+        for authority in authorities {
+            known.push(self.inner.memo.known(&self.inner.key(name, reference, digest, authority)).await);
+        }
+        let unknown =
+            || Arc::new(Observed::unknown("its signatures were not searched for again", self.inner.clock.now()));
+        let findings = self.inner.sufficient(authorities, &known);
+        let findings = findings.unwrap_or_else(|| known.into_iter().map(|one| one.unwrap_or_else(unknown)).collect());
+        self.inner.evidence(authorities, &findings)
+    }
+
     async fn answer<S: SignatureSource + 'static>(
         &self,
         source: Arc<S>,

@@ -13,7 +13,6 @@ use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::store::FactStore;
 use crate::upstream::Upstreams;
 use binding::Bindings;
-use databases::AdvisoryDatabases;
 use fetch::keep_updated;
 use ibm::{IbmClient as Ibm, IbmSource};
 use layers::LayerReadings;
@@ -31,7 +30,7 @@ mod scanner;
 mod source;
 mod subject;
 
-pub use databases::DatabaseConfig;
+pub use databases::{AdvisoryDatabases, DatabaseConfig, DatabaseNews};
 pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
 pub use scanner::Scanner;
 pub use source::{SourceAnswer, VaSource};
@@ -108,12 +107,12 @@ impl Va {
             honour_ignores: config.honour_ignores,
         };
         let layers = LayerReadings::new(config.scratch, &store, &clock, tasks);
-        if let Some(upstreams) = upstreams {
-            let databases = config.databases.clone();
-            tasks.spawn(keep_updated(databases, upstreams, clock.clone(), readiness.clone(), tasks.clone()));
-        }
+        let database_config = config.databases.clone();
         let databases =
             AdvisoryDatabases::open(config.databases, tasks, clock.clone(), readiness.clone(), epoch.clone(), metrics);
+        if let Some(upstreams) = upstreams {
+            tasks.spawn(keep_updated(database_config, upstreams, clock.clone(), databases.clone(), tasks.clone()));
+        }
         let scanner = Scanner::new(layers.clone(), databases, &store, &clock, tasks);
         let reports = Reports::open(settings, tasks, clock.clone(), readiness, epoch, metrics).await;
         let bindings = Bindings::new(layers, &store, &clock, tasks);

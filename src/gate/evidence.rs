@@ -171,6 +171,9 @@ impl EvidenceGatherer {
         authorities: &[Arc<Authority>],
         is_enough: impl Fn(&TrustEvidence) -> bool + Send + Sync,
     ) -> TrustEvidence {
+        if target.known_only {
+            return self.trust.known(&target.name, reference, manifest.digest, authorities).await;
+        }
         self.trust.evidence(&target.upstream, &target.name, reference, manifest, authorities, is_enough).await
     }
 
@@ -224,7 +227,8 @@ impl EvidenceGatherer {
         let Some(mut subject) = VaSubject::new(target.name.clone(), image.clone()) else { return Ok(None) };
         subject.parents = self.parents(target, image.digest).await?;
         subject.account = account.map(str::to_owned);
-        subject.blobs = Some(self.layers.reader(target));
+        subject.is_background = target.known_only;
+        subject.blobs = (!target.known_only).then(|| self.layers.reader(target));
         Ok(Some(subject))
     }
 

@@ -106,6 +106,70 @@ impl ManifestJudge {
         Ok(Judgement { judged, enforced, audited, decision, at: self.clock.now() })
     }
 
+    /// Judges a manifest again, as if it was pulled by this reference, with what is known: no registry and no service is
+    /// asked, and no layers are read. Where signatures are not known any more, the vulnerabilities alone may still deny it.
+    ///
+    /// # Errors
+    /// If something is not known that the decision needs.
+    pub(super) async fn judge_known(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        manifest: &Arc<Manifest>,
+        kind: Kind,
+    ) -> Result<Judgement, GateError> {
+        let subject = self.subject(target, reference).await?;
+        let rules = self.rulebook.rules().clone();
+        let (enforced, audited) = match rules.select(&subject) {
+            Selection::Entries { enforced, audited } => (enforced, audited),
+            Selection::Deny(message) if rules.mode() == Mode::Enforce => {
+                return Ok(self.unmatched(None, Err(policy::no_match(&subject, message))));
+            }
+            Selection::Deny(message) => {
+                return Ok(self.unmatched(None, Ok(policy::admit_unmatched(&subject, manifest.digest, message))));
+            }
+        };
+        let case = JudgedImage { target, subject: &subject, manifest };
+        let enforced = self.weigh_known(case, kind, enforced).await?;
+        let audited = self.weigh_known(case, kind, audited).await?;
+        let decision = policy::decide(&policy::Opinions {
+            subject: &subject,
+            digest: manifest.digest,
+            mode: rules.mode(),
+            enforced: &opinions(&enforced),
+            audited: &opinions(&audited),
+        });
+        Ok(Judgement { judged: None, enforced, audited, decision, at: self.clock.now() })
+    }
+
+    async fn weigh_known(
+        &self,
+        case: JudgedImage<'_>,
+        kind: Kind,
+        selected: Vec<Selected>,
+    ) -> Result<Vec<EntryFinding>, GateError> {
+        let mut findings = Vec::with_capacity(selected.len());
+        for selected in selected {
+            let found = self.weigh_one(case, kind, selected.clone()).await;
+            let is_unsigned = |denial: &Denial| {
+                denial.kind != DenialKind::Policy && matches!(denial.stage, Stage::Trust | Stage::Simple)
+            };
+            let is_open = |found: &EntryFinding| found.opinion.outcome.as_ref().err().is_some_and(is_unsigned);
+            let finding = if found.as_ref().map_or(true, is_open) {
+                let by_va = self.weigh_one(case, kind, selected.without_signatures()).await?;
+                if by_va.opinion.outcome.is_err() { by_va } else { found? }
+            } else {
+                found?
+            };
+            let admits = finding.opinion.outcome.is_ok();
+            findings.push(finding);
+            if admits {
+                break;
+            }
+        }
+        Ok(findings)
+    }
+
     async fn subject(&self, target: &Target, reference: &Reference) -> Result<Subject, GateError> {
         let mut subject = Subject::new(target.name.clone(), reference.clone(), target.scope.clone());
         if let Reference::Digest(digest) = reference {

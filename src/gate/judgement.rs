@@ -8,7 +8,7 @@ use super::evidence::GatheredEvidence;
 use super::kind::Classification;
 use super::warm::Validity;
 use crate::oci::{Digest, Manifest};
-use crate::policy::{self, Denial, Kind, Opinion, Permit};
+use crate::policy::{self, Denial, DenialKind, Kind, Opinion, Permit};
 
 /// What is known about a manifest, and the resulting decision.
 #[derive(Debug)]
@@ -59,6 +59,18 @@ impl Judgement {
             Ok(permit) => permit.would_deny().iter().collect(),
             Err(_) => policy::denial(&opinions(&self.audited)).into_iter().collect(),
         }
+    }
+
+    /// Why the decision is not final, if it is not: something is not known now.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let denial = match &self.decision {
+            Ok(permit) => permit.would_deny().first().filter(|_| permit.is_only_reported())?,
+            Err(denial) => denial,
+        };
+        let all = if self.enforced.is_empty() { &self.audited } else { &self.enforced };
+        let others = all.iter().filter_map(|finding| finding.opinion.outcome.as_ref().err());
+        let open = others.chain([denial]).find(|denial| denial.kind != DenialKind::Policy)?;
+        Some(open.reasons.join("; "))
     }
 
     /// Whether this judgement admits a manifest that names the blob.

@@ -92,7 +92,10 @@ impl Platforms {
                 continue;
             }
             if child.platform.is_none() {
-                child.platform = self.resolver.platform(&target.upstream, &target.name, &manifest).await?;
+                child.platform = match target.known_only {
+                    true => self.resolver.known_platform(&manifest).await,
+                    false => self.resolver.platform(&target.upstream, &target.name, &manifest).await?,
+                };
             }
             images.push(child);
         }
@@ -107,6 +110,10 @@ pub(super) async fn manifest_if_there(
     target: &Target,
     digest: Digest,
 ) -> Result<Option<Arc<Manifest>>, GateError> {
+    if target.known_only {
+        let known = resolver.known_manifest(&target.name, digest).await;
+        return known.map(Some).ok_or_else(|| ResolveError::NotKnown.into());
+    }
     match resolver.manifest(&target.upstream, &target.name, digest).await {
         Ok(manifest) => Ok(Some(manifest)),
         Err(ResolveError::NotFound) => Ok(None),

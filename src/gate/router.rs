@@ -19,6 +19,8 @@ pub struct Target {
     pub name: ImageName,
     /// The scope whose rules apply.
     pub scope: Scope,
+    /// Whether only what is known counts: no registry and no service is asked, and no layers are read.
+    pub(super) known_only: bool,
 }
 
 impl Target {
@@ -65,6 +67,12 @@ impl Router {
         serve(self.by_host(&image.name.host)?, image.name.repository.as_str(), scope)
     }
 
+    /// The target for judging an image again with what is known; `None` if no such upstream is configured any more.
+    pub(super) fn known_target(&self, name: &ImageName, scope: &Scope) -> Option<Target> {
+        let upstream = self.upstreams.by_host(&name.host)?.clone();
+        Some(Target { upstream, name: name.clone(), scope: scope.clone(), known_only: true })
+    }
+
     fn by_host(&self, host: &Host) -> Result<&Arc<Upstream>, GateError> {
         self.upstreams
             .by_host(host)
@@ -91,7 +99,12 @@ fn serve(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Ta
     }
     let host = upstream.host().clone();
     let repository = if host.is_docker_hub() { docker_hub_repository(repository) } else { repository.parse() }?;
-    Ok(Target { upstream: upstream.clone(), name: ImageName { host, repository }, scope: scope.clone() })
+    Ok(Target {
+        upstream: upstream.clone(),
+        name: ImageName { host, repository },
+        scope: scope.clone(),
+        known_only: false,
+    })
 }
 
 /// With `override_path`, containerd also names the upstream in the path; any other path is the repository unchanged.

@@ -189,6 +189,13 @@ impl Selected {
     pub fn asks(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| !rule.admits_all())
     }
+
+    /// The same entry without its requirements for signatures. What it denies, the entry denies too.
+    #[must_use]
+    pub fn without_signatures(&self) -> Self {
+        let rule = self.rule.as_ref().map(|rule| Arc::new(Rule { trust: None, simple: None, ..Rule::clone(rule) }));
+        Self { rule, ..self.clone() }
+    }
 }
 
 /// Evaluates all checks of one rule. Returns the time until which the rule admits the manifest, or the denial.

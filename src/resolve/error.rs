@@ -13,6 +13,9 @@ pub enum ResolveError {
     /// The upstream does not have the manifest.
     #[error("the upstream does not have this manifest")]
     NotFound,
+    /// The manifest is not in the cache, and nobody is asked for it.
+    #[error("the manifest is not in the cache any more")]
+    NotKnown,
     /// The digest that is signed for the tag is not known, so the tag must not be resolved.
     #[error("the digest that is signed for this tag is not known: {why}")]
     Pin {
@@ -40,7 +43,7 @@ impl ResolveError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Upstream(error) => error.may_pass(),
-            Self::Interrupted | Self::Silent | Self::Store(_) => true,
+            Self::Interrupted | Self::NotKnown | Self::Silent | Self::Store(_) => true,
             Self::Pin { temporary, .. } => *temporary,
             Self::NotFound | Self::Refused(_) => false,
         }
@@ -60,7 +63,12 @@ impl ResolveError {
                     | Error::Rejected { .. }
                     | Error::Unauthorized(_)
             ),
-            Self::Interrupted | Self::Pin { .. } | Self::Refused(_) | Self::Silent | Self::Store(_) => false,
+            Self::Interrupted
+            | Self::NotKnown
+            | Self::Pin { .. }
+            | Self::Refused(_)
+            | Self::Silent
+            | Self::Store(_) => false,
         }
     }
 }

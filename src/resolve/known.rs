@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ResolveError, Resolver};
-use crate::oci::{Digest, ImageName, Manifest, Tag};
+use super::{MAX_CONFIG, ResolveError, Resolver};
+use crate::oci::{Content, Digest, ImageName, Manifest, Platform, Tag};
 use crate::store::KnownImage;
 
 impl Resolver {
@@ -54,6 +54,15 @@ impl Resolver {
     /// All known tags with their digests, ordered by name.
     pub async fn images(&self) -> Result<Vec<KnownImage>, ResolveError> {
         Ok(self.inner.facts.images().await?)
+    }
+
+    /// As [`platform`](Self::platform), without asking the upstream; `None` also if the configuration is not in the cache.
+    pub async fn known_platform(&self, manifest: &Manifest) -> Option<Platform> {
+        let Content::Image { config, .. } = &manifest.content else { return None };
+        match self.inner.platforms.get(&config.digest) {
+            Some(known) => known,
+            None => Platform::of_configuration(&self.inner.cache.peek(config.digest, MAX_CONFIG).await?),
+        }
     }
 
     /// Must be called when a request is admitted to a manifest, before the manifest or the content that it references

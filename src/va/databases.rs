@@ -15,6 +15,8 @@ use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 /// The part that is degraded while a database cannot be used or is too old.
 const TOPIC: &str = "advisories";
+/// The part that is degraded while a source cannot be fetched.
+const UPDATE_TOPIC: &str = "advisory-update";
 /// How often the directory is looked at even if the system reports no change.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -42,6 +44,20 @@ struct DatabasesState {
     gauges: DatabaseGauges,
     /// Whether they have been opened once.
     is_open: watch::Sender<bool>,
+    news: watch::Sender<DatabaseNews>,
+}
+
+/// What is known about the databases at one moment. Sent when it changes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DatabaseNews {
+    /// The generation in use; empty if there is none, or none is open yet.
+    pub generation: String,
+    /// The sources in use, each with the time when it built its database.
+    pub sources: Vec<(String, Timestamp)>,
+    /// Why the databases, or one of them, cannot be used.
+    pub problem: Option<String>,
+    /// Why newer databases cannot be fetched.
+    pub update_problem: Option<String>,
 }
 
 /// The result of opening the databases.
@@ -79,6 +95,7 @@ impl AdvisoryDatabases {
             epoch,
             gauges: DatabaseGauges::new(metrics),
             is_open: watch::Sender::new(store.is_none()),
+            news: watch::Sender::default(),
         }));
         if let Some(store) = store {
             let changes = DirectoryWatch::new(directory.as_slice(), "advisory databases");
@@ -88,7 +105,7 @@ impl AdvisoryDatabases {
     }
 
     /// Waits until the databases have been opened once, which is after the start of the process.
-    pub(super) async fn opened(&self) {
+    pub async fn opened(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
     }
@@ -107,6 +124,33 @@ impl AdvisoryDatabases {
                 None => Ok(Some(databases.clone())),
             },
         }
+    }
+
+    /// The generation to match against; empty if there are no databases.
+    ///
+    /// # Errors
+    /// As [`current`](Self::current).
+    pub fn generation(&self) -> Result<String, String> {
+        Ok(self.current()?.map(|databases| databases.generation().to_owned()).unwrap_or_default())
+    }
+
+    /// Follows what is known about the databases.
+    pub fn news(&self) -> watch::Receiver<DatabaseNews> {
+        self.0.news.subscribe()
+    }
+
+    /// Reports whether newer databases could be fetched.
+    pub(super) fn updated(&self, problem: Option<String>) {
+        self.0.readiness.degraded(UPDATE_TOPIC, problem.clone());
+        self.tell(|news| news.update_problem = problem);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut DatabaseNews)) {
+        self.0.news.send_if_modified(|news| {
+            let before = news.clone();
+            change(news);
+            *news != before
+        });
     }
 
     /// When a database in use becomes too old; `None` if none does.
@@ -141,6 +185,8 @@ impl AdvisoryDatabases {
         };
         self.0.current.store(Arc::new(opened));
         self.0.epoch.advance();
+        // Before anybody who waits for the databases sees them.
+        self.report();
         self.0.is_open.send_replace(true);
     }
 
@@ -164,7 +210,10 @@ impl AdvisoryDatabases {
         let state = self.0.current.load();
         let databases = match &**state {
             OpenState::Opening => return,
-            OpenState::Failed(why) => return self.0.readiness.degraded(TOPIC, Some(why.clone())),
+            OpenState::Failed(why) => {
+                self.tell(|news| news.problem = Some(why.clone()));
+                return self.0.readiness.degraded(TOPIC, Some(why.clone()));
+            }
             OpenState::Open(databases) => databases,
         };
         let degraded = |status: &SourceStatus| match &status.state {
@@ -175,7 +224,16 @@ impl AdvisoryDatabases {
             _ => None,
         };
         let why = self.problem(databases).or_else(|| databases.status().iter().find_map(degraded));
-        self.0.readiness.degraded(TOPIC, why);
+        self.0.readiness.degraded(TOPIC, why.clone());
+        self.tell(|news| {
+            let built = |status: &SourceStatus| Some((status.source.clone(), status.generation.as_ref()?.built));
+            // What cannot be used is not new; what was in use before may be again.
+            if self.problem(databases).is_none() {
+                news.generation = databases.generation().to_owned();
+                news.sources = databases.status().iter().filter_map(built).collect();
+            }
+            news.problem = why;
+        });
         let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
         self.0.gauges.age.set(age);
         let count = i64::try_from(databases.status().len()).unwrap_or(i64::MAX);

@@ -14,7 +14,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::databases::DatabaseConfig;
+use super::databases::{AdvisoryDatabases, DatabaseConfig};
 use crate::advisories::{
     AdvisoryStore, DatabaseError, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile, ImportOptions,
     InstalledGeneration, OnProgress, fetch_osv, fetch_trivy_db,
@@ -24,11 +24,9 @@ use crate::http_client::{
     redirect_target,
 };
 use crate::oci::{Digest, ImageReference};
-use crate::runtime::{Clock, Readiness, Tasks};
+use crate::runtime::{Clock, Tasks};
 use crate::upstream::{BlobStream, Upstream, Upstreams};
 
-/// The part that is degraded while a source cannot be fetched.
-const TOPIC: &str = "advisory-update";
 /// For the head of an answer, the connection included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a connection, and for TLS.
@@ -103,7 +101,7 @@ pub async fn keep_updated(
     config: Option<DatabaseConfig>,
     upstreams: Arc<Upstreams>,
     clock: Clock,
-    readiness: Readiness,
+    databases: AdvisoryDatabases,
     tasks: Tasks,
 ) {
     let Some((config, interval)) = config.and_then(|config| Some((config.clone(), config.sources.update?))) else {
@@ -112,7 +110,7 @@ pub async fn keep_updated(
     loop {
         let (config, upstreams, clock) = (config.clone(), upstreams.clone(), clock.clone());
         let fetched = tasks.spawn_blocking(move || update_once(&config, &upstreams, &clock)).await;
-        readiness.degraded(TOPIC, fetched.unwrap_or_else(|error| Some(error.to_string())));
+        databases.updated(fetched.unwrap_or_else(|error| Some(error.to_string())));
         tokio::select! {
             () = tasks.stopping() => return,
             () = tokio::time::sleep(interval) => {}

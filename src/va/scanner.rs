@@ -20,7 +20,7 @@ use crate::inventory::{self, Gap, Inventory};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
 use crate::oci::{Algorithm, Descriptor, Digest, media_type};
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Bounded, Clock, Tasks, budget};
+use crate::runtime::{Background, Bounded, Clock, Tasks, budget};
 use crate::store::{FactStore, Memo};
 
 mod report;
@@ -37,6 +37,7 @@ pub struct Scanner {
     inventories: Arc<Memo<BlobFinding<Arc<Inventory>>>>,
     databases: AdvisoryDatabases,
     matched: Arc<Bounded<Digest, Matched>>,
+    background: Background,
     clock: Clock,
     tasks: Tasks,
 }
@@ -62,6 +63,7 @@ impl Scanner {
             inventories: Arc::new(Memo::new("inventory-1", store.clone(), clock.clone(), tasks.clone())),
             databases,
             matched: Arc::new(Bounded::new(budget::MATCHED, weigh)),
+            background: Background::new(),
             clock: clock.clone(),
             tasks: tasks.clone(),
         }
@@ -124,6 +126,9 @@ impl Scanner {
             Err(why) => return SourceAnswer::Doubts(self.observed(VaEvidence::Unavailable { why })),
         };
         let digest = subject.manifest().digest;
+        if subject.is_background {
+            return self.match_again(digest, databases).await;
+        }
         if let Some(matched) = self.matched.get(&digest)
             && *matched.generation == *databases.generation()
             && matched.evidence.holds(self.clock.now())
@@ -142,6 +147,27 @@ impl Scanner {
                 SourceAnswer::Decides(self.observed(VaEvidence::Incomplete { why }))
             }
         }
+    }
+
+    /// Matches the stored inventory of an image in the background.
+    async fn match_again(&self, digest: Digest, databases: Arc<Databases>) -> SourceAnswer {
+        let stored = self.inventories.stored(&digest.to_string()).await;
+        let (until, now) = (self.databases.until(&databases), self.clock.now());
+        let work = move || {
+            let BlobFinding::Known(inventory) = Memo::<BlobFinding<Arc<Inventory>>>::parse(&stored?.value)? else {
+                return None;
+            };
+            let findings = advisories::find(&databases, &inventory, now);
+            Some(report::evidence(&databases, &inventory, findings))
+        };
+        let value = self.background.run(work).await.flatten();
+        let unknown = || VaEvidence::Unavailable { why: "what is installed in the image is not known any more".into() };
+        SourceAnswer::Decides(Arc::new(Observed { value: value.unwrap_or_else(unknown), at: now, until }))
+    }
+
+    /// The advisory databases of this gate.
+    pub fn databases(&self) -> &AdvisoryDatabases {
+        &self.databases
     }
 
     /// Matches on a blocking thread, because databases are read from disk.

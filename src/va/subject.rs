@@ -21,6 +21,9 @@ pub struct VaSubject {
     /// Reads the image's layers, following running downloads. `None` if nothing may be read now; then only what is
     /// already known counts.
     pub blobs: Option<BlobReader>,
+    /// Whether this is one of many images that are judged again in the background: no source is asked over the network,
+    /// work is done at the lowest priority, and what requests need is not displaced from memory.
+    pub is_background: bool,
 }
 
 impl VaSubject {
@@ -28,7 +31,7 @@ impl VaSubject {
     pub fn new(image: ImageName, manifest: Arc<Manifest>) -> Option<Self> {
         let Content::Image { config, .. } = &manifest.content else { return None };
         let config = config.clone();
-        Some(Self { image, manifest, config, parents: Vec::new(), account: None, blobs: None })
+        Some(Self { image, manifest, config, parents: Vec::new(), account: None, blobs: None, is_background: false })
     }
 
     /// Registry and repository, with the registry's own host name.

@@ -116,6 +116,7 @@ fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
         }
         ResolveError::Interrupted
+        | ResolveError::NotKnown
         | ResolveError::Pin { temporary: true, .. }
         | ResolveError::Silent
         | ResolveError::Store(_) => {

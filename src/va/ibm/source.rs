@@ -33,14 +33,18 @@ impl IbmSource {
         }
         let account = self.client.account(account.as_deref()).map(str::to_owned);
         let key = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
+        if subject.is_background {
+            let known = self.answers.known(&key.into()).await;
+            return SourceAnswer::Decides(known.unwrap_or_else(|| self.unavailable("the service was not asked again")));
+        }
         let (client, image) = (self.client.clone(), image.clone());
         let gather = || async move { client.fetch(&image, manifest, account.as_deref()).await };
         let answer = self.answers.obtain(key.into(), is_durable, gather).await;
-        SourceAnswer::Decides(answer.unwrap_or_else(|| self.interrupted()))
+        SourceAnswer::Decides(answer.unwrap_or_else(|| self.unavailable("the request was interrupted")))
     }
 
-    fn interrupted(&self) -> Arc<Observed<VaEvidence>> {
-        let value = VaEvidence::Unavailable { why: "the request was interrupted".into() };
+    fn unavailable(&self, why: &str) -> Arc<Observed<VaEvidence>> {
+        let value = VaEvidence::Unavailable { why: why.into() };
         Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
 }
