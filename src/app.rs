@@ -22,7 +22,7 @@ use crate::server::admin::AdminError;
 use crate::server::{self, AdminApi, RegistryService};
 use crate::store::{StateDir, StateDirError, StoreError};
 pub(crate) use crate::trust::RememberedRoot;
-use crate::{prefetch, trust, upstream, va};
+use crate::{events, prefetch, trust, upstream, va};
 use parts::RunningParts;
 
 /// A gate whose listeners are bound, with their actual addresses.
@@ -88,6 +88,8 @@ impl BoundGate {
         let Self { registry, admin, service, api, parts, reload, prefetch, shutdown_grace } = self;
         let tasks = parts.tasks.clone();
         parts.rulebook.watch(&tasks);
+        parts.gate.watch(&tasks);
+        parts.courier.start(&tasks).await;
         tasks.spawn(on_hangup(reload));
         let addresses = registry.addresses();
         registry.run(&Arc::new(service), &tasks);
@@ -222,6 +224,9 @@ pub enum BuildError {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A receiver of events is misconfigured.
+    #[error("events: {0}")]
+    Events(#[from] events::InvalidReceiver),
     /// An upstream is misconfigured.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
@@ -237,7 +242,7 @@ impl BuildError {
     /// Whether the cause is the configuration or a file that it names, rather than the machine.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Policy(_) | Self::Revocation(_) | Self::Upstream(_) | Self::Va(_) => true,
+            Self::Events(_) | Self::Policy(_) | Self::Revocation(_) | Self::Upstream(_) | Self::Va(_) => true,
             Self::Admin(error) => matches!(error, AdminError::Exposed { .. } | AdminError::Token { .. }),
             Self::Listener(error) => matches!(error, BindError::Tls { .. }),
             Self::Audit(_) | Self::Cache(_) | Self::State(_) | Self::Store(_) => false,

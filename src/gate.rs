@@ -14,6 +14,7 @@ mod judgement;
 mod kind;
 mod layers;
 mod listing;
+mod livescan;
 mod metrics;
 mod platforms;
 mod record;
@@ -29,6 +30,7 @@ pub use error::GateError;
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation, KnownTag};
 pub use forget::ForgetError;
 pub use listing::{ListBody, ListPage};
+pub use livescan::ListedVerdicts;
 pub use record::Requester;
 pub use router::Target;
 pub use scan::ScannedImage;
@@ -36,13 +38,14 @@ pub use warm::{WarmAnswer, WarmOutcome};
 
 use crate::audit::Audit;
 use crate::cache::{BlobReaders, Cache, Opened};
+use crate::events::Events;
 use crate::oci::{Digest, Endpoint, Host, ImageReference, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Epoch, Metrics, Tasks};
 use crate::scope::Scope;
-use crate::store::FactStore;
+use crate::store::{FactStore, VerdictStore};
 use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
@@ -51,6 +54,7 @@ use judge::ManifestJudge;
 use judgement::{Judged, Judgement};
 use kind::Kinds;
 use layers::Layers;
+use livescan::Livescan;
 use metrics::GateMetrics;
 use platforms::Platforms;
 use record::RecordDraft;
@@ -101,6 +105,7 @@ pub struct Gate {
     cache: Arc<Cache>,
     layers: Layers,
     warm: WarmAnswers,
+    livescan: Livescan,
     audit: Audit,
     epoch: Epoch,
     clock: Clock,
@@ -123,6 +128,10 @@ pub struct GateParts {
     pub cache: Arc<Cache>,
     /// The persistent store.
     pub store: FactStore,
+    /// Remembers verdicts.
+    pub verdicts: VerdictStore,
+    /// Makes events.
+    pub events: Events,
     /// Writes audit records.
     pub audit: Audit,
     /// Detects changes to the inputs of decisions.
@@ -193,7 +202,9 @@ impl Answer {
 impl Gate {
     /// Creates a gate from its components.
     pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
-        let GateParts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks } = parts;
+        let GateParts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks, .. } =
+            parts;
+        let livescan = Livescan::new(parts.verdicts, parts.events, clock.clone(), metrics);
         let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
         let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
         let kinds = Kinds::new(resolver.clone(), layers.clone(), attachment_limit, &store, &clock, &tasks);
@@ -216,6 +227,7 @@ impl Gate {
             cache,
             layers,
             warm: WarmAnswers::new(epoch.clone(), clock.clone()),
+            livescan,
             audit,
             epoch,
             clock,
@@ -287,8 +299,9 @@ impl Gate {
         };
         let answer = self.answer(request, target, &mut record).await;
         let counters = self.metrics.observe(&record, &answer);
-        let validity = record.validity();
+        let (kind, validity) = (record.kind(), record.validity());
         let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
+        self.livescan.note(request, kind, &answer, moment);
         let is_repeatable = matches!(request.endpoint, Endpoint::Manifest { .. });
         if let (Some(key), Some(outcome)) = (request.key.as_ref().filter(|_| is_repeatable), WarmOutcome::of(&answer)) {
             self.warm.keep(key, WarmAnswer::new(outcome, text, counters, Basis { moment, time }, validity));

@@ -19,7 +19,8 @@ pub use directory::Directory;
 pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 
 use crate::markup::{Problem, ProblemSeverity};
-use crate::policy::{Parsed, ParsedFile, RuleSet, Settings};
+use crate::oci::{Algorithm, Hasher};
+use crate::policy::{Document, Parsed, ParsedFile, RuleSet, Settings};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use trusted_roots::RootReporter;
 
@@ -33,6 +34,8 @@ pub struct Rulebook {
     /// Whether the whole gate is in audit mode: then every rule is.
     audit: bool,
     rules: ArcSwap<RuleSet>,
+    /// Identifies what the rules in use were read from.
+    fingerprint: ArcSwap<String>,
     /// The documents that hold the policies in use. Locked from before documents are read until their rules are in use.
     holding: Mutex<BTreeSet<String>>,
     readiness: Readiness,
@@ -56,13 +59,13 @@ impl Rulebook {
         clock: Clock,
         metrics: &Metrics,
     ) -> Result<Self, RulebookError> {
-        let (rules, files) = parse(&sources, &settings, audit)?;
-        let holding = Mutex::new(holding(files));
+        let ParsedRules { rules, files, fingerprint } = parse(&sources, &settings, audit)?;
+        let (holding, fingerprint) = (Mutex::new(holding(files)), ArcSwap::from_pointee(fingerprint));
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
         let roots = RootReporter::new(clock, readiness.clone(), metrics);
         roots.report(&rules);
         let rules = ArcSwap::from_pointee(rules);
-        Ok(Self { sources, settings, audit, rules, holding, readiness, epoch, reloads, roots })
+        Ok(Self { sources, settings, audit, rules, fingerprint, holding, readiness, epoch, reloads, roots })
     }
 
     /// The rules at this moment.
@@ -70,15 +73,22 @@ impl Rulebook {
         self.rules.load()
     }
 
+    /// Identifies the rules in use: other rules have another fingerprint, also in another process. It is taken from the text of
+    /// the documents, so a new comment changes it too.
+    pub fn fingerprint(&self) -> String {
+        self.fingerprint.load().as_ref().clone()
+    }
+
     /// Reads the sources again; a broken version keeps the rules in use. Blocks. Reloads run one after the other, because
     /// two at once could take the older version into use last.
     pub fn reload(&self) {
         let mut holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
         match self.parse(&mut holding) {
-            Ok(rules) => {
+            Ok((rules, fingerprint)) => {
                 if *self.rules.load_full() != rules {
                     tracing::info!(sources = self.names(), "policy changed; the new rules are in use");
                     self.rules.store(Arc::new(rules));
+                    self.fingerprint.store(Arc::new(fingerprint));
                     self.epoch.advance();
                     self.reloads.inc();
                 }
@@ -97,15 +107,15 @@ impl Rulebook {
     }
 
     /// Reads the sources, and refuses documents that lost their policies.
-    fn parse(&self, known: &mut BTreeSet<String>) -> Result<RuleSet, RulebookError> {
-        let (rules, files) = parse(&self.sources, &self.settings, self.audit)?;
+    fn parse(&self, known: &mut BTreeSet<String>) -> Result<(RuleSet, String), RulebookError> {
+        let ParsedRules { rules, files, fingerprint } = parse(&self.sources, &self.settings, self.audit)?;
         let emptied: Vec<_> =
             files.iter().filter(|file| file.documents == 0 && known.contains(&file.path)).cloned().collect();
         if !emptied.is_empty() {
             return Err(RulebookError::Emptied(emptied.into_iter().map(|file| file.path).collect()));
         }
         *known = holding(files);
-        Ok(rules)
+        Ok((rules, fingerprint))
     }
 
     /// Reloads after every change of a source, until shutdown; also once at the beginning, because a source may have
@@ -131,11 +141,14 @@ impl Rulebook {
     }
 }
 
-fn parse(
-    sources: &[Box<dyn DocumentSource>],
-    settings: &Settings,
-    audit: bool,
-) -> Result<(RuleSet, Vec<ParsedFile>), RulebookError> {
+/// The rules of all sources.
+struct ParsedRules {
+    rules: RuleSet,
+    files: Vec<ParsedFile>,
+    fingerprint: String,
+}
+
+fn parse(sources: &[Box<dyn DocumentSource>], settings: &Settings, audit: bool) -> Result<ParsedRules, RulebookError> {
     let snapshots: Vec<Snapshot> = sources.iter().map(|source| source.snapshot()).collect::<Result<_, _>>()?;
     let Snapshot { documents, materials, warnings } = Snapshot::merge(snapshots);
     let Parsed { rules, problems, files } = RuleSet::parse(&documents, &*materials, settings);
@@ -144,7 +157,21 @@ fn parse(
         tracing::warn!("{problem}");
     }
     let rules = rules.ok_or(RulebookError::Documents(problems))?;
-    Ok((if audit { rules.in_audit_mode() } else { rules }, files))
+    let fingerprint = fingerprint(&documents, &rules, settings, audit);
+    Ok(ParsedRules { rules: if audit { rules.in_audit_mode() } else { rules }, files, fingerprint })
+}
+
+/// The text of documents, and the keys of the authorities that they name. The files of keys are not part of the text.
+fn fingerprint(documents: &[Document], rules: &RuleSet, settings: &Settings, audit: bool) -> String {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for Document { path, text } in documents {
+        hasher.update(format!("{} {path}\n{} {text}\n", path.len(), text.len()).as_bytes());
+    }
+    for authority in rules.authorities() {
+        hasher.update(authority.id().to_string().as_bytes());
+    }
+    hasher.update(format!("{audit} {settings:?}").as_bytes());
+    hasher.finish().short()
 }
 
 fn holding(files: Vec<ParsedFile>) -> BTreeSet<String> {

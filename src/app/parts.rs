@@ -9,6 +9,7 @@ use super::{BuildError, Reload};
 use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::events::{EventCourier, Events};
 use crate::gate::{self, Gate};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
@@ -29,6 +30,7 @@ pub(super) struct RunningParts {
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
+    pub(super) courier: EventCourier,
     audit: Audit,
     store: Store,
     /// The lock on the state directory, held until everything else has ended.
@@ -50,7 +52,9 @@ impl RunningParts {
             Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
         let cache = Arc::new(cache.await?);
         let audit = Audit::new(&config.audit, &metrics)?;
-        let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
+        let events = Events::new(&config.events);
+        let (queue, receivers) = (store.verdicts.clone(), &config.events);
+        let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), &metrics)?;
         let upstreams = Arc::new(upstreams);
         let signature_upstreams = upstreams.clone();
         let va_services = VaServices {
@@ -65,15 +69,7 @@ impl RunningParts {
         let parts = gate::GateParts {
             upstreams,
             rulebook: rulebook.clone(),
-            resolver: Resolver::new(
-                cache.clone(),
-                store.facts.clone(),
-                clock.clone(),
-                &tasks,
-                readiness.clone(),
-                epoch.clone(),
-                tag_memory,
-            ),
+            resolver: resolver(config, &cache, &store, &clock, &tasks, &readiness, &epoch),
             trust: Trust::new(
                 config.trust,
                 TrustServices {
@@ -87,6 +83,8 @@ impl RunningParts {
             va: Va::new(config.va.clone(), va_services).await?,
             cache: cache.clone(),
             store: store.facts.clone(),
+            verdicts: store.verdicts.clone(),
+            events,
             audit: audit.clone(),
             epoch,
             clock,
@@ -94,7 +92,7 @@ impl RunningParts {
         };
         let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
         let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
-        Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, audit, store, state })
+        Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, courier, audit, store, state })
     }
 
     pub(super) fn reload(&self, certificates: Certificates) -> Reload {
@@ -113,4 +111,18 @@ impl RunningParts {
         store.close().await;
         drop(state);
     }
+}
+
+fn resolver(
+    config: &Config,
+    cache: &Arc<Cache>,
+    store: &Store,
+    clock: &Clock,
+    tasks: &Tasks,
+    readiness: &Readiness,
+    epoch: &Epoch,
+) -> Resolver {
+    let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
+    let (facts, clock) = (store.facts.clone(), clock.clone());
+    Resolver::new(cache.clone(), facts, clock, tasks, readiness.clone(), epoch.clone(), tag_memory)
 }

@@ -10,12 +10,13 @@ use super::warm::Validity;
 use super::{Answer, GateError, GateRequest, Target};
 use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA, WouldDeny};
 use crate::oci::Endpoint;
-use crate::policy::{Denial, DenialKind, VaEvidence, VaFindings};
+use crate::policy::{Denial, DenialKind, Kind, VaEvidence, VaFindings};
 
 /// An unfinished audit record. If it is dropped, it records that the request was abandoned.
 pub(super) struct RecordDraft {
     decided: Option<Decided>,
     method: String,
+    kind: Option<Kind>,
     validity: Validity,
     requester: Requester,
     audit: Audit,
@@ -71,6 +72,7 @@ impl RecordDraft {
         Self {
             decided: Some(decided),
             method: request.method.clone(),
+            kind: None,
             validity: Validity::default(),
             requester: request.requester.clone(),
             audit: audit.clone(),
@@ -113,6 +115,7 @@ impl RecordDraft {
     pub(super) fn judged(&mut self, judgement: &Judgement) {
         let age = |at: Timestamp| judgement.at.duration_since(at).as_secs();
         self.validity = judgement.validity();
+        self.kind = judgement.judged.as_ref().map(|judged| judged.kind.kind);
         let finding = judgement.deciding();
         let evidence = finding.map(|finding| &finding.evidence);
         self.with(|record| {
@@ -143,6 +146,11 @@ impl RecordDraft {
         let record = self.requester.record(&text, &self.method, self.time, self.duration_ms());
         let is_recorded = self.audit.write(&record).await;
         is_recorded.then_some(text)
+    }
+
+    /// What the judged manifest is.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.kind
     }
 
     /// How long the decision remains valid according to its evidence.

@@ -144,7 +144,7 @@ impl DocumentSource for InMemory {
 
     fn snapshot(&self) -> Result<Snapshot, DocumentSourceError> {
         let text = self.text.lock().unwrap().clone().map_err(DocumentSourceError::new)?;
-        let documents = vec![crate::policy::Document { path: "memory/default/own".into(), text }];
+        let documents = vec![Document { path: "memory/default/own".into(), text }];
         Ok(Snapshot { documents, materials: Box::new(crate::policy::NoMaterials), warnings: Vec::new() })
     }
 

@@ -1,0 +1,80 @@
+//! Events about the advisory databases.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Gate;
+use crate::events::EventKind;
+use crate::runtime::Tasks;
+use crate::store::NewEvent;
+use crate::va::DatabaseNews;
+
+/// The subject of these events.
+const SUBJECT: &str = "advisories";
+
+/// The data of the event `database.updated`.
+#[derive(Serialize)]
+struct UpdatedDatabases<'a> {
+    from: &'a str,
+    to: &'a str,
+    sources: Vec<UpdatedSource<'a>>,
+}
+
+#[derive(Serialize)]
+struct UpdatedSource<'a> {
+    name: &'a str,
+    built: Timestamp,
+}
+
+/// The data of the event `database.failed`.
+#[derive(Serialize)]
+struct FailedDatabases<'a> {
+    /// `use` or `update`.
+    part: &'static str,
+    problem: &'a str,
+    /// The generation that is in use nevertheless.
+    databases: &'a str,
+}
+
+impl Gate {
+    /// Follows the databases until shutdown. What is in use when the process starts is not news.
+    pub(super) async fn follow_databases(&self, tasks: &Tasks) {
+        let databases = self.judge.evidence.va.scanner().databases();
+        let mut news = databases.news();
+        tokio::select! {
+            () = tasks.stopping() => return,
+            () = databases.opened() => {}
+        }
+        let mut before = news.borrow_and_update().clone();
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => return,
+                changed = news.changed() => if changed.is_err() { return },
+            }
+            let now = news.borrow_and_update().clone();
+            let events = self.database_events(&before, &now);
+            if !events.is_empty() {
+                self.queue(&events).await;
+            }
+            before = now;
+        }
+    }
+
+    fn database_events(&self, before: &DatabaseNews, now: &DatabaseNews) -> Vec<NewEvent> {
+        let (at, mut events) = (self.clock.now(), Vec::new());
+        if before.generation != now.generation {
+            let sources = now.sources.iter().map(|(name, built)| UpdatedSource { name, built: *built }).collect();
+            let data = UpdatedDatabases { from: &before.generation, to: &now.generation, sources };
+            events.extend(self.livescan.events.of(EventKind::DatabaseUpdated, SUBJECT, at, &data));
+        }
+        let problems =
+            [("use", &before.problem, &now.problem), ("update", &before.update_problem, &now.update_problem)];
+        for (part, earlier, problem) in problems {
+            if let Some(problem) = problem.as_ref().filter(|problem| earlier.as_ref() != Some(problem)) {
+                let data = FailedDatabases { part, problem, databases: &now.generation };
+                events.extend(self.livescan.events.of(EventKind::DatabaseFailed, SUBJECT, at, &data));
+            }
+        }
+        events
+    }
+}

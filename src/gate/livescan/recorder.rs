@@ -1,0 +1,235 @@
+//! Records pulls of admitted images, and reports denied ones. A request only hands over what happened; it never waits.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Gate, Livescan};
+use crate::events::EventKind;
+use crate::gate::record::Requester;
+use crate::gate::{Answer, GateError, GateRequest};
+use crate::oci::{Endpoint, Reference};
+use crate::policy::{Denial, DenialKind, Kind, Permit};
+use crate::runtime::{Epoch, Moment, Tasks};
+use crate::store::{AdmittedPull, StoredDecision, VerdictBasis, VerdictOutcome};
+
+/// How long records are gathered for a transaction.
+const GATHER: Duration = Duration::from_millis(200);
+/// The most records that one transaction writes. It keeps the rows of pulls waiting for a few milliseconds.
+const MAX_GATHERED: usize = 64;
+/// After how many recorded pulls the tables are trimmed.
+const TRIM_AFTER: usize = 2000;
+/// The most denials that are reported in a minute.
+const MAX_DENIALS: usize = 60;
+
+/// What a request hands over.
+pub(super) enum LiveRecord {
+    /// An admitted image was pulled, by a decision that began at this moment. Its basis is filled in later.
+    Pull(Box<AdmittedPull>, Moment),
+    /// A pull was denied.
+    Denied(DeniedPull),
+}
+
+/// The data of the event `pull.denied`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeniedPull {
+    image: String,
+    namespace: String,
+    stage: &'static str,
+    document: Option<String>,
+    rule: Option<String>,
+    reasons: Vec<String>,
+    client: String,
+    client_name: Option<String>,
+    #[serde(skip)]
+    at: Timestamp,
+}
+
+impl Livescan {
+    /// Notes an answer to a request for a manifest, which was decided at this moment.
+    pub(in crate::gate) fn note(
+        &self,
+        request: &GateRequest,
+        kind: Option<Kind>,
+        answer: &Result<Answer, GateError>,
+        moment: Moment,
+    ) {
+        match (answer, kind) {
+            // Nothing is required of attachments, so their verdict never changes.
+            (Ok(Answer::Manifest { .. }), Some(Kind::Attachment)) => {}
+            (Ok(Answer::Manifest { manifest, permit, .. }), Some(kind)) => {
+                let tag = match &request.endpoint {
+                    Endpoint::Manifest { reference: Reference::Tag(tag), .. } => Some(tag),
+                    _ => None,
+                };
+                let Requester { client, client_name, .. } = &request.requester;
+                let key = (&request.scope, permit.name(), permit.digest(), tag, client, client_name);
+                if !self.noted.is_new(&key) {
+                    return;
+                }
+                let copy = AdmittedPull::keeps_copy_of(manifest).then(|| manifest.clone());
+                let pull = AdmittedPull {
+                    scope: request.scope.clone(),
+                    name: permit.name().clone(),
+                    digest: permit.digest(),
+                    tag: tag.cloned(),
+                    kind,
+                    outcome: outcome(permit),
+                    until: permit.until(),
+                    at: self.clock.now(),
+                    client: client.clone(),
+                    client_name: client_name.clone(),
+                    manifest: copy,
+                };
+                self.send(LiveRecord::Pull(Box::new(pull), moment));
+            }
+            (Err(GateError::Denied(denial)), _) if denial.kind == DenialKind::Policy => self.denied(request, denial),
+            _ => {}
+        }
+    }
+
+    /// Reports a denial, unless the same one was reported within the last hour.
+    fn denied(&self, request: &GateRequest, denial: &Denial) {
+        let key = (&request.scope, &denial.subject, denial.stage.as_str(), &denial.document);
+        if !self.events.wants(EventKind::PullDenied) || !self.noted.is_new(&key) {
+            return;
+        }
+        self.send(LiveRecord::Denied(DeniedPull {
+            image: denial.subject.clone(),
+            namespace: request.scope.to_string(),
+            stage: denial.stage.as_str(),
+            document: denial.document.as_deref().map(str::to_owned),
+            rule: denial.rule.as_deref().map(str::to_owned),
+            reasons: denial.reasons.clone(),
+            client: request.requester.client.to_string(),
+            client_name: request.requester.client_name.as_deref().map(str::to_owned),
+            at: self.clock.now(),
+        }));
+    }
+
+    fn send(&self, record: LiveRecord) {
+        if self.records.try_send(record).is_err() {
+            self.metrics.unrecorded.inc();
+            // So that the next pull of what was left out is recorded.
+            self.noted.clear();
+        }
+    }
+}
+
+fn outcome(permit: &Permit) -> VerdictOutcome {
+    let reported = permit.would_deny().first().filter(|_| permit.is_only_reported());
+    let decision = if reported.is_some() { StoredDecision::WouldDeny } else { StoredDecision::Admit };
+    let reason = reported.map(ToString::to_string).unwrap_or_default();
+    VerdictOutcome { decision, reason, basis: VerdictBasis::default() }
+}
+
+impl Gate {
+    /// Writes records until shutdown, and then those that wait.
+    pub(super) async fn record_pulls(&self, tasks: &Tasks) {
+        let taken = self.livescan.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(mut waiting) = taken else { return };
+        let (mut recorded, mut denials) = (TRIM_AFTER, DenialLimit::default());
+        loop {
+            let mut batch = Vec::new();
+            tokio::select! {
+                () = tasks.stopping() => {
+                    waiting.close();
+                    while waiting.recv_many(&mut batch, MAX_GATHERED).await > 0 {
+                        self.write(std::mem::take(&mut batch), &mut denials).await;
+                    }
+                    return;
+                }
+                _ = waiting.recv_many(&mut batch, MAX_GATHERED) => {}
+            }
+            gather(&mut waiting, &mut batch, tasks).await;
+            recorded += batch.len();
+            self.write(batch, &mut denials).await;
+            if recorded >= TRIM_AFTER {
+                recorded = 0;
+                match self.livescan.store.trim().await {
+                    Ok(0) => {}
+                    Ok(lost) => tracing::error!(lost, "events are lost: too many wait for their delivery"),
+                    Err(error) => tracing::warn!(%error, "old verdicts cannot be removed"),
+                }
+            }
+        }
+    }
+
+    async fn write(&self, batch: Vec<LiveRecord>, denials: &mut DenialLimit) {
+        let (mut pulls, mut events, livescan) = (Vec::new(), Vec::new(), &self.livescan);
+        let basis = livescan.basis.load_full();
+        for record in batch {
+            match record {
+                LiveRecord::Pull(mut pull, moment) => {
+                    pull.outcome.basis = match basis.as_deref() {
+                        Some((at, basis)) if Epoch::are_alike(at, &moment) => basis.clone(),
+                        // Something has changed since it was judged, so it is judged again.
+                        Some((_, basis)) => VerdictBasis { databases: basis.databases.clone(), rules: String::new() },
+                        None => VerdictBasis::default(),
+                    };
+                    pulls.push(*pull);
+                }
+                LiveRecord::Denied(pull) if denials.allows() => {
+                    events.extend(livescan.events.of(EventKind::PullDenied, &pull.image, pull.at, &pull));
+                }
+                LiveRecord::Denied(_) => {}
+            }
+        }
+        if !events.is_empty() {
+            self.queue(&events).await;
+        }
+        if pulls.is_empty() {
+            return;
+        }
+        let is_outdated = pulls.iter().any(|pull| pull.outcome.basis.rules.is_empty());
+        match livescan.store.record_pulls(&pulls, &|verdict| livescan.change_events(verdict)).await {
+            Ok(changed) => livescan.changed(&changed),
+            Err(error) => {
+                tracing::warn!(%error, pulls = pulls.len(), "pulls cannot be recorded; the next ones are");
+                livescan.noted.clear();
+            }
+        }
+        if is_outdated {
+            livescan.outdated.notify_one();
+        }
+    }
+}
+
+/// Adds the records of the next moments.
+async fn gather(waiting: &mut mpsc::Receiver<LiveRecord>, batch: &mut Vec<LiveRecord>, tasks: &Tasks) {
+    let end = Instant::now() + GATHER;
+    while batch.len() < MAX_GATHERED {
+        let room = MAX_GATHERED - batch.len();
+        tokio::select! {
+            () = sleep_until(end) => return,
+            () = tasks.stopping() => return,
+            count = waiting.recv_many(batch, room) => if count == 0 { return },
+        }
+    }
+}
+
+/// Limits how many denials are reported: clients can cause any number.
+struct DenialLimit {
+    minute: Instant,
+    count: usize,
+}
+
+impl Default for DenialLimit {
+    fn default() -> Self {
+        Self { minute: Instant::now(), count: 0 }
+    }
+}
+
+impl DenialLimit {
+    fn allows(&mut self) -> bool {
+        if self.minute.elapsed() >= Duration::from_secs(60) {
+            *self = Self::default();
+        }
+        self.count += 1;
+        self.count <= MAX_DENIALS
+    }
+}

@@ -1,0 +1,144 @@
+//! Judges verdicts again that have another basis than the current one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+
+use super::Gate;
+use crate::gate::judgement::Judgement;
+use crate::oci::{Manifest, Reference};
+use crate::runtime::Tasks;
+use crate::store::{Rejudged, StoreError, StoredDecision, StoredVerdict, VerdictBasis, VerdictOutcome, VerdictPage};
+
+/// How many verdicts are read, judged and stored together. Small, so that the first changes are reported soon.
+const PAGE: u32 = 32;
+/// How many verdicts are judged concurrently.
+const AT_ONCE: usize = 2;
+/// How often outdated verdicts are looked for without a notification.
+const LOOK: Duration = Duration::from_secs(60);
+/// The wait after the database failed, and the shortest one before verdicts that end by themselves are judged again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Gate {
+    /// Judges verdicts again after each change, until shutdown.
+    pub(super) async fn judge_again(&self, tasks: &Tasks) {
+        let mut changes = self.epoch.changes();
+        tokio::select! {
+            () = tasks.stopping() => return,
+            () = self.judge.evidence.va.scanner().databases().opened() => {}
+        }
+        loop {
+            let wait = match self.pass(&mut changes, tasks).await {
+                Ok(()) => self.until_next_end().await,
+                Err(error) => {
+                    tracing::warn!(%error, "verdicts cannot be judged again; this is tried again");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = tasks.stopping() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.livescan.outdated.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// How long no verdict ends by itself, at most a minute.
+    async fn until_next_end(&self) -> Duration {
+        let end = self.livescan.store.next_end().await.ok().flatten();
+        let left = end.map(|end| end.duration_since(self.clock.now()));
+        left.map_or(LOOK, |left| Duration::try_from(left).unwrap_or_default().clamp(PAUSE, LOOK))
+    }
+
+    /// Judges all verdicts that have another basis. If the basis changes meanwhile, begins again with the new one.
+    async fn pass(&self, changes: &mut watch::Receiver<()>, tasks: &Tasks) -> Result<(), StoreError> {
+        let livescan = &self.livescan;
+        changes.mark_unchanged();
+        let Some(mut basis) = self.read_basis() else { return Ok(()) };
+        let (mut page, mut judged) = (VerdictPage::default(), 0);
+        livescan.metrics.waiting.set(count(livescan.store.count_outdated(&basis).await?));
+        while !tasks.is_stopping() {
+            if changes.has_changed().unwrap_or_default() {
+                changes.mark_unchanged();
+                let now = self.read_basis().unwrap_or_else(|| basis.clone());
+                if now != basis {
+                    (basis, page) = (now, VerdictPage::default());
+                    livescan.metrics.waiting.set(count(livescan.store.count_outdated(&basis).await?));
+                }
+            }
+            let verdicts = livescan.store.outdated(&basis, self.clock.now(), &mut page, PAGE).await?;
+            if verdicts.is_empty() {
+                break;
+            }
+            let work = verdicts.into_iter().map(|verdict| self.rejudge(verdict, &basis));
+            let rejudged: Vec<Rejudged> = stream::iter(work).buffered(AT_ONCE).collect().await;
+            let events = |verdict: &StoredVerdict| livescan.change_events(verdict);
+            let changed = livescan.store.store_rejudged(&rejudged, self.clock.now(), &events).await?;
+            livescan.changed(&changed);
+            judged += rejudged.len();
+            livescan.metrics.judged.inc_by(rejudged.len() as u64);
+            livescan.metrics.waiting.dec_by(rejudged.len() as i64);
+        }
+        if judged > 0 {
+            livescan.metrics.waiting.set(count(livescan.store.count_outdated(&basis).await?));
+            tracing::info!(
+                verdicts = judged,
+                databases = basis.databases,
+                rules = basis.rules,
+                "verdicts were judged again"
+            );
+        }
+        Ok(())
+    }
+
+    async fn rejudge(&self, before: StoredVerdict, basis: &VerdictBasis) -> Rejudged {
+        let judged = self.judge_stored(&before).await;
+        let until = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok()?.until());
+        let now = judged.and_then(|judgement| match judgement.doubt() {
+            Some(doubt) => Err(doubt),
+            None => Ok(outcome(&judgement, basis)),
+        });
+        Rejudged { until: until.filter(|_| now.is_ok()), before, now, basis: basis.clone() }
+    }
+
+    /// Judges an image as if it was pulled again by the same name.
+    async fn judge_stored(&self, verdict: &StoredVerdict) -> Result<Judgement, String> {
+        let StoredVerdict { name, digest, scope, tag, kind, .. } = verdict;
+        let target = self.router.known_target(name, scope);
+        let target = target.ok_or_else(|| format!("{} is not an upstream of this gate any more", name.host))?;
+        let manifest = match self.resolver.known_manifest(name, *digest).await {
+            Some(manifest) => manifest,
+            None => self.copied_manifest(verdict).await.ok_or("its manifest is not in the cache any more")?,
+        };
+        let reference = tag.clone().map_or(Reference::Digest(*digest), Reference::Tag);
+        let judged = self.judge.judge_known(&target, &reference, &manifest, *kind).await;
+        judged.map_err(|error| error.to_string())
+    }
+
+    async fn copied_manifest(&self, verdict: &StoredVerdict) -> Option<Arc<Manifest>> {
+        let copy = self.livescan.store.manifest_copy(verdict.digest).await;
+        let (bytes, media_type) =
+            copy.inspect_err(|error| tracing::warn!(%error, "a manifest cannot be read")).ok()??;
+        let parsed =
+            Manifest::parse(bytes.into(), Some(&media_type)).and_then(|manifest| manifest.named(verdict.digest));
+        parsed.ok().map(Arc::new)
+    }
+}
+
+fn outcome(judgement: &Judgement, basis: &VerdictBasis) -> VerdictOutcome {
+    let (decision, reason) = match &judgement.decision {
+        Ok(permit) => match permit.would_deny().first().filter(|_| permit.is_only_reported()) {
+            Some(denial) => (StoredDecision::WouldDeny, denial.to_string()),
+            None => (StoredDecision::Admit, String::new()),
+        },
+        Err(denial) => (StoredDecision::Deny, denial.to_string()),
+    };
+    VerdictOutcome { decision, reason, basis: basis.clone() }
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
