@@ -9,6 +9,7 @@ mod images;
 mod jobs;
 mod scan;
 mod security_status;
+mod verdicts;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub use forget::{ForgetRequest, ForgottenRole, forget};
 pub use images::ImageAnswer;
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
 pub use scan::{ImageScan, PackageAnswer, scan};
+pub use verdicts::{
+    ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, verdicts,
+};
 
 /// The paths of the calls, below [`path::PREFIX`].
 pub mod path {
@@ -46,6 +50,8 @@ pub mod path {
     pub const SCAN: &str = "scan";
     /// `POST` of a [`ForgetRequest`](super::ForgetRequest): a list of [`ForgottenRole`](super::ForgottenRole).
     pub const TRUST_FORGET: &str = "trust/forget";
+    /// `GET` with the query of a [`VerdictsRequest`](super::VerdictsRequest): a [`VerdictsAnswer`](super::VerdictsAnswer).
+    pub const VERDICTS: &str = "verdicts";
     /// `POST`: reads policies, secrets and certificates again; [`Reloaded`](super::Reloaded).
     pub const RELOAD: &str = "reload";
 }

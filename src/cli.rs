@@ -68,6 +68,7 @@ enum Command {
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
     /// List the images that the gate has served or judged, with their security status.
+    #[command(after_help = images::EXAMPLES)]
     Images(images::ImagesArgs),
     /// Show what is installed in an image and which vulnerabilities are known in it. Exits with 2 if it has issues that
     /// policy forbids.

@@ -52,7 +52,7 @@ impl CheckRequest {
 }
 
 /// A decoded parameter of a query.
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| value.replace('+', " "))?;
     percent_decode_str(&value).decode_utf8().ok().map(Cow::into_owned)

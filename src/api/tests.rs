@@ -253,3 +253,52 @@ fn reloads_and_errors() {
     is_json(&Reloaded { reloaded: true }, &json!({"reloaded": true}));
     is_json(&ErrorAnswer { error: "why".into() }, &json!({"error": "why"}));
 }
+
+#[test]
+fn verdicts() {
+    let request = VerdictsRequest { which: ListedChange::WouldDeny, since_seconds: 60 };
+    assert_eq!(request.to_query(), "which=would-deny&since=60");
+    for which in [ListedChange::Changed, ListedChange::WouldDeny] {
+        let request = VerdictsRequest { which, since_seconds: 7 };
+        assert_eq!(VerdictsRequest::from_query(&request.to_query()), Some(request));
+    }
+    for query in ["", "which=changed", "which=all&since=1", "which=changed&since=-1"] {
+        assert_eq!(VerdictsRequest::from_query(query), None, "{query}");
+    }
+    let outcome = |decision: &str, reason: &str| OutcomeAnswer {
+        decision: decision.into(),
+        reason: reason.into(),
+        databases: "0c1d2e3f4a5b".into(),
+        rules: "9b8c7d6e5f4a".into(),
+    };
+    let answer = VerdictsAnswer {
+        verdicts: vec![VerdictAnswer {
+            repository: "docker.io/library/nginx".into(),
+            tag: Some("1".into()),
+            digest: digest().parse().unwrap(),
+            kind: "image".into(),
+            namespace: "prod".into(),
+            last_pulled: Timestamp::UNIX_EPOCH,
+            now: outcome("deny", "CVE-2026-1"),
+            judged: Timestamp::UNIX_EPOCH,
+            doubt: None,
+            before: Some(outcome("admit", "")),
+            changed: Some(Timestamp::UNIX_EPOCH),
+            cause: Some("databases".into()),
+            clients: vec![ClientAnswer { address: "10.0.0.1".into(), name: None, last_pulled: Timestamp::UNIX_EPOCH }],
+        }],
+        more: false,
+        outdated: 0,
+    };
+    let epoch = "1970-01-01T00:00:00Z";
+    let outcome = |decision: &str, reason: &str| json!({"decision": decision, "reason": reason, "databases": "0c1d2e3f4a5b", "rules": "9b8c7d6e5f4a"});
+    let json = json!({
+        "verdicts": [{
+            "repository": "docker.io/library/nginx", "tag": "1", "digest": digest(), "kind": "image", "namespace": "prod",
+            "last_pulled": epoch, "now": outcome("deny", "CVE-2026-1"), "judged": epoch, "before": outcome("admit", ""),
+            "changed": epoch, "cause": "databases", "clients": [{"address": "10.0.0.1", "last_pulled": epoch}]
+        }],
+        "more": false, "outdated": 0
+    });
+    is_json(&answer, &json);
+}

@@ -1,8 +1,18 @@
 //! `pullgate images`: lists the images that went through the gate, in the format of `ibmcloud cr images`.
 
+mod verdicts;
+
+use std::time::Duration;
+
 use super::{Exit, GateArgs, Output};
-use crate::api::{ImageAnswer, path};
-use crate::runtime::printable;
+use crate::api::{ImageAnswer, ListedChange, path};
+use crate::runtime::{parse_duration, printable};
+
+/// Shown below the help text.
+pub(super) const EXAMPLES: &str = "Examples:
+  pullgate images --config pullgate.toml
+  pullgate images --config pullgate.toml --changed --since 1d
+  pullgate images --config pullgate.toml --would-deny --since 7d --no-trunc";
 
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
@@ -12,7 +22,17 @@ pub(super) struct ImagesArgs {
     /// List only repositories that start with this prefix.
     #[arg(long, value_name = "PREFIX")]
     restrict: Option<String>,
-    /// Print complete digests.
+    /// List the admitted images whose verdict has changed: from what to what, and why.
+    #[arg(long, conflicts_with = "would_deny")]
+    changed: bool,
+    /// List the images that were admitted and would be denied now, with the clients that pulled them. Exits with 2 if there
+    /// are any.
+    #[arg(long)]
+    would_deny: bool,
+    /// How far back --changed and --would-deny look, such as 12h or 7d.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
+    since: Duration,
+    /// Print complete digests, and all clients.
     #[arg(long)]
     no_trunc: bool,
     /// The output format.
@@ -21,6 +41,10 @@ pub(super) struct ImagesArgs {
 }
 
 pub(super) fn run(args: &ImagesArgs) -> Exit {
+    if args.changed || args.would_deny {
+        let which = if args.changed { ListedChange::Changed } else { ListedChange::WouldDeny };
+        return verdicts::run(args, which, args.since);
+    }
     let images: Vec<ImageAnswer> = match super::remote::get(&args.gate, path::IMAGES) {
         Ok(images) => images,
         Err(error) => return super::fail(error),

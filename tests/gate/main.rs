@@ -24,6 +24,7 @@ mod harness;
 mod keyless;
 mod kinds;
 mod lists;
+mod livescan;
 mod notary;
 mod notation;
 mod observe;

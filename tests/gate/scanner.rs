@@ -12,7 +12,7 @@ use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
 use crate::support::{TestRegistry, request, soon};
 
-const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
+pub(crate) const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
 
 /// An OSV record about versions of Django before 2.2.28.
 fn record() -> Value {
@@ -34,22 +34,22 @@ fn records(folder: &Path) {
     fs::write(records.join("PYSEC-2022-190.json"), record().to_string()).expect("a file");
 }
 
-fn import(folder: &Path) -> Output {
+pub(crate) fn import(folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
     command.args(["db", "import", "--config"]).arg(folder.join("pullgate.toml")).arg(folder.join("records"));
     command.output().expect("it runs")
 }
 
-fn distribution(tree: Tree, name: &str, version: &str) -> Tree {
+pub(crate) fn distribution(tree: Tree, name: &str, version: &str) -> Tree {
     let path = format!("usr/lib/python3/site-packages/{name}-{version}.dist-info/METADATA");
     tree.file(&path, format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\n"))
 }
 
-fn python(version: &str) -> Tree {
+pub(crate) fn python(version: &str) -> Tree {
     distribution(Tree::new(), "Django", version)
 }
 
-fn image(layers: impl IntoIterator<Item = Layer>) -> Built {
+pub(crate) fn image(layers: impl IntoIterator<Item = Layer>) -> Built {
     layers.into_iter().fold(Image::linux_amd64(), Image::layer).build()
 }
 
@@ -66,7 +66,7 @@ async fn scanning(registry: &TestRegistry) -> Gate {
 }
 
 /// Waits until the gate has opened its databases.
-async fn until_open(gate: &Gate) {
+pub(crate) async fn until_open(gate: &Gate) {
     let is_open = async {
         while !request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_advisory_sources 1") {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use super::jobs::{Job, Jobs};
 use super::{Api, ApiRequest, ApiResponse};
 use crate::api::{
-    self, CheckRequest, ForgetRequest, ImageAnswer, JobState, PrefetchRequest, PrefetchedImage, Reloaded, path,
+    self, CheckRequest, ForgetRequest, ImageAnswer, JobState, PrefetchRequest, PrefetchedImage, Reloaded,
+    VerdictsRequest, path,
 };
 use crate::cache::Cache;
 use crate::gate::{ForgetError, Gate};
@@ -47,6 +48,7 @@ impl AdminApi {
         match (&request.method, request.path.as_str()) {
             (&Method::GET, path::IMAGES) => self.images().await,
             (&Method::GET, path::CHECK) => self.check(&request).await,
+            (&Method::GET, path::VERDICTS) => self.verdicts(&request).await,
             (&Method::POST, path::SCAN) => self.scan(&request),
             (&Method::GET, path::CACHE) => respond(self.cache.status().await),
             (&Method::POST, path::CACHE_GC) => respond(self.cache.collect().await),
@@ -65,7 +67,8 @@ impl AdminApi {
                 | path::CACHE_VERIFY
                 | path::PREFETCH
                 | path::RELOAD
-                | path::TRUST_FORGET,
+                | path::TRUST_FORGET
+                | path::VERDICTS,
             ) => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
             _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
         }
@@ -74,6 +77,14 @@ impl AdminApi {
     async fn images(&self) -> ApiResponse {
         let known = self.gate.images().await;
         respond(known.map(|tags| tags.into_iter().map(ImageAnswer::from).collect::<Vec<_>>()))
+    }
+
+    async fn verdicts(&self, request: &ApiRequest) -> ApiResponse {
+        let Some(wanted) = request.query.as_deref().and_then(VerdictsRequest::from_query) else {
+            let message = "the query must be which=changed or which=would-deny, and since=SECONDS";
+            return ApiResponse::error(StatusCode::BAD_REQUEST, message);
+        };
+        respond(api::verdicts(&self.gate, &wanted).await)
     }
 
     async fn reload(&self) -> ApiResponse {
