@@ -1,12 +1,16 @@
 //! The admin API: the requests and answers that the server and the command line exchange as JSON.
 //!
-//! Every call is below `/api/v1/`. This module says what each call takes and gives, and turns the gate's own values into
-//! answers. A test holds the JSON of each answer, because other programs read it.
+//! Every call is below `/api/v1/`, and IBM's calls are below `/va/api/`. This module says what each call takes and gives,
+//! and turns the gate's own values into answers. A test holds the JSON of each answer, because other programs read it.
 
 mod check;
 mod forget;
+/// IBM's Vulnerability Advisor API.
+pub mod ibm;
 mod images;
 mod jobs;
+mod query;
+mod remedy;
 mod scan;
 mod security_status;
 mod verdicts;
@@ -19,9 +23,11 @@ pub use check::{
     SignerAnswer, check,
 };
 pub use forget::{ForgetRequest, ForgottenRole, forget};
-pub use images::ImageAnswer;
+pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
-pub use scan::{ImageScan, PackageAnswer, scan};
+pub use query::parameter;
+pub use remedy::{notices, remedies, vendor_link};
+pub use scan::{ImageScan, PackageAnswer, ScanNames, scan, scan_image};
 pub use verdicts::{
     ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, verdicts,
 };
@@ -38,7 +44,10 @@ pub mod path {
     pub const CACHE_VERIFY: &str = "cache/verify";
     /// `GET` with the query of a [`CheckRequest`](super::CheckRequest): a [`CheckAnswer`](super::CheckAnswer).
     pub const CHECK: &str = "check";
-    /// `GET`: a list of [`ImageAnswer`](super::ImageAnswer).
+    /// The beginning of every path of IBM's API; a version follows.
+    pub const IBM_PREFIX: &str = "/va/api/";
+    /// `GET`, optionally with the query of an [`ImageListRequest`](super::ImageListRequest): a list of
+    /// [`ImageAnswer`](super::ImageAnswer).
     pub const IMAGES: &str = "images";
     /// `GET` with the job's number after it: a [`JobState`](super::JobState).
     pub const JOBS: &str = "jobs/";

@@ -13,6 +13,7 @@ mod policy;
 mod prefetch;
 mod remote;
 mod serve;
+mod table;
 mod trust;
 mod va;
 
@@ -70,8 +71,8 @@ enum Command {
     /// List the images that the gate has served or judged, with their security status.
     #[command(after_help = images::EXAMPLES)]
     Images(images::ImagesArgs),
-    /// Show what is installed in an image and which vulnerabilities are known in it. Exits with 2 if it has issues that
-    /// policy forbids.
+    /// Show what is installed in images, which vulnerabilities are known in them, and how to resolve these. Exits with 2
+    /// if an image has issues that policy forbids.
     #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
     /// Fetch, import, export and show the advisory databases of the scanner.

@@ -8,6 +8,7 @@ mod error;
 mod evidence;
 mod explain;
 mod forget;
+mod images;
 mod inherited;
 mod judge;
 mod judgement;
@@ -27,13 +28,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use error::GateError;
-pub use explain::{ExplainedDecision, ExplainedEntry, Explanation, KnownTag};
+pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};
 pub use forget::ForgetError;
+pub use images::{ImageQuery, KnownTag, KnownTags};
 pub use listing::{ListBody, ListPage};
 pub use livescan::ListedVerdicts;
 pub use record::Requester;
 pub use router::Target;
-pub use scan::ScannedImage;
+pub use scan::{AppliedVaRule, ScannedImage};
 pub use warm::{WarmAnswer, WarmOutcome};
 
 use crate::audit::Audit;

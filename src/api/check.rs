@@ -2,16 +2,16 @@
 
 pub(super) mod authority;
 
-use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use super::query::{encode, parameter};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    self, Issue, Kind, Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
+    self, CvssScore, Issue, Kind, Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
 };
 use crate::scope::Scope;
 pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
@@ -29,7 +29,6 @@ pub struct CheckRequest {
 impl CheckRequest {
     /// The URL query of this request.
     pub fn to_query(&self) -> String {
-        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         format!("image={}&namespace={}", encode(&self.image), encode(&self.namespace))
     }
 
@@ -49,13 +48,6 @@ impl CheckRequest {
         let namespace = parameter(query, "namespace").unwrap_or_default();
         Some(Self { image: parameter(query, "image")?, namespace })
     }
-}
-
-/// A decoded parameter of a query.
-pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| value.replace('+', " "))?;
-    percent_decode_str(&value).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Judges an image as the gate does for a request.
@@ -152,7 +144,7 @@ pub struct AssessmentAnswer {
     pub source: Option<String>,
     /// Why there is no assessment.
     pub why: Option<String>,
-    /// All issues of the report, most severe first.
+    /// All issues of the report, most severe first; of the same severity, the highest score first.
     pub issues: Vec<IssueAnswer>,
 }
 
@@ -168,7 +160,7 @@ pub struct IssueAnswer {
 
 impl AssessmentAnswer {
     /// The assessment of an image under a rule, with all issues, most severe first.
-    pub(super) fn new(
+    pub fn new(
         digest: Digest,
         platform: Option<String>,
         rule: &VaRule,
@@ -181,7 +173,7 @@ impl AssessmentAnswer {
             VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
             _ => (None, Vec::new()),
         };
-        issues.sort_by_key(|issue| std::cmp::Reverse(issue.severity as u8));
+        issues.sort_by(worst_first);
         let answer = |issue: Issue| {
             let blocks = blocking.contains(&issue);
             let exempt = issue.exempt || exemptions.cover(&issue, now);
@@ -189,6 +181,13 @@ impl AssessmentAnswer {
         };
         Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
     }
+}
+
+fn worst_first(one: &Issue, other: &Issue) -> Ordering {
+    let rank = |issue: &Issue| (issue.severity as u8, issue.score.as_ref().map_or(-1.0, CvssScore::value));
+    let ((severity, score), (other_severity, other_score)) = (rank(one), rank(other));
+    let worse = other_severity.cmp(&severity).then(other_score.total_cmp(&score));
+    worse.then_with(|| one.id.cmp(&other.id))
 }
 
 impl From<Explanation> for CheckAnswer {

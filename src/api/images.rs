@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::query::{encode, parameter};
 use super::security_status::security_status;
-use crate::gate::KnownTag;
+use crate::gate::{ImageQuery, KnownTag};
 use crate::oci::Digest;
 
 /// One known tag, in the columns of `ibmcloud cr images`.
@@ -21,14 +22,17 @@ pub struct ImageAnswer {
     pub created: Option<String>,
     /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Scanning`, `Not Scanned`.
+    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Scanning`, `Not Scanned`. Empty if the
+    /// request leaves it out.
     pub security_status: String,
 }
 
-impl From<KnownTag> for ImageAnswer {
-    fn from(known: KnownTag) -> Self {
+impl ImageAnswer {
+    /// The answer for a known tag; `without_va` leaves out its security status.
+    pub fn new(known: KnownTag, without_va: bool) -> Self {
         let namespace = known.name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
         let assessed = known.assessment.map(|evidence| security_status(&evidence.value));
+        let unassessed = if without_va { "" } else { "Not Scanned" };
         Self {
             repository: known.name.to_string(),
             tag: known.tag.to_string(),
@@ -36,7 +40,79 @@ impl From<KnownTag> for ImageAnswer {
             namespace,
             created: known.created,
             size: known.size,
-            security_status: assessed.unwrap_or_else(|| "Not Scanned".into()),
+            security_status: assessed.unwrap_or_else(|| unassessed.into()),
         }
     }
 }
+
+/// Which known tags are listed. Without any field: all of them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ImageListRequest {
+    /// Only repositories that start with this text, or that are or are below this namespace or repository.
+    pub restrict: Option<String>,
+    /// Only tags after this one, as `REPOSITORY:TAG`. The list is ordered by repository and tag.
+    pub after: Option<String>,
+    /// The most tags. A list with a limit may also end earlier, after a few seconds; it has at least one tag unless no
+    /// tag is left.
+    pub limit: Option<usize>,
+    /// Leave out the security status, which takes most of the time.
+    pub without_va: bool,
+}
+
+impl ImageListRequest {
+    /// The URL query of this request.
+    pub fn to_query(&self) -> String {
+        let Self { restrict, after, limit, without_va } = self;
+        let limit = limit.map(|limit| limit.to_string());
+        let texts = [("restrict", restrict.as_ref()), ("after", after.as_ref()), ("limit", limit.as_ref())];
+        let mut pairs: Vec<String> =
+            texts.into_iter().filter_map(|(key, text)| Some(format!("{key}={}", encode(text?)))).collect();
+        pairs.extend(without_va.then(|| "va=false".to_owned()));
+        pairs.join("&")
+    }
+
+    /// Parses the query of a URL.
+    ///
+    /// # Errors
+    /// A message, if `limit` is not a number from 1 or `after` is not a tag of a repository.
+    pub fn from_query(query: &str) -> Result<Self, String> {
+        let limit = parameter(query, "limit").map(|text| {
+            text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "limit must be a number from 1".to_owned())
+        });
+        let request = Self {
+            restrict: parameter(query, "restrict"),
+            after: parameter(query, "after"),
+            limit: limit.transpose()?,
+            without_va: parameter(query, "va").as_deref() == Some("false"),
+        };
+        request.position()?;
+        Ok(request)
+    }
+
+    /// The repository and the tag after which the list starts.
+    fn position(&self) -> Result<Option<(String, String)>, String> {
+        let split = |after: &String| {
+            let (repository, tag) = after.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+            Some((repository.to_owned(), tag.to_owned()))
+        };
+        self.after
+            .as_ref()
+            .map(|after| split(after).ok_or_else(|| "after must be REPOSITORY:TAG".to_owned()))
+            .transpose()
+    }
+}
+
+impl From<&ImageListRequest> for ImageQuery {
+    fn from(request: &ImageListRequest) -> Self {
+        Self {
+            restrict: request.restrict.clone(),
+            after: request.position().unwrap_or_default(),
+            limit: request.limit,
+            within: request.limit.map(|_| PAGE_TIME),
+            without_va: request.without_va,
+        }
+    }
+}
+
+/// How long one page is gathered.
+const PAGE_TIME: std::time::Duration = std::time::Duration::from_secs(5);

@@ -4,14 +4,24 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{AssessmentAnswer, CheckRequest};
-use crate::gate::{Gate, GateError, ScannedImage};
+use crate::gate::{AppliedVaRule, Gate, GateError, ScannedImage};
 use crate::inventory::{Gap, InstalledPackage, LinuxDistribution};
-use crate::oci::Reference;
+use crate::oci::{ImageName, ImageReference, Reference};
 use crate::policy::{VaEvidence, VaExemptions, VaRule};
+use crate::scope::Scope;
 
 /// One image that was examined: the assessment, and what is installed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ImageScan {
+    /// Upstream, repository and digest: `docker.io/library/nginx@sha256:…`.
+    #[serde(default)]
+    pub id: String,
+    /// The image as it was asked for, with the upstream's own host name: `docker.io/library/nginx:1.27`.
+    #[serde(default)]
+    pub image: String,
+    /// When the vulnerabilities were looked up.
+    #[serde(default)]
+    pub observed_at: Option<Timestamp>,
     /// The assessment under the first rule that checks vulnerabilities, or if there is none, under a rule by which every
     /// issue counts.
     #[serde(flatten)]
@@ -36,32 +46,50 @@ pub struct PackageAnswer {
     pub purl: String,
 }
 
+/// The names of an image that was examined.
+#[derive(Clone, Debug)]
+pub struct ScanNames {
+    /// Upstream and repository.
+    pub repository: ImageName,
+    /// The image as it was asked for, with the upstream's own host name.
+    pub image: String,
+}
+
 /// Examines an image, or the relevant images of an index, whatever the policy says.
 ///
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image cannot be had.
 pub async fn scan(gate: &Gate, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
     let (image, scope) = request.parse()?;
-    let scanned = async {
-        let target = gate.target_of(&image, &scope)?;
-        let explanation = gate.explain(&target, &image.reference()).await?;
-        // What the gate serves for a tag may be the digest that was signed.
-        let reference = explanation.digest.map_or_else(|| image.reference(), Reference::Digest);
-        Ok((gate.scan(&target, &reference).await?, explanation))
-    };
-    let (images, explanation) = scanned.await.map_err(|error: GateError| error.to_string())?;
+    scan_image(gate, &image, &scope).await.map_err(|error| error.to_string())
+}
+
+/// The same for an image by its name.
+///
+/// # Errors
+/// If the image cannot be had: its upstream or the image is unknown, or the upstream does not respond.
+pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> Result<Vec<ImageScan>, GateError> {
+    let target = gate.target_of(image, scope)?;
+    let explanation = gate.explain(&target, &image.reference()).await?;
+    // What the gate serves for a tag may be the digest that was signed.
+    let reference = explanation.digest.map_or_else(|| image.reference(), Reference::Digest);
+    let images = gate.scan(&target, &reference).await?;
     let mut rules = explanation.entries.iter().filter_map(|entry| {
         let rule = entry.opinion.selected.rule.as_deref()?.va.as_ref()?;
         Some((rule.clone(), entry.exemptions.clone()))
     });
     let (rule, exemptions) = rules.next().unwrap_or_else(|| (VaRule::ibm(), VaExemptions::default()));
-    Ok(images.into_iter().map(|image| ImageScan::new(image, &rule, &exemptions, explanation.at)).collect())
+    let applied = AppliedVaRule { rule, exemptions, at: explanation.at };
+    let names = ScanNames { repository: target.name, image: explanation.image };
+    Ok(images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect())
 }
 
 impl ImageScan {
-    fn new(image: ScannedImage, rule: &VaRule, exemptions: &VaExemptions, now: Timestamp) -> Self {
+    /// The scan of an image under a rule.
+    pub fn new(names: &ScanNames, image: ScannedImage, applied: &AppliedVaRule) -> Self {
         let ScannedImage { digest, platform, evidence, inventory } = image;
-        let assessment = AssessmentAnswer::new(digest, platform, rule, &evidence.value, exemptions, now);
+        let AppliedVaRule { rule, exemptions, at } = applied;
+        let assessment = AssessmentAnswer::new(digest, platform, rule, &evidence.value, exemptions, *at);
         let generated_at = match &evidence.value {
             VaEvidence::Report(report) => report.generated_at,
             _ => None,
@@ -77,6 +105,15 @@ impl ImageScan {
             package,
         };
         let packages = inventory.packages.into_iter().map(answer).collect();
-        Self { assessment, generated_at, distribution, packages, gaps }
+        Self {
+            id: format!("{}@{digest}", names.repository),
+            image: names.image.clone(),
+            observed_at: Some(evidence.at),
+            assessment,
+            generated_at,
+            distribution,
+            packages,
+            gaps,
+        }
     }
 }

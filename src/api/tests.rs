@@ -202,6 +202,23 @@ fn images() {
 }
 
 #[test]
+fn image_list_requests_are_queries() {
+    let request = ImageListRequest {
+        restrict: Some("icr.io/acme".into()),
+        after: Some("localhost:5000/a/b:1".into()),
+        limit: Some(7),
+        without_va: true,
+    };
+    let query = request.to_query();
+    assert_eq!(query, "restrict=icr%2Eio%2Facme&after=localhost%3A5000%2Fa%2Fb%3A1&limit=7&va=false");
+    assert_eq!(ImageListRequest::from_query(&query), Ok(request));
+    assert_eq!(ImageListRequest::from_query(""), Ok(ImageListRequest::default()));
+    for query in ["limit=0", "limit=x", "limit=-1", "after=a", "after=localhost:5000/a"] {
+        assert!(ImageListRequest::from_query(query).is_err(), "{query}");
+    }
+}
+
+#[test]
 fn jobs_and_prefetches() {
     let state = JobState { id: 3, done_bytes: 1, total_bytes: 2, at: "a".into(), result: Some(json!([])), error: None };
     let json = json!({"id": 3, "done_bytes": 1, "total_bytes": 2, "at": "a", "result": [], "error": null});

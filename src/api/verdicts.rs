@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::check::parameter;
+use super::query::parameter;
 use crate::gate::{Gate, ListedVerdicts};
 use crate::oci::{Digest, Tag};
 use crate::store::{PullingClient, StoredVerdict, VerdictFilter, VerdictOutcome};

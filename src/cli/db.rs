@@ -113,7 +113,7 @@ fn status(args: &DbArgs, output: Output) -> Result<Exit, String> {
         }
         Output::Table => {
             let header = ["SOURCE", "STATE", "BUILT", "AGE", "FETCHED", "ADVISORIES", "SIZE", "FROM"];
-            print!("{}", super::images::table(header, sources.iter().map(|status| row(status, now))));
+            print!("{}", super::table::table(header, sources.iter().map(|status| row(status, now))));
         }
     }
     let is_ready = |status: &SourceStatus| status.state == SourceState::Ready;

@@ -12,7 +12,7 @@ use http::Request;
 use http_body_util::Full;
 
 use super::Exit;
-use super::images::table;
+use super::table::table;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use environment::{DemoEnvironment, FLAGS};
 

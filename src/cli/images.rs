@@ -4,9 +4,12 @@ mod verdicts;
 
 use std::time::Duration;
 
-use super::{Exit, GateArgs, Output};
-use crate::api::{ImageAnswer, ListedChange, path};
-use crate::runtime::{parse_duration, printable};
+use jiff::Timestamp;
+
+use super::table::{terminal_width, wrapped};
+use super::{Exit, GateArgs, Output, remote};
+use crate::api::{ImageAnswer, ImageListRequest, ListedChange, path};
+use crate::runtime::{Clock, parse_duration};
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -14,13 +17,17 @@ pub(super) const EXAMPLES: &str = "Examples:
   pullgate images --config pullgate.toml --changed --since 1d
   pullgate images --config pullgate.toml --would-deny --since 7d --no-trunc";
 
+/// How many images are requested at a time.
+const PAGE: usize = 1000;
+
 /// Arguments of `images`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ImagesArgs {
     #[command(flatten)]
     gate: GateArgs,
-    /// List only repositories that start with this prefix.
-    #[arg(long, value_name = "PREFIX")]
+    /// List only this namespace or repository and what is below it, or repositories that start with this registry or
+    /// prefix.
+    #[arg(long, value_name = "NAME")]
     restrict: Option<String>,
     /// List the admitted images whose verdict has changed: from what to what, and why.
     #[arg(long, conflicts_with = "would_deny")]
@@ -32,11 +39,20 @@ pub(super) struct ImagesArgs {
     /// How far back --changed and --would-deny look, such as 12h or 7d.
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
     since: Duration,
-    /// Print complete digests, and all clients.
+    /// Show the security status of each image. This is the default.
+    #[arg(long, overrides_with = "no_va")]
+    va: bool,
+    /// Leave out the security status, which takes most of the time.
+    #[arg(long)]
+    no_va: bool,
+    /// Print complete digests and times, and all clients.
     #[arg(long)]
     no_trunc: bool,
+    /// Print only the names, as REPOSITORY:TAG.
+    #[arg(long, short, conflicts_with = "output")]
+    quiet: bool,
     /// The output format.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, short, value_enum, default_value_t)]
     output: Output,
 }
 
@@ -45,31 +61,87 @@ pub(super) fn run(args: &ImagesArgs) -> Exit {
         let which = if args.changed { ListedChange::Changed } else { ListedChange::WouldDeny };
         return verdicts::run(args, which, args.since);
     }
-    let images: Vec<ImageAnswer> = match super::remote::get(&args.gate, path::IMAGES) {
+    let without_va = args.quiet || (args.no_va && !args.va);
+    let images = match list(&args.gate, args.restrict.as_deref(), without_va) {
         Ok(images) => images,
         Err(error) => return super::fail(error),
     };
-    let wanted =
-        |image: &&ImageAnswer| args.restrict.as_ref().is_none_or(|prefix| image.repository.starts_with(&**prefix));
-    let images: Vec<_> = images.iter().filter(wanted).collect();
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&images).unwrap_or_default());
-        return Exit::Ok;
+    } else if args.quiet {
+        images.iter().for_each(|image| println!("{}:{}", image.repository, image.tag));
+    } else {
+        let shown = Shown { without_va, no_trunc: args.no_trunc, now: Clock::system().now(), width: terminal_width() };
+        print!("{}", describe(&images, &shown));
     }
-    let header = ["REPOSITORY", "TAG", "DIGEST", "NAMESPACE", "CREATED", "SIZE", "SECURITY STATUS"];
-    let rows = images.iter().map(|image| {
-        [
+    Exit::Ok
+}
+
+/// All known images, page by page.
+fn list(gate: &GateArgs, restrict: Option<&str>, without_va: bool) -> Result<Vec<ImageAnswer>, String> {
+    let restrict = restrict.map(str::to_owned);
+    let mut request = ImageListRequest { restrict, after: None, limit: Some(PAGE), without_va };
+    let mut images: Vec<ImageAnswer> = Vec::new();
+    loop {
+        let page: Vec<ImageAnswer> = remote::get(gate, &format!("{}?{}", path::IMAGES, request.to_query()))?;
+        let Some(last) = page.last() else { return Ok(images) };
+        request.after = Some(format!("{}:{}", last.repository, last.tag));
+        images.extend(page);
+    }
+}
+
+/// How images are shown.
+struct Shown {
+    without_va: bool,
+    no_trunc: bool,
+    now: Timestamp,
+    width: Option<usize>,
+}
+
+fn describe(images: &[ImageAnswer], shown: &Shown) -> String {
+    let mut header = vec!["REPOSITORY", "TAG", "DIGEST", "NAMESPACE", "CREATED", "SIZE", "SECURITY STATUS"];
+    if shown.without_va {
+        header.pop();
+    }
+    let row = |image: &ImageAnswer| {
+        let created = image.created.as_deref().map(|created| match created.parse() {
+            Ok(at) if !shown.no_trunc => age(at, shown.now),
+            _ => created.to_owned(),
+        });
+        let mut row = vec![
             image.repository.clone(),
             image.tag.clone(),
-            if args.no_trunc { image.digest.to_string() } else { image.digest.short() },
+            if shown.no_trunc { image.digest.to_string() } else { image.digest.short() },
             image.namespace.clone(),
-            image.created.as_deref().map_or("-", |created| created.get(..10).unwrap_or(created)).to_owned(),
+            created.unwrap_or_else(|| "-".into()),
             image.size.map_or("-".into(), human_size),
-            image.security_status.clone(),
-        ]
-    });
-    print!("{}", table(header, rows));
-    Exit::Ok
+        ];
+        row.extend((!shown.without_va).then(|| image.security_status.clone()));
+        row
+    };
+    wrapped(&header, &images.iter().map(row).collect::<Vec<_>>(), shown.width)
+}
+
+/// How long ago something was, as `cr images` and `docker images` say: `9 minutes ago`, `2 weeks ago`.
+fn age(at: Timestamp, now: Timestamp) -> String {
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 60 * MINUTE;
+    const DAY: i64 = 24 * HOUR;
+    let seconds = now.as_second() - at.as_second();
+    if seconds < 0 {
+        return "in the future".into();
+    }
+    let (count, unit) = match seconds {
+        _ if seconds < MINUTE => (seconds, "second"),
+        _ if seconds < HOUR => (seconds / MINUTE, "minute"),
+        _ if seconds < 2 * DAY => (seconds / HOUR, "hour"),
+        _ if seconds < 14 * DAY => (seconds / DAY, "day"),
+        _ if seconds < 30 * DAY => (seconds / (7 * DAY), "week"),
+        _ if seconds < 2 * 365 * DAY => (seconds / (30 * DAY), "month"),
+        _ => (seconds / (365 * DAY), "year"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural} ago")
 }
 
 /// Decimal units, as in `cr images` and `docker images`.
@@ -85,32 +157,81 @@ fn human_size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
 }
 
-/// A text table. Each column is as wide as its widest cell; columns are three spaces apart.
-pub(super) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let mut lines = vec![header.map(str::to_owned)];
-    lines.extend(rows.map(|row| row.map(|cell| printable(&cell).into_owned())));
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("   ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The images of the tutorial's figure, in its order.
+    fn tutorial() -> Vec<ImageAnswer> {
+        [
+            ("docker", "latest", "252b0e19319b", "2018-05-10T12:00:00Z", 41_000_000, "No Issues"),
+            ("hello-world", "latest", "d5c74e6f8efc", "2018-04-10T12:00:00Z", 985, "No Issues"),
+            ("nginx", "latest", "1f9c00b4c95e", "2018-05-31T12:00:00Z", 45_000_000, "8 Issues"),
+            ("tomcat", "latest", "be2aa42219fe", "2018-05-31T12:00:00Z", 198_000_000, "1 Issue"),
+            ("tomcat", "v2", "0cb8e91ef51a", "2018-06-13T21:00:00Z", 210_000_000, "No Issues"),
+        ]
+        .into_iter()
+        .map(|(name, tag, digest, created, size, status)| ImageAnswer {
+            repository: format!("registry.ng.bluemix.net/sg_space/{name}"),
+            tag: tag.into(),
+            digest: format!("sha256:{digest}{}", "0".repeat(52)).parse().unwrap(),
+            namespace: "sg_space".into(),
+            created: Some(created.into()),
+            size: Some(size),
+            security_status: status.into(),
+        })
+        .collect()
+    }
+
+    fn shown() -> Shown {
+        Shown { without_va: false, no_trunc: false, now: "2018-06-14T12:00:00Z".parse().unwrap(), width: None }
+    }
+
     #[test]
-    fn sizes_and_columns_are_formatted() {
+    fn the_list_has_the_columns_and_words_of_the_tutorial() {
+        assert_eq!(
+            describe(&tutorial(), &shown()),
+            "\
+REPOSITORY                                     TAG      DIGEST         NAMESPACE   CREATED        SIZE       SECURITY STATUS
+registry.ng.bluemix.net/sg_space/docker        latest   252b0e19319b   sg_space    1 month ago    41.0 MB    No Issues
+registry.ng.bluemix.net/sg_space/hello-world   latest   d5c74e6f8efc   sg_space    2 months ago   985 B      No Issues
+registry.ng.bluemix.net/sg_space/nginx         latest   1f9c00b4c95e   sg_space    2 weeks ago    45.0 MB    8 Issues
+registry.ng.bluemix.net/sg_space/tomcat        latest   be2aa42219fe   sg_space    2 weeks ago    198.0 MB   1 Issue
+registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space    15 hours ago   210.0 MB   No Issues
+"
+        );
+        let bare = describe(&tutorial(), &Shown { without_va: true, ..shown() });
+        assert!(bare.contains("NAMESPACE") && !bare.contains("SECURITY STATUS") && !bare.contains("Issue"), "{bare}");
+        let full = describe(&tutorial(), &Shown { no_trunc: true, ..shown() });
+        assert!(full.contains("sha256:252b0e19319b0000") && full.contains("2018-05-10T12:00:00Z"), "{full}");
+        let narrow = describe(&tutorial(), &Shown { width: Some(100), ..shown() });
+        assert!(narrow.lines().all(|line| line.len() <= 100) && narrow.contains("2 weeks ago"), "{narrow}");
+    }
+
+    /// Repository and tag are checked names. The creation time is whatever the image states.
+    #[test]
+    fn an_image_controls_no_terminal_by_its_creation_time() {
+        let mut images = tutorial();
+        images[0].created = Some("\u{1b}]0;x\u{7}".into());
+        let text = describe(&images, &shown());
+        assert!(text.contains("\\u{1b}]0;x") && !text.replace('\n', "").contains(char::is_control), "{text:?}");
+    }
+
+    #[test]
+    fn sizes_and_ages_are_formatted() {
         assert_eq!(human_size(999), "999 B");
         assert_eq!(human_size(36_200_000), "36.2 MB");
-        let text = table(["A", "LONG"], [["wide cell".into(), "x".into()]].into_iter());
-        assert_eq!(text, "A           LONG\nwide cell   x\n");
-        let text = table(["A", "B"], [["\u{1b}[2J".into(), "\u{202e}".into()]].into_iter());
-        assert_eq!(text, "A           B\n\\u{1b}[2J   \\u{202e}\n");
+        let now: Timestamp = "2026-06-14T12:00:00Z".parse().unwrap();
+        for (created, wanted) in [
+            ("2026-06-14T12:00:00Z", "0 seconds ago"),
+            ("2026-06-14T11:58:59Z", "1 minute ago"),
+            ("2026-06-13T12:00:00Z", "24 hours ago"),
+            ("2026-06-10T12:00:00Z", "4 days ago"),
+            ("2024-06-10T12:00:00Z", "2 years ago"),
+            ("1970-01-01T00:00:00Z", "56 years ago"),
+            ("2026-06-14T12:00:01Z", "in the future"),
+        ] {
+            assert_eq!(age(created.parse().unwrap(), now), wanted);
+        }
     }
 }

@@ -1,40 +1,57 @@
-//! `pullgate va IMAGE`: what is installed in an image, and which vulnerabilities are known in it.
+//! `pullgate va IMAGE…`: what is installed in images, which vulnerabilities are known in them, and how to resolve them.
 
+mod sarif;
+mod text;
 mod trivy;
 
 use clap::ValueEnum;
+use serde_json::Value;
 
+use self::text::{Show, describe, overview};
 use super::remote::{self, run_job};
+use super::table::terminal_width;
 use super::{Exit, GateArgs};
-use crate::api::{CheckRequest, ImageScan, IssueAnswer, path};
+use crate::api::ibm::{IbmImageReport, IbmScanReport};
+use crate::api::{CheckRequest, ImageScan, path};
 use crate::inventory::{self, Inventory};
-use crate::policy::AffectedPackage;
+use crate::policy::IssueKind;
 use crate::runtime::printable;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
   pullgate va --config pullgate.toml docker.io/library/nginx:1.27
   pullgate va --config pullgate.toml --output cyclonedx nginx > nginx.cdx.json
+  pullgate va --config pullgate.toml --output sarif nginx > nginx.sarif
   pullgate va --config pullgate.toml --offline --output trivy nginx@sha256:…";
 
 /// Arguments of `va`.
 #[derive(Debug, clap::Args)]
 pub(super) struct VaArgs {
-    /// The image, such as docker.io/library/nginx:1.27 or a short name.
-    image: String,
+    /// The images, such as docker.io/library/nginx:1.27 or a short name.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
     /// The Kubernetes namespace, or other scope, whose rules apply.
     #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
     namespace: String,
     #[command(flatten)]
     gate: GateArgs,
-    /// Examine the image in this process with the given configuration, without a running gate; for CI jobs.
+    /// Examine the images in this process with the given configuration, without a running gate; for CI jobs.
     #[arg(long)]
     offline: bool,
     /// List all packages, not only those with vulnerabilities.
     #[arg(long)]
     packages: bool,
+    /// Show more about each vulnerability: score, date of publication, database, summary, and all packages with paths.
+    #[arg(long, short)]
+    extended: bool,
+    /// Show only vulnerabilities.
+    #[arg(long, short = 'v')]
+    vulnerabilities: bool,
+    /// Show only configuration issues.
+    #[arg(long, short = 'c', conflicts_with = "vulnerabilities")]
+    configuration_issues: bool,
     /// The output format.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, short, value_enum, default_value_t)]
     output: VaOutput,
 }
 
@@ -44,33 +61,104 @@ enum VaOutput {
     /// A software bill of materials in CycloneDX JSON; one document for each image.
     #[value(name = "cyclonedx")]
     CycloneDx,
-    /// Everything that is known, as a JSON list of images.
+    /// The JSON list of `ibmcloud cr va`.
+    Ibm,
+    /// Everything that is known, as a JSON list of images, with the fields of IBM's reports.
     Json,
+    /// A log in SARIF 2.1.0, for code scanning, with a run for each image.
+    Sarif,
     /// Text for people.
     #[default]
+    #[value(alias = "text")]
     Table,
     /// A report in the JSON format of Trivy; one document for each image.
     Trivy,
 }
 
+/// An image as it was asked for, and what was found: one scan, or one for each relevant image of an index.
+pub(super) struct AskedImage {
+    pub(super) image: String,
+    pub(super) scans: Vec<ImageScan>,
+}
+
 pub(super) fn run(args: &VaArgs) -> Exit {
-    let request = CheckRequest { image: args.image.clone(), namespace: args.namespace.clone() };
-    let scans = match scan(args, &request) {
-        Ok(scans) => scans,
-        Err(error) => return super::fail(error),
-    };
-    match args.output {
-        VaOutput::CycloneDx => scans.iter().for_each(|scan| print_json(&sbom(&args.image, scan))),
-        VaOutput::Json => print_json(&scans),
-        VaOutput::Table => print!("{}", describe(&args.image, &scans, args.packages)),
-        VaOutput::Trivy => scans.iter().for_each(|scan| print_json(&trivy::report(&args.image, scan))),
+    let (mut asked, mut exit) = (Vec::new(), Exit::Ok);
+    for image in &args.images {
+        if args.output == VaOutput::Table {
+            eprintln!("Checking security issues for '{}'...", printable(image));
+        }
+        let request = CheckRequest { image: image.clone(), namespace: args.namespace.clone() };
+        match scan(args, &request) {
+            Ok(scans) => asked.push(AskedImage { image: image.clone(), scans }),
+            Err(error) => exit = super::fail(error),
+        }
     }
-    let blocks = scans.iter().flat_map(|scan| &scan.assessment.issues).any(|found| found.blocks);
-    if blocks { Exit::Denied } else { Exit::Ok }
+    if asked.is_empty() {
+        return exit;
+    }
+    print(args, &asked);
+    let mut found = asked.iter().flat_map(|asked| &asked.scans).flat_map(|scan| &scan.assessment.issues);
+    match exit {
+        Exit::Ok if found.any(|found| found.blocks) => Exit::Denied,
+        exit => exit,
+    }
+}
+
+impl VaArgs {
+    /// The only kind of issues that is shown; `None` for all. The status and the exit code are those of all issues.
+    fn only(&self) -> Option<IssueKind> {
+        match (self.vulnerabilities, self.configuration_issues) {
+            (true, _) => Some(IssueKind::Vulnerability),
+            (_, true) => Some(IssueKind::Configuration),
+            (false, false) => None,
+        }
+    }
+}
+
+fn print(args: &VaArgs, asked: &[AskedImage]) {
+    let scans = || asked.iter().flat_map(|asked| asked.scans.iter().map(|scan| (asked.image.as_str(), scan)));
+    match args.output {
+        VaOutput::CycloneDx => scans().for_each(|(image, scan)| print_json(&sbom(image, scan))),
+        VaOutput::Ibm => {
+            let report = |(image, scan)| IbmImageReport::new(image, &restricted(scan, args.only()));
+            print_json(&scans().map(report).collect::<Vec<_>>());
+        }
+        VaOutput::Json => {
+            let full = |(_, scan)| with_ibm_fields(&restricted(scan, args.only()));
+            print_json(&scans().map(full).collect::<Vec<_>>());
+        }
+        VaOutput::Sarif => print_json(&sarif::log(scans())),
+        VaOutput::Table => {
+            let (packages, extended) = (args.packages, args.extended);
+            let show = Show { packages, extended, only: args.only(), width: terminal_width() };
+            asked.iter().for_each(|asked| print!("{}", describe(asked, &show)));
+            if asked.len() > 1 {
+                print!("{}", overview(asked, &show));
+            }
+        }
+        VaOutput::Trivy => scans().for_each(|(image, scan)| print_json(&trivy::report(image, scan))),
+    }
 }
 
 fn print_json(value: &impl serde::Serialize) {
     println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// A scan with only the issues of one kind.
+fn restricted(scan: &ImageScan, only: Option<IssueKind>) -> ImageScan {
+    let mut scan = scan.clone();
+    scan.assessment.issues.retain(|found| only.is_none_or(|kind| found.issue.kind == kind));
+    scan
+}
+
+/// A scan as JSON, with the fields of IBM's report beside its own. Both have `id` and `status`, with the same values.
+fn with_ibm_fields(scan: &ImageScan) -> Value {
+    let mut value = serde_json::to_value(scan).unwrap_or_default();
+    let report = serde_json::to_value(IbmScanReport::new(scan)).unwrap_or_default();
+    if let (Some(fields), Value::Object(report)) = (value.as_object_mut(), report) {
+        fields.extend(report);
+    }
+    value
 }
 
 /// Asks the running gate. If only a configuration is given and no gate is running on its state directory, examines the
@@ -85,7 +173,7 @@ fn scan(args: &VaArgs, request: &CheckRequest) -> Result<Vec<ImageScan>, String>
     run_job(gate, path::SCAN, request)
 }
 
-fn sbom(image: &str, scan: &ImageScan) -> serde_json::Value {
+fn sbom(image: &str, scan: &ImageScan) -> Value {
     let inventory = Inventory {
         distribution: scan.distribution.clone(),
         packages: scan.packages.iter().map(|found| found.package.clone()).collect(),
@@ -95,102 +183,5 @@ fn sbom(image: &str, scan: &ImageScan) -> serde_json::Value {
     inventory::cyclonedx(&inventory, image, &scan.assessment.digest)
 }
 
-/// The scans as text, with a table for each image.
-fn describe(image: &str, scans: &[ImageScan], packages: bool) -> String {
-    let image = printable(image);
-    if scans.is_empty() {
-        return format!("{image}: contains no image for any platform that matters here\n");
-    }
-    let mut text = String::new();
-    for scan in scans {
-        let assessment = &scan.assessment;
-        let platform = printable(assessment.platform.as_deref().unwrap_or_default());
-        text += &format!("{image} {platform} {}: {}\n", assessment.digest, assessment.status.as_str());
-        let mut line = |label: &str, value: &str| text += &format!("  {label:<14} {}\n", printable(value));
-        if let Some(distribution) = &scan.distribution {
-            line("distribution", &distribution.pretty_name);
-        }
-        line("packages", &scan.packages.len().to_string());
-        if let Some(source) = &assessment.source {
-            let made = scan.generated_at.map(|at| format!(", of {at}")).unwrap_or_default();
-            line("judged by", &format!("{source}{made}"));
-        }
-        assessment.why.iter().for_each(|why| line("reason", why));
-        scan.gaps.iter().for_each(|gap| line("not read", &format!("{}: {}", gap.place, gap.problem)));
-        if !assessment.issues.is_empty() {
-            let header = ["VULNERABILITY", "POLICY STATUS", "AFFECTED PACKAGES", "SOURCE", "HOW TO RESOLVE"];
-            text += &super::images::table(header, assessment.issues.iter().map(row));
-        }
-        if packages {
-            let header = ["PACKAGE", "VERSION", "PURL", "PATH"];
-            let row = |found: &crate::api::PackageAnswer| {
-                let package = &found.package;
-                let path = package.path.clone().unwrap_or_default();
-                [package.name.clone(), package.version.clone(), found.purl.clone(), path]
-            };
-            text += &super::images::table(header, scan.packages.iter().map(row));
-        }
-    }
-    text
-}
-
-/// A row with the columns of IBM's tool, and the database that lists the vulnerability.
-fn row(found: &IssueAnswer) -> [String; 5] {
-    let issue = &found.issue;
-    let status = if issue.exempt {
-        "Exempt"
-    } else if found.blocks {
-        "Active"
-    } else {
-        "Not covered by the rule"
-    };
-    let installed = |package: &AffectedPackage| match &package.installed {
-        Some(version) => format!("{} {version}", package.name),
-        None => package.name.clone(),
-    };
-    let upgrade = |package: &AffectedPackage| Some(format!("Upgrade {} to {}", package.name, package.fixed.as_ref()?));
-    let packages = joined(issue.packages.iter().map(installed), ", ");
-    let sources = joined(issue.packages.iter().filter_map(|package| package.database.clone()), ", ");
-    let upgrades = joined(issue.packages.iter().filter_map(upgrade), "; ");
-    let resolve = if upgrades.is_empty() { "No fix available".into() } else { upgrades };
-    [format!("{} ({})", issue.id, issue.severity.as_str()), status.into(), packages, sources, resolve]
-}
-
-/// Joins texts without repeating one: a package may be in several places.
-fn joined(texts: impl Iterator<Item = String>, separator: &str) -> String {
-    let mut different: Vec<String> = Vec::new();
-    for text in texts {
-        if !different.contains(&text) {
-            different.push(text);
-        }
-    }
-    different.join(separator)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_of_a_report_steers_a_terminal() {
-        let hostile = "\u{1b}]0;x\u{7}";
-        let scan: ImageScan = serde_json::from_value(serde_json::json!({
-            "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": "FAIL",
-            "source": hostile, "why": hostile, "generated_at": null,
-            "distribution": {
-                "id": hostile, "like": [], "version": hostile, "codename": "", "pretty_name": hostile, "repository": null
-            },
-            "packages": [{"ecosystem": "deb", "name": hostile, "version": hostile, "purl": hostile, "path": hostile}],
-            "gaps": [{"place": hostile, "problem": hostile}],
-            "issues": [{
-                "id": hostile, "aliases": [hostile], "kind": "Vulnerability", "severity": "high",
-                "packages": [{"name": "open\u{9b}ssl", "installed": hostile, "fixed": hostile}],
-                "exempt": false, "title": hostile, "blocks": true
-            }]
-        }))
-        .unwrap();
-        let text = describe(hostile, &[scan], true);
-        assert!(text.contains("Upgrade open\\u{9b}ssl to \\u{1b}]0;x"), "{text:?}");
-        assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
-    }
-}
+mod tests;

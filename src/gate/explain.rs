@@ -1,16 +1,12 @@
-//! What the gate knows about images, without serving them. Used by `pullgate check`, `va` and `images`.
-
-use std::sync::Arc;
+//! What the gate decides about an image, without serving it. Used by `pullgate check` and `va`.
 
 use jiff::Timestamp;
 
 use super::judgement::EntryFinding;
 use super::{Gate, GateError, Target};
-use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
-use crate::policy::{Denial, Kind, Observed, Opinion, TrustFindings, VaEvidence, VaExemptions, VaFindings};
+use crate::oci::{Digest, Reference};
+use crate::policy::{Denial, Kind, Opinion, TrustFindings, VaExemptions, VaFindings};
 use crate::scope::Scope;
-use crate::store::KnownImage;
-use crate::va::VaSubject;
 
 /// A judgement of one image with all findings.
 #[derive(Clone, Debug)]
@@ -61,23 +57,6 @@ pub struct ExplainedEntry {
     pub exemptions: VaExemptions,
 }
 
-/// One known tag.
-#[derive(Clone, Debug)]
-pub struct KnownTag {
-    /// Upstream and repository.
-    pub name: ImageName,
-    /// The tag.
-    pub tag: Tag,
-    /// The digest that the tag resolves to.
-    pub digest: Digest,
-    /// When the image was created according to its configuration (RFC 3339); `None` if unknown.
-    pub created: Option<String>,
-    /// The total size of all layers in bytes; `None` if unknown.
-    pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities; `None` if the image that the tag resolves to is not known.
-    pub assessment: Option<Arc<Observed<VaEvidence>>>,
-}
-
 impl Gate {
     /// Judges an image for a scope and returns all findings.
     ///
@@ -109,59 +88,11 @@ impl Gate {
             at: judgement.at,
         })
     }
-
-    /// All known tags and what is known about each. Sends no upstream requests.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn images(&self) -> Result<Vec<KnownTag>, GateError> {
-        let mut listed = Vec::new();
-        for KnownImage { name, tag, digest } in self.resolver.images().await? {
-            let image = self.known_image(&name, digest).await;
-            let assessment = match &image {
-                Some((manifest, _)) => self.known_assessment(&name, manifest).await,
-                None => None,
-            };
-            let size = image.as_ref().map(|(manifest, _)| size_of(manifest));
-            let created = image.and_then(|(_, created)| created);
-            listed.push(KnownTag { name, tag, digest, created, size, assessment });
-        }
-        Ok(listed)
-    }
-
-    /// The image with this digest, or the first relevant child of an index, with its creation date. Reads only local
-    /// data.
-    async fn known_image(&self, name: &ImageName, digest: Digest) -> Option<(Arc<Manifest>, Option<String>)> {
-        let mut manifest = self.resolver.known_manifest(name, digest).await?;
-        if !manifest.children().is_empty() {
-            let pulled = self.resolver.pulled_children(name, &manifest).await.unwrap_or_default();
-            let children = super::platforms::relevant(manifest.children(), &pulled, self.platforms());
-            manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
-        }
-        let Content::Image { config, .. } = &manifest.content else { return None };
-        let bytes = self.cache.peek(config.digest, 1024 * 1024).await;
-        let created = bytes.and_then(|bytes| oci_spec::image::ImageConfiguration::from_reader(&*bytes).ok());
-        let created = created.and_then(|configuration| configuration.created().clone());
-        Some((manifest, created))
-    }
-
-    /// What is currently known about an image's vulnerabilities. Reads no layers.
-    async fn known_assessment(&self, name: &ImageName, manifest: &Arc<Manifest>) -> Option<Arc<Observed<VaEvidence>>> {
-        let subject = VaSubject::new(name.clone(), manifest.clone())?;
-        Some(self.judge.evidence.va.evidence(&subject).await)
-    }
 }
 
 impl ExplainedEntry {
     fn new(finding: EntryFinding, is_audited: bool) -> Self {
         let EntryFinding { opinion, evidence } = finding;
         Self { opinion, is_audited, trust: evidence.trust, va: evidence.va, exemptions: evidence.exemptions }
-    }
-}
-
-fn size_of(manifest: &Manifest) -> u64 {
-    match &manifest.content {
-        Content::Image { layers, .. } => layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
-        Content::Index(_) => 0,
     }
 }

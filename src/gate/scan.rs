@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::platforms::manifest_if_there;
 use super::{Gate, GateError, Target};
 use crate::inventory::Inventory;
-use crate::oci::{Content, Digest, Manifest, Reference};
-use crate::policy::{Observed, VaEvidence};
+use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
+use crate::policy::{Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
+use crate::scope::Scope;
+use crate::va::VaSubject;
 
 /// One image that was examined.
 #[derive(Clone, Debug)]
@@ -20,6 +24,17 @@ pub struct ScannedImage {
     pub evidence: Arc<Observed<VaEvidence>>,
     /// What is installed in it; or why that cannot be read.
     pub inventory: Result<Arc<Inventory>, String>,
+}
+
+/// The rule and the exemptions by which the issues of an image count.
+#[derive(Clone, Debug)]
+pub struct AppliedVaRule {
+    /// The rule.
+    pub rule: VaRule,
+    /// The exemptions that apply to the image.
+    pub exemptions: VaExemptions,
+    /// The time at which they were looked up.
+    pub at: Timestamp,
 }
 
 impl Gate {
@@ -48,12 +63,30 @@ impl Gate {
         platform: Option<String>,
     ) -> Result<Option<ScannedImage>, GateError> {
         let Some(subject) = self.judge.evidence.va_subject(target, image, None).await? else { return Ok(None) };
+        Ok(Some(self.scan_subject(&subject, platform).await))
+    }
+
+    /// What is known about an image of one platform. Its layers are read if the subject allows it.
+    pub(super) async fn scan_subject(&self, subject: &VaSubject, platform: Option<String>) -> ScannedImage {
         let va = &self.judge.evidence.va;
-        let inventory = match va.scanner().inventory(&subject).await {
+        let inventory = match va.scanner().inventory(subject).await {
             Ok(inventory) => inventory.ok_or_else(|| "the layers were not read".to_owned()),
             Err(error) => Err(error.to_string()),
         };
-        let evidence = va.evidence(&subject).await;
-        Ok(Some(ScannedImage { digest: image.digest, platform, evidence, inventory }))
+        let evidence = va.evidence(subject).await;
+        ScannedImage { digest: subject.manifest().digest, platform, evidence, inventory }
+    }
+
+    /// The rule by which the vulnerabilities of a known tag count: the first of the rules without a scope that checks
+    /// them. Without one, every issue counts. Asks no registry.
+    pub fn va_rule(&self, name: &ImageName, tag: &Tag) -> AppliedVaRule {
+        let subject = Subject::new(name.clone(), Reference::Tag(tag.clone()), Scope::default());
+        let selected = match self.rulebook.rules().select(&subject) {
+            Selection::Entries { enforced, audited } => enforced.into_iter().chain(audited).collect(),
+            Selection::Deny(_) => Vec::new(),
+        };
+        let mut rules = selected.iter().filter_map(|selected| selected.rule.as_deref()?.va.clone());
+        let rule = rules.next().unwrap_or_else(VaRule::ibm);
+        AppliedVaRule { rule, exemptions: VaExemptions::default(), at: self.clock.now() }
     }
 }

@@ -59,6 +59,11 @@ impl Purl {
         self.url.ty()
     }
 
+    /// The namespace: `debian`, `@babel`, `github.com/acme`.
+    pub fn namespace(&self) -> Option<&str> {
+        self.url.namespace()
+    }
+
     /// The name of the package, without the namespace.
     pub fn name(&self) -> &str {
         self.url.name()

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ImagesArgs, table};
+use super::ImagesArgs;
 use crate::api::{ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, path};
+use crate::cli::table::table;
 use crate::cli::{Exit, Output, fail, remote};
 
 /// How many clients of an image are printed, unless everything is.

@@ -4,27 +4,67 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::api::{ImageScan, PackageAnswer};
+use crate::api::{ImageScan, PackageAnswer, notices, remedies, vendor_link};
 use crate::inventory::Ecosystem;
-use crate::policy::{AffectedPackage, Issue, Severity};
+use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity};
 
-/// The report on one image.
+/// The report on one image. Fields are left out where Trivy leaves them out (`pkg/types/report.go`): when they are empty.
 pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
     let assessment = &scan.assessment;
-    let os = scan.distribution.as_ref().map(|os| json!({"Family": os.family(), "Name": os.version}));
-    let mut results: BTreeMap<ResultGroup, Vec<&PackageAnswer>> = BTreeMap::new();
+    let os = scan
+        .distribution
+        .as_ref()
+        .map(|os| json!({"Family": os.family(), "Name": os.version, "extended": os.extended_support}));
+    let mut results: BTreeMap<ResultGroup, GroupFindings<'_>> = BTreeMap::new();
     for found in &scan.packages {
-        results.entry(ResultGroup::of(found, image, scan)).or_default().push(found);
+        let group = ResultGroup::of(found.package.ecosystem, found.package.path.as_deref(), image, scan);
+        results.entry(group).or_default().packages.push(found);
     }
-    let results: Vec<Value> = results.iter().map(|(group, packages)| result(group, packages, scan)).collect();
-    json!({
+    for issue in assessment.issues.iter().map(|found| &found.issue) {
+        for (group, affected) in affected_groups(issue, image, scan) {
+            results.entry(group).or_default().issues.push((issue, affected));
+        }
+    }
+    let results: Vec<Value> = results.iter().map(|(group, findings)| result(group, findings)).collect();
+    let tag = Some(image).filter(|image| !image.contains('@') && name(image) != *image);
+    without_empty(json!({
         "SchemaVersion": 2,
         "CreatedAt": scan.generated_at,
         "ArtifactName": image,
         "ArtifactType": "container_image",
-        "Metadata": {"OS": os, "RepoDigests": [format!("{}@{}", name(image), assessment.digest)]},
+        "Metadata": {
+            "OS": os,
+            "RepoTags": tag.into_iter().collect::<Vec<_>>(),
+            "RepoDigests": [format!("{}@{}", name(image), assessment.digest)],
+        },
         "Results": results,
-    })
+    }))
+}
+
+/// The value without what Go's `omitempty` and `omitzero` leave out: null, false, and empty texts, lists and objects.
+fn without_empty(value: Value) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    };
+    match value {
+        Value::Array(values) => Value::Array(values.into_iter().map(without_empty).collect()),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| (name, without_empty(value)));
+            Value::Object(fields.filter(|(_, value)| !is_empty(value)).collect())
+        }
+        other => other,
+    }
+}
+
+/// What Trivy lists in one result.
+#[derive(Default)]
+struct GroupFindings<'a> {
+    packages: Vec<&'a PackageAnswer>,
+    issues: Vec<(&'a Issue, Option<&'a AffectedPackage>)>,
 }
 
 /// The name of an image without tag and digest.
@@ -45,15 +85,11 @@ struct ResultGroup {
 }
 
 impl ResultGroup {
-    fn of(found: &PackageAnswer, image: &str, scan: &ImageScan) -> Self {
-        let path = || found.package.path.clone().unwrap_or_default();
-        let (kind, target) = match found.package.ecosystem {
-            Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => {
-                let (id, version) =
-                    scan.distribution.as_ref().map_or(("unknown", ""), |os| (os.family(), os.version.as_str()));
-                let target = format!("{image} ({})", format!("{id} {version}").trim_end());
-                return Self { class: "os-pkgs", kind: id.to_owned(), target };
-            }
+    /// The result that lists packages of this kind at this path.
+    fn of(ecosystem: Ecosystem, path: Option<&str>, image: &str, scan: &ImageScan) -> Self {
+        let path = || path.unwrap_or_default().to_owned();
+        let (kind, target) = match ecosystem {
+            Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => return Self::of_distribution(image, scan),
             Ecosystem::Cargo => ("rustbinary", path()),
             Ecosystem::Gem => ("gemspec", "Ruby".into()),
             Ecosystem::Go => ("gobinary", path()),
@@ -63,48 +99,98 @@ impl ResultGroup {
         };
         Self { class: "lang-pkgs", kind: kind.into(), target }
     }
+
+    fn of_distribution(image: &str, scan: &ImageScan) -> Self {
+        let (id, version) = scan.distribution.as_ref().map_or(("unknown", ""), |os| (os.family(), os.version.as_str()));
+        let target = format!("{image} ({})", format!("{id} {version}").trim_end());
+        Self { class: "os-pkgs", kind: id.to_owned(), target }
+    }
+
+    /// The result of a package that a report names and the inventory does not list.
+    fn of_unlisted(affected: Option<&AffectedPackage>, image: &str, scan: &ImageScan) -> Self {
+        let kind = affected.and_then(|package| package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref()));
+        let ecosystem = match kind {
+            Some("cargo") => Ecosystem::Cargo,
+            Some("gem") => Ecosystem::Gem,
+            Some("golang") => Ecosystem::Go,
+            Some("maven") => Ecosystem::Maven,
+            Some("npm") => Ecosystem::Npm,
+            Some("pypi") => Ecosystem::PyPi,
+            _ => return Self::of_distribution(image, scan),
+        };
+        Self::of(ecosystem, affected.and_then(|package| package.path.as_deref()), image, scan)
+    }
 }
 
-fn result(group: &ResultGroup, packages: &[&PackageAnswer], scan: &ImageScan) -> Value {
-    let listed: Vec<Value> = packages.iter().map(|found| package(found)).collect();
-    let affects = |affected: &AffectedPackage, found: &&PackageAnswer| {
-        let own = &found.package;
-        affected.name == own.name && affected.installed.as_ref() == Some(&own.version) && affected.path == own.path
-    };
-    let mut vulnerabilities = Vec::new();
-    for issue in scan.assessment.issues.iter().map(|found| &found.issue) {
-        let here = issue.packages.iter().filter(|affected| packages.iter().any(|found| affects(affected, found)));
-        vulnerabilities.extend(here.map(|affected| vulnerability(issue, affected)));
+/// The results that list an issue, with the package of each. No issue is left out: of one without a package, or with a
+/// package that the inventory does not list, the report may be all that is known.
+fn affected_groups<'a>(
+    issue: &'a Issue,
+    image: &str,
+    scan: &ImageScan,
+) -> Vec<(ResultGroup, Option<&'a AffectedPackage>)> {
+    if issue.kind == IssueKind::Configuration {
+        let group = ResultGroup { class: "config", kind: "image".into(), target: image.to_owned() };
+        return vec![(group, issue.packages.first())];
     }
-    json!({
-        "Target": group.target, "Class": group.class, "Type": group.kind,
-        "Packages": listed, "Vulnerabilities": vulnerabilities,
-    })
+    if issue.packages.is_empty() {
+        return vec![(ResultGroup::of_distribution(image, scan), None)];
+    }
+    let group = |affected: &AffectedPackage| {
+        let is_it = |found: &&PackageAnswer| {
+            let own = &found.package;
+            affected.name == own.name && affected.installed.as_ref() == Some(&own.version) && affected.path == own.path
+        };
+        match scan.packages.iter().find(is_it) {
+            Some(found) => ResultGroup::of(found.package.ecosystem, found.package.path.as_deref(), image, scan),
+            None => ResultGroup::of_unlisted(Some(affected), image, scan),
+        }
+    };
+    issue.packages.iter().map(|affected| (group(affected), Some(affected))).collect()
+}
+
+fn result(group: &ResultGroup, findings: &GroupFindings<'_>) -> Value {
+    let packages: Vec<Value> = findings.packages.iter().map(|found| package(found)).collect();
+    let mut result = json!({
+        "Target": group.target, "Class": group.class, "Type": group.kind, "Packages": packages,
+    });
+    let is_configuration = group.class == "config";
+    let found = |(issue, affected): &(&Issue, Option<&AffectedPackage>)| match is_configuration {
+        true => misconfiguration(issue),
+        false => vulnerability(issue, *affected),
+    };
+    let found: Vec<Value> = findings.issues.iter().map(found).collect();
+    result[if is_configuration { "Misconfigurations" } else { "Vulnerabilities" }] = Value::Array(found);
+    result
 }
 
 fn package(found: &PackageAnswer) -> Value {
     let package = &found.package;
     json!({
+        "ID": format!("{}@{}", package.name, package.version),
         "Name": package.name,
         "Identifier": {"PURL": found.purl},
         "Version": package.version,
-        "Arch": Some(&package.architecture).filter(|architecture| !architecture.is_empty()),
+        "Arch": package.architecture,
         "SrcName": package.source.as_ref().map(|source| &source.name),
         "SrcVersion": package.source.as_ref().map(|source| &source.version),
         "Licenses": package.licenses,
+        "Maintainer": package.vendor,
+        "Modularitylabel": package.module,
         "FilePath": package.path,
         "Layer": {"DiffID": package.layer},
     })
 }
 
-fn vulnerability(issue: &Issue, affected: &AffectedPackage) -> Value {
-    let severity = match issue.severity {
-        Severity::Negligible => "LOW".into(),
-        severity => severity.as_str().to_ascii_uppercase(),
-    };
+/// A `DetectedVulnerability` (`pkg/types/vulnerability.go`).
+fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>) -> Value {
+    let nothing = AffectedPackage::default();
+    let affected = affected.unwrap_or(&nothing);
+    let id = affected.installed.as_ref().map(|version| format!("{}@{version}", affected.name));
     json!({
         "VulnerabilityID": issue.id,
-        "VendorIDs": issue.aliases,
+        "VendorIDs": notices(issue),
+        "PkgID": id,
         "PkgName": affected.name,
         "PkgPath": affected.path,
         "PkgIdentifier": {"PURL": affected.purl},
@@ -113,12 +199,48 @@ fn vulnerability(issue: &Issue, affected: &AffectedPackage) -> Value {
         "Status": affected.status,
         "Layer": {"DiffID": affected.layer},
         "SeveritySource": issue.severity_source,
+        "PrimaryURL": vendor_link(issue),
         "DataSource": {"ID": affected.database},
-        "Severity": severity,
+        "Severity": severity(issue.severity),
         "Title": issue.title,
+        "CVSS": cvss(issue),
         "PublishedDate": issue.published,
         "References": issue.references,
     })
+}
+
+/// A `DetectedMisconfiguration` (`pkg/types/misconfiguration.go`).
+fn misconfiguration(issue: &Issue) -> Value {
+    json!({
+        "Type": "image",
+        "ID": issue.id,
+        "Title": issue.title,
+        "Message": issue.title,
+        "Resolution": remedies(issue).join("; "),
+        "Severity": severity(issue.severity),
+        "References": issue.references,
+        "Status": if issue.exempt { "EXCEPTION" } else { "FAIL" },
+    })
+}
+
+fn severity(severity: Severity) -> String {
+    match severity {
+        Severity::Negligible => "LOW".into(),
+        severity => severity.as_str().to_ascii_uppercase(),
+    }
+}
+
+/// The score in the fields of its version, by its source.
+fn cvss(issue: &Issue) -> Value {
+    let Some(score) = &issue.score else { return Value::Null };
+    let vector = score.vector().unwrap_or_default();
+    let version = match vector {
+        _ if vector.starts_with("CVSS:4") => "V40",
+        _ if vector.starts_with("CVSS:3") || vector.is_empty() => "V3",
+        _ => "V2",
+    };
+    let scores = json!({format!("{version}Vector"): vector, format!("{version}Score"): score.value()});
+    json!({score.source(): scores})
 }
 
 #[cfg(test)]

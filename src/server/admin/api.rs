@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use super::jobs::{Job, Jobs};
 use super::{Api, ApiRequest, ApiResponse};
 use crate::api::{
-    self, CheckRequest, ForgetRequest, ImageAnswer, JobState, PrefetchRequest, PrefetchedImage, Reloaded,
-    VerdictsRequest, path,
+    self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, JobState, PrefetchRequest, PrefetchedImage,
+    Reloaded, VerdictsRequest, path,
 };
 use crate::cache::Cache;
 use crate::gate::{ForgetError, Gate};
@@ -46,7 +46,7 @@ impl AdminApi {
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
         match (&request.method, request.path.as_str()) {
-            (&Method::GET, path::IMAGES) => self.images().await,
+            (&Method::GET, path::IMAGES) => self.images(&request).await,
             (&Method::GET, path::CHECK) => self.check(&request).await,
             (&Method::GET, path::VERDICTS) => self.verdicts(&request).await,
             (&Method::POST, path::SCAN) => self.scan(&request),
@@ -74,9 +74,14 @@ impl AdminApi {
         }
     }
 
-    async fn images(&self) -> ApiResponse {
-        let known = self.gate.images().await;
-        respond(known.map(|tags| tags.into_iter().map(ImageAnswer::from).collect::<Vec<_>>()))
+    async fn images(&self, request: &ApiRequest) -> ApiResponse {
+        let list = match ImageListRequest::from_query(request.query.as_deref().unwrap_or_default()) {
+            Ok(list) => list,
+            Err(error) => return ApiResponse::error(StatusCode::BAD_REQUEST, &error),
+        };
+        let known = self.gate.images(&(&list).into()).await;
+        let answer = |known| ImageAnswer::new(known, list.without_va);
+        respond(known.map(|known| known.tags.into_iter().map(answer).collect::<Vec<_>>()))
     }
 
     async fn verdicts(&self, request: &ApiRequest) -> ApiResponse {

@@ -1,0 +1,154 @@
+//! How a scan becomes a report in IBM's shapes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{
+    IbmConfigurationIssue, IbmDistribution, IbmImageReport, IbmImageSummary, IbmNotice, IbmPackageFix, IbmScanReport,
+    IbmSummary, IbmVulnerability,
+};
+use crate::api::remedy::{notice_link, notices, remedies, remedy, vendor_link};
+use crate::api::{AssessmentAnswer, ImageScan, IssueAnswer};
+use crate::inventory::LinuxDistribution;
+use crate::policy::{AffectedPackage, Issue, IssueKind, VaStatus};
+
+impl IbmScanReport {
+    /// The report on a scanned image.
+    pub fn new(scan: &ImageScan) -> Self {
+        let of_kind = |kind: IssueKind| scan.assessment.issues.iter().filter(move |found| found.issue.kind == kind);
+        Self {
+            id: scan.id.clone(),
+            status: scan.assessment.status,
+            scan_time: scan_time(scan),
+            os_distribution: scan.distribution.as_ref().map(distribution).unwrap_or_default(),
+            vulnerabilities: of_kind(IssueKind::Vulnerability).map(vulnerability).collect(),
+            configuration_issues: of_kind(IssueKind::Configuration).map(configuration_issue).collect(),
+        }
+    }
+}
+
+impl IbmImageReport {
+    /// The report on an image that was asked for by this name.
+    pub fn new(image: &str, scan: &ImageScan) -> Self {
+        let IbmScanReport { vulnerabilities, status, .. } = IbmScanReport::new(scan);
+        Self { image: image.to_owned(), vulnerabilities, status }
+    }
+}
+
+impl IbmSummary {
+    /// The summary of an assessment with data of this time.
+    pub fn new(assessment: &AssessmentAnswer, scan_time: Option<Timestamp>) -> Self {
+        let count = |kind: IssueKind, exempt: bool| {
+            let counted = |found: &&IssueAnswer| found.issue.kind == kind && found.issue.exempt == exempt;
+            assessment.issues.iter().filter(counted).count()
+        };
+        let (vulnerability_count, exempt_vulnerability_count) =
+            (count(IssueKind::Vulnerability, false), count(IssueKind::Vulnerability, true));
+        let (configuration_issue_count, exempt_configuration_issue_count) =
+            (count(IssueKind::Configuration, false), count(IssueKind::Configuration, true));
+        Self {
+            status: assessment.status,
+            scan_time: seconds(scan_time),
+            issue_count: vulnerability_count + configuration_issue_count,
+            exempt_issue_count: exempt_vulnerability_count + exempt_configuration_issue_count,
+            vulnerability_count,
+            exempt_vulnerability_count,
+            configuration_issue_count,
+            exempt_configuration_issue_count,
+        }
+    }
+
+    /// The summary of an image that has not been assessed.
+    pub fn unscanned() -> Self {
+        Self {
+            status: VaStatus::Unscanned,
+            scan_time: 0,
+            issue_count: 0,
+            exempt_issue_count: 0,
+            vulnerability_count: 0,
+            exempt_vulnerability_count: 0,
+            configuration_issue_count: 0,
+            exempt_configuration_issue_count: 0,
+        }
+    }
+}
+
+impl From<&ImageScan> for IbmSummary {
+    fn from(scan: &ImageScan) -> Self {
+        Self::new(&scan.assessment, scan.generated_at.or(scan.observed_at))
+    }
+}
+
+impl IbmImageSummary {
+    /// The summary of an image; `created` is the time in its configuration.
+    pub fn new(name: String, created: Option<&str>, summary: IbmSummary) -> Self {
+        let created = created.and_then(|created| created.parse().ok());
+        Self { name, created_time: seconds(created), summary }
+    }
+}
+
+fn scan_time(scan: &ImageScan) -> i64 {
+    seconds(scan.generated_at.or(scan.observed_at))
+}
+
+fn seconds(time: Option<Timestamp>) -> i64 {
+    time.map_or(0, Timestamp::as_second)
+}
+
+fn distribution(distribution: &LinuxDistribution) -> IbmDistribution {
+    IbmDistribution {
+        distribution_id: distribution.id.clone(),
+        version_id: distribution.version.clone(),
+        version_code_name: distribution.codename.clone(),
+    }
+}
+
+fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
+    let issue = &found.issue;
+    let summary = issue.title.clone().unwrap_or_default();
+    let fixes: Vec<IbmPackageFix> = issue.packages.iter().map(|package| fix(package, &summary)).collect();
+    let named = notices(issue);
+    let ids = if named.is_empty() { vec![issue.id.as_str()] } else { named };
+    let notice = |id: &str| IbmNotice {
+        notice_id: id.to_owned(),
+        notice: notice_link(id).or_else(|| vendor_link(issue)).unwrap_or_default(),
+        notice_exempt: issue.exempt,
+        summary: summary.clone(),
+        vulnerable_packages: fixes.clone(),
+    };
+    let security_notices: Vec<IbmNotice> = ids.into_iter().map(notice).collect();
+    let exempt = security_notices.iter().filter(|notice| notice.notice_exempt).count();
+    IbmVulnerability {
+        cve_id: issue.id.clone(),
+        cve_exempt: issue.exempt,
+        exempt_status: if issue.exempt { "exempt" } else { "active" }.to_owned(),
+        security_notice_count: security_notices.len() - exempt,
+        exempt_security_notice_count: exempt,
+        total_security_notice_count: security_notices.len(),
+        summary,
+        security_notices,
+    }
+}
+
+fn fix(package: &AffectedPackage, description: &str) -> IbmPackageFix {
+    IbmPackageFix {
+        package_name: package.name.clone(),
+        installed_version: package.installed.clone().unwrap_or_default(),
+        fix_version: package.fixed.clone().unwrap_or_default(),
+        description: description.to_owned(),
+        corrective_action: remedy(package),
+    }
+}
+
+fn configuration_issue(found: &IssueAnswer) -> IbmConfigurationIssue {
+    let issue: &Issue = &found.issue;
+    let file = issue.packages.first().map(|place| ("file".to_owned(), place.name.clone()));
+    IbmConfigurationIssue {
+        kind: issue.id.clone(),
+        description: issue.title.clone().unwrap_or_default(),
+        corrective_action: remedies(issue).join("; "),
+        exempt: issue.exempt,
+        meta: BTreeMap::from_iter(file),
+    }
+}

@@ -1,0 +1,148 @@
+//! Scans as a log in SARIF 2.1.0 (OASIS), for code scanning of GitHub and others.
+//!
+//! Each image is a run. A result is one issue in one package; an exempt issue is suppressed. The location of a result is
+//! the file that states the package, or the image's repository, because readers require a path.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::api::{ImageScan, IssueAnswer, remedies, vendor_link};
+use crate::policy::{AffectedPackage, CvssScore, Issue, Purl, Severity};
+
+/// What is encoded in the path of a URI (RFC 3986, section 3.3).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+
+/// The log of these images, each with the name by which it was asked for.
+pub(super) fn log<'a>(scans: impl Iterator<Item = (&'a str, &'a ImageScan)>) -> Value {
+    json!({
+        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+        "version": "2.1.0",
+        "runs": scans.map(|(image, scan)| run(image, scan)).collect::<Vec<_>>(),
+    })
+}
+
+fn run(image: &str, scan: &ImageScan) -> Value {
+    let issues = &scan.assessment.issues;
+    let indexes: BTreeMap<&str, usize> =
+        issues.iter().enumerate().rev().map(|(index, found)| (found.issue.id.as_str(), index)).collect();
+    let results: Vec<Value> = issues
+        .iter()
+        .flat_map(|found| {
+            let index = indexes.get(found.issue.id.as_str()).copied().unwrap_or_default();
+            places(&found.issue).into_iter().map(move |place| (found, index, place))
+        })
+        .map(|(found, index, place)| result(found, index, place, scan))
+        .collect();
+    // What could not be read may hide issues.
+    let notifications: Vec<Value> = scan
+        .gaps
+        .iter()
+        .map(|gap| json!({"level": "error", "message": {"text": format!("not read: {}: {}", gap.place, gap.problem)}}))
+        .collect();
+    json!({
+        "tool": {"driver": {
+            "name": "pullgate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "semanticVersion": env!("CARGO_PKG_VERSION"),
+            "rules": issues.iter().map(rule).collect::<Vec<_>>(),
+        }},
+        "automationDetails": {"id": format!("pullgate/{}/", scan.id)},
+        "columnKind": "unicodeCodePoints",
+        "invocations": [{
+            "executionSuccessful": notifications.is_empty(),
+            "toolExecutionNotifications": notifications,
+        }],
+        "results": results,
+        "properties": {
+            "imageName": image,
+            "imageDigest": scan.assessment.digest,
+            "platform": scan.assessment.platform,
+            "status": scan.assessment.status.as_str(),
+        },
+    })
+}
+
+/// The packages that an issue affects; one `None` if it names none.
+fn places(issue: &Issue) -> Vec<Option<&AffectedPackage>> {
+    match &issue.packages[..] {
+        [] => vec![None],
+        packages => packages.iter().map(Some).collect(),
+    }
+}
+
+fn rule(found: &IssueAnswer) -> Value {
+    let issue = &found.issue;
+    let title = issue.title.as_deref().unwrap_or(&issue.id);
+    let score = issue.score.as_ref().map_or_else(|| score_of(issue.severity), CvssScore::value);
+    let mut rule = json!({
+        "id": issue.id,
+        "shortDescription": {"text": title},
+        "fullDescription": {"text": title},
+        "help": {"text": remedies(issue).join("\n")},
+        "defaultConfiguration": {"level": level(issue.severity)},
+        "properties": {
+            "security-severity": format!("{score:.1}"),
+            "tags": ["security", "vulnerability", issue.severity.as_str()],
+        },
+    });
+    if let Some(link) = vendor_link(issue) {
+        rule["helpUri"] = json!(link);
+    }
+    rule
+}
+
+fn result(found: &IssueAnswer, index: usize, place: Option<&AffectedPackage>, scan: &ImageScan) -> Value {
+    let issue = &found.issue;
+    let repository = scan.id.split('@').next().unwrap_or_default();
+    let repository = repository.split_once('/').map_or(repository, |(_, path)| path);
+    let path = place.and_then(|package| package.path.as_deref()).unwrap_or(repository);
+    let (name, installed) =
+        place.map_or(("", ""), |package| (package.name.as_str(), package.installed.as_deref().unwrap_or_default()));
+    let mut lines = vec![format!("{} ({})", issue.id, issue.severity.as_str())];
+    if let Some(package) = place {
+        lines.push(format!("Package: {name} {installed}").trim_end().to_owned());
+        lines.extend(package.fixed.iter().map(|fixed| format!("Fixed version: {fixed}")));
+    }
+    let purl = place.and_then(|package| package.purl.as_ref()).map(Purl::as_str);
+    let mut result = json!({
+        "ruleId": issue.id,
+        "ruleIndex": index,
+        "level": level(issue.severity),
+        "message": {"text": lines.join("\n")},
+        "locations": [{
+            "physicalLocation": {
+                "artifactLocation": {"uri": utf8_percent_encode(path.trim_start_matches('/'), PATH).to_string()},
+                "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
+            },
+            "message": {"text": format!("{path}: {name}@{installed}")},
+        }],
+        "partialFingerprints": {"issueAndPackage/v1": format!("{} {}", issue.id, purl.unwrap_or(name))},
+        "properties": {"blocks": found.blocks},
+    });
+    if issue.exempt {
+        result["suppressions"] = json!([{"kind": "external", "status": "accepted"}]);
+    }
+    result
+}
+
+/// An unknown severity counts as the highest in policies, so it is no mere note.
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical | Severity::High | Severity::Unknown => "error",
+        Severity::Medium => "warning",
+        Severity::Low | Severity::Negligible => "note",
+    }
+}
+
+/// A score in the range by which GitHub rates this severity.
+fn score_of(severity: Severity) -> f64 {
+    match severity {
+        Severity::Critical => 9.5,
+        Severity::High | Severity::Unknown => 8.0,
+        Severity::Medium => 5.5,
+        Severity::Low => 2.0,
+        Severity::Negligible => 0.1,
+    }
+}

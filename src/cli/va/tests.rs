@@ -1,0 +1,289 @@
+use serde_json::json;
+
+use super::*;
+
+fn digest() -> String {
+    format!("sha256:{}", "a".repeat(64))
+}
+
+/// A scan with issues of every standing.
+fn scan() -> ImageScan {
+    let package = |name: &str, installed: &str, fixed: Option<&str>, more: Value| {
+        let mut package = json!({"name": name, "installed": installed, "fixed": fixed});
+        package.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        package
+    };
+    let issue = |id: &str, severity: &str, packages: Value, more: Value| {
+        let mut issue = json!({
+            "id": id, "aliases": [], "kind": "Vulnerability", "severity": severity, "packages": packages,
+            "exempt": false, "title": null, "blocks": true
+        });
+        issue.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        issue
+    };
+    let debian = |name: &str| json!({"purl": format!("pkg:deb/debian/{name}@1"), "database": "debian"});
+    serde_json::from_value(json!({
+        "id": format!("us.icr.io/team/app@{}", digest()), "image": "us.icr.io/team/app:1",
+        "digest": digest(), "platform": null, "status": "FAIL", "source": "pullgate 0.1.0 (trivy-db of 2026-11-25)",
+        "why": null, "generated_at": "2026-11-25T06:07:08Z", "observed_at": "2026-11-26T00:00:00Z",
+        "distribution": {
+            "id": "debian", "like": [], "version": "12", "codename": "bookworm",
+            "pretty_name": "Debian GNU/Linux 12 (bookworm)", "repository": null
+        },
+        "packages": [
+            {"ecosystem": "deb", "name": "openssl", "version": "3.0.9-1", "purl": "pkg:deb/debian/openssl@3.0.9-1"},
+            {
+                "ecosystem": "npm", "name": "minimist", "version": "1.2.0", "purl": "pkg:npm/minimist@1.2.0",
+                "path": "app/package.json"
+            },
+        ],
+        "gaps": [],
+        "issues": [
+            issue("CVE-2026-1", "critical", json!([package("openssl", "3.0.9-1", Some("3.0.11-1"), debian("openssl"))]), json!({
+                "aliases": ["DSA-5000-1"], "title": "Out of bounds read", "published": "2026-01-02T03:04:05Z",
+                "score": {"source": "nvd", "value": 9.8, "vector": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}
+            })),
+            issue("CVE-2026-4", "high", json!([package("zlib1g", "1.2.13", None, json!({"status": "will_not_fix"}))]), json!({
+                "exempt": true, "blocks": false
+            })),
+            issue("CVE-2026-3", "medium", json!([package("minimist", "1.2.0", Some("1.2.6"), json!({
+                "purl": "pkg:npm/minimist@1.2.0", "path": "app/package.json", "database": "ghsa"
+            }))]), json!({"aliases": ["GHSA-vh95-rmgr-6w4m"]})),
+            issue("CVE-2026-2", "low", json!([package("bash", "5.2", None, json!({}))]), json!({"blocks": false})),
+            issue("application_configuration:mysql.ssl-ca", "unknown", json!([{"name": "etc/mysql/my.cnf", "installed": null, "fixed": null}]), json!({
+                "kind": "Configuration",
+                "title": "A setting in /etc/mysql/my.cnf that specifies the Certificate Authority (CA) certificate."
+            })),
+        ]
+    }))
+    .unwrap()
+}
+
+fn asked(scan: ImageScan) -> AskedImage {
+    AskedImage { image: "us.icr.io/team/app:1".into(), scans: vec![scan] }
+}
+
+fn show() -> Show {
+    Show { packages: false, extended: false, only: None, width: None }
+}
+
+#[test]
+fn the_report_has_the_sections_and_words_of_ibms_tool() {
+    let wanted = format!(
+        "\
+Image 'us.icr.io/team/app:1' was last scanned on Wed Nov 25 06:07:08 UTC 2026
+The scan results show that 4 ISSUES were found for the image.
+1 of unknown severity, 1 critical, 1 medium, 1 low. 1 of them is not covered by the rule. 1 more is exempt.
+
+  status         FAIL
+  digest         {}
+  distribution   Debian GNU/Linux 12 (bookworm)
+  packages       2
+  judged by      pullgate 0.1.0 (trivy-db of 2026-11-25), of 2026-11-25T06:07:08Z
+
+Configuration Issues Found
+==========================
+
+Configuration Issue ID                   Policy Status   Security Practice                                                                       How to Resolve
+application_configuration:mysql.ssl-ca   Active          A setting in /etc/mysql/my.cnf that specifies the Certificate Authority (CA) certificate.   Change the configuration
+
+Vulnerable Packages Found
+=========================
+
+",
+        digest()
+    );
+    let text = describe(&asked(scan()), &show());
+    let squeezed =
+        |text: &str| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    assert_eq!(squeezed(&text)[..squeezed(&wanted).len()], squeezed(&wanted)[..]);
+    let rows: Vec<String> = squeezed(&text).split_off(squeezed(&wanted).len());
+    assert_eq!(
+        rows,
+        [
+            "Vulnerability ID Policy Status Affected Packages Security Notice How to Resolve",
+            "CVE-2026-1 (critical) Active openssl 3.0.9-1 (fixed in 3.0.11-1) DSA-5000-1 \
+             https://security-tracker.debian.org/tracker/DSA-5000-1 \
+             Upgrade openssl to 3.0.11-1: apt-get install --only-upgrade openssl=3.0.11-1",
+            "CVE-2026-3 (medium) Active minimist 1.2.0 (fixed in 1.2.6) GHSA-vh95-rmgr-6w4m \
+             https://github.com/advisories/GHSA-vh95-rmgr-6w4m Upgrade minimist to 1.2.6: npm install minimist@1.2.6",
+            "CVE-2026-2 (low) Not covered by the rule bash 5.2 https://nvd.nist.gov/vuln/detail/CVE-2026-2 No fix available",
+            "CVE-2026-4 (high) Exempt zlib1g 1.2.13 https://nvd.nist.gov/vuln/detail/CVE-2026-4 \
+             No fix available: the vendor will not fix it; remove the package or use another",
+            "",
+            "A newer base image usually has all packages of the distribution upgraded: rebuild the image from it.",
+        ]
+    );
+}
+
+#[test]
+fn a_report_can_be_restricted_and_extended_and_fits_a_terminal() {
+    let only = |kind| describe(&asked(scan()), &Show { only: Some(kind), ..show() });
+    let (configuration, vulnerabilities) = (only(IssueKind::Configuration), only(IssueKind::Vulnerability));
+    assert!(configuration.contains("mysql.ssl-ca") && !configuration.contains("CVE-2026-1"), "{configuration}");
+    assert!(vulnerabilities.contains("CVE-2026-1") && !vulnerabilities.contains("mysql.ssl-ca"), "{vulnerabilities}");
+    for text in [configuration, vulnerabilities] {
+        assert!(text.contains("4 ISSUES"), "the result is that of all issues: {text}");
+    }
+    let extended = describe(&asked(scan()), &Show { extended: true, packages: true, ..show() });
+    for part in ["9.8 (nvd)", "2026-01-02", "Out of bounds read", "ghsa", "in app/package.json", "Installed Packages"] {
+        assert!(extended.contains(part), "{part}: {extended}");
+    }
+    let narrow = describe(&asked(scan()), &Show { width: Some(120), ..show() });
+    let tables = narrow.lines().skip_while(|line| !line.starts_with("===")).collect::<Vec<_>>();
+    assert!(tables.iter().all(|line| line.chars().count() <= 120), "{narrow}");
+}
+
+#[test]
+fn only_a_complete_scan_without_issues_says_no_issues() {
+    let with = |status: &str, issues: bool| {
+        let mut scan = serde_json::to_value(scan()).unwrap();
+        scan["status"] = json!(status);
+        if !issues {
+            scan["issues"] = json!([]);
+        }
+        describe(&asked(serde_json::from_value(scan).unwrap()), &show())
+    };
+    for (status, says_so) in
+        [("OK", true), ("INCOMPLETE", false), ("UNSCANNED", false), ("UNSUPPORTED", false), ("FAIL", true)]
+    {
+        assert_eq!(with(status, false).contains("NO ISSUES"), says_so, "{status}");
+        assert!(!with(status, true).contains("NO ISSUES"), "{status}");
+    }
+    let unscanned = with("UNSCANNED", false);
+    let message = "BXNVA0009E: us.icr.io/team/app:1 has not been scanned. Try again later.\n";
+    assert!(unscanned.starts_with(message), "{unscanned}");
+    let empty = AskedImage { image: "app".into(), scans: vec![] };
+    assert!(describe(&empty, &show()).contains("contains no image for any platform"));
+}
+
+#[test]
+fn several_images_have_an_overview() {
+    let mut clean = scan();
+    clean.assessment.status = crate::policy::VaStatus::Ok;
+    clean.assessment.issues.clear();
+    clean.assessment.platform = Some("linux/arm64".into());
+    let text = overview(&[asked(scan()), asked(clean)], &show());
+    assert_eq!(
+        text,
+        "
+Image                              Current     Configuration Issues   Vulnerabilities
+us.icr.io/team/app:1               4 Issues    1                      3
+us.icr.io/team/app:1 linux/arm64   No Issues   0                      0
+"
+    );
+}
+
+#[test]
+fn nothing_of_a_report_steers_a_terminal() {
+    let hostile = "\u{1b}]0;x\u{7}";
+    let scan: ImageScan = serde_json::from_value(json!({
+        "digest": digest(), "platform": hostile, "status": "FAIL",
+        "source": hostile, "why": hostile, "generated_at": null,
+        "distribution": {
+            "id": hostile, "like": [], "version": hostile, "codename": "", "pretty_name": hostile, "repository": null
+        },
+        "packages": [{"ecosystem": "deb", "name": hostile, "version": hostile, "purl": hostile, "path": hostile}],
+        "gaps": [{"place": hostile, "problem": hostile}],
+        "issues": [{
+            "id": hostile, "aliases": [hostile], "kind": "Vulnerability", "severity": "high",
+            "packages": [{"name": "open\u{9b}ssl", "installed": hostile, "fixed": hostile, "path": hostile}],
+            "exempt": false, "title": hostile, "blocks": true
+        }, {
+            "id": hostile, "aliases": [hostile], "kind": "Configuration", "severity": "high",
+            "packages": [{"name": hostile, "installed": hostile, "fixed": hostile}],
+            "exempt": false, "title": hostile, "blocks": true
+        }]
+    }))
+    .unwrap();
+    for status in ["FAIL", "UNSCANNED"] {
+        let mut scan = serde_json::to_value(&scan).unwrap();
+        scan["status"] = json!(status);
+        let asked = AskedImage { image: hostile.into(), scans: vec![serde_json::from_value(scan).unwrap()] };
+        for width in [None, Some(40)] {
+            let show = Show { packages: true, extended: true, only: None, width };
+            let text = describe(&asked, &show) + &overview(std::slice::from_ref(&asked), &show);
+            assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
+            assert!(width.is_some() || text.contains("Upgrade open\\u{9b}ssl to \\u{1b}]0;x"), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn json_has_the_fields_of_the_scan_and_of_ibms_report() {
+    let value = with_ibm_fields(&scan());
+    let own = serde_json::to_value(scan()).unwrap();
+    for (name, field) in own.as_object().unwrap() {
+        assert_eq!(&value[name], field, "{name}");
+    }
+    assert_eq!(value["scan_time"], 1_795_586_828_i64);
+    assert_eq!(value["os_distribution"]["distribution_id"], "debian");
+    assert_eq!(value["vulnerabilities"][0]["cve_id"], "CVE-2026-1");
+    assert_eq!(value["configuration_issues"][0]["type"], "application_configuration:mysql.ssl-ca");
+    let only = with_ibm_fields(&restricted(&scan(), Some(IssueKind::Vulnerability)));
+    assert_eq!((&only["configuration_issues"], &only["status"]), (&json!([]), &json!("FAIL")));
+}
+
+#[test]
+fn sarif_lists_each_issue_in_each_package() {
+    let hostile = "a b\u{1b}#?x";
+    let mut scan = scan();
+    scan.assessment.issues[0].issue.packages[0].path = Some(hostile.into());
+    let log = sarif::log([("us.icr.io/team/app:1", &scan)].into_iter());
+    let run = &log["runs"][0];
+    assert_eq!(log["version"], "2.1.0");
+    assert_eq!(run["properties"]["imageName"], "us.icr.io/team/app:1");
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    assert_eq!((rules.len(), run["results"].as_array().unwrap().len()), (5, 5));
+    for result in run["results"].as_array().unwrap() {
+        let rule = &rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
+        assert_eq!(rule["id"], result["ruleId"]);
+        assert!(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].is_string());
+    }
+    let first = &run["results"][0];
+    assert_eq!(first["level"], "error");
+    let uri = &first["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+    assert_eq!(uri, "a%20b%1B%23%3Fx");
+    assert_eq!(run["results"][1]["suppressions"][0]["status"], "accepted");
+    assert_eq!(run["results"][3]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "team/app");
+    assert_eq!(rules[0]["properties"]["security-severity"], "9.8");
+    assert_eq!(rules[0]["helpUri"], "https://security-tracker.debian.org/tracker/DSA-5000-1");
+    assert_eq!(run["invocations"][0]["executionSuccessful"], true);
+}
+
+/// `zlib1g` and `bash` are in no inventory; a reader of the report must find them nevertheless.
+#[test]
+fn trivys_report_has_every_issue_and_no_empty_field() {
+    let report = trivy::report("us.icr.io/team/app:1", &scan());
+    let results = report["Results"].as_array().unwrap();
+    let found: Vec<(&str, &str)> = results
+        .iter()
+        .flat_map(|result| {
+            let class = result["Class"].as_str().unwrap();
+            let issues = result["Vulnerabilities"].as_array().or(result["Misconfigurations"].as_array());
+            issues
+                .unwrap()
+                .iter()
+                .map(move |issue| (class, issue["VulnerabilityID"].as_str().or(issue["ID"].as_str()).unwrap()))
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("config", "application_configuration:mysql.ssl-ca"),
+            ("lang-pkgs", "CVE-2026-3"),
+            ("os-pkgs", "CVE-2026-1"),
+            ("os-pkgs", "CVE-2026-4"),
+            ("os-pkgs", "CVE-2026-2"),
+        ]
+    );
+    let first = &results[2]["Vulnerabilities"][0];
+    assert_eq!(first["PkgID"], "openssl@3.0.9-1");
+    assert_eq!(first["PrimaryURL"], "https://security-tracker.debian.org/tracker/DSA-5000-1");
+    assert_eq!(first["CVSS"]["nvd"]["V3Score"], 9.8);
+    assert_eq!(first["VendorIDs"], json!(["DSA-5000-1"]));
+    assert_eq!(report["Metadata"]["RepoTags"], json!(["us.icr.io/team/app:1"]));
+    assert_eq!(report["Metadata"]["OS"], json!({"Family": "debian", "Name": "12"}));
+    let text = report.to_string();
+    assert!(!text.contains("null") && !text.contains("{}") && !text.contains("[]"), "{text}");
+}

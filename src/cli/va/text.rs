@@ -1,0 +1,277 @@
+//! The report of `pullgate va` as text, with the sections and words of `ibmcloud cr va`.
+
+use jiff::Timestamp;
+
+use super::AskedImage;
+use crate::api::ibm::{IbmSummary, NOT_SCANNED, not_scanned};
+use crate::api::{ImageScan, IssueAnswer, PackageAnswer, notices, remedies, vendor_link};
+use crate::cli::table::{table, wrapped};
+use crate::policy::{AffectedPackage, IssueKind, Purl, Severity, VaStatus};
+use crate::runtime::printable;
+
+/// How many packages of one issue are named, unless everything is asked for.
+const MAX_NAMED: usize = 4;
+
+/// What is shown.
+pub(super) struct Show {
+    /// All packages.
+    pub(super) packages: bool,
+    /// More about each issue.
+    pub(super) extended: bool,
+    /// Only issues of this kind.
+    pub(super) only: Option<IssueKind>,
+    /// The width of the terminal, in characters.
+    pub(super) width: Option<usize>,
+}
+
+/// The reports on the images that one name means.
+pub(super) fn describe(asked: &AskedImage, show: &Show) -> String {
+    if asked.scans.is_empty() {
+        return format!("{}: contains no image for any platform that matters here\n", printable(&asked.image));
+    }
+    asked.scans.iter().map(|scan| describe_scan(&asked.image, scan, show)).collect::<Vec<_>>().join("\n")
+}
+
+fn describe_scan(image: &str, scan: &ImageScan, show: &Show) -> String {
+    let mut text = heading(image, scan);
+    text.push('\n');
+    facts(&mut text, scan);
+    let of = |kind: IssueKind| {
+        let is_shown = show.only.is_none_or(|only| only == kind);
+        let mut issues: Vec<&IssueAnswer> =
+            scan.assessment.issues.iter().filter(|found| is_shown && found.issue.kind == kind).collect();
+        issues.sort_by_key(|found| Standing::of(found));
+        issues
+    };
+    let (configuration, vulnerabilities) = (of(IssueKind::Configuration), of(IssueKind::Vulnerability));
+    if !configuration.is_empty() {
+        text += &section("Configuration Issues Found");
+        text += &configuration_table(&configuration, show);
+    }
+    if !vulnerabilities.is_empty() {
+        text += &section("Vulnerable Packages Found");
+        text += &vulnerability_table(&vulnerabilities, show);
+        text += advice(&vulnerabilities);
+    }
+    if show.packages {
+        text += &section("Installed Packages");
+        text += &packages_table(scan);
+    }
+    text
+}
+
+/// Whether the image was scanned, and the number of issues.
+fn heading(image: &str, scan: &ImageScan) -> String {
+    let (image, assessment) = (printable(image), &scan.assessment);
+    if assessment.status == VaStatus::Unscanned {
+        return format!("{NOT_SCANNED}: {}\n", not_scanned(&image));
+    }
+    let at = scan.generated_at.or(scan.observed_at).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut text = format!("Image '{image}' was last scanned on {}\n", at.strftime("%a %b %e %H:%M:%S UTC %Y"));
+    let count = IbmSummary::from(scan).issue_count;
+    text += &match (assessment.status, count) {
+        (VaStatus::Unsupported, _) => "The image cannot be scanned: Unsupported OS.\n".to_owned(),
+        (VaStatus::Incomplete, 0) => {
+            "The image could be scanned only in part; in that part no issue is known.\n".into()
+        }
+        (_, 0) => "The scan results show that NO ISSUES were found for the image.\n".to_owned(),
+        (_, 1) => "The scan results show that 1 ISSUE was found for the image.\n".to_owned(),
+        (_, count) => format!("The scan results show that {count} ISSUES were found for the image.\n"),
+    };
+    if !assessment.issues.is_empty() {
+        text += &by_severity(&assessment.issues);
+    }
+    text
+}
+
+/// `2 critical, 1 low. 1 of them is not covered by the rule. 3 more are exempt.`
+fn by_severity(issues: &[IssueAnswer]) -> String {
+    use Severity::{Critical, High, Low, Medium, Negligible, Unknown};
+    let active = || issues.iter().filter(|found| !found.issue.exempt);
+    let counts = [Unknown, Critical, High, Medium, Low, Negligible].map(|severity| {
+        let count = active().filter(|found| found.issue.severity == severity).count();
+        let word = if severity == Unknown { "of unknown severity" } else { severity.as_str() };
+        (count > 0).then(|| format!("{count} {word}"))
+    });
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    let is = |count: usize| if count == 1 { "is" } else { "are" };
+    let mut sentences = Vec::new();
+    if !counts.is_empty() {
+        sentences.push(format!("{}.", counts.join(", ")));
+    }
+    let uncovered = active().filter(|found| !found.blocks).count();
+    if uncovered > 0 {
+        sentences.push(format!("{uncovered} of them {} not covered by the rule.", is(uncovered)));
+    }
+    let exempt = issues.iter().filter(|found| found.issue.exempt).count();
+    if exempt > 0 {
+        sentences.push(format!("{exempt} {} exempt.", if exempt == 1 { "more is" } else { "more are" }));
+    }
+    format!("{}\n", sentences.join(" "))
+}
+
+/// What the image is, who judged it, and what could not be read.
+fn facts(text: &mut String, scan: &ImageScan) {
+    let assessment = &scan.assessment;
+    let mut line = |label: &str, value: &str| *text += &format!("  {label:<14} {}\n", printable(value));
+    line("status", assessment.status.as_str());
+    assessment.why.iter().for_each(|why| line("reason", why));
+    line("digest", &assessment.digest.to_string());
+    assessment.platform.iter().for_each(|platform| line("platform", platform));
+    if let Some(distribution) = &scan.distribution {
+        line("distribution", &distribution.pretty_name);
+    }
+    line("packages", &scan.packages.len().to_string());
+    if let Some(source) = &assessment.source {
+        let made = scan.generated_at.map(|at| format!(", of {at}")).unwrap_or_default();
+        line("judged by", &format!("{source}{made}"));
+    }
+    scan.gaps.iter().for_each(|gap| line("not read", &format!("{}: {}", gap.place, gap.problem)));
+}
+
+fn section(title: &str) -> String {
+    format!("\n{title}\n{}\n\n", "=".repeat(title.len()))
+}
+
+fn configuration_table(issues: &[&IssueAnswer], show: &Show) -> String {
+    let row = |found: &&IssueAnswer| {
+        let issue = &found.issue;
+        let practice = issue.title.clone().unwrap_or_default();
+        vec![issue.id.clone(), Standing::of(found).words().into(), practice, remedies(issue).join("; ")]
+    };
+    let header = ["Configuration Issue ID", "Policy Status", "Security Practice", "How to Resolve"];
+    wrapped(&header, &issues.iter().map(row).collect::<Vec<_>>(), show.width)
+}
+
+fn vulnerability_table(issues: &[&IssueAnswer], show: &Show) -> String {
+    let mut header = vec!["Vulnerability ID", "Policy Status", "Affected Packages", "Security Notice"];
+    if show.extended {
+        header.extend(["Score", "Published", "Source", "Summary"]);
+    }
+    header.push("How to Resolve");
+    let row = |found: &&IssueAnswer| vulnerability_row(found, show);
+    wrapped(&header, &issues.iter().map(row).collect::<Vec<_>>(), show.width)
+}
+
+fn vulnerability_row(found: &IssueAnswer, show: &Show) -> Vec<String> {
+    let issue = &found.issue;
+    let most = if show.extended { usize::MAX } else { MAX_NAMED };
+    let affected = |package: &AffectedPackage| affected(package, show.extended);
+    let mut row = vec![
+        format!("{} ({})", issue.id, issue.severity.as_str()),
+        Standing::of(found).words().to_owned(),
+        joined(issue.packages.iter().map(affected), ", ", most),
+        joined(notices(issue).into_iter().map(str::to_owned).chain(vendor_link(issue)), " ", most),
+    ];
+    if show.extended {
+        let score = issue.score.as_ref();
+        row.push(score.map(|score| format!("{:.1} ({})", score.value(), score.source())).unwrap_or_default());
+        row.push(issue.published.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default());
+        row.push(joined(issue.packages.iter().filter_map(|package| package.database.clone()), ", ", most));
+        row.push(issue.title.clone().unwrap_or_default());
+    }
+    row.push(joined(remedies(issue).into_iter(), "; ", most));
+    row
+}
+
+/// `openssl 3.0.9 (fixed in 3.0.11)`.
+fn affected(package: &AffectedPackage, with_path: bool) -> String {
+    let mut text = package.name.clone();
+    package.installed.iter().for_each(|version| text += &format!(" {version}"));
+    package.fixed.iter().for_each(|version| text += &format!(" (fixed in {version})"));
+    package.path.iter().filter(|_| with_path).for_each(|path| text += &format!(" in {path}"));
+    text
+}
+
+/// What resolves many issues at once.
+fn advice(issues: &[&IssueAnswer]) -> &'static str {
+    let of_distribution = |package: &AffectedPackage| {
+        let kind = package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref());
+        package.fixed.is_some() && matches!(kind, Some("apk" | "deb" | "rpm"))
+    };
+    match issues.iter().flat_map(|found| &found.issue.packages).any(of_distribution) {
+        true => {
+            "\nA newer base image usually has all packages of the distribution upgraded: rebuild the image from it.\n"
+        }
+        false => "",
+    }
+}
+
+fn packages_table(scan: &ImageScan) -> String {
+    let row = |found: &PackageAnswer| {
+        let package = &found.package;
+        let path = package.path.clone().unwrap_or_default();
+        [package.name.clone(), package.version.clone(), found.purl.clone(), path]
+    };
+    table(["Package", "Version", "PURL", "Path"], scan.packages.iter().map(row))
+}
+
+/// A line for each image.
+pub(super) fn overview(asked: &[AskedImage], show: &Show) -> String {
+    let row = |asked: &AskedImage, scan: &ImageScan| {
+        let summary = IbmSummary::from(scan);
+        let image = match &scan.assessment.platform {
+            Some(platform) => format!("{} {platform}", asked.image),
+            None => asked.image.clone(),
+        };
+        let (configuration, vulnerabilities) = (summary.configuration_issue_count, summary.vulnerability_count);
+        vec![image, current(&summary), configuration.to_string(), vulnerabilities.to_string()]
+    };
+    let rows = asked.iter().flat_map(|asked| asked.scans.iter().map(move |scan| row(asked, scan)));
+    let header = ["Image", "Current", "Configuration Issues", "Vulnerabilities"];
+    format!("\n{}", wrapped(&header, &rows.collect::<Vec<_>>(), show.width))
+}
+
+/// The current security status, in the words of `pullgate images`.
+fn current(summary: &IbmSummary) -> String {
+    match (summary.status, summary.issue_count) {
+        (VaStatus::Unscanned, _) => "Not Scanned".into(),
+        (VaStatus::Unsupported, _) => "Unsupported OS".into(),
+        (VaStatus::Incomplete, 0) => "Incomplete".into(),
+        (_, 0) => "No Issues".into(),
+        (_, 1) => "1 Issue".into(),
+        (_, count) => format!("{count} Issues"),
+    }
+}
+
+/// Joins texts without repeating one, and counts those after the first ones.
+fn joined(texts: impl Iterator<Item = String>, separator: &str, most: usize) -> String {
+    let mut different: Vec<String> = Vec::new();
+    for text in texts {
+        if !different.contains(&text) {
+            different.push(text);
+        }
+    }
+    let more = different.len().saturating_sub(most);
+    different.truncate(most);
+    if more > 0 {
+        different.push(format!("and {more} more"));
+    }
+    different.join(separator)
+}
+
+/// Whether an issue counts, in the words of IBM's console.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Standing {
+    Active,
+    NotCovered,
+    Exempt,
+}
+
+impl Standing {
+    fn of(found: &IssueAnswer) -> Self {
+        match (found.issue.exempt, found.blocks) {
+            (true, _) => Self::Exempt,
+            (false, true) => Self::Active,
+            (false, false) => Self::NotCovered,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::NotCovered => "Not covered by the rule",
+            Self::Exempt => "Exempt",
+        }
+    }
+}
