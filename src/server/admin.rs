@@ -5,6 +5,8 @@
 
 mod access;
 mod api;
+mod family;
+mod ibm;
 mod jobs;
 mod socket;
 
@@ -25,13 +27,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 pub use self::api::AdminApi;
+pub use self::family::ApiFamily;
 
 use self::access::AdminAccess;
 use self::socket::Socket;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
-use crate::api::{ErrorAnswer, path};
+use crate::api::ErrorAnswer;
 use crate::runtime::{Metrics, Readiness, Tasks};
 
 /// The maximum size of a request body, in bytes.
@@ -59,7 +62,7 @@ pub struct Config {
     pub socket: PathBuf,
 }
 
-/// The API under `/api/v1/`.
+/// The API under `/api/v1/`, and IBM's under `/va/api/`.
 pub trait Api: Send + Sync + 'static {
     /// Answers one authorized call. Dropped if the caller disconnects.
     fn call(&self, request: ApiRequest) -> impl Future<Output = ApiResponse> + Send;
@@ -68,9 +71,11 @@ pub trait Api: Send + Sync + 'static {
 /// An API call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiRequest {
+    /// Which API is called.
+    pub family: ApiFamily,
     /// The method. GET and HEAD change nothing.
     pub method: Method,
-    /// The raw path after `/api/v1/`, undecoded.
+    /// The raw path after that of the API, undecoded.
     pub path: String,
     /// The raw query, without the `?`.
     pub query: Option<String>,
@@ -270,16 +275,15 @@ impl<A: Api> Admin<A> {
     }
 
     async fn answer(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
+        let called = ApiFamily::of(request.uri().path()).map(|(family, path)| (family, path.to_owned()));
+        let family = called.as_ref().map_or(ApiFamily::Native, |(family, _)| *family);
         if let Err(refusal) = self.access.check_browser(caller, &request) {
-            return json_response(refusal);
+            return json_response(family.refusal(refusal));
         }
-        let Some(path) = request.uri().path().strip_prefix(path::PREFIX) else {
-            return self.health(&request);
-        };
-        let path = path.to_owned();
-        match self.access.authorize(caller, &request).await {
-            Err(refusal) => json_response(refusal),
-            Ok(caller) => json_response(self.api_call(request, path, caller).await),
+        let Some((family, path)) = called else { return self.health(&request) };
+        match self.access.authorize(caller, &request, family).await {
+            Err(refusal) => json_response(family.refusal(refusal)),
+            Ok(caller) => json_response(self.api_call(request, family, path, caller).await),
         }
     }
 
@@ -310,18 +314,24 @@ impl<A: Api> Admin<A> {
         ApiResponse::new(status, &report)
     }
 
-    async fn api_call(&self, request: Request<Incoming>, path: String, caller: Caller) -> ApiResponse {
+    async fn api_call(
+        &self,
+        request: Request<Incoming>,
+        family: ApiFamily,
+        path: String,
+        caller: Caller,
+    ) -> ApiResponse {
         let (parts, body) = request.into_parts();
         let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return ApiResponse::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
+                return family.error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
             }
-            Ok(Err(_)) => return ApiResponse::error(StatusCode::BAD_REQUEST, "cannot read the body"),
-            Err(_) => return ApiResponse::error(StatusCode::REQUEST_TIMEOUT, "receiving the body timed out"),
+            Ok(Err(_)) => return family.error(StatusCode::BAD_REQUEST, "cannot read the body"),
+            Err(_) => return family.error(StatusCode::REQUEST_TIMEOUT, "receiving the body timed out"),
         };
         let query = parts.uri.query().map(str::to_owned);
-        self.api.call(ApiRequest { method: parts.method, path, query, body, caller }).await
+        self.api.call(ApiRequest { family, method: parts.method, path, query, body, caller }).await
     }
 }
 

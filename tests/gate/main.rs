@@ -21,6 +21,7 @@ mod content;
 #[cfg(feature = "gpg")]
 mod gpg;
 mod harness;
+mod ibm_api;
 mod keyless;
 mod kinds;
 mod lists;

@@ -28,7 +28,7 @@ fn record() -> Value {
     })
 }
 
-fn records(folder: &Path) {
+pub(crate) fn records(folder: &Path) {
     let records = folder.join("records");
     fs::create_dir_all(&records).expect("a folder");
     fs::write(records.join("PYSEC-2022-190.json"), record().to_string()).expect("a file");

@@ -3,15 +3,30 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::uri::Authority;
 use http::{HeaderMap, Request, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{AdminError, ApiResponse, Caller, Config, is_mutating};
+use super::{AdminError, ApiFamily, Caller, Config, is_mutating};
 
 /// Shorter tokens could be guessed.
 const MIN_TOKEN: usize = 16;
+
+/// Why a call is not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AccessRefusal {
+    pub(super) status: StatusCode,
+    pub(super) why: &'static str,
+}
+
+impl AccessRefusal {
+    fn new(status: StatusCode, why: &'static str) -> Self {
+        Self { status, why }
+    }
+}
 
 /// The access rules of the listener.
 #[derive(Debug)]
@@ -28,11 +43,11 @@ impl AdminAccess {
     }
 
     /// Rejects requests that a web page made a browser send: a foreign `Host` (DNS rebinding) or `Origin`.
-    pub(super) fn check_browser<B>(&self, caller: Caller, request: &Request<B>) -> Result<(), ApiResponse> {
+    pub(super) fn check_browser<B>(&self, caller: Caller, request: &Request<B>) -> Result<(), AccessRefusal> {
         if matches!(caller, Caller::Socket { .. }) {
             return Ok(());
         }
-        let refuse = |why| Err(ApiResponse::error(StatusCode::FORBIDDEN, why));
+        let refuse = |why| Err(AccessRefusal::new(StatusCode::FORBIDDEN, why));
         let Some(host) = single(request.headers(), header::HOST) else {
             return refuse("exactly one Host header is required");
         };
@@ -47,15 +62,22 @@ impl AdminAccess {
         Ok(())
     }
 
-    /// Identifies the caller, and checks whether it may make this call.
-    pub(super) async fn authorize<B>(&self, caller: Caller, request: &Request<B>) -> Result<Caller, ApiResponse> {
+    /// Identifies the caller, and checks whether it may make this call. In IBM's API, the token may also be the password
+    /// of basic authentication, which Portieris uses.
+    pub(super) async fn authorize<B>(
+        &self,
+        caller: Caller,
+        request: &Request<B>,
+        family: ApiFamily,
+    ) -> Result<Caller, AccessRefusal> {
         let Caller::Network(peer) = caller else { return Ok(caller) };
         if let Some(presented) = request.headers().get(header::AUTHORIZATION) {
-            let good = match &self.token {
-                Some(token) => token.matches(presented.as_bytes()).await,
-                None => false,
+            let presented = presented_token(presented.as_bytes(), family);
+            let good = match (&self.token, presented) {
+                (Some(token), Some(presented)) => token.matches(&presented).await,
+                _ => false,
             };
-            let refusal = || ApiResponse::error(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
+            let refusal = || AccessRefusal::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
             return if good { Ok(Caller::Token(peer)) } else { Err(refusal()) };
         }
         if self.bound.is_loopback() && !is_mutating(request.method()) {
@@ -64,7 +86,7 @@ impl AdminAccess {
         let how = "a call that changes something, or comes from elsewhere, needs the Unix socket in the state directory, \
                    or the token of admin.token_file";
         let status = if self.token.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
-        Err(ApiResponse::error(status, how))
+        Err(AccessRefusal::new(status, how))
     }
 
     /// Whether a `Host` belongs to this listener. An address cannot be rebound, so a listener on all addresses accepts
@@ -102,17 +124,30 @@ impl AdminToken {
     }
 
     /// Compares digests, so that neither timing nor length reveals anything.
-    async fn matches(&self, authorization: &[u8]) -> bool {
-        let scheme = authorization.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
-        let presented = authorization.get(7..).unwrap_or_default().trim_ascii();
+    async fn matches(&self, presented: &[u8]) -> bool {
         let Ok(token) = tokio::fs::read(&self.path).await else {
             tracing::error!(path = %self.path.display(), "admin: cannot read the token file; calls are rejected");
             return false;
         };
         let token = token.trim_ascii();
         let equal = Sha256::digest(presented).as_slice().ct_eq(Sha256::digest(token).as_slice());
-        scheme && token.len() >= MIN_TOKEN && bool::from(equal)
+        token.len() >= MIN_TOKEN && bool::from(equal)
     }
+}
+
+/// The token in an `Authorization` header.
+fn presented_token(authorization: &[u8], family: ApiFamily) -> Option<Vec<u8>> {
+    let after = |scheme: &[u8]| {
+        let has = authorization.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        has.then(|| authorization[scheme.len()..].trim_ascii())
+    };
+    if let Some(token) = after(b"Bearer ") {
+        return Some(token.to_vec());
+    }
+    let credentials = after(b"Basic ").filter(|_| family == ApiFamily::Ibm)?;
+    let decoded = BASE64_STANDARD.decode(credentials).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    Some(decoded[colon + 1..].to_vec())
 }
 
 fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {

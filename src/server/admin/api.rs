@@ -1,4 +1,4 @@
-//! The admin API under `/api/v1/`, used by the command line.
+//! The admin API under `/api/v1/`, used by the command line. IBM's API is in `ibm.rs`.
 
 use std::sync::Arc;
 
@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::ibm::IbmApi;
 use super::jobs::{Job, Jobs};
-use super::{Api, ApiRequest, ApiResponse};
+use super::{Api, ApiFamily, ApiRequest, ApiResponse};
 use crate::api::{
     self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, JobState, PrefetchRequest, PrefetchedImage,
     Reloaded, VerdictsRequest, path,
@@ -29,6 +30,7 @@ pub struct AdminApi {
     cache: Arc<Cache>,
     prefetcher: Arc<Prefetcher>,
     jobs: Jobs,
+    ibm: IbmApi,
     reload: Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>,
 }
 
@@ -41,7 +43,8 @@ impl AdminApi {
         tasks: Tasks,
         reload: impl Fn() -> JoinHandle<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), reload: Arc::new(reload) }
+        let ibm = IbmApi::new(gate.clone());
+        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), ibm, reload: Arc::new(reload) }
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
@@ -217,7 +220,10 @@ fn value(result: &impl Serialize) -> Result<Value, String> {
 }
 
 impl Api for AdminApi {
-    fn call(&self, request: ApiRequest) -> impl Future<Output = ApiResponse> + Send {
-        self.answer(request)
+    async fn call(&self, request: ApiRequest) -> ApiResponse {
+        match request.family {
+            ApiFamily::Native => self.answer(request).await,
+            ApiFamily::Ibm => self.ibm.answer(&request).await,
+        }
     }
 }

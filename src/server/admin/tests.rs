@@ -5,6 +5,9 @@ use serde_json::json;
 use super::*;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -16,15 +19,18 @@ struct Echo;
 
 impl Api for Echo {
     async fn call(&self, request: ApiRequest) -> ApiResponse {
-        let ApiRequest { method, path, query, body, caller } = request;
+        let ApiRequest { family, method, path, query, body, caller } = request;
         let caller = match caller {
             Caller::Network(_) => "network",
             Caller::Socket { .. } => "socket",
             Caller::Token(_) => "token",
         };
-        let echo = json!({
+        let mut echo = json!({
             "call": format!("{method} {path} {} {}", query.unwrap_or_default(), body.len()), "caller": caller,
         });
+        if family == ApiFamily::Ibm {
+            echo["family"] = json!("ibm");
+        }
         ApiResponse::new(StatusCode::OK, &echo)
     }
 }
@@ -237,4 +243,38 @@ async fn shutdown_removes_the_socket() {
     assert!(fixture.socket().exists());
     assert!(fixture.tasks.drain(Duration::from_secs(5)).await);
     assert!(!fixture.socket().exists());
+}
+
+/// Portieris sends its pull secrets by basic authentication, and IBM's SDKs a bearer token.
+#[tokio::test]
+async fn ibms_api_has_the_same_rules_and_its_own_errors() {
+    let basic = |credentials: &str| format!("Authorization: Basic {}", BASE64_STANDARD.encode(credentials));
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let path = "/va/api/v3/report/image/status/icr.io/sam/ida:may";
+    let fixture = Fixture::start_at("0.0.0.0:0", true).await.unwrap();
+    for (headers, status) in [
+        (vec![bearer.clone()], 200),
+        (vec![basic(&format!("iamapikey:{TOKEN}"))], 200),
+        (vec![basic(&format!(":{TOKEN}"))], 200),
+        (vec![basic("user:0123456789abcdef0124")], 401),
+        (vec![basic(TOKEN)], 401),
+        (vec!["Authorization: Basic !".into()], 401),
+        (vec![], 401),
+    ] {
+        let headers: Vec<&str> = headers.iter().map(String::as_str).chain(["Host: localhost"]).collect();
+        let (found, text) = fixture.ask(&format!("GET {path}"), &headers, "").await;
+        assert_eq!(found, status, "{headers:?}");
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let wanted = if status == 200 { json!("ibm") } else { json!(null) };
+        assert_eq!(answer["family"], wanted, "{text}");
+        assert_eq!(answer["errors"][0]["code"].is_string(), status != 200, "{text}");
+    }
+    let native = basic(&format!("user:{TOKEN}"));
+    assert_eq!(fixture.ask("GET /api/v1/images", &["Host: localhost", &native], "").await.0, 401, "only for IBM");
+    let local = Fixture::start(false).await;
+    assert_eq!(local.ask(&format!("GET {path}"), &[], "").await.0, 200);
+    let (status, text) = local.ask("POST /va/api/v4/exemptions/deleteAll", &[], "").await;
+    assert_eq!(status, 403);
+    assert!(text.contains(r#"{"errors":[{"code":"forbidden""#) && text.contains(r#""status_code":403"#), "{text}");
+    assert_eq!(local.ask(&format!("GET {path}"), &["Host: evil.example"], "").await.0, 403);
 }

@@ -1,0 +1,203 @@
+//! IBM's Vulnerability Advisor API below `/va/api/v3/` and `/va/api/v4/`, for IBM's clients and Portieris.
+//!
+//! Reports on an image judge it as a pull would, in the scope of clients without a namespace, and examine it if it was
+//! never pulled. Reports on the account list what is known, in pages, and ask no registry.
+
+mod route;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::time::timeout;
+
+use self::route::IbmCall;
+use super::{ApiRequest, ApiResponse};
+use crate::api::ibm::{
+    self, IbmError, IbmErrors, IbmImageSummary, IbmReportList, IbmScanReport, IbmSummary, IbmSummaryList,
+};
+use crate::api::{self, AssessmentAnswer, ImageListRequest, ImageScan, ScanNames, parameter};
+use crate::gate::{Gate, GateError, ImageQuery, KnownTag, KnownTags};
+use crate::oci::ImageReference;
+use crate::policy::{VaEvidence, VaStatus};
+use crate::resolve::ResolveError;
+use crate::scope::Scope;
+
+/// How long a report waits for an image that is being examined. Portieris waits for ten seconds.
+const SCAN_WAIT: Duration = Duration::from_secs(8);
+/// The most complete reports of one page.
+const MAX_REPORTS: usize = 100;
+/// The most summaries of one page.
+const MAX_SUMMARIES: usize = 5000;
+
+/// IBM's API of a gate.
+pub(super) struct IbmApi {
+    gate: Arc<Gate>,
+}
+
+impl IbmApi {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+
+    pub(super) async fn answer(&self, request: &ApiRequest) -> ApiResponse {
+        let call = match IbmCall::parse(&request.path) {
+            Ok(call) => call,
+            Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_request", &problem),
+        };
+        let query = request.query.as_deref().unwrap_or_default();
+        match (&request.method, call) {
+            (&Method::GET, Some(IbmCall::AccountReport)) => self.account_report(query).await,
+            (&Method::GET, Some(IbmCall::AccountStatus)) => self.account_status(query).await,
+            (&Method::GET, Some(IbmCall::ImageReport(image))) => self.image_report(&image).await,
+            (&Method::GET, Some(IbmCall::ImageStatus(image))) => self.image_status(&image).await,
+            (_, Some(_)) => {
+                error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support the method")
+            }
+            (_, None) => error(StatusCode::NOT_FOUND, "not_found", "no such call of the Vulnerability Advisor API"),
+        }
+    }
+
+    /// The report; 404 if the image is unknown or has no report. An empty report would look like a clean image.
+    async fn image_report(&self, image: &str) -> ApiResponse {
+        match self.scanned(image).await {
+            Err(response) => response,
+            Ok(Some(scan)) if scan.assessment.status != VaStatus::Unscanned => {
+                ApiResponse::new(StatusCode::OK, &IbmScanReport::new(&scan))
+            }
+            Ok(_) => error(StatusCode::NOT_FOUND, ibm::NOT_SCANNED, &ibm::not_scanned(image)),
+        }
+    }
+
+    /// The status; `UNSCANNED` if the image has no report yet.
+    async fn image_status(&self, image: &str) -> ApiResponse {
+        match self.scanned(image).await {
+            Err(response) => response,
+            Ok(scan) => {
+                let summary = scan.as_ref().map_or_else(IbmSummary::unscanned, IbmSummary::from);
+                ApiResponse::new(StatusCode::OK, &summary)
+            }
+        }
+    }
+
+    /// Examines an image; of an index, the image with the worst result. `None` if that takes longer than a client waits;
+    /// it goes on meanwhile, so that a later call finds the result.
+    ///
+    /// # Errors
+    /// The response, if the name is invalid, or the image is unknown or cannot be had.
+    async fn scanned(&self, image: &str) -> Result<Option<ImageScan>, ApiResponse> {
+        let parsed: Result<ImageReference, _> = image.parse();
+        let reference = parsed.map_err(|invalid| {
+            error(StatusCode::BAD_REQUEST, "bad_request", &format!("{image:?} is not the name of an image: {invalid}"))
+        })?;
+        let scope = Scope::default();
+        let Ok(scans) = timeout(SCAN_WAIT, api::scan_image(&self.gate, &reference, &scope)).await else {
+            return Ok(None);
+        };
+        let scans = match scans {
+            Ok(scans) => scans,
+            Err(GateError::Pending { .. }) => return Ok(None),
+            Err(problem) => return Err(failure(&problem)),
+        };
+        let unknown = || error(StatusCode::NOT_FOUND, "not_found", &format!("{image} contains no image to report on"));
+        scans.into_iter().max_by_key(badness).map(Some).ok_or_else(unknown)
+    }
+
+    async fn account_report(&self, query: &str) -> ApiResponse {
+        let known = match self.known(query, MAX_REPORTS, true).await {
+            Ok(known) => known,
+            Err(response) => return response,
+        };
+        let mut list = IbmReportList { next: next(&known), ..IbmReportList::default() };
+        for tag in known.tags {
+            let applied = self.gate.va_rule(&tag.name, &tag.tag);
+            let Some(scanned) = self.gate.known_scan(&tag.name, tag.digest).await else { continue };
+            let names = ScanNames { image: name(&tag), repository: tag.name };
+            let scan = ImageScan::new(&names, scanned, &applied);
+            list.assessments.insert(names.image, IbmScanReport::new(&scan));
+        }
+        ApiResponse::new(StatusCode::OK, &list)
+    }
+
+    async fn account_status(&self, query: &str) -> ApiResponse {
+        match self.known(query, MAX_SUMMARIES, false).await {
+            Ok(known) => {
+                let images = known.tags.iter().map(|tag| self.summary(tag)).collect();
+                ApiResponse::new(StatusCode::OK, &IbmSummaryList { images, next: next(&known) })
+            }
+            Err(response) => response,
+        }
+    }
+
+    /// One page of known tags. `repository`, `includePrivate` are IBM's parameters; `limit` and `after` select a page.
+    async fn known(&self, query: &str, most: usize, without_va: bool) -> Result<KnownTags, ApiResponse> {
+        let invalid = |why: String| error(StatusCode::BAD_REQUEST, "bad_request", &why);
+        let request = ImageListRequest::from_query(query).map_err(invalid)?;
+        if parameter(query, "includePrivate").as_deref() == Some("false") {
+            return Ok(KnownTags { tags: Vec::new(), has_more: false });
+        }
+        let request = ImageListRequest {
+            restrict: parameter(query, "repository"),
+            limit: Some(request.limit.unwrap_or(most).min(most)),
+            without_va,
+            ..request
+        };
+        self.gate.images(&ImageQuery::from(&request)).await.map_err(|problem| failure(&problem))
+    }
+
+    fn summary(&self, tag: &KnownTag) -> IbmImageSummary {
+        let summary = tag.assessment.as_ref().map(|evidence| {
+            let applied = self.gate.va_rule(&tag.name, &tag.tag);
+            let (rule, exemptions) = (&applied.rule, &applied.exemptions);
+            let assessed = AssessmentAnswer::new(tag.digest, None, rule, &evidence.value, exemptions, applied.at);
+            let made = match &evidence.value {
+                VaEvidence::Report(report) => report.generated_at,
+                _ => None,
+            };
+            IbmSummary::new(&assessed, made.or(Some(evidence.at)))
+        });
+        IbmImageSummary::new(name(tag), tag.created.as_deref(), summary.unwrap_or_else(IbmSummary::unscanned))
+    }
+}
+
+/// Registry, repository and tag.
+fn name(tag: &KnownTag) -> String {
+    format!("{}:{}", tag.name, tag.tag)
+}
+
+/// The position of the next page.
+fn next(known: &KnownTags) -> Option<String> {
+    known.tags.last().filter(|_| known.has_more).map(name)
+}
+
+/// How bad a result is. What was not assessed is worse than what IBM's clients admit.
+fn badness(scan: &ImageScan) -> (u8, usize) {
+    let rank = match scan.assessment.status {
+        VaStatus::Fail => 5,
+        VaStatus::Incomplete => 4,
+        VaStatus::Unscanned => 3,
+        VaStatus::Unsupported => 2,
+        VaStatus::Warn => 1,
+        VaStatus::Ok => 0,
+    };
+    (rank, scan.assessment.issues.len())
+}
+
+/// The response for an image that cannot be had. IBM's clients retry after a 503 and not after a 404.
+fn failure(problem: &GateError) -> ApiResponse {
+    let (status, code) = match problem {
+        GateError::Resolve(ResolveError::NotFound)
+        | GateError::UnknownUpstream { .. }
+        | GateError::NoUpstream { .. }
+        | GateError::NotServed { .. } => (StatusCode::NOT_FOUND, "not_found"),
+        problem if problem.is_temporary() => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
+        _ => (StatusCode::BAD_REQUEST, "bad_request"),
+    };
+    error(status, code, &problem.to_string())
+}
+
+/// An error in IBM's shape.
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> ApiResponse {
+    let errors = vec![IbmError { code: code.to_owned(), message: message.to_owned() }];
+    ApiResponse::new(status, &IbmErrors { errors, status_code: status.as_u16() })
+}
