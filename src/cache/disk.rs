@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone, statvfs};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use crate::oci::{Algorithm, Digest, Hasher};
@@ -139,6 +139,19 @@ impl Disk {
         let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
         let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
         Ok(Partial { file: Arc::new(file), path: Some(path) })
+    }
+
+    /// Gives content a second place, which must not exist yet: as a copy that shares the blocks on disk where the file
+    /// system can do that, else as a second name of the same file, else as a copy. Blocks while copying.
+    pub(super) fn share(&self, digest: Digest, target: &Path) -> io::Result<()> {
+        let path = self.path(digest);
+        let source = File::open(&path)?;
+        let copy = open_private(File::options().write(true).create_new(true), target)?;
+        if ioctl_ficlone(&copy, &source).is_ok() {
+            return Ok(());
+        }
+        fs::remove_file(target)?;
+        fs::hard_link(&path, target).or_else(|_| fs::copy(&path, target).map(|_| ()))
     }
 
     /// Removes content. Succeeds if it is already gone.

@@ -22,6 +22,8 @@ use crate::runtime::{Clock, Tasks};
 use crate::store::Evidence;
 use crate::upstream::{self, Upstream};
 
+mod place;
+
 /// The time limit for one read.
 const MAX_TIME: Duration = Duration::from_secs(300);
 /// The maximum number of concurrent reads of one kind at one upstream.
@@ -64,22 +66,22 @@ impl BlobReader {
     }
 
     /// Opens a blob, in a turn for reads of this kind. The turn ends with the returned value.
-    /// If the blob cannot be read, or its size differs from the descriptor.
+    ///
     /// # Errors
     /// If the blob cannot be read, or its size differs from the descriptor.
     pub async fn open(&self, kind: &'static str, blob: &Descriptor) -> Result<BlobPieces, CacheError> {
+        Ok(self.open_content(kind, blob).await?.1)
+    }
+
+    /// The same, with the content from which the pieces are read.
+    async fn open_content(&self, kind: &'static str, blob: &Descriptor) -> Result<(Opened, BlobPieces), CacheError> {
         let turn = self.turn(kind).await;
         let end = Instant::now() + MAX_TIME;
         let opening = self.readers.cache.open_for_judging(&self.name, &self.upstream, blob.digest, blob.size);
         let opened = self.before(end, opening).await??;
         let hasher = Some((Hasher::new(blob.digest.algorithm()), blob.digest));
-        Ok(BlobPieces {
-            reader: self.clone(),
-            body: opened.read(0, blob.size, Transfer::Copied),
-            hasher,
-            end,
-            _turn: turn,
-        })
+        let body = opened.read(0, blob.size, Transfer::Copied);
+        Ok((opened, BlobPieces { reader: self.clone(), body, hasher, end, _turn: turn }))
     }
 
     /// The pieces of content that is already open. The cache has verified it.
