@@ -184,6 +184,7 @@ async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Resu
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
+    config.va.scratch = config.state_dir.clone();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
     let parts = RunningParts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;

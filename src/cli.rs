@@ -36,6 +36,8 @@ pub enum Exit {
     Usage,
     /// The configuration is invalid (sysexits' `EX_CONFIG`).
     Config,
+    /// The exit code of another program.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -46,6 +48,7 @@ impl From<Exit> for ExitCode {
             Exit::Denied => 2,
             Exit::Usage => 64,
             Exit::Config => 78,
+            Exit::Program(code) => code,
         })
     }
 }
@@ -97,6 +100,9 @@ enum Command {
     /// Create certificates for development.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    /// Run a scanner with limits. The gate starts itself with this command; it is not meant for people.
+    #[command(hide = true)]
+    Confine(crate::va::Confinement),
 }
 
 /// The output format of a command.
@@ -134,6 +140,7 @@ pub fn run() -> Exit {
         Command::Config(command) => config::run(&command),
         Command::Trust(command) => trust::run(&command),
         Command::Certs(command) => certs::run(&command),
+        Command::Confine(confinement) => Exit::Program(confinement.run()),
     }
 }
 

@@ -1,18 +1,19 @@
-//! What is known about vulnerabilities: other scanners' reports in local directories, IBM's Vulnerability Advisor, and the
-//! gate's own scanner with its advisory databases.
+//! What is known about vulnerabilities: other scanners' reports in local directories, IBM's Vulnerability Advisor, other
+//! scanners that are asked for each image, and the gate's own scanner with its advisory databases.
 //!
 //! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that does not
 //! answer leaves the image unknown: neither is ever clean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
-use crate::store::FactStore;
+use crate::store::{FactStore, Memo};
 use crate::upstream::Upstreams;
 use binding::Bindings;
+use external::{ExternalScanner, HarborAdapter, ScanEngine, ScannerMetrics, ScannerProgram, ScannerServices};
 use fetch::keep_updated;
 use ibm::{IbmClient as Ibm, IbmSource};
 use layers::LayerReadings;
@@ -20,6 +21,8 @@ use reports::{BoundReports, Reports};
 
 mod binding;
 mod databases;
+/// Trivy, Grype and services with the API of Harbor's scanners.
+mod external;
 mod fetch;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
@@ -31,6 +34,10 @@ mod source;
 mod subject;
 
 pub use databases::{AdvisoryDatabases, DatabaseConfig, DatabaseNews};
+pub use external::{
+    AdapterAuth, AdapterConfig, AdapterRegistry, Confinement, Isolation, ProgramConfig, ScannerConfig, ScannerKind,
+    ScannerTool, check_scanner,
+};
 pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
 pub use scanner::Scanner;
 pub use source::{SourceAnswer, VaSource};
@@ -49,8 +56,12 @@ pub struct Config {
     pub ibm: Option<ibm::Config>,
     /// Where the scanner's advisory databases are. `None`: there are none.
     pub databases: Option<DatabaseConfig>,
-    /// The directory for large files of a layer while they are examined.
+    /// Other scanners, in the order in which they are asked.
+    pub scanners: Vec<ScannerConfig>,
+    /// The directory for large files of a layer while they are examined, and for images while other scanners read them.
     pub scratch: PathBuf,
+    /// The program that confines other scanners: pullgate itself.
+    pub launcher: PathBuf,
 }
 
 impl Default for Config {
@@ -61,7 +72,9 @@ impl Default for Config {
             honour_ignores: false,
             ibm: None,
             databases: None,
+            scanners: Vec::new(),
             scratch: std::env::temp_dir(),
+            launcher: external::LAUNCHER.into(),
         }
     }
 }
@@ -95,7 +108,7 @@ impl Va {
     /// Opens the configured sources: local reports first, because the administrator of the gate put them there.
     ///
     /// # Errors
-    /// When the configuration of IBM's service cannot be used. A directory that cannot be read is no error, since it may be
+    /// When the configuration of a service cannot be used. A directory that cannot be read is no error, since it may be
     /// mounted later: it makes `/readyz` degraded.
     pub async fn new(config: Config, services: VaServices) -> Result<Self, InvalidConfig> {
         let VaServices { store, upstreams, tasks, clock, readiness, epoch, metrics } = services;
@@ -106,22 +119,36 @@ impl Va {
             rescan: config.rescan,
             honour_ignores: config.honour_ignores,
         };
-        let layers = LayerReadings::new(config.scratch, &store, &clock, tasks);
+        let layers = LayerReadings::new(config.scratch.clone(), &store, &clock, tasks);
+        let answers = Arc::new(Memo::new("va", store.clone(), clock.clone(), tasks.clone()));
         let database_config = config.databases.clone();
+        let max_age = config.databases.as_ref().and_then(|databases| databases.max_age);
         let databases =
             AdvisoryDatabases::open(config.databases, tasks, clock.clone(), readiness.clone(), epoch.clone(), metrics);
         if let Some(upstreams) = upstreams {
             tasks.spawn(keep_updated(database_config, upstreams, clock.clone(), databases.clone(), tasks.clone()));
         }
         let scanner = Scanner::new(layers.clone(), databases, &store, &clock, tasks);
-        let reports = Reports::open(settings, tasks, clock.clone(), readiness, epoch, metrics).await;
-        let bindings = Bindings::new(layers, &store, &clock, tasks);
-        let mut sources: Vec<Box<dyn VaSource>> = vec![Box::new(BoundReports::new(reports, bindings, clock.clone()))];
+        let reports = Reports::open(settings, tasks, clock.clone(), readiness.clone(), epoch.clone(), metrics).await;
+        let bindings = Arc::new(Bindings::new(layers, &store, &clock, tasks));
+        let mut sources: Vec<Box<dyn VaSource>> =
+            vec![Box::new(BoundReports::new(reports, bindings.clone(), clock.clone()))];
         if let Some(ibm) = ibm {
-            sources.push(Box::new(IbmSource::new(ibm, store, clock.clone(), tasks)));
+            sources.push(Box::new(IbmSource::new(ibm, answers.clone(), clock.clone())));
         }
-        // Last, because it reads the whole image.
-        sources.push(Box::new(scanner.clone()));
+        let services = ScannerServices {
+            answers,
+            bindings,
+            embedded: scanner.clone(),
+            metrics: ScannerMetrics::new(metrics),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            readiness,
+            epoch,
+            max_age,
+            honour_ignores: config.honour_ignores,
+        };
+        sources.extend(scanners(config.scanners, &config.scratch, &config.launcher, &services)?);
         Ok(Self { sources, scanner, clock })
     }
 
@@ -150,6 +177,38 @@ impl Va {
         let unscanned = || Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None });
         doubtful.unwrap_or_else(unscanned)
     }
+}
+
+/// The scanners in the configured order. The gate's own comes last unless it has a place there.
+fn scanners(
+    configured: Vec<ScannerConfig>,
+    state: &Path,
+    launcher: &Path,
+    services: &ScannerServices,
+) -> Result<Vec<Box<dyn VaSource>>, InvalidConfig> {
+    let embedded = || Box::new(services.embedded.clone()) as Box<dyn VaSource>;
+    let has_place = configured.iter().any(|scanner| matches!(scanner.kind, ScannerKind::Embedded));
+    let scratch = if configured.is_empty() { state.to_owned() } else { external::scratch(state) };
+    let mut sources = Vec::new();
+    for config in configured {
+        let timeout = config.timeout;
+        let engine = match config.kind.clone() {
+            ScannerKind::Embedded => {
+                sources.push(embedded());
+                continue;
+            }
+            ScannerKind::Adapter(adapter) => ScanEngine::Adapter(Box::new(HarborAdapter::new(*adapter, timeout)?)),
+            ScannerKind::Program(program) => {
+                let (launcher, scratch, tasks) = (launcher.to_owned(), scratch.clone(), services.tasks.clone());
+                ScanEngine::Program(ScannerProgram::new(program, timeout, launcher, state, scratch, tasks))
+            }
+        };
+        sources.push(Box::new(ExternalScanner::new(&config, engine, services.clone())));
+    }
+    if !has_place {
+        sources.push(embedded());
+    }
+    Ok(sources)
 }
 
 /// The first line of a text that says something, with at most 200 characters.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use super::Exit;
 use crate::config::Config;
 use crate::markup::Problem;
+use crate::runtime::printable;
+use crate::va::check_scanner;
 
 /// Check or print the configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -30,15 +32,39 @@ pub(super) fn run(command: &ConfigCommand) -> Exit {
         Err(exit) => return exit,
     };
     match command {
-        ConfigCommand::Check(_) => println!(
-            "ok: {} listener(s), {} upstream(s), policies in {}",
-            config.listeners.len(),
-            config.upstreams.len(),
-            config.policy_dir.display()
-        ),
+        ConfigCommand::Check(_) => {
+            if !check_scanners(&config) {
+                return Exit::Config;
+            }
+            println!(
+                "ok: {} listener(s), {} upstream(s), policies in {}",
+                config.listeners.len(),
+                config.upstreams.len(),
+                config.policy_dir.display()
+            );
+        }
         ConfigCommand::Show(_) => print!("{}", config.show()),
     }
     Exit::Ok
+}
+
+/// Prints what is known about each scanner. Returns whether all can be used.
+fn check_scanners(config: &Config) -> bool {
+    let runtime = match super::runtime() {
+        Ok(runtime) if !config.va.scanners.is_empty() => runtime,
+        _ => return true,
+    };
+    let mut all_usable = true;
+    for scanner in &config.va.scanners {
+        match runtime.block_on(check_scanner(scanner, &config.va.scratch)) {
+            Ok(facts) => println!("scanner {}: {}", scanner.name, printable(&facts.join("; "))),
+            Err(why) => {
+                all_usable = false;
+                eprintln!("error: va.scanner {}: {}", scanner.name, printable(&why));
+            }
+        }
+    }
+    all_usable
 }
 
 /// Reads the configuration; prints every problem.

@@ -1,6 +1,7 @@
 //! One function for each section: keys, defaults, and contradictions.
 
 mod events;
+mod scanners;
 mod trust;
 mod upstreams;
 
@@ -30,13 +31,14 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let TrustSections { config: trust, revocation, mut policy, authorities, notary_root } =
         trust::trust(root.table("trust"));
 
-    let (va, fixable_only) = va(root.table("va"), &state_dir);
+    let (mut va, fixable_only) = va(root.table("va"), &state_dir);
     policy.ibm_fixable_only = fixable_only;
     let cache = cache(root.table("cache"), gate.tag_memory);
     let prefetch = prefetch(root.table("prefetch"));
     let audit = audit(root.table("audit"), &state_dir);
     let events = events::events(root.table("events"));
     let upstreams = upstreams::upstreams(&mut root);
+    scanners::add_registries(&mut va.scanners, &upstreams);
     if let Some(host) = &default_upstream
         && !upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
     {
@@ -229,7 +231,9 @@ fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool) {
             max_age: table.duration("max_db_age").and_then(|age| age.try_into().ok()),
             sources: database_sources(table.table("database")),
         }),
+        scanners: scanners::scanners(&mut table),
         scratch: state_dir.to_owned(),
+        launcher: default.launcher,
     };
     let fixable_only = table.flag("fixable_only").unwrap_or(false);
     table.finish();

@@ -7,6 +7,7 @@ use super::Config;
 use crate::markup::{Node, Value};
 use crate::runtime::{LogFormat, format_duration, format_size};
 use crate::upstream::{Auth, Secret};
+use crate::va::{AdapterAuth, ScannerConfig, ScannerKind};
 use crate::{server, upstream, va};
 
 /// Everything but secrets: only their file or variable is known here.
@@ -204,6 +205,7 @@ fn evidence(out: &mut Text, config: &Config) {
     if let Some(databases) = &config.va.databases {
         database_sources(out, &databases.sources);
     }
+    config.va.scanners.iter().for_each(|one| scanner(out, one));
     if let Some(ibm) = &config.va.ibm {
         out.section("[va.ibm]");
         out.line("hosts", list(&ibm.hosts));
@@ -255,11 +257,64 @@ fn upstream_limits(out: &mut Text, upstream: &upstream::Config) {
     out.line("pull_limit_window", quoted(&format_duration(upstream.pull_limit_window)));
 }
 
-fn auth(auth: &Auth) -> Option<String> {
-    let secret = |name: &str, secret: &Secret| match secret {
+fn scanner(out: &mut Text, scanner: &ScannerConfig) {
+    out.section("[[va.scanner]]");
+    out.line("name", quoted(&scanner.name));
+    out.line("kind", quoted(scanner.kind.as_str()));
+    match &scanner.kind {
+        ScannerKind::Embedded => return,
+        ScannerKind::Program(program) => {
+            out.path("command", &program.command);
+            out.line("args", list(&program.args));
+            // The values may be secrets.
+            let names: Vec<&str> =
+                program.environment.iter().map(|text| text.split('=').next().unwrap_or_default()).collect();
+            out.line("environment", list(&names));
+            out.line("max_memory", quoted(&format_size(program.max_memory)));
+            out.line("isolation", quoted(program.isolation.as_str()));
+        }
+        ScannerKind::Adapter(adapter) => {
+            out.line("url", quoted(&without_password(&adapter.url)));
+            adapter_auth(&adapter.auth).iter().for_each(|text| out.line("auth", text));
+            adapter.ca.iter().for_each(|ca| out.path("ca", ca));
+            out.line("insecure", adapter.insecure);
+            adapter.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+            let registries = adapter.registries.iter().map(|(host, registry)| {
+                let prefix = registry.prefix.iter().map(|prefix| format!(", prefix = {}", quoted(prefix)));
+                let auth = adapter_auth(&registry.auth).into_iter().map(|text| format!(", auth = {text}"));
+                let url = quoted(&without_password(&registry.url));
+                let more = prefix.chain(auth).collect::<String>();
+                format!("{{ host = {}, url = {url}{more} }}", quoted(host.as_str()))
+            });
+            out.line("registry", format!("[{}]", registries.collect::<Vec<_>>().join(", ")));
+        }
+    }
+    out.line("timeout", quoted(&format_duration(scanner.timeout)));
+    out.line("concurrency", scanner.concurrency);
+    out.line("ttl", quoted(&format_duration(scanner.ttl)));
+    out.line("refresh", quoted(&format_duration(scanner.refresh)));
+}
+
+fn adapter_auth(auth: &AdapterAuth) -> Option<String> {
+    match auth {
+        AdapterAuth::None => None,
+        AdapterAuth::ApiKey(key) => Some(format!("{{ type = \"api-key\", {} }}", secret("key", key))),
+        AdapterAuth::Basic { username, password } => {
+            Some(format!("{{ type = \"basic\", username = {username:?}, {} }}", secret("password", password)))
+        }
+        AdapterAuth::Bearer(token) => Some(format!("{{ type = \"bearer\", {} }}", secret("token", token))),
+    }
+}
+
+/// Where a secret is.
+fn secret(name: &str, secret: &Secret) -> String {
+    match secret {
         Secret::Env(variable) => format!("{name}_env = {variable:?}"),
         Secret::File(path) => format!("{name}_file = {:?}", path.display().to_string()),
-    };
+    }
+}
+
+fn auth(auth: &Auth) -> Option<String> {
     match auth {
         Auth::Anonymous => None,
         Auth::Basic { username, password } => {

@@ -313,3 +313,47 @@ proptest::proptest! {
         let _ = load(&format!("{}{text}", &documented[..cut]));
     }
 }
+
+#[test]
+fn scanners_are_read_in_their_order() {
+    let text = format!(
+        "{MINIMAL}[[va.scanner]]\nkind = \"trivy\"\ncommand = \"bin/trivy\"\nargs = [\"--cache-dir\", \"/c\"]\n\
+         environment = [\"HTTPS_PROXY\"]\nisolation = \"required\"\n[[va.scanner]]\nkind = \"embedded\"\n\
+         [[va.scanner]]\nkind = \"harbor\"\nname = \"clair\"\nurl = \"https://clair.test\"\ntimeout = \"10m\"\n\
+         auth = {{ type = \"basic\", username = \"gate\", password_file = \"p\" }}\n\
+         registry = [{{ host = \"quay.io\", url = \"https://gate.test\", prefix = \"quay.io\" }}]\n"
+    );
+    let config = load(&text).unwrap();
+    let names: Vec<_> = config.va.scanners.iter().map(|scanner| (&*scanner.name, scanner.kind.as_str())).collect();
+    assert_eq!(names, [("trivy", "trivy"), ("embedded", "embedded"), ("clair", "harbor")]);
+    let va::ScannerKind::Program(trivy) = &config.va.scanners[0].kind else { panic!() };
+    assert!(trivy.command.is_absolute() && trivy.command.ends_with("bin/trivy"), "{trivy:?}");
+    let va::ScannerKind::Adapter(clair) = &config.va.scanners[2].kind else { panic!() };
+    let registries: Vec<_> = clair.registries.iter().map(|(host, registry)| (host.as_str(), &*registry.url)).collect();
+    assert_eq!(registries, [("docker.io", "https://docker.io"), ("quay.io", "https://gate.test")]);
+    assert_eq!(load(&config.show()).unwrap().show(), config.show());
+}
+
+#[test]
+fn mistakes_of_scanners_are_reported() {
+    for (lines, wanted) in [
+        ("", "va.scanner[0].kind: must be embedded, grype, harbor or trivy"),
+        ("kind = \"trivy\"\nname = \"ibm\"", "\"ibm\" is the name of another source"),
+        ("kind = \"trivy\"\nname = \"A b\"", "lower-case letters"),
+        ("kind = \"trivy\"\nargs = [\"--severity\", \"HIGH\"]", "va.scanner[0].args: \"--severity\" would change"),
+        ("kind = \"trivy\"\nenvironment = [\"TRIVY_SKIP_DIRS=/\"]", "va.scanner[0].environment"),
+        ("kind = \"trivy\"\ntimeout = \"0s\"", "must be at least 1s"),
+        ("kind = \"trivy\"\nmax_memory = \"1MiB\"", "at least 256MiB"),
+        ("kind = \"trivy\"\nurl = \"https://x\"", "url"),
+        ("kind = \"grype\"\n[[va.scanner]]\nkind = \"grype\"", "\"grype\" is the name of another source"),
+        ("kind = \"harbor\"", "the URL of the service is required"),
+        (
+            "kind = \"harbor\"\nurl = \"https://x\"\nauth = { type = \"bearer\", token = \"t\" }",
+            "must not be in the configuration",
+        ),
+        ("kind = \"embedded\"\ntimeout = \"1m\"", "timeout"),
+    ] {
+        let found = mistakes(&format!("{MINIMAL}[[va.scanner]]\n{lines}\n"));
+        assert!(found.iter().any(|problem| problem.contains(wanted)), "{lines}: {found:?}");
+    }
+}

@@ -39,13 +39,16 @@ mod details;
 mod document;
 mod encoding;
 mod grype;
+mod harbor;
 mod index;
 mod openvex;
 mod scan;
+mod scanned;
 mod trivy;
 
 pub(super) use bound::BoundReports;
 use index::Index;
+pub(super) use scanned::{ReportTarget, harbor_report, scanned_report};
 
 /// The approximate memory for an issue of a report, with its texts and packages, in bytes.
 const ISSUE_WEIGHT: usize = 1500;

@@ -16,8 +16,8 @@ use crate::policy::{Observed, VaEvidence};
 /// earlier, it [advances](crate::runtime::Epoch::advance) the epoch after the change, so that no decision based on the
 /// earlier findings is reused.
 pub trait VaSource: Send + Sync {
-    /// A short name for the log: `reports`, `ibm`.
-    fn name(&self) -> &'static str;
+    /// A short name for the log: `reports`, `ibm`, or the configured name of a scanner.
+    fn name(&self) -> &str;
 
     /// What the source knows about an image.
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer>;

@@ -10,6 +10,7 @@ mod program;
 #[path = "../support/sigstore.rs"]
 mod sigstore;
 
+mod adapters;
 mod answers;
 mod attack;
 mod audited;
@@ -35,6 +36,7 @@ mod pull;
 mod routes;
 mod rules;
 mod scanner;
+mod scanners;
 mod startup;
 mod state;
 mod warm;

@@ -23,7 +23,6 @@ mod gpg;
 mod notary;
 mod notation;
 mod podman;
-mod rekor;
 mod sigstore;
 mod skopeo;
 mod upstreams;

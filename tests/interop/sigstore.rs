@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{Daemon, Gate, GateConfig, Image, Program, Registry, UPSTREAM, Variant};
-use crate::rekor::RekorV1;
 
 const ALICE: &str = "alice@acme.com";
 /// Before every key of an instance.
@@ -34,8 +33,6 @@ struct Provider {
 struct Instance {
     provider: Provider,
     servers: Vec<Daemon>,
-    /// The URLs of Fulcio and of Rekor.
-    urls: [String; 2],
     dir: TempDir,
     /// Dropped last.
     _turn: MutexGuard<'static, ()>,
@@ -111,35 +108,15 @@ fn answer(stream: TcpStream, configuration: &Value, keys: &Value) -> std::io::Re
     write!(&stream, "{head}Connection: close\r\n\r\n{body}")
 }
 
-/// Which version of Rekor an instance has.
-enum RekorVersion {
-    /// It also promises entries and their time, so that no time stamps are needed.
-    One,
-    Two,
-}
-
 impl Instance {
     fn start() -> Self {
-        Self::with_rekor(&RekorVersion::Two)
-    }
-
-    fn with_rekor(version: &RekorVersion) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (provider, ports) = (Provider::start(), free_ports());
         let [fulcio, certificate_log, rekor, timestamps, ..] = ports.map(|port| format!("http://127.0.0.1:{port}"));
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut instance = Self { provider, servers: Vec::new(), urls: Default::default(), dir, _turn: turn };
+        let mut instance = Self { provider, servers: Vec::new(), dir, _turn: turn };
         instance.make_keys();
         instance.servers = instance.start_servers(ports);
-        let (rekor, log_url, origin) = match version {
-            RekorVersion::One => {
-                let log = RekorV1::start();
-                fs::write(instance.file("rekor.pub"), log.public_pem()).expect("the key of the log");
-                (log.url(), log.url(), None)
-            }
-            RekorVersion::Two => (rekor, "http://rekor.test".to_owned(), Some("origin=rekor.test")),
-        };
-        instance.urls = [fulcio.clone(), rekor.clone()];
         let home = instance.path().to_owned();
         let option = |name: &str, rest: &[&str]| format!("--{name}={}", rest.join(","));
         let file = |name: &str, path: &str| format!("{name}={}", home.join(path).display());
@@ -147,29 +124,21 @@ impl Instance {
         let root = [
             option("fulcio", &[&url(&fulcio), &file("certificate-chain", "fulcio.pem")]),
             option("ctfe", &[&url(&format!("{certificate_log}/ct")), &file("public-key", "ct.pub"), START]),
-            option(
-                "rekor",
-                &[&[&*url(&log_url), &file("public-key", "rekor.pub"), START][..], origin.as_slice()].concat(),
-            ),
+            option("rekor", &["url=http://rekor.test", &file("public-key", "rekor.pub"), START, "origin=rekor.test"]),
             option("tsa", &[&url(&timestamps), &file("certificate-chain", "tsa.pem")]),
             option("out", &[&instance.file("trusted_root.json")]),
         ];
         Program::new("cosign", &home).args(["trusted-root", "create"]).args(root).run().bytes();
         let service = |version: u8| format!("api-version={version},{START},operator=test");
-        let mut config = vec![
+        let config = [
             option("fulcio", &[&url(&fulcio), &service(1)]),
+            option("rekor", &[&url(&rekor), &service(2)]),
+            option("tsa", &[&url(&format!("{timestamps}/api/v1/timestamp")), &service(1)]),
             option("oidc-provider", &[&url(&instance.provider.url()), &service(1)]),
             "--rekor-config=ANY".into(),
+            "--tsa-config=ANY".into(),
             option("out", &[&instance.file("signing_config.json")]),
         ];
-        match version {
-            RekorVersion::One => config.push(option("rekor", &[&url(&rekor), &service(1)])),
-            RekorVersion::Two => config.extend([
-                option("rekor", &[&url(&rekor), &service(2)]),
-                option("tsa", &[&url(&format!("{timestamps}/api/v1/timestamp")), &service(1)]),
-                "--tsa-config=ANY".into(),
-            ]),
-        }
         Program::new("cosign", &home).args(["signing-config", "create"]).args(config).run().bytes();
         instance
     }
@@ -269,28 +238,13 @@ impl Instance {
         Program::new("cosign", self.path()).env("COSIGN_PASSWORD", "").args([command, "--yes"]).args(services)
     }
 
-    /// cosign with the services of this instance, for classic signatures.
-    fn cosign_classic(&self) -> Program {
-        let [fulcio, rekor] = &self.urls;
-        let format = ["--use-signing-config=false", "--new-bundle-format=false"];
-        let services =
-            ["--fulcio-url", fulcio, "--rekor-url", rekor, "--trusted-root", &self.file("trusted_root.json")];
-        let cosign = Program::new("cosign", self.path()).env("COSIGN_PASSWORD", "");
-        cosign.args(["sign", "--yes"]).args(format).args(services)
-    }
-
     /// cosign with the identity of somebody.
     fn cosign_as(&self, command: &str, email: &str) -> Program {
-        self.cosign(command).args(["--identity-token", &self.token(email)])
-    }
-
-    /// The file with a token of somebody: a path, because cosign looks for a file of this name first, and a token is too
-    /// long for one.
-    fn token(&self, email: &str) -> String {
         let now = Program::new("date", self.path()).args(["+%s"]).run().text().parse().expect("a number");
+        // A path, because cosign looks for a file of this name first, and a token is too long for one.
         let token = self.file("token");
         fs::write(&token, self.provider.token(email, now)).expect("a token");
-        token
+        self.cosign(command).args(["--identity-token", &token])
     }
 }
 
@@ -370,38 +324,6 @@ fn keyless_signatures_count_for_their_identity() {
         }
     }
     world.denies(&world.push("alice/unsigned"), "not signed");
-}
-
-/// Rekor version 1 promises entries. Its promise is the only time in classic signatures, as cosign 2 wrote them.
-#[test]
-fn keyless_signatures_in_rekor_version_1() {
-    let instance = Instance::with_rekor(&RekorVersion::One);
-    let key = crate::cosign::Key::generate(instance.path(), "release");
-    let spec = format!(
-        "  authorities:\n  - name: alice\n    cosign: {{{}}}\n  - name: release\n    \
-         cosign: {{key: {{file: release.pub}}, transparencyLog: require}}\n  \
-         repositories:\n  - {{name: \"{UPSTREAM}/keyless/*\", policy: {{trust: alice}}}}\n  \
-         - {{name: \"{UPSTREAM}/key/*\", policy: {{trust: release}}}}\n",
-        keyless(&instance.provider.url(), ALICE)
-    );
-    let world = Signed::with(&instance.file("trusted_root.json"), &spec, &[instance.path().join("release.pub")]);
-    let private = key.private.display().to_string();
-    for form in ["classic", "bundle"] {
-        let cosign = || if form == "classic" { instance.cosign_classic() } else { instance.cosign("sign") };
-        let sign = |repository: &str, signer: &[&str]| {
-            let image = world.push(repository);
-            cosign().args(signer).args([world.reference(&image)]).run().bytes();
-            image
-        };
-        world.denies(&world.push(&format!("keyless/{form}")), "not signed");
-        let [bob, alice] = ["bob@acme.com", ALICE].map(|email| {
-            let repository = format!("keyless/{form}-{}", &email[..3]);
-            sign(&repository, &["--identity-token", &instance.token(email)])
-        });
-        world.denies(&bob, "was made by \\\"bob@acme.com\\\"");
-        world.admits(&alice);
-        world.admits(&sign(&format!("key/{form}"), &["--key", &private]));
-    }
 }
 
 /// The issuer and the identity are those of the policy, but nobody pinned the certificates and the logs.

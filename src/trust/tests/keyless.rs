@@ -374,9 +374,9 @@ async fn a_logged_signature_by_a_key_may_carry_a_certificate() {
 
 /// The outcomes of a signature by `leaf` with the log entry of another signature: classic, and as a bundle.
 ///
-/// The library compares an entry with its signature, certificate and content, even if it is told to skip the log: its refusal
-/// is the check. These tests show that it gets the entry of both forms, and that its refusal counts. Each fails if the
-/// conversion of annotations leaves the entry out, or if the library does not compare that part of the entry.
+/// The library compares an entry with its signature, certificate and content. These tests show that it is asked to, for both
+/// forms, and that a signature without its answer does not count: each fails if `Witnesses::certified` verifies without the
+/// log, or if the conversion of annotations leaves the entry out.
 async fn with_the_log_entry_of(
     instance: &Instance,
     leaf: &Leaf,

@@ -7,20 +7,19 @@ use futures_util::future::BoxFuture;
 
 use super::IbmClient;
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Tasks};
-use crate::store::{Evidence, FactStore, Memo};
+use crate::runtime::Clock;
+use crate::store::{Evidence, Memo};
 use crate::va::{SourceAnswer, VaSource, VaSubject};
 
 /// Answers of IBM's service. Concurrent requests for the same answer share one query.
 pub(in crate::va) struct IbmSource {
     client: IbmClient,
-    answers: Memo<VaEvidence>,
+    answers: Arc<Memo<VaEvidence>>,
     clock: Clock,
 }
 
 impl IbmSource {
-    pub(in crate::va) fn new(client: IbmClient, store: FactStore, clock: Clock, tasks: &Tasks) -> Self {
-        let answers = Memo::new("va", store, clock.clone(), tasks.clone());
+    pub(in crate::va) fn new(client: IbmClient, answers: Arc<Memo<VaEvidence>>, clock: Clock) -> Self {
         Self { client, answers, clock }
     }
 

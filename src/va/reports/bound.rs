@@ -14,12 +14,12 @@ use crate::va::{SourceAnswer, VaSource, VaSubject};
 /// Local reports, with proofs that an image's layers are those of the configuration that a report names.
 pub(in crate::va) struct BoundReports {
     reports: Reports,
-    bindings: Bindings,
+    bindings: Arc<Bindings>,
     clock: Clock,
 }
 
 impl BoundReports {
-    pub(in crate::va) fn new(reports: Reports, bindings: Bindings, clock: Clock) -> Self {
+    pub(in crate::va) fn new(reports: Reports, bindings: Arc<Bindings>, clock: Clock) -> Self {
         Self { reports, bindings, clock }
     }
 
