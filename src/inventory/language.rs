@@ -10,20 +10,18 @@
 //! | `*.dist-info/METADATA`, `*.egg-info`, `EGG-INFO/PKG-INFO`, `*.egg` | Python |
 //! | `specifications/*.gemspec` | Ruby |
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`) |
-//! | `*.jar`, `*.war`, `*.ear`, `*.par`, and archives in them | Java |
+//! | `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, and archives in them | Java, Python |
 //!
 //! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
 //! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
 
-use std::path::Path;
-
+use crate::inventory::spool::Spool;
 use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
 
-mod egg;
+mod archive;
 mod executable;
 mod gem;
 mod go;
-mod java;
 mod npm;
 mod python;
 mod rust;
@@ -50,14 +48,12 @@ const MAX_LICENSES: usize = 64;
 /// A file that states packages of a programming language.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LanguageFile {
-    /// An egg in one file.
-    Egg,
+    /// A Java archive, an egg, a program of Python in one file, or a script that may have an archive at its end.
+    Archive,
     /// An executable or shared library.
     Executable,
     /// `specifications/NAME-VERSION.gemspec` of RubyGems.
     Gem,
-    /// A Java archive.
-    Java,
     /// `package.json` of Node.js.
     Npm,
     /// Core metadata of a Python distribution: `METADATA`, `PKG-INFO`, `*.egg-info`.
@@ -73,10 +69,8 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
         Some(LanguageFile::Python)
     } else if gem::is_specification(path) {
         Some(LanguageFile::Gem)
-    } else if java::is_archive(path, first_bytes) {
-        Some(LanguageFile::Java)
-    } else if egg::is_egg(path) {
-        Some(LanguageFile::Egg)
+    } else if archive::is_archive(path, first_bytes) {
+        Some(LanguageFile::Archive)
     } else {
         executable::is_executable(first_bytes).then_some(LanguageFile::Executable)
     }
@@ -105,21 +99,22 @@ impl LanguageFile {
     /// The largest size that is read, in bytes. A larger file is a gap.
     pub(super) fn max_bytes(self) -> u64 {
         match self {
-            Self::Egg | Self::Java => MAX_ARCHIVE_BYTES,
+            Self::Archive => MAX_ARCHIVE_BYTES,
             Self::Executable => MAX_EXECUTABLE_BYTES,
             Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
         }
     }
 
     /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image, `content` and
-    /// `size` its content and the number of its bytes. Large archives in archives are kept in `folder` while they are read.
+    /// `size` its content and the number of its bytes. `spool` keeps large archives in
+    /// archives while they are read, and limits the work for all files of a layer.
     pub(super) fn read(
         self,
         path: &str,
         content: &mut dyn ReadSeek,
         size: u64,
         limits: PackageLimits,
-        folder: &Path,
+        spool: &Spool<'_>,
     ) -> LanguagePackages {
         let mut found = LanguagePackages { limits, packages: Vec::new(), problems: Vec::new() };
         if size > self.max_bytes() {
@@ -131,10 +126,9 @@ impl LanguageFile {
             Err(problem) => found.problem(problem),
         };
         match self {
-            Self::Egg => egg::read(path, content, size, folder, &mut found),
+            Self::Archive => archive::read(path, content, size, spool, &mut found),
             Self::Executable => executable::read(path, content, size, &mut found),
             Self::Gem => read_text(gem::read),
-            Self::Java => java::read(path, content, size, folder, &mut found),
             Self::Npm => read_text(npm::read),
             Self::Python => read_text(python::read),
         }

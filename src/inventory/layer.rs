@@ -4,22 +4,22 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::paths::PathSet;
+use super::spool::{ReadingTime, Spool};
 use super::tar::Archive;
 use super::{InstalledPackage, RedHatBuild};
 use crate::oci::unpack::{self, UnpackedLayer};
 use crate::oci::{Algorithm, Digest};
 
 use collect::Collector;
-use spool::Spool;
 
 mod collect;
 mod names;
 mod owned;
-mod spool;
 
 /// The size of the buffer of unpacked bytes, in bytes.
 const PIECE: usize = 128 * 1024;
@@ -27,7 +27,7 @@ const PIECE: usize = 128 * 1024;
 /// How much of a layer is read. A limit that is hit is a gap.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerLimits {
-    /// The number of bytes that the layer may unpack to.
+    /// The number of bytes that the layer may unpack to, and that the archives among its files may unpack to.
     pub unpacked: u64,
     /// The number of entries of the archive.
     pub entries: u64,
@@ -39,6 +39,8 @@ pub struct LayerLimits {
     pub path: usize,
     /// The total length of the paths that are kept in memory while the layer is read, in bytes.
     pub names: usize,
+    /// The time that reading may take, without the time that the bytes take to arrive.
+    pub time: Duration,
 }
 
 impl LayerLimits {
@@ -51,6 +53,7 @@ impl LayerLimits {
             facts: 64 << 20,
             path: 4096,
             names: 64 << 20,
+            time: Duration::from_secs(300),
         }
     }
 }
@@ -63,6 +66,9 @@ pub struct LayerReading {
     pub diff_id: Result<Digest, String>,
     /// What the layer contains.
     pub contents: LayerInventory,
+    /// Whether the time was over before everything was read. Another reading may get further, on a machine that is less
+    /// busy. `contents` has a gap.
+    pub ended_early: bool,
 }
 
 /// What a layer contains, as far as inventories need it. It depends only on the bytes of the layer.
@@ -134,63 +140,59 @@ impl FileFacts {
 
 /// Reads a layer once, from its first byte to its last, in any supported compression.
 ///
-/// `folder` is where files that are too large for memory are kept while they are read, without a name. `is_over` is asked
-/// before each read of `compressed` and each entry, and ends the reading with [`io::ErrorKind::TimedOut`] when it returns true.
+/// `folder` is where files that are too large for memory are kept while they are read, without a name.
 ///
 /// # Errors
-/// `compressed` or a temporary file cannot be read or written, or the time is over. What is wrong with the layer itself is
-/// no error: it is a gap, and the result may be kept.
+/// `compressed` or a temporary file cannot be read or written. What is wrong with the layer itself is no error: it is a gap,
+/// and the result may be kept.
 pub fn read_layer(
     compressed: impl Read,
     algorithm: Algorithm,
     limits: &LayerLimits,
     folder: &Path,
-    is_over: &dyn Fn() -> bool,
 ) -> io::Result<LayerReading> {
-    let failure = Cell::new(None);
-    let source = LayerSource { compressed, is_over, failure: &failure };
-    let spool = Spool::new(folder);
+    let (time, failure) = (ReadingTime::new(limits.time), Cell::new(None));
+    let source = LayerSource { compressed, time: &time, failure: &failure };
+    let spool = Spool::new(folder, &time, limits.unpacked);
     let mut collector = Collector::new(limits, &spool);
     let diff_id = UnpackedLayer::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
         let mut archive = Archive::new(BufReader::with_capacity(PIECE, unpacked));
-        let walked = collector.walk(&mut archive, is_over);
-        let finished = archive.into_inner().into_inner().finish();
-        match walked {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => failure.set(Some(error)),
-            Err(error) => collector.problem(error.to_string()),
-            Ok(()) => {}
+        if let Err(error) = collector.walk(&mut archive) {
+            collector.problem(error.to_string());
         }
-        finished
+        archive.into_inner().into_inner().finish()
     });
     if let Some(error) = failure.take().or_else(|| spool.take_failure()) {
         return Err(error);
     }
-    let diff_id = diff_id.map_err(|error| error.to_string());
+    let mut diff_id = diff_id.map_err(|error| error.to_string());
+    if time.was_over() {
+        diff_id = Err(format!("reading the layer took more than {} seconds", limits.time.as_secs()));
+    }
     if let Err(problem) = &diff_id {
         collector.problem(problem.clone());
     }
-    Ok(LayerReading { diff_id, contents: collector.finish() })
+    Ok(LayerReading { diff_id, contents: collector.finish(), ended_early: time.was_over() })
 }
 
 /// The error when the time is over.
 fn too_late() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "reading the layer took too long")
+    io::Error::new(io::ErrorKind::TimedOut, "the layer was not read to its end")
 }
 
 /// Tells errors of the source from those of the content.
 struct LayerSource<'a, R> {
     compressed: R,
-    is_over: &'a dyn Fn() -> bool,
+    time: &'a ReadingTime,
     failure: &'a Cell<Option<io::Error>>,
 }
 
 impl<R: Read> Read for LayerSource<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let result = match (self.is_over)() {
-            true => Err(too_late()),
-            false => self.compressed.read(out),
-        };
-        result.map_err(|error| {
+        if self.time.is_over() {
+            return Err(too_late());
+        }
+        self.time.waiting(|| self.compressed.read(out)).map_err(|error| {
             let kind = error.kind();
             if kind != io::ErrorKind::Interrupted {
                 self.failure.set(Some(error));

@@ -82,7 +82,7 @@ pub(super) fn archive(entries: &[SampleEntry]) -> Vec<u8> {
 /// Reads a layer that is in memory.
 pub(super) fn read(bytes: &[u8]) -> LayerReading {
     let limits = LayerLimits::of(bytes.len() as u64);
-    read_layer(bytes, Algorithm::Sha256, &limits, &std::env::temp_dir(), &|| false).unwrap()
+    read_layer(bytes, Algorithm::Sha256, &limits, &std::env::temp_dir()).unwrap()
 }
 
 /// A layer with these entries. It has survived serialisation.

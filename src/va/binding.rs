@@ -120,7 +120,9 @@ async fn is_unpacked_to(
     layer: &Descriptor,
     wanted: Digest,
 ) -> Result<bool, CacheError> {
-    Ok(readings.of(reader, layer, wanted.algorithm()).await?.diff_id == Some(wanted))
+    let layer = readings.of(reader, layer, wanted.algorithm()).await?;
+    // A layer that was not read to its end proves nothing, either way.
+    if layer.ended_early { Err(CacheError::Busy) } else { Ok(layer.diff_id == Some(wanted)) }
 }
 
 /// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), if every client reads the same ones.

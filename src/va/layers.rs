@@ -4,18 +4,18 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, LayerInventory, LayerLimits, LayerReading};
 use crate::oci::{Algorithm, Descriptor, Digest};
+use crate::policy::Observed;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{FactStore, Memo};
 
-/// The time limit for reading one layer.
-const MAX_TIME: Duration = Duration::from_secs(300);
+/// How long the reading of a layer that took too long is kept. After that, it is read again.
+const RETRY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What one layer says.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,6 +27,24 @@ pub(super) struct KnownLayer {
     pub(super) diff_id: Option<Digest>,
     /// What the layer contributes to an image.
     pub(super) inventory: Arc<LayerInventory>,
+    /// Whether the time for reading it was over. Another reading may get further.
+    #[serde(default)]
+    pub(super) ended_early: bool,
+}
+
+impl KnownLayer {
+    /// What was found in layers, with its expiry: for ever, if all were read to their end.
+    pub(super) fn observed<T: Clone>(
+        read: Result<T, CacheError>,
+        ended_early: bool,
+        clock: &Clock,
+    ) -> Observed<BlobFinding<T>> {
+        let found = BlobFinding::observed(read, clock);
+        match ended_early {
+            true => Observed { until: found.until.or(found.at.checked_add(RETRY).ok()), ..found },
+            false => found,
+        }
+    }
 }
 
 /// The readings of all layers, by digest. Cheap to clone.
@@ -41,7 +59,7 @@ pub(super) struct LayerReadings {
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let readings = Memo::new("layer-1", store.clone(), clock.clone(), tasks.clone());
+        let readings = Memo::new("layer-2", store.clone(), clock.clone(), tasks.clone());
         Self { readings: Arc::new(readings), clock: clock.clone(), scratch }
     }
 
@@ -58,18 +76,19 @@ impl LayerReadings {
     ) -> Result<KnownLayer, CacheError> {
         let (reader, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
         let gather = || async move {
-            let (digest, limits, began) = (blob.digest, LayerLimits::of(blob.size), Instant::now());
-            let is_over = move || began.elapsed() > MAX_TIME;
-            let work = move |bytes| inventory::read_layer(bytes, algorithm, &limits, &scratch, &is_over);
+            let (digest, limits) = (blob.digest, LayerLimits::of(blob.size));
+            let work = move |bytes| inventory::read_layer(bytes, algorithm, &limits, &scratch);
             let read = reader.read_with("layer", &blob, work).await;
             let known = |read: Option<io::Result<LayerReading>>| match read {
-                Some(Ok(LayerReading { diff_id, contents })) => {
-                    Ok(KnownLayer { digest, diff_id: diff_id.ok(), inventory: Arc::new(contents) })
+                Some(Ok(LayerReading { diff_id, contents, ended_early })) => {
+                    Ok(KnownLayer { digest, diff_id: diff_id.ok(), inventory: Arc::new(contents), ended_early })
                 }
                 Some(Err(error)) => Err(CacheError::Disk(error.to_string())),
                 None => Err(CacheError::Busy),
             };
-            BlobFinding::observed(read.and_then(known), &clock)
+            let layer = read.and_then(known);
+            let ended_early = layer.as_ref().is_ok_and(|layer| layer.ended_early);
+            KnownLayer::observed(layer, ended_early, &clock)
         };
         BlobFinding::known(self.readings.obtain(key(layer, algorithm), BlobFinding::is_known, gather).await)
     }

@@ -60,7 +60,7 @@ impl Scanner {
         let weigh = |_: &Digest, matched: &Matched| report::weight(&matched.evidence.value);
         Self {
             layers,
-            inventories: Arc::new(Memo::new("inventory-1", store.clone(), clock.clone(), tasks.clone())),
+            inventories: Arc::new(Memo::new("inventory-2", store.clone(), clock.clone(), tasks.clone())),
             databases,
             matched: Arc::new(Bounded::new(budget::MATCHED, weigh)),
             background: Background::new(),
@@ -82,18 +82,20 @@ impl Scanner {
         };
         let (scanner, named) = (self.clone(), subject.layers().to_vec());
         let gather = || async move {
-            let merged = scanner.read(&reader, named).await;
-            BlobFinding::observed(merged, &scanner.clock)
+            let read = scanner.read(&reader, named).await;
+            let ended_early = read.as_ref().is_ok_and(|(_, ended_early)| *ended_early);
+            KnownLayer::observed(read.map(|(inventory, _)| inventory), ended_early, &scanner.clock)
         };
         BlobFinding::known(self.inventories.obtain(key, BlobFinding::is_known, gather).await).map(Some)
     }
 
-    /// Reads each layer once, even if the manifest lists it several times, and merges them on a thread of its own.
-    async fn read(&self, reader: &BlobReader, named: Vec<Descriptor>) -> Result<Arc<Inventory>, CacheError> {
+    /// Reads each layer once, even if the manifest lists it several times, and merges them on a thread of its own. Also
+    /// returns whether the time for a layer was over.
+    async fn read(&self, reader: &BlobReader, named: Vec<Descriptor>) -> Result<(Arc<Inventory>, bool), CacheError> {
         if named.len() > MAX_LAYERS {
             let problem = format!("the image has {} layers; at most {MAX_LAYERS} are read", named.len());
             let gap = Gap { place: "the manifest".into(), problem };
-            return Ok(Arc::new(Inventory { gaps: vec![gap], ..Inventory::default() }));
+            return Ok((Arc::new(Inventory { gaps: vec![gap], ..Inventory::default() }), false));
         }
         let mut different: Vec<Descriptor> = Vec::new();
         for layer in &named {
@@ -108,10 +110,11 @@ impl Scanner {
         let reads: Vec<Result<(Digest, KnownLayer), CacheError>> =
             stream::iter(reads).buffered(AT_ONCE).collect().await;
         let known: HashMap<Digest, KnownLayer> = reads.into_iter().collect::<Result<_, _>>()?;
+        let ended_early = known.values().any(|layer| layer.ended_early);
         let work = move || {
             // Layers that are listed several times share one reading.
             let layers: Vec<&KnownLayer> = named.iter().filter_map(|layer| known.get(&layer.digest)).collect();
-            merge(&layers, &named)
+            (merge(&layers, &named), ended_early)
         };
         self.tasks.spawn_blocking(work).await.map_err(|_| CacheError::Busy)
     }
@@ -253,7 +256,7 @@ mod tests {
                 json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers}).to_string();
             let manifest = Manifest::parse(manifest.into(), Some(media_type)).unwrap();
             let Content::Image { layers, .. } = &manifest.content else { panic!() };
-            let known = KnownLayer { digest, diff_id: None, inventory: Arc::default() };
+            let known = KnownLayer { digest, diff_id: None, inventory: Arc::default(), ended_early: false };
             let readings: Vec<&KnownLayer> = layers.iter().map(|_| &known).collect();
             assert_eq!(merge(&readings, layers).gaps.len(), gaps, "{layers:?}");
         }

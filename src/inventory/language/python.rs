@@ -43,9 +43,14 @@ fn stem(name: &str) -> Option<&str> {
 /// `NAME-VERSION.dist-info`, `NAME-VERSION-py3.9.egg-info`. They count where the metadata lacks them, as for pip, and where
 /// they differ: Python finds a distribution by the name of its folder. Without both there is no distribution.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
+    read_in(path, path, text, found);
+}
+
+/// Reads the metadata at `place` in the archive at `path`.
+pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguagePackages) {
     let fields = fields(text);
     let field = |name: &str| fields.iter().find(|(key, value)| key == name && !value.is_empty());
-    let from_path = from_path(path);
+    let from_path = from_path(place);
     let name = field("name").map(|(_, name)| name.as_str()).or(from_path.map(|(name, _)| name));
     let version = field("version").map(|(_, version)| version.as_str()).or(from_path.map(|(_, version)| version));
     let (Some(name), Some(version)) = (name, version) else { return };

@@ -1,6 +1,9 @@
 use std::io::Cursor;
+use std::path::Path;
+use std::time::Duration;
 
 use super::*;
+use crate::inventory::spool::ReadingTime;
 
 mod archives;
 mod executables;
@@ -12,7 +15,14 @@ const LIMITS: PackageLimits = PackageLimits { packages: 100_000, bytes: 8 << 20 
 fn read(path: &str, content: &[u8]) -> LanguagePackages {
     let first_bytes = &content[..content.len().min(4096)];
     let file = language_file(path, first_bytes).unwrap_or_else(|| panic!("{path} is not recognised"));
-    file.read(path, &mut Cursor::new(content), content.len() as u64, LIMITS, &std::env::temp_dir())
+    read_as(file, path, content, &std::env::temp_dir())
+}
+
+/// Reads a file of this kind. Temporary files are in `folder`.
+fn read_as(file: LanguageFile, path: &str, content: &[u8], folder: &Path) -> LanguagePackages {
+    let time = ReadingTime::new(Duration::from_secs(600));
+    let spool = Spool::new(folder, &time, u64::MAX);
+    file.read(path, &mut Cursor::new(content), content.len() as u64, LIMITS, &spool)
 }
 
 /// The packages as `NAME VERSION`, and `!` for each problem.

@@ -4,12 +4,12 @@
 //! does not compare the central directory with the local headers. Where readers would see different archives, that is an
 //! error here.
 
-use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{BufReader, Cursor, Read, SeekFrom, Write};
 
 use flate2::read::DeflateDecoder;
 
 use crate::inventory::ReadSeek;
+use crate::inventory::spool::Spool;
 
 use super::window::{Integers, Window, read_at, read_up_to};
 
@@ -21,11 +21,16 @@ const ENTRY: usize = 46;
 const LOCAL: u64 = 30;
 /// The length of all names that are kept, in bytes.
 const MAX_NAMES: usize = 16 << 20;
+/// Larger archives in archives are kept in a temporary file, in bytes.
+const IN_MEMORY: u64 = 16 << 20;
+
+/// Why an archive was not read to its end, if nothing is wrong with it.
+const ENDED: &str = "the archive was not read to its end";
 
 /// The work that one file may cause, with all archives in it.
 pub(super) struct ZipBudget<'a> {
-    /// Where archives that are too large for memory are kept while they are read, without a name.
-    pub(super) folder: &'a Path,
+    /// Where archives that are too large for memory are kept while they are read, and what all files of a layer share.
+    pub(super) spool: &'a Spool<'a>,
     /// Archives that may still be opened.
     pub(super) archives: u32,
     /// Entries of central directories that may still be read.
@@ -73,6 +78,9 @@ pub(super) fn entries(
     let (mut left, mut count, mut found, mut names) = (directory.size, 0u64, Vec::new(), 0);
     while left > 0 {
         budget.entries = budget.entries.checked_sub(1).ok_or("the archive has too many entries")?;
+        if budget.spool.must_end() {
+            return Err(ENDED.to_owned());
+        }
         let mut header = [0; ENTRY];
         reader.read_exact(&mut header).map_err(|_| damaged())?;
         let (entry, rest) = read_entry(&header, &mut reader).ok_or_else(damaged)?;
@@ -242,7 +250,7 @@ impl ZippedFile {
         content: &mut dyn ReadSeek,
         budget: &mut ZipBudget<'_>,
         max: u64,
-        to: &mut dyn std::io::Write,
+        to: &mut dyn Write,
     ) -> Result<(), String> {
         let problem = |what: &str| format!("the entry {} {what}", self.name);
         let start = self.content_at(content)?;
@@ -254,7 +262,7 @@ impl ZippedFile {
             _ => return Err(problem("is compressed in an unknown way")),
         };
         // What is decompressed is counted, whatever the entry states.
-        let allowed = max.min(budget.bytes);
+        let allowed = max.min(budget.bytes).min(budget.spool.unpacked_left());
         let (mut checksum, mut size, mut buffer) = (flate2::Crc::new(), 0u64, vec![0; 1 << 16]);
         loop {
             let read = reader.read(&mut buffer).map_err(|_| problem("is damaged"))?;
@@ -262,14 +270,17 @@ impl ZippedFile {
                 break;
             }
             size += read as u64;
+            budget.bytes = budget.bytes.saturating_sub(read as u64);
+            budget.spool.unpacked(read as u64);
             if size > allowed {
-                budget.bytes = 0;
                 return Err(problem("is too large"));
             }
             checksum.update(&buffer[..read]);
             to.write_all(&buffer[..read]).map_err(|_| problem("cannot be stored"))?;
+            if budget.spool.must_end() {
+                return Err(ENDED.to_owned());
+            }
         }
-        budget.bytes -= size;
         if size != self.size || checksum.sum() != self.checksum {
             return Err(problem("does not have the size or the checksum that the archive states"));
         }
@@ -282,22 +293,27 @@ impl ZippedFile {
     /// # Errors
     ///
     /// As [`ZippedFile::read`].
-    pub(super) fn open<'a>(
+    pub(super) fn open<'a, 's: 'a>(
         &self,
         content: &'a mut dyn ReadSeek,
         size: u64,
-        budget: &mut ZipBudget<'_>,
+        budget: &mut ZipBudget<'s>,
     ) -> Result<(Box<dyn ReadSeek + 'a>, u64), String> {
-        const IN_MEMORY: usize = 16 << 20;
         if self.method == 0 {
             let start = self.content_at(content)?;
             let window = Window::new(content, size, start, self.compressed);
             let window = window.ok_or_else(|| format!("the entry {} lies outside of the file", self.name))?;
             return Ok((Box::new(window), self.compressed));
         }
-        let mut file = tempfile::spooled_tempfile_in(IN_MEMORY, budget.folder);
+        if self.size <= IN_MEMORY {
+            let bytes = self.read(content, budget, IN_MEMORY)?;
+            return Ok((Box::new(Cursor::new(bytes)), self.size));
+        }
+        // An error here is one of the machine, which ends the reading of the layer.
+        let local = |error: std::io::Error| error.to_string();
+        let spool: &'s Spool<'s> = budget.spool;
+        let mut file = spool.temporary().map_err(local)?;
         self.copy(content, budget, u64::MAX, &mut file)?;
-        file.rewind().map_err(|error| error.to_string())?;
-        Ok((Box::new(file), self.size))
+        Ok((Box::new(file.into_reader().map_err(local)?), self.size))
     }
 }

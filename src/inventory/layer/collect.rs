@@ -5,11 +5,11 @@ use std::io::{self, BufRead, Read as _};
 
 use super::names::{LayerNames, Named};
 use super::owned::OwnedFiles;
-use super::spool::Spool;
 use super::{FileFacts, LayerInventory, LayerLimits, too_late};
 use crate::inventory::distribution::is_ubuntu_pro;
 use crate::inventory::language::{LanguageFile, PackageLimits, kind_of_link, language_file};
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text, target_of};
+use crate::inventory::spool::Spool;
 use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
@@ -86,13 +86,13 @@ impl<'a> Collector<'a> {
     /// Reads all entries.
     ///
     /// # Errors
-    /// The archive is damaged, a limit is hit, or the time is over ([`io::ErrorKind::TimedOut`]).
-    pub(super) fn walk(&mut self, archive: &mut Archive<impl BufRead>, is_over: &dyn Fn() -> bool) -> io::Result<()> {
+    /// The archive is damaged, a limit is hit, the time is over, or a temporary file cannot be used.
+    pub(super) fn walk(&mut self, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
         let limit = |what: &str| Err(io::Error::other(format!("the layer has too many {what}")));
         let mut entries = 0;
         while let Some(entry) = archive.next()? {
             entries += 1;
-            if is_over() {
+            if self.spool.must_end() {
                 return Err(too_late());
             }
             if entries > self.limits.entries {
@@ -284,7 +284,7 @@ impl<'a> Collector<'a> {
                 // One more than is left, so that the limit of the layer is hit.
                 let packages = self.packages_left().saturating_add(1);
                 let limits = PackageLimits { packages, bytes };
-                let found = file.read(path, content, size, limits, self.spool.folder());
+                let found = file.read(path, content, size, limits, self.spool);
                 let (mut packages, problems) = (found.packages, found.problems);
                 // The file may be known by another name in the end.
                 packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));

@@ -231,7 +231,7 @@ fn limits_are_gaps() {
         ("paths", LayerLimits { names: 100, ..usual }),
         ("bytes", LayerLimits { unpacked: 2000, ..usual }),
     ] {
-        let reading = read_layer(&tar[..], Algorithm::Sha256, &limits, &std::env::temp_dir(), &|| false).unwrap();
+        let reading = read_layer(&tar[..], Algorithm::Sha256, &limits, &std::env::temp_dir()).unwrap();
         let problems: Vec<_> = reading.contents.problems.iter().collect();
         assert!(problems.iter().any(|problem| problem.contains(what)), "{what}: {problems:?}");
         assert_eq!(reading.diff_id.is_err(), what == "bytes");
@@ -259,15 +259,31 @@ fn what_is_not_the_layers_fault_is_an_error() {
     let tar = archive(&[file("x", [b'x'; 300_000])]);
     let (limits, temporary) = (LayerLimits::of(tar.len() as u64), std::env::temp_dir());
     let broken = Cursor::new(&tar[..100_000]).chain(Broken);
-    let error = read_layer(broken, Algorithm::Sha256, &limits, &temporary, &|| false).unwrap_err();
+    let error = read_layer(broken, Algorithm::Sha256, &limits, &temporary).unwrap_err();
     assert_eq!(error.to_string(), "the disk is broken");
-    let calls = Cell::new(0);
-    let is_over = || calls.replace(calls.get() + 1) > 1;
-    let error = read_layer(&tar[..], Algorithm::Sha256, &limits, &temporary, &is_over).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     let large = archive(&[file("var/lib/dpkg/status", vec![b'\n'; 2 << 20])]);
     let missing = Path::new("/nonexistent");
-    assert!(
-        read_layer(&large[..], Algorithm::Sha256, &LayerLimits::of(large.len() as u64), missing, &|| false).is_err()
-    );
+    assert!(read_layer(&large[..], Algorithm::Sha256, &LayerLimits::of(large.len() as u64), missing).is_err());
+}
+
+/// A layer that takes too long is not read again at each pull: what was read is kept, with a gap.
+#[test]
+fn the_time_for_a_layer_is_limited() {
+    let tar = archive(&[dpkg_status(&[("zlib1g", "1.2")]), file("x", [b'x'; 300_000])]);
+    let limits = |time| LayerLimits { time, ..LayerLimits::of(tar.len() as u64) };
+    let read = |content: &mut dyn Read, limits| {
+        read_layer(content, Algorithm::Sha256, &limits, &std::env::temp_dir()).unwrap()
+    };
+    let reading = read(&mut &tar[..], limits(Duration::ZERO));
+    assert!(reading.ended_early && reading.diff_id.is_err() && !reading.contents.problems.is_empty());
+    /// Bytes that take their time to arrive.
+    struct Slow<'a>(&'a [u8]);
+    impl Read for Slow<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(50));
+            self.0.read(out)
+        }
+    }
+    let reading = read(&mut Slow(&tar), limits(Duration::from_millis(40)));
+    assert!(!reading.ended_early, "waiting for bytes does not count: {:?}", reading.diff_id);
 }

@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use std::path::Path;
-
 use super::*;
 
 /// An entry to write, and what its headers claim.
@@ -146,6 +144,8 @@ fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
     let free = zip(&[item("META-INF/MANIFEST.MF", free)]);
     assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9"]);
     assert_eq!(names(&read("text.jar", &free)), [""; 0]);
+    let with_pom = zip(&[item("META-INF/maven/org.apache.commons/commons-text/pom.xml", "<project/>"), own[0].clone()]);
+    assert_eq!(names(&read("commons-text-1.9.jar", &with_pom)), ["org.apache.commons:commons-text 1.9"]);
     // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
     let merged = zip(&[own[0].clone(), maven("org.b", "b", "2")]);
     assert_eq!(names(&read("x.jar", &merged)), ["org.b:b 2", "com.fasterxml.jackson.core:jackson-databind 2.1"]);
@@ -187,6 +187,11 @@ fn archives_of_every_form_are_read() {
     assert_eq!(names(&read("x.hpi", &zip(&[item("META-INF/", ""), plain[0].clone()]))), ["a:a 1"]);
     assert_eq!(names(&read("opt/app", &zip(&[item("BOOT-INF/", ""), plain[0].clone()]))), ["a:a 1"]);
     assert_eq!(language_file("template.xlsx", &zip(&[item("x", "")])), None);
+    let script = [b"#!/bin/bash\nexec java -jar $0\n".to_vec(), zip(&plain)].concat();
+    assert_eq!(names(&read("opt/app.run", &script)), ["a:a 1"], "a script that starts the archive");
+    assert_eq!(names(&read("usr/bin/script", b"#!/bin/sh\nexit 0\n")), [""; 0]);
+    let inner = [item("plugins.zip", zip(&plain)), item("x-1-py3-none-any.whl", zip(&[item("x-1.dist-info/METADATA", "")]))];
+    assert_eq!(names(&read("x.war", &zip(&inner))), ["a:a 1", "x 1"]);
 }
 
 #[test]
@@ -232,7 +237,9 @@ fn nesting_and_decompression_are_bounded() {
 
     let bomb = zip(&[item("META-INF/MANIFEST.MF", vec![0; 17 << 20])]);
     assert_eq!(names(&read("x.jar", &bomb)), ["!"]);
-    let mut budget = zip::ZipBudget { folder: Path::new("/nonexistent"), archives: 1, entries: 10, bytes: 1 << 20 };
+    let time = ReadingTime::new(Duration::from_secs(600));
+    let spool = Spool::new(Path::new("/nonexistent"), &time, u64::MAX);
+    let mut budget = zip::ZipBudget { spool: &spool, archives: 1, entries: 10, bytes: 1 << 20 };
     let inner = zip(&[item("a.jar", vec![0; 8 << 20])]);
     let mut content = Cursor::new(&inner);
     let entries = zip::entries(&mut content, inner.len() as u64, &mut budget, |_| true).expect("an archive");
@@ -263,16 +270,10 @@ fn no_damage_panics() {
         for mask in [0xff, 0x80, 0x01] {
             let mut damaged = file.clone();
             damaged[at] ^= mask;
-            let found = LanguageFile::Java.read(
-                "a.jar",
-                &mut Cursor::new(&damaged),
-                damaged.len() as u64,
-                LIMITS,
-                &std::env::temp_dir(),
-            );
+            let found = read_as(LanguageFile::Archive, "a.jar", &damaged, &std::env::temp_dir());
             assert!(found.packages.len() <= 8);
         }
-        LanguageFile::Java.read("a.jar", &mut Cursor::new(&file[..at]), at as u64, LIMITS, &std::env::temp_dir());
+        read_as(LanguageFile::Archive, "a.jar", &file[..at], &std::env::temp_dir());
     }
 }
 
@@ -287,8 +288,26 @@ fn archives_are_decompressed_in_proportion_to_their_size() {
 fn large_archives_in_archives_are_kept_in_the_given_folder() {
     let inner = zip(&[maven("g", "a", "1"), stored("x", vec![0; 17 << 20])]);
     let file = zip(&[item("inner.jar", inner)]);
-    let read =
-        |folder: &Path| LanguageFile::Java.read("x.jar", &mut Cursor::new(&file), file.len() as u64, LIMITS, folder);
+    let read = |folder: &Path| read_as(LanguageFile::Archive, "x.jar", &file, folder);
     assert_eq!(names(&read(&std::env::temp_dir())), ["g:a 1"]);
     assert_eq!(names(&read(Path::new("/nonexistent"))), ["!"]);
+}
+
+/// Errors of the disk are not damage of the archive, and the bytes and the time of a layer hold for all its archives.
+#[test]
+fn archives_of_a_layer_share_its_limits() {
+    let inner = zip(&[maven("g", "a", "1"), stored("x", vec![0; 17 << 20])]);
+    let file = zip(&[item("inner.jar", inner)]);
+    let read = |spool: &Spool<'_>| {
+        LanguageFile::Archive.read("x.jar", &mut Cursor::new(&file), file.len() as u64, LIMITS, spool)
+    };
+    let (time, folder) = (ReadingTime::new(Duration::from_secs(600)), std::env::temp_dir());
+    let broken = Spool::new(Path::new("/nonexistent"), &time, u64::MAX);
+    read(&broken);
+    assert!(broken.must_end() && broken.take_failure().is_some());
+    let spool = Spool::new(&folder, &time, 40 << 20);
+    assert_eq!([names(&read(&spool)), names(&read(&spool)), names(&read(&spool))], [vec!["g:a 1"], vec!["g:a 1"], vec!["!"]]);
+    let over = ReadingTime::new(Duration::ZERO);
+    assert_eq!(names(&read(&Spool::new(&folder, &over, u64::MAX))), ["!"]);
+    assert!(over.was_over());
 }

@@ -18,7 +18,9 @@ fn read_file(path: &Path) -> Option<LanguagePackages> {
     let size = file.metadata().ok()?.len();
     let first_bytes = window::read_up_to(&mut file, 0, 4096)?;
     let name = path.to_str()?.trim_start_matches('/');
-    Some(language_file(name, &first_bytes)?.read(name, &mut file, size, LIMITS, &std::env::temp_dir()))
+    let (time, folder) = (ReadingTime::new(Duration::from_secs(600)), std::env::temp_dir());
+    let spool = Spool::new(&folder, &time, u64::MAX);
+    Some(language_file(name, &first_bytes)?.read(name, &mut file, size, LIMITS, &spool))
 }
 
 /// Reads all files below a folder, with the number of files that were recognised.

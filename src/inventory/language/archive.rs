@@ -1,20 +1,22 @@
-//! Java archives: `jar`, `war`, `ear` and `par`, and the archives in them.
+//! Archives that programs are loaded from: `jar`, `war`, `ear` and `par` of Java, eggs and programs in one file (PEP 441) of
+//! Python, and the archives in them.
 //!
-//! What an archive contains is stated by files `pom.properties`, which Maven writes: one for each artifact, also for those
-//! that were merged into it. Where the archive's own is missing, its manifest states a name, and else its file name
-//! (`NAME-VERSION.jar`), which has no group. Trivy asks its database of published artifacts by checksum instead; pullgate
-//! has no such database.
+//! What an archive of Java contains is stated by files `pom.properties`, which Maven writes: one for each artifact, also for
+//! those that were merged into it. Where the archive's own is missing, its manifest states a name, and else its file name
+//! (`NAME-VERSION.jar`), with the group of its `META-INF/maven/GROUP/NAME/pom.xml`, if there is one. Trivy asks its database
+//! of published artifacts by checksum instead; pullgate has no such database. Distributions of Python count in any archive:
+//! Jython loads them from jars.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::inventory::spool::Spool;
 use crate::inventory::{Ecosystem, ReadSeek};
 
 use super::text::decode;
 use super::zip::{self, ZipBudget, ZippedFile};
-use super::{LanguagePackages, split_path};
+use super::{LanguagePackages, python, split_path};
 
 mod manifest;
 
@@ -30,28 +32,42 @@ const MAX_BYTES: u64 = 4 << 30;
 /// Decompressed bytes for each byte of the file, beyond the first ones. Programs compress to a third.
 const MAX_RATIO: u64 = 100;
 const FREE_BYTES: u64 = 64 << 20;
-/// The size of a `pom.properties` or a manifest, in bytes. Manifests of signed archives list all files.
+/// The size of a `pom.properties`, a manifest or metadata, in bytes. Manifests of signed archives list all files.
 const MAX_TEXT: u64 = 16 << 20;
 
-/// Whether this is a Java archive: by its extension, or an archive that starts with the entry `META-INF/`, as the `jar`
-/// tool writes it, or has no extension. Java loads an archive whatever its name.
+/// The extensions of files that are read as archives.
+const EXTENSIONS: [&str; 7] = ["ear", "egg", "jar", "par", "pex", "pyz", "war"];
+/// The extensions of other archives that are read in archives, where they are libraries or plug-ins.
+const INNER_EXTENSIONS: [&str; 10] = ["aar", "hpi", "jmod", "jpi", "kar", "nar", "rar", "sar", "whl", "zip"];
+
+/// Whether this is an archive that programs are loaded from: by its extension, or an archive that starts with the entry
+/// `META-INF/`, as the `jar` tool writes it, or has no extension, because Java loads an archive whatever its name. A script
+/// may start the archive that follows it in the same file.
 pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
     let is_jar = || {
         let has_manifest = first_bytes.get(30..).is_some_and(|name| name.starts_with(b"META-INF/"));
         has_manifest || !split_path(path).1.contains('.')
     };
-    has_extension(path) || (first_bytes.starts_with(b"PK\x03\x04") && is_jar())
+    has_extension(path, &EXTENSIONS)
+        || first_bytes.starts_with(b"#!")
+        || (first_bytes.starts_with(b"PK\x03\x04") && is_jar())
 }
 
-fn has_extension(path: &str) -> bool {
-    let extension = split_path(path).1.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    matches!(extension.as_deref(), Some("ear" | "jar" | "par" | "war"))
+fn has_extension(path: &str, known: &[&str]) -> bool {
+    let extension = split_path(path).1.rsplit_once('.').map(|(_, extension)| extension);
+    extension.is_some_and(|extension| known.iter().any(|known| known.eq_ignore_ascii_case(extension)))
 }
 
-/// Reads the artifacts in an archive and in the archives in it.
-pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, folder: &Path, found: &mut LanguagePackages) {
+/// Reads the packages in an archive and in the archives in it.
+pub(super) fn read(
+    path: &str,
+    content: &mut dyn ReadSeek,
+    size: u64,
+    spool: &Spool<'_>,
+    found: &mut LanguagePackages,
+) {
     let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
-    let mut budget = ZipBudget { folder, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
+    let mut budget = ZipBudget { spool, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
     read_archive(path, content, size, &mut budget, 0, found);
 }
 
@@ -74,6 +90,10 @@ fn read_archive(
         let result = match ArchiveKind::of(&entry.name) {
             Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
             Some(ArchiveKind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
+            Some(ArchiveKind::Pom) => artifacts.pom(&entry.name, found.limits.bytes),
+            Some(ArchiveKind::Distribution) => entry
+                .read(content, budget, MAX_TEXT)
+                .map(|text| python::read_in(path, &entry.name, &decode(&text), found)),
             Some(kind) => entry
                 .read(content, budget, MAX_TEXT)
                 .and_then(|text| artifacts.read(&kind, &decode(&text), found.limits.bytes)),
@@ -113,7 +133,11 @@ fn within(path: &str, problem: &str) -> String {
 /// What an entry is read for.
 enum ArchiveKind {
     Archive,
+    /// The metadata of a distribution of Python.
+    Distribution,
     Manifest,
+    /// Only its path is of interest.
+    Pom,
     Properties,
 }
 
@@ -123,10 +147,18 @@ impl ArchiveKind {
             "pom.properties" => Some(Self::Properties),
             // Those of other folders describe something else.
             "MANIFEST.MF" if name.eq_ignore_ascii_case("META-INF/MANIFEST.MF") => Some(Self::Manifest),
-            _ => has_extension(name).then_some(Self::Archive),
+            "pom.xml" if name.starts_with(MAVEN) => Some(Self::Pom),
+            _ if python::is_metadata(name) => Some(Self::Distribution),
+            _ => {
+                let is_archive = has_extension(name, &EXTENSIONS) || has_extension(name, &INNER_EXTENSIONS);
+                is_archive.then_some(Self::Archive)
+            }
         }
     }
 }
+
+/// The folder that Maven adds to archives: it contains `GROUP/NAME/pom.properties` and `GROUP/NAME/pom.xml`.
+const MAVEN: &str = "META-INF/maven/";
 
 /// An artifact: group, name and version.
 type Artifact = (String, String, String);
@@ -136,6 +168,8 @@ type Artifact = (String, String, String);
 struct Artifacts {
     from_maven: Vec<Artifact>,
     from_manifest: Option<Artifact>,
+    /// Group and name in the paths of `pom.xml`.
+    poms: Vec<(String, String)>,
     /// The length of the texts, in bytes.
     bytes: usize,
 }
@@ -145,16 +179,31 @@ impl Artifacts {
         let artifact = match kind {
             ArchiveKind::Properties => properties(text),
             ArchiveKind::Manifest => manifest::artifact(text),
-            ArchiveKind::Archive => None,
+            ArchiveKind::Archive | ArchiveKind::Distribution | ArchiveKind::Pom => None,
         };
         let Some(artifact) = artifact else { return Ok(()) };
-        self.bytes += artifact.0.len() + artifact.1.len() + artifact.2.len();
-        if self.bytes > max_bytes {
-            return Err("the archive states too many artifacts".to_owned());
-        }
+        self.count(artifact.0.len() + artifact.1.len() + artifact.2.len(), max_bytes)?;
         match kind {
             ArchiveKind::Manifest => self.from_manifest = Some(artifact),
             _ => self.from_maven.push(artifact),
+        }
+        Ok(())
+    }
+
+    /// Notes the artifact that the path of a `pom.xml` names.
+    fn pom(&mut self, name: &str, max_bytes: usize) -> Result<(), String> {
+        let parts = name.strip_prefix(MAVEN).and_then(|rest| rest.strip_suffix("/pom.xml"));
+        let Some((group, artifact)) = parts.and_then(|parts| parts.split_once('/')) else { return Ok(()) };
+        self.count(name.len(), max_bytes)?;
+        self.poms.push((group.to_owned(), artifact.to_owned()));
+        Ok(())
+    }
+
+    /// Counts the bytes of texts that are kept.
+    fn count(&mut self, bytes: usize, max_bytes: usize) -> Result<(), String> {
+        self.bytes += bytes;
+        if self.bytes > max_bytes {
+            return Err("the archive states too many artifacts".to_owned());
         }
         Ok(())
     }
@@ -167,9 +216,11 @@ impl Artifacts {
         let has_own = self.from_maven.iter().any(|artifact| is_own(&artifact));
         let mut all = self.from_maven;
         if !has_own {
-            match (self.from_manifest, from_name) {
-                (Some(artifact), _) => all.push(artifact),
-                (None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
+            let group = from_name.as_ref().and_then(|own| self.poms.into_iter().find(|(_, name)| *name == own.0));
+            match (group, self.from_manifest, from_name) {
+                (Some((group, _)), _, Some((name, version))) => all.push((group, name, version)),
+                (_, Some(artifact), _) => all.push(artifact),
+                (_, None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
                 _ => {}
             }
         }
