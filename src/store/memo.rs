@@ -36,6 +36,7 @@ pub struct Memo<V> {
     flights: Flights<Arc<str>, Arc<Observed<V>>>,
     store: FactStore,
     clock: Clock,
+    tasks: Tasks,
 }
 
 /// Evidence in memory, and its approximate size there in bytes.
@@ -54,7 +55,7 @@ where
     /// Creates a memo that uses this store.
     pub fn new(topic: &'static str, store: FactStore, clock: Clock, tasks: Tasks) -> Self {
         let memory = Bounded::new(budget::EVIDENCE, |subject: &Arc<str>, kept: &Kept<V>| subject.len() + kept.weight);
-        Self { topic, memory: Arc::new(memory), flights: Flights::new(tasks), store, clock }
+        Self { topic, memory: Arc::new(memory), flights: Flights::new(tasks.clone()), store, clock, tasks }
     }
 
     /// The evidence about a subject: from memory, otherwise from the store, otherwise from `gather`, which continues if
@@ -84,8 +85,8 @@ where
         if let Some(known) = self.recall(subject) {
             return Some(known);
         }
-        let evidence = Arc::new(load(&self.store, self.topic, subject, &self.clock).await?);
-        keep(&self.memory, subject, &evidence);
+        let evidence = Arc::new(load(&self.store, self.topic, subject, &self.clock, &self.tasks).await?);
+        keep(&self.memory, subject, &evidence, &self.tasks).await;
         Some(evidence)
     }
 
@@ -115,7 +116,7 @@ where
         is_durable: fn(&V) -> bool,
     ) -> Arc<Observed<V>> {
         let evidence = Arc::new(with_end(evidence));
-        let text = keep(&self.memory, &subject, &evidence);
+        let text = keep(&self.memory, &subject, &evidence, &self.tasks).await;
         if let Some(text) = text.filter(|_| is_durable(&evidence.value)) {
             save(&self.store, self.topic, &subject, row(&evidence, text)).await;
         }
@@ -127,15 +128,16 @@ where
         F: Future<Output = Observed<V>> + Send + 'static,
     {
         let (topic, memory) = (self.topic, self.memory.clone());
-        let (store, clock, key) = (self.store.clone(), self.clock.clone(), subject.clone());
+        let (store, clock, tasks) = (self.store.clone(), self.clock.clone(), self.tasks.clone());
+        let key = subject.clone();
         let work = move || async move {
-            let stored = load(&store, topic, &key, &clock).await;
+            let stored = load(&store, topic, &key, &clock, &tasks).await;
             let is_new = stored.is_none();
             let evidence = Arc::new(match stored {
                 Some(stored) => stored,
                 None => with_end(gather.await),
             });
-            let text = keep(&memory, &key, &evidence);
+            let text = keep(&memory, &key, &evidence, &tasks).await;
             if let Some(text) = text.filter(|_| is_new && is_durable(&evidence.value)) {
                 save(&store, topic, &key, row(&evidence, text)).await;
             }
@@ -152,12 +154,19 @@ fn with_end<V: Evidence>(evidence: Observed<V>) -> Observed<V> {
     Observed { until, ..evidence }
 }
 
-/// Adds evidence to memory. Returns it as JSON.
-fn keep<V>(memory: &Bounded<Arc<str>, Kept<V>>, subject: &Arc<str>, evidence: &Arc<Observed<V>>) -> Option<String>
+/// Adds evidence to memory. Returns it as JSON, which is written on a blocking thread: what a layer contains can have many
+/// megabytes.
+async fn keep<V>(
+    memory: &Bounded<Arc<str>, Kept<V>>,
+    subject: &Arc<str>,
+    evidence: &Arc<Observed<V>>,
+    tasks: &Tasks,
+) -> Option<String>
 where
     V: Clone + Send + Serialize + Sync + 'static,
 {
-    let text = serde_json::to_string(&evidence.value).ok();
+    let written = evidence.clone();
+    let text = tasks.spawn_blocking(move || serde_json::to_string(&written.value).ok()).await.ok().flatten();
     let weight = ENTRY_WEIGHT + text.as_ref().map_or(0, String::len);
     memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight, since: Instant::now() });
     text
@@ -167,15 +176,17 @@ fn row<V>(evidence: &Observed<V>, text: String) -> Observed<String> {
     Observed { value: text, at: evidence.at, until: evidence.until }
 }
 
-/// Loads evidence. A row that cannot be read is ignored, so the evidence is gathered again.
-async fn load<V: DeserializeOwned>(
+/// Loads evidence, and reads its JSON on a blocking thread. A row that cannot be read is ignored, so the evidence is
+/// gathered again.
+async fn load<V: DeserializeOwned + Send + 'static>(
     store: &FactStore,
     topic: &str,
     subject: &str,
     clock: &Clock,
+    tasks: &Tasks,
 ) -> Option<Observed<V>> {
     let Observed { value, at, until } = stored(store, topic, subject, clock).await?;
-    let value = serde_json::from_str(&value).ok()?;
+    let value = tasks.spawn_blocking(move || serde_json::from_str(&value).ok()).await.ok()??;
     Some(Observed { value, at, until })
 }
 
