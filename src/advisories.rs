@@ -21,6 +21,7 @@ mod rating;
 mod red_hat;
 mod release;
 mod rows;
+mod section;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -30,12 +31,14 @@ pub use databases::{Databases, SourceState, SourceStatus};
 pub use error::DatabaseError;
 pub use find::{ImageFindings, find};
 pub use generations::{AdvisoryStore, GenerationManifest, InstalledGeneration};
-pub use import::{DatabaseTransport, FetchedFile, ImportOptions, export, fetch_osv, fetch_trivy_db, import};
+pub use import::{DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, export, fetch_osv, fetch_trivy_db, import};
 pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCvss, TrivyDetail,
     TrivyRow, TrivyRows, TrivySource,
 };
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -49,7 +52,8 @@ pub struct MatchedAdvisory {
     pub id: String,
     /// Other identifiers of the same vulnerability, including vendors' advisories (`DSA-…`, `ALSA-…`).
     pub aliases: Vec<String>,
-    /// The index of the package in [`Inventory::packages`](crate::inventory::Inventory::packages).
+    /// The index of the package in [`Inventory::packages`](crate::inventory::Inventory::packages): the first one, if the
+    /// image contains the package several times (see [`ImageFindings::copies`]).
     pub package: usize,
     /// The first version without the vulnerability; several, one for each branch, are separated by `, `.
     pub fixed: Option<String>,
@@ -70,8 +74,8 @@ pub struct MatchedAdvisory {
     pub modified: Option<Timestamp>,
     /// The worst score that any source gives.
     pub score: Option<CvssScore>,
-    /// Addresses with more information.
-    pub references: Vec<String>,
+    /// Addresses with more information: a list of each record, shared with all that it is about.
+    pub references: Vec<Arc<[String]>>,
 }
 
 impl MatchedAdvisory {

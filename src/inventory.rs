@@ -26,6 +26,7 @@ mod red_hat;
 mod rpm;
 #[cfg(test)]
 mod sample;
+mod spool;
 mod system_file;
 mod tar;
 mod tar_header;

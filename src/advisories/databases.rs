@@ -94,7 +94,7 @@ impl Databases {
 }
 
 /// An open database.
-enum Open {
+pub(super) enum Open {
     Trivy(TrivyDb),
     Osv(OsvIndex),
 }
@@ -206,7 +206,11 @@ impl AdvisoryStore {
     }
 }
 
-fn open(folder: &Path, kind: DatabaseKind) -> Result<Open, DatabaseError> {
+/// Opens the database of a generation.
+///
+/// # Errors
+/// A file is missing or damaged.
+pub(super) fn open(folder: &Path, kind: DatabaseKind) -> Result<Open, DatabaseError> {
     Ok(match kind {
         DatabaseKind::TrivyDb => Open::Trivy(TrivyDb::open(folder)?),
         DatabaseKind::Osv => Open::Osv(OsvIndex::open(&folder.join(INDEX))?),

@@ -1,5 +1,6 @@
 //! Which advisories apply to an inventory.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use crate::version::VersionScheme;
 pub struct ImageFindings {
     /// The vulnerabilities, each once for each package that it affects, ordered by package and identifier.
     pub matches: Vec<MatchedAdvisory>,
+    /// Packages that the image contains several times, by the index of the first: the indexes of the others. What affects
+    /// the first affects them, too.
+    pub copies: HashMap<usize, Vec<usize>>,
     /// What could not be judged, in order: the image is not known to be clean. These are in addition to the gaps of the
     /// inventory.
     pub gaps: Vec<Gap>,
@@ -59,9 +63,11 @@ pub(super) struct Lookups<'a> {
 
 /// Finds the advisories of these databases.
 pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Timestamp) -> ImageFindings {
+    let (different, copies) = different_packages(inventory);
     let mut search = AdvisorySearch {
         databases,
         inventory,
+        different,
         candidates: Vec::new(),
         gaps: BTreeSet::new(),
         details: HashMap::new(),
@@ -73,13 +79,35 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     osv_match::find(&mut search);
     let end_of_life = release.and_then(|release| release.end_of_support).filter(|end| *end <= now);
     let matches = join::join(search.candidates);
-    ImageFindings { matches, gaps: search.gaps.into_iter().collect(), end_of_life }
+    ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life }
+}
+
+/// The indexes of packages that differ in what advisories are found by, and those of their copies in other places.
+fn different_packages(inventory: &Inventory) -> (Vec<usize>, HashMap<usize, Vec<usize>>) {
+    let mut first: HashMap<_, usize> = HashMap::with_capacity(inventory.packages.len());
+    let (mut different, mut copies) = (Vec::new(), HashMap::<usize, Vec<usize>>::new());
+    for (index, package) in inventory.packages.iter().enumerate() {
+        let InstalledPackage { ecosystem, name, version, source, architecture, module, vendor, layer, .. } = package;
+        let source = source.as_ref().map(|source| (&source.name, &source.version));
+        // The products of Red Hat are those of a layer.
+        let layer = layer.filter(|_| *ecosystem == Ecosystem::Rpm);
+        match first.entry((ecosystem, name, version, source, architecture, module, vendor, layer)) {
+            Entry::Occupied(first) => copies.entry(*first.get()).or_default().push(index),
+            Entry::Vacant(place) => {
+                place.insert(index);
+                different.push(index);
+            }
+        }
+    }
+    (different, copies)
 }
 
 /// A search under way.
 pub(super) struct AdvisorySearch<'a> {
     pub(super) databases: &'a Lookups<'a>,
     pub(super) inventory: &'a Inventory,
+    /// The packages, without copies of one in other places.
+    different: Vec<usize>,
     candidates: Vec<CandidateMatch>,
     gaps: BTreeSet<Gap>,
     /// Details of trivy-db by vulnerability: an image has many packages of one source.
@@ -98,9 +126,10 @@ pub(super) struct CandidateMatch {
 }
 
 impl<'a> AdvisorySearch<'a> {
-    /// The packages with their indexes.
+    /// The packages with their indexes. A package that is there several times is listed once.
     pub(super) fn packages(&self) -> impl Iterator<Item = (usize, &'a InstalledPackage)> + use<'a> {
-        self.inventory.packages.iter().enumerate()
+        let packages = &self.inventory.packages;
+        self.different.clone().into_iter().map(move |index| (index, &packages[index]))
     }
 
     pub(super) fn gap(&mut self, place: &str, problem: String) {

@@ -16,7 +16,8 @@ use flate2::bufread::MultiGzDecoder;
 use jiff::Timestamp;
 
 pub use self::export::export;
-pub use self::fetch::{DatabaseTransport, FetchedFile, fetch_osv, fetch_trivy_db};
+use self::fetch::WebOrigin;
+pub use self::fetch::{DatabaseTransport, FetchedFile, WebAnswer, fetch_osv, fetch_trivy_db};
 use super::generations::{DatabaseKind, GenerationManifest, Staged, Staging};
 use super::meter::{DatabaseLimits, Meter, OnProgress};
 use super::{AdvisoryStore, DatabaseError, InstalledGeneration, osv, trivy_db};
@@ -95,7 +96,7 @@ impl Job<'_> {
         if path.join("index.json").exists() && path.join("blobs").is_dir() {
             return Ok(vec![self.layout(&layout::Folder(path), meter)?]);
         }
-        Ok(vec![self.osv(path, None, meter)?])
+        Ok(vec![self.osv(path, meter)?])
     }
 
     fn file(&self, path: &Path, meter: &mut Meter<'_>) -> Result<Vec<Staged>, DatabaseError> {
@@ -112,7 +113,7 @@ impl Job<'_> {
             }
             [b'P', b'K', ..] => {
                 meter.expect(file.metadata().map_err(failed)?.len())?;
-                Ok(vec![self.osv(path, None, meter)?])
+                Ok(vec![self.osv(path, meter)?])
             }
             _ if start.get(257..262) == Some(b"ustar") => {
                 file.seek(SeekFrom::Start(0)).map_err(failed)?;
@@ -162,22 +163,21 @@ impl Job<'_> {
         Err(DatabaseError::unrecognised(self.from.clone(), "the archive has no files"))
     }
 
-    /// Compiles OSV records. `built` is when the source states that it built the archive.
-    fn osv(&self, path: &Path, built: Option<Timestamp>, meter: &mut Meter<'_>) -> Result<Staged, DatabaseError> {
-        let staging = self.store.stage()?;
-        self.osv_in(staging, path, built, meter)
+    /// Compiles OSV records of a file or directory.
+    fn osv(&self, path: &Path, meter: &mut Meter<'_>) -> Result<Staged, DatabaseError> {
+        self.osv_in(self.store.stage()?, path, WebOrigin::default(), meter)
     }
 
     fn osv_in(
         &self,
         staging: Staging,
         path: &Path,
-        built: Option<Timestamp>,
+        origin: WebOrigin,
         meter: &mut Meter<'_>,
     ) -> Result<Staged, DatabaseError> {
         let ImportOptions { now, ecosystems, .. } = self.options;
         let contents = osv::compile(path, &staging.path().join(osv::INDEX), ecosystems, *now, meter)?;
-        let Some(built) = built.or(contents.newest) else {
+        let Some(built) = origin.built.or(contents.newest) else {
             return Err(DatabaseError::unrecognised(self.from.clone(), "no record says when it was changed"));
         };
         let manifest = GenerationManifest {
@@ -186,6 +186,7 @@ impl Job<'_> {
             built,
             fetched: *now,
             from: self.from.clone(),
+            etag: origin.etag,
             rows: contents.rows,
             files: vec![staging.describe(osv::INDEX)?],
         };

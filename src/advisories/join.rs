@@ -63,7 +63,7 @@ fn merged(mut first: CandidateMatch, second: CandidateMatch) -> CandidateMatch {
     first
 }
 
-/// Lists every name and every address once, and vendors' advisories after the other names.
+/// Lists every name once, and vendors' advisories after the other names.
 fn finished(candidate: CandidateMatch) -> MatchedAdvisory {
     let mut matched = candidate.matched;
     matched.aliases.sort_unstable();
@@ -72,7 +72,6 @@ fn finished(candidate: CandidateMatch) -> MatchedAdvisory {
     matched.aliases.extend(advisories);
     let mut seen = std::collections::HashSet::from([matched.id.clone()]);
     matched.aliases.retain(|alias| !alias.is_empty() && seen.insert(alias.clone()));
-    let mut seen = std::collections::HashSet::new();
-    matched.references.retain(|reference| seen.insert(reference.clone()));
+    matched.references.retain(|list| !list.is_empty());
     matched
 }

@@ -6,43 +6,49 @@ use super::rating::osv_rating;
 use super::release::{major, minor};
 use super::system::fill;
 use super::{FixStatus, MatchedAdvisory, OsvAffected, OsvDetail, OsvRow, OsvRows};
-use crate::inventory::{Ecosystem, LinuxDistribution};
+use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 use crate::policy::Severity;
 use crate::version::compare;
 
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
-    let system = search.inventory.distribution.as_ref().and_then(system_ecosystem);
+    let system = search.inventory.distribution.as_ref().and_then(|distribution| system_ecosystem(search, distribution));
     for (index, package) in search.packages() {
         if search.is_full() {
             break;
         }
-        let ((ecosystem, name), version) = match (&system, osv_ecosystem(package.ecosystem)) {
-            (_, Some(ecosystem)) => ((ecosystem, &*package.name), &*package.version),
+        match (&system, osv_ecosystem(package.ecosystem)) {
+            (_, Some(ecosystem)) => look_up(search, index, ecosystem, (&package.name, &package.version)),
             (Some(system), None) if system.package == package.ecosystem && !package.is_third_party() => {
-                let (name, version) =
-                    if system.by_source { source_of(package) } else { (&*package.name, &*package.version) };
-                ((&*system.name, name), version)
+                for ecosystem in &system.names {
+                    system.by.each(package, |name, version| look_up(search, index, ecosystem, (name, version)));
+                }
             }
-            _ => continue,
-        };
-        for osv in &search.databases.osv {
-            let rows = osv.rows(ecosystem, name);
-            let rows = search.readable(OSV, rows).unwrap_or_default();
-            if !rows.is_empty() && compare(scheme(package.ecosystem), version, version).is_err() {
-                search.unreadable_version(package);
-                continue;
-            }
-            for row in &rows {
-                add(search, index, version, *osv, row);
-            }
+            _ => {}
+        }
+    }
+}
+
+/// Adds the records about a package of this name.
+fn look_up(search: &mut AdvisorySearch<'_>, index: usize, ecosystem: &str, (name, version): (&str, &str)) {
+    let package = &search.inventory.packages[index];
+    for osv in &search.databases.osv {
+        let rows = osv.rows(ecosystem, name);
+        let rows = search.readable(OSV, rows).unwrap_or_default();
+        if !rows.is_empty() && compare(scheme(package.ecosystem), version, version).is_err() {
+            search.unreadable_version(package);
+            continue;
+        }
+        for row in &rows {
+            add(search, index, version, *osv, row);
         }
     }
 }
 
 /// Whether an index has records for the distribution.
 pub(super) fn covers_distribution(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution) -> bool {
-    system_ecosystem(distribution).is_some_and(|system| covers(search, &system.name))
+    let system = system_ecosystem(search, distribution);
+    system.is_some_and(|system| system.names.iter().any(|name| covers(search, name)))
 }
 
 /// Whether an index has records of the ecosystem.
@@ -58,46 +64,86 @@ pub(super) fn covers(search: &mut AdvisorySearch<'_>, ecosystem: &str) -> bool {
 
 /// The records for a distribution.
 pub(super) struct SystemEcosystem {
-    /// `Debian:12`.
-    name: String,
+    /// `Debian:12`. Several, where the packages of a release belong to several products.
+    names: Vec<String>,
     /// The kind of its packages.
     pub(super) package: Ecosystem,
-    /// Whether the records name source packages.
-    by_source: bool,
+    /// Which packages the records name.
+    by: RecordName,
+}
+
+/// The package that the records of a distribution name, with its version.
+#[derive(Clone, Copy)]
+enum RecordName {
+    /// The installed package.
+    Binary,
+    /// The source package in most records, and the installed one in others: both are looked up.
+    Either,
+    /// The source package.
+    Source,
+}
+
+impl RecordName {
+    /// Calls `look_up` with each name and version.
+    fn each(self, package: &InstalledPackage, mut look_up: impl FnMut(&str, &str)) {
+        let (name, version) = source_of(package);
+        if !matches!(self, Self::Binary) {
+            look_up(name, version);
+        }
+        if matches!(self, Self::Binary) || (matches!(self, Self::Either) && *name != *package.name) {
+            look_up(&package.name, &package.version);
+        }
+    }
 }
 
 /// The ecosystem of a distribution's release (ossf.github.io/osv-schema, "Defined ecosystems"). Red Hat's are named by
 /// product, which an image does not state, and are not used.
-pub(super) fn system_ecosystem(distribution: &LinuxDistribution) -> Option<SystemEcosystem> {
+pub(super) fn system_ecosystem(
+    search: &AdvisorySearch<'_>,
+    distribution: &LinuxDistribution,
+) -> Option<SystemEcosystem> {
     let version = &*distribution.version;
     let repository = distribution.repository.as_deref().unwrap_or(version);
-    let of = |package, by_source, name: String| Some(SystemEcosystem { name, package, by_source });
+    let of = |package, by, name: String| Some(SystemEcosystem { names: vec![name], package, by });
+    let (apk, deb, rpm) = (Ecosystem::Apk, Ecosystem::Deb, Ecosystem::Rpm);
     match &*distribution.id {
-        "almalinux" => of(Ecosystem::Rpm, false, format!("AlmaLinux:{}", major(version))),
-        "alpine" if repository == "edge" => of(Ecosystem::Apk, true, "Alpine:edge".to_owned()),
-        "alpine" => of(Ecosystem::Apk, true, format!("Alpine:v{}", minor(repository))),
-        "azurelinux" | "mariner" => of(Ecosystem::Rpm, true, format!("Azure Linux:{}", major(version))),
-        "chainguard" => of(Ecosystem::Apk, true, "Chainguard".to_owned()),
-        "debian" => of(Ecosystem::Deb, true, format!("Debian:{}", major(version))),
-        "echo" => of(Ecosystem::Deb, true, "Echo".to_owned()),
-        "minimos" => of(Ecosystem::Apk, true, "MinimOS".to_owned()),
-        "opensuse-leap" => of(Ecosystem::Rpm, false, format!("openSUSE:Leap {version}")),
-        "opensuse-tumbleweed" => of(Ecosystem::Rpm, false, "openSUSE:Tumbleweed".to_owned()),
-        "photon" => of(Ecosystem::Rpm, true, format!("Photon OS:{version}")),
-        "rocky" => of(Ecosystem::Rpm, false, format!("Rocky Linux:{}", major(version))),
-        "sles" => of(Ecosystem::Rpm, false, format!("SUSE:{}", suse(version))),
-        "ubuntu" => of(Ecosystem::Deb, true, ubuntu(version, distribution.extended_support)),
-        "wolfi" => of(Ecosystem::Apk, true, "Wolfi".to_owned()),
+        // The schema says source packages; the records list binary packages.
+        "almalinux" => of(rpm, RecordName::Binary, format!("AlmaLinux:{}", major(version))),
+        "alpine" if repository == "edge" => of(apk, RecordName::Source, "Alpine:edge".to_owned()),
+        "alpine" => of(apk, RecordName::Source, format!("Alpine:v{}", minor(repository))),
+        "azurelinux" | "mariner" => of(rpm, RecordName::Source, format!("Azure Linux:{}", major(version))),
+        "chainguard" => of(apk, RecordName::Either, "Chainguard".to_owned()),
+        "debian" => of(deb, RecordName::Source, format!("Debian:{}", major(version))),
+        "echo" => of(deb, RecordName::Source, "Echo".to_owned()),
+        "minimos" => of(apk, RecordName::Either, "MinimOS".to_owned()),
+        "opensuse-leap" => of(rpm, RecordName::Source, format!("openSUSE:Leap {version}")),
+        "opensuse-tumbleweed" => of(rpm, RecordName::Source, "openSUSE:Tumbleweed".to_owned()),
+        "photon" => of(rpm, RecordName::Either, format!("Photon OS:{version}")),
+        "rocky" => of(rpm, RecordName::Either, format!("Rocky Linux:{}", major(version))),
+        "sles" => Some(SystemEcosystem { names: suse(search, version), package: rpm, by: RecordName::Source }),
+        "ubuntu" => of(deb, RecordName::Source, ubuntu(version, distribution.extended_support)),
+        "wolfi" => of(apk, RecordName::Either, "Wolfi".to_owned()),
         _ => None,
     }
 }
 
-/// `Linux Enterprise Server 15 SP5` for `15.5`.
-fn suse(version: &str) -> String {
-    match version.split_once('.') {
-        Some((major, pack)) => format!("Linux Enterprise Server {major} SP{pack}"),
-        None => format!("Linux Enterprise Server {version}"),
-    }
+/// The products of a release of SUSE Linux Enterprise: an image does not state which module a package is from. For `15.5`
+/// `SUSE:Linux Enterprise Server 15 SP5`, `SUSE:Linux Enterprise Module for Basesystem 15 SP5`, and so on.
+fn suse(search: &AdvisorySearch<'_>, version: &str) -> Vec<String> {
+    let release = match version.split_once('.') {
+        Some((major, pack)) => format!(" {major} SP{pack}"),
+        None => format!(" {version}"),
+    };
+    let all = search.databases.osv.iter().flat_map(|osv| osv.ecosystems("SUSE:"));
+    // A suffix names longer support, `-LTSS`.
+    let is_of_release = |name: &String| {
+        let found = name.find(&release).map(|at| &name[at + release.len()..]);
+        found.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let mut names: Vec<String> = all.filter(is_of_release).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// `Ubuntu:22.04:LTS`, `Ubuntu:23.10`, `Ubuntu:Pro:18.04:LTS`. Every second April has long-term support.
@@ -139,6 +185,9 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn O
     }
     let Some((affected, fix)) = found else { return };
     let detail = search.record(osv, &row.id);
+    if is_of_other_stream(package, affected, &detail) {
+        return;
+    }
     let is_comparable = fix.is_some();
     let fixed = fix.and_then(|fix| fix.version);
     let status = match (&fixed, is_comparable) {
@@ -158,9 +207,25 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn O
         matched.score = score.or(matched.score);
         matched.title = Some(detail.summary.clone()).filter(|summary| !summary.is_empty()).or(matched.title);
         (matched.published, matched.modified) = (detail.published, detail.modified);
-        matched.references.clone_from(&detail.references);
+        matched.references = vec![detail.references.clone()];
         search.push(CandidateMatch { matched, advisories });
     }
+}
+
+/// Whether the record is about another stream of a module than the installed one. AlmaLinux and Rocky Linux publish one
+/// record for each stream, whose summary alone states it: `Moderate: nodejs:18 security update`. What cannot be told counts.
+fn is_of_other_stream(package: &InstalledPackage, affected: &OsvAffected, detail: &OsvDetail) -> bool {
+    let is_modular = |version: &str| version.contains(".module+el") || version.contains(".module_el");
+    let mut fixes = affected.ranges.iter().flat_map(|range| &range.events).filter_map(|event| event.fixed.as_deref());
+    if !fixes.clone().all(is_modular) || fixes.next().is_none() {
+        return false;
+    }
+    let label = package.module.as_deref().and_then(|label| label.split_once(':'));
+    let Some((module, rest)) = label else { return !is_modular(&package.version) };
+    let installed = rest.split(':').next().unwrap_or(rest);
+    let named = detail.summary.split([' ', ',', ';']).filter_map(|word| word.split_once(':'));
+    let streams: Vec<&str> = named.filter(|(name, _)| *name == module).map(|(_, stream)| stream).collect();
+    !streams.is_empty() && !streams.contains(&installed)
 }
 
 /// The vulnerabilities that a record is about: identifier, aliases, and vendors' advisories. An advisory of a

@@ -140,7 +140,7 @@ pub struct TrivyDetail {
     pub cvss: BTreeMap<String, TrivyCvss>,
     /// Addresses with more information.
     #[serde(deserialize_with = "null_as_default")]
-    pub references: Vec<String>,
+    pub references: Arc<[String]>,
     /// When it was published.
     pub published_date: Option<Timestamp>,
     /// When it was last changed.
@@ -170,6 +170,10 @@ pub struct TrivyCvss {
 pub trait OsvRows: Send + Sync {
     /// Whether the index has any record of this ecosystem: `PyPI`, `Debian:12`, `AlmaLinux:9`.
     fn covers(&self, ecosystem: &str) -> Result<bool, DamagedDatabase>;
+
+    /// The names of the ecosystems that start with the prefix: `SUSE:` yields `SUSE:Linux Enterprise Server 15 SP5` and
+    /// others.
+    fn ecosystems(&self, prefix: &str) -> Vec<String>;
 
     /// What the records say about the versions of a package, in the order of their identifiers. The names are those of the
     /// records, except that the names of `PyPI` are normalised (PEP 503). Costs a few microseconds.
@@ -212,7 +216,7 @@ pub struct OsvDetail {
     /// A word for the severity that the source states elsewhere (`database_specific.severity`): `MODERATE`.
     pub severity_word: Option<String>,
     /// Addresses with more information.
-    pub references: Vec<String>,
+    pub references: Arc<[String]>,
 }
 
 /// A severity: a vector, or a word.

@@ -40,7 +40,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
     match release {
         Some(release) if covered => find_in(search, release),
         _ if osv_match::covers_distribution(search, distribution) => {
-            let kind = osv_match::system_ecosystem(distribution).map(|system| system.package);
+            let kind = osv_match::system_ecosystem(search, distribution).map(|system| system.package);
             let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
             for (_, package) in packages.filter(|(_, package)| Some(package.ecosystem) != kind) {
                 other_kind(search, &name(distribution), package);
@@ -245,5 +245,5 @@ pub(super) fn fill(search: &mut AdvisorySearch<'_>, matched: &mut MatchedAdvisor
     matched.score = score_of_detail(&detail);
     matched.title = Some(detail.title.clone()).filter(|title| !title.is_empty());
     (matched.published, matched.modified) = (detail.published_date, detail.last_modified_date);
-    matched.references.clone_from(&detail.references);
+    matched.references = vec![detail.references.clone()];
 }

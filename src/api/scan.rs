@@ -32,7 +32,7 @@ pub struct ImageScan {
     pub distribution: Option<LinuxDistribution>,
     /// All packages.
     pub packages: Vec<PackageAnswer>,
-    /// What could not be read, and may hide packages.
+    /// What could not be read or compared with advisories, and may hide packages or vulnerabilities.
     pub gaps: Vec<Gap>,
 }
 
@@ -90,9 +90,9 @@ impl ImageScan {
         let ScannedImage { digest, platform, evidence, inventory } = image;
         let AppliedVaRule { rule, exemptions, at } = applied;
         let assessment = AssessmentAnswer::new(digest, platform, rule, &evidence.value, exemptions, *at);
-        let generated_at = match &evidence.value {
-            VaEvidence::Report(report) => report.generated_at,
-            _ => None,
+        let (generated_at, unjudged) = match &evidence.value {
+            VaEvidence::Report(report) => (report.generated_at, &report.gaps[..]),
+            _ => (None, &[][..]),
         };
         let (inventory, unread) = match inventory {
             Ok(inventory) => ((*inventory).clone(), None),
@@ -100,6 +100,9 @@ impl ImageScan {
         };
         let (distribution, mut gaps) = (inventory.distribution, inventory.gaps);
         gaps.extend(unread);
+        gaps.extend(unjudged.iter().map(|gap| Gap { place: gap.place.clone(), problem: gap.problem.clone() }));
+        gaps.sort_unstable();
+        gaps.dedup();
         let answer = |package: InstalledPackage| PackageAnswer {
             purl: package.purl(distribution.as_ref()).unwrap_or_default(),
             package,

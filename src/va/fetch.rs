@@ -12,12 +12,13 @@ use http_body_util::Full;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::databases::{AdvisoryDatabases, DatabaseConfig};
 use crate::advisories::{
     AdvisoryStore, DatabaseError, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile, ImportOptions,
-    InstalledGeneration, OnProgress, fetch_osv, fetch_trivy_db,
+    InstalledGeneration, OnProgress, WebAnswer, fetch_osv, fetch_trivy_db,
 };
 use crate::http_client::{
     HttpClient, HttpSettings, MAX_REDIRECTS, Network, PieceSource, Reach, ReceivedBody, check_url, is_redirect,
@@ -33,6 +34,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest pause within a body.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A body must arrive at this rate on average, in bytes a second, after [`IDLE_TIMEOUT`]. The limit for sizes thus also limits
+/// the time.
+const MIN_RATE: u64 = 32 * 1024;
+/// The longest entity tag that is kept, in bytes.
+const MAX_ETAG: usize = 256;
 
 /// Where advisory databases come from.
 #[derive(Clone, Debug, Default)]
@@ -186,17 +192,26 @@ impl Transport {
         Ok((image, upstream.clone()))
     }
 
-    /// Follows redirects, as object stores answer.
-    async fn open(&self, url: &str) -> Result<http::Response<hyper::body::Incoming>, DatabaseError> {
+    /// Follows redirects, as object stores answer. `None` if the file is still the one with this entity tag.
+    async fn open(
+        &self,
+        url: &str,
+        etag: Option<&str>,
+    ) -> Result<Option<http::Response<hyper::body::Incoming>>, DatabaseError> {
         let mut address = Url::parse(url).map_err(|error| failed(url, &error))?;
         check_url(&address, true).map_err(|why| failed(url, &why))?;
         let mut reach = Reach::Configured;
         for _ in 0..=MAX_REDIRECTS {
-            let request = Request::get(address.as_str()).body(Full::default()).map_err(|error| failed(url, &error))?;
+            let mut request = Request::get(address.as_str());
+            if let Some(etag) = etag {
+                request = request.header(header::IF_NONE_MATCH, etag);
+            }
+            let request = request.body(Full::default()).map_err(|error| failed(url, &error))?;
             let response = self.client.send(reach, request).await.map_err(|error| failed(url, &error))?;
             if !is_redirect(response.status()) {
                 return match response.status() {
-                    StatusCode::OK => Ok(response),
+                    StatusCode::OK => Ok(Some(response)),
+                    StatusCode::NOT_MODIFIED if etag.is_some() => Ok(None),
                     status => Err(failed(url, &format!("the server answered {status}"))),
                 };
             }
@@ -224,17 +239,18 @@ impl DatabaseTransport for Transport {
         let (image, upstream) = self.upstream(reference)?;
         let stream = self.runtime.block_on(upstream.blob(&image.name.repository, &digest, size, 0));
         let stream = stream.map_err(|error| failed(reference, &error))?;
-        Ok(Box::new(BlockingBody { runtime: &self.runtime, body: FetchBody::Blob(stream), piece: Bytes::new() }))
+        Ok(Box::new(BlockingBody::new(&self.runtime, FetchBody::Blob(stream))))
     }
 
-    fn get(&self, url: &str) -> Result<FetchedFile<'_>, DatabaseError> {
-        let response = self.runtime.block_on(self.open(url))?;
+    fn get(&self, url: &str, etag: Option<&str>) -> Result<WebAnswer<'_>, DatabaseError> {
+        let Some(response) = self.runtime.block_on(self.open(url, etag))? else { return Ok(WebAnswer::Unchanged) };
         let text = |name: header::HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         let size = text(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+        let etag = text(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG).map(str::to_owned);
         let modified = text(header::LAST_MODIFIED).and_then(http_date);
         let body = ReceivedBody::new(response.into_body(), IDLE_TIMEOUT);
-        let content = BlockingBody { runtime: &self.runtime, body: FetchBody::File(body), piece: Bytes::new() };
-        Ok(FetchedFile { content: Box::new(content), size, modified })
+        let content = Box::new(BlockingBody::new(&self.runtime, FetchBody::File(body)));
+        Ok(WebAnswer::File(FetchedFile { content, size, etag, modified }))
     }
 }
 
@@ -249,6 +265,7 @@ struct BlockingBody<'a> {
     runtime: &'a Handle,
     body: FetchBody,
     piece: Bytes,
+    pace: Pace,
 }
 
 enum FetchBody {
@@ -256,24 +273,61 @@ enum FetchBody {
     File(ReceivedBody),
 }
 
+impl FetchBody {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        match self {
+            Self::Blob(stream) => stream.next().await.map(|piece| piece.map_err(io::Error::other)),
+            Self::File(body) => body.next_piece().await.map(|piece| piece.map_err(io::Error::other)),
+        }
+    }
+}
+
+/// How fast a body arrives.
+struct Pace {
+    began: Instant,
+    received: u64,
+}
+
+impl Pace {
+    /// When the next piece must have arrived.
+    fn end(&self) -> Instant {
+        self.began + IDLE_TIMEOUT + Duration::from_secs(self.received / MIN_RATE)
+    }
+}
+
+impl<'a> BlockingBody<'a> {
+    fn new(runtime: &'a Handle, body: FetchBody) -> Self {
+        Self { runtime, body, piece: Bytes::new(), pace: Pace { began: Instant::now(), received: 0 } }
+    }
+}
+
 impl Read for BlockingBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            let next = match &mut self.body {
-                FetchBody::Blob(stream) => {
-                    self.runtime.block_on(stream.next()).map(|piece| piece.map_err(io::Error::other))
-                }
-                FetchBody::File(body) => {
-                    self.runtime.block_on(body.next_piece()).map(|piece| piece.map_err(io::Error::other))
-                }
-            };
-            match next {
+            let (end, body) = (self.pace.end(), &mut self.body);
+            let next = self.runtime.block_on(async { timeout_at(end, body.next()).await });
+            let slow = |_| io::Error::new(io::ErrorKind::TimedOut, format!("fewer than {MIN_RATE} bytes a second arrive"));
+            match next.map_err(slow)? {
                 Some(piece) => self.piece = piece?,
                 None => return Ok(0),
             }
+            self.pace.received += self.piece.len() as u64;
         }
         let length = self.piece.len().min(buffer.len());
         self.piece.copy_to_slice(&mut buffer[..length]);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_for_a_body_grows_with_what_has_arrived() {
+        let began = Instant::now();
+        let end = |received| Pace { began, received }.end() - began;
+        assert_eq!(end(0), Duration::from_secs(60));
+        assert_eq!(end(MIN_RATE * 100), Duration::from_secs(160));
     }
 }

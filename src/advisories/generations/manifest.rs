@@ -41,6 +41,9 @@ pub struct GenerationManifest {
     pub fetched: Timestamp,
     /// Where it is from: `ghcr.io/aquasecurity/trivy-db:2@sha256:…`, or a path.
     pub from: String,
+    /// The entity tag that the web server stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
     /// Advisories, each for one package.
     pub rows: u64,
     /// Its files, the database first.

@@ -28,11 +28,19 @@ pub trait DatabaseTransport {
     /// As for [`manifest`](Self::manifest).
     fn blob(&self, reference: &str, digest: Digest, size: u64) -> Result<Box<dyn Read + '_>, DatabaseError>;
 
-    /// A file of a web server.
+    /// A file of a web server. `etag` is that of the version which is known (RFC 9110, section 13.1.2).
     ///
     /// # Errors
     /// As for [`manifest`](Self::manifest).
-    fn get(&self, url: &str) -> Result<FetchedFile<'_>, DatabaseError>;
+    fn get(&self, url: &str, etag: Option<&str>) -> Result<WebAnswer<'_>, DatabaseError>;
+}
+
+/// The answer of a web server.
+pub enum WebAnswer<'a> {
+    /// The file.
+    File(FetchedFile<'a>),
+    /// The file is the one that is known.
+    Unchanged,
 }
 
 /// A file of a web server.
@@ -41,6 +49,8 @@ pub struct FetchedFile<'a> {
     pub content: Box<dyn Read + 'a>,
     /// The size in bytes, if the server states it (`Content-Length`). A content of another size is refused.
     pub size: Option<u64>,
+    /// The entity tag, if the server states one.
+    pub etag: Option<String>,
     /// When the file was made, if the server states it (`Last-Modified`). Otherwise, the time of the newest record counts,
     /// which may be long before.
     pub modified: Option<Timestamp>,
@@ -77,7 +87,7 @@ pub fn fetch_trivy_db(
         check_digest("the manifest", pinned, digest)?;
     }
     let job = Job { store, options, from: format!("{name}@{digest}") };
-    if let Some(manifest) = in_use(store, &job.from)? {
+    if let Some(manifest) = in_use(store, TRIVY, |manifest| manifest.kind == DatabaseKind::TrivyDb && manifest.from == job.from)? {
         return Ok(InstalledGeneration { manifest, was_current: true });
     }
     let layer = job.database_layer(&job.manifest(bytes, content_type.as_deref())?)?;
@@ -86,16 +96,36 @@ pub fn fetch_trivy_db(
     store.install(staged, options.force, options.now)
 }
 
-/// The generation of trivy-db in use, if it is from there and whole.
-fn in_use(store: &AdvisoryStore, from: &str) -> Result<Option<GenerationManifest>, DatabaseError> {
+/// The generation of a source in use, if it is from there and whole.
+fn in_use(
+    store: &AdvisoryStore,
+    source: &str,
+    is_from: impl Fn(&GenerationManifest) -> bool,
+) -> Result<Option<GenerationManifest>, DatabaseError> {
     let _lock = store.lock(rustix::fs::FlockOperation::LockShared)?;
-    let current = store.current(TRIVY).ok().flatten();
-    let manifest = current.and_then(|kept| store.verify(TRIVY, &kept.current).ok());
-    Ok(manifest.filter(|manifest| manifest.kind == DatabaseKind::TrivyDb && manifest.from == from))
+    let Some(kept) = store.current(source).ok().flatten() else { return Ok(None) };
+    if !store.manifest(source, &kept.current).is_ok_and(|manifest| is_from(&manifest)) {
+        return Ok(None);
+    }
+    let is_readable = |manifest: &GenerationManifest| {
+        super::super::databases::open(&store.folder(source, &kept.current), manifest.kind).is_ok()
+    };
+    Ok(store.verify(source, &kept.current).ok().filter(is_readable))
+}
+
+/// The generation in use that is from this address, whichever source it is of.
+fn in_use_from(store: &AdvisoryStore, url: &str) -> Result<Option<GenerationManifest>, DatabaseError> {
+    for source in store.sources()? {
+        if let Some(manifest) = in_use(store, &source, |manifest| manifest.from == url)? {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
 }
 
 /// Fetches a zip archive of OSV records, compiles it and puts it into use:
-/// `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`.
+/// `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`. An archive that is in use already is not fetched, if
+/// the server recognises it by its entity tag.
 ///
 /// # Errors
 /// The server does not deliver, the archive or a record is damaged, it is too large, or older than what is in use. Nothing
@@ -109,16 +139,31 @@ pub fn fetch_osv(
 ) -> Result<InstalledGeneration, DatabaseError> {
     let mut meter = Meter::new(options.limits, progress);
     let job = Job { store, options, from: url.to_owned() };
+    let known = if options.force { None } else { in_use_from(store, url)?.filter(|known| known.etag.is_some()) };
+    let file = match (transport.get(url, known.as_ref().and_then(|known| known.etag.as_deref()))?, known) {
+        (WebAnswer::File(file), _) => file,
+        (WebAnswer::Unchanged, Some(manifest)) => return Ok(InstalledGeneration { manifest, was_current: true }),
+        (WebAnswer::Unchanged, None) => return Err(job.wrong("the server states that nothing changed, unasked")),
+    };
     let staging = store.stage()?;
-    let mut file = transport.get(url)?;
-    if let Some(size) = file.size {
+    let FetchedFile { mut content, size, etag, modified } = file;
+    if let Some(size) = size {
         meter.expect(size)?;
     }
-    let archive = staging.write("all.zip", &mut file.content, &mut |bytes| meter.read(bytes))?;
-    if file.size.is_some_and(|size| size != archive.size) {
-        return Err(job.wrong(&format!("{} bytes arrived instead of {}", archive.size, file.size.unwrap_or_default())));
+    let archive = staging.write("all.zip", &mut content, &mut |bytes| meter.read(bytes))?;
+    if let Some(size) = size.filter(|size| *size != archive.size) {
+        return Err(job.wrong(&format!("{} bytes arrived instead of {size}", archive.size)));
     }
     let path = staging.path().join("all.zip");
-    let staged = job.osv_in(staging, &path, file.modified, &mut meter)?;
+    let staged = job.osv_in(staging, &path, WebOrigin { built: modified, etag }, &mut meter)?;
     store.install(staged, options.force, options.now)
+}
+
+/// What a web server states about a file.
+#[derive(Debug, Default)]
+pub(super) struct WebOrigin {
+    /// When it was made.
+    pub(super) built: Option<Timestamp>,
+    /// Its entity tag.
+    pub(super) etag: Option<String>,
 }

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -14,6 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::super::DatabaseError;
 use super::super::generations::{DatabaseKind, Staged, check_digest};
 use super::super::meter::Meter;
+use super::super::section::FileSection;
 use super::Job;
 use crate::oci::{Content, Descriptor, Digest, Hasher, MAX_MANIFEST, Manifest};
 
@@ -49,7 +49,7 @@ impl LayoutArchive {
     pub(super) fn open(file: File, from: &str) -> Result<Self, DatabaseError> {
         let damaged = |error: io::Error| DatabaseError::unrecognised(from, error.to_string());
         let mut files = BTreeMap::new();
-        let whole = LayoutPart { file: &file, at: 0, end: u64::MAX };
+        let whole = FileSection { file: &file, at: 0, end: u64::MAX };
         let mut archive = tar::Archive::new(BufReader::new(whole));
         for entry in archive.entries().map_err(damaged)?.raw(true) {
             let entry = entry.map_err(damaged)?;
@@ -68,7 +68,7 @@ impl LayoutArchive {
 impl Layout for LayoutArchive {
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
         let (at, size) = *self.files.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(LayoutPart { file: &self.file, at, end: at.saturating_add(size) }))
+        Ok(Box::new(FileSection { file: &self.file, at, end: at.saturating_add(size) }))
     }
 }
 
@@ -76,23 +76,6 @@ impl Layout for LayoutArchive {
 pub(super) fn name_of<R: Read>(entry: &tar::Entry<'_, R>) -> String {
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
     name.strip_prefix("./").unwrap_or(&name).to_owned()
-}
-
-/// A part of a file, from `at` to `end`.
-struct LayoutPart<'a> {
-    file: &'a File,
-    at: u64,
-    end: u64,
-}
-
-impl Read for LayoutPart<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let length = into.len().min(left);
-        let read = self.file.read_at(&mut into[..length], self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
 }
 
 impl Job<'_> {

@@ -297,9 +297,13 @@ impl DatabaseTransport for Server {
         Ok(Box::new(&self.blob[..]))
     }
 
-    fn get(&self, url: &str) -> Result<FetchedFile<'_>, DatabaseError> {
+    fn get(&self, url: &str, etag: Option<&str>) -> Result<WebAnswer<'_>, DatabaseError> {
+        if etag == Some("known") {
+            return Ok(WebAnswer::Unchanged);
+        }
         let modified = url.contains("dated").then(|| "2026-05-30T00:00:00Z".parse().unwrap());
-        Ok(FetchedFile { content: Box::new(&self.blob[..]), size: self.size, modified })
+        let etag = url.contains("dated").then(|| "known".to_owned());
+        Ok(WebAnswer::File(FetchedFile { content: Box::new(&self.blob[..]), size: self.size, etag, modified }))
     }
 }
 
@@ -367,6 +371,12 @@ fn osv_archives_are_fetched_with_the_time_that_the_server_states() {
     assert_eq!(installed.manifest.files.len(), 1, "the archive is not kept");
     let installed = fetch(&server, "https://x/dated/all.zip").unwrap();
     assert_eq!(installed.manifest.built, "2026-05-30T00:00:00Z".parse().unwrap());
+    assert!(!installed.was_current);
+    server.blob.clear();
+    assert!(fetch(&server, "https://x/dated/all.zip").unwrap().was_current, "it is not fetched again");
+    let index = place.path("state/advisories/osv-go").join(installed.manifest.id()).join(osv::INDEX);
+    fs::write(&index, b"damaged").unwrap();
+    assert!(fetch(&server, "https://x/dated/all.zip").is_err(), "a damaged one is fetched again");
     server.size = Some(7);
     let error = fetch(&server, "https://x/Go/all.zip").unwrap_err().to_string();
     assert!(error.contains("instead of 7"), "{error}");

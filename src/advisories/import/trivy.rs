@@ -74,7 +74,7 @@ impl Job<'_> {
         }
         tracing::info!(rows = contents.rows, details = contents.details, "checked a trivy-db");
         let (source, fetched, from) = (TRIVY.to_owned(), self.options.now, self.from.clone());
-        let rows = contents.rows;
-        staging.complete(GenerationManifest { source, kind: Kind::TrivyDb, built, fetched, from, rows, files })
+        let (rows, etag) = (contents.rows, None);
+        staging.complete(GenerationManifest { source, kind: Kind::TrivyDb, built, fetched, from, etag, rows, files })
     }
 }

@@ -220,12 +220,6 @@ impl OsvIndex {
         Ok(count)
     }
 
-    /// The ecosystems of its records, in the order of their names.
-    #[cfg(test)]
-    pub(in super::super) fn ecosystems(&self) -> &[String] {
-        &self.ecosystems
-    }
-
     /// The encoded rows of a key.
     fn find<T>(
         &self,
@@ -286,6 +280,10 @@ impl OsvIndex {
 impl OsvRows for OsvIndex {
     fn covers(&self, ecosystem: &str) -> Result<bool, DamagedDatabase> {
         Ok(self.ecosystems.binary_search_by(|name| (**name).cmp(ecosystem)).is_ok())
+    }
+
+    fn ecosystems(&self, prefix: &str) -> Vec<String> {
+        self.ecosystems.iter().filter(|name| name.starts_with(prefix)).cloned().collect()
     }
 
     fn rows(&self, ecosystem: &str, package: &str) -> Result<Vec<OsvRow>, DamagedDatabase> {

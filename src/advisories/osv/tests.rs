@@ -93,7 +93,7 @@ fn records_are_found_by_package_and_by_identifier() {
         let detail = index.detail(&expected[0]).unwrap().unwrap();
         assert_eq!((&detail.id, &detail.aliases[0]), (&expected[0], &format!("CVE-{}", expected[0])));
     }
-    assert_eq!(index.ecosystems(), ["Go"]);
+    assert_eq!(index.ecosystems(""), ["Go"]);
     assert!(index.covers("Go").unwrap() && !index.covers("npm").unwrap());
     for (ecosystem, package) in [("Go", "example.com/500"), ("npm", "example.com/1"), ("", "GO-0-1"), ("Go", "")] {
         assert!(index.rows(ecosystem, package).unwrap().is_empty(), "{ecosystem} {package}");
@@ -128,7 +128,7 @@ fn an_index_covers_only_the_ecosystems_that_are_complete() {
         fs::write(folder.path().join(name), text).unwrap();
     }
     let (_, index) = compile_covering(folder.path(), &["Debian", "PyPI"], DatabaseLimits::default()).unwrap();
-    assert_eq!(index.ecosystems(), ["Debian:12", "PyPI"]);
+    assert_eq!(index.ecosystems(""), ["Debian:12", "PyPI"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use flate2::read::DeflateDecoder;
 
+use super::super::section::FileSection;
 use super::super::{DamagedDatabase, DatabaseError};
 
 const END: u32 = 0x0605_4B50;
@@ -36,7 +37,7 @@ pub(super) fn for_each(
     visit: &mut dyn FnMut(ZipEntry) -> Result<(), DatabaseError>,
 ) -> Result<(), DatabaseError> {
     let directory = find_directory(file)?;
-    let mut input = BufReader::with_capacity(64 * 1024, ZipSection { file, at: directory.offset, end: directory.end });
+    let mut input = BufReader::with_capacity(64 * 1024, FileSection { file, at: directory.offset, end: directory.end });
     for _ in 0..directory.entries {
         let header = ZipHeader::read(&mut input)?;
         if header.name.ends_with('/') {
@@ -64,7 +65,7 @@ fn find_directory(file: &File) -> Result<ZipDirectory, DamagedDatabase> {
     // The record has 22 bytes and is followed by a comment of at most 65,535.
     let from = size.saturating_sub(22 + 65_535);
     let mut tail = Vec::new();
-    ZipSection { file, at: from, end: size }.read_to_end(&mut tail).map_err(io_error)?;
+    FileSection { file, at: from, end: size }.read_to_end(&mut tail).map_err(io_error)?;
     let is_end = |at: &usize| {
         let rest = &tail[*at..];
         rest.len() >= 22 && u32_at(rest, 0) == END && usize::from(u16_at(rest, 20)) + 22 == rest.len()
@@ -160,7 +161,7 @@ impl ZipHeader {
         let start = self.offset.checked_add(names);
         let end = start.and_then(|start| start.checked_add(self.compressed));
         let (Some(start), Some(end)) = (start, end) else { return Err(damaged("its size is wrong")) };
-        let input = BufReader::with_capacity(16 * 1024, ZipSection { file, at: start, end });
+        let input = BufReader::with_capacity(16 * 1024, FileSection { file, at: start, end });
         let mut content = Vec::new();
         let read = match self.method {
             0 => input.take(self.size + 1).read_to_end(&mut content),
@@ -186,23 +187,6 @@ fn zip64_values(mut extra: &[u8]) -> &[u8] {
         extra = rest;
     }
     &[]
-}
-
-/// A part of a file, from `at` to `end`.
-struct ZipSection<'a> {
-    file: &'a File,
-    at: u64,
-    end: u64,
-}
-
-impl Read for ZipSection<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let length = into.len().min(left);
-        let read = self.file.read_at(&mut into[..length], self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]

@@ -309,7 +309,7 @@ fn assessment(va: Option<&EvalVa>) -> VaEvidence {
         source: "policy eval".into(),
         generated_at: Some(Timestamp::UNIX_EPOCH),
         issues,
-        incomplete: None,
+        ..Report::default()
     })
 }
 

@@ -319,7 +319,7 @@ fn issue(id: &str, severity: Severity, fixed: bool, exempt: bool) -> Issue {
 }
 
 fn report(issues: Vec<Issue>) -> VaEvidence {
-    VaEvidence::Report(Report { source: "s".into(), generated_at: Some(NOW), issues, incomplete: None })
+    VaEvidence::Report(Report { source: "s".into(), generated_at: Some(NOW), issues, ..Report::default() })
 }
 
 fn observed(value: VaEvidence, until: Option<i64>) -> Observed<VaEvidence> {
@@ -332,6 +332,7 @@ fn partial(issues: Vec<Issue>) -> VaEvidence {
         generated_at: Some(NOW),
         issues,
         incomplete: Some("nothing was assessed".into()),
+        ..Report::default()
     })
 }
 

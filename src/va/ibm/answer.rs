@@ -49,7 +49,7 @@ impl IbmReport {
             source: "ibm-va-v4".into(),
             generated_at: generated_at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
             issues,
-            incomplete: None,
+            ..Report::default()
         }
     }
 }

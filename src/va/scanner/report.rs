@@ -1,13 +1,19 @@
 //! From matched advisories to a report that policies weigh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory};
 use crate::inventory::{Gap, InstalledPackage, Inventory};
-use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Report, Severity, VaEvidence};
+use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Report, ReportGap, Severity, VaEvidence};
 
-/// The most gaps that a report names.
+/// The most gaps that a report names in words.
 const MAX_NAMED: usize = 3;
+/// The most gaps that a report lists.
+const MAX_GAPS: usize = 1000;
+/// The most other places of a package that an issue lists. Further ones are one entry without a path, so that no exemption
+/// for paths covers them.
+const MAX_PLACES: usize = 64;
 
 /// The evidence about an image. An image in which nothing was recognised, or only a part could be examined, is never
 /// complete.
@@ -18,8 +24,10 @@ pub(super) fn evidence(databases: &Databases, inventory: &Inventory, findings: I
         return VaEvidence::Incomplete { why };
     }
     let incomplete = gaps(inventory.gaps.iter().chain(&findings.gaps));
-    let issues = issues(inventory, findings.matches);
-    VaEvidence::Report(Report { source: source(databases), generated_at: databases.oldest(), issues, incomplete })
+    let issues = issues(inventory, &findings);
+    let gaps = findings.gaps.into_iter().take(MAX_GAPS).map(|Gap { place, problem }| ReportGap { place, problem });
+    let (source, generated_at, gaps) = (source(databases), databases.oldest(), gaps.collect());
+    VaEvidence::Report(Report { source, generated_at, issues, incomplete, gaps })
 }
 
 /// `pullgate 0.1.0 (trivy-db of 2026-11-25, osv-pypi of 2026-11-24)`.
@@ -43,43 +51,95 @@ fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
 }
 
 /// One issue for each vulnerability, with all packages that it affects.
-fn issues(inventory: &Inventory, matches: Vec<MatchedAdvisory>) -> Vec<Issue> {
-    let mut issues: BTreeMap<String, Issue> = BTreeMap::new();
-    for found in matches {
+fn issues(inventory: &Inventory, findings: &ImageFindings) -> Vec<Issue> {
+    let mut issues: BTreeMap<&str, IssueOfMatches<'_>> = BTreeMap::new();
+    let mut purls = PackagePurls { inventory, known: HashMap::new() };
+    for found in &findings.matches {
         let Some(package) = inventory.packages.get(found.package) else { continue };
-        let affected = affected(inventory, package, &found);
-        let issue = issues.entry(found.id.clone()).or_insert_with(|| Issue {
+        let copies = findings.copies.get(&found.package).map_or(&[][..], Vec::as_slice);
+        let affected = affected(package, found, purls.of(found.package));
+        issues.entry(&found.id).or_insert_with(|| IssueOfMatches::new(found)).add(found, affected, inventory, copies);
+    }
+    issues.into_values().map(IssueOfMatches::finish).collect()
+}
+
+/// The package URLs of packages, each computed once.
+struct PackagePurls<'a> {
+    inventory: &'a Inventory,
+    known: HashMap<usize, Option<Purl>>,
+}
+
+impl PackagePurls<'_> {
+    fn of(&mut self, index: usize) -> Option<Purl> {
+        let inventory = self.inventory;
+        let compute = || {
+            let purl = inventory.packages.get(index)?.purl(inventory.distribution.as_ref())?;
+            Purl::parse(&purl)
+        };
+        self.known.entry(index).or_insert_with(compute).clone()
+    }
+}
+
+/// An issue that several matches add to.
+struct IssueOfMatches<'a> {
+    issue: Issue,
+    aliases: BTreeSet<&'a str>,
+    /// Lists that were added: packages share them.
+    references: Vec<&'a Arc<[String]>>,
+}
+
+impl<'a> IssueOfMatches<'a> {
+    fn new(found: &MatchedAdvisory) -> Self {
+        let issue = Issue {
             title: found.title.clone(),
             published: found.published,
             severity_source: found.severity_source.clone(),
             ..Issue::new(found.id.clone(), IssueKind::Vulnerability, found.severity)
-        });
+        };
+        Self { issue, aliases: BTreeSet::new(), references: Vec::new() }
+    }
+
+    /// Adds a package, and its copies in other places.
+    fn add(&mut self, found: &'a MatchedAdvisory, affected: AffectedPackage, inventory: &Inventory, copies: &[usize]) {
+        let issue = &mut self.issue;
         // A vulnerability can have another severity for each package: the worst counts.
         if rank(found.severity) > rank(issue.severity) {
             issue.severity = found.severity;
             issue.severity_source.clone_from(&found.severity_source);
         }
-        let is_new = |alias: &String| !issue.aliases.contains(alias);
-        let aliases: Vec<String> = found.aliases.into_iter().filter(is_new).collect();
-        issue.aliases.extend(aliases);
-        let references: Vec<String> =
-            found.references.into_iter().filter(|address| !issue.references.contains(address)).collect();
-        issue.references.extend(references);
-        issue.score = match (issue.score.take(), found.score) {
-            (Some(one), Some(other)) => Some(one.worse(other)),
-            (one, other) => one.or(other),
-        };
+        let aliases = &mut self.aliases;
+        issue.aliases.extend(found.aliases.iter().filter(|alias| aliases.insert(alias.as_str())).cloned());
+        for list in &found.references {
+            if !self.references.iter().any(|known| Arc::ptr_eq(known, list)) {
+                self.references.push(list);
+            }
+        }
+        if let Some(score) = &found.score {
+            issue.score = Some(issue.score.take().map_or(score.clone(), |known| known.worse(score.clone())));
+        }
+        for copy in copies.iter().take(MAX_PLACES).filter_map(|copy| inventory.packages.get(*copy)) {
+            let place = AffectedPackage { path: copy.path.clone(), layer: copy.layer, ..affected.clone() };
+            issue.packages.push(place);
+        }
+        if copies.len() > MAX_PLACES {
+            issue.packages.push(AffectedPackage { path: None, layer: None, ..affected.clone() });
+        }
         issue.packages.push(affected);
     }
-    issues.into_values().collect()
+
+    fn finish(mut self) -> Issue {
+        let mut seen = BTreeSet::new();
+        let addresses = self.references.iter().flat_map(|list| list.iter());
+        self.issue.references = addresses.filter(|address| seen.insert(address.as_str())).cloned().collect();
+        self.issue
+    }
 }
 
 fn rank(severity: Severity) -> u8 {
     severity as u8
 }
 
-fn affected(inventory: &Inventory, package: &InstalledPackage, found: &MatchedAdvisory) -> AffectedPackage {
-    let purl = package.purl(inventory.distribution.as_ref()).and_then(|purl| Purl::parse(&purl));
+fn affected(package: &InstalledPackage, found: &MatchedAdvisory, purl: Option<Purl>) -> AffectedPackage {
     AffectedPackage {
         name: package.name.clone(),
         installed: Some(package.version.clone()),
@@ -102,5 +162,56 @@ pub(super) fn weight(evidence: &VaEvidence) -> usize {
             + issue.aliases.iter().chain(&issue.references).map(|text| text.len() + 32).sum::<usize>();
         size_of::<Issue>() + texts + issue.packages.len() * (size_of::<AffectedPackage>() + 256)
     };
-    512 + report.issues.iter().map(issue).sum::<usize>()
+    let gaps: usize = report.gaps.iter().map(|gap| gap.place.len() + gap.problem.len() + 64).sum();
+    512 + gaps + report.issues.iter().map(issue).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::FixStatus;
+
+    fn finding(id: &str, package: usize, references: &Arc<[String]>) -> MatchedAdvisory {
+        MatchedAdvisory {
+            id: id.into(),
+            aliases: vec!["GHSA-1".into()],
+            package,
+            fixed: Some("2".into()),
+            status: FixStatus::Fixed,
+            severity: Severity::High,
+            severity_source: None,
+            source: "ghsa".into(),
+            title: None,
+            published: None,
+            modified: None,
+            score: None,
+            references: vec![references.clone()],
+        }
+    }
+
+    /// An image may contain a package any number of times: what is listed stays bounded, and no exemption of the listed
+    /// paths covers the others.
+    #[test]
+    fn copies_are_listed_up_to_a_limit() {
+        let package = |path: usize| json!({"ecosystem": "npm", "name": "x", "version": "1", "path": format!("{path}")});
+        let packages: Vec<_> = (0..1000).map(package).collect();
+        let inventory = Inventory { packages: serde_json::from_value(json!(packages)).unwrap(), ..Inventory::default() };
+        let references: Arc<[String]> = Arc::from(["https://x".to_owned(), "https://y".to_owned()]);
+        let listed = |copies: usize| {
+            let findings = ImageFindings {
+                matches: vec![finding("CVE-1", 0, &references), finding("CVE-1", 999, &references)],
+                copies: HashMap::from([(0, (1..=copies).collect())]),
+                ..ImageFindings::default()
+            };
+            issues(&inventory, &findings).remove(0)
+        };
+        let paths = |issue: &Issue| issue.packages.iter().map(|package| package.path.clone()).collect::<Vec<_>>();
+        let few = listed(2);
+        assert_eq!(paths(&few), ["1", "2", "0", "999"].map(|path| Some(path.to_owned())));
+        assert_eq!((&few.references[..], &few.aliases[..]), (&references[..], &["GHSA-1".to_owned()][..]));
+        let many = paths(&listed(998));
+        assert_eq!((many.len(), many.iter().filter(|path| path.is_none()).count()), (MAX_PLACES + 3, 1));
+    }
 }
