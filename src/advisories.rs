@@ -5,9 +5,12 @@
 //! generation of the databases and has no opinion: policies weigh the findings.
 
 mod bolt;
+mod cve_table;
 mod databases;
+mod details;
 mod end_of_life;
 mod error;
+mod feed;
 mod find;
 mod generations;
 mod import;
@@ -31,8 +34,10 @@ pub use databases::{Databases, SourceState, SourceStatus};
 pub use error::DatabaseError;
 pub use find::{ImageFindings, find};
 pub use generations::{AdvisoryStore, GenerationManifest, InstalledGeneration};
-pub use import::{DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, export, fetch_osv, fetch_trivy_db, import};
-pub use meter::{DatabaseLimits, DatabaseProgress, OnProgress};
+pub use import::{
+    DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, WebSource, export, fetch_file, fetch_trivy_db, import,
+};
+pub use meter::{DatabaseLimits, DatabaseProgress};
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCvss, TrivyDetail,
     TrivyRow, TrivyRows, TrivySource,
@@ -74,6 +79,10 @@ pub struct MatchedAdvisory {
     pub modified: Option<Timestamp>,
     /// The worst score that any source gives.
     pub score: Option<CvssScore>,
+    /// Whether it is known to be exploited (KEV). False if no such feed is in use.
+    pub exploited: bool,
+    /// The probability that it will be exploited (EPSS): the highest of its CVEs.
+    pub epss: Option<f64>,
     /// Addresses with more information: a list of each record, shared with all that it is about.
     pub references: Vec<Arc<[String]>>,
 }
@@ -94,6 +103,8 @@ impl MatchedAdvisory {
             published: None,
             modified: None,
             score: None,
+            exploited: false,
+            epss: None,
             references: Vec::new(),
         }
     }

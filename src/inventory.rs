@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::oci::Digest;
 
 mod apk;
+mod copyright;
 mod distribution;
 mod dpkg;
 mod export;
@@ -26,6 +28,7 @@ mod red_hat;
 mod rpm;
 #[cfg(test)]
 mod sample;
+mod spdx;
 mod spool;
 mod system_file;
 mod tar;
@@ -146,6 +149,9 @@ pub struct InstalledPackage {
     /// The declared licences, as written: SPDX expressions or free text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licenses: Vec<String>,
+    /// When the package was built, as its metadata states (apk `t`, RPM `BUILDTIME`). Its author controls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Timestamp>,
     /// The path of the file that states the package, without a leading `/`. `None` for packages of the distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -166,9 +172,15 @@ impl InstalledPackage {
             module: None,
             vendor: None,
             licenses: Vec::new(),
+            built: None,
             path: None,
             layer: None,
         }
+    }
+
+    /// The licences, each as an SPDX expression where its text is clear, else as it is written.
+    pub fn spdx_licenses(&self) -> Vec<String> {
+        self.licenses.iter().map(|license| spdx::normalised(license)).collect()
     }
 
     /// The length of all texts, in bytes.

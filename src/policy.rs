@@ -66,5 +66,6 @@ pub use subject::{Kind, Subject};
 pub use trusted_root::{RootPart, RootPartKind, TrustedRoot};
 pub use verdict::Verdict;
 pub use vulnerability::{
-    AffectedPackage, ChildFinding, FixStatus, Issue, IssueKind, Report, ReportGap, VaEvidence, VaFindings, VaStatus, is_cve,
+    AffectedPackage, ChildFinding, FixStatus, Issue, IssueKind, Report, ReportGap, VaEvidence, VaFindings, VaStatus,
+    is_cve,
 };

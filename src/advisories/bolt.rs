@@ -25,6 +25,7 @@ use bytes::Bytes;
 use self::meta::Meta;
 use self::page::{BoltPage, Item};
 use super::DamagedDatabase;
+use crate::runtime::{Bounded, budget};
 
 /// The most levels that a tree may have. A file of 16 TiB with two keys a page has fewer.
 const MAX_DEPTH: usize = 40;
@@ -40,6 +41,8 @@ pub(super) struct BoltFile {
     pages: u64,
     /// The page at the root of the root bucket.
     root: u64,
+    /// Branch pages that were read: most look-ups use the same ones.
+    branches: Bounded<u64, BoltPage>,
 }
 
 impl BoltFile {
@@ -55,7 +58,8 @@ impl BoltFile {
                 "it is truncated: {size} bytes, but {pages} pages of {page_size} bytes are in use"
             ));
         }
-        Ok(Self { file, page_size, pages, root })
+        let branches = Bounded::new(budget::PAGES, |_: &u64, page: &BoltPage| page.size());
+        Ok(Self { file, page_size, pages, root, branches })
     }
 
     /// The bucket that contains all others.
@@ -73,6 +77,9 @@ impl BoltFile {
         if !(2..self.pages).contains(&number) {
             return damaged(format!("page {number} is not one of the {} pages", self.pages));
         }
+        if let Some(known) = self.branches.get(&number) {
+            return Ok(known);
+        }
         let mut bytes = vec![0; usize::try_from(self.page_size).unwrap_or_default()];
         self.read(number, &mut bytes, 0)?;
         let total = page::size(&bytes, number, self.page_size)?;
@@ -82,7 +89,11 @@ impl BoltFile {
         let first = bytes.len();
         bytes.resize(usize::try_from(total).unwrap_or(first), 0);
         self.read(number, &mut bytes[first..], first as u64)?;
-        BoltPage::new(bytes.into(), &format!("page {number}"))
+        let page = BoltPage::new(bytes.into(), &|| format!("page {number}"))?;
+        if page.is_branch() {
+            self.branches.insert(number, page.clone());
+        }
+        Ok(page)
     }
 
     /// Fills `into` with the bytes that start `skip` bytes into a page.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::FlockOperation;
 
+use super::cve_table::CveTable;
+use super::details::DetailCache;
 use super::generations::{AdvisoryStore, DatabaseKind, GenerationManifest};
 use super::osv::{INDEX, OsvIndex};
 use super::trivy_db::TrivyDb;
@@ -19,6 +21,9 @@ use crate::oci::Digest;
 pub struct Databases {
     trivy: Option<Arc<TrivyDb>>,
     osv: Vec<Arc<OsvIndex>>,
+    kev: Option<Arc<CveTable>>,
+    epss: Option<Arc<CveTable>>,
+    details: Arc<DetailCache>,
     status: Vec<SourceStatus>,
     generation: String,
 }
@@ -26,7 +31,7 @@ pub struct Databases {
 /// A source of advisories.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceStatus {
-    /// `trivy-db`, `osv-pypi`.
+    /// `trivy-db`, `osv-pypi`, `kev`, `epss`.
     pub source: String,
     /// Whether its database is in use.
     pub state: SourceState,
@@ -54,6 +59,11 @@ pub enum SourceState {
 }
 
 impl SourceStatus {
+    /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS).
+    pub fn has_advisories(&self) -> bool {
+        ![DatabaseKind::Epss, DatabaseKind::Kev].iter().any(|feed| feed.is_name(&self.source))
+    }
+
     /// How long ago the source built the database that is in use.
     pub fn age(&self, now: Timestamp) -> Option<SignedDuration> {
         self.generation.as_ref().map(|generation| now.duration_since(generation.built))
@@ -71,6 +81,21 @@ impl Databases {
         self.osv.iter().map(|index| &**index as &dyn OsvRows)
     }
 
+    /// The known exploited vulnerabilities, and the probabilities of exploitation.
+    pub(super) fn feeds(&self) -> (Option<&CveTable>, Option<&CveTable>) {
+        (self.kev.as_deref(), self.epss.as_deref())
+    }
+
+    /// What was read about vulnerabilities.
+    pub(super) fn details(&self) -> &DetailCache {
+        &self.details
+    }
+
+    /// Whether there is a source of advisories, in whatever state.
+    pub fn has_advisories(&self) -> bool {
+        self.status.iter().any(SourceStatus::has_advisories)
+    }
+
     /// Identifies the content of all databases together: results that were computed with the same identifier are the same.
     /// Empty if there is no database.
     pub fn generation(&self) -> &str {
@@ -82,14 +107,17 @@ impl Databases {
         &self.status
     }
 
-    /// The sources of which no generation can be used. While there are any, nothing that they would cover is clean.
+    /// The sources of advisories of which no generation can be used. While there are any, nothing that they would cover is
+    /// clean.
     pub fn unusable(&self) -> impl Iterator<Item = &SourceStatus> {
-        self.status.iter().filter(|source| matches!(source.state, SourceState::Unusable { .. }))
+        let advisories = self.status.iter().filter(|source| source.has_advisories());
+        advisories.filter(|source| matches!(source.state, SourceState::Unusable { .. }))
     }
 
-    /// When the oldest database in use was built.
+    /// When the oldest database of advisories in use was built.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.status.iter().filter_map(|source| source.generation.as_ref()).map(|generation| generation.built).min()
+        let advisories = self.status.iter().filter(|source| source.has_advisories());
+        advisories.filter_map(|source| source.generation.as_ref()).map(|generation| generation.built).min()
     }
 }
 
@@ -97,6 +125,8 @@ impl Databases {
 pub(super) enum Open {
     Trivy(TrivyDb),
     Osv(OsvIndex),
+    Kev(CveTable),
+    Epss(CveTable),
 }
 
 impl AdvisoryStore {
@@ -117,6 +147,8 @@ impl AdvisoryStore {
             match open {
                 Some(Open::Trivy(database)) => databases.trivy = Some(Arc::new(database)),
                 Some(Open::Osv(index)) => databases.osv.push(Arc::new(index)),
+                Some(Open::Kev(table)) => databases.kev = Some(Arc::new(table)),
+                Some(Open::Epss(table)) => databases.epss = Some(Arc::new(table)),
                 None => {}
             }
             databases.status.push(status);
@@ -213,6 +245,8 @@ impl AdvisoryStore {
 pub(super) fn open(folder: &Path, kind: DatabaseKind) -> Result<Open, DatabaseError> {
     Ok(match kind {
         DatabaseKind::TrivyDb => Open::Trivy(TrivyDb::open(folder)?),
+        DatabaseKind::Epss => Open::Epss(CveTable::open(folder)?),
+        DatabaseKind::Kev => Open::Kev(CveTable::open(folder)?),
         DatabaseKind::Osv => Open::Osv(OsvIndex::open(&folder.join(INDEX))?),
     })
 }

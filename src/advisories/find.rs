@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cve_table::{CveKey, CveTable};
+use super::details::DetailCache;
 use super::release::Release;
 use super::{
     DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
@@ -25,7 +27,8 @@ pub struct ImageFindings {
     /// What could not be judged, in order: the image is not known to be clean. These are in addition to the gaps of the
     /// inventory.
     pub gaps: Vec<Gap>,
-    /// When the support of the distribution's release ended, if it has ended: new vulnerabilities are not listed.
+    /// When the support of the distribution's release ends or has ended, if that is known. After that, new vulnerabilities
+    /// are not listed.
     pub end_of_life: Option<Timestamp>,
 }
 
@@ -39,8 +42,10 @@ pub struct ImageFindings {
 /// `now` decides whether releases are supported. The result depends on nothing else, so it holds until the databases
 /// change or support ends.
 pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> ImageFindings {
-    let lookups = Lookups { trivy: databases.trivy(), osv: databases.osv().collect() };
+    let details = Some(databases.details());
+    let lookups = Lookups { trivy: databases.trivy(), osv: databases.osv().collect(), details };
     let mut found = find_in(&lookups, inventory, now);
+    add_feeds(databases.feeds(), &mut found);
     for source in databases.unusable() {
         if let SourceState::Unusable { problem } = &source.state {
             found.gaps.push(Gap { place: source.source.clone(), problem: problem.clone() });
@@ -48,6 +53,30 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
     }
     found.gaps.sort_unstable();
     found
+}
+
+/// Adds what the feeds say about the vulnerabilities: known exploited ones, and probabilities of exploitation.
+fn add_feeds((kev, epss): (Option<&CveTable>, Option<&CveTable>), found: &mut ImageFindings) {
+    let mut damaged = None;
+    let mut look_up = |feed: Option<&CveTable>, place: &str, cves: &[CveKey]| {
+        let mut numbers = Vec::new();
+        for cve in cves.iter().filter(|_| feed.is_some()) {
+            match feed.map(|feed| feed.get(*cve)) {
+                Some(Ok(number)) => numbers.extend(number),
+                Some(Err(error)) => damaged = Some(Gap { place: place.to_owned(), problem: error.to_string() }),
+                None => {}
+            }
+        }
+        numbers
+    };
+    for matched in &mut found.matches {
+        let names = std::iter::once(&matched.id).chain(&matched.aliases);
+        let cves: Vec<CveKey> = names.filter_map(|name| CveKey::parse(name)).collect();
+        matched.exploited = !look_up(kev, "kev", &cves).is_empty();
+        let scores = look_up(epss, "epss", &cves);
+        matched.epss = scores.into_iter().map(|bits| f64::from(f32::from_bits(bits))).reduce(f64::max);
+    }
+    found.gaps.extend(damaged);
 }
 
 /// The maximum number of advisories that apply, before those of several sources are joined. Old images with everything have
@@ -59,6 +88,8 @@ const MAX_CANDIDATES: usize = 100_000;
 pub(super) struct Lookups<'a> {
     pub(super) trivy: Option<&'a dyn TrivyRows>,
     pub(super) osv: Vec<&'a dyn OsvRows>,
+    /// Details that were read before, for any image.
+    pub(super) details: Option<&'a DetailCache>,
 }
 
 /// Finds the advisories of these databases.
@@ -77,7 +108,7 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     system::find(&mut search, release.as_ref());
     library::find(&mut search);
     osv_match::find(&mut search);
-    let end_of_life = release.and_then(|release| release.end_of_support).filter(|end| *end <= now);
+    let end_of_life = release.and_then(|release| release.end_of_support);
     let matches = join::join(search.candidates);
     ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life }
 }
@@ -169,7 +200,11 @@ impl<'a> AdvisorySearch<'a> {
         if let Some(known) = self.details.get(id) {
             return known.clone();
         }
-        let detail = self.databases.trivy?.detail(id);
+        let trivy = self.databases.trivy?;
+        let detail = match self.databases.details {
+            Some(known) => known.trivy(id, || trivy.detail(id)),
+            None => trivy.detail(id),
+        };
         let detail = self.readable(TRIVY, detail).flatten();
         self.details.insert(id.to_owned(), detail.clone());
         detail
@@ -180,7 +215,10 @@ impl<'a> AdvisorySearch<'a> {
         if let Some(known) = self.records.get(id) {
             return known.clone();
         }
-        let detail = osv.detail(id);
+        let detail = match self.databases.details {
+            Some(known) => known.osv(id, || osv.detail(id)),
+            None => osv.detail(id),
+        };
         let unknown = || Arc::new(OsvDetail { id: id.to_owned(), ..OsvDetail::default() });
         let detail = self.readable(OSV, detail).flatten().unwrap_or_else(unknown);
         self.records.insert(id.to_owned(), detail.clone());

@@ -1,6 +1,7 @@
 //! Imports databases from files, for machines without access to their sources.
 
 mod export;
+mod feeds;
 mod fetch;
 mod layout;
 #[cfg(test)]
@@ -17,7 +18,8 @@ use jiff::Timestamp;
 
 pub use self::export::export;
 use self::fetch::WebOrigin;
-pub use self::fetch::{DatabaseTransport, FetchedFile, WebAnswer, fetch_osv, fetch_trivy_db};
+pub use self::fetch::{DatabaseTransport, FetchedFile, WebAnswer, WebSource, fetch_file, fetch_trivy_db};
+use super::feed::EPSS_START;
 use super::generations::{DatabaseKind, GenerationManifest, Staged, Staging};
 use super::meter::{DatabaseLimits, Meter, OnProgress};
 use super::{AdvisoryStore, DatabaseError, InstalledGeneration, osv, trivy_db};
@@ -52,6 +54,8 @@ impl ImportOptions {
 /// - an archive of these two files (`db.tar.gz`, as in the registry);
 /// - an OCI image layout of trivy-db, as a directory or a tar archive (`oras copy --to-oci-layout`, `skopeo copy`);
 /// - a zip archive or a directory of OSV records (`all.zip` of an ecosystem);
+/// - the catalog of known exploited vulnerabilities (KEV), as JSON;
+/// - EPSS scores, as CSV, compressed with gzip or not;
 /// - an archive that [`export()`] wrote.
 ///
 /// This reads and verifies everything, so call it on a thread that may block.
@@ -109,12 +113,17 @@ impl Job<'_> {
         match start {
             [0x1F, 0x8B, ..] => {
                 meter.expect(file.metadata().map_err(failed)?.len())?;
+                if feeds::is_packed_epss(&file) {
+                    return self.feed(DatabaseKind::Epss, path, meter);
+                }
                 self.archive(&mut MultiGzDecoder::new(BufReader::new(file)), None, meter)
             }
             [b'P', b'K', ..] => {
                 meter.expect(file.metadata().map_err(failed)?.len())?;
                 Ok(vec![self.osv(path, meter)?])
             }
+            [b'{', ..] => self.feed(DatabaseKind::Kev, path, meter),
+            _ if start.starts_with(EPSS_START) => self.feed(DatabaseKind::Epss, path, meter),
             _ if start.get(257..262) == Some(b"ustar") => {
                 file.seek(SeekFrom::Start(0)).map_err(failed)?;
                 let random = file.try_clone().map_err(failed)?;
@@ -126,7 +135,8 @@ impl Job<'_> {
             _ => Err(DatabaseError::unrecognised(
                 path.display().to_string(),
                 "it is not an advisory database; expected are trivy.db with metadata.json beside it, db.tar.gz, an OCI \
-                 layout of trivy-db, a zip archive of OSV records, or what `pullgate db export` wrote",
+                 layout of trivy-db, a zip archive of OSV records, the KEV catalog, EPSS scores, or what \
+                 `pullgate db export` wrote",
             )),
         }
     }

@@ -139,7 +139,7 @@ fn now() -> Timestamp {
 }
 
 fn findings(rows: &Rows, inventory: &Inventory) -> ImageFindings {
-    find_in(&Lookups { trivy: Some(rows), osv: Vec::new() }, inventory, now())
+    find_in(&Lookups { trivy: Some(rows), osv: Vec::new(), details: None }, inventory, now())
 }
 
 /// The findings in one line each: package, identifier, fixed version or status.
@@ -231,7 +231,7 @@ fn advisories_have_the_details_of_their_vulnerability() {
         "the package's own"
     );
     assert_eq!(found.matches[3].severity, Severity::Unknown);
-    assert_eq!(found.end_of_life, None);
+    assert_eq!(found.end_of_life.unwrap().to_string(), "2028-06-10T23:59:59Z");
 }
 
 #[test]
@@ -528,7 +528,7 @@ fn what_the_databases_do_not_cover_is_a_gap() {
         assert_eq!((found.matches.len(), gaps), (0, vec![(place, problem)]));
     }
     let records = Records::default().record("Debian:12", "bash", json!({"id": "x"}), json!([{"introduced": "0"}]));
-    let lookups = Lookups { trivy: None, osv: vec![&records] };
+    let lookups = Lookups { trivy: None, osv: vec![&records], details: None };
     let found = find_in(&lookups, &inventory("debian", "12", &[bash("rpm")]), now());
     assert_eq!(found.gaps[0].problem, "debian 12 has no advisories for packages of this kind: bash");
     assert_eq!(find_in(&lookups, &inventory("debian", "12", &[bash("deb")]), now()).gaps, []);
@@ -567,7 +567,7 @@ fn a_java_archive_without_a_group_is_a_gap() {
 fn languages_without_a_database_are_a_gap() {
     let npm = inventory("", "", &[json!({"ecosystem": "npm", "name": "lodash", "version": "4.17.19", "path": "x"})]);
     let rows = Rows::default().row("debian 12", "bash", "CVE-2024-1", json!({}));
-    for databases in [Lookups::default(), Lookups { trivy: Some(&rows), osv: Vec::new() }] {
+    for databases in [Lookups::default(), Lookups { trivy: Some(&rows), osv: Vec::new(), details: None }] {
         let gaps = find_in(&databases, &npm, now()).gaps;
         assert_eq!(
             gaps.iter().map(|gap| &*gap.problem).collect::<Vec<_>>(),
@@ -575,7 +575,7 @@ fn languages_without_a_database_are_a_gap() {
         );
     }
     let records = Records::default().record("npm", "other", json!({"id": "GHSA-1"}), json!([{"introduced": "0"}]));
-    assert_eq!(find_in(&Lookups { trivy: None, osv: vec![&records] }, &npm, now()).gaps, []);
+    assert_eq!(find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &npm, now()).gaps, []);
 }
 
 #[test]
@@ -608,7 +608,7 @@ fn osv_records_are_joined_with_each_other_and_with_trivy_db() {
         .row("pip::GitHub", "jinja2", "CVE-2024-4", json!({"VulnerableVersions": ["< 3.1.3"], "VendorIDs": ["GHSA-4"]}))
         .detail("CVE-2024-1", json!({"VendorSeverity": {"alma": 2}}));
 
-    let alone = find_in(&Lookups { trivy: None, osv: vec![&records] }, &inventory, now());
+    let alone = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &inventory, now());
     assert_eq!(
         listed(&alone, &inventory),
         [
@@ -626,7 +626,7 @@ fn osv_records_are_joined_with_each_other_and_with_trivy_db() {
     assert_eq!(alone.matches[2].aliases, ["GHSA-4", "PYSEC-2024-1"]);
     assert_eq!((alone.matches[2].severity, &*alone.matches[2].source), (Severity::Medium, "osv"));
 
-    let both = find_in(&Lookups { trivy: Some(&rows), osv: vec![&records] }, &inventory, now());
+    let both = find_in(&Lookups { trivy: Some(&rows), osv: vec![&records], details: None }, &inventory, now());
     assert_eq!(
         listed(&both, &inventory),
         [
@@ -674,12 +674,20 @@ fn osv_records_are_looked_up_as_each_distribution_publishes_them() {
         ("ubuntu", "22.04", deb(), &["USN-1"]),
         ("wolfi", "20230201", apk(), &["CGA-1", "CGA-2"]),
     ] {
-        let found = find_in(&Lookups { trivy: None, osv: vec![&records] }, &inventory(id, version, &[package]), now());
+        let found = find_in(
+            &Lookups { trivy: None, osv: vec![&records], details: None },
+            &inventory(id, version, &[package]),
+            now(),
+        );
         let ids: Vec<_> = found.matches.iter().map(|matched| &*matched.id).collect();
         assert_eq!((&ids[..], found.gaps.len()), (expected, 0), "{id}: {:?}", found.gaps);
     }
     let sles = inventory("sles", "15.3", &[rpm("SUSE LLC")]);
-    assert_eq!(find_in(&Lookups { trivy: None, osv: vec![&records] }, &sles, now()).gaps.len(), 1, "no such release");
+    assert_eq!(
+        find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &sles, now()).gaps.len(),
+        1,
+        "no such release"
+    );
 }
 
 /// Records of module streams name the stream in their summary alone.
@@ -688,8 +696,18 @@ fn osv_records_of_other_module_streams_do_not_count() {
     let fixed = |version: &str| json!([{"introduced": "0"}, {"fixed": version}]);
     let of = |id: &str, summary: &str| json!({"id": id, "summary": summary});
     let records = Records::default()
-        .record("AlmaLinux:8", "npm", of("ALSA-18", "Moderate: nodejs:18 security update"), fixed("1:9.5.0-1.module_el8.9"))
-        .record("AlmaLinux:8", "npm", of("ALSA-20", "Moderate: nodejs:20 security update"), fixed("1:10.1.0-1.module_el8.9"))
+        .record(
+            "AlmaLinux:8",
+            "npm",
+            of("ALSA-18", "Moderate: nodejs:18 security update"),
+            fixed("1:9.5.0-1.module_el8.9"),
+        )
+        .record(
+            "AlmaLinux:8",
+            "npm",
+            of("ALSA-20", "Moderate: nodejs:20 security update"),
+            fixed("1:10.1.0-1.module_el8.9"),
+        )
         .record("AlmaLinux:8", "npm", of("ALSA-X", "Moderate: security update"), fixed("1:9.9.0-1.module+el8.9"))
         .record("AlmaLinux:8", "npm", of("ALSA-0", "Moderate: npm security update"), fixed("1:9.9.0-1.el8"));
     let npm = |version: &str, module: Option<&str>| json!({"ecosystem": "rpm", "name": "npm", "version": version, "module": module, "vendor": "AlmaLinux"});
@@ -700,7 +718,7 @@ fn osv_records_of_other_module_streams_do_not_count() {
         (npm("1:9.4.0-1.el8", None), &["ALSA-0"]),
     ] {
         let inventory = inventory("almalinux", "8.9", std::slice::from_ref(&package));
-        let found = find_in(&Lookups { trivy: None, osv: vec![&records] }, &inventory, now());
+        let found = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &inventory, now());
         let ids: Vec<_> = found.matches.iter().map(|matched| &*matched.id).collect();
         assert_eq!(ids, expected, "{package}");
     }

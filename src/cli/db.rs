@@ -42,7 +42,8 @@ pub(super) enum DbCommand {
         force: bool,
     },
     /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db as `db.tar.gz`, as
-    /// a directory or as an OCI layout; OSV records as a zip archive or a directory.
+    /// a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog as JSON; EPSS scores
+    /// as CSV.
     Import {
         /// The file or directory.
         path: PathBuf,
@@ -163,7 +164,7 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, String> {
     let sources = config.va.databases.map(|databases| databases.sources).unwrap_or_default();
     if sources.names().is_empty() {
         let why = "[va.database] names no source: set `trivy` to an image such as \
-                   ghcr.io/aquasecurity/trivy-db:2 or `osv` to URLs, or run `pullgate db import`";
+                   ghcr.io/aquasecurity/trivy-db:2 or `osv`, `kev` or `epss` to URLs, or run `pullgate db import`";
         return Err(why.into());
     }
     let options = ImportOptions { force, limits: sources.limits, ..options() };

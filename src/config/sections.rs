@@ -249,9 +249,21 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
             table.problem("osv", format!("{url:?} is not the URL of a zip archive"), Some(hint));
         }
     }
+    let mut feed = |key: &'static str, hint: &'static str| {
+        let url = table.text(key)?;
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            table.problem(key, format!("{url:?} is not a URL"), Some(hint));
+        }
+        Some(url)
+    };
+    let kev = "such as https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json";
+    let kev = feed("kev", kev);
+    let epss = feed("epss", "such as https://epss.empiricalsecurity.com/epss_scores-current.csv.gz");
     let sources = va::DatabaseSources {
         trivy: table.value("trivy"),
         osv,
+        kev,
+        epss,
         update: table.duration("update"),
         limits: DatabaseLimits {
             compressed: table.size("max_download").unwrap_or(default.limits.compressed),
@@ -261,7 +273,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
         ca: table.file("ca"),
     };
     if sources.update.is_some() && sources.names().is_empty() {
-        table.problem("update", "needs a source", Some("set `trivy` or `osv`"));
+        table.problem("update", "needs a source", Some("set `trivy`, `osv`, `kev` or `epss`"));
     }
     table.finish();
     sources

@@ -337,12 +337,17 @@ fn without_password(url: &str) -> String {
 }
 
 fn database_sources(out: &mut Text, sources: &va::DatabaseSources) {
-    let va::DatabaseSources { trivy, osv, update, limits, proxy, ca } = sources;
+    let va::DatabaseSources { trivy, osv, kev, epss, update, limits, proxy, ca } = sources;
     out.section("[va.database]");
     if let Some(trivy) = trivy {
         out.line("trivy", quoted(&trivy.to_string()));
     }
     out.line("osv", list(osv));
+    for (key, url) in [("kev", kev), ("epss", epss)] {
+        if let Some(url) = url {
+            out.line(key, quoted(url));
+        }
+    }
     if let Some(update) = update {
         out.line("update", quoted(&format_duration(*update)));
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, SourcePackage};
 
@@ -45,6 +47,7 @@ pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, Stri
             "o" => entry.origin = value.to_owned(),
             "A" => entry.architecture = value.to_owned(),
             "L" => entry.license = value.to_owned(),
+            "t" => entry.built = value.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),
             "F" => directory = value.to_owned(),
             // A file that is left out may be reported twice, but is not missed.
             "R" if database.files.len() >= MAX_FILES || directory.len() + value.len() > MAX_PATH => {}
@@ -63,18 +66,19 @@ struct ApkEntry {
     origin: String,
     architecture: String,
     license: String,
+    built: Option<Timestamp>,
 }
 
 impl Default for ApkEntry {
     fn default() -> Self {
         let [name, version, origin, architecture, license] = Default::default();
-        Self { is_empty: true, name, version, origin, architecture, license }
+        Self { is_empty: true, name, version, origin, architecture, license, built: None }
     }
 }
 
 impl ApkEntry {
     fn package(self) -> Result<InstalledPackage, String> {
-        let Self { name, version, origin, architecture, license, .. } = self;
+        let Self { name, version, origin, architecture, license, built, .. } = self;
         if name.is_empty() || version.is_empty() {
             return Err(format!("the package {name} has no name or no version"));
         }
@@ -82,6 +86,7 @@ impl ApkEntry {
         Ok(InstalledPackage {
             source: has_other_source.then(|| SourcePackage { name: origin, version: version.clone() }),
             architecture,
+            built,
             licenses: Some(license).filter(|license| !license.is_empty()).into_iter().collect(),
             ..InstalledPackage::new(Ecosystem::Apk, name, version)
         })
@@ -95,7 +100,7 @@ mod tests {
     #[test]
     fn packages_and_files_are_listed() {
         let installed =
-            b"C:Q1abc=\nP:libcrypto3\nV:3.1.4-r1\nA:x86_64\nS:1\nL:Apache-2.0\no:openssl\nD:so:libc.musl-x86_64.so.1\n\
+            b"C:Q1abc=\nP:libcrypto3\nV:3.1.4-r1\nA:x86_64\nS:1\nL:Apache-2.0\nt:1700000000\no:openssl\nD:so:libc.musl-x86_64.so.1\n\
             F:etc\nF:etc/ssl\nR:openssl.cnf\na:0:0:644\nZ:Q1x=\n\n\
             P:py3-pip\nV:23.3.1-r0\nA:noarch\no:py3-pip\nF:\nR:x\n\n";
         let ApkDatabase { packages, files } = database(installed, 10).unwrap();
@@ -107,6 +112,7 @@ mod tests {
         let source = packages[0].source.clone().unwrap();
         assert_eq!((&*source.name, &*source.version), ("openssl", "3.1.4-r1"));
         assert_eq!(packages[0].licenses, ["Apache-2.0"]);
+        assert_eq!(packages[0].built.unwrap().as_second(), 1_700_000_000);
         assert_eq!((&*packages[1].name, &packages[1].source), ("py3-pip", &None));
         assert_eq!(files, ["etc/ssl/openssl.cnf", "x"]);
         assert_eq!(database(b"P:a\nV:1\n\nP:a\nV:2\n", 10).unwrap().packages[0].version, "1");

@@ -117,6 +117,8 @@ pub(super) enum FileFacts {
     UbuntuPro,
     /// How Red Hat built the layer.
     Build(RedHatBuild),
+    /// Licences of the package of dpkg that the path names.
+    Licenses(Vec<String>),
     /// Changes that are not in the database yet.
     Journal,
     /// The file may state something but could not be read.
@@ -133,6 +135,7 @@ impl FileFacts {
             }
             Self::Release(text) | Self::Unreadable(text) => text.len(),
             Self::Build(build) => total(&build.content_sets) + build.nvr.len() + build.architecture.len(),
+            Self::Licenses(licenses) => total(licenses),
             Self::UbuntuPro | Self::Journal => 0,
         }
     }

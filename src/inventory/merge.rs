@@ -10,7 +10,9 @@ use super::distribution::distribution;
 use super::language::language_file;
 use super::layer::FileFacts;
 use super::paths::{PathSet, follow_links, parent, self_and_ancestors};
-use super::system_file::{ANY_STATUS, DATABASES, RELEASES, SystemFile, database_of_journal, leads_to_system_file};
+use super::system_file::{
+    ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file,
+};
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
 use crate::oci::Digest;
 
@@ -139,6 +141,7 @@ impl<'a> MergedImage<'a> {
         gaps.extend(self.unread_links(inventory.distribution.is_some()));
         inventory.gaps = gaps.into_iter().collect();
         self.find_origins(&mut inventory.packages);
+        self.find_licenses(&mut inventory.packages);
         let order = |package: &InstalledPackage| {
             let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
             (ecosystem, name, version, path, architecture)
@@ -177,6 +180,18 @@ impl<'a> MergedImage<'a> {
         }
         for package in packages.iter_mut().filter(|package| is_of_distribution(package)) {
             package.layer = origins.get(&identity(package)).copied().or(package.layer);
+        }
+    }
+
+    /// Adds the licences of packages of dpkg. The directory of a package may be a link to that of another one.
+    fn find_licenses(&self, packages: &mut [InstalledPackage]) {
+        for package in packages.iter_mut().filter(|package| package.ecosystem == Ecosystem::Deb) {
+            let path = format!("{DOCUMENTATION}/{}/copyright/.", package.name);
+            let followed = follow_links(&path, |above| self.all_links.get(above).copied()).unwrap_or(path);
+            let found = self.names.get(followed.trim_end_matches("/.")).and_then(|at| self.facts(*at));
+            if let Some(FileFacts::Licenses(licenses)) = found {
+                package.licenses.clone_from(licenses);
+            }
         }
     }
 

@@ -125,6 +125,7 @@ mod tests {
             module: None,
             vendor: None,
             licenses: Vec::new(),
+            built: None,
             path: None,
             layer: None,
         }

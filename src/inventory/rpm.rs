@@ -2,6 +2,8 @@
 
 use std::io::SeekFrom;
 
+use jiff::Timestamp;
+
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, ReadSeek, SourcePackage};
 
@@ -50,14 +52,15 @@ pub(super) fn read_database(
 pub(super) fn manifest(content: &[u8], limit: usize) -> Result<Vec<InstalledPackage>, String> {
     let package = |line: std::borrow::Cow<'_, str>| {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [name, version, _, _, vendor, _, _, architecture, epoch, source] = fields[..] else {
+        let [name, version, _, built, vendor, _, _, architecture, epoch, source] = fields[..] else {
             return Err(format!("a line of the list of packages has {} fields", fields.len()));
         };
         let epoch = epoch.parse().map_err(|_| format!("the epoch of {name} is not a number"))?;
         if name.is_empty() || version.split('-').count() != 2 {
             return Err(format!("the package {name} has no name or no version"));
         }
-        Ok(Rpm { name, version, epoch, architecture, source, vendor, ..Rpm::default() }.package())
+        Ok(Rpm { name, version, epoch, architecture, source, vendor, built: built.parse().ok(), ..Rpm::default() }
+            .package())
     };
     let stated = || lines(content).filter(|line| !line.trim().is_empty());
     if stated().nth(limit).is_some() {
@@ -79,6 +82,8 @@ struct Rpm<'a> {
     module: &'a str,
     vendor: &'a str,
     license: &'a str,
+    /// When it was built, in seconds since 1970.
+    built: Option<i64>,
 }
 
 impl Rpm<'_> {
@@ -98,6 +103,7 @@ impl Rpm<'_> {
             module: stated(self.module),
             vendor: stated(self.vendor),
             licenses: stated(self.license).into_iter().collect(),
+            built: self.built.and_then(|seconds| Timestamp::from_second(seconds).ok()),
             ..InstalledPackage::new(Ecosystem::Rpm, self.name.to_owned(), with_epoch(self.version))
         }
     }

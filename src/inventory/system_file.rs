@@ -15,6 +15,8 @@ pub(super) enum SystemFile {
     DpkgUpdate,
     /// The files of a package of dpkg.
     DpkgFiles,
+    /// The licences of a package of dpkg.
+    DpkgCopyright,
     /// The database of apk.
     Apk,
     /// The database of RPM, in any of its formats.
@@ -65,6 +67,8 @@ pub(super) const DATABASES: &[(&str, SystemFile)] = &[
     ("var/lib/rpmmanifest/container-manifest-2", SystemFile::RpmManifest),
 ];
 
+/// Contains a directory for each package of dpkg.
+pub(super) const DOCUMENTATION: &str = "usr/share/doc";
 const UBUNTU_PRO: &str = "var/lib/ubuntu-advantage/status.json";
 const STATUS_DIRECTORY: &str = "var/lib/dpkg/status.d";
 const UPDATES_DIRECTORY: &str = "var/lib/dpkg/updates";
@@ -82,6 +86,7 @@ impl SystemFile {
         let is_rpm = |path| DATABASES.iter().any(|(database, kind)| *database == path && *kind == Self::Rpm);
         match (parent(path), file_name(path)) {
             _ if path == UBUNTU_PRO => Some(Self::UbuntuPro),
+            (folder, "copyright") if parent(folder) == DOCUMENTATION => Some(Self::DpkgCopyright),
             (STATUS_DIRECTORY | "var/lib/dpkg/info", name) if name.ends_with(".md5sums") => Some(Self::DpkgFiles),
             (UPDATES_DIRECTORY, name) if name.bytes().all(|byte| byte.is_ascii_digit()) => Some(Self::DpkgUpdate),
             (STATUS_DIRECTORY, _) => Some(Self::DpkgStatus),
@@ -93,12 +98,17 @@ impl SystemFile {
         }
     }
 
+    /// Whether packages can be missed without the file. Others that cannot be read are gaps.
+    pub(super) fn is_essential(self) -> bool {
+        !matches!(self, Self::DpkgCopyright | Self::DpkgFiles)
+    }
+
     /// The maximum size that is read, in bytes.
     pub(super) fn max_bytes(self) -> u64 {
         const MIB: u64 = 1024 * 1024;
         match self {
             Self::Release => MIB / 16,
-            Self::UbuntuPro | Self::ContentManifest | Self::BuildDockerfile => MIB,
+            Self::UbuntuPro | Self::ContentManifest | Self::BuildDockerfile | Self::DpkgCopyright => MIB,
             Self::DpkgFiles | Self::RpmManifest => 16 * MIB,
             Self::DpkgStatus | Self::Apk => 64 * MIB,
             Self::Rpm => 1024 * MIB,
@@ -147,6 +157,8 @@ mod tests {
             ("var/lib/dpkg/status.d/base.md5sums", Some(SystemFile::DpkgFiles)),
             ("var/lib/dpkg/info/libc6:amd64.md5sums", Some(SystemFile::DpkgFiles)),
             ("var/lib/dpkg/info/libc6:amd64.list", None),
+            ("usr/share/doc/libc6/copyright", Some(SystemFile::DpkgCopyright)),
+            ("usr/share/doc/libc6/examples/copyright", None),
             ("var/lib/rpm/rpmdb.sqlite-wal", Some(SystemFile::RpmJournal)),
             ("var/lib/rpm/rpmdb.sqlite-shm", None),
             ("root/buildinfo/content_manifests/x.json", Some(SystemFile::ContentManifest)),

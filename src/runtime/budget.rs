@@ -46,8 +46,13 @@ pub const EVIDENCE: u64 = MIB;
 /// The number of topics of evidence.
 pub const EVIDENCE_TOPICS: u64 = 7;
 
-/// Decisions that may be repeated: about 100,000 admissions by tag.
-pub const REPEATED: u64 = 64 * MIB;
+/// Details of vulnerabilities in the databases in use.
+pub const DETAILS: u64 = 2 * MIB;
+/// Pages of trivy-db that lead to others.
+pub const PAGES: u64 = MIB;
+
+/// Decisions that may be repeated: about 95,000 admissions by tag.
+pub const REPEATED: u64 = 61 * MIB;
 
 #[cfg(test)]
 mod tests {
@@ -71,6 +76,8 @@ mod tests {
             AUTHORIZATIONS,
             NOTARY,
             EVIDENCE * EVIDENCE_TOPICS,
+            DETAILS,
+            PAGES,
             REPEATED,
             BASE,
         ];

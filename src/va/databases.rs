@@ -118,7 +118,7 @@ impl AdvisoryDatabases {
         match &**self.0.current.load() {
             OpenState::Opening => Err("the advisory databases are being opened".into()),
             OpenState::Failed(why) => Err(why.clone()),
-            OpenState::Open(databases) if databases.status().is_empty() => Ok(None),
+            OpenState::Open(databases) if !databases.has_advisories() => Ok(None),
             OpenState::Open(databases) => match self.problem(databases) {
                 Some(why) => Err(why),
                 None => Ok(Some(databases.clone())),
@@ -221,7 +221,8 @@ impl AdvisoryDatabases {
                 "the advisory database {} is damaged; the previous one is in use: {problem}",
                 status.source
             )),
-            _ => None,
+            SourceState::Unusable { problem } => Some(format!("{} cannot be used: {problem}", status.source)),
+            SourceState::Ready => None,
         };
         let why = self.problem(databases).or_else(|| databases.status().iter().find_map(degraded));
         self.0.readiness.degraded(TOPIC, why.clone());
@@ -236,7 +237,8 @@ impl AdvisoryDatabases {
         });
         let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
         self.0.gauges.age.set(age);
-        let count = i64::try_from(databases.status().len()).unwrap_or(i64::MAX);
+        let count = databases.status().iter().filter(|status| status.has_advisories()).count();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.0.gauges.sources.set(count);
     }
 }

@@ -18,7 +18,7 @@ use url::Url;
 use super::databases::{AdvisoryDatabases, DatabaseConfig};
 use crate::advisories::{
     AdvisoryStore, DatabaseError, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile, ImportOptions,
-    InstalledGeneration, OnProgress, WebAnswer, fetch_osv, fetch_trivy_db,
+    InstalledGeneration, WebAnswer, WebSource, fetch_file, fetch_trivy_db,
 };
 use crate::http_client::{
     HttpClient, HttpSettings, MAX_REDIRECTS, Network, PieceSource, Reach, ReceivedBody, check_url, is_redirect,
@@ -47,20 +47,31 @@ pub struct DatabaseSources {
     pub trivy: Option<ImageReference>,
     /// Zip archives with OSV records: `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`.
     pub osv: Vec<String>,
+    /// The catalog of known exploited vulnerabilities (KEV), as JSON.
+    pub kev: Option<String>,
+    /// EPSS scores, as CSV, compressed with gzip or not.
+    pub epss: Option<String>,
     /// How often a running gate looks for newer ones. `None`: never.
     pub update: Option<Duration>,
     /// The limits for their sizes.
     pub limits: DatabaseLimits,
-    /// The egress proxy for OSV. `None` uses the proxies of the environment, and an empty text uses no proxy.
+    /// The egress proxy for web servers. `None` uses the proxies of the environment, and an empty text uses no proxy.
     pub proxy: Option<String>,
-    /// A PEM file with certificate authorities to trust for OSV besides those of the system.
+    /// A PEM file with certificate authorities to trust for web servers besides those of the system.
     pub ca: Option<PathBuf>,
 }
 
 impl DatabaseSources {
     /// The names of all sources, in the order in which they are fetched.
     pub fn names(&self) -> Vec<String> {
-        self.trivy.iter().map(ToString::to_string).chain(self.osv.iter().cloned()).collect()
+        self.trivy.iter().map(ToString::to_string).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
+    }
+
+    /// The sources on web servers.
+    fn urls(&self) -> impl Iterator<Item = (WebSource, &str)> {
+        let feeds = [(WebSource::Kev, &self.kev), (WebSource::Epss, &self.epss)];
+        let feeds = feeds.into_iter().filter_map(|(kind, url)| Some((kind, url.as_deref()?)));
+        self.osv.iter().map(|url| (WebSource::Osv, &**url)).chain(feeds)
     }
 }
 
@@ -89,14 +100,14 @@ pub fn fetch_databases(
 ) -> Result<Vec<FetchedDatabase>, String> {
     let transport = Transport::new(sources, upstreams.clone())?;
     let mut fetched = Vec::new();
-    for source in sources.names() {
-        let mut progress = |done| progress(&source, done);
-        let progress: &mut OnProgress<'_> = &mut progress;
-        let outcome = match sources.osv.contains(&source) {
-            true => fetch_osv(store, &transport, &source, options, progress),
-            false => fetch_trivy_db(store, &transport, &source, options, progress),
-        };
+    if let Some(trivy) = &sources.trivy {
+        let source = trivy.to_string();
+        let outcome = fetch_trivy_db(store, &transport, &source, options, &mut |done| progress(&source, done));
         fetched.push(FetchedDatabase { source, outcome });
+    }
+    for (kind, url) in sources.urls() {
+        let outcome = fetch_file(store, &transport, (kind, url), options, &mut |done| progress(url, done));
+        fetched.push(FetchedDatabase { source: url.to_owned(), outcome });
     }
     Ok(fetched)
 }
@@ -167,7 +178,7 @@ impl Transport {
             proxy: sources.proxy.clone(),
             ca: sources.ca.clone(),
             insecure: false,
-            needs_roots: sources.osv.iter().any(|url| url.starts_with("https:")),
+            needs_roots: sources.urls().any(|(_, url)| url.starts_with("https:")),
             connect_timeout: CONNECT_TIMEOUT,
             tls_timeout: CONNECT_TIMEOUT,
             header_timeout: HEADER_TIMEOUT,
@@ -306,7 +317,8 @@ impl Read for BlockingBody<'_> {
         while self.piece.is_empty() {
             let (end, body) = (self.pace.end(), &mut self.body);
             let next = self.runtime.block_on(async { timeout_at(end, body.next()).await });
-            let slow = |_| io::Error::new(io::ErrorKind::TimedOut, format!("fewer than {MIN_RATE} bytes a second arrive"));
+            let slow =
+                |_| io::Error::new(io::ErrorKind::TimedOut, format!("fewer than {MIN_RATE} bytes a second arrive"));
             match next.map_err(slow)? {
                 Some(piece) => self.piece = piece?,
                 None => return Ok(0),

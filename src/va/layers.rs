@@ -1,11 +1,11 @@
 //! What the bytes of layers say. Each layer is read once, for all images and repositories that contain it, and what was
 //! read is kept for ever.
 
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
 
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, LayerInventory, LayerLimits, LayerReading};

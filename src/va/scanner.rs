@@ -184,7 +184,7 @@ impl Scanner {
         let now = self.clock.now();
         let work = self.tasks.spawn_blocking(move || {
             let findings = advisories::find(&databases, &inventory, now);
-            report::evidence(&databases, &inventory, findings)
+            report::evidence(&databases, &inventory, findings, now)
         });
         let interrupted = |_| VaEvidence::Unavailable { why: "matching advisories ended abnormally".into() };
         let value = work.await.unwrap_or_else(interrupted);

@@ -49,23 +49,23 @@ pub(super) fn bucket_root(value: &[u8]) -> Result<u64, DamagedDatabase> {
 
 /// The only page of an inline bucket: it follows the bucket's header.
 pub(super) fn inline(value: &Bytes) -> Result<BoltPage, DamagedDatabase> {
-    let page = BoltPage::new(value.slice(UNIT.min(value.len())..), "an inline bucket")?;
+    let page = BoltPage::new(value.slice(UNIT.min(value.len())..), &|| "an inline bucket".to_owned())?;
     if page.is_branch { damaged("an inline bucket is not a leaf".to_owned()) } else { Ok(page) }
 }
 
 impl BoltPage {
     /// Checks the header and that there is room for the elements. `place` names the page in errors.
-    pub(super) fn new(bytes: Bytes, place: &str) -> Result<Self, DamagedDatabase> {
+    pub(super) fn new(bytes: Bytes, place: &dyn Fn() -> String) -> Result<Self, DamagedDatabase> {
         let flags = u16_at(&bytes, 8)?;
         if flags != BRANCH && flags != LEAF {
-            return damaged(format!("{place} is neither a branch nor a leaf: its flags are {flags:#x}"));
+            return damaged(format!("{} is neither a branch nor a leaf: its flags are {flags:#x}", place()));
         }
         let len = usize::from(u16_at(&bytes, 10)?);
         if (len + 1) * UNIT > bytes.len() {
-            return damaged(format!("{place} has no room for its {len} items"));
+            return damaged(format!("{} has no room for its {len} items", place()));
         }
         if flags == BRANCH && len == 0 {
-            return damaged(format!("{place} is a branch without items"));
+            return damaged(format!("{} is a branch without items", place()));
         }
         Ok(Self { bytes, is_branch: flags == BRANCH, len })
     }
@@ -73,6 +73,11 @@ impl BoltPage {
     /// Whether its items are pages.
     pub(super) fn is_branch(&self) -> bool {
         self.is_branch
+    }
+
+    /// The size in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The number of items.

@@ -12,6 +12,10 @@ pub(super) const NAME: &str = "manifest.json";
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatabaseKind {
+    /// Probabilities of exploitation (EPSS), as a table.
+    Epss,
+    /// Known exploited vulnerabilities (KEV), as a table.
+    Kev,
     /// OSV records, compiled to an index.
     Osv,
     /// trivy-db, schema 2.
@@ -19,9 +23,21 @@ pub enum DatabaseKind {
 }
 
 impl DatabaseKind {
+    /// Whether this can be the name of a source of this kind.
+    pub(in super::super) fn is_name(self, source: &str) -> bool {
+        let feeds = [Self::Epss, Self::Kev];
+        match self {
+            Self::Epss => source == "epss",
+            Self::Kev => source == "kev",
+            Self::Osv => source != "trivy-db" && !feeds.iter().any(|feed| feed.is_name(source)),
+            Self::TrivyDb => source == "trivy-db",
+        }
+    }
+
     /// The names of its files. The first one is the database.
     pub(in super::super) fn files(self) -> &'static [&'static str] {
         match self {
+            Self::Epss | Self::Kev => &[super::super::cve_table::TABLE],
             Self::Osv => &[super::super::osv::INDEX],
             Self::TrivyDb => &[super::super::trivy_db::DATABASE, super::super::trivy_db::METADATA],
         }
@@ -31,7 +47,7 @@ impl DatabaseKind {
 /// A generation of a database.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct GenerationManifest {
-    /// The source: `trivy-db`, `osv-pypi`.
+    /// The source: `trivy-db`, `osv-pypi`, `kev`, `epss`.
     pub source: String,
     /// The format.
     pub kind: DatabaseKind,
@@ -44,7 +60,7 @@ pub struct GenerationManifest {
     /// The entity tag that the web server stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Advisories, each for one package.
+    /// Advisories, each for one package; the number of CVEs in a feed.
     pub rows: u64,
     /// Its files, the database first.
     pub files: Vec<GenerationFile>,

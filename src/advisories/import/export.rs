@@ -13,6 +13,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use tar::{Builder, Entries, Entry, EntryType, Header};
 
+use super::super::cve_table::CveTable;
 use super::super::generations::{
     AdvisoryStore, DatabaseKind, GenerationManifest, Staged, are_files_of, check_digest, is_source,
 };
@@ -20,8 +21,8 @@ use super::super::meter::{DatabaseLimits, Meter, OnProgress};
 use super::super::osv::{INDEX, OsvIndex};
 use super::super::trivy_db::TrivyDb;
 use super::super::{DamagedDatabase, DatabaseError};
+use super::Job;
 use super::layout::name_of;
-use super::{Job, TRIVY};
 use crate::oci::{Algorithm, Hasher};
 
 /// The name of the listing, the first file of an archive.
@@ -138,7 +139,7 @@ impl Job<'_> {
         let mut names = std::collections::BTreeSet::new();
         let mut staged = Vec::new();
         for mut manifest in listing.generations {
-            let is_known = (manifest.kind == DatabaseKind::TrivyDb) == (manifest.source == TRIVY);
+            let is_known = manifest.kind.is_name(&manifest.source);
             let is_whole = are_files_of(manifest.kind, &manifest.files);
             if !is_source(&manifest.source) || !is_known || !is_whole || !names.insert(manifest.source.clone()) {
                 return Err(self.wrong(&format!("{LISTING} describes {:?} wrongly", manifest.source)));
@@ -155,6 +156,7 @@ impl Job<'_> {
                 check_digest(&name, expected.digest, found.digest)?;
             }
             manifest.rows = match manifest.kind {
+                DatabaseKind::Epss | DatabaseKind::Kev => CveTable::open(staging.path())?.len() as u64,
                 DatabaseKind::TrivyDb => TrivyDb::open(staging.path())?.check()?.rows,
                 DatabaseKind::Osv => OsvIndex::open(&staging.path().join(INDEX))?.check()?,
             };

@@ -87,7 +87,9 @@ pub fn fetch_trivy_db(
         check_digest("the manifest", pinned, digest)?;
     }
     let job = Job { store, options, from: format!("{name}@{digest}") };
-    if let Some(manifest) = in_use(store, TRIVY, |manifest| manifest.kind == DatabaseKind::TrivyDb && manifest.from == job.from)? {
+    if let Some(manifest) =
+        in_use(store, TRIVY, |manifest| manifest.kind == DatabaseKind::TrivyDb && manifest.from == job.from)?
+    {
         return Ok(InstalledGeneration { manifest, was_current: true });
     }
     let layer = job.database_layer(&job.manifest(bytes, content_type.as_deref())?)?;
@@ -123,17 +125,28 @@ fn in_use_from(store: &AdvisoryStore, url: &str) -> Result<Option<GenerationMani
     Ok(None)
 }
 
-/// Fetches a zip archive of OSV records, compiles it and puts it into use:
-/// `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`. An archive that is in use already is not fetched, if
-/// the server recognises it by its entity tag.
+/// What a file of a web server contains.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WebSource {
+    /// EPSS scores: `https://epss.empiricalsecurity.com/epss_scores-current.csv.gz`.
+    Epss,
+    /// The catalog of known exploited vulnerabilities:
+    /// `https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json`.
+    Kev,
+    /// A zip archive of OSV records: `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`.
+    Osv,
+}
+
+/// Fetches a file of a web server, compiles it and puts it into use. A file that is in use already is not fetched, if the
+/// server recognises it by its entity tag.
 ///
 /// # Errors
-/// The server does not deliver, the archive or a record is damaged, it is too large, or older than what is in use. Nothing
-/// is changed then.
-pub fn fetch_osv(
+/// The server does not deliver, the file or a record is damaged, it is too large, or older than what is in use. Nothing is
+/// changed then.
+pub fn fetch_file(
     store: &AdvisoryStore,
     transport: &dyn DatabaseTransport,
-    url: &str,
+    (kind, url): (WebSource, &str),
     options: &ImportOptions,
     progress: &mut OnProgress<'_>,
 ) -> Result<InstalledGeneration, DatabaseError> {
@@ -150,14 +163,21 @@ pub fn fetch_osv(
     if let Some(size) = size {
         meter.expect(size)?;
     }
-    let archive = staging.write("all.zip", &mut content, &mut |bytes| meter.read(bytes))?;
-    if let Some(size) = size.filter(|size| *size != archive.size) {
-        return Err(job.wrong(&format!("{} bytes arrived instead of {size}", archive.size)));
+    let fetched = staging.write(FETCHED, &mut content, &mut |bytes| meter.read(bytes))?;
+    if let Some(size) = size.filter(|size| *size != fetched.size) {
+        return Err(job.wrong(&format!("{} bytes arrived instead of {size}", fetched.size)));
     }
-    let path = staging.path().join("all.zip");
-    let staged = job.osv_in(staging, &path, WebOrigin { built: modified, etag }, &mut meter)?;
+    let (path, origin) = (staging.path().join(FETCHED), WebOrigin { built: modified, etag });
+    let staged = match kind {
+        WebSource::Osv => job.osv_in(staging, &path, origin, &mut meter)?,
+        WebSource::Epss => job.feed_in(staging, DatabaseKind::Epss, &path, origin, &mut meter)?,
+        WebSource::Kev => job.feed_in(staging, DatabaseKind::Kev, &path, origin, &mut meter)?,
+    };
     store.install(staged, options.force, options.now)
 }
+
+/// The name of the fetched file until it is compiled.
+const FETCHED: &str = "fetched";
 
 /// What a web server states about a file.
 #[derive(Debug, Default)]

@@ -364,7 +364,7 @@ fn osv_archives_are_fetched_with_the_time_that_the_server_states() {
     let zip = osv::sample_zip(&[("GO-1.json", record("GO-1", "Go").as_bytes())]);
     let mut server = Server::new(zip);
     let fetch = |server: &Server, url: &str| {
-        fetch_osv(&place.store, server, url, &options(), &mut |_| ControlFlow::Continue(()))
+        fetch_file(&place.store, server, (WebSource::Osv, url), &options(), &mut |_| ControlFlow::Continue(()))
     };
     let installed = fetch(&server, "https://x/Go/all.zip").unwrap();
     assert_eq!((&*installed.manifest.source, installed.manifest.built), ("osv-go", BUILT.parse().unwrap()));
@@ -380,4 +380,114 @@ fn osv_archives_are_fetched_with_the_time_that_the_server_states() {
     server.size = Some(7);
     let error = fetch(&server, "https://x/Go/all.zip").unwrap_err().to_string();
     assert!(error.contains("instead of 7"), "{error}");
+}
+
+const CATALOG: &str = r#"{"catalogVersion": "2026.05.01", "dateReleased": "2026-05-01T14:00:00Z", "count": 1,
+    "vulnerabilities": [{"cveID": "CVE-2024-1000", "dateAdded": "2024-05-01"}]}"#;
+
+fn built(databases: &Databases, source: &str) -> Option<Timestamp> {
+    let status = databases.status().iter().find(|status| status.source == source)?;
+    status.generation.as_ref().map(|generation| generation.built)
+}
+
+fn scores(date: &str) -> String {
+    format!("#model_version:v2025.03.14,score_date:{date}T00:00:00+0000\ncve,epss,percentile\nCVE-2024-1000,0.5,0.9\n")
+}
+
+#[test]
+fn feeds_are_imported_exported_and_fetched() {
+    let place = Place::new();
+    for (name, content, source) in [
+        ("kev.json", CATALOG.as_bytes().to_vec(), "kev"),
+        ("epss.csv", scores("2026-05-01").into_bytes(), "epss"),
+        ("epss.csv.gz", gzip(scores("2026-05-02").as_bytes()), "epss"),
+    ] {
+        let imported = place.imported(&place.write(name, &content));
+        assert_eq!((&*imported[0].source, imported[0].rows), (source, 1), "{name}");
+    }
+    let databases = place.load();
+    assert!(!databases.has_advisories() && databases.oldest().is_none(), "feeds make nothing clean");
+    assert_eq!(built(&databases, "epss").unwrap().to_string(), "2026-05-02T00:00:00Z");
+    let archive = place.path("all.tar.gz");
+    export(&place.store, &archive, &mut |_| ControlFlow::Continue(())).unwrap();
+    let other = Place::new();
+    assert_eq!(other.imported(&archive).len(), 2);
+    assert_eq!(other.load().generation(), databases.generation());
+    for (name, content) in [
+        ("older.csv", scores("2026-04-01").into_bytes()),
+        ("future.csv", scores("2027-01-01").into_bytes()),
+        ("cut.csv.gz", gzip(&[b'#'; 40])),
+        ("cut2.csv.gz", gzip(scores("2026-05-03").as_bytes())[..60].to_vec()),
+        ("other.json", b"{}".to_vec()),
+    ] {
+        assert!(place.import(&place.write(name, &content)).is_err(), "{name}");
+    }
+    let server = Server::new(CATALOG.as_bytes().to_vec());
+    let fetched = |kind| {
+        let source = (kind, "https://x/dated/kev.json");
+        fetch_file(&place.store, &server, source, &options(), &mut |_| ControlFlow::Continue(()))
+    };
+    assert!(fetched(WebSource::Kev).unwrap().was_current);
+    let other = "https://x/kev.json";
+    assert!(
+        fetch_file(&place.store, &server, (WebSource::Epss, other), &options(), &mut |_| ControlFlow::Continue(()))
+            .is_err(),
+        "a file of another kind"
+    );
+}
+
+/// Malicious packages have no severity, and list versions, or everything from 0 on.
+#[test]
+fn records_of_malicious_packages_are_kept_and_match() {
+    let place = Place::new();
+    let malicious = json!({"id": "MAL-2024-1", "schema_version": "1.5.0", "modified": BUILT, "published": BUILT,
+        "summary": "Malicious code in x (npm)", "affected": [{"package": {"ecosystem": "npm", "name": "x"},
+        "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}], "versions": ["1.0.0"],
+        "database_specific": {"cwes": [{"cweId": "CWE-506"}]}}], "credits": [],
+        "database_specific": {"malicious-packages-origins": [{"source": "ghsa-malware"}]}});
+    let listed = json!({"id": "MAL-2024-2", "modified": BUILT, "affected": [{"package": {"ecosystem": "npm", "name": "y"},
+        "versions": ["1.0.1"]}]});
+    let zip = osv::sample_zip(&[
+        ("MAL-2024-1.json", malicious.to_string().as_bytes()),
+        ("MAL-2024-2.json", listed.to_string().as_bytes()),
+    ]);
+    place.imported(&place.write("npm.zip", &zip));
+    place.imported(&place.write("kev.json", CATALOG.replace("CVE-2024-1000", "CVE-2024-2000").as_bytes()));
+    let package =
+        |name: &str, version: &str| json!({"ecosystem": "npm", "name": name, "version": version, "path": name});
+    let packages = [package("x", "2.0.0"), package("y", "1.0.1"), package("y", "1.0.2")];
+    let inventory = crate::inventory::Inventory {
+        packages: serde_json::from_value(json!(packages)).unwrap(),
+        ..crate::inventory::Inventory::default()
+    };
+    let found = super::super::find(&place.load(), &inventory, NOW.parse().unwrap());
+    let ids: Vec<_> = found.matches.iter().map(|matched| (&*matched.id, matched.package)).collect();
+    assert_eq!((&ids[..], &found.gaps[..]), (&[("MAL-2024-1", 0), ("MAL-2024-2", 1)][..], &[][..]));
+    assert!(found.matches.iter().all(|matched| !matched.exploited && matched.epss.is_none()));
+}
+
+#[test]
+fn findings_say_whether_they_are_exploited() {
+    let place = Place::new();
+    let record = json!({"id": "GHSA-1", "aliases": ["CVE-2024-1000"], "modified": BUILT, "affected": [
+        {"package": {"ecosystem": "npm", "name": "x"}, "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}]}]});
+    place.imported(&place.write("npm.zip", &osv::sample_zip(&[("1.json", record.to_string().as_bytes())])));
+    let inventory = crate::inventory::Inventory {
+        packages: serde_json::from_value(json!([{"ecosystem": "npm", "name": "x", "version": "1.0.0", "path": "x"}]))
+            .unwrap(),
+        ..crate::inventory::Inventory::default()
+    };
+    let find = || {
+        let found = super::super::find(&place.load(), &inventory, NOW.parse().unwrap());
+        assert_eq!(found.gaps, []);
+        (found.matches[0].exploited, found.matches[0].epss)
+    };
+    assert_eq!(find(), (false, None));
+    place.imported(&place.write("kev.json", CATALOG.as_bytes()));
+    place.imported(&place.write("epss.csv", scores("2026-05-01").as_bytes()));
+    assert_eq!(find(), (true, Some(0.5)));
+    let table = fs::read_dir(place.path("state/advisories/kev")).unwrap().flatten().find(|entry| entry.path().is_dir());
+    fs::write(table.unwrap().path().join("cves.table"), b"damaged").unwrap();
+    assert_eq!(find(), (false, Some(0.5)), "a damaged feed is not one");
+    assert_eq!(built(&place.load(), "kev"), None);
 }

@@ -20,7 +20,7 @@ fn index(archive: &str) -> OsvIndex {
 
 /// The records that affect each package, by their own identifiers.
 fn records(index: &OsvIndex, inventory: &Inventory, prefix: &str) -> Vec<Vec<String>> {
-    let found = find_in(&Lookups { trivy: None, osv: vec![index] }, inventory, now());
+    let found = find_in(&Lookups { trivy: None, osv: vec![index], details: None }, inventory, now());
     assert_eq!(found.gaps, []);
     let mut records = vec![std::collections::BTreeSet::new(); inventory.packages.len()];
     for matched in &found.matches {
@@ -127,7 +127,7 @@ fn almalinux_packages_have_the_expected_records_and_no_others() {
     );
     assert_eq!(found[1], ["ALSA-2026:25239"]);
     assert!(found[2].is_empty());
-    let all = find_in(&Lookups { trivy: None, osv: vec![&index] }, &inventory, now());
+    let all = find_in(&Lookups { trivy: None, osv: vec![&index], details: None }, &inventory, now());
     let one = all.matches.iter().find(|matched| matched.id == "CVE-2025-9230").unwrap();
     assert_eq!(
         (&one.aliases[..], one.fixed.as_deref()),

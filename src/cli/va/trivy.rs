@@ -174,7 +174,7 @@ fn package(found: &PackageAnswer) -> Value {
         "Arch": package.architecture,
         "SrcName": package.source.as_ref().map(|source| &source.name),
         "SrcVersion": package.source.as_ref().map(|source| &source.version),
-        "Licenses": package.licenses,
+    "Licenses": package.spdx_licenses(),
         "Maintainer": package.vendor,
         "Modularitylabel": package.module,
         "FilePath": package.path,

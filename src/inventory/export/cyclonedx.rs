@@ -168,6 +168,7 @@ mod tests {
             module: None,
             vendor: None,
             licenses: vec!["MIT".to_owned()],
+            built: None,
             path: Some("usr/bin/a".to_owned()),
             layer: Some(Digest::sha256(b"layer")),
         }

@@ -19,6 +19,7 @@ use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, python, split_path};
 
 mod manifest;
+mod pom;
 
 /// The depth of archives in archives that are read. Applications have 3: a library in a `war` in an `ear`.
 const MAX_DEPTH: usize = 8;
@@ -59,13 +60,7 @@ fn has_extension(path: &str, known: &[&str]) -> bool {
 }
 
 /// Reads the packages in an archive and in the archives in it.
-pub(super) fn read(
-    path: &str,
-    content: &mut dyn ReadSeek,
-    size: u64,
-    spool: &Spool<'_>,
-    found: &mut LanguagePackages,
-) {
+pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, spool: &Spool<'_>, found: &mut LanguagePackages) {
     let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
     let mut budget = ZipBudget { spool, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
     read_archive(path, content, size, &mut budget, 0, found);
@@ -90,7 +85,11 @@ fn read_archive(
         let result = match ArchiveKind::of(&entry.name) {
             Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
             Some(ArchiveKind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
-            Some(ArchiveKind::Pom) => artifacts.pom(&entry.name, found.limits.bytes),
+            Some(ArchiveKind::Pom) => {
+                // A project file that cannot be read hides no package.
+                let text = entry.read(content, budget, MAX_TEXT).unwrap_or_default();
+                artifacts.pom(&entry.name, pom::licenses(&decode(&text)), found.limits.bytes)
+            }
             Some(ArchiveKind::Distribution) => entry
                 .read(content, budget, MAX_TEXT)
                 .map(|text| python::read_in(path, &entry.name, &decode(&text), found)),
@@ -136,7 +135,7 @@ enum ArchiveKind {
     /// The metadata of a distribution of Python.
     Distribution,
     Manifest,
-    /// Only its path is of interest.
+    /// The project file of Maven: its path names the artifact.
     Pom,
     Properties,
 }
@@ -168,8 +167,8 @@ type Artifact = (String, String, String);
 struct Artifacts {
     from_maven: Vec<Artifact>,
     from_manifest: Option<Artifact>,
-    /// Group and name in the paths of `pom.xml`.
-    poms: Vec<(String, String)>,
+    /// Group and name in the paths of `pom.xml`, with the licences that the file states.
+    poms: Vec<(String, String, Vec<String>)>,
     /// The length of the texts, in bytes.
     bytes: usize,
 }
@@ -191,11 +190,11 @@ impl Artifacts {
     }
 
     /// Notes the artifact that the path of a `pom.xml` names.
-    fn pom(&mut self, name: &str, max_bytes: usize) -> Result<(), String> {
+    fn pom(&mut self, name: &str, licenses: Vec<String>, max_bytes: usize) -> Result<(), String> {
         let parts = name.strip_prefix(MAVEN).and_then(|rest| rest.strip_suffix("/pom.xml"));
         let Some((group, artifact)) = parts.and_then(|parts| parts.split_once('/')) else { return Ok(()) };
-        self.count(name.len(), max_bytes)?;
-        self.poms.push((group.to_owned(), artifact.to_owned()));
+        self.count(name.len() + licenses.iter().map(String::len).sum::<usize>(), max_bytes)?;
+        self.poms.push((group.to_owned(), artifact.to_owned(), licenses));
         Ok(())
     }
 
@@ -216,9 +215,9 @@ impl Artifacts {
         let has_own = self.from_maven.iter().any(|artifact| is_own(&artifact));
         let mut all = self.from_maven;
         if !has_own {
-            let group = from_name.as_ref().and_then(|own| self.poms.into_iter().find(|(_, name)| *name == own.0));
+            let group = from_name.as_ref().and_then(|own| self.poms.iter().find(|(_, name, _)| *name == own.0));
             match (group, self.from_manifest, from_name) {
-                (Some((group, _)), _, Some((name, version))) => all.push((group, name, version)),
+                (Some((group, ..)), _, Some((name, version))) => all.push((group.clone(), name, version)),
                 (_, Some(artifact), _) => all.push(artifact),
                 (_, None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
                 _ => {}
@@ -226,13 +225,15 @@ impl Artifacts {
         }
         let mut seen = std::collections::HashSet::new();
         for (group, name, version) in all {
+            let pom = self.poms.iter().find(|(pom_group, pom_name, _)| *pom_group == group && *pom_name == name);
+            let licenses = pom.map_or(&[][..], |(_, _, licenses)| licenses);
             let name = if group.is_empty() { name } else { format!("{group}:{name}") };
             let mut short = version.as_str();
             while let Some(shorter) = short.strip_suffix(".0") {
                 short = shorter;
             }
             if seen.insert((name.clone(), short.to_owned())) {
-                found.add(Ecosystem::Maven, &name, &version, &[], path);
+                found.add(Ecosystem::Maven, &name, &version, licenses, path);
             }
         }
     }

@@ -57,14 +57,19 @@ impl<'de> Visitor<'de> for ManifestVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PackageManifest, A::Error> {
-        let mut manifest = PackageManifest::default();
+        let (mut manifest, mut older) = (PackageManifest::default(), Vec::new());
         while let Some(key) = map.next_key::<Key>()? {
             match key {
                 Key::Name => manifest.name = text_of(map.next_value()?),
                 Key::Version => manifest.version = text_of(map.next_value()?),
                 Key::License => manifest.licenses = licenses(map.next_value()?),
+                Key::Licenses => older = licenses(map.next_value()?),
                 Key::Other => _ = map.next_value::<IgnoredAny>()?,
             }
+        }
+        // Old packages have a list in `licenses`.
+        if manifest.licenses.is_empty() {
+            manifest.licenses = older;
         }
         Ok(manifest)
     }
@@ -73,6 +78,7 @@ impl<'de> Visitor<'de> for ManifestVisitor {
 /// The key of a field, read as bytes: a key may be text that is not valid Unicode (`"\ud800"`).
 enum Key {
     License,
+    Licenses,
     Name,
     Other,
     Version,
@@ -95,6 +101,7 @@ impl<'de> Deserialize<'de> for Key {
             fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Key, E> {
                 Ok(match key {
                     b"license" => Key::License,
+                    b"licenses" => Key::Licenses,
                     b"name" => Key::Name,
                     b"version" => Key::Version,
                     _ => Key::Other,

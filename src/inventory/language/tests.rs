@@ -20,9 +20,20 @@ fn read(path: &str, content: &[u8]) -> LanguagePackages {
 
 /// Reads a file of this kind. Temporary files are in `folder`.
 fn read_as(file: LanguageFile, path: &str, content: &[u8], folder: &Path) -> LanguagePackages {
+    read_within(file, path, content, content.len() as u64, LIMITS, folder)
+}
+
+/// Reads a file of this kind that has `size` bytes, as is claimed.
+fn read_within(
+    file: LanguageFile,
+    path: &str,
+    content: &[u8],
+    size: u64,
+    limits: PackageLimits,
+    folder: &Path,
+) -> LanguagePackages {
     let time = ReadingTime::new(Duration::from_secs(600));
-    let spool = Spool::new(folder, &time, u64::MAX);
-    file.read(path, &mut Cursor::new(content), content.len() as u64, LIMITS, &spool)
+    file.read(path, &mut Cursor::new(content), size, limits, &Spool::new(folder, &time, u64::MAX))
 }
 
 /// The packages as `NAME VERSION`, and `!` for each problem.
@@ -174,9 +185,9 @@ fn gems_are_read_from_their_specifications() {
 #[test]
 fn files_and_fields_that_are_too_long_are_problems() {
     let file = LanguageFile::Npm;
-    let found = file.read("package.json", &mut Cursor::new(b""), file.max_bytes() + 1, LIMITS, &std::env::temp_dir());
+    let found = read_within(file, "package.json", b"", file.max_bytes() + 1, LIMITS, Path::new("/"));
     assert_eq!(names(&found), ["!"]);
-    let found = file.read("package.json", &mut Cursor::new(b"{}"), 3, LIMITS, &std::env::temp_dir());
+    let found = read_within(file, "package.json", b"{}", 3, LIMITS, Path::new("/"));
     assert_eq!(names(&found), ["!"], "the content is shorter than stated");
     let long = format!(r#"{{"name": "{}", "version": "1"}}"#, "a".repeat(5000));
     assert_eq!(names(&read("package.json", long.as_bytes())), ["!"]);
@@ -187,8 +198,7 @@ fn a_file_states_packages_within_limits() {
     let metadata = b"Name: a\nVersion: 1\n";
     for limits in [PackageLimits { packages: 0, ..LIMITS }, PackageLimits { bytes: 3, ..LIMITS }] {
         let file = LanguageFile::Python;
-        let found =
-            file.read("a.egg-info", &mut Cursor::new(metadata), metadata.len() as u64, limits, &std::env::temp_dir());
+        let found = read_within(file, "a.egg-info", metadata, metadata.len() as u64, limits, Path::new("/"));
         assert_eq!(names(&found), ["!"]);
     }
 }

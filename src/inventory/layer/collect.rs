@@ -12,7 +12,7 @@ use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, 
 use crate::inventory::spool::Spool;
 use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
-use crate::inventory::{InstalledPackage, ReadSeek, apk, dpkg, red_hat, rpm};
+use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
 
 /// How many bytes of a file [`language_file`] gets.
 const FIRST: u64 = 4096;
@@ -56,6 +56,11 @@ impl ReadAs {
 
     fn is_journal(self) -> bool {
         matches!(self, Self::System(SystemFile::RpmJournal))
+    }
+
+    /// Whether nothing is missed if the file is not read.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::System(file) if !file.is_essential())
     }
 
     fn is_update(self) -> bool {
@@ -225,6 +230,8 @@ impl<'a> Collector<'a> {
             (entry.size > 0).then_some(FileFacts::Journal)
         } else if interest.is_update() {
             Some(FileFacts::Unreadable("dpkg has not applied these changes to its database yet".into()))
+        } else if interest.is_optional() && (entry.is_sparse || entry.size > interest.max_bytes()) {
+            None
         } else if entry.is_sparse {
             Some(FileFacts::Unreadable(SPARSE.into()))
         } else if entry.size > interest.max_bytes() {
@@ -239,7 +246,7 @@ impl<'a> Collector<'a> {
     /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name.
     fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
         let target = self.resolve(CleanPath::new(&entry.link).text);
-        let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some();
+        let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some_and(|read| !read.is_optional());
         let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
         match self.names.get(&target).cloned() {
             Some(Named::Link(target)) => Some(self.symlink(path, target)),
@@ -257,7 +264,7 @@ impl<'a> Collector<'a> {
     fn symlink(&mut self, path: &str, target: String) -> Named {
         let leads_to = target_of(path, &target);
         let kinds = |path: &str| {
-            let system = SystemFile::at(path).filter(|kind| *kind != SystemFile::DpkgFiles);
+            let system = SystemFile::at(path).filter(|kind| kind.is_essential());
             (system, kind_of_link(path))
         };
         let is_read = leads_to_system_file(path) || kinds(path) == (None, None) || kinds(path) == kinds(&leads_to);
@@ -343,6 +350,10 @@ impl<'a> Collector<'a> {
             SystemFile::DpkgFiles => {
                 self.owned.add_list(path, &dpkg::files(content));
                 SmallFile::Other(None)
+            }
+            SystemFile::DpkgCopyright => {
+                let licenses = copyright::licenses(content);
+                SmallFile::Other((!licenses.is_empty()).then_some(FileFacts::Licenses(licenses)))
             }
             SystemFile::DpkgStatus => {
                 let packages = dpkg::packages(content, self.packages_left())?;

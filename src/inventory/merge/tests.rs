@@ -35,6 +35,28 @@ fn the_last_database_counts() {
 }
 
 #[test]
+fn licences_of_dpkg_are_those_in_the_directory_of_the_package() {
+    let copyright = |name: &str, text: &str| file(&format!("usr/share/doc/{name}/copyright"), text.to_owned());
+    let status = dpkg_status(&[("gcc", "1"), ("libgcc", "1"), ("bash", "1"), ("none", "1"), ("gone", "1")]);
+    let base: &[_] = &[
+        status,
+        copyright("gcc", "License: GPL-3+ with GCC exception\n"),
+        symlink("usr/share/doc/libgcc", "gcc"),
+        copyright("bash", "see /usr/share/common-licenses/GPL-3\n"),
+        symlink("usr/share/doc/none/copyright", "../../common-licenses/GPL-2"),
+        copyright("gone", "License: MIT\n"),
+        copyright("large", &"x".repeat(2 << 20)),
+    ];
+    let inventory = image(&[base, &[file("usr/share/doc/.wh.gone", "")]]);
+    let licenses: Vec<_> =
+        inventory.packages.iter().map(|package| (&*package.name, package.licenses.join(", "))).collect();
+    let of = |name, text: &str| (name, text.to_owned());
+    let gcc = "GPL-3+ with GCC exception";
+    assert_eq!(licenses, [of("bash", "GPL-3"), of("gcc", gcc), of("gone", ""), of("libgcc", gcc), of("none", "")]);
+    assert_eq!(inventory.gaps, [], "a file with licences is no package");
+}
+
+#[test]
 fn packages_of_distroless_images_have_a_file_each() {
     let one = |name: &str| file(&format!("var/lib/dpkg/status.d/{name}"), format!("Package: {name}\nVersion: 1\n"));
     let inventory =

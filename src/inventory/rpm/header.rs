@@ -23,6 +23,7 @@ const NAME: u32 = 1000;
 const VERSION: u32 = 1001;
 const RELEASE: u32 = 1002;
 const EPOCH: u32 = 1003;
+const BUILD_TIME: u32 = 1006;
 const VENDOR: u32 = 1011;
 const LICENSE: u32 = 1014;
 const ARCH: u32 = 1022;
@@ -54,6 +55,7 @@ pub(super) fn package(blob: &[u8]) -> Result<RpmPackage, String> {
         module: &optional(MODULARITY_LABEL)?,
         vendor: &optional(VENDOR)?,
         license: &optional(LICENSE)?,
+        built: tags.numbers(BUILD_TIME).map_err(of)?.first().map(|seconds| i64::from(*seconds)),
     }
     .package();
     Ok(RpmPackage { package, files: tags.files().map_err(of)? })

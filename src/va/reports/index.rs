@@ -176,6 +176,7 @@ impl Index {
             generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
             issues: issues(findings),
             incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
+            gaps: Vec::new(),
         }))
     }
 

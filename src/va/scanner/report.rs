@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory};
 use crate::inventory::{Gap, InstalledPackage, Inventory};
 use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Report, ReportGap, Severity, VaEvidence};
@@ -17,7 +19,12 @@ const MAX_PLACES: usize = 64;
 
 /// The evidence about an image. An image in which nothing was recognised, or only a part could be examined, is never
 /// complete.
-pub(super) fn evidence(databases: &Databases, inventory: &Inventory, findings: ImageFindings) -> VaEvidence {
+pub(super) fn evidence(
+    databases: &Databases,
+    inventory: &Inventory,
+    findings: ImageFindings,
+    now: Timestamp,
+) -> VaEvidence {
     if inventory.is_opaque() {
         let gaps = gaps(inventory.gaps.iter()).map(|gaps| format!("; {gaps}")).unwrap_or_default();
         let why = format!("no distribution and no package was recognised in the image{gaps}");
@@ -25,7 +32,15 @@ pub(super) fn evidence(databases: &Databases, inventory: &Inventory, findings: I
     }
     let incomplete = gaps(inventory.gaps.iter().chain(&findings.gaps));
     let issues = issues(inventory, &findings);
-    let gaps = findings.gaps.into_iter().take(MAX_GAPS).map(|Gap { place, problem }| ReportGap { place, problem });
+    let ended = findings.end_of_life.filter(|end| *end <= now).map(|end| Gap {
+        place: "etc/os-release".into(),
+        problem: format!("support of the release ended at {end}: newer vulnerabilities are not listed"),
+    });
+    let gaps = ended
+        .into_iter()
+        .chain(findings.gaps)
+        .take(MAX_GAPS)
+        .map(|Gap { place, problem }| ReportGap { place, problem });
     let (source, generated_at, gaps) = (source(databases), databases.oldest(), gaps.collect());
     VaEvidence::Report(Report { source, generated_at, issues, incomplete, gaps })
 }
@@ -187,6 +202,8 @@ mod tests {
             published: None,
             modified: None,
             score: None,
+            exploited: false,
+            epss: None,
             references: vec![references.clone()],
         }
     }
@@ -197,7 +214,8 @@ mod tests {
     fn copies_are_listed_up_to_a_limit() {
         let package = |path: usize| json!({"ecosystem": "npm", "name": "x", "version": "1", "path": format!("{path}")});
         let packages: Vec<_> = (0..1000).map(package).collect();
-        let inventory = Inventory { packages: serde_json::from_value(json!(packages)).unwrap(), ..Inventory::default() };
+        let inventory =
+            Inventory { packages: serde_json::from_value(json!(packages)).unwrap(), ..Inventory::default() };
         let references: Arc<[String]> = Arc::from(["https://x".to_owned(), "https://y".to_owned()]);
         let listed = |copies: usize| {
             let findings = ImageFindings {

@@ -190,7 +190,8 @@ fn archives_of_every_form_are_read() {
     let script = [b"#!/bin/bash\nexec java -jar $0\n".to_vec(), zip(&plain)].concat();
     assert_eq!(names(&read("opt/app.run", &script)), ["a:a 1"], "a script that starts the archive");
     assert_eq!(names(&read("usr/bin/script", b"#!/bin/sh\nexit 0\n")), [""; 0]);
-    let inner = [item("plugins.zip", zip(&plain)), item("x-1-py3-none-any.whl", zip(&[item("x-1.dist-info/METADATA", "")]))];
+    let inner =
+        [item("plugins.zip", zip(&plain)), item("x-1-py3-none-any.whl", zip(&[item("x-1.dist-info/METADATA", "")]))];
     assert_eq!(names(&read("x.war", &zip(&inner))), ["a:a 1", "x 1"]);
 }
 
@@ -306,7 +307,10 @@ fn archives_of_a_layer_share_its_limits() {
     read(&broken);
     assert!(broken.must_end() && broken.take_failure().is_some());
     let spool = Spool::new(&folder, &time, 40 << 20);
-    assert_eq!([names(&read(&spool)), names(&read(&spool)), names(&read(&spool))], [vec!["g:a 1"], vec!["g:a 1"], vec!["!"]]);
+    assert_eq!(
+        [names(&read(&spool)), names(&read(&spool)), names(&read(&spool))],
+        [vec!["g:a 1"], vec!["g:a 1"], vec!["!"]]
+    );
     let over = ReadingTime::new(Duration::ZERO);
     assert_eq!(names(&read(&Spool::new(&folder, &over, u64::MAX))), ["!"]);
     assert!(over.was_over());

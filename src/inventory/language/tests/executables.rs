@@ -286,16 +286,10 @@ fn no_damage_panics() {
             for mask in [0xff, 0x80, 0x01] {
                 let mut damaged = file.clone();
                 damaged[at] ^= mask;
-                let found = LanguageFile::Executable.read(
-                    "a",
-                    &mut Cursor::new(&damaged),
-                    damaged.len() as u64,
-                    LIMITS,
-                    &std::env::temp_dir(),
-                );
+                let found = read_as(LanguageFile::Executable, "a", &damaged, Path::new("/"));
                 assert!(found.packages.len() <= 16);
             }
-            LanguageFile::Executable.read("a", &mut Cursor::new(&file[..at]), at as u64, LIMITS, &std::env::temp_dir());
+            read_as(LanguageFile::Executable, "a", &file[..at], Path::new("/"));
         }
     }
 }
