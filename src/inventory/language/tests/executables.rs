@@ -238,7 +238,7 @@ fn executables_are_recognised_by_their_bytes() {
     let class = b"\xca\xfe\xba\xbe\x00\x00\x00\x34";
     assert_eq!(language_file("A.class", class), None);
     assert_eq!(language_file("a", b"\xca\xfe\xba\xbe\x00\x00\x00\x02"), Some(LanguageFile::Executable));
-    assert_eq!(language_file("run", b"#!/bin/sh"), None);
+    assert_eq!(language_file("run", b"#!/bin/sh"), Some(LanguageFile::Archive), "an archive may follow");
 }
 
 #[test]
