@@ -74,7 +74,7 @@ impl SampleTree {
             SampleNode::Value(value) => HEADER + key.len() + value.len(),
             SampleNode::Bucket(_) => usize::MAX / 1000,
         };
-        if HEADER + self.0.iter().map(size).sum::<usize>() > page_size / 4 {
+        if self.0.iter().map(size).fold(HEADER, usize::saturating_add) > page_size / 4 {
             return [self.write_pages(file, page_size).to_le_bytes(), [0; 8]].concat();
         }
         let items: Vec<SampleItem> = self.0.iter().map(|(key, node)| node.item(key, file, page_size)).collect();
