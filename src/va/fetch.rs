@@ -276,7 +276,7 @@ struct BlockingBody<'a> {
     runtime: &'a Handle,
     body: FetchBody,
     piece: Bytes,
-    pace: Pace,
+    pace: BodyPace,
 }
 
 enum FetchBody {
@@ -294,12 +294,12 @@ impl FetchBody {
 }
 
 /// How fast a body arrives.
-struct Pace {
+struct BodyPace {
     began: Instant,
     received: u64,
 }
 
-impl Pace {
+impl BodyPace {
     /// When the next piece must have arrived.
     fn end(&self) -> Instant {
         self.began + IDLE_TIMEOUT + Duration::from_secs(self.received / MIN_RATE)
@@ -308,7 +308,7 @@ impl Pace {
 
 impl<'a> BlockingBody<'a> {
     fn new(runtime: &'a Handle, body: FetchBody) -> Self {
-        Self { runtime, body, piece: Bytes::new(), pace: Pace { began: Instant::now(), received: 0 } }
+        Self { runtime, body, piece: Bytes::new(), pace: BodyPace { began: Instant::now(), received: 0 } }
     }
 }
 
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn the_time_for_a_body_grows_with_what_has_arrived() {
         let began = Instant::now();
-        let end = |received| Pace { began, received }.end() - began;
+        let end = |received| BodyPace { began, received }.end() - began;
         assert_eq!(end(0), Duration::from_secs(60));
         assert_eq!(end(MIN_RATE * 100), Duration::from_secs(160));
     }
