@@ -193,7 +193,10 @@ impl TrivyRows for TrivyDb {
         package.visit_from(b"", &mut |id, entry| {
             if let Entry::Value(value) = entry {
                 let id = text(id)?;
-                let row = parse(&value, &id)?;
+                let row = match only_fixed_version(&value) {
+                    Some(fixed) => TrivyRow { fixed_version: fixed.to_owned(), ..TrivyRow::default() },
+                    None => parse(&value, &id)?,
+                };
                 rows.push((id, row));
             }
             Ok(ControlFlow::Continue(()))
@@ -218,6 +221,14 @@ impl TrivyRows for TrivyDb {
     fn build_cpes(&self, nvr: &str) -> Result<Vec<u64>, DamagedDatabase> {
         self.cpes("nvr", nvr)
     }
+}
+
+/// The fixed version of a row that states nothing else, as most rows do: `{"FixedVersion":"1.2"}`. Parsing them all as JSON is
+/// most of the time of matching an image.
+fn only_fixed_version(value: &[u8]) -> Option<&str> {
+    let fixed = value.strip_prefix(b"{\"FixedVersion\":\"")?.strip_suffix(b"\"}")?;
+    let is_plain = fixed.iter().all(|byte| !matches!(byte, b'"' | b'\\' | ..=0x1f));
+    std::str::from_utf8(fixed).ok().filter(|_| is_plain)
 }
 
 fn text(bytes: &[u8]) -> Result<String, DamagedDatabase> {

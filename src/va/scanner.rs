@@ -161,7 +161,7 @@ impl Scanner {
                 return None;
             };
             let findings = advisories::find(&databases, &inventory, now);
-            Some(report::evidence(&databases, &inventory, findings))
+            Some(report::evidence(&databases, &inventory, findings, now))
         };
         let value = self.background.run(work).await.flatten();
         let unknown = || VaEvidence::Unavailable { why: "what is installed in the image is not known any more".into() };

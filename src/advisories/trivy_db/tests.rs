@@ -65,3 +65,21 @@ fn other_schemas_and_missing_files_are_refused() {
     fs::remove_file(directory.path().join(DATABASE)).unwrap();
     assert!(open().contains("trivy.db"));
 }
+
+#[test]
+fn rows_with_a_fixed_version_alone_are_read_without_a_parser() {
+    for (value, expected) in [
+        (r#"{"FixedVersion":"1:3.0.11-1~deb12u2"}"#, Some("1:3.0.11-1~deb12u2")),
+        (r#"{"FixedVersion":""}"#, Some("")),
+        (r#"{"FixedVersion":"1","Severity":3}"#, None),
+        (r#"{"FixedVersion":"a\u0062"}"#, None),
+        ("{\"FixedVersion\":\"a\nb\"}", None),
+        (r#"{"FixedVersion": "1"}"#, None),
+        ("{}", None),
+    ] {
+        assert_eq!(only_fixed_version(value.as_bytes()), expected, "{value}");
+        if let Some(fixed) = expected {
+            assert_eq!(parse::<TrivyRow>(value.as_bytes(), "x").unwrap().fixed_version, fixed);
+        }
+    }
+}

@@ -36,7 +36,7 @@ fn the_last_database_counts() {
 
 #[test]
 fn licences_of_dpkg_are_those_in_the_directory_of_the_package() {
-    let copyright = |name: &str, text: &str| file(&format!("usr/share/doc/{name}/copyright"), text.to_owned());
+    let copyright = |name: &str, text: &str| file(&format!("usr/share/doc/{name}/copyright"), text);
     let status = dpkg_status(&[("gcc", "1"), ("libgcc", "1"), ("bash", "1"), ("none", "1"), ("gone", "1")]);
     let base: &[_] = &[
         status,
