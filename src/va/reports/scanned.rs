@@ -66,7 +66,13 @@ impl ReportTarget {
         // What the scanner knew is as old as its database.
         let made = generated_at.and_then(known);
         let generated_at = made.map(|made| [data_of, self.built].into_iter().flatten().fold(made, Timestamp::min));
-        Report { source, generated_at, issues: issues(findings.into_iter().map(issue)), incomplete }
+        Report {
+            source,
+            generated_at,
+            issues: issues(findings.into_iter().map(issue)),
+            incomplete,
+            ..Report::default()
+        }
     }
 }
 
