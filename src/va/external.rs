@@ -6,7 +6,7 @@
 //! asked.
 //!
 //! Scanners read layers by the image's configuration, or keep what they found under the digests that it states. So they
-//! are asked only about images whose layers are proven to be those of the configuration (see [`super::binding`]).
+//! are asked only about images whose layers are proven to be those of the configuration (`va/binding.rs`).
 //!
 //! Reports are kept by scanner, image and version of the scanner's database, until `ttl` ends or the version changes.
 
