@@ -19,15 +19,15 @@ pub(super) fn severity_of_level(level: u8) -> Severity {
 }
 
 /// Chooses the severity of a vulnerability, and names its source: the source of the advisory first, then GitHub for its
-/// own identifiers, then the NVD, then whichever source has one (unnamed).
+/// own identifiers, then the NVD, then whichever source has one (unnamed). GitHub and the NVD list vulnerabilities that
+/// they have not rated yet; the source of an advisory that states none is not overruled.
 pub(super) fn severity_of_detail(detail: &TrivyDetail, id: &str, source: &str) -> (Severity, Option<String>) {
     let sources = [source, if id.starts_with("GHSA-") { "ghsa" } else { "" }, "nvd"];
-    for source in sources {
-        if let Some(level) = detail.vendor_severity.get(source) {
-            return (severity_of_level(*level), Some(source.to_owned()));
-        }
+    let rated = sources.into_iter().find_map(|name| Some((name, *detail.vendor_severity.get(name)?)));
+    match rated.map(|(name, level)| (name, severity_of_level(level))) {
+        Some((name, severity)) if name == source || severity != Severity::Unknown => (severity, Some(name.to_owned())),
+        _ => (detail.severity.parse().unwrap_or(Severity::Unknown), None),
     }
-    (detail.severity.parse().unwrap_or(Severity::Unknown), None)
 }
 
 /// The worst score that any source gives.
@@ -110,6 +110,10 @@ mod tests {
         ] {
             assert_eq!(severity_of_detail(&all, id, source), (severity, named.map(str::to_owned)), "{id} {source}");
         }
+        let unrated = detail(&[("alpine", 0), ("nvd", 0)], "HIGH");
+        assert_eq!(severity_of_detail(&unrated, "CVE-2024-1", "debian"), (Severity::High, None));
+        let own = Some("alpine".to_owned());
+        assert_eq!(severity_of_detail(&unrated, "CVE-2024-1", "alpine"), (Severity::Unknown, own));
         let other = detail(&[("redhat", 2)], "MEDIUM");
         assert_eq!(severity_of_detail(&other, "CVE-2024-1", "alpine"), (Severity::Medium, None));
         assert_eq!(severity_of_detail(&TrivyDetail::default(), "CVE-2024-1", "alpine"), (Severity::Unknown, None));
