@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::find::{AdvisorySearch, CandidateMatch, TRIVY, scheme};
 use super::osv_match::osv_ecosystem;
 use super::system::fill;
-use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match};
+use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivyRows, TrivySource, osv_match};
 use crate::inventory::{Ecosystem, InstalledPackage};
 use crate::version::{UnreadableVersion, VersionRange, VersionScheme};
 
@@ -45,13 +45,29 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
         }
         let Some(buckets) = by_ecosystem.get(&package.ecosystem) else { continue };
         for name in &names(package) {
-            for bucket in buckets {
-                let rows = trivy.rows(&bucket.name, name);
-                let rows = search.readable(TRIVY, rows).unwrap_or_default();
-                add(search, index, &bucket.source, &rows);
-            }
+            let rows = rows_of(search, trivy, buckets, name);
+            add(search, index, &rows);
         }
     }
+}
+
+/// The rows about a package, each with its source. Of those with the same identifier in several buckets, the one of the last
+/// bucket comes first and so decides about fix and severity, as in Trivy.
+fn rows_of<'b>(
+    search: &mut AdvisorySearch<'_>,
+    trivy: &dyn TrivyRows,
+    buckets: &'b [SourcedBucket],
+    name: &str,
+) -> Vec<(&'b TrivySource, String, TrivyRow)> {
+    let mut rows: Vec<(&TrivySource, String, TrivyRow)> = Vec::new();
+    for bucket in buckets {
+        let found = trivy.rows(&bucket.name, name);
+        for (id, row) in search.readable(TRIVY, found).unwrap_or_default() {
+            let place = rows.iter().position(|(_, known, _)| *known == id).unwrap_or(rows.len());
+            rows.insert(place, (&bucket.source, id, row));
+        }
+    }
+    rows
 }
 
 /// Whether a Java archive states only its artifact. Advisories name `group:artifact`, so none would be found.
@@ -116,7 +132,7 @@ fn spellings(name: &str) -> BTreeSet<String> {
     }
 }
 
-fn add(search: &mut AdvisorySearch<'_>, index: usize, source: &TrivySource, rows: &[(String, TrivyRow)]) {
+fn add(search: &mut AdvisorySearch<'_>, index: usize, rows: &[(&TrivySource, String, TrivyRow)]) {
     let package = &search.inventory.packages[index];
     let scheme = scheme(package.ecosystem);
     // Whether the installed version has a place in ranges, whatever the range.
@@ -125,7 +141,7 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, source: &TrivySource, rows
         search.unreadable_version(package);
         return;
     }
-    for (id, row) in rows {
+    for (source, id, row) in rows {
         let affected = is_affected(scheme, &package.version, row);
         if affected == Ok(false) {
             continue;

@@ -116,8 +116,8 @@ pub(super) fn advisories<'r>(rows: &'r [(String, TrivyRow)], cpes: &[u64], archi
     by_id.into_values().collect()
 }
 
-/// A fix is later than none.
-fn is_later(version: &str, other: &str) -> bool {
+/// Whether a fixed version is later than another. A fix is later than none.
+pub(super) fn is_later(version: &str, other: &str) -> bool {
     if version.is_empty() || other.is_empty() {
         return !version.is_empty() && other.is_empty();
     }

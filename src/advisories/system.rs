@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::find::{AdvisorySearch, CandidateMatch, TRIVY, is_of_system, scheme, source_of};
 use super::rating::{score_of_detail, severity_of_detail, severity_of_level};
 use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
+use super::rows::TrivyEntry;
 use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match, red_hat};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 use crate::version::compare;
@@ -132,20 +133,24 @@ fn plain<'r>(id: &'r str, row: &'r TrivyRow, rater: Option<&'static str>) -> Row
     }
 }
 
-/// The entries for the architecture of the package; rows of old databases have none and hold for all. Oracle names the
-/// architectures of machines, which packages for all architectures (`noarch`) do not state.
+/// The entries for the architecture of the package, with the latest fix of each row first; rows of old databases have no
+/// entries and hold for all architectures. Oracle names those of machines, which packages for all architectures
+/// (`noarch`) do not state.
 fn by_architecture<'r>(
     rows: &'r [(String, TrivyRow)],
     package: &InstalledPackage,
     flavours: bool,
 ) -> Vec<RowAdvisory<'r>> {
     let is_everywhere = flavours && package.architecture == "noarch";
+    let is_comparable = |fixed: &str| !flavours || flavour(fixed) == flavour(&package.version);
+    let is_for = |entry: &&TrivyEntry| is_everywhere || entry.arches.contains(&package.architecture);
     let mut advisories = Vec::new();
     for (id, row) in rows {
-        if row.entries.is_empty() {
+        let first = advisories.len();
+        if row.entries.is_empty() && is_comparable(&row.fixed_version) {
             advisories.push(RowAdvisory { id, fixed: &row.fixed_version, ..RowAdvisory::default() });
         }
-        let entries = row.entries.iter().filter(|entry| entry.arches.contains(&package.architecture) || is_everywhere);
+        let entries = row.entries.iter().filter(is_for).filter(|entry| is_comparable(&entry.fixed_version));
         advisories.extend(entries.map(|entry| RowAdvisory {
             id,
             vendor_ids: &entry.vendor_ids,
@@ -153,9 +158,11 @@ fn by_architecture<'r>(
             status: entry.status,
             ..RowAdvisory::default()
         }));
-    }
-    if flavours {
-        advisories.retain(|advisory| flavour(advisory.fixed) == flavour(&package.version));
+        for index in first + 1..advisories.len() {
+            if red_hat::is_later(advisories[index].fixed, advisories[first].fixed) {
+                advisories.swap(first, index);
+            }
+        }
     }
     advisories
 }
@@ -210,7 +217,10 @@ fn candidate(
     source: &TrivySource,
     is_comparable: bool,
 ) -> CandidateMatch {
-    let fixed = (is_comparable && !advisory.fixed.is_empty()).then(|| advisory.fixed.to_owned());
+    let ecosystem = search.inventory.packages[package].ecosystem;
+    // Some sources of RPM state an epoch of 0, which rpm leaves out.
+    let shown = advisory.fixed.strip_prefix("0:").filter(|_| ecosystem == Ecosystem::Rpm).unwrap_or(advisory.fixed);
+    let fixed = (is_comparable && !shown.is_empty()).then(|| shown.to_owned());
     let status = match (&fixed, is_comparable) {
         (Some(_), _) => FixStatus::Fixed,
         (None, true) => status_of_number(advisory.status),

@@ -284,7 +284,7 @@ fn photon_and_azure_name_source_packages() {
     let photon = inventory("photon", "5.0", &[package("8.1.2-2.ph5", "VMware, Inc.")]);
     expect(&rows, &photon, &["curl-libs CVE-2024-1 8.1.2-3.ph5"]);
     let azure = inventory("azurelinux", "3.0", &[package("8.8.0-1.azl3", "Microsoft Corporation")]);
-    expect(&rows, &azure, &["curl-libs CVE-2024-2 0:8.8.0-2.azl3", "curl-libs CVE-2024-3 Affected"]);
+    expect(&rows, &azure, &["curl-libs CVE-2024-2 8.8.0-2.azl3", "curl-libs CVE-2024-3 Affected"]);
 }
 
 #[test]
@@ -297,7 +297,8 @@ fn rebuilds_of_red_hat_compare_modules_architectures_and_flavours() {
             "rocky 9",
             "curl",
             "CVE-2024-3",
-            json!({"FixedVersion": "0.0.0", "Entries": [entry("7.76.1-29.el9", &["x86_64"])]}),
+            json!({"FixedVersion": "0.0.0", "Entries": [
+            entry("7.76.1-29.el9", &["x86_64"]), entry("0:7.76.1-31.el9", &["x86_64"]), entry("7.76.1-30.el9", &["x86_64"])]}),
         )
         .row("rocky 9", "curl", "CVE-2024-4", json!({"FixedVersion": "9", "Entries": [entry("9", &["aarch64"])]}))
         .row("rocky 9", "curl", "CVE-2024-5", json!({"FixedVersion": "9"}))
@@ -319,7 +320,7 @@ fn rebuilds_of_red_hat_compare_modules_architectures_and_flavours() {
     let curl =
         |version: &str| json!({"ecosystem": "rpm", "name": "curl", "version": version, "architecture": "x86_64"});
     let rocky = inventory("rocky", "9.3", &[curl("7.76.1-26.el9")]);
-    expect(&rows, &rocky, &["curl CVE-2024-3 7.76.1-29.el9", "curl CVE-2024-5 9"]);
+    expect(&rows, &rocky, &["curl CVE-2024-3 7.76.1-31.el9", "curl CVE-2024-5 9"]);
     assert_eq!(findings(&rows, &rocky).matches[0].aliases, ["ADV-1"]);
     expect(&rows, &inventory("ol", "8.9", &[curl("7.61.1-33.el8")]), &["curl CVE-2024-6 7.61.1-34.el8"]);
     let mut everywhere = inventory("ol", "8.9", &[curl("7.61.1-33.el8")]);
@@ -401,6 +402,10 @@ fn language_rows() -> Rows {
         )
         .row("npm::other", "lodash", "GHSA-1", json!({"VulnerableVersions": ["<4.17.20"]}))
         .row("npm::other", "lodash", "CVE-2021-2", json!({"VulnerableVersions": ["<1.0"]}))
+        .source("npm::other", "other")
+        .row("npm::GitHub Security Advisory Npm", "lodash", "CVE-2021-9", json!({"VulnerableVersions": ["<4.17.20"]}))
+        .row("npm::other", "lodash", "CVE-2021-9", json!({"PatchedVersions": [">= 4.17.20"]}))
+        .detail("CVE-2021-9", json!({"VendorSeverity": {"ghsa": 3, "other": 1}}))
         .row("pip::GitHub Security Advisory Pip", "ruamel.yaml", "CVE-2021-3", json!({"VulnerableVersions": ["<0.17"]}))
         .row(
             "go::The Go Vulnerability Database",
@@ -456,6 +461,7 @@ fn packages_of_languages_are_looked_up_in_all_buckets_of_the_ecosystem() {
         &inventory,
         &[
             "lodash CVE-2021-1 4.17.21",
+            "lodash CVE-2021-9 >= 4.17.20",
             "ruamel-yaml CVE-2021-3 0.17",
             "ruamel._yaml CVE-2021-3 0.17",
             "stdlib CVE-2024-4 1.21.9, 1.22.2",
@@ -470,6 +476,8 @@ fn packages_of_languages_are_looked_up_in_all_buckets_of_the_ecosystem() {
         (first.severity, first.severity_source.as_deref(), &*first.source),
         (Severity::High, Some("ghsa"), "ghsa")
     );
+    let second = &findings(&rows, &inventory).matches[1];
+    assert_eq!((second.severity, &*second.source), (Severity::Low, "other"), "both buckets have it, the last decides");
 }
 
 #[test]
