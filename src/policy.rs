@@ -52,7 +52,10 @@ pub use evidence::{
     Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,
     Unseen, known_time,
 };
-pub use exemption::{ExemptPackage, Exemption, VaExemptions};
+pub use exemption::{
+    Coverage, ExemptPackage, ExemptStatus, ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet,
+    InvalidExemption, InvalidScope, IssueType, MAX_EXEMPTIONS, PathPattern, VaExemptions, expiry,
+};
 pub use fulcio::FulcioClaim;
 pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;

@@ -31,8 +31,9 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let TrustSections { config: trust, revocation, mut policy, authorities, notary_root } =
         trust::trust(root.table("trust"));
 
-    let (mut va, fixable_only) = va(root.table("va"), &state_dir);
+    let (mut va, fixable_only, ignore_files) = va(root.table("va"), &state_dir);
     policy.ibm_fixable_only = fixable_only;
+    policy.ignore_files = ignore_files;
     let cache = cache(root.table("cache"), gate.tag_memory);
     let prefetch = prefetch(root.table("prefetch"));
     let audit = audit(root.table("audit"), &state_dir);
@@ -219,7 +220,7 @@ fn policy(mut table: Table<'_>) -> Option<PathBuf> {
     dir
 }
 
-fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool) {
+fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool, Vec<String>) {
     let default = va::Config::default();
     let config = va::Config {
         reports: table.files("reports").unwrap_or_default(),
@@ -236,8 +237,9 @@ fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool) {
         launcher: default.launcher,
     };
     let fixable_only = table.flag("fixable_only").unwrap_or(false);
+    let ignore_files = table.files("ignore_files").unwrap_or_default();
     table.finish();
-    (config, fixable_only)
+    (config, fixable_only, ignore_files.iter().map(|path| path.display().to_string()).collect())
 }
 
 fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {

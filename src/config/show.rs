@@ -196,6 +196,7 @@ fn evidence(out: &mut Text, config: &Config) {
     out.section("[va]");
     let reports: Vec<String> = config.va.reports.iter().map(|path| path.display().to_string()).collect();
     out.line("reports", list(&reports));
+    out.line("ignore_files", list(&config.policy.ignore_files));
     out.line("rescan", quoted(&format_duration(config.va.rescan)));
     out.line("honour_ignores", config.va.honour_ignores);
     if let Some(age) = config.va.databases.as_ref().and_then(|databases| databases.max_age) {

@@ -12,7 +12,7 @@ use super::rule::{Mode, Rule, VaRule};
 use super::signed::trust_verdict;
 use super::subject::{Kind, Subject};
 use super::verdict::Verdict;
-use super::vulnerability::{VaEvidence, VaFindings};
+use super::vulnerability::{ChildFinding, VaEvidence, VaFindings};
 use crate::oci::{Digest, ImageName, Manifest};
 
 /// Evaluates a manifest under one entry. Returns the time until which the entry admits the manifest, or the denial.
@@ -240,12 +240,16 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
         let evidence = VaEvidence::Unsupported { why: "not a container image".into() };
         return assessed(rule, &assess(rule, &evidence, question.exemptions, question.now));
     }
-    let verdict = |evidence: &Observed<VaEvidence>| observed_verdict(rule, evidence, question.exemptions, question.now);
+    let verdict = |evidence: &Observed<VaEvidence>, exemptions: &VaExemptions| {
+        observed_verdict(rule, evidence, exemptions, question.now)
+    };
     match question.va {
         None => Verdict::Unknown { reasons: vec!["no source was asked".into()], temporary: true },
-        Some(VaFindings::Image(evidence)) => verdict(evidence),
+        Some(VaFindings::Image(evidence)) => verdict(evidence, question.exemptions),
         Some(VaFindings::Children(children)) => {
-            let verdicts: Vec<_> = children.iter().map(|child| (child, verdict(&child.evidence))).collect();
+            let of_child =
+                |child: &ChildFinding| verdict(&child.evidence, &question.exemptions.for_child(child.digest));
+            let verdicts: Vec<_> = children.iter().map(|child| (child, of_child(child))).collect();
             index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
         }
     }

@@ -5,7 +5,9 @@
 
 mod authority;
 mod envelope;
+mod exemption;
 mod ibm;
+mod ignore_files;
 mod lint;
 mod material;
 mod native;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use envelope::{Dialect, FoundDocuments, PolicyObject};
+use envelope::{Dialect, FoundDocuments};
 use secrets::Secrets;
 
 use super::authority::{Authority, NotaryRoot, NotaryTrust};
@@ -107,6 +109,8 @@ pub struct Settings {
     pub authorities: Vec<Arc<Authority>>,
     /// The paths of the trusted roots for authorities that need one and name none.
     pub trusted_roots: Vec<String>,
+    /// The paths of Trivy's ignore files, whose exemptions apply to all images.
+    pub ignore_files: Vec<String>,
     /// Whether `va.enabled: true` of the IBM dialects counts only issues with a published fix, which matches the
     /// reports of IBM's own advisor.
     pub ibm_fixable_only: bool,
@@ -122,6 +126,7 @@ impl Default for Settings {
             default_authorities: vec![NOTARY.into()],
             authorities: Vec::new(),
             trusted_roots: Vec::new(),
+            ignore_files: Vec::new(),
             ibm_fixable_only: false,
             notary: NotaryTrust::default(),
             now: None,
@@ -147,7 +152,7 @@ pub struct ParsedFile {
     pub path: String,
     /// The number of YAML documents of any kind.
     pub documents: usize,
-    /// The number of policies, including those in lists.
+    /// The number of policies and exemptions, including those in lists.
     pub policies: usize,
 }
 
@@ -161,14 +166,14 @@ impl RuleSet {
         let mut found = FoundDocuments::default();
         let mut files = Vec::with_capacity(documents.len());
         for (document, roots) in documents.iter().zip(&trees) {
-            let before = found.policies.len();
+            let before = found.len();
             roots.iter().for_each(|root| envelope::sort(root, &problems, &mut found));
-            let policies = found.policies.len() - before;
+            let policies = found.len() - before;
             files.push(ParsedFile { path: document.path.clone(), documents: roots.len(), policies });
         }
         let secrets = Secrets::read(&found.secrets, materials);
         let context = Context::new(materials, secrets, settings, &problems);
-        let rules = rules(&found.policies, &context);
+        let rules = rules(&found, &context);
         drop(context);
         drop(found);
         Parsed { rules: (!problems.any_error()).then_some(rules), problems: problems.into_sorted(), files }
@@ -202,6 +207,7 @@ impl NotaryRoot {
 /// What documents can refer to.
 struct Context<'a> {
     materials: &'a dyn Materials,
+    problems: &'a Problems,
     secrets: Secrets<'a>,
     settings: &'a Settings,
     /// The trusted roots of the configuration.
@@ -211,7 +217,7 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(materials: &'a dyn Materials, secrets: Secrets<'a>, settings: &'a Settings, problems: &Problems) -> Self {
+    fn new(materials: &'a dyn Materials, secrets: Secrets<'a>, settings: &'a Settings, problems: &'a Problems) -> Self {
         let roots = roots::read(settings, materials, problems);
         let place = Place::whole(problems.file("configuration"));
         let completed = |authority: &Arc<Authority>| {
@@ -219,7 +225,7 @@ impl<'a> Context<'a> {
             Arc::new(roots::completed(authority, &roots, problems, place))
         };
         let authorities = settings.authorities.iter().map(completed).collect();
-        Self { materials, secrets, settings, roots, authorities }
+        Self { materials, problems, secrets, settings, roots, authorities }
     }
 }
 
@@ -235,7 +241,8 @@ fn check_settings(settings: &Settings, problems: &Problems) {
     }
 }
 
-fn rules(policies: &[PolicyObject<'_>], context: &Context<'_>) -> RuleSet {
+fn rules(found: &FoundDocuments<'_>, context: &Context<'_>) -> RuleSet {
+    let policies = &found.policies;
     let mut builder = RuleSetBuilder::default();
     let mut seen = HashMap::new();
     for policy in policies {
@@ -253,6 +260,7 @@ fn rules(policies: &[PolicyObject<'_>], context: &Context<'_>) -> RuleSet {
         builder.add(policy.namespace.clone(), mode, entries);
     }
     shadow::check(policies);
+    builder.exempt(exemption::all(&found.exemptions, context));
     builder.build()
 }
 

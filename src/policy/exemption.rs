@@ -1,86 +1,82 @@
-//! Exemptions: issues that an administrator of the gate has decided to ignore.
+//! Exemptions: issues that an administrator of the gate has decided to ignore, in the model of IBM's Vulnerability
+//! Advisor.
+//!
+//! A CVE is exempt if it is exempt itself, or if all its security notices are. With exemptions for only some of the
+//! notices it is partially exempt, and counts.
+
+mod record;
+mod scope;
+mod set;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::purl::Purl;
+pub use record::{ExemptPackage, ExemptionRecord, InvalidExemption, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
+pub use scope::{ExemptionScope, InvalidScope};
+use set::ScopeExemptions;
+pub use set::{ExemptedImage, ExemptionSet};
+
 use super::vulnerability::{AffectedPackage, Issue, IssueKind, is_cve};
+use crate::oci::Digest;
 
-/// The exemptions that apply to one image, from all scopes.
-///
-/// An issue is exempt if, in every package that it affects, each of its CVEs is exempt. An advisory can cover several
-/// CVEs, and an exemption for one of them does not exempt the others.
+/// The exemptions that apply to one image, from all scopes and origins. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct VaExemptions(Vec<Exemption>);
+pub struct VaExemptions {
+    scopes: Vec<Arc<ScopeExemptions>>,
+    /// For an index, those of the digests of its children.
+    children: Vec<(Digest, Arc<ScopeExemptions>)>,
+}
 
-/// One exemption: an issue, a package, or an issue in a package.
+/// Whether an issue is exempt, in IBM's terms.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExemptStatus {
+    /// No exemption applies.
+    #[default]
+    Active,
+    /// Exemptions apply to some of its security notices, CVEs or packages. The issue counts.
+    Partial,
+    /// It does not count.
+    Exempt,
+}
+
+/// What exemptions say about one issue.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exemption {
-    /// `None` means every vulnerability of the package.
-    issue: Option<String>,
-    /// `None` means every package.
-    package: Option<ExemptPackage>,
-    expires: Option<Timestamp>,
-}
-
-/// The package that an exemption applies to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ExemptPackage {
-    /// Only by its name, as written in a report.
-    Named(String),
-    /// By its package URL. A part that the URL omits, such as the version, matches any value. A package without a
-    /// package URL in the report does not match.
-    Purl(Purl),
-}
-
-impl Exemption {
-    /// Exempts an issue in every package, by its CVE or by another of its identifiers, such as that of an advisory.
-    pub fn of_issue(id: impl Into<String>) -> Self {
-        Self { issue: Some(id.into()), package: None, expires: None }
-    }
-
-    /// Exempts every vulnerability of a package.
-    pub fn of_package(package: ExemptPackage) -> Self {
-        Self { issue: None, package: Some(package), expires: None }
-    }
-
-    /// Limits the exemption to one package.
-    #[must_use]
-    pub fn in_package(self, package: ExemptPackage) -> Self {
-        Self { package: Some(package), ..self }
-    }
-
-    /// Limits the exemption to a time. At that instant it no longer applies.
-    #[must_use]
-    pub fn until(self, expires: Timestamp) -> Self {
-        Self { expires: Some(expires), ..self }
-    }
-
-    fn holds(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
-    }
-
-    /// Whether the exemption applies to one identifier of an issue in one package; `None` if the report names no
-    /// package.
-    fn covers(&self, issue: &Issue, name: &str, place: Option<&AffectedPackage>) -> bool {
-        let is_issue = match &self.issue {
-            None => issue.kind == IssueKind::Vulnerability,
-            Some(id) if is_cve(id) => name.eq_ignore_ascii_case(id),
-            Some(id) => issue.is_called(id),
-        };
-        is_issue && self.package.as_ref().is_none_or(|package| place.is_some_and(|place| package.is(place)))
-    }
-}
-
-impl ExemptPackage {
-    fn is(&self, package: &AffectedPackage) -> bool {
-        match self {
-            Self::Named(name) => *name == package.name,
-            Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| purl.covers(affected)),
-        }
-    }
+pub struct Coverage {
+    /// Whether it is exempt.
+    pub status: ExemptStatus,
+    /// If it is exempt: when that ends under the present exemptions; [`Timestamp::MAX`] if it has no end.
+    pub until: Timestamp,
+    /// The exemptions that apply to it: if it is exempt, those that make it so.
+    pub used: Vec<Arc<ExemptionRecord>>,
 }
 
 impl VaExemptions {
+    /// The exemptions of several origins that apply to an image.
+    pub fn for_image(origins: &[&ExemptionSet], image: &ExemptedImage<'_>) -> Self {
+        let scopes = ExemptionScope::of_image(image.name, image.tags, &image.digests);
+        let of =
+            |scope: &ExemptionScope| origins.iter().filter_map(|set| set.of_scope(scope).cloned()).collect::<Vec<_>>();
+        let of_child = |child: &Digest| {
+            let found = ExemptionScope::of_digest(image.name, *child).iter().flat_map(of).collect::<Vec<_>>();
+            found.into_iter().map(|found| (*child, found)).collect::<Vec<_>>()
+        };
+        Self {
+            scopes: scopes.iter().flat_map(of).collect(),
+            children: image.children.iter().flat_map(of_child).collect(),
+        }
+    }
+
+    /// The exemptions that apply to a child of the index: those of the index, and those of the child's digest.
+    #[must_use]
+    pub fn for_child(&self, child: Digest) -> Self {
+        let own = self.children.iter().filter(|(digest, _)| *digest == child).map(|(_, own)| own.clone());
+        Self { scopes: self.scopes.iter().cloned().chain(own).collect(), children: Vec::new() }
+    }
+
     /// Whether an issue is exempt at this time.
     pub fn cover(&self, issue: &Issue, now: Timestamp) -> bool {
         self.cover_until(issue, now).is_some()
@@ -89,123 +85,137 @@ impl VaExemptions {
     /// The time until which an issue is exempt under the present exemptions: [`Timestamp::MAX`] if there is no end,
     /// `None` if the issue is not exempt.
     pub(super) fn cover_until(&self, issue: &Issue, now: Timestamp) -> Option<Timestamp> {
-        let held: Vec<&Exemption> = self.0.iter().filter(|exemption| exemption.holds(now)).collect();
-        if held.is_empty() {
-            return None;
+        let Coverage { status, until, .. } = self.coverage(issue, now);
+        (status == ExemptStatus::Exempt).then_some(until)
+    }
+
+    /// What the exemptions say about an issue. It is exempt if it is in every package that it affects.
+    pub fn coverage(&self, issue: &Issue, now: Timestamp) -> Coverage {
+        let mut coverage = Coverage { status: ExemptStatus::Active, until: Timestamp::MAX, used: Vec::new() };
+        if self.scopes.is_empty() {
+            return coverage;
         }
-        let mut names = issue.cves();
-        if names.is_empty() {
-            names.push(&issue.id);
-        }
+        let names = NamedExemptions::new(self, issue, now);
         let places: Vec<Option<&AffectedPackage>> = match &issue.packages[..] {
             [] => vec![None],
             packages => packages.iter().map(Some).collect(),
         };
-        let end = |place, name: &&str| {
-            let covering = held.iter().filter(|exemption| exemption.covers(issue, name, place));
-            covering.map(|exemption| exemption.expires.unwrap_or(Timestamp::MAX)).max()
+        let found: Vec<Option<Way<'_>>> = places.iter().map(|place| self.way(&names, issue, *place, now)).collect();
+        let is_exempt = found.iter().all(Option::is_some);
+        let ways = found.into_iter().flatten();
+        let partly = places.iter().flat_map(|place| names.any(*place)).filter(|_| !is_exempt);
+        for record in ways.flat_map(|way| way.used).chain(partly) {
+            coverage.until = coverage.until.min(record.end());
+            if !coverage.used.iter().any(|known| Arc::ptr_eq(known, record)) {
+                coverage.used.push(record.clone());
+            }
+        }
+        coverage.status = match (is_exempt, coverage.used.is_empty()) {
+            (true, _) => ExemptStatus::Exempt,
+            (false, false) => ExemptStatus::Partial,
+            (false, true) => ExemptStatus::Active,
         };
-        let ends = places.into_iter().flat_map(|place| names.iter().map(move |name| end(place, name)));
-        ends.collect::<Option<Vec<_>>>()?.into_iter().min()
+        coverage
+    }
+
+    /// The exemptions that make any of these issues exempt. An issue that its source exempts needs none.
+    pub fn used_for(&self, issues: &[Issue], now: Timestamp) -> Vec<Arc<ExemptionRecord>> {
+        let coverages = issues.iter().filter(|issue| !issue.exempt).map(|issue| self.coverage(issue, now));
+        coverages
+            .filter(|coverage| coverage.status == ExemptStatus::Exempt)
+            .flat_map(|coverage| coverage.used)
+            .collect()
+    }
+
+    /// The exemptions that exempt an issue in one package for the longest time; of several choices, the fewest.
+    fn way<'a>(
+        &'a self,
+        names: &NamedExemptions<'a>,
+        issue: &Issue,
+        place: Option<&AffectedPackage>,
+        now: Timestamp,
+    ) -> Option<Way<'a>> {
+        let package = place.filter(|_| issue.kind == IssueKind::Vulnerability).and_then(|place| {
+            let all = self.scopes.iter().flat_map(|scope| scope.of_package(place));
+            latest(all.filter(|record| record.holds(now)), Some(place))
+        });
+        let own = latest(names.own.iter().copied(), place);
+        let single = package.into_iter().chain(own).map(|record| Way { used: vec![record] });
+        let several = [&names.cves, &names.notices].into_iter().filter_map(|lists| Way::of_all(lists, place));
+        single.chain(several).max_by_key(|way| (way.end(), Reverse(way.used.len())))
     }
 }
 
-impl FromIterator<Exemption> for VaExemptions {
-    fn from_iter<I: IntoIterator<Item = Exemption>>(exemptions: I) -> Self {
-        Self(exemptions.into_iter().collect())
+/// Exemptions that apply to every image that they are used for, whatever their scopes.
+impl FromIterator<ExemptionRecord> for VaExemptions {
+    fn from_iter<I: IntoIterator<Item = ExemptionRecord>>(records: I) -> Self {
+        let everywhere = |record| ExemptionRecord { scope: ExemptionScope::EVERYTHING, ..record };
+        let set: ExemptionSet = records.into_iter().map(everywhere).collect();
+        let scopes = set.of_scope(&ExemptionScope::EVERYTHING).cloned().into_iter().collect();
+        Self { scopes, children: Vec::new() }
     }
+}
+
+/// The exemptions for the identifiers of one issue, in any package.
+struct NamedExemptions<'a> {
+    /// Those of the identifier of a security notice or a configuration issue, which cover all CVEs of the issue.
+    own: Vec<&'a Arc<ExemptionRecord>>,
+    /// Those of each CVE.
+    cves: Vec<Vec<&'a Arc<ExemptionRecord>>>,
+    /// Those of each security notice.
+    notices: Vec<Vec<&'a Arc<ExemptionRecord>>>,
+}
+
+impl<'a> NamedExemptions<'a> {
+    fn new(exemptions: &'a VaExemptions, issue: &Issue, now: Timestamp) -> Self {
+        let of = |id: &str, kind: IssueType| {
+            let id = id.to_ascii_lowercase();
+            let all = exemptions.scopes.iter().flat_map(|scope| scope.of_issue(&id).iter().collect::<Vec<_>>());
+            all.filter(|record| record.issue_type == kind && record.holds(now)).collect::<Vec<_>>()
+        };
+        if issue.kind == IssueKind::Configuration {
+            return Self { own: of(&issue.id, IssueType::Configuration), cves: Vec::new(), notices: Vec::new() };
+        }
+        let own = if is_cve(&issue.id) { Vec::new() } else { of(&issue.id, IssueType::SecurityNotice) };
+        let notices = issue.aliases.iter().filter(|alias| !is_cve(alias));
+        Self {
+            own,
+            cves: issue.cves().into_iter().map(|id| of(id, IssueType::Cve)).collect(),
+            notices: notices.map(|id| of(id, IssueType::SecurityNotice)).collect(),
+        }
+    }
+
+    /// Those of any identifier that apply to a package.
+    fn any(&self, place: Option<&AffectedPackage>) -> impl Iterator<Item = &'a Arc<ExemptionRecord>> {
+        let all = self.own.iter().chain(self.cves.iter().chain(&self.notices).flatten());
+        all.copied().filter(move |record| record.covers(place)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Exemptions that together exempt an issue in one package.
+struct Way<'a> {
+    used: Vec<&'a Arc<ExemptionRecord>>,
+}
+
+impl<'a> Way<'a> {
+    /// One exemption for each identifier; `None` if there is no identifier, or none for one of them.
+    fn of_all(lists: &[Vec<&'a Arc<ExemptionRecord>>], place: Option<&AffectedPackage>) -> Option<Self> {
+        let used = lists.iter().map(|list| latest(list.iter().copied(), place)).collect::<Option<Vec<_>>>()?;
+        (!used.is_empty()).then_some(Self { used })
+    }
+
+    fn end(&self) -> Timestamp {
+        self.used.iter().map(|record| record.end()).min().unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The exemption that applies to a package for the longest time.
+fn latest<'a>(
+    records: impl Iterator<Item = &'a Arc<ExemptionRecord>>,
+    place: Option<&AffectedPackage>,
+) -> Option<&'a Arc<ExemptionRecord>> {
+    records.filter(|record| record.covers(place)).max_by_key(|record| record.end())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Severity;
-
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn issue(id: &str, aliases: &[&str], packages: &[&str]) -> Issue {
-        let package = |name: &&str| AffectedPackage {
-            name: (*name).into(),
-            purl: Purl::parse(&format!("pkg:deb/debian/{name}@1?arch=amd64")),
-            ..AffectedPackage::default()
-        };
-        Issue {
-            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
-            packages: packages.iter().map(package).collect(),
-            ..Issue::new(id, IssueKind::Vulnerability, Severity::High)
-        }
-    }
-
-    fn named(name: &str) -> ExemptPackage {
-        ExemptPackage::Named(name.into())
-    }
-
-    fn purl(text: &str) -> ExemptPackage {
-        ExemptPackage::Purl(Purl::parse(text).unwrap())
-    }
-
-    #[test]
-    fn exemptions_apply_to_the_issues_and_packages_they_name() {
-        let one = || issue("CVE-1", &["DSA-1"], &["ssl"]);
-        let two = || issue("CVE-1", &["DSA-1"], &["ssl", "tls"]);
-        let advisory = || issue("ALAS-1", &["CVE-1", "CVE-2"], &["ssl"]);
-        let bare = || issue("CVE-1", &[], &[]);
-        let of = |ids: &[&str]| ids.iter().map(|id| Exemption::of_issue(*id)).collect::<Vec<_>>();
-        let package = |package| vec![Exemption::of_package(package)];
-        for (line, issue, exemptions, covered) in [
-            (line!(), one(), vec![], false),
-            (line!(), one(), of(&["cve-1"]), true),
-            (line!(), one(), of(&["CVE-2"]), false),
-            (line!(), one(), of(&["dsa-1"]), true),
-            (line!(), issue("CVE-1", &["CVE-2"], &[]), of(&["CVE-2"]), false),
-            (line!(), advisory(), of(&["CVE-1"]), false),
-            (line!(), advisory(), of(&["CVE-1", "CVE-2"]), true),
-            (line!(), advisory(), of(&["ALAS-1"]), true),
-            (line!(), one(), package(named("ssl")), true),
-            (line!(), one(), package(named("SSL")), false),
-            (line!(), two(), package(named("ssl")), false),
-            (line!(), two(), [package(named("ssl")), package(named("tls"))].concat(), true),
-            (line!(), two(), [package(named("ssl")), of(&["CVE-1"])].concat(), true),
-            (line!(), bare(), package(named("ssl")), false),
-            (line!(), bare(), of(&["CVE-1"]), true),
-            (line!(), one(), package(purl("pkg:deb/debian/ssl")), true),
-            (line!(), one(), package(purl("pkg:deb/debian/ssl@1?arch=amd64")), true),
-            (line!(), one(), package(purl("pkg:deb/debian/ssl@2")), false),
-            (line!(), one(), package(purl("pkg:deb/ubuntu/ssl")), false),
-            (line!(), one(), vec![Exemption::of_issue("CVE-1").in_package(named("ssl"))], true),
-            (line!(), one(), vec![Exemption::of_issue("CVE-1").in_package(named("tls"))], false),
-            (line!(), one(), vec![Exemption::of_issue("CVE-2").in_package(named("ssl"))], false),
-        ] {
-            let exemptions: VaExemptions = exemptions.into_iter().collect();
-            assert_eq!(exemptions.cover(&issue, NOW), covered, "line {line}");
-        }
-        let unsafe_configuration = Issue { kind: IssueKind::Configuration, ..issue("DS002", &[], &["Dockerfile"]) };
-        let cover = |exemption| VaExemptions(vec![exemption]).cover(&unsafe_configuration, NOW);
-        assert!(cover(Exemption::of_issue("DS002")));
-        assert!(!cover(Exemption::of_package(named("Dockerfile"))), "a configuration issue is not a vulnerability");
-        assert!(!VaExemptions(vec![Exemption::of_package(purl("pkg:deb/debian/ssl"))]).cover(
-            &Issue { packages: vec![AffectedPackage { name: "ssl".into(), ..Default::default() }], ..one() },
-            NOW
-        ));
-    }
-
-    #[test]
-    fn exemption_ends_exactly_at_its_end_time() {
-        let two = issue("CVE-1", &[], &["ssl", "tls"]);
-        let end = |exemptions: &[Exemption], now| VaExemptions(exemptions.to_vec()).cover_until(&two, now);
-        let of_issue = Exemption::of_issue("CVE-1");
-        assert_eq!(end(std::slice::from_ref(&of_issue), NOW), Some(Timestamp::MAX));
-        assert_eq!(end(&[of_issue.clone().until(at(9))], at(8)), Some(at(9)));
-        assert_eq!(end(&[of_issue.clone().until(at(9))], at(9)), None);
-        let (ssl, tls) = (Exemption::of_package(named("ssl")), Exemption::of_package(named("tls")));
-        let both = [ssl.until(at(5)), tls.until(at(7))];
-        assert_eq!(end(&both, NOW), Some(at(5)), "the first package that is no longer exempt");
-        assert_eq!(end(&both, at(5)), None);
-        let longer = [&both[..], &[of_issue.until(at(6))]].concat();
-        assert_eq!(end(&longer, NOW), Some(at(6)), "the longest exemption of each package");
-    }
-}
+pub(super) mod tests;

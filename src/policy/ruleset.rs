@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::authority::{Authority, Scheme};
 use super::decide::Selected;
+use super::exemption::ExemptionSet;
 use super::pattern::{Pattern, Spelling};
 use super::rule::{Mode, Rule};
 use super::subject::Subject;
@@ -36,6 +37,7 @@ pub struct RuleSet {
     /// The mode of the whole gate.
     mode: Mode,
     documents: usize,
+    exemptions: ExemptionSet,
 }
 
 /// The entries of one mode.
@@ -92,6 +94,11 @@ impl RuleSet {
             ),
             (None, None) => format!("Deny \"{image}\", no matching repositories in ClusterImagePolicy"),
         }
+    }
+
+    /// The exemptions of the documents.
+    pub fn exemptions(&self) -> &ExemptionSet {
+        &self.exemptions
     }
 
     /// The number of documents that the rules come from.
@@ -164,6 +171,7 @@ pub(super) struct RuleSetBuilder {
     enforced: LayerBuilder,
     audited: LayerBuilder,
     documents: usize,
+    exemptions: ExemptionSet,
 }
 
 #[derive(Debug, Default)]
@@ -191,9 +199,14 @@ impl RuleSetBuilder {
         }
     }
 
+    /// Sets the exemptions of all documents.
+    pub(super) fn exempt(&mut self, exemptions: ExemptionSet) {
+        self.exemptions = exemptions;
+    }
+
     pub(super) fn build(self) -> RuleSet {
-        let (enforced, audited) = (self.enforced.build(), self.audited.build());
-        RuleSet { enforced, audited, mode: Mode::Enforce, documents: self.documents }
+        let Self { enforced, audited, documents, exemptions } = self;
+        RuleSet { enforced: enforced.build(), audited: audited.build(), mode: Mode::Enforce, documents, exemptions }
     }
 }
 

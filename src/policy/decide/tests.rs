@@ -2,10 +2,11 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::oci::ImageReference;
+use crate::policy::exemption::tests::{all, of_issue, of_package, until};
 use crate::policy::{
-    self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Exemption, Issue, IssueKind, PublicKey,
-    Report, Requirement, Scheme, Severity, Signatory, SignedPart, TrustEvidence, TrustOutcome, Unseen, VaAssessment,
-    VaRule, VaStatus,
+    self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Issue, IssueKind, PublicKey, Report,
+    Requirement, Scheme, Severity, Signatory, SignedPart, TrustEvidence, TrustOutcome, Unseen, VaAssessment, VaRule,
+    VaStatus,
 };
 use crate::scope::Scope;
 
@@ -347,8 +348,8 @@ fn exempt_issues_do_not_count_until_the_exemption_ends() {
     let (high, low) = (issue("CVE-1", Severity::High, true, false), issue("CVE-2", Severity::Low, true, false));
     let evidence = report(vec![high, low]);
     let rule = VaRule { max_report_age: Some(SignedDuration::from_secs(100)), ..va_rule() };
-    let of = |id: &str, end| Exemption::of_issue(id).until(at(end));
-    let openssl = || Exemption::of_package(ExemptPackage::Named("openssl".into()));
+    let of = |id: &str, end| until(of_issue(id), at(end));
+    let openssl = || of_package(ExemptPackage::Named("openssl".into()));
     for (line, exemptions, now, expected) in [
         (line!(), vec![], 0, (VaStatus::Fail, 0, Some(at(100)))),
         (line!(), vec![of("CVE-1", 9)], 0, (VaStatus::Warn, 1, Some(at(9)))),
@@ -358,14 +359,14 @@ fn exempt_issues_do_not_count_until_the_exemption_ends() {
         (line!(), vec![of("CVE-1", 900)], 0, (VaStatus::Warn, 1, Some(at(100)))),
         (line!(), vec![of("CVE-2", 9)], 0, (VaStatus::Fail, 1, Some(at(100)))),
         (line!(), vec![openssl()], 0, (VaStatus::Warn, 2, Some(at(100)))),
-        (line!(), vec![openssl().until(at(9))], 9, (VaStatus::Fail, 0, Some(at(100)))),
+        (line!(), vec![until(openssl(), at(9))], 9, (VaStatus::Fail, 0, Some(at(100)))),
     ] {
-        let exemptions: VaExemptions = exemptions.into_iter().collect();
+        let exemptions = all(exemptions);
         let found = policy::assess(&rule, &evidence, &exemptions, at(now));
         assert_eq!((found.status, found.exempt, found.until), expected, "line {line}");
     }
     let part = partial(vec![issue("CVE-1", Severity::High, true, false)]);
-    let exempt: VaExemptions = [Exemption::of_issue("CVE-1")].into_iter().collect();
+    let exempt = all([of_issue("CVE-1")]);
     assert_eq!(
         policy::assess(&va_rule(), &part, &exempt, NOW).status,
         VaStatus::Incomplete,

@@ -1,4 +1,4 @@
-//! The kind of a document, by `apiVersion` and `kind`, and its namespace. A document that may be a policy but is not
+//! The kind of a document, by `apiVersion` and `kind`, and its Kubernetes namespace. A document that may be a policy but is not
 //! read as one is an error, because it would be dropped silently; anything else is skipped with a note.
 
 use std::sync::Arc;
@@ -58,6 +58,14 @@ const IGNORED_METADATA: &[&str] = &[
 pub(super) struct FoundDocuments<'a> {
     pub(super) policies: Vec<PolicyObject<'a>>,
     pub(super) secrets: Vec<SecretObject<'a>>,
+    pub(super) exemptions: Vec<ExemptionObject<'a>>,
+}
+
+impl FoundDocuments<'_> {
+    /// The number of policies and exemptions.
+    pub(super) fn len(&self) -> usize {
+        self.policies.len() + self.exemptions.len()
+    }
 }
 
 /// A policy document.
@@ -89,6 +97,13 @@ impl PolicyObject<'_> {
     }
 }
 
+/// An `Exemption` document.
+#[derive(Debug)]
+pub(super) struct ExemptionObject<'a> {
+    pub(super) name: &'a str,
+    pub(super) spec: Fields<'a>,
+}
+
 /// A `Secret` document.
 #[derive(Debug)]
 pub(super) struct SecretObject<'a> {
@@ -118,13 +133,19 @@ fn sort_as<'a>(
     };
     let dialect = Dialect::of(api);
     match (dialect, api, kind) {
-        (Some(_), _, "ClusterImagePolicyList" | "ImagePolicyList") | (None, "v1", "List" | "SecretList") => {
+        (Some(_), _, "ClusterImagePolicyList" | "ImagePolicyList")
+        | (Some(Dialect::Pullgate), _, "ExemptionList")
+        | (None, "v1", "List" | "SecretList") => {
             let item = kind.strip_suffix("List").filter(|item| !item.is_empty()).map(|item| (api, item));
             fields.list("items").iter().for_each(|root| sort_as(root, item, problems, found));
         }
         (Some(dialect), _, "ClusterImagePolicy" | "ImagePolicy") => {
             refuse_merge_keys(root, problems);
             found.policies.extend(policy(dialect, kind, &fields));
+        }
+        (Some(Dialect::Pullgate), _, "Exemption") => {
+            refuse_merge_keys(root, problems);
+            found.exemptions.extend(exemption(&fields));
         }
         (None, "v1", "Secret") => {
             refuse_merge_keys(root, problems);
@@ -157,7 +178,7 @@ fn other(api: &str, kind: &str, fields: &Fields<'_>) {
     let group = api.split('/').next().unwrap_or_default();
     let known = || Dialect::ALL.map(|(name, _)| name).join(", ");
     if Dialect::of(api).is_some() {
-        let hint = "the kinds are ClusterImagePolicy and ImagePolicy";
+        let hint = "the kinds are ClusterImagePolicy and ImagePolicy, and Exemption in pullgate.io/v1";
         problems.error_hint(fields.at, format!("unknown kind {kind:?} of {api}"), hint);
     } else if let Some(meant) = meant_api(api) {
         problems.error_hint(fields.at, format!("unknown apiVersion {api:?}"), format!("did you mean {meant:?}?"));
@@ -218,6 +239,22 @@ fn policy<'a>(dialect: Dialect, kind: &str, fields: &Fields<'a>) -> Option<Polic
         at: fields.at,
         problems: fields.problems,
     })
+}
+
+/// An exemption applies to requests from all Kubernetes namespaces, so one that names a namespace would apply to more than
+/// its author expects.
+fn exemption<'a>(fields: &Fields<'a>) -> Option<ExemptionObject<'a>> {
+    fields.only(&["apiVersion", "kind", "metadata", "spec", "status"]);
+    let metadata = metadata(fields)?;
+    if metadata.get("namespace").is_some() {
+        let hint = "remove it; spec.scope says which images are exempt";
+        metadata
+            .error_hint("an Exemption is not in a Kubernetes namespace: it applies to requests from all of them", hint);
+        return None;
+    }
+    let name = metadata.required("name").filter(|name| is_object_name(name, &metadata))?;
+    fields.needs("spec")?;
+    Some(ExemptionObject { name, spec: fields.map("spec")? })
 }
 
 fn secret(fields: Fields<'_>) -> Option<SecretObject<'_>> {

@@ -1,0 +1,450 @@
+//! One exemption: which issues of which images do not count, until when, by whom and why.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::scope::ExemptionScope;
+use crate::oci::Digest;
+use crate::policy::purl::Purl;
+use crate::policy::vulnerability::{AffectedPackage, is_cve};
+
+/// The most exemptions of the documents, and the most that commands can add. Each takes about 500 bytes of memory.
+pub const MAX_EXEMPTIONS: usize = 20_000;
+/// The longest identifier of an issue, and the longest name of a package, in bytes.
+const MAX_NAME: usize = 256;
+/// The longest pattern of paths, in bytes.
+const MAX_PATTERN: usize = 1024;
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 1024;
+/// The longest name of an author, in bytes.
+const MAX_AUTHOR: usize = 256;
+/// The length of an exemption's identifier, in hexadecimal digits.
+const ID_LENGTH: usize = 12;
+
+/// The kind of issue that an exemption applies to: IBM's three, and packages.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum IssueType {
+    /// One CVE.
+    #[serde(rename = "cve")]
+    Cve,
+    /// A configuration issue.
+    #[serde(rename = "configuration")]
+    Configuration,
+    /// Every vulnerability of a package.
+    #[serde(rename = "package")]
+    Package,
+    /// A security notice of a vendor, or any other identifier of a vulnerability that is not a CVE: `DSA-5532-1`,
+    /// `GHSA-…`.
+    #[serde(rename = "sn")]
+    SecurityNotice,
+}
+
+impl IssueType {
+    /// All types, in IBM's order.
+    pub const ALL: [Self; 4] = [Self::Cve, Self::SecurityNotice, Self::Configuration, Self::Package];
+
+    /// The name in commands and documents, as IBM writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cve => "cve",
+            Self::Configuration => "configuration",
+            Self::Package => "package",
+            Self::SecurityNotice => "sn",
+        }
+    }
+
+    /// The name for people, as IBM writes it.
+    pub fn display_name(self) -> &'static str {
+        match self {
+            Self::Cve => "CVE",
+            Self::Configuration => "Configuration Issue",
+            Self::Package => "Package",
+            Self::SecurityNotice => "Security Notice",
+        }
+    }
+}
+
+impl FromStr for IssueType {
+    type Err = InvalidExemption;
+
+    fn from_str(text: &str) -> Result<Self, InvalidExemption> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(InvalidExemption::Type)
+    }
+}
+
+/// The package that an exemption applies to.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ExemptPackage {
+    /// Only by its name, as written in a report.
+    Named(String),
+    /// By its package URL. A part that the URL omits, such as the version, matches any value. A package without a
+    /// package URL in the report does not match.
+    Purl(Purl),
+}
+
+impl ExemptPackage {
+    pub(super) fn is(&self, package: &AffectedPackage) -> bool {
+        match self {
+            Self::Named(name) => *name == package.name,
+            Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| purl.covers(affected)),
+        }
+    }
+
+    /// The name without a namespace, for an index.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Named(name) => name,
+            Self::Purl(purl) => purl.name(),
+        }
+    }
+}
+
+impl FromStr for ExemptPackage {
+    type Err = InvalidExemption;
+
+    /// A text that begins with `pkg:` is a package URL, and any other text is a name.
+    fn from_str(text: &str) -> Result<Self, InvalidExemption> {
+        if text.starts_with("pkg:") {
+            return Purl::parse(text).map(Self::Purl).ok_or(InvalidExemption::Purl);
+        }
+        is_word(text).then(|| Self::Named(text.to_owned())).ok_or(InvalidExemption::PackageName)
+    }
+}
+
+impl fmt::Display for ExemptPackage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Purl(purl) => f.write_str(purl.as_str()),
+        }
+    }
+}
+
+impl TryFrom<String> for ExemptPackage {
+    type Error = InvalidExemption;
+
+    fn try_from(text: String) -> Result<Self, InvalidExemption> {
+        text.parse()
+    }
+}
+
+impl From<ExemptPackage> for String {
+    fn from(package: ExemptPackage) -> Self {
+        package.to_string()
+    }
+}
+
+/// A pattern of paths in the file system of an image, as Trivy's ignore files have them: `*` matches within a component,
+/// `**` any number of components, `{a,b}` one of several texts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PathPattern(Box<str>);
+
+impl PathPattern {
+    fn matches(&self, path: &str) -> bool {
+        fast_glob::glob_match(&*self.0, path.trim_start_matches('/'))
+    }
+}
+
+impl FromStr for PathPattern {
+    type Err = InvalidExemption;
+
+    /// A pattern that starts with `!` would match everything else, so it is not accepted.
+    fn from_str(text: &str) -> Result<Self, InvalidExemption> {
+        let pattern = text.trim_start_matches('/');
+        let is_valid = !pattern.is_empty() && pattern.len() <= MAX_PATTERN && !pattern.starts_with('!');
+        let is_valid = is_valid && fast_glob::validate(pattern).is_ok();
+        is_valid.then(|| Self(pattern.into())).ok_or(InvalidExemption::Path)
+    }
+}
+
+/// One exemption.
+///
+/// Two exemptions of the same issue in the same package and scope are one: the later one replaces the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExemptionRecord {
+    /// Identifies the exemption. It follows from the scope, the type, the issue and the package.
+    pub id: Arc<str>,
+    /// The images that it applies to.
+    pub scope: ExemptionScope,
+    /// The kind of issue.
+    pub issue_type: IssueType,
+    /// The issue. `None` means every vulnerability of the package.
+    pub issue_id: Option<String>,
+    /// The package that it is limited to. `None` means every package.
+    pub package: Option<ExemptPackage>,
+    /// The files that it is limited to. `None` means every file.
+    pub path: Option<PathPattern>,
+    /// When it ends. At that instant it no longer applies.
+    pub expires: Option<Timestamp>,
+    /// Why the issue does not count.
+    pub reason: Option<String>,
+    /// Who decided this.
+    pub by: Option<String>,
+    /// When it was added; `None` if that is not known.
+    pub created: Option<Timestamp>,
+    /// The document that contains it: `Exemption/openssl`, or the path of an ignore file. `None` for one that was added
+    /// by a command.
+    pub document: Option<Arc<str>>,
+}
+
+impl ExemptionRecord {
+    /// An exemption without an end, a reason and an author.
+    ///
+    /// # Errors
+    /// If the issue or the package is missing, or does not fit the type.
+    pub fn new(
+        scope: ExemptionScope,
+        issue_type: IssueType,
+        issue_id: Option<&str>,
+        package: Option<ExemptPackage>,
+    ) -> Result<Self, InvalidExemption> {
+        let issue_id = match (issue_type, issue_id) {
+            (IssueType::Package, None) if package.is_none() => return Err(InvalidExemption::NoPackage),
+            (IssueType::Package, None) => None,
+            (IssueType::Package, Some(_)) => return Err(InvalidExemption::IssueOfPackage),
+            (_, None) => return Err(InvalidExemption::NoIssue),
+            (_, Some(id)) if !is_word(id) => return Err(InvalidExemption::IssueId),
+            (IssueType::Cve, Some(id)) if !is_cve(id) => return Err(InvalidExemption::NotCve),
+            (IssueType::SecurityNotice, Some(id)) if is_cve(id) => return Err(InvalidExemption::NotNotice),
+            (IssueType::Configuration, Some(_)) if package.is_some() => {
+                return Err(InvalidExemption::PackageOfConfiguration);
+            }
+            (_, Some(id)) => Some(id.to_owned()),
+        };
+        let text = |package: &ExemptPackage| package.to_string();
+        let key = [
+            scope.to_string(),
+            issue_type.as_str().to_owned(),
+            issue_id.as_deref().unwrap_or_default().to_ascii_lowercase(),
+            package.as_ref().map(text).unwrap_or_default(),
+        ];
+        let id = short_id(&key.join("\n"));
+        let (path, expires, reason, by, created, document) = Default::default();
+        Ok(Self { id, scope, issue_type, issue_id, package, path, expires, reason, by, created, document })
+    }
+
+    /// The exemptions of an identifier that does not say what kind of issue it is of: a CVE, or else both a security notice
+    /// and a configuration issue.
+    ///
+    /// # Errors
+    /// If the text is not an identifier.
+    pub fn of_identifier(
+        scope: &ExemptionScope,
+        id: &str,
+        package: Option<&ExemptPackage>,
+    ) -> Result<Vec<Self>, InvalidExemption> {
+        let kinds: &[IssueType] = match (is_cve(id), package) {
+            (true, _) => &[IssueType::Cve],
+            (false, Some(_)) => &[IssueType::SecurityNotice],
+            (false, None) => &[IssueType::SecurityNotice, IssueType::Configuration],
+        };
+        kinds.iter().map(|kind| Self::new(scope.clone(), *kind, Some(id), package.cloned())).collect()
+    }
+
+    /// The same for packages in these files only. A package without a path in the report is not exempt.
+    #[must_use]
+    pub fn at_path(self, path: PathPattern) -> Self {
+        let id = short_id(&format!("{}\n{}", self.id, path.0));
+        Self { id, path: Some(path), ..self }
+    }
+
+    /// The same with who decided it, and why.
+    ///
+    /// # Errors
+    /// If a text is too long or has control characters.
+    pub fn explained(self, by: Option<&str>, reason: Option<&str>) -> Result<Self, InvalidExemption> {
+        let text = |text: Option<&str>, longest| match text.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) if text.len() > longest || text.contains(char::is_control) => {
+                Err(InvalidExemption::Text(longest))
+            }
+            text => Ok(text.map(str::to_owned)),
+        };
+        Ok(Self { by: text(by, MAX_AUTHOR)?, reason: text(reason, MAX_REASON)?, ..self })
+    }
+
+    /// Whether the exemption applies at this time.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+
+    /// When the exemption ends; [`Timestamp::MAX`] if it has no end.
+    pub(super) fn end(&self) -> Timestamp {
+        self.expires.unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether the exemption applies to this package; `None` if the report names no package.
+    pub(super) fn covers(&self, place: Option<&AffectedPackage>) -> bool {
+        let is_at = |pattern: &PathPattern| {
+            let path = place.and_then(|place| place.path.as_deref());
+            path.is_some_and(|path| pattern.matches(path))
+        };
+        self.package.as_ref().is_none_or(|package| place.is_some_and(|place| package.is(place)))
+            && self.path.as_ref().is_none_or(is_at)
+    }
+}
+
+/// What an exemption exempts, and where: `cve CVE-2024-1 in openssl, scope birds/bluebird`.
+impl fmt::Display for ExemptionRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.issue_type.as_str())?;
+        match (&self.issue_id, &self.package) {
+            (Some(id), Some(package)) => write!(f, " {id} in {package}")?,
+            (Some(id), None) => write!(f, " {id}")?,
+            (None, package) => write!(f, " {}", package.as_ref().map(ToString::to_string).unwrap_or_default())?,
+        }
+        if let Some(PathPattern(path)) = &self.path {
+            write!(f, " at {path}")?;
+        }
+        write!(f, ", scope {}", self.scope)
+    }
+}
+
+/// Parses the end of an exemption: a date, which means its beginning in UTC, or a time as in RFC 3339.
+///
+/// # Errors
+/// If the text is neither.
+pub fn expiry(text: &str) -> Result<Timestamp, InvalidExemption> {
+    const DATE: usize = "2026-12-31".len();
+    let of_date = || {
+        let date: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == DATE)?;
+        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    text.parse().ok().or_else(of_date).ok_or(InvalidExemption::Expiry)
+}
+
+fn short_id(key: &str) -> Arc<str> {
+    Digest::sha256(key.as_bytes()).hex()[..ID_LENGTH].into()
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && text != "*"
+        && !text.contains(|c: char| c.is_control() || c.is_whitespace())
+}
+
+/// Why something is not an exemption.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidExemption {
+    /// Neither a date nor a time.
+    #[error(
+        "the end is a date (2026-12-31, which ends at the beginning of that day in UTC) or a time (2026-12-31T18:00:00Z)"
+    )]
+    Expiry,
+    /// Not an identifier.
+    #[error("an issue is one word of at most {MAX_NAME} bytes, such as CVE-2024-1234")]
+    IssueId,
+    /// An exemption of a package names an issue.
+    #[error(
+        "type package exempts every vulnerability of a package; to exempt one issue in a package, use the issue's type"
+    )]
+    IssueOfPackage,
+    /// No issue.
+    #[error("the issue is missing")]
+    NoIssue,
+    /// No package.
+    #[error("type package needs a package")]
+    NoPackage,
+    /// The identifier is not that of a CVE.
+    #[error("not a CVE; other identifiers of vulnerabilities have the type sn")]
+    NotCve,
+    /// The identifier is that of a CVE.
+    #[error("a CVE has the type cve")]
+    NotNotice,
+    /// Not the name of a package.
+    #[error(
+        "a package is a name of at most {MAX_NAME} bytes without spaces, or a package URL (pkg:deb/debian/openssl)"
+    )]
+    PackageName,
+    /// An exemption of a configuration issue names a package.
+    #[error("a configuration issue is not in a package")]
+    PackageOfConfiguration,
+    /// Not a pattern of paths.
+    #[error(
+        "a path is a pattern of at most {MAX_PATTERN} bytes, such as usr/lib/python3/**, and does not start with !"
+    )]
+    Path,
+    /// Not a package URL.
+    #[error("not a package URL")]
+    Purl,
+    /// A reason or an author that cannot be kept.
+    #[error("the text is longer than {0} bytes, or has control characters")]
+    Text(usize),
+    /// Not a type.
+    #[error("the type is cve, sn (security notice), configuration or package")]
+    Type,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(kind: IssueType, id: Option<&str>, package: Option<&str>) -> Result<ExemptionRecord, InvalidExemption> {
+        ExemptionRecord::new(ExemptionScope::EVERYTHING, kind, id, package.map(|text| text.parse().unwrap()))
+    }
+
+    #[test]
+    fn issues_and_packages_must_fit_the_type() {
+        use IssueType::{Configuration, Cve, Package, SecurityNotice};
+        for (kind, id, package, expected) in [
+            (Cve, Some("cve-2024-1"), None, Ok(())),
+            (Cve, Some("CVE-2024-1"), Some("openssl"), Ok(())),
+            (Cve, Some("DSA-1"), None, Err(InvalidExemption::NotCve)),
+            (Cve, Some("*"), None, Err(InvalidExemption::IssueId)),
+            (Cve, Some("CVE-1 CVE-2"), None, Err(InvalidExemption::IssueId)),
+            (Cve, None, Some("openssl"), Err(InvalidExemption::NoIssue)),
+            (SecurityNotice, Some("DSA-1"), None, Ok(())),
+            (SecurityNotice, Some("CVE-2024-1"), None, Err(InvalidExemption::NotNotice)),
+            (Configuration, Some("application_configuration:ssh.private_key"), None, Ok(())),
+            (Configuration, Some("x"), Some("openssl"), Err(InvalidExemption::PackageOfConfiguration)),
+            (Package, None, Some("pkg:deb/debian/openssl"), Ok(())),
+            (Package, None, None, Err(InvalidExemption::NoPackage)),
+            (Package, Some("CVE-2024-1"), Some("openssl"), Err(InvalidExemption::IssueOfPackage)),
+        ] {
+            assert_eq!(new(kind, id, package).map(|_| ()), expected, "{kind:?} {id:?} {package:?}");
+        }
+        for bad in ["", "*", "a b", "pkg:", "a\u{7}"] {
+            assert!(bad.parse::<ExemptPackage>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn identifier_follows_from_what_is_exempt() {
+        let record = |id, package| new(IssueType::Cve, Some(id), package).unwrap();
+        assert_eq!(record("CVE-2024-1", None).id, record("cve-2024-1", None).id);
+        assert_ne!(record("CVE-2024-1", None).id, record("CVE-2024-2", None).id);
+        assert_ne!(record("CVE-2024-1", None).id, record("CVE-2024-1", Some("openssl")).id);
+        assert_eq!(record("CVE-2024-1", Some("openssl")).to_string(), "cve CVE-2024-1 in openssl, scope *");
+    }
+
+    #[test]
+    fn an_end_is_a_date_or_a_time() {
+        for (text, end) in [
+            ("2026-12-31", Some("2026-12-31T00:00:00Z")),
+            ("2026-12-31T18:00:00Z", Some("2026-12-31T18:00:00Z")),
+            ("2026-12-31T18:00:00+02:00", Some("2026-12-31T16:00:00Z")),
+            ("2026-12-31T18:00:00", None),
+            ("2026-13-01", None),
+            ("31.12.2026", None),
+            ("30d", None),
+            ("", None),
+        ] {
+            assert_eq!(expiry(text).ok(), end.map(|end| end.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn reasons_and_authors_are_one_line() {
+        let record = || new(IssueType::Cve, Some("CVE-2024-1"), None).unwrap();
+        let explained = record().explained(Some(" ann "), Some("")).unwrap();
+        assert_eq!((explained.by.as_deref(), explained.reason), (Some("ann"), None));
+        for bad in ["a\nb", "\u{1b}[2J", &"x".repeat(MAX_REASON + 1)] {
+            assert!(record().explained(None, Some(bad)).is_err());
+        }
+    }
+}
