@@ -1,14 +1,15 @@
 //! Durable state that is not content, in one SQLite database in WAL mode.
 //!
-//! It has three parts, and no statement reads tables of two of them. [`FactStore`] holds what repositories said and
+//! It has four parts, and no statement reads tables of two of them. [`FactStore`] holds what repositories said and
 //! delivered, and evidence: facts that several gates could share. [`NodeStore`] holds what is on this node's disk.
-//! [`VerdictStore`] holds what this gate decided.
+//! [`VerdictStore`] holds what this gate decided. [`ExemptionStore`] holds what commands have exempted.
 //!
 //! Rows are written after the content that they name, so a crash leaves content without rows and never rows without
 //! content. Nothing here is asked on the hot path: callers keep bounded caches in front.
 
 mod database;
 mod evidence;
+mod exemptions;
 mod facts;
 mod forget;
 mod memo;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 
 use database::Database;
+pub use exemptions::ExemptionStore;
 pub use facts::FactStore;
 pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
@@ -56,6 +58,8 @@ pub struct Store {
     pub node: NodeStore,
     /// What this gate decided.
     pub verdicts: VerdictStore,
+    /// Exemptions that were added by commands.
+    pub exemptions: ExemptionStore,
     database: Database,
 }
 
@@ -68,7 +72,8 @@ impl Store {
         let database = Database::open(&state.join(DATABASE)).await?;
         let rows = Writer::new(database.clone());
         let (facts, node) = (FactStore::new(database.clone(), rows.clone()), NodeStore::new(database.clone(), rows));
-        Ok(Self { facts, node, verdicts: VerdictStore::new(database.clone()), database })
+        let (verdicts, exemptions) = (VerdictStore::new(database.clone()), ExemptionStore::new(database.clone()));
+        Ok(Self { facts, node, verdicts, exemptions, database })
     }
 
     /// The same store, which moves this epoch on whenever it forgets facts.

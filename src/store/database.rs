@@ -147,6 +147,7 @@ pub(super) fn migrations() -> Migrator {
         (4, "parts", include_str!("migrations/0004_parts.sql")),
         (5, "fewer trees", include_str!("migrations/0005_fewer_trees.sql")),
         (6, "notary", include_str!("migrations/0006_notary.sql")),
+        (7, "exemptions", include_str!("migrations/0007_exemptions.sql")),
         (8, "verdicts", include_str!("migrations/0008_verdicts.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {

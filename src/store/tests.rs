@@ -445,3 +445,34 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
         assert!(facts.iter().any(|source| reads(source, table)), "{table} is another name now");
     }
 }
+
+#[tokio::test]
+async fn exemptions_are_stored_replaced_and_removed() {
+    use crate::policy::{ExemptionRecord, ExemptionScope, IssueType, MAX_EXEMPTIONS};
+    let record = |id: &str| ExemptionRecord::new(ExemptionScope::EVERYTHING, IssueType::Cve, Some(id), None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let packages = |package: &str| {
+        let scope = "us.icr.io/birds/bluebird:v1".parse().unwrap();
+        ExemptionRecord::new(scope, IssueType::Package, None, Some(package.parse().unwrap())).unwrap()
+    };
+    let first = ExemptionRecord { created: Some(at(1)), expires: Some(at(9)), ..record("CVE-1") };
+    let second = packages("pkg:deb/debian/openssl").explained(Some("ann"), Some("why")).unwrap();
+    let second = ExemptionRecord { created: Some(at(2)), ..second };
+    assert!(store.exemptions.put(&[first.clone(), second.clone()], at(3)).await.unwrap());
+    assert_eq!(store.exemptions.all().await.unwrap(), [first.clone(), second.clone()]);
+    let later = ExemptionRecord { created: Some(at(4)), expires: None, ..record("cve-1") };
+    assert!(store.exemptions.put(std::slice::from_ref(&later), at(4)).await.unwrap());
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    assert_eq!(store.exemptions.all().await.unwrap(), [second.clone(), later.clone()]);
+    store.exemptions.remove(&[&second.id]).await.unwrap();
+    assert_eq!(store.exemptions.all().await.unwrap(), std::slice::from_ref(&later));
+    // A row that was changed by hand is not another exemption.
+    let change = "UPDATE exemptions SET scope = 'birds'";
+    sqlx::query(change).execute(&store.database.writer).await.unwrap();
+    assert_eq!(store.exemptions.all().await.unwrap(), []);
+    let many: Vec<_> = (0..MAX_EXEMPTIONS).map(|n| record(&format!("CVE-2-{n}"))).collect();
+    assert!(!store.exemptions.put(&many, at(5)).await.unwrap(), "one too many");
+    assert!(store.exemptions.put(&many[1..], at(5)).await.unwrap());
+}
