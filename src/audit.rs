@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::oci::Digest;
-use crate::policy::Denial;
+use crate::policy::{Denial, ExemptionRecord};
 use crate::runtime::Metrics;
 use file::RotatingFile;
 use queue::{Queue, Work};
@@ -178,6 +178,9 @@ pub struct Decided {
     pub stage: Option<&'static str>,
     /// The reasons for the decision.
     pub reasons: Vec<String>,
+    /// The exemptions that the vulnerability check relied on, at most 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<UsedExemption>,
     /// Denials that were not enforced: by audited documents, or because the whole gate is in audit mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<WouldDeny>,
@@ -187,6 +190,32 @@ pub struct Decided {
     /// The age of the vulnerability evidence, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub va_age_seconds: Option<i64>,
+}
+
+/// An exemption that a decision relied on.
+#[derive(Clone, Debug, Serialize)]
+pub struct UsedExemption {
+    /// The identifier.
+    pub id: Arc<str>,
+    /// The issue and the images that it exempts: `cve CVE-2024-1, scope birds/bluebird`.
+    pub exempts: String,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who decided it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The document that contains it; absent for one that was added by a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<Arc<str>>,
+}
+
+impl From<&ExemptionRecord> for UsedExemption {
+    fn from(record: &ExemptionRecord) -> Self {
+        let ExemptionRecord { id, reason, by, document, .. } = record;
+        let (id, exempts) = (id.clone(), record.to_string());
+        Self { id, exempts, reason: reason.clone(), by: by.clone(), document: document.clone() }
+    }
 }
 
 /// A denial that was not enforced.

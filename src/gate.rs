@@ -6,6 +6,7 @@
 mod blob;
 mod error;
 mod evidence;
+mod exemptions;
 mod explain;
 mod forget;
 mod images;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use error::GateError;
+pub use exemptions::{ExemptionBook, ExemptionError};
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};
 pub use forget::ForgetError;
 pub use images::{ImageQuery, KnownTag, KnownTags};
@@ -126,6 +128,8 @@ pub struct GateParts {
     pub trust: Trust,
     /// Provides vulnerability assessments.
     pub va: Va,
+    /// The exemptions of vulnerabilities.
+    pub exemptions: Arc<ExemptionBook>,
     /// The content cache.
     pub cache: Arc<Cache>,
     /// The persistent store.
@@ -204,9 +208,9 @@ impl Answer {
 impl Gate {
     /// Creates a gate from its components.
     pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
-        let GateParts { upstreams, rulebook, resolver, trust, va, cache, store, audit, epoch, clock, tasks, .. } =
-            parts;
-        let livescan = Livescan::new(parts.verdicts, parts.events, clock.clone(), metrics);
+        let GateParts { upstreams, rulebook, resolver, trust, va, exemptions, cache, store, .. } = parts;
+        let GateParts { verdicts, events, audit, epoch, clock, tasks, .. } = parts;
+        let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
         let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
         let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
         let kinds = Kinds::new(resolver.clone(), layers.clone(), attachment_limit, &store, &clock, &tasks);
@@ -214,6 +218,7 @@ impl Gate {
             resolver: resolver.clone(),
             trust,
             va,
+            exemptions,
             layers: layers.clone(),
             platforms: Platforms::new(resolver.clone(), platforms),
             clock: clock.clone(),
@@ -235,6 +240,11 @@ impl Gate {
             clock,
             metrics: GateMetrics::new(metrics),
         }
+    }
+
+    /// The exemptions of vulnerabilities, which commands can change.
+    pub fn exemptions(&self) -> &Arc<ExemptionBook> {
+        &self.judge.evidence.exemptions
     }
 
     /// The platforms that the configuration names.

@@ -10,7 +10,7 @@ use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::events::{EventCourier, Events};
-use crate::gate::{self, Gate};
+use crate::gate::{self, ExemptionBook, Gate};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
 use crate::rulebook::{Directory, DocumentSource, Rulebook};
@@ -66,6 +66,7 @@ impl RunningParts {
             epoch: epoch.clone(),
             metrics: metrics.clone(),
         };
+        let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &epoch, &clock, &tasks).await?;
         let parts = gate::GateParts {
             upstreams,
             rulebook: rulebook.clone(),
@@ -81,6 +82,7 @@ impl RunningParts {
                 },
             ),
             va: Va::new(config.va.clone(), va_services).await?,
+            exemptions,
             cache: cache.clone(),
             store: store.facts.clone(),
             verdicts: store.verdicts.clone(),

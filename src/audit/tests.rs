@@ -9,6 +9,7 @@ fn told(image: &str) -> DecisionText {
         digest: None,
         kind: Some("image"),
         skipped: Vec::new(),
+        exemptions: Vec::new(),
         would_deny: Vec::new(),
         decision: "deny",
         document: None,

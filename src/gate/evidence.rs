@@ -1,17 +1,19 @@
 //! Gathers evidence for one rule: trust first, then vulnerabilities unless trust already denies.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::exemptions::ExemptionBook;
 use super::inherited::InheritingImage;
 use super::layers::Layers;
 use super::platforms::{Platforms, manifest_if_there};
 use super::{GateError, Target};
 use crate::oci::{Content, Digest, Manifest, Reference};
 use crate::policy::{
-    Authority, ChildFinding, Kind, Mode, Observed, Rule, Selected, TrustEvidence, TrustFindings, VaEvidence,
-    VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
+    Authority, ChildFinding, ExemptedImage, ExemptionRecord, Kind, Mode, Observed, Rule, Selected, Subject,
+    TrustEvidence, TrustFindings, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
 };
 use crate::resolve::Resolver;
 use crate::runtime::Clock;
@@ -26,8 +28,7 @@ const MAX_PARENTS: usize = 16;
 pub(super) struct GatheredEvidence {
     pub(super) trust: TrustFindings,
     pub(super) va: Option<VaFindings>,
-    /// The exemptions that apply to the image in its scope. Always empty for now: sources mark issues as exempt
-    /// themselves.
+    /// The exemptions that apply to the image.
     pub(super) exemptions: VaExemptions,
 }
 
@@ -42,6 +43,27 @@ impl GatheredEvidence {
             std::iter::once(own).chain(others).flat_map(TrustEvidence::iter).filter_map(|(_, found)| found.until);
         let va = va.iter().flat_map(VaFindings::evidence).filter_map(|found| found.until);
         trust.chain(va).min()
+    }
+
+    /// The exemptions that exempt an issue of the image at this time, without duplicates, at most `limit`.
+    pub(super) fn used_exemptions(&self, now: Timestamp, limit: usize) -> Vec<Arc<ExemptionRecord>> {
+        let of = |exemptions: &VaExemptions, evidence: &VaEvidence| match evidence {
+            VaEvidence::Report(report) => exemptions.used_for(&report.issues, now),
+            _ => Vec::new(),
+        };
+        let mut used = match &self.va {
+            None => Vec::new(),
+            Some(VaFindings::Image(evidence)) => of(&self.exemptions, &evidence.value),
+            Some(VaFindings::Children(children)) => {
+                let of_child =
+                    |child: &ChildFinding| of(&self.exemptions.for_child(child.digest), &child.evidence.value);
+                children.iter().flat_map(of_child).collect()
+            }
+        };
+        let mut seen = HashSet::new();
+        used.retain(|record| seen.insert(Arc::as_ptr(record)));
+        used.truncate(limit);
+        used
     }
 
     /// Whether another attempt may find out more about vulnerabilities because no source has answered yet. A rule may
@@ -59,6 +81,7 @@ pub(super) struct EvidenceGatherer {
     pub(super) resolver: Resolver,
     pub(super) trust: Trust,
     pub(super) va: Va,
+    pub(super) exemptions: Arc<ExemptionBook>,
     pub(super) layers: Layers,
     pub(super) platforms: Platforms,
     pub(super) clock: Clock,
@@ -94,11 +117,11 @@ impl EvidenceGatherer {
         }
     }
 
-    /// Gathers the evidence that the selected entry requires, for a manifest that was asked for by this reference.
+    /// Gathers the evidence that the selected entry requires, for the manifest of a subject.
     pub(super) async fn evidence(
         &self,
         target: &Target,
-        reference: &Reference,
+        subject: &Subject,
         selected: &Selected,
         kind: Kind,
         manifest: &Arc<Manifest>,
@@ -106,7 +129,7 @@ impl EvidenceGatherer {
         match &selected.rule {
             // Boxed to keep the future small for requests under rules that require no evidence.
             Some(rule) if kind != Kind::Attachment => {
-                Box::pin(self.gather(target, reference, rule, kind, manifest)).await
+                Box::pin(self.gather(target, subject, rule, kind, manifest)).await
             }
             _ => Ok(GatheredEvidence::default()),
         }
@@ -115,19 +138,42 @@ impl EvidenceGatherer {
     async fn gather(
         &self,
         target: &Target,
-        reference: &Reference,
+        subject: &Subject,
         rule: &Rule,
         kind: Kind,
         manifest: &Arc<Manifest>,
     ) -> Result<GatheredEvidence, GateError> {
-        let trust = self.trust_findings(target, reference, rule, kind, manifest).await?;
+        let trust = self.trust_findings(target, &subject.reference, rule, kind, manifest).await?;
         let va = match &rule.va {
             Some(va) if passes(rule, kind, &trust, self.clock.now()) => {
                 self.va_findings(target, va, kind, manifest).await?
             }
             _ => None,
         };
-        Ok(GatheredEvidence { trust, va, exemptions: VaExemptions::default() })
+        let exemptions = match &va {
+            Some(findings) => self.exemptions_of(target, subject, manifest, findings).await?,
+            None => VaExemptions::default(),
+        };
+        Ok(GatheredEvidence { trust, va, exemptions })
+    }
+
+    /// The exemptions that apply to a manifest, and to the children of an index. Those of an index apply to its children
+    /// too.
+    pub(super) async fn exemptions_of(
+        &self,
+        target: &Target,
+        subject: &Subject,
+        manifest: &Manifest,
+        findings: &VaFindings,
+    ) -> Result<VaExemptions, GateError> {
+        let mut image = ExemptedImage::new(subject, manifest.digest);
+        if self.exemptions.has_digests() {
+            image.digests.extend(self.parents(target, manifest.digest).await?);
+            if let VaFindings::Children(children) = findings {
+                image.children = children.iter().map(|child| child.digest).collect();
+            }
+        }
+        Ok(self.exemptions.of_image(&image))
     }
 
     /// Signatures of the manifest; if they do not suffice, also those of indexes that list it and of an index's

@@ -39,6 +39,7 @@ impl Gate {
             rule: None,
             stage: None,
             reasons: vec![reason.to_owned()],
+            exemptions: Vec::new(),
             would_deny: Vec::new(),
             trust_age_seconds: None,
             va_age_seconds: None,

@@ -257,7 +257,7 @@ impl ManifestJudge {
         selected: Selected,
     ) -> Result<EntryFinding, GateError> {
         let JudgedImage { target, subject, manifest } = case;
-        let evidence = self.evidence.evidence(target, &subject.reference, &selected, kind, manifest).await?;
+        let evidence = self.evidence.evidence(target, subject, &selected, kind, manifest).await?;
         let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(None) }, evidence };
         finding.opinion.outcome = self.weigh(case, kind, &finding);
         Ok(finding)

@@ -12,6 +12,9 @@ use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA, WouldDeny};
 use crate::oci::Endpoint;
 use crate::policy::{Denial, DenialKind, Kind, VaEvidence, VaFindings};
 
+/// The most exemptions that a record names.
+const MAX_EXEMPTIONS_IN_RECORD: usize = 50;
+
 /// An unfinished audit record. If it is dropped, it records that the request was abandoned.
 pub(super) struct RecordDraft {
     decided: Option<Decided>,
@@ -65,6 +68,7 @@ impl RecordDraft {
             rule: None,
             stage: None,
             reasons: Vec::new(),
+            exemptions: Vec::new(),
             would_deny: Vec::new(),
             trust_age_seconds: None,
             va_age_seconds: None,
@@ -129,6 +133,8 @@ impl RecordDraft {
             }
             record.skipped = judgement.skipped();
             record.would_deny = judgement.would_deny().into_iter().map(WouldDeny::from).collect();
+            let exemptions = evidence.map(|found| found.used_exemptions(judgement.at, MAX_EXEMPTIONS_IN_RECORD));
+            record.exemptions = exemptions.iter().flatten().map(|record| (&**record).into()).collect();
             record.trust_age_seconds =
                 evidence.and_then(|found| found.trust.own.iter().map(|(_, observed)| age(observed.at)).max());
             record.va_age_seconds = evidence.and_then(|found| found.va.as_ref()).and_then(oldest).map(age);

@@ -9,7 +9,7 @@ use super::platforms::manifest_if_there;
 use super::{Gate, GateError, Target};
 use crate::inventory::Inventory;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
-use crate::policy::{Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
+use crate::policy::{ExemptedImage, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
 use crate::scope::Scope;
 use crate::va::VaSubject;
 
@@ -87,6 +87,8 @@ impl Gate {
         };
         let mut rules = selected.iter().filter_map(|selected| selected.rule.as_deref()?.va.clone());
         let rule = rules.next().unwrap_or_else(VaRule::ibm);
-        AppliedVaRule { rule, exemptions: VaExemptions::default(), at: self.clock.now() }
+        let (tags, digests) = (std::slice::from_ref(tag), Vec::new());
+        let exempted = ExemptedImage { name, tags, digests, children: Vec::new() };
+        AppliedVaRule { rule, exemptions: self.exemptions().of_image(&exempted), at: self.clock.now() }
     }
 }

@@ -219,6 +219,7 @@ mod tests {
                 rule: None,
                 stage: None,
                 reasons: Vec::new(),
+                exemptions: Vec::new(),
                 would_deny: Vec::new(),
                 trust_age_seconds: None,
                 va_age_seconds: None,

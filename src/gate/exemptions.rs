@@ -1,0 +1,200 @@
+//! The exemptions in force: those of the policy documents, and those that were added by commands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+use crate::policy::{
+    ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, VaExemptions, expiry,
+};
+use crate::rulebook::Rulebook;
+use crate::runtime::{Clock, Epoch, Tasks, parse_duration};
+use crate::store::{ExemptionStore, StoreError};
+
+/// The exemptions of all origins, and changes of those that were added by commands. A change applies to the next request.
+pub struct ExemptionBook {
+    store: ExemptionStore,
+    rulebook: Arc<Rulebook>,
+    /// What the store contains, in force.
+    stored: ArcSwap<ExemptionSet>,
+    /// The same by identifier. Locked during a change, so that changes come into force in the order of their rows.
+    by_id: Mutex<BTreeMap<Arc<str>, Arc<ExemptionRecord>>>,
+    epoch: Epoch,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+impl ExemptionBook {
+    /// Reads the store.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open(
+        store: &ExemptionStore,
+        rulebook: &Arc<Rulebook>,
+        epoch: &Epoch,
+        clock: &Clock,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, StoreError> {
+        let records = store.all().await?.into_iter().map(Arc::new);
+        let by_id: BTreeMap<_, _> = records.map(|record| (record.id.clone(), record)).collect();
+        let stored = ArcSwap::from_pointee(by_id.values().cloned().collect());
+        Ok(Arc::new(Self {
+            store: store.clone(),
+            rulebook: rulebook.clone(),
+            stored,
+            by_id: Mutex::new(by_id),
+            epoch: epoch.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        }))
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The end of a new exemption: a date, a time as in RFC 3339, or a duration from now such as `30d`.
+    ///
+    /// # Errors
+    /// If the text is none of these.
+    pub fn end_of(&self, text: &str) -> Result<Timestamp, ExemptionError> {
+        if let Ok(duration) = parse_duration(text) {
+            let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+            return Ok(self.clock.now().saturating_add(duration).unwrap_or(Timestamp::MAX));
+        }
+        expiry(text)
+            .map_err(|invalid| ExemptionError::Invalid(format!("{text:?}: {invalid}, or a duration such as 30d")))
+    }
+
+    /// All exemptions of a scope and of wider scopes; without a scope, all. Ordered by scope, type, issue and package.
+    pub fn list(&self, scope: Option<&ExemptionScope>) -> Vec<Arc<ExemptionRecord>> {
+        let (stored, rules) = (self.stored.load_full(), self.rulebook.rules().clone());
+        let all = stored.iter().chain(rules.exemptions().iter());
+        let mut listed: Vec<_> =
+            all.filter(|record| scope.is_none_or(|scope| record.scope.contains(scope))).cloned().collect();
+        listed.sort_by_cached_key(|record| (record.scope.to_string(), record.to_string(), record.document.clone()));
+        listed
+    }
+
+    /// Adds exemptions, each in place of an earlier one of the same issue in the same package and scope. When this returns
+    /// without an error, they are in force and survive a restart.
+    ///
+    /// # Errors
+    /// If one has ended already, there are too many, or the store cannot be written. Then none was added.
+    pub async fn add(
+        self: &Arc<Self>,
+        records: Vec<ExemptionRecord>,
+    ) -> Result<Vec<Arc<ExemptionRecord>>, ExemptionError> {
+        let book = self.clone();
+        // A task, so that a caller that goes away does not leave rows that are not in force.
+        let work = self.tasks.spawn(async move { book.put(records).await });
+        work.await.map_err(|_| ExemptionError::Stopping)?
+    }
+
+    async fn put(&self, records: Vec<ExemptionRecord>) -> Result<Vec<Arc<ExemptionRecord>>, ExemptionError> {
+        let now = self.clock.now();
+        if let Some(end) = records.iter().filter_map(|record| record.expires).find(|end| *end <= now) {
+            return Err(ExemptionError::Ended { end });
+        }
+        let dated = |record| ExemptionRecord { created: Some(now), document: None, ..record };
+        let records: Vec<_> = records.into_iter().map(dated).collect();
+        let mut by_id = self.by_id.lock().await;
+        if !self.store.put(&records, now).await? {
+            return Err(ExemptionError::TooMany);
+        }
+        let records: Vec<_> = records.into_iter().map(Arc::new).collect();
+        by_id.extend(records.iter().map(|record| (record.id.clone(), record.clone())));
+        self.put_into_force(&by_id);
+        for record in &records {
+            tracing::info!(id = %record.id, exemption = %record, by = record.by, "exemption added");
+        }
+        Ok(records)
+    }
+
+    /// Removes an exemption that was added by a command. It is no longer in force when this returns without an error.
+    ///
+    /// # Errors
+    /// If there is no such exemption, it is in a document, or the store cannot be written.
+    pub async fn remove(self: &Arc<Self>, id: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
+        let (book, id) = (self.clone(), id.to_owned());
+        let work = self.tasks.spawn(async move { book.delete(&id).await });
+        work.await.map_err(|_| ExemptionError::Stopping)?
+    }
+
+    async fn delete(&self, id: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
+        let mut by_id = self.by_id.lock().await;
+        let Some(record) = by_id.get(id).cloned() else { return Err(self.unknown(id)) };
+        self.store.remove(&[id]).await?;
+        by_id.remove(id);
+        self.put_into_force(&by_id);
+        tracing::info!(id = %record.id, exemption = %record, "exemption removed");
+        Ok(record)
+    }
+
+    fn unknown(&self, id: &str) -> ExemptionError {
+        let rules = self.rulebook.rules();
+        let of_document = rules.exemptions().iter().find(|record| *record.id == *id);
+        match of_document.and_then(|record| record.document.clone()) {
+            Some(document) => ExemptionError::InDocument { id: id.to_owned(), document },
+            None => ExemptionError::Unknown { id: id.to_owned() },
+        }
+    }
+
+    fn put_into_force(&self, by_id: &BTreeMap<Arc<str>, Arc<ExemptionRecord>>) {
+        self.stored.store(Arc::new(by_id.values().cloned().collect()));
+        self.epoch.advance();
+    }
+
+    /// Whether any exemption applies to one digest only.
+    pub(super) fn has_digests(&self) -> bool {
+        self.stored.load().has_digests() || self.rulebook.rules().exemptions().has_digests()
+    }
+
+    /// The exemptions that apply to an image.
+    pub fn of_image(&self, image: &ExemptedImage<'_>) -> VaExemptions {
+        let (stored, rules) = (self.stored.load(), self.rulebook.rules());
+        VaExemptions::for_image(&[&stored, rules.exemptions()], image)
+    }
+}
+
+/// Why exemptions were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExemptionError {
+    /// The exemption would never apply.
+    #[error("the exemption would have no effect: it ends on {end}")]
+    Ended {
+        /// When it ends.
+        end: Timestamp,
+    },
+    /// A command cannot change documents.
+    #[error("{id} is in {document}: remove it there")]
+    InDocument {
+        /// The identifier.
+        id: String,
+        /// The document.
+        document: Arc<str>,
+    },
+    /// The request is not an exemption.
+    #[error("{0}")]
+    Invalid(String),
+    /// The gate is shutting down.
+    #[error("the gate is shutting down")]
+    Stopping,
+    /// The database cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Memory is limited.
+    #[error("there may be {MAX_EXEMPTIONS} exemptions; remove those that have ended")]
+    TooMany,
+    /// There is no such exemption.
+    #[error("there is no exemption {id}")]
+    Unknown {
+        /// The identifier.
+        id: String,
+    },
+}
