@@ -100,6 +100,8 @@ pub struct VaServices {
 /// All sources behind one question, in their order: the first that decides is believed.
 pub struct Va {
     sources: Vec<Box<dyn VaSource>>,
+    /// The first source, whose VEX statements also apply to what the others find.
+    reports: BoundReports,
     scanner: Scanner,
     clock: Clock,
 }
@@ -131,8 +133,8 @@ impl Va {
         let scanner = Scanner::new(layers.clone(), databases, &store, &clock, tasks);
         let reports = Reports::open(settings, tasks, clock.clone(), readiness.clone(), epoch.clone(), metrics).await;
         let bindings = Arc::new(Bindings::new(layers, &store, &clock, tasks));
-        let mut sources: Vec<Box<dyn VaSource>> =
-            vec![Box::new(BoundReports::new(reports, bindings.clone(), clock.clone()))];
+        let reports = BoundReports::new(reports, bindings.clone(), clock.clone());
+        let mut sources: Vec<Box<dyn VaSource>> = vec![Box::new(reports.clone())];
         if let Some(ibm) = ibm {
             sources.push(Box::new(IbmSource::new(ibm, answers.clone(), clock.clone())));
         }
@@ -149,7 +151,7 @@ impl Va {
             honour_ignores: config.honour_ignores,
         };
         sources.extend(scanners(config.scanners, &config.scratch, &config.launcher, &services)?);
-        Ok(Self { sources, scanner, clock })
+        Ok(Self { sources, reports, scanner, clock })
     }
 
     /// The gate's own scanner.
@@ -162,7 +164,7 @@ impl Va {
         let mut doubtful = None;
         for source in &self.sources {
             match source.evidence(subject).await {
-                SourceAnswer::Decides(evidence) => return evidence,
+                SourceAnswer::Decides(evidence) => return self.reports.with_statements(subject, evidence).await,
                 SourceAnswer::Doubts(evidence) => {
                     tracing::debug!(
                         source = source.name(),

@@ -12,7 +12,8 @@
 //! a time takes precedence over one without. If several are equally old, all their findings count. A time in the future
 //! is treated as unknown. A report covers only what was assessed: each format states what was left out.
 //!
-//! VEX statements in these files come from the administrator of the gate, and exempt what they match. Issues that a
+//! VEX statements in these files come from the administrator of the gate, and exempt what they match, also in what other
+//! sources find. Issues that a
 //! scanner was told to ignore count, unless the configuration accepts such exclusions.
 //!
 //! A file that cannot be read is a problem, reported by `/readyz` and the log, and never a clean report: an image whose
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 
 use super::binding::ConfigBinding;
 use crate::oci::Digest;
-use crate::policy::{Observed, VaEvidence};
+use crate::policy::{Issue, Observed, VaEvidence};
 use crate::runtime::{ALLOCATION, Bounded, Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, budget};
 
 mod bound;
@@ -47,6 +48,7 @@ mod scanned;
 mod trivy;
 
 pub(super) use bound::BoundReports;
+use document::ImageDigests;
 use index::Index;
 pub(super) use scanned::{ReportTarget, harbor_report, scanned_report};
 
@@ -157,6 +159,11 @@ impl Reports {
         let found = value.map(|value| value.map(|value| Arc::new(Observed { value, at, until: None })));
         self.0.looked_up.insert(key, found.clone());
         found
+    }
+
+    /// The issues of another source's report, with the VEX statements about the image. `None` if they change nothing.
+    fn with_statements(&self, issues: &[Issue], image: &ImageDigests<'_>) -> Option<Vec<Issue>> {
+        self.0.index.load().with_statements_of(issues, image)
     }
 
     /// Scans after every change and at intervals, until shutdown.

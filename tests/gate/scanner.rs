@@ -166,3 +166,58 @@ async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
     let sbom: Value = serde_json::from_slice(&sbom.stdout).expect("JSON");
     assert!(sbom.to_string().contains("pkg:pypi/django@2.2.0"));
 }
+
+/// VEX statements are in a report folder, and apply to what the scanner finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vex_documents_of_the_operator_apply_to_the_scanner() {
+    let registry = TestRegistry::start().await;
+    let app = image([Layer::gzip(&python("2.2.0"))]);
+    registry.push("team/app", Some("1"), &app);
+    let config = app.json()["config"]["digest"].as_str().expect("a digest").to_owned();
+    let gate = scanning(&registry).await;
+    assert_eq!(gate.get("/team/app/manifests/1").await.status, 403);
+    let vex = |product: &str, status: &str, at: &str| {
+        json!({
+            "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://acme.test/vex", "author": "acme", "version": 1,
+            "timestamp": at,
+            "statements": [{
+                "vulnerability": {"name": "CVE-2022-28346"}, "products": [{"@id": product}], "status": status,
+                "justification": "vulnerable_code_not_in_execute_path"
+            }]
+        })
+    };
+    let cyclonedx = |state: &str| {
+        json!({
+            "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "metadata": {"timestamp": "2024-03-01T00:00:00Z"},
+            "vulnerabilities": [{
+                "id": "CVE-2022-28346", "analysis": {"state": state}, "affects": [{"ref": "pkg:pypi/django@2.2.0"}]
+            }]
+        })
+    };
+    let of = |digest: &str| format!("pkg:oci/app@{digest}");
+    let (early, late) = ("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z");
+    // Admitted and denied in turn, so that each case changes the decision.
+    for (documents, status) in [
+        (vec![vex("pkg:pypi/django", "not_affected", early)], 200),
+        (vec![vex("pkg:pypi/django", "affected", early)], 403),
+        (vec![vex("pkg:pypi/django@2.2.0", "fixed", early)], 200),
+        (vec![vex("pkg:pypi/django@3.0", "not_affected", early)], 403),
+        (vec![vex(&of(&app.root.to_string()), "not_affected", early)], 200),
+        (vec![vex("pkg:pypi/django", "not_affected", early), vex("pkg:pypi/django", "affected", late)], 403),
+        (vec![vex(&of(&config), "not_affected", early)], 200),
+        (vec![vex(&of(&format!("sha256:{}", "a".repeat(64))), "not_affected", early)], 403),
+        (vec![cyclonedx("not_affected")], 200),
+        (vec![cyclonedx("exploitable")], 403),
+    ] {
+        let _ = fs::remove_file(gate.file("reports/1.json"));
+        for (n, document) in documents.iter().enumerate() {
+            fs::write(gate.file(&format!("reports/{n}.json")), document.to_string()).expect("a file");
+        }
+        let decided = async {
+            while gate.get("/team/app/manifests/1").await.status != status {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(decided).await;
+    }
+}

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::document::ImageDigests;
 use super::{NeedsProof, ReportQuery, Reports};
-use crate::policy::{Observed, VaEvidence};
+use crate::oci::Digest;
+use crate::policy::{Observed, Report, VaEvidence};
 use crate::runtime::Clock;
 use crate::va::binding::{Bindings, ConfigBinding};
 use crate::va::{SourceAnswer, VaSource, VaSubject};
 
-/// Local reports, with proofs that an image's layers are those of the configuration that a report names.
+/// Local reports, with proofs that an image's layers are those of the configuration that a report names. Cheap to clone.
+#[derive(Clone)]
 pub(in crate::va) struct BoundReports {
     reports: Reports,
     bindings: Arc<Bindings>,
@@ -38,6 +41,36 @@ impl BoundReports {
             },
             Err(NeedsProof) => SourceAnswer::Decides(self.unproven()),
         }
+    }
+
+    /// What another source found, with the VEX statements about the image. What the reports say has them already.
+    ///
+    /// If it is not known whether the layers are those of the configuration, and a statement names the configuration, no
+    /// statement applies.
+    pub(in crate::va) async fn with_statements(
+        &self,
+        subject: &VaSubject,
+        evidence: Arc<Observed<VaEvidence>>,
+    ) -> Arc<Observed<VaEvidence>> {
+        let VaEvidence::Report(report) = &evidence.value else { return evidence };
+        let (manifest, config) = (subject.manifest().digest, subject.config().digest);
+        let with = |own: &[Digest]| {
+            let image = ImageDigests { own, parents: &subject.parents };
+            self.reports.with_statements(&report.issues, &image)
+        };
+        let (of_manifest, of_both) = (with(&[manifest]), with(&[manifest, config]));
+        let issues = if of_manifest == of_both {
+            of_manifest
+        } else {
+            match self.bindings.of(subject).await {
+                ConfigBinding::Proven(_) => of_both,
+                ConfigBinding::Refuted(_) => of_manifest,
+                ConfigBinding::Unproven(_) => None,
+            }
+        };
+        let Some(issues) = issues else { return evidence };
+        let value = VaEvidence::Report(Report { issues, ..report.clone() });
+        Arc::new(Observed { value, at: evidence.at, until: evidence.until })
     }
 
     /// A report names the configuration, and whether the layers are those of the configuration is not currently known.

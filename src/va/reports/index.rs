@@ -219,6 +219,29 @@ impl Index {
         Counting { base, more: listed }
     }
 
+    /// The issues of another source's report, with the statements about the image. `None` if they change nothing.
+    pub(super) fn with_statements_of(&self, issues_found: &[Issue], image: &ImageDigests<'_>) -> Option<Vec<Issue>> {
+        let is_named = |issue: &Issue| {
+            issue.aliases.iter().chain([&issue.id]).any(|name| self.statements.contains_key(&name.to_ascii_lowercase()))
+        };
+        if self.statements.is_empty() || !issues_found.iter().any(is_named) {
+            return None;
+        }
+        let stated = |issue: &Issue| -> Vec<Issue> {
+            let finding = |packages| ReportFinding { issue: Issue { packages, ..issue.clone() }, ignored: false };
+            let findings: Vec<_> = match &issue.packages[..] {
+                [] => vec![finding(Vec::new())],
+                packages => packages.iter().map(|package| finding(vec![package.clone()])).collect(),
+            };
+            issues(findings.iter().map(|finding| self.with_statements(finding, image, false)))
+        };
+        let changed: Vec<_> = issues_found
+            .iter()
+            .flat_map(|issue| if is_named(issue) { stated(issue) } else { vec![issue.clone()] })
+            .collect();
+        (changed != issues_found).then_some(changed)
+    }
+
     /// The issue of a finding, exempt if the latest statement about it says so. Of equally late statements, one that
     /// does not exempt takes precedence.
     fn with_statements(&self, finding: &ReportFinding, image: &ImageDigests<'_>, honour_ignores: bool) -> Issue {
