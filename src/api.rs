@@ -4,6 +4,7 @@
 //! and turns the gate's own values into answers. A test holds the JSON of each answer, because other programs read it.
 
 mod check;
+mod exemptions;
 mod forget;
 /// IBM's Vulnerability Advisor API.
 pub mod ibm;
@@ -22,6 +23,7 @@ pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
     SignerAnswer, check,
 };
+pub use exemptions::{ExemptionAnswer, ExemptionRequest, ListedExemption, add_exemption, list_exemptions};
 pub use forget::{ForgetRequest, ForgottenRole, forget};
 pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
@@ -44,6 +46,10 @@ pub mod path {
     pub const CACHE_VERIFY: &str = "cache/verify";
     /// `GET` with the query of a [`CheckRequest`](super::CheckRequest): a [`CheckAnswer`](super::CheckAnswer).
     pub const CHECK: &str = "check";
+    /// `GET`, with the query `scope=` or without: a list of [`ListedExemption`](super::ListedExemption). `POST` of an
+    /// [`ExemptionRequest`](super::ExemptionRequest): the added [`ExemptionAnswer`](super::ExemptionAnswer). `DELETE` with
+    /// `/` and an identifier after it: the removed one.
+    pub const EXEMPTIONS: &str = "exemptions";
     /// The beginning of every path of IBM's API; a version follows.
     pub const IBM_PREFIX: &str = "/va/api/";
     /// `GET`, optionally with the query of an [`ImageListRequest`](super::ImageListRequest): a list of

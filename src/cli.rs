@@ -7,6 +7,8 @@ mod check;
 mod config;
 mod db;
 mod demo;
+/// `pullgate exemption add|list|rm|types`.
+mod exemption;
 mod images;
 /// `pullgate policy check|match|eval`.
 mod policy;
@@ -78,6 +80,9 @@ enum Command {
     /// if an image has issues that policy forbids.
     #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
+    /// Exempt issues that do not count: list, add and remove exemptions of a running gate.
+    #[command(subcommand)]
+    Exemption(exemption::ExemptionCommand),
     /// Fetch, import, export and show the advisory databases of the scanner.
     #[command(subcommand)]
     Db(db::DbCommand),
@@ -133,6 +138,7 @@ pub fn run() -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Va(args) => va::run(&args),
+        Command::Exemption(command) => exemption::run(&command),
         Command::Db(command) => db::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Prefetch(args) => prefetch::run(&args),

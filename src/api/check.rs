@@ -7,11 +7,13 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ExemptionAnswer;
 use super::query::{encode, parameter};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    self, CvssScore, Issue, Kind, Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
+    self, ChildFinding, Coverage, CvssScore, ExemptStatus, Issue, Kind, Observed, VaAssessment, VaEvidence,
+    VaExemptions, VaFindings, VaRule, VaStatus,
 };
 use crate::scope::Scope;
 pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
@@ -156,6 +158,27 @@ pub struct IssueAnswer {
     pub issue: Issue,
     /// Whether the issue counts under the rule.
     pub blocks: bool,
+    /// Whether it is exempt: by its source, or by the exemptions below.
+    #[serde(default)]
+    pub exempt_status: ExemptStatus,
+    /// The exemptions that apply to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<ExemptionAnswer>,
+}
+
+impl IssueAnswer {
+    /// An issue to which no exemptions apply, except those of its source.
+    pub(super) fn new(issue: Issue, blocks: bool) -> Self {
+        let exempt_status = if issue.exempt { ExemptStatus::Exempt } else { ExemptStatus::Active };
+        Self { issue, blocks, exempt_status, exemptions: Vec::new() }
+    }
+
+    /// The same with what the exemptions say about it.
+    fn with(self, Coverage { status, used, .. }: Coverage) -> Self {
+        let exempt_status = if self.issue.exempt { ExemptStatus::Exempt } else { status };
+        let issue = Issue { exempt: exempt_status == ExemptStatus::Exempt, ..self.issue };
+        Self { issue, exempt_status, exemptions: used.iter().map(|record| (&**record).into()).collect(), ..self }
+    }
 }
 
 impl AssessmentAnswer {
@@ -176,8 +199,8 @@ impl AssessmentAnswer {
         issues.sort_by(worst_first);
         let answer = |issue: Issue| {
             let blocks = blocking.contains(&issue);
-            let exempt = issue.exempt || exemptions.cover(&issue, now);
-            IssueAnswer { blocks, issue: Issue { exempt, ..issue } }
+            let coverage = exemptions.coverage(&issue, now);
+            IssueAnswer::new(issue, blocks).with(coverage)
         };
         Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
     }
@@ -228,13 +251,17 @@ fn rule(entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> RuleA
 }
 
 fn assessments(rule: &VaRule, entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> Vec<AssessmentAnswer> {
-    let answer = |digest, platform, va: &Observed<VaEvidence>| {
-        AssessmentAnswer::new(digest, platform, rule, &va.value, &entry.exemptions, now)
+    let answer = |digest, platform, va: &Observed<VaEvidence>, exemptions: &VaExemptions| {
+        AssessmentAnswer::new(digest, platform, rule, &va.value, exemptions, now)
     };
     match (&entry.va, digest) {
-        (Some(VaFindings::Image(evidence)), Some(digest)) => vec![answer(digest, None, evidence)],
+        (Some(VaFindings::Image(evidence)), Some(digest)) => vec![answer(digest, None, evidence, &entry.exemptions)],
         (Some(VaFindings::Children(children)), _) => {
-            children.iter().map(|child| answer(child.digest, Some(child.platform.clone()), &child.evidence)).collect()
+            let of_child = |child: &ChildFinding| {
+                let exemptions = entry.exemptions.for_child(child.digest);
+                answer(child.digest, Some(child.platform.clone()), &child.evidence, &exemptions)
+            };
+            children.iter().map(of_child).collect()
         }
         (Some(VaFindings::Image(_)), None) | (None, _) => Vec::new(),
     }

@@ -7,7 +7,7 @@ use super::{AssessmentAnswer, CheckRequest};
 use crate::gate::{AppliedVaRule, Gate, GateError, ScannedImage};
 use crate::inventory::{Gap, InstalledPackage, LinuxDistribution};
 use crate::oci::{ImageName, ImageReference, Reference};
-use crate::policy::{VaEvidence, VaExemptions, VaRule};
+use crate::policy::{ExemptedImage, VaEvidence, VaRule};
 use crate::scope::Scope;
 
 /// One image that was examined: the assessment, and what is installed.
@@ -76,11 +76,23 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
     let images = gate.scan(&target, &reference).await?;
     let mut rules = explanation.entries.iter().filter_map(|entry| {
         let rule = entry.opinion.selected.rule.as_deref()?.va.as_ref()?;
-        Some((rule.clone(), entry.exemptions.clone()))
+        Some((rule.clone(), entry.va.as_ref().map(|_| entry.exemptions.clone())))
     });
-    let (rule, exemptions) = rules.next().unwrap_or_else(|| (VaRule::ibm(), VaExemptions::default()));
+    let asked = image.reference();
+    let exempted = ExemptedImage {
+        name: &target.name,
+        tags: match &asked {
+            Reference::Tag(tag) => std::slice::from_ref(tag),
+            Reference::Digest(_) => &[],
+        },
+        digests: explanation.digest.into_iter().collect(),
+        children: images.iter().map(|image| image.digest).collect(),
+    };
+    let (rule, found) = rules.next().unwrap_or_else(|| (VaRule::ibm(), None));
+    // They are not gathered for an image whose signatures do not suffice.
+    let exemptions = found.unwrap_or_else(|| gate.exemptions().of_image(&exempted));
     let applied = AppliedVaRule { rule, exemptions, at: explanation.at };
-    let names = ScanNames { repository: target.name, image: explanation.image };
+    let names = ScanNames { repository: target.name.clone(), image: explanation.image };
     Ok(images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect())
 }
 
@@ -89,7 +101,8 @@ impl ImageScan {
     pub fn new(names: &ScanNames, image: ScannedImage, applied: &AppliedVaRule) -> Self {
         let ScannedImage { digest, platform, evidence, inventory } = image;
         let AppliedVaRule { rule, exemptions, at } = applied;
-        let assessment = AssessmentAnswer::new(digest, platform, rule, &evidence.value, exemptions, *at);
+        let assessment =
+            AssessmentAnswer::new(digest, platform, rule, &evidence.value, &exemptions.for_child(digest), *at);
         let (generated_at, unjudged) = match &evidence.value {
             VaEvidence::Report(report) => (report.generated_at, &report.gaps[..]),
             _ => (None, &[][..]),

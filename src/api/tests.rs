@@ -41,14 +41,14 @@ fn assessment() -> (AssessmentAnswer, Value) {
         status: VaStatus::Fail,
         source: Some("trivy 0.72.0".into()),
         why: None,
-        issues: vec![IssueAnswer { issue: issue(), blocks: true }],
+        issues: vec![IssueAnswer::new(issue(), true)],
     };
     let json = json!({
         "digest": digest(), "platform": "linux/amd64", "status": "FAIL", "source": "trivy 0.72.0", "why": null,
         "issues": [{
             "id": "CVE-2026-1", "aliases": ["GHSA-1"], "kind": "Vulnerability", "severity": "high",
             "packages": [{"name": "openssl", "installed": "3.0.9", "fixed": "3.0.11"}],
-            "exempt": false, "title": null, "blocks": true
+            "exempt": false, "title": null, "blocks": true, "exempt_status": "active"
         }]
     });
     (answer, json)

@@ -3,8 +3,8 @@
 use super::remote;
 use super::{Exit, GateArgs, Output};
 use crate::api::{
-    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, RuleAnswer, SignatureAnswer, SignerAnswer,
-    path,
+    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, ExemptionAnswer, RuleAnswer,
+    SignatureAnswer, SignerAnswer, path,
 };
 use crate::runtime::printable;
 
@@ -108,6 +108,9 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
                 "does not count"
             };
             line(text, "   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
+            for exemption in &found.exemptions {
+                line(text, "      by", &describe_exemption(exemption));
+            }
         }
     }
 }
@@ -145,6 +148,16 @@ fn describe_signature(text: &mut String, signature: &SignatureAnswer) {
     if let Some(hint) = hint {
         line(text, "    hint", hint);
     }
+}
+
+/// The exemption, and who decided it and why: `exemption 3f2a90c1d4e5, scope birds, by ann: not reachable`.
+fn describe_exemption(exemption: &ExemptionAnswer) -> String {
+    let ExemptionAnswer { id, scope, by, reason, expires, document, .. } = exemption;
+    let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
+    let end = expires.map(|end| format!(", until {end}")).unwrap_or_default();
+    let document = document.as_ref().map(|document| format!(", in {document}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("exemption {id}, scope {scope}{document}{end}{by}{reason}")
 }
 
 fn describe_assessment(assessment: &AssessmentAnswer) -> String {

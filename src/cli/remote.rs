@@ -43,6 +43,11 @@ pub(super) fn post<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl
     call(gate, Method::POST, path, body.into())
 }
 
+/// Sends a DELETE to a path of [`path`] and reads the JSON of the answer.
+pub(super) fn delete<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result<T, String> {
+    call(gate, Method::DELETE, path, Bytes::new())
+}
+
 /// Starts a job, shows its progress on a terminal, and returns its result.
 pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
     let mut job: JobState = post(gate, path, body)?;

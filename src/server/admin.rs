@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod exemptions;
 mod family;
 mod ibm;
 mod jobs;

@@ -44,6 +44,7 @@ pub(crate) struct TestGate {
     upstream: String,
     listener: String,
     rest: String,
+    va: String,
     clock: Clock,
     /// The key of the authority `release`.
     pub(crate) key: SigningKey,
@@ -67,6 +68,7 @@ impl TestGate {
             upstream,
             listener: String::new(),
             rest: String::new(),
+            va: String::new(),
             clock: Clock::system(),
             key,
         }
@@ -83,6 +85,13 @@ impl TestGate {
     pub(crate) fn listener(mut self, lines: &str) -> Self {
         self.listener.push_str(lines);
         self.listener.push('\n');
+        self
+    }
+
+    /// Adds lines to `[va]`.
+    pub(crate) fn va(mut self, lines: &str) -> Self {
+        self.va.push_str(lines);
+        self.va.push('\n');
         self
     }
 
@@ -112,13 +121,13 @@ impl TestGate {
 
     /// The configuration, loaded as by the program.
     pub(crate) fn config(&self) -> Config {
-        let Self { upstream_url, upstream, listener, rest, .. } = self;
+        let Self { upstream_url, upstream, listener, rest, va, .. } = self;
         let text = format!(
             "state_dir = \"state\"\nshutdown_grace = \"10s\"\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\n{listener}\
              [admin]\naddress = \"127.0.0.1:0\"\n\
              [policy]\ndir = \"policies\"\n\
-             [va]\nreports = [\"reports\"]\n\
+             [va]\nreports = [\"reports\"]\n{va}\
              [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream_url}\"\n{upstream}\n{rest}"
         );
         let path = self.path().join("pullgate.toml");

@@ -19,6 +19,7 @@ mod blobs;
 mod cache;
 mod commands;
 mod content;
+mod exemptions;
 #[cfg(feature = "gpg")]
 mod gpg;
 mod harness;

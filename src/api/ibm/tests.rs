@@ -55,12 +55,12 @@ fn scan() -> ImageScan {
         ..Issue::new("application_configuration:mysql.ssl-ca", IssueKind::Configuration, Severity::Unknown)
     };
     let issues = vec![
-        IssueAnswer { issue: vulnerability, blocks: true },
-        IssueAnswer { issue: configuration, blocks: false },
-        IssueAnswer {
-            issue: Issue { exempt: true, ..Issue::new("CVE-2026-2", IssueKind::Vulnerability, Severity::Low) },
-            blocks: false,
-        },
+        IssueAnswer::new(vulnerability, true),
+        IssueAnswer::new(configuration, false),
+        IssueAnswer::new(
+            Issue { exempt: true, ..Issue::new("CVE-2026-2", IssueKind::Vulnerability, Severity::Low) },
+            false,
+        ),
     ];
     ImageScan {
         id: format!("us.icr.io/ns/app@{digest}"),

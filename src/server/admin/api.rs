@@ -60,6 +60,7 @@ impl AdminApi {
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
+            (_, path) if is_about_exemptions(path) => super::exemptions::answer(self.gate.exemptions(), &request).await,
             (
                 _,
                 path::IMAGES
@@ -204,6 +205,10 @@ fn respond<T: Serialize>(outcome: Result<T, impl std::fmt::Display>) -> ApiRespo
         Ok(value) => ApiResponse::new(StatusCode::OK, &value),
         Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
+}
+
+fn is_about_exemptions(path: &str) -> bool {
+    path.strip_prefix(path::EXEMPTIONS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn begun(job: Option<JobState>) -> ApiResponse {
