@@ -3,13 +3,15 @@
 //!
 //! IBM's clients require every field, so none is left out. What is not known is an empty text or 0.
 
+mod exemption;
 mod report;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::VaStatus;
+use crate::policy::{ExemptStatus, VaStatus};
+pub use exemption::{IbmDeletion, IbmExemption, IbmExemptionType};
 
 /// The report on one image (`ScanReport`).
 ///
@@ -59,7 +61,7 @@ pub struct IbmVulnerability {
     /// Whether the vulnerability itself is exempt.
     pub cve_exempt: bool,
     /// `active`, `partial` if some of its notices are exempt, or `exempt`.
-    pub exempt_status: String,
+    pub exempt_status: ExemptStatus,
     /// The number of notices that are not exempt.
     pub security_notice_count: usize,
     /// The number of exempt notices.

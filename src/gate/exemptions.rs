@@ -126,6 +126,26 @@ impl ExemptionBook {
         work.await.map_err(|_| ExemptionError::Stopping)?
     }
 
+    /// Removes all exemptions that were added by commands, and returns their number.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn remove_all(self: &Arc<Self>) -> Result<usize, ExemptionError> {
+        let book = self.clone();
+        let work = self.tasks.spawn(async move { book.delete_all().await });
+        work.await.map_err(|_| ExemptionError::Stopping)?
+    }
+
+    async fn delete_all(&self) -> Result<usize, ExemptionError> {
+        let mut by_id = self.by_id.lock().await;
+        let ids: Vec<&str> = by_id.keys().map(|id| &**id).collect();
+        self.store.remove(&ids).await?;
+        let removed = std::mem::take(&mut *by_id).len();
+        self.put_into_force(&by_id);
+        tracing::info!(removed, "all exemptions removed that are not in documents");
+        Ok(removed)
+    }
+
     async fn delete(&self, id: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
         let mut by_id = self.by_id.lock().await;
         let Some(record) = by_id.get(id).cloned() else { return Err(self.unknown(id)) };

@@ -43,6 +43,7 @@ pub(crate) struct TestGate {
     upstream_url: String,
     upstream: String,
     listener: String,
+    admin: String,
     rest: String,
     va: String,
     clock: Clock,
@@ -67,6 +68,7 @@ impl TestGate {
             upstream_url,
             upstream,
             listener: String::new(),
+            admin: String::new(),
             rest: String::new(),
             va: String::new(),
             clock: Clock::system(),
@@ -92,6 +94,13 @@ impl TestGate {
     pub(crate) fn va(mut self, lines: &str) -> Self {
         self.va.push_str(lines);
         self.va.push('\n');
+        self
+    }
+
+    /// Lets callers with this token make changes by the admin API over TCP.
+    pub(crate) fn admin_token(mut self, token: &str) -> Self {
+        fs::write(self.path().join("token"), token).expect("a file");
+        self.admin.push_str("token_file = \"token\"\n");
         self
     }
 
@@ -121,11 +130,11 @@ impl TestGate {
 
     /// The configuration, loaded as by the program.
     pub(crate) fn config(&self) -> Config {
-        let Self { upstream_url, upstream, listener, rest, va, .. } = self;
+        let Self { upstream_url, upstream, listener, admin, rest, va, .. } = self;
         let text = format!(
             "state_dir = \"state\"\nshutdown_grace = \"10s\"\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\n{listener}\
-             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n{admin}\
              [policy]\ndir = \"policies\"\n\
              [va]\nreports = [\"reports\"]\n{va}\
              [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream_url}\"\n{upstream}\n{rest}"

@@ -13,7 +13,11 @@ fn image(name: &str, version: &str) -> Built {
 }
 
 async fn scanning(registry: &TestRegistry) -> Gate {
-    let made = TestGate::new(registry, ALLOW_ALL);
+    started(TestGate::new(registry, ALLOW_ALL)).await
+}
+
+/// Starts a gate with a database.
+async fn started(made: TestGate) -> Gate {
     made.config();
     records(made.path());
     let imported = import(made.path());
@@ -235,4 +239,48 @@ async fn va_reports_on_several_images_in_every_format() {
     assert_eq!(partly.status.code(), Some(1), "{}", text(&partly));
     let listed: Value = serde_json::from_slice(&partly.stdout).expect("JSON");
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
+}
+
+/// The calls of the SDK's own integration test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exemptions_are_managed_as_by_ibms_sdk() {
+    const ISSUE: &str = "issue/cve/CVE-2022-28346";
+    let registry = TestRegistry::start().await;
+    registry.push("ns/app", Some("1"), &image("Django", "2.2.0"));
+    let gate = started(TestGate::new(&registry, ALLOW_ALL).admin_token("0123456789abcdef")).await;
+    let call = async |method: &str, path: &str| {
+        let token = ("authorization", "Bearer 0123456789abcdef");
+        let answer = request(method, &gate.admin_url(&format!("/va/api/v4/{path}")), &[token]).await;
+        let json = if answer.body.is_empty() { Value::Null } else { answer.json() };
+        (answer.status, json)
+    };
+    let status = async || call("GET", &format!("report/image/status/{HOST}%2Fns%2Fapp%3A1")).await.1["status"].clone();
+    assert_eq!(status().await, "FAIL");
+    let (created, exemption) = call("POST", &format!("exempt/image/{ISSUE}")).await;
+    assert_eq!((created, &exemption["issue_id"]), (201, &json!("CVE-2022-28346")));
+    assert_eq!(exemption["scope"], json!({"scope_type": "account"}));
+    assert_eq!(status().await, "WARN", "it applies at once");
+    assert_eq!(call("GET", "exempt/image").await, (200, json!([exemption])));
+    assert_eq!(call("GET", &format!("exempt/image/{ISSUE}")).await, (200, exemption.clone()));
+    assert_eq!(call("DELETE", &format!("exempt/image/{ISSUE}")).await.0, 200);
+    assert_eq!(call("DELETE", &format!("exempt/image/{ISSUE}")).await.0, 404);
+    assert_eq!(call("GET", &format!("exempt/image/{ISSUE}")).await.0, 404);
+    assert_eq!(status().await, "FAIL");
+
+    let resource = format!("{HOST}%2Fns%2Fapp");
+    let (created, of_repository) = call("POST", &format!("exempt/image/{resource}/{ISSUE}")).await;
+    assert_eq!((created, &of_repository["scope"]["scope_type"]), (201, &json!("repository")));
+    assert_eq!(call("GET", &format!("exempt/image/{resource}")).await, (200, json!([of_repository])));
+    assert_eq!(call("GET", "exempt/image").await, (200, json!([])), "only those of the account");
+    let of_image = call("GET", &format!("exemptions/image/{resource}%3A1?includeScope=true")).await;
+    assert_eq!(of_image, (200, json!([of_repository])));
+    assert_eq!(call("GET", "exemptions/account").await, (200, json!([of_repository])));
+    assert_eq!(call("GET", "exempt/types").await.1[0]["identifier"], "cve");
+    for path in ["exempt/image/issue/cve/DSA-1", "exempt/image/issue/what/x"] {
+        assert_eq!(call("POST", path).await.0, 400, "{path}");
+    }
+    let deleted = call("POST", "exemptions/deleteAll").await;
+    assert_eq!(deleted, (200, json!({"number_of_exemptions_deleted": 1})));
+    assert_eq!(call("GET", "exemptions/account").await, (200, json!([])));
+    assert_eq!(status().await, "FAIL");
 }

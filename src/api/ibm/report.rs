@@ -9,9 +9,9 @@ use super::{
     IbmSummary, IbmVulnerability,
 };
 use crate::api::remedy::{notice_link, notices, remedies, remedy, vendor_link};
-use crate::api::{AssessmentAnswer, ImageScan, IssueAnswer};
+use crate::api::{AssessmentAnswer, ExemptionAnswer, ImageScan, IssueAnswer};
 use crate::inventory::LinuxDistribution;
-use crate::policy::{AffectedPackage, Issue, IssueKind, VaStatus};
+use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaStatus};
 
 impl IbmScanReport {
     /// The report on a scanned image.
@@ -113,7 +113,7 @@ fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
     let notice = |id: &str| IbmNotice {
         notice_id: id.to_owned(),
         notice: notice_link(id).or_else(|| vendor_link(issue)).unwrap_or_default(),
-        notice_exempt: issue.exempt,
+        notice_exempt: issue.exempt || found.exemptions.iter().any(|exemption| is_of_notice(exemption, id)),
         summary: summary.clone(),
         vulnerable_packages: fixes.clone(),
     };
@@ -122,13 +122,19 @@ fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
     IbmVulnerability {
         cve_id: issue.id.clone(),
         cve_exempt: issue.exempt,
-        exempt_status: if issue.exempt { "exempt" } else { "active" }.to_owned(),
+        exempt_status: found.exempt_status,
         security_notice_count: security_notices.len() - exempt,
         exempt_security_notice_count: exempt,
         total_security_notice_count: security_notices.len(),
         summary,
         security_notices,
     }
+}
+
+/// Whether an exemption applies to a whole notice.
+fn is_of_notice(exemption: &ExemptionAnswer, notice: &str) -> bool {
+    let is_it = exemption.issue_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(notice));
+    exemption.issue_type == IssueType::SecurityNotice && exemption.package.is_none() && is_it
 }
 
 fn fix(package: &AffectedPackage, description: &str) -> IbmPackageFix {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{AssessmentAnswer, ImageScan, IssueAnswer};
-use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity};
+use crate::policy::{AffectedPackage, ExemptStatus, ExemptionRecord, Issue, IssueKind, IssueType, Purl, Severity};
 
 /// `ScanReport`.
 const REPORT: &str = r#"{"configuration_issues": [{"corrective_action": "CorrectiveAction", "description": "Description", "exempt": true, "meta": {"mapKey": "Inner"}, "type": "Type"}], "id": "ID", "os_distribution": {"distribution_id": "debian", "version_id": "11", "version_code_name": "bullseye"}, "scan_time": 8, "status": "Status", "vulnerabilities": [{"cve_exempt": false, "cve_id": "CveID", "exempt_security_notice_count": 25, "exempt_status": "ExemptStatus", "security_notice_count": 19, "security_notices": [{"notice": "Notice", "notice_exempt": true, "notice_id": "NoticeID", "summary": "Summary", "vulnerable_packages": [{"corrective_action": "CorrectiveAction", "description": "Description", "fix_version": "FixVersion", "installed_version": "InstalledVersion", "package_name": "PackageName"}]}], "summary": "Summary", "total_security_notice_count": 24}]}"#;
@@ -107,7 +107,7 @@ fn reports_have_the_fields_of_ibms() {
         })
     );
     let exempt = &report.vulnerabilities[1];
-    assert_eq!((exempt.exempt_status.as_str(), exempt.cve_exempt), ("exempt", true));
+    assert_eq!((exempt.exempt_status, exempt.cve_exempt), (ExemptStatus::Exempt, true));
     assert_eq!((exempt.security_notice_count, exempt.exempt_security_notice_count), (0, 1));
     assert_eq!(exempt.security_notices[0].notice_id, "CVE-2026-2", "without a notice, the vulnerability itself");
     let image = serde_json::to_value(IbmImageReport::new("app", &scan())).unwrap();
@@ -147,4 +147,36 @@ fn errors_name_code_and_message() {
         "status_code": 404
     });
     assert_eq!(serde_json::to_value(&errors).unwrap(), json);
+}
+
+/// `Exemption`, `ExemptionTypeInfo`, `ExemptionDeletionInfo`.
+#[test]
+fn exemptions_have_the_fields_of_ibms() {
+    let exemption = |scope: &str| {
+        let record = ExemptionRecord::new(scope.parse().unwrap(), IssueType::Cve, Some("CVE-2020-0001"), None).unwrap();
+        serde_json::to_value(IbmExemption::from(&record)).unwrap()
+    };
+    let recorded = r#"{"account_id": "AccountID", "issue_id": "IssueID", "issue_type": "IssueType", "scope": {"scope_type": "ScopeType", "namespace": "Namespace", "repository": "Repository", "tag": "Tag"}}"#;
+    assert_shape(&exemption("birds/blue:1"), recorded);
+    let digest = format!("sha256:{}", "a".repeat(64));
+    for (scope, wanted) in [
+        ("*", json!({"scope_type": "account"})),
+        ("us.icr.io/*", json!({"scope_type": "account", "registry": "us.icr.io"})),
+        ("birds", json!({"scope_type": "namespace", "namespace": "birds"})),
+        ("birds/blue", json!({"scope_type": "repository", "namespace": "birds", "repository": "blue"})),
+        ("birds/blue:1", json!({"scope_type": "image", "namespace": "birds", "repository": "blue", "tag": "1"})),
+        (
+            &format!("us.icr.io/birds/blue/sky@{digest}"),
+            json!({
+                "scope_type": "image", "namespace": "birds", "repository": "blue/sky", "tag": digest,
+                "registry": "us.icr.io"
+            }),
+        ),
+    ] {
+        assert_eq!(exemption(scope)["scope"], wanted, "{scope}");
+    }
+    let types = IbmExemptionType::all();
+    let recorded = r#"{"display_name": "DisplayName", "identifier": "Identifier", "translationKey": "TranslationKey", "validation_regex": "ValidationRegex"}"#;
+    assert_shape(&types[0], recorded);
+    assert_shape(&IbmDeletion { number_of_exemptions_deleted: 25 }, r#"{"number_of_exemptions_deleted": 25}"#);
 }

@@ -6,7 +6,7 @@ use super::AskedImage;
 use crate::api::ibm::{IbmSummary, NOT_SCANNED, not_scanned};
 use crate::api::{ImageScan, IssueAnswer, PackageAnswer, notices, remedies, vendor_link};
 use crate::cli::table::{table, wrapped};
-use crate::policy::{AffectedPackage, IssueKind, Purl, Severity, VaStatus};
+use crate::policy::{AffectedPackage, ExemptStatus, IssueKind, Purl, Severity, VaStatus};
 use crate::runtime::printable;
 
 /// How many packages of one issue are named, unless everything is asked for.
@@ -254,6 +254,7 @@ fn joined(texts: impl Iterator<Item = String>, separator: &str, most: usize) -> 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Standing {
     Active,
+    Partial,
     NotCovered,
     Exempt,
 }
@@ -262,6 +263,7 @@ impl Standing {
     fn of(found: &IssueAnswer) -> Self {
         match (found.issue.exempt, found.blocks) {
             (true, _) => Self::Exempt,
+            (false, true) if found.exempt_status == ExemptStatus::Partial => Self::Partial,
             (false, true) => Self::Active,
             (false, false) => Self::NotCovered,
         }
@@ -270,6 +272,7 @@ impl Standing {
     fn words(self) -> &'static str {
         match self {
             Self::Active => "Active",
+            Self::Partial => "Partially exempt",
             Self::NotCovered => "Not covered by the rule",
             Self::Exempt => "Exempt",
         }

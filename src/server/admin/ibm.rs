@@ -3,6 +3,7 @@
 //! Reports on an image judge it as a pull would, in the scope of clients without a namespace, and examine it if it was
 //! never pulled. Reports on the account list what is known, in pages, and ask no registry.
 
+mod exemptions;
 mod route;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ impl IbmApi {
             (&Method::GET, Some(IbmCall::AccountStatus)) => self.account_status(query).await,
             (&Method::GET, Some(IbmCall::ImageReport(image))) => self.image_report(&image).await,
             (&Method::GET, Some(IbmCall::ImageStatus(image))) => self.image_status(&image).await,
+            (_, Some(IbmCall::Exemptions(call))) => exemptions::answer(self.gate.exemptions(), call, request).await,
             (_, Some(_)) => {
                 error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support the method")
             }

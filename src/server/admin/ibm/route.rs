@@ -16,6 +16,38 @@ pub(super) enum IbmCall {
     ImageReport(String),
     /// `report/image/status/NAME`.
     ImageStatus(String),
+    /// A call about exemptions.
+    Exemptions(ExemptionCall),
+}
+
+/// A call about exemptions.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum ExemptionCall {
+    /// `exemptions/account`: all.
+    All,
+    /// `exemptions/deleteAll`.
+    DeleteAll,
+    /// `exempt/image`, `exempt/image/RESOURCE`: those of exactly this scope; `None` is the account.
+    Of(Option<String>),
+    /// `exemptions/image/IMAGE`: those that apply to an image.
+    OfImage(String),
+    /// `exemptions/images`: those that apply to each of several images.
+    OfImages,
+    /// `exempt/image/issue/TYPE/ID`, `exempt/image/RESOURCE/issue/TYPE/ID`.
+    One(NamedIssue),
+    /// `exempt/types`.
+    Types,
+}
+
+/// An issue in a scope.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct NamedIssue {
+    /// The scope; `None` is the account.
+    pub(super) resource: Option<String>,
+    /// The kind: `cve`, `sn`, `configuration`, `package`.
+    pub(super) kind: String,
+    /// The identifier.
+    pub(super) id: String,
 }
 
 impl IbmCall {
@@ -33,9 +65,44 @@ impl IbmCall {
                     Some(name) => named(name)?.map(Self::ImageStatus),
                     None => named(rest)?.map(Self::ImageReport),
                 },
-                None => None,
+                None => ExemptionCall::parse(path)?.map(Self::Exemptions),
             },
         })
+    }
+}
+
+impl ExemptionCall {
+    fn parse(path: &str) -> Result<Option<Self>, String> {
+        Ok(match path {
+            "exempt/image" => Some(Self::Of(None)),
+            "exempt/types" => Some(Self::Types),
+            "exemptions/account" => Some(Self::All),
+            "exemptions/deleteAll" => Some(Self::DeleteAll),
+            "exemptions/images" => Some(Self::OfImages),
+            _ => match (path.strip_prefix("exemptions/image/"), path.strip_prefix("exempt/image/")) {
+                (Some(image), _) => named(image)?.map(Self::OfImage),
+                (None, Some(rest)) => match NamedIssue::parse(rest)? {
+                    Some(issue) => Some(Self::One(issue)),
+                    None => named(rest)?.map(|resource| Self::Of(Some(resource))),
+                },
+                (None, None) => None,
+            },
+        })
+    }
+}
+
+impl NamedIssue {
+    /// Parses `issue/TYPE/ID`, or the same after a resource, which may contain slashes.
+    fn parse(path: &str) -> Result<Option<Self>, String> {
+        let (resource, issue) = match (path.strip_prefix("issue/"), path.rsplit_once("/issue/")) {
+            (Some(issue), _) => (None, issue),
+            (None, Some((resource, issue))) => (Some(resource), issue),
+            (None, None) => return Ok(None),
+        };
+        let Some((kind, id)) = issue.split_once('/') else { return Ok(None) };
+        let resource = resource.map(named).transpose()?.flatten();
+        let (Some(kind), Some(id)) = (named(kind)?, named(id)?) else { return Ok(None) };
+        Ok(Some(Self { resource, kind, id }))
     }
 }
 
@@ -74,5 +141,35 @@ mod tests {
             assert_eq!(IbmCall::parse(path).unwrap(), call, "{path}");
         }
         assert!(IbmCall::parse("v4/report/image/%ff").is_err());
+    }
+
+    #[test]
+    fn exemptions_are_named_by_scope_and_issue() {
+        let one = |resource: Option<&str>, id: &str| {
+            let resource = resource.map(str::to_owned);
+            Some(ExemptionCall::One(NamedIssue { resource, kind: "cve".into(), id: id.into() }))
+        };
+        for (path, call) in [
+            ("exempt/types", Some(ExemptionCall::Types)),
+            ("exempt/image", Some(ExemptionCall::Of(None))),
+            ("exempt/image/birds", Some(ExemptionCall::Of(Some("birds".into())))),
+            (
+                "exempt/image/us.icr.io%2Fbirds%2Fblue%3A1",
+                Some(ExemptionCall::Of(Some("us.icr.io/birds/blue:1".into()))),
+            ),
+            ("exempt/image/birds/issue", Some(ExemptionCall::Of(Some("birds/issue".into())))),
+            ("exempt/image/issue/cve/CVE-2020-0001", one(None, "CVE-2020-0001")),
+            ("exempt/image/birds/issue/cve/CVE-2020-0001", one(Some("birds"), "CVE-2020-0001")),
+            ("exempt/image/us.icr.io/birds/blue/issue/cve/a%2Fb", one(Some("us.icr.io/birds/blue"), "a/b")),
+            ("exempt/image/", None),
+            ("exempt/nothing", None),
+            ("exemptions/account", Some(ExemptionCall::All)),
+            ("exemptions/deleteAll", Some(ExemptionCall::DeleteAll)),
+            ("exemptions/images", Some(ExemptionCall::OfImages)),
+            ("exemptions/image/birds%2Fblue", Some(ExemptionCall::OfImage("birds/blue".into()))),
+        ] {
+            assert_eq!(ExemptionCall::parse(path).unwrap(), call, "{path}");
+            assert_eq!(IbmCall::parse(&format!("v4/{path}")).unwrap(), call.map(IbmCall::Exemptions), "{path}");
+        }
     }
 }
