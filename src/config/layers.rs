@@ -58,7 +58,7 @@ impl Source for Written {
 fn layered(node: &Node) -> Layered {
     let kind = match &node.value {
         // Which layer a number comes from matters here, not the number: it is read from the tree.
-        Value::Null | Value::Float => ValueKind::Nil,
+        Value::Null | Value::Float(_) => ValueKind::Nil,
         Value::Bool(flag) => ValueKind::Boolean(*flag),
         Value::Int(number) => ValueKind::I64(*number),
         Value::Text(text) => ValueKind::String(text.clone()),
@@ -96,7 +96,8 @@ impl Merge {
             (ValueKind::Boolean(flag), _) => Value::Bool(*flag),
             (ValueKind::I64(number), _) => Value::Int(*number),
             (ValueKind::String(text), _) => Value::Text(text.clone()),
-            _ => Value::Float,
+            (ValueKind::Float(number), _) => Value::Float(*number),
+            _ => Value::Float(f64::NAN),
         };
         let variable = self.variables.get(path).copied();
         Some(Node { at: variable.or(written.map(|node| node.at)).unwrap_or_default(), value })

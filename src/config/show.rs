@@ -55,7 +55,7 @@ fn quoted(text: &str) -> String {
 fn inline(node: &Node) -> String {
     match &node.value {
         // No setting takes these two, so a configuration that was accepted has neither.
-        Value::Null | Value::Float => quoted(""),
+        Value::Null | Value::Float(_) => quoted(""),
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Text(text) => quoted(text),

@@ -151,6 +151,20 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The value of a key as a number within these bounds, with or without a fraction.
+    pub fn decimal(&self, key: &str, least: f64, most: f64) -> Option<f64> {
+        let number = match &self.get(key)?.value {
+            Value::Float(number) => *number,
+            Value::Int(number) => i32::try_from(*number).map_or(f64::INFINITY, f64::from),
+            other => return self.wrong(key, &format!("a number from {least} to {most}"), other),
+        };
+        if !(least..=most).contains(&number) {
+            self.wrong_key(key, &format!("must be a number from {least} to {most}, not {number}"));
+            return None;
+        }
+        Some(number)
+    }
+
     /// The value of a key as a duration: `500ms`, `1h30m`, `2w`.
     pub fn duration(&self, key: &str) -> Option<Duration> {
         self.parsed(key, parse_duration)
@@ -302,7 +316,7 @@ pub fn text_of<'a>(node: &'a Node, what: &str, problems: &Problems) -> Option<&'
 fn text<'a>(node: &'a Node, at: Place, subject: &str, problems: &Problems) -> Option<&'a str> {
     let hint = match &node.value {
         Value::Text(text) => return Some(text),
-        Value::Bool(_) | Value::Int(_) | Value::Float => Some("put it in quotes".to_owned()),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => Some("put it in quotes".to_owned()),
         Value::Null | Value::List(_) | Value::Map(_) => None,
     };
     let message = format!("{subject}must be text, not {}", node.value.kind());

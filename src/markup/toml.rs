@@ -72,7 +72,7 @@ impl Places<'_> {
         let value = match value {
             TomlValue::Boolean(flag) => Value::Bool(*flag.value()),
             TomlValue::Integer(number) => Value::Int(*number.value()),
-            TomlValue::Float(_) => Value::Float,
+            TomlValue::Float(number) => Value::Float(*number.value()),
             TomlValue::String(text) => Value::Text(text.value().clone()),
             TomlValue::Datetime(time) => Value::Text(time.value().to_string()),
             TomlValue::Array(items) => Value::List(items.iter().map(|item| self.value(item, at)).collect()),

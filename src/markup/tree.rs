@@ -46,8 +46,8 @@ pub enum Value {
     Bool(bool),
     /// A whole number.
     Int(i64),
-    /// A number that is not a 64-bit integer. No setting takes one, so its value is not kept.
-    Float,
+    /// A number that is not a 64-bit integer.
+    Float(f64),
     /// Text.
     Text(String),
     /// A list.
@@ -62,7 +62,7 @@ impl Value {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "true or false",
-            Self::Int(_) | Self::Float => "a number",
+            Self::Int(_) | Self::Float(_) => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",

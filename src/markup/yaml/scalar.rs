@@ -18,8 +18,11 @@ pub(super) fn resolve(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>)
         (true, "bool") => boolean(&text).map(Value::Bool).ok_or_else(not),
         (true, "int") => integer(&text).map(Value::Int).ok_or_else(not),
         (true, "null") if is_null(&text) => Ok(Value::Null),
-        (true, "float") if integer(&text).is_some() || is_float(&text) => Ok(Value::Float),
-        (true, "null" | "float") => Err(not()),
+        (true, "float") => {
+            let whole = || Some(f64::from(i32::try_from(integer(&text)?).ok()?));
+            float(&text).or_else(whole).map(Value::Float).ok_or_else(not)
+        }
+        (true, "null") => Err(not()),
         _ => Err(format!("tag {tag} is not supported")),
     }
 }
@@ -31,8 +34,8 @@ fn plain_value(text: Cow<'_, str>) -> Value {
         Value::Bool(flag)
     } else if let Some(number) = integer(&text) {
         Value::Int(number)
-    } else if is_float(&text) {
-        Value::Float
+    } else if let Some(number) = float(&text) {
+        Value::Float(number)
     } else {
         Value::Text(text.into_owned())
     }
@@ -77,10 +80,13 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 /// go-yaml's `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, and its spellings of infinity and NaN.
-fn is_float(text: &str) -> bool {
+fn float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return true;
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
+        return Some(if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY });
+    }
+    if matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return Some(f64::NAN);
     }
     let digits = |part: &str| part.bytes().all(|c| c.is_ascii_digit());
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -88,8 +94,9 @@ fn is_float(text: &str) -> bool {
         None => (unsigned, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    digits(whole)
+    let is_float = digits(whole)
         && digits(fraction)
         && !(whole.is_empty() && fraction.is_empty())
-        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent));
+    is_float.then(|| text.parse().ok()).flatten()
 }
