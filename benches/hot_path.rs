@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use pullgate::manifest_response;
 use pullgate::oci::{Digest, ImageName, Manifest, Route};
 use pullgate::policy::{
-    Document, Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings, Subject,
-    TrustFindings, VaExemptions, decide, weigh,
+    Document, ImageHistory, Kind, Mode, NoMaterials, Opinion, Opinions, Question, RuleSet, Selection, Settings,
+    Subject, TrustFindings, VaExemptions, decide, weigh,
 };
 use pullgate::scope::Scope;
 
@@ -55,6 +55,7 @@ fn hot_path(c: &mut Criterion) {
         trust: &trust,
         va: None,
         exemptions: &exemptions,
+        history: &ImageHistory::default(),
         now: Timestamp::UNIX_EPOCH,
     };
     let opinion = Opinion { selected: selected[0].clone(), outcome: weigh(&question) };

@@ -184,6 +184,9 @@ pub struct Decided {
     /// Denials that were not enforced: by audited documents, or because the whole gate is in audit mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<WouldDeny>,
+    /// Why the image is admitted only for now: an issue that the policy denies was found after it was admitted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The age of the signature evidence, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_age_seconds: Option<i64>,

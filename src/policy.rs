@@ -5,17 +5,22 @@
 mod assess;
 mod attestation;
 mod authority;
+mod banned;
+mod base_image;
 mod condition;
 mod cvss;
 mod decide;
 mod denial;
 mod distinct;
 mod documents;
+mod epss;
 mod evidence;
 mod exemption;
 mod fulcio;
+mod history;
 mod key;
 mod keyring;
+mod licence;
 mod material;
 mod pattern;
 mod pem;
@@ -26,11 +31,12 @@ mod same_signer;
 mod signed;
 mod subject;
 mod trusted_root;
+mod va_rule;
 mod verdict;
 mod vulnerability;
 mod ways;
 
-pub use assess::{VaAssessment, assess};
+pub use assess::{AssessmentContext, VaAssessment, assess};
 pub use attestation::{AttestationRule, VerifiedStatement};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
@@ -42,12 +48,13 @@ pub use authority::{
 pub use condition::{Condition, InvalidCondition, ValueType, Variable};
 pub use cvss::CvssScore;
 pub use decide::{
-    ListingPermit, Opinion, Opinions, Permit, Question, Selected, admit_listing, admit_listing_unmatched,
+    Admission, ListingPermit, Opinion, Opinions, Permit, Question, Selected, admit_listing, admit_listing_unmatched,
     admit_unmatched, decide, deciding, denial, no_match, no_match_in, weigh,
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
 pub use documents::{CONFIGURATION, Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
+pub use epss::Epss;
 pub use evidence::{
     Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,
     Unseen, known_time,
@@ -57,18 +64,20 @@ pub use exemption::{
     InvalidExemption, InvalidScope, IssueType, MAX_EXEMPTIONS, PathPattern, VaExemptions, expiry,
 };
 pub use fulcio::FulcioClaim;
+pub use history::ImageHistory;
 pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};
 pub use purl::Purl;
-pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, SignedPart, VaRule};
+pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, SignedPart};
 pub use ruleset::{RuleSet, Selection};
 pub use same_signer::SameSigner;
 pub use signed::trust_verdict;
 pub use subject::{Kind, Subject};
 pub use trusted_root::{RootPart, RootPartKind, TrustedRoot};
+pub use va_rule::VaRule;
 pub use verdict::Verdict;
 pub use vulnerability::{
-    AffectedPackage, ChildFinding, FixStatus, Issue, IssueKind, Report, ReportGap, VaEvidence, VaFindings, VaStatus,
-    is_cve,
+    AffectedPackage, BaseImage, ChildFinding, Feeds, FixStatus, ImageFacts, Issue, IssueKind, OWN_CHECKS, Report,
+    ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
 };

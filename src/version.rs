@@ -16,6 +16,7 @@ mod python;
 mod range;
 mod rpm;
 mod semver;
+mod vers;
 
 use std::cmp::Ordering;
 
@@ -28,6 +29,7 @@ use rpm::RpmVersion;
 use semver::SemverVersion;
 
 pub use range::VersionRange;
+pub use vers::VersRange;
 
 /// The maximum length of a version, in bytes. The longest version of Debian has less than a hundred. The order of Maven
 /// needs stack in proportion to the length.

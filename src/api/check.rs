@@ -12,8 +12,8 @@ use super::query::{encode, parameter};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    self, ChildFinding, Coverage, CvssScore, ExemptStatus, Issue, Kind, Observed, VaAssessment, VaEvidence,
-    VaExemptions, VaFindings, VaRule, VaStatus,
+    self, AssessmentContext, ChildFinding, Coverage, CvssScore, ExemptStatus, Issue, Kind, Observed, VaAssessment,
+    VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
 };
 use crate::scope::Scope;
 pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
@@ -86,6 +86,9 @@ pub struct CheckAnswer {
     /// Denials that are not enforced: those of a gate in audit mode, and those of audited documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<String>,
+    /// Why the image is admitted only for now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Every entry that applies to the image, with its findings.
     pub rules: Vec<RuleAnswer>,
 }
@@ -188,10 +191,9 @@ impl AssessmentAnswer {
         platform: Option<String>,
         rule: &VaRule,
         evidence: &VaEvidence,
-        exemptions: &VaExemptions,
-        now: Timestamp,
+        context: &AssessmentContext<'_>,
     ) -> Self {
-        let VaAssessment { status, blocking, why, .. } = policy::assess(rule, evidence, exemptions, now);
+        let VaAssessment { status, blocking, why, .. } = policy::assess(rule, evidence, context);
         let (source, mut issues) = match evidence {
             VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
             _ => (None, Vec::new()),
@@ -199,7 +201,7 @@ impl AssessmentAnswer {
         issues.sort_by(worst_first);
         let answer = |issue: Issue| {
             let blocks = blocking.contains(&issue);
-            let coverage = exemptions.coverage(&issue, now);
+            let coverage = context.exemptions.coverage(&issue, context.now);
             IssueAnswer::new(issue, blocks).with(coverage)
         };
         Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
@@ -230,6 +232,7 @@ impl From<Explanation> for CheckAnswer {
             decision,
             message,
             would_deny: explanation.would_deny.iter().map(ToString::to_string).collect(),
+            warnings: explanation.warnings,
             rules,
         }
     }
@@ -252,7 +255,8 @@ fn rule(entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> RuleA
 
 fn assessments(rule: &VaRule, entry: &ExplainedEntry, digest: Option<Digest>, now: Timestamp) -> Vec<AssessmentAnswer> {
     let answer = |digest, platform, va: &Observed<VaEvidence>, exemptions: &VaExemptions| {
-        AssessmentAnswer::new(digest, platform, rule, &va.value, exemptions, now)
+        let context = AssessmentContext { exemptions, history: &entry.history, now };
+        AssessmentAnswer::new(digest, platform, rule, &va.value, &context)
     };
     match (&entry.va, digest) {
         (Some(VaFindings::Image(evidence)), Some(digest)) => vec![answer(digest, None, evidence, &entry.exemptions)],

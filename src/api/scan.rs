@@ -7,7 +7,7 @@ use super::{AssessmentAnswer, CheckRequest};
 use crate::gate::{AppliedVaRule, Gate, GateError, ScannedImage};
 use crate::inventory::{Gap, InstalledPackage, LinuxDistribution};
 use crate::oci::{ImageName, ImageReference, Reference};
-use crate::policy::{ExemptedImage, VaEvidence, VaRule};
+use crate::policy::{AssessmentContext, ExemptedImage, ImageHistory, VaEvidence, VaRule};
 use crate::scope::Scope;
 
 /// One image that was examined: the assessment, and what is installed.
@@ -76,7 +76,8 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
     let images = gate.scan(&target, &reference).await?;
     let mut rules = explanation.entries.iter().filter_map(|entry| {
         let rule = entry.opinion.selected.rule.as_deref()?.va.as_ref()?;
-        Some((rule.clone(), entry.va.as_ref().map(|_| entry.exemptions.clone())))
+        let exemptions = entry.va.as_ref().map(|_| entry.exemptions.clone());
+        Some((rule.clone(), exemptions, entry.history.clone()))
     });
     let asked = image.reference();
     let exempted = ExemptedImage {
@@ -88,10 +89,10 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
         digests: explanation.digest.into_iter().collect(),
         children: images.iter().map(|image| image.digest).collect(),
     };
-    let (rule, found) = rules.next().unwrap_or_else(|| (VaRule::ibm(), None));
+    let (rule, found, history) = rules.next().unwrap_or_else(|| (VaRule::ibm(), None, ImageHistory::default()));
     // They are not gathered for an image whose signatures do not suffice.
     let exemptions = found.unwrap_or_else(|| gate.exemptions().of_image(&exempted));
-    let applied = AppliedVaRule { rule, exemptions, at: explanation.at };
+    let applied = AppliedVaRule { rule, exemptions, history, at: explanation.at };
     let names = ScanNames { repository: target.name.clone(), image: explanation.image };
     Ok(images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect())
 }
@@ -100,9 +101,9 @@ impl ImageScan {
     /// The scan of an image under a rule.
     pub fn new(names: &ScanNames, image: ScannedImage, applied: &AppliedVaRule) -> Self {
         let ScannedImage { digest, platform, evidence, inventory } = image;
-        let AppliedVaRule { rule, exemptions, at } = applied;
-        let assessment =
-            AssessmentAnswer::new(digest, platform, rule, &evidence.value, &exemptions.for_child(digest), *at);
+        let exemptions = applied.exemptions.for_child(digest);
+        let context = AssessmentContext { exemptions: &exemptions, ..applied.context() };
+        let assessment = AssessmentAnswer::new(digest, platform, &applied.rule, &evidence.value, &context);
         let (generated_at, unjudged) = match &evidence.value {
             VaEvidence::Report(report) => (report.generated_at, &report.gaps[..]),
             _ => (None, &[][..]),

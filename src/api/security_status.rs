@@ -15,7 +15,8 @@ pub(super) fn security_status(evidence: &VaEvidence) -> String {
         VaEvidence::Unscanned
         | VaEvidence::Unreadable { .. }
         | VaEvidence::Pending { .. }
-        | VaEvidence::Incomplete { .. } => "Scanning".into(),
+        | VaEvidence::Incomplete { .. }
+        | VaEvidence::Opaque { .. } => "Scanning".into(),
         VaEvidence::Unsupported { .. } => "Unsupported OS".into(),
         VaEvidence::Unavailable { .. } => "Unavailable".into(),
     }

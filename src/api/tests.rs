@@ -100,6 +100,7 @@ fn check_answer() -> (CheckAnswer, Value) {
         decision: Decision::WouldDeny,
         message: "reason".into(),
         would_deny: vec!["reason".into()],
+        warnings: vec![],
         rules: vec![RuleAnswer {
             document: "ClusterImagePolicy/default".into(),
             rule: "icr.io/*".into(),
@@ -147,6 +148,7 @@ fn checks() {
         skipped: vec![],
         decision: Decision::Admit,
         would_deny: vec![],
+        warnings: vec![],
         rules: vec![],
         ..full
     };

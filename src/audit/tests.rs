@@ -11,6 +11,7 @@ fn told(image: &str) -> DecisionText {
         skipped: Vec::new(),
         exemptions: Vec::new(),
         would_deny: Vec::new(),
+        warnings: Vec::new(),
         decision: "deny",
         document: None,
         rule: None,

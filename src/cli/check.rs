@@ -81,6 +81,9 @@ pub(super) fn describe(answer: &CheckAnswer) -> String {
     for would_deny in answer.would_deny.iter().filter(|text| **text != answer.message) {
         line(&mut text, "audit", &format!("would be denied: {would_deny}"));
     }
+    for warning in &answer.warnings {
+        line(&mut text, "warning", &format!("admitted only for now: {warning}"));
+    }
     answer.rules.iter().for_each(|rule| describe_rule(&mut text, rule));
     text
 }

@@ -12,8 +12,8 @@ use super::platforms::{Platforms, manifest_if_there};
 use super::{GateError, Target};
 use crate::oci::{Content, Digest, Manifest, Reference};
 use crate::policy::{
-    Authority, ChildFinding, ExemptedImage, ExemptionRecord, Kind, Mode, Observed, Rule, Selected, Subject,
-    TrustEvidence, TrustFindings, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
+    Authority, ChildFinding, ExemptedImage, ExemptionRecord, ImageHistory, Kind, Mode, Observed, Rule, Selected,
+    Subject, TrustEvidence, TrustFindings, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
 };
 use crate::resolve::Resolver;
 use crate::runtime::Clock;
@@ -30,6 +30,8 @@ pub(super) struct GatheredEvidence {
     pub(super) va: Option<VaFindings>,
     /// The exemptions that apply to the image.
     pub(super) exemptions: VaExemptions,
+    /// What the gate remembers about the image, if the rule needs it.
+    pub(super) history: ImageHistory,
 }
 
 impl GatheredEvidence {
@@ -37,7 +39,7 @@ impl GatheredEvidence {
     pub(super) fn until(&self) -> Option<Timestamp> {
         // An exemption that expires never turns a denial into an admission, and a permit expires with the exemptions
         // that it needs.
-        let Self { trust: TrustFindings { own, inherited, children }, va, exemptions: _ } = self;
+        let Self { trust: TrustFindings { own, inherited, children }, va, exemptions: _, history: _ } = self;
         let others = inherited.iter().chain(children).map(|(_, evidence)| evidence);
         let trust =
             std::iter::once(own).chain(others).flat_map(TrustEvidence::iter).filter_map(|(_, found)| found.until);
@@ -154,7 +156,7 @@ impl EvidenceGatherer {
             Some(findings) => self.exemptions_of(target, subject, manifest, findings).await?,
             None => VaExemptions::default(),
         };
-        Ok(GatheredEvidence { trust, va, exemptions })
+        Ok(GatheredEvidence { trust, va, exemptions, history: ImageHistory::default() })
     }
 
     /// The exemptions that apply to a manifest, and to the children of an index. Those of an index apply to its children

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::evidence::GatheredEvidence;
 use super::judgement::EntryFinding;
 use super::{Gate, GateError, Target};
 use crate::oci::{Digest, Reference};
-use crate::policy::{Denial, Kind, Opinion, TrustFindings, VaExemptions, VaFindings};
+use crate::policy::{Denial, ImageHistory, Kind, Opinion, TrustFindings, VaExemptions, VaFindings};
 use crate::scope::Scope;
 
 /// A judgement of one image with all findings.
@@ -25,6 +26,8 @@ pub struct Explanation {
     pub decision: ExplainedDecision,
     /// Denials that are not enforced: those of a gate in audit mode, and those of audited documents.
     pub would_deny: Vec<Denial>,
+    /// Why the image is admitted only for now.
+    pub warnings: Vec<String>,
     /// Every entry that applies to the image: the enforced entries, then the audited ones.
     pub entries: Vec<ExplainedEntry>,
     /// When the decision was made.
@@ -55,6 +58,8 @@ pub struct ExplainedEntry {
     pub va: Option<VaFindings>,
     /// The exemptions that apply.
     pub exemptions: VaExemptions,
+    /// What the gate remembers about the image.
+    pub history: ImageHistory,
 }
 
 impl Gate {
@@ -74,6 +79,7 @@ impl Gate {
         };
         let (digest, kind) = (judged.map(|judged| judged.manifest.digest), judged.map(|judged| judged.kind.kind));
         let (skipped, would_deny) = (judgement.skipped(), judgement.would_deny().into_iter().cloned().collect());
+        let warnings = judgement.decision.as_ref().map(|permit| permit.warnings().to_vec()).unwrap_or_default();
         let explain = |is_audited| move |finding| ExplainedEntry::new(finding, is_audited);
         let enforced = judgement.enforced.into_iter().map(explain(false));
         Ok(Explanation {
@@ -84,6 +90,7 @@ impl Gate {
             skipped,
             decision,
             would_deny,
+            warnings,
             entries: enforced.chain(judgement.audited.into_iter().map(explain(true))).collect(),
             at: judgement.at,
         })
@@ -93,6 +100,7 @@ impl Gate {
 impl ExplainedEntry {
     fn new(finding: EntryFinding, is_audited: bool) -> Self {
         let EntryFinding { opinion, evidence } = finding;
-        Self { opinion, is_audited, trust: evidence.trust, va: evidence.va, exemptions: evidence.exemptions }
+        let GatheredEvidence { trust, va, exemptions, history } = evidence;
+        Self { opinion, is_audited, trust, va, exemptions, history }
     }
 }

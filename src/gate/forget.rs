@@ -41,6 +41,7 @@ impl Gate {
             reasons: vec![reason.to_owned()],
             exemptions: Vec::new(),
             would_deny: Vec::new(),
+            warnings: Vec::new(),
             trust_age_seconds: None,
             va_age_seconds: None,
         };

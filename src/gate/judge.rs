@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use super::evidence::{EvidenceGatherer, GatheredEvidence};
@@ -14,7 +13,9 @@ use super::judgement::{EntryFinding, Judged, Judgement, opinions};
 use super::kind::{Classification, Interest, KindClaim, Kinds, Proof};
 use super::{GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
-use crate::policy::{self, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject};
+use crate::policy::{
+    self, Admission, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject,
+};
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::Clock;
@@ -258,12 +259,12 @@ impl ManifestJudge {
     ) -> Result<EntryFinding, GateError> {
         let JudgedImage { target, subject, manifest } = case;
         let evidence = self.evidence.evidence(target, subject, &selected, kind, manifest).await?;
-        let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(None) }, evidence };
+        let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(Admission::default()) }, evidence };
         finding.opinion.outcome = self.weigh(case, kind, &finding);
         Ok(finding)
     }
 
-    fn weigh(&self, case: JudgedImage<'_>, kind: Kind, finding: &EntryFinding) -> Result<Option<Timestamp>, Denial> {
+    fn weigh(&self, case: JudgedImage<'_>, kind: Kind, finding: &EntryFinding) -> Result<Admission, Denial> {
         policy::weigh(&policy::Question {
             subject: case.subject,
             digest: case.manifest.digest,
@@ -272,6 +273,7 @@ impl ManifestJudge {
             trust: &finding.evidence.trust,
             va: finding.evidence.va.as_ref(),
             exemptions: &finding.evidence.exemptions,
+            history: &finding.evidence.history,
             now: self.clock.now(),
         })
     }

@@ -47,7 +47,7 @@ impl EntryFinding {
     /// When the finding expires: when its evidence expires, or when the entry no longer admits on that evidence, for
     /// example because a report becomes too old. `None` if it does not expire by itself.
     fn until(&self) -> Option<Timestamp> {
-        let admits_until = self.opinion.outcome.as_ref().ok().copied().flatten();
+        let admits_until = self.opinion.outcome.as_ref().ok().and_then(|admission| admission.until);
         self.evidence.until().into_iter().chain(admits_until).min()
     }
 }
@@ -90,7 +90,7 @@ impl Judgement {
         let tag = self.judged.as_ref().and_then(|judged| judged.fresh_until);
         let until = findings().filter_map(EntryFinding::until).chain(tag).min();
         let is_clean = self.would_deny().is_empty()
-            && self.decision.is_ok()
+            && self.decision.as_ref().is_ok_and(|permit| permit.warnings().is_empty())
             && findings().all(|finding| finding.opinion.outcome.is_ok() && !finding.evidence.is_temporary())
             && self.judged.as_ref().is_some_and(|judged| judged.kind.unproven.is_none());
         Validity { until, is_clean }

@@ -70,6 +70,7 @@ impl RecordDraft {
             reasons: Vec::new(),
             exemptions: Vec::new(),
             would_deny: Vec::new(),
+            warnings: Vec::new(),
             trust_age_seconds: None,
             va_age_seconds: None,
         };
@@ -130,6 +131,7 @@ impl RecordDraft {
             if let Ok(permit) = &judgement.decision {
                 record.document = Some(permit.document().to_owned());
                 record.rule = Some(permit.rule().to_owned());
+                record.warnings = permit.warnings().to_vec();
             }
             record.skipped = judgement.skipped();
             record.would_deny = judgement.would_deny().into_iter().map(WouldDeny::from).collect();
@@ -147,6 +149,9 @@ impl RecordDraft {
         match answer {
             Ok(answer) => conclude(&mut decided, answer),
             Err(error) => explain(&mut decided, error),
+        }
+        for warning in &decided.warnings {
+            tracing::warn!(image = decided.image, "admitted only for now: {warning}");
         }
         let text = DecisionText::from(&decided);
         let record = self.requester.record(&text, &self.method, self.time, self.duration_ms());

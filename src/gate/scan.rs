@@ -9,7 +9,9 @@ use super::platforms::manifest_if_there;
 use super::{Gate, GateError, Target};
 use crate::inventory::Inventory;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
-use crate::policy::{ExemptedImage, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
+use crate::policy::{
+    AssessmentContext, ExemptedImage, ImageHistory, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule,
+};
 use crate::scope::Scope;
 use crate::va::VaSubject;
 
@@ -33,8 +35,17 @@ pub struct AppliedVaRule {
     pub rule: VaRule,
     /// The exemptions that apply to the image.
     pub exemptions: VaExemptions,
+    /// What the gate remembers about the image.
+    pub history: ImageHistory,
     /// The time at which they were looked up.
     pub at: Timestamp,
+}
+
+impl AppliedVaRule {
+    /// What an assessment under the rule depends on besides the evidence.
+    pub fn context(&self) -> AssessmentContext<'_> {
+        AssessmentContext { exemptions: &self.exemptions, history: &self.history, now: self.at }
+    }
 }
 
 impl Gate {
@@ -89,6 +100,7 @@ impl Gate {
         let rule = rules.next().unwrap_or_else(VaRule::ibm);
         let (tags, digests) = (std::slice::from_ref(tag), Vec::new());
         let exempted = ExemptedImage { name, tags, digests, children: Vec::new() };
-        AppliedVaRule { rule, exemptions: self.exemptions().of_image(&exempted), at: self.clock.now() }
+        let (exemptions, history) = (self.exemptions().of_image(&exempted), ImageHistory::default());
+        AppliedVaRule { rule, exemptions, history, at: self.clock.now() }
     }
 }

@@ -113,9 +113,9 @@ impl WarmAnswer {
     fn weight(&self) -> usize {
         let outcome = match &self.outcome {
             WarmOutcome::Admitted { permit, .. } => {
-                // Denials that were not enforced are in the record too.
-                let denials = permit.would_deny().len() * REFUSAL_WEIGHT;
-                denials + permit.name().repository.as_str().len() + ALLOCATION
+                // Denials that were not enforced, and warnings, are in the record too.
+                let notes = (permit.would_deny().len() + permit.warnings().len()) * REFUSAL_WEIGHT;
+                notes + permit.name().repository.as_str().len() + ALLOCATION
             }
             WarmOutcome::Refused(_) => REFUSAL_WEIGHT,
         };
@@ -221,6 +221,7 @@ mod tests {
                 reasons: Vec::new(),
                 exemptions: Vec::new(),
                 would_deny: Vec::new(),
+                warnings: Vec::new(),
                 trust_age_seconds: None,
                 va_age_seconds: None,
             };

@@ -22,7 +22,7 @@ use cel::{Context, Env, ExecutionError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-pub use check::ValueType;
+pub use check::{RecordType, ValueType};
 use cost::StepBudget;
 
 /// The longest condition, in bytes.

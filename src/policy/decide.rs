@@ -4,25 +4,37 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::assess::{assess, assessed, earliest, index_verdict, observed_verdict};
+use super::assess::{AssessmentContext, VaVerdict, assess, assessed, earliest, index_verdict, observed_verdict};
 use super::denial::{Denial, DenialKind, Stage};
-use super::evidence::{Observed, TrustFindings};
+use super::evidence::TrustFindings;
 use super::exemption::VaExemptions;
-use super::rule::{Mode, Rule, VaRule};
+use super::history::ImageHistory;
+use super::rule::{Mode, Rule};
 use super::signed::trust_verdict;
 use super::subject::{Kind, Subject};
+use super::va_rule::VaRule;
 use super::verdict::Verdict;
 use super::vulnerability::{ChildFinding, VaEvidence, VaFindings};
 use crate::oci::{Digest, ImageName, Manifest};
 
-/// Evaluates a manifest under one entry. Returns the time until which the entry admits the manifest, or the denial.
+/// An admission by one entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Admission {
+    /// When the entry may no longer admit. `None` if nothing that it depends on expires.
+    pub until: Option<Timestamp>,
+    /// Why the manifest is admitted only for now, for example because an issue was found that it had not when it was
+    /// admitted first.
+    pub warnings: Vec<String>,
+}
+
+/// Evaluates a manifest under one entry. Returns the admission, or the denial.
 ///
 /// The order is trust, then simple signing, then vulnerabilities. The first failed check decides, as in CISE.
 ///
 /// # Errors
 /// The denial.
-pub fn weigh(question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
-    question.selected.rule.as_ref().map_or(Ok(None), |rule| judge(rule, question))
+pub fn weigh(question: &Question<'_>) -> Result<Admission, Denial> {
+    question.selected.rule.as_ref().map_or(Ok(Admission::default()), |rule| judge(rule, question))
 }
 
 /// The result of one entry for a manifest.
@@ -31,7 +43,7 @@ pub struct Opinion {
     /// The entry.
     pub selected: Selected,
     /// The result of [`weigh`].
-    pub outcome: Result<Option<Timestamp>, Denial>,
+    pub outcome: Result<Admission, Denial>,
 }
 
 /// The results of all entries that apply to a subject, for one manifest.
@@ -59,7 +71,7 @@ pub struct Opinions<'a> {
 /// The denial.
 pub fn decide(opinions: &Opinions<'_>) -> Result<Permit, Denial> {
     let Opinions { subject, digest, mode, enforced, audited } = *opinions;
-    let permit = |by: &Opinion, until: Option<Timestamp>, own: Option<&Denial>| Permit {
+    let permit = |by: &Opinion, admission: Admission, own: Option<&Denial>| Permit {
         name: subject.name.clone(),
         digest,
         size: None,
@@ -67,14 +79,17 @@ pub fn decide(opinions: &Opinions<'_>) -> Result<Permit, Denial> {
         rule: by.selected.entry.clone(),
         would_deny: own.into_iter().chain(denial(audited)).cloned().collect(),
         is_only_reported: own.is_some() || enforced.is_empty(),
-        until,
+        until: admission.until,
+        warnings: admission.warnings,
     };
     let admits = |opinion: &&&Opinion| opinion.outcome.is_ok();
     match (enforced.iter().find(admits), denial(enforced), audited.first()) {
-        (Some(by), _, _) => Ok(permit(by, by.outcome.clone().ok().flatten(), None)),
-        (None, Some(denial), _) if mode == Mode::Audit => Ok(permit(enforced[0], None, Some(denial))),
+        (Some(by), _, _) => Ok(permit(by, by.outcome.clone().unwrap_or_default(), None)),
+        (None, Some(denial), _) if mode == Mode::Audit => Ok(permit(enforced[0], Admission::default(), Some(denial))),
         (None, Some(denial), _) => Err(denial.clone()),
-        (None, None, Some(first)) => Ok(permit(audited.iter().find(admits).unwrap_or(first), None, None)),
+        (None, None, Some(first)) => {
+            Ok(permit(audited.iter().find(admits).unwrap_or(first), Admission::default(), None))
+        }
         (None, None, None) => Err(no_match(subject, "no rule selects it".into())),
     }
 }
@@ -114,6 +129,7 @@ pub fn admit_unmatched(subject: &Subject, digest: Digest, message: String) -> Pe
         would_deny: vec![no_match(subject, message)],
         is_only_reported: true,
         until: None,
+        warnings: Vec::new(),
     }
 }
 
@@ -156,6 +172,8 @@ pub struct Question<'a> {
     pub va: Option<&'a VaFindings>,
     /// The exemptions that apply in addition to those that the sources include in their reports.
     pub exemptions: &'a VaExemptions,
+    /// What the gate remembers about the image.
+    pub history: &'a ImageHistory,
     /// The time of the decision.
     pub now: Timestamp,
 }
@@ -198,59 +216,56 @@ impl Selected {
     }
 }
 
-/// Evaluates all checks of one rule. Returns the time until which the rule admits the manifest, or the denial.
-fn judge(rule: &Rule, question: &Question<'_>) -> Result<Option<Timestamp>, Denial> {
+/// Evaluates all checks of one rule. Returns the admission, or the denial.
+fn judge(rule: &Rule, question: &Question<'_>) -> Result<Admission, Denial> {
     let mut until = None;
     let stages = [Stage::Trust, Stage::Simple];
     for (stage, verdict) in stages.into_iter().zip(trust_verdict(rule, question.kind, question.trust, question.now)) {
-        until = earliest(until, accept(question, stage, verdict)?);
+        until = earliest(until, accept(question, stage, verdict, false)?);
     }
-    let Some(va) = rule.va.as_ref().filter(|_| question.kind != Kind::Attachment) else { return Ok(until) };
-    let verdict = va_verdict(va, question);
-    Ok(earliest(until, accept(question, Stage::Va, verdict)?))
+    let Some(va) = rule.va.as_ref().filter(|_| question.kind != Kind::Attachment) else {
+        return Ok(Admission { until, warnings: Vec::new() });
+    };
+    let VaVerdict { verdict, is_pending, warnings } = va_verdict(va, question);
+    Ok(Admission { until: earliest(until, accept(question, Stage::Va, verdict, is_pending)?), warnings })
 }
 
-fn accept(question: &Question<'_>, stage: Stage, verdict: Verdict) -> Result<Option<Timestamp>, Denial> {
+fn accept(
+    question: &Question<'_>,
+    stage: Stage,
+    verdict: Verdict,
+    is_pending: bool,
+) -> Result<Option<Timestamp>, Denial> {
     match verdict {
         Verdict::Pass(until) => Ok(until),
         Verdict::Skipped => Ok(None),
         Verdict::Fail(reasons) => Err(question.deny(stage, DenialKind::Policy, reasons)),
-        Verdict::Unknown { reasons, temporary: true } => Err(question.deny(
-            stage,
-            if stage == Stage::Va && question.is_pending() { DenialKind::Pending } else { DenialKind::Unavailable },
-            reasons,
-        )),
+        Verdict::Unknown { reasons, temporary: true } => {
+            Err(question.deny(stage, if is_pending { DenialKind::Pending } else { DenialKind::Unavailable }, reasons))
+        }
         Verdict::Unknown { reasons, temporary: false } => Err(question.deny(stage, DenialKind::Policy, reasons)),
     }
 }
 
-impl Question<'_> {
-    fn is_pending(&self) -> bool {
-        let pending = |evidence: &Observed<VaEvidence>| matches!(evidence.value, VaEvidence::Pending { .. });
-        match self.va {
-            None => false,
-            Some(VaFindings::Image(evidence)) => pending(evidence),
-            Some(VaFindings::Children(children)) => children.iter().any(|child| pending(&child.evidence)),
-        }
-    }
-}
-
-fn va_verdict(rule: &VaRule, question: &Question<'_>) -> Verdict {
+fn va_verdict(rule: &VaRule, question: &Question<'_>) -> VaVerdict {
+    let Question { exemptions, history, now, .. } = *question;
+    let context = AssessmentContext { exemptions, history, now };
     if question.kind == Kind::Artifact {
         let evidence = VaEvidence::Unsupported { why: "not a container image".into() };
-        return assessed(rule, &assess(rule, &evidence, question.exemptions, question.now));
+        return assessed(rule, assess(rule, &evidence, &context));
     }
-    let verdict = |evidence: &Observed<VaEvidence>, exemptions: &VaExemptions| {
-        observed_verdict(rule, evidence, exemptions, question.now)
-    };
     match question.va {
-        None => Verdict::Unknown { reasons: vec!["no source was asked".into()], temporary: true },
-        Some(VaFindings::Image(evidence)) => verdict(evidence, question.exemptions),
+        None => {
+            let reasons = vec!["no source was asked".into()];
+            VaVerdict::settled(Verdict::Unknown { reasons, temporary: true })
+        }
+        Some(VaFindings::Image(evidence)) => observed_verdict(rule, evidence, &context),
         Some(VaFindings::Children(children)) => {
-            let of_child =
-                |child: &ChildFinding| verdict(&child.evidence, &question.exemptions.for_child(child.digest));
-            let verdicts: Vec<_> = children.iter().map(|child| (child, of_child(child))).collect();
-            index_verdict(verdicts.iter().map(|(child, verdict)| (&*child.platform, verdict)))
+            let verdict = |child: &ChildFinding| {
+                let exemptions = exemptions.for_child(child.digest);
+                observed_verdict(rule, &child.evidence, &AssessmentContext { exemptions: &exemptions, ..context })
+            };
+            index_verdict(children.iter().map(|child| (&*child.platform, verdict(child))))
         }
     }
 }
@@ -266,6 +281,7 @@ pub struct Permit {
     would_deny: Vec<Denial>,
     is_only_reported: bool,
     until: Option<Timestamp>,
+    warnings: Vec<String>,
 }
 
 impl Permit {
@@ -307,6 +323,11 @@ impl Permit {
     /// The time until which the decision is valid. `None` if no evidence expires.
     pub fn until(&self) -> Option<Timestamp> {
         self.until
+    }
+
+    /// Why the manifest is admitted only for now. Whoever runs the image should know.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The permit for a blob of the admitted manifest. `None` if `manifest` is not the admitted manifest or does not

@@ -15,6 +15,7 @@ mod roots;
 mod secrets;
 mod shadow;
 mod simple;
+mod va;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;

@@ -126,7 +126,7 @@ impl Globs {
 
 /// The literal runs between the stars.
 #[derive(Clone, Debug, PartialEq)]
-struct Glob {
+pub(super) struct Glob {
     /// The prefix of the text.
     first: Box<[u8]>,
     /// The runs that follow, in this order; `None` if there is no star.
@@ -140,7 +140,7 @@ struct PatternRest {
 }
 
 impl Glob {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let mut runs = text.split('*').map(|run| Box::from(run.as_bytes()));
         let first = runs.next().unwrap_or_default();
         let mut middle: Vec<Box<[u8]>> = runs.collect();
@@ -148,6 +148,11 @@ impl Glob {
             .pop()
             .map(|last| PatternRest { middle: middle.into_iter().filter(|m| !m.is_empty()).collect(), last });
         Self { first, rest }
+    }
+
+    /// Whether the whole text matches, case included.
+    pub(super) fn matches_text(&self, text: &str) -> bool {
+        self.matches(text.as_bytes(), 0)
     }
 
     /// The first `host` bytes of the text are a host in lower case and are compared without regard to case. Each middle

@@ -30,7 +30,7 @@ impl Purl {
         if text.len() > MAX_LENGTH {
             return None;
         }
-        let url = match text.parse::<PackageUrl<'static>>() {
+        let mut url = match text.parse::<PackageUrl<'static>>() {
             // The type `oci` does not allow a namespace, but many tools write the repository there, as in the type
             // `docker`.
             Err(packageurl::Error::TypeProhibitsNamespace(kind)) if kind == "oci" => {
@@ -39,7 +39,9 @@ impl Purl {
             }
             parsed => parsed.ok()?,
         };
-        let url = if url.version() == Some("") { without_version(url) } else { url };
+        if url.version() == Some("") {
+            url.without_version();
+        }
         Self::canonical(url)
     }
 
@@ -114,15 +116,28 @@ impl Purl {
         Self::canonical(url)
     }
 
+    /// The same package without a version.
+    #[must_use]
+    pub fn without_version(&self) -> Self {
+        let mut url = self.url.clone();
+        url.without_version();
+        Self { canonical: url.to_string(), url }
+    }
+
+    /// Whether this is the name of the package as its tools write it: `@acme/x` (npm), `golang.org/x/net`,
+    /// `org.apache.commons:commons-text` (Maven).
+    pub fn is_called(&self, name: &str) -> bool {
+        match (self.url.namespace(), self.kind()) {
+            (Some(group), "maven") => name == format!("{group}:{}", self.name()),
+            (Some(namespace), "npm" | "golang") => name == format!("{namespace}/{}", self.name()),
+            _ => name == self.name(),
+        }
+    }
+
     /// Whether the URL names an image, with or without a digest.
     pub fn is_image(&self) -> bool {
         matches!(self.kind(), "oci" | "docker")
     }
-}
-
-fn without_version(mut url: PackageUrl<'static>) -> PackageUrl<'static> {
-    url.without_version();
-    url
 }
 
 impl PartialEq for Purl {

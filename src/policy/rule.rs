@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
-
 use super::authority::{Authority, AuthorityId};
+use super::va_rule::VaRule;
 
 /// The requirements of one `repositories` entry. A rule without any check admits every image.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -160,47 +159,6 @@ impl Requirement {
                 found.push(authority.clone());
             }
             Self::Authority(_) | Self::Accept | Self::Reject => {}
-        }
-    }
-}
-
-/// The requirements of a rule for vulnerabilities.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VaRule {
-    /// The lowest severity that counts.
-    pub severity: Severity,
-    /// Whether only issues with a published fix count.
-    pub fixable_only: bool,
-    /// Identifiers of issues that always count, regardless of the rest of the rule.
-    pub always_block: Vec<String>,
-    /// The behaviour for an image that no source knows.
-    pub unscanned: Behaviour,
-    /// The behaviour when the assessment is known to be incomplete.
-    pub incomplete: Behaviour,
-    /// The behaviour for content that cannot be assessed at all: artifacts, unknown systems.
-    pub unsupported: Behaviour,
-    /// The behaviour when no source answers.
-    pub unavailable: Behaviour,
-    /// The maximum age of a report. An older report counts as unscanned.
-    pub max_report_age: Option<SignedDuration>,
-    /// `ICCRVA.account` of IBM: the account whose exemptions apply.
-    pub account: Option<String>,
-}
-
-impl VaRule {
-    /// The rule for `va.enabled: true` of the IBM dialects: every issue counts that the source reports and does not
-    /// exempt. Unsupported content is admitted. Any other unknown result is denied.
-    pub fn ibm() -> Self {
-        Self {
-            severity: Severity::Unknown,
-            fixable_only: false,
-            always_block: Vec::new(),
-            unscanned: Behaviour::Deny,
-            incomplete: Behaviour::Deny,
-            unsupported: Behaviour::Allow,
-            unavailable: Behaviour::Deny,
-            max_report_age: None,
-            account: None,
         }
     }
 }

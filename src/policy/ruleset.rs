@@ -327,7 +327,7 @@ struct Hit {
 }
 
 /// The spellings of the reference itself. A digest belongs to its repository, so no tag is implied.
-fn own_spellings(subject: &Subject) -> Vec<Spelling> {
+pub(super) fn own_spellings(subject: &Subject) -> Vec<Spelling> {
     match &subject.reference {
         Reference::Tag(tag) => tag_spellings(&subject.name, tag),
         Reference::Digest(digest) => spellings(&subject.name, &["", &format!("@{digest}")]),

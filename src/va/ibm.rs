@@ -173,9 +173,10 @@ impl IbmClient {
         let config = &self.0.config;
         let ttl = match value {
             VaEvidence::Report(_) | VaEvidence::Unsupported { .. } => lifetime(config.report_ttl),
-            VaEvidence::Unscanned | VaEvidence::Unreadable { .. } | VaEvidence::Incomplete { .. } => {
-                lifetime(config.unscanned_ttl)
-            }
+            VaEvidence::Unscanned
+            | VaEvidence::Unreadable { .. }
+            | VaEvidence::Incomplete { .. }
+            | VaEvidence::Opaque { .. } => lifetime(config.unscanned_ttl),
             VaEvidence::Unavailable { .. } | VaEvidence::Pending { .. } => FAILURE_TTL,
         };
         let at = self.0.clock.now();

@@ -1,23 +1,25 @@
 //! `policy eval`: decisions for given evidence, one case per line. The decision is the gate's; only the evidence is made
 //! here.
 
+mod case;
+mod evidence;
+
 use std::io::{self, BufRead, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    AffectedPackage, Authority, Denial, Issue, IssueKind, Kind, NotaryTrust, Observed, Opinion, Opinions, Question,
-    Report, RuleSet, Scheme, Selected, Selection, Settings, Severity, Signatory, SignatureFinding, TrustEvidence,
-    TrustFindings, TrustOutcome, VaEvidence, VaExemptions, VaFindings, Verdict, decide, deciding, no_match,
-    trust_verdict, weigh,
+    Denial, DenialKind, ExemptedImage, Opinion, Opinions, Permit, RuleSet, Selected, Selection, Settings, decide,
+    deciding, no_match, weigh,
 };
+use crate::runtime::Clock;
 use crate::scope::Scope;
+use case::EvalCase;
+use evidence::EvalEvidence;
 
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 1024 * 1024;
@@ -37,12 +39,13 @@ pub fn eval(
         Ok(rules) => rules,
         Err(code) => return Ok(code),
     };
+    let now = Clock::system().now();
     let mut code = EXIT_OK;
     while let Some(line) = next_line(reader)? {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let answer = answer(&rules, &line).unwrap_or_else(|(id, why)| {
+        let answer = answer(&rules, &line, now).unwrap_or_else(|(id, why)| {
             code = EXIT_FAILURE;
             let mut answer = line_of(&id, "deny", None, false, &format!("malformed case: {why}"));
             answer["error"] = why.into();
@@ -76,77 +79,14 @@ fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
     }
 }
 
-/// One case.
-#[derive(Deserialize)]
-struct EvalCase {
-    #[serde(default)]
-    id: Value,
-    #[serde(default)]
-    namespace: Option<String>,
-    image: String,
-    #[serde(default)]
-    digest: Option<String>,
-    #[serde(default)]
-    trust: Option<EvalTrust>,
-    #[serde(default)]
-    va: Option<EvalVa>,
-}
-
-/// Who signed. `signers: null` means that there is no trust data.
-#[derive(Default, Deserialize)]
-struct EvalTrust {
-    #[serde(default)]
-    signers: Option<Vec<String>>,
-    #[serde(default)]
-    simple: Option<Vec<String>>,
-    #[serde(default)]
-    error: Option<String>,
-}
-
-/// An assessment in IBM's terms.
-#[derive(Deserialize)]
-struct EvalVa {
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    issues: Issues,
-}
-
-/// A count, or a list.
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
-enum Issues {
-    #[default]
-    None,
-    Count(usize),
-    Each(Vec<CaseIssue>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum CaseIssue {
-    Id(String),
-    Full {
-        id: String,
-        #[serde(default)]
-        severity: Option<String>,
-        #[serde(default)]
-        package: Option<String>,
-        #[serde(default)]
-        fixed: Option<String>,
-        #[serde(default)]
-        exempt: bool,
-    },
-}
-
 /// The answer, or the case's `id` and what is wrong with it.
-fn answer(rules: &RuleSet, line: &[u8]) -> Result<Value, (Value, String)> {
+fn answer(rules: &RuleSet, line: &[u8], now: Timestamp) -> Result<Value, (Value, String)> {
     let value: Value = serde_json::from_slice(line).map_err(|error| (Value::Null, error.to_string()))?;
     let id = value.get("id").cloned().unwrap_or_default();
-    judge(rules, value).map_err(|why| (id, why))
+    judge(rules, value, now).map_err(|why| (id, why))
 }
 
-fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
+fn judge(rules: &RuleSet, value: Value, now: Timestamp) -> Result<Value, String> {
     let case: EvalCase = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let scope: Scope = case.namespace.as_deref().unwrap_or_default().parse().map_err(|e| format!("namespace: {e}"))?;
     let digest = case.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|e| format!("digest: {e}"))?;
@@ -163,9 +103,17 @@ fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
             return Ok(denied(&case.id, &denial, false));
         }
     };
-    let weighed =
-        |entries: Vec<Selected>| entries.into_iter().map(|one| opinion(&case, &subject, digest, one)).collect();
-    let (enforced, audited): (Vec<_>, Vec<_>) = (weighed(enforced), weighed(audited));
+    let exemptions = evidence::exemptions(&case, rules.exemptions(), &ExemptedImage::new(&subject, digest))?;
+    let weighed = |entries: Vec<Selected>| -> Result<Vec<(Opinion, bool)>, String> {
+        let opinion = |selected: Selected| {
+            let evidence = EvalEvidence::of(&case, exemptions.clone(), &selected, now)?;
+            let outcome = weigh(&evidence.question(&subject, digest, &selected));
+            // Whether the entry needed vulnerabilities.
+            Ok((Opinion { selected, outcome }, evidence.va.is_some()))
+        };
+        entries.into_iter().map(opinion).collect()
+    };
+    let (enforced, audited) = (weighed(enforced)?, weighed(audited)?);
     let (enforced_opinions, audited_opinions) = (opinions(&enforced), opinions(&audited));
     let decision = decide(&Opinions {
         subject: &subject,
@@ -176,13 +124,7 @@ fn judge(rules: &RuleSet, value: Value) -> Result<Value, String> {
     });
     let consulted = deciding(&enforced, &audited, |(opinion, _)| opinion).is_some_and(|(_, consulted)| *consulted);
     Ok(match decision {
-        Ok(permit) => {
-            let message = match permit.would_deny().first() {
-                Some(denial) => format!("audit mode: {denial}"),
-                None => format!("admitted by {} \"{}\"", permit.document(), permit.rule()),
-            };
-            line_of(&case.id, "admit", None, consulted, &message)
-        }
+        Ok(permit) => admitted(&case.id, &permit, consulted),
         Err(denial) => denied(&case.id, &denial, consulted),
     })
 }
@@ -191,151 +133,31 @@ fn opinions(weighed: &[(Opinion, bool)]) -> Vec<&Opinion> {
     weighed.iter().map(|(opinion, _)| opinion).collect()
 }
 
-/// The outcome of an entry for a case, and whether it needed vulnerabilities.
-fn opinion(case: &EvalCase, subject: &crate::policy::Subject, digest: Digest, selected: Selected) -> (Opinion, bool) {
-    let evidence = EvalEvidence::of(case, &selected);
-    let outcome = weigh(&evidence.question(subject, digest, &selected));
-    (Opinion { selected, outcome }, evidence.va.is_some())
+/// An admission, with its end and warnings if there are any.
+fn admitted(id: &Value, permit: &Permit, va_consulted: bool) -> Value {
+    let message = match permit.would_deny().first() {
+        Some(denial) => format!("audit mode: {denial}"),
+        None => format!("admitted by {} \"{}\"", permit.document(), permit.rule()),
+    };
+    let mut line = line_of(id, "admit", None, va_consulted, &message);
+    if let Some(until) = permit.until() {
+        line["until"] = until.to_string().into();
+    }
+    if !permit.warnings().is_empty() {
+        line["warnings"] = permit.warnings().into();
+    }
+    line
 }
 
+/// A denial. `retry` means that it is not final: an assessment is under way or expected, or no source answers.
 fn denied(id: &Value, denial: &Denial, va_consulted: bool) -> Value {
-    line_of(id, "deny", Some(denial.stage.as_str()), va_consulted, &denial.to_string())
+    let mut line = line_of(id, "deny", Some(denial.stage.as_str()), va_consulted, &denial.to_string());
+    if denial.kind != DenialKind::Policy {
+        line["retry"] = true.into();
+    }
+    line
 }
 
 fn line_of(id: &Value, decision: &str, stage: Option<&str>, va_consulted: bool, message: &str) -> Value {
     json!({"id": id, "decision": decision, "stage": stage, "va_consulted": va_consulted, "message": message})
-}
-
-/// The evidence of a case, as the gate would have found it.
-#[derive(Default)]
-struct EvalEvidence {
-    trust: TrustFindings,
-    /// `None` if none is needed: the rule has no `va`, or signatures deny first.
-    va: Option<VaFindings>,
-    /// A case lists no exemptions but those of its issues.
-    exemptions: VaExemptions,
-}
-
-impl EvalEvidence {
-    fn of(case: &EvalCase, selected: &Selected) -> Self {
-        let none = EvalTrust::default();
-        let trust = case.trust.as_ref().unwrap_or(&none);
-        let mut own = TrustEvidence::default();
-        let Some(rule) = &selected.rule else { return Self::default() };
-        for authority in rule.authorities() {
-            own.insert(authority.id().clone(), observed(outcome(&authority, trust)));
-        }
-        let trust = TrustFindings { own, ..TrustFindings::default() };
-        let passes = trust_verdict(rule, Kind::Image, &trust, Timestamp::UNIX_EPOCH)
-            .iter()
-            .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped));
-        let asked = passes && rule.va.is_some();
-        let va = asked.then(|| VaFindings::Image(Arc::new(observed(assessment(case.va.as_ref())))));
-        Self { trust, va, exemptions: VaExemptions::default() }
-    }
-
-    fn question<'a>(
-        &'a self,
-        subject: &'a crate::policy::Subject,
-        digest: Digest,
-        selected: &'a Selected,
-    ) -> Question<'a> {
-        let Self { trust, va, exemptions } = self;
-        let (kind, va, now) = (Kind::Image, va.as_ref(), Timestamp::UNIX_EPOCH);
-        Question { subject, digest, kind, selected, trust, va, exemptions, now }
-    }
-}
-
-fn observed<T>(value: T) -> Observed<T> {
-    Observed { value, at: Timestamp::UNIX_EPOCH, until: None }
-}
-
-/// An authority verified if the list has its name; Docker Content Trust verified if there is trust data by all required
-/// signers. A missing secret is represented by its name: the evidence says that it verified.
-fn outcome(authority: &Authority, trust: &EvalTrust) -> TrustOutcome {
-    if let Some(why) = &trust.error {
-        return TrustOutcome::unknown(why, false);
-    }
-    let listed = |name: &str| [&trust.signers, &trust.simple].into_iter().flatten().flatten().any(|n| n == name);
-    let verified = listed(authority.name())
-        || match authority.scheme() {
-            Scheme::Notary(NotaryTrust { signers, .. }) => trust.signers.as_ref().is_some_and(|found| {
-                let all = signers.iter().all(|signer| found.contains(&signer.name));
-                all && (!signers.is_empty() || authority.name() == "notary")
-            }),
-            Scheme::Unusable { .. } => authority.name().split(',').all(listed),
-            _ => false,
-        };
-    if verified {
-        let signatory = |id| Signatory::assumed(id, authority);
-        let by = authority.signers().into_iter().map(signatory).collect();
-        return TrustOutcome::Verified { by, found: Vec::new(), unseen: None };
-    }
-    match authority.scheme() {
-        Scheme::Unusable { why } => TrustOutcome::unknown(why, false),
-        Scheme::Notary(NotaryTrust { signers, .. }) if trust.signers.is_some() && !signers.is_empty() => {
-            let wanted: Vec<_> = signers.iter().map(|signer| &*signer.name).collect();
-            trust_data(&format!("is not signed by all of {}", wanted.join(", ")))
-        }
-        Scheme::Notary(_) => trust_data("is not valid, or missing"),
-        _ => TrustOutcome::Unverified { found: Vec::new() },
-    }
-}
-
-fn trust_data(why: &str) -> TrustOutcome {
-    TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "trust data", why)] }
-}
-
-/// IBM's status as evidence. With `OK` and `WARN`, no issue counts. With `FAIL`, its older name `BLOCK`, and every
-/// unknown status, some issue does: if none is listed that could, one that always counts is added.
-fn assessment(va: Option<&EvalVa>) -> VaEvidence {
-    let Some(EvalVa { status: Some(status), issues }) = va else { return VaEvidence::Unscanned };
-    let mut issues = listed(issues);
-    match &**status {
-        "UNSCANNED" => return VaEvidence::Unscanned,
-        "INCOMPLETE" => return VaEvidence::Incomplete { why: String::new() },
-        "UNSUPPORTED" => return VaEvidence::Unsupported { why: String::new() },
-        "OK" => issues.clear(),
-        "WARN" => {
-            issues.iter_mut().for_each(|issue| issue.exempt = true);
-            if issues.is_empty() {
-                issues.push(Issue { exempt: true, ..issue("exempt issue") });
-            }
-        }
-        _ if issues.iter().all(|issue| issue.exempt) => issues.push(issue(&format!("status {status}"))),
-        _ => {}
-    }
-    VaEvidence::Report(Report {
-        source: "policy eval".into(),
-        generated_at: Some(Timestamp::UNIX_EPOCH),
-        issues,
-        ..Report::default()
-    })
-}
-
-fn listed(issues: &Issues) -> Vec<Issue> {
-    let each = |one: &CaseIssue| match one {
-        CaseIssue::Id(id) => issue(id),
-        CaseIssue::Full { id, severity, package, fixed, exempt } => Issue {
-            kind: IssueKind::Vulnerability,
-            severity: severity.as_deref().and_then(|text| text.parse().ok()).unwrap_or(Severity::Unknown),
-            packages: vec![AffectedPackage {
-                name: package.clone().unwrap_or_default(),
-                fixed: fixed.clone(),
-                ..AffectedPackage::default()
-            }],
-            exempt: *exempt,
-            ..issue(id)
-        },
-    };
-    match issues {
-        Issues::None => Vec::new(),
-        Issues::Count(count) => (1..=(*count).min(1000)).map(|n| issue(&format!("issue {n}"))).collect(),
-        Issues::Each(list) => list.iter().map(each).collect(),
-    }
-}
-
-/// An issue that counts under every rule.
-fn issue(id: &str) -> Issue {
-    Issue::new(id, IssueKind::Configuration, Severity::Unknown)
 }

@@ -260,3 +260,5 @@ fn shipped_policies_load() {
         }
     }
 }
+
+mod va;

@@ -6,7 +6,7 @@ use std::fmt;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 
 use super::InvalidCondition;
-use ValueType::{Any, Bool, Bytes, Double, Duration, Int, List, Map, Null, Text, Time, Type, Uint};
+use ValueType::{Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint};
 
 /// The type of a value in a condition.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,10 +25,14 @@ pub enum ValueType {
     Int,
     /// A list.
     List,
+    /// A list whose elements have this type.
+    ListOf(&'static Self),
     /// A map.
     Map,
     /// Nothing.
     Null,
+    /// A map with these fields. A field may be missing when the condition is evaluated.
+    Record(&'static RecordType),
     /// Text.
     Text,
     /// A point in time.
@@ -39,10 +43,30 @@ pub enum ValueType {
     Uint,
 }
 
+/// The fields of a record.
+#[derive(Debug, Eq, PartialEq)]
+pub struct RecordType {
+    /// What a record is, for messages: `issue`.
+    pub name: &'static str,
+    /// The names and types of the fields.
+    pub fields: &'static [(&'static str, ValueType)],
+}
+
+impl ValueType {
+    /// The type without what is known about its elements or fields.
+    fn general(self) -> Self {
+        match self {
+            ListOf(_) => List,
+            Record(_) => Map,
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for ValueType {
     /// The name in CEL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(match self.general() {
             Any => "dyn",
             Bool => "bool",
             Bytes => "bytes",
@@ -56,6 +80,7 @@ impl fmt::Display for ValueType {
             Time => "timestamp",
             Type => "type",
             Uint => "uint",
+            ListOf(_) | Record(_) => unreachable!("general types are neither"),
         })
     }
 }
@@ -129,10 +154,8 @@ impl Checker<'_> {
             Expr::Ident(name) => self.variable(expression, name),
             Expr::Select(select) => {
                 let operand = self.type_of(&select.operand);
-                if !matches!(operand, Map | Any) {
-                    return self.report(expression, format!("a {operand} has no field {:?}", select.field));
-                }
-                if select.test { Bool } else { Any }
+                let field = self.field(expression, operand, &select.field);
+                if select.test { Bool } else { field }
             }
             Expr::List(list) => {
                 list.elements.iter().for_each(|element| _ = self.type_of(element));
@@ -154,6 +177,20 @@ impl Checker<'_> {
         }
     }
 
+    fn field(&mut self, at: &IdedExpr, operand: ValueType, name: &str) -> ValueType {
+        match operand {
+            Map | Any => Any,
+            Record(record) => match record.fields.iter().find(|(known, _)| *known == name) {
+                Some((_, field)) => *field,
+                None => {
+                    let known: Vec<&str> = record.fields.iter().map(|(known, _)| *known).collect();
+                    self.report(at, format!("no {} has a field {name:?}; known: {}", record.name, known.join(", ")))
+                }
+            },
+            operand => self.report(at, format!("a {operand} has no field {name:?}")),
+        }
+    }
+
     fn variable(&mut self, at: &IdedExpr, name: &str) -> ValueType {
         let found = self.scope.iter().rev().find(|(known, _)| known == name).map(|(_, found)| *found);
         if let Some(found) = found {
@@ -171,20 +208,25 @@ impl Checker<'_> {
     /// The macros `all`, `exists`, `exists_one`, `map` and `filter`, as the parser expands them.
     fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> ValueType {
         let range = self.type_of(&comprehension.iter_range);
-        if !matches!(range, List | Map | Any) {
+        if !matches!(range.general(), List | Map | Any) {
             self.report(&comprehension.iter_range, format!("a {range} is neither a list nor a map"));
         }
         let accumulated = self.type_of(&comprehension.accu_init);
         let outer = self.scope.len();
         self.scope.push((comprehension.accu_var.clone(), accumulated));
-        self.scope.push((comprehension.iter_var.clone(), Any));
+        let element = match (range, &comprehension.iter_var2) {
+            (ListOf(element), None) => *element,
+            _ => Any,
+        };
+        self.scope.push((comprehension.iter_var.clone(), element));
         self.scope.extend(comprehension.iter_var2.iter().map(|name| (name.clone(), Any)));
         self.type_of(&comprehension.loop_cond);
         self.type_of(&comprehension.loop_step);
         self.scope.truncate(outer + 1);
         let result = self.type_of(&comprehension.result);
         self.scope.truncate(outer);
-        result
+        // A filtered list has the elements of the list.
+        if result == List && is_filter(comprehension) { range } else { result }
     }
 
     fn call(&mut self, at: &IdedExpr, call: &CallExpr) -> ValueType {
@@ -195,12 +237,12 @@ impl Checker<'_> {
             (None, operands) if operator(name).is_some() => self.operator(at, name, operands),
             (None, [Any]) if function(name).is_some() => function(name).map_or(Any, |(_, result)| result),
             (None, [argument]) if function(name).is_some() => match function(name) {
-                Some((accepted, result)) if accepted.contains(argument) => result,
+                Some((accepted, result)) if accepted.contains(&argument.general()) => result,
                 _ => self.report(at, format!("{name} does not take a {argument}")),
             },
             (Some(Text | Any), [Text | Any]) if TEXT_METHODS.contains(&name) => Bool,
             (None, [Text | Any, Text | Any]) if name == "matches" => Bool,
-            (Some(Any | Bytes | List | Map | Text), []) if name == "size" => Int,
+            (Some(Any | Bytes | List | ListOf(_) | Map | Record(_) | Text), []) if name == "size" => Int,
             _ => {
                 let known = function(name).is_some() || TEXT_METHODS.contains(&name);
                 let why = if known { "does not take these arguments" } else { "is not a function here" };
@@ -263,11 +305,17 @@ fn operator(name: &str) -> Option<&'static str> {
 /// The type of an operation; `None` if the operands do not fit.
 fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
     let is_number = |value: ValueType| matches!(value, Int | Uint | Double | Any);
-    match (name, operands) {
+    if let (operators::INDEX, [ListOf(element), Int | Uint | Any]) = (name, operands) {
+        return Some(**element);
+    }
+    if let (operators::CONDITIONAL, [Bool | Any, one, other]) = (name, operands) {
+        return Some(if one == other { *one } else { Any });
+    }
+    let operands: Vec<ValueType> = operands.iter().map(|operand| operand.general()).collect();
+    match (name, &*operands) {
         (operators::LOGICAL_AND | operators::LOGICAL_OR, [Bool | Any, Bool | Any]) => Some(Bool),
         (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, [Bool | Any]) => Some(Bool),
         (operators::NEGATE, [value @ (Int | Double | Any)]) => Some(*value),
-        (operators::CONDITIONAL, [Bool | Any, one, other]) => Some(if one == other { *one } else { Any }),
         (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => {
             let is_possible = one == other || *one == Any || *other == Any || is_number(*one) && is_number(*other);
             (is_possible || *one == Null || *other == Null).then_some(Bool)
@@ -290,6 +338,22 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
             Some(if one == other { *one } else { Any })
         }
         _ => None,
+    }
+}
+
+/// Whether a macro is `filter`: it appends its own variable, or nothing.
+fn is_filter(comprehension: &ComprehensionExpr) -> bool {
+    let call = |expression: &Expr, name: &str| match expression {
+        Expr::Call(call) if call.func_name == name => Some(call.args.clone()),
+        _ => None,
+    };
+    let appended = call(&comprehension.loop_step.expr, operators::CONDITIONAL)
+        .and_then(|arguments| call(&arguments.get(1)?.expr, operators::ADD));
+    match appended.as_deref() {
+        Some([_, IdedExpr { expr: Expr::List(list), .. }]) => {
+            matches!(&*list.elements, [IdedExpr { expr: Expr::Ident(name), .. }] if *name == comprehension.iter_var)
+        }
+        _ => false,
     }
 }
 

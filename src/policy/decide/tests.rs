@@ -3,10 +3,11 @@ use jiff::SignedDuration;
 use super::*;
 use crate::oci::ImageReference;
 use crate::policy::exemption::tests::{all, of_issue, of_package, until};
+use crate::policy::va_rule::Unscanned;
 use crate::policy::{
-    self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Issue, IssueKind, PublicKey, Report,
-    Requirement, Scheme, Severity, Signatory, SignedPart, TrustEvidence, TrustOutcome, Unseen, VaAssessment, VaRule,
-    VaStatus,
+    self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Issue, IssueKind, Observed, PublicKey,
+    Report, Requirement, Scheme, Severity, Signatory, SignedPart, TrustEvidence, TrustOutcome, Unseen, VaAssessment,
+    VaRule, VaStatus,
 };
 use crate::scope::Scope;
 
@@ -93,6 +94,7 @@ fn decided(mode: Mode, rule: Rule, findings: &TrustFindings, va: Option<&VaFindi
         trust: findings,
         va,
         exemptions: &VaExemptions::default(),
+        history: &ImageHistory::default(),
         now: NOW,
     });
     let opinion = Opinion { selected, outcome };
@@ -337,9 +339,13 @@ fn partial(issues: Vec<Issue>) -> VaEvidence {
     })
 }
 
+fn assess_with(rule: &VaRule, evidence: &VaEvidence, exemptions: &VaExemptions, now: Timestamp) -> VaAssessment {
+    policy::assess(rule, evidence, &AssessmentContext { exemptions, history: &ImageHistory::default(), now })
+}
+
 /// An assessment without exemptions.
 fn assess(rule: &VaRule, evidence: &VaEvidence, now: Timestamp) -> VaAssessment {
-    policy::assess(rule, evidence, &VaExemptions::default(), now)
+    assess_with(rule, evidence, &VaExemptions::default(), now)
 }
 
 /// An exempt issue does not count, and the decision ends when the exemption ends.
@@ -362,17 +368,17 @@ fn exempt_issues_do_not_count_until_the_exemption_ends() {
         (line!(), vec![until(openssl(), at(9))], 9, (VaStatus::Fail, 0, Some(at(100)))),
     ] {
         let exemptions = all(exemptions);
-        let found = policy::assess(&rule, &evidence, &exemptions, at(now));
+        let found = assess_with(&rule, &evidence, &exemptions, at(now));
         assert_eq!((found.status, found.exempt, found.until), expected, "line {line}");
     }
     let part = partial(vec![issue("CVE-1", Severity::High, true, false)]);
     let exempt = all([of_issue("CVE-1")]);
     assert_eq!(
-        policy::assess(&va_rule(), &part, &exempt, NOW).status,
+        assess_with(&va_rule(), &part, &exempt, NOW).status,
         VaStatus::Incomplete,
         "an incomplete report never passes"
     );
-    assert_eq!(policy::assess(&va_rule(), &VaEvidence::Unscanned, &exempt, NOW).status, VaStatus::Unscanned);
+    assert_eq!(assess_with(&va_rule(), &VaEvidence::Unscanned, &exempt, NOW).status, VaStatus::Unscanned);
 }
 
 fn va_rule() -> VaRule {
@@ -411,7 +417,7 @@ fn images_without_an_assessment() {
         (VaEvidence::Pending { why: why() }, Some(DenialKind::Pending), Some(DenialKind::Pending)),
     ] {
         let all = |behaviour| VaRule {
-            unscanned: behaviour,
+            unscanned: if behaviour == Behaviour::Allow { Unscanned::Allow } else { Unscanned::Deny },
             incomplete: behaviour,
             unsupported: behaviour,
             unavailable: behaviour,
@@ -565,7 +571,7 @@ fn audited_entries_never_decide_when_enforced_entries_apply() {
     let subject = Subject::new(name.name.clone(), name.reference(), Scope::CLUSTER);
     let opinion = |document: &str, admits: bool| Opinion {
         selected: Selected { document: document.into(), entry: "*".into(), rule: None },
-        outcome: if admits { Ok(None) } else { Err(no_match(&subject, document.into())) },
+        outcome: if admits { Ok(Admission::default()) } else { Err(no_match(&subject, document.into())) },
     };
     let (yes, no) = (opinion("yes", true), opinion("no", false));
     let (fine, bad) = (opinion("fine", true), opinion("bad", false));

@@ -118,7 +118,8 @@ fn pinned<T>(
     Some(PinnedKey { key: material_beside(fields, &VALIDITY, read, lookup)?, validity: KeyValidity { from, until } })
 }
 
-fn time(fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
+/// A time as in RFC 3339.
+pub(super) fn time(fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
     let text = fields.text(key)?;
     let hint = "write date, time and offset as in RFC 3339: 2026-03-01T00:00:00Z";
     text.parse().map_err(|_| fields.error_hint(format!("{key} {text:?} is not a time"), hint)).ok()

@@ -15,8 +15,9 @@ use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value};
 use crate::policy::authority::{Authority, KeyValidity, NotaryTrust, Scheme, Signer};
 use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Requirement, Rule, SignedPart, VaRule};
+use crate::policy::rule::{Requirement, Rule, SignedPart};
 use crate::policy::ruleset::Entry;
+use crate::policy::va_rule::VaRule;
 
 /// The keys of a `policy`.
 const POLICY_KEYS: &[&str] = &["trust", "simple", "va", "vulnerability", "mutateImage"];

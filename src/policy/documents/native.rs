@@ -7,11 +7,11 @@ use jiff::SignedDuration;
 
 use super::authority::{self, one_of};
 use super::envelope::PolicyObject;
-use super::{Context, NOTARY, REJECT, lint};
+use super::{Context, NOTARY, REJECT, lint, va};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::authority::{Authority, NotaryTrust, Scheme};
 use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Behaviour, Mode, Requirement, Rule, Severity, SignedPart, VaRule};
+use crate::policy::rule::{Mode, Requirement, Rule, SignedPart};
 use crate::policy::ruleset::Entry;
 
 /// The most parts of one combination, because every decision matches signers with parts.
@@ -81,7 +81,7 @@ impl RuleReader<'_> {
             signed: signed.unwrap_or_default(),
             trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
             simple: None,
-            va: fields.map("va").map(|va| va_rule(&va)),
+            va: fields.map("va").map(|fields| va::rule(&fields)),
             keeps_tags: false,
         }
     }
@@ -158,43 +158,6 @@ impl RuleReader<'_> {
         }
         found
     }
-}
-
-/// The defaults: every issue from `low` counts, whether or not a fix is published, and everything unknown denies.
-/// Artifacts that are not images are `unsupported`, so an entry with `va` for a repository of charts needs
-/// `unsupported: allow`.
-fn va_rule(fields: &Fields<'_>) -> VaRule {
-    let behaviours = ["unscanned", "incomplete", "unsupported", "unavailable"];
-    let mut known = vec!["severity", "fixableOnly", "alwaysBlock", "maxReportAge"];
-    known.extend(behaviours);
-    fields.only(&known);
-    let [unscanned, incomplete, unsupported, unavailable] = behaviours.map(|key| behaviour(fields, key));
-    VaRule {
-        severity: severity(fields),
-        fixable_only: fields.flag("fixableOnly").unwrap_or(false),
-        always_block: fields.texts("alwaysBlock").into_iter().map(str::to_owned).collect(),
-        unscanned,
-        incomplete,
-        unsupported,
-        unavailable,
-        max_report_age: age(fields, "maxReportAge"),
-        account: None,
-    }
-}
-
-fn severity(fields: &Fields<'_>) -> Severity {
-    match fields.text("severity").map(str::parse::<Severity>) {
-        None => Severity::Low,
-        Some(Ok(severity)) if severity != Severity::Unknown => severity,
-        Some(_) => {
-            fields.error("severity is negligible, low, medium, high or critical");
-            Severity::Low
-        }
-    }
-}
-
-fn behaviour(fields: &Fields<'_>, key: &str) -> Behaviour {
-    fields.choice(key, &[("allow", Behaviour::Allow), ("deny", Behaviour::Deny)]).unwrap_or(Behaviour::Deny)
 }
 
 /// A duration that is longer than nothing.

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
+use crate::policy::va_rule::Unscanned;
 use crate::policy::{
     Behaviour, NotaryTrust, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, SimpleSigner,
     Subject, VaRule,
@@ -283,9 +284,9 @@ spec:
     let first = rule(&parsed, "a.io/x", "").unwrap();
     assert_eq!(first.authorities().len(), 4);
     let va = first.va.unwrap();
-    assert_eq!((va.severity, va.unscanned, va.unsupported), (Severity::Low, Behaviour::Deny, Behaviour::Deny));
+    assert_eq!((va.severity, va.unscanned, va.unsupported), (Severity::Low, Unscanned::Deny, Behaviour::Deny));
     let va = rule(&parsed, "b.io/x", "").unwrap().va.unwrap();
-    assert_eq!((va.severity, va.fixable_only, va.unscanned), (Severity::High, true, Behaviour::Allow));
+    assert_eq!((va.severity, va.fixable_only, va.unscanned), (Severity::High, true, Unscanned::Allow));
     assert_eq!(va.max_report_age, Some(jiff::SignedDuration::from_hours(36)));
     assert_eq!(va.always_block, ["CVE-1"]);
     for (from, to) in [("PUBLIC KEY", "EC PRIVATE KEY"), ("MCowBQYDK2Vw", "?"), ("name: s, key", "name: t, key")] {

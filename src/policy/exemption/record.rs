@@ -246,6 +246,25 @@ impl ExemptionRecord {
         kinds.iter().map(|kind| Self::new(scope.clone(), *kind, Some(id), package.cloned())).collect()
     }
 
+    /// The exemptions of an entry of a list, which may state the type, an issue and a package.
+    ///
+    /// # Errors
+    /// If neither is given, or one of them is malformed.
+    pub fn listed(
+        scope: &ExemptionScope,
+        issue_type: Option<IssueType>,
+        id: Option<&str>,
+        package: Option<&str>,
+        expires: Option<Timestamp>,
+    ) -> Result<Vec<Self>, InvalidExemption> {
+        let package = package.map(str::parse).transpose()?;
+        let records = match (issue_type, id) {
+            (None, Some(id)) => Self::of_identifier(scope, id, package.as_ref())?,
+            (kind, id) => vec![Self::new(scope.clone(), kind.unwrap_or(IssueType::Package), id, package)?],
+        };
+        Ok(records.into_iter().map(|record| Self { expires, ..record }).collect())
+    }
+
     /// The same for packages in these files only. A package without a path in the report is not exempt.
     #[must_use]
     pub fn at_path(self, path: PathPattern) -> Self {

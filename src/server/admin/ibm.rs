@@ -150,8 +150,7 @@ impl IbmApi {
     fn summary(&self, tag: &KnownTag) -> IbmImageSummary {
         let summary = tag.assessment.as_ref().map(|evidence| {
             let applied = self.gate.va_rule(&tag.name, &tag.tag);
-            let (rule, exemptions) = (&applied.rule, &applied.exemptions);
-            let assessed = AssessmentAnswer::new(tag.digest, None, rule, &evidence.value, exemptions, applied.at);
+            let assessed = AssessmentAnswer::new(tag.digest, None, &applied.rule, &evidence.value, &applied.context());
             let made = match &evidence.value {
                 VaEvidence::Report(report) => report.generated_at,
                 _ => None,

@@ -145,11 +145,12 @@ fn respond_list(request: &Request<Incoming>, list: ListPage) -> Response<Body> {
     response
 }
 
-/// Adds `Warning` headers, as in the distribution specification, for denials that were not enforced and for stale
-/// content.
+/// Adds `Warning` headers, as in the distribution specification, for denials that were not enforced, for
+/// images that are admitted only for now, and for stale content.
 fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
     let would_deny = permit.would_deny().iter().map(|denial| format!("audit mode, would be denied: {denial}"));
-    for text in would_deny.chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
+    let warnings = permit.warnings().iter().map(|warning| format!("admitted only for now: {warning}"));
+    for text in would_deny.chain(warnings).chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
         let quoted: String = text
             .chars()
             .take(1000)

@@ -10,7 +10,7 @@ use super::document::{ImageDigests, ReportFile, ReportFinding, ScannerReport, Ve
 use super::scan::Fingerprint;
 use super::{NeedsProof, ReportQuery};
 use crate::oci::Digest;
-use crate::policy::{Issue, Report, VaEvidence, known_time};
+use crate::policy::{ImageFacts, Issue, Report, VaEvidence, known_time};
 use crate::va::binding::ConfigBinding;
 
 /// The contents of the directories at one point in time.
@@ -171,12 +171,16 @@ impl Index {
             published: finding.issue.published.and_then(|published| known_time(published, self.read_at)),
             ..self.with_statements(finding, &names, honour_ignores)
         });
+        let built: Option<Vec<_>> = base.iter().map(|dated| dated.assessment()?.data_of).collect();
+        let database_built = built.and_then(|built| built.into_iter().min());
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
             generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
             issues: issues(findings),
             incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
             gaps: Vec::new(),
+            image: ImageFacts { database_built, ..ImageFacts::default() },
+            packages: None,
         }))
     }
 

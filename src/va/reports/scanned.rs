@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::document::{self, ImageNames, InvalidReport, ReportFinding, ScannerReport, issues};
 use super::harbor;
 use crate::oci::Digest;
-use crate::policy::{Issue, Report, known_time};
+use crate::policy::{ImageFacts, Issue, Report, known_time};
 
 /// The image that a scanner was asked about.
 #[derive(Clone, Debug)]
@@ -66,11 +66,13 @@ impl ReportTarget {
         // What the scanner knew is as old as its database.
         let made = generated_at.and_then(known);
         let generated_at = made.map(|made| [data_of, self.built].into_iter().flatten().fold(made, Timestamp::min));
+        let database_built = [data_of, self.built].into_iter().flatten().min();
         Report {
             source,
             generated_at,
             issues: issues(findings.into_iter().map(issue)),
             incomplete,
+            image: ImageFacts { database_built, ..ImageFacts::default() },
             ..Report::default()
         }
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory};
-use crate::inventory::{Gap, InstalledPackage, Inventory};
-use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Report, ReportGap, Severity, VaEvidence};
+use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
+use crate::policy::{
+    AffectedPackage, Epss, Feeds, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap, ReportPackage, Severity,
+    VaEvidence,
+};
 
 /// The most gaps that a report names in words.
 const MAX_NAMED: usize = 3;
@@ -26,23 +29,52 @@ pub(super) fn evidence(
     now: Timestamp,
 ) -> VaEvidence {
     if inventory.is_opaque() {
-        let gaps = gaps(inventory.gaps.iter()).map(|gaps| format!("; {gaps}")).unwrap_or_default();
-        let why = format!("no distribution and no package was recognised in the image{gaps}");
-        return VaEvidence::Incomplete { why };
+        let why = "no distribution and no package was recognised in the image".to_owned();
+        return match gaps(inventory.gaps.iter()) {
+            Some(gaps) => VaEvidence::Incomplete { why: format!("{why}; {gaps}") },
+            None => VaEvidence::Opaque { why },
+        };
     }
     let incomplete = gaps(inventory.gaps.iter().chain(&findings.gaps));
-    let issues = issues(inventory, &findings);
     let ended = findings.end_of_life.filter(|end| *end <= now).map(|end| Gap {
         place: "etc/os-release".into(),
         problem: format!("support of the release ended at {end}: newer vulnerabilities are not listed"),
     });
+    let image = ImageFacts {
+        end_of_life: findings.end_of_life,
+        distribution: inventory.distribution.as_ref().map(release),
+        database_built: databases.oldest(),
+        feeds: Feeds { kev: feed(databases, "kev"), epss: feed(databases, "epss") },
+        ..ImageFacts::default()
+    };
+    let mut purls = PackagePurls { inventory, known: HashMap::new() };
+    let issues = issues(inventory, &findings, &mut purls);
+    let package = |(index, package): (usize, &InstalledPackage)| ReportPackage {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        purl: purls.of(index),
+        licenses: package.licenses.clone(),
+        published: package.built,
+        path: package.path.clone(),
+    };
+    let packages = Some(inventory.packages.iter().enumerate().map(package).collect());
     let gaps = ended
         .into_iter()
         .chain(findings.gaps)
         .take(MAX_GAPS)
         .map(|Gap { place, problem }| ReportGap { place, problem });
     let (source, generated_at, gaps) = (source(databases), databases.oldest(), gaps.collect());
-    VaEvidence::Report(Report { source, generated_at, issues, incomplete, gaps })
+    VaEvidence::Report(Report { source, generated_at, issues, incomplete, gaps, image, packages })
+}
+
+/// `debian 12`; only the name for a rolling release.
+fn release(distribution: &LinuxDistribution) -> String {
+    format!("{} {}", distribution.id, distribution.version).trim_end().to_owned()
+}
+
+/// When a feed was published; `None` if it is not in use.
+fn feed(databases: &Databases, name: &str) -> Option<Timestamp> {
+    databases.status().iter().find(|status| status.source == name)?.generation.as_ref().map(|used| used.built)
 }
 
 /// `pullgate 0.1.0 (trivy-db of 2026-11-25, osv-pypi of 2026-11-24)`.
@@ -66,9 +98,8 @@ fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
 }
 
 /// One issue for each vulnerability, with all packages that it affects.
-fn issues(inventory: &Inventory, findings: &ImageFindings) -> Vec<Issue> {
+fn issues(inventory: &Inventory, findings: &ImageFindings, purls: &mut PackagePurls<'_>) -> Vec<Issue> {
     let mut issues: BTreeMap<&str, IssueOfMatches<'_>> = BTreeMap::new();
-    let mut purls = PackagePurls { inventory, known: HashMap::new() };
     for found in &findings.matches {
         let Some(package) = inventory.packages.get(found.package) else { continue };
         let copies = findings.copies.get(&found.package).map_or(&[][..], Vec::as_slice);
@@ -122,6 +153,8 @@ impl<'a> IssueOfMatches<'a> {
             issue.severity = found.severity;
             issue.severity_source.clone_from(&found.severity_source);
         }
+        issue.exploited |= found.exploited;
+        issue.epss = issue.epss.max(found.epss.and_then(Epss::new));
         let aliases = &mut self.aliases;
         issue.aliases.extend(found.aliases.iter().filter(|alias| aliases.insert(alias.as_str())).cloned());
         for list in &found.references {
@@ -178,7 +211,12 @@ pub(super) fn weight(evidence: &VaEvidence) -> usize {
         size_of::<Issue>() + texts + issue.packages.len() * (size_of::<AffectedPackage>() + 256)
     };
     let gaps: usize = report.gaps.iter().map(|gap| gap.place.len() + gap.problem.len() + 64).sum();
-    512 + gaps + report.issues.iter().map(issue).sum::<usize>()
+    let package = |package: &ReportPackage| {
+        let licences = package.licenses.iter().map(|text| text.len() + 32).sum::<usize>();
+        size_of::<ReportPackage>() + licences + 512
+    };
+    let packages = report.packages.iter().flat_map(|packages| packages.iter()).map(package).sum::<usize>();
+    512 + gaps + packages + report.issues.iter().map(issue).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -223,7 +261,8 @@ mod tests {
                 copies: HashMap::from([(0, (1..=copies).collect())]),
                 ..ImageFindings::default()
             };
-            issues(&inventory, &findings).remove(0)
+            let mut purls = PackagePurls { inventory: &inventory, known: HashMap::new() };
+            issues(&inventory, &findings, &mut purls).remove(0)
         };
         let paths = |issue: &Issue| issue.packages.iter().map(|package| package.path.clone()).collect::<Vec<_>>();
         let few = listed(2);

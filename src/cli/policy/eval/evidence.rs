@@ -1,0 +1,315 @@
+//! The evidence of a case, as the gate would have found it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::case::{
+    CaseAffected, CaseBase, CaseExemption, CaseFeeds, CaseHistory, CaseImage, CaseIssue, CaseIssues, CasePackage,
+    CaseTime, CaseTrust, CaseVa, EvalCase, FullIssue,
+};
+use crate::oci::Digest;
+use crate::policy::{
+    AffectedPackage, Authority, BaseImage, CvssScore, ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet,
+    Feeds, ImageFacts, ImageHistory, Issue, IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl, Question, Report,
+    ReportPackage, Scheme, Selected, Severity, Signatory, SignatureFinding, Subject, TrustEvidence, TrustFindings,
+    TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
+};
+
+/// The evidence of a case, as the gate would have found it.
+pub(super) struct EvalEvidence {
+    trust: TrustFindings,
+    /// `None` if none is needed: the rule has no `va`, or signatures deny first.
+    pub(super) va: Option<VaFindings>,
+    exemptions: VaExemptions,
+    history: ImageHistory,
+    now: Timestamp,
+}
+
+impl EvalEvidence {
+    /// What one entry needs. `exemptions` are those that apply to the image, and `now` is the time of the decision if the
+    /// case states none.
+    ///
+    /// # Errors
+    /// What is wrong with the case.
+    pub(super) fn of(
+        case: &EvalCase,
+        exemptions: VaExemptions,
+        selected: &Selected,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let now = case.now.map_or(now, |now| now.0);
+        let mut evidence = Self {
+            trust: TrustFindings::default(),
+            va: None,
+            exemptions,
+            history: case.history.as_ref().map(history).unwrap_or_default(),
+            now,
+        };
+        let Some(rule) = &selected.rule else { return Ok(evidence) };
+        let none = CaseTrust::default();
+        let trust = case.trust.as_ref().unwrap_or(&none);
+        let mut own = TrustEvidence::default();
+        for authority in rule.authorities() {
+            own.insert(authority.id().clone(), observed(outcome(&authority, trust), now));
+        }
+        evidence.trust = TrustFindings { own, ..TrustFindings::default() };
+        let passes = trust_verdict(rule, Kind::Image, &evidence.trust, now)
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped));
+        if let (true, Some(va)) = (passes, &rule.va) {
+            let found = assessment(case.va.as_ref(), va, now)?;
+            evidence.va = Some(VaFindings::Image(Arc::new(observed(found, now))));
+        }
+        Ok(evidence)
+    }
+
+    pub(super) fn question<'a>(&'a self, subject: &'a Subject, digest: Digest, selected: &'a Selected) -> Question<'a> {
+        let Self { trust, va, exemptions, history, now } = self;
+        let (kind, va) = (Kind::Image, va.as_ref());
+        Question { subject, digest, kind, selected, trust, va, exemptions, history, now: *now }
+    }
+}
+
+fn observed<T>(value: T, at: Timestamp) -> Observed<T> {
+    Observed { value, at, until: None }
+}
+
+/// An authority verified if the list has its name; Docker Content Trust verified if there is trust data by all required
+/// signers. A missing secret is represented by its name: the evidence says that it verified.
+fn outcome(authority: &Authority, trust: &CaseTrust) -> TrustOutcome {
+    if let Some(why) = &trust.error {
+        return TrustOutcome::unknown(why, false);
+    }
+    let listed = |name: &str| [&trust.signers, &trust.simple].into_iter().flatten().flatten().any(|n| n == name);
+    let verified = listed(authority.name())
+        || match authority.scheme() {
+            Scheme::Notary(NotaryTrust { signers, .. }) => trust.signers.as_ref().is_some_and(|found| {
+                let all = signers.iter().all(|signer| found.contains(&signer.name));
+                all && (!signers.is_empty() || authority.name() == "notary")
+            }),
+            Scheme::Unusable { .. } => authority.name().split(',').all(listed),
+            _ => false,
+        };
+    if verified {
+        let signatory = |id| Signatory::assumed(id, authority);
+        let by = authority.signers().into_iter().map(signatory).collect();
+        return TrustOutcome::Verified { by, found: Vec::new(), unseen: None };
+    }
+    match authority.scheme() {
+        Scheme::Unusable { why } => TrustOutcome::unknown(why, false),
+        Scheme::Notary(NotaryTrust { signers, .. }) if trust.signers.is_some() && !signers.is_empty() => {
+            let wanted: Vec<_> = signers.iter().map(|signer| &*signer.name).collect();
+            trust_data(&format!("is not signed by all of {}", wanted.join(", ")))
+        }
+        Scheme::Notary(_) => trust_data("is not valid, or missing"),
+        _ => TrustOutcome::Unverified { found: Vec::new() },
+    }
+}
+
+fn trust_data(why: &str) -> TrustOutcome {
+    TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "trust data", why)] }
+}
+
+/// IBM's status and what is listed, as evidence.
+///
+/// In the IBM dialects the status decides: with `OK` and `WARN`, no issue counts. In all dialects some issue counts with
+/// `FAIL`, its older name `BLOCK`, and every unknown status: if none is listed that could, one that always counts is
+/// added. Without a status, what is listed is the report; nothing listed means that the image was not scanned.
+fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEvidence, String> {
+    let Some(va) = va else { return Ok(VaEvidence::Unscanned) };
+    let why = || va.why.clone().unwrap_or_default();
+    let mut report = report(va, now)?;
+    let says_nothing = matches!(va.issues, CaseIssues::None) && va.packages.is_none() && va.image.is_none();
+    match va.status.as_deref() {
+        None if says_nothing => return Ok(VaEvidence::Unscanned),
+        None => {}
+        Some("UNSCANNED") => return Ok(VaEvidence::Unscanned),
+        Some("PENDING") => return Ok(VaEvidence::Pending { why: why() }),
+        Some("UNAVAILABLE") => return Ok(VaEvidence::Unavailable { why: why() }),
+        Some("UNSUPPORTED") => return Ok(VaEvidence::Unsupported { why: why() }),
+        Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why() }),
+        Some("INCOMPLETE") if says_nothing => return Ok(VaEvidence::Incomplete { why: why() }),
+        Some("INCOMPLETE") => report.incomplete = report.incomplete.or(Some(why())),
+        Some("OK") if rule.severity == Severity::Unknown => report.issues.clear(),
+        Some("OK") => {}
+        Some("WARN") => {
+            report.issues.iter_mut().for_each(|issue| issue.exempt = true);
+            if report.issues.is_empty() {
+                report.issues.push(Issue { exempt: true, ..counting("exempt issue") });
+            }
+        }
+        Some(status) if report.issues.iter().all(|issue| issue.exempt) => {
+            report.issues.push(counting(&format!("status {status}")));
+        }
+        Some(_) => {}
+    }
+    Ok(VaEvidence::Report(report))
+}
+
+fn report(va: &CaseVa, now: Timestamp) -> Result<Report, String> {
+    let generated_at = va.generated_at.map_or(Some(now), time);
+    let database_built = va.database_built.map_or(generated_at, time);
+    let of_feeds = |feeds: &CaseFeeds| Feeds { kev: time(feeds.kev), epss: time(feeds.epss) };
+    let feeds = match &va.feeds {
+        None => Feeds { kev: Some(now), epss: Some(now) },
+        Some(None) => Feeds::default(),
+        Some(Some(feeds)) => of_feeds(feeds),
+    };
+    let packages = va.packages.as_ref().map(|all| all.iter().map(package).collect::<Result<_, _>>()).transpose()?;
+    Ok(Report {
+        source: "policy eval".into(),
+        generated_at,
+        issues: listed(&va.issues)?,
+        incomplete: va.incomplete.clone(),
+        gaps: Vec::new(),
+        image: ImageFacts { database_built, feeds, ..va.image.as_ref().map(facts).unwrap_or_default() },
+        packages,
+    })
+}
+
+fn time(time: Option<CaseTime>) -> Option<Timestamp> {
+    time.map(|time| time.0)
+}
+
+fn facts(image: &CaseImage) -> ImageFacts {
+    let base = image.base.as_ref().map(|base| match base {
+        CaseBase::Name(name) => BaseImage { name: name.clone(), digest: None },
+        CaseBase::Full { name, digest } => BaseImage { name: name.clone(), digest: *digest },
+    });
+    ImageFacts {
+        created: time(image.created),
+        end_of_life: time(image.end_of_life),
+        distribution: image.distribution.clone(),
+        base,
+        ..ImageFacts::default()
+    }
+}
+
+fn purl(text: Option<&str>) -> Result<Option<Purl>, String> {
+    text.map(|text| Purl::parse(text).ok_or_else(|| format!("{text:?} is not a package URL"))).transpose()
+}
+
+fn package(package: &CasePackage) -> Result<ReportPackage, String> {
+    let purl = purl(package.purl.as_deref())?;
+    let of_purl = |part: fn(&Purl) -> Option<&str>| purl.as_ref().and_then(part).unwrap_or_default().to_owned();
+    Ok(ReportPackage {
+        name: package.name.clone().unwrap_or_else(|| of_purl(|purl| Some(purl.name()))),
+        version: package.version.clone().unwrap_or_else(|| of_purl(Purl::version)),
+        purl: purl.clone(),
+        licenses: package.licences.list(),
+        published: time(package.published),
+        path: package.path.clone(),
+    })
+}
+
+fn history(history: &CaseHistory) -> ImageHistory {
+    ImageHistory {
+        known_since: time(history.known_since),
+        admitted_since: time(history.admitted_since),
+        first_seen: history.first_seen.iter().map(|(id, at)| (id.clone(), at.0)).collect(),
+    }
+}
+
+/// The exemptions of a case and of the documents that apply to an image.
+///
+/// # Errors
+/// What is wrong with an exemption of the case.
+pub(super) fn exemptions(
+    case: &EvalCase,
+    documents: &ExemptionSet,
+    image: &ExemptedImage<'_>,
+) -> Result<VaExemptions, String> {
+    let own: Vec<_> = case.exemptions.iter().flatten().map(exemption).collect::<Result<_, _>>()?;
+    Ok(VaExemptions::for_image(&[documents, &own.into_iter().flatten().collect()], image))
+}
+
+fn exemption(exemption: &CaseExemption) -> Result<Vec<ExemptionRecord>, String> {
+    let everything = ExemptionScope::EVERYTHING;
+    let records = match exemption {
+        CaseExemption::Id(id) => ExemptionRecord::listed(&everything, None, Some(id), None, None),
+        CaseExemption::Full { scope, issue_type, id, package, expires } => {
+            let scope = scope.as_deref().map_or(Ok(everything), str::parse);
+            let scope: ExemptionScope = scope.map_err(|error| format!("the scope of an exemption: {error}"))?;
+            let expires = expires.as_ref().map(|expires| expires.0);
+            ExemptionRecord::listed(&scope, *issue_type, id.as_deref(), package.as_deref(), expires)
+        }
+    };
+    records.map_err(|error| format!("an exemption: {error}"))
+}
+
+fn listed(issues: &CaseIssues) -> Result<Vec<Issue>, String> {
+    match issues {
+        CaseIssues::None => Ok(Vec::new()),
+        CaseIssues::Count(count) => Ok((1..=(*count).min(1000)).map(|n| counting(&format!("issue {n}"))).collect()),
+        CaseIssues::Each(list) => list
+            .iter()
+            .map(|one| match one {
+                CaseIssue::Id(id) => Ok(counting(id)),
+                CaseIssue::Full(full) => issue(full),
+            })
+            .collect(),
+    }
+}
+
+/// A severity that is missing or not known counts as the highest.
+fn severity(text: Option<&str>) -> Severity {
+    text.and_then(|text| text.parse().ok()).unwrap_or(Severity::Unknown)
+}
+
+fn issue(full: &FullIssue) -> Result<Issue, String> {
+    let kind = match full.kind.as_deref() {
+        None | Some("vulnerability") => IssueKind::Vulnerability,
+        Some("configuration") => IssueKind::Configuration,
+        Some(other) => return Err(format!("kind {other:?} is neither \"vulnerability\" nor \"configuration\"")),
+    };
+    let own = CaseAffected {
+        name: full.package.clone(),
+        purl: full.purl.clone(),
+        installed: full.installed.clone(),
+        fixed: full.fixed.clone(),
+        status: full.status,
+    };
+    let packages = if full.packages.is_empty() { std::slice::from_ref(&own) } else { &full.packages[..] };
+    let of_checks = (kind == IssueKind::Configuration).then(|| OWN_CHECKS.to_owned());
+    let mut aliases = full.aliases.clone();
+    // The identifier is what says that a package is malware.
+    let named = Issue { aliases: aliases.clone(), ..Issue::new(full.id.as_str(), kind, Severity::Unknown) };
+    if full.malicious && !named.is_malicious() {
+        aliases.push(format!("MAL-{}", full.id));
+    }
+    Ok(Issue {
+        aliases,
+        packages: packages.iter().map(affected).collect::<Result<_, _>>()?,
+        exempt: full.exempt,
+        title: full.title.clone(),
+        published: time(full.published),
+        first_seen: time(full.first_seen),
+        score: full.score.and_then(|score| CvssScore::new("policy eval", score, None)),
+        severity_source: full.severity_source.clone().or(of_checks),
+        ratings: full.ratings.iter().map(|(source, text)| (source.clone(), severity(Some(text)))).collect(),
+        exploited: full.exploited,
+        epss: full.epss,
+        ..Issue::new(full.id.as_str(), kind, severity(full.severity.as_deref()))
+    })
+}
+
+fn affected(package: &CaseAffected) -> Result<AffectedPackage, String> {
+    let purl = purl(package.purl.as_deref())?;
+    let of_purl = purl.as_ref().map(|purl| purl.name().to_owned());
+    let version = purl.as_ref().and_then(Purl::version).map(str::to_owned);
+    Ok(AffectedPackage {
+        name: package.name.clone().or(of_purl).unwrap_or_default(),
+        installed: package.installed.clone().or(version),
+        fixed: package.fixed.clone(),
+        ecosystem: purl.as_ref().map(|purl| purl.kind().to_owned()),
+        purl,
+        status: package.status,
+        ..AffectedPackage::default()
+    })
+}
+
+/// An issue that counts under every rule.
+fn counting(id: &str) -> Issue {
+    Issue::new(id, IssueKind::Configuration, Severity::Unknown)
+}

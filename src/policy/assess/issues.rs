@@ -1,0 +1,258 @@
+//! Which issues count: `severity`, `severitySource`, `fixableOnly`, `ignoreUnfixedFor`, `configuration`, `alwaysBlock`,
+//! `ignore`, `grace`, `admittedGrace`, `exploited`, `epss`, `malicious`, and exemptions.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::AssessmentContext;
+use super::findings::Findings;
+use super::text::{self, after, length, time};
+use crate::policy::evidence::known_time;
+use crate::policy::rule::{Behaviour, Severity};
+use crate::policy::va_rule::{GraceStart, VaRule};
+use crate::policy::vulnerability::{Issue, IssueKind, OWN_CHECKS, Report};
+
+/// Why an issue counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Cause {
+    Malicious,
+    AlwaysBlock,
+    Exploited,
+    Epss,
+    Severity,
+}
+
+/// What becomes of an issue that is not exempt.
+enum Standing {
+    /// It counts.
+    Counts(Cause),
+    /// It counts from a time on.
+    CountsFrom(Timestamp),
+    /// It counts, but the image was admitted before it was found, and is served until a time.
+    Tolerated(Timestamp),
+    /// It does not count.
+    Ignored,
+}
+
+/// The issues of a report, by whether they are exempt.
+#[derive(Debug, Default)]
+pub(super) struct SortedIssues<'a> {
+    pub(super) open: Vec<&'a Issue>,
+    pub(super) exempt: Vec<&'a Issue>,
+    /// When the first exemption ends.
+    pub(super) exempt_until: Option<Timestamp>,
+}
+
+/// Finds the issues that count.
+pub(super) fn assess<'a>(
+    rule: &VaRule,
+    report: &'a Report,
+    context: &AssessmentContext<'_>,
+    findings: &mut Findings,
+) -> SortedIssues<'a> {
+    let weighing = Weighing { rule, context };
+    let mut sorted = SortedIssues::default();
+    let mut counting: Vec<(Cause, &Issue)> = Vec::new();
+    for issue in report.issues.iter().filter(|issue| !weighing.is_off(issue)) {
+        let exempt_until = weighing.exempt_until(issue);
+        let standing = weighing.standing(issue);
+        if let Some(end) = exempt_until {
+            findings.exempt += 1;
+            sorted.exempt.push(issue);
+            sorted.exempt_until = [sorted.exempt_until, Some(end)].into_iter().flatten().min();
+            if end != Timestamp::MAX && !matches!(standing, Standing::Ignored) {
+                findings.changes_at(end);
+            }
+            continue;
+        }
+        sorted.open.push(issue);
+        match standing {
+            Standing::Counts(cause) => counting.push((cause, issue)),
+            Standing::CountsFrom(at) => findings.changes_at(at),
+            Standing::Tolerated(end) => {
+                findings.changes_at(end);
+                findings.warnings.push(weighing.tolerated(issue, end));
+            }
+            Standing::Ignored => {}
+        }
+    }
+    counting.sort_by_key(|(cause, _)| *cause);
+    for same in counting.chunk_by(|(one, _), (other, _)| one == other) {
+        let issues: Vec<&Issue> = same.iter().map(|(_, issue)| *issue).collect();
+        findings.reasons.push(weighing.reason(same[0].0, &issues));
+    }
+    // In the order of the report.
+    let counts = |issue: &&Issue| counting.iter().any(|(_, counting)| std::ptr::eq(*counting, *issue));
+    findings.blocking = report.issues.iter().filter(counts).cloned().collect();
+    sorted
+}
+
+struct Weighing<'a> {
+    rule: &'a VaRule,
+    context: &'a AssessmentContext<'a>,
+}
+
+impl Weighing<'_> {
+    /// Whether the rule does not look at issues of this kind.
+    fn is_off(&self, issue: &Issue) -> bool {
+        self.rule.configuration == Behaviour::Allow
+            && issue.kind == IssueKind::Configuration
+            && issue.severity_source.as_deref() == Some(OWN_CHECKS)
+    }
+
+    /// Until when an issue is exempt; `None` if it is not. Only an exemption that names the identifier of the malware
+    /// exempts malware: one of a package may be older than the malware in it.
+    fn exempt_until(&self, issue: &Issue) -> Option<Timestamp> {
+        let now = self.context.now;
+        let listed = |issue: &Issue| {
+            let lists = [self.context.exemptions, &self.rule.ignore];
+            lists.into_iter().filter_map(|list| list.cover_until(issue, now)).max()
+        };
+        match issue.malware_id() {
+            Some(id) if self.rule.malicious == Behaviour::Deny && !self.rule.is_ibm() => {
+                listed(&Issue::new(id, issue.kind, issue.severity))
+            }
+            _ if issue.exempt => Some(Timestamp::MAX),
+            _ => listed(issue),
+        }
+    }
+
+    /// What becomes of an issue unless it is exempt.
+    fn standing(&self, issue: &Issue) -> Standing {
+        let rule = self.rule;
+        let is_always_blocked = rule.always_block.iter().any(|id| issue.is_called(id));
+        match (issue.is_malicious() && !rule.is_ibm(), rule.malicious) {
+            (true, Behaviour::Deny) => return Standing::Counts(Cause::Malicious),
+            _ if is_always_blocked => return Standing::Counts(Cause::AlwaysBlock),
+            (true, Behaviour::Allow) => return Standing::Ignored,
+            (false, _) => {}
+        }
+        let is_exploited = issue.exploited && rule.exploited != Some(Behaviour::Allow);
+        let is_likely = matches!((issue.epss, rule.epss), (Some(found), Some(limit)) if found >= limit);
+        let (cause, from) = match (is_exploited, is_likely) {
+            (true, _) => (Cause::Exploited, None),
+            (false, true) => (Cause::Epss, None),
+            (false, false) => match self.by_severity(issue) {
+                Some(from) => (Cause::Severity, from),
+                None => return Standing::Ignored,
+            },
+        };
+        match (from, self.tolerated_until(issue)) {
+            (Some(from), Some(end)) => Standing::CountsFrom(from.max(end)),
+            (Some(from), None) => Standing::CountsFrom(from),
+            (None, Some(end)) => Standing::Tolerated(end),
+            (None, None) => Standing::Counts(cause),
+        }
+    }
+
+    /// Whether an issue counts because of its severity, and from when, if not yet. `None` if it does not count.
+    fn by_severity(&self, issue: &Issue) -> Option<Option<Timestamp>> {
+        let rule = self.rule;
+        let (severity, is_fixable) = (severity(rule, issue), issue.is_fixable());
+        if !severity.counts_from(rule.severity) || rule.fixable_only && !is_fixable {
+            return None;
+        }
+        let unfixed = rule.ignore_unfixed_for.filter(|_| !is_fixable);
+        let unfixed = self.end(self.known_since(issue), unfixed);
+        let start = match rule.grace.from {
+            GraceStart::FirstSeen => first_seen(issue, self.context),
+            GraceStart::Published => self.past(issue.published),
+        };
+        let grace = self.end(start, rule.grace.length(severity));
+        Some(unfixed.max(grace).filter(|end| self.context.now < *end))
+    }
+
+    fn end(&self, start: Option<Timestamp>, length: Option<SignedDuration>) -> Option<Timestamp> {
+        Some(after(start?, length?))
+    }
+
+    /// Until when an image that was admitted before an issue was found is served although it counts.
+    fn tolerated_until(&self, issue: &Issue) -> Option<Timestamp> {
+        let admitted = self.past(self.context.history.admitted_since)?;
+        let found = first_seen(issue, self.context).filter(|found| *found > admitted)?;
+        self.end(Some(found), self.rule.admitted_grace).filter(|end| self.context.now < *end)
+    }
+
+    /// The earlier of the times at which an issue was published and first found.
+    fn known_since(&self, issue: &Issue) -> Option<Timestamp> {
+        [self.past(issue.published), first_seen(issue, self.context)].into_iter().flatten().min()
+    }
+
+    fn past(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+        past(at, self.context)
+    }
+
+    fn tolerated(&self, issue: &Issue, end: Timestamp) -> String {
+        let found = first_seen(issue, self.context).map(time).unwrap_or_default();
+        format!(
+            "admittedGrace: {} was found at {found}, after the image was admitted; denied from {}",
+            text::issue(issue),
+            time(end)
+        )
+    }
+
+    /// Why these issues deny, and what releases the image.
+    fn reason(&self, cause: Cause, issues: &[&Issue]) -> String {
+        let (count, worst) = (text::count(issues.len()), text::worst(issues));
+        let are = if issues.len() == 1 { "is" } else { "are" };
+        match cause {
+            Cause::Malicious => format!("malicious: {worst} is malware; remove the package"),
+            Cause::AlwaysBlock => format!("alwaysBlock: {count} that the policy always denies ({worst})"),
+            Cause::Exploited => {
+                format!(
+                    "exploited: {count} {are} known to be exploited ({worst}); released by an update or an exemption"
+                )
+            }
+            Cause::Epss => {
+                let highest = issues.iter().filter_map(|issue| issue.epss).max();
+                let highest = highest.map(|epss| epss.to_string()).unwrap_or_default();
+                let limit = self.rule.epss.map(|epss| epss.to_string()).unwrap_or_default();
+                format!(
+                    "epss: {count} likely to be exploited ({worst}): the probability is {highest}, the limit {limit}; \
+                     released by an update or an exemption"
+                )
+            }
+            Cause::Severity if self.rule.is_ibm() => format!("{count} not exempt ({worst})"),
+            Cause::Severity => format!(
+                "severity: {count} not exempt ({worst}); the policy denies from {}{}; released by an update or an \
+                 exemption",
+                self.rule.severity.as_str(),
+                self.ended(issues)
+            ),
+        }
+    }
+
+    /// Which grace has ended for the worst issue, if it had one.
+    fn ended(&self, issues: &[&Issue]) -> String {
+        let worst = issues.iter().rev().max_by_key(|issue| issue.severity as u8);
+        let ended = worst.and_then(|issue| {
+            let unfixed = self.rule.ignore_unfixed_for.filter(|_| !issue.is_fixable());
+            let grace = self.rule.grace.length(severity(self.rule, issue));
+            unfixed.map(|length| ("ignoreUnfixedFor", length)).or(grace.map(|length| ("grace", length)))
+        });
+        ended.map(|(key, limit)| format!(" after {key} of {}", length(limit))).unwrap_or_default()
+    }
+}
+
+/// When an issue was first found in the image: the earlier of what the gate and what the reports say.
+pub(super) fn first_seen(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
+    let own = context.history.first_seen.get(&issue.id).copied();
+    [past(own, context), past(issue.first_seen, context)].into_iter().flatten().min()
+}
+
+/// A time, if it is not in the future.
+fn past(at: Option<Timestamp>, context: &AssessmentContext<'_>) -> Option<Timestamp> {
+    at.and_then(|at| known_time(at, context.now))
+}
+
+/// The severity of an issue under a rule: by the first of the rule's sources that has rated it.
+pub(super) fn severity(rule: &VaRule, issue: &Issue) -> Severity {
+    if rule.severity_sources.is_empty() {
+        return issue.severity;
+    }
+    let by = |source: &String| {
+        let is_stated = issue.severity_source.as_ref().is_some_and(|stated| stated.eq_ignore_ascii_case(source));
+        let rated = issue.ratings.iter().find(|(name, _)| name.eq_ignore_ascii_case(source)).map(|(_, rated)| *rated);
+        if is_stated { Some(issue.severity) } else { rated }
+    };
+    rule.severity_sources.iter().find_map(by).unwrap_or(Severity::Unknown)
+}

@@ -1,0 +1,98 @@
+//! Conditions on the packages of an image: `licences`, `bannedPackages`, and `coolDown` for their versions.
+
+use std::collections::HashMap;
+
+use super::AssessmentContext;
+use super::findings::Findings;
+use super::image::age;
+use super::text::{after, first, length, time};
+use crate::policy::banned::BannedPackage;
+use crate::policy::licence::LicenceProblem;
+use crate::policy::va_rule::VaRule;
+use crate::policy::vulnerability::{Report, ReportPackage};
+
+const NO_PACKAGES: &str =
+    "the source of the report lists no packages; use one that does, such as the gate's own scanner";
+
+pub(super) fn licences(rule: &VaRule, report: &Report, findings: &mut Findings) {
+    let Some(rule) = &rule.licences else { return };
+    let Some(packages) = &report.packages else {
+        findings.unknown.push(format!("licences: {NO_PACKAGES}"));
+        return;
+    };
+    let problem = |package: &ReportPackage| {
+        let (problem, licence) = rule.judge(&package.licenses).err()?;
+        let package = named(package);
+        Some(match problem {
+            LicenceProblem::Denied => format!("{package} is licensed {licence}, which the policy denies"),
+            LicenceProblem::NotAllowed => format!("{package} is licensed {licence}, which the policy does not allow"),
+            LicenceProblem::Missing => format!("{package} states no licence"),
+            LicenceProblem::Unreadable => format!("{package} has the licence {licence:?}, which is no SPDX expression"),
+        })
+    };
+    let problems: Vec<String> = packages.iter().filter_map(problem).collect();
+    if !problems.is_empty() {
+        findings.reasons.push(format!("licences: {}; replace the package", first(&problems)));
+    }
+}
+
+pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
+    if rule.banned_packages.is_empty() {
+        return;
+    }
+    let Some(packages) = &report.packages else {
+        findings.unknown.push(format!("bannedPackages: {NO_PACKAGES}"));
+        return;
+    };
+    let mut by_name: HashMap<&str, Vec<&BannedPackage>> = HashMap::new();
+    for ban in &rule.banned_packages {
+        by_name.entry(ban.name()).or_default().push(ban);
+    }
+    let ban = |package: &ReportPackage| {
+        let ban = by_name.get(short_name(package))?.iter().find(|ban| ban.bans(package))?;
+        Some(format!("the image contains {}, which {} bans", named(package), ban.written))
+    };
+    let banned: Vec<String> = packages.iter().filter_map(ban).collect();
+    if !banned.is_empty() {
+        findings.reasons.push(format!("bannedPackages: {}; replace the package", first(&banned)));
+    }
+}
+
+/// Only versions count whose date of publication is known. One that was published in the future is too young.
+pub(super) fn cool_down(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, findings: &mut Findings) {
+    let Some(minimum) = rule.cool_down.packages else { return };
+    let Some(packages) = &report.packages else {
+        if rule.cool_down.needs_packages {
+            findings.unknown.push(format!("coolDown: {NO_PACKAGES}"));
+        }
+        return;
+    };
+    let now = context.now;
+    let mut young: Vec<_> = packages
+        .iter()
+        .filter_map(|package| Some((package.published?, package)))
+        .filter(|(published, _)| now < after(*published, minimum))
+        .collect();
+    young.sort_by_key(|(published, _)| std::cmp::Reverse(*published));
+    let Some((youngest, _)) = young.first() else { return };
+    let end = time(after(*youngest, minimum));
+    let text = |(published, package): &(jiff::Timestamp, &ReportPackage)| {
+        format!("{} was published {} ago", named(package), age(*published, now))
+    };
+    let texts: Vec<String> = young.iter().map(text).collect();
+    let minimum = length(minimum);
+    findings.reasons.push(format!("coolDown: {}; the policy demands {minimum}; admitted from {end}", first(&texts)));
+}
+
+/// The name without a namespace, as in package URLs.
+fn short_name(package: &ReportPackage) -> &str {
+    match &package.purl {
+        Some(purl) => purl.name(),
+        None => package.name.rsplit(['/', ':']).next().unwrap_or_default(),
+    }
+}
+
+fn named(package: &ReportPackage) -> String {
+    let version = package.version.as_str();
+    if version.is_empty() { package.name.clone() } else { format!("{} {version}", package.name) }
+}

@@ -1,0 +1,327 @@
+//! `when`: one condition in CEL over all that is known about an image. The image is denied if it is true.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::AssessmentContext;
+use super::findings::Findings;
+use super::issues::{SortedIssues, first_seen, severity};
+use super::text::after;
+use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable};
+use crate::policy::va_rule::VaRule;
+use crate::policy::vulnerability::{AffectedPackage, Issue, IssueKind, Report, ReportPackage};
+
+use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time};
+
+/// For how long a result holds that depends on the time, before the condition is evaluated again.
+const TIMED_CONDITION: SignedDuration = SignedDuration::from_hours(1);
+/// How much of a condition is quoted in messages, in characters.
+const MAX_QUOTE: usize = 120;
+
+const TEXTS: ValueType = ListOf(&Text);
+static ISSUE: RecordType = RecordType {
+    name: "issue",
+    fields: &[
+        ("id", Text),
+        ("aliases", TEXTS),
+        ("kind", Text),
+        ("severity", Text),
+        ("severity_level", Int),
+        ("severity_source", Text),
+        ("score", Double),
+        ("fixable", Bool),
+        ("exempt", Bool),
+        ("exploited", Bool),
+        ("malicious", Bool),
+        ("epss", Double),
+        ("title", Text),
+        ("published", Time),
+        ("first_seen", Time),
+        ("packages", ListOf(&Record(&AFFECTED))),
+    ],
+};
+static AFFECTED: RecordType = RecordType {
+    name: "affected package",
+    fields: &[
+        ("name", Text),
+        ("installed", Text),
+        ("fixed", Text),
+        ("purl", Text),
+        ("ecosystem", Text),
+        ("source", Text),
+        ("path", Text),
+        ("status", Text),
+    ],
+};
+static PACKAGE: RecordType = RecordType {
+    name: "package",
+    fields: &[
+        ("name", Text),
+        ("version", Text),
+        ("purl", Text),
+        ("ecosystem", Text),
+        ("licences", TEXTS),
+        ("published", Time),
+        ("path", Text),
+    ],
+};
+static IMAGE: RecordType = RecordType {
+    name: "image",
+    fields: &[("created", Time), ("end_of_life", Time), ("distribution", Text), ("base", Record(&BASE))],
+};
+static BASE: RecordType = RecordType { name: "base image", fields: &[("name", Text), ("digest", Text)] };
+static REPORT: RecordType = RecordType {
+    name: "report",
+    fields: &[
+        ("source", Text),
+        ("generated_at", Time),
+        ("database_built", Time),
+        ("complete", Bool),
+        ("kev", Time),
+        ("epss", Time),
+    ],
+};
+static HISTORY: RecordType = RecordType { name: "history", fields: &[("known_since", Time), ("admitted_since", Time)] };
+
+/// The names that a condition can use. docs/policies.md describes them.
+const VARIABLES: [(&str, ValueType); 7] = [
+    ("issues", ListOf(&Record(&ISSUE))),
+    ("exempt_issues", ListOf(&Record(&ISSUE))),
+    ("packages", ListOf(&Record(&PACKAGE))),
+    ("image", Record(&IMAGE)),
+    ("report", Record(&REPORT)),
+    ("history", Record(&HISTORY)),
+    ("now", Time),
+];
+
+/// Reads the `when` of a rule.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn condition(text: &str) -> Result<Condition, Vec<InvalidCondition>> {
+    Condition::compile(text, &VARIABLES)
+}
+
+pub(super) fn assess(
+    rule: &VaRule,
+    report: &Report,
+    issues: &SortedIssues<'_>,
+    context: &AssessmentContext<'_>,
+    findings: &mut Findings,
+) {
+    let Some(condition) = &rule.when else { return };
+    if condition.mentions("packages") && report.packages.is_none() {
+        findings.unknown.push("when: the source of the report lists no packages, and the condition needs them".into());
+        return;
+    }
+    let quoted: String = condition.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    let quoted: String = quoted.chars().take(MAX_QUOTE).collect();
+    match evaluate(condition, rule, report, issues, context) {
+        Ok(true) => findings.reasons.push(format!("when: the image is denied because {quoted}")),
+        Ok(false) => {}
+        Err(why) => findings.unknown.push(format!("when: {quoted} cannot be evaluated: {why}")),
+    }
+    if condition.mentions("now") {
+        findings.changes_at(after(context.now, TIMED_CONDITION));
+    }
+    if let Some(end) = issues.exempt_until.filter(|end| *end != Timestamp::MAX)
+        && (condition.mentions("issues") || condition.mentions("exempt_issues"))
+    {
+        findings.changes_at(end);
+    }
+}
+
+/// Only what the condition mentions is made.
+fn evaluate(
+    condition: &Condition,
+    rule: &VaRule,
+    report: &Report,
+    issues: &SortedIssues<'_>,
+    context: &AssessmentContext<'_>,
+) -> Result<bool, String> {
+    let made = |name: &str, make: &dyn Fn() -> Value| if condition.mentions(name) { make() } else { Value::Null };
+    let list = |issues: &[&Issue], exempt| {
+        issues.iter().map(|issue| of_issue(issue, exempt, rule, context)).collect::<Value>()
+    };
+    let open = made("issues", &|| list(&issues.open, false));
+    let exempt = made("exempt_issues", &|| list(&issues.exempt, true));
+    let packages = made("packages", &|| report.packages.iter().flat_map(|all| all.iter()).map(of_package).collect());
+    let image = made("image", &|| {
+        let image = &report.image;
+        let base = image.base.as_ref().map(|base| {
+            fields([("name", Some(json!(base.name))), ("digest", base.digest.map(|digest| json!(digest.to_string())))])
+        });
+        fields([
+            ("created", time(image.created)),
+            ("end_of_life", time(image.end_of_life)),
+            ("distribution", image.distribution.as_ref().map(|text| json!(text))),
+            ("base", base),
+        ])
+    });
+    let about_report = made("report", &|| {
+        fields([
+            ("source", Some(json!(report.source))),
+            ("generated_at", time(report.generated_at)),
+            ("database_built", time(report.image.database_built)),
+            ("complete", Some(json!(report.incomplete.is_none()))),
+            ("kev", time(report.image.feeds.kev)),
+            ("epss", time(report.image.feeds.epss)),
+        ])
+    });
+    let history = made("history", &|| {
+        fields([
+            ("known_since", time(context.history.known_since)),
+            ("admitted_since", time(context.history.admitted_since)),
+        ])
+    });
+    condition.is_met(&[
+        ("issues", Variable::Json(&open)),
+        ("exempt_issues", Variable::Json(&exempt)),
+        ("packages", Variable::Json(&packages)),
+        ("image", Variable::Json(&image)),
+        ("report", Variable::Json(&about_report)),
+        ("history", Variable::Json(&history)),
+        ("now", Variable::Time(context.now)),
+    ])
+}
+
+/// An object of the fields that are known.
+fn fields<const N: usize>(all: [(&str, Option<Value>); N]) -> Value {
+    let known = all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(known.collect::<Map<_, _>>())
+}
+
+/// Times are milliseconds, as everywhere in conditions.
+fn time(at: Option<Timestamp>) -> Option<Value> {
+    at.map(|at| json!(at.as_millisecond()))
+}
+
+fn of_issue(issue: &Issue, exempt: bool, rule: &VaRule, context: &AssessmentContext<'_>) -> Value {
+    let severity = severity(rule, issue);
+    let kind = match issue.kind {
+        IssueKind::Configuration => "configuration",
+        IssueKind::Vulnerability => "vulnerability",
+    };
+    fields([
+        ("id", Some(json!(issue.id))),
+        ("aliases", Some(json!(issue.aliases))),
+        ("kind", Some(json!(kind))),
+        ("severity", Some(json!(severity.as_str()))),
+        ("severity_level", Some(json!(severity as u8))),
+        ("severity_source", issue.severity_source.as_ref().map(|source| json!(source))),
+        ("score", issue.score.as_ref().map(|score| json!(score.value()))),
+        ("fixable", Some(json!(issue.is_fixable()))),
+        ("exempt", Some(json!(exempt))),
+        ("exploited", Some(json!(issue.exploited))),
+        ("malicious", Some(json!(issue.is_malicious()))),
+        ("epss", issue.epss.map(|epss| json!(epss.value()))),
+        ("title", issue.title.as_ref().map(|title| json!(title))),
+        ("published", time(issue.published)),
+        ("first_seen", time(first_seen(issue, context))),
+        ("packages", Some(issue.packages.iter().map(of_affected).collect())),
+    ])
+}
+
+fn of_affected(package: &AffectedPackage) -> Value {
+    let text = |text: &Option<String>| text.as_ref().map(|text| json!(text));
+    fields([
+        ("name", Some(json!(package.name))),
+        ("installed", text(&package.installed)),
+        ("fixed", text(&package.fixed)),
+        ("purl", package.purl.as_ref().map(|purl| json!(purl.as_str()))),
+        ("ecosystem", text(&package.ecosystem)),
+        ("source", text(&package.source)),
+        ("path", text(&package.path)),
+        ("status", package.status.map(|status| json!(status.as_str()))),
+    ])
+}
+
+fn of_package(package: &ReportPackage) -> Value {
+    fields([
+        ("name", Some(json!(package.name))),
+        ("version", Some(json!(package.version))),
+        ("purl", package.purl.as_ref().map(|purl| json!(purl.as_str()))),
+        ("ecosystem", package.purl.as_ref().map(|purl| json!(purl.kind()))),
+        ("licences", Some(json!(package.licenses))),
+        ("published", time(package.published)),
+        ("path", package.path.as_ref().map(|path| json!(path))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::exemption::VaExemptions;
+    use crate::policy::history::ImageHistory;
+    use crate::policy::rule::Severity;
+
+    /// Everything that a report can say.
+    fn report() -> Report {
+        let at = Some(Timestamp::UNIX_EPOCH);
+        let issue = Issue {
+            published: at,
+            first_seen: at,
+            epss: crate::policy::Epss::new(0.5),
+            packages: vec![AffectedPackage { name: "ssl".into(), ..AffectedPackage::default() }],
+            ..Issue::new("CVE-1", IssueKind::Vulnerability, Severity::High)
+        };
+        let package = ReportPackage { name: "ssl".into(), licenses: vec!["MIT".into()], ..ReportPackage::default() };
+        Report { issues: vec![issue], packages: Some([package].into()), generated_at: at, ..Report::default() }
+    }
+
+    fn met(text: &str) -> Option<Result<bool, String>> {
+        let condition = condition(text).ok()?;
+        let (report, rule) = (report(), VaRule::ibm());
+        let (exemptions, history) = (VaExemptions::default(), ImageHistory::default());
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48);
+        let context = AssessmentContext { exemptions: &exemptions, history: &history, now };
+        let sorted = SortedIssues { open: report.issues.iter().collect(), ..SortedIssues::default() };
+        Some(evaluate(&condition, &rule, &report, &sorted, &context))
+    }
+
+    #[test]
+    fn every_field_that_is_known_has_its_type() {
+        for text in [
+            "issues.all(i, i.severity_level == 3 && i.severity in ['high', 'critical'] && !i.fixable && !i.malicious)",
+            "issues.exists(i, i.kind == 'vulnerability' && i.packages.exists(p, p.name == 'ssl' && !has(p.fixed)))",
+            "issues.filter(i, i.epss >= 0.5).size() == 1 && issues.map(i, i.id) == ['CVE-1']",
+            "issues.all(i, now - i.published > duration('47h') && i.first_seen < now)",
+            "packages.all(p, p.licences == ['MIT'] && !has(p.published)) && exempt_issues.size() == 0",
+            "report.complete && report.generated_at < now && !has(report.kev) && !has(image.base)",
+            "!has(history.known_since) && !has(image.created) || false",
+        ] {
+            assert_eq!(met(text), Some(Ok(true)), "{text}");
+        }
+        assert!(met("issues.all(i, i.score > 1.0)").unwrap().unwrap_err().contains("no \"score\""));
+    }
+
+    proptest! {
+        /// No text makes the parser, the check of types or an evaluation end abnormally.
+        #[test]
+        fn any_text_is_an_error_or_a_condition(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "issues", "packages", "image", "now", "i", ".", "exists", "filter", "map", "all", "(", ")", "[", "]",
+                    ",", "i.id", "i.severity", "i.packages", "==", "!=", "&&", "||", "!", "?", ":", "in", "'x'", "1", "0.5",
+                    "true", "null", "size", "has", "duration", "'1h'", "+", "-", "{", "}", "base", "\u{e9}", " ",
+                ]),
+                0..24,
+            ),
+        ) {
+            let _ = met(&parts.concat());
+        }
+
+        #[test]
+        fn generated_conditions_are_evaluated(
+            list in prop::sample::select(vec!["issues", "exempt_issues", "packages", "issues.filter(i, i.fixable)"]),
+            macro_name in prop::sample::select(vec!["exists", "all", "exists_one"]),
+            test in prop::sample::select(vec!["has(x.published)", "x.published < now", "size(x.id) > 1", "x.name == 'a'"]),
+        ) {
+            if let Some(Err(why)) = met(&format!("{list}.{macro_name}(x, {test})")) {
+                prop_assert!(why.starts_with("there is no"), "{}", why);
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! `va` of a policy entry: what an image must be like besides its signatures.
+
+use jiff::SignedDuration;
+
+use super::authority::time;
+use super::native::age;
+use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
+use crate::policy::assess::when_condition;
+use crate::policy::banned::BannedPackage;
+use crate::policy::base_image::BaseImageRule;
+use crate::policy::condition::{Condition, InvalidCondition};
+use crate::policy::epss::Epss;
+use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions};
+use crate::policy::licence::{LicencePattern, LicenceRule};
+use crate::policy::rule::{Behaviour, Severity};
+use crate::policy::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
+
+const KEYS: &[&str] = &[
+    "severity",
+    "severitySource",
+    "fixableOnly",
+    "ignoreUnfixedFor",
+    "configuration",
+    "alwaysBlock",
+    "ignore",
+    "grace",
+    "admittedGrace",
+    "exploited",
+    "epss",
+    "malicious",
+    "licences",
+    "coolDown",
+    "bannedPackages",
+    "baseImages",
+    "endOfLife",
+    "when",
+    "unscanned",
+    "incomplete",
+    "opaque",
+    "unsupported",
+    "unavailable",
+    "maxReportAge",
+    "maxDatabaseAge",
+];
+
+/// The severities that a document can name.
+const SEVERITIES: [Severity; 6] =
+    [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Negligible, Severity::Unknown];
+
+/// The most entries of each list, because every one is compared with every issue or package.
+const MAX_LIST: usize = 10_000;
+
+/// The defaults: every issue from `low` counts, whether or not a fix is published, and everything unknown denies.
+/// Artifacts that are not images are `unsupported`, so an entry with `va` for a repository of charts needs
+/// `unsupported: allow`.
+pub(super) fn rule(fields: &Fields<'_>) -> VaRule {
+    fields.only(KEYS);
+    let deny = |key: &str| behaviour(fields, key).unwrap_or(Behaviour::Deny);
+    let rule = VaRule {
+        severity: severity(fields),
+        severity_sources: text_or_list(fields, "severitySource").into_iter().map(str::to_owned).collect(),
+        fixable_only: fields.flag("fixableOnly").unwrap_or(false),
+        ignore_unfixed_for: age(fields, "ignoreUnfixedFor"),
+        configuration: deny("configuration"),
+        always_block: list(fields, "alwaysBlock").into_iter().map(str::to_owned).collect(),
+        ignore: ignore(fields),
+        grace: grace(fields),
+        admitted_grace: age(fields, "admittedGrace"),
+        exploited: behaviour(fields, "exploited"),
+        epss: fields.decimal("epss", 0.0, 1.0).and_then(Epss::new),
+        malicious: deny("malicious"),
+        licences: fields.map("licences").map(|licences| licence_rule(&licences)),
+        cool_down: cool_down(fields),
+        banned_packages: banned_packages(fields),
+        base_images: fields.map("baseImages").map(|images| base_images(&images)),
+        end_of_life: deny("endOfLife"),
+        when: when(fields),
+        unscanned: unscanned(fields),
+        incomplete: deny("incomplete"),
+        opaque: deny("opaque"),
+        unsupported: deny("unsupported"),
+        unavailable: deny("unavailable"),
+        max_report_age: age(fields, "maxReportAge"),
+        max_database_age: age(fields, "maxDatabaseAge"),
+        account: None,
+    };
+    warn_ineffective(&rule, fields);
+    rule
+}
+
+/// Warns of keys that contradict each other.
+fn warn_ineffective(rule: &VaRule, fields: &Fields<'_>) {
+    if rule.fixable_only && rule.ignore_unfixed_for.is_some() {
+        fields.warn("ignoreUnfixedFor has no effect with fixableOnly", "remove one of them");
+    }
+}
+
+fn severity(fields: &Fields<'_>) -> Severity {
+    match fields.text("severity").map(str::parse::<Severity>) {
+        None => Severity::Low,
+        Some(Ok(severity)) if severity != Severity::Unknown => severity,
+        Some(_) => {
+            fields.error("severity is negligible, low, medium, high or critical");
+            Severity::Low
+        }
+    }
+}
+
+fn behaviour(fields: &Fields<'_>, key: &str) -> Option<Behaviour> {
+    fields.choice(key, &[("allow", Behaviour::Allow), ("deny", Behaviour::Deny)])
+}
+
+fn unscanned(fields: &Fields<'_>) -> Unscanned {
+    let choices = [("allow", Unscanned::Allow), ("deny", Unscanned::Deny), ("wait", Unscanned::Wait)];
+    fields.choice("unscanned", &choices).unwrap_or(Unscanned::Deny)
+}
+
+/// A list of texts of bounded length.
+fn list<'a>(fields: &Fields<'a>, key: &str) -> Vec<&'a str> {
+    is_short(fields, key);
+    fields.texts(key)
+}
+
+/// Reports a list that is too long.
+fn is_short(fields: &Fields<'_>, key: &str) {
+    if matches!(fields.get(key).map(|node| &node.value), Some(Value::List(items)) if items.len() > MAX_LIST) {
+        let message = format!("{key} has more than {MAX_LIST} entries");
+        fields.report_key(ProblemSeverity::Error, key, &message, None);
+    }
+}
+
+fn text_or_list<'a>(fields: &Fields<'a>, key: &str) -> Vec<&'a str> {
+    match fields.get(key).map(|node| &node.value) {
+        Some(Value::List(_)) => list(fields, key),
+        _ => fields.text(key).into_iter().collect(),
+    }
+}
+
+/// Identifiers, or mappings with `id`, `package` and `until`.
+fn ignore(fields: &Fields<'_>) -> VaExemptions {
+    is_short(fields, "ignore");
+    fields.list("ignore").iter().flat_map(|node| ignored(node, fields)).collect()
+}
+
+/// What an entry of `ignore` exempts; nothing after an error was reported.
+fn ignored(node: &Node, parent: &Fields<'_>) -> Vec<ExemptionRecord> {
+    let entry = "an entry of ignore";
+    let records = if let Value::Map(_) = node.value {
+        let Some(fields) = Fields::of(node, entry, parent.problems) else { return Vec::new() };
+        fields.only(&["id", "package", "until"]);
+        let until = fields.get("until").and_then(|_| time(&fields, "until"));
+        if until.is_none() && fields.get("until").is_some() {
+            return Vec::new();
+        }
+        ExemptionRecord::listed(&ExemptionScope::EVERYTHING, None, fields.text("id"), fields.text("package"), until)
+    } else {
+        let Some(id) = text_of(node, entry, parent.problems) else { return Vec::new() };
+        ExemptionRecord::listed(&ExemptionScope::EVERYTHING, None, Some(id), None, None)
+    };
+    records.unwrap_or_else(|error| {
+        parent.problems.error(node.at, format!("{entry}: {error}"));
+        Vec::new()
+    })
+}
+
+/// A duration for every severity, or a mapping of severities to durations with `from`.
+fn grace(fields: &Fields<'_>) -> Grace {
+    match fields.get("grace").map(|node| &node.value) {
+        None => Grace::default(),
+        Some(Value::Map(_)) => fields.map("grace").map(|grace| graces(&grace)).unwrap_or_default(),
+        Some(_) => {
+            let length = age(fields, "grace");
+            let lengths = SEVERITIES.iter().filter_map(|severity| Some((*severity, length?))).collect();
+            Grace { lengths, ..Grace::default() }
+        }
+    }
+}
+
+fn graces(fields: &Fields<'_>) -> Grace {
+    let mut known = vec!["from"];
+    known.extend(SEVERITIES.iter().map(|severity| severity.as_str()));
+    fields.only(&known);
+    let starts = [("firstSeen", GraceStart::FirstSeen), ("published", GraceStart::Published)];
+    let length = |severity: &Severity| Some((*severity, age(fields, severity.as_str())?));
+    Grace {
+        from: fields.choice("from", &starts).unwrap_or_default(),
+        lengths: SEVERITIES.iter().filter_map(length).collect(),
+    }
+}
+
+fn licence_rule(fields: &Fields<'_>) -> LicenceRule {
+    fields.only(&["allow", "deny", "unknown"]);
+    let patterns = |key: &str| {
+        let texts = list(fields, key);
+        for text in &texts {
+            if !LicencePattern::new(text).is_known() {
+                let message = format!("{text:?} is no SPDX identifier, so it matches free text only");
+                let hint = "see spdx.org/licenses; * matches any characters";
+                fields.report_key(ProblemSeverity::Warning, key, &message, Some(hint));
+            }
+        }
+        texts.into_iter().map(LicencePattern::new).collect::<Vec<_>>()
+    };
+    let (allow, deny) = (patterns("allow"), patterns("deny"));
+    let default = if allow.is_empty() { Behaviour::Allow } else { Behaviour::Deny };
+    let unknown = behaviour(fields, "unknown");
+    if allow.is_empty() && deny.is_empty() && unknown.is_none() {
+        fields.error("licences needs allow or deny");
+    }
+    LicenceRule { allow, deny, unknown: unknown.unwrap_or(default) }
+}
+
+/// A duration for the image and its packages, or a mapping with both.
+fn cool_down(fields: &Fields<'_>) -> CoolDown {
+    match fields.get("coolDown").map(|node| &node.value) {
+        None => CoolDown::default(),
+        Some(Value::Map(_)) => {
+            let Some(fields) = fields.map("coolDown") else { return CoolDown::default() };
+            fields.only(&["image", "packages"]);
+            let packages = age(&fields, "packages");
+            CoolDown { image: age(&fields, "image"), packages, needs_packages: packages.is_some() }
+        }
+        Some(_) => {
+            let both: Option<SignedDuration> = age(fields, "coolDown");
+            CoolDown { image: both, packages: both, needs_packages: false }
+        }
+    }
+}
+
+fn banned_packages(fields: &Fields<'_>) -> Vec<BannedPackage> {
+    let read = |text: &str| {
+        let report = |error| {
+            let message = format!("bannedPackages: {text:?}: {error}");
+            fields.report_key(ProblemSeverity::Error, "bannedPackages", &message, None);
+        };
+        BannedPackage::parse(text).map_err(report).ok()
+    };
+    list(fields, "bannedPackages").into_iter().filter_map(read).collect()
+}
+
+fn base_images(fields: &Fields<'_>) -> BaseImageRule {
+    fields.only(&["allow", "deny"]);
+    let (allow, deny) = (list(fields, "allow"), list(fields, "deny"));
+    if allow.is_empty() && deny.is_empty() {
+        fields.error("baseImages needs allow or deny");
+    }
+    BaseImageRule::new(&allow, &deny)
+}
+
+/// Mistakes are reported at the value, with the line and the column within it.
+fn when(fields: &Fields<'_>) -> Option<Condition> {
+    fields.get("when")?;
+    let text = fields.required("when")?;
+    let report = |errors: Vec<InvalidCondition>| {
+        for error in errors {
+            let at = fields.get("when").map_or(fields.at, |node| node.at);
+            fields.problems.report(ProblemSeverity::Error, at, format!("when: {error}"), None);
+        }
+    };
+    when_condition(text).map_err(report).ok()
+}

@@ -1,0 +1,162 @@
+//! What a rule requires of an image besides signatures: `va` of a policy entry.
+
+use jiff::SignedDuration;
+
+use super::banned::BannedPackage;
+use super::base_image::BaseImageRule;
+use super::condition::Condition;
+use super::epss::Epss;
+use super::exemption::VaExemptions;
+use super::licence::LicenceRule;
+use super::rule::{Behaviour, Severity};
+
+/// The requirements of a rule for what is in an image. All of them must be met.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaRule {
+    /// The lowest severity that counts.
+    pub severity: Severity,
+    /// The sources whose severity counts, the preferred one first. An issue that none of them has rated has an unknown
+    /// severity. Empty: the severity that the report states.
+    pub severity_sources: Vec<String>,
+    /// Whether only issues with a published fix count.
+    pub fixable_only: bool,
+    /// How long an issue without a published fix does not count, from the earlier of the dates on which it was published
+    /// and first seen.
+    pub ignore_unfixed_for: Option<SignedDuration>,
+    /// Whether configuration issues that the gate itself finds count.
+    pub configuration: Behaviour,
+    /// Identifiers of issues that always count, unless they are exempt, regardless of the rest of the rule.
+    pub always_block: Vec<String>,
+    /// Issues that do not count.
+    pub ignore: VaExemptions,
+    /// How long an issue does not count.
+    pub grace: Grace,
+    /// How long an image that was admitted before is served after an issue is found that is new.
+    pub admitted_grace: Option<SignedDuration>,
+    /// Whether issues that are known to be exploited are admitted. [`Behaviour::Deny`] requires that the catalogue is
+    /// imported. `None`: such issues count, and a catalogue that is missing is accepted.
+    pub exploited: Option<Behaviour>,
+    /// The probability of exploitation from which an issue counts.
+    pub epss: Option<Epss>,
+    /// Whether packages that are known to be malware are admitted.
+    pub malicious: Behaviour,
+    /// The licences that packages may have.
+    pub licences: Option<LicenceRule>,
+    /// How old an image and its packages must be.
+    pub cool_down: CoolDown,
+    /// Packages that an image must not contain.
+    pub banned_packages: Vec<BannedPackage>,
+    /// The images that an image may be built on.
+    pub base_images: Option<BaseImageRule>,
+    /// Whether a distribution that is no longer supported is admitted.
+    pub end_of_life: Behaviour,
+    /// Denies an image for which it is true.
+    pub when: Option<Condition>,
+    /// The behaviour for an image that no source knows.
+    pub unscanned: Unscanned,
+    /// The behaviour when the assessment is known to be incomplete.
+    pub incomplete: Behaviour,
+    /// The behaviour for an image in which nothing was recognised.
+    pub opaque: Behaviour,
+    /// The behaviour for content that cannot be assessed at all: artifacts, unknown systems.
+    pub unsupported: Behaviour,
+    /// The behaviour when no source answers.
+    pub unavailable: Behaviour,
+    /// The maximum age of a report. An older report counts as missing, but what it found still denies.
+    pub max_report_age: Option<SignedDuration>,
+    /// The maximum age of the advisory databases and feeds that were used. As for `max_report_age`.
+    pub max_database_age: Option<SignedDuration>,
+    /// `ICCRVA.account` of IBM: the account whose exemptions apply.
+    pub account: Option<String>,
+}
+
+impl VaRule {
+    /// The rule for `va.enabled: true` of the IBM dialects: every issue counts that the source reports and does not
+    /// exempt. Configuration issues that the gate itself finds do not count. Unsupported content is admitted, and so is
+    /// a distribution that is no longer supported. Any other unknown result is denied.
+    pub fn ibm() -> Self {
+        Self {
+            severity: Severity::Unknown,
+            severity_sources: Vec::new(),
+            fixable_only: false,
+            ignore_unfixed_for: None,
+            configuration: Behaviour::Allow,
+            always_block: Vec::new(),
+            ignore: VaExemptions::default(),
+            grace: Grace::default(),
+            admitted_grace: None,
+            exploited: None,
+            epss: None,
+            malicious: Behaviour::Deny,
+            licences: None,
+            cool_down: CoolDown::default(),
+            banned_packages: Vec::new(),
+            base_images: None,
+            end_of_life: Behaviour::Allow,
+            when: None,
+            unscanned: Unscanned::Deny,
+            incomplete: Behaviour::Deny,
+            opaque: Behaviour::Deny,
+            unsupported: Behaviour::Allow,
+            unavailable: Behaviour::Deny,
+            max_report_age: None,
+            max_database_age: None,
+            account: None,
+        }
+    }
+}
+
+impl VaRule {
+    /// Whether the rule is one of the IBM dialects, under which every issue counts, whatever its severity.
+    pub(super) fn is_ibm(&self) -> bool {
+        self.severity == Severity::Unknown
+    }
+}
+
+/// The behaviour for an image that no source knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unscanned {
+    /// Admit.
+    Allow,
+    /// Deny.
+    Deny,
+    /// Deny for now: clients are told to try again, because a report is expected.
+    Wait,
+}
+
+/// How long an issue does not count: for each severity, from when it was published or first seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grace {
+    /// The beginning.
+    pub from: GraceStart,
+    /// The length for each severity. A severity that is not listed has none.
+    pub lengths: Vec<(Severity, SignedDuration)>,
+}
+
+impl Grace {
+    /// The length for a severity.
+    pub fn length(&self, severity: Severity) -> Option<SignedDuration> {
+        self.lengths.iter().find(|(listed, _)| *listed == severity).map(|(_, length)| *length)
+    }
+}
+
+/// When the grace of an issue begins. An issue for which that is not known has no grace.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum GraceStart {
+    /// When the issue was first found in the image.
+    FirstSeen,
+    /// When the vulnerability was published.
+    #[default]
+    Published,
+}
+
+/// How old an image and its packages must be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CoolDown {
+    /// The minimum age of an image: since it was created, and since the gate first saw it.
+    pub image: Option<SignedDuration>,
+    /// The minimum age of each version of a package whose date of publication is known.
+    pub packages: Option<SignedDuration>,
+    /// Whether an image whose packages are not known is denied because of `packages`.
+    pub needs_packages: bool,
+}

@@ -1,0 +1,190 @@
+//! Ranges in the notation of the VERS specification (github.com/package-url/vers-spec): `vers:npm/1.2.3|>=2.0.0|<5.0.0`.
+
+use std::cmp::Ordering;
+
+use percent_encoding::percent_decode_str;
+
+use super::range::Operator;
+use super::{PackageVersion, UnreadableVersion, VersionScheme, compare};
+
+/// The maximum length of a range, in bytes.
+const MAX_RANGE: usize = 64 << 10;
+
+/// A set of versions, written as a range of the VERS specification.
+///
+/// ```text
+/// VersRange::parse(VersionScheme::Npm, "vers:npm/1.2.3|>=2.0.0|<5.0.0")  contains 1.2.3 and 4.9.9, and not 5.0.0
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersRange {
+    scheme: VersionScheme,
+    /// Versions that are contained.
+    equal: Vec<String>,
+    /// Versions that are not contained.
+    unequal: Vec<String>,
+    intervals: Vec<Interval>,
+}
+
+/// The versions between two bounds; `None` if there is no bound.
+#[derive(Clone, Debug, PartialEq)]
+struct Interval {
+    low: Option<(Operator, String)>,
+    high: Option<(Operator, String)>,
+}
+
+impl VersRange {
+    /// Parses a range. Its versioning scheme must be this one.
+    ///
+    /// # Errors
+    /// The text is longer than 64 KiB, does not follow the specification, or contains a version that cannot be read.
+    pub fn parse(scheme: VersionScheme, text: &str) -> Result<Self, UnreadableVersion> {
+        let error = || UnreadableVersion::range(text);
+        let rest = text.strip_prefix("vers:").filter(|_| text.len() <= MAX_RANGE).ok_or_else(error)?;
+        let (named, constraints) = rest.split_once('/').ok_or_else(error)?;
+        if scheme_of(named) != Some(scheme) {
+            return Err(error());
+        }
+        let mut range = Self { scheme, equal: Vec::new(), unequal: Vec::new(), intervals: Vec::new() };
+        if constraints.trim() == "*" {
+            range.intervals.push(Interval { low: None, high: None });
+            return Ok(range);
+        }
+        let mut bounds = Vec::new();
+        for constraint in constraints.split('|') {
+            let (operator, version) = constraint_of(constraint.trim()).ok_or_else(error)?;
+            PackageVersion::parse(scheme, &version)?;
+            match operator {
+                Operator::Equal => range.equal.push(version),
+                Operator::NotEqual => range.unequal.push(version),
+                bound => bounds.push((bound, version)),
+            }
+        }
+        // Every version was parsed above.
+        bounds.sort_by(|(_, a), (_, b)| compare(scheme, a, b).unwrap_or(Ordering::Equal));
+        range.intervals = intervals(bounds).ok_or_else(error)?;
+        if range.intervals.is_empty() && range.equal.is_empty() {
+            range.intervals.push(Interval { low: None, high: None });
+        }
+        Ok(range)
+    }
+
+    /// Whether the range contains the version.
+    ///
+    /// # Errors
+    /// The version cannot be read.
+    pub fn contains(&self, version: &str) -> Result<bool, UnreadableVersion> {
+        PackageVersion::parse(self.scheme, version)?;
+        let order = |other: &str| compare(self.scheme, version, other);
+        let any_equal = |all: &[String]| -> Result<bool, UnreadableVersion> {
+            all.iter().try_fold(false, |found, other| Ok(found || order(other)?.is_eq()))
+        };
+        if any_equal(&self.unequal)? {
+            return Ok(false);
+        }
+        let within = |bound: &Option<(Operator, String)>| match bound {
+            None => Ok(true),
+            Some((operator, bound)) => order(bound).map(|order| operator.accepts(order)),
+        };
+        let in_interval = self
+            .intervals
+            .iter()
+            .try_fold(false, |found, interval| Ok(found || within(&interval.low)? && within(&interval.high)?))?;
+        Ok(in_interval || any_equal(&self.equal)?)
+    }
+}
+
+/// The versioning schemes of the specification.
+fn scheme_of(name: &str) -> Option<VersionScheme> {
+    Some(match name {
+        "alpine" | "apk" => VersionScheme::Apk,
+        "cargo" | "golang" | "semver" => VersionScheme::Semver,
+        "deb" => VersionScheme::Deb,
+        "gem" => VersionScheme::Gem,
+        "maven" => VersionScheme::Maven,
+        "npm" => VersionScheme::Npm,
+        "pypi" => VersionScheme::Python,
+        "rpm" => VersionScheme::Rpm,
+        _ => return None,
+    })
+}
+
+fn constraint_of(text: &str) -> Option<(Operator, String)> {
+    let operators = [
+        (">=", Operator::GreaterOrEqual),
+        ("<=", Operator::LessOrEqual),
+        ("!=", Operator::NotEqual),
+        (">", Operator::Greater),
+        ("<", Operator::Less),
+        ("=", Operator::Equal),
+    ];
+    let found = operators.iter().find_map(|(sign, operator)| Some((*operator, text.strip_prefix(sign)?)));
+    let (operator, version) = found.unwrap_or((Operator::Equal, text));
+    let version = percent_decode_str(version.trim()).decode_utf8().ok()?;
+    (!version.is_empty()).then(|| (operator, version.into_owned()))
+}
+
+/// The intervals between bounds in ascending order: lower and upper bounds take turns.
+fn intervals(bounds: Vec<(Operator, String)>) -> Option<Vec<Interval>> {
+    let mut found = Vec::new();
+    let mut open: Option<(Operator, String)> = None;
+    for (index, bound) in bounds.into_iter().enumerate() {
+        match (bound.0, open.take()) {
+            (Operator::Greater | Operator::GreaterOrEqual, None) => open = Some(bound),
+            (Operator::Less | Operator::LessOrEqual, low) if low.is_some() || index == 0 => {
+                found.push(Interval { low, high: Some(bound) });
+            }
+            _ => return None,
+        }
+    }
+    found.extend(open.map(|low| Interval { low: Some(low), high: None }));
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_the_specification() {
+        for (range, contained, others) in [
+            ("vers:npm/1.2.3|>=2.0.0|<5.0.0", &["1.2.3", "2.0.0", "4.9.9"][..], &["1.2.4", "5.0.0"][..]),
+            ("vers:pypi/0.0.0|0.0.1|0.0.2|0.0.3|1.0|2.0pre1", &["0.0.2", "2.0rc1"], &["0.9"]),
+            ("vers:npm/<1.0.0|>=2.0.0|<3.0.0|>4.0.0", &["0.1.0", "2.5.0", "4.0.1"], &["1.0.0", "3.0.0", "4.0.0"]),
+            ("vers:npm/>=1.0.0|!=1.5.0|<2.0.0", &["1.4.0"], &["1.5.0", "2.0.0"]),
+            ("vers:npm/!=1.5.0", &["1.4.0"], &["1.5.0"]),
+            ("vers:npm/*", &["0.0.1"], &[]),
+            ("vers:deb/>=1%3A2.0|<1%3A3.0", &["1:2.5-1"], &["2.5-1"]),
+            ("vers:npm/<=2.0.0", &["2.0.0"], &["2.0.1"]),
+        ] {
+            let kind = range.strip_prefix("vers:").and_then(|rest| rest.split_once('/')).unwrap().0;
+            let parsed = VersRange::parse(scheme_of(kind).unwrap(), range).unwrap();
+            for version in contained {
+                assert_eq!(parsed.contains(version), Ok(true), "{range} {version}");
+            }
+            for version in others {
+                assert_eq!(parsed.contains(version), Ok(false), "{range} {version}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_texts_are_errors() {
+        for text in [
+            "npm/1.0.0",
+            "vers:npm",
+            "vers:npm/",
+            "vers:npm/>=",
+            "vers:npm/1.0.0||2.0.0",
+            "vers:npm/>1.0.0|>2.0.0",
+            "vers:npm/<1.0.0|<2.0.0",
+            "vers:npm/>1.0.0|<2.0.0|<3.0.0",
+            "vers:npm/>=x.y",
+            "vers:pypi/>=1",
+            "vers:nuget/>=1",
+        ] {
+            assert!(VersRange::parse(VersionScheme::Npm, text).is_err(), "{text}");
+        }
+        let range = VersRange::parse(VersionScheme::Npm, "vers:npm/>=1.0.0").unwrap();
+        assert!(range.contains("one").is_err());
+    }
+}
