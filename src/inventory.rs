@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::hardening::{HardeningFinding, Superusers};
 use crate::oci::Digest;
 
 mod apk;
@@ -55,6 +56,12 @@ pub struct Inventory {
     /// Red Hat apply; a package of another layer is judged by the default repositories of its release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub red_hat_builds: BTreeMap<Digest, RedHatBuild>,
+    /// What is unsafe in the image's files and in its configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<HardeningFinding>,
+    /// The names of the accounts with the rights of the superuser, as `etc/passwd` has them.
+    #[serde(default, skip_serializing_if = "Superusers::is_empty")]
+    pub superusers: Superusers,
 }
 
 /// How Red Hat built a layer (`root/buildinfo`).

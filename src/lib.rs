@@ -22,6 +22,7 @@
 //! * [`audit`]: decision records; [`store`]: the database; `events`: what other systems are told.
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
+//! * `hardening`: what is unsafe in files and configurations of images.
 //! * `tuf`: the documents of Docker Content Trust.
 //! * [`oci`], [`scope`], [`runtime`], [`x509`]: basic values and services used by all modules.
 //! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod config;
 pub(crate) mod events;
 pub(crate) mod gate;
+pub(crate) mod hardening;
 pub(crate) mod http_client;
 pub(crate) mod inventory;
 pub(crate) mod markup;

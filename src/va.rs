@@ -20,6 +20,7 @@ use layers::LayerReadings;
 use reports::{BoundReports, Reports};
 
 mod binding;
+mod configuration;
 mod databases;
 /// Trivy, Grype and services with the API of Harbor's scanners.
 mod external;

@@ -196,6 +196,7 @@ impl AssessmentAnswer {
         let VaAssessment { status, blocking, why, .. } = policy::assess(rule, evidence, context);
         let (source, mut issues) = match evidence {
             VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
+            VaEvidence::Opaque { issues, .. } => (None, issues.clone()),
             _ => (None, Vec::new()),
         };
         issues.sort_by(worst_first);

@@ -12,7 +12,8 @@ pub use links::{notice_link, notices, vendor_link};
 /// `Upgrade openssl to 3.0.11-1: apt-get install --only-upgrade openssl=3.0.11-1`.
 pub fn remedies(issue: &Issue) -> Vec<String> {
     if issue.kind == IssueKind::Configuration {
-        return vec!["Change the configuration".to_owned()];
+        let action = issue.corrective_action.as_deref().unwrap_or("Change the configuration");
+        return vec![action.to_owned()];
     }
     let mut different: Vec<String> = Vec::new();
     for text in issue.packages.iter().map(remedy) {

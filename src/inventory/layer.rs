@@ -12,6 +12,7 @@ use super::paths::PathSet;
 use super::spool::{ReadingTime, Spool};
 use super::tar::Archive;
 use super::{InstalledPackage, RedHatBuild};
+use crate::hardening::FileObservation;
 use crate::oci::unpack::{self, UnpackedLayer};
 use crate::oci::{Algorithm, Digest};
 
@@ -19,6 +20,7 @@ use collect::Collector;
 
 mod collect;
 mod names;
+mod observe;
 mod owned;
 
 /// The size of the buffer of unpacked bytes, in bytes.
@@ -96,6 +98,9 @@ pub struct LayerInventory {
     /// could state packages but state none.
     #[serde(default)]
     pub(super) replaced: PathSet,
+    /// What was observed about files that may be unsafe, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) observations: BTreeMap<String, Vec<FileObservation>>,
     /// Problems with the layer as a whole.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) problems: BTreeSet<String>,

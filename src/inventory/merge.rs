@@ -14,11 +14,14 @@ use super::system_file::{
     ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file,
 };
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
+use crate::hardening::{self, FileObservation, HardeningFinding, ObservedFile, Superusers};
 use crate::oci::Digest;
 
 /// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files eight
 /// directories deep, in twenty layers, needs 6 million.
 const MAX_WORK: usize = 20_000_000;
+/// The maximum number of files with secrets that are kept although a layer deletes or replaces them.
+const MAX_GONE: usize = 10_000;
 
 /// Merges layers into the inventory of the image that consists of them: each with its `diff_id`, lowest first.
 pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
@@ -45,6 +48,10 @@ struct MergedImage<'a> {
     all_links: BTreeMap<&'a str, &'a str>,
     /// Files that runtimes put in different places.
     gaps: BTreeSet<Gap>,
+    /// The layer of each file about which something was observed, by path.
+    observed: BTreeMap<&'a str, usize>,
+    /// Files with secrets that containers do not see: the path, the layer, and the layer that deletes or replaces it.
+    gone: Vec<(&'a str, usize, usize)>,
     /// How much merging may still be done.
     work_left: usize,
     /// The hashes of paths and of the directories above them: computed once, and looked up in each layer.
@@ -55,15 +62,18 @@ impl<'a> MergedImage<'a> {
     fn new(layers: &'a [(Digest, Arc<LayerInventory>)]) -> Self {
         let (names, hashes, gaps) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
         let (links, all_links) = (BTreeMap::new(), BTreeMap::new());
-        Self { layers, names, links, all_links, gaps, work_left: MAX_WORK, hashes }
+        let (observed, gone) = (BTreeMap::new(), Vec::new());
+        Self { layers, names, links, all_links, gaps, observed, gone, work_left: MAX_WORK, hashes }
     }
 
     /// Whether the layer can be applied within what is left of [`MAX_WORK`]: each name is looked up in the layer with all
     /// directories above it, and each path of the layer is added.
     fn has_room_for(&mut self, layer: &LayerInventory) -> bool {
         let parts = |path: &str| path.split('/').count();
-        let looked_up: usize = self.names.keys().chain(self.links.keys()).map(|path| parts(path)).sum();
-        let files = layer.names.keys().chain(layer.links.keys()).chain(&layer.undeclared);
+        let known = self.names.keys().chain(self.links.keys()).chain(self.observed.keys());
+        let looked_up: usize = known.map(|path| parts(path)).sum();
+        let files =
+            layer.names.keys().chain(layer.links.keys()).chain(&layer.undeclared).chain(layer.observations.keys());
         let added: usize = files.map(|path| parts(path)).sum();
         let left = self.work_left.checked_sub(looked_up + added);
         self.work_left = left.unwrap_or(0);
@@ -85,7 +95,13 @@ impl<'a> MergedImage<'a> {
         };
         self.names.retain(|path, _| !is_gone(path));
         self.links.retain(|path, _| !is_gone(path));
-        for path in layer.names.keys().chain(links().map(|(path, _)| path)) {
+        let gone: Vec<(&str, usize)> = self.observed.extract_if(.., |path, _| is_gone(path)).collect();
+        let has_secret = |path: &str, at: usize| self.observations(path, at).iter().any(FileObservation::is_secret);
+        let secrets = gone.into_iter().filter(|(path, at)| has_secret(path, *at)).map(|(path, at)| (path, at, index));
+        let secrets: Vec<_> = secrets.take(MAX_GONE.saturating_sub(self.gone.len())).collect();
+        self.gone.extend(secrets);
+        self.observed.extend(layer.observations.keys().map(|path| (&**path, index)));
+        for path in layer.names.keys().chain(links().map(|(path, _)| path)).chain(layer.observations.keys()) {
             self.hashes.entry(path).or_insert_with(|| self_and_ancestors(path).map(PathSet::hash).collect());
         }
         self.names.extend(layer.names.iter().map(|(path, file)| (&**path, (index, *file))));
@@ -149,7 +165,25 @@ impl<'a> MergedImage<'a> {
         inventory.packages.sort_by_cached_key(order);
         inventory.packages.dedup_by(|one, other| order(one) == order(other));
         inventory.red_hat_builds = self.red_hat_builds(&inventory.packages);
+        (inventory.findings, inventory.superusers) = self.findings();
         inventory
+    }
+
+    /// What was observed about a file in one of the layers.
+    fn observations(&self, path: &str, layer: usize) -> &'a [FileObservation] {
+        self.layers.get(layer).and_then(|(_, layer)| layer.observations.get(path)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is unsafe in the files, and the accounts with the rights of the superuser.
+    fn findings(&self) -> (Vec<HardeningFinding>, Superusers) {
+        let digest = |layer: usize| self.layers.get(layer).map(|(digest, _)| *digest);
+        let seen = self.observed.iter().map(|(path, layer)| (*path, *layer, None));
+        let gone = self.gone.iter().map(|(path, layer, by)| (*path, *layer, Some(*by)));
+        let files = seen.chain(gone).filter_map(|(path, layer, by)| {
+            let observed = self.observations(path, layer);
+            Some(ObservedFile { path, layer: digest(layer)?, observed, gone: by.and_then(digest) })
+        });
+        hardening::file_findings(&files.collect::<Vec<_>>())
     }
 
     fn facts(&self, (layer, file): (usize, u32)) -> Option<&'a FileFacts> {

@@ -28,8 +28,8 @@ pub(super) struct ArchiveEntry {
     pub(super) link: Vec<u8>,
     /// The size of the content that [`Archive`] yields, in bytes.
     pub(super) size: u64,
-    /// Whether anybody may execute the file.
-    pub(super) is_executable: bool,
+    /// The permissions, as chmod(2) takes them.
+    pub(super) mode: u32,
     /// Whether the content is only the data of a sparse file, without its holes.
     pub(super) is_sparse: bool,
     /// Why some reader may see another entry.
@@ -55,6 +55,13 @@ struct Extensions {
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
     doubt: Option<&'static str>,
+}
+
+impl ArchiveEntry {
+    /// Whether anybody may execute the file.
+    pub(super) fn is_executable(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
 }
 
 impl<R: BufRead> Archive<R> {
@@ -198,7 +205,7 @@ impl Extensions {
         };
         let kind = EntryKind::Global;
         let path = header.path.clone();
-        ArchiveEntry { path, kind, link: Vec::new(), size: 0, is_executable: false, is_sparse: false, doubt }
+        ArchiveEntry { path, kind, link: Vec::new(), size: 0, mode: 0, is_sparse: false, doubt }
     }
 
     /// The entry that the header describes, with the extensions applied in Go's order.
@@ -237,8 +244,8 @@ impl Extensions {
         let sparse_name = pax.sparse_name();
         path = sparse_name.map_or(path, <[u8]>::to_vec);
         let size = if kind == EntryKind::File { size } else { 0 };
-        let is_executable = mode & 0o111 != 0;
-        Ok(ArchiveEntry { path, kind, link, size, is_executable, is_sparse: pax.is_sparse(), doubt })
+        let mode = u32::try_from(mode & 0o7777).unwrap_or_default();
+        Ok(ArchiveEntry { path, kind, link, size, mode, is_sparse: pax.is_sparse(), doubt })
     }
 }
 

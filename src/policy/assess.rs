@@ -84,7 +84,7 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<
             without(MissingAssessment::Unscanned, &why, findings)
         }
         VaEvidence::Incomplete { why } => without(MissingAssessment::Incomplete, why, findings),
-        VaEvidence::Opaque { why } => without(MissingAssessment::Opaque, why, findings),
+        VaEvidence::Opaque { why, issues } => of_opaque(rule, why, issues, context, findings),
         VaEvidence::Unsupported { why } => without(MissingAssessment::Unsupported, why, findings),
         VaEvidence::Unavailable { why } => without(MissingAssessment::Unavailable, why, findings),
         VaEvidence::Pending { why } => without(MissingAssessment::Pending, why, findings),
@@ -104,10 +104,28 @@ fn without(missing: MissingAssessment, why: &str, findings: Findings) -> VaAsses
     VaAssessment { why: Some(why.to_owned()), missing: Some(missing), ..findings.with_status(status) }
 }
 
+/// Assesses an image in which nothing was recognised. What is unsafe in it denies all the same.
+fn of_opaque(
+    rule: &VaRule,
+    why: &str,
+    issues: &[Issue],
+    context: &AssessmentContext<'_>,
+    findings: Findings,
+) -> VaAssessment {
+    let mut findings = findings;
+    let report = Report { issues: issues.to_vec(), ..Report::default() };
+    issues::assess(rule, &report, context, &mut findings);
+    match findings.reasons.is_empty() {
+        true => without(MissingAssessment::Opaque, why, findings),
+        false => findings.with_status(VaStatus::Fail),
+    }
+}
+
 /// Assesses a report. What it found denies even if it is incomplete or too old.
 fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, findings: Findings) -> VaAssessment {
     let mut findings = findings;
     let open = issues::assess(rule, report, context, &mut findings);
+    issues::check_source(rule, report, &mut findings);
     age::of_feeds(rule, report, context, &mut findings);
     image::end_of_life(rule, &report.image, context, &mut findings);
     image::base(rule, &report.image, &mut findings);

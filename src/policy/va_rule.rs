@@ -23,8 +23,11 @@ pub struct VaRule {
     /// How long an issue without a published fix does not count, from the earlier of the dates on which it was published
     /// and first seen.
     pub ignore_unfixed_for: Option<SignedDuration>,
-    /// Whether configuration issues that the gate itself finds count.
-    pub configuration: Behaviour,
+    /// The severity from which configuration issues that the gate itself finds count, besides `severity`. `None`: they
+    /// do not count.
+    pub configuration: Option<Severity>,
+    /// Whether a report of a source that does not check configurations is not enough.
+    pub needs_configuration: bool,
     /// Identifiers of issues that always count, unless they are exempt, regardless of the rest of the rule.
     pub always_block: Vec<String>,
     /// Issues that do not count.
@@ -80,7 +83,8 @@ impl VaRule {
             severity_sources: Vec::new(),
             fixable_only: false,
             ignore_unfixed_for: None,
-            configuration: Behaviour::Allow,
+            configuration: None,
+            needs_configuration: false,
             always_block: Vec::new(),
             ignore: VaExemptions::default(),
             grace: Grace::default(),

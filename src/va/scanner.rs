@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use super::databases::AdvisoryDatabases;
 use super::layers::{KnownLayer, LayerReadings};
-use super::{SourceAnswer, VaSource, VaSubject};
+use super::{SourceAnswer, VaSource, VaSubject, configuration};
 use crate::advisories::{self, Databases};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, Gap, Inventory};
@@ -80,23 +80,29 @@ impl Scanner {
             let known = self.inventories.known(&key).await;
             return known.map_or(Ok(None), |known| BlobFinding::known(Some(known)).map(Some));
         };
-        let (scanner, named) = (self.clone(), subject.layers().to_vec());
+        let (scanner, config, named) = (self.clone(), subject.config().clone(), subject.layers().to_vec());
         let gather = || async move {
-            let read = scanner.read(&reader, named).await;
+            let read = scanner.read(&reader, &config, named).await;
             let ended_early = read.as_ref().is_ok_and(|(_, ended_early)| *ended_early);
             KnownLayer::observed(read.map(|(inventory, _)| inventory), ended_early, &scanner.clock)
         };
         BlobFinding::known(self.inventories.obtain(key, BlobFinding::is_known, gather).await).map(Some)
     }
 
-    /// Reads each layer once, even if the manifest lists it several times, and merges them on a thread of its own. Also
-    /// returns whether the time for a layer was over.
-    async fn read(&self, reader: &BlobReader, named: Vec<Descriptor>) -> Result<(Arc<Inventory>, bool), CacheError> {
+    /// Reads the configuration, and each layer once, even if the manifest lists it several times, and merges them on a
+    /// thread of its own. Also returns whether the time for a layer was over.
+    async fn read(
+        &self,
+        reader: &BlobReader,
+        config: &Descriptor,
+        named: Vec<Descriptor>,
+    ) -> Result<(Arc<Inventory>, bool), CacheError> {
         if named.len() > MAX_LAYERS {
             let problem = format!("the image has {} layers; at most {MAX_LAYERS} are read", named.len());
             let gap = Gap { place: "the manifest".into(), problem };
             return Ok((Arc::new(Inventory { gaps: vec![gap], ..Inventory::default() }), false));
         }
+        let settings = configuration::read(reader, config).await?;
         let mut different: Vec<Descriptor> = Vec::new();
         for layer in &named {
             if !different.iter().any(|known| known.digest == layer.digest) {
@@ -114,7 +120,9 @@ impl Scanner {
         let work = move || {
             // Layers that are listed several times share one reading.
             let layers: Vec<&KnownLayer> = named.iter().filter_map(|layer| known.get(&layer.digest)).collect();
-            (merge(&layers, &named), ended_early)
+            let mut inventory = merge(&layers, &named);
+            inventory.findings.extend(configuration::findings(settings, &inventory.superusers));
+            (Arc::new(inventory), ended_early)
         };
         self.tasks.spawn_blocking(work).await.map_err(|_| CacheError::Busy)
     }
@@ -202,7 +210,7 @@ impl Scanner {
 
 /// The inventory of an image with these layers. A layer that clients may read in another way than as the tar that its bytes
 /// are has a gap.
-fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Arc<Inventory> {
+fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
     let layers: Vec<_> =
         readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
     let mut inventory = inventory::merge(&layers);
@@ -210,7 +218,7 @@ fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Arc<Inventory> {
     inventory.gaps.extend(named.iter().filter_map(gap));
     inventory.gaps.sort_unstable();
     inventory.gaps.dedup();
-    Arc::new(inventory)
+    inventory
 }
 
 /// Why clients may read a layer in another way than as the tar that its bytes are.

@@ -16,7 +16,8 @@ use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaStatus};
 impl IbmScanReport {
     /// The report on a scanned image.
     pub fn new(scan: &ImageScan) -> Self {
-        let of_kind = |kind: IssueKind| scan.assessment.issues.iter().filter(move |found| found.issue.kind == kind);
+        let issues = || scan.assessment.issues.iter().filter(is_reported);
+        let of_kind = |kind: IssueKind| issues().filter(move |found| found.issue.kind == kind);
         Self {
             id: scan.id.clone(),
             status: scan.assessment.status,
@@ -41,7 +42,7 @@ impl IbmSummary {
     pub fn new(assessment: &AssessmentAnswer, scan_time: Option<Timestamp>) -> Self {
         let count = |kind: IssueKind, exempt: bool| {
             let counted = |found: &&IssueAnswer| found.issue.kind == kind && found.issue.exempt == exempt;
-            assessment.issues.iter().filter(counted).count()
+            assessment.issues.iter().filter(is_reported).filter(counted).count()
         };
         let (vulnerability_count, exempt_vulnerability_count) =
             (count(IssueKind::Vulnerability, false), count(IssueKind::Vulnerability, true));
@@ -145,6 +146,11 @@ fn fix(package: &AffectedPackage, description: &str) -> IbmPackageFix {
         description: description.to_owned(),
         corrective_action: remedy(package),
     }
+}
+
+/// Whether a report contains the issue: one that the gate itself finds in a configuration only if it counts under the rule.
+fn is_reported(found: &&IssueAnswer) -> bool {
+    found.blocks || found.issue.exempt || !found.issue.is_own_check()
 }
 
 fn configuration_issue(found: &IssueAnswer) -> IbmConfigurationIssue {

@@ -137,7 +137,12 @@ fn configuration_table(issues: &[&IssueAnswer], show: &Show) -> String {
     let row = |found: &&IssueAnswer| {
         let issue = &found.issue;
         let practice = issue.title.clone().unwrap_or_default();
-        vec![issue.id.clone(), Standing::of(found).words().into(), practice, remedies(issue).join("; ")]
+        let place = |package: &AffectedPackage| Some(format!("{}, {}", package.name, package.detail.as_ref()?));
+        let most = if show.extended { usize::MAX } else { MAX_NAMED };
+        let places = joined(issue.packages.iter().filter_map(place), "; ", most);
+        let found_at = if places.is_empty() { String::new() } else { format!(" Found: {places}") };
+        let resolve = format!("{}{found_at}", remedies(issue).join("; "));
+        vec![issue.id.clone(), Standing::of(found).words().into(), practice, resolve]
     };
     let header = ["Configuration Issue ID", "Policy Status", "Security Practice", "How to Resolve"];
     wrapped(&header, &issues.iter().map(row).collect::<Vec<_>>(), show.width)

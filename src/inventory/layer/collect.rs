@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read as _};
 
 use super::names::{LayerNames, Named};
+use super::observe::LayerObservations;
 use super::owned::OwnedFiles;
 use super::{FileFacts, LayerInventory, LayerLimits, too_late};
+use crate::hardening::{self, CheckedFile, check_mode, enabled_file};
 use crate::inventory::distribution::is_ubuntu_pro;
 use crate::inventory::language::{LanguageFile, PackageLimits, kind_of_link, language_file};
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text, target_of};
@@ -31,6 +33,7 @@ pub(super) struct Collector<'a> {
     names: LayerNames,
     files: Vec<FileFacts>,
     owned: OwnedFiles,
+    observations: LayerObservations,
     packages: usize,
     /// The length of the texts in `files`, in bytes.
     facts: usize,
@@ -77,7 +80,8 @@ impl<'a> Collector<'a> {
     pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>) -> Self {
         let [whiteouts, opaque, problems] = Default::default();
         let (names, files, owned) = (LayerNames::default(), Vec::new(), OwnedFiles::default());
-        Self { limits, spool, names, files, owned, packages: 0, facts: 0, whiteouts, opaque, problems }
+        let observations = LayerObservations::default();
+        Self { limits, spool, names, files, owned, observations, packages: 0, facts: 0, whiteouts, opaque, problems }
     }
 
     /// Notes a problem with the layer as a whole.
@@ -147,10 +151,12 @@ impl<'a> Collector<'a> {
             // A directory that replaces the mark of a deletion shows what the layers below have there.
             self.whiteouts.remove(&path);
             self.names.directory(&path);
+            self.observations.replace_file(&path);
             return Ok(());
         }
         self.forget_marks(&path);
         self.names.remove_tree(&path);
+        self.observations.replace_tree(&path);
         self.names.note_undeclared(&path);
         let named = match entry.kind {
             EntryKind::File => self.file(&path, entry, archive)?,
@@ -219,12 +225,13 @@ impl<'a> Collector<'a> {
         if !entry.is_sparse {
             archive.by_ref().take(FIRST).read_to_end(&mut first)?;
         }
+        self.observations.add(path, check_mode(path, entry.mode));
         let Some(interest) = ReadAs::of(path, &first) else {
             if entry.is_sparse {
                 // Only the content says whether this is a program.
                 return Ok(Some(self.add(FileFacts::Unreadable(SPARSE.into()))));
             }
-            return Ok(entry.is_executable.then_some(Named::Other));
+            return self.checked_file(path, entry, first, archive);
         };
         let facts = if interest.is_journal() {
             (entry.size > 0).then_some(FileFacts::Journal)
@@ -243,15 +250,39 @@ impl<'a> Collector<'a> {
         Ok(Some(facts.map_or(Named::Other, |facts| self.add(facts))))
     }
 
+    /// Examines a file that states nothing but may be unsafe. It is named even if nothing was found, because it may replace
+    /// an unsafe file of the layers below; as long as there is room for its name.
+    fn checked_file(
+        &mut self,
+        path: &str,
+        entry: &ArchiveEntry,
+        first: Vec<u8>,
+        archive: &mut Archive<impl BufRead>,
+    ) -> io::Result<Option<Named>> {
+        let Some(checked) = CheckedFile::at(path) else {
+            return Ok(entry.is_executable().then_some(Named::Other));
+        };
+        if checked.is_read(entry.size, &first) {
+            let mut content = first;
+            archive.by_ref().take(hardening::MAX_FILE).read_to_end(&mut content)?;
+            self.observations.add(path, checked.examine(path, &content));
+        } else {
+            self.observations.add(path, checked.unread(entry.size).into_iter().collect());
+        }
+        let has_room = self.names.length() < self.limits.names / 2;
+        Ok((entry.is_executable() || has_room).then_some(Named::Other))
+    }
+
     /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name.
     fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
         let target = self.resolve(CleanPath::new(&entry.link).text);
+        self.observations.add_name(path, &target);
         let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some_and(|read| !read.is_optional());
         let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
         match self.names.get(&target).cloned() {
             Some(Named::Link(target)) => Some(self.symlink(path, target)),
             Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named),
-            _ if is_of_interest(path) || entry.is_executable || leads_to_system_file(path) => {
+            _ if is_of_interest(path) || entry.is_executable() || leads_to_system_file(path) => {
                 let problem = format!("the file is a hard link to {target}, which was not read");
                 Some(self.add(FileFacts::Unreadable(problem)))
             }
@@ -263,6 +294,7 @@ impl<'a> Collector<'a> {
     /// that decide which release file or database is read are followed when all layers are known.
     fn symlink(&mut self, path: &str, target: String) -> Named {
         let leads_to = target_of(path, &target);
+        self.observations.add(path, enabled_file(path, &leads_to).into_iter().collect());
         let kinds = |path: &str| {
             let system = SystemFile::at(path).filter(|kind| kind.is_essential());
             (system, kind_of_link(path))
@@ -372,10 +404,14 @@ impl<'a> Collector<'a> {
 
     /// Leaves out what the distribution's packages own.
     pub(super) fn finish(self) -> LayerInventory {
-        let Self { names, files, owned, whiteouts, opaque, problems, .. } = self;
+        let Self { names, files, owned, observations, whiteouts, opaque, problems, .. } = self;
         let mut layer = LayerInventory { files, whiteouts, opaque, problems, ..LayerInventory::default() };
         names.finish(&mut layer);
         let (files, owned) = (&mut layer.files, owned.finish());
+        layer.observations = observations.finish(|path| {
+            // Lists of packages name `bin/su` where the archive has `usr/bin/su`.
+            owned.contains(path) || path.strip_prefix("usr/").is_some_and(|path| owned.contains(path))
+        });
         for (path, index) in layer.names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
             let Some(facts) = files.get_mut(*index as usize) else { continue };
             if owned.contains(path) {

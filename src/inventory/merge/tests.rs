@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::hardening::HardeningCheck;
 use crate::inventory::sample::{
     SampleEntry, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink,
 };
@@ -326,4 +327,68 @@ proptest! {
         found.sort();
         prop_assert_eq!(found, wanted);
     }
+}
+
+/// The checks that found something in an image with these layers, with the paths.
+fn findings(layers: &[&[SampleEntry]]) -> Vec<String> {
+    let name = |check: HardeningCheck| serde_json::to_value(check).unwrap().as_str().unwrap().to_owned();
+    let line =
+        |finding: &HardeningFinding| format!("{} {}", name(finding.check), finding.path.clone().unwrap_or_default());
+    image(layers).findings.iter().map(line).collect()
+}
+
+#[test]
+fn settings_of_the_topmost_file_count() {
+    let config = |yes: &str| file("etc/ssh/sshd_config", format!("PermitRootLogin {yes}\n"));
+    let bad = ["ssh_permit_root_login etc/ssh/sshd_config"];
+    assert_eq!(findings(&[&[config("yes")]]), bad);
+    assert_eq!(findings(&[&[config("yes")], &[config("no")]]), [""; 0]);
+    assert_eq!(findings(&[&[config("no")], &[config("yes")]]), bad);
+    assert_eq!(findings(&[&[config("yes")], &[file("etc/ssh/.wh.sshd_config", "")]]), [""; 0]);
+    assert_eq!(findings(&[&[config("yes")], &[file("etc/ssh/.wh..wh..opq", "")]]), [""; 0]);
+    assert_eq!(findings(&[&[config("yes")], &[file("etc/.wh.ssh", "")], &[config("yes")]]), bad);
+    assert_eq!(findings(&[&[config("yes")], &[symlink("etc/ssh", "/opt/ssh")]]), [""; 0]);
+    let tool = |mode| SampleEntry::File("usr/local/bin/tool".into(), mode, b"#!/bin/sh\n".to_vec());
+    assert_eq!(findings(&[&[tool(0o4755)]]), ["files_setuid usr/local/bin/tool"]);
+    assert_eq!(findings(&[&[tool(0o4755)], &[tool(0o755)]]), [""; 0]);
+    let entry = |mode| SampleEntry::File("etc/x".into(), mode, b"x".to_vec());
+    assert_eq!(findings(&[&[entry(0o666)], &[entry(0o644)]]), [""; 0]);
+}
+
+#[test]
+fn a_deleted_secret_is_still_in_the_image() {
+    let key = |letters: &str| {
+        file("root/.ssh/id_rsa", format!("-----BEGIN RSA PRIVATE KEY-----\n{letters}\n-----END RSA PRIVATE KEY-----\n"))
+    };
+    let (one, other) = (&[key(&"aB3dE5gH7jK9".repeat(6))][..], &[key(&"xY3dE5gH7jK9".repeat(6))][..]);
+    let (visible, deleted) = ("ssh_private_key root/.ssh/id_rsa", "secret_deleted_file root/.ssh/id_rsa");
+    assert_eq!(findings(&[one]), [visible]);
+    for removal in [file("root/.ssh/.wh.id_rsa", ""), file("root/.wh..wh..opq", ""), file("root/.ssh/id_rsa", "gone")] {
+        assert_eq!(findings(&[one, std::slice::from_ref(&removal)]), [deleted], "{removal:?}");
+    }
+    assert_eq!(findings(&[one, one]), [visible], "the same file again");
+    assert_eq!(findings(&[one, other]), [deleted, visible]);
+    assert_eq!(findings(&[one, &[file(".wh.root", "")], one]), [visible]);
+    let digests: Vec<_> = [one, other].map(|entries| layer(entries).0).into();
+    let layers: Vec<_> = image(&[one, other]).findings.iter().map(|finding| finding.layer.unwrap()).collect();
+    assert_eq!(layers, digests);
+}
+
+#[test]
+fn superusers_are_those_of_the_topmost_file() {
+    let passwd = |name: &str| file("etc/passwd", format!("root:x:0:0::/:\n{name}:x:0:0::/:\n"));
+    let names = |layers: &[&[SampleEntry]]| image(layers).superusers.into_iter().collect::<Vec<_>>();
+    assert_eq!(names(&[&[passwd("toor")]]), ["root", "toor"]);
+    assert_eq!(names(&[&[passwd("toor")], &[passwd("admin")]]), ["admin", "root"]);
+    assert_eq!(names(&[&[passwd("toor")], &[file("etc/.wh.passwd", "")]]), [""; 0]);
+}
+
+#[test]
+fn links_enable_files_of_other_layers() {
+    let (available, link) = ("etc/nginx/sites-available/app", "etc/nginx/sites-enabled/app");
+    let site = || file(available, "autoindex on;\n");
+    assert_eq!(findings(&[&[site()]]), [""; 0]);
+    let enabled = &[symlink(link, "../sites-available/app")][..];
+    assert_eq!(findings(&[&[site()], enabled]), [format!("nginx_autoindex {available}")]);
+    assert_eq!(findings(&[&[site()], enabled, &[file("etc/nginx/sites-enabled/.wh.app", "")]]), [""; 0]);
 }

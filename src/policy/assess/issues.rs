@@ -9,7 +9,7 @@ use super::text::{self, after, length, time};
 use crate::policy::evidence::known_time;
 use crate::policy::rule::{Behaviour, Severity};
 use crate::policy::va_rule::{GraceStart, VaRule};
-use crate::policy::vulnerability::{Issue, IssueKind, OWN_CHECKS, Report};
+use crate::policy::vulnerability::{Issue, Report};
 
 /// Why an issue counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -86,17 +86,28 @@ pub(super) fn assess<'a>(
     sorted
 }
 
+/// A rule that says which configuration issues deny needs a source that checks configurations.
+pub(super) fn check_source(rule: &VaRule, report: &Report, findings: &mut Findings) {
+    if rule.needs_configuration && !report.checks_configuration {
+        let problem = "the source of the report does not check configurations; use the gate's own scanner";
+        findings.unknown.push(format!("configuration: {problem}"));
+    }
+}
+
 struct Weighing<'a> {
     rule: &'a VaRule,
     context: &'a AssessmentContext<'a>,
 }
 
 impl Weighing<'_> {
-    /// Whether the rule does not look at issues of this kind.
+    /// Whether the rule does not look at this issue, which the gate itself found in the image's configuration.
     fn is_off(&self, issue: &Issue) -> bool {
-        self.rule.configuration == Behaviour::Allow
-            && issue.kind == IssueKind::Configuration
-            && issue.severity_source.as_deref() == Some(OWN_CHECKS)
+        let counts = self.rule.configuration.is_some_and(|least| issue.severity.counts_from(least));
+        issue.is_own_check() && !counts && !self.is_always_blocked(issue)
+    }
+
+    fn is_always_blocked(&self, issue: &Issue) -> bool {
+        self.rule.always_block.iter().any(|id| issue.is_called(id))
     }
 
     /// Until when an issue is exempt; `None` if it is not. Only an exemption that names the identifier of the malware
@@ -119,10 +130,9 @@ impl Weighing<'_> {
     /// What becomes of an issue unless it is exempt.
     fn standing(&self, issue: &Issue) -> Standing {
         let rule = self.rule;
-        let is_always_blocked = rule.always_block.iter().any(|id| issue.is_called(id));
         match (issue.is_malicious() && !rule.is_ibm(), rule.malicious) {
             (true, Behaviour::Deny) => return Standing::Counts(Cause::Malicious),
-            _ if is_always_blocked => return Standing::Counts(Cause::AlwaysBlock),
+            _ if self.is_always_blocked(issue) => return Standing::Counts(Cause::AlwaysBlock),
             (true, Behaviour::Allow) => return Standing::Ignored,
             (false, _) => {}
         }

@@ -602,3 +602,14 @@ fn audited_entries_never_decide_when_enforced_entries_apply() {
         }
     }
 }
+
+#[test]
+fn a_rule_about_configurations_needs_a_source_that_checks_them() {
+    let rule = VaRule { configuration: Some(Severity::Low), needs_configuration: true, ..VaRule::ibm() };
+    let report = |checks_configuration| {
+        VaEvidence::Report(Report { checks_configuration, generated_at: Some(NOW), ..Report::default() })
+    };
+    assert_eq!(assess(&rule, &report(true), NOW).status, VaStatus::Ok);
+    assert_eq!(assess(&rule, &report(false), NOW).status, VaStatus::Incomplete);
+    assert_eq!(assess(&VaRule::ibm(), &report(false), NOW).status, VaStatus::Ok);
+}

@@ -56,12 +56,14 @@ const MAX_LIST: usize = 10_000;
 pub(super) fn rule(fields: &Fields<'_>) -> VaRule {
     fields.only(KEYS);
     let deny = |key: &str| behaviour(fields, key).unwrap_or(Behaviour::Deny);
+    let configuration = configuration(fields);
     let rule = VaRule {
         severity: severity(fields),
         severity_sources: text_or_list(fields, "severitySource").into_iter().map(str::to_owned).collect(),
         fixable_only: fields.flag("fixableOnly").unwrap_or(false),
         ignore_unfixed_for: age(fields, "ignoreUnfixedFor"),
-        configuration: deny("configuration"),
+        configuration: configuration.unwrap_or(Some(Severity::High)),
+        needs_configuration: configuration.flatten().is_some(),
         always_block: list(fields, "alwaysBlock").into_iter().map(str::to_owned).collect(),
         ignore: ignore(fields),
         grace: grace(fields),
@@ -108,6 +110,14 @@ fn severity(fields: &Fields<'_>) -> Severity {
 
 fn behaviour(fields: &Fields<'_>, key: &str) -> Option<Behaviour> {
     fields.choice(key, &[("allow", Behaviour::Allow), ("deny", Behaviour::Deny)])
+}
+
+/// From which severity configuration issues count: `deny` leaves that to `severity`.
+fn configuration(fields: &Fields<'_>) -> Option<Option<Severity>> {
+    let severities = [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Negligible];
+    let mut choices = vec![("allow", None), ("deny", Some(Severity::Negligible))];
+    choices.extend(severities.map(|severity| (severity.as_str(), Some(severity))));
+    fields.choice("configuration", &choices)
 }
 
 fn unscanned(fields: &Fields<'_>) -> Unscanned {

@@ -102,6 +102,7 @@ impl PackageDetails<'_> {
             path: short(self.path),
             layer: layer(self.layer),
             purl,
+            detail: None,
             status: None,
             database: None,
         }

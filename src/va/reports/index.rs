@@ -181,6 +181,7 @@ impl Index {
             gaps: Vec::new(),
             image: ImageFacts { database_built, ..ImageFacts::default() },
             packages: None,
+            checks_configuration: false,
         }))
     }
 

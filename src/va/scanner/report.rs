@@ -11,6 +11,7 @@ use crate::policy::{
     AffectedPackage, Epss, Feeds, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap, ReportPackage, Severity,
     VaEvidence,
 };
+use crate::va::configuration;
 
 /// The most gaps that a report names in words.
 const MAX_NAMED: usize = 3;
@@ -30,9 +31,17 @@ pub(super) fn evidence(
 ) -> VaEvidence {
     if inventory.is_opaque() {
         let why = "no distribution and no package was recognised in the image".to_owned();
+        let issues = configuration::issues(&inventory.findings);
         return match gaps(inventory.gaps.iter()) {
-            Some(gaps) => VaEvidence::Incomplete { why: format!("{why}; {gaps}") },
-            None => VaEvidence::Opaque { why },
+            Some(gaps) => VaEvidence::Report(Report {
+                source: source(databases),
+                generated_at: databases.oldest(),
+                incomplete: Some(format!("{why}; {gaps}")),
+                checks_configuration: true,
+                issues,
+                ..Report::default()
+            }),
+            None => VaEvidence::Opaque { why, issues },
         };
     }
     let incomplete = gaps(inventory.gaps.iter().chain(&findings.gaps));
@@ -64,7 +73,16 @@ pub(super) fn evidence(
         .take(MAX_GAPS)
         .map(|Gap { place, problem }| ReportGap { place, problem });
     let (source, generated_at, gaps) = (source(databases), databases.oldest(), gaps.collect());
-    VaEvidence::Report(Report { source, generated_at, issues, incomplete, gaps, image, packages })
+    VaEvidence::Report(Report {
+        source,
+        generated_at,
+        issues,
+        incomplete,
+        gaps,
+        checks_configuration: true,
+        image,
+        packages,
+    })
 }
 
 /// `debian 12`; only the name for a rolling release.
@@ -106,7 +124,8 @@ fn issues(inventory: &Inventory, findings: &ImageFindings, purls: &mut PackagePu
         let affected = affected(package, found, purls.of(found.package));
         issues.entry(&found.id).or_insert_with(|| IssueOfMatches::new(found)).add(found, affected, inventory, copies);
     }
-    issues.into_values().map(IssueOfMatches::finish).collect()
+    let of_packages = issues.into_values().map(IssueOfMatches::finish);
+    of_packages.chain(configuration::issues(&inventory.findings)).collect()
 }
 
 /// The package URLs of packages, each computed once.
@@ -198,6 +217,7 @@ fn affected(package: &InstalledPackage, found: &MatchedAdvisory, purl: Option<Pu
         path: package.path.clone(),
         layer: package.layer,
         status: Some(found.status),
+        detail: None,
         database: Some(found.source.clone()),
     }
 }

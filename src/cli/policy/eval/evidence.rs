@@ -128,7 +128,7 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
         Some("PENDING") => return Ok(VaEvidence::Pending { why: why() }),
         Some("UNAVAILABLE") => return Ok(VaEvidence::Unavailable { why: why() }),
         Some("UNSUPPORTED") => return Ok(VaEvidence::Unsupported { why: why() }),
-        Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why() }),
+        Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why(), issues: report.issues }),
         Some("INCOMPLETE") if says_nothing => return Ok(VaEvidence::Incomplete { why: why() }),
         Some("INCOMPLETE") => report.incomplete = report.incomplete.or(Some(why())),
         Some("OK") if rule.severity == Severity::Unknown => report.issues.clear(),
@@ -163,6 +163,7 @@ fn report(va: &CaseVa, now: Timestamp) -> Result<Report, String> {
         issues: listed(&va.issues)?,
         incomplete: va.incomplete.clone(),
         gaps: Vec::new(),
+        checks_configuration: true,
         image: ImageFacts { database_built, feeds, ..va.image.as_ref().map(facts).unwrap_or_default() },
         packages,
     })

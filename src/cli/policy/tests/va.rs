@@ -513,6 +513,25 @@ fn ibm_dialects_keep_their_meaning() {
     ]);
 }
 
+/// Configuration issues that the gate itself finds count from their own severity, besides that of the rule.
+#[test]
+fn configuration_issues_count_from_a_severity() {
+    let high = r#"{"issues":[{"id":"c","kind":"configuration","severity":"high"}]}"#;
+    let medium = r#"{"issues":[{"id":"c","kind":"configuration","severity":"medium"}]}"#;
+    let opaque = r#"{"status":"OPAQUE","issues":[{"id":"c","kind":"configuration","severity":"high"}]}"#;
+    let denied = || Deny("severity: 1 issue");
+    check_all(&[
+        (line!(), "{}", medium, "", Admit),
+        (line!(), "{configuration: deny}", medium, "", denied()),
+        (line!(), "{configuration: medium}", medium, "", denied()),
+        (line!(), "{configuration: critical}", high, "", Admit),
+        (line!(), "{configuration: deny, severity: high}", medium, "", Admit),
+        (line!(), "{configuration: allow, alwaysBlock: [c]}", medium, "", Deny("alwaysBlock: 1 issue")),
+        (line!(), "{opaque: allow}", opaque, "", denied()),
+        (line!(), "{opaque: allow, configuration: allow}", opaque, "", Admit),
+    ]);
+}
+
 /// All conditions of one rule together.
 #[test]
 fn every_failed_condition_is_named() {

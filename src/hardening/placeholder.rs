@@ -1,0 +1,76 @@
+//! Tells secrets from texts that only stand in their place, and names of secrets from others.
+
+/// Words that a secret does not contain.
+const PLACEHOLDERS: [&str; 8] =
+    ["changeme", "change-me", "change_me", "example", "placeholder", "xxxxxx", "****", "your-"];
+/// Values that are settings, not secrets.
+const SETTINGS: [&str; 11] = ["0", "1", "disabled", "enabled", "false", "no", "none", "null", "off", "on", "true"];
+/// The last words of the names of variables that hold secrets.
+const SECRET_NAMES: [&str; 8] = ["APIKEY", "PASS", "PASSWD", "PASSPHRASE", "PASSWORD", "SECRET", "SECRETKEY", "TOKEN"];
+/// The words before a last `KEY` that make it a secret.
+const SECRET_KEYS: [&str; 7] = ["ACCESS", "ACCOUNT", "API", "AUTH", "ENCRYPTION", "PRIVATE", "SECRET"];
+
+/// Whether a variable of this name holds a secret: `DB_PASSWORD`, `apiToken`, `AWS_SECRET_ACCESS_KEY`, but not
+/// `PASSWORD_FILE` and `GPG_KEY`.
+pub(super) fn names_secret(name: &str) -> bool {
+    let words = words(name);
+    match &words[..] {
+        [.., before, last] if last == "KEY" => SECRET_KEYS.contains(&before.as_str()),
+        [.., last] => SECRET_NAMES.contains(&last.as_str()),
+        [] => false,
+    }
+}
+
+/// The words of a name in upper case: `apiToken` has `API` and `TOKEN`.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for letter in name.chars().take(256) {
+        let is_new = matches!(letter, '_' | '-' | '.') || (was_lower && letter.is_ascii_uppercase());
+        was_lower = letter.is_ascii_lowercase();
+        if is_new {
+            words.push(String::new());
+        }
+        if letter.is_ascii_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.push(letter.to_ascii_uppercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Whether a value is not a secret: it is empty, a setting, a path, a reference to something else, or an example.
+pub(super) fn is_placeholder(value: &str) -> bool {
+    let value = value.trim().trim_matches(['"', '\'']);
+    let lower = value.to_ascii_lowercase();
+    let is_path = value.starts_with('/') || value.starts_with("./") || value.starts_with("file:");
+    let is_reference =
+        ["${", "$(", "{{", "<", "%(", "__"].iter().any(|mark| value.contains(mark)) || value.starts_with('$');
+    let is_repeated = value.bytes().all(|byte| Some(byte) == value.bytes().next());
+    value.is_empty()
+        || is_path
+        || is_reference
+        || is_repeated
+        || SETTINGS.contains(&&*lower)
+        || PLACEHOLDERS.iter().any(|placeholder| lower.contains(placeholder))
+}
+
+/// Whether a URL contains a password: `postgres://app:secret@db/app`.
+pub(super) fn has_password(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let is_scheme =
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else { return false };
+    is_scheme && user.split_once(':').is_some_and(|(_, password)| !is_placeholder(password))
+}
+
+/// The name of a variable that is set to a secret, in `NAME=VALUE`.
+pub(super) fn secret_variable(assignment: &str) -> Option<&str> {
+    let (name, value) = assignment.split_once('=')?;
+    let (name, value) = (name.trim(), value.trim().trim_matches(['"', '\'']));
+    let is_secret = (names_secret(name) && !is_placeholder(value)) || has_password(value);
+    is_secret.then_some(name)
+}
