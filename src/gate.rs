@@ -9,6 +9,7 @@ mod evidence;
 mod exemptions;
 mod explain;
 mod forget;
+mod history;
 mod images;
 mod inherited;
 mod judge;
@@ -54,6 +55,7 @@ use crate::trust::Trust;
 use crate::upstream::Upstreams;
 use crate::va::Va;
 use evidence::EvidenceGatherer;
+use history::Histories;
 use judge::ManifestJudge;
 use judgement::{Judged, Judgement};
 use kind::Kinds;
@@ -210,6 +212,7 @@ impl Gate {
     pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
         let GateParts { upstreams, rulebook, resolver, trust, va, exemptions, cache, store, .. } = parts;
         let GateParts { verdicts, events, audit, epoch, clock, tasks, .. } = parts;
+        let histories = Histories { store: verdicts.clone(), clock: clock.clone() };
         let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
         let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
         let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
@@ -221,6 +224,7 @@ impl Gate {
             exemptions,
             layers: layers.clone(),
             platforms: Platforms::new(resolver.clone(), platforms),
+            histories,
             clock: clock.clone(),
         };
         let judge = ManifestJudge::new(rulebook.clone(), resolver.clone(), kinds, evidence, url_hosts, clock.clone());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::exemptions::ExemptionBook;
+use super::history::Histories;
 use super::inherited::InheritingImage;
 use super::layers::Layers;
 use super::platforms::{Platforms, manifest_if_there};
@@ -86,6 +87,7 @@ pub(super) struct EvidenceGatherer {
     pub(super) exemptions: Arc<ExemptionBook>,
     pub(super) layers: Layers,
     pub(super) platforms: Platforms,
+    pub(super) histories: Histories,
     pub(super) clock: Clock,
 }
 
@@ -156,7 +158,8 @@ impl EvidenceGatherer {
             Some(findings) => self.exemptions_of(target, subject, manifest, findings).await?,
             None => VaExemptions::default(),
         };
-        Ok(GatheredEvidence { trust, va, exemptions, history: ImageHistory::default() })
+        let history = self.histories.of(rule.va.as_ref(), &target.name, manifest.digest, va.as_ref()).await;
+        Ok(GatheredEvidence { trust, va, exemptions, history })
     }
 
     /// The exemptions that apply to a manifest, and to the children of an index. Those of an index apply to its children

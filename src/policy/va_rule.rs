@@ -111,6 +111,13 @@ impl VaRule {
 }
 
 impl VaRule {
+    /// Whether a condition of the rule depends on what the gate remembers about the image.
+    pub fn needs_history(&self) -> bool {
+        let by_first_seen = self.grace.from == GraceStart::FirstSeen && !self.grace.lengths.is_empty();
+        let times = [self.ignore_unfixed_for, self.admitted_grace, self.cool_down.image];
+        by_first_seen || times.iter().any(Option::is_some) || self.when.is_some()
+    }
+
     /// Whether the rule is one of the IBM dialects, under which every issue counts, whatever its severity.
     pub(super) fn is_ibm(&self) -> bool {
         self.severity == Severity::Unknown

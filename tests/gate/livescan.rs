@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pullgate::runtime::Tasks;
+use jiff::SignedDuration;
+use pullgate::runtime::{Clock, Tasks};
 use pullgate::sample::image::{Built, Image, Layer, Tree};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -249,6 +250,27 @@ async fn a_database_that_cannot_be_used_is_reported_and_changes_no_verdict() {
     soon(is_usable).await;
     would_deny(&gate, 0).await;
     assert!(log.of("verdict.changed").is_empty() && log.of("database.updated").is_empty(), "nothing is new");
+}
+
+/// What an image's author states does not matter: it is this gate that must know the image for so long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_cools_down_from_when_this_gate_saw_it_first_also_across_a_restart() {
+    let registry = TestRegistry::start().await;
+    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+    registry.push("team/app", Some("1"), &Image::linux_amd64().created("2020-01-01T00:00:00Z").build());
+    let cooling = "  - {name: \"*\", policy: {va: {severity: high, unscanned: allow, coolDown: 3d}}}\n";
+    let made = TestGate::new(&registry, &policy(cooling)).upstream("tag_ttl = \"30d\"").clock(&clock);
+    let gate = made.start().await;
+    let denied = gate.get("/team/app/manifests/1").await;
+    assert_eq!(denied.status, 403, "{}", denied.text());
+    assert!(denied.text().contains("admitted from 2026-01-13T00:00:00Z"), "{}", denied.text());
+    clock.advance(SignedDuration::from_hours(71));
+    let gate = gate.stop().await.start().await;
+    let denied = gate.get("/team/app/manifests/1").await;
+    assert!(denied.text().contains("admitted from 2026-01-13T00:00:00Z"), "{}", denied.text());
+    clock.advance(SignedDuration::from_hours(1));
+    let admitted = gate.get("/team/app/manifests/1").await;
+    assert_eq!(admitted.status, 200, "{}", admitted.text());
 }
 
 /// The time from new advisories to the events about the images that they concern, among many that they do not concern.
