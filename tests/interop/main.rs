@@ -25,5 +25,6 @@ mod notation;
 mod podman;
 mod sigstore;
 mod skopeo;
+mod trivy;
 mod upstreams;
 mod va;
