@@ -294,6 +294,7 @@ fn scanner(out: &mut Text, scanner: &ScannerConfig) {
     out.line("concurrency", scanner.concurrency);
     out.line("ttl", quoted(&format_duration(scanner.ttl)));
     out.line("refresh", quoted(&format_duration(scanner.refresh)));
+    out.line("trust_coverage", scanner.trust_coverage);
 }
 
 fn adapter_auth(auth: &AdapterAuth) -> Option<String> {

@@ -31,6 +31,7 @@ pub(super) use program::ScannerProgram;
 
 mod config;
 mod confine;
+mod coverage;
 mod harbor;
 mod layout;
 mod metrics;
@@ -42,6 +43,7 @@ pub use config::{
     AdapterAuth, AdapterConfig, AdapterRegistry, Isolation, ProgramConfig, ScannerConfig, ScannerKind, ScannerTool,
 };
 pub use confine::Confinement;
+use coverage::Coverage;
 pub(super) use harbor::HarborAdapter;
 pub use status::check_scanner;
 
@@ -109,6 +111,8 @@ struct ScannerState {
     engine: ScanEngine,
     ttl: SignedDuration,
     refresh: Duration,
+    /// Whether a report also counts where the gate itself could not read the image.
+    trust_coverage: bool,
     /// Stands for the settings that change what a report says.
     settings: String,
     turns: Semaphore,
@@ -121,12 +125,13 @@ struct ScannerState {
 impl ExternalScanner {
     /// Follows the version of the scanner until shutdown.
     pub(super) fn new(config: &ScannerConfig, engine: ScanEngine, services: ScannerServices) -> Self {
-        let settings = format!("{:?} {}", config.kind, services.honour_ignores);
+        let settings = format!("{:?} {} {}", config.kind, services.honour_ignores, config.trust_coverage);
         let scanner = Self(Arc::new(ScannerState {
             name: config.name.clone(),
             engine,
             ttl: SignedDuration::try_from(config.ttl).unwrap_or(SignedDuration::MAX),
             refresh: config.refresh,
+            trust_coverage: config.trust_coverage,
             settings: Digest::sha256(settings.as_bytes()).short(),
             turns: Semaphore::new(config.concurrency.max(1)),
             queue: Semaphore::new(QUEUE),
@@ -243,6 +248,8 @@ impl ExternalScanner {
                 return Ok((VaEvidence::Incomplete { why: format!("{}: {why}", self.0.name) }, Duration::ZERO));
             }
         }
+        let is_service = matches!(engine, ScanEngine::Adapter(_));
+        let coverage = Coverage::of(&services.embedded, subject, is_service, self.0.trust_coverage).await?;
         let _turn = turns.acquire().await.map_err(|_| "it has ended")?;
         let began = Instant::now();
         let image = ReportTarget {
@@ -259,25 +266,9 @@ impl ExternalScanner {
                 scanned_report(&output, &image)
                     .map_err(|why| format!("its output is no report on this image: {why}"))?
             }
-            ScanEngine::Adapter(adapter) => self.with_witness(adapter.scan(subject, &image).await?, subject).await,
+            ScanEngine::Adapter(adapter) => adapter.scan(subject, &image).await?,
         };
-        Ok((VaEvidence::Report(self.named(report)), began.elapsed()))
-    }
-
-    /// A service does not say what it examined. If it finds nothing, and the gate itself recognises nothing in the image
-    /// either, nothing shows that anything was examined.
-    async fn with_witness(&self, report: Report, subject: &VaSubject) -> Report {
-        if !report.issues.is_empty() {
-            return report;
-        }
-        let incomplete = match self.0.services.embedded.inventory(subject).await {
-            Ok(Some(inventory)) if !inventory.is_opaque() => return report,
-            Ok(_) => {
-                "nothing was found, and the image has no distribution and no package that is recognised".to_owned()
-            }
-            Err(error) => format!("nothing was found, and what the image contains cannot be read: {error}"),
-        };
-        Report { incomplete: Some(incomplete), ..report }
+        Ok((VaEvidence::Report(self.named(coverage.limit(report))), began.elapsed()))
     }
 
     /// The report with the name of the scanner, if that says more than the name of the program.

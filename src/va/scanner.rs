@@ -181,6 +181,28 @@ impl Scanner {
         &self.databases
     }
 
+    /// What could not be read in an image, in words; with `with_advisories` also what the advisory databases do not
+    /// cover, if there are any that can be used.
+    ///
+    /// # Errors
+    /// If matching advisories ended abnormally.
+    pub(super) async fn gaps(
+        &self,
+        inventory: Arc<Inventory>,
+        with_advisories: bool,
+    ) -> Result<Option<String>, String> {
+        let mut found = inventory.gaps.clone();
+        if with_advisories {
+            self.databases.opened().await;
+            if let Ok(Some(databases)) = self.databases.current() {
+                let now = self.clock.now();
+                let work = self.tasks.spawn_blocking(move || advisories::find(&databases, &inventory, now).gaps);
+                found.extend(work.await.map_err(|_| "matching advisories ended abnormally")?);
+            }
+        }
+        Ok(report::gaps(found.iter()))
+    }
+
     /// Matches on a blocking thread, because databases are read from disk.
     async fn matched(
         &self,

@@ -202,6 +202,27 @@ async fn the_next_scanner_is_asked_if_one_fails() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gate_cannot_read_makes_a_report_incomplete() {
+    let registry = TestRegistry::start().await;
+    let hidden = Layer::gzip(
+        &Tree::new().file("etc/os-release", "ID=debian\nVERSION_ID=12\n").symlink("var/lib/dpkg/status", "/hidden"),
+    );
+    registry.push("team/app", Some("1"), &Image::linux_amd64().layer(hidden).build());
+    for (line, found, status, reason) in [
+        ("", "clean", 403, "var/lib/dpkg/status"),
+        ("", "found", 403, "CVE-2024-1 high openssl fixed in 3.0.13"),
+        ("trust_coverage = true", "clean", 200, ""),
+    ] {
+        let made = asking(&registry, &[("trivy", line)]);
+        mode(&made, "trivy", found);
+        let gate = Program::start(&made).await;
+        let answer = gate.get("/team/app/manifests/1").await;
+        assert_eq!(answer.status, status, "{line} {found}: {}", answer.text());
+        assert!(answer.text().contains(reason), "{line} {found}: {}", answer.text());
+    }
+}
+
 /// Whether this system lets users create namespaces.
 fn has_namespaces() -> bool {
     let mut command = Command::new("unshare");

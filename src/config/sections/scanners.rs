@@ -61,6 +61,7 @@ fn scanner(mut table: Table<'_>, names: &mut BTreeSet<String>) -> Option<Scanner
         config.refresh = positive(&mut table, "refresh").unwrap_or(config.refresh);
         let concurrency = table.number("concurrency", 1, MAX_CONCURRENCY).and_then(|count| usize::try_from(count).ok());
         config.concurrency = concurrency.unwrap_or(config.concurrency);
+        config.trust_coverage = table.flag("trust_coverage").unwrap_or(config.trust_coverage);
     }
     table.finish();
     Some(config)

@@ -23,6 +23,8 @@ pub struct ScannerConfig {
     pub ttl: Duration,
     /// How often the version of the scanner and of its database is asked for.
     pub refresh: Duration,
+    /// Whether a report is complete even if the gate itself could not read something in the image.
+    pub trust_coverage: bool,
 }
 
 impl ScannerConfig {
@@ -39,6 +41,7 @@ impl ScannerConfig {
             concurrency: 1,
             ttl: Duration::from_secs(12 * 3600),
             refresh: Duration::from_secs(5 * 60),
+            trust_coverage: false,
         }
     }
 }

@@ -105,7 +105,7 @@ fn source(databases: &Databases) -> String {
 }
 
 /// The gaps in words; `None` if there are none.
-fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
+pub(super) fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
     let all: Vec<String> = gaps.map(|gap| format!("{}: {}", gap.place, gap.problem)).collect();
     let named = all.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");
     match all.len().saturating_sub(MAX_NAMED) {
