@@ -61,7 +61,7 @@ pub use evidence::{
 };
 pub use exemption::{
     Coverage, ExemptPackage, ExemptStatus, ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet,
-    InvalidExemption, InvalidScope, IssueType, MAX_EXEMPTIONS, PathPattern, VaExemptions, expiry,
+    InvalidExemption, InvalidExemptionScope, IssueType, MAX_EXEMPTIONS, PathPattern, VaExemptions, expiry,
 };
 pub use fulcio::FulcioClaim;
 pub use history::ImageHistory;

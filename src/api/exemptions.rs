@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::gate::{ExemptionBook, ExemptionError};
-use crate::policy::{ExemptionRecord, ExemptionScope, InvalidExemption, InvalidScope, IssueType};
+use crate::policy::{ExemptionRecord, ExemptionScope, InvalidExemption, InvalidExemptionScope, IssueType};
 
 /// One exemption.
 ///
@@ -107,7 +107,10 @@ impl ExemptionRequest {
     /// # Errors
     /// Which field is not valid, and why.
     pub fn record(&self) -> Result<ExemptionRecord, String> {
-        let scope = self.scope.parse().map_err(|invalid: InvalidScope| format!("scope {:?}: {invalid}", self.scope))?;
+        let scope = self
+            .scope
+            .parse()
+            .map_err(|invalid: InvalidExemptionScope| format!("scope {:?}: {invalid}", self.scope))?;
         let wrong = |name: &str, text: &str, invalid: InvalidExemption| format!("{name} {text:?}: {invalid}");
         let kind = self.issue_type.parse().map_err(|invalid| wrong("issue type", &self.issue_type, invalid))?;
         let package = self.package.as_ref().map(|text| text.parse().map_err(|invalid| wrong("package", text, invalid)));

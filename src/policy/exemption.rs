@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use record::{ExemptPackage, ExemptionRecord, InvalidExemption, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
-pub use scope::{ExemptionScope, InvalidScope};
+pub use scope::{ExemptionScope, InvalidExemptionScope};
 use set::ScopeExemptions;
 pub use set::{ExemptedImage, ExemptionSet};
 

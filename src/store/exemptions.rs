@@ -106,7 +106,7 @@ fn record(row: &SqliteRow) -> Result<Result<ExemptionRecord, String>, StoreError
     let (expires, created): (Option<i64>, i64) = (row.try_get(5)?, row.try_get(8)?);
     let (reason, by): (Option<String>, Option<String>) = (row.try_get(6)?, row.try_get(7)?);
     let parse = || {
-        let scope = scope.parse().map_err(|invalid: crate::policy::InvalidScope| invalid.to_string())?;
+        let scope = scope.parse().map_err(|invalid: crate::policy::InvalidExemptionScope| invalid.to_string())?;
         let text = |invalid: crate::policy::InvalidExemption| invalid.to_string();
         let package = package.map(|package| package.parse()).transpose().map_err(text)?;
         let record = ExemptionRecord::new(scope, kind.parse().map_err(text)?, issue.as_deref(), package);

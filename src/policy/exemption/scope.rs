@@ -25,7 +25,7 @@ use crate::oci::{DOCKER_HUB, Digest, Host, ImageName, InvalidName, Repository, T
 /// ```
 /// let scope: pullgate::policy::ExemptionScope = "us.icr.io/birds/bluebird:v1".parse()?;
 /// assert!("birds".parse::<pullgate::policy::ExemptionScope>()?.contains(&scope));
-/// # Ok::<(), pullgate::policy::InvalidScope>(())
+/// # Ok::<(), pullgate::policy::InvalidExemptionScope>(())
 /// ```
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -114,9 +114,9 @@ fn namespace_of(repository: &Repository) -> Option<Repository> {
 }
 
 impl FromStr for ExemptionScope {
-    type Err = InvalidScope;
+    type Err = InvalidExemptionScope;
 
-    fn from_str(text: &str) -> Result<Self, InvalidScope> {
+    fn from_str(text: &str) -> Result<Self, InvalidExemptionScope> {
         if text == "*" {
             return Ok(Self::EVERYTHING);
         }
@@ -126,7 +126,7 @@ impl FromStr for ExemptionScope {
         };
         let (host, path) = match name.split_once('/') {
             Some((first, path)) if is_registry(first) => (Some(canonical(first)?), path),
-            None if is_registry(name) => return Err(InvalidScope::Incomplete),
+            None if is_registry(name) => return Err(InvalidExemptionScope::Incomplete),
             _ => (None, name),
         };
         if path == "*" && host.is_some() && digest.is_none() {
@@ -140,11 +140,11 @@ impl FromStr for ExemptionScope {
         let is_single = !path.contains('/');
         let is_in_namespace = host.as_ref().is_none_or(Host::is_docker_hub);
         let images = match (tag, digest) {
-            (Some(_), Some(_)) => return Err(InvalidScope::TagAndDigest),
+            (Some(_), Some(_)) => return Err(InvalidExemptionScope::TagAndDigest),
             (None, None) if is_single => ScopedImages::Namespace(repository),
             (None, None) => ScopedImages::Repository(repository),
             // Without a registry this could be a name on Docker Hub, and there `nginx` means `library/nginx`.
-            _ if is_single && is_in_namespace => return Err(InvalidScope::Incomplete),
+            _ if is_single && is_in_namespace => return Err(InvalidExemptionScope::Incomplete),
             (Some(tag), None) => ScopedImages::Tag(repository, tag),
             (None, Some(digest)) => ScopedImages::Digest(repository, digest),
         };
@@ -177,9 +177,9 @@ impl fmt::Display for ExemptionScope {
 }
 
 impl TryFrom<String> for ExemptionScope {
-    type Error = InvalidScope;
+    type Error = InvalidExemptionScope;
 
-    fn try_from(text: String) -> Result<Self, InvalidScope> {
+    fn try_from(text: String) -> Result<Self, InvalidExemptionScope> {
         text.parse()
     }
 }
@@ -192,7 +192,7 @@ impl From<ExemptionScope> for String {
 
 /// Why a text is not a scope.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidScope {
+pub enum InvalidExemptionScope {
     /// A registry alone, or a tag or digest without a namespace.
     #[error(
         "a scope is *, NAMESPACE, NAMESPACE/REPOSITORY, NAMESPACE/REPOSITORY:TAG or NAMESPACE/REPOSITORY@DIGEST, or REGISTRY/ \

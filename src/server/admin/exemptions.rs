@@ -27,7 +27,7 @@ fn list(book: &ExemptionBook, query: &str) -> ApiResponse {
         None => ApiResponse::new(StatusCode::OK, &list_exemptions(book, None)),
         Some(Ok(scope)) => ApiResponse::new(StatusCode::OK, &list_exemptions(book, Some(&scope))),
         Some(Err((scope, invalid))) => {
-            let invalid: crate::policy::InvalidScope = invalid;
+            let invalid: crate::policy::InvalidExemptionScope = invalid;
             ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &format!("scope {scope:?}: {invalid}"))
         }
     }

@@ -119,7 +119,7 @@ fn record(issue: &NamedIssue) -> Result<ExemptionRecord, ApiResponse> {
 /// The scope of a resource; `None` is the account.
 fn scope(resource: Option<&str>) -> Result<ExemptionScope, ApiResponse> {
     let Some(resource) = resource else { return Ok(ExemptionScope::EVERYTHING) };
-    resource.parse().map_err(|invalid: crate::policy::InvalidScope| {
+    resource.parse().map_err(|invalid: crate::policy::InvalidExemptionScope| {
         error(StatusCode::BAD_REQUEST, "bad_request", &format!("{resource:?}: {invalid}"))
     })
 }
