@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
+use crate::oci::Digest;
 use crate::policy::{
     ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, VaExemptions, expiry,
 };
@@ -168,6 +169,15 @@ impl ExemptionBook {
     fn put_into_force(&self, by_id: &BTreeMap<Arc<str>, Arc<ExemptionRecord>>) {
         self.stored.store(Arc::new(by_id.values().cloned().collect()));
         self.epoch.advance();
+    }
+
+    /// Identifies the exemptions in force: other exemptions have another fingerprint, also in another process.
+    pub(super) fn fingerprint(&self) -> String {
+        let (stored, rules) = (self.stored.load_full(), self.rulebook.rules().clone());
+        let all = stored.iter().chain(rules.exemptions().iter());
+        let mut texts: Vec<_> = all.map(|record| format!("{} {:?}\n", record.id, record.expires)).collect();
+        texts.sort_unstable();
+        Digest::sha256(texts.concat().as_bytes()).short()
     }
 
     /// Whether any exemption applies to one digest only.

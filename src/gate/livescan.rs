@@ -134,7 +134,8 @@ impl Gate {
         };
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
-        for part in [env!("CARGO_PKG_VERSION"), &self.rulebook.fingerprint(), &platforms.join(" ")] {
+        let exemptions = self.exemptions().fingerprint();
+        for part in [env!("CARGO_PKG_VERSION"), &self.rulebook.fingerprint(), &platforms.join(" "), &exemptions] {
             hasher.update(format!("{} {part}\n", part.len()).as_bytes());
         }
         let basis = VerdictBasis { databases, rules: hasher.finish().short() };
