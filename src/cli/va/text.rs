@@ -40,7 +40,7 @@ fn describe_scan(image: &str, scan: &ImageScan, show: &Show) -> String {
         let is_shown = show.only.is_none_or(|only| only == kind);
         let mut issues: Vec<&IssueAnswer> =
             scan.assessment.issues.iter().filter(|found| is_shown && found.issue.kind == kind).collect();
-        issues.sort_by_key(|found| Standing::of(found));
+        issues.sort_by_key(|found| PolicyStanding::of(found));
         issues
     };
     let (configuration, vulnerabilities) = (of(IssueKind::Configuration), of(IssueKind::Vulnerability));
@@ -142,7 +142,7 @@ fn configuration_table(issues: &[&IssueAnswer], show: &Show) -> String {
         let places = joined(issue.packages.iter().filter_map(place), "; ", most);
         let found_at = if places.is_empty() { String::new() } else { format!(" Found: {places}") };
         let resolve = format!("{}{found_at}", remedies(issue).join("; "));
-        vec![issue.id.clone(), Standing::of(found).words().into(), practice, resolve]
+        vec![issue.id.clone(), PolicyStanding::of(found).words().into(), practice, resolve]
     };
     let header = ["Configuration Issue ID", "Policy Status", "Security Practice", "How to Resolve"];
     wrapped(&header, &issues.iter().map(row).collect::<Vec<_>>(), show.width)
@@ -164,7 +164,7 @@ fn vulnerability_row(found: &IssueAnswer, show: &Show) -> Vec<String> {
     let affected = |package: &AffectedPackage| affected(package, show.extended);
     let mut row = vec![
         format!("{} ({})", issue.id, issue.severity.as_str()),
-        Standing::of(found).words().to_owned(),
+        PolicyStanding::of(found).words().to_owned(),
         joined(issue.packages.iter().map(affected), ", ", most),
         joined(notices(issue).into_iter().map(str::to_owned).chain(vendor_link(issue)), " ", most),
     ];
@@ -257,14 +257,14 @@ fn joined(texts: impl Iterator<Item = String>, separator: &str, most: usize) -> 
 
 /// Whether an issue counts, in the words of IBM's console.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Standing {
+enum PolicyStanding {
     Active,
     Partial,
     NotCovered,
     Exempt,
 }
 
-impl Standing {
+impl PolicyStanding {
     fn of(found: &IssueAnswer) -> Self {
         match (found.issue.exempt, found.blocks) {
             (true, _) => Self::Exempt,

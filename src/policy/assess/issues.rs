@@ -22,7 +22,7 @@ enum Cause {
 }
 
 /// What becomes of an issue that is not exempt.
-enum Standing {
+enum IssueStanding {
     /// It counts.
     Counts(Cause),
     /// It counts from a time on.
@@ -59,20 +59,20 @@ pub(super) fn assess<'a>(
             findings.exempt += 1;
             sorted.exempt.push(issue);
             sorted.exempt_until = [sorted.exempt_until, Some(end)].into_iter().flatten().min();
-            if end != Timestamp::MAX && !matches!(standing, Standing::Ignored) {
+            if end != Timestamp::MAX && !matches!(standing, IssueStanding::Ignored) {
                 findings.changes_at(end);
             }
             continue;
         }
         sorted.open.push(issue);
         match standing {
-            Standing::Counts(cause) => counting.push((cause, issue)),
-            Standing::CountsFrom(at) => findings.changes_at(at),
-            Standing::Tolerated(end) => {
+            IssueStanding::Counts(cause) => counting.push((cause, issue)),
+            IssueStanding::CountsFrom(at) => findings.changes_at(at),
+            IssueStanding::Tolerated(end) => {
                 findings.changes_at(end);
                 findings.warnings.push(weighing.tolerated(issue, end));
             }
-            Standing::Ignored => {}
+            IssueStanding::Ignored => {}
         }
     }
     counting.sort_by_key(|(cause, _)| *cause);
@@ -128,12 +128,12 @@ impl Weighing<'_> {
     }
 
     /// What becomes of an issue unless it is exempt.
-    fn standing(&self, issue: &Issue) -> Standing {
+    fn standing(&self, issue: &Issue) -> IssueStanding {
         let rule = self.rule;
         match (issue.is_malicious() && !rule.is_ibm(), rule.malicious) {
-            (true, Behaviour::Deny) => return Standing::Counts(Cause::Malicious),
-            _ if self.is_always_blocked(issue) => return Standing::Counts(Cause::AlwaysBlock),
-            (true, Behaviour::Allow) => return Standing::Ignored,
+            (true, Behaviour::Deny) => return IssueStanding::Counts(Cause::Malicious),
+            _ if self.is_always_blocked(issue) => return IssueStanding::Counts(Cause::AlwaysBlock),
+            (true, Behaviour::Allow) => return IssueStanding::Ignored,
             (false, _) => {}
         }
         let is_exploited = issue.exploited && rule.exploited != Some(Behaviour::Allow);
@@ -143,14 +143,14 @@ impl Weighing<'_> {
             (false, true) => (Cause::Epss, None),
             (false, false) => match self.by_severity(issue) {
                 Some(from) => (Cause::Severity, from),
-                None => return Standing::Ignored,
+                None => return IssueStanding::Ignored,
             },
         };
         match (from, self.tolerated_until(issue)) {
-            (Some(from), Some(end)) => Standing::CountsFrom(from.max(end)),
-            (Some(from), None) => Standing::CountsFrom(from),
-            (None, Some(end)) => Standing::Tolerated(end),
-            (None, None) => Standing::Counts(cause),
+            (Some(from), Some(end)) => IssueStanding::CountsFrom(from.max(end)),
+            (Some(from), None) => IssueStanding::CountsFrom(from),
+            (None, Some(end)) => IssueStanding::Tolerated(end),
+            (None, None) => IssueStanding::Counts(cause),
         }
     }
 
