@@ -260,6 +260,7 @@ impl ExemptionRecord {
         let package = package.map(str::parse).transpose()?;
         let records = match (issue_type, id) {
             (None, Some(id)) => Self::of_identifier(scope, id, package.as_ref())?,
+            (None, None) if package.is_none() => return Err(InvalidExemption::Empty),
             (kind, id) => vec![Self::new(scope.clone(), kind.unwrap_or(IssueType::Package), id, package)?],
         };
         Ok(records.into_iter().map(|record| Self { expires, ..record }).collect())
@@ -350,6 +351,9 @@ fn is_word(text: &str) -> bool {
 /// Why something is not an exemption.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidExemption {
+    /// Neither an issue nor a package.
+    #[error("it needs an id or a package")]
+    Empty,
     /// Neither a date nor a time.
     #[error(
         "the end is a date (2026-12-31, which ends at the beginning of that day in UTC) or a time (2026-12-31T18:00:00Z)"

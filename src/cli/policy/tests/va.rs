@@ -574,7 +574,7 @@ fn mistakes_in_conditions_are_errors() {
         ("{baseImages: {}}", "baseImages needs allow or deny"),
         ("{bannedPackages: [event-stream]}", "is not a package URL"),
         ("{bannedPackages: ['pkg:npm/x@>=1 <<2']}", "is not a range"),
-        ("{ignore: [{until: 2026-12-01T00:00:00Z}]}", "needs id or package"),
+        ("{ignore: [{until: 2026-12-01T00:00:00Z}]}", "needs an id or a package"),
         ("{ignore: [{id: CVE-1, until: tomorrow}]}", "until \"tomorrow\" is not a time"),
         ("{when: 'issue.exists(i, true)'}", "when: line 1, column 1: there is no variable \"issue\""),
         ("{when: 'issues.exists(i, i.sevrity == \"high\")'}", "no issue has a field \"sevrity\"; known: id, aliases"),
