@@ -739,6 +739,6 @@ fn copies_of_a_package_are_matched_once() {
     let mut packages: Vec<_> = (0..100).map(|number| copy(format!("{number:03}/package.json"))).collect();
     packages.push(json!({"ecosystem": "npm", "name": "lodash", "version": "4.17.20", "path": "z"}));
     let found = findings(&rows, &inventory("", "", &packages));
-    assert_eq!(found.matches.iter().map(|matched| matched.package).collect::<Vec<_>>(), [0, 100]);
+    assert_eq!(found.matches.iter().map(|matched| matched.package).collect::<Vec<_>>(), [0, 0, 100]);
     assert_eq!(found.copies, std::collections::HashMap::from([(0, (1..100).collect())]));
 }

@@ -76,10 +76,28 @@ fn name(image: &str) -> &str {
     }
 }
 
+/// The class of a result, in the order in which Trivy lists them.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum ResultClass {
+    Os,
+    Languages,
+    Configuration,
+}
+
+impl ResultClass {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Os => "os-pkgs",
+            Self::Languages => "lang-pkgs",
+            Self::Configuration => "config",
+        }
+    }
+}
+
 /// Packages that Trivy lists together.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct ResultGroup {
-    class: &'static str,
+    class: ResultClass,
     kind: String,
     target: String,
 }
@@ -97,13 +115,13 @@ impl ResultGroup {
             Ecosystem::Npm => ("node-pkg", "Node.js".into()),
             Ecosystem::PyPi => ("python-pkg", "Python".into()),
         };
-        Self { class: "lang-pkgs", kind: kind.into(), target }
+        Self { class: ResultClass::Languages, kind: kind.into(), target }
     }
 
     fn of_distribution(image: &str, scan: &ImageScan) -> Self {
         let (id, version) = scan.distribution.as_ref().map_or(("unknown", ""), |os| (os.family(), os.version.as_str()));
         let target = format!("{image} ({})", format!("{id} {version}").trim_end());
-        Self { class: "os-pkgs", kind: id.to_owned(), target }
+        Self { class: ResultClass::Os, kind: id.to_owned(), target }
     }
 
     /// The result of a package that a report names and the inventory does not list.
@@ -130,7 +148,7 @@ fn affected_groups<'a>(
     scan: &ImageScan,
 ) -> Vec<(ResultGroup, Option<&'a AffectedPackage>)> {
     if issue.kind == IssueKind::Configuration {
-        let group = ResultGroup { class: "config", kind: "image".into(), target: image.to_owned() };
+        let group = ResultGroup { class: ResultClass::Configuration, kind: "image".into(), target: image.to_owned() };
         return vec![(group, issue.packages.first())];
     }
     if issue.packages.is_empty() {
@@ -152,9 +170,9 @@ fn affected_groups<'a>(
 fn result(group: &ResultGroup, findings: &GroupFindings<'_>) -> Value {
     let packages: Vec<Value> = findings.packages.iter().map(|found| package(found)).collect();
     let mut result = json!({
-        "Target": group.target, "Class": group.class, "Type": group.kind, "Packages": packages,
+        "Target": group.target, "Class": group.class.as_str(), "Type": group.kind, "Packages": packages,
     });
-    let is_configuration = group.class == "config";
+    let is_configuration = group.class == ResultClass::Configuration;
     let found = |(issue, affected): &(&Issue, Option<&AffectedPackage>)| match is_configuration {
         true => misconfiguration(issue),
         false => vulnerability(issue, *affected),

@@ -149,7 +149,11 @@ fn errors() {
             "must be one of child, either, index, not \"both\"",
         ),
         ("pullgate", "{name: 'a.io/*', policy: {va: {severity: hihg}}}", "severity is"),
-        ("pullgate", "{name: 'a.io/*', policy: {va: {unscanned: maybe}}}", "must be one of allow, deny, not \"maybe\""),
+        (
+            "pullgate",
+            "{name: 'a.io/*', policy: {va: {unscanned: maybe}}}",
+            "must be one of allow, deny, wait, not \"maybe\"",
+        ),
         ("pullgate", "{name: 'a.io/*', policy: {va: {maxReportAge: soon}}}", "\"soon\": a duration is"),
         ("pullgate", "{name: 'a.io/*', policy: {va: {enabled: true}}}", "unknown key \"enabled\""),
     ] {
