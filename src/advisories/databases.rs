@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 use super::cve_table::CveTable;
 use super::details::DetailCache;
 use super::generations::{AdvisoryStore, DatabaseKind, GenerationManifest};
+use super::import::source_of;
 use super::osv::{INDEX, OsvIndex};
 use super::trivy_db::TrivyDb;
 use super::{DatabaseError, OsvRows, TrivyRows};
@@ -112,6 +113,30 @@ impl Databases {
     pub fn unusable(&self) -> impl Iterator<Item = &SourceStatus> {
         let advisories = self.status.iter().filter(|source| source.has_advisories());
         advisories.filter(|source| matches!(source.state, SourceState::Unusable { .. }))
+    }
+
+    /// Adds the configured sources of advisories that were never fetched, as sources that cannot be used: what they would
+    /// list is not known. Each is a kind with an image reference or URL. An import of the same data counts as fetched.
+    pub fn expect(&mut self, sources: &[(DatabaseKind, String)]) {
+        for (kind, from) in sources {
+            if self.has(*kind, from) {
+                continue;
+            }
+            let problem = "it is configured, but not fetched yet; run `pullgate db update`".to_owned();
+            tracing::error!(source = from, "an advisory database is configured, but not fetched yet");
+            let state = SourceState::Unusable { problem };
+            self.status.push(SourceStatus { source: from.clone(), state, generation: None, previous: None });
+        }
+    }
+
+    /// Whether there is a database from a place, in whatever state.
+    fn has(&self, kind: DatabaseKind, from: &str) -> bool {
+        let named = named_after(from);
+        self.status.iter().any(|status| {
+            let is_from = status.generation.as_ref().is_some_and(|generation| generation.from == from);
+            kind.is_name(&status.source)
+                && (kind != DatabaseKind::Osv || is_from || Some(&status.source) == named.as_ref())
+        })
     }
 
     /// When the oldest database of advisories in use was built.
@@ -236,6 +261,12 @@ impl AdvisoryStore {
             }
         }
     }
+}
+
+/// The name of the source of a zip archive of OSV records: `osv-pypi` for `https://HOST/PyPI/all.zip`.
+fn named_after(url: &str) -> Option<String> {
+    let ecosystem = url.strip_suffix("/all.zip")?.rsplit('/').next()?;
+    Some(source_of(&[ecosystem.to_owned()]))
 }
 
 /// Opens the database of a generation.

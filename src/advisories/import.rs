@@ -215,7 +215,7 @@ impl Job<'_> {
 }
 
 /// The name of the source with OSV records of these ecosystems: `osv-pypi`; `osv` for more than three.
-fn source_of(ecosystems: &[String]) -> String {
+pub(super) fn source_of(ecosystems: &[String]) -> String {
     let mut name = "osv".to_owned();
     for ecosystem in ecosystems.iter().take(if ecosystems.len() > 3 { 0 } else { 3 }) {
         name.push('-');

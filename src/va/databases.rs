@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use super::fetch::DatabaseSources;
-use crate::advisories::{AdvisoryStore, Databases, SourceState, SourceStatus};
+use crate::advisories::{AdvisoryStore, DatabaseKind, Databases, SourceState, SourceStatus};
 use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 /// The part that is degraded while a database cannot be used or is too old.
@@ -37,6 +37,8 @@ pub struct AdvisoryDatabases(Arc<DatabasesState>);
 
 struct DatabasesState {
     max_age: Option<SignedDuration>,
+    /// The configured sources of advisories.
+    configured: Vec<(DatabaseKind, String)>,
     current: ArcSwap<OpenState>,
     clock: Clock,
     readiness: Readiness,
@@ -86,9 +88,11 @@ impl AdvisoryDatabases {
             Some(Err(error)) => (None, OpenState::Failed(error.to_string())),
         };
         let directory = config.as_ref().map(|config| config.state_dir.join("advisories"));
+        let configured = config.as_ref().map(|config| config.sources.advisories()).unwrap_or_default();
         let max_age = config.and_then(|config| config.max_age);
         let databases = Self(Arc::new(DatabasesState {
             max_age,
+            configured,
             current: ArcSwap::from_pointee(first),
             clock,
             readiness,
@@ -179,7 +183,10 @@ impl AdvisoryDatabases {
     async fn load(&self, store: AdvisoryStore, tasks: &Tasks) {
         let loaded = tasks.spawn_blocking(move || store.load()).await;
         let opened = match loaded {
-            Ok(Ok(databases)) => OpenState::Open(Arc::new(databases)),
+            Ok(Ok(mut databases)) => {
+                databases.expect(&self.0.configured);
+                OpenState::Open(Arc::new(databases))
+            }
             Ok(Err(error)) => OpenState::Failed(error.to_string()),
             Err(_) => OpenState::Failed("opening the advisory databases ended abnormally".into()),
         };
@@ -237,7 +244,8 @@ impl AdvisoryDatabases {
         });
         let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
         self.0.gauges.age.set(age);
-        let count = databases.status().iter().filter(|status| status.has_advisories()).count();
+        let count =
+            databases.status().iter().filter(|status| status.has_advisories() && status.generation.is_some()).count();
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.0.gauges.sources.set(count);
     }

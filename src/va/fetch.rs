@@ -17,8 +17,8 @@ use url::Url;
 
 use super::databases::{AdvisoryDatabases, DatabaseConfig};
 use crate::advisories::{
-    AdvisoryStore, DatabaseError, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile, ImportOptions,
-    InstalledGeneration, WebAnswer, WebSource, fetch_file, fetch_trivy_db,
+    AdvisoryStore, DatabaseError, DatabaseKind, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile,
+    ImportOptions, InstalledGeneration, WebAnswer, WebSource, fetch_file, fetch_trivy_db,
 };
 use crate::http_client::{
     HttpClient, HttpSettings, MAX_REDIRECTS, Network, PieceSource, Reach, ReceivedBody, check_url, is_redirect,
@@ -65,6 +65,12 @@ impl DatabaseSources {
     /// The names of all sources, in the order in which they are fetched.
     pub fn names(&self) -> Vec<String> {
         self.trivy.iter().map(ToString::to_string).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
+    }
+
+    /// The sources of advisories, whose databases must be there before anything is clean.
+    pub(super) fn advisories(&self) -> Vec<(DatabaseKind, String)> {
+        let trivy = self.trivy.iter().map(|trivy| (DatabaseKind::TrivyDb, trivy.to_string()));
+        trivy.chain(self.osv.iter().map(|url| (DatabaseKind::Osv, url.clone()))).collect()
     }
 
     /// The sources on web servers.

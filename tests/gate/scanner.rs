@@ -137,6 +137,25 @@ async fn a_running_gate_uses_a_database_as_soon_as_it_is_imported() {
     assert!(after.text().contains("CVE-2022-28346"), "{}", after.text());
 }
 
+/// What a source would list is not known until it was fetched once, whatever the other databases say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_clean_while_a_configured_source_was_never_fetched() {
+    let registry = TestRegistry::start().await;
+    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.28"))]));
+    for (ecosystem, status) in [("npm", 503), ("PyPI", 200)] {
+        let source = format!("[va.database]\nosv = [\"http://127.0.0.1:1/{ecosystem}/all.zip\"]\n");
+        let made = TestGate::new(&registry, &policy(SCANNED)).with(&source);
+        made.config();
+        records(made.path());
+        assert!(import(made.path()).status.success());
+        let gate = made.start().await;
+        until_open(&gate).await;
+        let answer = gate.get("/team/app/manifests/1").await;
+        assert_eq!(answer.status, status, "{ecosystem}: {}", answer.text());
+        assert_eq!(answer.text().contains("not fetched yet"), status != 200, "{}", answer.text());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
     let registry = TestRegistry::start().await;
