@@ -141,7 +141,7 @@ fn evaluate(
 ) -> Result<bool, String> {
     let made = |name: &str, make: &dyn Fn() -> Value| if condition.mentions(name) { make() } else { Value::Null };
     let list = |issues: &[&Issue], exempt| {
-        issues.iter().map(|issue| of_issue(issue, exempt, rule, context)).collect::<Value>()
+        issues.iter().map(|issue| of_issue(issue, exempt, (rule, report), context)).collect::<Value>()
     };
     let open = made("issues", &|| list(&issues.open, false));
     let exempt = made("exempt_issues", &|| list(&issues.exempt, true));
@@ -196,7 +196,9 @@ fn time(at: Option<Timestamp>) -> Option<Value> {
     at.map(|at| json!(at.as_millisecond()))
 }
 
-fn of_issue(issue: &Issue, exempt: bool, rule: &VaRule, context: &AssessmentContext<'_>) -> Value {
+fn of_issue(issue: &Issue, exempt: bool, (rule, report): (&VaRule, &Report), context: &AssessmentContext<'_>) -> Value {
+    // Without the catalogue, an issue that is not marked as exploited may be exploited.
+    let is_exploited_known = issue.exploited || report.image.feeds.kev.is_some();
     let severity = severity(rule, issue);
     let kind = match issue.kind {
         IssueKind::Configuration => "configuration",
@@ -212,7 +214,7 @@ fn of_issue(issue: &Issue, exempt: bool, rule: &VaRule, context: &AssessmentCont
         ("score", issue.score.as_ref().map(|score| json!(score.value()))),
         ("fixable", Some(json!(issue.is_fixable()))),
         ("exempt", Some(json!(exempt))),
-        ("exploited", Some(json!(issue.exploited))),
+        ("exploited", is_exploited_known.then(|| json!(issue.exploited))),
         ("malicious", Some(json!(issue.is_malicious()))),
         ("epss", issue.epss.map(|epss| json!(epss.value()))),
         ("title", issue.title.as_ref().map(|title| json!(title))),
@@ -272,13 +274,17 @@ mod tests {
     }
 
     fn met(text: &str) -> Option<Result<bool, String>> {
+        met_in(text, &report())
+    }
+
+    fn met_in(text: &str, report: &Report) -> Option<Result<bool, String>> {
         let condition = condition(text).ok()?;
-        let (report, rule) = (report(), VaRule::ibm());
+        let rule = VaRule::ibm();
         let (exemptions, history) = (VaExemptions::default(), ImageHistory::default());
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48);
         let context = AssessmentContext { exemptions: &exemptions, history: &history, now };
         let sorted = SortedIssues { open: report.issues.iter().collect(), ..SortedIssues::default() };
-        Some(evaluate(&condition, &rule, &report, &sorted, &context))
+        Some(evaluate(&condition, &rule, report, &sorted, &context))
     }
 
     #[test]
@@ -295,6 +301,21 @@ mod tests {
             assert_eq!(met(text), Some(Ok(true)), "{text}");
         }
         assert!(met("issues.all(i, i.score > 1.0)").unwrap().unwrap_err().contains("no \"score\""));
+    }
+
+    /// Without the feed, it is not known whether an issue is exploited, or how probably: that is not `false`.
+    #[test]
+    fn exploitation_is_missing_unless_it_or_its_feed_is_known() {
+        let (exploited, likely) = ("issues.exists(i, i.exploited)", "issues.exists(i, i.epss > 0.9)");
+        let mut report = report();
+        report.issues[0].epss = None;
+        assert!(met_in(exploited, &report).unwrap().unwrap_err().contains("no \"exploited\""));
+        assert!(met_in(likely, &report).unwrap().unwrap_err().contains("no \"epss\""));
+        report.image.feeds.kev = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(met_in(exploited, &report), Some(Ok(false)));
+        report.image.feeds.kev = None;
+        report.issues[0].exploited = true;
+        assert_eq!(met_in(exploited, &report), Some(Ok(true)));
     }
 
     proptest! {
