@@ -42,7 +42,8 @@ impl AdminAccess {
         Ok(Self { bound: bound.ip().to_canonical(), hosts: config.hosts.clone(), token })
     }
 
-    /// Rejects requests that a web page made a browser send: a foreign `Host` (DNS rebinding) or `Origin`.
+    /// Rejects requests that a web page made a browser send: a foreign `Host` (DNS rebinding), `Origin` or
+    /// `Sec-Fetch-Site` (W3C Fetch Metadata, section 2.3), which images and links of other sites have without an `Origin`.
     pub(super) fn check_browser<B>(&self, caller: Caller, request: &Request<B>) -> Result<(), AccessRefusal> {
         if matches!(caller, Caller::Socket { .. }) {
             return Ok(());
@@ -58,6 +59,10 @@ impl AdminAccess {
         let origin = request.headers().get(header::ORIGIN).map(http::HeaderValue::as_bytes);
         if origin.is_some_and(|origin| !is_same_origin(origin, host)) {
             return refuse("requests from other origins are refused");
+        }
+        let mut sites = request.headers().get_all("sec-fetch-site").iter();
+        if !sites.all(|site| ["same-origin", "none"].iter().any(|ours| site == ours)) {
+            return refuse("requests from other sites are refused");
         }
         Ok(())
     }

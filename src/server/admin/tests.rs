@@ -200,6 +200,11 @@ async fn cross_origin_and_rebound_requests_are_rejected() {
         let origin = format!("Origin: {origin}");
         assert_eq!(fixture.ask("POST /api/v1/x", &[&origin, &good], "").await.0, 403, "{origin}");
     }
+    // What an image or a link of another site makes a browser send.
+    for (site, is_refused) in [("cross-site", true), ("same-site", true), ("none", false), ("same-origin", false)] {
+        let site = format!("Sec-Fetch-Site: {site}");
+        assert_eq!(fixture.ask("GET /api/v1/x", &[&site], "").await.0 == 403, is_refused, "{site}");
+    }
     let same = format!("Origin: http://127.0.0.1:{port}");
     assert_eq!(fixture.ask("POST /api/v1/x", &[&same, &good], "").await.0, 200);
 }
