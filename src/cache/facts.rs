@@ -13,7 +13,8 @@ const PART: u64 = 16;
 
 impl CacheInner {
     /// Removes the least recently used rows while they exceed their limit. If the remaining rows belong to cached
-    /// content, the least recently used content is evicted first.
+    /// content, large evidence is removed first, so that images with very many packages do not evict others. Then the
+    /// least recently used content is evicted.
     pub(super) async fn bound_facts(&self, freed: &mut Freed) -> Result<(), StoreError> {
         let max = self.config.max_database;
         if self.store.live_bytes().await? <= max {
@@ -23,6 +24,7 @@ impl CacheInner {
         let mut rows = 0;
         loop {
             rows += self.store.forget_least_used(low, self.clock.now()).await?;
+            rows += self.store.forget_largest(low).await?;
             let before = freed.files;
             if self.store.live_bytes().await? > low {
                 let part = self.usage.stored() / PART + 1;

@@ -46,13 +46,14 @@ pub struct LayerLimits {
 }
 
 impl LayerLimits {
-    /// The limits for a layer of `size` bytes, as it is transferred.
+    /// The limits for a layer of `size` bytes, as it is transferred. What a layer states is kept in memory and in the
+    /// database, however small the layer is compressed.
     pub fn of(size: u64) -> Self {
         Self {
             unpacked: unpack::limit(size),
             entries: 2_000_000,
-            packages: 100_000,
-            facts: 64 << 20,
+            packages: 20_000,
+            facts: 8 << 20,
             path: 4096,
             names: 64 << 20,
             time: Duration::from_secs(300),

@@ -2,7 +2,7 @@
 //! they cause.
 //!
 //! Facts that the content on this node's disk needs are kept: the facts about its manifests, the links of its blobs,
-//! and the evidence about it. All other rows can be obtained again, so the least recently used ones are deleted first.
+//! and the evidence about it, unless it is large. All other rows can be obtained again, so the least recently used ones are deleted first.
 //! Facts are listed one page at a time, the node selects those that it needs, and the others are deleted unless they
 //! were renewed in the meantime.
 
@@ -20,6 +20,11 @@ use crate::oci::Digest;
 const PAGE: u32 = 500;
 /// The number of new rows after which the size is checked: about six megabytes.
 const LOOK_AFTER: u64 = 10_000;
+
+/// Evidence of at least this size, in bytes, is large: the packages of a layer with more than a thousand.
+const LARGE: i64 = 1 << 20;
+/// How many large rows are deleted at a time, so that not many more are deleted than needed.
+const LARGE_AT_ONCE: i64 = 4;
 
 /// A table of facts that are forgotten by age.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +145,19 @@ impl FactStore {
         Ok(gone)
     }
 
+    /// Forgets the largest evidence, and of the same size the newest. Returns the number of deleted rows.
+    async fn forget_large(&self) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM evidence WHERE rowid IN (SELECT rowid FROM evidence WHERE octet_length(value) >= ?1 \
+             ORDER BY octet_length(value) DESC, observed_at DESC LIMIT ?2)",
+        )
+        .bind(LARGE)
+        .bind(LARGE_AT_ONCE)
+        .execute(&self.database.writer)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
     async fn oldest_fact(&self) -> Result<Option<Timestamp>, StoreError> {
         let of = |table: &AgedTable| format!("SELECT MIN({}) AS age FROM {}", table.age, table.name);
         let all = TABLES.iter().map(of).collect::<Vec<_>>().join(" UNION ALL ");
@@ -212,6 +230,26 @@ impl Store {
                 return Ok(gone);
             }
         }
+    }
+
+    /// Forgets the largest evidence until the rows take at most `bytes`, or until none is large. It is forgotten even if
+    /// content on disk needs it: it can be obtained again from that content, and few images have so much. Returns the
+    /// number of deleted rows.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn forget_largest(&self, bytes: u64) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        while self.live_bytes().await? > bytes {
+            let deleted = self.facts.forget_large().await?;
+            if deleted == 0 {
+                break;
+            }
+            gone += deleted;
+            self.facts.growth.forgettings.fetch_add(1, Ordering::AcqRel);
+            self.facts.epoch.advance();
+        }
+        Ok(gone)
     }
 }
 

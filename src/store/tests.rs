@@ -237,6 +237,24 @@ async fn least_recently_used_facts_are_deleted_until_the_rest_fits_and_the_file_
     assert_eq!(rows(&store).await, 0, "all rows that no content needs can be deleted");
 }
 
+/// One image with very many packages must not evict others.
+#[tokio::test]
+async fn large_evidence_is_forgotten_even_if_content_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let usual = fill(&store, 1).await;
+    store.node.record(NewContent::manifest(&usual, at(1))).await.unwrap();
+    let (before, large) = (store.live_bytes().await.unwrap(), usual.digest.to_string());
+    let evidence = Observed { value: "x".repeat(2 << 20), at: at(1), until: None };
+    store.facts.record_evidence("layer", &large, evidence).await.unwrap();
+    assert_eq!(store.forget_least_used(before, at(2)).await.unwrap(), 0, "content needs it");
+    assert_eq!(store.forget_largest(8 << 20).await.unwrap(), 0, "there is room");
+    assert_eq!(store.forget_largest(0).await.unwrap(), 1);
+    assert!(store.facts.evidence("layer", &large, at(2)).await.unwrap().is_none());
+    let usual = format!("{}@{} key", name(), usual.digest);
+    assert!(store.facts.evidence("trust", &usual, at(2)).await.unwrap().is_some(), "small rows stay");
+}
+
 #[tokio::test]
 async fn database_of_an_earlier_version_keeps_its_rows_and_can_shrink() {
     let dir = tempfile::tempdir().unwrap();

@@ -245,8 +245,13 @@ fn limits_are_gaps() {
 #[test]
 fn large_files_are_read_from_disk() {
     let status: Vec<_> = (0..40_000).map(|number| format!("Package: p{number}\nVersion: 1\n\n")).collect();
-    let layer = contents(&[file("var/lib/dpkg/status", status.concat())]);
-    assert_eq!(packages(&layer).len(), 40_000);
+    let tar = archive(&[file("var/lib/dpkg/status", status.concat())]);
+    let limits = LayerLimits { packages: 100_000, ..LayerLimits::of(tar.len() as u64) };
+    let reading = read_layer(&tar[..], Algorithm::Sha256, &limits, &std::env::temp_dir()).unwrap();
+    assert_eq!(packages(&reading.contents).len(), 40_000);
+    // A layer has fewer packages: what is beyond the limit is a gap.
+    let found = packages(&contents(&[file("var/lib/dpkg/status", status.concat())]));
+    assert!(found.len() == 1 && found[0].contains("too many packages"), "{found:?}");
 }
 
 #[test]
