@@ -19,6 +19,7 @@ mod layers;
 mod listing;
 mod livescan;
 mod metrics;
+mod operator;
 mod platforms;
 mod record;
 mod router;

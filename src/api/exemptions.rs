@@ -142,9 +142,10 @@ pub fn list_exemptions(book: &ExemptionBook, scope: Option<&ExemptionScope>) -> 
 pub async fn add_exemption(
     book: &std::sync::Arc<ExemptionBook>,
     request: &ExemptionRequest,
+    caller: &str,
 ) -> Result<ExemptionAnswer, ExemptionError> {
     let record = request.record().map_err(ExemptionError::Invalid)?;
     let expires = request.expires.as_deref().map(|text| book.end_of(text)).transpose()?;
-    let added = book.add(vec![ExemptionRecord { expires, ..record.clone() }]).await?;
+    let added = book.add(vec![ExemptionRecord { expires, ..record.clone() }], caller).await?;
     Ok(added.first().map_or_else(|| (&record).into(), |record| (&**record).into()))
 }

@@ -66,7 +66,7 @@ impl RunningParts {
             epoch: epoch.clone(),
             metrics: metrics.clone(),
         };
-        let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &epoch, &clock, &tasks).await?;
+        let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
         let parts = gate::GateParts {
             upstreams,
             rulebook: rulebook.clone(),

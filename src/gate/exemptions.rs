@@ -7,6 +7,8 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
+use super::operator::OperatorAct;
+use crate::audit::Audit;
 use crate::oci::Digest;
 use crate::policy::{
     ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, VaExemptions, expiry,
@@ -23,6 +25,7 @@ pub struct ExemptionBook {
     stored: ArcSwap<ExemptionSet>,
     /// The same by identifier. Locked during a change, so that changes come into force in the order of their rows.
     by_id: Mutex<BTreeMap<Arc<str>, Arc<ExemptionRecord>>>,
+    audit: Audit,
     epoch: Epoch,
     clock: Clock,
     tasks: Tasks,
@@ -36,6 +39,7 @@ impl ExemptionBook {
     pub async fn open(
         store: &ExemptionStore,
         rulebook: &Arc<Rulebook>,
+        audit: &Audit,
         epoch: &Epoch,
         clock: &Clock,
         tasks: &Tasks,
@@ -48,6 +52,7 @@ impl ExemptionBook {
             rulebook: rulebook.clone(),
             stored,
             by_id: Mutex::new(by_id),
+            audit: audit.clone(),
             epoch: epoch.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -83,21 +88,27 @@ impl ExemptionBook {
     }
 
     /// Adds exemptions, each in place of an earlier one of the same issue in the same package and scope. When this returns
-    /// without an error, they are in force and survive a restart.
+    /// without an error, they are in force and survive a restart. `caller` is for the audit record.
     ///
     /// # Errors
-    /// If one has ended already, there are too many, or the store cannot be written. Then none was added.
+    /// If one has ended already, there are too many, or the store or a required audit record cannot be written. Then none
+    /// was added.
     pub async fn add(
         self: &Arc<Self>,
         records: Vec<ExemptionRecord>,
+        caller: &str,
     ) -> Result<Vec<Arc<ExemptionRecord>>, ExemptionError> {
-        let book = self.clone();
+        let (book, caller) = (self.clone(), caller.to_owned());
         // A task, so that a caller that goes away does not leave rows that are not in force.
-        let work = self.tasks.spawn(async move { book.put(records).await });
+        let work = self.tasks.spawn(async move { book.put(records, &caller).await });
         work.await.map_err(|_| ExemptionError::Stopping)?
     }
 
-    async fn put(&self, records: Vec<ExemptionRecord>) -> Result<Vec<Arc<ExemptionRecord>>, ExemptionError> {
+    async fn put(
+        &self,
+        records: Vec<ExemptionRecord>,
+        caller: &str,
+    ) -> Result<Vec<Arc<ExemptionRecord>>, ExemptionError> {
         let now = self.clock.now();
         if let Some(end) = records.iter().filter_map(|record| record.expires).find(|end| *end <= now) {
             return Err(ExemptionError::Ended { end });
@@ -105,6 +116,7 @@ impl ExemptionBook {
         let dated = |record| ExemptionRecord { created: Some(now), document: None, ..record };
         let records: Vec<_> = records.into_iter().map(dated).collect();
         let mut by_id = self.by_id.lock().await;
+        self.record("add-exemption", "POST", &records.iter().collect::<Vec<_>>(), caller).await?;
         if !self.store.put(&records, now).await? {
             return Err(ExemptionError::TooMany);
         }
@@ -112,49 +124,79 @@ impl ExemptionBook {
         by_id.extend(records.iter().map(|record| (record.id.clone(), record.clone())));
         self.put_into_force(&by_id);
         for record in &records {
-            tracing::info!(id = %record.id, exemption = %record, by = record.by, "exemption added");
+            tracing::info!(id = %record.id, exemption = %record, by = record.by, caller, "exemption added");
         }
         Ok(records)
     }
 
     /// Removes an exemption that was added by a command. It is no longer in force when this returns without an error.
+    /// `caller` is for the audit record.
     ///
     /// # Errors
-    /// If there is no such exemption, it is in a document, or the store cannot be written.
-    pub async fn remove(self: &Arc<Self>, id: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
-        let (book, id) = (self.clone(), id.to_owned());
-        let work = self.tasks.spawn(async move { book.delete(&id).await });
+    /// If there is no such exemption, it is in a document, or the store or a required audit record cannot be written.
+    pub async fn remove(self: &Arc<Self>, id: &str, caller: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
+        let (book, id, caller) = (self.clone(), id.to_owned(), caller.to_owned());
+        let work = self.tasks.spawn(async move { book.delete(&id, &caller).await });
         work.await.map_err(|_| ExemptionError::Stopping)?
     }
 
-    /// Removes all exemptions that were added by commands, and returns their number.
+    /// Removes all exemptions that were added by commands, and returns their number. `caller` is for the audit record.
     ///
     /// # Errors
-    /// If the store cannot be written.
-    pub async fn remove_all(self: &Arc<Self>) -> Result<usize, ExemptionError> {
-        let book = self.clone();
-        let work = self.tasks.spawn(async move { book.delete_all().await });
+    /// If the store or a required audit record cannot be written.
+    pub async fn remove_all(self: &Arc<Self>, caller: &str) -> Result<usize, ExemptionError> {
+        let (book, caller) = (self.clone(), caller.to_owned());
+        let work = self.tasks.spawn(async move { book.delete_all(&caller).await });
         work.await.map_err(|_| ExemptionError::Stopping)?
     }
 
-    async fn delete_all(&self) -> Result<usize, ExemptionError> {
+    async fn delete_all(&self, caller: &str) -> Result<usize, ExemptionError> {
         let mut by_id = self.by_id.lock().await;
+        let records: Vec<_> = by_id.values().map(|record| &**record).collect();
+        self.record("remove-exemption", "POST", &records, caller).await?;
         let ids: Vec<&str> = by_id.keys().map(|id| &**id).collect();
         self.store.remove(&ids).await?;
         let removed = std::mem::take(&mut *by_id).len();
         self.put_into_force(&by_id);
-        tracing::info!(removed, "all exemptions removed that are not in documents");
+        tracing::info!(removed, caller, "all exemptions removed that are not in documents");
         Ok(removed)
     }
 
-    async fn delete(&self, id: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
+    async fn delete(&self, id: &str, caller: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
         let mut by_id = self.by_id.lock().await;
         let Some(record) = by_id.get(id).cloned() else { return Err(self.unknown(id)) };
+        self.record("remove-exemption", "DELETE", &[&record], caller).await?;
         self.store.remove(&[id]).await?;
         by_id.remove(id);
         self.put_into_force(&by_id);
-        tracing::info!(id = %record.id, exemption = %record, "exemption removed");
+        tracing::info!(id = %record.id, exemption = %record, caller, "exemption removed");
         Ok(record)
+    }
+
+    /// Writes the audit record of a change before it is made: one for each exemption.
+    async fn record(
+        &self,
+        decision: &'static str,
+        method: &'static str,
+        records: &[&ExemptionRecord],
+        caller: &str,
+    ) -> Result<(), ExemptionError> {
+        for record in records {
+            let texts = [("by", &record.by), ("reason", &record.reason)];
+            let texts = texts.into_iter().filter_map(|(key, text)| Some(format!("{key}: {}", text.as_deref()?)));
+            let end = record.expires.map(|end| format!("until {end}"));
+            let act = OperatorAct {
+                endpoint: "exemptions",
+                method,
+                decision,
+                image: record.scope.to_string(),
+                reasons: [format!("{}: {record}", record.id)].into_iter().chain(end).chain(texts).collect(),
+            };
+            if !act.record(&self.audit, caller, self.clock.now()).await {
+                return Err(ExemptionError::Audit);
+            }
+        }
+        Ok(())
     }
 
     fn unknown(&self, id: &str) -> ExemptionError {
@@ -195,6 +237,9 @@ impl ExemptionBook {
 /// Why exemptions were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExemptionError {
+    /// The audit record cannot be written, and the configuration requires it.
+    #[error("the request cannot be recorded in the audit file")]
+    Audit,
     /// The exemption would never apply.
     #[error("the exemption would have no effect: it ends on {end}")]
     Ended {

@@ -1,7 +1,7 @@
 //! What the gate forgets when an operator asks for it. Used by `pullgate trust forget`.
 
 use super::Gate;
-use crate::audit::{Decided, DecisionText, Record, SCHEMA};
+use super::operator::OperatorAct;
 use crate::store::{NotaryRole, StoreError};
 
 /// Why nothing was forgotten.
@@ -26,29 +26,14 @@ impl Gate {
     /// See [`ForgetError`].
     pub async fn forget_notary(&self, repository: &str, caller: &str) -> Result<Vec<NotaryRole>, ForgetError> {
         let reason = "an operator asked to forget the verified versions and roots of this repository";
-        let decided = Decided {
-            schema: SCHEMA,
-            scope: String::new(),
+        let act = OperatorAct {
             endpoint: "trust/forget",
-            image: repository.to_owned(),
-            digest: None,
-            kind: None,
-            skipped: Vec::new(),
+            method: "POST",
             decision: "forget",
-            document: None,
-            rule: None,
-            stage: None,
+            image: repository.to_owned(),
             reasons: vec![reason.to_owned()],
-            exemptions: Vec::new(),
-            would_deny: Vec::new(),
-            warnings: Vec::new(),
-            trust_age_seconds: None,
-            va_age_seconds: None,
         };
-        let what = DecisionText::from(&decided);
-        let (method, time, request_id, client) = ("POST", self.clock.now(), "", caller);
-        let record = Record { what: &what, method, time, request_id, client, client_name: None, duration_ms: 0 };
-        if !self.audit.write(&record).await {
+        if !act.record(&self.audit, caller, self.clock.now()).await {
             return Err(ForgetError::Audit);
         }
         let forgotten = self.judge.evidence.trust.forget(repository).await?;

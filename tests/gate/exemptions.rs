@@ -309,3 +309,25 @@ async fn wrong_requests_are_explained() {
         assert_eq!(soon(request(method, &url(rest), &[])).await.status, status, "{method} {rest}");
     }
 }
+
+/// A change of exemptions is recorded with its caller before it is made, and is not made if it cannot be recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_recorded_for_the_audit() {
+    let registry = TestRegistry::start().await;
+    let (made, _) = with_image(&registry, "audited").await;
+    let gate = made.start().await;
+    let issue = ["--scope", "birds", "--issue-type", "cve", "--issue-id", "CVE-2024-1", "--reason", "unreachable"];
+    let added = add(&gate, &issue).await;
+    let id = added["id"].as_str().expect("an id");
+    let removed = pullgate(&gate, &["exemption", "rm", id]).await;
+    assert!(removed.status.success(), "{}", text(&removed));
+    let (_, records) = gate.stop_and_read_audit().await;
+    for decision in ["add-exemption", "remove-exemption"] {
+        let record = records.iter().find(|record| record["decision"] == decision);
+        let record = record.unwrap_or_else(|| panic!("{decision}: {records:?}"));
+        assert_eq!((&record["endpoint"], &record["image"]), (&json!("exemptions"), &json!("birds")), "{record}");
+        assert!(record["client"].as_str().expect("a caller").starts_with("admin socket, user"), "{record}");
+        let reasons = record["reasons"].to_string();
+        assert!(reasons.contains("CVE-2024-1") && reasons.contains("unreachable"), "{reasons}");
+    }
+}

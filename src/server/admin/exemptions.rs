@@ -11,13 +11,14 @@ use crate::gate::{ExemptionBook, ExemptionError};
 /// Answers a call whose path begins with [`path::EXEMPTIONS`].
 pub(super) async fn answer(book: &Arc<ExemptionBook>, request: &ApiRequest) -> ApiResponse {
     let id = request.path.strip_prefix(path::EXEMPTIONS).and_then(|rest| rest.strip_prefix('/'));
+    let caller = request.caller.to_string();
     match (&request.method, id) {
         (&Method::GET, None) => list(book, request.query.as_deref().unwrap_or_default()),
         (&Method::POST, None) => match serde_json::from_slice::<ExemptionRequest>(&request.body) {
-            Ok(new) => respond(add_exemption(book, &new).await),
+            Ok(new) => respond(add_exemption(book, &new, &caller).await),
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         },
-        (&Method::DELETE, Some(id)) => respond(book.remove(id).await.map(|record| (&*record).into())),
+        (&Method::DELETE, Some(id)) => respond(book.remove(id, &caller).await.map(|record| (&*record).into())),
         _ => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
     }
 }
@@ -41,7 +42,7 @@ fn respond(outcome: Result<ExemptionAnswer, ExemptionError>) -> ApiResponse {
     let status = match &error {
         ExemptionError::Ended { .. } | ExemptionError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ExemptionError::InDocument { .. } | ExemptionError::TooMany => StatusCode::CONFLICT,
-        ExemptionError::Stopping | ExemptionError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ExemptionError::Audit | ExemptionError::Stopping | ExemptionError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         ExemptionError::Unknown { .. } => StatusCode::NOT_FOUND,
     };
     ApiResponse::error(status, &error.to_string())

@@ -20,6 +20,7 @@ const MAX_IMAGES: usize = 1000;
 const AUTHOR: &str = "Vulnerability Advisor API";
 
 pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, request: &ApiRequest) -> ApiResponse {
+    let caller = request.caller.to_string();
     let answered = match (&request.method, call) {
         (&Method::GET, ExemptionCall::Types) => ok(&IbmExemptionType::all()),
         (&Method::GET, ExemptionCall::All) => ok(&answers(&book.list(None), true)),
@@ -29,10 +30,10 @@ pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, reque
             of_image(book, &image).and_then(|found| ok(&answers(&found, with_scope.as_deref() == Some("true"))))
         }
         (&Method::POST, ExemptionCall::OfImages) => of_images(book, &request.body),
-        (&Method::POST, ExemptionCall::DeleteAll) => delete_all(book).await,
+        (&Method::POST, ExemptionCall::DeleteAll) => delete_all(book, &caller).await,
         (&Method::GET, ExemptionCall::One(issue)) => one(book, &issue),
-        (&Method::POST, ExemptionCall::One(issue)) => add(book, &issue).await,
-        (&Method::DELETE, ExemptionCall::One(issue)) => delete(book, &issue).await,
+        (&Method::POST, ExemptionCall::One(issue)) => add(book, &issue, &caller).await,
+        (&Method::DELETE, ExemptionCall::One(issue)) => delete(book, &issue, &caller).await,
         _ => Err(error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support the method")),
     };
     answered.unwrap_or_else(|refused| refused)
@@ -85,20 +86,20 @@ fn one(book: &ExemptionBook, issue: &NamedIssue) -> Result<ApiResponse, ApiRespo
     }
 }
 
-async fn add(book: &Arc<ExemptionBook>, issue: &NamedIssue) -> Result<ApiResponse, ApiResponse> {
-    let added = book.add(vec![record(issue)?]).await.map_err(|problem| failure(&problem))?;
+async fn add(book: &Arc<ExemptionBook>, issue: &NamedIssue, caller: &str) -> Result<ApiResponse, ApiResponse> {
+    let added = book.add(vec![record(issue)?], caller).await.map_err(|problem| failure(&problem))?;
     let answer = added.first().map(|record| IbmExemption::from(&**record));
     Ok(ApiResponse::new(StatusCode::CREATED, &answer))
 }
 
-async fn delete(book: &Arc<ExemptionBook>, issue: &NamedIssue) -> Result<ApiResponse, ApiResponse> {
-    book.remove(&record(issue)?.id).await.map_err(|problem| failure(&problem))?;
+async fn delete(book: &Arc<ExemptionBook>, issue: &NamedIssue, caller: &str) -> Result<ApiResponse, ApiResponse> {
+    book.remove(&record(issue)?.id, caller).await.map_err(|problem| failure(&problem))?;
     Ok(ApiResponse { status: StatusCode::OK, json: bytes::Bytes::new() })
 }
 
 /// Removes all exemptions that are not in documents.
-async fn delete_all(book: &Arc<ExemptionBook>) -> Result<ApiResponse, ApiResponse> {
-    let removed = book.remove_all().await.map_err(|problem| failure(&problem))?;
+async fn delete_all(book: &Arc<ExemptionBook>, caller: &str) -> Result<ApiResponse, ApiResponse> {
+    let removed = book.remove_all(caller).await.map_err(|problem| failure(&problem))?;
     ok(&IbmDeletion { number_of_exemptions_deleted: removed })
 }
 
@@ -128,7 +129,9 @@ fn failure(problem: &ExemptionError) -> ApiResponse {
     let (status, code) = match problem {
         ExemptionError::Ended { .. } | ExemptionError::Invalid(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         ExemptionError::InDocument { .. } | ExemptionError::TooMany => (StatusCode::CONFLICT, "conflict"),
-        ExemptionError::Stopping | ExemptionError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
+        ExemptionError::Audit | ExemptionError::Stopping | ExemptionError::Store(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable")
+        }
         ExemptionError::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found"),
     };
     error(status, code, &problem.to_string())

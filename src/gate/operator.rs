@@ -1,0 +1,48 @@
+//! Audit records of what operators change by commands and by the admin API.
+
+use jiff::Timestamp;
+
+use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA};
+
+/// A change that an operator requests.
+pub(super) struct OperatorAct {
+    /// The call: `trust/forget`.
+    pub(super) endpoint: &'static str,
+    /// The method of the call.
+    pub(super) method: &'static str,
+    /// What the call does: `forget`.
+    pub(super) decision: &'static str,
+    /// The images or the repository that the change affects.
+    pub(super) image: String,
+    /// What is changed.
+    pub(super) reasons: Vec<String>,
+}
+
+impl OperatorAct {
+    /// Writes the record, before the change is made. `false` if it cannot be written and the configuration requires it: then
+    /// the change must not be made.
+    pub(super) async fn record(self, audit: &Audit, caller: &str, time: Timestamp) -> bool {
+        let decided = Decided {
+            schema: SCHEMA,
+            scope: String::new(),
+            endpoint: self.endpoint,
+            image: self.image,
+            digest: None,
+            kind: None,
+            skipped: Vec::new(),
+            decision: self.decision,
+            document: None,
+            rule: None,
+            stage: None,
+            reasons: self.reasons,
+            exemptions: Vec::new(),
+            would_deny: Vec::new(),
+            warnings: Vec::new(),
+            trust_age_seconds: None,
+            va_age_seconds: None,
+        };
+        let what = DecisionText::from(&decided);
+        let (method, request_id, client) = (self.method, "", caller);
+        audit.write(&Record { what: &what, method, time, request_id, client, client_name: None, duration_ms: 0 }).await
+    }
+}
