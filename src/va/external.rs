@@ -31,9 +31,9 @@ pub(super) use program::ScannerProgram;
 
 mod config;
 mod confine;
-mod coverage;
 mod harbor;
 mod layout;
+mod limits;
 mod metrics;
 mod process;
 mod program;
@@ -43,8 +43,8 @@ pub use config::{
     AdapterAuth, AdapterConfig, AdapterRegistry, Isolation, ProgramConfig, ScannerConfig, ScannerKind, ScannerTool,
 };
 pub use confine::Confinement;
-use coverage::Coverage;
 pub(super) use harbor::HarborAdapter;
+use limits::ReportLimits;
 pub use status::check_scanner;
 
 /// The program that confines scanners: this one.
@@ -249,7 +249,7 @@ impl ExternalScanner {
             }
         }
         let is_service = matches!(engine, ScanEngine::Adapter(_));
-        let coverage = Coverage::of(&services.embedded, subject, is_service, self.0.trust_coverage).await?;
+        let coverage = ReportLimits::of(&services.embedded, subject, is_service, self.0.trust_coverage).await?;
         let _turn = turns.acquire().await.map_err(|_| "it has ended")?;
         let began = Instant::now();
         let image = ReportTarget {

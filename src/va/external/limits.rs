@@ -8,14 +8,14 @@ use crate::va::{Scanner, VaSubject};
 
 /// What the gate knows about the limits of a report.
 #[derive(Debug, Default)]
-pub(super) struct Coverage {
+pub(super) struct ReportLimits {
     /// What could not be examined, in words.
     gaps: Option<String>,
     /// Whether a report without issues needs packages that the gate recognises, and there are none.
     is_unproven: bool,
 }
 
-impl Coverage {
+impl ReportLimits {
     /// Examines an image. A service does not say what it examined, so for it the gate's advisories are asked, too: a
     /// distribution or an ecosystem that they do not know may be unknown to the service.
     ///
