@@ -559,3 +559,27 @@ fn size_and_depth_are_limited() {
     let evidence = look(&index, '0', CONFIG);
     assert!(matches!(evidence, Some(VaEvidence::Unavailable { .. })), "{evidence:?}");
 }
+
+#[test]
+fn values_that_are_no_text_are_read_without_being_kept() {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(default, deserialize_with = "super::document::text_or_nothing")]
+        name: Option<String>,
+    }
+    for (json, text) in [
+        (r#"{"name":"a"}"#, Some("a")),
+        (r#"{"name":"a\u0041"}"#, Some("aA")),
+        (r#"{"name":[1,{"a":[]}]}"#, None),
+        (r#"{"name":{"a":[1.5]}}"#, None),
+        (r#"{"name":-1}"#, None),
+        (r#"{"name":true}"#, None),
+        (r#"{"name":null}"#, None),
+        ("{}", None),
+    ] {
+        let named: Named = serde_json::from_str(json).unwrap();
+        assert_eq!(named.name.as_deref(), text, "{json}");
+    }
+    let broken = r#"{"name":[1,}"#;
+    assert!(serde_json::from_str::<Named>(broken).is_err());
+}
