@@ -306,7 +306,22 @@ impl VaSource for ExternalScanner {
     }
 
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
-        self.ask(subject).boxed()
+        async move {
+            match self.ask(subject).await {
+                // The scanner would be asked if the image were pulled. What another source says meanwhile would be
+                // mistaken for a change.
+                SourceAnswer::Silent if subject.is_background => {
+                    SourceAnswer::Decides(self.unavailable("the image was not scanned again"))
+                }
+                SourceAnswer::Doubts(doubt)
+                    if subject.is_background && matches!(doubt.value, VaEvidence::Unavailable { .. }) =>
+                {
+                    SourceAnswer::Decides(doubt)
+                }
+                answer => answer,
+            }
+        }
+        .boxed()
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::oci::{Digest, ImageName, Manifest};
-use crate::policy::VaEvidence;
+use crate::policy::{Report, VaEvidence};
 use crate::store::Store;
 
 const TRIVY: &str = include_str!("../../tests/data/va/trivy.json");
@@ -207,4 +207,35 @@ async fn the_first_source_that_decides_is_used() {
         let expected = expected.map_or(VaEvidence::Unscanned, |why: &str| VaEvidence::Incomplete { why: why.into() });
         assert_eq!(found, expected);
     }
+}
+
+/// Knows that every image is fine.
+struct AlwaysFine;
+
+impl VaSource for AlwaysFine {
+    fn name(&self) -> &'static str {
+        "content"
+    }
+
+    fn evidence<'a>(&'a self, _: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        let value = VaEvidence::Report(Report::default());
+        let evidence = Arc::new(Observed { value, at: Timestamp::UNIX_EPOCH, until: None });
+        async move { SourceAnswer::Decides(evidence) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn in_the_background_no_other_source_replaces_a_scanner_that_was_not_asked() {
+    let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let store = Store::open(state.path()).await.unwrap().facts;
+    let program = ProgramConfig { command: "/no/such/trivy".into(), ..ProgramConfig::new(ScannerTool::Trivy) };
+    let scanners = vec![ScannerConfig::new("trivy", ScannerKind::Program(program))];
+    let config = Config { scanners, scratch: state.path().to_owned(), ..Config::default() };
+    let mut va = Va::new(config, services(store, &tasks)).await.unwrap();
+    va.sources.push(Box::new(AlwaysFine));
+    let mut subject = subject("docker.io", 'c');
+    assert_eq!(word(&va.evidence(&subject).await.value), "Report");
+    subject.is_background = true;
+    assert_eq!(word(&va.evidence(&subject).await.value), "Unavailable");
+    tasks.stop();
 }
