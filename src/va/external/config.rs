@@ -118,44 +118,74 @@ impl ScannerTool {
         }
     }
 
-    /// What hides findings from a report, so that nobody can see that they were left out.
-    fn filters(self) -> &'static [&'static str] {
+    /// The options that change nothing that a report says, and whether each has a value.
+    fn options(self) -> &'static [(&'static str, bool)] {
         match self {
-            // Its filters leave the findings in the report, marked.
-            Self::Grype => &["--output", "-o", "--file"],
+            Self::Grype => &[("--by-cve", false), ("--verbose", false), ("-v", false), ("-vv", false)],
             Self::Trivy => &[
-                "--config",
-                "-c",
-                "--severity",
-                "-s",
-                "--ignore-unfixed",
-                "--ignore-status",
-                "--ignore-policy",
-                "--skip-dirs",
-                "--skip-files",
-                "--pkg-types",
-                "--vuln-type",
-                "--pkg-relationships",
-                "--format",
-                "-f",
-                "--output",
-                "-o",
+                ("--cache-dir", true),
+                ("--db-repository", true),
+                ("--debug", false),
+                ("-d", false),
+                ("--disable-telemetry", false),
+                ("--insecure", false),
+                ("--java-db-repository", true),
+                ("--no-progress", false),
+                ("--parallel", true),
+                ("--skip-version-check", false),
             ],
         }
     }
 
-    /// The first argument or variable that would hide findings from a report.
+    /// The variables of the program that change nothing that a report says.
+    fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Grype => &[
+                "GRYPE_CHECK_FOR_APP_UPDATE",
+                "GRYPE_DB_AUTO_UPDATE",
+                "GRYPE_DB_CACHE_DIR",
+                "GRYPE_DB_MAX_ALLOWED_BUILT_AGE",
+                "GRYPE_DB_UPDATE_URL",
+                "GRYPE_DB_VALIDATE_AGE",
+                "GRYPE_DB_VALIDATE_BY_HASH_ON_START",
+                "GRYPE_PARALLELISM",
+                "SYFT_PARALLELISM",
+            ],
+            Self::Trivy => &[
+                "TRIVY_CACHE_DIR",
+                "TRIVY_DB_REPOSITORY",
+                "TRIVY_DEBUG",
+                "TRIVY_DISABLE_TELEMETRY",
+                "TRIVY_INSECURE",
+                "TRIVY_JAVA_DB_REPOSITORY",
+                "TRIVY_NO_PROGRESS",
+                "TRIVY_PARALLEL",
+                "TRIVY_SKIP_VERSION_CHECK",
+            ],
+        }
+    }
+
+    /// The first argument or variable that is not known to leave all findings in a report. Other variables than those of
+    /// the programs may have any name.
     pub fn hides<'a>(self, args: &'a [String], environment: &'a [String]) -> Option<&'a str> {
-        let option = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
-        let by_option = args.iter().find(|arg| self.filters().contains(&&*option(arg)));
-        // `TRIVY_SKIP_DIRS` is `--skip-dirs`.
-        let prefix = format!("{}_", self.as_str().to_ascii_uppercase());
-        let by_variable = environment.iter().find(|variable| {
-            let name = option(variable);
-            let name = name.strip_prefix(&*prefix).map(|name| name.to_ascii_lowercase().replace('_', "-"));
-            name.is_some_and(|name| self.filters().contains(&&*format!("--{name}")))
-        });
-        by_option.or(by_variable).map(String::as_str)
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            let (name, value) = arg.split_once('=').map_or((&**arg, None), |(name, value)| (name, Some(value)));
+            let is_known = match self.options().iter().find(|(option, _)| *option == name) {
+                None => false,
+                Some((_, false)) => value.is_none(),
+                Some((_, true)) => value.is_some() || rest.next().is_some_and(|value| !value.starts_with('-')),
+            };
+            if !is_known {
+                return Some(arg);
+            }
+        }
+        let is_hiding = |variable: &&String| {
+            let name = variable.split('=').next().unwrap_or_default();
+            let is_of_program = ["TRIVY_", "GRYPE_", "SYFT_"].iter().any(|prefix| name.starts_with(prefix));
+            is_of_program && !self.variables().contains(&name)
+        };
+        environment.iter().find(is_hiding).map(String::as_str)
     }
 }
 
@@ -253,6 +283,16 @@ mod tests {
         for (tool, args, environment, hidden) in [
             (ScannerTool::Trivy, vec!["--cache-dir", "/var/cache/trivy"], vec!["TRIVY_CACHE_DIR=/x"], None),
             (ScannerTool::Trivy, vec!["--severity", "HIGH"], vec![], Some("--severity")),
+            (ScannerTool::Trivy, vec!["--cache-dir=/x", "--debug"], vec!["HTTPS_PROXY"], None),
+            (ScannerTool::Trivy, vec!["-sCRITICAL"], vec![], Some("-sCRITICAL")),
+            (ScannerTool::Trivy, vec!["-dsCRITICAL"], vec![], Some("-dsCRITICAL")),
+            (ScannerTool::Trivy, vec!["--list-all-pkgs=false"], vec![], Some("--list-all-pkgs=false")),
+            (ScannerTool::Trivy, vec!["--cache-backend", "fs"], vec![], Some("--cache-backend")),
+            (ScannerTool::Trivy, vec!["--ignorefile", "x"], vec![], Some("--ignorefile")),
+            (ScannerTool::Trivy, vec!["--cache-dir", "--vex"], vec![], Some("--cache-dir")),
+            (ScannerTool::Trivy, vec!["other"], vec![], Some("other")),
+            (ScannerTool::Grype, vec!["-cFILE"], vec![], Some("-cFILE")),
+            (ScannerTool::Grype, vec![], vec!["SYFT_EXCLUDE=/usr"], Some("SYFT_EXCLUDE=/usr")),
             (ScannerTool::Trivy, vec!["--severity=HIGH"], vec![], Some("--severity=HIGH")),
             (ScannerTool::Trivy, vec![], vec!["TRIVY_SKIP_DIRS=/usr"], Some("TRIVY_SKIP_DIRS=/usr")),
             (ScannerTool::Trivy, vec![], vec!["TRIVY_SEVERITY"], Some("TRIVY_SEVERITY")),
