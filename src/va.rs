@@ -61,6 +61,8 @@ pub struct Config {
     pub scanners: Vec<ScannerConfig>,
     /// The directory for large files of a layer while they are examined, and for images while other scanners read them.
     pub scratch: PathBuf,
+    /// The socket by which the gate is administered, which other scanners must not use.
+    pub admin_socket: Option<PathBuf>,
     /// The program that confines other scanners: pullgate itself.
     pub launcher: PathBuf,
 }
@@ -75,6 +77,7 @@ impl Default for Config {
             databases: None,
             scanners: Vec::new(),
             scratch: std::env::temp_dir(),
+            admin_socket: None,
             launcher: external::LAUNCHER.into(),
         }
     }
@@ -151,7 +154,12 @@ impl Va {
             max_age,
             honour_ignores: config.honour_ignores,
         };
-        sources.extend(scanners(config.scanners, &config.scratch, &config.launcher, &services)?);
+        sources.extend(scanners(
+            config.scanners,
+            (&config.scratch, config.admin_socket.as_deref()),
+            &config.launcher,
+            &services,
+        )?);
         Ok(Self { sources, reports, scanner, clock })
     }
 
@@ -185,7 +193,7 @@ impl Va {
 /// The scanners in the configured order. The gate's own comes last unless it has a place there.
 fn scanners(
     configured: Vec<ScannerConfig>,
-    state: &Path,
+    (state, admin_socket): (&Path, Option<&Path>),
     launcher: &Path,
     services: &ScannerServices,
 ) -> Result<Vec<Box<dyn VaSource>>, InvalidConfig> {
@@ -203,7 +211,14 @@ fn scanners(
             ScannerKind::Adapter(adapter) => ScanEngine::Adapter(Box::new(HarborAdapter::new(*adapter, timeout)?)),
             ScannerKind::Program(program) => {
                 let (launcher, scratch, tasks) = (launcher.to_owned(), scratch.clone(), services.tasks.clone());
-                ScanEngine::Program(ScannerProgram::new(program, timeout, launcher, state, scratch, tasks))
+                ScanEngine::Program(ScannerProgram::new(
+                    program,
+                    timeout,
+                    launcher,
+                    (state, admin_socket),
+                    scratch,
+                    tasks,
+                ))
             }
         };
         sources.push(Box::new(ExternalScanner::new(&config, engine, services.clone())));

@@ -56,7 +56,7 @@ fn check_scanners(config: &Config) -> bool {
     };
     let mut all_usable = true;
     for scanner in &config.va.scanners {
-        match runtime.block_on(check_scanner(scanner, &config.va.scratch)) {
+        match runtime.block_on(check_scanner(scanner, &config.va.scratch, config.va.admin_socket.as_deref())) {
             Ok(facts) => println!("scanner {}: {}", scanner.name, printable(&facts.join("; "))),
             Err(why) => {
                 all_usable = false;

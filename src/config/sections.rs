@@ -32,6 +32,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         trust::trust(root.table("trust"));
 
     let (mut va, fixable_only, ignore_files) = va(root.table("va"), &state_dir);
+    va.admin_socket = Some(admin.socket.clone());
     policy.ibm_fixable_only = fixable_only;
     policy.ignore_files = ignore_files;
     let cache = cache(root.table("cache"), gate.tag_memory);
@@ -234,6 +235,7 @@ fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool, Vec<String>)
         }),
         scanners: scanners::scanners(&mut table),
         scratch: state_dir.to_owned(),
+        admin_socket: None,
         launcher: default.launcher,
     };
     let fixable_only = table.flag("fixable_only").unwrap_or(false);

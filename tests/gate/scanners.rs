@@ -52,6 +52,11 @@ case $mode in
     privileges=$(sed -n 's/^NoNewPrivs:[^0-9]*//p' /proc/self/status)
     seen="interfaces=$ip image=$write tmp=$temporary nnp=$privileges files=$(ulimit -n) core=$(ulimit -c) secret=$PULLGATE_TEST_SECRET"
     for blob in "$image"/blobs/sha256/*; do [ "sha256:$(sha256sum < "$blob" | cut -d' ' -f1)" = "sha256:$(basename "$blob")" ] || seen="$seen wrong=$blob"; done
+    capabilities=$(sed -n 's/^Cap[EPIB].*:[^0-9a-f]*//p' /proc/self/status | sort -u | tr -d '\n')
+    [ -S "$here/../state/admin.sock" ] && hidden=no || hidden=yes
+    [ -e "$PWD/../../../admin.sock" ] && hidden=no
+    umount "$here/../state" 2>/dev/null && hidden=undone
+    echo "hidden=$hidden capabilities=$capabilities" > "$here/mounts"
     echo "$seen" > "$here/seen"
     report "$config" ;;
 esac
@@ -245,7 +250,11 @@ async fn a_program_has_no_network_and_changes_nothing() {
     let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.json();
     let facts = ready["details"]["scanner trivy"].to_string();
     assert!(facts.contains("trivy 0.72.0") && facts.contains("2026-01-02T03:04:05Z"), "{ready}");
+    let mounts = fs::read_to_string(made.path().join("trivy/mounts")).expect("what it saw");
     if has_namespaces() {
+        assert!(mounts.starts_with("hidden=yes "), "{mounts}");
+        assert!(mounts.ends_with("capabilities=0000000000000000\n"), "{mounts}");
+        assert!(facts.contains("the state directory is hidden"), "{facts}");
         assert!(seen.starts_with("interfaces=1 image=read-only "), "{seen}");
         assert!(facts.contains("isolated: no network"), "{facts}");
     } else {

@@ -7,25 +7,29 @@
 //! guard, and with it all processes in its namespace.
 //!
 //! The namespaces need no privileges where the system lets users create them: no network but an unused loopback
-//! interface, no other processes, and mounts that can be made read-only.
+//! interface, no other processes, and mounts that hide the gate's state, with the socket by which it is administered.
+//! Capabilities are dropped, so the program cannot undo the mounts.
 
 use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind_recursive, mount_change, mount_remount};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getegid, geteuid, getrlimit, pidfd_open,
     set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::{UnshareFlags, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
 
 use super::config::Isolation;
+use mounts::HiddenPaths;
+
+pub(super) mod mounts;
 
 /// The name of the command.
 pub(super) const COMMAND: &str = "confine";
@@ -53,12 +57,9 @@ pub struct Confinement {
     /// Fails if the system does not permit it.
     #[arg(long)]
     pub(super) require: bool,
-    /// A directory that the program cannot write to, if it is isolated.
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(super) read_only: Option<PathBuf>,
-    /// A directory in it that the program can write to.
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(super) writable: Option<PathBuf>,
+    /// What the program does not see.
+    #[command(flatten)]
+    pub(super) paths: HiddenPaths,
     /// Prints how far a program would be isolated, and runs none.
     #[arg(long)]
     pub(super) describe: bool,
@@ -83,9 +84,8 @@ impl Confinement {
         };
         option("memory", self.memory.map(|bytes| bytes.to_string()));
         option("cpu", self.cpu.map(|seconds| seconds.to_string()));
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        option("read-only", path(&self.read_only));
-        option("writable", path(&self.writable));
+        let paths = self.paths.options();
+        arguments.extend(paths.flat_map(|(name, path)| [name.to_owned(), path.display().to_string()]));
         let flags = [
             ("--isolate", self.isolate),
             ("--require", self.require),
@@ -110,9 +110,14 @@ impl Confinement {
     }
 
     fn explain(&self) -> Result<u8, String> {
-        let told = match self.enter() {
-            Ok(()) => "isolated: no network, no other processes, state is read-only".to_owned(),
-            Err(why) => format!("not isolated ({why})"),
+        let told = match (enter(), self.require) {
+            (Ok(()), require) => match self.paths.apply() {
+                Ok(()) => "isolated: no network, no other processes, the state directory is hidden".to_owned(),
+                Err(why) if require => return Err(why),
+                Err(why) => format!("not isolated: no network and no other processes, but state is not hidden ({why})"),
+            },
+            (Err(why), true) => return Err(why),
+            (Err(why), false) => format!("not isolated ({why})"),
         };
         println!("{told}");
         Ok(0)
@@ -120,11 +125,12 @@ impl Confinement {
 
     /// The first step: starts the second one, and ends with it or when standard input ends.
     fn guard(&self) -> Result<u8, String> {
-        let entered = if self.isolate { self.enter() } else { Ok(()) };
+        let entered = if self.isolate { enter().and_then(|()| self.paths.apply()) } else { Ok(()) };
         if self.require {
             entered?;
         }
-        let inner = Self { isolate: false, require: false, inner: true, ..self.clone() };
+        let paths = HiddenPaths::default();
+        let inner = Self { isolate: false, require: false, inner: true, paths, ..self.clone() };
         let started =
             Command::new(SELF).args(inner.arguments()).arg("--").args(&self.program).stdin(Stdio::null()).spawn();
         let mut child = started.map_err(|error| format!("{SELF}: {error}"))?;
@@ -140,6 +146,7 @@ impl Confinement {
         let wrong = |error: Errno| format!("limits: {error}");
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(wrong)?;
         set_no_new_privs(true).map_err(wrong)?;
+        drop_capabilities().map_err(|error| format!("capabilities: {error}"))?;
         let limits = [
             (Resource::Core, Some(0)),
             (Resource::Nofile, Some(MAX_FILES)),
@@ -156,26 +163,37 @@ impl Confinement {
         let [program, arguments @ ..] = &self.program[..] else { return Err("no program is named".into()) };
         Err(format!("{program}: {}", Command::new(program).args(arguments).exec()))
     }
+}
 
-    /// Enters new namespaces, in which the directory is read-only.
-    fn enter(&self) -> Result<(), String> {
-        let apart = UnshareFlags::NEWNET | UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
-        let (user, group) = (geteuid().as_raw(), getegid().as_raw());
-        match unshare(apart | UnshareFlags::NEWUSER) {
-            Ok(()) => map_user(user, group).map_err(|error| format!("user namespace: {error}"))?,
-            // A privileged process needs no user namespace.
-            Err(error) => unshare(apart).map_err(|_| format!("namespaces: {error}"))?,
-        }
-        let wrong = |error: Errno| format!("read-only directories: {error}");
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).map_err(wrong)?;
-        if let Some(folder) = &self.read_only {
-            remount(folder, MountFlags::RDONLY).map_err(wrong)?;
-        }
-        if let Some(folder) = &self.writable {
-            remount(folder, MountFlags::empty()).map_err(wrong)?;
-        }
-        Ok(())
+/// Enters new namespaces.
+fn enter() -> Result<(), String> {
+    let apart = UnshareFlags::NEWNET | UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    if unshare(apart | UnshareFlags::NEWUSER).is_ok() {
+        return map_user(user, group).map_err(|error| format!("user namespace: {error}"));
     }
+    // A privileged process needs no user namespace, but the program must not be able to undo the mounts.
+    let known = capabilities(None).map_err(|error| format!("capabilities: {error}"))?;
+    if !known.effective.contains(CapabilitySet::SETPCAP) {
+        return Err("namespaces: users cannot create them, and capabilities cannot be dropped".into());
+    }
+    unshare(apart).map_err(|error| format!("namespaces: {error}"))
+}
+
+/// Gives up all capabilities, also those that the user root would get with the next program.
+fn drop_capabilities() -> rustix::io::Result<()> {
+    clear_ambient_capability_set()?;
+    if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {
+        for capability in CapabilitySet::all().iter() {
+            match remove_capability_from_bounding_set(capability) {
+                // The kernel does not know it.
+                Ok(()) | Err(Errno::INVAL) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }
 
 /// Whether a program ends before the gate does, which closes the pipe on standard input and never writes to it. There is no
@@ -201,22 +219,6 @@ fn map_user(user: u32, group: u32) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
-}
-
-/// Mounts a directory on itself. Restrictions of its file system, which a user namespace cannot lift, stay.
-fn remount(folder: &Path, flags: MountFlags) -> rustix::io::Result<()> {
-    let known = statvfs(folder)?.f_flag;
-    let kept = [
-        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
-        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
-        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
-        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
-        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
-        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
-    ];
-    let kept = kept.into_iter().filter(|(has, _)| known.contains(*has)).map(|(_, keep)| keep);
-    mount_bind_recursive(folder, folder)?;
-    mount_remount(folder, MountFlags::BIND | flags | kept.collect(), c"")
 }
 
 /// The code that a shell would report.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::EngineVersion;
 use super::config::{Isolation, ProgramConfig, ScannerTool};
 use super::confine::Confinement;
+use super::confine::mounts::HiddenPaths;
 use super::layout::ImageLayout;
 use super::process::BoundedCommand;
 use crate::cache::BlobReader;
@@ -29,8 +30,10 @@ pub(in crate::va) struct ScannerProgram {
     timeout: Duration,
     /// The program that confines it.
     launcher: PathBuf,
-    /// What it may not write to.
+    /// What it may not see. An absolute path, because the program has another working directory.
     state: PathBuf,
+    /// The socket by which the gate is administered.
+    admin_socket: Option<PathBuf>,
     /// Where images are written for it.
     scratch: PathBuf,
     tasks: Tasks,
@@ -41,11 +44,13 @@ impl ScannerProgram {
         config: ProgramConfig,
         timeout: Duration,
         launcher: PathBuf,
-        state: &Path,
+        (state, admin_socket): (&Path, Option<&Path>),
         scratch: PathBuf,
         tasks: Tasks,
     ) -> Self {
-        Self { config, timeout, launcher, state: state.to_owned(), scratch, tasks }
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let (state, scratch) = (absolute(state), absolute(&scratch));
+        Self { config, timeout, launcher, state, admin_socket: admin_socket.map(absolute), scratch, tasks }
     }
 
     /// The versions of the program and of its database. A database that the program itself calls unusable is an error.
@@ -67,7 +72,10 @@ impl ScannerProgram {
         if self.config.isolation == Isolation::Off {
             return "not isolated, as configured: it can use the network".into();
         }
-        let confinement = Confinement { describe: true, ..Confinement::new(self.config.isolation) };
+        // The same mounts as for a scan, if the state directory is there and can be written to.
+        let folder = tempfile::tempdir_in(&self.state).ok();
+        let folder = folder.as_ref().map(tempfile::TempDir::path);
+        let confinement = Confinement { describe: true, ..self.confinement(None, folder) };
         let command = BoundedCommand {
             launcher: self.launcher.clone(),
             arguments: confinement.arguments(),
@@ -85,7 +93,8 @@ impl ScannerProgram {
     async fn ask(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
         let program = find(&self.config.command)?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let confinement = Confinement { cpu: Some(VERSION_TIMEOUT.as_secs()), ..self.confinement(folder.path()) };
+        let confinement =
+            Confinement { cpu: Some(VERSION_TIMEOUT.as_secs()), ..self.confinement(None, Some(folder.path())) };
         let own = arguments.iter().copied().chain(self.cache_folder()).map(str::to_owned).collect();
         let command = self.command(&program, &confinement, own, folder.path(), VERSION_TIMEOUT);
         let wrong = |error| format!("{} {}: {error}", program.display(), arguments.join(" "));
@@ -107,7 +116,7 @@ impl ScannerProgram {
         let layout = layout.map_err(|error| format!("the image cannot be written for it: {error}"))?;
         let (image, temporary) = (layout.image(), layout.temporary());
         let cpu = self.timeout.as_secs().max(1).saturating_mul(PROCESSORS);
-        let confinement = Confinement { cpu: Some(cpu), ..self.confinement(&temporary) };
+        let confinement = Confinement { cpu: Some(cpu), ..self.confinement(Some(&image), Some(&temporary)) };
         let command = self.command(&program, &confinement, self.arguments(&image), &temporary, self.timeout);
         let output = command.output(&self.tasks).await;
         // Removing many files takes a while.
@@ -115,14 +124,28 @@ impl ScannerProgram {
         output.map_err(|error| error.to_string())
     }
 
-    fn confinement(&self, writable: &Path) -> Confinement {
-        let inside = writable.starts_with(&self.state).then(|| writable.to_owned());
-        Confinement {
-            memory: Some(self.config.max_memory),
-            read_only: Some(self.state.clone()),
-            writable: inside,
-            ..Confinement::new(self.config.isolation)
-        }
+    fn confinement(&self, image: Option<&Path>, writable: Option<&Path>) -> Confinement {
+        let is_hidden = |path: &Path| path != self.state && path.starts_with(&self.state);
+        let readable = image.map(Path::to_owned).into_iter().chain(self.databases());
+        let paths = HiddenPaths {
+            hide: std::iter::once(&self.state).chain(&self.admin_socket).cloned().collect(),
+            readable: readable.filter(|path| is_hidden(path) && path.is_dir()).collect(),
+            writable: writable.into_iter().filter(|path| is_hidden(path)).map(Path::to_owned).collect(),
+        };
+        Confinement { memory: Some(self.config.max_memory), paths, ..Confinement::new(self.config.isolation) }
+    }
+
+    /// Where the program may have its databases.
+    fn databases(&self) -> impl Iterator<Item = PathBuf> {
+        let named = self.cache_folder().last().map(|text| text.rsplit('=').next().unwrap_or_default().into());
+        let variables = self.environment(Path::new("/"));
+        let usual = Path::new(".cache").join(self.config.tool.as_str());
+        let of_variables = variables.into_iter().filter_map(move |(name, value)| match &*name {
+            "TRIVY_CACHE_DIR" | "GRYPE_DB_CACHE_DIR" => Some(PathBuf::from(value)),
+            "HOME" => Some(Path::new(&value).join(&usual)),
+            _ => None,
+        });
+        named.into_iter().chain(of_variables)
     }
 
     fn command(
@@ -145,16 +168,16 @@ impl ScannerProgram {
         }
     }
 
-    /// The arguments for an image in a directory. Those of the configuration come last, so they take precedence.
+    /// The arguments for an image in a directory. Those of the configuration come first, so these take precedence.
     ///
     /// Trivy keeps what it found in a layer by the digest that the image's configuration states, without a comparison
     /// with the layer. Anyone can state the digest of another layer, so nothing is kept from one image to the next.
     fn arguments(&self, image: &Path) -> Vec<String> {
         let image = image.display().to_string();
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
+        let target = format!("oci-dir:{image}");
         let own: Vec<&str> = match self.config.tool {
             ScannerTool::Trivy => vec![
-                "image",
                 "--input",
                 &image,
                 "--format",
@@ -172,14 +195,11 @@ impl ScannerProgram {
                 "--timeout",
                 &timeout,
             ],
-            ScannerTool::Grype => vec!["--output", "json", "--quiet"],
+            ScannerTool::Grype => vec!["--output", "json", "--quiet", &target],
         };
-        let mut arguments: Vec<String> = own.into_iter().map(str::to_owned).collect();
-        arguments.extend(self.config.args.iter().cloned());
-        if self.config.tool == ScannerTool::Grype {
-            arguments.push(format!("oci-dir:{image}"));
-        }
-        arguments
+        let command = (self.config.tool == ScannerTool::Trivy).then(|| "image".to_owned());
+        let given = self.config.args.iter().cloned();
+        command.into_iter().chain(given).chain(own.into_iter().map(str::to_owned)).collect()
     }
 
     fn environment(&self, temporary: &Path) -> Vec<(String, String)> {

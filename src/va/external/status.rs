@@ -1,5 +1,7 @@
 //! What `pullgate config check` says about scanners.
 
+use std::path::Path;
+
 use super::config::{ScannerConfig, ScannerKind};
 use super::program::ScannerProgram;
 use super::{LAUNCHER, scratch_of};
@@ -10,7 +12,11 @@ use crate::runtime::Tasks;
 ///
 /// # Errors
 /// Why it cannot be used.
-pub async fn check_scanner(config: &ScannerConfig, state: &std::path::Path) -> Result<Vec<String>, String> {
+pub async fn check_scanner(
+    config: &ScannerConfig,
+    state: &Path,
+    admin_socket: Option<&Path>,
+) -> Result<Vec<String>, String> {
     match &config.kind {
         ScannerKind::Embedded => Ok(vec!["the scanner of the gate".into()]),
         ScannerKind::Adapter(adapter) => Ok(vec![format!("{} (not contacted)", adapter.url)]),
@@ -18,7 +24,8 @@ pub async fn check_scanner(config: &ScannerConfig, state: &std::path::Path) -> R
             let scratch = scratch_of(state);
             let launcher = LAUNCHER.into();
             let tasks = Tasks::new();
-            let program = ScannerProgram::new(program.clone(), config.timeout, launcher, state, scratch, tasks);
+            let program =
+                ScannerProgram::new(program.clone(), config.timeout, launcher, (state, admin_socket), scratch, tasks);
             program.version().await.map(|version| version.facts)
         }
     }
