@@ -76,7 +76,7 @@ impl Default for Config {
 const TROUBLE_TTL: SignedDuration = SignedDuration::from_secs(2);
 
 /// What is known about each authority of a question, in its order.
-type Findings = Vec<Arc<Observed<AuthorityFinding>>>;
+type ObservedFindings = Vec<Arc<Observed<AuthorityFinding>>>;
 
 /// The same, by authority.
 type Answers = BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>;
@@ -251,9 +251,9 @@ impl Inner {
         &self,
         authorities: &[Arc<Authority>],
         known: &[Option<Arc<Observed<AuthorityFinding>>>],
-    ) -> Option<Findings> {
+    ) -> Option<ObservedFindings> {
         let now = self.clock.now();
-        let findings: Findings = known.iter().cloned().collect::<Option<_>>()?;
+        let findings: ObservedFindings = known.iter().cloned().collect::<Option<_>>()?;
         let signers = findings.iter().zip(authorities).map(|(one, whose)| one.signers(whose, now));
         is_settled(signers, &SameSigner::among(authorities)).then_some(findings)
     }

@@ -11,7 +11,7 @@ use super::gather::{GatherRequest, GatheredResult, gather};
 use super::scheme::{AuthorityResult, Sought};
 use super::settled::Signers;
 use super::source::SignatureSource;
-use super::{Findings, Inner, ReportKnown, TROUBLE_TTL};
+use super::{Inner, ObservedFindings, ReportKnown, TROUBLE_TTL};
 use crate::oci::{ImageName, Manifest, Reference};
 use crate::policy::{Authority, Observed, SameSigner, TrustOutcome, Unseen};
 
@@ -32,7 +32,7 @@ impl Inner {
         source: &impl SignatureSource,
         question: &SignatureQuestion,
         report: ReportKnown<'_>,
-    ) -> Findings {
+    ) -> ObservedFindings {
         let SignatureQuestion { name, reference, image, authorities } = question;
         let mut known = Vec::with_capacity(authorities.len());
         for authority in authorities {
@@ -55,7 +55,7 @@ impl Inner {
         question: &SignatureQuestion,
         mut known: Vec<Option<Arc<Observed<AuthorityFinding>>>>,
         report: ReportKnown<'_>,
-    ) -> Findings {
+    ) -> ObservedFindings {
         let SignatureQuestion { name, reference, image, authorities } = question;
         let (now, same) = (self.clock.now(), SameSigner::among(authorities));
         let mut others = Vec::new();

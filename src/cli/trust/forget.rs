@@ -9,7 +9,7 @@ use crate::runtime::printable;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ForgetArgs {
     /// The server and the repository, as `pullgate trust status` names them, for example
-    /// https://notary.acme.com/v2/registry.acme.com/app
+    /// `https://notary.acme.com/v2/registry.acme.com/app`.
     repository: String,
     #[command(flatten)]
     gate: GateArgs,

@@ -22,7 +22,7 @@ const CHUNK: u64 = 1 << 20;
 const MAX_TEXT: u64 = 16 << 20;
 
 /// The version of the toolchain, and the list of modules.
-type Texts = (Vec<u8>, Vec<u8>);
+type PackagedTexts = (Vec<u8>, Vec<u8>);
 
 /// Reads the modules that were compiled in, the main module, and the standard library as `stdlib`.
 pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut LanguagePackages) {
@@ -68,7 +68,7 @@ fn find(executable: &mut Executable<'_>, start: u64, size: u64) -> Option<u64> {
 }
 
 /// The texts that follow the header, as Go writes them since 1.18: a length in a variable number of bytes, then the text.
-fn inline(executable: &mut Executable<'_>, address: u64) -> Option<Texts> {
+fn inline(executable: &mut Executable<'_>, address: u64) -> Option<PackagedTexts> {
     let header = executable.read_at_address(address, HEADER)?;
     if header.get(15)? & 2 == 0 {
         return None;
@@ -94,7 +94,7 @@ fn counted_text(executable: &mut Executable<'_>, address: u64) -> Option<(Vec<u8
 }
 
 /// The texts to which the header points, as Go wrote them before 1.18.
-fn by_pointers(executable: &mut Executable<'_>, address: u64) -> Option<Texts> {
+fn by_pointers(executable: &mut Executable<'_>, address: u64) -> Option<PackagedTexts> {
     let header = executable.read_at_address(address, HEADER)?;
     let wide = match header.get(14)? {
         4 => false,
