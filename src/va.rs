@@ -210,15 +210,10 @@ fn scanners(
             }
             ScannerKind::Adapter(adapter) => ScanEngine::Adapter(Box::new(HarborAdapter::new(*adapter, timeout)?)),
             ScannerKind::Program(program) => {
-                let (launcher, scratch, tasks) = (launcher.to_owned(), scratch.clone(), services.tasks.clone());
-                ScanEngine::Program(ScannerProgram::new(
-                    program,
-                    timeout,
-                    launcher,
-                    (state, admin_socket),
-                    scratch,
-                    tasks,
-                ))
+                let (launcher, tasks) = (launcher.to_owned(), services.tasks.clone());
+                let places = (state, admin_socket);
+                let program = ScannerProgram::new(program, timeout, launcher, places, &scratch, tasks);
+                ScanEngine::Program(Box::new(program))
             }
         };
         sources.push(Box::new(ExternalScanner::new(&config, engine, services.clone())));

@@ -72,7 +72,7 @@ pub(super) struct EngineVersion {
 /// What scans.
 pub(super) enum ScanEngine {
     Adapter(Box<HarborAdapter>),
-    Program(ScannerProgram),
+    Program(Box<ScannerProgram>),
 }
 
 impl ScanEngine {

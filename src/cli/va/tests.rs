@@ -270,14 +270,14 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
     assert_eq!(
         found,
         [
-            ("config", "application_configuration:mysql.ssl-ca"),
-            ("lang-pkgs", "CVE-2026-3"),
             ("os-pkgs", "CVE-2026-1"),
             ("os-pkgs", "CVE-2026-4"),
             ("os-pkgs", "CVE-2026-2"),
+            ("lang-pkgs", "CVE-2026-3"),
+            ("config", "application_configuration:mysql.ssl-ca"),
         ]
     );
-    let first = &results[2]["Vulnerabilities"][0];
+    let first = &results[0]["Vulnerabilities"][0];
     assert_eq!(first["PkgID"], "openssl@3.0.9-1");
     assert_eq!(first["PrimaryURL"], "https://security-tracker.debian.org/tracker/DSA-5000-1");
     assert_eq!(first["CVSS"]["nvd"]["V3Score"], 9.8);

@@ -45,11 +45,11 @@ impl ScannerProgram {
         timeout: Duration,
         launcher: PathBuf,
         (state, admin_socket): (&Path, Option<&Path>),
-        scratch: PathBuf,
+        scratch: &Path,
         tasks: Tasks,
     ) -> Self {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let (state, scratch) = (absolute(state), absolute(&scratch));
+        let (state, scratch) = (absolute(state), absolute(scratch));
         Self { config, timeout, launcher, state, admin_socket: admin_socket.map(absolute), scratch, tasks }
     }
 

@@ -25,7 +25,7 @@ pub async fn check_scanner(
             let launcher = LAUNCHER.into();
             let tasks = Tasks::new();
             let program =
-                ScannerProgram::new(program.clone(), config.timeout, launcher, (state, admin_socket), scratch, tasks);
+                ScannerProgram::new(program.clone(), config.timeout, launcher, (state, admin_socket), &scratch, tasks);
             program.version().await.map(|version| version.facts)
         }
     }
