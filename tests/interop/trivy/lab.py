@@ -223,7 +223,8 @@ CREATE TABLE indices (artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type
             source = source['name'], source['version']
             packages[kind, package['name'], package.get('version', ''), *source, path, package['layer']] += 1
         for issue in scan['issues']:
-            for package in issue['packages']:
+            # Trivy was asked for vulnerabilities only.
+            for package in issue['packages'] if issue['kind'] == 'Vulnerability' else []:
                 about = package['name'], package['installed'] or '', package.get('path') or ''
                 states = package['fixed'] or '', package['status'], issue['severity'], issue.get('severity_source') or ''
                 vulnerabilities[issue['id'], *about, *states] += 1

@@ -55,6 +55,21 @@ def applies(affected, version, order):
     return False
 
 
+def is_of_other_stream(package, module, affected, record):
+    """Whether the record is about another stream of a module than the installed one: its summary alone says so."""
+    def is_modular(version):
+        return '.module+el' in version or '.module_el' in version
+
+    fixes = [event['fixed'] for span in affected.get('ranges', []) for event in span['events'] if 'fixed' in event]
+    if not fixes or not all(map(is_modular, fixes)):
+        return False
+    if not module:
+        return not is_modular(package[1])
+    name, stream = module.split(':')[:2]
+    streams = re.findall(rf'\b{re.escape(name)}:(\S+?)(?=[\s,;]|$)', record.get('summary', ''))
+    return bool(streams) and stream not in streams
+
+
 def expected(archive, ecosystem, packages, order, name_of):
     """The records that apply, by package."""
     found = {package: {} for package in packages}
@@ -64,8 +79,9 @@ def expected(archive, ecosystem, packages, order, name_of):
             for affected in [] if record.get('withdrawn') else record.get('affected', []):
                 if affected['package']['ecosystem'] != ecosystem:
                     continue
-                for package in packages:
-                    if name_of(package[0]) == name_of(affected['package']['name']) and applies(affected, package[1], order):
+                for package, module in packages.items():
+                    is_named = name_of(package[0]) == name_of(affected['package']['name'])
+                    if is_named and applies(affected, package[1], order) and not is_of_other_stream(package, module, affected, record):
                         found[package][record['id']] = record
     return found
 
@@ -84,7 +100,7 @@ def main():
         for package in issue['packages']:
             listed.setdefault((package['name'], package.get('installed')), []).append(ids)
     for source, ecosystem, kind, order, name_of in sources:
-        packages = {(p['name'], p['version']) for p in scan['packages'] if p['ecosystem'] == kind and p['version']}
+        packages = {(p['name'], p['version']): p.get('module') for p in scan['packages'] if p['ecosystem'] == kind and p['version']}
         wanted = expected(f'{records}/{source}.zip', ecosystem, packages, order, name_of)
         counts.append(sum(map(len, wanted.values())))
         for package, applicable in wanted.items():
