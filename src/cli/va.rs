@@ -152,11 +152,21 @@ fn restricted(scan: &ImageScan, only: Option<IssueKind>) -> ImageScan {
 }
 
 /// A scan as JSON, with the fields of IBM's report beside its own. Both have `id` and `status`, with the same values.
+///
+/// `issues` lists vulnerabilities only, as the reports of other scanners do; the issues of the configuration are in
+/// `configuration`.
 fn with_ibm_fields(scan: &ImageScan) -> Value {
     let mut value = serde_json::to_value(scan).unwrap_or_default();
     let report = serde_json::to_value(IbmScanReport::new(scan)).unwrap_or_default();
     if let (Some(fields), Value::Object(report)) = (value.as_object_mut(), report) {
         fields.extend(report);
+        let all = fields.remove("issues").and_then(|issues| issues.as_array().cloned()).unwrap_or_default();
+        let kind = serde_json::to_value(IssueKind::Configuration).unwrap_or_default();
+        let (configuration, issues) = all.into_iter().partition(|issue| issue["kind"] == kind);
+        fields.extend([
+            ("issues".to_owned(), Value::Array(issues)),
+            ("configuration".to_owned(), Value::Array(configuration)),
+        ]);
     }
     value
 }

@@ -299,7 +299,7 @@ async fn va_lists_configuration_issues_with_their_places() {
     }
     let as_json = pullgate(&gate, &["va", &name, "--output", "json"]).await;
     let scans: Value = serde_json::from_slice(&as_json.stdout).expect("JSON");
-    let issues = scans[0]["issues"].as_array().expect("issues");
+    let issues = scans[0]["configuration"].as_array().expect("issues");
     let login = issues.iter().find(|issue| issue["id"] == format!("{id}ssh.permit_root_login")).expect("the issue");
     assert_eq!(login["kind"], "Configuration");
     assert_eq!(login["packages"][0]["path"], "etc/ssh/sshd_config");

@@ -213,9 +213,15 @@ fn nothing_of_a_report_steers_a_terminal() {
 fn json_has_the_fields_of_the_scan_and_of_ibms_report() {
     let value = with_ibm_fields(&scan());
     let own = serde_json::to_value(scan()).unwrap();
-    for (name, field) in own.as_object().unwrap() {
+    for (name, field) in own.as_object().unwrap().iter().filter(|(name, _)| *name != "issues") {
         assert_eq!(&value[name], field, "{name}");
     }
+    let (vulnerabilities, configuration) =
+        (value["issues"].as_array().unwrap(), value["configuration"].as_array().unwrap());
+    assert!(vulnerabilities.iter().all(|issue| issue["kind"] == "Vulnerability"), "{vulnerabilities:?}");
+    assert!(configuration.iter().all(|issue| issue["kind"] == "Configuration"), "{configuration:?}");
+    assert_eq!(vulnerabilities.len() + configuration.len(), own["issues"].as_array().unwrap().len());
+    assert_eq!(configuration.len(), 1);
     assert_eq!(value["scan_time"], 1_795_586_828_i64);
     assert_eq!(value["os_distribution"]["distribution_id"], "debian");
     assert_eq!(value["vulnerabilities"][0]["cve_id"], "CVE-2026-1");
