@@ -32,6 +32,19 @@ struct JudgedImage<'a> {
     manifest: &'a Arc<Manifest>,
 }
 
+impl JudgedImage<'_> {
+    /// Decides by what the entries say.
+    fn decide(self, mode: Mode, enforced: &[EntryFinding], audited: &[EntryFinding]) -> Result<Permit, Denial> {
+        policy::decide(&policy::Opinions {
+            subject: self.subject,
+            digest: self.manifest.digest,
+            mode,
+            enforced: &opinions(enforced),
+            audited: &opinions(audited),
+        })
+    }
+}
+
 /// Judges manifests.
 pub(super) struct ManifestJudge {
     rulebook: Arc<Rulebook>,
@@ -96,13 +109,7 @@ impl ManifestJudge {
             }
         };
         let audited = Box::pin(self.weigh_reported(case, &kind, audited, deadline)).await;
-        let decision = policy::decide(&policy::Opinions {
-            subject: &subject,
-            digest: manifest.digest,
-            mode: rules.mode(),
-            enforced: &opinions(&enforced),
-            audited: &opinions(&audited),
-        });
+        let decision = case.decide(rules.mode(), &enforced, &audited);
         let judged = Some(Judged { manifest, kind, stale, fresh_until });
         Ok(Judgement { judged, enforced, audited, decision, at: self.clock.now() })
     }
@@ -133,13 +140,7 @@ impl ManifestJudge {
         let case = JudgedImage { target, subject: &subject, manifest };
         let enforced = self.weigh_known(case, kind, enforced).await?;
         let audited = self.weigh_known(case, kind, audited).await?;
-        let decision = policy::decide(&policy::Opinions {
-            subject: &subject,
-            digest: manifest.digest,
-            mode: rules.mode(),
-            enforced: &opinions(&enforced),
-            audited: &opinions(&audited),
-        });
+        let decision = case.decide(rules.mode(), &enforced, &audited);
         Ok(Judgement { judged: None, enforced, audited, decision, at: self.clock.now() })
     }
 
