@@ -4,6 +4,7 @@
 //! A CVE is exempt if it is exempt itself, or if all its security notices are. With exemptions for only some of the
 //! notices it is partially exempt, and counts.
 
+mod invalid;
 mod record;
 mod scope;
 mod set;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use record::{ExemptPackage, ExemptionRecord, InvalidExemption, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
+pub use invalid::InvalidExemption;
+pub use record::{ExemptPackage, ExemptionRecord, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
 pub use scope::{ExemptionScope, InvalidExemptionScope};
 use set::ScopeExemptions;
 pub use set::{ExemptedImage, ExemptionSet};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::invalid::InvalidExemption;
 use super::scope::ExemptionScope;
 use crate::oci::Digest;
 use crate::policy::purl::Purl;
@@ -15,9 +16,9 @@ use crate::policy::vulnerability::{AffectedPackage, is_cve};
 /// The most exemptions of the documents, and the most that commands can add. Each takes about 500 bytes of memory.
 pub const MAX_EXEMPTIONS: usize = 20_000;
 /// The longest identifier of an issue, and the longest name of a package, in bytes.
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 /// The longest pattern of paths, in bytes.
-const MAX_PATTERN: usize = 1024;
+pub(super) const MAX_PATTERN: usize = 1024;
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 1024;
 /// The longest name of an author, in bytes.
@@ -346,61 +347,6 @@ fn is_word(text: &str) -> bool {
         && text.len() <= MAX_NAME
         && text != "*"
         && !text.contains(|c: char| c.is_control() || c.is_whitespace())
-}
-
-/// Why something is not an exemption.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidExemption {
-    /// Neither an issue nor a package.
-    #[error("it needs an id or a package")]
-    Empty,
-    /// Neither a date nor a time.
-    #[error(
-        "the end is a date (2026-12-31, which ends at the beginning of that day in UTC) or a time (2026-12-31T18:00:00Z)"
-    )]
-    Expiry,
-    /// Not an identifier.
-    #[error("an issue is one word of at most {MAX_NAME} bytes, such as CVE-2024-1234")]
-    IssueId,
-    /// An exemption of a package names an issue.
-    #[error(
-        "type package exempts every vulnerability of a package; to exempt one issue in a package, use the issue's type"
-    )]
-    IssueOfPackage,
-    /// No issue.
-    #[error("the issue is missing")]
-    NoIssue,
-    /// No package.
-    #[error("type package needs a package")]
-    NoPackage,
-    /// The identifier is not that of a CVE.
-    #[error("not a CVE; other identifiers of vulnerabilities have the type sn")]
-    NotCve,
-    /// The identifier is that of a CVE.
-    #[error("a CVE has the type cve")]
-    NotNotice,
-    /// Not the name of a package.
-    #[error(
-        "a package is a name of at most {MAX_NAME} bytes without spaces, or a package URL (pkg:deb/debian/openssl)"
-    )]
-    PackageName,
-    /// An exemption of a configuration issue names a package.
-    #[error("a configuration issue is not in a package")]
-    PackageOfConfiguration,
-    /// Not a pattern of paths.
-    #[error(
-        "a path is a pattern of at most {MAX_PATTERN} bytes, such as usr/lib/python3/**, and does not start with !"
-    )]
-    Path,
-    /// Not a package URL.
-    #[error("not a package URL")]
-    Purl,
-    /// A reason or an author that cannot be kept.
-    #[error("the text is longer than {0} bytes, or has control characters")]
-    Text(usize),
-    /// Not a type.
-    #[error("the type is cve, sn (security notice), configuration or package")]
-    Type,
 }
 
 #[cfg(test)]
