@@ -22,6 +22,7 @@ mod collect;
 mod names;
 mod observe;
 mod owned;
+mod read_as;
 
 /// The size of the buffer of unpacked bytes, in bytes.
 const PIECE: usize = 128 * 1024;

@@ -6,17 +6,18 @@ use std::io::{self, BufRead, Read as _};
 use super::names::{LayerNames, Named};
 use super::observe::LayerObservations;
 use super::owned::OwnedFiles;
+use super::read_as::ReadAs;
 use super::{FileFacts, LayerInventory, LayerLimits, too_late};
 use crate::hardening::{self, CheckedFile, check_mode, enabled_file};
 use crate::inventory::distribution::is_ubuntu_pro;
-use crate::inventory::language::{LanguageFile, PackageLimits, kind_of_link, language_file};
+use crate::inventory::language::{PackageLimits, kind_of_link};
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text, target_of};
 use crate::inventory::spool::Spool;
 use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
 
-/// How many bytes of a file [`language_file`] gets.
+/// How many bytes of a file [`ReadAs::of`] gets.
 const FIRST: u64 = 4096;
 /// Why a sparse file is not read.
 const SPARSE: &str = "the file is stored as a sparse file";
@@ -40,40 +41,6 @@ pub(super) struct Collector<'a> {
     whiteouts: BTreeSet<String>,
     opaque: BTreeSet<String>,
     problems: BTreeSet<String>,
-}
-
-/// How a file is read.
-#[derive(Clone, Copy)]
-enum ReadAs {
-    System(SystemFile),
-    Language(LanguageFile),
-}
-
-impl ReadAs {
-    fn max_bytes(self) -> u64 {
-        match self {
-            Self::System(file) => file.max_bytes(),
-            Self::Language(file) => file.max_bytes(),
-        }
-    }
-
-    fn is_journal(self) -> bool {
-        matches!(self, Self::System(SystemFile::RpmJournal))
-    }
-
-    /// Whether nothing is missed if the file is not read.
-    fn is_optional(self) -> bool {
-        matches!(self, Self::System(file) if !file.is_essential())
-    }
-
-    fn is_update(self) -> bool {
-        matches!(self, Self::System(SystemFile::DpkgUpdate))
-    }
-
-    fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
-        let system = SystemFile::at(path).map(Self::System);
-        system.or_else(|| language_file(path, first_bytes).map(Self::Language))
-    }
 }
 
 impl<'a> Collector<'a> {

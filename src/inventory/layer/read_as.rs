@@ -1,0 +1,42 @@
+//! Which files of a layer are read, and how.
+
+use crate::inventory::language::{LanguageFile, language_file};
+use crate::inventory::system_file::SystemFile;
+
+/// How a file is read.
+#[derive(Clone, Copy)]
+pub(super) enum ReadAs {
+    System(SystemFile),
+    Language(LanguageFile),
+}
+
+impl ReadAs {
+    /// The size of the largest file that is read, in bytes.
+    pub(super) fn max_bytes(self) -> u64 {
+        match self {
+            Self::System(file) => file.max_bytes(),
+            Self::Language(file) => file.max_bytes(),
+        }
+    }
+
+    /// Whether the file holds changes that are not in the database yet.
+    pub(super) fn is_journal(self) -> bool {
+        matches!(self, Self::System(SystemFile::RpmJournal))
+    }
+
+    /// Whether nothing is missed if the file is not read.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Self::System(file) if !file.is_essential())
+    }
+
+    /// Whether the file holds changes that dpkg has not finished.
+    pub(super) fn is_update(self) -> bool {
+        matches!(self, Self::System(SystemFile::DpkgUpdate))
+    }
+
+    /// How the file at a path is read; `None` if it states nothing.
+    pub(super) fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
+        let system = SystemFile::at(path).map(Self::System);
+        system.or_else(|| language_file(path, first_bytes).map(Self::Language))
+    }
+}
