@@ -30,19 +30,7 @@ pub(super) fn evidence(
     now: Timestamp,
 ) -> VaEvidence {
     if inventory.is_opaque() {
-        let why = "no distribution and no package was recognised in the image".to_owned();
-        let issues = configuration::issues(&inventory.findings);
-        return match gaps(inventory.gaps.iter()) {
-            Some(gaps) => VaEvidence::Report(Report {
-                source: source(databases),
-                generated_at: databases.oldest(),
-                incomplete: Some(format!("{why}; {gaps}")),
-                checks_configuration: true,
-                issues,
-                ..Report::default()
-            }),
-            None => VaEvidence::Opaque { why, issues },
-        };
+        return opaque(databases, inventory);
     }
     let incomplete = gaps(inventory.gaps.iter().chain(&findings.gaps));
     let ended = findings.end_of_life.filter(|end| *end <= now).map(|end| Gap {
@@ -83,6 +71,23 @@ pub(super) fn evidence(
         image,
         packages,
     })
+}
+
+/// The evidence about an image in which nothing was recognised.
+fn opaque(databases: &Databases, inventory: &Inventory) -> VaEvidence {
+    let why = "no distribution and no package was recognised in the image".to_owned();
+    let issues = configuration::issues(&inventory.findings);
+    match gaps(inventory.gaps.iter()) {
+        Some(gaps) => VaEvidence::Report(Report {
+            source: source(databases),
+            generated_at: databases.oldest(),
+            incomplete: Some(format!("{why}; {gaps}")),
+            checks_configuration: true,
+            issues,
+            ..Report::default()
+        }),
+        None => VaEvidence::Opaque { why, issues },
+    }
 }
 
 /// `debian 12`; only the name for a rolling release.
