@@ -1,4 +1,4 @@
-//! Livescan: whatever was admitted is judged again when the advisory databases or the rules change.
+//! Livescan: whatever was admitted is judged again when the advisory databases, the rules or the exemptions change.
 //!
 //! Pulls of admitted images are recorded in the background (`recorder.rs`). After a change, every recorded verdict is judged
 //! again (`rematch.rs`), the most recently pulled image first, from what is known: nothing is downloaded. A verdict that
@@ -91,7 +91,7 @@ impl Livescan {
 pub struct ListedVerdicts {
     /// The verdicts, with the clients that pulled each image.
     pub list: VerdictList,
-    /// How many verdicts are not judged yet under the current databases and rules.
+    /// How many verdicts are not judged yet under the current databases, rules and exemptions.
     pub outdated: u64,
 }
 
