@@ -1,12 +1,14 @@
 //! Wiring: builds every component, binds every listener, and runs until shutdown.
 
 mod parts;
+mod shutdown;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, stream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -24,6 +26,9 @@ use crate::store::{StateDir, StateDirError, StoreError};
 pub(crate) use crate::trust::RememberedRoot;
 use crate::{events, prefetch, trust, upstream, va};
 use parts::RunningParts;
+pub use shutdown::Ended;
+use shutdown::Shutdown;
+pub(crate) use shutdown::signals;
 
 /// A gate whose listeners are bound, with their actual addresses.
 pub struct BoundGate {
@@ -34,7 +39,7 @@ pub struct BoundGate {
     parts: RunningParts,
     reload: Reload,
     prefetch: prefetch::Config,
-    shutdown_grace: Duration,
+    shutdown: Shutdown,
 }
 
 /// Builds every component and binds every listener.
@@ -62,8 +67,8 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate,
     let on_request = reload.clone();
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
     let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
-    let Config { shutdown_grace, prefetch, .. } = config;
-    Ok(BoundGate { registry, admin, service, api, parts, reload, prefetch, shutdown_grace })
+    let shutdown = Shutdown { delay: config.shutdown_delay, grace: config.shutdown_grace };
+    Ok(BoundGate { registry, admin, service, api, parts, reload, prefetch: config.prefetch, shutdown })
 }
 
 impl BoundGate {
@@ -82,26 +87,27 @@ impl BoundGate {
         self.reload.clone()
     }
 
-    /// Serves until `stop` resolves. Then accepts no more connections, lets transfers finish within the grace period,
-    /// and closes.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { registry, admin, service, api, parts, reload, prefetch, shutdown_grace } = self;
-        let tasks = parts.tasks.clone();
+    /// Serves until `stop` resolves, and stops in order: see [`run_until`](Self::run_until).
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
+        self.run_until(Box::pin(stream::once(stop))).await
+    }
+
+    /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`, refuses
+    /// new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
+    pub async fn run_until(self, mut stops: impl Stream<Item = ()> + Unpin) -> Ended {
+        let Self { registry, admin, service, api, parts, reload, prefetch, shutdown } = self;
+        let (tasks, front) = (parts.tasks.clone(), Tasks::new());
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
         parts.courier.start(&tasks).await;
         tasks.spawn(on_hangup(reload));
         let addresses = registry.addresses();
-        registry.run(&Arc::new(service), &tasks);
-        admin.run(&Arc::new(api), &tasks);
+        registry.run(&Arc::new(service), &tasks, &front);
+        admin.run(&Arc::new(api), &front);
         tasks.spawn(parts.prefetcher.clone().run(prefetch, tasks.clone()));
         tracing::info!(listeners = ?addresses, "pullgate is ready");
-        stop.await;
-        tracing::info!(
-            grace_seconds = shutdown_grace.as_secs(),
-            "shutting down: no new connections, running transfers may finish"
-        );
-        parts.close(shutdown_grace).await;
+        shutdown::next(&mut stops).await;
+        shutdown.stop(parts, &front, &mut stops).await
     }
 }
 
@@ -144,19 +150,6 @@ async fn on_hangup(reload: Reload) {
     }
 }
 
-/// Resolves on SIGTERM or SIGINT.
-pub(crate) async fn signals() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot install signal handlers; use SIGKILL to stop the process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
 /// The path of the admin socket in a configuration.
 pub(crate) fn admin_socket(config: &Config) -> PathBuf {
     config.admin.socket.clone()
@@ -189,7 +182,8 @@ async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Resu
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
     let parts = RunningParts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
     let answer = command(&parts.gate).await;
-    parts.close(Duration::from_secs(5)).await;
+    parts.tasks.drain(Duration::from_secs(5)).await;
+    parts.close().await;
     answer
 }
 

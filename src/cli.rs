@@ -38,6 +38,8 @@ pub enum Exit {
     Usage,
     /// The configuration is invalid (sysexits' `EX_CONFIG`).
     Config,
+    /// The gate was stopped and cut running transfers, which clients can repeat (sysexits' `EX_TEMPFAIL`).
+    Cut,
     /// The exit code of another program.
     Program(u8),
 }
@@ -49,6 +51,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => 1,
             Exit::Denied => 2,
             Exit::Usage => 64,
+            Exit::Cut => 75,
             Exit::Config => 78,
             Exit::Program(code) => code,
         })

@@ -33,6 +33,8 @@ pub struct Config {
     pub(crate) state_dir: PathBuf,
     /// What is logged.
     pub(crate) log: LogConfig,
+    /// How long requests are still answered after `/readyz` has begun to say that the gate is not ready.
+    pub(crate) shutdown_delay: Duration,
     /// How long running transfers may take to finish when the gate stops.
     pub(crate) shutdown_grace: Duration,
     /// The upstream for requests that name none.

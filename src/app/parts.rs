@@ -1,7 +1,6 @@
 //! Builds the components of a gate in the order of their dependencies.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::SignedDuration;
 
@@ -102,13 +101,10 @@ impl RunningParts {
         Reload { rulebook, certificates, audit, tasks }
     }
 
-    /// Lets running transfers finish within the grace period, writes pending data, and releases the state directory.
-    pub(super) async fn close(self, grace: Duration) {
-        let Self { gate, prefetcher, cache, audit, store, state, tasks, .. } = self;
+    /// Writes pending data, and releases the state directory. The tasks have ended.
+    pub(super) async fn close(self) {
+        let Self { gate, prefetcher, cache, audit, store, state, .. } = self;
         drop((gate, prefetcher, cache));
-        if !tasks.drain(grace).await {
-            tracing::warn!(tasks = tasks.running(), "some transfers did not finish within shutdown_grace");
-        }
         audit.close().await;
         store.close().await;
         drop(state);

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::Request;
 use http_body_util::Full;
 
@@ -78,7 +79,8 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
         return Ok(if all_as_expected { Exit::Ok } else { Exit::Failure });
     }
     print!("{}", how_to_pull(environment.address()));
-    crate::app::signals().await;
+    // Ends only with the process.
+    let _ = crate::app::signals().next().await;
     println!("\nstopping");
     environment.close().await;
     Ok(Exit::Ok)

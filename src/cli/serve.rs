@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Exit;
-use crate::app::{self, BoundGate};
+use crate::app::{self, BoundGate, Ended};
 use crate::config::Config;
 use crate::runtime::init_telemetry;
 
@@ -71,8 +71,10 @@ async fn serve(config: Config, args: &ServeArgs) -> Exit {
     {
         return super::fail(format!("{}: cannot write the ready file: {error}", path.display()));
     }
-    bound.run(app::signals()).await;
-    Exit::Ok
+    match bound.run_until(app::signals()).await {
+        Ended::Complete => Exit::Ok,
+        Ended::Cut => Exit::Cut,
+    }
 }
 
 /// Writes to a temporary name and renames, so that readers never see an incomplete file.

@@ -20,6 +20,7 @@ use trust::TrustSections;
 /// Reads all sections. `None` only together with a problem.
 pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let state_dir = root.file("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
+    let shutdown_delay = root.duration("shutdown_delay").unwrap_or_default();
     let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
     let default_upstream = root.value("default_upstream");
     let log = log(root.table("log"));
@@ -51,6 +52,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     Some(Config {
         state_dir,
         log,
+        shutdown_delay,
         shutdown_grace,
         default_upstream,
         listeners,

@@ -14,6 +14,7 @@ use crate::{server, upstream, va};
 pub(super) fn show(config: &Config) -> String {
     let mut out = Text(String::new());
     out.path("state_dir", &config.state_dir);
+    out.line("shutdown_delay", quoted(&format_duration(config.shutdown_delay)));
     out.line("shutdown_grace", quoted(&format_duration(config.shutdown_grace)));
     if let Some(host) = &config.default_upstream {
         out.line("default_upstream", quoted(host.as_str()));

@@ -1,6 +1,8 @@
 //! Tasks that deliberately outlive a request, and their orderly shutdown.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -16,6 +18,8 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Whether the process will stop soon. Not a token, because every response reads it.
+    leaving: Arc<AtomicBool>,
     /// The runtime in which the value was created. If there was none, tasks run on the runtime of the caller.
     home: Option<Handle>,
 }
@@ -78,14 +82,25 @@ impl Tasks {
         self.stop.is_cancelled()
     }
 
+    /// Announces that shutdown starts soon. Work goes on, but clients should not keep their connections.
+    pub fn announce_stop(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether shutdown has been announced or has started.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
     /// Starts shutdown.
     pub fn stop(&self) {
+        self.announce_stop();
         self.stop.cancel();
     }
 
     /// Starts shutdown and waits for all tasks, at most for `grace`. Returns true if all tasks have ended.
     pub async fn drain(&self, grace: Duration) -> bool {
-        self.stop.cancel();
+        self.stop();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
     }

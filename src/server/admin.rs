@@ -206,7 +206,7 @@ impl BoundAdmin {
         self.address
     }
 
-    /// Serves until shutdown starts. Everything runs in tracked tasks, so the caller waits with [`Tasks::drain`].
+    /// Serves until `tasks` stop. Everything runs in tracked tasks, so the caller waits with [`Tasks::drain`].
     pub fn run<A: Api>(self, api: &Arc<A>, tasks: &Tasks) {
         let Self { listener, address, socket, access, metrics, readiness } = self;
         let admin = Admin { api: api.clone(), access, metrics, readiness, tasks: tasks.clone() };

@@ -38,6 +38,7 @@ mod routes;
 mod rules;
 mod scanner;
 mod scanners;
+mod shutdown;
 mod startup;
 mod state;
 mod warm;

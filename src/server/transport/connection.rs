@@ -33,6 +33,10 @@ const BUFFER: usize = 64 * 1024;
 /// Sufficient for a client that requests all layers at once.
 const HTTP2_STREAMS: u32 = 128;
 
+/// How long a connection without a request is kept open after shutdown has started. A client that has just connected, or
+/// has just sent a request on a connection that it kept open, would otherwise see the connection end without a response.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// Serves requests until the client closes or exceeds a limit, or until shutdown starts and running requests are
 /// answered.
 pub(in crate::server) async fn serve<IO, H, F>(io: IO, http2: bool, capacity: &Capacity, tasks: &Tasks, handle: H)
@@ -44,38 +48,51 @@ where
     let limits = &*capacity.limits;
     let in_flight = Arc::new(AtomicUsize::new(0));
     let io = HeadDeadline::new(io, in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
-    let room = capacity.clone();
+    let (room, leaving) = (capacity.clone(), tasks.clone());
     let service = service_fn(move |request| {
         let guard = InFlight::new(in_flight.clone());
         let answer = room.request().map(|permit| (permit, AssertUnwindSafe(handle(request)).catch_unwind()));
-        let is_crowded = room.is_crowded();
+        let closes = !http2 && (room.is_crowded() || leaving.is_leaving());
         async move {
             let (permit, mut response) = match answer {
                 Some((permit, answer)) => (Some(permit), answer.await.unwrap_or_else(|_| panicked())),
                 None => (None, busy()),
             };
-            if is_crowded && !http2 {
+            if closes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response.map(|body| GuardedBody { body, _guard: guard, _permit: permit }))
         }
     });
     let ended = if http2 {
-        let mut connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(TokioIo::new(io), service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = tasks.stopping() => { connection.as_mut().graceful_shutdown(); connection.await }
-        }
+        // The protocol itself tells clients which requests will not be answered.
+        let connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(TokioIo::new(io), service));
+        finish(connection, tasks, Duration::ZERO, http2::Connection::graceful_shutdown).await
     } else {
-        let mut connection = std::pin::pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = tasks.stopping() => { connection.as_mut().graceful_shutdown(); connection.await }
-        }
+        let connection = std::pin::pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
+        finish(connection, tasks, LINGER, http1::Connection::graceful_shutdown).await
     };
     if let Err(error) = ended {
         tracing::debug!(error = &error as &dyn Error, "connection ended early");
     }
+}
+
+/// Runs a connection to its end. After shutdown has started and `linger` has passed, it ends with the running requests.
+async fn finish<C: Future>(
+    mut connection: Pin<&mut C>,
+    tasks: &Tasks,
+    linger: Duration,
+    shut_down: impl FnOnce(Pin<&mut C>),
+) -> C::Output {
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = tasks.stopping() => {}
+    }
+    if let Ok(ended) = tokio::time::timeout(linger, connection.as_mut()).await {
+        return ended;
+    }
+    shut_down(connection.as_mut());
+    connection.await
 }
 
 fn http1_builder(limits: &Limits) -> http1::Builder {
@@ -111,11 +128,20 @@ fn panicked() -> Response<Body> {
 
 /// The response when the maximum number of requests is in flight.
 fn busy() -> Response<Body> {
-    let text = WireError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::Unavailable,
-        "pullgate: too many requests are in flight (max_requests_in_flight)",
-    );
+    unavailable("pullgate: too many requests are in flight (max_requests_in_flight)")
+}
+
+/// The response to new requests after shutdown has started.
+pub(super) fn draining(http2: bool) -> Response<Body> {
+    let mut response = unavailable("pullgate: the gate is shutting down");
+    if !http2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn unavailable(why: &str) -> Response<Body> {
+    let text = WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, why);
     let mut response = Response::new(Body::from(text.body()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,6 +1,6 @@
 //! Listeners: all are bound before any serves, and each connection gets an identity before its first request.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::{self, IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -145,9 +145,9 @@ impl BoundListeners {
         self.certificates.clone()
     }
 
-    /// Serves until shutdown starts, then stops accepting connections and lets running requests finish. All work runs
-    /// in tracked tasks; the caller waits for them with [`Tasks::drain`].
-    pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks) {
+    /// Serves until shutdown starts, then lets running requests finish. New requests then get 503 until `front` stops,
+    /// which closes the listeners. All work runs in tracked tasks; the caller waits for them with [`Tasks::drain`].
+    pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks, front: &Tasks) {
         for listener in self.listeners {
             let shared = ListenerShared {
                 listener,
@@ -156,9 +156,10 @@ impl BoundListeners {
                 counters: self.counters.clone(),
                 windows: self.windows.clone(),
                 tasks: tasks.clone(),
+                front: front.clone(),
                 workers: self.workers.clone(),
             };
-            tasks.spawn(Arc::new(shared).accept_until_stop());
+            front.spawn(Arc::new(shared).accept_until_stop());
         }
         tasks.spawn(self.certificates.watch(tasks.clone()));
     }
@@ -215,6 +216,8 @@ struct ListenerShared<S> {
     counters: ConnectionCounters,
     windows: FileWindows,
     tasks: Tasks,
+    /// Runs the listener itself and the connections that are refused because of shutdown.
+    front: Tasks,
     workers: Arc<Workers>,
 }
 
@@ -224,12 +227,14 @@ impl<S: Service> ListenerShared<S> {
         loop {
             let (stream, peer, permit) = tokio::select! {
                 biased;
-                () = self.tasks.stopping() => break,
+                () = self.front.stopping() => break,
                 accepted = self.accept() => accepted,
             };
             self.counters.accepted.inc();
+            let is_refused = self.tasks.is_stopping();
+            let tasks = if is_refused { &self.front } else { &self.tasks };
             match stream.into_std() {
-                Ok(stream) => self.workers.serve(&self.tasks, self.clone().connection(stream, peer, permit)),
+                Ok(stream) => self.workers.serve(tasks, self.clone().connection(stream, peer, permit, is_refused)),
                 Err(error) => tracing::debug!(%peer, %error, "connection lost before it was served"),
             }
         }
@@ -253,10 +258,16 @@ impl<S: Service> ListenerShared<S> {
     }
 
     /// Serves a connection. The worker that runs this polls the connection's socket.
-    async fn connection(self: Arc<Self>, stream: net::TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: net::TcpStream,
+        peer: SocketAddr,
+        _permit: OwnedSemaphorePermit,
+        is_refused: bool,
+    ) {
         let _open = OpenGuard::new(&self.counters.open);
         let greeted = match TcpStream::from_std(stream) {
-            Ok(stream) => self.clone().greet(stream, peer).await,
+            Ok(stream) => self.clone().greet(stream, peer, is_refused).await,
             Err(error) => Err(error),
         };
         if let Err(error) = greeted {
@@ -265,7 +276,7 @@ impl<S: Service> ListenerShared<S> {
     }
 
     /// Handles everything before the first request within one time limit, then serves requests.
-    async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, is_refused: bool) -> io::Result<()> {
         prepare(&stream)?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = &self.capacity.limits;
@@ -292,12 +303,12 @@ impl<S: Service> ListenerShared<S> {
         match wire {
             Connection::Plain(stream) => {
                 let client = client(false, None, self.listener.scope.clone());
-                self.requests(stream, false, client).await;
+                self.requests(stream, false, client, is_refused).await;
             }
             Connection::Tls(stream, certificate, scope) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let client = client(true, certificate, scope);
-                self.requests(*stream, http2, client).await;
+                self.requests(*stream, http2, client, is_refused).await;
             }
         }
         Ok(())
@@ -338,10 +349,14 @@ impl<S: Service> ListenerShared<S> {
         Ok((Some(Arc::new(certificate)), scope))
     }
 
-    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity)
+    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity, is_refused: bool)
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
+        if is_refused {
+            let refuse = move |_| ready(connection::draining(http2));
+            return connection::serve(stream, http2, &self.capacity, &self.front, refuse).await;
+        }
         // A count of references that only this connection changes: the service itself is shared by all cores.
         let service = Arc::new(self.service.clone());
         let (shared, client) = (self.clone(), Arc::new(client));

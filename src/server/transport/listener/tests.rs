@@ -81,17 +81,18 @@ struct Fixture {
     metrics: Metrics,
     readiness: Readiness,
     tasks: Tasks,
+    front: Tasks,
 }
 
 impl Fixture {
     async fn start(config: Config, limits: Limits) -> Self {
-        let (metrics, readiness, tasks) = (Metrics::default(), Readiness::new(), Tasks::new());
+        let (metrics, readiness, tasks, front) = (Metrics::default(), Readiness::new(), Tasks::new(), Tasks::new());
         let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
         let bound = bind(vec![config], limits, &clock(), &metrics, &readiness, FileWindows::default()).await.unwrap();
         let (address, certificates) = (bound.addresses()[0], bound.certificates());
         let service = Arc::new(Echo::default());
-        bound.run(&service, &tasks);
-        Self { address, service, certificates, metrics, readiness, tasks }
+        bound.run(&service, &tasks, &front);
+        Self { address, service, certificates, metrics, readiness, tasks, front }
     }
 
     async fn plain(limits: Limits) -> Self {
@@ -310,6 +311,30 @@ async fn panics_affect_only_one_request() {
 }
 
 #[tokio::test]
+async fn clients_are_asked_to_close_before_shutdown_and_may_send_a_last_request_after_it() {
+    let fixture = Fixture::plain(Limits::default()).await;
+    let mut kept = fixture.connect().await;
+    assert!(!ask_once(&mut kept, "/").await.contains("connection: close"));
+    fixture.tasks.announce_stop();
+    let answer = ask_once(&mut kept, "/").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    // Accepted before shutdown, but its request arrives after that.
+    let mut late = fixture.connect().await;
+    let accepted = || fixture.metrics.render().contains("pullgate_connections_accepted_total 2");
+    tokio::time::timeout(LONG, async {
+        while !accepted() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it is accepted");
+    fixture.tasks.stop();
+    let answer = ask_once(&mut late, "/").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    assert!(fixture.tasks.drain(LONG).await);
+}
+
+#[tokio::test]
 async fn shutdown_lets_streams_finish_and_accepts_no_more() {
     let fixture = Fixture::plain(Limits::default()).await;
     let (pieces, receiver) = mpsc::channel(1);
@@ -323,6 +348,11 @@ async fn shutdown_lets_streams_finish_and_accepts_no_more() {
     drop(pieces);
     assert!(rest(stream).await.contains("the last of it\r\n0\r\n"), "the stream ends normally");
     assert!(fixture.tasks.drain(LONG).await);
+    let mut refused = fixture.connect().await;
+    let answer = ask_once(&mut refused, "/").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(fixture.front.drain(LONG).await);
     assert!(TcpStream::connect(fixture.address).await.is_err());
 }
 

@@ -1,0 +1,104 @@
+//! Stopping a gate in order: readiness ends first, then new requests, then running transfers, then the admin listener.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::parts::RunningParts;
+use crate::runtime::Tasks;
+
+/// How long tasks that have nothing to finish may take to end if the gate must end at once.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// How long data is written and admin clients are answered if the gate must end at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// How long admin clients may take to read their last response.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How a gate ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// All transfers finished.
+    Complete,
+    /// Some transfers were cut: they took longer than `shutdown_grace`, or the gate was told to end at once.
+    Cut,
+}
+
+/// How a gate stops.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shutdown {
+    /// How long requests are still answered while `/readyz` already says that the gate is not ready.
+    pub(super) delay: Duration,
+    /// How long running transfers may take to finish.
+    pub(super) grace: Duration,
+}
+
+impl Shutdown {
+    /// Stops a gate in order, or at once when `stops` yields something. `front` are the tasks of the listeners.
+    pub(super) async fn stop(
+        self,
+        parts: RunningParts,
+        front: &Tasks,
+        stops: &mut (impl Stream<Item = ()> + Unpin),
+    ) -> Ended {
+        let tasks = parts.tasks.clone();
+        // Held until the end: `/readyz` says "draining".
+        let _draining = parts.readiness.block("draining");
+        tasks.announce_stop();
+        let in_order = async {
+            if !self.delay.is_zero() {
+                let delay_seconds = self.delay.as_secs_f64();
+                tracing::info!(delay_seconds, "not ready any more; requests are answered for shutdown_delay");
+                tokio::time::sleep(self.delay).await;
+            }
+            tracing::info!(grace_seconds = self.grace.as_secs(), "shutting down: running transfers may finish");
+            tasks.drain(self.grace).await
+        };
+        let drained = tokio::select! {
+            drained = in_order => Some(drained),
+            () = next(stops) => None,
+        };
+        match drained {
+            Some(true) => {}
+            Some(false) => {
+                tracing::warn!(tasks = tasks.running(), "some transfers did not finish within shutdown_grace");
+            }
+            None => tracing::warn!(tasks = tasks.running(), "the second signal ends the gate at once"),
+        }
+        let is_cut = !match drained {
+            Some(is_drained) => is_drained,
+            None => tasks.drain(LAST_MOMENT).await,
+        };
+        let close = async {
+            front.drain(ADMIN_GRACE).await;
+            parts.close().await;
+        };
+        if drained.is_some() {
+            close.await;
+        } else if tokio::time::timeout(AT_ONCE, close).await.is_err() {
+            tracing::warn!("the disk does not respond; pending data may be lost");
+        }
+        if is_cut { Ended::Cut } else { Ended::Complete }
+    }
+}
+
+/// Waits for the next item; for ever if there is none.
+pub(super) async fn next(stops: &mut (impl Stream<Item = ()> + Unpin)) {
+    if stops.next().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Yields an item for each SIGTERM and SIGINT.
+pub(crate) fn signals() -> impl Stream<Item = ()> + Unpin {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    if signals.len() < kinds.len() {
+        tracing::error!("cannot install signal handlers; use SIGKILL to stop the process");
+    }
+    stream::poll_fn(move |cx| {
+        let is_any = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+        if is_any { Poll::Ready(Some(())) } else { Poll::Pending }
+    })
+}
