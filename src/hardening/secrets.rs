@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::{FileObservation, HardeningCheck, MAX_OBSERVATIONS, fingerprint, private_key};
 
@@ -67,8 +67,12 @@ static PATTERNS: [SecretPattern; 31] = {
     ]
 };
 
-static PREFIXES: LazyLock<Option<AhoCorasick>> =
-    LazyLock::new(|| AhoCorasick::new(PATTERNS.iter().map(|pattern| pattern.prefix)).ok());
+/// Leftmost matches, because only these are searched for with vector instructions, which is four to ten times as fast. No
+/// prefix begins with another, so the kind of match makes no other difference.
+static PREFIXES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let prefixes = PATTERNS.iter().map(|pattern| pattern.prefix);
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(prefixes).ok()
+});
 
 fn is_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
