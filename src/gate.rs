@@ -21,6 +21,7 @@ mod livescan;
 mod metrics;
 mod operator;
 mod platforms;
+mod recent;
 mod record;
 mod router;
 mod scan;
@@ -58,12 +59,13 @@ use crate::va::Va;
 use evidence::EvidenceGatherer;
 use history::Histories;
 use judge::ManifestJudge;
-use judgement::{Judged, Judgement};
+use judgement::{Judged, JudgementOutcome};
 use kind::Kinds;
 use layers::Layers;
 use livescan::Livescan;
 use metrics::GateMetrics;
 use platforms::Platforms;
+use recent::RecentAdmissions;
 use record::RecordDraft;
 use router::Router;
 use warm::{Basis, WarmAnswers};
@@ -112,6 +114,7 @@ pub struct Gate {
     cache: Arc<Cache>,
     layers: Layers,
     warm: WarmAnswers,
+    recent: RecentAdmissions,
     livescan: Livescan,
     audit: Audit,
     epoch: Epoch,
@@ -239,6 +242,7 @@ impl Gate {
             cache,
             layers,
             warm: WarmAnswers::new(epoch.clone(), clock.clone()),
+            recent: RecentAdmissions::new(epoch.clone(), clock.clone()),
             livescan,
             audit,
             epoch,
@@ -349,9 +353,9 @@ impl Gate {
         reference: &Reference,
         record: &mut RecordDraft,
     ) -> Result<Answer, GateError> {
-        let judgement = self.in_time(target, reference, self.judge.judge(target, reference)).await?;
-        record.judged(&judgement);
-        let Admitted { manifest, permit, stale } = self.admitted(target, judgement, true).await?;
+        let outcome = self.in_time(target, reference, self.judge.judge(target, reference)).await?.outcome();
+        record.judged(&outcome);
+        let Admitted { manifest, permit, stale } = self.admitted(target, &outcome, true).await?;
         Ok(Answer::Manifest { manifest, permit, stale })
     }
 
@@ -368,10 +372,15 @@ impl Gate {
     }
 
     /// The manifest that a judgement admits, or the denial. `is_pull` is whether the manifest itself is served.
-    async fn admitted(&self, target: &Target, judgement: Judgement, is_pull: bool) -> Result<Admitted, GateError> {
-        let permit = judgement.decision.map_err(GateError::Denied)?;
+    async fn admitted(
+        &self,
+        target: &Target,
+        outcome: &JudgementOutcome,
+        is_pull: bool,
+    ) -> Result<Admitted, GateError> {
+        let permit = outcome.decision.clone().map_err(GateError::Denied)?;
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
-        let Judged { manifest, stale, .. } = judgement.judged.ok_or_else(nothing)?;
+        let Judged { manifest, stale, .. } = outcome.judged.clone().ok_or_else(nothing)?;
         self.cache.touch(&manifest);
         // References are stored only after admission: a denied manifest leaves no rows.
         Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull)).await;

@@ -22,7 +22,7 @@ use crate::store::FactStore;
 use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
-use memory::manifest_weight;
+pub(crate) use memory::manifest_weight;
 
 /// The time without an answer from the upstream after which a known tag is served stale.
 const SILENCE: Duration = Duration::from_secs(3);

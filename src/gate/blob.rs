@@ -1,7 +1,11 @@
 //! Blobs: a blob is served if an admitted manifest of the repository names it.
 
-use super::judgement::Judgement;
+use std::sync::Arc;
+
+use super::judgement::JudgementOutcome;
+use super::recent::AdmissionKey;
 use super::record::RecordDraft;
+use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
@@ -21,9 +25,9 @@ impl Gate {
         if self.resolver.is_known(&target.name, blob).await? {
             return self.answer_manifest(target, &reference, record).await;
         }
-        let judgement = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
-        record.judged(&judgement);
-        let admitted = self.admitted(target, judgement, false).await?;
+        let outcome = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
+        record.judged(&outcome);
+        let admitted = self.admitted(target, &outcome, false).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
         let permit = admitted.permit.for_blob(&admitted.manifest, blob).ok_or_else(unknown)?;
         if request.method == "HEAD" {
@@ -37,35 +41,53 @@ impl Gate {
         }
     }
 
-    /// The judgement of the first admitted manifest of the repository that names the blob; otherwise that of the first
+    /// The outcome for the first admitted manifest of the repository that names the blob; otherwise that for the first
     /// denied one.
-    async fn judge_blob(&self, target: &Target, blob: Digest) -> Result<Judgement, GateError> {
+    async fn judge_blob(&self, target: &Target, blob: Digest) -> Result<Arc<JudgementOutcome>, GateError> {
         let mut first = None;
         for manifest in self.resolver.naming(&target.name, blob).await?.iter() {
-            match self.judge.judge(target, &Reference::Digest(*manifest)).await {
-                Ok(judgement) if judgement.admits_blob(blob) => return Ok(judgement),
+            match self.judge_recently(target, *manifest).await {
+                Ok(outcome) if outcome.admits_blob(blob) => return Ok(outcome),
                 // An index names manifests and does not admit blobs.
-                Ok(judgement) if judgement.decision.is_ok() => {}
+                Ok(outcome) if outcome.decision.is_ok() => {}
                 other => first = first.or(Some(other)),
             }
         }
-        if let Some(judgement) = self.judge_unseen_children(target, blob).await? {
-            return Ok(judgement);
+        if let Some(outcome) = self.judge_unseen_children(target, blob).await? {
+            return Ok(outcome);
         }
         first.unwrap_or_else(|| Err(GateError::BlobUnknown { name: target.name.to_string(), digest: blob }))
     }
 
+    /// The outcome for a manifest. All layers of an image are requested at about the same time, so an admission is reused
+    /// as long as a repeated request for the manifest would reuse it.
+    async fn judge_recently(&self, target: &Target, manifest: Digest) -> Result<Arc<JudgementOutcome>, GateError> {
+        let key = AdmissionKey::new(target, manifest);
+        if let Some(outcome) = self.recent.recall(&key) {
+            return Ok(outcome);
+        }
+        let basis = Basis { moment: self.epoch.moment(&target.name), time: self.clock.now() };
+        let judgement = self.judge.judge(target, &Reference::Digest(manifest)).await?;
+        let outcome = Arc::new(judgement.outcome());
+        self.recent.keep(key, &outcome, basis);
+        Ok(outcome)
+    }
+
     /// A client may have obtained the index elsewhere and request a layer first. Before the blob counts as unknown, a
     /// limited number of unfetched children of admitted indexes is loaded.
-    async fn judge_unseen_children(&self, target: &Target, blob: Digest) -> Result<Option<Judgement>, GateError> {
+    async fn judge_unseen_children(
+        &self,
+        target: &Target,
+        blob: Digest,
+    ) -> Result<Option<Arc<JudgementOutcome>>, GateError> {
         let unseen = self.resolver.unseen_children(&target.name, self.max_unseen_children).await?;
         for (index, child) in unseen.iter().copied() {
-            match self.judge.judge(target, &Reference::Digest(index)).await {
-                Ok(judgement) => match &judgement.decision {
+            match self.judge_recently(target, index).await {
+                Ok(outcome) => match &outcome.decision {
                     Ok(_) => {}
                     Err(denial) if denial.kind == DenialKind::Policy => continue,
                     // While the index cannot be judged, the blob may belong to one of its images.
-                    Err(_) => return Ok(Some(judgement)),
+                    Err(_) => return Ok(Some(outcome)),
                 },
                 Err(error) if error.is_temporary() => return Err(error),
                 Err(_) => continue,
@@ -77,7 +99,7 @@ impl Gate {
                 Err(_) => continue,
             };
             if manifest.names_blob(&blob) {
-                return self.judge.judge(target, &Reference::Digest(child)).await.map(Some);
+                return self.judge_recently(target, child).await.map(Some);
             }
         }
         Ok(None)

@@ -7,8 +7,12 @@ use jiff::Timestamp;
 use super::evidence::GatheredEvidence;
 use super::kind::Classification;
 use super::warm::Validity;
+use crate::audit::{UsedExemption, WouldDeny};
 use crate::oci::{Digest, Manifest};
-use crate::policy::{self, Denial, DenialKind, Kind, Opinion, Permit};
+use crate::policy::{self, Denial, DenialKind, Kind, Observed, Opinion, Permit, VaEvidence, VaFindings};
+
+/// The most exemptions that a record names.
+const MAX_EXEMPTIONS_IN_RECORD: usize = 50;
 
 /// What is known about a manifest, and the resulting decision.
 #[derive(Debug)]
@@ -23,6 +27,34 @@ pub(super) struct Judgement {
     pub(super) decision: Result<Permit, Denial>,
     /// When the decision was made.
     pub(super) at: Timestamp,
+}
+
+/// What a judgement means for the answer and for the record, without the evidence, so it is small enough to be kept.
+#[derive(Debug)]
+pub(super) struct JudgementOutcome {
+    /// The judged manifest; `None` if no entry selects the subject.
+    pub(super) judged: Option<Judged>,
+    pub(super) decision: Result<Permit, Denial>,
+    pub(super) kind: Option<Kind>,
+    /// The checks that were skipped because of the kind of the manifest.
+    pub(super) skipped: Vec<&'static str>,
+    /// The denials that were not enforced.
+    pub(super) would_deny: Vec<WouldDeny>,
+    /// The exemptions that the check of vulnerabilities relied on, as the record names them.
+    pub(super) exemptions: Vec<UsedExemption>,
+    /// The age of the oldest signature evidence, in seconds.
+    pub(super) trust_age_seconds: Option<i64>,
+    /// The age of the oldest vulnerability evidence, in seconds.
+    pub(super) va_age_seconds: Option<i64>,
+    pub(super) validity: Validity,
+}
+
+impl JudgementOutcome {
+    /// Whether a manifest is admitted that names the blob.
+    pub(super) fn admits_blob(&self, blob: Digest) -> bool {
+        let names = |judged: &Judged| judged.manifest.names_blob(&blob);
+        self.decision.is_ok() && self.judged.as_ref().is_some_and(names)
+    }
 }
 
 /// The manifest that was judged.
@@ -73,10 +105,23 @@ impl Judgement {
         Some(open.reasons.join("; "))
     }
 
-    /// Whether this judgement admits a manifest that names the blob.
-    pub(super) fn admits_blob(&self, blob: Digest) -> bool {
-        let names = |judged: &Judged| judged.manifest.names_blob(&blob);
-        self.decision.is_ok() && self.judged.as_ref().is_some_and(names)
+    /// What the judgement means for the answer and for the record.
+    pub(super) fn outcome(self) -> JudgementOutcome {
+        let age = |at: Timestamp| self.at.duration_since(at).as_secs();
+        let evidence = self.deciding().map(|finding| &finding.evidence);
+        let exemptions = evidence.map(|found| found.used_exemptions(self.at, MAX_EXEMPTIONS_IN_RECORD));
+        JudgementOutcome {
+            kind: self.judged.as_ref().map(|judged| judged.kind.kind),
+            skipped: self.skipped(),
+            would_deny: self.would_deny().into_iter().map(WouldDeny::from).collect(),
+            exemptions: exemptions.iter().flatten().map(|record| (&**record).into()).collect(),
+            trust_age_seconds: evidence
+                .and_then(|found| found.trust.own.iter().map(|(_, observed)| age(observed.at)).max()),
+            va_age_seconds: evidence.and_then(|found| found.va.as_ref()).and_then(oldest).map(age),
+            validity: self.validity(),
+            judged: self.judged,
+            decision: self.decision,
+        }
     }
 
     /// The deciding finding.
@@ -85,7 +130,7 @@ impl Judgement {
     }
 
     /// How long the decision remains valid according to its evidence and the tag.
-    pub(super) fn validity(&self) -> Validity {
+    fn validity(&self) -> Validity {
         let findings = || self.enforced.iter().chain(&self.audited);
         let tag = self.judged.as_ref().and_then(|judged| judged.fresh_until);
         let until = findings().filter_map(EntryFinding::until).chain(tag).min();
@@ -115,4 +160,16 @@ impl Judgement {
 /// The opinions of the entries, without the evidence.
 pub(super) fn opinions(findings: &[EntryFinding]) -> Vec<&Opinion> {
     findings.iter().map(|finding| &finding.opinion).collect()
+}
+
+/// When the oldest vulnerability evidence was gathered.
+fn oldest(va: &VaFindings) -> Option<Timestamp> {
+    let at = |observed: &Observed<VaEvidence>| match &observed.value {
+        VaEvidence::Report(report) => report.generated_at.unwrap_or(observed.at),
+        _ => observed.at,
+    };
+    match va {
+        VaFindings::Image(observed) => Some(at(observed)),
+        VaFindings::Children(children) => children.iter().map(|child| at(&child.evidence)).min(),
+    }
 }

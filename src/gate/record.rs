@@ -5,15 +5,12 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::judgement::Judgement;
+use super::judgement::JudgementOutcome;
 use super::warm::Validity;
 use super::{Answer, GateError, GateRequest, Target};
-use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA, WouldDeny};
+use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA};
 use crate::oci::Endpoint;
-use crate::policy::{Denial, DenialKind, Kind, VaEvidence, VaFindings};
-
-/// The most exemptions that a record names.
-const MAX_EXEMPTIONS_IN_RECORD: usize = 50;
+use crate::policy::{Denial, DenialKind, Kind};
 
 /// An unfinished audit record. If it is dropped, it records that the request was abandoned.
 pub(super) struct RecordDraft {
@@ -116,30 +113,23 @@ impl RecordDraft {
         });
     }
 
-    /// Records the judged manifest and the opinion of each entry.
-    pub(super) fn judged(&mut self, judgement: &Judgement) {
-        let age = |at: Timestamp| judgement.at.duration_since(at).as_secs();
-        self.validity = judgement.validity();
-        self.kind = judgement.judged.as_ref().map(|judged| judged.kind.kind);
-        let finding = judgement.deciding();
-        let evidence = finding.map(|finding| &finding.evidence);
+    /// Records the judged manifest and what the entries say.
+    pub(super) fn judged(&mut self, outcome: &JudgementOutcome) {
+        (self.validity, self.kind) = (outcome.validity, outcome.kind);
         self.with(|record| {
-            if let Some(judged) = &judgement.judged {
+            if let Some(judged) = &outcome.judged {
                 record.digest = Some(judged.manifest.digest);
                 record.kind = Some(judged.kind.kind.as_str());
             }
-            if let Ok(permit) = &judgement.decision {
+            if let Ok(permit) = &outcome.decision {
                 record.document = Some(permit.document().to_owned());
                 record.rule = Some(permit.rule().to_owned());
                 record.warnings = permit.warnings().to_vec();
             }
-            record.skipped = judgement.skipped();
-            record.would_deny = judgement.would_deny().into_iter().map(WouldDeny::from).collect();
-            let exemptions = evidence.map(|found| found.used_exemptions(judgement.at, MAX_EXEMPTIONS_IN_RECORD));
-            record.exemptions = exemptions.iter().flatten().map(|record| (&**record).into()).collect();
-            record.trust_age_seconds =
-                evidence.and_then(|found| found.trust.own.iter().map(|(_, observed)| age(observed.at)).max());
-            record.va_age_seconds = evidence.and_then(|found| found.va.as_ref()).and_then(oldest).map(age);
+            record.skipped.clone_from(&outcome.skipped);
+            record.would_deny.clone_from(&outcome.would_deny);
+            record.exemptions.clone_from(&outcome.exemptions);
+            (record.trust_age_seconds, record.va_age_seconds) = (outcome.trust_age_seconds, outcome.va_age_seconds);
         });
     }
 
@@ -186,17 +176,6 @@ impl Drop for RecordDraft {
             let text = DecisionText::from(&decided);
             self.audit.write_later(&self.requester.record(&text, &self.method, self.time, self.duration_ms()));
         }
-    }
-}
-
-fn oldest(va: &VaFindings) -> Option<Timestamp> {
-    let at = |observed: &crate::policy::Observed<VaEvidence>| match &observed.value {
-        VaEvidence::Report(report) => report.generated_at.unwrap_or(observed.at),
-        _ => observed.at,
-    };
-    match va {
-        VaFindings::Image(observed) => Some(at(observed)),
-        VaFindings::Children(children) => children.iter().map(|child| at(&child.evidence)).min(),
     }
 }
 

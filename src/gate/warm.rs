@@ -39,8 +39,7 @@ pub struct WarmAnswer {
     /// Whether no other decision had the same text when this one was made.
     has_own_shape: bool,
     pub(super) counters: Vec<BusyCounter>,
-    basis: Basis,
-    until: Timestamp,
+    period: ReusePeriod,
 }
 
 /// The outcome of a reusable decision.
@@ -75,6 +74,28 @@ pub(super) struct Validity {
     pub(super) is_clean: bool,
 }
 
+/// How long a decision may be reused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReusePeriod {
+    basis: Basis,
+    until: Timestamp,
+}
+
+impl ReusePeriod {
+    pub(super) fn new(basis: Basis, validity: Validity) -> Self {
+        let longest = if validity.is_clean { ADMITTED_FOR } else { OTHERS_FOR };
+        let most = basis.time.saturating_add(longest).unwrap_or(basis.time);
+        Self { basis, until: validity.until.map_or(most, |until| until.min(most)) }
+    }
+
+    /// Whether nothing has changed since the decision was made.
+    pub(super) fn holds(&self, epoch: &Epoch, clock: &Clock) -> bool {
+        let now = clock.now();
+        // If the clock was set back, the age of a decision is unknown.
+        self.basis.time <= now && now < self.until && epoch.is_now(&self.basis.moment)
+    }
+}
+
 impl WarmOutcome {
     /// The outcome, if it may be reused: outcomes that depend on the current state of an upstream may not.
     pub(super) fn of(answer: &Result<Answer, GateError>) -> Option<Self> {
@@ -98,10 +119,7 @@ impl WarmAnswer {
         basis: Basis,
         validity: Validity,
     ) -> Self {
-        let longest = if validity.is_clean { ADMITTED_FOR } else { OTHERS_FOR };
-        let most = basis.time.saturating_add(longest).unwrap_or(basis.time);
-        let until = validity.until.map_or(most, |until| until.min(most));
-        Self { outcome, record, has_own_shape: true, counters, basis, until }
+        Self { outcome, record, has_own_shape: true, counters, period: ReusePeriod::new(basis, validity) }
     }
 
     /// The outcome of the decision.
@@ -154,9 +172,7 @@ impl WarmAnswers {
 
     /// Whether nothing has changed since the decision was made.
     pub(super) fn holds(&self, warm: &WarmAnswer) -> bool {
-        let now = self.clock.now();
-        // If the clock was set back, the age of a decision is unknown.
-        warm.basis.time <= now && now < warm.until && self.epoch.is_now(&warm.basis.moment)
+        warm.period.holds(&self.epoch, &self.clock)
     }
 }
 

@@ -77,7 +77,7 @@ fn outside(name: &ImageName) -> usize {
 }
 
 /// The approximate memory of a manifest: its bytes and the parsed data.
-pub(super) fn manifest_weight(manifest: &Manifest) -> usize {
+pub(crate) fn manifest_weight(manifest: &Manifest) -> usize {
     size_of::<Manifest>() + manifest.bytes.len() + manifest.descriptors().count() * DESCRIPTOR_WEIGHT
 }
 

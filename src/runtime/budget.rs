@@ -51,8 +51,10 @@ pub const DETAILS: u64 = 2 * MIB;
 /// Pages of trivy-db that lead to others.
 pub const PAGES: u64 = MIB;
 
-/// Decisions that may be repeated: about 95,000 admissions by tag.
-pub const REPEATED: u64 = 61 * MIB;
+/// Admissions of manifests whose blobs are requested.
+pub const ADMITTED: u64 = MIB;
+/// Decisions that may be repeated: about 93,000 admissions by tag.
+pub const REPEATED: u64 = 60 * MIB;
 
 #[cfg(test)]
 mod tests {
@@ -78,6 +80,7 @@ mod tests {
             EVIDENCE * EVIDENCE_TOPICS,
             DETAILS,
             PAGES,
+            ADMITTED,
             REPEATED,
             BASE,
         ];

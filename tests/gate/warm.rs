@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use pullgate::runtime::Clock;
-use pullgate::sample::image::{Image, Layer, Tree};
+use pullgate::sample::image::{Built, Image, Layer, Tree};
 
 use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::pull::simple;
@@ -136,4 +136,44 @@ async fn a_refusal_of_an_unknown_upstream_is_recorded_each_time() {
     let (_, records) = gate.stop_and_read_audit().await;
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| record["decision"] == "refused"), "{records:?}");
+}
+
+/// The layers of an image are requested one after another: its evidence is weighed once for them, but never beyond the time
+/// for which a repeated request for its manifest would be answered without weighing it.
+#[tokio::test]
+async fn layers_reuse_the_admission_of_their_image() {
+    let registry = TestRegistry::start().await;
+    let image = simple("layers");
+    registry.push("library/app", Some("1"), &image);
+    let clock = Clock::manual("2026-01-02T00:00:00Z".parse().unwrap());
+    let rules = policy("  - {name: \"*\", policy: {va: {severity: high}}}\n");
+    let made = TestGate::new(&registry, &rules).clock(&clock);
+    clean_report(&made, &image);
+    let gate = made.start().await;
+    let path = format!("/library/app/blobs/{}", image.blobs[0].0);
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let seconds = SignedDuration::from_secs;
+    for step in [seconds(0), seconds(29), seconds(1)] {
+        clock.advance(step);
+        assert_eq!(gate.get(&path).await.status, 200);
+    }
+    gate.set_policy(&policy("  - {name: \"*\", policy: {trust: release}}\n"));
+    assert_eq!(gate.get(&path).await.status, 403, "the rules changed");
+    let (_, records) = gate.stop_and_read_audit().await;
+    let blobs = records.iter().filter(|record| record["endpoint"] == "blob");
+    let ages: Vec<_> = blobs.map(|record| record["va_age_seconds"].as_i64()).collect();
+    assert_eq!(ages, [Some(86_400), Some(86_400), Some(86_430), None], "weighed at the first and after 30 seconds");
+}
+
+/// A report of the day before about an image without vulnerabilities.
+fn clean_report(made: &TestGate, image: &Built) {
+    let digest = image.json()["config"]["digest"].clone();
+    let report = serde_json::json!({
+        "SchemaVersion": 2, "CreatedAt": "2026-01-01T00:00:00Z", "ArtifactName": "app", "ArtifactType": "container_image",
+        "Metadata": {"ImageID": digest, "OS": {"Family": "alpine", "Name": "3.20.0"}},
+        "Results": [{"Target": "app", "Class": "os-pkgs", "Type": "alpine", "Vulnerabilities": []}],
+    });
+    let folder = made.path().join("reports");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("app.json"), report.to_string()).expect("a file");
 }
