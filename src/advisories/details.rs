@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{OsvDetail, TrivyDetail};
+use super::{OsvDetail, OsvSeverity, TrivyDetail};
 use crate::runtime::{ALLOCATION, Bounded, budget};
 
-/// The approximate size of an entry apart from its texts and addresses, in bytes.
-const BASE: usize = 1024;
+/// The approximate size of the severities and scores of a detail of trivy-db, in bytes.
+const RATINGS: usize = 512;
 
 /// Details by identifier, as one generation of the databases states them.
 #[derive(Debug)]
@@ -19,19 +19,32 @@ impl Default for DetailCache {
     fn default() -> Self {
         Self {
             trivy: Bounded::new(budget::DETAILS / 2, |id: &Arc<str>, detail: &Option<Arc<TrivyDetail>>| {
-                id.len() + detail.as_ref().map_or(0, |detail| BASE + size_of_texts(&detail.references))
+                id.len() + ALLOCATION + detail.as_deref().map_or(0, size_of_trivy)
             }),
             osv: Bounded::new(budget::DETAILS / 2, |id: &Arc<str>, detail: &Arc<OsvDetail>| {
-                let lists = [&detail.aliases, &detail.upstream, &detail.related];
-                let names = lists.into_iter().map(|list| size_of_texts(list)).sum::<usize>();
-                id.len() + BASE + names + size_of_texts(&detail.references)
+                id.len() + ALLOCATION + size_of_osv(detail)
             }),
         }
     }
 }
 
+fn size_of_trivy(detail: &TrivyDetail) -> usize {
+    size_of::<TrivyDetail>() + RATINGS + detail.title.len() + size_of_texts(&detail.references) + 3 * ALLOCATION
+}
+
+fn size_of_osv(detail: &OsvDetail) -> usize {
+    let OsvDetail { id, aliases, upstream, related, summary, severity, references, .. } = detail;
+    let lists = [&aliases[..], upstream, related, references];
+    let names = lists.into_iter().map(|list| size_of_texts(list) + ALLOCATION).sum::<usize>();
+    // The vector is also part of the rating.
+    let of_severity =
+        |one: &OsvSeverity| size_of::<OsvSeverity>() + one.kind.len() + 2 * one.score.len() + 3 * ALLOCATION;
+    let severities = severity.iter().map(of_severity).sum::<usize>();
+    size_of::<OsvDetail>() + id.len() + summary.len() + names + severities + 3 * ALLOCATION
+}
+
 fn size_of_texts(texts: &[String]) -> usize {
-    texts.iter().map(|text| text.len() + ALLOCATION).sum()
+    texts.iter().map(|text| size_of::<String>() + text.len() + ALLOCATION).sum()
 }
 
 impl DetailCache {

@@ -7,6 +7,9 @@ use cvss::Cvss;
 use super::{OsvAffected, OsvDetail, OsvSeverity, TrivyCvss, TrivyDetail};
 use crate::policy::{CvssScore, Severity};
 
+/// A severity, and the score that it is from, if any.
+pub(super) type OsvRating = (Severity, Option<CvssScore>);
+
 /// The severity for a number of trivy-db.
 pub(super) fn severity_of_level(level: u8) -> Severity {
     match level {
@@ -42,7 +45,16 @@ fn scores<'a>(source: &'a str, cvss: &'a TrivyCvss) -> impl Iterator<Item = Cvss
 }
 
 /// The severity and the score that an OSV record states for a package: vectors of CVSS in the newest version, else a word.
-pub(super) fn osv_rating(affected: Option<&OsvAffected>, detail: &OsvDetail) -> (Severity, Option<CvssScore>) {
+pub(super) fn osv_rating(affected: Option<&OsvAffected>, detail: &OsvDetail) -> OsvRating {
+    let has_own = |affected: &&OsvAffected| !affected.severity.is_empty() || affected.severity_word.is_some();
+    match affected.filter(has_own) {
+        // Most records rate the vulnerability as a whole, and vectors take time to read.
+        None => detail.rating.get_or_init(|| rate(None, detail)).clone(),
+        affected => rate(affected, detail),
+    }
+}
+
+fn rate(affected: Option<&OsvAffected>, detail: &OsvDetail) -> OsvRating {
     let own = affected.map_or(&[][..], |affected| &affected.severity);
     let score = [own, &detail.severity].into_iter().find_map(newest_score);
     let words = [affected.and_then(|affected| affected.severity_word.as_deref()), detail.severity_word.as_deref()];

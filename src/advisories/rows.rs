@@ -5,10 +5,12 @@
 //! is an error and never a missing row.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::rating::OsvRating;
 
 /// The database has bytes that its format does not allow, so an answer would be incomplete.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -194,7 +196,7 @@ pub struct OsvRow {
 }
 
 /// An OSV record without its `affected`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct OsvDetail {
     /// `GO-2024-1234`, `ALSA-2024:1234`.
@@ -217,6 +219,9 @@ pub struct OsvDetail {
     pub severity_word: Option<String>,
     /// Addresses with more information.
     pub references: Arc<[String]>,
+    /// The severity that follows from the above, once it was asked for.
+    #[serde(skip)]
+    pub(super) rating: OnceLock<OsvRating>,
 }
 
 /// A severity: a vector, or a word.

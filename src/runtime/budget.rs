@@ -47,14 +47,14 @@ pub const EVIDENCE: u64 = MIB;
 pub const EVIDENCE_TOPICS: u64 = 7;
 
 /// Details of vulnerabilities in the databases in use.
-pub const DETAILS: u64 = 2 * MIB;
+pub const DETAILS: u64 = 8 * MIB;
 /// Pages of trivy-db that lead to others.
 pub const PAGES: u64 = MIB;
 
 /// Admissions of manifests whose blobs are requested.
 pub const ADMITTED: u64 = MIB;
-/// Decisions that may be repeated: about 93,000 admissions by tag.
-pub const REPEATED: u64 = 60 * MIB;
+/// Decisions that may be repeated: about 84,000 admissions by tag.
+pub const REPEATED: u64 = 54 * MIB;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Parses OSV records, schema 1.x. Unknown fields are ignored.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -46,6 +47,7 @@ impl OsvRecord {
             severity: written.severity,
             severity_word: written.database_specific.and_then(Specific::word),
             references: written.references.into_iter().map(|reference| reference.url).collect(),
+            rating: OnceLock::new(),
         };
         Ok(Self { withdrawn: time(written.withdrawn.as_deref()), detail, packages })
     }
