@@ -9,6 +9,10 @@ use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use super::digest::{Algorithm, Digest, Hasher};
 use super::sniff;
 
+mod lazy;
+
+use lazy::PeekReader;
+
 /// The maximum unpacked size of a layer, in bytes.
 const MAX_UNPACKED: u64 = 64 * 1024 * 1024 * 1024;
 /// How many bytes each byte of a layer may unpack to, beyond [`FREE_UNPACKED`]. File systems stay far below this;
@@ -42,8 +46,9 @@ pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result
 /// Supports gzip with several members, zstd with several frames, and uncompressed tars, each read to the end.
 ///
 /// Layers that readers interpret differently cannot be read to the end: a compressed layer that is also an uncompressed
-/// tar, and layers with zstd skippable frames or gzip extra fields, in which lazy pullers keep a table of contents and
-/// podman may see an uncompressed tar.
+/// tar, and layers with zstd skippable frames or gzip extra fields, in which podman may see an uncompressed tar. Those at
+/// the end of layers for lazy pulling are skipped, eStargz and zstd:chunked: no reader starts there, and none looks for a
+/// table of contents unless the manifest tells it to ([`is_read_lazily`](super::layer_types::is_read_lazily)).
 pub struct UnpackedLayer<R: Read> {
     state: UnpackState<Packed<R>>,
     hasher: Hasher,
@@ -51,17 +56,18 @@ pub struct UnpackedLayer<R: Read> {
 }
 
 /// The layer from its first byte, which has been inspected.
-type Packed<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+type Packed<R> = PeekReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 
 /// What is being read.
 enum UnpackState<B: Read> {
     Plain(B),
-    Member(Box<GzDecoder<B>>),
+    /// A gzip member, and whether nothing was read from it so far.
+    Member(Box<GzDecoder<B>>, bool),
     Frame(Box<StreamingDecoder<B, FrameDecoder>>),
     /// Between two gzip members.
     Members(B),
-    /// Between two zstd frames.
-    Frames(B),
+    /// Between two zstd frames, and whether there was one.
+    Frames(B, bool),
     /// Nothing more: the content is complete.
     Complete,
     /// An error was returned. There is no digest.
@@ -81,10 +87,10 @@ impl<R: Read> UnpackedLayer<R> {
         if is_packed && sniff::begins_as_tar(&first) {
             return Err(invalid("the layer is both compressed and an uncompressed tar"));
         }
-        let layer = BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer));
+        let layer = PeekReader::new(BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer)));
         let state = match format {
             Some("gzip") => UnpackState::Members(layer),
-            Some("zstd") => UnpackState::Frames(layer),
+            Some("zstd") => UnpackState::Frames(layer, false),
             None | Some("tar") => UnpackState::Plain(layer),
             Some(other) => return Err(invalid(&format!("{other} is not supported"))),
         };
@@ -117,25 +123,26 @@ impl<R: Read> UnpackedLayer<R> {
             // Members follow each other (RFC 1952, section 2.2).
             UnpackState::Members(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
                 true => (0, UnpackState::Complete),
-                false => (0, UnpackState::Member(Box::new(GzDecoder::new(layer)))),
+                false => (0, UnpackState::Member(Box::new(GzDecoder::new(layer)), true)),
             },
-            UnpackState::Member(mut member) => match retry(|| member.read(out))? {
-                0 if member.header().is_none_or(|header| header.extra().is_some()) => {
-                    return Err(invalid("the layer has extra fields in a gzip header"));
-                }
-                0 => (0, UnpackState::Members(member.into_inner())),
-                read => (read, UnpackState::Member(member)),
+            UnpackState::Member(mut member, is_empty) => match retry(|| member.read(out))? {
+                0 => (0, after_member(*member, is_empty)?),
+                read => (read, UnpackState::Member(member, false)),
             },
             // Frames follow each other (RFC 8878, section 3.1). The decoder rejects skippable frames.
-            UnpackState::Frames(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
-                true => (0, UnpackState::Complete),
-                false => {
-                    let frame = StreamingDecoder::new_with_max_window_size(layer, MAX_WINDOW);
-                    (0, UnpackState::Frame(Box::new(frame.map_err(|error| invalid(&error.to_string()))?)))
+            UnpackState::Frames(mut layer, is_content) => {
+                if retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
+                    return Ok((0, UnpackState::Complete));
                 }
-            },
+                if is_content && retry(|| layer.is_skippable())? {
+                    lazy::skip_frames(&mut layer)?;
+                    return Ok((0, UnpackState::Complete));
+                }
+                let frame = StreamingDecoder::new_with_max_window_size(layer, MAX_WINDOW);
+                (0, UnpackState::Frame(Box::new(frame.map_err(|error| invalid(&error.to_string()))?)))
+            }
             UnpackState::Frame(mut frame) => match retry(|| frame.read(out))? {
-                0 => (0, UnpackState::Frames(frame.into_inner())),
+                0 => (0, UnpackState::Frames(frame.into_inner(), true)),
                 read => (read, UnpackState::Frame(frame)),
             },
             UnpackState::Complete => (0, UnpackState::Complete),
@@ -165,6 +172,19 @@ impl<R: Read> Read for UnpackedLayer<R> {
     }
 }
 
+/// What follows a gzip member that was read to its end.
+fn after_member<B: BufRead>(member: GzDecoder<B>, is_empty: bool) -> io::Result<UnpackState<B>> {
+    let Some(header) = member.header() else { return Err(invalid("the layer has a gzip member without a header")) };
+    let is_footer = is_empty && header.extra().is_some_and(lazy::is_footer);
+    let has_extra = header.extra().is_some();
+    let mut layer = member.into_inner();
+    match has_extra {
+        false => Ok(UnpackState::Members(layer)),
+        true if is_footer && retry(|| layer.fill_buf().map(<[u8]>::is_empty))? => Ok(UnpackState::Complete),
+        true => Err(invalid("the layer has extra fields in a gzip header")),
+    }
+}
+
 fn retry<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match read() {
@@ -180,6 +200,8 @@ fn invalid(why: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use flate2::{Compression, GzBuilder};
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
@@ -194,9 +216,23 @@ mod tests {
         compress_to_vec(bytes, CompressionLevel::Fastest)
     }
 
+    const STARGZ: &[u8] = b"SG\x16\x0000000000000012abSTARGZ";
+
     fn skippable(bytes: &[u8]) -> Vec<u8> {
         let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
         [&[0x5a, 0x2a, 0x4d, 0x18][..], &length, bytes].concat()
+    }
+
+    /// A gzip member with an extra field.
+    fn footer(extra: &[u8], content: &[u8]) -> Vec<u8> {
+        let mut member = GzBuilder::new().extra(extra).write(Vec::new(), Compression::fast());
+        member.write_all(content).unwrap();
+        member.finish().unwrap()
+    }
+
+    /// The last frame of zstd:chunked.
+    fn chunked_end() -> Vec<u8> {
+        skippable(&[&[0; 56][..], b"GnUlInUx"].concat())
     }
 
     #[test]
@@ -210,6 +246,9 @@ mod tests {
             ("gzip of two members", [gzip(&one), gzip(&two)].concat()),
             ("zstd", zstd(&both)),
             ("zstd of two frames", [zstd(&one), zstd(&two)].concat()),
+            ("eStargz", [gzip(&one), gzip(&two), footer(STARGZ, b"")].concat()),
+            ("stargz", [gzip(&both), footer(b"00000000000012abSTARGZ", b"")].concat()),
+            ("zstd:chunked", [zstd(&one), zstd(&two), skippable(b"toc"), skippable(b""), chunked_end()].concat()),
         ] {
             let found = diff_id(&layer[..], Algorithm::Sha256, MAX_UNPACKED);
             assert_eq!(found.unwrap(), wanted, "{form}");
@@ -238,6 +277,18 @@ mod tests {
                 let member = GzBuilder::new().extra(*b"toc").write(Vec::new(), Compression::fast()).finish().unwrap();
                 [gzip(&content), member].concat()
             }),
+            ("a footer of eStargz with content", [gzip(&content), footer(STARGZ, b"more")].concat()),
+            ("a footer of eStargz before content", [footer(STARGZ, b""), gzip(&content)].concat()),
+            ("content after the footer of eStargz", [gzip(&content), footer(STARGZ, b""), gzip(b"x")].concat()),
+            ("a footer with another end", [gzip(&content), footer(b"SG\x16\x0000000000000012abSTARGX", b"")].concat()),
+            ("zstd:chunked before content", [chunked_end(), zstd(&content)].concat()),
+            ("content after zstd:chunked", [zstd(&content), chunked_end(), zstd(&content)].concat()),
+            ("zstd:chunked with another end", [zstd(&content), chunked_end(), skippable(b"toc")].concat()),
+            ("zstd:chunked that ends early", {
+                let whole = [zstd(&content), skippable(b"toc"), chunked_end()].concat();
+                whole[..whole.len() - 1].to_vec()
+            }),
+            ("zstd:chunked with trailing data", [zstd(&content), chunked_end(), b"x".to_vec()].concat()),
             ("bzip2", b"BZh91AY&SY".repeat(100)),
             ("xz", b"\xfd7zXZ\0".repeat(100)),
         ] {

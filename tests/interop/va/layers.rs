@@ -69,6 +69,35 @@ fn node_packages(lab: &Lab, root: &Path) -> Vec<String> {
     files.lines().map(package).collect()
 }
 
+/// skopeo writes zstd:chunked. It is read as a tar; podman reads it by its table of contents, but only if the manifest has an
+/// annotation.
+#[test]
+fn layers_for_lazy_pulling_are_read_unless_the_manifest_names_their_table() {
+    let lab = Lab::new();
+    let root = lab.new_dir("root");
+    write(&root.join("app/package.json"), r#"{"name": "lazy", "version": "1.0.0"}"#);
+    write(&root.join("app/large"), &"large ".repeat(1_000_000));
+    lab.scan("plain", &[&root]).assert_complete();
+    let (work, registry) = (lab.new_dir("lazy"), lab.registry.address());
+    let copy = "skopeo --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false";
+    let manifest = lab.shell(
+        &work,
+        &format!(
+            "{copy} --dest-compress --dest-compress-format zstd:chunked docker://{registry}/plain:1 dir:image
+cat image/manifest.json; {copy} dir:image docker://{registry}/named:1
+sed --in-place 's/,\"annotations\":{{[^}}]*}}//g' image/manifest.json; {copy} dir:image docker://{registry}/unnamed:1"
+        ),
+    );
+    assert!(manifest.contains("zstd-chunked"), "{manifest}");
+    let (named, unnamed) = (lab.scan_pushed("named"), lab.scan_pushed("unnamed"));
+    unnamed.assert_complete();
+    for scan in [&named, &unnamed] {
+        assert_eq!(scan.rows("npm", &["name", "version"]), ["lazy 1.0.0"]);
+    }
+    let gaps = named.0["gaps"].to_string();
+    assert!(gaps.contains("a table of contents of its own"), "{gaps}");
+}
+
 /// umoci writes no opaque directories, but BuildKit and podman do.
 #[test]
 fn opaque_directories_hide_what_is_below_them() {
