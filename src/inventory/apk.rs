@@ -1,6 +1,6 @@
 //! The database of apk: `lib/apk/db/installed`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -17,13 +17,16 @@ pub(super) struct ApkDatabase {
     pub(super) packages: Vec<InstalledPackage>,
     /// The paths of the packages' files, without leading `/`.
     pub(super) files: Vec<String>,
+    /// Why it may state more packages.
+    pub(super) problems: BTreeSet<String>,
 }
 
 /// Parses a database of apk (apk-tools, "APKINDEX format"; one letter for each field). Of packages of the same name the
-/// first counts.
+/// first counts. A package without a name or a version, and a line that is no field, are problems, and apk refuses the
+/// database; the other packages are read.
 ///
 /// # Errors
-/// A package has no name or no version, or there are more than `limit` packages.
+/// There are more than `limit` packages.
 pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, String> {
     let mut database = ApkDatabase::default();
     let mut names = HashSet::new();
@@ -31,12 +34,18 @@ pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, Stri
     let mut directory = String::new();
     for line in lines(content).chain(["".into()]) {
         let Some((field, value)) = line.split_once(':') else {
-            if line.is_empty() && !entry.is_empty {
-                let package = std::mem::take(&mut entry).package()?;
-                database.packages.extend(Some(package).filter(|package| names.insert(package.name.clone())));
-                if database.packages.len() > limit {
-                    return Err("the database has too many packages".into());
-                }
+            if !line.is_empty() {
+                database.problems.insert("a line of the database is no field".into());
+                continue;
+            }
+            let entry = std::mem::take(&mut entry);
+            match Some(entry).filter(|entry| !entry.is_empty).map(ApkEntry::package) {
+                Some(Ok(package)) if names.insert(package.name.clone()) => database.packages.push(package),
+                Some(Err(problem)) => drop(database.problems.insert(problem)),
+                _ => {}
+            }
+            if database.packages.len() > limit {
+                return Err("the database has too many packages".into());
             }
             continue;
         };
@@ -80,7 +89,7 @@ impl ApkEntry {
     fn package(self) -> Result<InstalledPackage, String> {
         let Self { name, version, origin, architecture, license, built, .. } = self;
         if name.is_empty() || version.is_empty() {
-            return Err(format!("the package {name} has no name or no version"));
+            return Err("an installed package has no name or no version".into());
         }
         let has_other_source = !origin.is_empty() && origin != name;
         Ok(InstalledPackage {
@@ -103,8 +112,8 @@ mod tests {
             b"C:Q1abc=\nP:libcrypto3\nV:3.1.4-r1\nA:x86_64\nS:1\nL:Apache-2.0\nt:1700000000\no:openssl\nD:so:libc.musl-x86_64.so.1\n\
             F:etc\nF:etc/ssl\nR:openssl.cnf\na:0:0:644\nZ:Q1x=\n\n\
             P:py3-pip\nV:23.3.1-r0\nA:noarch\no:py3-pip\nF:\nR:x\n\n";
-        let ApkDatabase { packages, files } = database(installed, 10).unwrap();
-        assert_eq!(packages.len(), 2);
+        let ApkDatabase { packages, files, problems } = database(installed, 10).unwrap();
+        assert_eq!((packages.len(), problems.len()), (2, 0));
         assert_eq!(
             (&*packages[0].name, &*packages[0].version, &*packages[0].architecture),
             ("libcrypto3", "3.1.4-r1", "x86_64")
@@ -117,7 +126,13 @@ mod tests {
         assert_eq!(files, ["etc/ssl/openssl.cnf", "x"]);
         assert_eq!(database(b"P:a\nV:1\n\nP:a\nV:2\n", 10).unwrap().packages[0].version, "1");
         assert_eq!(database(b"P:last\nV:1", 10).unwrap().packages.len(), 1);
-        assert!(database(b"P:a\nA:x86_64\n", 10).is_err());
+        for (damaged, count) in [("P:a\nA:x86_64\n", 1), ("V:1\n", 1), ("C:x\n", 1), ("P:a\nV:\n", 1), ("Pa\n", 1)] {
+            for text in [format!("{damaged}\nP:good\nV:1\n\n"), format!("P:good\nV:1\n\n{damaged}\n{damaged}")] {
+                let found = database(text.as_bytes(), 10).unwrap();
+                let names: Vec<_> = found.packages.iter().map(|package| package.name.as_str()).collect();
+                assert_eq!((&names[..], found.problems.len()), (&["good"][..], count), "{text}");
+            }
+        }
         assert!(database(installed, 1).is_err());
         let long = format!("P:a\nV:1\nF:{}\nR:x\nF:usr\nR:x\n\n", "d".repeat(5000));
         assert_eq!(database(long.as_bytes(), 10).unwrap().files, ["usr/x"]);

@@ -1,9 +1,17 @@
 //! Packages of dpkg: `var/lib/dpkg/status`, and one file for each package in distroless images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, SourcePackage};
+
+/// What a database of dpkg states.
+#[derive(Debug, Default)]
+pub(super) struct DpkgDatabase {
+    pub(super) packages: Vec<InstalledPackage>,
+    /// Why it may state more packages.
+    pub(super) problems: BTreeSet<String>,
+}
 
 /// The fields that are read.
 const FIELDS: [&str; 6] = ["architecture", "maintainer", "package", "source", "status", "version"];
@@ -13,36 +21,52 @@ const MAX_FILES: usize = 1_000_000;
 /// Parses a database of dpkg (deb822(5), dpkg-query(1)). Packages of which only configuration files are left are not
 /// installed. Entries without `Status` are, as in distroless images.
 ///
+/// dpkg refuses a database in which an installed package has no name or no version, or a line is no field. Here the other
+/// entries are read, and this one is a problem: it may be a part of a package that is installed.
+///
 /// # Errors
-/// An entry has no name or no version, or there are more than `limit` packages.
-pub(super) fn packages(content: &[u8], limit: usize) -> Result<Vec<InstalledPackage>, String> {
-    let mut packages = Vec::new();
-    let mut fields = BTreeMap::new();
+/// There are more than `limit` packages.
+pub(super) fn database(content: &[u8], limit: usize) -> Result<DpkgDatabase, String> {
+    let mut database = DpkgDatabase::default();
+    let (mut fields, mut is_empty) = (BTreeMap::new(), true);
     for line in lines(content).chain(["".into()]) {
         if line.trim().is_empty() {
-            packages.extend(package(&std::mem::take(&mut fields))?);
-            if packages.len() > limit {
+            if !std::mem::replace(&mut is_empty, true) {
+                match package(&std::mem::take(&mut fields)) {
+                    Ok(package) => database.packages.extend(package),
+                    Err(problem) => drop(database.problems.insert(problem)),
+                }
+            }
+            if database.packages.len() > limit {
                 return Err("the database has too many packages".into());
             }
-        } else if let Some((name, value)) = line.split_once(':').filter(|_| !line.starts_with([' ', '\t'])) {
-            // Of a repeated field the first counts.
-            if let Some(field) = FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name.trim())) {
-                fields.entry(*field).or_insert_with(|| value.trim().to_owned());
-            }
+            continue;
+        }
+        is_empty = false;
+        if line.starts_with([' ', '\t']) {
+            continue;
+        }
+        let Some((name, value)) = line.split_once(':') else {
+            database.problems.insert("a line of the database is no field".into());
+            continue;
+        };
+        // Of a repeated field the first counts.
+        if let Some(field) = FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name.trim())) {
+            fields.entry(*field).or_insert_with(|| value.trim().to_owned());
         }
     }
-    Ok(packages)
+    Ok(database)
 }
 
 fn package(fields: &BTreeMap<&str, String>) -> Result<Option<InstalledPackage>, String> {
     let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
     let state = field("status").and_then(|status| status.split_whitespace().nth(2).map(str::to_owned));
-    if fields.is_empty() || matches!(state.as_deref(), Some("not-installed" | "config-files")) {
+    if matches!(state.as_deref(), Some("not-installed" | "config-files")) {
         return Ok(None);
     }
     // dpkg reads names without regard to case.
-    let name = field("package").ok_or("an entry has no package name")?.to_ascii_lowercase();
-    let version = field("version").ok_or_else(|| format!("the package {name} has no version"))?;
+    let name = field("package").ok_or("an installed package has no name")?.to_ascii_lowercase();
+    let version = field("version").ok_or("an installed package has no version")?;
     let source = field("source").map(|source| match source.split_once(' ') {
         Some((name, version)) => {
             let version = version.trim().trim_start_matches('(').trim_end_matches(')').trim();
@@ -86,7 +110,7 @@ mod tests {
             Package: never\nStatus: purge ok not-installed\n\n\
             Package: half\nStatus: install ok half-configured\nVersion: 2\n\n\
             Package: base-files\nVersion: 12.4\n";
-        let found: Vec<_> = packages(status, 10).unwrap();
+        let found = database(status, 10).unwrap().packages;
         let short: Vec<_> = found
             .iter()
             .map(|package| {
@@ -103,14 +127,38 @@ mod tests {
                 "base-files 12.4  ",
             ]
         );
-        assert!(packages(b"Package: x\nStatus: install ok installed\n", 10).is_err());
-        assert!(packages(b"Version: 1\n", 10).is_err());
-        assert!(packages(status, 3).is_err());
-        assert_eq!(packages(b"", 10).unwrap(), []);
-        let upper = packages(b"Package: LibSSL3\nSource: OpenSSL (3.0.11-1A)\nVersion: 3.0.11-1B\n", 10).unwrap();
+        assert!(database(status, 3).is_err());
+        assert_eq!(database(b"", 10).unwrap().packages, []);
+        let upper =
+            database(b"Package: LibSSL3\nSource: OpenSSL (3.0.11-1A)\nVersion: 3.0.11-1B\n", 10).unwrap().packages;
         let source = upper[0].source.clone().unwrap();
         assert_eq!((&*upper[0].name, &*source.name, &*source.version), ("libssl3", "openssl", "3.0.11-1A"));
         assert_eq!(files(b"0123  usr/bin/x\n4567  usr/share/a b\n"), ["usr/bin/x", "usr/share/a b"]);
+    }
+
+    #[test]
+    fn a_damaged_entry_hides_no_other_and_is_a_problem() {
+        let good = "Package: good\nStatus: install ok installed\nVersion: 1\n";
+        for (entry, problems) in [
+            ("Package: x\nStatus: install ok installed\n", 1),
+            ("Package: x\n", 1),
+            ("Package: x\nVersion:\n", 1),
+            ("Package: x\nStatus: install ok half-installed\n", 1),
+            ("Version: 1\n", 1),
+            ("Other: 1\n", 1),
+            ("Package x\n", 2),
+            ("\0\0\0\0\n", 2),
+            ("Package: x\nStatus: deinstall ok config-files\n", 0),
+            ("Package: x\nStatus: purge ok not-installed\n", 0),
+            ("Status: purge ok not-installed\n", 0),
+        ] {
+            for status in [format!("{entry}\n{good}"), format!("{good}\n{entry}"), format!("{good}\n{entry}\n{entry}")]
+            {
+                let found = database(status.as_bytes(), 10).unwrap();
+                let names: Vec<_> = found.packages.iter().map(|package| package.name.as_str()).collect();
+                assert_eq!((&names[..], found.problems.len()), (&["good"][..], problems), "{status}");
+            }
+        }
     }
 
     /// Where dpkg is installed: the same packages as it lists itself.
@@ -127,8 +175,9 @@ mod tests {
             .filter(|(state, _)| !matches!(*state, "config-files" | "not-installed"))
             .map(|(_, line)| line.to_owned())
             .collect();
-        let mut ours: Vec<String> = packages(&status, 100_000)
+        let mut ours: Vec<String> = database(&status, 100_000)
             .unwrap()
+            .packages
             .iter()
             .map(|package| {
                 let own = SourcePackage { name: package.name.clone(), version: package.version.clone() };

@@ -299,24 +299,23 @@ impl<'a> Collector<'a> {
             }
             ReadAs::System(system) => system,
         };
-        let packages = match system {
-            SystemFile::Rpm => self.rpm_packages(content, size),
+        let found = match system {
+            SystemFile::Rpm => {
+                self.rpm_packages(content, size).map(|packages| SmallFile::Packages(packages, BTreeSet::new()))
+            }
             _ => {
                 let mut bytes = Vec::new();
-                match content.read_to_end(&mut bytes) {
-                    Ok(_) => match self.small_file(path, system, &bytes) {
-                        Ok(SmallFile::Packages(packages)) => Ok(packages),
-                        Ok(SmallFile::Other(facts)) => return facts,
-                        Err(problem) => Err(problem),
-                    },
-                    Err(error) => Err(error.to_string()),
-                }
+                let read = content.read_to_end(&mut bytes).map_err(|error| error.to_string());
+                read.and_then(|_| self.small_file(path, system, &bytes))
             }
         };
-        Some(match packages {
-            Ok(packages) => FileFacts::Packages { packages, problems: Vec::new() },
-            Err(problem) => FileFacts::Unreadable(problem),
-        })
+        match found {
+            Ok(SmallFile::Packages(packages, problems)) => {
+                Some(FileFacts::Packages { packages, problems: problems.into_iter().collect() })
+            }
+            Ok(SmallFile::Other(facts)) => facts,
+            Err(problem) => Some(FileFacts::Unreadable(problem)),
+        }
     }
 
     fn packages_left(&self) -> usize {
@@ -355,16 +354,18 @@ impl<'a> Collector<'a> {
                 SmallFile::Other((!licenses.is_empty()).then_some(FileFacts::Licenses(licenses)))
             }
             SystemFile::DpkgStatus => {
-                let packages = dpkg::packages(content, self.packages_left())?;
-                self.owned.add_packages(&packages);
-                SmallFile::Packages(packages)
+                let database = dpkg::database(content, self.packages_left())?;
+                self.owned.add_packages(&database.packages);
+                SmallFile::Packages(database.packages, database.problems)
             }
             SystemFile::Apk => {
                 let database = apk::database(content, self.packages_left())?;
                 self.owned.add(&database.files);
-                SmallFile::Packages(database.packages)
+                SmallFile::Packages(database.packages, database.problems)
             }
-            SystemFile::RpmManifest => SmallFile::Packages(rpm::manifest(content, self.packages_left())?),
+            SystemFile::RpmManifest => {
+                SmallFile::Packages(rpm::manifest(content, self.packages_left())?, BTreeSet::new())
+            }
             SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
         })
     }
@@ -393,6 +394,7 @@ impl<'a> Collector<'a> {
 
 /// What a file that is read into memory states.
 enum SmallFile {
-    Packages(Vec<InstalledPackage>),
+    /// Packages, and why there may be more.
+    Packages(Vec<InstalledPackage>, BTreeSet<String>),
     Other(Option<FileFacts>),
 }
