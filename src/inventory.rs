@@ -115,6 +115,8 @@ pub enum Ecosystem {
     Apk,
     /// Rust crates compiled into an executable.
     Cargo,
+    /// PHP packages that Composer has installed.
+    Composer,
     /// Debian and Ubuntu.
     Deb,
     /// Ruby gems.
@@ -125,6 +127,8 @@ pub enum Ecosystem {
     Maven,
     /// Node.js packages.
     Npm,
+    /// Packages of .NET programs.
+    NuGet,
     /// Python distributions, with the name as written in the metadata (`PyYAML`). Names are compared in their normalised
     /// form (PEP 503).
     PyPi,

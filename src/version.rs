@@ -7,6 +7,7 @@
 //! A version or range that cannot be read is an error ([`UnreadableVersion`]). Callers must not take it for "not affected".
 
 mod apk;
+mod composer;
 mod deb;
 mod gem;
 mod maven;
@@ -21,6 +22,7 @@ mod vers;
 use std::cmp::Ordering;
 
 use apk::ApkVersion;
+use composer::ComposerVersion;
 use deb::DebVersion;
 use gem::GemVersion;
 use maven::MavenVersion;
@@ -40,6 +42,8 @@ const MAX_VERSION: usize = 1024;
 pub enum VersionScheme {
     /// Alpine and its descendants (`apk version -t`).
     Apk,
+    /// PHP (Composer).
+    Composer,
     /// Debian and its descendants (deb-version(7)).
     Deb,
     /// Ruby (`Gem::Version`, `Gem::Requirement`).
@@ -52,7 +56,7 @@ pub enum VersionScheme {
     Python,
     /// RPM (`rpmvercmp`).
     Rpm,
-    /// Semantic versions with any count of numbers and an optional `v`: Go, Rust.
+    /// Semantic versions with any count of numbers and an optional `v`: Go, Rust, .NET.
     Semver,
 }
 
@@ -95,6 +99,7 @@ struct PackageVersion<'a>(ParsedVersion<'a>);
 #[derive(Debug)]
 enum ParsedVersion<'a> {
     Apk(ApkVersion<'a>),
+    Composer(ComposerVersion<'a>),
     Deb(DebVersion<'a>),
     Gem(GemVersion<'a>),
     Maven(MavenVersion),
@@ -114,6 +119,7 @@ impl<'a> PackageVersion<'a> {
         }
         let parsed = match scheme {
             VersionScheme::Apk => ParsedVersion::Apk(ApkVersion::parse(version)),
+            VersionScheme::Composer => ParsedVersion::Composer(ComposerVersion::parse(version).ok_or_else(error)?),
             VersionScheme::Deb => ParsedVersion::Deb(DebVersion::parse(version).ok_or_else(error)?),
             VersionScheme::Gem => ParsedVersion::Gem(GemVersion::parse(version).ok_or_else(error)?),
             VersionScheme::Maven => ParsedVersion::Maven(MavenVersion::parse(version)),
@@ -129,6 +135,7 @@ impl<'a> PackageVersion<'a> {
     fn compare(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
             (ParsedVersion::Apk(a), ParsedVersion::Apk(b)) => a.compare(b),
+            (ParsedVersion::Composer(a), ParsedVersion::Composer(b)) => a.compare(b),
             (ParsedVersion::Deb(a), ParsedVersion::Deb(b)) => a.compare(b),
             (ParsedVersion::Gem(a), ParsedVersion::Gem(b)) => a.compare(b),
             (ParsedVersion::Maven(a), ParsedVersion::Maven(b)) => a.compare(b),

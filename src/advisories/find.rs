@@ -235,9 +235,10 @@ pub(super) const OSV: &str = "osv";
 pub(super) fn scheme(ecosystem: Ecosystem) -> VersionScheme {
     match ecosystem {
         Ecosystem::Apk => VersionScheme::Apk,
+        Ecosystem::Composer => VersionScheme::Composer,
         Ecosystem::Deb => VersionScheme::Deb,
         Ecosystem::Gem => VersionScheme::Gem,
-        Ecosystem::Cargo | Ecosystem::Go => VersionScheme::Semver,
+        Ecosystem::Cargo | Ecosystem::Go | Ecosystem::NuGet => VersionScheme::Semver,
         Ecosystem::Maven => VersionScheme::Maven,
         Ecosystem::Npm => VersionScheme::Npm,
         Ecosystem::PyPi => VersionScheme::Python,

@@ -92,10 +92,12 @@ fn buckets(search: &mut AdvisorySearch<'_>, ecosystem: Ecosystem) -> Vec<Sourced
 fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
     match ecosystem {
         Ecosystem::Cargo => Some("cargo::"),
+        Ecosystem::Composer => Some("composer::"),
         Ecosystem::Gem => Some("rubygems::"),
         Ecosystem::Go => Some("go::"),
         Ecosystem::Maven => Some("maven::"),
         Ecosystem::Npm => Some("npm::"),
+        Ecosystem::NuGet => Some("nuget::"),
         Ecosystem::PyPi => Some("pip::"),
         Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => None,
     }

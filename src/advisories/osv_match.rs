@@ -159,10 +159,12 @@ fn ubuntu(version: &str, extended_support: bool) -> String {
 pub(super) fn osv_ecosystem(ecosystem: Ecosystem) -> Option<&'static str> {
     match ecosystem {
         Ecosystem::Cargo => Some("crates.io"),
+        Ecosystem::Composer => Some("Packagist"),
         Ecosystem::Gem => Some("RubyGems"),
         Ecosystem::Go => Some("Go"),
         Ecosystem::Maven => Some("Maven"),
         Ecosystem::Npm => Some("npm"),
+        Ecosystem::NuGet => Some("NuGet"),
         Ecosystem::PyPi => Some("PyPI"),
         Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => None,
     }

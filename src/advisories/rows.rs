@@ -178,7 +178,8 @@ pub trait OsvRows: Send + Sync {
     fn ecosystems(&self, prefix: &str) -> Vec<String>;
 
     /// What the records say about the versions of a package, in the order of their identifiers. The names are those of the
-    /// records, except that the names of `PyPI` are normalised (PEP 503). Costs a few microseconds.
+    /// records, except that the names of `PyPI` are normalised (PEP 503), and those of
+    /// `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds.
     fn rows(&self, ecosystem: &str, package: &str) -> Result<Vec<OsvRow>, DamagedDatabase>;
 
     /// The rest of a record, by its identifier. It is stored compressed, so this costs some tens of microseconds: ask for

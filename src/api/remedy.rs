@@ -82,6 +82,8 @@ fn command(package: &AffectedPackage, fixed: &str) -> Option<Upgrade> {
         "pypi" => run(format!("pip install {name}=={}", version?)),
         "gem" => run(format!("gem install {name} --version {}", version?)),
         "cargo" => Some(Upgrade::Rebuild(format!("cargo update {name} --precise {}", version?))),
+        "composer" => Some(Upgrade::Rebuild(format!("composer require {name}:{}", version?))),
+        "nuget" => Some(Upgrade::Rebuild(format!("dotnet add package {name} --version {}", version?))),
         "golang" if name == "stdlib" => Some(Upgrade::Rebuild(format!("use Go {} or later", version?))),
         "golang" => Some(Upgrade::Rebuild(format!("go get {name}@v{}", version?.trim_start_matches('v')))),
         _ => None,

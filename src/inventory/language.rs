@@ -9,6 +9,8 @@
 //! | `package.json` | npm |
 //! | `*.dist-info/METADATA`, `*.egg-info`, `EGG-INFO/PKG-INFO`, `*.egg` | Python |
 //! | `specifications/*.gemspec` | Ruby |
+//! | `installed.json` | PHP (Composer) |
+//! | `*.deps.json` | .NET (NuGet) |
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`) |
 //! | `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, and archives in them | Java, Python |
 //!
@@ -19,9 +21,12 @@ use crate::inventory::spool::Spool;
 use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
 
 mod archive;
+mod composer;
+mod dotnet;
 mod executable;
 mod gem;
 mod go;
+mod json;
 mod npm;
 mod python;
 mod rust;
@@ -32,6 +37,9 @@ mod zip;
 /// The largest size of a text file that is read, in bytes. Real ones have a few kilobytes; long descriptions and licence
 /// texts reach a megabyte.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// The largest size of a list of packages in JSON, in bytes. Real ones reach two megabytes.
+const MAX_JSON_BYTES: u64 = 4 << 20;
 
 /// The largest size of an executable that is read, in bytes. Libraries for machine learning exceed 2 GiB.
 const MAX_EXECUTABLE_BYTES: u64 = 8 << 30;
@@ -50,6 +58,10 @@ const MAX_LICENSES: usize = 64;
 pub(super) enum LanguageFile {
     /// A Java archive, an egg, a program of Python in one file, or a script that may have an archive at its end.
     Archive,
+    /// `vendor/composer/installed.json` of Composer.
+    Composer,
+    /// `PROGRAM.deps.json` of .NET.
+    DotNet,
     /// An executable or shared library.
     Executable,
     /// `specifications/NAME-VERSION.gemspec` of RubyGems.
@@ -65,6 +77,10 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
     let (_, name) = split_path(path);
     if name == "package.json" {
         Some(LanguageFile::Npm)
+    } else if composer::is_list(path) {
+        Some(LanguageFile::Composer)
+    } else if dotnet::is_list(path) {
+        Some(LanguageFile::DotNet)
     } else if python::is_metadata(path) {
         Some(LanguageFile::Python)
     } else if gem::is_specification(path) {
@@ -101,6 +117,7 @@ impl LanguageFile {
         match self {
             Self::Archive => MAX_ARCHIVE_BYTES,
             Self::Executable => MAX_EXECUTABLE_BYTES,
+            Self::Composer | Self::DotNet => MAX_JSON_BYTES,
             Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
         }
     }
@@ -127,6 +144,8 @@ impl LanguageFile {
         };
         match self {
             Self::Archive => archive::read(path, content, size, spool, &mut found),
+            Self::Composer => read_text(composer::read),
+            Self::DotNet => read_text(dotnet::read),
             Self::Executable => executable::read(path, content, size, &mut found),
             Self::Gem => read_text(gem::read),
             Self::Npm => read_text(npm::read),

@@ -15,12 +15,14 @@ impl InstalledPackage {
         let (kind, namespace, name) = match self.ecosystem {
             Ecosystem::Apk => ("apk", family, lower.as_str()),
             Ecosystem::Cargo => ("cargo", None, self.name.as_str()),
+            Ecosystem::Composer => split("composer", &self.name, '/'),
             Ecosystem::Deb => ("deb", family, self.name.as_str()),
             Ecosystem::Gem => ("gem", None, self.name.as_str()),
             Ecosystem::Go if self.name.starts_with("./") || self.name.starts_with("../") => return None,
             Ecosystem::Go => split("golang", &lower, '/'),
             Ecosystem::Maven => split("maven", &self.name, ':'),
             Ecosystem::Npm => split("npm", &lower, '/'),
+            Ecosystem::NuGet => ("nuget", None, self.name.as_str()),
             Ecosystem::PyPi => ("pypi", None, lower.as_str()),
             Ecosystem::Rpm => ("rpm", distribution.map(LinuxDistribution::vendor), self.name.as_str()),
         };
@@ -240,6 +242,16 @@ mod tests {
         (Ecosystem::Maven, "spring-beans", "5.3.15", "", "debian", "12", "pkg:maven/spring-beans@5.3.15"),
         (Ecosystem::Npm, "@babel/Core", "7.24.0", "", "debian", "12", "pkg:npm/%40babel/core@7.24.0"),
         (Ecosystem::PyPi, "Foo_Bar.x", "1.0", "", "debian", "12", "pkg:pypi/foo-bar.x@1.0"),
+        (
+            Ecosystem::Composer,
+            "symfony/http-kernel",
+            "v5.4.1",
+            "",
+            "debian",
+            "12",
+            "pkg:composer/symfony/http-kernel@v5.4.1",
+        ),
+        (Ecosystem::NuGet, "Newtonsoft.Json", "9.0.1", "", "debian", "12", "pkg:nuget/Newtonsoft.Json@9.0.1"),
         (Ecosystem::Gem, "rake", "13.0.6", "", "debian", "12", "pkg:gem/rake@13.0.6"),
         (Ecosystem::Cargo, "serde_json", "1.0.0", "", "debian", "12", "pkg:cargo/serde_json@1.0.0"),
     ];

@@ -124,7 +124,8 @@ impl BannedVersions {
 fn scheme(purl: &Purl) -> Result<VersionScheme, InvalidBannedPackage> {
     match purl.kind() {
         "apk" => Ok(VersionScheme::Apk),
-        "cargo" | "golang" => Ok(VersionScheme::Semver),
+        "cargo" | "golang" | "nuget" => Ok(VersionScheme::Semver),
+        "composer" => Ok(VersionScheme::Composer),
         "deb" => Ok(VersionScheme::Deb),
         "gem" => Ok(VersionScheme::Gem),
         "maven" => Ok(VersionScheme::Maven),

@@ -61,12 +61,32 @@ fn orders_agree_with_the_vectors_of_osv_scalibr() {
 
 #[test]
 fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
-    use VersionScheme::{Apk, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
+    use VersionScheme::{Apk, Composer, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
     for (scheme, ascending) in [
         (
             Apk,
             &["1.2_alpha", "1.2_alpha2", "1.2_rc1", "1.2-r0", "1.2-r10", "1.2_git20240101-r0", "1.2a", "1.2.1", "1.10"]
                 [..],
+        ),
+        (
+            Composer,
+            &[
+                "1.0-dev",
+                "1.0.0-alpha",
+                "v1.0a2",
+                "1.0-beta2",
+                "1.0.0-BETA10",
+                "1.0RC1-dev",
+                "1.0.RC1",
+                "1.0.0.0",
+                "1.0-p1",
+                "1.0.1",
+                "1.0.x-dev",
+                "1.1",
+                "1.x-dev",
+                "2.0.0-dev",
+                "2",
+            ],
         ),
         (Deb, &["0.9", "1.0~rc1-1", "1.0-0ubuntu1", "1.0-1~deb12u1", "1.0-1", "1.0-1+deb12u1", "1.0.1", "1:0.1"]),
         (Gem, &["1.0.a", "1.0.b1", "1", "1.0.1", "1.1.0.rc1", "1.1", "1.10"]),
@@ -86,7 +106,7 @@ fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
 
 #[test]
 fn unreadable_versions_are_errors() {
-    use VersionScheme::{Deb, Gem, Npm, Rpm, Semver};
+    use VersionScheme::{Composer, Deb, Gem, Npm, Rpm, Semver};
     let long = "1".repeat(MAX_VERSION + 1);
     for (scheme, text) in [
         (Semver, "(devel)"),
@@ -94,6 +114,10 @@ fn unreadable_versions_are_errors() {
         (Npm, "latest"),
         (Gem, "x1"),
         (Deb, "a:1"),
+        (Composer, "dev-main"),
+        (Composer, "1.0-foo"),
+        (Composer, "1.x"),
+        (Composer, "1..2"),
         (Rpm, " "),
         (Rpm, &long),
         (Semver, "1..2"),
@@ -112,7 +136,7 @@ fn contains(scheme: VersionScheme, range: &str, version: &str) -> bool {
 
 #[test]
 fn ranges_contain_versions_by_the_grammar_of_their_ecosystem() {
-    use VersionScheme::{Gem, Maven, Npm, Python, Rpm, Semver};
+    use VersionScheme::{Composer, Gem, Maven, Npm, Python, Rpm, Semver};
     for (scheme, range, inside, outside) in [
         (Npm, "^1.2.3", &["1.2.3", "1.9.0", "2.0.0-beta"][..], &["1.2.2", "2.0.0", "1.2.3-rc.1"][..]),
         (Npm, "^0.2.3", &["0.2.3", "0.2.9"], &["0.3.0", "0.2.2"]),
@@ -141,6 +165,8 @@ fn ranges_contain_versions_by_the_grammar_of_their_ecosystem() {
         (Semver, "^0.3.1", &["0.3.9"], &["0.4.0"]),
         (Semver, "^0.0.0", &["0.0.0"], &["0.0.1", "2.0.0"]),
         (Semver, "!= 1.0", &["1.1"], &["1.0.0"]),
+        (Composer, ">=1.0.0,<1.2.3", &["v1.0.0", "1.2.3-RC1"], &["1.2.3", "1.2.3-p1", "1.0.0-dev"]),
+        (Composer, "< 1.2 || = 2.0.0", &["1.1", "v2.0"], &["1.2"]),
         (Gem, "~> 4.2.5, >= 4.2.5.1", &["4.2.5.1", "4.2.11"], &["4.2.5", "4.3.0"]),
         (Gem, "~> 1", &["1.9"], &["2.0", "0.9"]),
         (Gem, "~> 1.2.3.rc1", &["1.2.3", "1.2.9"], &["1.3.0.rc1", "1.3"]),
@@ -197,8 +223,8 @@ proptest::proptest! {
     /// Whatever the text, nothing panics, and the orders are antisymmetric and reflexive.
     #[test]
     fn orders_are_consistent(a in "[-0-9a-zA-Z.~+_:^!é]{0,20}", b in "[-0-9a-c.~+_:^]{0,20}|\\PC{0,8}") {
-        use VersionScheme::{Apk, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
-        for scheme in [Apk, Deb, Gem, Maven, Npm, Python, Rpm, Semver] {
+        use VersionScheme::{Apk, Composer, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
+        for scheme in [Apk, Composer, Deb, Gem, Maven, Npm, Python, Rpm, Semver] {
             let (forward, backward) = (compare(scheme, &a, &b), compare(scheme, &b, &a));
             if let (Ok(forward), Ok(backward)) = (&forward, &backward) {
                 assert_eq!(*forward, backward.reverse(), "{scheme:?}: {a:?} {b:?}");
@@ -213,8 +239,8 @@ proptest::proptest! {
 
     #[test]
     fn orders_are_transitive(list in proptest::collection::vec("[-0-2ab.~_:]{1,6}", 3)) {
-        use VersionScheme::{Apk, Deb, Gem, Npm, Python, Rpm, Semver};
-        for scheme in [Apk, Deb, Gem, Npm, Python, Rpm, Semver] {
+        use VersionScheme::{Apk, Composer, Deb, Gem, Npm, Python, Rpm, Semver};
+        for scheme in [Apk, Composer, Deb, Gem, Npm, Python, Rpm, Semver] {
             let order = |a: usize, b: usize| compare(scheme, &list[a], &list[b]).ok();
             if let (Some(first), Some(second), Some(both)) = (order(0, 1), order(1, 2), order(0, 2))
                 && first.is_le()

@@ -97,7 +97,8 @@ impl VersRange {
 fn scheme_of(name: &str) -> Option<VersionScheme> {
     Some(match name {
         "alpine" | "apk" => VersionScheme::Apk,
-        "cargo" | "golang" | "semver" => VersionScheme::Semver,
+        "cargo" | "golang" | "nuget" | "semver" => VersionScheme::Semver,
+        "composer" => VersionScheme::Composer,
         "deb" => VersionScheme::Deb,
         "gem" => VersionScheme::Gem,
         "maven" => VersionScheme::Maven,

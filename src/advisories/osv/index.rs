@@ -290,8 +290,13 @@ impl OsvRows for OsvIndex {
         if ecosystem.is_empty() {
             return Ok(Vec::new());
         }
-        let package = normalised(ecosystem, package.to_owned());
-        self.find(ecosystem, &package, |row| Decoder(row).row())
+        let name = normalised(ecosystem, package);
+        let mut rows = self.find(ecosystem, &name, |row| Decoder(row).row())?;
+        if name != package && matches!(ecosystem, "NuGet" | "Packagist") {
+            // Older indexes have their names as records write them.
+            rows.extend(self.find(ecosystem, package, |row| Decoder(row).row())?);
+        }
+        Ok(rows)
     }
 
     fn detail(&self, id: &str) -> Result<Option<Arc<OsvDetail>>, DamagedDatabase> {

@@ -1,5 +1,6 @@
 //! Parses OSV records, schema 1.x. Unknown fields are ignored.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -32,9 +33,9 @@ impl OsvRecord {
         for affected in written.affected {
             // Records about source code that is in no ecosystem have commits only.
             let Some(package) = affected.package else { continue };
-            let key =
-                (name(&package.ecosystem, "ecosystem")?, normalised(&package.ecosystem, name(&package.name, "name")?));
-            packages.entry(key).or_default().push(affected.versions.read()?);
+            let (ecosystem, package) = (name(&package.ecosystem, "ecosystem")?, name(&package.name, "name")?);
+            let package = normalised(&ecosystem, &package).into_owned();
+            packages.entry((ecosystem, package)).or_default().push(affected.versions.read()?);
         }
         let detail = OsvDetail {
             id: written.id,
@@ -53,12 +54,16 @@ impl OsvRecord {
     }
 }
 
-/// The name under which a package is kept: Python's installers ignore case and the kind of separator (PEP 503).
-pub(super) fn normalised(ecosystem: &str, name: String) -> String {
-    if ecosystem.split(':').next() != Some("PyPI") {
-        return name;
-    }
+/// The name under which a package is kept: NuGet and Composer ignore case, Python's installers also the kind of separator
+/// (PEP 503).
+pub(super) fn normalised<'a>(ecosystem: &str, name: &'a str) -> Cow<'a, str> {
     let is_separator = |character| matches!(character, '-' | '_' | '.');
+    let is_upper = |character: char| character.is_ascii_uppercase();
+    match ecosystem.split(':').next() {
+        Some("NuGet" | "Packagist") if name.contains(is_upper) => return name.to_ascii_lowercase().into(),
+        Some("PyPI") if name.contains(|character| is_upper(character) || is_separator(character)) => {}
+        _ => return name.into(),
+    }
     let mut out = String::with_capacity(name.len());
     for character in name.chars() {
         if !is_separator(character) {
@@ -67,7 +72,7 @@ pub(super) fn normalised(ecosystem: &str, name: String) -> String {
             out.push('-');
         }
     }
-    out
+    out.into()
 }
 
 fn name(text: &str, what: &str) -> Result<String, DamagedDatabase> {

@@ -109,6 +109,17 @@ fn names_of_python_packages_are_normalised() {
     }
 }
 
+#[test]
+fn names_of_nuget_and_composer_are_compared_without_regard_to_case() {
+    for ecosystem in ["NuGet", "Packagist"] {
+        let (_, index) = compile_files(&[("a.json", record("GHSA-1", ecosystem, "Foo.Bar/X").to_string())]).unwrap();
+        for name in ["Foo.Bar/X", "foo.bar/x", "FOO.BAR/x"] {
+            assert_eq!(ids(&index.rows(ecosystem, name).unwrap()), ["GHSA-1"], "{name}");
+        }
+        assert!(index.rows(ecosystem, "foo-bar/x").unwrap().is_empty());
+    }
+}
+
 /// The archive of PyPI has records that also name packages of npm. It does not cover npm.
 #[test]
 fn an_index_covers_only_the_ecosystems_that_are_complete() {

@@ -109,10 +109,12 @@ impl ResultGroup {
         let (kind, target) = match ecosystem {
             Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => return Self::of_distribution(image, scan),
             Ecosystem::Cargo => ("rustbinary", path()),
+            Ecosystem::Composer => ("composer-vendor", path()),
             Ecosystem::Gem => ("gemspec", "Ruby".into()),
             Ecosystem::Go => ("gobinary", path()),
             Ecosystem::Maven => ("jar", "Java".into()),
             Ecosystem::Npm => ("node-pkg", "Node.js".into()),
+            Ecosystem::NuGet => ("dotnet-core", path()),
             Ecosystem::PyPi => ("python-pkg", "Python".into()),
         };
         Self { class: ResultClass::Languages, kind: kind.into(), target }
@@ -129,10 +131,12 @@ impl ResultGroup {
         let kind = affected.and_then(|package| package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref()));
         let ecosystem = match kind {
             Some("cargo") => Ecosystem::Cargo,
+            Some("composer") => Ecosystem::Composer,
             Some("gem") => Ecosystem::Gem,
             Some("golang") => Ecosystem::Go,
             Some("maven") => Ecosystem::Maven,
             Some("npm") => Ecosystem::Npm,
+            Some("nuget") => Ecosystem::NuGet,
             Some("pypi") => Ecosystem::PyPi,
             _ => return Self::of_distribution(image, scan),
         };

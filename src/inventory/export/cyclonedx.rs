@@ -94,7 +94,7 @@ fn library(
     }
     let (group, name) = match package.ecosystem {
         Ecosystem::Maven => package.name.rsplit_once(':'),
-        Ecosystem::Npm => package.name.rsplit_once('/'),
+        Ecosystem::Composer | Ecosystem::Npm => package.name.rsplit_once('/'),
         _ => None,
     }
     .map_or((None, package.name.as_str()), |(group, name)| (Some(group), name));
@@ -119,10 +119,12 @@ fn library(
 fn properties(package: &InstalledPackage, distribution: Option<&LinuxDistribution>) -> Vec<Value> {
     let kind = match package.ecosystem {
         Ecosystem::Cargo => "rustbinary",
+        Ecosystem::Composer => "composer-vendor",
         Ecosystem::Gem => "gemspec",
         Ecosystem::Go => "gobinary",
         Ecosystem::Maven => "jar",
         Ecosystem::Npm => "node-pkg",
+        Ecosystem::NuGet => "dotnet-core",
         Ecosystem::PyPi => "python-pkg",
         Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => distribution.map_or("", LinuxDistribution::family),
     };

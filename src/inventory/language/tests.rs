@@ -64,6 +64,10 @@ fn text_files_are_recognised_by_their_path() {
         ("usr/lib/ruby/gems/3.1.0/specifications/rake-13.0.6.gemspec", Some(LanguageFile::Gem)),
         ("usr/lib/ruby/gems/3.1.0/specifications/default/json-2.6.1.gemspec", Some(LanguageFile::Gem)),
         ("usr/lib/ruby/gems/3.1.0/gems/rake-13.0.6/rake.gemspec", None),
+        ("app/vendor/composer/installed.json", Some(LanguageFile::Composer)),
+        ("app/composer.lock", None),
+        ("app/App.deps.json", Some(LanguageFile::DotNet)),
+        ("app/App.runtimeconfig.json", None),
     ] {
         assert_eq!(language_file(path, b""), expected, "{path}");
     }
@@ -180,6 +184,72 @@ fn gems_are_read_from_their_specifications() {
     assert_eq!(names(&read("x/specifications/a-1.2.gemspec", two.as_bytes())), ["a 1.2", "c 3.0", "b 2.0"]);
     // RubyGems would run this: what it states is unknown.
     assert_eq!(names(&read("x/specifications/a.gemspec", computed.as_bytes())), ["!"]);
+}
+
+#[test]
+fn packages_of_composer_are_those_of_its_list() {
+    let path = "app/vendor/composer/installed.json";
+    let two = br#"{"packages": [
+        {"name": "symfony/http-kernel", "version": "v5.4.1", "version_normalized": "5.4.1.0", "license": ["MIT"]},
+        {"name": "a/choice", "version": "1.0", "license": ["GPL-2.0-or-later", "MIT AND ISC", "(A or B)"]},
+        {"name": "a/text", "version": "dev-main", "license": "LGPL-3.0", "require": {"php": ">=7"}},
+        {"name": "a/dev", "version": "2"}], "dev": true, "dev-package-names": ["a/dev"]}"#;
+    let found = read(path, two);
+    assert_eq!(names(&found), ["symfony/http-kernel v5.4.1", "a/choice 1.0", "a/text dev-main", "a/dev 2"]);
+    let licenses: Vec<_> = found.packages.iter().map(|package| package.licenses.join("|")).collect();
+    assert_eq!(licenses, ["MIT", "GPL-2.0-or-later or (MIT AND ISC) or (A or B)", "LGPL-3.0", ""]);
+    assert_eq!(found.packages[0].ecosystem, Ecosystem::Composer);
+    for (json, in_composer, elsewhere) in [
+        (r#" [{"name": "a/b", "version": "1"}]"#, vec!["a/b 1"], vec!["a/b 1"]),
+        (r#"[{"name": "a/b", "version": "1"}, {"name": "a/c"}]"#, vec!["a/b 1", "!"], vec!["a/b 1"]),
+        (r#"{"packages": [{"name": 1, "version": "1"}, 5]}"#, vec!["!"], vec![]),
+        (r#"{"packages": {}}"#, vec!["!"], vec![]),
+        (r#"{"other": []}"#, vec!["!"], vec![]),
+        ("[{}", vec!["!"], vec![]),
+        ("[]", vec![], vec![]),
+    ] {
+        assert_eq!(names(&read(path, json.as_bytes())), in_composer, "{json}");
+        assert_eq!(names(&read("opt/installed.json", json.as_bytes())), elsewhere, "{json}");
+    }
+    let many = format!("[{}0]", "0,".repeat(1_000_000));
+    assert_eq!(names(&read(path, many.as_bytes())), ["!"]);
+}
+
+#[test]
+fn packages_of_dotnet_are_those_that_run() {
+    let json = br#"{"runtimeTarget": {"name": ".NETCoreApp,Version=v8.0/linux-x64", "signature": ""},
+        "targets": {".NETCoreApp,Version=v8.0": {}, ".NETCoreApp,Version=v8.0/linux-x64": {
+            "App/1.0.0": {"dependencies": {"Newtonsoft.Json": "9.0.1"}, "runtime": {"App.dll": {}}},
+            "Newtonsoft.Json/9.0.1": {"runtime": {"lib/netstandard1.0/Newtonsoft.Json.dll": {}}},
+            "Only.To.Compile/2.0.0": {"dependencies": {}, "compile": {"x.dll": {}}},
+            "Native/1.2.3": {"native": {"libx.so": {}}}, "Both/1.0": {"runtimeTargets": {"x": {}}},
+            "runtimepack.Microsoft.NETCore.App.Runtime.linux-x64/8.0.1": {"runtime": {"x.dll": {}}}}},
+        "libraries": {"App/1.0.0": {"type": "project"}, "Newtonsoft.Json/9.0.1": {"type": "Package", "sha512": "x"},
+            "Only.To.Compile/2.0.0": {"type": "package"}, "Native/1.2.3": {"type": "package"},
+            "Both/1.0": {"type": "package"}, "Not.Listed/3.0": {"type": "package"}, "x/1": {"type": "reference"},
+            "runtimepack.Microsoft.NETCore.App.Runtime.linux-x64/8.0.1": {"type": "runtimepack"}}}"#;
+    let found = read("app/App.deps.json", json);
+    let runtime = "Microsoft.NETCore.App.Runtime.linux-x64 8.0.1";
+    let expected = ["App 1.0.0", "Newtonsoft.Json 9.0.1", "Native 1.2.3", "Both 1.0", "Not.Listed 3.0", runtime];
+    assert_eq!(names(&found), expected);
+    assert_eq!(found.packages[0].ecosystem, Ecosystem::NuGet);
+    for (json, expected) in [
+        (r#"{"libraries": {"a/1": {"type": "package"}}}"#, vec!["a 1"]),
+        (r#"{"libraries": {"a/1": {"type": "package"}}, "targets": {"x": {"a/1": {}}}}"#, vec!["a 1"]),
+        // Used, if one of two entries says so.
+        (
+            r#"{"libraries": {"a/1": {"type": "package"}}, "runtimeTarget": {"name": "x"},
+                "targets": {"x": {"a/1": {"native": {}}, "a/1": {}}}}"#,
+            vec!["a 1"],
+        ),
+        (r#"{"libraries": {"a": {"type": "package"}, "b/1": {"type": "package"}}}"#, vec!["b 1", "!"]),
+        (r#"{"other": 1}"#, vec![]),
+        (r#"{"libraries": {"b/1": {"type": "package"}}} more"#, vec!["b 1"]),
+        (r#"/* a comment */ {"libraries": {}}"#, vec!["!"]),
+        ("", vec!["!"]),
+    ] {
+        assert_eq!(names(&read("App.deps.json", json.as_bytes())), expected, "{json}");
+    }
 }
 
 #[test]

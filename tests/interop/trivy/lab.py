@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import sqlite3
 import struct
 import subprocess
@@ -189,16 +190,20 @@ CREATE TABLE indices (artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type
             sys.exit(f'{command}: {finished.stdout}{finished.stderr}')
         return finished.stdout
 
-    def trivy(self, name):
-        """The packages and vulnerabilities that Trivy lists."""
+    def report(self, name):
+        """What Trivy says about an image."""
         options = ['--insecure', '--image-src', 'remote', '--skip-db-update', '--skip-java-db-update', '--offline-scan']
         options += ['--cache-dir', self.directory / 'cache', '--cache-backend', 'memory', '--skip-version-check']
         options += ['--disable-telemetry', '--quiet', '--format', 'json', '--list-all-pkgs', '--scanners', 'vuln']
-        report = json.loads(self.run('trivy', 'image', *options, f'{self.address}/{name}:1'))
+        return json.loads(self.run('trivy', 'image', *options, f'{self.address}/{name}:1'))
+
+    def trivy(self, name):
+        """The packages and vulnerabilities that Trivy lists."""
+        report = self.report(name)
         packages, vulnerabilities = collections.Counter(), collections.Counter()
         for result in report.get('Results', []):
             kind = 'system' if result['Class'] == 'os-pkgs' else result['Type']
-            target = result['Target'] if kind in ('gobinary', 'rustbinary') else ''
+            target = result['Target'] if kind in ONE_FILE else ''
             for package in result.get('Packages', []):
                 version = full(package, '')
                 source = (package.get('SrcName', ''), full(package, 'Src')) if kind == 'system' else ('', '')
@@ -253,6 +258,28 @@ CREATE TABLE indices (artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type
         self.packages += packages.total()
         self.vulnerabilities += vulnerabilities.total()
 
+    def compare_licences(self, name, layers, expected={}):
+        """Compares the names of licences. `expected` are those of Trivy and of pullgate, by package, where they differ."""
+        push(name, layers)
+        output = self.run(self.pullgate_program, 'va', f'registry.test/{name}:1', '--offline', '--output', 'trivy', *self.config(), codes=(0, 2))
+        theirs, own = (self.licences(report) for report in (self.report(name), json.loads(output)))
+        if not theirs or theirs.keys() != own.keys():
+            self.faults.append(f'{name}: {theirs.keys() ^ own.keys()}')
+        for package in theirs.keys() & own.keys():
+            found = theirs[package], own[package]
+            if found != expected.get(package, (found[0], found[0])):
+                self.faults.append(f'{name}: the licences of {package} are {found[0]} for trivy and {found[1]} for pullgate')
+        self.packages += len(theirs)
+
+    @staticmethod
+    def licences(report):
+        found = collections.defaultdict(set)
+        for result in report.get('Results', []):
+            for package in result.get('Packages') or []:
+                for text in package.get('Licenses') or []:
+                    found[package['Name']].update(re.split(r' (?:AND|OR) ', re.sub('[()]', '', text)))
+        return dict(found)
+
     def finish(self):
         if self.faults:
             sys.exit('\n'.join(self.faults))
@@ -260,9 +287,12 @@ CREATE TABLE indices (artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type
 
 
 KINDS = {
-    'apk': 'system', 'deb': 'system', 'rpm': 'system', 'cargo': 'rustbinary', 'gem': 'gemspec', 'go': 'gobinary', 'maven': 'jar',
-    'npm': 'node-pkg', 'pypi': 'python-pkg',
+    'apk': 'system', 'composer': 'composer-vendor', 'deb': 'system', 'rpm': 'system', 'cargo': 'rustbinary', 'gem': 'gemspec', 'go': 'gobinary', 'maven': 'jar',
+    'npm': 'node-pkg', 'nuget': 'dotnet-core', 'pypi': 'python-pkg',
 }
+
+# Kinds of which Trivy has one result for each file.
+ONE_FILE = 'composer-vendor', 'dotnet-core', 'gobinary', 'rustbinary'
 
 
 def full(package, prefix):

@@ -12,23 +12,27 @@ import programs
 
 BUCKETS = {
     'cargo': ('GitHub Security Advisory Rust', 'Open Source Vulnerability'),
+    'composer': ('GitHub Security Advisory Composer', 'PHP Security Advisories Database'),
     'go': ('GitHub Security Advisory Go', 'The Go Vulnerability Database'),
     'maven': ('GitHub Security Advisory Maven', 'GitLab Advisory Database Community'),
     'npm': ('GitHub Security Advisory npm', 'Node.js Ecosystem Security Working Group'),
+    'nuget': ('GitHub Security Advisory NuGet', 'GitLab Advisory Database Community'),
     'pip': ('GitHub Security Advisory pip', 'Open Source Vulnerability'),
     'rubygems': ('GitHub Security Advisory RubyGems', 'Ruby Advisory Database'),
 }
 SOURCES = {
     'GitHub Security': 'ghsa', 'GitLab Advisory': 'glad', 'Node.js Ecosyst': 'nodejs-security-wg', 'Open Source Vul': 'osv',
+    'PHP Security Ad': 'php-security-advisories',
     'Ruby Advisory D': 'ruby-advisory-db', 'The Go Vulnerab': 'govulndb',
 }
 NAMES = {
     'cargo': ['p{}', 'p_{}-x'], 'go': ['github.com/Foo/p{}', 'golang.org/x/p{}/v2'], 'maven': ['org.x{}:p', 'com.Foo:P-{}'],
+    'composer': ['acme/p{}', 'Foo/p-{}_x'], 'nuget': ['P{}.Core', 'p{}'],
     'npm': ['p{}', '@scope/p{}', 'P{}.js'], 'pip': ['p{}', 'Pack_age-{}', 'zope.i{}'], 'rubygems': ['p{}', 'p-{}_x'],
 }
 SEMVER = ['-alpha', '-alpha.1', '-beta.2', '-rc1', '-rc.1', '-0', '-1', '-pre.0.20240101000000-abcdefabcdef']
 SUFFIXES = {
-    'cargo': SEMVER, 'go': SEMVER, 'npm': SEMVER,
+    'cargo': SEMVER, 'go': SEMVER, 'npm': SEMVER, 'nuget': SEMVER, 'composer': ['-alpha1', '-beta1', '-beta2', '-rc1', '-rc2'],
     'maven': ['-SNAPSHOT', '-alpha-1', '-beta1', '.RELEASE', '.Final', '-jre', '-rc1', '-1', '.GA', '-M1', '.SP1', '-android'],
     'pip': ['a1', 'b2', 'rc1', '.dev1', 'a1.dev2', '.post1', '.post2.dev1', '-1'],
     'rubygems': ['.pre', '.rc1', '.beta.2', '.alpha', '.a'],
@@ -38,6 +42,7 @@ COMMON = ['<{0}', '< {0}', '>={0}, <{1}', '>= {0}, < {1}', '>= {0}, <= {1}', '= 
 RANGES = {
     'cargo': ['^{0}', '~{0}', '>={0}, <{1}-0', '~> {0}'], 'go': ['<{0} || >{1}'],
     'maven': ['[0,{0})', '(0,{0}]', '[{0},99)', '[{0},)', '[0,{0}),[99,100)'],
+    'composer': ['>={0},<{1}', '>={0},<{1} || >={1},<{2}'], 'nuget': ['<{0} || >{1}'],
     'npm': ['^{0}', '~{0}', '>={0} <{1}', '>={0} <{1} || >{2}', '{0}', '1.x', '*', '<{0} || >={1}', '~0'],
     'pip': ['=={0}', '!={0}', '>={0},<{1}', '<{0}||>={1},<{2}', '==1.*', '>= {0}, != {1}, < {2}'],
     'rubygems': ['~> {0}', '~> {0}, >= {1}', '!= {0}'],
@@ -55,7 +60,7 @@ class Generator:
 
     def version(self):
         chance = self.chance
-        parts = 3 if self.kind in ('cargo', 'go', 'npm') else chance.randint(1, 4)
+        parts = 3 if self.kind in ('cargo', 'go', 'npm', 'nuget', 'composer') else chance.randint(1, 4)
         version = '.'.join(chance.choice(['0', '0', '1', '1', '2', '3', '9', '10', '11', '20']) for _ in range(parts))
         return version + (chance.choice(SUFFIXES[self.kind]) if chance.random() < 0.25 else '')
 
@@ -111,6 +116,12 @@ class Generator:
         listed = [{'name': name, 'version': version, 'source': 'crates.io'} for name, version in packages]
         root = {'name': 'root', 'version': '0.1.0', 'source': 'local', 'root': True}
         return [('usr/bin/app', programs.rust([*listed, root]), 0o755)]
+
+    def composer(self, packages):
+        return [('app/vendor/composer/installed.json', programs.composer(packages))]
+
+    def nuget(self, packages):
+        return [('app/App.deps.json', programs.dotnet(packages))]
 
     def go(self, packages):
         modules = [(name, f'v{version}') for name, version in packages]

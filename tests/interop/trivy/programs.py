@@ -47,6 +47,20 @@ def rust(packages):
     return elf('.dep-v0', zlib.compress(json.dumps({'packages': packages}).encode()))
 
 
+def dotnet(packages, unused=()):
+    """`App.deps.json` of a program that uses the packages when it runs; `unused` were needed to compile it."""
+    target, names = '.NETCoreApp,Version=v8.0', [f'{name}/{version}' for name, version in packages]
+    used = {name: {'runtime': {f'lib/net8.0/{name.split("/")[0]}.dll': {}}} for name in names}
+    used |= {f'{name}/{version}': {'compile': {'x.dll': {}}} for name, version in unused}
+    libraries = {name: {'type': 'package', 'serviceable': True, 'sha512': ''} for name in used}
+    return json.dumps({'runtimeTarget': {'name': target, 'signature': ''}, 'targets': {target: used}, 'libraries': libraries})
+
+
+def composer(packages):
+    """`installed.json` of Composer 2."""
+    return json.dumps({'packages': [{'name': name, 'version': version, 'license': ['MIT']} for name, version in packages], 'dev': False})
+
+
 def zipped(files):
     output = io.BytesIO()
     with zipfile.ZipFile(output, 'w', zipfile.ZIP_DEFLATED) as archive:
