@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hardening::{HardeningFinding, Superusers};
+use crate::licence;
 use crate::oci::Digest;
 
 mod apk;
@@ -29,7 +30,6 @@ mod red_hat;
 mod rpm;
 #[cfg(test)]
 mod sample;
-mod spdx;
 mod spool;
 mod system_file;
 mod tar;
@@ -50,6 +50,10 @@ pub struct Inventory {
     pub distribution: Option<LinuxDistribution>,
     /// All packages, ordered by ecosystem, name, version and path.
     pub packages: Vec<InstalledPackage>,
+    /// SPDX expressions of the packages' licences, by the text in which packages state them, where they differ from it. See
+    /// [`licence::expression`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licences: BTreeMap<String, String>,
     /// What could not be read, and may hide packages.
     pub gaps: Vec<Gap>,
     /// How Red Hat built the layers that contain its packages, by the packages' `layer`. It decides which advisories of
@@ -191,7 +195,7 @@ impl InstalledPackage {
 
     /// The licences, each as an SPDX expression where its text is clear, else as it is written.
     pub fn spdx_licenses(&self) -> Vec<String> {
-        self.licenses.iter().map(|license| spdx::normalised(license)).collect()
+        self.licenses.iter().map(|license| licence::normalised(license)).collect()
     }
 
     /// The length of all texts, in bytes.

@@ -23,6 +23,7 @@
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
 //! * `hardening`: what is unsafe in files and configurations of images.
+//! * `licence`: licences as SPDX expressions.
 //! * `tuf`: the documents of Docker Content Trust.
 //! * [`oci`], [`scope`], [`runtime`], [`x509`]: basic values and services used by all modules.
 //! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
@@ -47,6 +48,7 @@ pub(crate) mod gate;
 pub(crate) mod hardening;
 pub(crate) mod http_client;
 pub(crate) mod inventory;
+pub(crate) mod licence;
 pub(crate) mod markup;
 pub mod oci;
 pub(crate) mod pki;

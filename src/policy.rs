@@ -78,6 +78,6 @@ pub use trusted_root::{RootPart, RootPartKind, TrustedRoot};
 pub use va_rule::VaRule;
 pub use verdict::Verdict;
 pub use vulnerability::{
-    AffectedPackage, BaseImage, ChildFinding, Feeds, FixStatus, ImageFacts, Issue, IssueKind, OWN_CHECKS, Report,
-    ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
+    AffectedPackage, BaseImage, ChildFinding, DeclaredLicence, Feeds, FixStatus, ImageFacts, Issue, IssueKind,
+    OWN_CHECKS, Report, ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
 };

@@ -15,6 +15,7 @@ use super::system_file::{
 };
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
 use crate::hardening::{self, FileObservation, HardeningFinding, ObservedFile, Superusers};
+use crate::licence;
 use crate::oci::Digest;
 
 /// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files eight
@@ -158,6 +159,7 @@ impl<'a> MergedImage<'a> {
         inventory.gaps = gaps.into_iter().collect();
         self.find_origins(&mut inventory.packages);
         self.find_licenses(&mut inventory.packages);
+        inventory.licences = licences(&inventory.packages);
         let order = |package: &InstalledPackage| {
             let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
             (ecosystem, name, version, path, architecture)
@@ -271,6 +273,13 @@ impl<'a> MergedImage<'a> {
         let layers = self.layers.iter().enumerate().filter(|(_, (digest, _))| wanted.contains(digest));
         layers.filter_map(|(index, (digest, _))| Some((*digest, build(index)?))).collect()
     }
+}
+
+/// The expressions of the licences that are written in another way.
+fn licences(packages: &[InstalledPackage]) -> BTreeMap<String, String> {
+    let written: BTreeSet<&String> = packages.iter().flat_map(|package| &package.licenses).collect();
+    let expressions = written.into_iter().filter_map(|text| Some((text.clone(), licence::expression(text)?)));
+    expressions.filter(|(text, expression)| text != expression).collect()
 }
 
 /// What the files of a layer state about its build: the repositories in one, the name in another.

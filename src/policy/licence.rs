@@ -5,15 +5,20 @@
 
 use std::fmt;
 
+use spdx::expression::{ExprNode, Operator};
 use spdx::{Expression, LicenseReq, ParseMode};
 
 use super::pattern::Glob;
 use super::rule::Behaviour;
+use super::vulnerability::DeclaredLicence;
+use crate::licence;
 
 /// The longest licence that is parsed, in bytes. A longer one is a licence text, and counts as unknown.
 const MAX_EXPRESSION: usize = 4096;
 
-/// What is accepted besides correct expressions: other spellings (`Apache 2.0`, `GPLv2+`), `/` for `OR`.
+/// What is accepted besides correct expressions: deprecated identifiers. Other spellings are read by [`licence`].
+const SPDX: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
+/// What patterns may also be: other spellings (`Apache 2.0`).
 const LAX: ParseMode = ParseMode { allow_unknown: false, ..ParseMode::LAX };
 
 /// The licences that packages may have.
@@ -73,42 +78,81 @@ impl LicenceRule {
     /// Judges the licences of one package. All of them apply.
     ///
     /// # Errors
-    /// The first licence that is not acceptable, and why.
-    pub(super) fn judge<'a>(&self, licences: &'a [String]) -> Result<(), (LicenceProblem, &'a str)> {
-        if licences.iter().all(|licence| licence.trim().is_empty()) {
+    /// The first licence that is not acceptable, as the package states it, and why.
+    pub(super) fn judge<'a>(&self, licences: &'a [DeclaredLicence]) -> Result<(), (LicenceProblem, &'a str)> {
+        let stated = || licences.iter().filter(|licence| !licence.written.trim().is_empty());
+        if stated().next().is_none() {
             return match self.unknown {
                 Behaviour::Allow => Ok(()),
                 Behaviour::Deny => Err((LicenceProblem::Missing, "")),
             };
         }
-        licences
-            .iter()
-            .filter(|licence| !licence.trim().is_empty())
-            .try_for_each(|licence| self.judge_one(licence.trim()).map_err(|problem| (problem, licence.trim())))
+        stated().try_for_each(|licence| self.judge_one(licence).map_err(|problem| (problem, licence.written.trim())))
     }
 
-    fn judge_one(&self, licence: &str) -> Result<(), LicenceProblem> {
-        let parsed = (licence.len() <= MAX_EXPRESSION).then(|| Expression::parse_mode(licence, LAX).ok()).flatten();
+    fn judge_one(&self, licence: &DeclaredLicence) -> Result<(), LicenceProblem> {
+        let written = licence.written.trim();
+        let text = licence.expression.as_deref().unwrap_or(written);
+        let is_short = licence.expression.is_some() || text.len() <= MAX_EXPRESSION;
+        let parsed = is_short.then(|| Expression::parse_mode(text, SPDX).ok()).flatten();
         let Some(expression) = parsed else {
             // Free text can name a licence too.
-            return match (self.unknown, matches(&self.deny, &[licence.to_owned()])) {
+            return match (self.unknown, self.denies_text(written)) {
                 (_, true) => Err(LicenceProblem::Denied),
                 (Behaviour::Deny, false) => Err(LicenceProblem::Unreadable),
                 (Behaviour::Allow, false) => Ok(()),
             };
         };
-        if !expression.evaluate(|licence| !matches(&self.deny, &names(licence))) {
+        let is_choice = expression.iter().any(|node| matches!(node, ExprNode::Op(Operator::Or)));
+        if (!is_choice && self.denies_text(written)) || self.denies(&expression) {
             return Err(LicenceProblem::Denied);
         }
-        if self.unknown == Behaviour::Deny && !expression.evaluate(is_stated) {
+        if self.unknown == Behaviour::Deny && !expression.evaluate(is_known) {
             return Err(LicenceProblem::Unreadable);
         }
-        let is_allowed = |licence: &LicenseReq| {
-            let names = names(licence);
-            let is_unknown = !is_stated(licence) && self.unknown == Behaviour::Allow;
-            !matches(&self.deny, &names) && (is_unknown || is_stated(licence) && matches(&self.allow, &names))
+        let is_acceptable = |licence: &LicenseReq| !self.denies_one(licence) && self.allows(licence);
+        if self.allow.is_empty() || expression.evaluate(is_acceptable) {
+            Ok(())
+        } else {
+            Err(LicenceProblem::NotAllowed)
+        }
+    }
+
+    /// Whether free text matches a denied licence, or may mean one.
+    fn denies_text(&self, text: &str) -> bool {
+        matches(&self.deny, &[text.to_owned()]) || licence::candidates(text).into_iter().any(|id| self.denies_id(id))
+    }
+
+    /// Whether no alternative is left without the denied licences. One that is unknown is none, where it is the only one
+    /// besides a denied one.
+    fn denies(&self, expression: &Expression) -> bool {
+        let is_left = |is_denied_left: bool, is_unknown_left: bool| {
+            expression.evaluate(|licence| match (self.denies_one(licence), is_stated(licence)) {
+                (true, _) => is_denied_left,
+                (false, true) => true,
+                (false, false) => is_unknown_left,
+            })
         };
-        if self.allow.is_empty() || expression.evaluate(is_allowed) { Ok(()) } else { Err(LicenceProblem::NotAllowed) }
+        !is_left(false, true) || (!is_left(false, false) && is_left(true, false))
+    }
+
+    fn denies_one(&self, licence: &LicenseReq) -> bool {
+        matches(&self.deny, &names(licence)) || candidates(licence).into_iter().any(|id| self.denies_id(id))
+    }
+
+    fn denies_id(&self, id: &str) -> bool {
+        spdx::license_id(id).is_some_and(|id| matches(&self.deny, &names(&LicenseReq::from(id))))
+    }
+
+    /// Whether a licence is among those that the rule allows. An unclear name is, if all licences that it may mean are.
+    fn allows(&self, licence: &LicenseReq) -> bool {
+        let is_allowed =
+            |id: &&str| spdx::license_id(id).is_some_and(|id| matches(&self.allow, &names(&LicenseReq::from(id))));
+        match is_stated(licence) {
+            true => matches(&self.allow, &names(licence)),
+            false if self.unknown == Behaviour::Allow => true,
+            false => is_known(licence) && candidates(licence).iter().all(is_allowed),
+        }
     }
 }
 
@@ -118,7 +162,18 @@ fn matches(patterns: &[LicencePattern], names: &[String]) -> bool {
 
 /// Whether a licence is one. `NOASSERTION` says that nobody has looked.
 fn is_stated(licence: &LicenseReq) -> bool {
-    licence.license.to_string() != "NOASSERTION"
+    let name = licence.license.to_string();
+    name != "NOASSERTION" && !licence::is_unknown(&name)
+}
+
+/// Whether a licence is one, or one of several with the same name.
+fn is_known(licence: &LicenseReq) -> bool {
+    is_stated(licence) || !candidates(licence).is_empty()
+}
+
+/// The licences that an unclear name may mean.
+fn candidates(licence: &LicenseReq) -> Vec<&'static str> {
+    if is_stated(licence) { Vec::new() } else { licence::candidates(&licence.license.to_string()) }
 }
 
 /// The names by which patterns can refer to a licence: with its exception, without it, and without `+`, `-only` and
@@ -180,12 +235,53 @@ mod tests {
             (&["MIT"], &[], &["MIT with restrictions"], Some(Unreadable)),
             (&["MIT"], &[], &["MIT AND"], Some(Unreadable)),
         ] {
-            let licences: Vec<String> = licences.iter().map(|text| (*text).to_owned()).collect();
+            let licences: Vec<_> = licences.iter().map(|text| DeclaredLicence::new((*text).to_owned())).collect();
             let found = rule(allow, deny).judge(&licences).err().map(|(problem, _)| problem);
             assert_eq!(found, expected, "{allow:?} {deny:?} {licences:?}");
         }
-        let long = vec![format!("MIT{}", " OR MIT".repeat(MAX_EXPRESSION))];
+        let long = [DeclaredLicence::new(format!("MIT{}", " OR MIT".repeat(MAX_EXPRESSION)))];
         assert_eq!(rule(&["MIT"], &[]).judge(&long).unwrap_err().0, Unreadable);
+    }
+
+    #[test]
+    fn licences_are_judged_as_package_managers_write_them() {
+        use LicenceProblem::{Denied, NotAllowed, Unreadable};
+        for (allow, deny, written, expected) in [
+            (&[][..], &["GPL-2.0-only"][..], "GPL-2", Some(Denied)),
+            (&[], &["GPL-2.0-only"], "GPLv2", Some(Denied)),
+            (&[], &["GPL-2.0-only"], "GNU GPL v2", Some(Denied)),
+            (&[], &["GPL-2.0*"], "GPL-2+ with OpenSSL exception", Some(Denied)),
+            (&[], &["GPL-3.0*"], "MIT or GPL-3", None),
+            (&[], &["GPL-3.0*"], "MIT, GPL-3", Some(Denied)),
+            (&[], &["GPL-3.0*"], "MIT or Expat, and GPL-3", Some(Denied)),
+            (&[], &["GPL-3.0*"], "Public Domain and GPL-3", Some(Denied)),
+            (&[], &["GPL-3.0*"], "GPL-3 or something else", Some(Denied)),
+            (&[], &["GPL-3.0*"], "(GPL-3 or MIT) and something else", None),
+            (&[], &["GPL-3.0*"], "MIT (GPL-3)", Some(Denied)),
+            (&[], &["GPL-3.0*"], "MIT BSD GPL3+", Some(Denied)),
+            (&[], &["GPL-3.0*"], "GPL-3 (see COPYING", Some(Denied)),
+            // A name without a version may mean any.
+            (&[], &["GPL-3.0-only"], "GPL", Some(Denied)),
+            (&[], &["BSD-4-Clause"], "BSD License", Some(Denied)),
+            (&[], &["BSD-4-Clause"], "MIT AND BSD", Some(Denied)),
+            (&[], &["GPL-3.0-only"], "BSD", None),
+            (&["GPL-*"], &[], "GPL", None),
+            (&["BSD-*"], &[], "BSD-style", None),
+            (&["BSD-3-Clause"], &[], "BSD", Some(NotAllowed)),
+            (&["MIT"], &[], "MIT/X11", None),
+            (&["Apache-2.0"], &[], "Apache 2", None),
+            (&["MIT"], &[], "MIT and something else", Some(Unreadable)),
+            (&["MIT", "*"], &[], "something else", Some(Unreadable)),
+            (&["*"], &[], "MIT AND something else", Some(Unreadable)),
+            (&["*"], &[], "LicenseRef-unknown-x", Some(Unreadable)),
+            // As it is written.
+            (&[], &["Expat"], "Expat", Some(Denied)),
+            (&[], &["*affero*"], "MIT and GNU Affero thing", Some(Denied)),
+            (&[], &["*gpl*"], "MIT or GPL-3", None),
+        ] {
+            let found = rule(allow, deny).judge(&[DeclaredLicence::new(written.to_owned())]).err().map(|error| error.0);
+            assert_eq!(found, expected, "{allow:?} {deny:?} {written:?}");
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ fn licences_of_dpkg_are_those_in_the_directory_of_the_package() {
     let gcc = "GPL-3+ with GCC exception";
     assert_eq!(licenses, [of("bash", "GPL-3"), of("gcc", gcc), of("gone", ""), of("libgcc", gcc), of("none", "")]);
     assert_eq!(inventory.gaps, [], "a file with licences is no package");
+    let expressions = [("GPL-3", "GPL-3.0-only"), (gcc, "GPL-3.0-or-later WITH GCC-exception-3.1")];
+    assert_eq!(inventory.licences, expressions.map(|(text, known)| (text.to_owned(), known.to_owned())).into());
 }
 
 #[test]

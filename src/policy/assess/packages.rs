@@ -21,7 +21,7 @@ pub(super) fn licences(rule: &VaRule, report: &Report, findings: &mut Findings) 
         return;
     };
     let problem = |package: &ReportPackage| {
-        let (problem, licence) = rule.judge(&package.licenses).err()?;
+        let (problem, licence) = rule.judge(&package.licences).err()?;
         let package = named(package);
         Some(match problem {
             LicenceProblem::Denied => format!("{package} is licensed {licence}, which the policy denies"),

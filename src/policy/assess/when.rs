@@ -9,7 +9,7 @@ use super::issues::{SortedIssues, first_seen, severity};
 use super::text::after;
 use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable};
 use crate::policy::va_rule::VaRule;
-use crate::policy::vulnerability::{AffectedPackage, Issue, IssueKind, Report, ReportPackage};
+use crate::policy::vulnerability::{AffectedPackage, DeclaredLicence, Issue, IssueKind, Report, ReportPackage};
 
 use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time};
 
@@ -244,7 +244,7 @@ fn of_package(package: &ReportPackage) -> Value {
         ("version", Some(json!(package.version))),
         ("purl", package.purl.as_ref().map(|purl| json!(purl.as_str()))),
         ("ecosystem", package.purl.as_ref().map(|purl| json!(purl.kind()))),
-        ("licences", Some(json!(package.licenses))),
+        ("licences", Some(json!(package.licences.iter().map(DeclaredLicence::text).collect::<Vec<_>>()))),
         ("published", time(package.published)),
         ("path", package.path.as_ref().map(|path| json!(path))),
     ])
@@ -269,7 +269,11 @@ mod tests {
             packages: vec![AffectedPackage { name: "ssl".into(), ..AffectedPackage::default() }],
             ..Issue::new("CVE-1", IssueKind::Vulnerability, Severity::High)
         };
-        let package = ReportPackage { name: "ssl".into(), licenses: vec!["MIT".into()], ..ReportPackage::default() };
+        let package = ReportPackage {
+            name: "ssl".into(),
+            licences: vec![DeclaredLicence::new("Expat".into())],
+            ..ReportPackage::default()
+        };
         Report { issues: vec![issue], packages: Some([package].into()), generated_at: at, ..Report::default() }
     }
 

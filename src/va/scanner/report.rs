@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory};
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
 use crate::policy::{
-    AffectedPackage, Epss, Feeds, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap, ReportPackage, Severity,
-    VaEvidence,
+    AffectedPackage, DeclaredLicence, Epss, Feeds, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap,
+    ReportPackage, Severity, VaEvidence,
 };
 use crate::va::configuration;
 
@@ -50,7 +50,7 @@ pub(super) fn evidence(
         name: package.name.clone(),
         version: package.version.clone(),
         purl: purls.of(index),
-        licenses: package.licenses.clone(),
+        licences: package.licenses.iter().map(|written| declared(inventory, written)).collect(),
         published: package.built,
         path: package.path.clone(),
     };
@@ -71,6 +71,11 @@ pub(super) fn evidence(
         image,
         packages,
     })
+}
+
+/// A licence that a package declares.
+fn declared(inventory: &Inventory, written: &str) -> DeclaredLicence {
+    DeclaredLicence { written: written.to_owned(), expression: inventory.licences.get(written).cloned() }
 }
 
 /// The evidence about an image in which nothing was recognised.
@@ -237,7 +242,9 @@ pub(super) fn weight(evidence: &VaEvidence) -> usize {
     };
     let gaps: usize = report.gaps.iter().map(|gap| gap.place.len() + gap.problem.len() + 64).sum();
     let package = |package: &ReportPackage| {
-        let licences = package.licenses.iter().map(|text| text.len() + 32).sum::<usize>();
+        let length =
+            |licence: &DeclaredLicence| licence.written.len() + licence.expression.as_ref().map_or(0, String::len);
+        let licences = package.licences.iter().map(|licence| length(licence) + 64).sum::<usize>();
         size_of::<ReportPackage>() + licences + 512
     };
     let packages = report.packages.iter().flat_map(|packages| packages.iter()).map(package).sum::<usize>();
@@ -269,6 +276,20 @@ mod tests {
             epss: None,
             references: vec![references.clone()],
         }
+    }
+
+    #[test]
+    fn packages_have_their_licences_as_expressions() {
+        let inventory: Inventory = serde_json::from_value(json!({
+            "distribution": null, "gaps": [], "licences": {"GPL-2": "GPL-2.0-only"},
+            "packages": [{"ecosystem": "npm", "name": "x", "version": "1", "licenses": ["GPL-2", "MIT"]}],
+        }))
+        .unwrap();
+        let licences: Vec<_> = ["GPL-2", "MIT"].iter().map(|text| declared(&inventory, text)).collect();
+        assert_eq!(licences, ["GPL-2", "MIT"].map(|text| DeclaredLicence::new(text.to_owned())));
+        let found = evidence(&Databases::default(), &inventory, ImageFindings::default(), Timestamp::UNIX_EPOCH);
+        let VaEvidence::Report(Report { packages: Some(packages), .. }) = found else { panic!("{found:?}") };
+        assert_eq!(packages[0].licences, licences);
     }
 
     /// An image may contain a package any number of times: what is listed stays bounded, and no exemption of the listed

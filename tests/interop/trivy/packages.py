@@ -43,13 +43,14 @@ def apk(*packages):
 
 def compare(directory, pullgate):
     rows = lab.Rows()
-    for bucket in ('cargo::x', 'go::x', 'maven::x', 'npm::x', 'pip::x', 'rubygems::x', 'debian 12', 'alpine 3.22', 'alma 9'):
+    for bucket in ('cargo::x', 'go::x', 'composer::x', 'maven::x', 'npm::x', 'nuget::x', 'pip::x', 'rubygems::x', 'debian 12', 'alpine 3.22', 'alma 9'):
         rows.add([bucket, 'unused'], 'CVE-2024-1', {'FixedVersion': '1', 'VulnerableVersions': ['<1']})
     scanners = lab.Scanners(rows, directory, pullgate)
-    for languages in (npm, python, go, rust, ruby, java):
+    for languages in (npm, python, go, rust, ruby, php, dotnet, java):
         languages(scanners)
     for systems in (debian, others, layers):
         systems(scanners)
+    licences(scanners)
     scanners.finish()
 
 
@@ -144,6 +145,26 @@ def ruby(scanners):
     scanners.compare('ruby', [files], expected)
 
 
+def php(scanners):
+    listed = [('symfony/http-kernel', 'v5.4.1'), ('acme/branch', 'dev-main'), ('Acme/Upper', '1.0.0')]
+    files = [
+        ('app/vendor/composer/installed.json', programs.composer(listed)), ('app/composer.lock', programs.composer([('locked/locked', '1.0')])),
+        ('opt/libraries/composer/installed.json', json.dumps({'packages': [{'name': 'a/b', 'version': '2', 'license': 'MIT', 'require': {'php': '*'}}]})),
+        # Differences.
+        ('old/vendor/composer/installed.json', json.dumps([{'name': 'old/one', 'version': '1.0'}])),
+    ]
+    scanners.compare('php', [files], [('pullgate', 'old/one', '1.0')])
+
+
+def dotnet(scanners):
+    runtime = {'libraries': {'runtimepack.Microsoft.NETCore.App.Runtime.linux-x64/8.0.1': {'type': 'runtimepack'}, 'x/1': {'type': 'reference'}}}
+    files = [
+        ('app/App.deps.json', programs.dotnet([('Newtonsoft.Json', '9.0.1'), ('x.y', '1.0.0.5')], [('To.Compile', '1.0')])),
+        ('app/Self.deps.json', json.dumps(runtime)), ('app/App.runtimeconfig.json', '{}'),
+    ]
+    scanners.compare('dotnet', [files])
+
+
 def java(scanners):
     inner = zipped([manifest(), pom('in.ner', 'inner', '1.0')])
     deep = zipped([manifest(), pom('de.ep', 'deep', '1'), ('x/inner.jar', inner)])
@@ -222,6 +243,26 @@ def layers(scanners):
     ]
     upper = [('var/lib/dpkg/status', deb('a', '2') + deb('c') + deb('d')), ('opt/.wh.j.jar', ''), ('app/.wh.node_modules', '')]
     scanners.compare('layers', [lower, middle, upper, [node('v', '1.0.0')]])
+
+
+def licences(scanners):
+    """Trivy takes a name without a version for one licence, and does not know that X11 is another name of MIT here."""
+    texts = ['MIT', 'GPL-2.0-only', 'Apache License, Version 2.0', 'GPLv2+', 'MIT/X11', 'ASL 2.0', 'BSD-3-clause', 'The Unlicense', 'Apache 2', 'ISC License (ISCL)']
+    classifier = 'Classifier: License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)\n'
+    copyright = 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: {}\n\n'
+    files = [
+        *DEBIAN, *(node(f'n{number}', '1.0.0', license=text) for number, text in enumerate(texts)),
+        dist_info('gpl', metadata('gpl', '1.0', classifier)), dist_info('expression', metadata('expression', '1.0', 'License-Expression: MIT OR Apache-2.0\n')),
+        gem('ruby-1.0', '  s.name = "ruby".freeze\n  s.version = "1.0"\n  s.licenses = ["MIT".freeze, "Ruby".freeze]\n'),
+        ('var/lib/dpkg/status', deb('one') + deb('two') + deb('common')),
+        ('usr/share/doc/one/copyright', copyright.format('GPL-2+')), ('usr/share/doc/two/copyright', copyright.format('Expat') + copyright.format('LGPL-2.1')),
+        ('usr/share/doc/common/copyright', 'See /usr/share/common-licenses/GPL-3.\n'),
+        # Differences.
+        node('unclear', '1.0.0', license='BSD'),
+    ]
+    scanners.compare_licences('licences', [files], {'unclear': ({'BSD-3-Clause'}, {'BSD'}), 'n4': ({'MIT/X11'}, {'MIT'})})
+    lower = [*ALPINE, apk(('musl', '1.2.4-r2', ''))]
+    scanners.compare_licences('licences-apk', [lower])
 
 
 if __name__ == '__main__':

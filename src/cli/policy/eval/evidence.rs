@@ -10,10 +10,10 @@ use super::case::{
 };
 use crate::oci::Digest;
 use crate::policy::{
-    AffectedPackage, Authority, BaseImage, CvssScore, ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet,
-    Feeds, ImageFacts, ImageHistory, Issue, IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl, Question, Report,
-    ReportPackage, Scheme, Selected, Severity, Signatory, SignatureFinding, Subject, TrustEvidence, TrustFindings,
-    TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
+    AffectedPackage, Authority, BaseImage, CvssScore, DeclaredLicence, ExemptedImage, ExemptionRecord, ExemptionScope,
+    ExemptionSet, Feeds, ImageFacts, ImageHistory, Issue, IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl,
+    Question, Report, ReportPackage, Scheme, Selected, Severity, Signatory, SignatureFinding, Subject, TrustEvidence,
+    TrustFindings, TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
 };
 
 /// The evidence of a case, as the gate would have found it.
@@ -198,7 +198,7 @@ fn package(package: &CasePackage) -> Result<ReportPackage, String> {
         name: package.name.clone().unwrap_or_else(|| of_purl(|purl| Some(purl.name()))),
         version: package.version.clone().unwrap_or_else(|| of_purl(Purl::version)),
         purl: purl.clone(),
-        licenses: package.licences.list(),
+        licences: package.licences.list().into_iter().map(DeclaredLicence::new).collect(),
         published: time(package.published),
         path: package.path.clone(),
     })

@@ -242,12 +242,34 @@ fn malware() {
     ]);
 }
 
+fn package_with(licences: &str) -> &'static str {
+    let text = format!(r#"{{"issues":[],"packages":[{{"name":"x","version":"1","licences":{licences}}}]}}"#);
+    Box::leak(text.into_boxed_str())
+}
+
+#[test]
+fn licences_as_package_managers_write_them() {
+    check_all(&[
+        (
+            line!(),
+            "{licences: {deny: [GPL-2.0-only]}}",
+            package_with(r#"["Expat", "GPL-2"]"#),
+            "",
+            Deny("licences: x 1 is licensed GPL-2, which the policy denies"),
+        ),
+        (
+            line!(),
+            "{licences: {allow: [MIT, BSD-3-Clause]}}",
+            package_with(r#"["MIT License", "BSD License"]"#),
+            "",
+            Deny("licences: x 1 is licensed BSD License, which the policy does not allow"),
+        ),
+    ]);
+}
+
 #[test]
 fn licences() {
-    let of = |licences: &str| {
-        let text = format!(r#"{{"issues":[],"packages":[{{"name":"x","version":"1","licences":{licences}}}]}}"#);
-        &*Box::leak(text.into_boxed_str())
-    };
+    let of = package_with;
     let unlisted = r#"{"issues":[]}"#;
     check_all(&[
         (line!(), "{licences: {deny: ['AGPL-*']}}", of(r#""MIT""#), "", Admit),

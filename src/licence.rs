@@ -1,0 +1,216 @@
+//! Licences as SPDX expressions (spdx.github.io/spdx-spec, annex "SPDX license expressions").
+//!
+//! Package managers state licences in words of their own: `GPL-2+` (Debian), `ASL 2.0` (Fedora), `Apache License, Version 2.0`
+//! (Maven). What names one licence of SPDX becomes its identifier. What does not (`BSD`, `GPL` without a version, `Public
+//! Domain`) stays unknown, because another licence must not be claimed.
+//!
+//! A text that can be read in several ways is read in the stricter one: what is listed with commas applies as a whole, and
+//! `A or B, and C` is `(A OR B) AND C`, as in Debian's copyright files (DEP-5).
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+mod grammar;
+mod names;
+
+use grammar::LicenceToken;
+use names::{EXCEPTIONS, FAMILIES, NAMES};
+
+/// The longest text that is read, in bytes. A longer one is the text of a licence.
+const MAX_TEXT: usize = 4096;
+/// The start of the identifiers of unknown parts.
+const UNKNOWN: &str = "LicenseRef-unknown-";
+/// The most characters of an unknown part in its identifier.
+const MAX_UNKNOWN: usize = 64;
+
+/// A licence as an SPDX expression, in which unknown parts are called `LicenseRef-unknown-…`: of `GPL-2+ with OpenSSL
+/// exception` it is `GPL-2.0-or-later AND LicenseRef-unknown-with-OpenSSL-exception`. `None` if no part is known.
+pub(crate) fn expression(written: &str) -> Option<String> {
+    static LATER: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r"(?i)[\s,]+or\s+(?:\(at your option\)\s+)?(?:any\s+)?(?:later|newer|greater)(?:\s+version)?")
+    });
+    // A comma before a version separates no licences.
+    static VERSION: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"(?i),\s*((?:version|ver\.?|v\.?)[\s-]*\d|\d[\d.]*(?:[\s)]|$))"));
+    let written = written.trim();
+    if written.len() > MAX_TEXT {
+        return None;
+    }
+    let whole = LATER.replace_all(written, "+");
+    let whole = VERSION.replace_all(&whole, " $1");
+    if let Some(known) = identifier(&whole).or_else(|| abbreviated(&whole)) {
+        return Some(known);
+    }
+    // The name of a family may contain `or`.
+    if family(&whole).is_some() {
+        return Some(unknown(&whole));
+    }
+    let tokens = grammar::tokens(&whole);
+    let is_known = |token: &LicenceToken| match token {
+        LicenceToken::Term(term) => !is_unknown(term) || !candidates(term).is_empty(),
+        _ => false,
+    };
+    tokens.iter().any(is_known).then(|| grammar::expression(&tokens))
+}
+
+/// A licence as an SPDX expression, or as it is written if a part of it is not clear.
+pub(crate) fn normalised(written: &str) -> String {
+    expression(written).filter(|known| is_clear(known)).unwrap_or_else(|| written.trim().to_owned())
+}
+
+/// Whether all parts of an expression are known.
+pub(crate) fn is_clear(expression: &str) -> bool {
+    !expression.contains(UNKNOWN)
+}
+
+/// Whether the identifier is that of an unknown part of an expression.
+pub(crate) fn is_unknown(identifier: &str) -> bool {
+    identifier.starts_with(UNKNOWN)
+}
+
+/// The identifiers of SPDX that an unclear name may stand for: for `BSD` those of all licences of that family. `name` is a text,
+/// or the identifier of an unknown part. Empty if it may be anything.
+pub(crate) fn candidates(name: &str) -> Vec<&'static str> {
+    static END: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-\d[\d.]*(?:-only|-or-later|-Clause)?$"));
+    let Some(family) = family(name.strip_prefix(UNKNOWN).unwrap_or(name)) else { return Vec::new() };
+    let all = spdx::identifiers::LICENSES.iter().map(|license| license.name);
+    all.filter(|id| id.strip_prefix(family).is_some_and(|end| END.is_match(end))).collect()
+}
+
+/// The identifier of an unknown part: of one without a version that of its family, `LicenseRef-unknown-BSD`.
+fn unknown(text: &str) -> String {
+    let character = |character: char| match character.is_ascii_alphanumeric() || character == '.' {
+        true => character,
+        false => '-',
+    };
+    let name = || text.trim().chars().map(character).take(MAX_UNKNOWN).collect();
+    format!("{UNKNOWN}{}", family(text).map_or_else(name, str::to_owned))
+}
+
+fn pattern(pattern: &str) -> Regex {
+    // Patterns are constants, which the tests compile.
+    Regex::new(pattern).expect("a valid pattern")
+}
+
+/// The identifier of a name that is followed by its abbreviation: `GNU General Public License v3 (GPLv3)`.
+fn abbreviated(text: &str) -> Option<String> {
+    let (name, short) = text.strip_suffix(')')?.rsplit_once(" (")?;
+    let known = identifier(name)?;
+    let is_same = match identifier(short) {
+        Some(other) => other == known,
+        None => family(short).is_some_and(|family| known.strip_prefix(family).is_some_and(|end| end.starts_with('-'))),
+    };
+    is_same.then_some(known)
+}
+
+/// The identifier of SPDX that a name stands for.
+fn identifier(name: &str) -> Option<String> {
+    static GNU: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(gpl|lgpl|agpl|gfdl)(\d)(\.\d)?(\+?)$"));
+    if let Some(known) = exact(name) {
+        return Some(known);
+    }
+    let short = short(name)?;
+    if let Some(known) = find(NAMES, &short) {
+        return Some(known.to_owned());
+    }
+    let parts = GNU.captures(&short)?;
+    let minor = parts.get(3).map_or(".0", |minor| minor.as_str());
+    let suffix = if parts[4].is_empty() { "only" } else { "or-later" };
+    let known = format!("{}-{}{minor}-{suffix}", parts[1].to_ascii_uppercase(), &parts[2]);
+    spdx::license_id(&known).map(|_| known)
+}
+
+/// An identifier of SPDX in upper or lower case, or a reference. The deprecated ones of GNU licences are left out.
+fn exact(name: &str) -> Option<String> {
+    static LICENSES: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
+        spdx::identifiers::LICENSES.iter().map(|license| (license.name.to_ascii_lowercase(), license.name)).collect()
+    });
+    let name = name.trim();
+    if ["LicenseRef-", "DocumentRef-"].iter().any(|start| name.starts_with(start)) {
+        return spdx::Expression::parse(name).is_ok_and(|one| one.requirements().count() == 1).then(|| name.to_owned());
+    }
+    let (stem, plus) = name.strip_suffix('+').map_or((name, ""), |stem| (stem, "+"));
+    let known = spdx::license_id(LICENSES.get(&stem.to_ascii_lowercase())?)?;
+    let is_other = known.name.contains("-with-") || (known.is_gnu() && (known.is_deprecated() || !plus.is_empty()));
+    (!is_other).then(|| format!("{}{plus}", known.name))
+}
+
+/// The identifier of an exception to a licence.
+fn exception(name: &str, licence: &str) -> Option<&'static str> {
+    let all = || spdx::identifiers::EXCEPTIONS.iter().map(|exception| exception.name);
+    let exact = all().find(|known| known.eq_ignore_ascii_case(name.trim()));
+    let version = licence.chars().find(char::is_ascii_digit);
+    let named = || {
+        let name = short(name)?;
+        find(EXCEPTIONS, &name).or_else(|| find(EXCEPTIONS, &format!("{name}{}", version?)))
+    };
+    exact.or_else(named)
+}
+
+/// The start of the identifiers that a name without a version may stand for.
+fn family(name: &str) -> Option<&'static str> {
+    let without = name.trim().strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+    let of = |name: &str| find(FAMILIES, &short(name)?);
+    match without {
+        Some((name, abbreviation)) => of(name).filter(|family| of(abbreviation) == Some(*family)),
+        None => of(name),
+    }
+}
+
+fn find(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    table.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|index| table[index].1)
+}
+
+/// A name without what people write differently: case, spaces, `License`, `Version`, `v` before a number, `.0` at the end.
+/// `None` for words in other scripts, which must not be left out.
+fn short(name: &str) -> Option<String> {
+    if name.chars().any(|character| !character.is_ascii() && character.is_alphanumeric()) {
+        return None;
+    }
+    let mut short: String = name
+        .chars()
+        .filter(|character| character.is_ascii_alphanumeric() || matches!(character, '.' | '+'))
+        .map(|character| character.to_ascii_lowercase())
+        .collect();
+    if short == "unlicense" || short == "theunlicense" {
+        return Some("unlicense".to_owned());
+    }
+    for (long, word) in [
+        ("licence", ""),
+        ("license", ""),
+        ("version", ""),
+        ("gnugeneralpublic", "gpl"),
+        ("gnulessergeneralpublic", "lgpl"),
+        ("gnulibrarygeneralpublic", "lgpl"),
+        ("gnuafferogeneralpublic", "agpl"),
+        ("gnufreedocumentation", "gfdl"),
+        ("gnu", ""),
+        ("orlater", "+"),
+        ("2clausebsd", "bsd2clause"),
+        ("3clausebsd", "bsd3clause"),
+    ] {
+        short = short.replace(long, word);
+    }
+    if let Some(rest) = short.strip_prefix("the") {
+        short = rest.to_owned();
+    }
+    if let Some(rest) = short.strip_suffix("only") {
+        short = rest.to_owned();
+    }
+    // `gplv2` and `gpl2`, `2.0` and `2`.
+    if let Some(at) = short.find(|character: char| character.is_ascii_digit()).filter(|at| *at > 1)
+        && short.as_bytes()[at - 1] == b'v'
+    {
+        short.remove(at - 1);
+    }
+    let (stem, plus) = short.strip_suffix('+').map_or((&*short, ""), |stem| (stem, "+"));
+    Some(match stem.strip_suffix(".0").filter(|stem| !stem.contains('.')) {
+        Some(stem) => format!("{stem}{plus}"),
+        None => short,
+    })
+}
+
+#[cfg(test)]
+mod tests;
