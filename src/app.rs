@@ -99,6 +99,7 @@ impl BoundGate {
         let (tasks, front) = (parts.tasks.clone(), Tasks::new());
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
+        parts.upstreams.watch(&tasks);
         parts.courier.start(&tasks).await;
         tasks.spawn(on_hangup(reload));
         let addresses = registry.addresses();
@@ -244,3 +245,6 @@ impl BuildError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

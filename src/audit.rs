@@ -6,7 +6,7 @@
 mod file;
 mod queue;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +18,12 @@ use tokio::sync::oneshot;
 
 use crate::oci::Digest;
 use crate::policy::{Denial, ExemptionRecord};
-use crate::runtime::Metrics;
+use crate::runtime::{Metrics, Readiness};
 use file::RotatingFile;
 use queue::{Queue, Work};
+
+/// The topic of the audit file in `/readyz`.
+const TOPIC: &str = "audit";
 
 /// The version of the record schema.
 pub const SCHEMA: u32 = 1;
@@ -258,14 +261,16 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be opened for appending.
-    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, AuditError> {
+    pub fn new(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Result<Self, AuditError> {
         let open = RotatingFile::open(config.file.clone(), config.max_file_size, config.keep);
         let file = open.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })?;
         let lost = metrics.register("audit_records_lost", "Decisions that could not be recorded", Counter::default());
-        let (queue, counter) = (Arc::new(Queue::default()), lost.clone());
+        let queue = Arc::new(Queue::default());
         let sender = Arc::new(QueueHandle(queue.clone()));
+        readiness.degraded(TOPIC, None);
+        let outcome = WriteReporter { lost: lost.clone(), readiness: readiness.clone() };
         // Not a tracked task: it must outlive all of those to write their last records.
-        tokio::task::spawn_blocking(move || write_all(file, &queue, &counter));
+        tokio::task::spawn_blocking(move || write_all(file, &queue, &outcome));
         Ok(Self { queue: sender, required: config.required, lost })
     }
 
@@ -329,33 +334,49 @@ impl Drop for QueueHandle {
 
 /// Runs on a dedicated thread until it is closed, and writes everything that was queued. Records that arrive during a
 /// write are written together, so that under load a record costs neither a system call nor a wake-up.
-fn write_all(mut file: RotatingFile, queue: &Queue, lost: &Counter) {
+fn write_all(mut file: RotatingFile, queue: &Queue, outcome: &WriteReporter) {
     loop {
         let Work { reopen, lines, waiting, close } = queue.take();
         if reopen && let Err(error) = file.reopen() {
             tracing::error!(%error, "cannot reopen the audit file; records still go to the old one");
         }
-        write_lines(&mut file, &lines, waiting, lost);
+        write_lines(&mut file, &lines, waiting, outcome);
         if let Some(closed) = close {
             // Lines may have come while the last ones were written.
             let Work { lines, waiting, .. } = queue.end();
-            write_lines(&mut file, &lines, waiting, lost);
+            write_lines(&mut file, &lines, waiting, outcome);
             let _ = closed.send(());
             return;
         }
     }
 }
 
-fn write_lines(file: &mut RotatingFile, lines: &[u8], waiting: Vec<oneshot::Sender<bool>>, lost: &Counter) {
+fn write_lines(file: &mut RotatingFile, lines: &[u8], waiting: Vec<oneshot::Sender<bool>>, outcome: &WriteReporter) {
     let written = file.write(lines);
-    if let Err((error, left)) = &written {
-        let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        lost.inc_by(records);
-        tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");
+    match &written {
+        Ok(()) if lines.is_empty() => {}
+        Ok(()) => outcome.readiness.degraded(TOPIC, None),
+        Err((error, left)) => outcome.failed(error, left),
     }
     for done in waiting {
         // The receiver is gone if the client has disconnected.
         let _ = done.send(written.is_ok());
+    }
+}
+
+/// Reports whether records can be written.
+struct WriteReporter {
+    lost: Counter,
+    readiness: Readiness,
+}
+
+impl WriteReporter {
+    /// Reports an error and the lines that were not written.
+    fn failed(&self, error: &io::Error, left: &[u8]) {
+        let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.lost.inc_by(records);
+        tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");
+        self.readiness.degraded(TOPIC, Some(format!("decisions cannot be recorded: {error}")));
     }
 }
 

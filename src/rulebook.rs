@@ -9,7 +9,7 @@ mod source;
 mod trusted_roots;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
@@ -21,7 +21,7 @@ pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::{Algorithm, Hasher};
 use crate::policy::{Document, Parsed, ParsedFile, RuleSet, Settings};
-use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
+use crate::runtime::{BlockReady, Clock, Epoch, Metrics, Readiness, Tasks};
 use trusted_roots::RootReporter;
 
 /// The topic of the rules in `/readyz`.
@@ -36,12 +36,24 @@ pub struct Rulebook {
     rules: ArcSwap<RuleSet>,
     /// Identifies what the rules in use were read from.
     fingerprint: ArcSwap<String>,
-    /// The documents that hold the policies in use. Locked from before documents are read until their rules are in use.
-    holding: Mutex<BTreeSet<String>>,
+    /// Locked from before documents are read until their rules are in use.
+    last: Mutex<LastRead>,
     readiness: Readiness,
     epoch: Epoch,
     reloads: Counter,
+    failures: Counter,
     roots: RootReporter,
+}
+
+/// What the last reading of the documents left behind.
+#[derive(Debug, Default)]
+struct LastRead {
+    /// The documents that hold the policies in use.
+    holding: BTreeSet<String>,
+    /// Whether the documents were refused, so that the rules in use are older.
+    was_refused: bool,
+    /// Keeps the gate from becoming ready while there is no policy.
+    without_policy: Option<BlockReady>,
 }
 
 impl Rulebook {
@@ -60,12 +72,17 @@ impl Rulebook {
         metrics: &Metrics,
     ) -> Result<Self, RulebookError> {
         let ParsedRules { rules, files, fingerprint } = parse(&sources, &settings, audit)?;
-        let (holding, fingerprint) = (Mutex::new(holding(files)), ArcSwap::from_pointee(fingerprint));
+        let last = LastRead { holding: holding(files), ..LastRead::default() };
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
+        let failures = "Policy documents that were refused; the previous rules stay in use";
+        let failures = metrics.register("policy_reload_failures", failures, Counter::default());
         let roots = RootReporter::new(clock, readiness.clone(), metrics);
-        roots.report(&rules);
-        let rules = ArcSwap::from_pointee(rules);
-        Ok(Self { sources, settings, audit, rules, fingerprint, holding, readiness, epoch, reloads, roots })
+        let (rules, fingerprint) = (ArcSwap::from_pointee(rules), ArcSwap::from_pointee(fingerprint));
+        let last = Mutex::new(last);
+        let loaded =
+            Self { sources, settings, audit, rules, fingerprint, last, readiness, epoch, reloads, failures, roots };
+        loaded.report(&mut loaded.last(), None);
+        Ok(loaded)
     }
 
     /// The rules at this moment.
@@ -82,8 +99,8 @@ impl Rulebook {
     /// Reads the sources again; a broken version keeps the rules in use. Blocks. Reloads run one after the other, because
     /// two at once could take the older version into use last.
     pub fn reload(&self) {
-        let mut holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.parse(&mut holding) {
+        let mut last = self.last();
+        let refused = match self.parse(&mut last.holding) {
             Ok((rules, fingerprint)) => {
                 if *self.rules.load_full() != rules {
                     tracing::info!(sources = self.names(), "policy changed; the new rules are in use");
@@ -91,15 +108,45 @@ impl Rulebook {
                     self.fingerprint.store(Arc::new(fingerprint));
                     self.epoch.advance();
                     self.reloads.inc();
+                } else if last.was_refused {
+                    tracing::info!(sources = self.names(), "policy is valid again; it equals the rules in use");
                 }
-                self.readiness.degraded(TOPIC, None);
+                None
             }
             Err(error) => {
                 tracing::error!(sources = self.names(), "new policy rejected; the previous rules stay in use: {error}");
-                self.readiness.degraded(TOPIC, Some(error.to_string()));
+                self.failures.inc();
+                Some(error.to_string())
             }
+        };
+        self.report(&mut last, refused);
+        if last.without_policy.is_some() {
+            tracing::error!(sources = self.names(), "{}", self.no_policy());
         }
-        self.roots.report(&self.rules.load());
+    }
+
+    /// Updates readiness. A gate without a policy is not ready: it would deny every image, or in audit mode judge none.
+    fn report(&self, last: &mut LastRead, refused: Option<String>) {
+        let rules = self.rules.load();
+        let has_policy = rules.documents() > 0;
+        last.was_refused = refused.is_some();
+        last.without_policy = match last.without_policy.take() {
+            _ if has_policy => None,
+            Some(block) => Some(block),
+            None => Some(self.readiness.block(TOPIC)),
+        };
+        let why = refused.or_else(|| (!has_policy).then(|| self.no_policy()));
+        self.readiness.degraded(TOPIC, why);
+        self.roots.report(&rules);
+    }
+
+    fn no_policy(&self) -> String {
+        let effect = if self.audit { "every image is admitted without being judged" } else { "every image is denied" };
+        format!("no policy is loaded: {effect}; add policy documents to {}", self.names())
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastRead> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> String {
@@ -134,6 +181,7 @@ impl Rulebook {
                 let reloading = rulebook.clone();
                 // A panic while parsing is a broken version like any other.
                 if stop.spawn_blocking(move || reloading.reload()).await.is_err() {
+                    rulebook.failures.inc();
                     rulebook.readiness.degraded(TOPIC, Some("reading the policy documents failed".into()));
                 }
             }

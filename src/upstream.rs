@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod exchange;
 mod headers;
+mod health;
 mod limits;
 mod metrics;
 mod notary;
@@ -82,6 +83,11 @@ impl Upstream {
     /// The configuration.
     pub fn config(&self) -> &Config {
         self.exchange.config()
+    }
+
+    /// Reports whether the credentials can be read and, after failures, whether the registry answers again.
+    async fn check(&self) {
+        self.exchange.client().check().await;
     }
 
     /// Whether clients with this scope may pull from the registry. A client without a scope ([`Scope::CLUSTER`]) may

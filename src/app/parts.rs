@@ -30,6 +30,7 @@ pub(super) struct RunningParts {
     pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
     pub(super) courier: EventCourier,
+    pub(super) upstreams: Arc<Upstreams>,
     audit: Audit,
     store: Store,
     /// The lock on the state directory, held until everything else has ended.
@@ -38,19 +39,23 @@ pub(super) struct RunningParts {
 
 impl RunningParts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
-        let (tasks, metrics, readiness, epoch) = (Tasks::new(), Metrics::default(), Readiness::new(), Epoch::new());
+        let (tasks, metrics, epoch) = (Tasks::new(), Metrics::default(), Epoch::new());
+        let readiness = Readiness::measured(&metrics);
+        let mode = if config.gate.audit { "audit: denials are recorded and not enforced" } else { "enforce" };
+        readiness.inform("mode", vec![mode.to_owned()]);
         let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
         let (settings, audit) = (config.policy.clone(), config.gate.audit);
         let rulebook =
             Rulebook::load(sources, settings, audit, readiness.clone(), epoch.clone(), clock.clone(), &metrics)
                 .map(Arc::new)?;
-        let upstreams = Upstreams::new(config.upstreams.clone(), config.default_upstream.as_ref(), &tasks, &metrics)?;
+        let (configs, default) = (config.upstreams.clone(), config.default_upstream.as_ref());
+        let upstreams = Upstreams::new(configs, default, &tasks, &metrics, &readiness)?;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         let cache = config.cache.clone();
         let cache =
             Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
         let cache = Arc::new(cache.await?);
-        let audit = Audit::new(&config.audit, &metrics)?;
+        let audit = Audit::new(&config.audit, &metrics, &readiness)?;
         let events = Events::new(&config.events);
         let (queue, receivers) = (store.verdicts.clone(), &config.events);
         let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), &metrics)?;
@@ -67,7 +72,7 @@ impl RunningParts {
         };
         let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
         let parts = gate::GateParts {
-            upstreams,
+            upstreams: upstreams.clone(),
             rulebook: rulebook.clone(),
             resolver: resolver(config, &cache, &store, &clock, &tasks, &readiness, &epoch),
             trust: Trust::new(
@@ -93,7 +98,20 @@ impl RunningParts {
         };
         let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
         let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
-        Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, courier, audit, store, state })
+        Ok(Self {
+            gate,
+            cache,
+            prefetcher,
+            rulebook,
+            metrics,
+            readiness,
+            tasks,
+            courier,
+            upstreams,
+            audit,
+            store,
+            state,
+        })
     }
 
     pub(super) fn reload(&self, certificates: Certificates) -> Reload {

@@ -41,7 +41,7 @@ fn config(dir: &std::path::Path, required: bool) -> Config {
 #[tokio::test]
 async fn lines_are_whole_and_files_are_rotated() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = Audit::new(&config(dir.path(), false), &Metrics::default()).unwrap();
+    let audit = Audit::new(&config(dir.path(), false), &Metrics::default(), &Readiness::new()).unwrap();
     for n in 0..10 {
         audit.write_later(&record(&told(&format!("image-{n}"))));
     }
@@ -66,7 +66,7 @@ async fn lines_are_whole_and_files_are_rotated() {
 async fn a_renamed_file_is_recreated_by_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), true);
-    let audit = Audit::new(&config, &Metrics::default()).unwrap();
+    let audit = Audit::new(&config, &Metrics::default(), &Readiness::new()).unwrap();
     assert!(audit.write(&record(&told("first"))).await);
     std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
     audit.reopen();
@@ -78,14 +78,18 @@ async fn a_renamed_file_is_recreated_by_reopen() {
 #[tokio::test]
 async fn required_records_that_cannot_be_written_are_reported() {
     let config = Config { file: "/dev/full".into(), required: true, max_file_size: u64::MAX, keep: 1 };
-    let audit = Audit::new(&config, &Metrics::default()).unwrap();
+    let readiness = Readiness::new();
+    let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
+    assert_eq!(readiness.report().healthy, [TOPIC]);
     assert!(!audit.write(&record(&told("lost"))).await);
+    let why = readiness.report().degraded[TOPIC].clone();
+    assert!(why.contains("No space left"), "{why}");
 }
 
 #[tokio::test]
 async fn try_add_never_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let required = Audit::new(&config(dir.path(), true), &Metrics::default()).unwrap();
+    let required = Audit::new(&config(dir.path(), true), &Metrics::default(), &Readiness::new()).unwrap();
     assert!(!required.try_write(&record(&told("required"))));
     let queue = Queue::default();
     let long = vec![b' '; 5_000_000];

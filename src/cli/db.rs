@@ -18,7 +18,7 @@ use crate::advisories::{
     SourceStatus,
 };
 use crate::config::Config;
-use crate::runtime::{Clock, Metrics, Tasks, create_private_dir, format_size, printable};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks, create_private_dir, format_size, printable};
 use crate::upstream::Upstreams;
 use crate::va::{DatabaseSources, FetchedDatabase, fetch_databases};
 
@@ -170,7 +170,7 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, String> {
     let options = ImportOptions { force, limits: sources.limits, ..options() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let fetched = runtime.block_on(async {
-        let upstreams = Upstreams::new(config.upstreams, None, &Tasks::new(), &Metrics::default());
+        let upstreams = Upstreams::new(config.upstreams, None, &Tasks::new(), &Metrics::default(), &Readiness::new());
         let upstreams = Arc::new(upstreams.map_err(|error| error.to_string())?);
         let work = move || fetch(&sources, &store, &upstreams, &options);
         tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?

@@ -69,6 +69,7 @@ impl Facts {
         epoch: Epoch,
         tag_memory: SignedDuration,
     ) -> Arc<Self> {
+        readiness.degraded(writing::TOPIC, None);
         Arc::new(Self {
             followed: AtomicU64::new(store.forgettings()),
             store,

@@ -36,11 +36,18 @@ async fn pinned_tag_resolves_to_the_signed_digest() {
     let cache = cache::Config::default();
     let cache = Cache::new(cache, dir.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
     let cache = Arc::new(cache.await.unwrap());
-    let resolver =
-        Resolver::new(cache, store.facts, clock, &tasks, readiness, Epoch::new(), SignedDuration::from_hours(1));
+    let resolver = Resolver::new(
+        cache,
+        store.facts,
+        clock,
+        &tasks,
+        readiness.clone(),
+        Epoch::new(),
+        SignedDuration::from_hours(1),
+    );
     let host: crate::oci::Host = "registry.acme.com".parse().unwrap();
     let config = upstream::Config::new(host.clone(), format!("http://{}", listening.address()));
-    let upstreams = upstream::Upstreams::new(vec![config], None, &tasks, &metrics).unwrap();
+    let upstreams = upstream::Upstreams::new(vec![config], None, &tasks, &metrics, &readiness).unwrap();
     let upstream = upstreams.by_host(&host).unwrap().clone();
     let name = ImageName { host, repository: REPOSITORY.parse().unwrap() };
     let tag = Reference::Tag("v1".parse().unwrap());

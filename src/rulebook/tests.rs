@@ -48,6 +48,36 @@ fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
     assert_eq!(state(), (1, String::new()), "a new file never held policies");
 }
 
+#[test]
+fn a_gate_without_a_policy_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    for (audit, effect) in [(false, "every image is denied"), (true, "admitted without being judged")] {
+        let (readiness, metrics) = (Readiness::new(), Metrics::default());
+        let (sources, settings) = (sources(&[dir.path()]), Settings::default());
+        let (epoch, clock) = (Epoch::new(), Clock::system());
+        let rulebook = Rulebook::load(sources, settings, audit, readiness.clone(), epoch, clock, &metrics).unwrap();
+        let state = || {
+            let report = readiness.report();
+            (report.ready, report.degraded.get(TOPIC).cloned().unwrap_or_default())
+        };
+        let (is_ready, why) = state();
+        assert!(!is_ready && why.contains(effect) && why.contains(&*dir.path().to_string_lossy()), "{why}");
+        assert_eq!(readiness.report().awaited, ["policy"]);
+        let file = dir.path().join("all.yaml");
+        fs::write(&file, "kind: [").unwrap();
+        rulebook.reload();
+        let (is_ready, why) = state();
+        assert!(!is_ready && why.contains("all.yaml:"), "{why}");
+        assert!(metrics.render().contains("pullgate_policy_reload_failures_total 1\n"));
+        fs::write(&file, CLUSTER).unwrap();
+        rulebook.reload();
+        assert_eq!(state(), (true, String::new()));
+        fs::remove_file(&file).unwrap();
+        rulebook.reload();
+        assert!(!state().0, "the last policy was withdrawn");
+    }
+}
+
 /// A reload holds the lock from before it reads until its rules are in use, so no other can use newer ones meanwhile.
 #[test]
 fn a_reload_reads_nothing_while_another_one_is_under_way() {
@@ -57,7 +87,7 @@ fn a_reload_reads_nothing_while_another_one_is_under_way() {
     let load =
         Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
     let rulebook = Arc::new(load.unwrap());
-    let other = rulebook.holding.lock().unwrap();
+    let other = rulebook.last.lock().unwrap();
     let waiting = std::thread::spawn({
         let rulebook = rulebook.clone();
         move || rulebook.reload()

@@ -1,18 +1,38 @@
 //! Tracks whether the process is ready to serve, and which parts of it are degraded.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 
-/// The conditions for readiness, and the degraded components. Cheap to clone.
+use super::Metrics;
+
+/// The conditions for readiness, and the state of each part of the process. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<ReadinessState>>);
+pub struct Readiness {
+    state: Arc<Mutex<ReadinessState>>,
+    degraded: Family<PartLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PartLabel {
+    part: String,
+}
 
 impl Readiness {
-    /// Creates a state that is ready, with nothing degraded.
+    /// Creates a state that is ready, with nothing degraded. It has no metric.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, with the metric `pullgate_degraded`, which has a series for each part that was ever reported.
+    pub fn measured(metrics: &Metrics) -> Self {
+        let help = "Whether a part of the gate is degraded (1) or healthy (0); /readyz gives the reason";
+        Self { degraded: metrics.register("degraded", help, Family::default()), ..Self::default() }
     }
 
     /// Blocks readiness until the guard is dropped. Several guards may have the same name.
@@ -21,13 +41,11 @@ impl Readiness {
         BlockReady { readiness: self.clone(), name: name.to_owned() }
     }
 
-    /// Marks the component `name` as degraded for the given reason; `None` marks it as healthy again.
+    /// Marks the part `name` as degraded for the given reason; `None` marks it as healthy. A part is listed from its first
+    /// report on, so each part reports `None` when it starts.
     pub fn degraded(&self, name: &str, why: Option<String>) {
-        let mut state = self.state();
-        match why {
-            Some(why) => state.degraded.insert(name.to_owned(), why),
-            None => state.degraded.remove(name),
-        };
+        self.degraded.get_or_create(&PartLabel { part: name.to_owned() }).set(why.is_some().into());
+        self.state().parts.insert(name.to_owned(), why);
     }
 
     /// Replaces what is known about a part, for people who ask for details. One line for each fact.
@@ -43,8 +61,10 @@ impl Readiness {
     pub fn report(&self) -> ReadinessReport {
         let state = self.state();
         let awaited: Vec<String> = state.awaited.keys().cloned().collect();
-        let (degraded, details) = (state.degraded.clone(), state.details.clone());
-        ReadinessReport { ready: awaited.is_empty(), awaited, degraded, details }
+        let is_healthy = |part: &(&String, &Option<String>)| part.1.is_none();
+        let healthy = state.parts.iter().filter(is_healthy).map(|(name, _)| name.clone()).collect();
+        let degraded = state.parts.iter().filter_map(|(name, why)| Some((name.clone(), why.clone()?))).collect();
+        ReadinessReport { ready: awaited.is_empty(), awaited, degraded, details: state.details.clone(), healthy }
     }
 
     fn release(&self, name: &str) {
@@ -59,7 +79,7 @@ impl Readiness {
     }
 
     fn state(&self) -> MutexGuard<'_, ReadinessState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,27 +99,68 @@ impl Drop for BlockReady {
 /// The state at one moment.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct ReadinessReport {
-    /// Whether this process should receive requests. Degraded components do not make it false.
+    /// Whether this process should receive requests. Degraded parts do not make it false.
     pub ready: bool,
     /// The conditions that are not met yet.
     pub awaited: Vec<String>,
-    /// The degraded components, each with the reason.
+    /// The degraded parts, each with the reason.
     pub degraded: BTreeMap<String, String>,
     /// What is known about parts of the process, such as the age of trusted roots.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, Vec<String>>,
+    /// The parts that work.
+    #[serde(skip)]
+    pub healthy: Vec<String>,
+}
+
+impl ReadinessReport {
+    /// The report as lines, in the form that Kubernetes uses for `/readyz?verbose`:
+    ///
+    /// ```text
+    /// [+]certificates ok
+    /// [-]policy: policies/acme.yaml:3:1: unknown key
+    /// mode: enforce
+    /// readyz: ready, but degraded
+    /// ```
+    pub fn text(&self) -> String {
+        let mut states: BTreeMap<&str, Option<&str>> = self.healthy.iter().map(|name| (&**name, None)).collect();
+        states.extend(self.awaited.iter().map(|name| (&**name, Some("not ready"))));
+        states.extend(self.degraded.iter().map(|(name, why)| (&**name, Some(&**why))));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        for (name, why) in states {
+            let _ = match why {
+                None => writeln!(text, "[+]{name} ok"),
+                Some(why) => writeln!(text, "[-]{name}: {}", why.trim_end().replace('\n', "\n   ")),
+            };
+        }
+        for (name, facts) in &self.details {
+            let _ = match &facts[..] {
+                [fact] => writeln!(text, "{name}: {fact}"),
+                facts => writeln!(text, "{name}:\n  {}", facts.join("\n  ")),
+            };
+        }
+        let outcome = match (self.ready, self.degraded.is_empty()) {
+            (true, true) => "ready",
+            (true, false) => "ready, but degraded",
+            (false, _) => "not ready",
+        };
+        let _ = writeln!(text, "readyz: {outcome}");
+        text
+    }
 }
 
 #[derive(Debug, Default)]
 struct ReadinessState {
     awaited: BTreeMap<String, usize>,
-    degraded: BTreeMap<String, String>,
+    /// Every part, with the reason why it is degraded.
+    parts: BTreeMap<String, Option<String>>,
     details: BTreeMap<String, Vec<String>>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Readiness;
+    use super::{Metrics, Readiness};
 
     #[test]
     fn is_ready_when_the_last_guard_of_each_name_is_gone() {
@@ -123,5 +184,34 @@ mod tests {
         assert_eq!(report.degraded["policy"], "b.yaml:3: unknown key");
         readiness.degraded("policy", None);
         assert!(readiness.report().degraded.is_empty());
+    }
+
+    #[test]
+    fn text_has_a_line_for_each_part() {
+        let readiness = Readiness::new();
+        readiness.degraded("cache", None);
+        assert_eq!(readiness.report().text(), "[+]cache ok\nreadyz: ready\n");
+        readiness.degraded("policy", Some("a.yaml:3: unknown key\nb.yaml:1: no kind\n".into()));
+        readiness.inform("mode", vec!["enforce".into()]);
+        readiness.inform("trusted roots", vec!["one".into(), "two".into()]);
+        let rest = "mode: enforce\ntrusted roots:\n  one\n  two\n";
+        let parts = "[+]cache ok\n[-]policy: a.yaml:3: unknown key\n   b.yaml:1: no kind\n";
+        assert_eq!(readiness.report().text(), format!("{parts}{rest}readyz: ready, but degraded\n"));
+        let (_store, _policy) = (readiness.block("store"), readiness.block("policy"));
+        assert_eq!(readiness.report().text(), format!("{parts}[-]store: not ready\n{rest}readyz: not ready\n"));
+    }
+
+    #[test]
+    fn every_part_has_a_series() {
+        let metrics = Metrics::default();
+        let readiness = Readiness::measured(&metrics);
+        readiness.degraded("cache", None);
+        readiness.degraded("policy", Some("broken".into()));
+        let text = metrics.render();
+        for line in ["pullgate_degraded{part=\"cache\"} 0\n", "pullgate_degraded{part=\"policy\"} 1\n"] {
+            assert!(text.contains(line), "{text}");
+        }
+        readiness.degraded("policy", None);
+        assert!(metrics.render().contains("pullgate_degraded{part=\"policy\"} 0\n"));
     }
 }

@@ -9,6 +9,7 @@ mod exemptions;
 mod family;
 mod ibm;
 mod jobs;
+mod ready;
 mod socket;
 
 use std::fmt;
@@ -31,7 +32,9 @@ pub use self::api::AdminApi;
 pub use self::family::ApiFamily;
 
 use self::access::AdminAccess;
+use self::ready::ReadyFormat;
 use self::socket::Socket;
+use super::transport::failures::accept_failed;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
@@ -46,6 +49,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 256;
 /// The delay after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The addresses of the admin server.
@@ -296,23 +300,26 @@ impl<A: Api> Admin<A> {
             ));
         }
         match request.uri().path() {
-            "/livez" => response(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"ok\n")),
+            "/livez" => response(StatusCode::OK, TEXT, Bytes::from_static(b"ok\n")),
             "/metrics" => response(StatusCode::OK, OPEN_METRICS, self.metrics.render().into()),
-            "/readyz" => json_response(self.ready(is_verbose(request.uri().query()))),
+            "/readyz" => self.ready(ReadyFormat::of(request.uri().query())),
             _ => json_response(ApiResponse::error(StatusCode::NOT_FOUND, "no such path")),
         }
     }
 
     /// Remains 200 while degraded: an invalid policy file reaches all gates at once, and taking them all out of service
     /// would cause an outage although the last valid policy still works.
-    fn ready(&self, is_verbose: bool) -> ApiResponse {
+    fn ready(&self, format: ReadyFormat) -> Response<Body> {
         let mut report = self.readiness.report();
-        if !is_verbose {
+        report.ready &= !self.tasks.is_stopping();
+        if format == ReadyFormat::Short {
             report.details.clear();
         }
-        report.ready &= !self.tasks.is_stopping();
         let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        ApiResponse::new(status, &report)
+        match format {
+            ReadyFormat::Text => response(status, TEXT, report.text().into()),
+            ReadyFormat::Short | ReadyFormat::Detailed => json_response(ApiResponse::new(status, &report)),
+        }
     }
 
     async fn api_call(
@@ -345,13 +352,8 @@ fn is_mutating(method: &Method) -> bool {
     method != Method::GET && method != Method::HEAD
 }
 
-/// `/readyz?verbose` asks for details.
-fn is_verbose(query: Option<&str>) -> bool {
-    query.unwrap_or_default().split('&').any(|parameter| parameter.split('=').next() == Some("verbose"))
-}
-
 async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "admin: cannot accept a connection");
+    accept_failed(&"admin", error);
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 

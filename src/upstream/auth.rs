@@ -3,7 +3,7 @@
 //! Distribution specification, "Token Authentication" (distribution/distribution docs, spec/auth/token).
 
 pub(super) mod challenge;
-mod credentials;
+pub(super) mod credentials;
 mod docker_config;
 mod site;
 

@@ -10,7 +10,9 @@ use hyper::body::Incoming;
 use url::Url;
 
 use super::Error;
-use super::config::{Config, ConfigError};
+use super::auth::credentials;
+use super::config::{Auth, Config, ConfigError};
+use super::health::UpstreamHealth;
 use super::metrics::UpstreamMetrics;
 use crate::http_client::{
     HttpClient, HttpError, HttpSettings, InvalidSettings, Network, Reach, RedirectError, check_url, redirect_target,
@@ -22,6 +24,7 @@ pub(super) struct UpstreamClient {
     base: Url,
     http: HttpClient,
     metrics: UpstreamMetrics,
+    health: UpstreamHealth,
 }
 
 impl UpstreamClient {
@@ -41,7 +44,8 @@ impl UpstreamClient {
             InvalidSettings::NoRoots(why) => ConfigError::NoRoots(why),
             InvalidSettings::Proxy => ConfigError::Proxy(config.host.to_string()),
         })?;
-        Ok(Self { http, base, metrics, config })
+        let health = metrics.health(&config.host);
+        Ok(Self { http, base, metrics, health, config })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -96,7 +100,28 @@ impl UpstreamClient {
         let outcome = self.http.send(reach, request).await.map_err(|error| self.no_answer(url, &error));
         let status = outcome.as_ref().ok().map(Response::status);
         self.metrics.observe(self.config.host.as_str(), &method, status, started);
+        if service.is_none() && self.is_own(url) {
+            self.health.observe(match (&outcome, status) {
+                (Err(error), _) => Err(error.to_string()),
+                (Ok(_), Some(status)) if status.is_server_error() => Err(format!("it answered {status}")),
+                (Ok(_), _) => Ok(()),
+            });
+        }
         outcome
+    }
+
+    /// Reports whether the credentials can be read. If the registry is down, asks whether it answers again, so that this is
+    /// known without a pull.
+    pub(super) async fn check(&self) {
+        if !matches!(self.config.auth, Auth::Anonymous) {
+            self.health.credentials(credentials::check(&self.config).await);
+        }
+        if self.health.is_down() {
+            let mut version = self.base.clone();
+            version.set_path(&format!("{}/v2/", self.base.path().trim_end_matches('/')));
+            // Its outcome is observed.
+            let _ = self.send(&version, None, Request::new(Full::default())).await;
+        }
     }
 
     pub(super) fn protocol(&self, what: &str) -> Error {

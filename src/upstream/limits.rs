@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -59,6 +60,7 @@ pub(super) struct UpstreamLimits {
     /// The end of the back-off of each lane.
     holds: Mutex<[Option<Instant>; LANES]>,
     metrics: LimitMetrics,
+    received: Counter,
 }
 
 impl UpstreamLimits {
@@ -73,6 +75,7 @@ impl UpstreamLimits {
             pace: config.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             pulls: config.pull_limit.map(|count| Budget::new(count, config.pull_limit_window)),
             holds: Mutex::default(),
+            received: metrics.received(config.host.as_str()),
             metrics,
         })
     }
@@ -90,6 +93,7 @@ impl UpstreamLimits {
             pulls: None,
             holds: Mutex::default(),
             metrics: self.metrics.clone(),
+            received: self.received.clone(),
         })
     }
 
@@ -173,8 +177,9 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Waits until the bandwidth limit allows these bytes, which have already arrived.
+    /// Counts bytes that have arrived, and waits until the bandwidth limit allows them.
     pub(super) async fn pay(&self, bytes: usize) {
+        self.limits.received.inc_by(bytes as u64);
         if let Some(pace) = &self.limits.pace {
             sleep_until(pace.take(bytes)).await;
         }

@@ -7,16 +7,23 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
-use crate::runtime::Metrics;
+use super::health::UpstreamHealth;
+use crate::oci::Host;
+use crate::runtime::{Metrics, Readiness};
+
+/// The bounds of the histogram of response times, in seconds.
+const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// The request metrics of all upstreams. Every exchange counts, including redirects, token requests and retries.
 #[derive(Clone)]
 pub(super) struct UpstreamMetrics {
     requests: Family<UpstreamRequestLabels, Counter>,
     seconds: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+    up: Family<UpstreamLabels, Gauge>,
+    readiness: Readiness,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -32,8 +39,8 @@ struct UpstreamLabels {
 }
 
 impl UpstreamMetrics {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 3.0, 10));
+    pub(super) fn new(metrics: &Metrics, readiness: &Readiness) -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
         let seconds = Family::new_with_constructor(histogram);
         let requests = "Requests to upstreams by status; `none` means no response";
         Self {
@@ -44,7 +51,19 @@ impl UpstreamMetrics {
                 Unit::Seconds,
                 seconds,
             ),
+            up: metrics.register(
+                "upstream_up",
+                "Whether an upstream answers (1), or its last requests failed (0)",
+                Family::default(),
+            ),
+            readiness: readiness.clone(),
         }
+    }
+
+    /// The health of one upstream.
+    pub(super) fn health(&self, host: &Host) -> UpstreamHealth {
+        let up = self.up.get_or_create(&UpstreamLabels { upstream: host.to_string() }).clone();
+        UpstreamHealth::new(host, up, self.readiness.clone())
     }
 
     pub(super) fn observe(&self, upstream: &str, method: &Method, status: Option<StatusCode>, started: Instant) {
@@ -63,6 +82,7 @@ pub(super) struct LimitMetrics {
     held: Family<UpstreamLabels, Counter>,
     pulls_remaining: Family<UpstreamLabels, Gauge>,
     pulls_limit: Family<UpstreamLabels, Gauge>,
+    received: Family<UpstreamLabels, Counter>,
 }
 
 impl LimitMetrics {
@@ -77,7 +97,18 @@ impl LimitMetrics {
             ),
             pulls_remaining: gauge("upstream_pulls_remaining", "Remaining pulls, as reported by the registry"),
             pulls_limit: gauge("upstream_pulls_limit", "Allowed pulls, as reported by the registry"),
+            received: metrics.register_with_unit(
+                "upstream_received",
+                "Bytes of bodies received from upstreams",
+                Unit::Bytes,
+                Family::default(),
+            ),
         }
+    }
+
+    /// What counts the bytes that an upstream sends.
+    pub(super) fn received(&self, upstream: &str) -> Counter {
+        self.received.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).clone()
     }
 
     pub(super) fn in_flight(&self, upstream: &str, change: i64) {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::http_client::tests::ConnectProxy;
-use crate::runtime::Metrics;
+use crate::runtime::{Metrics, Readiness};
 use crate::sample::image::{Built, Image, Layer, Tree, noise};
 use crate::sample::{Access, Credentials, Fault, Listening, On, Registry};
 use http::HeaderMap;
@@ -21,6 +21,7 @@ struct World {
     listening: Listening,
     image: Built,
     tasks: Tasks,
+    readiness: Readiness,
 }
 
 impl World {
@@ -29,7 +30,7 @@ impl World {
         let listening = registry.bind(SocketAddr::from(([127, 0, 0, 1], 0)), &tasks).await.unwrap();
         let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("a", "b"))).build();
         registry.push("team/app", Some("1"), &image);
-        Self { registry, listening, image, tasks }
+        Self { registry, listening, image, tasks, readiness: Readiness::new() }
     }
 
     fn config(&self) -> Config {
@@ -45,7 +46,8 @@ impl World {
     }
 
     fn upstream_in(&self, config: Config, network: &Network) -> Arc<Upstream> {
-        let metrics = (UpstreamMetrics::new(&Metrics::default()), LimitMetrics::new(&Metrics::default()));
+        let metrics =
+            (UpstreamMetrics::new(&Metrics::default(), &self.readiness), LimitMetrics::new(&Metrics::default()));
         Arc::new(Upstream::new(config, &self.tasks, metrics, network).unwrap())
     }
 
@@ -1040,7 +1042,9 @@ async fn changed_passwords_are_reloaded() {
 #[test]
 fn passwords_are_never_printed() {
     let host: Host = "a.test".parse().unwrap();
-    let new = |config: Config| Upstreams::new(vec![config], None, &Tasks::new(), &Metrics::default()).err().unwrap();
+    let new = |config: Config| {
+        Upstreams::new(vec![config], None, &Tasks::new(), &Metrics::default(), &Readiness::new()).err().unwrap()
+    };
     for proxy in ["https://u:hunter2@proxy:1", "socks5://u:hunter2@proxy:1", "http://"] {
         let config = Config { proxy: Some(proxy.into()), ..Config::new(host.clone(), "http://a.test") };
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -1057,7 +1061,7 @@ fn passwords_are_never_printed() {
 async fn requests_are_counted_by_status() {
     let (world, metrics) = (World::new().await, Metrics::default());
     let config = world.config();
-    let upstreams = Upstreams::new(vec![config], None, &world.tasks, &metrics).unwrap();
+    let upstreams = Upstreams::new(vec![config], None, &world.tasks, &metrics, &world.readiness).unwrap();
     let upstream = upstreams.by_path("registry.test").unwrap();
     world.registry.inject(On::manifests().times(1), Fault::status(StatusCode::from_u16(599).unwrap()));
     upstream.manifest(&repository(), &tag()).await.unwrap();
@@ -1127,7 +1131,7 @@ fn upstreams_are_found_by_their_unique_names() {
     };
     let new = |configs, default: Option<&str>| {
         let default = default.map(|host| host.parse().unwrap());
-        Upstreams::new(configs, default.as_ref(), &Tasks::new(), &Metrics::default())
+        Upstreams::new(configs, default.as_ref(), &Tasks::new(), &Metrics::default(), &Readiness::new())
     };
     let all = new(
         vec![config("a.test", Some("short"), Some("alias.test")), config("b.test:5000", Some("b"), None)],
@@ -1297,7 +1301,7 @@ async fn the_first_success_ends_the_back_off() {
 #[tokio::test]
 async fn quota_and_requests_in_flight_are_measured() {
     let (world, metrics) = (World::new().await, Metrics::default());
-    let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics).unwrap();
+    let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics, &world.readiness).unwrap();
     let upstream = upstreams.by_path("registry.test").unwrap();
     let has = |line: &str| metrics.render().contains(&line.replacen("{}", "{upstream=\"registry.test\"}", 1));
     upstream.head_manifest(&repository(), &tag()).await.unwrap();
@@ -1312,6 +1316,50 @@ async fn quota_and_requests_in_flight_are_measured() {
     assert!(has("upstream_requests_in_flight{} 1\n"), "{}", metrics.render());
     drop(stream);
     assert!(has("upstream_requests_in_flight{} 0\n"), "{}", metrics.render());
+    assert!(has("upstream_received_bytes_total{} 0\n"), "{}", metrics.render());
+    upstream.blob_bytes(&repository(), digest, 1 << 20).await.unwrap();
+    assert!(has(&format!("upstream_received_bytes_total{{}} {}\n", bytes.len())), "{}", metrics.render());
+}
+
+#[tokio::test]
+async fn an_upstream_is_down_after_failures_until_it_answers() {
+    let (world, metrics) = (World::new().await, Metrics::default());
+    let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics, &world.readiness).unwrap();
+    let upstream = upstreams.by_path("registry.test").unwrap();
+    let is_up = |up: u8| metrics.render().contains(&format!("upstream_up{{upstream=\"registry.test\"}} {up}\n"));
+    let why = || world.readiness.report().degraded.get("upstream registry.test").cloned();
+    assert!(is_up(1) && world.readiness.report().healthy.contains(&"upstream registry.test".to_owned()));
+    let broken = world.registry.inject(On::manifests(), Fault::status(StatusCode::BAD_GATEWAY));
+    upstream.head_manifest(&repository(), &tag()).await.unwrap_err();
+    assert_eq!((is_up(1), why()), (true, None), "one failure is not enough");
+    upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    assert!(is_up(0) && why().unwrap().contains("it answered 502"), "{:?}", why());
+    // A refusal is an answer. So is that to the check, which needs no pull.
+    drop(broken);
+    world.registry.clear_faults();
+    upstream.check().await;
+    assert_eq!((is_up(1), why()), (true, None));
+    world.listening.stop().await;
+    upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    upstream.check().await;
+    assert!(is_up(0) && why().is_some());
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_read_are_reported() {
+    let (world, folder) = (World::new().await, tempfile::tempdir().unwrap());
+    let upstream = world.with_credentials(password(&folder, "secret"));
+    let reported = async || {
+        upstream.check().await;
+        world.readiness.report().degraded.get("credentials registry.test").cloned()
+    };
+    assert_eq!(reported().await, None);
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(&file, folder.path().join("moved")).unwrap();
+    let why = reported().await.unwrap();
+    assert!(why.contains(&*file.to_string_lossy()) && why.contains("No such file"), "{why}");
+    std::fs::rename(folder.path().join("moved"), &file).unwrap();
+    assert_eq!(reported().await, None);
 }
 
 #[tokio::test]

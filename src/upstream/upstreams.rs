@@ -2,12 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::{Config, ConfigError, Upstream};
 use crate::http_client::Network;
 use crate::oci::Host;
-use crate::runtime::{Metrics, Tasks};
+use crate::runtime::{Metrics, Readiness, Tasks};
+
+/// How often credentials are checked, and upstreams that are down are asked whether they answer again.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// All upstreams, by the names used in requests.
 pub struct Upstreams {
@@ -27,8 +33,9 @@ impl Upstreams {
         default: Option<&Host>,
         tasks: &Tasks,
         metrics: &Metrics,
+        readiness: &Readiness,
     ) -> Result<Self, ConfigError> {
-        let metrics = (UpstreamMetrics::new(metrics), LimitMetrics::new(metrics));
+        let metrics = (UpstreamMetrics::new(metrics, readiness), LimitMetrics::new(metrics));
         let mut upstreams = Self { all: Vec::new(), by_host: HashMap::new(), by_path: HashMap::new(), default: None };
         for config in configs {
             let index = upstreams.all.len();
@@ -50,6 +57,23 @@ impl Upstreams {
             None => None,
         };
         Ok(upstreams)
+    }
+
+    /// Reports the health of all upstreams until shutdown.
+    pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
+        let (upstreams, stop) = (self.clone(), tasks.clone());
+        tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.stopping() => return,
+                    _ = join_all(upstreams.all.iter().map(|upstream| upstream.check())) => {}
+                }
+                tokio::select! {
+                    () = stop.stopping() => return,
+                    () = tokio::time::sleep(CHECK_INTERVAL) => {}
+                }
+            }
+        });
     }
 
     /// The upstream with this host or alias.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
 use super::fetch::DatabaseSources;
@@ -87,6 +89,12 @@ impl AdvisoryDatabases {
             Some(Ok(store)) => (Some(store), OpenState::Opening),
             Some(Err(error)) => (None, OpenState::Failed(error.to_string())),
         };
+        if let Some(config) = &config {
+            readiness.degraded(TOPIC, None);
+            if config.sources.update.is_some() {
+                readiness.degraded(UPDATE_TOPIC, None);
+            }
+        }
         let directory = config.as_ref().map(|config| config.state_dir.join("advisories"));
         let configured = config.as_ref().map(|config| config.sources.advisories()).unwrap_or_default();
         let max_age = config.and_then(|config| config.max_age);
@@ -244,6 +252,11 @@ impl AdvisoryDatabases {
         });
         let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
         self.0.gauges.age.set(age);
+        self.0.gauges.built.clear();
+        for (status, generation) in databases.status().iter().filter_map(|one| Some((one, one.generation.as_ref()?))) {
+            let source = [("source", status.source.clone())];
+            self.0.gauges.built.get_or_create(&source).set(generation.built.as_second());
+        }
         let count =
             databases.status().iter().filter(|status| status.has_advisories() && status.generation.is_some()).count();
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -253,6 +266,7 @@ impl AdvisoryDatabases {
 
 struct DatabaseGauges {
     age: Gauge,
+    built: Family<[(&'static str, String); 1], Gauge>,
     sources: Gauge,
 }
 
@@ -261,6 +275,12 @@ impl DatabaseGauges {
         let gauge = |name, help| metrics.register(name, help, Gauge::default());
         Self {
             age: gauge("advisory_age_seconds", "Age of the oldest advisory database, from when its source built it"),
+            built: metrics.register_with_unit(
+                "advisory_built_timestamp",
+                "When the source of an advisory database built it, in seconds since the epoch",
+                Unit::Seconds,
+                Family::default(),
+            ),
             sources: gauge("advisory_sources", "Sources of advisories with a database"),
         }
     }

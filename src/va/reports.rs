@@ -136,6 +136,7 @@ impl Reports {
         }));
         let settings = &reports.0.settings;
         if !settings.directories.is_empty() {
+            reports.0.readiness.degraded(TOPIC, None);
             let watch = DirectoryWatch::new(&settings.directories, "vulnerability reports");
             reports.scan(tasks).await;
             tasks.spawn(reports.clone().follow(watch, tasks.clone()));
@@ -200,6 +201,8 @@ impl Reports {
         for problem in new.problems.iter().filter(|problem| !old.problems.contains(problem)) {
             tracing::warn!(%problem, "problem with the vulnerability reports");
         }
+        let (files, problems) = (new.files.len(), new.problems.len());
+        tracing::info!(files, problems, "vulnerability reports changed; the new ones are in use");
         self.0.readiness.degraded(TOPIC, summary(&new.problems));
         let gauges = &self.0.gauges;
         gauges.files.set(i64::try_from(new.files.len()).unwrap_or(i64::MAX));

@@ -228,7 +228,7 @@ async fn a_service_is_told_what_to_pull_and_from_where() {
         );
         assert_eq!(scan["enabled_capabilities"][0]["type"], "vulnerability");
         assert!(authorizations.iter().all(|text| text == "Bearer secret-token"), "{authorizations:?}");
-        let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.text();
+        let ready = request("GET", &gate.admin_url("/readyz?verbose=json"), &[]).await.text();
         assert!(ready.contains("Clair 4.8") && !ready.contains("secret"), "{ready}");
     }
 }

@@ -55,7 +55,7 @@ async fn keyless_signatures_admit_and_a_changed_root_judges_again() {
         root["name"].as_str().unwrap().ends_with("root.json") && status.contains("its file is 0 days old"),
         "{root}"
     );
-    let details = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.text();
+    let details = request("GET", &gate.admin_url("/readyz?verbose=json"), &[]).await.text();
     assert!(details.contains("\"trusted roots\":[") && details.contains("root.json: "), "{details}");
     let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
     assert!(metrics.contains("pullgate_trusted_root_written_timestamp_seconds{root="), "{metrics}");

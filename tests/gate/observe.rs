@@ -103,6 +103,46 @@ async fn metrics_health_and_api_endpoints() {
 }
 
 #[tokio::test]
+async fn every_part_has_a_state_and_a_gate_without_policy_is_not_ready() {
+    let registry = TestRegistry::start().await;
+    let auth = "auth = { type = \"basic\", username = \"robot\", password_file = \"absent\" }\nserve_to = \"everyone\"";
+    let made = TestGate::new(&registry, ALLOW_ALL).upstream(auth);
+    std::fs::remove_file(made.path().join("policies/default.yaml")).unwrap();
+    std::fs::remove_dir(made.path().join("reports")).unwrap();
+    let gate = made.start().await;
+    let verbose = async || {
+        let answer = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await;
+        (answer.status, answer.text())
+    };
+    // Credentials are checked in the background.
+    soon(async { while !verbose().await.1.contains("[-]credentials registry.test: ") {} }).await;
+    let (status, text) = verbose().await;
+    assert_eq!(status, 503, "{text}");
+    for line in [
+        "[+]advisories ok\n",
+        "[+]audit ok\n",
+        "[+]cache ok\n",
+        "[+]database ok\n",
+        "[-]policy: no policy is loaded: every image is denied; add policy documents to ",
+        "[+]trusted roots ok\n",
+        "[+]upstream registry.test ok\n",
+        "[-]va: ",
+        "\nmode: enforce\n",
+        "\nreadyz: not ready\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    gate.set_policy(ALLOW_ALL);
+    let (status, text) = verbose().await;
+    assert!(status == 200 && text.contains("[+]policy ok\n") && text.ends_with("ready, but degraded\n"), "{text}");
+    let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
+    for (part, value) in [("policy", 0), ("va", 1), ("credentials registry.test", 1), ("audit", 0)] {
+        let line = format!("pullgate_degraded{{part=\"{part}\"}} {value}\n");
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn secrets_are_never_disclosed() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("secret"));

@@ -247,7 +247,7 @@ async fn a_program_has_no_network_and_changes_nothing() {
     let seen = fs::read_to_string(made.path().join("trivy/seen")).expect("what it saw");
     let expected = "tmp=writable nnp=1 files=8192 core=0 secret=\n";
     assert!(seen.ends_with(expected), "{seen}");
-    let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.json();
+    let ready = request("GET", &gate.admin_url("/readyz?verbose=json"), &[]).await.json();
     let facts = ready["details"]["scanner trivy"].to_string();
     assert!(facts.contains("trivy 0.72.0") && facts.contains("2026-01-02T03:04:05Z"), "{ready}");
     let mounts = fs::read_to_string(made.path().join("trivy/mounts")).expect("what it saw");

@@ -130,10 +130,17 @@ async fn readiness_gives_details_to_those_who_ask() {
     fixture.readiness.inform("trusted roots", vec!["root.json: has no end".into()]);
     let details = r#""details":{"trusted roots":["root.json: has no end"]}"#;
     for (path, is_verbose) in
-        [("/readyz", false), ("/readyz?a=b", false), ("/readyz?a=b&verbose=1", true), ("/readyz?verbose", true)]
+        [("/readyz", false), ("/readyz?a=b", false), ("/readyz?a=b&verbose=json", true), ("/readyz?verbose=json", true)]
     {
         let (status, text) = fixture.ask(&format!("GET {path}"), &[], "").await;
         assert!(status == 200 && text.contains(details) == is_verbose, "{path}: {text}");
+    }
+    fixture.readiness.degraded("cache", None);
+    let _guard = fixture.readiness.block("store");
+    for path in ["/readyz?verbose", "/readyz?a=b&verbose=1"] {
+        let (status, text) = fixture.ask(&format!("GET {path}"), &[], "").await;
+        let expected = "[+]cache ok\n[-]store: not ready\ntrusted roots: root.json: has no end\nreadyz: not ready\n";
+        assert_eq!((status, text.as_str()), (503, expected), "{path}");
     }
 }
 

@@ -12,6 +12,8 @@ use prometheus_client::registry::Unit;
 use super::tls::{CertificateValidity, Tls, TlsConfig, TlsError};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
+/// The topic of the certificates in `/readyz`.
+const TOPIC: &str = "certificates";
 /// How often the files are read. They are compared by content, which detects symlink swaps, copies that keep the
 /// modification time, and changes on network file systems without change events.
 const WATCH_INTERVAL: Duration = Duration::from_secs(30);
@@ -50,6 +52,7 @@ impl Certificates {
         let (tls, validity) = Tls::load(config, http2, self.clock.now())?;
         let tls = Arc::new(tls);
         self.entries.push((listener.into(), tls.clone()));
+        self.readiness.degraded(TOPIC, None);
         self.tell_expiry(listener, validity);
         Ok(tls)
     }
@@ -65,7 +68,7 @@ impl Certificates {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let errors: Vec<TlsError> = self.entries.iter().filter_map(|(name, tls)| self.reload_one(name, tls)).collect();
         let why: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        self.readiness.degraded("certificates", (!why.is_empty()).then(|| why.join("; ")));
+        self.readiness.degraded(TOPIC, (!why.is_empty()).then(|| why.join("; ")));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 

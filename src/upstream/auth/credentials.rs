@@ -56,14 +56,30 @@ pub(in crate::upstream) async fn load(
     }
 }
 
-async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) -> Result<RegistryCredentials, String> {
-    let host = &upstream.host;
+/// Whether the file or variable with the credentials of an upstream can be read. Helpers are not run: they may ask a service.
+///
+/// # Errors
+/// One line that names the source and the problem, but never the content.
+pub(in crate::upstream) async fn check(config: &Config) -> Result<(), String> {
+    match &config.auth {
+        Auth::Anonymous | Auth::Helper { .. } => Ok(()),
+        Auth::Basic { password: secret, .. } | Auth::Iam { api_key: secret } => secret.read().map(drop),
+        Auth::DockerConfig { file } => read_docker_config(file).await.map(drop),
+    }
+}
+
+async fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = read_file(file).await.map_err(|error| wrong(error.to_string()))?;
     // The parser's own error message could quote the file.
-    let config = DockerConfig::read(&text).map_err(|error| {
-        wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column()))
-    })?;
+    DockerConfig::read(&text)
+        .map_err(|error| wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column())))
+}
+
+async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) -> Result<RegistryCredentials, String> {
+    let host = &upstream.host;
+    let wrong = |what: String| format!("{}: {what}", file.display());
+    let config = read_docker_config(file).await?;
     let found = config.find(upstream, repository);
     if let Some(name) = found.own_helper {
         let name = name.as_str().ok_or_else(|| wrong(format!("the credential helper of {host} is no text")))?;
