@@ -2,16 +2,22 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 use super::record::{RecordDraft, decision_name};
 use super::{Answer, GateError};
-use crate::policy::Permit;
+use crate::policy::{DenialKind, Permit};
 use crate::runtime::{BusyCounter, Metrics};
+
+/// The bounds of the histogram of times to a decision, in seconds.
+const VERDICT: [f64; 14] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
+/// The bounds of the histogram of ages of evidence, in seconds: a minute, 5 minutes, an hour, 6 hours, a day, 3, 7 and 30 days.
+const AGE: [f64; 8] = [60.0, 300.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0];
 
 pub(super) struct GateMetrics {
     decisions: Family<DecisionLabels, BusyCounter>,
+    denied: Family<DocumentLabels, BusyCounter>,
     would_deny: Family<DocumentLabels, BusyCounter>,
     verdict: Histogram,
     evidence_age: Family<KindLabels, Histogram, fn() -> Histogram>,
@@ -35,9 +41,9 @@ struct KindLabels {
 
 impl GateMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let buckets = exponential_buckets(0.000_05, 3.0, 14);
         Self {
             decisions: metrics.register("decisions", "Decisions by outcome and deciding stage", Family::default()),
+            denied: metrics.register("denied", "Enforced denials by the document that decided", Family::default()),
             would_deny: metrics.register(
                 "would_deny",
                 "Denials of audited documents that were not carried out, by document",
@@ -47,13 +53,13 @@ impl GateMetrics {
                 "verdict",
                 "From the request to the decision, of those that were not repeated",
                 Unit::Seconds,
-                Histogram::new(buckets),
+                Histogram::new(VERDICT),
             ),
             evidence_age: metrics.register_with_unit(
                 "evidence_age",
                 "How old the evidence of a decision was",
                 Unit::Seconds,
-                Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 6.0, 10))),
+                Family::new_with_constructor(|| Histogram::new(AGE)),
             ),
         }
     }
@@ -83,11 +89,17 @@ impl GateMetrics {
             Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
             Err(error) => (decision_name(error), ""),
         };
+        // Policies bound the number of documents.
+        let of = |family: &Family<DocumentLabels, BusyCounter>, document: &str| {
+            family.get_or_create(&DocumentLabels { document: document.into() }).clone()
+        };
+        let denied = match answer {
+            Err(GateError::Denied(denial)) if denial.kind == DenialKind::Policy => denial.document.as_deref(),
+            _ => None,
+        };
         // Audited documents count for denials too, so they are taken from the record.
-        let document =
-            |document: &str| self.would_deny.get_or_create(&DocumentLabels { document: document.into() }).clone();
-        let documents = record.would_deny().map(document);
+        let would_deny = record.would_deny().map(|document| of(&self.would_deny, document));
         let decisions = self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone();
-        std::iter::once(decisions).chain(documents).collect()
+        std::iter::once(decisions).chain(denied.map(|document| of(&self.denied, document))).chain(would_deny).collect()
     }
 }

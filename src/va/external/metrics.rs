@@ -5,9 +5,12 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::runtime::Metrics;
+
+/// The bounds of the histogram of durations, in seconds.
+const SECONDS: [f64; 12] = [0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0];
 
 type ScannerLabels = [(&'static str, String); 1];
 
@@ -22,7 +25,7 @@ pub(in crate::va) struct ScannerMetrics {
 
 impl ScannerMetrics {
     pub(in crate::va) fn new(metrics: &Metrics) -> Self {
-        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.25, 2.0, 14));
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
         Self {
             scans: metrics.register("va_scans", "Scans by other scanners, by outcome", Family::default()),
             seconds: metrics.register(
