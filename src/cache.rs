@@ -52,7 +52,9 @@ pub use verify::Verified;
 
 use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest};
 use crate::policy::Permit;
-use crate::runtime::{ALLOCATION, Bounded, Clock, FileWindows, Flights, Metrics, Readiness, Tasks, budget};
+use crate::runtime::{
+    ALLOCATION, Bounded, Clock, ContentSource, FileWindows, Flights, Metrics, Readiness, RequestTrace, Tasks, budget,
+};
 use crate::store::{NewContent, Store};
 use crate::upstream::Upstream;
 
@@ -103,6 +105,7 @@ impl Cache {
         readiness: Readiness,
         metrics: &Metrics,
     ) -> Result<Self, CacheError> {
+        readiness.degraded(TOPIC, None);
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
         let totals = store.node.content_totals().await.map_err(CacheError::store)?;
         let usage = Arc::new(Usage::default());
@@ -152,9 +155,11 @@ impl Cache {
     pub async fn open(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Opened, CacheError> {
         if let Some(opened) = self.at_hand(permit, upstream).await? {
             self.inner.metrics.hits.inc();
+            RequestTrace::note_source(opened.source());
             return Ok(opened);
         }
         self.inner.metrics.misses.inc();
+        RequestTrace::note_source(ContentSource::Miss);
         self.begin(BlobSource::of(permit, upstream)?).await
     }
 
@@ -196,8 +201,10 @@ impl Cache {
     /// The same as [`open`](Self::open).
     pub async fn size(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<u64, CacheError> {
         if let Some(opened) = self.at_hand(permit, upstream).await? {
+            RequestTrace::note_source(opened.source());
             return Ok(opened.size());
         }
+        RequestTrace::note_source(ContentSource::Miss);
         self.confirm(permit, upstream).await
     }
 

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::Cache;
 use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
-use crate::runtime::{ALLOCATION, Bounded, Clock, Epoch, Flights, Readiness, Tasks, budget};
+use crate::runtime::{ALLOCATION, Bounded, Clock, Epoch, Flights, Readiness, RequestTrace, Tasks, budget};
 use crate::store::FactStore;
 use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
@@ -358,6 +358,7 @@ impl ResolverInner {
         reference: &Reference,
         expected: Option<Digest>,
     ) -> Result<Arc<Manifest>, ResolveError> {
+        RequestTrace::note(|learned| learned.has_fetched = true);
         let fetched = upstream.manifest(&name.repository, reference).await?;
         let parsed = Manifest::parse(fetched.bytes, fetched.content_type.as_deref());
         let manifest = match (parsed, reference) {

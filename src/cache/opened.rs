@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{ContentBody, Follower, Reading, Relay, Transfer};
+use crate::runtime::ContentSource;
 
 /// Opened content.
 #[derive(Clone)]
@@ -27,6 +28,15 @@ impl Opened {
             Self::Filling(fill) => fill.size(),
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Relayed(relay) => relay.size(),
+        }
+    }
+
+    /// Where content that was at hand is from.
+    pub(super) fn source(&self) -> ContentSource {
+        match self {
+            Self::File(_) | Self::Memory(_) => ContentSource::Hit,
+            Self::Filling(_) => ContentSource::Fill,
+            Self::Relayed(_) => ContentSource::Miss,
         }
     }
 

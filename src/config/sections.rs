@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::reader::Table;
 use super::{Config, LogConfig};
 use crate::advisories::DatabaseLimits;
-use crate::runtime::LogFormat;
+use crate::runtime::{LogFormat, check_log_filter};
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, va};
 use trust::TrustSections;
@@ -80,6 +80,10 @@ fn log(mut table: Table<'_>) -> LogConfig {
         filter: table.text("filter").unwrap_or_else(|| "info".into()),
         format: table.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]).unwrap_or_default(),
     };
+    if let Err(error) = check_log_filter(&log.filter) {
+        let hint = "such as \"info\", or \"pullgate=debug,warn\" for one part";
+        table.problem("filter", format!("not a log filter: {error}"), Some(hint));
+    }
     table.finish();
     log
 }

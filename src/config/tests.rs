@@ -112,6 +112,15 @@ tag_ttl = 60
 }
 
 #[test]
+fn a_log_filter_that_cannot_be_parsed_is_a_mistake() {
+    for filter in ["info", "pullgate=debug,warn", "", "off"] {
+        load(&format!("{MINIMAL}[log]\nfilter = \"{filter}\"\n")).unwrap();
+    }
+    let found = mistakes(&format!("{MINIMAL}[log]\nfilter = \"nonsense==\"\n"));
+    assert!(found[0].starts_with(":6:") && found[0].contains("not a log filter"), "{found:?}");
+}
+
+#[test]
 fn a_trusted_root_that_cannot_be_used_is_a_mistake() {
     let missing = mistakes(&format!("{MINIMAL}[trust]\ntrusted_roots = [\"absent.json\"]\n"));
     assert!(missing.len() == 1 && missing[0].starts_with(":6:"), "{missing:?}");

@@ -9,6 +9,7 @@ use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
+use crate::runtime::{Phase, RequestTrace};
 
 impl Gate {
     /// Answers a request for a blob that an admitted manifest names, or for a manifest requested through the blob
@@ -34,7 +35,7 @@ impl Gate {
             let size = self.cache.size(&permit, &target.upstream).await?;
             return Ok(Answer::BlobSize { size, permit });
         }
-        let content = self.cache.open(&permit, &target.upstream).await?;
+        let content = RequestTrace::phase(Phase::Open, self.cache.open(&permit, &target.upstream)).await?;
         match self.layers.unless_manifest(target, blob, content).await? {
             Some(content) => Ok(Answer::Blob { content, permit }),
             None => self.answer_manifest(target, &reference, record).await,

@@ -14,11 +14,11 @@ use super::kind::{Classification, Interest, KindClaim, Kinds, Proof};
 use super::{GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{
-    self, Admission, Denial, DenialKind, Kind, Mode, Opinion, Permit, Selected, Selection, Stage, Subject,
+    self, Admission, Denial, DenialKind, Kind, Mode, Opinion, Permit, RuleSet, Selected, Selection, Stage, Subject,
 };
 use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
-use crate::runtime::Clock;
+use crate::runtime::{Clock, ContentSource, Phase, RequestTrace};
 use crate::trust::{PinError, TagPins};
 
 /// How long a request waits for checks that are only reported: audited entries must not delay enforced ones.
@@ -73,9 +73,9 @@ impl ManifestJudge {
     /// # Errors
     /// If there is nothing to judge. A denial is a decision, not an error.
     pub(super) async fn judge(&self, target: &Target, reference: &Reference) -> Result<Judgement, GateError> {
-        let subject = self.subject(target, reference).await?;
-        let rules = self.rulebook.rules().clone();
-        let (enforced, audited) = match rules.select(&subject) {
+        let select = self.select(target, reference);
+        let (subject, rules, selection) = RequestTrace::phase(Phase::Select, select).await?;
+        let (enforced, audited) = match selection {
             Selection::Entries { enforced, audited } => (enforced, audited),
             Selection::Deny(message) if rules.mode() == Mode::Enforce => {
                 return Ok(self.unmatched(None, Err(policy::no_match(&subject, message))));
@@ -87,7 +87,8 @@ impl ManifestJudge {
                 return Ok(self.unmatched(Some(Judged { manifest, kind, stale, fresh_until }), Ok(permit)));
             }
         };
-        let TagPins { pin, again_at, .. } = match self.evidence.pin(target, reference, rules.mode(), &enforced).await {
+        let pins = self.evidence.pin(target, reference, rules.mode(), &enforced);
+        let TagPins { pin, again_at, .. } = match RequestTrace::phase(Phase::Pin, pins).await {
             Ok(pins) => pins,
             Err(error) => return Ok(self.unmatched(None, Err(unpinned(&subject, &enforced, &error)))),
         };
@@ -109,7 +110,8 @@ impl ManifestJudge {
             }
         };
         let audited = Box::pin(self.weigh_reported(case, &kind, audited, deadline)).await;
-        let decision = case.decide(rules.mode(), &enforced, &audited);
+        let decide = async { case.decide(rules.mode(), &enforced, &audited) };
+        let decision = RequestTrace::phase(Phase::Decide, decide).await;
         let judged = Some(Judged { manifest, kind, stale, fresh_until });
         Ok(Judgement { judged, enforced, audited, decision, at: self.clock.now() })
     }
@@ -126,9 +128,8 @@ impl ManifestJudge {
         manifest: &Arc<Manifest>,
         kind: Kind,
     ) -> Result<Judgement, GateError> {
-        let subject = self.subject(target, reference).await?;
-        let rules = self.rulebook.rules().clone();
-        let (enforced, audited) = match rules.select(&subject) {
+        let (subject, rules, selection) = self.select(target, reference).await?;
+        let (enforced, audited) = match selection {
             Selection::Entries { enforced, audited } => (enforced, audited),
             Selection::Deny(message) if rules.mode() == Mode::Enforce => {
                 return Ok(self.unmatched(None, Err(policy::no_match(&subject, message))));
@@ -172,6 +173,18 @@ impl ManifestJudge {
         Ok(findings)
     }
 
+    /// The entries that apply to a reference.
+    async fn select(
+        &self,
+        target: &Target,
+        reference: &Reference,
+    ) -> Result<(Subject, Arc<RuleSet>, Selection), GateError> {
+        let subject = self.subject(target, reference).await?;
+        let rules = self.rulebook.rules().clone();
+        let selection = rules.select(&subject);
+        Ok((subject, rules, selection))
+    }
+
     async fn subject(&self, target: &Target, reference: &Reference) -> Result<Subject, GateError> {
         let mut subject = Subject::new(target.name.clone(), reference.clone(), target.scope.clone());
         if let Reference::Digest(digest) = reference {
@@ -186,7 +199,16 @@ impl ManifestJudge {
         reference: &Reference,
         pin: Option<Digest>,
     ) -> Result<Resolved, GateError> {
-        let resolved = self.resolver.resolve(&target.upstream, &target.name, reference, pin).await?;
+        let resolve = self.resolver.resolve(&target.upstream, &target.name, reference, pin);
+        RequestTrace::note(|learned| learned.has_fetched = false);
+        let resolved = RequestTrace::phase(Phase::Resolve, resolve).await?;
+        RequestTrace::note(|learned| {
+            learned.source = Some(match (&resolved.stale, learned.has_fetched) {
+                (Some(_), _) => ContentSource::Stale,
+                (None, true) => ContentSource::Miss,
+                (None, false) => ContentSource::Hit,
+            });
+        });
         let allowed = |url: &str| self.url_hosts.iter().any(|host| is_on_host(url, host));
         match resolved.manifest.foreign_url(allowed) {
             Some(url) => Err(GateError::ForeignUrl { subject: target.describe(reference), url: url.to_owned() }),
@@ -216,10 +238,11 @@ impl ManifestJudge {
         selected: Vec<Selected>,
     ) -> Result<(Classification, Vec<EntryFinding>), GateError> {
         let JudgedImage { target, manifest, .. } = case;
-        let mut kind = self.kinds.first_kind(target, manifest).await?;
+        let mut kind = RequestTrace::phase(Phase::Classify, self.kinds.first_kind(target, manifest)).await?;
         let mut findings = self.weigh_until_admitted(case, kind.kind, selected).await?;
         if self.kinds.claim(manifest) == Some(KindClaim::Artifact) && self.depends_on_artifact(case, &findings) {
-            match self.kinds.prove(target, manifest, KindClaim::Artifact).await? {
+            let prove = self.kinds.prove(target, manifest, KindClaim::Artifact);
+            match RequestTrace::phase(Phase::Classify, prove).await? {
                 Proof::Proven => {
                     kind = Kind::Artifact.into();
                     for finding in &mut findings {
@@ -259,7 +282,8 @@ impl ManifestJudge {
         selected: Selected,
     ) -> Result<EntryFinding, GateError> {
         let JudgedImage { target, subject, manifest } = case;
-        let evidence = self.evidence.evidence(target, subject, &selected, kind, manifest).await?;
+        let gather = self.evidence.evidence(target, subject, &selected, kind, manifest);
+        let evidence = RequestTrace::phase(Phase::Evidence, gather).await?;
         let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(Admission::default()) }, evidence };
         finding.opinion.outcome = self.weigh(case, kind, &finding);
         Ok(finding)

@@ -9,8 +9,9 @@ use super::judgement::JudgementOutcome;
 use super::warm::Validity;
 use super::{Answer, GateError, GateRequest, Target};
 use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA};
-use crate::oci::Endpoint;
+use crate::oci::{Endpoint, Reference};
 use crate::policy::{Denial, DenialKind, Kind};
+use crate::runtime::RequestTrace;
 
 /// An unfinished audit record. If it is dropped, it records that the request was abandoned.
 pub(super) struct RecordDraft {
@@ -56,7 +57,7 @@ impl RecordDraft {
             schema: SCHEMA,
             scope: request.scope.to_string(),
             endpoint: endpoint_name(&request.endpoint),
-            image: asked_name(&request.endpoint),
+            image: asked_name(request),
             digest: None,
             kind: None,
             skipped: Vec::new(),
@@ -102,6 +103,7 @@ impl RecordDraft {
     }
 
     pub(super) fn about(&mut self, target: &Target, endpoint: &Endpoint) {
+        RequestTrace::note(|learned| learned.upstream = target.name.host.to_string());
         self.with(|record| {
             record.image = match endpoint {
                 Endpoint::Manifest { reference, .. } => target.describe(reference),
@@ -140,6 +142,11 @@ impl RecordDraft {
             Ok(answer) => conclude(&mut decided, answer),
             Err(error) => explain(&mut decided, error),
         }
+        RequestTrace::note(|learned| {
+            learned.image.clone_from(&decided.image);
+            learned.decision = decided.decision;
+            learned.reason = decided.reasons.join("; ");
+        });
         for warning in &decided.warnings {
             tracing::warn!(image = decided.image, "admitted only for now: {warning}");
         }
@@ -231,10 +238,16 @@ fn endpoint_name(endpoint: &Endpoint) -> &'static str {
     }
 }
 
-fn asked_name(endpoint: &Endpoint) -> String {
-    match endpoint {
+/// The image before its upstream is known.
+fn asked_name(request: &GateRequest) -> String {
+    let image = match &request.endpoint {
         Endpoint::Blob { name, digest } | Endpoint::Referrers { name, digest, .. } => format!("{name}@{digest}"),
+        Endpoint::Manifest { name, reference: Reference::Digest(digest) } => format!("{name}@{digest}"),
         Endpoint::Manifest { name, reference } => format!("{name}:{reference}"),
         Endpoint::Tags { name, .. } => name.to_string(),
+    };
+    match &request.ns {
+        Some(ns) => format!("{ns}/{image}"),
+        None => image,
     }
 }

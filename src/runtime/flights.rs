@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::Tasks;
+use super::trace::carried;
 
 /// Work in progress, by key. The work runs in a tracked task, so it continues even if all callers have left.
 pub struct Flights<K, V> {
@@ -76,7 +77,7 @@ where
         let (sender, receiver) = watch::channel(FlightState { value: None, has_landed: false });
         running.insert(key.clone(), receiver.clone());
         let landing = Landing { key, running: self.running.clone() };
-        let work = work(FlightReporter(sender.clone()));
+        let work = carried(work(FlightReporter(sender.clone())));
         self.tasks.spawn(async move {
             let value = work.await;
             // Later callers start new work; callers that are already waiting receive this value.

@@ -24,6 +24,14 @@ pub enum LogFormat {
     Text,
 }
 
+/// Whether a log filter can be parsed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_log_filter(filter: &str) -> Result<(), String> {
+    EnvFilter::builder().parse(filter).map(drop).map_err(|error| error.to_string())
+}
+
 /// Initialises logging. `filter` uses tracing's syntax: `info`, `pullgate=debug,warn`. Buffered lines are written when
 /// the guard is dropped, if not before.
 ///

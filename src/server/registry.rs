@@ -11,6 +11,7 @@ mod response;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::{Either, Ready, ready};
@@ -22,7 +23,7 @@ use errors::{respond_to, respond_to_route};
 use hot::{HotResponse, HotResponses};
 use request_log::{RequestLog, RequestMetrics};
 pub use response::manifest_response;
-use response::{REQUEST_ID, add_common_headers, base, respond, with_namespace};
+use response::{REQUEST_ID, add_common_headers, add_timing, base, respond, with_namespace};
 
 use super::{Body, ClientIdentity, Service};
 use crate::cache::Transfer;
@@ -78,9 +79,10 @@ impl RegistryService {
         request: Request<Incoming>,
         client: Arc<ClientIdentity>,
     ) -> Either<Ready<Response<Body>>, impl Future<Output = Response<Body>> + Send> {
+        let started = Instant::now();
         let requester = self.requester(&client);
         let key = warm_key(&request, &client);
-        if let Some(response) = key.as_ref().and_then(|key| self.repeat(key, &request, &requester)) {
+        if let Some(response) = key.as_ref().and_then(|key| self.repeat(key, &request, &requester, started)) {
             return Either::Left(ready(response));
         }
         // Boxed, so that a repeated answer is a small future.
@@ -98,32 +100,40 @@ impl RegistryService {
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
         // TLS must read what it encrypts; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
-        let mut response = match parse(&request) {
-            Ok(Route { ns, endpoint: None }) => with_namespace(base(), ns.as_ref()),
+        let (mut response, endpoint) = match parse(&request) {
+            Ok(Route { ns, endpoint: None }) => (with_namespace(base(), ns.as_ref()), None),
             Ok(Route { ns, endpoint: Some(endpoint) }) => {
                 let (method, scope) = (request.method().to_string(), client.scope.clone());
                 let asked = GateRequest { ns, endpoint, method, scope, requester, key };
-                let response = match accept::answer(&self.gate, &asked, request.headers()).await {
+                let response = match log.trace().follow(accept::answer(&self.gate, &asked, request.headers())).await {
                     Ok(answer) => respond(&request, answer, transfer),
                     Err(error) => respond_to(&error, &asked.endpoint),
                 };
-                with_namespace(response, asked.ns.as_ref())
+                (with_namespace(response, asked.ns.as_ref()), Some(asked.endpoint))
             }
-            Err(error) => errors::response(&error),
+            Err(error) => (errors::response(&error), None),
         };
         add_common_headers(response.headers_mut(), &request_id);
-        log.answered(response.status());
+        let took = log.answered(endpoint.as_ref(), response.status());
+        let phases = || log.trace().learned().server_timing();
+        add_timing(request.headers(), response.headers_mut(), phases, took);
         let is_head = request.method() == Method::HEAD;
         response.map(|body| log.follow(if is_head { Body::Empty } else { body }))
     }
 
     /// Repeats a decision made a moment ago, where there is one that still holds.
-    fn repeat(&self, key: &str, request: &Request<Incoming>, requester: &Requester) -> Option<Response<Body>> {
+    fn repeat(
+        &self,
+        key: &str,
+        request: &Request<Incoming>,
+        requester: &Requester,
+        started: Instant,
+    ) -> Option<Response<Body>> {
         let is_head = request.method() == Method::HEAD;
         let hot = self.hot.with(key, |hot| {
             let requests = if is_head { &hot.heads } else { &hot.gets };
             let holds = self.gate.still_holds(&hot.warm);
-            holds.then(|| self.send(&hot.warm, hot.response.clone(), requests, request, requester))
+            holds.then(|| self.send(&hot.warm, hot.response.clone(), (requests, started), request, requester))
         });
         if let Some(sent) = hot.flatten() {
             return sent;
@@ -137,7 +147,7 @@ impl RegistryService {
             self.hot.keep(key, HotResponse { warm: warm.clone(), response: response.clone(), gets, heads });
         }
         let requests = requests(request.method().clone());
-        self.send(&warm, response, &requests, request, requester)
+        self.send(&warm, response, (&requests, started), request, requester)
     }
 
     /// Sends a response again, with a record. `None` when the request must be decided anew: the client takes no index, or
@@ -146,7 +156,7 @@ impl RegistryService {
         &self,
         warm: &WarmAnswer,
         response: Response<Bytes>,
-        requests: &BusyCounter,
+        (requests, started): (&BusyCounter, Instant),
         request: &Request<Incoming>,
         requester: &Requester,
     ) -> Option<Response<Body>> {
@@ -162,7 +172,8 @@ impl RegistryService {
         if let Ok(id) = HeaderValue::from_str(&requester.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        self.metrics.repeated(requests, response.body());
+        self.metrics.repeated(requests, response.body(), started);
+        add_timing(request.headers(), response.headers_mut(), String::new, started.elapsed());
         Some(response)
     }
 

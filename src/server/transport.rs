@@ -3,6 +3,7 @@
 mod body;
 mod certificates;
 pub(super) mod connection;
+pub(super) mod failures;
 mod identity;
 pub(super) mod limits;
 mod listener;

@@ -28,6 +28,7 @@ mod keyless;
 mod kinds;
 mod lists;
 mod livescan;
+mod logged;
 mod notary;
 mod notation;
 mod observe;

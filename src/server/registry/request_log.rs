@@ -4,7 +4,7 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -12,8 +12,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
+use tracing::Level;
 
-use crate::runtime::{BusyCounter, Metrics};
+use crate::oci::Endpoint;
+use crate::runtime::{BusyCounter, BusyHistogram, ContentSource, Learned, LogLimit, Metrics, RequestTrace};
 use crate::server::{Body, ClientIdentity};
 
 /// The metrics of requests.
@@ -21,6 +23,14 @@ use crate::server::{Body, ClientIdentity};
 pub(super) struct RequestMetrics {
     requests: Family<RequestLabels, BusyCounter>,
     bytes: BusyCounter,
+    manifest: BusyHistogram,
+    blob: BusyHistogram,
+    tags: BusyHistogram,
+    referrers: BusyHistogram,
+    other: BusyHistogram,
+    manifests: Family<SourceLabels, BusyCounter>,
+    /// The series of `manifests` for repeated decisions.
+    repeated: BusyCounter,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -29,10 +39,34 @@ struct RequestLabels {
     status: u16,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct EndpointLabels {
+    endpoint: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SourceLabels {
+    source: &'static str,
+}
+
 impl RequestMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let sent = "Bytes of registry content sent to clients";
+        let help = "From a registry request to the headers of its response";
+        let seconds: Family<EndpointLabels, BusyHistogram> =
+            metrics.register_with_unit("request", help, Unit::Seconds, Family::default());
+        let of = |endpoint| seconds.get_or_create(&EndpointLabels { endpoint }).clone();
+        let manifests: Family<SourceLabels, BusyCounter> =
+            metrics.register("manifests", "Manifests by where they came from", Family::default());
+        let repeated = manifests.get_or_create(&SourceLabels { source: ContentSource::Hit.as_str() }).clone();
         Self {
+            repeated,
+            manifests,
+            manifest: of("manifest"),
+            blob: of("blob"),
+            tags: of("tags"),
+            referrers: of("referrers"),
+            other: of("other"),
             requests: metrics.register("requests", "Registry requests answered", Family::default()),
             bytes: metrics.register_with_unit("sent", sent, Unit::Bytes, BusyCounter::default()),
         }
@@ -40,11 +74,30 @@ impl RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Counts an answer that was given before. It has a record in the audit file and no line here, where the first one
+    /// Counts a manifest that was decided before. It has a record in the audit file and no line here, where the first one
     /// has a line.
-    pub(super) fn repeated(&self, requests: &BusyCounter, body: &Body) {
+    pub(super) fn repeated(&self, requests: &BusyCounter, body: &Body, started: Instant) {
         self.bytes.inc_by(body.size_hint().exact().unwrap_or_default());
         requests.inc();
+        self.manifest.observe(started.elapsed());
+        self.repeated.inc();
+    }
+
+    /// What counts the manifests that come from here.
+    fn manifests(&self, source: ContentSource) -> BusyCounter {
+        self.manifests.get_or_create(&SourceLabels { source: source.as_str() }).clone()
+    }
+
+    /// Counts the time to the headers of a response. `endpoint` is `None` for `/v2/` and for what is no endpoint.
+    fn answered(&self, endpoint: Option<&Endpoint>, took: Duration) {
+        let histogram = match endpoint {
+            Some(Endpoint::Manifest { .. }) => &self.manifest,
+            Some(Endpoint::Blob { .. }) => &self.blob,
+            Some(Endpoint::Tags { .. }) => &self.tags,
+            Some(Endpoint::Referrers { .. }) => &self.referrers,
+            None => &self.other,
+        };
+        histogram.observe(took);
     }
 
     /// What counts the requests that are answered so.
@@ -62,13 +115,25 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
+/// How long a request may take until its headers before its phases are logged.
+const SLOW: Duration = Duration::from_secs(1);
+/// The longest text of a request in the log, in characters.
+const MAX_TEXT: usize = 512;
+/// The longest method in the log, in characters.
+const MAX_METHOD: usize = 16;
+/// How many requests that fail because of an upstream are warnings. The others are logged as information.
+static FAILURES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+
 /// The log line, written when dropped.
 pub(super) struct RequestLog {
     metrics: RequestMetrics,
     started: Instant,
+    /// The time to the headers of the response.
+    waited: Duration,
+    trace: RequestTrace,
     request_id: String,
     client: Arc<str>,
-    method: &'static str,
+    method: Method,
     path: String,
     status: Option<StatusCode>,
     bytes: u64,
@@ -85,19 +150,33 @@ impl RequestLog {
         Self {
             metrics: metrics.clone(),
             started: Instant::now(),
+            waited: Duration::ZERO,
+            trace: RequestTrace::default(),
             request_id: request_id.to_owned(),
             client: client.address_text.clone(),
-            method: method_name(request.method()),
+            method: request.method().clone(),
             // The query may contain data that only concerns the client; the path contains only names.
-            path: request.uri().path().chars().take(512).collect(),
+            path: request.uri().path().chars().take(MAX_TEXT).collect(),
             status: None,
             bytes: 0,
             is_whole: false,
         }
     }
 
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    /// What is learned about the request while it is answered.
+    pub(super) fn trace(&self) -> RequestTrace {
+        self.trace.clone()
+    }
+
+    /// Notes that the headers of the response are known, and returns how long that took.
+    pub(super) fn answered(&mut self, endpoint: Option<&Endpoint>, status: StatusCode) -> Duration {
         self.status = Some(status);
+        self.waited = self.started.elapsed();
+        self.metrics.answered(endpoint, self.waited);
+        if let (Some(Endpoint::Manifest { .. }), Some(source)) = (endpoint, self.trace.learned().source) {
+            self.metrics.manifests(source).inc();
+        }
+        self.waited
     }
 
     /// Wraps the body so that the line is written when it ends.
@@ -114,19 +193,44 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         let status = self.status.map_or(0, |status| status.as_u16());
-        self.metrics.requests.get_or_create(&RequestLabels { method: self.method, status }).inc();
+        self.metrics.requests.get_or_create(&RequestLabels { method: method_name(&self.method), status }).inc();
         self.metrics.bytes.inc_by(self.bytes);
-        tracing::info!(
-            request.id = self.request_id,
-            client.address = &*self.client,
-            http.method = self.method,
-            http.path = self.path,
-            http.status = status,
-            sent_bytes = self.bytes,
-            complete = self.is_whole,
-            duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "request"
-        );
+        let learned = self.trace.learned().clone();
+        let is_failure = status >= 500 && !learned.upstream.is_empty();
+        if is_failure && FAILURES.admit().is_some() {
+            self.write_line(status, &learned, Level::WARN);
+        } else {
+            self.write_line(status, &learned, Level::INFO);
+        }
+    }
+}
+
+impl RequestLog {
+    fn write_line(&self, status: u16, learned: &Learned, level: Level) {
+        let text = |text: &str| (!text.is_empty()).then(|| text.chars().take(MAX_TEXT).collect::<String>());
+        let phases = if self.waited >= SLOW { text(&learned.server_timing()) } else { None };
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    request.id = self.request_id,
+                    client.address = &*self.client,
+                    http.method = self.method.as_str().get(..MAX_METHOD).unwrap_or(self.method.as_str()),
+                    http.path = self.path,
+                    http.status = status,
+                    image = text(&learned.image),
+                    upstream = text(&learned.upstream),
+                    decision = text(learned.decision),
+                    reason = text(&learned.reason),
+                    cache = learned.source.map(ContentSource::as_str),
+                    sent_bytes = self.bytes,
+                    complete = self.is_whole,
+                    duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    phases,
+                    "request"
+                )
+            };
+        }
+        if level == Level::WARN { line!(warn) } else { line!(info) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The headers and body of a response.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -22,6 +24,10 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The request header with which a client asks for [`SERVER_TIMING`].
+const TIMING: HeaderName = HeaderName::from_static("x-pullgate-timing");
+/// Server Timing, W3C.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Names the original registry in the response, if the request named one.
 pub(super) fn with_namespace(mut response: Response<Body>, namespace: Option<&Host>) -> Response<Body> {
@@ -36,6 +42,17 @@ pub(super) fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, value);
     }
+}
+
+/// Says how long each phase took, in milliseconds, to a client that wants to know: `select;dur=0.1, resolve;dur=23.5`.
+pub(super) fn add_timing(asked: &HeaderMap, headers: &mut HeaderMap, phases: impl FnOnce() -> String, total: Duration) {
+    if !asked.contains_key(TIMING) {
+        return;
+    }
+    let phases = phases();
+    let separator = if phases.is_empty() { "" } else { ", " };
+    let text = format!("{phases}{separator}total;dur={:.1}", total.as_secs_f64() * 1000.0);
+    insert(headers, SERVER_TIMING, &text);
 }
 
 pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Transfer) -> Response<Body> {

@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::body::Body;
 use super::certificates::Certificates;
 use super::connection;
+use super::failures::{accept_failed, handshake_failed};
 use super::identity::{ClientCertificate, ClientIdentity, Proxies, ProxyHeader};
 use super::limits::{Capacity, Limits};
 use super::proxy_protocol;
@@ -35,7 +36,7 @@ use crate::scope::Scope;
 const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
 /// How many bytes of a response rustls buffers before it waits for the socket: one chunk of a blob.
 const TLS_BUFFER: usize = 256 * 1024;
-/// The delay after a failed accept (for example without free file descriptors), so that the log is not flooded.
+/// The delay after a failed accept (for example without free file descriptors), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
 /// The configuration of a listener.
@@ -246,7 +247,7 @@ impl<S: Service> ListenerShared<S> {
             let (stream, peer) = match self.listener.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(address = %self.listener.bound, %error, "cannot accept a connection");
+                    accept_failed(&self.listener.bound, &error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -290,7 +291,12 @@ impl<S: Service> ListenerShared<S> {
         };
         let (address, wire) = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))?;
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))
+            .inspect_err(|error| {
+                if self.listener.tls.is_some() {
+                    handshake_failed(&self.listener.label, peer.ip(), error);
+                }
+            })?;
         let client = |tls, certificate, scope| ClientIdentity {
             address,
             address_text: address.to_string().into(),

@@ -1,0 +1,67 @@
+//! Logs connections that fail before their first request. Clients cause these failures, so they are logged at a limited
+//! rate.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rustls::{AlertDescription, InvalidMessage};
+
+use crate::runtime::LogLimit;
+
+/// How often failed accepts are logged.
+static ACCEPTS: LogLimit = LogLimit::new(1, Duration::from_secs(60));
+/// How often failed TLS handshakes are logged.
+static HANDSHAKES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+
+/// Logs that a listener cannot accept a connection, which is usually so until files or memory become free.
+pub(in crate::server) fn accept_failed(listener: &dyn fmt::Display, error: &io::Error) {
+    if let Some(omitted) = ACCEPTS.admit() {
+        tracing::warn!(%listener, %error, omitted, "cannot accept connections");
+    }
+}
+
+/// Logs a TLS handshake that failed.
+pub(super) fn handshake_failed(listener: &str, client: IpAddr, error: &io::Error) {
+    // Health checks of load balancers connect and leave.
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return;
+    }
+    if let Some(omitted) = HANDSHAKES.admit() {
+        let hint = hint(error);
+        tracing::warn!(listener, client.address = %client, %error, hint, omitted, "TLS handshake failed");
+    }
+}
+
+/// What is probably wrong with the client.
+fn hint(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("does the client use plain HTTP?"),
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate | AlertDescription::CertificateUnknown | AlertDescription::UnknownCA,
+        ) => Some("the client does not trust the certificate of this listener"),
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            Some("the certificate of this listener has expired, according to the client's clock")
+        }
+        rustls::Error::NoCertificatesPresented => Some("this listener requires a client certificate (tls.client_ca)"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_usual_causes() {
+        let hint_of = |error: rustls::Error| hint(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        assert!(hint_of(plain).unwrap().contains("plain HTTP"));
+        let untrusted = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+        assert!(hint_of(untrusted).unwrap().contains("does not trust"));
+        assert!(hint_of(rustls::Error::NoCertificatesPresented).unwrap().contains("client_ca"));
+        assert_eq!(hint_of(rustls::Error::DecryptError), None);
+        assert_eq!(hint(&io::Error::from(io::ErrorKind::TimedOut)), None);
+    }
+}

@@ -1,0 +1,116 @@
+//! What the real program logs, and what it says about the time that requests take.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{ALLOW_ALL, TestGate, policy};
+use crate::program::Program;
+use crate::pull::simple;
+use crate::support::{TestRegistry, request, soon};
+
+/// The lines of a JSON log with this message, once there are `count`.
+async fn lines(program: &Program, message: &str, count: usize) -> Vec<Value> {
+    soon(async {
+        loop {
+            let log = program.log();
+            let parsed = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let found: Vec<Value> = parsed.filter(|line| line["message"] == message).collect();
+            if found.len() >= count {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn request_lines_say_what_was_decided_and_why() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("logged"));
+    let rules = "  - {name: \"registry.test/library/*\", policy: {}}\n  - {name: \"registry.test/signed/*\", policy: {trust: release}}\n";
+    registry.push("signed/app", Some("1"), &simple("unsigned"));
+    let made = TestGate::new(&registry, &policy(rules)).upstream("tag_ttl = \"0s\"").with("[log]\nformat = \"json\"");
+    let program = Program::start(&made).await;
+    assert_eq!(program.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(program.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(program.get("/signed/app/manifests/1").await.status, 403);
+    assert_eq!(request("PUT", &program.url("/library/app/manifests/1"), &[]).await.status, 405);
+    let elsewhere = program.url("").replace("/v2/registry.test", "/v2/acme/app/manifests/v1?ns=other.test");
+    assert_eq!(request("GET", &elsewhere, &[]).await.status, 403);
+    registry.listening.stop().await;
+    assert_eq!(program.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(program.get("/library/app/manifests/2").await.status, 503);
+    let lines = lines(&program, "request", 7).await;
+    let seen = |line: &Value| -> Vec<String> {
+        let keys = ["level", "http.method", "image", "upstream", "decision", "cache"];
+        keys.iter().map(|key| line[*key].as_str().unwrap_or("-").to_owned()).collect()
+    };
+    let image = "registry.test/library/app:1";
+    for (line, expected) in lines.iter().zip([
+        ["INFO", "GET", image, "registry.test", "admit", "miss"],
+        ["INFO", "GET", image, "registry.test", "admit", "hit"],
+        ["INFO", "GET", "registry.test/signed/app:1", "registry.test", "deny", "miss"],
+        ["INFO", "PUT", "-", "-", "-", "-"],
+        ["INFO", "GET", "other.test/acme/app:v1", "-", "refused", "-"],
+        ["INFO", "GET", image, "registry.test", "admit", "stale"],
+        ["WARN", "GET", "registry.test/library/app:2", "registry.test", "error", "-"],
+    ]) {
+        assert_eq!(seen(line), expected, "{line}");
+    }
+    let reason = |line: usize| lines[line]["reason"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reason(0), "");
+    assert!(reason(2).contains("release: not signed"), "{}", reason(2));
+    assert!(reason(4).contains("other.test is not an upstream"), "{}", reason(4));
+    assert!(reason(6).contains("Connect"), "{}", reason(6));
+    let metrics = request("GET", &program.admin_url("/metrics"), &[]).await.text();
+    for (source, count) in [("miss", 2), ("hit", 1), ("stale", 1)] {
+        let line = format!("pullgate_manifests_total{{source=\"{source}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
+    assert!(metrics.contains("pullgate_request_seconds_count{endpoint=\"manifest\"} 6\n"), "{metrics}");
+    assert!(metrics.contains("pullgate_denied_total{document=\"ClusterImagePolicy/default\"} 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn failed_tls_handshakes_are_logged_with_their_cause() {
+    let registry = TestRegistry::start().await;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let gate = TestGate::new(&registry, ALLOW_ALL)
+        .file("tls.crt", &made.cert.pem())
+        .file("tls.key", &made.signing_key.serialize_pem())
+        .listener("tls = { certificate = \"tls.crt\", key = \"tls.key\" }")
+        .with("[log]\nformat = \"json\"");
+    let program = Program::start(&gate).await;
+    for _ in 0..7 {
+        assert_eq!(program.get("/library/app/manifests/1").await.status, 0);
+    }
+    let found = lines(&program, "TLS handshake failed", 5).await;
+    assert_eq!(found[0]["client.address"], "127.0.0.1");
+    assert_eq!(found[0]["hint"], "does the client use plain HTTP?");
+    assert_eq!(found.len(), 5, "the others are not logged");
+    assert_eq!(program.metric("pullgate_tls_handshake_failures_total").await, 7);
+}
+
+#[tokio::test]
+async fn clients_that_ask_are_told_how_long_each_phase_took() {
+    let registry = TestRegistry::start().await;
+    let image = simple("timed");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let timing = async |path: &str| {
+        let answer = request("GET", &gate.url(path), &[("X-Pullgate-Timing", "1")]).await;
+        answer.header("server-timing").map(str::to_owned)
+    };
+    let first = timing("/library/app/manifests/1").await.unwrap();
+    let names: Vec<&str> = first.split(", ").map(|entry| entry.split(';').next().unwrap()).collect();
+    assert_eq!(names, ["select", "pin", "resolve", "evidence", "decide", "total"], "{first}");
+    assert!(first.split(", ").all(|entry| entry.split_once(";dur=").unwrap().1.parse::<f64>().is_ok()), "{first}");
+    // A decision is repeated once what it learned is written.
+    let is_repeated = async || timing("/library/app/manifests/1").await.unwrap().starts_with("total;dur=");
+    soon(async { while !is_repeated().await {} }).await;
+    let blob = timing(&format!("/library/app/blobs/{}", image.layers[0])).await.unwrap();
+    assert!(blob.contains("open;dur="), "{blob}");
+    assert_eq!(gate.get("/library/app/manifests/1").await.header("server-timing"), None);
+}
