@@ -99,7 +99,6 @@ impl BoundGate {
         let (tasks, front) = (parts.tasks.clone(), Tasks::new());
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
-        parts.upstreams.watch(&tasks);
         parts.courier.start(&tasks).await;
         tasks.spawn(on_hangup(reload));
         let addresses = registry.addresses();

@@ -30,7 +30,6 @@ pub(super) struct RunningParts {
     pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
     pub(super) courier: EventCourier,
-    pub(super) upstreams: Arc<Upstreams>,
     audit: Audit,
     store: Store,
     /// The lock on the state directory, held until everything else has ended.
@@ -40,14 +39,8 @@ pub(super) struct RunningParts {
 impl RunningParts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
         let (tasks, metrics, epoch) = (Tasks::new(), Metrics::default(), Epoch::new());
-        let readiness = Readiness::measured(&metrics);
-        let mode = if config.gate.audit { "audit: denials are recorded and not enforced" } else { "enforce" };
-        readiness.inform("mode", vec![mode.to_owned()]);
-        let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
-        let (settings, audit) = (config.policy.clone(), config.gate.audit);
-        let rulebook =
-            Rulebook::load(sources, settings, audit, readiness.clone(), epoch.clone(), clock.clone(), &metrics)
-                .map(Arc::new)?;
+        let readiness = readiness(config, &metrics);
+        let rulebook = rulebook(config, &readiness, &epoch, &clock, &metrics)?;
         let (configs, default) = (config.upstreams.clone(), config.default_upstream.as_ref());
         let upstreams = Upstreams::new(configs, default, &tasks, &metrics, &readiness)?;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
@@ -72,7 +65,7 @@ impl RunningParts {
         };
         let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
         let parts = gate::GateParts {
-            upstreams: upstreams.clone(),
+            upstreams,
             rulebook: rulebook.clone(),
             resolver: resolver(config, &cache, &store, &clock, &tasks, &readiness, &epoch),
             trust: Trust::new(
@@ -98,20 +91,7 @@ impl RunningParts {
         };
         let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
         let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
-        Ok(Self {
-            gate,
-            cache,
-            prefetcher,
-            rulebook,
-            metrics,
-            readiness,
-            tasks,
-            courier,
-            upstreams,
-            audit,
-            store,
-            state,
-        })
+        Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, courier, audit, store, state })
     }
 
     pub(super) fn reload(&self, certificates: Certificates) -> Reload {
@@ -127,6 +107,26 @@ impl RunningParts {
         store.close().await;
         drop(state);
     }
+}
+
+fn readiness(config: &Config, metrics: &Metrics) -> Readiness {
+    let readiness = Readiness::measured(metrics);
+    let mode = if config.gate.audit { "audit: denials are recorded and not enforced" } else { "enforce" };
+    readiness.inform("mode", vec![mode.to_owned()]);
+    readiness
+}
+
+fn rulebook(
+    config: &Config,
+    readiness: &Readiness,
+    epoch: &Epoch,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<Rulebook>, BuildError> {
+    let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
+    let (settings, audit) = (config.policy.clone(), config.gate.audit);
+    let (readiness, epoch, clock) = (readiness.clone(), epoch.clone(), clock.clone());
+    Ok(Arc::new(Rulebook::load(sources, settings, audit, readiness, epoch, clock, metrics)?))
 }
 
 fn resolver(

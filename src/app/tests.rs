@@ -60,5 +60,6 @@ async fn documented_metrics_are_those_of_a_gate() {
         "{:?}",
         bounds.collect::<Vec<_>>()
     );
-    parts.close(Duration::ZERO).await;
+    parts.tasks.drain(Duration::ZERO).await;
+    parts.close().await;
 }

@@ -96,8 +96,9 @@ pub struct ListedVerdicts {
 }
 
 impl Gate {
-    /// Starts to record pulls and to judge verdicts again, until shutdown.
+    /// Starts to record pulls, to judge verdicts again and to check the upstreams, until shutdown.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
+        self.router.watch(tasks);
         let (recording, judging, following) = (self.clone(), self.clone(), self.clone());
         let (recorder, judge, follower) = (tasks.clone(), tasks.clone(), tasks.clone());
         tasks.spawn(async move { recording.record_pulls(&recorder).await });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{GateError, GateRequest};
 use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, docker_hub_repository};
+use crate::runtime::Tasks;
 use crate::scope::Scope;
 use crate::upstream::{Upstream, Upstreams};
 
@@ -41,6 +42,11 @@ pub(super) struct Router {
 impl Router {
     pub(super) fn new(upstreams: Arc<Upstreams>) -> Self {
         Self { upstreams }
+    }
+
+    /// Checks the health of the upstreams until shutdown.
+    pub(super) fn watch(&self, tasks: &Tasks) {
+        self.upstreams.watch(tasks);
     }
 
     /// The target of a request.
