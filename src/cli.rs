@@ -7,13 +7,18 @@ mod check;
 mod config;
 mod db;
 mod demo;
+mod examples;
 /// `pullgate exemption add|list|rm|types`.
 mod exemption;
+mod image_args;
 mod images;
+/// Completions of shells, and manual pages.
+mod manual;
 /// `pullgate policy check|match|eval`.
 mod policy;
 mod prefetch;
 mod remote;
+mod sarif;
 mod serve;
 mod table;
 mod trust;
@@ -23,7 +28,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::runtime::printable_lines;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use image_args::ImageArgs;
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +40,10 @@ pub enum Exit {
     Failure,
     /// The command succeeded, and the answer is "denied" or "problems found".
     Denied,
+    /// The command succeeded, and an image cannot be judged now.
+    Unknown,
+    /// The command succeeded, and an image is served only because denials are not enforced.
+    WouldDeny,
     /// The command line is invalid (sysexits' `EX_USAGE`).
     Usage,
     /// The configuration is invalid (sysexits' `EX_CONFIG`).
@@ -50,6 +60,8 @@ impl From<Exit> for ExitCode {
             Exit::Ok => 0,
             Exit::Failure => 1,
             Exit::Denied => 2,
+            Exit::Unknown => 3,
+            Exit::WouldDeny => 4,
             Exit::Usage => 64,
             Exit::Cut => 75,
             Exit::Config => 78,
@@ -58,10 +70,21 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Shown below the help text.
+const EXAMPLES: &str = "Examples:
+  pullgate demo                                                   # see it work, without a network
+  pullgate serve --config pullgate.toml                           # run the gate
+  pullgate check --config pullgate.toml docker.io/library/nginx   # how would it decide, and why
+
+`pullgate COMMAND --help` describes a command, and shows examples.";
+
 /// A caching OCI registry proxy that enforces image policy when an image is pulled.
 #[derive(Debug, Parser)]
-#[command(name = "pullgate", version, max_term_width = 100)]
+#[command(name = "pullgate", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
+    /// The configuration file, for every command that reads one.
+    #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -73,7 +96,7 @@ enum Command {
     /// Run a self-contained demo: an upstream with sample images, signatures and advisories, and a gate that enforces
     /// policy on them.
     Demo(demo::DemoArgs),
-    /// Explain how the gate would decide on an image, and why. Exits with 2 if it would be denied.
+    /// Explain how the gate would decide on images, and why.
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
     /// List the images that the gate has served or judged, with their security status.
@@ -108,6 +131,12 @@ enum Command {
     /// Create certificates for development.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    /// Print completions for a shell.
+    #[command(after_help = manual::COMPLETION_EXAMPLES)]
+    Completions(manual::CompletionArgs),
+    /// Write manual pages, one for each command.
+    #[command(after_help = manual::MAN_EXAMPLES)]
+    Man(manual::ManArgs),
     /// Run a scanner with limits. The gate starts itself with this command; it is not meant for people.
     #[command(hide = true)]
     Confine(crate::va::Confinement),
@@ -123,9 +152,15 @@ pub enum Output {
     Table,
 }
 
+/// The command line.
+fn command() -> clap::Command {
+    examples::with_examples(Arguments::command())
+}
+
 /// Runs the command given by the process arguments.
 pub fn run() -> Exit {
-    let arguments = match Arguments::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are printed to standard output and are not failures.
@@ -149,6 +184,8 @@ pub fn run() -> Exit {
         Command::Config(command) => config::run(&command),
         Command::Trust(command) => trust::run(&command),
         Command::Certs(command) => certs::run(&command),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         Command::Confine(confinement) => Exit::Program(confinement.run()),
     }
 }

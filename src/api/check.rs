@@ -12,8 +12,8 @@ use super::query::{encode, parameter};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    self, AssessmentContext, ChildFinding, Coverage, CvssScore, ExemptStatus, Issue, Kind, Observed, VaAssessment,
-    VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
+    self, AssessmentContext, ChildFinding, Coverage, CvssScore, Denial, DenialKind, ExemptStatus, Issue, Kind,
+    Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
 };
 use crate::scope::Scope;
 pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
@@ -103,15 +103,30 @@ pub enum Decision {
     WouldDeny,
     /// The image is not served.
     Deny,
+    /// The image is not served now, because evidence is still being gathered.
+    Pending,
+    /// The image is not served now, because something that the decision needs cannot be had.
+    Unavailable,
 }
 
 impl Decision {
+    /// The decision that a denial is.
+    fn of(denial: &Denial) -> Self {
+        match denial.kind {
+            DenialKind::Policy => Self::Deny,
+            DenialKind::Pending => Self::Pending,
+            DenialKind::Unavailable => Self::Unavailable,
+        }
+    }
+
     /// The name in JSON and in audit records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admit => "admit",
             Self::WouldDeny => "would-deny",
             Self::Deny => "deny",
+            Self::Pending => "pending",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -221,7 +236,7 @@ impl From<Explanation> for CheckAnswer {
         let (decision, message) = match &explanation.decision {
             ExplainedDecision::Admitted => (Decision::Admit, String::new()),
             ExplainedDecision::OnlyReported(denial) => (Decision::WouldDeny, denial.to_string()),
-            ExplainedDecision::Denied(denial) => (Decision::Deny, denial.to_string()),
+            ExplainedDecision::Denied(denial) => (Decision::of(denial), denial.to_string()),
         };
         let rules = explanation.entries.iter().map(|entry| rule(entry, explanation.digest, explanation.at)).collect();
         Self {

@@ -25,7 +25,7 @@ pub(super) struct CacheArgs {
     #[command(flatten)]
     gate: GateArgs,
     /// The output format.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, short, value_enum, default_value_t)]
     output: Output,
 }
 

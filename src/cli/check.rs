@@ -1,24 +1,34 @@
-//! `pullgate check IMAGE`: explains in full how the gate would decide.
+//! `pullgate check IMAGE…`: explains in full how the gate would decide.
 
-use super::remote;
-use super::{Exit, GateArgs, Output};
-use crate::api::{
-    AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, ExemptionAnswer, RuleAnswer,
-    SignatureAnswer, SignerAnswer, path,
-};
-use crate::runtime::printable;
+mod junit;
+mod sarif;
+mod text;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::{Exit, GateArgs, ImageArgs, remote};
+use crate::api::{CheckAnswer, CheckRequest, Decision, path};
 
 /// Shown below the help text.
-pub(super) const EXAMPLES: &str = "Examples:
+pub(super) const EXAMPLES: &str =
+    "Exit codes: 0 all are admitted, 1 an image could not be checked, 2 an image is denied, \
+3 an image cannot be
+judged now, 4 an image is served only because denials are not enforced. The lowest of 1 to 4 that applies counts.
+
+Examples:
   pullgate check --config pullgate.toml docker.io/library/nginx:1.27
-  pullgate check --config pullgate.toml --offline --output json nginx@sha256:…
-  pullgate check --server http://127.0.0.1:5001 --namespace ci nginx";
+  pullgate check --config pullgate.toml --offline -o json nginx@sha256:…
+  pullgate check --config pullgate.toml --offline -o junit --images images.txt > pullgate.xml
+  pullgate check --server http://127.0.0.1:5001 --namespace ci nginx redis:7";
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
-    /// The image, such as docker.io/library/nginx:1.27 or a short name.
-    image: String,
+    #[command(flatten)]
+    images: ImageArgs,
     /// The Kubernetes namespace, or other scope, whose rules apply.
     #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
     namespace: String,
@@ -28,175 +38,132 @@ pub(super) struct CheckArgs {
     #[arg(long)]
     offline: bool,
     /// The output format.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    #[arg(long, short, value_enum, default_value_t)]
+    output: CheckOutput,
+}
+
+/// The output format of `check`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum CheckOutput {
+    /// A JSON object for one image, and a list of them for several.
+    Json,
+    /// A test suite in the XML format of JUnit, with a test case for each image, for CI systems.
+    Junit,
+    /// A log in SARIF 2.1.0, for code scanning, with a result for each reason.
+    Sarif,
+    /// Text for people.
+    #[default]
+    #[value(alias = "text")]
+    Table,
+}
+
+/// An image as it was asked for, and the answer or why there is none.
+struct CheckedImage {
+    image: String,
+    answer: Result<CheckAnswer, String>,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Exit {
-    let request = CheckRequest { image: args.image.clone(), namespace: args.namespace.clone() };
-    match check(&args.gate, &request, args.offline) {
-        Ok(answer) => {
-            match args.output {
-                Output::Json => println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default()),
-                Output::Table => print!("{}", describe(&answer)),
-            }
-            match answer.decision {
-                Decision::Admit | Decision::WouldDeny => Exit::Ok,
-                Decision::Deny => Exit::Denied,
-            }
-        }
-        Err(error) => super::fail(error),
-    }
-}
-
-/// Asks the running gate. If only a configuration is given and no gate is running on its state directory, judges in
-/// this process.
-pub(super) fn check(gate: &GateArgs, request: &CheckRequest, offline: bool) -> Result<CheckAnswer, String> {
-    if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
-        let config = super::config::load_or_say(gate.config.as_deref())?;
-        return super::runtime()
-            .map_err(|error| error.to_string())?
-            .block_on(crate::app::check_offline(config, request));
-    }
-    remote::get(gate, &format!("{}?{}", path::CHECK, request.to_query()))
-}
-
-/// The answer as text.
-pub(super) fn describe(answer: &CheckAnswer) -> String {
-    let mut text = format!("{}\n", printable(&answer.image));
-    line(&mut text, "decision", answer.decision.as_str());
-    if let Some(digest) = &answer.digest {
-        line(&mut text, "digest", &digest.to_string());
-    }
-    if let Some(kind) = answer.kind {
-        line(&mut text, "kind", kind.as_str());
-    }
-    if !answer.skipped.is_empty() {
-        let skipped = format!("{}, because the image contains nothing that can be run", answer.skipped.join(", "));
-        line(&mut text, "skipped", &skipped);
-    }
-    if !answer.message.is_empty() {
-        line(&mut text, "reason", &answer.message);
-    }
-    for would_deny in answer.would_deny.iter().filter(|text| **text != answer.message) {
-        line(&mut text, "audit", &format!("would be denied: {would_deny}"));
-    }
-    for warning in &answer.warnings {
-        line(&mut text, "warning", &format!("admitted only for now: {warning}"));
-    }
-    answer.rules.iter().for_each(|rule| describe_rule(&mut text, rule));
-    text
-}
-
-fn line(text: &mut String, label: &str, value: &str) {
-    text.push_str(&format!("  {label:<12} {}\n", printable(value)));
-}
-
-fn describe_rule(text: &mut String, rule: &RuleAnswer) {
-    let verb = match (rule.audited, rule.admits) {
-        (_, true) => "admits",
-        (false, false) => "denies",
-        (true, false) => "would deny (audit mode)",
+    let images = match args.images.read() {
+        Ok(images) => images,
+        Err(error) => return super::fail(error),
     };
-    line(text, "rule", &format!("{} {:?}: {verb}", rule.document, rule.rule));
-    rule.authorities.iter().for_each(|authority| describe_authority(text, authority));
-    for assessment in &rule.assessments {
-        line(text, "  va", &describe_assessment(assessment));
-        for found in &assessment.issues {
-            let blocks = if found.blocks {
-                "blocks"
-            } else if found.issue.exempt {
-                "exempt"
-            } else {
-                "does not count"
-            };
-            line(text, "   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
-            for exemption in &found.exemptions {
-                line(text, "      by", &describe_exemption(exemption));
+    let judge = match ImageJudge::of(&args.gate, args.offline) {
+        Ok(judge) => judge,
+        Err(error) => return super::fail(error),
+    };
+    let check = |image: String| {
+        let request = CheckRequest { image: image.clone(), namespace: args.namespace.clone() };
+        let answer = judge.check(&args.gate, &request);
+        if args.output == CheckOutput::Table {
+            match &answer {
+                Ok(answer) => print!("{}", text::describe(answer, &judge.to_string())),
+                Err(error) => _ = super::fail(format!("{image}: {error}")),
+            }
+        }
+        CheckedImage { image, answer }
+    };
+    let checked: Vec<CheckedImage> = images.into_iter().map(check).collect();
+    match args.output {
+        CheckOutput::Json => print_json(&checked, &judge),
+        CheckOutput::Junit => print!("{}", junit::suite(&checked)),
+        CheckOutput::Sarif => println!("{}", serde_json::to_string_pretty(&sarif::log(&checked)).unwrap_or_default()),
+        CheckOutput::Table => {}
+    }
+    exit(&checked)
+}
+
+/// The lowest exit code that applies to an image, except 0.
+fn exit(checked: &[CheckedImage]) -> Exit {
+    let of = |checked: &CheckedImage| match &checked.answer {
+        Err(_) => Exit::Failure,
+        Ok(answer) => match answer.decision {
+            Decision::Admit => Exit::Ok,
+            Decision::WouldDeny => Exit::WouldDeny,
+            Decision::Deny => Exit::Denied,
+            Decision::Pending | Decision::Unavailable => Exit::Unknown,
+        },
+    };
+    let found: Vec<Exit> = checked.iter().map(of).collect();
+    let order = [Exit::Failure, Exit::Denied, Exit::Unknown, Exit::WouldDeny];
+    order.into_iter().find(|exit| found.contains(exit)).unwrap_or(Exit::Ok)
+}
+
+fn print_json(checked: &[CheckedImage], judge: &ImageJudge) {
+    let value = |checked: &CheckedImage| {
+        let mut value = match &checked.answer {
+            Ok(answer) => serde_json::to_value(answer).unwrap_or_default(),
+            Err(error) => serde_json::json!({"image": checked.image, "error": error}),
+        };
+        value["judged_by"] = Value::String(judge.to_string());
+        value
+    };
+    let text = match checked {
+        [one] => serde_json::to_string_pretty(&value(one)),
+        all => serde_json::to_string_pretty(&all.iter().map(value).collect::<Vec<_>>()),
+    };
+    println!("{}", text.unwrap_or_default());
+}
+
+/// Who judges: a gate that runs, with everything that it remembers, or this process.
+enum ImageJudge {
+    Running(String),
+    ThisProcess(Option<PathBuf>),
+}
+
+impl ImageJudge {
+    /// The running gate. If only a configuration is given and no gate runs on its state directory, this process judges.
+    fn of(gate: &GateArgs, offline: bool) -> Result<Self, String> {
+        if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
+            if !offline {
+                eprintln!("pullgate: no gate runs with this configuration; this process judges instead");
+            }
+            return Ok(Self::ThisProcess(gate.config.clone()));
+        }
+        Ok(Self::Running(remote::address(gate)?))
+    }
+
+    fn check(&self, gate: &GateArgs, request: &CheckRequest) -> Result<CheckAnswer, String> {
+        match self {
+            Self::Running(_) => remote::get(gate, &format!("{}?{}", path::CHECK, request.to_query())),
+            Self::ThisProcess(_) => {
+                let config = super::config::load_or_say(gate.config.as_deref())?;
+                let runtime = super::runtime().map_err(|error| error.to_string())?;
+                runtime.block_on(crate::app::check_offline(config, request))
             }
         }
     }
 }
 
-fn describe_authority(text: &mut String, answer: &AuthorityAnswer) {
-    let AuthorityAnswer { authority, scheme, outcome, details, signatures, hint, trusted_roots } = answer;
-    let scheme = if scheme.is_empty() { String::new() } else { format!(" ({scheme})") };
-    line(text, "  trust", &format!("{authority}{scheme}: {}: {}", outcome.as_str(), details.join("; ")));
-    for root in trusted_roots {
-        line(text, "    root", &format!("{}: {}", root.name, root.status));
-    }
-    for signature in signatures {
-        describe_signature(text, signature);
-    }
-    if let Some(hint) = hint {
-        line(text, "    hint", hint);
-    }
-}
-
-/// What a signature is and where, then who signed or why it does not count.
-fn describe_signature(text: &mut String, signature: &SignatureAnswer) {
-    let SignatureAnswer { manifest, place, form, signer, why, hint } = signature;
-    let at = if place.is_empty() || place == form { String::new() } else { format!(", {place}") };
-    let of = manifest.map(|digest| format!(", of {digest}")).unwrap_or_default();
-    let result = match (signer, why) {
-        (Some(SignerAnswer { id, identity, issuer, signed_at }), _) => {
-            let issuer = issuer.as_ref().map(|issuer| format!(", issuer {issuer}")).unwrap_or_default();
-            let time = signed_at.map(|time| format!(", signed at {time}")).unwrap_or_default();
-            format!("verified: {identity} ({id}){issuer}{time}")
+impl std::fmt::Display for ImageJudge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Running(address) => write!(f, "the gate at {address}"),
+            Self::ThisProcess(Some(config)) => write!(f, "this process, with {}", config.display()),
+            Self::ThisProcess(None) => f.write_str("this process"),
         }
-        (None, Some(why)) => why.clone(),
-        (None, None) => "verified".to_owned(),
-    };
-    line(text, "    found", &format!("{form}{at}{of}: {result}"));
-    if let Some(hint) = hint {
-        line(text, "    hint", hint);
     }
-}
-
-/// The exemption, and who decided it and why: `exemption 3f2a90c1d4e5, scope birds, by ann: not reachable`.
-fn describe_exemption(exemption: &ExemptionAnswer) -> String {
-    let ExemptionAnswer { id, scope, by, reason, expires, document, .. } = exemption;
-    let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
-    let end = expires.map(|end| format!(", until {end}")).unwrap_or_default();
-    let document = document.as_ref().map(|document| format!(", in {document}")).unwrap_or_default();
-    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("exemption {id}, scope {scope}{document}{end}{by}{reason}")
-}
-
-fn describe_assessment(assessment: &AssessmentAnswer) -> String {
-    let platform = assessment.platform.as_deref().unwrap_or("image");
-    let source = assessment.source.as_deref().map(|source| format!(", by {source}")).unwrap_or_default();
-    let why = assessment.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{platform}: {}{source}{why}", assessment.status.as_str())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn explanations_cannot_control_a_terminal() {
-        let hostile = "\u{1b}]0;x\u{7}";
-        let answer = serde_json::json!({
-            "image": hostile, "namespace": hostile, "digest": null, "kind": "image", "skipped": [hostile],
-            "decision": "deny", "message": hostile, "would_deny": [hostile, "\u{9b}"],
-            "rules": [{
-                "document": hostile, "rule": hostile, "admits": true, "message": hostile,
-                "authorities": [{
-                    "authority": hostile, "scheme": hostile, "outcome": "unknown", "details": [hostile], "hint": hostile,
-                    "trusted_roots": [{"name": hostile, "status": hostile}],
-                    "signatures": [
-                        {"place": hostile, "form": hostile, "why": hostile, "hint": hostile},
-                        {"place": "p", "form": "f", "signer": {"id": hostile, "identity": hostile, "issuer": hostile}}
-                    ]
-                }],
-                "assessments": [{
-                    "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": "FAIL",
-                    "source": hostile, "why": hostile, "issues": []
-                }]
-            }]
-        });
-        let text = describe(&serde_json::from_value(answer).unwrap());
-        assert!(text.contains("\\u{1b}]0;x") && !text.replace('\n', "").contains(char::is_control), "{text:?}");
-    }
-}
+mod tests;

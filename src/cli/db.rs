@@ -30,7 +30,7 @@ pub(super) enum DbCommand {
         #[command(flatten)]
         args: DbArgs,
         /// The output format.
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
     /// Fetch the databases that `[va.database]` names, and put them into use. The database before is kept.

@@ -4,7 +4,8 @@
 
 mod environment;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use super::table::table;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use environment::{DemoEnvironment, FLAGS};
 
+/// The address of the gate, unless another one is given or it is in use.
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 /// The maximum time to wait for an answer of the gate.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum size of an answer, in bytes.
@@ -28,9 +31,10 @@ pub(super) struct DemoArgs {
     /// Print the table and exit. The exit status is 0 only if every answer is as expected.
     #[arg(long)]
     once: bool,
-    /// The address of the gate. With port 0, the system chooses a port.
-    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// The address of the gate. With port 0, the system chooses a port. Default: 127.0.0.1:5000, or another port if that
+    /// one is in use.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The log filter, in the syntax of the `tracing` crate.
     #[arg(long, default_value = "warn", value_name = "FILTER")]
     log: String,
@@ -52,7 +56,7 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
 }
 
 async fn demo(args: &DemoArgs) -> Result<Exit, String> {
-    let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
+    let listen = address(args);
     let environment = DemoEnvironment::build(listen).await?;
     println!(
         "pullgate demo: an upstream with {} sample images at {}",
@@ -74,16 +78,35 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     );
     println!();
     let all_as_expected = four_cases(&environment).await?;
+    let cells = environment.images().len() * FLAGS.len();
+    if all_as_expected {
+        println!("{cells} of {cells} answers are as expected.\n");
+    }
     if args.once {
         environment.close().await;
         return Ok(if all_as_expected { Exit::Ok } else { Exit::Failure });
     }
-    print!("{}", how_to_pull(environment.address()));
+    print!(
+        "{}{}",
+        how_to_pull(environment.address()),
+        next_steps(&environment.configuration(), &environment.policies())
+    );
     // Ends only with the process.
     let _ = crate::app::signals().next().await;
     println!("\nstopping");
     environment.close().await;
     Ok(Exit::Ok)
+}
+
+/// Where the gate listens. The default port is used by other programs on many machines.
+fn address(args: &DemoArgs) -> SocketAddr {
+    let with_any_port = |address: SocketAddr| SocketAddr::new(address.ip(), 0);
+    match args.listen {
+        Some(address) if args.once => with_any_port(address),
+        Some(address) => address,
+        None if args.once || std::net::TcpListener::bind(DEFAULT).is_err() => with_any_port(DEFAULT),
+        None => DEFAULT,
+    }
 }
 
 /// Requests every image with each combination of the two flags in the tutorial's policy file. The flags are set in the
@@ -159,7 +182,20 @@ fn how_to_pull(address: SocketAddr) -> String {
          \x20 curl -s http://{address}/v2/demo.registry/library/tomcat/manifests/latest\n\
          \x20 skopeo inspect --tls-verify=false docker://{address}/demo.registry/library/tomcat:v2\n\
          \x20 podman pull --tls-verify=false {address}/demo.registry/library/tomcat:v2\n\
-         \x20 docker pull {address}/demo.registry/library/tomcat:latest      # docker trusts 127.0.0.0/8 without TLS\n\n\
-         Ctrl-C stops it.\n"
+         \x20 docker pull {address}/demo.registry/library/tomcat:latest      # docker trusts 127.0.0.0/8 without TLS\n\n"
+    )
+}
+
+/// What to try with the running gate.
+fn next_steps(configuration: &Path, policies: &Path) -> String {
+    let (configuration, policies) = (configuration.display(), policies.display());
+    format!(
+        "Ask the gate, in another terminal:\n\n\
+         \x20 export PULLGATE_CONFIG={configuration}\n\
+         \x20 pullgate check demo.registry/library/tomcat:latest   # how it decides, and why\n\
+         \x20 pullgate images                                      # what it has served or judged\n\
+         \x20 pullgate va demo.registry/library/tomcat:latest      # what is vulnerable in it, and how to resolve that\n\n\
+         Change {policies}/default.yaml: the next pull is judged by it. docs/policies.md describes what it can say.\n\n\
+         Ctrl-C stops the demo and removes its files.\n"
     )
 }

@@ -1,21 +1,21 @@
 //! `pullgate prefetch IMAGE...`.
 
 use super::remote::run_job;
-use super::{Exit, GateArgs, Output};
+use super::{Exit, GateArgs, ImageArgs, Output};
 use crate::api::{PrefetchRequest, PrefetchedImage, path};
 use crate::runtime::format_size;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
   pullgate prefetch --config pullgate.toml docker.io/library/nginx:1.27
-  pullgate prefetch --config pullgate.toml --platform linux/amd64 --platform linux/arm64 nginx";
+  pullgate prefetch --config pullgate.toml --platform linux/amd64 --platform linux/arm64 nginx
+  pullgate prefetch --config pullgate.toml --images images.txt";
 
 /// Arguments of `prefetch`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PrefetchArgs {
-    /// The images: docker.io/library/nginx:1.27, by digest, or short names.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// A platform to fetch from multi-platform images, such as linux/arm64. Can be repeated. Default: the platforms in
     /// the configuration of the gate, or that of its machine.
     #[arg(long, value_name = "PLATFORM")]
@@ -26,16 +26,17 @@ pub(super) struct PrefetchArgs {
     #[command(flatten)]
     gate: GateArgs,
     /// The output format.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, short, value_enum, default_value_t)]
     output: Output,
 }
 
 pub(super) fn run(args: &PrefetchArgs) -> Exit {
-    let request = PrefetchRequest {
-        images: args.images.clone(),
-        platforms: args.platform.clone(),
-        namespace: args.namespace.clone(),
+    let wanted = match args.images.read() {
+        Ok(images) => images,
+        Err(error) => return super::fail(error),
     };
+    let request =
+        PrefetchRequest { images: wanted, platforms: args.platform.clone(), namespace: args.namespace.clone() };
     let images: Vec<PrefetchedImage> = match run_job(&args.gate, path::PREFETCH, &request) {
         Ok(images) => images,
         Err(error) => return super::fail(error),

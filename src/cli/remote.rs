@@ -106,6 +106,17 @@ pub(super) fn is_running(gate: &GateArgs) -> bool {
     }
 }
 
+/// Where the gate is reached, for people: `http://127.0.0.1:5001` or the path of the socket.
+///
+/// # Errors
+/// A message, if the configuration cannot be read or the address is not one.
+pub(super) fn address(gate: &GateArgs) -> Result<String, String> {
+    endpoint(gate).map(|endpoint| match endpoint {
+        AdminAddress::Tcp(authority) => format!("http://{authority}"),
+        AdminAddress::Unix(socket) => socket.display().to_string(),
+    })
+}
+
 fn message(status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice::<ErrorAnswer>(body) {
         Ok(answer) => answer.error,

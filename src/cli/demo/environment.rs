@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -46,7 +47,8 @@ spec:
 
 /// The running environment.
 pub(super) struct DemoEnvironment {
-    folder: PathBuf,
+    /// Removed with everything in it when the environment is dropped, also if it cannot be built.
+    folder: TempDir,
     images: Vec<DemoRow>,
     upstream: Listening,
     upstream_tasks: Tasks,
@@ -92,15 +94,15 @@ impl DemoEnvironment {
     pub(super) async fn build(listen: SocketAddr) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("pullgate-demo-").tempdir();
         let folder = folder.map_err(|error| format!("cannot create a folder for the demo: {error}"))?;
-        let folder = folder.keep();
-        fs::create_dir_all(folder.join("policies")).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let path = folder.path();
+        fs::create_dir_all(path.join("policies")).map_err(|error| format!("{}: {error}", path.display()))?;
         let images = demo_images();
         let registry = Registry::new();
-        let pem = fill_registry(&registry, &images, &folder)?;
+        let pem = fill_registry(&registry, &images, path)?;
         let upstream_tasks = Tasks::new();
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let upstream = registry.bind(anywhere, &upstream_tasks).await.map_err(|error| error.to_string())?;
-        let config = configuration(&folder, listen, &upstream.url(), &pem)?;
+        let config = configuration(path, listen, &upstream.url(), &pem)?;
         let bound = app::build(config).await.map_err(|error| error.to_string())?;
         let address = *bound.addresses().first().ok_or("no listener")?;
         let reload = bound.reloader();
@@ -127,12 +129,17 @@ impl DemoEnvironment {
     }
 
     pub(super) fn policies(&self) -> PathBuf {
-        self.folder.join("policies")
+        self.folder.path().join("policies")
+    }
+
+    /// The configuration of the gate, for commands.
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.folder.path().join("pullgate.toml")
     }
 
     /// Writes the policy with the flags in lines 13 and 15, as the tutorial does with `sed`, and reloads it.
     pub(super) fn set_flags(&self, trust: bool, va: bool) -> Result<(), String> {
-        write_policy(&self.folder, trust, va)?;
+        write_policy(self.folder.path(), trust, va)?;
         self.reload.all();
         Ok(())
     }
@@ -146,7 +153,8 @@ impl DemoEnvironment {
         let _ = (&mut self.gate).await;
         self.upstream.stop().await;
         self.upstream_tasks.drain(Duration::from_secs(2)).await;
-        let _ = fs::remove_dir_all(&self.folder);
+        // What cannot be removed is left to the system, as are other temporary files.
+        let _ = self.folder.close();
     }
 }
 

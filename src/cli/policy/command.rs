@@ -19,7 +19,7 @@ pub(in crate::cli) enum PolicyCommand {
         #[command(flatten)]
         settings: SettingsFrom,
         /// The output format.
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
     /// Show which document and entry win for an image.
@@ -36,7 +36,7 @@ pub(in crate::cli) enum PolicyCommand {
         #[command(flatten)]
         settings: SettingsFrom,
         /// The output format.
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
     /// Turn a containers-policy.json of podman and skopeo into a document, which is printed. What cannot be expressed is

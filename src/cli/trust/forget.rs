@@ -14,7 +14,7 @@ pub(in crate::cli) struct ForgetArgs {
     #[command(flatten)]
     gate: GateArgs,
     /// The output format.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, short, value_enum, default_value_t)]
     output: Output,
 }
 

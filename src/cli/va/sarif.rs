@@ -5,19 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::api::{ImageScan, IssueAnswer, remedies, vendor_link};
+use crate::cli::sarif::{SCHEMA, encoded_path};
 use crate::policy::{AffectedPackage, CvssScore, Issue, Purl, Severity};
-
-/// What is encoded in the path of a URI (RFC 3986, section 3.3).
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
 /// The log of these images, each with the name by which it was asked for.
 pub(super) fn log<'a>(scans: impl Iterator<Item = (&'a str, &'a ImageScan)>) -> Value {
     json!({
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+        "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": scans.map(|(image, scan)| run(image, scan)).collect::<Vec<_>>(),
     })
@@ -113,7 +110,7 @@ fn result(found: &IssueAnswer, index: usize, place: Option<&AffectedPackage>, sc
         "message": {"text": lines.join("\n")},
         "locations": [{
             "physicalLocation": {
-                "artifactLocation": {"uri": utf8_percent_encode(path.trim_start_matches('/'), PATH).to_string()},
+                "artifactLocation": {"uri": encoded_path(path)},
                 "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
             },
             "message": {"text": format!("{path}: {name}@{installed}")},

@@ -1,0 +1,147 @@
+//! The answer of `check` as text.
+
+use crate::api::{
+    AssessmentAnswer, AuthorityAnswer, CheckAnswer, ExemptionAnswer, RuleAnswer, SignatureAnswer, SignerAnswer,
+};
+use crate::runtime::printable;
+
+/// The answer as text.
+pub(super) fn describe(answer: &CheckAnswer, judge: &str) -> String {
+    let mut text = format!("{}\n", printable(&answer.image));
+    line(&mut text, "decision", answer.decision.as_str());
+    line(&mut text, "judged by", judge);
+    if let Some(digest) = &answer.digest {
+        line(&mut text, "digest", &digest.to_string());
+    }
+    if let Some(kind) = answer.kind {
+        line(&mut text, "kind", kind.as_str());
+    }
+    if !answer.skipped.is_empty() {
+        let skipped = format!("{}, because the image contains nothing that can be run", answer.skipped.join(", "));
+        line(&mut text, "skipped", &skipped);
+    }
+    if !answer.message.is_empty() {
+        line(&mut text, "reason", &answer.message);
+    }
+    for would_deny in answer.would_deny.iter().filter(|text| **text != answer.message) {
+        line(&mut text, "audit", &format!("would be denied: {would_deny}"));
+    }
+    for warning in &answer.warnings {
+        line(&mut text, "warning", &format!("admitted only for now: {warning}"));
+    }
+    answer.rules.iter().for_each(|rule| describe_rule(&mut text, rule));
+    text
+}
+
+fn line(text: &mut String, label: &str, value: &str) {
+    text.push_str(&format!("  {label:<12} {}\n", printable(value)));
+}
+
+fn describe_rule(text: &mut String, rule: &RuleAnswer) {
+    let verb = match (rule.audited, rule.admits) {
+        (_, true) => "admits",
+        (false, false) => "denies",
+        (true, false) => "would deny (audit mode)",
+    };
+    line(text, "rule", &format!("{} {:?}: {verb}", rule.document, rule.rule));
+    rule.authorities.iter().for_each(|authority| describe_authority(text, authority));
+    for assessment in &rule.assessments {
+        line(text, "  va", &describe_assessment(assessment));
+        for found in &assessment.issues {
+            let blocks = if found.blocks {
+                "blocks"
+            } else if found.issue.exempt {
+                "exempt"
+            } else {
+                "does not count"
+            };
+            line(text, "   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
+            for exemption in &found.exemptions {
+                line(text, "      by", &describe_exemption(exemption));
+            }
+        }
+    }
+}
+
+fn describe_authority(text: &mut String, answer: &AuthorityAnswer) {
+    let AuthorityAnswer { authority, scheme, outcome, details, signatures, hint, trusted_roots } = answer;
+    let scheme = if scheme.is_empty() { String::new() } else { format!(" ({scheme})") };
+    line(text, "  trust", &format!("{authority}{scheme}: {}: {}", outcome.as_str(), details.join("; ")));
+    for root in trusted_roots {
+        line(text, "    root", &format!("{}: {}", root.name, root.status));
+    }
+    for signature in signatures {
+        describe_signature(text, signature);
+    }
+    if let Some(hint) = hint {
+        line(text, "    hint", hint);
+    }
+}
+
+/// What a signature is and where, then who signed or why it does not count.
+fn describe_signature(text: &mut String, signature: &SignatureAnswer) {
+    let SignatureAnswer { manifest, place, form, signer, why, hint } = signature;
+    let at = if place.is_empty() || place == form { String::new() } else { format!(", {place}") };
+    let of = manifest.map(|digest| format!(", of {digest}")).unwrap_or_default();
+    let result = match (signer, why) {
+        (Some(SignerAnswer { id, identity, issuer, signed_at }), _) => {
+            let issuer = issuer.as_ref().map(|issuer| format!(", issuer {issuer}")).unwrap_or_default();
+            let time = signed_at.map(|time| format!(", signed at {time}")).unwrap_or_default();
+            format!("verified: {identity} ({id}){issuer}{time}")
+        }
+        (None, Some(why)) => why.clone(),
+        (None, None) => "verified".to_owned(),
+    };
+    line(text, "    found", &format!("{form}{at}{of}: {result}"));
+    if let Some(hint) = hint {
+        line(text, "    hint", hint);
+    }
+}
+
+/// The exemption, and who decided it and why: `exemption 3f2a90c1d4e5, scope birds, by ann: not reachable`.
+fn describe_exemption(exemption: &ExemptionAnswer) -> String {
+    let ExemptionAnswer { id, scope, by, reason, expires, document, .. } = exemption;
+    let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
+    let end = expires.map(|end| format!(", until {end}")).unwrap_or_default();
+    let document = document.as_ref().map(|document| format!(", in {document}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("exemption {id}, scope {scope}{document}{end}{by}{reason}")
+}
+
+fn describe_assessment(assessment: &AssessmentAnswer) -> String {
+    let platform = assessment.platform.as_deref().unwrap_or("image");
+    let source = assessment.source.as_deref().map(|source| format!(", by {source}")).unwrap_or_default();
+    let why = assessment.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{platform}: {}{source}{why}", assessment.status.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explanations_cannot_control_a_terminal() {
+        let hostile = "\u{1b}]0;x\u{7}";
+        let answer = serde_json::json!({
+            "image": hostile, "namespace": hostile, "digest": null, "kind": "image", "skipped": [hostile],
+            "decision": "deny", "message": hostile, "would_deny": [hostile, "\u{9b}"],
+            "rules": [{
+                "document": hostile, "rule": hostile, "admits": true, "message": hostile,
+                "authorities": [{
+                    "authority": hostile, "scheme": hostile, "outcome": "unknown", "details": [hostile], "hint": hostile,
+                    "trusted_roots": [{"name": hostile, "status": hostile}],
+                    "signatures": [
+                        {"place": hostile, "form": hostile, "why": hostile, "hint": hostile},
+                        {"place": "p", "form": "f", "signer": {"id": hostile, "identity": hostile, "issuer": hostile}}
+                    ]
+                }],
+                "assessments": [{
+                    "digest": format!("sha256:{}", "a".repeat(64)), "platform": hostile, "status": "FAIL",
+                    "source": hostile, "why": hostile, "issues": []
+                }]
+            }]
+        });
+        let text = describe(&serde_json::from_value(answer).unwrap(), "the gate");
+        assert!(text.contains("\\u{1b}]0;x") && !text.replace('\n', "").contains(char::is_control), "{text:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Images that a command is given.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// The images, as arguments and in a file.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ImageArgs {
+    /// The images: docker.io/library/nginx:1.27, by digest, or short names.
+    #[arg(required_unless_present = "file", value_name = "IMAGE")]
+    images: Vec<String>,
+    /// A file with more images, one on each line; `-` for standard input. Empty lines and lines that begin with # are
+    /// skipped.
+    #[arg(long = "images", id = "file", value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl ImageArgs {
+    /// All images, those of the file last.
+    ///
+    /// # Errors
+    /// A message, if the file cannot be read or there are no images.
+    pub(super) fn read(&self) -> Result<Vec<String>, String> {
+        let mut images = self.images.clone();
+        if let Some(file) = &self.file {
+            let text = read(file).map_err(|error| format!("{}: cannot read the images: {error}", file.display()))?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            images.extend(lines.map(str::to_owned));
+        }
+        if images.is_empty() { Err("there are no images to check".to_owned()) } else { Ok(images) }
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_a_file_follow_the_arguments() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# base images\n\n  debian:12\nredis\r\n").unwrap();
+        let args = ImageArgs { images: vec!["nginx".to_owned()], file: Some(file.path().to_owned()) };
+        assert_eq!(args.read(), Ok(["nginx", "debian:12", "redis"].map(str::to_owned).to_vec()));
+        let none = ImageArgs { images: Vec::new(), file: Some("/does/not/exist".into()) };
+        assert!(none.read().unwrap_err().contains("/does/not/exist"));
+    }
+}
