@@ -10,6 +10,7 @@ mod forget;
 pub mod ibm;
 mod images;
 mod jobs;
+mod pins;
 mod query;
 mod remedy;
 mod scan;
@@ -27,6 +28,7 @@ pub use exemptions::{ExemptionAnswer, ExemptionRequest, ListedExemption, add_exe
 pub use forget::{ForgetRequest, ForgottenRole, forget};
 pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
+pub use pins::{PinAnswer, PinRequest, pin, pins, unpin};
 pub use query::parameter;
 pub use remedy::{notices, remedies, vendor_link};
 pub use scan::{ImageScan, PackageAnswer, ScanNames, scan, scan_image};
@@ -42,6 +44,9 @@ pub mod path {
     pub const CACHE: &str = "cache";
     /// `POST`: collects garbage; [`Collected`](super::Collected).
     pub const CACHE_GC: &str = "cache/gc";
+    /// `GET`: a list of [`PinAnswer`](super::PinAnswer). `POST` of a [`PinRequest`](super::PinRequest): the pin. `DELETE` with
+    /// the query `image=`: removes a pin.
+    pub const CACHE_PINS: &str = "cache/pins";
     /// `POST`: begins a job whose result is [`Verified`](super::Verified).
     pub const CACHE_VERIFY: &str = "cache/verify";
     /// `GET` with the query of a [`CheckRequest`](super::CheckRequest): a [`CheckAnswer`](super::CheckAnswer).

@@ -1,7 +1,7 @@
 //! Resolves tags to digests and digests to manifests for judging. The judged bytes are exactly the served bytes.
 //!
 //! A tag is looked up once per freshness window. While the upstream is down or overloaded, the last known digest is
-//! used for a limited time. Manifests are known per repository: a manifest that only another repository delivered is
+//! used for a limited time; while it is offline by configuration, for ever. Manifests are known per repository: a manifest that only another repository delivered is
 //! not available here.
 
 mod error;
@@ -201,6 +201,12 @@ impl Resolver {
 
     async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {
         let known = self.inner.facts.tag(name, tag).await?;
+        if let Some((digest, _)) = known.filter(|_| upstream.config().offline) {
+            // Only an import changes what the tag refers to, and it advances the epoch.
+            let manifest = self.manifest(upstream, name, digest).await?;
+            Box::pin(self.inner.facts.learn_signed_tag(name, tag, &manifest)).await;
+            return Ok(Resolved { manifest, stale: None, fresh_until: None });
+        }
         if let Some(found) = self.fresh(upstream, name, known).await {
             return found;
         }

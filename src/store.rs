@@ -16,6 +16,7 @@ mod memo;
 mod new_facts;
 mod node;
 mod notary;
+mod pins;
 mod state_dir;
 mod tags;
 mod verdicts;
@@ -35,6 +36,7 @@ pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
+pub use pins::PinnedImage;
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag};
 pub use verdicts::{

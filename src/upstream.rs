@@ -15,6 +15,7 @@ mod health;
 mod limits;
 mod metrics;
 mod notary;
+mod offline;
 mod retry;
 mod service;
 mod upstreams;

@@ -248,6 +248,9 @@ fn caches() {
         blob_bytes: 5,
         manifests: 6,
         manifest_bytes: 7,
+        pins: 13,
+        pinned_bytes: 14,
+        pins_warning: None,
         memory_bytes: 8,
         disk_free_bytes: 9,
         database_bytes: 10,
@@ -258,7 +261,7 @@ fn caches() {
     let json = json!({
         "max_bytes": 1, "stored_bytes": 2, "reserved_bytes": 3, "blobs": 4, "blob_bytes": 5, "manifests": 6,
         "manifest_bytes": 7, "memory_bytes": 8, "disk_free_bytes": 9, "database_bytes": 10, "max_database_bytes": 11,
-        "fills": 12, "trouble": "full"
+        "fills": 12, "trouble": "full", "pins": 13, "pinned_bytes": 14, "pins_warning": null
     });
     is_json(&status, &json);
     let collected = Collected { freed_bytes: 1, forgotten_rows: 2, database_bytes: 3 };

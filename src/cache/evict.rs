@@ -1,7 +1,7 @@
 //! Eviction of whole images, least recently used first.
 //!
 //! An image consists of its manifest and the blobs that no other cached manifest names; it is kept or evicted as a
-//! whole. Blobs that no manifest names are evicted first. Content that is being read or filled stays, and so does the
+//! whole. Blobs that no manifest names are evicted first. Pinned images stay (`pins`). Content that is being read or filled stays, and so does the
 //! image that it belongs to.
 
 use std::io;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, CacheError, TOPIC};
+use super::evict::percent;
+use super::{Cache, CacheError, CacheInner, TOPIC};
+use crate::runtime::format_size;
 
 /// The state of the cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -21,6 +23,12 @@ pub struct Status {
     pub manifests: u64,
     /// The size of manifests on disk, in bytes.
     pub manifest_bytes: u64,
+    /// The number of pinned images.
+    pub pins: u64,
+    /// The size of the content on disk that pins keep, in bytes.
+    pub pinned_bytes: u64,
+    /// That pins leave too little room for other images, if they do.
+    pub pins_warning: Option<String>,
     /// The size of small objects in memory, in bytes.
     pub memory_bytes: u64,
     /// The free disk space, in bytes.
@@ -55,7 +63,11 @@ impl Cache {
         let inner = &self.inner;
         let totals = inner.store.node.content_totals().await.map_err(CacheError::store)?;
         let space = inner.disk.space().map_err(|error| CacheError::Disk(error.to_string()))?;
+        let (pins, pinned_bytes) = inner.store.node.pin_totals().await.map_err(CacheError::store)?;
         Ok(Status {
+            pins,
+            pinned_bytes,
+            pins_warning: inner.pins_warning(pinned_bytes),
             max_bytes: inner.config.max_size,
             stored_bytes: inner.usage.stored(),
             reserved_bytes: inner.usage.reserved(),
@@ -69,6 +81,20 @@ impl Cache {
             max_database_bytes: inner.config.max_database,
             fills: u64::try_from(inner.metrics.fills.get()).unwrap_or_default(),
             trouble: inner.readiness.report().degraded.get(TOPIC).cloned(),
+        })
+    }
+}
+
+impl CacheInner {
+    /// Eviction cannot reach the low watermark if pins keep more than that.
+    fn pins_warning(&self, pinned_bytes: u64) -> Option<String> {
+        let low = percent(self.config.max_size, self.config.low_watermark);
+        (pinned_bytes > low).then(|| {
+            let (pinned, low) = (format_size(pinned_bytes), format_size(low));
+            format!(
+                "pins keep {pinned}, more than the {low} that eviction can leave (cache.max_size, cache.low_watermark); \
+                 other images are hardly cached"
+            )
         })
     }
 }

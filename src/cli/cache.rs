@@ -1,4 +1,6 @@
-//! `pullgate cache status|gc|verify`.
+//! `pullgate cache status|gc|verify|pin|pins|unpin`.
+
+mod pins;
 
 use serde_json::json;
 
@@ -17,6 +19,15 @@ pub(super) enum CacheCommand {
     /// Hash all content again and remove what is corrupt; it is fetched again on the next pull. Exits with 2 if any
     /// content was corrupt.
     Verify(CacheArgs),
+    /// Keep images that are in the cache until they are unpinned: they are never evicted. A pin keeps the digest that a
+    /// tag refers to now, with all platforms, layers and what is attached to them. Exits with 1 if an image is not
+    /// completely in the cache.
+    #[command(after_help = pins::EXAMPLES)]
+    Pin(pins::PinArgs),
+    /// List the pinned images.
+    Pins(CacheArgs),
+    /// Let pinned images be evicted again.
+    Unpin(pins::UnpinArgs),
 }
 
 /// Arguments of all cache commands.
@@ -34,6 +45,9 @@ pub(super) fn run(command: &CacheCommand) -> Exit {
         CacheCommand::Status(args) => status(args),
         CacheCommand::Gc(args) => gc(args),
         CacheCommand::Verify(args) => verify(args),
+        CacheCommand::Pin(args) => pins::pin(args),
+        CacheCommand::Pins(args) => pins::list(&args.gate, args.output),
+        CacheCommand::Unpin(args) => pins::unpin(args),
     };
     outcome.unwrap_or_else(super::fail)
 }
@@ -48,6 +62,10 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
     line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
     line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
     line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
+    line("pinned", format!("{} images ({})", status.pins, format_size(status.pinned_bytes)));
+    if let Some(warning) = &status.pins_warning {
+        line("warning", warning.clone());
+    }
     line("downloads", format!("{} in progress ({})", status.fills, format_size(status.reserved_bytes)));
     let (rows, most) = (format_size(status.database_bytes), format_size(status.max_database_bytes));
     line("database", format!("{rows} of {most}"));

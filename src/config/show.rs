@@ -230,6 +230,7 @@ fn upstream(out: &mut Text, upstream: &upstream::Config) {
     upstream.path.iter().for_each(|path| out.line("path", quoted(path)));
     out.line("tag_ttl", quoted(&format_duration(upstream.tag_ttl)));
     out.line("stale_for", quoted(&format_duration(upstream.stale_for)));
+    out.line("offline", upstream.offline);
     upstream.ca.iter().for_each(|ca| out.path("ca", ca));
     out.line("insecure", upstream.insecure);
     upstream.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));

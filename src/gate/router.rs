@@ -73,6 +73,14 @@ impl Router {
         serve(self.by_host(&image.name.host)?, image.name.repository.as_str(), scope)
     }
 
+    /// The target of an image reference for an operator, who may name images of every upstream.
+    ///
+    /// # Errors
+    /// If no such upstream is configured.
+    pub(super) fn operator_target(&self, image: &ImageReference) -> Result<Target, GateError> {
+        target(self.by_host(&image.name.host)?, image.name.repository.as_str(), &Scope::CLUSTER)
+    }
+
     /// The target for judging an image again with what is known; `None` if no such upstream is configured any more.
     pub(super) fn known_target(&self, name: &ImageName, scope: &Scope) -> Option<Target> {
         let upstream = self.upstreams.by_host(&name.host)?.clone();
@@ -103,6 +111,10 @@ fn serve(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Ta
     if !upstream.serves(scope) {
         return Err(GateError::NotServed { upstream: upstream.host().to_string(), scope: scope.to_string() });
     }
+    target(upstream, repository, scope)
+}
+
+fn target(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
     let host = upstream.host().clone();
     let repository = if host.is_docker_hub() { docker_hub_repository(repository) } else { repository.parse() }?;
     Ok(Target {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{MAX_CONFIG, ResolveError, Resolver};
 use crate::oci::{Content, Digest, ImageName, Manifest, Platform, Tag};
 use crate::store::KnownImage;
@@ -13,6 +15,23 @@ impl Resolver {
             Some(manifest) => Some(manifest),
             None => self.inner.load_known(name, digest).await.ok().flatten(),
         }
+    }
+
+    /// The digest of a tag in its last lookup, and the time of that lookup.
+    pub async fn known_tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, ResolveError> {
+        Ok(self.inner.facts.tag(name, tag).await?)
+    }
+
+    /// Manifests that are known to be attached to this one and to the manifests that it lists: signatures, attestations,
+    /// lists of referrers.
+    pub async fn attached(&self, name: &ImageName, subject: Digest) -> Result<Vec<Digest>, ResolveError> {
+        let known = self.known_manifest(name, subject).await;
+        let children = known.iter().flat_map(|manifest| manifest.children()).map(|child| child.digest);
+        let mut attached = Vec::new();
+        for subject in [subject].into_iter().chain(children) {
+            attached.extend(self.inner.facts.attached_by_tag(name, subject).await?);
+        }
+        Ok(attached)
     }
 
     /// Whether this repository delivered a manifest with this digest.

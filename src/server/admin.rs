@@ -10,6 +10,7 @@ mod family;
 mod ibm;
 mod jobs;
 mod ready;
+mod pins;
 mod socket;
 
 use std::fmt;

@@ -21,6 +21,11 @@ const WRITER_CACHE: &str = "-8000";
 /// many transactions change is then written to the file only once.
 const CHECKPOINT_PAGES: &str = "4000";
 
+/// Makes SQLite sync its journal after each transaction of the connection, for rows that nothing can replace.
+pub(super) const DURABLE: &str = "PRAGMA synchronous = FULL";
+/// The setting of all other transactions. They write what can be fetched again.
+pub(super) const USUAL: &str = "PRAGMA synchronous = NORMAL";
+
 /// The connections to the file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
@@ -149,6 +154,7 @@ pub(super) fn migrations() -> Migrator {
         (6, "notary", include_str!("migrations/0006_notary.sql")),
         (7, "exemptions", include_str!("migrations/0007_exemptions.sql")),
         (8, "verdicts", include_str!("migrations/0008_verdicts.sql")),
+        (9, "pins", include_str!("migrations/0009_pins.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

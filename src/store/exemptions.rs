@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row};
 
-use super::database::Database;
+use super::database::{DURABLE, Database, USUAL};
 use super::{StoreError, time_of};
 use crate::policy::{ExemptionRecord, MAX_EXEMPTIONS};
 
@@ -93,11 +93,6 @@ impl ExemptionStore {
         Ok(())
     }
 }
-
-/// Makes SQLite sync its journal after each transaction of the connection.
-const DURABLE: &str = "PRAGMA synchronous = FULL";
-/// The setting of all other transactions. They write what can be fetched again.
-const USUAL: &str = "PRAGMA synchronous = NORMAL";
 
 /// The exemption in a row, or why there is none.
 fn record(row: &SqliteRow) -> Result<Result<ExemptionRecord, String>, StoreError> {

@@ -173,7 +173,7 @@ impl NodeStore {
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
-    /// Manifests that list no manifest on disk, least recently used first. They can be deleted in this order. If
+    /// Manifests that list no manifest on disk and are not pinned, least recently used first. They can be deleted in this order. If
     /// `unused_since` is given, only manifests that were not used since then.
     pub async fn oldest_manifests(
         &self,
@@ -182,7 +182,8 @@ impl NodeStore {
         limit: u32,
     ) -> Result<Vec<StoredContent>, StoreError> {
         let rows = sqlx::query(
-            "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 1 AND used_at < ?1 AND NOT EXISTS \
+            "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 1 AND used_at < ?1 \
+             AND NOT EXISTS (SELECT 1 FROM pinned_manifests WHERE manifest = contents.digest) AND NOT EXISTS \
              (SELECT 1 FROM content_parts AS child JOIN contents AS here ON here.digest = child.part AND here.is_manifest = 1 \
              WHERE child.manifest = contents.digest AND child.is_manifest = 1) ORDER BY used_at LIMIT ?2 OFFSET ?3",
         )

@@ -101,6 +101,22 @@ impl FactStore {
         rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()
     }
 
+    /// The digests of the tags that name what is attached to a manifest (`sha256-HEX`, `sha256-HEX.sig`), as cosign and the
+    /// referrers tag schema name them.
+    pub async fn attached_by_tag(&self, name: &ImageName, subject: Digest) -> Result<Vec<Digest>, StoreError> {
+        let tag = format!("{}-{}", subject.algorithm().name(), subject.hex());
+        let rows = sqlx::query(
+            "SELECT DISTINCT digest FROM tags WHERE host = ?1 AND repository = ?2 AND (tag = ?3 OR (tag > ?3 || '.' \
+             AND tag < ?3 || '/'))",
+        )
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(tag)
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
     /// All known tags with their digests.
     pub async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
         let rows = sqlx::query("SELECT host, repository, tag, digest FROM tags ORDER BY host, repository, tag")

@@ -442,7 +442,7 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
     let reads = |source: &str, table: &str| {
         ["FROM", "INTO", "UPDATE", "JOIN"].iter().any(|word| source.contains(&format!("{word} {table}")))
     };
-    for table in ["contents", "content_parts"] {
+    for table in ["contents", "content_parts", "pins", "pinned_manifests"] {
         assert!(facts.iter().all(|source| !reads(source, table)), "{table}");
         assert!(reads(include_str!("node.rs"), table), "{table} is another name now");
     }

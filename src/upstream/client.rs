@@ -34,7 +34,7 @@ impl UpstreamClient {
             proxy: config.proxy.clone(),
             ca: config.ca.clone(),
             insecure: config.insecure,
-            needs_roots: base.scheme() == "https",
+            needs_roots: base.scheme() == "https" && !config.offline,
             connect_timeout: config.connect_timeout,
             tls_timeout: config.tls_timeout,
             header_timeout: config.header_timeout,

@@ -28,6 +28,8 @@ pub struct Config {
     pub tag_ttl: Duration,
     /// How long a tag may be served stale while the registry is down.
     pub stale_for: Duration,
+    /// Whether the registry is never contacted: only what is in the cache is served.
+    pub offline: bool,
     /// A PEM file with additional CA certificates.
     pub ca: Option<PathBuf>,
     /// Whether the certificate of the registry's own host is not verified. Certificates of other hosts always are.
@@ -79,6 +81,7 @@ impl Config {
             path: None,
             tag_ttl: Duration::from_secs(60),
             stale_for: Duration::from_secs(24 * 3600),
+            offline: false,
             ca: None,
             insecure: false,
             proxy: None,

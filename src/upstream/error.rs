@@ -20,6 +20,14 @@ pub enum Error {
     /// 404.
     #[error("not found")]
     NotFound,
+    /// The upstream is configured to be offline, so nothing was requested.
+    #[error("{host} is offline, and {what} is not in the cache; import a bundle that contains it (`pullgate bundle import`)")]
+    Offline {
+        /// The registry.
+        host: Host,
+        /// What would have been requested.
+        what: String,
+    },
     /// Not a valid registry response.
     #[error("{0}")]
     Protocol(String),
@@ -69,8 +77,9 @@ impl Error {
         matches!(self, Self::Digest(_) | Self::Protocol(_))
     }
 
-    /// Whether the same question may get another answer later, so that it remains open.
+    /// Whether the same question may get another answer later, so that it remains open. An import may bring what an offline
+    /// upstream does not have.
     pub fn may_pass(&self) -> bool {
-        self.is_temporary() || self.is_malfunction()
+        self.is_temporary() || self.is_malfunction() || matches!(self, Self::Offline { .. })
     }
 }

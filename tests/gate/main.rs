@@ -32,6 +32,7 @@ mod logged;
 mod notary;
 mod notation;
 mod observe;
+mod offline;
 mod platforms;
 mod polyglots;
 mod pull;

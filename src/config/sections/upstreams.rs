@@ -38,6 +38,7 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     names(&table, &config, seen);
     config.tag_ttl = table.duration("tag_ttl").unwrap_or(config.tag_ttl);
     config.stale_for = table.duration("stale_for").unwrap_or(config.stale_for);
+    config.offline = table.flag("offline").unwrap_or(false);
     config.ca = table.file("ca");
     config.insecure = table.flag("insecure").unwrap_or(false);
     config.proxy = table.text("proxy");

@@ -10,6 +10,15 @@ use crate::store::StoreError;
 const FEW: usize = 100;
 
 impl Facts {
+    /// The manifests that tags name as attached to this one.
+    pub(in crate::resolve) async fn attached_by_tag(
+        &self,
+        name: &ImageName,
+        subject: Digest,
+    ) -> Result<Vec<Digest>, StoreError> {
+        self.store.attached_by_tag(name, subject).await
+    }
+
     /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob. Those to which
     /// a request was admitted come first, the newest 100 of them: anybody who can push can have any number of others
     /// remembered.

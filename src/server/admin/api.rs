@@ -56,6 +56,7 @@ impl AdminApi {
             (&Method::GET, path::CACHE) => respond(self.cache.status().await),
             (&Method::POST, path::CACHE_GC) => respond(self.cache.collect().await),
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
+            (_, path::CACHE_PINS) => super::pins::answer(&self.gate, &request).await,
             (&Method::POST, path::PREFETCH) => self.prefetch(&request),
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,

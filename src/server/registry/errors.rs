@@ -147,6 +147,8 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
     let message = format!("pullgate: upstream: {error}");
     match error {
         Error::NotFound => not_found(absent, message),
+        // This gate is the only registry here, so its answer is final.
+        Error::Offline { .. } => not_found(absent, format!("pullgate: {error}")),
         Error::Unauthorized(_) => WireError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message),
         Error::Forbidden(_) | Error::Refused(_) => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
         Error::RateLimited { retry_after } => {

@@ -1,0 +1,44 @@
+//! The calls about pins.
+
+use http::{Method, StatusCode};
+
+use super::{ApiRequest, ApiResponse};
+use crate::api::{self, PinRequest, parameter};
+use crate::gate::{Gate, PinFailure};
+
+/// Answers a call to [`CACHE_PINS`](crate::api::path::CACHE_PINS).
+pub(super) async fn answer(gate: &Gate, request: &ApiRequest) -> ApiResponse {
+    let caller = request.caller.to_string();
+    match request.method {
+        Method::GET => match api::pins(gate).await {
+            Ok(pins) => ApiResponse::new(StatusCode::OK, &pins),
+            Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        },
+        Method::POST => match serde_json::from_slice::<PinRequest>(&request.body) {
+            Ok(new) => match api::pin(gate, &new, &caller).await {
+                Ok(pin) => ApiResponse::new(StatusCode::OK, &pin),
+                Err(failure) => refusal(&failure),
+            },
+            Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        },
+        Method::DELETE => match parameter(request.query.as_deref().unwrap_or_default(), "image") {
+            Some(image) => match api::unpin(gate, &image, &caller).await {
+                Ok(()) => ApiResponse::new(StatusCode::OK, &serde_json::json!({})),
+                Err(failure) => refusal(&failure),
+            },
+            None => ApiResponse::error(StatusCode::BAD_REQUEST, "image is missing"),
+        },
+        _ => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
+    }
+}
+
+fn refusal(failure: &PinFailure) -> ApiResponse {
+    let status = match failure {
+        PinFailure::Audit => StatusCode::SERVICE_UNAVAILABLE,
+        PinFailure::Gate(error) if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
+        PinFailure::Gate(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        PinFailure::NotPinned { .. } => StatusCode::CONFLICT,
+        PinFailure::Unknown(_) | PinFailure::UnknownTag(_) => StatusCode::NOT_FOUND,
+    };
+    ApiResponse::error(status, &failure.to_string())
+}
