@@ -3,6 +3,7 @@
 //! Every call is below `/api/v1/`, and IBM's calls are below `/va/api/`. This module says what each call takes and gives,
 //! and turns the gate's own values into answers. A test holds the JSON of each answer, because other programs read it.
 
+mod bundle;
 mod check;
 mod exemptions;
 mod forget;
@@ -20,6 +21,9 @@ mod verdicts;
 use serde::{Deserialize, Serialize};
 
 pub use crate::cache::{Collected, Status as CacheStatus, Verified};
+pub use bundle::{
+    BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, MissingRequest, PlannedImage,
+};
 pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
     SignerAnswer, check,
@@ -40,6 +44,17 @@ pub use verdicts::{
 pub mod path {
     /// The beginning of every path.
     pub const PREFIX: &str = "/api/v1/";
+    /// With the query of a [`ContentQuery`](super::ContentQuery). `PUT`: stores the body, which is verified. `POST`: the
+    /// content, if a client could pull it.
+    pub const BUNDLE_CONTENT: &str = "bundle/content";
+    /// `POST` of an [`ImportRequest`](super::ImportRequest): begins a job whose result is an
+    /// [`ImportedImage`](super::ImportedImage).
+    pub const BUNDLE_IMPORT: &str = "bundle/import";
+    /// `POST` of a [`MissingRequest`](super::MissingRequest): those of the digests whose content is not on disk.
+    pub const BUNDLE_MISSING: &str = "bundle/missing";
+    /// `POST` of a [`PrefetchRequest`](super::PrefetchRequest): begins a job whose result is a list of
+    /// [`PlannedImage`](super::PlannedImage).
+    pub const BUNDLE_PLAN: &str = "bundle/plan";
     /// `GET`: a [`CacheStatus`](super::CacheStatus).
     pub const CACHE: &str = "cache";
     /// `POST`: collects garbage; [`Collected`](super::Collected).

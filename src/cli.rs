@@ -1,5 +1,7 @@
 //! The command line: one file per command; argument parsing and exit codes here.
 
+/// `pullgate bundle export|import`.
+mod bundle;
 mod cache;
 /// `pullgate certs init`.
 mod certs;
@@ -119,6 +121,9 @@ enum Command {
     /// could not be fetched.
     #[command(after_help = prefetch::EXAMPLES)]
     Prefetch(prefetch::PrefetchArgs),
+    /// Carry images, with everything that is needed to judge them, to a gate that has no route to their registries.
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     /// Check and test policy documents, without a gate.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -180,6 +185,7 @@ pub fn run() -> Exit {
         Command::Db(command) => db::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Prefetch(args) => prefetch::run(&args),
+        Command::Bundle(command) => bundle::run(&command),
         Command::Policy(command) => policy::run(command),
         Command::Config(command) => config::run(&command),
         Command::Trust(command) => trust::run(&command),

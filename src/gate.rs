@@ -4,6 +4,7 @@
 //! the rulebook, evidence from `trust` and `va`, and the decision from `policy`. `judge.rs` combines them.
 
 mod blob;
+mod bundle;
 mod error;
 mod evidence;
 mod exemptions;
@@ -31,6 +32,7 @@ mod warm;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use bundle::{BundleImport, BundledImage, BundledManifest, ImportOutcome, ImportedImage};
 use bytes::Bytes;
 pub use error::GateError;
 pub use exemptions::{ExemptionBook, ExemptionError};

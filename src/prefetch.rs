@@ -3,6 +3,8 @@
 //! Each manifest and blob is requested through the gate, as a client would. It is therefore judged, recorded and cached
 //! like any pull, and nothing is cached that would not be served.
 
+mod bundle;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

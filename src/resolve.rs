@@ -6,8 +6,11 @@
 
 mod error;
 mod facts;
+mod import;
 mod known;
 mod memory;
+mod offline;
+mod platform;
 mod recent;
 
 use std::sync::Arc;
@@ -16,20 +19,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::Cache;
-use crate::oci::{Content, Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
+use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
 use crate::runtime::{ALLOCATION, Bounded, Clock, Epoch, Flights, Readiness, RequestTrace, Tasks, budget};
 use crate::store::FactStore;
 use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
+pub use import::TagImport;
 pub(crate) use memory::manifest_weight;
 
 /// The time without an answer from the upstream after which a known tag is served stale.
 const SILENCE: Duration = Duration::from_secs(3);
 /// The maximum number of tags that are tried for a manifest that the upstream does not return by digest.
 const MAX_TAGS: usize = 4;
-/// The maximum size of a configuration that is read for its platform, in bytes.
-const MAX_CONFIG: usize = 1024 * 1024;
 
 /// Resolves references. Cheap to clone.
 #[derive(Clone)]
@@ -150,38 +152,6 @@ impl Resolver {
         self.flights.fetches.join((name.clone(), digest), work).await.unwrap_or(Err(ResolveError::Interrupted))
     }
 
-    /// The platform that the configuration of an image states; `None` for a manifest without one, such as an artifact
-    /// or an index.
-    ///
-    /// # Errors
-    /// The configuration cannot be read now. A configuration that the upstream does not have is not an error; it states
-    /// no platform.
-    pub async fn platform(
-        &self,
-        upstream: &Upstream,
-        name: &ImageName,
-        manifest: &Manifest,
-    ) -> Result<Option<Platform>, ResolveError> {
-        let Content::Image { config, .. } = &manifest.content else { return Ok(None) };
-        if config.size > MAX_CONFIG as u64 {
-            return Ok(None);
-        }
-        if let Some(known) = self.inner.platforms.get(&config.digest) {
-            return Ok(known);
-        }
-        let bytes = match self.inner.cache.peek(config.digest, MAX_CONFIG).await {
-            Some(bytes) => bytes,
-            None => match upstream.blob_bytes(&name.repository, &config.digest, MAX_CONFIG).await {
-                Ok(bytes) => bytes,
-                Err(upstream::Error::NotFound | upstream::Error::TooLarge(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let platform = Platform::of_configuration(&bytes);
-        self.inner.platforms.insert(config.digest, platform.clone());
-        Ok(platform)
-    }
-
     /// What a tag's last lookup found, while that is fresh.
     async fn fresh(
         &self,
@@ -202,10 +172,7 @@ impl Resolver {
     async fn tag(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Resolved, ResolveError> {
         let known = self.inner.facts.tag(name, tag).await?;
         if let Some((digest, _)) = known.filter(|_| upstream.config().offline) {
-            // Only an import changes what the tag refers to, and it advances the epoch.
-            let manifest = self.manifest(upstream, name, digest).await?;
-            Box::pin(self.inner.facts.learn_signed_tag(name, tag, &manifest)).await;
-            return Ok(Resolved { manifest, stale: None, fresh_until: None });
+            return self.offline_tag(upstream, name, tag, digest).await;
         }
         if let Some(found) = self.fresh(upstream, name, known).await {
             return found;

@@ -7,6 +7,7 @@
 //! Rows are written after the content that they name, so a crash leaves content without rows and never rows without
 //! content. Nothing here is asked on the hot path: callers keep bounded caches in front.
 
+mod attached;
 mod database;
 mod evidence;
 mod exemptions;
@@ -29,6 +30,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::migrate::MigrateError;
 
+pub use attached::AttachedList;
 use database::Database;
 pub use exemptions::ExemptionStore;
 pub use facts::FactStore;

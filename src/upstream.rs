@@ -20,6 +20,8 @@ mod retry;
 mod service;
 mod upstreams;
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{Method, Response, StatusCode};
@@ -36,11 +38,14 @@ use exchange::{Call, Exchange};
 use headers::{content_length, content_range, text};
 use limits::RequestLane;
 use metrics::{LimitMetrics, UpstreamMetrics};
+pub use offline::{OfflineAnswer, OfflineContent};
 pub use service::{ServiceAddress, ServiceAnswer};
 pub use upstreams::Upstreams;
 
 use crate::http_client::Network;
-use crate::oci::{Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Repository, media_type, parse_referrers};
+use crate::oci::{
+    Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Refused, Repository, media_type, parse_referrers,
+};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
@@ -64,6 +69,8 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 /// The client of one registry.
 pub struct Upstream {
     exchange: Exchange,
+    /// Who answers if it is offline.
+    offline: OnceLock<Arc<dyn OfflineContent>>,
 }
 
 impl Upstream {
@@ -73,7 +80,7 @@ impl Upstream {
         metrics: (UpstreamMetrics, LimitMetrics),
         network: &Network,
     ) -> Result<Self, ConfigError> {
-        Ok(Self { exchange: Exchange::new(config, tasks, metrics, network)? })
+        Ok(Self { exchange: Exchange::new(config, tasks, metrics, network)?, offline: OnceLock::new() })
     }
 
     /// The canonical name of the registry.
@@ -106,6 +113,9 @@ impl Upstream {
     /// # Errors
     /// See [`Error`].
     pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<RawManifest, Error> {
+        if let Some(answer) = self.offline_manifest(repository, reference).await {
+            return answer;
+        }
         let response = self.exchange.send(&self.manifest_call(Method::GET, repository, reference)).await?;
         let content_type = content_types(&response);
         let bytes = self.read(response, MAX_MANIFEST).await?;
@@ -216,6 +226,9 @@ impl Upstream {
     /// # Errors
     /// See [`Error`].
     pub async fn blob_bytes(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Bytes, Error> {
+        if let Some(answer) = self.offline_blob(repository, digest, limit).await {
+            return answer;
+        }
         let response = self.exchange.send(&self.blob_call(Method::GET, repository, digest)).await?;
         let bytes = read_whole(response.into_body(), limit, self.config()).await?;
         let is_right = |bytes: &Bytes| Digest::of(digest.algorithm(), bytes) == *digest;
@@ -244,6 +257,11 @@ impl Upstream {
     /// response is not a list, or that its next page cannot be followed. None of these means that there are no
     /// referrers.
     pub async fn referrers(&self, repository: &Repository, digest: &Digest, page: &Page) -> Result<List, Error> {
+        if let Some(answer) = self.offline_referrers(repository, digest).await {
+            let bytes = answer?;
+            let invalid = |refused: Refused| self.protocol(&format!("an imported list that is invalid: {refused}"));
+            return Ok(List { entries: parse_referrers(&bytes).map_err(invalid)?, bytes, next: None });
+        }
         let call = self.call(Method::GET, RequestLane::List, repository, &format!("referrers/{digest}"));
         let (response, next) = self.list(Call { absent: NO_REFERRERS_API, ..call }, page).await?;
         let label = header_text(&response, &header::CONTENT_TYPE);

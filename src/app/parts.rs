@@ -17,7 +17,7 @@ use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::server::Certificates;
 use crate::store::{StateDir, Store};
 use crate::trust::{RevocationChecker, Trust, TrustServices};
-use crate::upstream::Upstreams;
+use crate::upstream::{OfflineContent, Upstreams};
 use crate::va::{Va, VaServices};
 
 /// All components of a gate.
@@ -63,11 +63,14 @@ impl RunningParts {
             epoch: epoch.clone(),
             metrics: metrics.clone(),
         };
+        let resolver = resolver(config, &cache, &store, &clock, &tasks, &readiness, &epoch);
+        let offline: Arc<dyn OfflineContent> = Arc::new(resolver.clone());
+        upstreams.set_offline_content(&offline);
         let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
         let parts = gate::GateParts {
             upstreams,
             rulebook: rulebook.clone(),
-            resolver: resolver(config, &cache, &store, &clock, &tasks, &readiness, &epoch),
+            resolver,
             trust: Trust::new(
                 config.trust,
                 TrustServices {

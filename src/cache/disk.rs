@@ -50,6 +50,11 @@ impl Disk {
         self.path(digest).exists()
     }
 
+    /// The size of content, in bytes; `None` if there is none.
+    pub(super) fn size(&self, digest: Digest) -> Option<u64> {
+        fs::metadata(self.path(digest)).ok().map(|metadata| metadata.len())
+    }
+
     /// Opens a file; returns it with its size in bytes. This runs on the current thread: opening a file in the cache
     /// takes microseconds, moving to another thread ten times as long.
     pub(super) fn file(&self, digest: Digest) -> io::Result<Option<(File, u64)>> {

@@ -17,7 +17,9 @@ pub enum NotPinned {
     #[error("its manifest {0} is not in the cache; fetch it first (`pullgate cache pin --fetch`)")]
     Manifest(Digest),
     /// Some of its blobs are not in the cache.
-    #[error("{missing} of its blobs are not in the cache, {first} among them; fetch them first (`pullgate cache pin --fetch`)")]
+    #[error(
+        "{missing} of its blobs are not in the cache, {first} among them; fetch them first (`pullgate cache pin --fetch`)"
+    )]
     Blobs {
         /// How many.
         missing: usize,

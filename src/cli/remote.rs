@@ -2,12 +2,17 @@
 //!
 //! It is separate from `http_client` because it needs neither proxies nor TLS, and connects to a socket.
 
+mod transfer;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -18,6 +23,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::GateArgs;
 use crate::api::{ErrorAnswer, JobState, path};
 use crate::runtime::printable;
+pub(super) use transfer::ContentClient;
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -74,9 +80,9 @@ pub(super) fn progress_bar() -> ProgressBar {
 
 fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, String> {
     let (endpoint, token) = (endpoint(gate)?, gate.token()?);
-    let call = AdminCall { method, path, token, body };
+    let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
-    let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call)).await };
+    let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call, whole)).await };
     let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
     if !status.is_success() {
         return Err(message(status, &body));
@@ -94,7 +100,7 @@ struct AdminCall<'a> {
     /// Below [`path::PREFIX`].
     path: &'a str,
     token: Option<String>,
-    body: Bytes,
+    body: UnsyncBoxBody<Bytes, io::Error>,
 }
 
 /// Whether a gate listens on the configuration's socket.
@@ -138,28 +144,45 @@ fn endpoint(gate: &GateArgs) -> Result<AdminAddress, String> {
     }
 }
 
-async fn ask(endpoint: &AdminAddress, call: AdminCall<'_>) -> Result<(StatusCode, Bytes), String> {
+/// The status and the body of an answer.
+async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), String> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    Ok((status, body.map_err(|error| format!("the gate's answer broke off: {error}"))?.to_bytes()))
+}
+
+/// Makes a call, and reads the answer with `read`.
+async fn ask<T>(
+    endpoint: &AdminAddress,
+    call: AdminCall<'_>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, String>,
+) -> Result<T, String> {
     match endpoint {
         AdminAddress::Tcp(authority) => {
             let stream = TcpStream::connect(authority).await.map_err(|error| unreachable_gate(authority, &error))?;
-            exchange(stream, authority, call).await
+            exchange(stream, authority, call, read).await
         }
         AdminAddress::Unix(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_socket(socket, &error))?;
-            exchange(stream, "localhost", call).await
+            exchange(stream, "localhost", call, read).await
         }
     }
 }
 
-fn unreachable_gate(authority: &str, error: &std::io::Error) -> String {
+fn unreachable_gate(authority: &str, error: &io::Error) -> String {
     format!("no gate answers at {authority}: {error}")
 }
 
-fn unreachable_socket(socket: &Path, error: &std::io::Error) -> String {
+fn unreachable_socket(socket: &Path, error: &io::Error) -> String {
     format!("no gate answers at {}: {error}; is it running, and may this user talk to it?", socket.display())
 }
 
-async fn exchange<S>(stream: S, host: &str, call: AdminCall<'_>) -> Result<(StatusCode, Bytes), String>
+async fn exchange<S, T>(
+    stream: S,
+    host: &str,
+    call: AdminCall<'_>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, String>,
+) -> Result<T, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -172,13 +195,8 @@ where
     if let Some(token) = call.token {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Full::new(call.body)).map_err(|error| error.to_string())?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(failed)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((status, body.map_err(|error| format!("the gate's answer broke off: {error}"))?.to_bytes()))
-    };
+    let request = request.body(call.body).map_err(|error| error.to_string())?;
+    let answer = async { read(sender.send_request(request).await.map_err(failed)?).await };
     tokio::pin!(connection, answer);
     tokio::select! {
         answered = &mut answer => answered,

@@ -73,6 +73,19 @@ impl ManifestJudge {
     /// # Errors
     /// If there is nothing to judge. A denial is a decision, not an error.
     pub(super) async fn judge(&self, target: &Target, reference: &Reference) -> Result<Judgement, GateError> {
+        self.judge_as(target, reference, None).await
+    }
+
+    /// The same, for a tag that refers to the digest `given`, unless content trust has signed another one for it.
+    ///
+    /// # Errors
+    /// If there is nothing to judge.
+    pub(super) async fn judge_as(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        given: Option<Digest>,
+    ) -> Result<Judgement, GateError> {
         let select = self.select(target, reference);
         let (subject, rules, selection) = RequestTrace::phase(Phase::Select, select).await?;
         let (enforced, audited) = match selection {
@@ -81,7 +94,7 @@ impl ManifestJudge {
                 return Ok(self.unmatched(None, Err(policy::no_match(&subject, message))));
             }
             Selection::Deny(message) => {
-                let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference, None).await?;
+                let Resolved { manifest, stale, fresh_until } = self.resolve(target, reference, given).await?;
                 let permit = policy::admit_unmatched(&subject, manifest.digest, message);
                 let kind = Classification::by_shape(&manifest);
                 return Ok(self.unmatched(Some(Judged { manifest, kind, stale, fresh_until }), Ok(permit)));
@@ -92,7 +105,7 @@ impl ManifestJudge {
             Ok(pins) => pins,
             Err(error) => return Ok(self.unmatched(None, Err(unpinned(&subject, &enforced, &error)))),
         };
-        let resolved = self.resolve(target, reference, pin.map(|pin| pin.digest)).await?;
+        let resolved = self.resolve(target, reference, pin.map(|pin| pin.digest).or(given)).await?;
         let Resolved { manifest, stale, fresh_until } = resolved;
         let fresh_until = pin.map_or(fresh_until, |pin| Some(pin.until)).into_iter().chain(again_at).min();
         let case = JudgedImage { target, subject: &subject, manifest: &manifest };

@@ -7,6 +7,7 @@
 //! pulls.
 
 mod images;
+mod import;
 mod naming;
 mod signed;
 mod writing;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{MAX_CONFIG, ResolveError, Resolver};
-use crate::oci::{Content, Digest, ImageName, Manifest, Platform, Tag};
-use crate::store::KnownImage;
+use super::{ResolveError, Resolver};
+use crate::oci::{Digest, ImageName, Manifest, Tag};
+use crate::store::{AttachedList, KnownImage};
 
 impl Resolver {
     /// A manifest that this repository delivered earlier. Does not contact the upstream.
@@ -30,6 +30,8 @@ impl Resolver {
         let mut attached = Vec::new();
         for subject in [subject].into_iter().chain(children) {
             attached.extend(self.inner.facts.attached_by_tag(name, subject).await?);
+            let list = self.inner.facts.attached_list(name, subject).await?;
+            attached.extend(list.iter().flat_map(AttachedList::digests));
         }
         Ok(attached)
     }
@@ -73,15 +75,6 @@ impl Resolver {
     /// All known tags with their digests, ordered by name.
     pub async fn images(&self) -> Result<Vec<KnownImage>, ResolveError> {
         Ok(self.inner.facts.images().await?)
-    }
-
-    /// As [`platform`](Self::platform), without asking the upstream; `None` also if the configuration is not in the cache.
-    pub async fn known_platform(&self, manifest: &Manifest) -> Option<Platform> {
-        let Content::Image { config, .. } = &manifest.content else { return None };
-        match self.inner.platforms.get(&config.digest) {
-            Some(known) => known,
-            None => Platform::of_configuration(&self.inner.cache.peek(config.digest, MAX_CONFIG).await?),
-        }
     }
 
     /// Must be called when a request is admitted to a manifest, before the manifest or the content that it references

@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod bundle;
 mod exemptions;
 mod family;
 mod ibm;
@@ -30,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 pub use self::api::AdminApi;
+pub use self::bundle::TransferCall;
 pub use self::family::ApiFamily;
 
 use self::access::AdminAccess;
@@ -40,6 +42,7 @@ use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
 use crate::api::ErrorAnswer;
+use crate::api::path::BUNDLE_CONTENT;
 use crate::runtime::{Metrics, Readiness, Tasks};
 
 /// The maximum size of a request body, in bytes.
@@ -72,6 +75,9 @@ pub struct Config {
 pub trait Api: Send + Sync + 'static {
     /// Answers one authorized call. Dropped if the caller disconnects.
     fn call(&self, request: ApiRequest) -> impl Future<Output = ApiResponse> + Send;
+
+    /// Answers one authorized call to [`BUNDLE_CONTENT`], whose request or answer is content of any size.
+    fn transfer(&self, call: TransferCall) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// An API call.
@@ -289,6 +295,11 @@ impl<A: Api> Admin<A> {
         let Some((family, path)) = called else { return self.health(&request) };
         match self.access.authorize(caller, &request, family).await {
             Err(refusal) => json_response(family.refusal(refusal)),
+            Ok(caller) if family == ApiFamily::Native && path == BUNDLE_CONTENT => {
+                let (parts, body) = request.into_parts();
+                let query = parts.uri.query().unwrap_or_default().to_owned();
+                self.api.transfer(TransferCall { method: parts.method, query, body, caller }).await
+            }
             Ok(caller) => json_response(self.api_call(request, family, path, caller).await),
         }
     }

@@ -21,7 +21,9 @@ pub enum Error {
     #[error("not found")]
     NotFound,
     /// The upstream is configured to be offline, so nothing was requested.
-    #[error("{host} is offline, and {what} is not in the cache; import a bundle that contains it (`pullgate bundle import`)")]
+    #[error(
+        "{host} is offline, and {what} is not in the cache; import a bundle that contains it (`pullgate bundle import`)"
+    )]
     Offline {
         /// The registry.
         host: Host,

@@ -162,7 +162,7 @@ impl Exchange {
     /// Sends a request, with retries and redirects. Valid responses are 200, and 206 or 416 to a range request.
     /// `Content-Encoding` is ignored: the content matches its digest or it does not.
     ///
-    /// Every request of an upstream is sent here, so that an offline one sends none.
+    /// Every request for content is sent here, so that an offline upstream sends none.
     pub(super) async fn send(&self, call: &Call) -> Result<Response<Inbound>, Error> {
         if self.config().offline {
             return Err(Error::Offline { host: self.config().host.clone(), what: self.client.requested(call) });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::metrics::{LimitMetrics, UpstreamMetrics};
-use super::{Config, ConfigError, Upstream};
+use super::{Config, ConfigError, OfflineContent, Upstream};
 use crate::http_client::Network;
 use crate::oci::Host;
 use crate::runtime::{Metrics, Readiness, Tasks};
@@ -66,7 +66,7 @@ impl Upstreams {
             loop {
                 tokio::select! {
                     () = stop.stopping() => return,
-                    _ = join_all(upstreams.all.iter().map(|upstream| upstream.check())) => {}
+                    _ = join_all(upstreams.reachable().map(|upstream| upstream.check())) => {}
                 }
                 tokio::select! {
                     () = stop.stopping() => return,
@@ -74,6 +74,16 @@ impl Upstreams {
                 }
             }
         });
+    }
+
+    /// Those that are not offline.
+    fn reachable(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.all.iter().filter(|upstream| !upstream.config().offline)
+    }
+
+    /// Sets who answers in place of the upstreams that are offline. The first call counts.
+    pub fn set_offline_content(&self, content: &Arc<dyn OfflineContent>) {
+        self.all.iter().for_each(|upstream| upstream.set_offline_content(content.clone()));
     }
 
     /// The upstream with this host or alias.

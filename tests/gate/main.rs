@@ -16,6 +16,7 @@ mod attack;
 mod audited;
 mod binding;
 mod blobs;
+mod bundle;
 mod cache;
 mod commands;
 mod content;

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod airgap;
 mod conformance;
 mod containerd;
 mod cosign;

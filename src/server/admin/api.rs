@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::bundle::{TransferCall, Transfers};
 use super::ibm::IbmApi;
 use super::jobs::{Job, Jobs};
-use super::{Api, ApiFamily, ApiRequest, ApiResponse};
+use super::{Api, ApiFamily, ApiRequest, ApiResponse, Body};
 use crate::api::{
-    self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, JobState, PrefetchRequest, PrefetchedImage,
-    Reloaded, VerdictsRequest, path,
+    self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, ImportRequest, JobState, MissingRequest,
+    PlannedImage, PrefetchRequest, PrefetchedImage, Reloaded, VerdictsRequest, path,
 };
 use crate::cache::Cache;
-use crate::gate::{ForgetError, Gate};
+use crate::gate::{BundleImport, ForgetError, Gate};
 use crate::oci::{ImageReference, Platform};
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
@@ -24,12 +25,16 @@ use crate::scope::Scope;
 /// How often the progress of a running fetch is read.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// The most digests in one call.
+const MAX_DIGESTS: usize = 5000;
+
 /// The API of a gate.
 pub struct AdminApi {
     gate: Arc<Gate>,
     cache: Arc<Cache>,
     prefetcher: Arc<Prefetcher>,
     jobs: Jobs,
+    transfers: Transfers,
     ibm: IbmApi,
     reload: Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>,
 }
@@ -44,7 +49,8 @@ impl AdminApi {
         reload: impl Fn() -> JoinHandle<()> + Send + Sync + 'static,
     ) -> Self {
         let ibm = IbmApi::new(gate.clone());
-        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), ibm, reload: Arc::new(reload) }
+        let transfers = Transfers::new(gate.clone(), cache.clone());
+        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), transfers, ibm, reload: Arc::new(reload) }
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
@@ -58,6 +64,9 @@ impl AdminApi {
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
             (_, path::CACHE_PINS) => super::pins::answer(&self.gate, &request).await,
             (&Method::POST, path::PREFETCH) => self.prefetch(&request),
+            (&Method::POST, path::BUNDLE_PLAN) => self.plan_bundle(&request),
+            (&Method::POST, path::BUNDLE_MISSING) => self.missing(&request),
+            (&Method::POST, path::BUNDLE_IMPORT) => self.import(&request),
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
@@ -65,6 +74,9 @@ impl AdminApi {
             (
                 _,
                 path::IMAGES
+                | path::BUNDLE_IMPORT
+                | path::BUNDLE_MISSING
+                | path::BUNDLE_PLAN
                 | path::CHECK
                 | path::SCAN
                 | path::CACHE
@@ -150,6 +162,55 @@ impl AdminApi {
         }))
     }
 
+    fn plan_bundle(&self, request: &ApiRequest) -> ApiResponse {
+        let wanted = serde_json::from_slice(&request.body).map_err(|error| error.to_string()).and_then(|r| parse(&r));
+        let (images, platforms, scope) = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        };
+        let prefetcher = self.prefetcher.clone();
+        begun(self.jobs.start(|job| async move {
+            let mut planned = Vec::new();
+            for image in images {
+                job.at(&image.to_string());
+                let (bundled, error) = match prefetcher.plan_bundle(&image, &platforms, &scope).await {
+                    Ok(bundled) => (Some(bundled), None),
+                    Err(error) => (None, Some(error)),
+                };
+                planned.push(PlannedImage { image: image.to_string(), bundled, error });
+            }
+            value(&planned)
+        }))
+    }
+
+    fn missing(&self, request: &ApiRequest) -> ApiResponse {
+        match serde_json::from_slice::<MissingRequest>(&request.body) {
+            Ok(wanted) if wanted.digests.len() <= MAX_DIGESTS => {
+                ApiResponse::new(StatusCode::OK, &self.cache.missing(&wanted.digests))
+            }
+            Ok(_) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, "more than 5000 digests"),
+            Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        }
+    }
+
+    fn import(&self, request: &ApiRequest) -> ApiResponse {
+        let wanted = serde_json::from_slice::<ImportRequest>(&request.body).map_err(|error| error.to_string());
+        let wanted = wanted.and_then(|wanted| match wanted.namespace.parse() {
+            Ok(scope) => Ok((BundleImport { dry_run: wanted.dry_run, force: wanted.force, scope }, wanted)),
+            Err(error) => Err(format!("{:?}: {error}", wanted.namespace)),
+        });
+        let (how, ImportRequest { image, advisories, .. }) = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
+        };
+        let (gate, caller) = (self.gate.clone(), request.caller.to_string());
+        begun(self.jobs.start(|job| async move {
+            job.at(&image.reference().to_string());
+            gate.await_advisories(&advisories).await;
+            value(&gate.import(&image, &how, &caller).await.map_err(|error| error.to_string())?)
+        }))
+    }
+
     fn scan(&self, request: &ApiRequest) -> ApiResponse {
         let scan: CheckRequest = match serde_json::from_slice(&request.body) {
             Ok(scan) => scan,
@@ -231,5 +292,9 @@ impl Api for AdminApi {
             ApiFamily::Native => self.answer(request).await,
             ApiFamily::Ibm => self.ibm.answer(&request).await,
         }
+    }
+
+    async fn transfer(&self, call: TransferCall) -> Response<Body> {
+        self.transfers.answer(call).await
     }
 }

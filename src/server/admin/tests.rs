@@ -33,6 +33,11 @@ impl Api for Echo {
         }
         ApiResponse::new(StatusCode::OK, &echo)
     }
+
+    async fn transfer(&self, call: TransferCall) -> Response<Body> {
+        let query = json!({"transfer": format!("{} {}", call.method, call.query)});
+        json_response(ApiResponse::new(StatusCode::OK, &query))
+    }
 }
 
 struct Fixture {

@@ -1,0 +1,122 @@
+//! Content that an operator sends, instead of a download.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
+
+use super::disk::Partial;
+use super::{Cache, CacheError};
+use crate::oci::{Digest, Hasher, ImageName, Manifest};
+use crate::store::{NewContent, NewFacts};
+
+/// The number of chunks queued between the network and the disk.
+const QUEUE: usize = 16;
+
+/// Why received content is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReceived {
+    /// The bytes are not those of the digest.
+    #[error("the bytes do not have the digest {0}")]
+    Digest(Digest),
+    /// The disk or the database cannot be written.
+    #[error("the cache's disk failed: {0}; check the disk of `state_dir` for free space and errors")]
+    Disk(io::Error),
+    /// There is no room.
+    #[error("there is no room in the cache: {0}")]
+    NoRoom(String),
+    /// The sender went away.
+    #[error("the content is incomplete: {0}")]
+    Sender(io::Error),
+    /// Not as many bytes as announced.
+    #[error("{received} bytes arrived instead of {size}")]
+    Size {
+        /// How many bytes arrived, at least.
+        received: u64,
+        /// How many were announced.
+        size: u64,
+    },
+}
+
+impl Cache {
+    /// Which of these contents are not on disk.
+    pub fn missing(&self, digests: &[Digest]) -> Vec<Digest> {
+        digests.iter().copied().filter(|digest| !self.inner.disk.has(*digest)).collect()
+    }
+
+    /// Stores a blob of `size` bytes as it arrives. It is verified, and no client can get it before a manifest of some
+    /// repository that was admitted names it and the repository has it.
+    ///
+    /// # Errors
+    /// See [`NotReceived`]. Nothing is kept then.
+    pub async fn receive<S>(&self, digest: Digest, size: u64, mut pieces: S) -> Result<(), NotReceived>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
+    {
+        let inner = &self.inner;
+        let reserved = inner.reserve(size).await.map_err(|error| NotReceived::NoRoom(error.to_string()))?;
+        let partial = inner.disk.partial(digest, size).await.map_err(NotReceived::Disk)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let path = inner.disk.path(digest);
+        let writer = tokio::task::spawn_blocking(move || write(partial, receiver, (digest, size), &path));
+        let mut received = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(NotReceived::Sender)?;
+            received += piece.len() as u64;
+            if received > size {
+                return Err(NotReceived::Size { received, size });
+            }
+            // The writer's own error says why it does not take more.
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        writer.await.unwrap_or_else(|error| Err(NotReceived::Disk(io::Error::other(error))))?;
+        inner.stored(NewContent::blob(digest, size, inner.clock.now()), Some(reserved)).await;
+        Ok(())
+    }
+
+    /// Records that the repository has the blobs of a manifest, because an operator imported them for it.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn link_blobs(&self, name: &ImageName, manifest: &Manifest) -> Result<(), CacheError> {
+        if !manifest.children().is_empty() {
+            return Ok(());
+        }
+        let now = self.inner.clock.now();
+        let link = |facts: NewFacts, blob: &crate::oci::Descriptor| facts.link(name, blob.digest, blob.size, now);
+        let links = manifest.descriptors().fold(NewFacts::new(now), link);
+        self.inner.store.facts.record(links).await.map_err(CacheError::store)
+    }
+
+    /// The size of content on disk in bytes; `None` if it is not there.
+    pub fn size_on_disk(&self, digest: Digest) -> Option<u64> {
+        self.inner.disk.size(digest)
+    }
+}
+
+/// Writes and hashes on a dedicated thread.
+fn write(
+    partial: Partial,
+    mut pieces: mpsc::Receiver<Bytes>,
+    (digest, size): (Digest, u64),
+    path: &Path,
+) -> Result<(), NotReceived> {
+    let (mut hasher, mut written) = (Hasher::new(digest.algorithm()), 0);
+    while let Some(piece) = pieces.blocking_recv() {
+        partial.write_at(&piece, written).map_err(NotReceived::Disk)?;
+        hasher.update(&piece);
+        written += piece.len() as u64;
+    }
+    if written != size {
+        return Err(NotReceived::Size { received: written, size });
+    }
+    if hasher.finish() != digest {
+        return Err(NotReceived::Digest(digest));
+    }
+    partial.publish(path, size).map_err(NotReceived::Disk)
+}

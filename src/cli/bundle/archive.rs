@@ -1,0 +1,345 @@
+//! The tar archive of a bundle: written so that an interrupted export can go on, and read with suspicion.
+//!
+//! Only regular files with the names of an OCI image layout are accepted, each once, with plain ustar headers. Everything
+//! else is refused: links, devices, extended headers, other paths.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tar::{Archive, EntryType, Header};
+
+use crate::oci::{Algorithm, Digest, Hasher};
+
+/// The size of a header, and the unit of sizes in an archive.
+const BLOCK: u64 = 512;
+/// The most files of an archive.
+const MAX_ENTRIES: usize = 200_000;
+/// The files of a layout that are no blobs.
+const OTHER_FILES: [&str; 2] = ["oci-layout", "index.json"];
+/// The directories of a layout.
+const FOLDERS: [&str; 3] = ["blobs", "blobs/sha256", "blobs/sha512"];
+
+/// The place of a file in an archive, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FilePlace {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// An archive whose table of contents was read.
+#[derive(Debug)]
+pub(super) struct BundleArchive {
+    path: PathBuf,
+    files: BTreeMap<String, FilePlace>,
+}
+
+impl BundleArchive {
+    /// Opens an archive and reads the names and sizes of its files.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let file = File::open(path).map_err(|error| failed(&error))?;
+        let length = file.metadata().map_err(|error| failed(&error))?.len();
+        let files = contents(&file, length).map_err(|error| failed(&error))?;
+        if files.is_empty() {
+            return Err(failed(&"it is not a tar archive"));
+        }
+        Ok(Self { path: path.to_owned(), files })
+    }
+
+    /// Reads a small file, of at most `limit` bytes.
+    pub(super) fn small(&self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+        let place = self.files.get(name).ok_or_else(|| self.wrong(format!("it has no {name}")))?;
+        if place.size > limit {
+            return Err(self.wrong(format!("{name} has {} bytes, and at most {limit} are read", place.size)));
+        }
+        let mut bytes = Vec::new();
+        self.read(*place).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| self.wrong(error))?;
+        Ok(bytes)
+    }
+
+    /// Reads a blob of at most `limit` bytes, and verifies it.
+    pub(super) fn small_blob(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, String> {
+        let bytes = self.small(&blob_name(digest), limit)?;
+        match Digest::of(digest.algorithm(), &bytes) == digest {
+            true => Ok(bytes),
+            false => Err(self.wrong(format!("{} has other content than its name says", blob_name(digest)))),
+        }
+    }
+
+    /// A blob of this size, from its beginning. It is not verified here.
+    pub(super) fn blob(&self, digest: Digest, size: u64) -> Result<impl Read + Send + use<>, String> {
+        let name = blob_name(digest);
+        match self.files.get(&name) {
+            Some(place) if place.size == size => self.read(*place).map_err(|error| self.wrong(error)),
+            Some(place) => Err(self.wrong(format!("{name} has {} bytes instead of {size}", place.size))),
+            None => Err(self.wrong(format!("it has no {name}"))),
+        }
+    }
+
+    /// Reads a file with a handle of its own, so that several can be read.
+    fn read(&self, place: FilePlace) -> io::Result<io::Take<BufReader<File>>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(place.offset))?;
+        Ok(BufReader::with_capacity(256 * 1024, file).take(place.size))
+    }
+
+    fn wrong(&self, what: impl std::fmt::Display) -> String {
+        format!("{}: {what}", self.path.display())
+    }
+}
+
+/// The name of a blob in a layout.
+pub(super) fn blob_name(digest: Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// Reads all headers of an archive of this length, without the content.
+fn contents(file: &File, length: u64) -> Result<BTreeMap<String, FilePlace>, String> {
+    let mut archive = Archive::new(file);
+    let entries = archive.entries_with_seek().map_err(|error| error.to_string())?;
+    let mut files = BTreeMap::new();
+    for (number, entry) in entries.raw(true).enumerate() {
+        if number == MAX_ENTRIES {
+            return Err(format!("it has more than {MAX_ENTRIES} files"));
+        }
+        let entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
+        let place = FilePlace { offset: entry.raw_file_position(), size: entry.size() };
+        let name = layout_name(entry.header())?;
+        if place.offset.checked_add(place.size).is_none_or(|end| end > length) {
+            return Err(format!("it is truncated: {} is incomplete", name.unwrap_or_default()));
+        }
+        if let Some(name) = name
+            && files.insert(name.clone(), place).is_some()
+        {
+            return Err(format!("it has two files {name}"));
+        }
+    }
+    Ok(files)
+}
+
+/// The name of a file of a layout; `None` for one of its directories.
+fn layout_name(header: &Header) -> Result<Option<String>, String> {
+    let bytes = header.path_bytes();
+    let name = std::str::from_utf8(&bytes).map_err(|_| "it has a file whose name is not UTF-8".to_owned())?;
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let foreign = || format!("it has {name:?}, which is no file of an OCI image layout");
+    match header.entry_type() {
+        EntryType::Directory => {
+            let folder = name.trim_end_matches('/');
+            (folder.is_empty() || FOLDERS.contains(&folder)).then_some(None).ok_or_else(foreign)
+        }
+        EntryType::Regular => {
+            let is_blob = || {
+                let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+                format!("{algorithm}:{hex}").parse::<Digest>().ok()
+            };
+            (OTHER_FILES.contains(&name) || is_blob().is_some()).then(|| Some(name.to_owned())).ok_or_else(foreign)
+        }
+        other => Err(format!("it has {name:?}, which is not a regular file ({other:?})")),
+    }
+}
+
+/// An archive that is being written, under the name FILE.partial.
+pub(super) struct BundleWriter {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+    files: BTreeMap<String, FilePlace>,
+}
+
+impl BundleWriter {
+    /// Opens the partial archive, which may have files already. They are verified, and what follows the last whole one is
+    /// cut off.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the archive exists.
+    pub(super) fn open(target: &Path) -> Result<Self, String> {
+        if target.exists() {
+            return Err(format!("{} exists already", target.display()));
+        }
+        let mut path = target.as_os_str().to_owned();
+        path.push(".partial");
+        let path = PathBuf::from(path);
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let (files, end) = whole_files(&file).map_err(failed)?;
+        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
+        Ok(Self { file, path, target: target.to_owned(), files })
+    }
+
+    /// Whether nothing was written yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.files.contains_key(&blob_name(digest))
+    }
+
+    /// The name of the partial archive.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file.
+    pub(super) fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.append(name, bytes.len() as u64, &mut |write| write(bytes).map_err(|error| error.to_string()))
+    }
+
+    /// Writes a blob that `fill` provides in pieces. A blob with another digest or size is not kept.
+    pub(super) fn put_blob(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        fill: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if digest.algorithm() != Algorithm::Sha256 {
+            return Err(format!("{digest}: only content with sha256 digests can be exported"));
+        }
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut checked = |write: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
+            fill(&mut |piece| {
+                hasher.update(piece);
+                write(piece)
+            })
+        };
+        let start = self.append_unnamed(&blob_name(digest), size, &mut checked)?;
+        if hasher.finish() != digest {
+            self.cut(start);
+            return Err(format!("the content of {digest} has another digest"));
+        }
+        self.files.insert(blob_name(digest), FilePlace { offset: start + BLOCK, size });
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, size: u64, fill: FillPieces<'_>) -> Result<(), String> {
+        let start = self.append_unnamed(name, size, fill)?;
+        self.files.insert(name.to_owned(), FilePlace { offset: start + BLOCK, size });
+        Ok(())
+    }
+
+    /// Writes a file, and returns where its header begins.
+    fn append_unnamed(&mut self, name: &str, size: u64, fill: FillPieces<'_>) -> Result<u64, String> {
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        let start = self.file.stream_position().map_err(failed)?;
+        let header = header(name, size).map_err(failed)?;
+        self.file.write_all(header.as_bytes()).map_err(failed)?;
+        let (mut written, file) = (0, &mut self.file);
+        let filled = fill(&mut |piece| {
+            written += piece.len() as u64;
+            if written > size {
+                Err(io::Error::other("more bytes arrive than announced"))
+            } else {
+                file.write_all(piece)
+            }
+        });
+        let complete = filled.and_then(|()| match written == size {
+            true => Ok(()),
+            false => Err(format!("{name}: {written} of {size} bytes arrived")),
+        });
+        let rest = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or_default();
+        let padded = complete.and_then(|()| self.file.write_all(&vec![0; rest]).map_err(|error| error.to_string()));
+        match padded {
+            Ok(()) => Ok(start),
+            Err(error) => {
+                self.cut(start);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what was written since. If that fails, the next export does it.
+    fn cut(&mut self, start: u64) {
+        let _ = self.file.set_len(start).and_then(|()| self.file.seek(SeekFrom::Start(start)));
+    }
+
+    /// The files so far, for reading.
+    pub(super) fn so_far(&self) -> BundleArchive {
+        BundleArchive { path: self.path.clone(), files: self.files.clone() }
+    }
+
+    /// Removes everything that was written.
+    pub(super) fn restart(&mut self) {
+        self.files.clear();
+        self.cut(0);
+    }
+
+    /// Ends the archive and gives it its name.
+    pub(super) fn finish(mut self) -> Result<u64, String> {
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        self.file.write_all(&[0; 2 * BLOCK as usize]).and_then(|()| self.file.sync_all()).map_err(failed)?;
+        let size = self.file.stream_position().map_err(failed)?;
+        std::fs::rename(&self.path, &self.target).map_err(failed)?;
+        Ok(size)
+    }
+}
+
+/// Provides the pieces of a file to the function that it is given.
+type FillPieces<'a> = &'a mut dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), String>;
+
+fn header(name: &str, size: u64) -> io::Result<Header> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_size(size);
+    header.set_path(name)?;
+    header.set_cksum();
+    Ok(header)
+}
+
+/// The whole files at the beginning of a partial archive, and where they end. Blobs are verified.
+fn whole_files(mut file: &File) -> io::Result<(BTreeMap<String, FilePlace>, u64)> {
+    let length = file.metadata()?.len();
+    let (mut files, mut end) = (BTreeMap::new(), 0);
+    loop {
+        let mut block = [0; BLOCK as usize];
+        file.seek(SeekFrom::Start(end))?;
+        if file.read_exact(&mut block).is_err() {
+            break;
+        }
+        let header = Header::from_byte_slice(&block);
+        let sum: u32 = block
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| u32::from(if (148..156).contains(&at) { b' ' } else { *byte }))
+            .sum();
+        let (Ok(size), Ok(stated), Ok(Some(name))) = (header.entry_size(), header.cksum(), layout_name(header)) else {
+            break;
+        };
+        let place = FilePlace { offset: end + BLOCK, size };
+        let next = size.checked_next_multiple_of(BLOCK).and_then(|padded| padded.checked_add(place.offset));
+        let Some(next) = next.filter(|next| *next <= length && sum == stated) else { break };
+        if !is_intact(file, &name, place)? {
+            break;
+        }
+        files.insert(name, place);
+        end = next;
+    }
+    Ok((files, end))
+}
+
+/// Whether a blob has the digest of its name. Other files are verified by those who read them.
+fn is_intact(mut file: &File, name: &str, place: FilePlace) -> io::Result<bool> {
+    let Some((algorithm, hex)) = name.strip_prefix("blobs/").and_then(|rest| rest.split_once('/')) else {
+        return Ok(true);
+    };
+    let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>() else { return Ok(false) };
+    file.seek(SeekFrom::Start(place.offset))?;
+    let (mut hasher, mut rest, mut piece) =
+        (Hasher::new(digest.algorithm()), file.take(place.size), vec![0; 256 * 1024]);
+    loop {
+        match rest.read(&mut piece)? {
+            0 => return Ok(hasher.finish() == digest),
+            read => hasher.update(&piece[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! `pullgate bundle export`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+
+use super::archive::BundleWriter;
+use super::layout::{
+    ADVISORIES_TYPE, BundleDocument, BundleLayer, DOCUMENT_TYPE, EMPTY, LAYOUT, ROOT_TYPE, bundle_manifest, index,
+};
+use super::reading::OpenedBundle;
+use crate::advisories::{self, AdvisoryStore};
+use crate::api::{BundledImage, ContentQuery, PlannedImage, PrefetchRequest, path};
+use crate::cli::remote::{ContentClient, progress_bar, run_job};
+use crate::cli::{Exit, GateArgs, fail};
+use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
+use crate::runtime::{format_size, printable};
+
+/// The largest trusted root, in bytes.
+const MAX_ROOT: u64 = 4 * 1024 * 1024;
+
+/// Arguments of `bundle export`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ExportArgs {
+    /// The archive to write. An interrupted export goes on where it ended if it is repeated.
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    /// The images: docker.io/library/nginx:1.27, by digest, or short names.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// A platform to export from multi-platform images, such as linux/arm64. Can be repeated. Default: the platforms in
+    /// the configuration of the gate, or that of its machine.
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<String>,
+    /// Also export the advisory databases in use. Needs the configuration of the gate, on its machine.
+    #[arg(long)]
+    with_advisories: bool,
+    /// Also export the trusted roots of Sigstore that the configuration names.
+    #[arg(long)]
+    with_trusted_roots: bool,
+    /// The Kubernetes namespace, or other scope, whose rules apply.
+    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
+    namespace: String,
+    #[command(flatten)]
+    gate: GateArgs,
+}
+
+/// Files that travel with the images.
+#[derive(Default)]
+struct ExtraFiles {
+    layers: Vec<BundleLayer>,
+    /// The file of each layer.
+    files: Vec<PathBuf>,
+    /// Where the archive of advisories is until the bundle has it.
+    scratch: Option<tempfile::TempDir>,
+}
+
+pub(super) fn export(args: &ExportArgs) -> Result<Exit, String> {
+    let mut writer = BundleWriter::open(&args.file)?;
+    let extras = ExtraFiles::collect(args)?;
+    let document = match resume(args, &extras, &mut writer)? {
+        Some(document) => document,
+        None => match plan(args)? {
+            Ok(images) => begin(args, images, &extras, &mut writer)?,
+            Err(exit) => {
+                if writer.is_new() {
+                    let _ = std::fs::remove_file(writer.path());
+                }
+                return Ok(exit);
+            }
+        },
+    };
+    let client = ContentClient::new(&args.gate)?;
+    let bar = progress_bar();
+    for (layer, file) in extras.layers.iter().zip(&extras.files) {
+        copy(&mut writer, layer, file)?;
+    }
+    for image in &document.images {
+        bar.set_message(printable(&image.reference().to_string()).into_owned());
+        let result = carry(&client, &mut writer, image, &args.namespace, &bar);
+        result.map_err(|error| format!("{}: {error}; repeat the command to go on", image.reference()))?;
+    }
+    bar.finish_and_clear();
+    let size = writer.finish()?;
+    drop(extras.scratch);
+    report(args, &document, size);
+    Ok(Exit::Ok)
+}
+
+fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
+    for image in &document.images {
+        let attached = image.manifests.iter().filter(|manifest| manifest.is_attached).count();
+        let platforms = image.manifests.len() - attached;
+        println!("{}: {}, {platforms} manifests, {attached} attached", image.reference(), image.digest);
+        image.notes.iter().for_each(|note| println!("  note: {}", printable(note)));
+    }
+    println!("wrote {} ({})", args.file.display(), format_size(size));
+}
+
+/// What the images need, or the exit code if one of them cannot be exported.
+fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, String> {
+    let request = PrefetchRequest {
+        images: args.images.clone(),
+        platforms: args.platform.clone(),
+        namespace: args.namespace.clone(),
+    };
+    let planned: Vec<PlannedImage> = run_job(&args.gate, path::BUNDLE_PLAN, &request)?;
+    let mut exit = Exit::Ok;
+    planned.iter().filter_map(|image| image.error.as_ref()).for_each(|error| exit = fail(error));
+    let images: Vec<_> = planned.into_iter().filter_map(|image| image.bundled).collect();
+    Ok(if exit == Exit::Ok { Ok(images) } else { Err(exit) })
+}
+
+/// The plan of an earlier export to this file, if it can go on.
+fn resume(args: &ExportArgs, extras: &ExtraFiles, writer: &mut BundleWriter) -> Result<Option<BundleDocument>, String> {
+    if writer.is_new() {
+        return Ok(None);
+    }
+    // It was interrupted before it was known what it would be.
+    let Ok(bundle) = OpenedBundle::read(&writer.so_far()) else {
+        writer.restart();
+        return Ok(None);
+    };
+    if bundle.document.asked != asked(args, extras) {
+        let partial = writer.path().display();
+        return Err(format!("{partial} was begun for other images, options or advisories; remove it to begin anew"));
+    }
+    Ok(Some(bundle.document))
+}
+
+/// Writes what the bundle says about itself.
+fn begin(
+    args: &ExportArgs,
+    images: Vec<BundledImage>,
+    extras: &ExtraFiles,
+    writer: &mut BundleWriter,
+) -> Result<BundleDocument, String> {
+    let document = BundleDocument::new(asked(args, extras), images);
+    let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
+    let own = BundleLayer {
+        media_type: DOCUMENT_TYPE,
+        digest: Digest::sha256(&text),
+        size: text.len() as u64,
+        title: "bundle.json".into(),
+    };
+    let manifest = bundle_manifest(&[vec![own], extras.layers.clone()].concat());
+    writer.put("oci-layout", LAYOUT.as_bytes())?;
+    writer.put("index.json", &index(&manifest, &document.images))?;
+    for bytes in [EMPTY.as_bytes(), &manifest, &text] {
+        let digest = Digest::sha256(bytes);
+        writer.put_blob(digest, bytes.len() as u64, &mut |write| write(bytes).map_err(|error| error.to_string()))?;
+    }
+    Ok(document)
+}
+
+/// What was asked for, as text.
+fn asked(args: &ExportArgs, extras: &ExtraFiles) -> Vec<String> {
+    let platforms = args.platform.iter().map(|platform| format!("platform {platform}"));
+    let extras = extras.layers.iter().map(|layer| format!("{} {}", layer.title, layer.digest));
+    args.images
+        .iter()
+        .cloned()
+        .chain(platforms)
+        .chain([format!("namespace {}", args.namespace)])
+        .chain(extras)
+        .collect()
+}
+
+/// Fetches the content of an image that the archive does not have.
+fn carry(
+    client: &ContentClient,
+    writer: &mut BundleWriter,
+    image: &BundledImage,
+    namespace: &str,
+    bar: &ProgressBar,
+) -> Result<(), String> {
+    let query = |digest, size, media_type| ContentQuery {
+        name: image.name.clone(),
+        digest,
+        size,
+        media_type,
+        namespace: namespace.to_owned(),
+    };
+    let mut blobs = BTreeSet::new();
+    for manifest in &image.manifests {
+        let query = query(manifest.digest, manifest.size, Some(manifest.media_type.clone()));
+        fetch(client, writer, &query, bar)?;
+        let bytes = writer.so_far().small_blob(manifest.digest, MAX_MANIFEST as u64)?;
+        let parsed = Manifest::parse(bytes.into(), Some(&manifest.media_type)).map_err(|error| error.to_string())?;
+        if parsed.children().is_empty() {
+            blobs.extend(parsed.descriptors().map(|blob| (blob.digest, blob.size)));
+        }
+    }
+    bar.inc_length(blobs.iter().map(|(_, size)| size).sum());
+    for (digest, size) in blobs {
+        fetch(client, writer, &query(digest, size, None), bar)?;
+    }
+    Ok(())
+}
+
+fn fetch(
+    client: &ContentClient,
+    writer: &mut BundleWriter,
+    query: &ContentQuery,
+    bar: &ProgressBar,
+) -> Result<(), String> {
+    if writer.has(query.digest) {
+        bar.inc(query.size);
+        return Ok(());
+    }
+    writer.put_blob(query.digest, query.size, &mut |write| {
+        client.receive(query, &mut |piece| {
+            bar.inc(piece.len() as u64);
+            write(piece)
+        })
+    })
+}
+
+fn copy(writer: &mut BundleWriter, layer: &BundleLayer, file: &Path) -> Result<(), String> {
+    if writer.has(layer.digest) {
+        return Ok(());
+    }
+    writer.put_blob(layer.digest, layer.size, &mut |write| {
+        each_piece(file, &mut |piece| write(piece)).map_err(|error| format!("{}: {error}", file.display()))
+    })
+}
+
+impl ExtraFiles {
+    fn collect(args: &ExportArgs) -> Result<Self, String> {
+        let mut extras = Self::default();
+        if !args.with_advisories && !args.with_trusted_roots {
+            return Ok(extras);
+        }
+        let config = crate::cli::config::load_or_say(args.gate.config.as_deref())?;
+        if args.with_trusted_roots {
+            for (number, root) in config.policy.trusted_roots.iter().map(PathBuf::from).enumerate() {
+                let size = std::fs::metadata(&root).map_err(|error| format!("{}: {error}", root.display()))?.len();
+                if size > MAX_ROOT {
+                    return Err(format!("{}: too large for a trusted root", root.display()));
+                }
+                extras.add(ROOT_TYPE, root, format!("trusted_root-{}.json", number + 1))?;
+            }
+        }
+        if args.with_advisories {
+            let store = AdvisoryStore::open(&config.state_dir).map_err(|error| error.to_string())?;
+            let folder = args.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let scratch = tempfile::tempdir_in(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            let archive = scratch.path().join("advisories.tar");
+            let mut progress = |_| std::ops::ControlFlow::Continue(());
+            advisories::export(&store, &archive, &mut progress).map_err(|error| error.to_string())?;
+            extras.add(ADVISORIES_TYPE, archive, "advisories.tar".into())?;
+            extras.scratch = Some(scratch);
+        }
+        Ok(extras)
+    }
+
+    fn add(&mut self, media_type: &'static str, file: PathBuf, title: String) -> Result<(), String> {
+        let (mut hasher, mut size) = (Hasher::new(Algorithm::Sha256), 0);
+        let read = each_piece(&file, &mut |piece| {
+            hasher.update(piece);
+            size += piece.len() as u64;
+            Ok(())
+        });
+        read.map_err(|error| format!("{}: {error}", file.display()))?;
+        self.layers.push(BundleLayer { media_type, digest: hasher.finish(), size, title });
+        self.files.push(file);
+        Ok(())
+    }
+}
+
+fn each_piece(file: &Path, take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+    use std::io::Read as _;
+    let (mut file, mut piece) = (std::fs::File::open(file)?, vec![0; 256 * 1024]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(()),
+            read => take(&piece[..read])?,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Reads what a bundle says about itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::archive::BundleArchive;
+use super::layout::{ADVISORIES_TYPE, BUNDLE_TYPE, BundleDocument, DOCUMENT_TYPE, ROOT_TYPE};
+use crate::oci::{Content, Descriptor, Digest, MAX_MANIFEST, Manifest};
+
+/// The largest `index.json`, in bytes.
+const MAX_INDEX: u64 = 16 * 1024 * 1024;
+/// The largest document, in bytes.
+const MAX_DOCUMENT: u64 = 64 * 1024 * 1024;
+
+/// What a bundle says about itself.
+#[derive(Debug)]
+pub(super) struct OpenedBundle {
+    pub(super) document: BundleDocument,
+    /// The archive of advisory databases.
+    pub(super) advisories: Option<Descriptor>,
+    /// Trusted roots of Sigstore, by their file names.
+    pub(super) roots: BTreeMap<String, Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct LayoutIndex {
+    manifests: Vec<LayoutEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayoutEntry {
+    digest: Digest,
+    artifact_type: Option<String>,
+}
+
+impl OpenedBundle {
+    /// Reads the bundle's own manifest and its document.
+    pub(super) fn read(archive: &BundleArchive) -> Result<Self, String> {
+        archive.small("oci-layout", 4096)?;
+        let index = archive.small("index.json", MAX_INDEX)?;
+        let index: LayoutIndex =
+            serde_json::from_slice(&index).map_err(|error| format!("index.json cannot be read: {error}"))?;
+        let is_bundle = |entry: &&LayoutEntry| entry.artifact_type.as_deref() == Some(BUNDLE_TYPE);
+        let found: Vec<_> = index.manifests.iter().filter(is_bundle).collect();
+        let [own] = found[..] else {
+            return Err("it is not a bundle of pullgate: `pullgate bundle export` writes them".into());
+        };
+        let bytes = archive.small_blob(own.digest, MAX_MANIFEST as u64)?;
+        let manifest = Manifest::parse(bytes.into(), None).map_err(|error| format!("its own manifest: {error}"))?;
+        let Content::Image { layers, .. } = manifest.content else {
+            return Err("its own manifest is an index".into());
+        };
+        let of_type = |wanted: &'static str| layers.iter().filter(move |layer| layer.media_type == wanted);
+        let document = of_type(DOCUMENT_TYPE).next().ok_or("it has no document")?;
+        let document = BundleDocument::parse(&archive.small_blob(document.digest, MAX_DOCUMENT)?)?;
+        let named = |layer: &Descriptor| {
+            let title = layer.annotation("org.opencontainers.image.title")?;
+            is_plain(title).then(|| (title.to_owned(), layer.clone()))
+        };
+        let roots = of_type(ROOT_TYPE).filter_map(named).collect();
+        Ok(Self { document, advisories: of_type(ADVISORIES_TYPE).next().cloned(), roots })
+    }
+}
+
+/// Whether a text is the name of a file, and no path.
+fn is_plain(name: &str) -> bool {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    name.chars().all(is_good) && !name.starts_with('.') && !name.is_empty() && name.len() <= 100
+}

@@ -1,0 +1,85 @@
+//! Which content a bundle of an image has: its manifests, and those that are attached to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{FetchError, Prefetcher, chosen};
+use crate::gate::{BundledImage, BundledManifest};
+use crate::oci::{Content, Digest, ImageName, ImageReference, Manifest, Platform, Reference};
+use crate::scope::Scope;
+
+/// The most manifests that are attached to one manifest and are carried.
+const MAX_ATTACHED: usize = 200;
+
+impl Prefetcher {
+    /// Fetches the manifests of an image and of what is attached to it, and describes them. Each is judged like a pull; an
+    /// image that is denied cannot be exported. An attached manifest that cannot be had is noted.
+    ///
+    /// # Errors
+    /// The denial, or any other reason why a client could not pull the image.
+    pub async fn plan_bundle(
+        &self,
+        image: &ImageReference,
+        platforms: &[Platform],
+        scope: &Scope,
+    ) -> Result<BundledImage, String> {
+        self.plan(image, platforms, scope).await.map_err(|error| format!("{image}: {error}"))
+    }
+
+    async fn plan(
+        &self,
+        image: &ImageReference,
+        platforms: &[Platform],
+        scope: &Scope,
+    ) -> Result<BundledImage, FetchError> {
+        let name = self.gate.target_of(image, scope)?.name;
+        let root = self.manifest(&name, image.reference(), scope).await?;
+        let mut own = vec![root.clone()];
+        if let Content::Index(children) = &root.content {
+            for child in chosen(children, platforms, self.gate.platforms())? {
+                own.push(self.manifest(&name, Reference::Digest(child), scope).await?);
+            }
+        }
+        let tag = match image.reference() {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let seen = self.gate.tag_seen(&name, tag.as_ref()).await;
+        let (mut manifests, mut attached, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        manifests.extend(own.iter().map(|manifest| described(manifest, false)));
+        let mut known: BTreeSet<Digest> = own.iter().map(|manifest| manifest.digest).collect();
+        for subject in &own {
+            let (list, more) = self.gate.list_attached(image, subject.digest, scope).await?;
+            notes.extend(more);
+            let digests: Vec<_> = list.list.digests().into_iter().filter(|digest| known.insert(*digest)).collect();
+            if digests.len() > MAX_ATTACHED {
+                notes.push(format!(
+                    "only {MAX_ATTACHED} of {} attached manifests of {}",
+                    digests.len(),
+                    subject.digest
+                ));
+            }
+            for digest in digests.into_iter().take(MAX_ATTACHED) {
+                match self.attached(&name, digest, scope).await {
+                    Ok(manifest) => manifests.push(described(&manifest, true)),
+                    Err(error) => notes.push(format!("attached manifest {digest}: {error}")),
+                }
+            }
+            attached.push(list);
+        }
+        Ok(BundledImage { name, tag, digest: root.digest, seen, manifests, attached, notes })
+    }
+
+    async fn attached(&self, name: &ImageName, digest: Digest, scope: &Scope) -> Result<Arc<Manifest>, FetchError> {
+        self.manifest(name, Reference::Digest(digest), scope).await
+    }
+}
+
+fn described(manifest: &Manifest, is_attached: bool) -> BundledManifest {
+    BundledManifest {
+        digest: manifest.digest,
+        size: manifest.bytes.len() as u64,
+        media_type: manifest.media_type.clone(),
+        is_attached,
+    }
+}

@@ -1,0 +1,343 @@
+//! Bundles: images carried from a connected gate to one whose upstream is offline.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use http::StatusCode;
+use pullgate::oci::Digest;
+use pullgate::sample::image::{Built, Image, Layer, Tree};
+use pullgate::sample::{Fault, On};
+use serde_json::{Value, json};
+
+use crate::commands::{pullgate, text};
+use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
+use crate::pull::{multi, simple};
+use crate::scanner;
+use crate::support::{TestRegistry, temp_dir};
+
+const SIGNED: &str = "  - {name: \"*\", policy: {trust: release}}\n";
+
+/// A gate without a route to the registry, which trusts the same key as `other`.
+async fn offline(registry: &TestRegistry, other: &Gate, policy: &str) -> Gate {
+    let made = TestGate::new(registry, policy).file("policies/release.pub", &other.key().public_pem());
+    made.upstream("offline = true").start().await
+}
+
+async fn export(gate: &Gate, file: &Path, words: &[&str]) -> Output {
+    let file = file.display().to_string();
+    pullgate(gate, &[&["bundle", "export", "-f", &file][..], words].concat()).await
+}
+
+async fn import(gate: &Gate, file: &Path, words: &[&str]) -> Output {
+    let file = file.display().to_string();
+    pullgate(gate, &[&["bundle", "import", &file][..], words].concat()).await
+}
+
+fn name(repository: &str, tag: &str) -> String {
+    format!("{HOST}/{repository}:{tag}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_are_judged_and_served_where_there_is_no_route_to_their_registry() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let (app, bad) = (multi("app"), simple("bad"));
+    registry.push("library/app", Some("1"), &app);
+    registry.push("library/bad", Some("1"), &bad);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), app.root).unwrap();
+    let file = folder.path().join("shop.tar");
+    let images = [&*name("library/app", "1"), &name("library/bad", "1")];
+    let done = export(&gate, &file, &[&images[..], &["--platform", "linux/amd64"]].concat()).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(text(&done).contains("2 manifests, 1 attached"), "{}", text(&done));
+
+    let gate = offline(&nowhere, &gate, &policy(SIGNED)).await;
+    let done = import(&gate, &file, &[]).await;
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    assert!(text(&done).contains(&format!("{}: imported", images[0])), "{}", text(&done));
+    assert!(text(&done).contains(&format!("{}: denied", images[1])), "{}", text(&done));
+    assert!(text(&done).contains("trust: release: not signed"), "the bundle lists what is attached: {}", text(&done));
+    let check = async |gate: &Gate| {
+        let got = gate.get("/library/app/manifests/1").await;
+        assert_eq!((got.status, got.header("warning")), (200, None), "{}", got.text());
+        assert_eq!(gate.get(&format!("/library/app/manifests/{}", app.manifests[1].digest)).await.status, 200);
+        let (digest, bytes) = app.blobs.iter().find(|(digest, _)| *digest == app.layers[0]).expect("a layer");
+        assert_eq!(gate.get(&format!("/library/app/blobs/{digest}")).await.body, *bytes);
+        let signature = gate.get(&format!("/library/app/manifests/sha256-{}.sig", app.root.hex())).await;
+        assert_eq!(signature.status, 200, "{}", signature.text());
+        assert_eq!(gate.get(&format!("/library/app/referrers/{}", app.root)).await.status, 200);
+        let got = gate.get("/library/bad/manifests/1").await;
+        assert_eq!(got.status, 404, "{}", got.text());
+        let got = gate.get(&format!("/library/bad/manifests/{}", bad.root)).await;
+        assert!([403, 404].contains(&got.status), "{}", got.text());
+        let got = gate.get(&format!("/library/bad/blobs/{}", bad.layers[0])).await;
+        assert!([403, 404].contains(&got.status), "{}", got.text());
+    };
+    check(&gate).await;
+    let (made, records) = gate.stop_and_read_audit().await;
+    let acts: Vec<_> = records.iter().filter(|record| record["endpoint"] == "bundle/import").collect();
+    let decided = |decision: &str, image: &str| {
+        acts.iter().any(|act| act["decision"] == decision && act["image"] == image && act["client"] != "")
+    };
+    assert!(decided("import", images[0]) && decided("import-denied", images[1]), "{acts:?}");
+    let gate = made.start().await;
+    check(&gate).await;
+    // Again: everything is there already.
+    let done = import(&gate, &file, &["--output", "json"]).await;
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    let results: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!((&results[0]["outcome"], &results[1]["outcome"]), (&json!("imported"), &json!("denied")));
+    assert_eq!(nowhere.requests().len(), 0, "the registry is never contacted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_makes_nothing_available() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    registry.push("library/app", Some("1"), &simple("app"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let file = folder.path().join("app.tar");
+    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let again = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(text(&again).contains("exists already") && !again.status.success(), "{}", text(&again));
+    let gate = offline(&nowhere, &gate, ALLOW_ALL).await;
+    let done = import(&gate, &file, &["--dry-run"]).await;
+    assert!(done.status.success() && text(&done).contains("would be imported"), "{}", text(&done));
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
+    let made = gate.stop().await;
+    let gate = made.start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
+    assert!(import(&gate, &file, &[]).await.status.success());
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_bundle_does_not_turn_back_a_tag() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let images = [simple("old"), simple("new")];
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+    let files = [folder.path().join("old.tar"), folder.path().join("new.tar")];
+    for (image, file) in images.iter().zip(&files) {
+        registry.push("library/app", Some("1"), image);
+        let done = export(&gate, file, &[&name("library/app", "1")]).await;
+        assert!(done.status.success(), "{}", text(&done));
+    }
+    let gate = offline(&nowhere, &gate, ALLOW_ALL).await;
+    let body = async || gate.get("/library/app/manifests/1").await.body;
+    assert!(import(&gate, &files[1], &[]).await.status.success());
+    let kept = import(&gate, &files[0], &[]).await;
+    assert!(kept.status.success() && text(&kept).contains("imported by digest only"), "{}", text(&kept));
+    assert_eq!(body().await, images[1].manifest().bytes);
+    assert_eq!(gate.get(&format!("/library/app/manifests/{}", images[0].root)).await.status, 200);
+    let forced = import(&gate, &files[0], &["--force"]).await;
+    assert!(forced.status.success() && text(&forced).contains(": imported ("), "{}", text(&forced));
+    assert_eq!(body().await, images[0].manifest().bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_export_goes_on_and_a_denied_image_is_not_exported() {
+    let (registry, folder) = (TestRegistry::start().await, temp_dir());
+    let layer = |number: u8| Layer::gzip(&Tree::new().file("file", vec![number; 1000]));
+    let image = Image::linux_amd64().layer(layer(1)).layer(layer(2)).build();
+    registry.push("library/app", Some("1"), &image);
+    registry.push("library/bad", Some("1"), &simple("bad"));
+    let rules = policy("  - {name: \"*/library/app\", policy: {}}\n  - {name: \"*\", policy: {trust: release}}\n");
+    let gate = TestGate::new(&registry, &rules).start().await;
+    let file = folder.path().join("app.tar");
+    let denied = export(&gate, &file, &[&name("library/bad", "1")]).await;
+    assert!(!denied.status.success() && text(&denied).contains("not signed"), "{}", text(&denied));
+    let last = *image.blobs.iter().map(|(digest, _)| digest).max().expect("a blob");
+    let broken = registry.inject(On::path(&format!("*/blobs/{last}")), Fault::status(StatusCode::BAD_GATEWAY));
+    let failed = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(!failed.status.success() && text(&failed).contains("repeat the command"), "{}", text(&failed));
+    broken.remove();
+    let partial = PathBuf::from(format!("{}.partial", file.display()));
+    assert!(partial.exists() && !file.exists());
+    let other = export(&gate, &file, &[&name("library/app", "1"), "--platform", "linux/arm64"]).await;
+    assert!(text(&other).contains("was begun for other images"), "{}", text(&other));
+    registry.clear_log();
+    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(file.exists() && !partial.exists());
+    assert!(registry.count(|request| request.path.contains("/manifests/")) == 0, "the plan is not made anew");
+}
+
+/// The files of an archive.
+fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = tar::Archive::new(std::fs::File::open(path).expect("an archive"));
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().expect("entries") {
+        let mut entry = entry.expect("an entry");
+        let name = entry.path().expect("a name").display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("its content");
+        files.insert(name, bytes);
+    }
+    files
+}
+
+fn write(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    let mut archive = tar::Builder::new(std::fs::File::create(path).expect("a file"));
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, &bytes[..]).expect("it is written");
+    }
+    archive.finish().expect("it is written");
+}
+
+fn blob(digest: &Value) -> String {
+    format!("blobs/{}", digest.as_str().expect("a digest").replace(':', "/"))
+}
+
+/// Changes the document of a bundle, with all digests that follow from it.
+fn with_document(files: &BTreeMap<String, Vec<u8>>, change: impl FnOnce(&mut Value)) -> BTreeMap<String, Vec<u8>> {
+    let mut files = files.clone();
+    let mut index: Value = serde_json::from_slice(&files["index.json"]).expect("JSON");
+    let mut manifest: Value =
+        serde_json::from_slice(&files[&blob(&index["manifests"][0]["digest"])]).expect("a manifest");
+    let mut document: Value =
+        serde_json::from_slice(&files[&blob(&manifest["layers"][0]["digest"])]).expect("a document");
+    change(&mut document);
+    let mut put = |value: &Value| {
+        let bytes = value.to_string().into_bytes();
+        let (digest, size) = (json!(Digest::sha256(&bytes)), bytes.len());
+        files.insert(blob(&digest), bytes);
+        (digest, json!(size))
+    };
+    let (digest, size) = put(&document);
+    (manifest["layers"][0]["digest"], manifest["layers"][0]["size"]) = (digest, size);
+    let (digest, size) = put(&manifest);
+    (index["manifests"][0]["digest"], index["manifests"][0]["size"]) = (digest, size);
+    files.insert("index.json".into(), index.to_string().into_bytes());
+    files
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_that_lies_brings_nothing() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let (app, evil) = (simple("app"), simple("evil"));
+    registry.push("library/app", Some("1"), &app);
+    registry.push("library/evil", Some("1"), &evil);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let file = folder.path().join("bundle.tar");
+    let done = export(&gate, &file, &[&name("library/app", "1"), &name("library/evil", "1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let rules = policy("  - {name: \"*/library/app\", policy: {}}\n");
+    let gate = offline(&nowhere, &gate, &rules).await;
+    let good = files(&file);
+    let lie = folder.path().join("lie.tar");
+    let blob_of = |digest: Digest| blob(&json!(digest));
+    let with = |name: String, bytes: Vec<u8>| {
+        let mut files = good.clone();
+        files.insert(name, bytes);
+        files
+    };
+    let mut wrong_layer = good[&blob_of(app.layers[0])].clone();
+    wrong_layer[0] ^= 1;
+    let without = |name: String| {
+        let mut files = good.clone();
+        files.remove(&name);
+        files
+    };
+    let evil_manifest = |image: &Value| image["images"][1]["manifests"][0].clone();
+    let cases: Vec<(&str, BTreeMap<String, Vec<u8>>, &str)> = vec![
+        ("a layer with other bytes", with(blob_of(app.layers[0]), wrong_layer), "do not have the digest"),
+        ("a layer with another size", with(blob_of(app.layers[0]), b"x".to_vec()), "bytes instead of"),
+        ("no layer", without(blob_of(app.layers[0])), "it has no blobs/sha256/"),
+        ("a manifest with other bytes", with(blob_of(app.root), b"{}".to_vec()), "other content than its name says"),
+        ("no manifest", without(blob_of(app.root)), "it has no blobs/sha256/"),
+        ("no index", without("index.json".into()), "it has no index.json"),
+        ("another index", with("index.json".into(), b"{\"manifests\":[]}".to_vec()), "not a bundle of pullgate"),
+        ("a huge index", with("index.json".into(), vec![b' '; 17 << 20]), "at most"),
+        (
+            "another image's digest",
+            with_document(&good, |document| document["images"][0]["digest"] = json!(evil.root)),
+            "neither part of the image nor listed",
+        ),
+        (
+            "a manifest of no part of the image",
+            with_document(&good, |document| {
+                let other = evil_manifest(document);
+                document["images"][0]["manifests"].as_array_mut().unwrap().push(other);
+            }),
+            "neither part of the image nor listed",
+        ),
+        (
+            "an image as an attachment",
+            with_document(&good, |document| {
+                let mut other = evil_manifest(document);
+                other["is_attached"] = json!(true);
+                document["images"][0]["manifests"].as_array_mut().unwrap().push(other);
+            }),
+            "neither part of the image nor listed",
+        ),
+        (
+            "a manifest's size",
+            with_document(&good, |document| document["images"][0]["manifests"][0]["size"] = json!(1)),
+            "with the size that its manifest states",
+        ),
+        (
+            "a list about another image",
+            with_document(&good, |document| document["images"][0]["attached"][0]["subject"] = json!(evil.root)),
+            "neither part of the image nor listed",
+        ),
+        (
+            "an upstream that is not here",
+            with_document(&good, |document| document["images"][0]["name"]["host"] = json!("other.test")),
+            "other.test is not an upstream",
+        ),
+        ("a newer schema", with_document(&good, |document| document["schema"] = json!(2)), "has schema 2"),
+        ("an unknown member", with_document(&good, |document| document["x"] = json!(2)), "unknown field"),
+    ];
+    for (what, files, why) in cases {
+        write(&lie, &files);
+        let done = import(&gate, &lie, &[]).await;
+        assert_eq!(done.status.code(), Some(1), "{what}: {}", text(&done));
+        assert!(text(&done).contains(why), "{what}: {}", text(&done));
+        let got = gate.get("/library/app/manifests/1").await;
+        assert_eq!(got.status, 404, "{what}: {}", got.text());
+    }
+    // The denied image is not available under the name of the admitted one either, and its layers open nowhere.
+    let renamed = with_document(&good, |document| document["images"].as_array_mut().unwrap().truncate(1));
+    write(&lie, &renamed);
+    assert!(import(&gate, &lie, &[]).await.status.success());
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(gate.get(&format!("/library/app/manifests/{}", evil.root)).await.status, 404);
+    assert_eq!(gate.get(&format!("/library/app/blobs/{}", evil.layers[0])).await.status, 404);
+    // A time in the future is no way to keep a tag for ever.
+    let future = with_document(&renamed, |document| document["images"][0]["seen"] = json!("9000-01-01T00:00:00Z"));
+    write(&lie, &future);
+    assert!(import(&gate, &lie, &[]).await.status.success());
+    assert_eq!(nowhere.requests().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn advisory_databases_travel_with_the_images() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let image = |version: &str| -> Built { scanner::image([Layer::gzip(&scanner::python(version))]) };
+    registry.push("library/good", Some("1"), &image("4.0.0"));
+    registry.push("library/bad", Some("1"), &image("2.2.1"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let folder_of_gate = gate.file("");
+    scanner::records(&folder_of_gate);
+    let imported = scanner::import(&folder_of_gate);
+    assert!(imported.status.success(), "{}", text(&imported));
+    let file = folder.path().join("bundle.tar");
+    let config = |gate: &Gate| gate.file("pullgate.toml").display().to_string();
+    let images = [name("library/good", "1"), name("library/bad", "1")];
+    let words = ["--with-advisories", "--config", &config(&gate), &images[0], &images[1]];
+    let done = export(&gate, &file, &words).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let gate = offline(&nowhere, &gate, &policy(scanner::SCANNED)).await;
+    let done = import(&gate, &file, &["--config", &config(&gate)]).await;
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    assert!(text(&done).contains(&format!("{}: imported", images[0])), "{}", text(&done));
+    assert!(text(&done).contains("CVE-2022-28346"), "{}", text(&done));
+    assert_eq!(gate.get("/library/good/manifests/1").await.status, 200);
+    assert_eq!(gate.get("/library/bad/manifests/1").await.status, 404);
+}
