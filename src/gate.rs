@@ -50,7 +50,7 @@ pub use warm::{WarmAnswer, WarmOutcome};
 use crate::audit::Audit;
 use crate::cache::{BlobReaders, Cache, Opened};
 use crate::events::Events;
-use crate::oci::{Digest, Endpoint, Host, ImageReference, Manifest, Platform, Reference};
+use crate::oci::{Endpoint, Host, ImageReference, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
@@ -258,16 +258,6 @@ impl Gate {
     /// The exemptions of vulnerabilities, which commands can change.
     pub fn exemptions(&self) -> &Arc<ExemptionBook> {
         &self.judge.evidence.exemptions
-    }
-
-    /// The platforms that the configuration names.
-    pub fn platforms(&self) -> &[Platform] {
-        self.judge.evidence.platforms.configured()
-    }
-
-    /// The image of an index for a client that does not accept indexes.
-    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
-        self.judge.evidence.platforms.default_child(index)
     }
 
     /// The target of an image reference, for commands.

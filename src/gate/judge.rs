@@ -77,9 +77,6 @@ impl ManifestJudge {
     }
 
     /// The same, for a tag that refers to the digest `given`, unless content trust has signed another one for it.
-    ///
-    /// # Errors
-    /// If there is nothing to judge.
     pub(super) async fn judge_as(
         &self,
         target: &Target,

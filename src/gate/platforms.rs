@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{GateError, Target};
+use super::{Gate, GateError, Target};
 use crate::oci::{Content, Descriptor, Digest, Manifest, Platform, media_type};
 use crate::resolve::{ResolveError, Resolver};
 
@@ -100,6 +100,18 @@ impl Platforms {
             images.push(child);
         }
         Ok(images)
+    }
+}
+
+impl Gate {
+    /// The platforms that the configuration names.
+    pub fn platforms(&self) -> &[Platform] {
+        self.judge.evidence.platforms.configured()
+    }
+
+    /// The image of an index for a client that does not accept indexes.
+    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
+        self.judge.evidence.platforms.default_child(index)
     }
 }
 

@@ -10,8 +10,8 @@ mod exemptions;
 mod family;
 mod ibm;
 mod jobs;
-mod ready;
 mod pins;
+mod ready;
 mod socket;
 
 use std::fmt;

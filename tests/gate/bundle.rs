@@ -164,8 +164,10 @@ async fn an_interrupted_export_goes_on_and_a_denied_image_is_not_exported() {
     assert!(registry.count(|request| request.path.contains("/manifests/")) == 0, "the plan is not made anew");
 }
 
-/// The files of an archive.
-fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The files of an archive, by their names.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files(path: &Path) -> Files {
     let mut archive = tar::Archive::new(std::fs::File::open(path).expect("an archive"));
     let mut files = BTreeMap::new();
     for entry in archive.entries().expect("entries") {
@@ -178,7 +180,7 @@ fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn write(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
+fn write(path: &Path, files: &Files) {
     let mut archive = tar::Builder::new(std::fs::File::create(path).expect("a file"));
     for (name, bytes) in files {
         let mut header = tar::Header::new_ustar();
@@ -194,7 +196,7 @@ fn blob(digest: &Value) -> String {
 }
 
 /// Changes the document of a bundle, with all digests that follow from it.
-fn with_document(files: &BTreeMap<String, Vec<u8>>, change: impl FnOnce(&mut Value)) -> BTreeMap<String, Vec<u8>> {
+fn with_document(files: &Files, change: impl FnOnce(&mut Value)) -> Files {
     let mut files = files.clone();
     let mut index: Value = serde_json::from_slice(&files["index.json"]).expect("JSON");
     let mut manifest: Value =
@@ -216,7 +218,7 @@ fn with_document(files: &BTreeMap<String, Vec<u8>>, change: impl FnOnce(&mut Val
     files
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[allow(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_that_lies_brings_nothing() {
     let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
@@ -245,7 +247,7 @@ async fn a_bundle_that_lies_brings_nothing() {
         files
     };
     let evil_manifest = |image: &Value| image["images"][1]["manifests"][0].clone();
-    let cases: Vec<(&str, BTreeMap<String, Vec<u8>>, &str)> = vec![
+    let cases: Vec<(&str, Files, &str)> = vec![
         ("a layer with other bytes", with(blob_of(app.layers[0]), wrong_layer), "do not have the digest"),
         ("a layer with another size", with(blob_of(app.layers[0]), b"x".to_vec()), "bytes instead of"),
         ("no layer", without(blob_of(app.layers[0])), "it has no blobs/sha256/"),

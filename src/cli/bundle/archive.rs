@@ -193,17 +193,12 @@ impl BundleWriter {
     }
 
     /// Writes a blob that `fill` provides in pieces. A blob with another digest or size is not kept.
-    pub(super) fn put_blob(
-        &mut self,
-        digest: Digest,
-        size: u64,
-        fill: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), String>,
-    ) -> Result<(), String> {
+    pub(super) fn put_blob(&mut self, digest: Digest, size: u64, fill: FillPieces<'_>) -> Result<(), String> {
         if digest.algorithm() != Algorithm::Sha256 {
             return Err(format!("{digest}: only content with sha256 digests can be exported"));
         }
         let mut hasher = Hasher::new(digest.algorithm());
-        let mut checked = |write: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
+        let mut checked = |write: TakePiece<'_>| {
             fill(&mut |piece| {
                 hasher.update(piece);
                 write(piece)
@@ -280,8 +275,11 @@ impl BundleWriter {
     }
 }
 
+/// Takes a piece of a file.
+type TakePiece<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
 /// Provides the pieces of a file to the function that it is given.
-type FillPieces<'a> = &'a mut dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), String>;
+type FillPieces<'a> = &'a mut dyn FnMut(TakePiece<'_>) -> Result<(), String>;
 
 fn header(name: &str, size: u64) -> io::Result<Header> {
     let mut header = Header::new_ustar();

@@ -133,7 +133,7 @@ fn import_image(
         client.send(&query, io::Cursor::new(bytes), |_| {})?;
     }
     bar.inc_length(blobs.values().sum());
-    let missing = missing(args, blobs.keys().copied().collect())?;
+    let missing = missing(args, &blobs.keys().copied().collect::<Vec<_>>())?;
     for (digest, size) in blobs {
         if missing.contains(&digest) {
             let shown = bar.clone();
@@ -152,7 +152,7 @@ fn import_image(
     run_job(&args.gate, path::BUNDLE_IMPORT, &request)
 }
 
-fn missing(args: &ImportArgs, digests: Vec<Digest>) -> Result<BTreeSet<Digest>, String> {
+fn missing(args: &ImportArgs, digests: &[Digest]) -> Result<BTreeSet<Digest>, String> {
     let mut missing = BTreeSet::new();
     for some in digests.chunks(AT_ONCE) {
         let request = MissingRequest { digests: some.to_vec() };
