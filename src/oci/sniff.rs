@@ -90,8 +90,10 @@ pub fn is_tar_like(prefix: &[u8]) -> bool {
     match looks_like_archive(prefix) {
         // The first name in a tar may look like any magic bytes, and readers that do not check for these accept the
         // tar.
-        _ if begins_as_tar(prefix) => true,
-        None | Some(ZIP) => false,
+        _ if starts_with_header(prefix) => true,
+        // GNU tar skips to a header further on, except in what it unpacks.
+        None | Some(ZIP) => begins_as_tar(prefix),
+        Some("zstd") if is_skippable_frame(prefix) && begins_as_tar(prefix) => true,
         Some("gzip") => unpacks_to_tar(&gunzip(prefix), prefix),
         Some("zstd") => unpacks_to_tar(&unzstd(prefix), prefix),
         Some(_) => true,
@@ -106,10 +108,14 @@ pub fn holds_archive(content: &[u8]) -> bool {
 
 /// The first block counts if any reader accepts it. Later blocks are reached only by GNU tar, which skips to the first
 /// header.
-pub(super) fn begins_as_tar(content: &[u8]) -> bool {
-    let mut blocks = blocks(content);
-    let first = blocks.next().is_some_and(|block| header::may_be_header(&block) || is_empty_tar(&block));
-    first || blocks.any(|block| header::may_be_skipped_to(&block))
+fn begins_as_tar(content: &[u8]) -> bool {
+    starts_with_header(content) || blocks(content).skip(1).any(|block| header::may_be_skipped_to(&block))
+}
+
+/// Whether any reader accepts the first block as the start of a tar. This alone decides about content that GNU tar unpacks
+/// (buffer.c, `check_compressed_archive`): it skips no blocks there, and no other reader does.
+pub(super) fn starts_with_header(content: &[u8]) -> bool {
+    blocks(content).next().is_some_and(|block| header::may_be_header(&block) || is_empty_tar(&block))
 }
 
 /// Pads the last block with zeros, as a reader may do.

@@ -84,7 +84,7 @@ impl<R: Read> UnpackedLayer<R> {
         layer.by_ref().take(FIRST as u64).read_to_end(&mut first)?;
         let format = sniff::looks_like_archive(&first);
         let is_packed = !matches!(format, None | Some("tar"));
-        if is_packed && sniff::begins_as_tar(&first) {
+        if is_packed && sniff::starts_with_header(&first) {
             return Err(invalid("the layer is both compressed and an uncompressed tar"));
         }
         let layer = PeekReader::new(BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer)));
@@ -206,7 +206,7 @@ mod tests {
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
-    use crate::sample::image::Layer;
+    use crate::sample::image::{Layer, Tree};
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         Layer::gzip_of(bytes).bytes.to_vec()
@@ -256,6 +256,17 @@ mod tests {
         }
         assert_eq!((limit(0), limit(10), limit(u64::MAX)), (FREE_UNPACKED, FREE_UNPACKED + 1000, MAX_UNPACKED));
         assert_eq!(diff_id(&b""[..], Algorithm::Sha256, 1).unwrap(), Digest::sha256(b""));
+    }
+
+    /// GNU tar looks for a header further on only in what it does not unpack.
+    #[test]
+    fn a_block_that_is_a_header_by_chance_is_content() {
+        let content = [&[7; 512 - 15][..], &Tree::new().file("x", "y").to_tar()].concat();
+        let mut stored = GzBuilder::new().write(Vec::new(), Compression::none());
+        io::Write::write_all(&mut stored, &content).unwrap();
+        let layer = stored.finish().unwrap();
+        assert!(layer[512..].starts_with(b"x\0"), "a header at the second block");
+        assert_eq!(diff_id(&layer[..], Algorithm::Sha256, MAX_UNPACKED).unwrap(), Digest::sha256(&content));
     }
 
     /// A layer that readers could truncate or extend differently proves nothing.

@@ -13,8 +13,10 @@
 //! | busybox (get_header_tar.c) | `strtoul`: white space, sign; reads on past the field |
 //! | Rust `tar` (`octal_from`) | up to a NUL, Unicode white space around, `+` |
 //!
-//! The parser here therefore accepts any unprintable characters or a sign before the number, and requires an
-//! unprintable character or the end of the field after it. A blank field is 0, which a sum of signed bytes can be.
+//! The parser here therefore accepts whatever any of them takes as white space, or a sign, before the number, and requires
+//! such a character or the end of the field after it. A blank field is 0, which a sum of signed bytes can be. Compressed
+//! and other random content must not look like a header by chance, so blocks that only GNU tar reads as headers are
+//! parsed as it does.
 
 use super::BLOCK;
 
@@ -23,23 +25,29 @@ const FIELD: std::ops::Range<usize> = 148..156;
 
 /// A tar header is recognised by the magic at offset 257 (POSIX, GNU) or, in the Unix v7 format, by its checksum alone.
 pub(super) fn may_be_header(block: &[u8; BLOCK]) -> bool {
-    may_be_skipped_to(block) || is_blank(block) && sums(block).contains(&0)
-}
-
-/// The same for a reader that skips blocks that are not headers. Only GNU tar does, and it does not accept a field of
-/// only spaces as a checksum. Without this difference, more random data would count as a header.
-pub(super) fn may_be_skipped_to(block: &[u8; BLOCK]) -> bool {
-    let equals_octal = |sum: &i64| equals_octal(&block[FIELD.start..], *sum) || equals_base256(&block[FIELD], *sum);
+    let equals = |sum: &i64| equals_octal(&block[FIELD.start..], *sum) || equals_base256(&block[FIELD], *sum);
     let sums = sums(block);
-    block[257..].starts_with(b"ustar")
-        || sums.iter().any(equals_octal)
-        || is_zero_to_gnu(&block[FIELD]) && sums.contains(&0)
+    may_be_skipped_to(block) || sums.iter().any(equals) || is_blank(block) && sums.contains(&0)
 }
 
-/// GNU tar skips one NUL and white space, and treats a field that a NUL ends there as 0.
-fn is_zero_to_gnu(field: &[u8]) -> bool {
+/// The same for a reader that skips blocks that are not headers. Only GNU tar does. Of a million blocks of random data,
+/// fewer than one counts.
+pub(super) fn may_be_skipped_to(block: &[u8; BLOCK]) -> bool {
+    block[257..].starts_with(b"ustar") || gnu_checksum(&block[FIELD]).is_some_and(|sum| sums(block).contains(&sum))
+}
+
+/// The number in the field to GNU tar, which is never negative: one NUL and white space, then octal digits up to white
+/// space, a NUL or the end of the field. No digits before a NUL are 0.
+fn gnu_checksum(field: &[u8]) -> Option<i64> {
+    // Some locales have more white space than C.
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0x85 | 0xa0);
     let field = field.strip_prefix(&[0]).unwrap_or(field);
-    field.iter().find(|byte| !matches!(byte, b' ' | b'\t'..=b'\r')) == Some(&0)
+    let number = &field[field.iter().position(|byte| !is_space(byte))?..];
+    let digits = number.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+    match number.get(digits) {
+        Some(end) if *end != 0 && !is_space(end) => None,
+        _ => octal(&number[..digits]),
+    }
 }
 
 /// Whether the field is zero to readers that find no number in it, or stop at a NUL.
@@ -65,15 +73,22 @@ fn equals_octal(text: &[u8], sum: i64) -> bool {
     let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'7' | b'_');
     let end = start + text[start..].iter().take_while(is_digit).count();
     let is_sum = |digits: &[u8]| octal(digits) == Some(sum.abs());
-    let ends_well = text.get(end).is_none_or(|byte| !byte.is_ascii_graphic());
+    let ends_well = text.get(end).is_none_or(|byte| is_white_space(*byte));
     // Most readers stop at the end of the field, busybox does not.
     let field = (start < FIELD.len() && end >= FIELD.len()).then(|| &text[start..FIELD.len()]);
     ends_well && end > start && is_sum(&text[start..end]) || field.is_some_and(is_sum)
 }
 
-/// Characters that may precede a number: whatever any reader treats as blank, and signs.
+/// Characters that may precede a number: white space and signs.
 fn is_padding(byte: u8) -> bool {
-    !byte.is_ascii_graphic() || matches!(byte, b'+' | b'-' | b'_')
+    is_white_space(byte) || matches!(byte, b'+' | b'-' | b'_')
+}
+
+/// What any reader treats as blank: NULs, white space of C and the separators of Python, and the bytes of white space in
+/// UTF-8 (U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F, U+3000), which Rust removes.
+fn is_white_space(byte: u8) -> bool {
+    matches!(byte, 0 | b'\t'..=b'\r' | 0x1c..=0x1f | b' ')
+        || matches!(byte, 0x80..=0x8a | 0x9a | 0x9f | 0xa0 | 0xa8 | 0xa9 | 0xaf | 0xc2 | 0xe1..=0xe3)
 }
 
 fn octal(digits: &[u8]) -> Option<i64> {
