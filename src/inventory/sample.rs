@@ -12,6 +12,8 @@ pub(super) enum SampleEntry {
     Directory(String),
     Symlink(String, String),
     HardLink(String, String),
+    /// A character device.
+    Device(String),
 }
 
 /// A file that nobody may execute.
@@ -34,6 +36,11 @@ pub(super) fn symlink(path: &str, target: &str) -> SampleEntry {
 
 pub(super) fn hard_link(path: &str, target: &str) -> SampleEntry {
     SampleEntry::HardLink(path.to_owned(), target.to_owned())
+}
+
+/// A character device, which only root can create.
+pub(super) fn device(path: &str) -> SampleEntry {
+    SampleEntry::Device(path.to_owned())
 }
 
 /// A package of Node.js in this directory.
@@ -73,6 +80,10 @@ pub(super) fn archive(entries: &[SampleEntry]) -> Vec<u8> {
             SampleEntry::HardLink(path, target) => {
                 header.set_entry_type(tar::EntryType::Link);
                 builder.append_link(&mut header, path, target).unwrap();
+            }
+            SampleEntry::Device(path) => {
+                header.set_entry_type(tar::EntryType::Char);
+                builder.append_data(&mut header, path, &b""[..]).unwrap();
             }
         }
     }

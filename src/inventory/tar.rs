@@ -42,8 +42,9 @@ pub(super) enum EntryKind {
     Directory,
     Symlink,
     HardLink,
-    /// A device or a pipe.
-    Special,
+    /// A character or block device.
+    Device,
+    Pipe,
     /// A global PAX header, which Go does not apply.
     Global,
 }
@@ -236,7 +237,8 @@ impl Extensions {
             }
             b'1' => EntryKind::HardLink,
             b'2' => EntryKind::Symlink,
-            b'3' | b'4' | b'6' => EntryKind::Special,
+            b'3' | b'4' => EntryKind::Device,
+            b'6' => EntryKind::Pipe,
             b'5' => EntryKind::Directory,
             b'S' => return Err(damaged("a sparse file is in the old form of GNU tar, which runtimes do not unpack")),
             _ => return Err(damaged("the archive contains a kind of file that runtimes do not unpack")),

@@ -111,6 +111,12 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         let path = self.resolve(clean.text.clone());
+        if entry.kind == EntryKind::Device {
+            // Runtimes without root rights cannot create it and leave it out, with what it would replace or, as the mark of
+            // a deletion, delete (containerd: pkg/archive/tar_unix.go, `skipFile`; containers/storage likewise).
+            self.forget_marks(&path);
+            return Ok(());
+        }
         if path.is_empty() || self.is_whiteout(&path, path == clean.text) {
             return Ok(());
         }
@@ -129,7 +135,7 @@ impl<'a> Collector<'a> {
             EntryKind::File => self.file(&path, entry, archive)?,
             EntryKind::HardLink => self.hard_link(&path, entry),
             EntryKind::Symlink => Some(self.symlink(&path, path_text(&entry.link))),
-            EntryKind::Special | EntryKind::Directory | EntryKind::Global => Some(Named::Other),
+            EntryKind::Pipe | EntryKind::Device | EntryKind::Directory | EntryKind::Global => Some(Named::Other),
         };
         if let Some(named) = named {
             self.names.insert(path, named);

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hardening::HardeningCheck;
 use crate::inventory::sample::{
-    SampleEntry, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink,
+    SampleEntry, device, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink,
 };
 
 /// The inventory of an image with these layers.
@@ -80,6 +80,11 @@ fn deleted_and_replaced_files_state_nothing() {
         ("a link for a directory", symlink("app", "srv"), &[]),
         ("a directory", directory("app"), &all[..]),
         ("another file", program("bin/app"), &all[..]),
+        ("a device", device("app/package.json"), &all[..]),
+        ("a device for a directory", device("app"), &all[..]),
+        ("a device as a whiteout", device("app/.wh.package.json"), &all[..]),
+        ("a device as a whiteout of a directory", device(".wh.app"), &all[..]),
+        ("a device as the mark of an opaque directory", device("app/.wh..wh..opq"), &all[..]),
         ("a file that is no package", file("app/package.json", "{}"), &all[1..]),
         ("a link for the file", symlink("app/package.json", "x"), &all[1..]),
     ] {
@@ -258,7 +263,9 @@ fn unpack(entries: &[SampleEntry]) -> (SampleTree, Vec<String>, Vec<String>) {
             SampleEntry::File(path, _, content) if path.ends_with("package.json") => {
                 (path, SampleNode::Package(String::from_utf8(content.clone()).unwrap()))
             }
-            SampleEntry::File(path, ..) | SampleEntry::HardLink(path, _) => (path, SampleNode::Other),
+            SampleEntry::File(path, ..) | SampleEntry::HardLink(path, _) | SampleEntry::Device(path) => {
+                (path, SampleNode::Other)
+            }
             SampleEntry::Symlink(path, target) => (path, SampleNode::Link(target.clone())),
             SampleEntry::Directory(path) => (path, SampleNode::Directory),
         };

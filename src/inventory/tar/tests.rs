@@ -283,7 +283,7 @@ fn ours(bytes: &[u8]) -> (Vec<String>, bool, bool) {
                     EntryKind::HardLink => '1',
                     EntryKind::Symlink => '2',
                     EntryKind::Directory => '5',
-                    EntryKind::Special => '3',
+                    EntryKind::Device | EntryKind::Pipe => '3',
                     EntryKind::Global => 'g',
                 };
                 let link = if matches!(kind, '1' | '2') { hex(&entry.link) } else { String::new() };
