@@ -1,23 +1,24 @@
 //! Archives that programs are loaded from: `jar`, `war`, `ear` and `par` of Java, eggs and programs in one file (PEP 441) of
 //! Python, and the archives in them.
 //!
-//! What an archive of Java contains is stated by files `pom.properties`, which Maven writes: one for each artifact, also for
-//! those that were merged into it. Where the archive's own is missing, its manifest states a name, and else its file name
-//! (`NAME-VERSION.jar`), with the group of its `META-INF/maven/GROUP/NAME/pom.xml`, if there is one. Trivy asks its database
-//! of published artifacts by checksum instead; pullgate has no such database. Distributions of Python count in any archive:
-//! Jython loads them from jars.
+//! What an archive of Java contains is stated by files `pom.properties` and `pom.xml`, which Maven writes: one for each
+//! artifact, also for those that were merged into it. Where they are missing, the manifest or the file name
+//! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but an archive of classes is a gap: nothing says
+//! what it is. Trivy asks its database of published artifacts by checksum instead; pullgate has no such database.
+//! Distributions of Python count in any archive: Jython loads them from jars.
 
-use std::sync::LazyLock;
+use std::cell::Cell;
 
-use regex::Regex;
-
+use crate::inventory::ReadSeek;
 use crate::inventory::spool::Spool;
-use crate::inventory::{Ecosystem, ReadSeek};
 
 use super::text::decode;
 use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, python, split_path};
 
+use artifacts::Artifacts;
+
+mod artifacts;
 mod manifest;
 mod pom;
 
@@ -75,12 +76,16 @@ fn read_archive(
     depth: usize,
     found: &mut LanguagePackages,
 ) {
-    let is_wanted = |name: &str| ArchiveKind::of(name).is_some();
+    let has_classes = Cell::new(false);
+    let is_wanted = |name: &str| {
+        has_classes.set(has_classes.get() || is_class(name));
+        ArchiveKind::of(name).is_some()
+    };
     let entries = match zip::entries(content, size, budget, is_wanted) {
         Ok(entries) => entries.unwrap_or_default(),
         Err(problem) => return found.problem(within(path, &problem)),
     };
-    let mut artifacts = Artifacts::default();
+    let mut artifacts = Artifacts::new(has_classes.get());
     for entry in &entries {
         let result = match ArchiveKind::of(&entry.name) {
             Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
@@ -88,14 +93,14 @@ fn read_archive(
             Some(ArchiveKind::Pom) => {
                 // A project file that cannot be read hides no package.
                 let text = entry.read(content, budget, MAX_TEXT).unwrap_or_default();
-                artifacts.pom(&entry.name, pom::licenses(&decode(&text)), found.limits.bytes)
+                artifacts.pom(&entry.name, &decode(&text), found.limits.bytes)
             }
             Some(ArchiveKind::Distribution) => entry
                 .read(content, budget, MAX_TEXT)
                 .map(|text| python::read_in(path, &entry.name, &decode(&text), found)),
             Some(kind) => entry
                 .read(content, budget, MAX_TEXT)
-                .and_then(|text| artifacts.read(&kind, &decode(&text), found.limits.bytes)),
+                .and_then(|text| artifacts.read(&entry.name, &kind, &decode(&text), found.limits.bytes)),
             None => Ok(()),
         };
         if let Err(problem) = result {
@@ -103,6 +108,14 @@ fn read_archive(
         }
     }
     artifacts.add(path, found);
+}
+
+/// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the application's
+/// own, like loose files; descriptions of modules and packages are no code.
+fn is_class(name: &str) -> bool {
+    let is_described = matches!(split_path(name).1, "module-info.class" | "package-info.class");
+    let is_application = ["WEB-INF/classes/", "BOOT-INF/classes/"].iter().any(|folder| name.starts_with(folder));
+    name.ends_with(".class") && !is_described && !is_application
 }
 
 /// Reads an archive in an archive.
@@ -158,125 +171,3 @@ impl ArchiveKind {
 
 /// The folder that Maven adds to archives: it contains `GROUP/NAME/pom.properties` and `GROUP/NAME/pom.xml`.
 const MAVEN: &str = "META-INF/maven/";
-
-/// An artifact: group, name and version.
-type Artifact = (String, String, String);
-
-/// What one archive states about itself.
-#[derive(Default)]
-struct Artifacts {
-    from_maven: Vec<Artifact>,
-    from_manifest: Option<Artifact>,
-    /// Group and name in the paths of `pom.xml`, with the licences that the file states.
-    poms: Vec<(String, String, Vec<String>)>,
-    /// The length of the texts, in bytes.
-    bytes: usize,
-}
-
-impl Artifacts {
-    fn read(&mut self, kind: &ArchiveKind, text: &str, max_bytes: usize) -> Result<(), String> {
-        let artifact = match kind {
-            ArchiveKind::Properties => properties(text),
-            ArchiveKind::Manifest => manifest::artifact(text),
-            ArchiveKind::Archive | ArchiveKind::Distribution | ArchiveKind::Pom => None,
-        };
-        let Some(artifact) = artifact else { return Ok(()) };
-        self.count(artifact.0.len() + artifact.1.len() + artifact.2.len(), max_bytes)?;
-        match kind {
-            ArchiveKind::Manifest => self.from_manifest = Some(artifact),
-            _ => self.from_maven.push(artifact),
-        }
-        Ok(())
-    }
-
-    /// Notes the artifact that the path of a `pom.xml` names.
-    fn pom(&mut self, name: &str, licenses: Vec<String>, max_bytes: usize) -> Result<(), String> {
-        let parts = name.strip_prefix(MAVEN).and_then(|rest| rest.strip_suffix("/pom.xml"));
-        let Some((group, artifact)) = parts.and_then(|parts| parts.split_once('/')) else { return Ok(()) };
-        self.count(name.len() + licenses.iter().map(String::len).sum::<usize>(), max_bytes)?;
-        self.poms.push((group.to_owned(), artifact.to_owned(), licenses));
-        Ok(())
-    }
-
-    /// Counts the bytes of texts that are kept.
-    fn count(&mut self, bytes: usize, max_bytes: usize) -> Result<(), String> {
-        self.bytes += bytes;
-        if self.bytes > max_bytes {
-            return Err("the archive states too many artifacts".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Adds the artifacts. Two entries may state the same one; a trailing `.0` makes no difference.
-    fn add(self, path: &str, found: &mut LanguagePackages) {
-        let from_name = from_file_name(split_path(path).1);
-        let is_own =
-            |(_, name, version): &&Artifact| from_name.as_ref().is_some_and(|own| own.0 == *name && own.1 == *version);
-        let has_own = self.from_maven.iter().any(|artifact| is_own(&artifact));
-        let mut all = self.from_maven;
-        if !has_own {
-            let group = from_name.as_ref().and_then(|own| self.poms.iter().find(|(_, name, _)| *name == own.0));
-            match (group, self.from_manifest, from_name) {
-                (Some((group, ..)), _, Some((name, version))) => all.push((group.clone(), name, version)),
-                (_, Some(artifact), _) => all.push(artifact),
-                (_, None, Some((name, version))) if all.is_empty() => all.push((String::new(), name, version)),
-                _ => {}
-            }
-        }
-        let mut seen = std::collections::HashSet::new();
-        for (group, name, version) in all {
-            let pom = self.poms.iter().find(|(pom_group, pom_name, _)| *pom_group == group && *pom_name == name);
-            let licenses = pom.map_or(&[][..], |(_, _, licenses)| licenses);
-            let name = if group.is_empty() { name } else { format!("{group}:{name}") };
-            let mut short = version.as_str();
-            while let Some(shorter) = short.strip_suffix(".0") {
-                short = shorter;
-            }
-            if seen.insert((name.clone(), short.to_owned())) {
-                found.add(Ecosystem::Maven, &name, &version, licenses, path);
-            }
-        }
-    }
-}
-
-/// Reads `pom.properties`, as `java.util.Properties` does: `=`, `:` or a space is between key and value, with or without
-/// spaces. All three values are needed.
-fn properties(text: &str) -> Option<Artifact> {
-    let mut artifact = Artifact::default();
-    for line in text.split(['\n', '\r']).map(str::trim) {
-        let Some((key, rest)) = line.find(['=', ':', ' ', '\t']).map(|end| line.split_at(end)) else { continue };
-        let rest = rest.trim_start();
-        let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start();
-        match key {
-            "groupId" => value.clone_into(&mut artifact.0),
-            "artifactId" => value.clone_into(&mut artifact.1),
-            "version" => value.clone_into(&mut artifact.2),
-            _ => {}
-        }
-    }
-    (!artifact.0.is_empty() && !artifact.1.is_empty() && !artifact.2.is_empty()).then_some(artifact)
-}
-
-/// The name and version in `NAME-VERSION.jar`.
-fn from_file_name(file: &str) -> Option<(String, String)> {
-    static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r"^([a-zA-Z0-9._-]*[^-*])-([0-9]\S*)\.(?:jar|war|ear|par)$";
-        Regex::new(pattern).expect("a valid pattern")
-    });
-    let parts = PATTERN.captures(file)?;
-    Some((parts[1].to_owned(), parts[2].to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn properties_are_read_as_java_does() {
-        for text in ["groupId=g\nartifactId=a\nversion=1\n", "groupId = g\rartifactId: a\r\n version 1 \n#version=2\n"]
-        {
-            assert_eq!(properties(text), Some(("g".into(), "a".into(), "1".into())), "{text}");
-        }
-        assert_eq!(properties("groupId=g\nartifactId=a\n"), None);
-    }
-}

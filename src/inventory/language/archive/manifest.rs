@@ -1,6 +1,6 @@
 //! `META-INF/MANIFEST.MF` (Oracle, "JAR File Specification"): attributes of the whole archive, up to the first empty line.
 
-use super::Artifact;
+use super::artifacts::Artifact;
 
 /// The artifact that the manifest states, from the attributes that Trivy uses. Vendors write free text into them
 /// (`The Apache Software Foundation`); only what can be the coordinates of an artifact counts.
@@ -20,6 +20,14 @@ pub(super) fn artifact(text: &str) -> Option<Artifact> {
     let version = first(&["Implementation-Version", "Specification-Version", "Bundle-Version"])?;
     let is_coordinate = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     (is_coordinate(group) && is_coordinate(name)).then(|| (group.to_owned(), name.to_owned(), version.to_owned()))
+}
+
+/// Whether this is the manifest of an archive of the Java runtime, as OpenJDK's build writes it (`mainmanifest.mf`).
+pub(super) fn is_runtime(text: &str) -> bool {
+    let attributes = attributes(text);
+    let has = |name: &str, value: &str| attributes.iter().any(|(key, found)| key == name && found == value);
+    has("Implementation-Title", "Java Runtime Environment")
+        && has("Specification-Title", "Java Platform API Specification")
 }
 
 /// The attributes of the main section. A line that starts with a space continues the one before it.

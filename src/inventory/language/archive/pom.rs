@@ -1,5 +1,5 @@
-//! The licences in a project file of Maven, `pom.xml` (maven.apache.org/pom.html, "Licenses"). No parser of XML is needed for
-//! names in a fixed structure, and none of its entities are expanded but the five that XML defines.
+//! The version and the licences in a project file of Maven, `pom.xml` (maven.apache.org/pom.html). No parser of XML is needed
+//! for names in a fixed structure, and none of its entities are expanded but the five that XML defines.
 
 /// The most licences of a project.
 const MAX_LICENSES: usize = 16;
@@ -17,6 +17,28 @@ pub(super) fn licenses(text: &str) -> Vec<String> {
         rest = rest.split_once("</license>").map_or("", |(_, rest)| rest);
     }
     names
+}
+
+/// The version of the project, which is that of its parent unless stated. `None` if it is not stated, or in a property that
+/// only Maven knows.
+pub(super) fn version(text: &str) -> Option<String> {
+    let text = without_comments(text);
+    let (mut open, mut own, mut of_parent) = (Vec::new(), None, None);
+    for tag in text.split('<').skip(1) {
+        let (name, content) = tag.split_once('>')?;
+        match name.as_bytes() {
+            [] | [b'?' | b'!', ..] | [.., b'/'] => {}
+            [b'/', ..] => drop(open.pop()),
+            _ => open.push(name.split_whitespace().next().unwrap_or_default()),
+        }
+        let place = match &*open {
+            ["project", "version"] => &mut own,
+            ["project", "parent", "version"] => &mut of_parent,
+            _ => continue,
+        };
+        place.get_or_insert_with(|| unescaped(content));
+    }
+    own.or(of_parent).filter(|version| !version.is_empty() && !version.contains("${"))
 }
 
 fn without_comments(text: &str) -> String {
@@ -44,6 +66,25 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_project_or_its_parent() {
+        let dependency = "<dependencies><dependency><version>9</version></dependency></dependencies>";
+        let parent = "<parent><groupId>g</groupId><version>1</version></parent>";
+        for (content, expected) in [
+            ("<version>2</version>", Some("2")),
+            (&*format!("<?xml?><modelVersion>4.0.0</modelVersion>{dependency}<version> 2 </version>"), Some("2")),
+            (&format!("{parent}<name/>{dependency}"), Some("1")),
+            (&format!("{parent}<version>2</version>"), Some("2")),
+            (&format!("{parent}<version>${{revision}}</version>"), None),
+            ("<!-- <version>2</version> -->", None),
+            (dependency, None),
+            ("<version", None),
+        ] {
+            let text = format!("<project xmlns=\"x\" a=\"b\">{content}</project>");
+            assert_eq!(version(&text).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn names_are_read() {

@@ -141,15 +141,52 @@ fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
     assert_eq!(names(&read("a-1.0.jar", &zip(&own))), ["com.fasterxml.jackson.core:jackson-databind 2.1"]);
     let free =
         "Implementation-Vendor: The Foundation\nImplementation-Title: Commons Text\nImplementation-Version: 1.9\n";
-    let free = zip(&[item("META-INF/MANIFEST.MF", free)]);
-    assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9"]);
-    assert_eq!(names(&read("text.jar", &free)), [""; 0]);
+    let free = zip(&[item("META-INF/MANIFEST.MF", free), item("A.class", "")]);
+    assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9", "!"]);
+    assert_eq!(names(&read("text.jar", &free)), ["!"]);
     let with_pom = zip(&[item("META-INF/maven/org.apache.commons/commons-text/pom.xml", "<project/>"), own[0].clone()]);
     assert_eq!(names(&read("commons-text-1.9.jar", &with_pom)), ["org.apache.commons:commons-text 1.9"]);
     // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
     let merged = zip(&[own[0].clone(), maven("org.b", "b", "2")]);
     assert_eq!(names(&read("x.jar", &merged)), ["org.b:b 2", "com.fasterxml.jackson.core:jackson-databind 2.1"]);
     assert_eq!(names(&read("b-2.jar", &merged)), ["org.b:b 2"]);
+}
+
+/// Without its own database of checksums, only what Maven writes says which artifact an archive of classes is.
+#[test]
+fn archives_of_classes_that_do_not_state_their_artifact_are_problems() {
+    let class = item("org/evil/A.class", "");
+    let manifest = |text: &str| item("META-INF/MANIFEST.MF", text);
+    let guess = manifest("Implementation-Vendor-Id: g\nImplementation-Title: a\nImplementation-Version: 1\n");
+    let pom = |text: &str| item("META-INF/maven/org.evil/evil/pom.xml", text);
+    let stated = "<project><parent><version>3</version></parent></project>";
+    let half = |text: &str| item("META-INF/maven/org.evil/evil/pom.properties", text);
+    let runtime =
+        "Specification-Title: Java Platform API Specification\nImplementation-Title: Java Runtime Environment\n";
+    for (what, name, items, expected) in [
+        ("nothing", "evil.jar", vec![class.clone()], &["!"][..]),
+        ("a file name", "evil-1.0.jar", vec![class.clone()], &["evil 1.0", "!"]),
+        ("a manifest", "evil.jar", vec![class.clone(), guess.clone()], &["g:a 1", "!"]),
+        ("pom.properties", "evil.jar", vec![class.clone(), maven("g", "b", "2")], &["g:b 2"]),
+        ("pom.xml", "evil.jar", vec![class.clone(), pom(stated)], &["org.evil:evil 3"]),
+        ("pom.xml and a file name", "evil-2.jar", vec![class.clone(), pom("<project/>")], &["org.evil:evil 2"]),
+        ("pom.xml without a version", "evil.jar", vec![class.clone(), pom("<project/>")], &["!"]),
+        ("pom.properties without a version", "evil.jar", vec![class.clone(), half("artifactId=evil\n")], &["!"]),
+        (
+            "pom.properties with a version only",
+            "evil.jar",
+            vec![class.clone(), half("version=4")],
+            &["org.evil:evil 4"],
+        ),
+        ("both", "x.jar", vec![class.clone(), pom(stated), maven("org.evil", "evil", "4")], &["org.evil:evil 4"]),
+        ("an archive in it", "x.war", vec![item("lib/evil.jar", zip(std::slice::from_ref(&class)))], &["!"]),
+        ("the Java runtime", "jrt-fs.jar", vec![class.clone(), manifest(runtime)], &[]),
+        ("sources", "evil-1.0-sources.jar", vec![item("org/evil/A.java", "")], &[]),
+        ("no code", "evil-1.0.jar", vec![item("module-info.class", ""), item("a.properties", "")], &[]),
+        ("an application", "app.war", vec![item("WEB-INF/classes/org/app/A.class", ""), item("index.jsp", "")], &[]),
+    ] {
+        assert_eq!(names(&read(name, &zip(&items))), expected, "{what}");
+    }
 }
 
 #[test]
