@@ -81,6 +81,13 @@ pub(super) struct AskedImage {
     pub(super) scans: Vec<ImageScan>,
 }
 
+impl AskedImage {
+    /// Why there is no scan: nothing was examined, which is a failure.
+    pub(super) fn no_image(&self) -> String {
+        format!("{}: contains no image for any platform that matters here", printable(&self.image))
+    }
+}
+
 pub(super) fn run(args: &VaArgs) -> Exit {
     let (mut asked, mut exit) = (Vec::new(), Exit::Ok);
     for image in &args.images {
@@ -89,10 +96,17 @@ pub(super) fn run(args: &VaArgs) -> Exit {
         }
         let request = CheckRequest { image: image.clone(), namespace: args.namespace.clone() };
         match scan(args, &request) {
-            Ok(scans) => asked.push(AskedImage { image: image.clone(), scans }),
+            Ok(scans) => {
+                let found = AskedImage { image: image.clone(), scans };
+                if found.scans.is_empty() {
+                    exit = super::fail(found.no_image());
+                }
+                asked.push(found);
+            }
             Err(error) => exit = super::fail(error),
         }
     }
+    asked.retain(|asked| !asked.scans.is_empty());
     if asked.is_empty() {
         return exit;
     }

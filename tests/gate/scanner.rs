@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use pullgate::sample::image::{Built, Image, Layer, Tree};
+use pullgate::sample::image::{Built, Image, Layer, Tree, index};
 use serde_json::{Value, json};
 
 use crate::commands::{pullgate, text};
@@ -184,6 +184,26 @@ async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
     let sbom = pullgate(&gate, &["va", &name, "--output", "cyclonedx"]).await;
     let sbom: Value = serde_json::from_slice(&sbom.stdout).expect("JSON");
     assert!(sbom.to_string().contains("pkg:pypi/django@2.2.0"));
+}
+
+/// Nothing was examined, so nothing says that the image is clean.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn va_fails_for_an_index_without_an_image_for_this_platform() {
+    let registry = TestRegistry::start().await;
+    let other = Image::new("plan9/386".parse().expect("a platform")).layer(Layer::gzip(&python("2.2.0"))).build();
+    registry.push("team/app", Some("1"), &index(&[other]));
+    registry.push("team/app", Some("2"), &image([Layer::gzip(&python("2.2.28"))]));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let (none, some) = (format!("{HOST}/team/app:1"), format!("{HOST}/team/app:2"));
+    for format in ["table", "json", "ibm", "trivy", "cyclonedx", "sarif"] {
+        let found = pullgate(&gate, &["va", "--output", format, &none]).await;
+        assert_eq!((found.status.code(), found.stdout.len()), (Some(1), 0), "{format}: {}", text(&found));
+        assert!(text(&found).contains("no image for any platform"), "{format}: {}", text(&found));
+    }
+    let both = pullgate(&gate, &["va", "--output", "json", &none, &some]).await;
+    assert_eq!(both.status.code(), Some(1), "{}", text(&both));
+    let scans: Value = serde_json::from_slice(&both.stdout).expect("JSON");
+    assert_eq!(scans.as_array().map(Vec::len), Some(1));
 }
 
 /// VEX statements are in a report folder, and apply to what the scanner finds.

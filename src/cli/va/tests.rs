@@ -154,7 +154,7 @@ fn only_a_complete_scan_without_issues_says_no_issues() {
     let message = "BXNVA0009E: us.icr.io/team/app:1 has not been scanned. Try again later.\n";
     assert!(unscanned.starts_with(message), "{unscanned}");
     let empty = AskedImage { image: "app".into(), scans: vec![] };
-    assert!(describe(&empty, &show()).contains("contains no image for any platform"));
+    assert!(empty.no_image().contains("contains no image for any platform"));
 }
 
 #[test]

@@ -26,9 +26,6 @@ pub(super) struct Show {
 
 /// The reports on the images that one name means.
 pub(super) fn describe(asked: &AskedImage, show: &Show) -> String {
-    if asked.scans.is_empty() {
-        return format!("{}: contains no image for any platform that matters here\n", printable(&asked.image));
-    }
     asked.scans.iter().map(|scan| describe_scan(&asked.image, scan, show)).collect::<Vec<_>>().join("\n")
 }
 
