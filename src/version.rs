@@ -92,6 +92,15 @@ pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, Unre
     Ok(a.compare(&b))
 }
 
+/// Whether a version has the form that the scheme defines. [`compare`] orders more, as apk does: what is no version of
+/// Alpine is before everything else. An advisory that states such a version says nothing.
+pub fn is_valid(scheme: VersionScheme, version: &str) -> bool {
+    PackageVersion::parse(scheme, version).is_ok_and(|version| match &version.0 {
+        ParsedVersion::Apk(version) => version.is_valid(),
+        _ => true,
+    })
+}
+
 /// A version that was parsed.
 #[derive(Debug)]
 struct PackageVersion<'a>(ParsedVersion<'a>);

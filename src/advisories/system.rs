@@ -8,7 +8,7 @@ use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
 use super::rows::TrivyEntry;
 use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match, red_hat};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
-use crate::version::compare;
+use crate::version::{compare, is_valid};
 
 /// What a row says about one vulnerability and one package.
 #[derive(Clone, Debug, Default)]
@@ -198,13 +198,17 @@ fn add(
         return;
     }
     for advisory in advisories {
-        let is_before = |version: &str| compare(scheme, installed, version).map(std::cmp::Ordering::is_lt);
-        let introduced_later = !advisory.first_affected.is_empty() && is_before(advisory.first_affected) == Ok(true);
-        let affected = if advisory.fixed.is_empty() { Ok(true) } else { is_before(advisory.fixed) };
-        if introduced_later || affected == Ok(false) {
+        // Nothing if the version that the advisory states cannot be read.
+        let is_before = |version: &str| {
+            let order = compare(scheme, installed, version).ok().filter(|_| is_valid(scheme, version));
+            order.map(std::cmp::Ordering::is_lt)
+        };
+        let introduced_later = !advisory.first_affected.is_empty() && is_before(advisory.first_affected) == Some(true);
+        let affected = if advisory.fixed.is_empty() { Some(true) } else { is_before(advisory.fixed) };
+        if introduced_later || affected == Some(false) {
             continue;
         }
-        let candidate = candidate(search, index, advisory, source, affected.is_ok());
+        let candidate = candidate(search, index, advisory, source, affected.is_some());
         search.push(candidate);
     }
 }

@@ -37,6 +37,13 @@ impl<'a> ApkVersion<'a> {
         Self(text)
     }
 
+    /// Whether the whole text is a version.
+    pub(super) fn is_valid(&self) -> bool {
+        let mut tokens = ApkTokens::new(self.0);
+        while !matches!(tokens.next_token(), ApkToken::End | ApkToken::Invalid) {}
+        self.0.starts_with(|first: char| first.is_ascii_digit()) && tokens.last == Some(ApkToken::End)
+    }
+
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         let (mut a, mut b) = (ApkTokens::new(self.0), ApkTokens::new(other.0));
         loop {

@@ -105,6 +105,17 @@ fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
 }
 
 #[test]
+fn texts_that_apk_orders_may_be_no_versions() {
+    for version in ["0", "1.2_alpha2-r10", "1.2a", "1.2_git20240101-r0", "1.2.3~abcdef-r1"] {
+        assert!(is_valid(VersionScheme::Apk, version), "{version}");
+    }
+    for text in ["999:9-r9", "unknown", "v1.2", "", "1.2-1", "1.2_foo", "1.2, 1.3"] {
+        assert!(!is_valid(VersionScheme::Apk, text), "{text}");
+    }
+    assert!(is_valid(VersionScheme::Deb, "1:1.0-1") && !is_valid(VersionScheme::Deb, "a:1"));
+}
+
+#[test]
 fn unreadable_versions_are_errors() {
     use VersionScheme::{Composer, Deb, Gem, Npm, Rpm, Semver};
     let long = "1".repeat(MAX_VERSION + 1);
