@@ -106,6 +106,10 @@ pub struct LinuxDistribution {
     /// The version of the package repositories, where a file states one that differs from `version` (Alpine's
     /// `etc/apk/repositories`: `3.19` or `edge`).
     pub repository: Option<String>,
+    /// The `ID` that os-release states, if no advisories exist for it: release files name the distribution that it derives
+    /// from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derivative: Option<String>,
     /// Whether Ubuntu's extended support (Ubuntu Pro, `esm-infra`) is enabled: other fixed versions apply.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub extended_support: bool,

@@ -51,7 +51,11 @@ fn look_up(search: &mut AdvisorySearch<'_>, trivy: &dyn TrivyRows, build: Option
     let mut cpes: Vec<u64> = Vec::new();
     for repository in repositories {
         let found = trivy.repository_cpes(repository);
-        cpes.extend(search.readable(TRIVY, found).unwrap_or_default());
+        let found = search.readable(TRIVY, found).unwrap_or_default();
+        if found.is_empty() && build.is_some() {
+            search.gap("root/buildinfo", format!("trivy-db does not know the repository {repository}"));
+        }
+        cpes.extend(found);
     }
     if let Some(build) = build.filter(|build| !build.nvr.is_empty()) {
         let found = trivy.build_cpes(&format!("{}-{}", build.nvr, build.architecture));

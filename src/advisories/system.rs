@@ -37,6 +37,17 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
         let problem = format!("the image names {} but states no packages of it", name(distribution));
         search.gap("etc/os-release", problem);
     }
+    if let Some(id) = &distribution.derivative {
+        let problem = format!("{id} is no distribution with advisories: those of {} were used", distribution.id);
+        search.gap("etc/os-release", problem);
+    }
+    // The records of Echo name packages of others, too.
+    let is_own = |package: &InstalledPackage| !package.is_third_party() || distribution.id == "echo";
+    let mut packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package)).peekable();
+    if packages.peek().is_some() && !packages.any(|(_, package)| is_own(package)) {
+        let problem = format!("no package is from {}, so none was compared with its advisories", name(distribution));
+        search.gap("etc/os-release", problem);
+    }
     let covered = release.is_some_and(|release| is_covered(search, release));
     match release {
         Some(release) if covered => find_in(search, release),

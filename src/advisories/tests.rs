@@ -385,6 +385,12 @@ fn red_hat_s_advisories_hold_for_products() {
     custom.red_hat_builds.insert(layer, serde_json::from_value(build).unwrap());
     expect(&rows, &custom, &["npm CVE-2024-6 WillNotFix", "openssl-libs CVE-2024-3 9:1"]);
 
+    let mut partly = custom.clone();
+    partly.red_hat_builds.get_mut(&layer).unwrap().content_sets.push("private-rpms".to_owned());
+    let found = findings(&rows, &partly);
+    assert_eq!(listed(&found, &partly).len(), 2);
+    assert_eq!(found.gaps[0].problem, "trivy-db does not know the repository private-rpms");
+
     let found = findings(&rows, &inventory("rhel", "10.0", &[json!(default.packages[0])]));
     assert_eq!((found.matches.len(), &*found.gaps[0].place), (0, "root/buildinfo"), "the repositories are not known");
 }
@@ -511,6 +517,38 @@ fn what_cannot_be_compared_is_never_clean() {
             ("usr/bin/c", "the version \"(devel)\" of example.com/c cannot be compared with advisories"),
         ]
     );
+}
+
+#[test]
+fn a_fix_that_is_no_version_of_alpine_is_never_clean() {
+    let rows = Rows::default().row("minimos", "a", "CVE-2024-1", json!({"FixedVersion": "999:9-r9"})).row(
+        "minimos",
+        "a",
+        "CVE-2024-2",
+        json!({"FixedVersion": "none"}),
+    );
+    let inventory = inventory("minimos", "1", &[json!({"ecosystem": "apk", "name": "a", "version": "1.0-r0"})]);
+    expect(&rows, &inventory, &["a CVE-2024-1 Unknown", "a CVE-2024-2 Unknown"]);
+}
+
+#[test]
+fn a_distribution_whose_packages_are_all_from_others_is_a_gap() {
+    let rows =
+        Rows::default().row("debian 12", "x", "CVE-2024-1", json!({})).row("alma 9", "x", "CVE-2024-1", json!({}));
+    let gaps =
+        |inventory: &Inventory| findings(&rows, inventory).gaps.into_iter().map(|gap| gap.problem).collect::<Vec<_>>();
+    let docker =
+        json!({"ecosystem": "deb", "name": "docker-ce", "version": "1", "vendor": "Docker <support@docker.com>"});
+    let key = json!({"ecosystem": "rpm", "name": "gpg-pubkey", "version": "1", "vendor": "AlmaLinux"});
+    let other = json!({"ecosystem": "rpm", "name": "x", "version": "1", "vendor": "Somebody"});
+    let problem = |name: &str| format!("no package is from {name}, so none was compared with its advisories");
+    assert_eq!(gaps(&inventory("debian", "12", std::slice::from_ref(&docker))), [problem("debian 12")]);
+    assert_eq!(gaps(&inventory("almalinux", "9", &[key, other])), [problem("almalinux 9")]);
+    let bash = json!({"ecosystem": "deb", "name": "bash", "version": "5.0"});
+    let mut debian = inventory("debian", "12", &[docker, bash]);
+    assert_eq!(gaps(&debian), [""; 0]);
+    debian.distribution.as_mut().unwrap().derivative = Some("raspbian".to_owned());
+    assert_eq!(gaps(&debian), ["raspbian is no distribution with advisories: those of debian were used"]);
 }
 
 #[test]

@@ -40,19 +40,15 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Determines the distribution. os-release decides if it names a distribution that advisories exist for; otherwise the
-/// release files of the families do, and only then an os-release of another distribution.
+/// release files of the families say which of those it derives from, if any.
 pub(super) fn distribution(text: ReleaseText<'_>, extended_support: bool) -> Option<LinuxDistribution> {
     let stated = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| text(path).and_then(os_release));
     let by_files = by_release_files(text);
     let mut found = match (stated, by_files) {
-        // Debian's derivatives and rebuilds of Red Hat's distribution keep the files of the original.
-        (Some(stated), Some(by_files)) if matches!(&*stated.id, "debian" | "rhel") => match by_files.id == stated.id {
-            true => stated,
-            false if matches!(&*by_files.id, "debian" | "rhel") => stated,
-            false => by_files,
-        },
         (Some(stated), _) if KNOWN.contains(&&*stated.id) || stated.id == "centos-stream" => stated,
-        (Some(stated), Some(by_files)) => LinuxDistribution { pretty_name: stated.pretty_name, ..by_files },
+        (Some(stated), Some(by_files)) => {
+            LinuxDistribution { pretty_name: stated.pretty_name, derivative: Some(stated.id), ..by_files }
+        }
         (stated, by_files) => stated.or(by_files)?,
     };
     found.repository = text("etc/apk/repositories").and_then(apk_repository).filter(|_| found.id == "alpine");
@@ -76,10 +72,20 @@ fn os_release(text: &str) -> Option<LinuxDistribution> {
     if id == "centos" && field("NAME") == "CentOS Stream" {
         id = "centos-stream".to_owned();
     }
+    let (mut version, mut derivative) = (field("VERSION_ID"), None);
+    if id == "rhcos" || id == "rhel" && field("VARIANT_ID") == "coreos" {
+        // Red Hat Enterprise Linux CoreOS counts versions of OpenShift, and has packages of it.
+        let release = field("RHEL_VERSION");
+        "rhcos".clone_into(&mut id);
+        if !release.is_empty() {
+            (version, derivative) = (release, Some(std::mem::replace(&mut id, "rhel".to_owned())));
+        }
+    }
     Some(LinuxDistribution {
         id,
         like: field("ID_LIKE").split_whitespace().map(str::to_ascii_lowercase).collect(),
-        version: field("VERSION_ID"),
+        version,
+        derivative,
         codename: field("VERSION_CODENAME"),
         pretty_name: field("PRETTY_NAME"),
         ..LinuxDistribution::default()
@@ -113,7 +119,8 @@ fn by_release_files(text: ReleaseText<'_>) -> Option<LinuxDistribution> {
         "usr/lib/fedora-release",
         "etc/redhat-release",
     ] {
-        if let Some((name, version)) = first_line(path).and_then(red_hat_release) {
+        let release = first_line(path).and_then(red_hat_release);
+        if let Some((name, version)) = release.filter(|(name, _)| !name.ends_with("CoreOS")) {
             let id = if path == "etc/oracle-release" { "ol" } else { red_hat_id(name) };
             return Some(named(id, version));
         }

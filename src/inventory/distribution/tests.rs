@@ -11,12 +11,14 @@ fn found(files: &[(&str, &str)]) -> String {
             let repository =
                 found.repository.map_or_else(String::new, |repository| format!(" repository {repository}"));
             let support = if found.extended_support { " extended" } else { "" };
-            format!("{} {}{repository}{support}", found.id, found.version).trim_end().to_owned()
+            let derivative = found.derivative.map_or_else(String::new, |id| format!(" as {id}"));
+            format!("{} {}{repository}{support}{derivative}", found.id, found.version).trim_end().to_owned()
         },
     )
 }
 
 const OS: &str = "etc/os-release";
+const COREOS: (&str, &str) = ("etc/redhat-release", "Red Hat Enterprise Linux CoreOS release 4.16\n");
 
 #[test]
 fn distributions_are_recognised() {
@@ -41,7 +43,10 @@ fn distributions_are_recognised() {
             ],
             "ubuntu 16.04 extended",
         ),
-        (&[(OS, "ID=raspbian\nID_LIKE=debian\nVERSION_ID=11\n"), ("etc/debian_version", "11.9\n")], "debian 11.9"),
+        (
+            &[(OS, "ID=raspbian\nID_LIKE=debian\nVERSION_ID=11\n"), ("etc/debian_version", "11.9\n")],
+            "debian 11.9 as raspbian",
+        ),
         (&[(OS, "ID=alpine\nVERSION_ID=3.19.1\n"), ("etc/alpine-release", "3.19.1\n")], "alpine 3.19.1"),
         (&[("etc/alpine-release", "3.18.0\n")], "alpine 3.18.0"),
         (&[(OS, "ID=wolfi\nVERSION_ID=\"20230201\"\n")], "wolfi 20230201"),
@@ -52,6 +57,7 @@ fn distributions_are_recognised() {
         (&[(OS, "ID=\"sles\"\nVERSION_ID=\"15.5\"\n")], "sles 15.5"),
         (&[(OS, "ID=\"opensuse-leap\"\nVERSION_ID=\"15.6\"\n")], "opensuse-leap 15.6"),
         (&[(OS, "ID=\"opensuse-tumbleweed\"\nVERSION_ID=\"20240501\"\n")], "opensuse-tumbleweed 20240501"),
+        (&[debian, ("etc/alpine-release", "3.19.1\n")], "debian 12"),
         (&[(OS, "NAME=BusyBox\n")], "none"),
         (&[(OS, "ID=arch\n")], "arch"),
         (&[], "none"),
@@ -90,6 +96,16 @@ fn distributions_of_the_red_hat_family_are_recognised() {
             "ol 7.6",
         ),
         (&[(OS, "ID=\"rocky\"\nVERSION_ID=\"9.3\"\n")], "rocky 9.3"),
+        (
+            &[
+                (OS, "ID=\"anolis\"\nID_LIKE=\"rhel fedora centos\"\nVERSION_ID=\"8.8\"\n"),
+                ("etc/redhat-release", "Anolis OS release 8.8\n"),
+            ],
+            "rhel 8.8 as anolis",
+        ),
+        (&[(OS, "ID=rhcos\nVERSION_ID=4.16\n"), COREOS], "rhcos 4.16"),
+        (&[(OS, "ID=rhel\nVARIANT_ID=coreos\nVERSION_ID=4.16\nRHEL_VERSION=9.4\n"), COREOS], "rhel 9.4 as rhcos"),
+        (&[COREOS], "none"),
         (&[("etc/rocky-release", "Rocky Linux release 8.4 (Green Obsidian)\n")], "rocky 8.4"),
         (&[(OS, "ID=\"almalinux\"\nVERSION_ID=\"9.3\"\n")], "almalinux 9.3"),
         (&[("etc/almalinux-release", "AlmaLinux release 8.4 (Electric Cheetah)\n")], "almalinux 8.4"),
