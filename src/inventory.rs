@@ -121,6 +121,8 @@ pub struct LinuxDistribution {
 pub enum Ecosystem {
     /// Alpine, Wolfi, Chainguard.
     Apk,
+    /// Components of Bitnami's images, such as `redis`.
+    Bitnami,
     /// Rust crates compiled into an executable.
     Cargo,
     /// PHP packages that Composer has installed.

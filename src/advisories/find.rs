@@ -236,7 +236,8 @@ pub(super) fn scheme(ecosystem: Ecosystem) -> VersionScheme {
     match ecosystem {
         Ecosystem::Apk => VersionScheme::Apk,
         Ecosystem::Composer => VersionScheme::Composer,
-        Ecosystem::Deb => VersionScheme::Deb,
+        // Bitnami appends a revision, as Debian does: `7.2.4-0`.
+        Ecosystem::Bitnami | Ecosystem::Deb => VersionScheme::Deb,
         Ecosystem::Gem => VersionScheme::Gem,
         Ecosystem::Cargo | Ecosystem::Go | Ecosystem::NuGet => VersionScheme::Semver,
         Ecosystem::Maven => VersionScheme::Maven,

@@ -91,6 +91,7 @@ fn buckets(search: &mut AdvisorySearch<'_>, ecosystem: Ecosystem) -> Vec<Sourced
 /// The beginning of the names of an ecosystem's buckets.
 fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
     match ecosystem {
+        Ecosystem::Bitnami => Some("bitnami::"),
         Ecosystem::Cargo => Some("cargo::"),
         Ecosystem::Composer => Some("composer::"),
         Ecosystem::Gem => Some("rubygems::"),

@@ -158,6 +158,7 @@ fn ubuntu(version: &str, extended_support: bool) -> String {
 /// The ecosystem of the packages of a programming language.
 pub(super) fn osv_ecosystem(ecosystem: Ecosystem) -> Option<&'static str> {
     match ecosystem {
+        Ecosystem::Bitnami => Some("Bitnami"),
         Ecosystem::Cargo => Some("crates.io"),
         Ecosystem::Composer => Some("Packagist"),
         Ecosystem::Gem => Some("RubyGems"),

@@ -11,6 +11,7 @@
 //! | `specifications/*.gemspec` | Ruby |
 //! | `installed.json` | PHP (Composer) |
 //! | `*.deps.json` | .NET (NuGet) |
+//! | `opt/bitnami/**/.spdx-*.spdx` | components of Bitnami |
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`) |
 //! | `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, and archives in them | Java, Python |
 //!
@@ -21,6 +22,7 @@ use crate::inventory::spool::Spool;
 use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
 
 mod archive;
+mod bitnami;
 mod composer;
 mod dotnet;
 mod executable;
@@ -58,6 +60,8 @@ const MAX_LICENSES: usize = 64;
 pub(super) enum LanguageFile {
     /// A Java archive, an egg, a program of Python in one file, or a script that may have an archive at its end.
     Archive,
+    /// `.spdx-NAME.spdx` of a component of Bitnami.
+    Bitnami,
     /// `vendor/composer/installed.json` of Composer.
     Composer,
     /// `PROGRAM.deps.json` of .NET.
@@ -77,6 +81,8 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
     let (_, name) = split_path(path);
     if name == "package.json" {
         Some(LanguageFile::Npm)
+    } else if bitnami::is_list(path) {
+        Some(LanguageFile::Bitnami)
     } else if composer::is_list(path) {
         Some(LanguageFile::Composer)
     } else if dotnet::is_list(path) {
@@ -117,7 +123,7 @@ impl LanguageFile {
         match self {
             Self::Archive => MAX_ARCHIVE_BYTES,
             Self::Executable => MAX_EXECUTABLE_BYTES,
-            Self::Composer | Self::DotNet => MAX_JSON_BYTES,
+            Self::Bitnami | Self::Composer | Self::DotNet => MAX_JSON_BYTES,
             Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
         }
     }
@@ -144,6 +150,7 @@ impl LanguageFile {
         };
         match self {
             Self::Archive => archive::read(path, content, size, spool, &mut found),
+            Self::Bitnami => read_text(bitnami::read),
             Self::Composer => read_text(composer::read),
             Self::DotNet => read_text(dotnet::read),
             Self::Executable => executable::read(path, content, size, &mut found),

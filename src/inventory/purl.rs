@@ -14,6 +14,7 @@ impl InstalledPackage {
         let lower = self.name.to_lowercase();
         let (kind, namespace, name) = match self.ecosystem {
             Ecosystem::Apk => ("apk", family, lower.as_str()),
+            Ecosystem::Bitnami => ("bitnami", None, self.name.as_str()),
             Ecosystem::Cargo => ("cargo", None, self.name.as_str()),
             Ecosystem::Composer => split("composer", &self.name, '/'),
             Ecosystem::Deb => ("deb", family, self.name.as_str()),
@@ -251,6 +252,7 @@ mod tests {
             "12",
             "pkg:composer/symfony/http-kernel@v5.4.1",
         ),
+        (Ecosystem::Bitnami, "redis", "7.2.4-0", "", "debian", "12", "pkg:bitnami/redis@7.2.4-0"),
         (Ecosystem::NuGet, "Newtonsoft.Json", "9.0.1", "", "debian", "12", "pkg:nuget/Newtonsoft.Json@9.0.1"),
         (Ecosystem::Gem, "rake", "13.0.6", "", "debian", "12", "pkg:gem/rake@13.0.6"),
         (Ecosystem::Cargo, "serde_json", "1.0.0", "", "debian", "12", "pkg:cargo/serde_json@1.0.0"),

@@ -126,7 +126,7 @@ fn scheme(purl: &Purl) -> Result<VersionScheme, InvalidBannedPackage> {
         "apk" => Ok(VersionScheme::Apk),
         "cargo" | "golang" | "nuget" => Ok(VersionScheme::Semver),
         "composer" => Ok(VersionScheme::Composer),
-        "deb" => Ok(VersionScheme::Deb),
+        "bitnami" | "deb" => Ok(VersionScheme::Deb),
         "gem" => Ok(VersionScheme::Gem),
         "maven" => Ok(VersionScheme::Maven),
         "npm" => Ok(VersionScheme::Npm),

@@ -108,6 +108,7 @@ impl ResultGroup {
         let path = || path.unwrap_or_default().to_owned();
         let (kind, target) = match ecosystem {
             Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm => return Self::of_distribution(image, scan),
+            Ecosystem::Bitnami => ("bitnami", path()),
             Ecosystem::Cargo => ("rustbinary", path()),
             Ecosystem::Composer => ("composer-vendor", path()),
             Ecosystem::Gem => ("gemspec", "Ruby".into()),
@@ -130,6 +131,7 @@ impl ResultGroup {
     fn of_unlisted(affected: Option<&AffectedPackage>, image: &str, scan: &ImageScan) -> Self {
         let kind = affected.and_then(|package| package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref()));
         let ecosystem = match kind {
+            Some("bitnami") => Ecosystem::Bitnami,
             Some("cargo") => Ecosystem::Cargo,
             Some("composer") => Ecosystem::Composer,
             Some("gem") => Ecosystem::Gem,

@@ -118,6 +118,7 @@ fn library(
 /// The properties of a package, as Trivy names them.
 fn properties(package: &InstalledPackage, distribution: Option<&LinuxDistribution>) -> Vec<Value> {
     let kind = match package.ecosystem {
+        Ecosystem::Bitnami => "bitnami",
         Ecosystem::Cargo => "rustbinary",
         Ecosystem::Composer => "composer-vendor",
         Ecosystem::Gem => "gemspec",

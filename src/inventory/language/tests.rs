@@ -187,6 +187,28 @@ fn gems_are_read_from_their_specifications() {
 }
 
 #[test]
+fn components_of_bitnami_are_those_of_their_package_urls() {
+    let path = "opt/bitnami/redis/.spdx-redis.spdx";
+    let document = |purls: &[&str]| {
+        let package = |purl: &&str| {
+            serde_json::json!({"name": "x", "licenseDeclared": "BSD-3-Clause", "externalRefs": [
+                {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl},
+                {"referenceCategory": "SECURITY", "referenceType": "cpe23Type", "referenceLocator": "cpe:2.3:*:x"}]})
+        };
+        serde_json::json!({"packages": purls.iter().map(package).collect::<Vec<_>>()}).to_string()
+    };
+    let text = document(&["pkg:bitnami/redis@7.2.4-0?arch=amd64&distro=debian-12", "pkg:npm/x@1", "pkg:bitnami/a@1"]);
+    let found = read(path, text.as_bytes());
+    assert_eq!(names(&found), ["redis 7.2.4-0", "a 1"]);
+    assert_eq!((found.packages[0].ecosystem, &*found.packages[0].licenses[0]), (Ecosystem::Bitnami, "BSD-3-Clause"));
+    assert_eq!(names(&read(path, document(&["pkg:bitnami/redis", "pkg:bitnami/a@1"]).as_bytes())), ["a 1", "!"]);
+    assert_eq!(names(&read(path, b"SPDXVersion: SPDX-2.3")), ["!"]);
+    for other in ["opt/other/.spdx-redis.spdx", "opt/bitnami/redis.spdx", "srv/opt/bitnami/redis/.spdx-redis.spdx"] {
+        assert_eq!(language_file(other, b"{"), None, "{other}");
+    }
+}
+
+#[test]
 fn packages_of_composer_are_those_of_its_list() {
     let path = "app/vendor/composer/installed.json";
     let two = br#"{"packages": [
