@@ -39,7 +39,7 @@ mod text;
 mod third_party;
 
 pub use export::cyclonedx;
-pub use layer::{LayerInventory, LayerLimits, LayerReading, read_layer};
+pub use layer::{LayerInventory, LayerLimits, LayerReading, read_layer, read_layer_again};
 pub use merge::merge;
 pub use read_seek::ReadSeek;
 

@@ -70,10 +70,16 @@ pub struct LayerReading {
     pub diff_id: Result<Digest, String>,
     /// What the layer contains.
     pub contents: LayerInventory,
+    /// Hard links to files that were not read under these names. If there are any, another reading can read them:
+    /// [`read_layer_again`].
+    pub unread: LinkedNames,
     /// Whether the time was over before everything was read. Another reading may get further, on a machine that is less
     /// busy. `contents` has a gap.
     pub ended_early: bool,
 }
+
+/// Names that hard links give to files that are known by another one, by the path of the file in the layer.
+pub type LinkedNames = BTreeMap<String, BTreeSet<String>>;
 
 /// What a layer contains, as far as inventories need it. It depends only on the bytes of the layer.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -161,10 +167,24 @@ pub fn read_layer(
     limits: &LayerLimits,
     folder: &Path,
 ) -> io::Result<LayerReading> {
+    read_layer_again(compressed, algorithm, limits, folder, &LinkedNames::new())
+}
+
+/// Reads a layer again, with the files that its hard links give other names: a file comes before its links.
+///
+/// # Errors
+/// Those of [`read_layer`].
+pub fn read_layer_again(
+    compressed: impl Read,
+    algorithm: Algorithm,
+    limits: &LayerLimits,
+    folder: &Path,
+    linked: &LinkedNames,
+) -> io::Result<LayerReading> {
     let (time, failure) = (ReadingTime::new(limits.time), Cell::new(None));
     let source = LayerSource { compressed, time: &time, failure: &failure };
     let spool = Spool::new(folder, &time, limits.unpacked);
-    let mut collector = Collector::new(limits, &spool);
+    let mut collector = Collector::new(limits, &spool, linked);
     let diff_id = UnpackedLayer::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
         let mut archive = Archive::new(BufReader::with_capacity(PIECE, unpacked));
         if let Err(error) = collector.walk(&mut archive) {
@@ -182,7 +202,8 @@ pub fn read_layer(
     if let Err(problem) = &diff_id {
         collector.problem(problem.clone());
     }
-    Ok(LayerReading { diff_id, contents: collector.finish(), ended_early: time.was_over() })
+    let unread = collector.take_unread();
+    Ok(LayerReading { diff_id, contents: collector.finish(), unread, ended_early: time.was_over() })
 }
 
 /// The error when the time is over.

@@ -1,5 +1,6 @@
 //! The database of RPM in its three formats, and the list of packages in distroless images of Azure Linux.
 
+use std::collections::BTreeSet;
 use std::io::SeekFrom;
 
 use jiff::Timestamp;
@@ -13,6 +14,11 @@ mod ndb;
 #[cfg(test)]
 mod sample;
 mod sqlite;
+#[cfg(test)]
+pub(super) use sample::half_damaged;
+
+/// The most problems of one database that are listed.
+pub(super) const MAX_PROBLEMS: usize = 8;
 
 /// An installed package, and the paths of its files without leading `/`.
 #[derive(Debug)]
@@ -21,7 +27,7 @@ pub(super) struct RpmPackage {
     pub(super) files: Vec<String>,
 }
 
-/// Reads a database of RPM and passes each package to `each`. The format is detected by content: SQLite (rpm 4.16 and
+/// Reads a database of RPM and passes each package to `each`, or what is wrong with its header. The format is detected by content: SQLite (rpm 4.16 and
 /// later), ndb (SUSE) or Berkeley DB (CentOS 8 and earlier). An empty file is an empty database.
 ///
 /// # Errors
@@ -29,13 +35,13 @@ pub(super) struct RpmPackage {
 pub(super) fn read_database(
     content: &mut dyn ReadSeek,
     size: u64,
-    each: &mut dyn FnMut(RpmPackage) -> Result<(), String>,
+    each: &mut dyn FnMut(Result<RpmPackage, String>) -> Result<(), String>,
 ) -> Result<(), String> {
     if size == 0 {
         return Ok(());
     }
     let mut file = RpmFile { content, size };
-    let mut each = |blob: &[u8]| each(header::package(blob)?);
+    let mut each = |blob: &[u8]| each(header::package(blob));
     let first = file.read(0, 16.min(usize::try_from(size).unwrap_or(16)))?;
     match &*first {
         b"SQLite format 3\0" => sqlite::blobs(&mut file, &mut each),
@@ -47,9 +53,11 @@ pub(super) fn read_database(
 /// Parses `var/lib/rpmmanifest/container-manifest-2`, the output of `rpm -qa` in ten fields separated by tabs: name,
 /// version-release, time of installation, time of build, vendor, `(none)`, size, architecture, epoch, source RPM.
 ///
+/// Also returns what is wrong with lines that have another form.
+///
 /// # Errors
-/// A line has another form, or there are more than `limit` packages.
-pub(super) fn manifest(content: &[u8], limit: usize) -> Result<Vec<InstalledPackage>, String> {
+/// There are more than `limit` packages.
+pub(super) fn manifest(content: &[u8], limit: usize) -> Result<(Vec<InstalledPackage>, BTreeSet<String>), String> {
     let package = |line: std::borrow::Cow<'_, str>| {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, version, _, built, vendor, _, _, architecture, epoch, source] = fields[..] else {
@@ -66,7 +74,15 @@ pub(super) fn manifest(content: &[u8], limit: usize) -> Result<Vec<InstalledPack
     if stated().nth(limit).is_some() {
         return Err("the list has too many packages".into());
     }
-    stated().map(package).collect()
+    let (mut packages, mut problems) = (Vec::new(), BTreeSet::new());
+    for line in stated() {
+        match package(line) {
+            Ok(package) => packages.push(package),
+            Err(problem) if problems.len() < MAX_PROBLEMS => drop(problems.insert(problem)),
+            Err(_) => {}
+        }
+    }
+    Ok((packages, problems))
 }
 
 /// The values of a package as RPM states them. Empty if not stated.

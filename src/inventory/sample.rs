@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LayerInventory, LayerLimits, LayerReading, read_layer};
+use super::{LayerInventory, LayerLimits, LayerReading, read_layer, read_layer_again};
 use crate::oci::{Algorithm, Digest};
 
 /// An entry of a layer.
@@ -93,7 +93,11 @@ pub(super) fn archive(entries: &[SampleEntry]) -> Vec<u8> {
 /// Reads a layer that is in memory.
 pub(super) fn read(bytes: &[u8]) -> LayerReading {
     let limits = LayerLimits::of(bytes.len() as u64);
-    read_layer(bytes, Algorithm::Sha256, &limits, &std::env::temp_dir()).unwrap()
+    let reading = read_layer(bytes, Algorithm::Sha256, &limits, &std::env::temp_dir()).unwrap();
+    if reading.unread.is_empty() {
+        return reading;
+    }
+    read_layer_again(bytes, Algorithm::Sha256, &limits, &std::env::temp_dir(), &reading.unread).unwrap()
 }
 
 /// A layer with these entries. It has survived serialisation.

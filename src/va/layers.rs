@@ -59,7 +59,7 @@ pub(super) struct LayerReadings {
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let readings = Memo::new("layer-3", store.clone(), clock.clone(), tasks.clone());
+        let readings = Memo::new("layer-4", store.clone(), clock.clone(), tasks.clone());
         Self { readings: Arc::new(readings), clock: clock.clone(), scratch }
     }
 
@@ -77,10 +77,19 @@ impl LayerReadings {
         let (reader, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
         let gather = || async move {
             let (digest, limits) = (blob.digest, LayerLimits::of(blob.size));
+            let again = scratch.clone();
             let work = move |bytes| inventory::read_layer(bytes, algorithm, &limits, &scratch);
-            let read = reader.read_with("layer", &blob, work).await;
+            let mut read = reader.read_with("layer", &blob, work).await;
+            if let Ok(Some(Ok(first))) = &mut read
+                && !first.unread.is_empty()
+                && !first.ended_early
+            {
+                let linked = std::mem::take(&mut first.unread);
+                let work = move |bytes| inventory::read_layer_again(bytes, algorithm, &limits, &again, &linked);
+                read = reader.read_with("layer", &blob, work).await;
+            }
             let known = |read: Option<io::Result<LayerReading>>| match read {
-                Some(Ok(LayerReading { diff_id, contents, ended_early })) => {
+                Some(Ok(LayerReading { diff_id, contents, ended_early, .. })) => {
                     Ok(KnownLayer { digest, diff_id: diff_id.ok(), inventory: Arc::new(contents), ended_early })
                 }
                 Some(Err(error)) => Err(CacheError::Disk(error.to_string())),

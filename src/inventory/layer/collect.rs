@@ -1,21 +1,21 @@
 //! Collects what the files of a layer state, entry by entry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read as _};
 
 use super::names::{LayerNames, Named};
 use super::observe::LayerObservations;
 use super::owned::OwnedFiles;
 use super::read_as::ReadAs;
-use super::{FileFacts, LayerInventory, LayerLimits, too_late};
-use crate::hardening::{self, CheckedFile, check_mode, enabled_file};
-use crate::inventory::distribution::is_ubuntu_pro;
-use crate::inventory::language::{PackageLimits, kind_of_link};
-use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text, target_of};
+use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
+use crate::hardening::{self, CheckedFile, check_mode};
+use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
-use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
+use crate::inventory::system_file::SystemFile;
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
-use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
+
+mod content;
+mod links;
 
 /// How many bytes of a file [`ReadAs::of`] gets.
 const FIRST: u64 = 4096;
@@ -41,14 +41,41 @@ pub(super) struct Collector<'a> {
     whiteouts: BTreeSet<String>,
     opaque: BTreeSet<String>,
     problems: BTreeSet<String>,
+    /// Files to read under the names of hard links.
+    wanted: &'a LinkedNames,
+    /// What these files state, by path and name.
+    linked: BTreeMap<String, BTreeMap<String, Named>>,
+    /// Hard links to files that were not read under these names.
+    unread: LinkedNames,
 }
 
 impl<'a> Collector<'a> {
-    pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>) -> Self {
+    pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>, wanted: &'a LinkedNames) -> Self {
         let [whiteouts, opaque, problems] = Default::default();
         let (names, files, owned) = (LayerNames::default(), Vec::new(), OwnedFiles::default());
-        let observations = LayerObservations::default();
-        Self { limits, spool, names, files, owned, observations, packages: 0, facts: 0, whiteouts, opaque, problems }
+        let (observations, linked, unread) = (LayerObservations::default(), BTreeMap::new(), LinkedNames::new());
+        let (packages, facts) = (0, 0);
+        Self {
+            limits,
+            spool,
+            names,
+            files,
+            owned,
+            observations,
+            packages,
+            facts,
+            whiteouts,
+            opaque,
+            problems,
+            wanted,
+            linked,
+            unread,
+        }
+    }
+
+    /// The hard links to files that were not read under these names.
+    pub(super) fn take_unread(&mut self) -> LinkedNames {
+        std::mem::take(&mut self.unread)
     }
 
     /// Notes a problem with the layer as a whole.
@@ -124,11 +151,13 @@ impl<'a> Collector<'a> {
             // A directory that replaces the mark of a deletion shows what the layers below have there.
             self.whiteouts.remove(&path);
             self.names.directory(&path);
+            self.linked.remove(&path);
             self.observations.replace_file(&path);
             return Ok(());
         }
         self.forget_marks(&path);
         self.names.remove_tree(&path);
+        self.forget_linked(&path);
         self.observations.replace_tree(&path);
         self.names.note_undeclared(&path);
         let named = match entry.kind {
@@ -199,6 +228,9 @@ impl<'a> Collector<'a> {
             archive.by_ref().take(FIRST).read_to_end(&mut first)?;
         }
         self.observations.add(path, check_mode(path, entry.mode));
+        if let Some(named) = self.linked_file(path, entry, &first, archive)? {
+            return Ok(Some(named));
+        }
         let Some(interest) = ReadAs::of(path, &first) else {
             if entry.is_sparse {
                 // Only the content says whether this is a program.
@@ -206,21 +238,31 @@ impl<'a> Collector<'a> {
             }
             return self.checked_file(path, entry, first, archive);
         };
-        let facts = if interest.is_journal() {
-            (entry.size > 0).then_some(FileFacts::Journal)
-        } else if interest.is_update() {
-            Some(FileFacts::Unreadable("dpkg has not applied these changes to its database yet".into()))
-        } else if interest.is_optional() && (entry.is_sparse || entry.size > interest.max_bytes()) {
-            None
-        } else if entry.is_sparse {
-            Some(FileFacts::Unreadable(SPARSE.into()))
-        } else if entry.size > interest.max_bytes() {
-            Some(FileFacts::Unreadable(format!("the file has more than {} bytes", interest.max_bytes())))
-        } else {
-            let spool = self.spool;
-            spool.with(first, archive, entry.size, |content| self.facts(path, interest, content, entry.size))?
+        let facts = match Self::facts_without_content(interest, entry) {
+            Some(facts) => facts,
+            None => {
+                let spool = self.spool;
+                spool.with(first, archive, entry.size, |content| self.facts(path, interest, content, entry.size))?
+            }
         };
-        Ok(Some(facts.map_or(Named::Other, |facts| self.add(facts))))
+        Ok(Some(self.named(facts)))
+    }
+
+    /// What is known about a file of interest by its entry alone; `None` if its content is needed.
+    fn facts_without_content(interest: ReadAs, entry: &ArchiveEntry) -> Option<Option<FileFacts>> {
+        let is_too_large = entry.size > interest.max_bytes();
+        if interest.is_journal() {
+            Some((entry.size > 0).then_some(FileFacts::Journal))
+        } else if interest.is_update() {
+            Some(Some(FileFacts::Unreadable("dpkg has not applied these changes to its database yet".into())))
+        } else if interest.is_optional() && (entry.is_sparse || is_too_large) {
+            Some(None)
+        } else if entry.is_sparse {
+            Some(Some(FileFacts::Unreadable(SPARSE.into())))
+        } else {
+            let problem = || format!("the file has more than {} bytes", interest.max_bytes());
+            is_too_large.then(|| Some(FileFacts::Unreadable(problem())))
+        }
     }
 
     /// Examines a file that states nothing but may be unsafe. It is named even if nothing was found, because it may replace
@@ -246,37 +288,9 @@ impl<'a> Collector<'a> {
         Ok((entry.is_executable() || has_room).then_some(Named::Other))
     }
 
-    /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name.
-    fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
-        let target = self.resolve(CleanPath::new(&entry.link).text);
-        self.observations.add_name(path, &target);
-        let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some_and(|read| !read.is_optional());
-        let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
-        match self.names.get(&target).cloned() {
-            Some(Named::Link(target)) => Some(self.symlink(path, target)),
-            Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named),
-            _ if is_of_interest(path) || entry.is_executable() || leads_to_system_file(path) => {
-                let problem = format!("the file is a hard link to {target}, which was not read");
-                Some(self.add(FileFacts::Unreadable(problem)))
-            }
-            named => named.map(|_| Named::Other),
-        }
-    }
-
-    /// A symbolic link. One at a path where something is read must lead to something that is read under its own name. Links
-    /// that decide which release file or database is read are followed when all layers are known.
-    fn symlink(&mut self, path: &str, target: String) -> Named {
-        let leads_to = target_of(path, &target);
-        self.observations.add(path, enabled_file(path, &leads_to).into_iter().collect());
-        let kinds = |path: &str| {
-            let system = SystemFile::at(path).filter(|kind| kind.is_essential());
-            (system, kind_of_link(path))
-        };
-        let is_read = leads_to_system_file(path) || kinds(path) == (None, None) || kinds(path) == kinds(&leads_to);
-        if is_read && (!is_directory_of_databases(&leads_to) || leads_to_system_file(path)) {
-            return Named::Link(target);
-        }
-        self.add(FileFacts::Unreadable(format!("it is a link to {leads_to}, which is not read under this name")))
+    /// What a file of interest is.
+    fn named(&mut self, facts: Option<FileFacts>) -> Named {
+        facts.map_or(Named::Other, |facts| self.add(facts))
     }
 
     fn add(&mut self, facts: FileFacts) -> Named {
@@ -286,94 +300,6 @@ impl<'a> Collector<'a> {
         self.facts += facts.text_bytes();
         self.files.push(facts);
         Named::File(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
-    }
-
-    /// What the file states, if anything.
-    fn facts(&mut self, path: &str, interest: ReadAs, content: &mut dyn ReadSeek, size: u64) -> Option<FileFacts> {
-        let system = match interest {
-            ReadAs::Language(file) => {
-                let bytes = self.limits.facts.saturating_sub(self.facts);
-                // One more than is left, so that the limit of the layer is hit.
-                let packages = self.packages_left().saturating_add(1);
-                let limits = PackageLimits { packages, bytes };
-                let found = file.read(path, content, size, limits, self.spool);
-                let (mut packages, problems) = (found.packages, found.problems);
-                // The file may be known by another name in the end.
-                packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
-                let is_empty = packages.is_empty() && problems.is_empty();
-                return (!is_empty).then_some(FileFacts::Packages { packages, problems });
-            }
-            ReadAs::System(system) => system,
-        };
-        let found = match system {
-            SystemFile::Rpm => {
-                self.rpm_packages(content, size).map(|packages| SmallFile::Packages(packages, BTreeSet::new()))
-            }
-            _ => {
-                let mut bytes = Vec::new();
-                let read = content.read_to_end(&mut bytes).map_err(|error| error.to_string());
-                read.and_then(|_| self.small_file(path, system, &bytes))
-            }
-        };
-        match found {
-            Ok(SmallFile::Packages(packages, problems)) => {
-                Some(FileFacts::Packages { packages, problems: problems.into_iter().collect() })
-            }
-            Ok(SmallFile::Other(facts)) => facts,
-            Err(problem) => Some(FileFacts::Unreadable(problem)),
-        }
-    }
-
-    fn packages_left(&self) -> usize {
-        self.limits.packages.saturating_sub(self.packages)
-    }
-
-    fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64) -> Result<Vec<InstalledPackage>, String> {
-        let (mut packages, left) = (Vec::new(), self.packages_left());
-        let mut bytes = self.limits.facts.saturating_sub(self.facts);
-        rpm::read_database(content, size, &mut |found| {
-            let rest = bytes.checked_sub(found.package.text_bytes()).filter(|_| packages.len() < left);
-            bytes = rest.ok_or("the database has too many packages")?;
-            if !found.package.is_third_party() {
-                self.owned.add(&found.files);
-            }
-            packages.push(found.package);
-            Ok(())
-        })?;
-        Ok(packages)
-    }
-
-    fn small_file(&mut self, path: &str, system: SystemFile, content: &[u8]) -> Result<SmallFile, String> {
-        Ok(match system {
-            SystemFile::Release => {
-                SmallFile::Other(Some(FileFacts::Release(String::from_utf8_lossy(content).into_owned())))
-            }
-            SystemFile::UbuntuPro => SmallFile::Other(is_ubuntu_pro(content).then_some(FileFacts::UbuntuPro)),
-            SystemFile::ContentManifest => SmallFile::Other(red_hat::content_sets(content)?.map(FileFacts::Build)),
-            SystemFile::BuildDockerfile => SmallFile::Other(red_hat::dockerfile(path, content).map(FileFacts::Build)),
-            SystemFile::DpkgFiles => {
-                self.owned.add_list(path, &dpkg::files(content));
-                SmallFile::Other(None)
-            }
-            SystemFile::DpkgCopyright => {
-                let licenses = copyright::licenses(content);
-                SmallFile::Other((!licenses.is_empty()).then_some(FileFacts::Licenses(licenses)))
-            }
-            SystemFile::DpkgStatus => {
-                let database = dpkg::database(content, self.packages_left())?;
-                self.owned.add_packages(&database.packages);
-                SmallFile::Packages(database.packages, database.problems)
-            }
-            SystemFile::Apk => {
-                let database = apk::database(content, self.packages_left())?;
-                self.owned.add(&database.files);
-                SmallFile::Packages(database.packages, database.problems)
-            }
-            SystemFile::RpmManifest => {
-                SmallFile::Packages(rpm::manifest(content, self.packages_left())?, BTreeSet::new())
-            }
-            SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
-        })
     }
 
     /// Leaves out what the distribution's packages own.
@@ -396,11 +322,4 @@ impl<'a> Collector<'a> {
         }
         layer
     }
-}
-
-/// What a file that is read into memory states.
-enum SmallFile {
-    /// Packages, and why there may be more.
-    Packages(Vec<InstalledPackage>, BTreeSet<String>),
-    Other(Option<FileFacts>),
 }

@@ -147,8 +147,6 @@ fn hard_links_are_other_names_of_what_was_read() {
     let linked =
         contents(&[node_package("store/1", "one", "1"), hard_link("app/package.json", "store/1/package.json")]);
     assert_eq!(packages(&linked), ["one 1 in app/package.json", "one 1 in store/1/package.json"]);
-    let unread = contents(&[file("store/f00", "{}"), hard_link("app/package.json", "store/f00")]);
-    assert_eq!(packages(&unread), ["app/package.json: the file is a hard link to store/f00, which was not read"]);
     let elsewhere = contents(&[hard_link("var/lib/dpkg/status", "var/lib/dpkg/status-old")]);
     assert!(packages(&elsewhere)[0].contains("not read"), "the target is in no layer, or in one below");
     let linked = contents(&[symlink("opt/s", "/opt/d"), hard_link("var/lib/dpkg", "opt/s")]);
@@ -157,6 +155,49 @@ fn hard_links_are_other_names_of_what_was_read() {
     assert!(packages(&unknown)[0].contains("not read"));
     let programs = contents(&[program("bin/a"), hard_link("bin/b", "bin/a")]);
     assert!(programs.names.is_empty() && programs.replaced.contains("bin/b"));
+}
+
+/// A file comes before its hard links, whose names are those that decide: package managers link files from a store.
+#[test]
+fn files_are_read_under_the_names_of_hard_links() {
+    let json = |name: &str| format!(r#"{{"name": "{name}", "version": "1"}}"#);
+    let link = |path: &str| hard_link(path, "store/f00");
+    let store = |name: &str| file("store/f00", json(name));
+    assert_eq!(packages(&contents(&[store("one"), link("app/package.json")])), ["one 1 in app/package.json"]);
+    let two = [store("one"), link("a/package.json"), link("b/package.json"), link("c/other")];
+    assert_eq!(packages(&contents(&two)), ["one 1 in a/package.json", "one 1 in b/package.json"]);
+    assert_eq!(packages(&contents(&[file("store/f00", "{}"), link("app/package.json")])), [""; 0], "no package");
+    let database =
+        [file("ostree/ab.file", "Package: zlib1g\nVersion: 1\n"), hard_link("var/lib/dpkg/status", "ostree/ab.file")];
+    assert_eq!(packages(&contents(&database)), ["zlib1g 1 in var/lib/dpkg/status"]);
+    let update = contents(&[file("ostree/ab.file", ""), hard_link("var/lib/dpkg/updates/0001", "ostree/ab.file")]);
+    assert!(packages(&update)[0].contains("not applied"));
+    // An archive that is recognised by its content has names of both kinds.
+    let script = [file("store/f00", "#!/bin/sh\n"), link("x.jar"), link("app/package.json")];
+    assert_eq!(packages(&contents(&script)), [""; 0]);
+    // What the link names is the file at that time.
+    let replaced = [store("one"), link("a/package.json"), store("two"), link("b/package.json")];
+    assert_eq!(packages(&contents(&replaced)), ["one 1 in a/package.json", "two 1 in b/package.json"]);
+    let gone = [store("one"), link("a/package.json"), directory("store/f00"), link("b/package.json")];
+    let problem = "b/package.json: the file is a hard link to store/f00, which was not read";
+    assert_eq!(packages(&contents(&gone)), ["one 1 in a/package.json", problem]);
+    let many: Vec<_> = (0..70).map(|number| link(&format!("app/{number:02}/package.json"))).collect();
+    let found = packages(&contents(&[&[store("one")][..], &many].concat()));
+    assert_eq!(found.iter().filter(|line| line.contains("not read")).count(), 6);
+}
+
+/// The other packages of a database of RPM are kept.
+#[test]
+fn a_damaged_header_of_rpm_does_not_hide_the_other_packages() {
+    let line = |name: &str, version: &str| format!("{name}\t{version}\t1\t1\tx\t(none)\t1\tnoarch\t0\tx-1-1.src.rpm\n");
+    let text = line("one", "1-1") + &line("two", "1") + &line("three", "1-1");
+    let layer = contents(&[file("var/lib/rpmmanifest/container-manifest-2", text)]);
+    let FileFacts::Packages { packages, problems } = &layer.files[0] else { panic!("{layer:?}") };
+    assert_eq!((packages.len(), problems.len()), (2, 1));
+    let database = crate::inventory::rpm::half_damaged();
+    let layer = contents(&[file("var/lib/rpm/Packages.db", database)]);
+    let FileFacts::Packages { packages, problems } = &layer.files[0] else { panic!("{layer:?}") };
+    assert_eq!((packages.len(), problems.len()), (1, 1));
 }
 
 #[test]

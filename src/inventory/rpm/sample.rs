@@ -134,3 +134,9 @@ pub(super) fn bdb(headers: &[Vec<u8>], big: bool) -> Vec<u8> {
     meta.resize(PAGE, 0);
     [meta, hash, overflow.concat()].concat()
 }
+
+/// A database of two packages, one of which has no name.
+pub(in crate::inventory) fn half_damaged() -> Vec<u8> {
+    let good = SampleRpm { name: "one", version: "1", release: "1", ..SampleRpm::default() };
+    ndb(&[SampleRpm { name: "", ..good.clone() }.header(), good.header()])
+}

@@ -1,0 +1,123 @@
+//! Reads what the content of a file states.
+
+use std::collections::BTreeSet;
+
+use super::super::FileFacts;
+use super::super::read_as::ReadAs;
+use super::Collector;
+use crate::inventory::distribution::is_ubuntu_pro;
+use crate::inventory::language::PackageLimits;
+use crate::inventory::system_file::SystemFile;
+use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
+
+impl Collector<'_> {
+    /// What the file states, if anything.
+    pub(super) fn facts(
+        &mut self,
+        path: &str,
+        interest: ReadAs,
+        content: &mut dyn ReadSeek,
+        size: u64,
+    ) -> Option<FileFacts> {
+        let system = match interest {
+            ReadAs::Language(file) => {
+                let bytes = self.limits.facts.saturating_sub(self.facts);
+                // One more than is left, so that the limit of the layer is hit.
+                let packages = self.packages_left().saturating_add(1);
+                let limits = PackageLimits { packages, bytes };
+                let found = file.read(path, content, size, limits, self.spool);
+                let (mut packages, problems) = (found.packages, found.problems);
+                // The file may be known by another name in the end.
+                packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
+                let is_empty = packages.is_empty() && problems.is_empty();
+                return (!is_empty).then_some(FileFacts::Packages { packages, problems });
+            }
+            ReadAs::System(system) => system,
+        };
+        let found = match system {
+            SystemFile::Rpm => Ok(self.rpm_packages(content, size)),
+            _ => {
+                let mut bytes = Vec::new();
+                let read = content.read_to_end(&mut bytes).map_err(|error| error.to_string());
+                read.and_then(|_| self.small_file(path, system, &bytes))
+            }
+        };
+        match found {
+            Ok(SmallFile::Packages(packages, problems)) => {
+                Some(FileFacts::Packages { packages, problems: problems.into_iter().collect() })
+            }
+            Ok(SmallFile::Other(facts)) => facts,
+            Err(problem) => Some(FileFacts::Unreadable(problem)),
+        }
+    }
+
+    fn packages_left(&self) -> usize {
+        self.limits.packages.saturating_sub(self.packages)
+    }
+
+    /// The packages in a database of RPM. One that is damaged does not hide the others.
+    fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64) -> SmallFile {
+        let (mut packages, left, mut problems) = (Vec::new(), self.packages_left(), BTreeSet::new());
+        let mut bytes = self.limits.facts.saturating_sub(self.facts);
+        let read = rpm::read_database(content, size, &mut |found| {
+            let found = match found {
+                Ok(found) => found,
+                Err(problem) if problems.len() < rpm::MAX_PROBLEMS => {
+                    problems.insert(problem);
+                    return Ok(());
+                }
+                Err(problem) => return Err(problem),
+            };
+            let rest = bytes.checked_sub(found.package.text_bytes()).filter(|_| packages.len() < left);
+            bytes = rest.ok_or("the database has too many packages")?;
+            if !found.package.is_third_party() {
+                self.owned.add(&found.files);
+            }
+            packages.push(found.package);
+            Ok(())
+        });
+        problems.extend(read.err());
+        SmallFile::Packages(packages, problems)
+    }
+
+    fn small_file(&mut self, path: &str, system: SystemFile, content: &[u8]) -> Result<SmallFile, String> {
+        Ok(match system {
+            SystemFile::Release => {
+                SmallFile::Other(Some(FileFacts::Release(String::from_utf8_lossy(content).into_owned())))
+            }
+            SystemFile::UbuntuPro => SmallFile::Other(is_ubuntu_pro(content).then_some(FileFacts::UbuntuPro)),
+            SystemFile::ContentManifest => SmallFile::Other(red_hat::content_sets(content)?.map(FileFacts::Build)),
+            SystemFile::BuildDockerfile => SmallFile::Other(red_hat::dockerfile(path, content).map(FileFacts::Build)),
+            SystemFile::DpkgFiles => {
+                self.owned.add_list(path, &dpkg::files(content));
+                SmallFile::Other(None)
+            }
+            SystemFile::DpkgCopyright => {
+                let licenses = copyright::licenses(content);
+                SmallFile::Other((!licenses.is_empty()).then_some(FileFacts::Licenses(licenses)))
+            }
+            SystemFile::DpkgStatus => {
+                let database = dpkg::database(content, self.packages_left())?;
+                self.owned.add_packages(&database.packages);
+                SmallFile::Packages(database.packages, database.problems)
+            }
+            SystemFile::Apk => {
+                let database = apk::database(content, self.packages_left())?;
+                self.owned.add(&database.files);
+                SmallFile::Packages(database.packages, database.problems)
+            }
+            SystemFile::RpmManifest => {
+                let (packages, problems) = rpm::manifest(content, self.packages_left())?;
+                SmallFile::Packages(packages, problems)
+            }
+            SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
+        })
+    }
+}
+
+/// What a file states.
+enum SmallFile {
+    /// Packages, and why there may be more.
+    Packages(Vec<InstalledPackage>, BTreeSet<String>),
+    Other(Option<FileFacts>),
+}

@@ -1,0 +1,105 @@
+//! Hard links and symbolic links: other names of files.
+
+use std::io::{self, BufRead};
+
+use super::super::FileFacts;
+use super::super::names::Named;
+use super::super::read_as::ReadAs;
+use super::Collector;
+use crate::hardening::enabled_file;
+use crate::inventory::language::kind_of_link;
+use crate::inventory::paths::{CleanPath, beneath, target_of};
+use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
+use crate::inventory::tar::{Archive, ArchiveEntry};
+
+/// The most names under which one file is read. Hard links beyond are gaps.
+const MAX_NAMES: usize = 64;
+
+impl Collector<'_> {
+    /// Reads a file under its own name and those that hard links give it, if the layer is read for them.
+    pub(super) fn linked_file(
+        &mut self,
+        path: &str,
+        entry: &ArchiveEntry,
+        first: &[u8],
+        archive: &mut Archive<impl BufRead>,
+    ) -> io::Result<Option<Named>> {
+        let (wanted, spool) = (self.wanted, self.spool);
+        let Some(names) = wanted.get(path) else { return Ok(None) };
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for name in names.iter().map(String::as_str).chain([path]) {
+            let Some(interest) = ReadAs::of(name, first) else { continue };
+            match Self::facts_without_content(interest, entry) {
+                Some(facts) => read.push((name, self.named(facts))),
+                None => unread.push((name, interest)),
+            }
+        }
+        if !unread.is_empty() {
+            let found = spool.with(first.to_vec(), archive, entry.size, |content| {
+                let mut found = Vec::new();
+                for (name, interest) in unread {
+                    content.rewind()?;
+                    let facts = self.facts(name, interest, content, entry.size);
+                    found.push((name, self.named(facts)));
+                }
+                io::Result::Ok(found)
+            })?;
+            read.extend(found?);
+        }
+        let mut own = Named::Other;
+        for (name, named) in read {
+            match name == path {
+                true => own = named,
+                false => drop(self.linked.entry(path.to_owned()).or_default().insert(name.to_owned(), named)),
+            }
+        }
+        Ok(Some(own))
+    }
+
+    /// Forgets what was read for hard links to files that an entry replaces.
+    pub(super) fn forget_linked(&mut self, path: &str) {
+        self.linked.remove(path);
+        let beneath: Vec<String> = self.linked.range(beneath(path)).map(|(path, _)| path.clone()).collect();
+        beneath.iter().for_each(|path| drop(self.linked.remove(path)));
+    }
+
+    /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name: then it
+    /// is read when the layer is read again.
+    pub(super) fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
+        let target = self.resolve(CleanPath::new(&entry.link).text);
+        self.observations.add_name(path, &target);
+        let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some_and(|read| !read.is_optional());
+        let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
+        let linked = self.linked.get(&target).and_then(|names| names.get(path)).cloned();
+        match self.names.get(&target).cloned() {
+            Some(Named::Link(target)) => Some(self.symlink(path, target)),
+            Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named),
+            _ if linked.is_some() => linked,
+            _ if is_of_interest(path) || entry.is_executable() || leads_to_system_file(path) => {
+                let unread = self.unread.entry(target.clone()).or_default();
+                if unread.len() < MAX_NAMES {
+                    unread.insert(path.to_owned());
+                }
+                let problem = format!("the file is a hard link to {target}, which was not read");
+                Some(self.add(FileFacts::Unreadable(problem)))
+            }
+            named => named.map(|_| Named::Other),
+        }
+    }
+
+    /// A symbolic link. One at a path where something is read must lead to something that is read under its own name. Links
+    /// that decide which release file or database is read are followed when all layers are known.
+    pub(super) fn symlink(&mut self, path: &str, target: String) -> Named {
+        let leads_to = target_of(path, &target);
+        self.observations.add(path, enabled_file(path, &leads_to).into_iter().collect());
+        let kinds = |path: &str| {
+            let system = SystemFile::at(path).filter(|kind| kind.is_essential());
+            (system, kind_of_link(path))
+        };
+        let is_read = leads_to_system_file(path) || kinds(path) == (None, None) || kinds(path) == kinds(&leads_to);
+        if is_read && (!is_directory_of_databases(&leads_to) || leads_to_system_file(path)) {
+            return Named::Link(target);
+        }
+        self.add(FileFacts::Unreadable(format!("it is a link to {leads_to}, which is not read under this name")))
+    }
+}
