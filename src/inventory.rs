@@ -54,6 +54,9 @@ pub struct Inventory {
     /// [`licence::expression`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub licences: BTreeMap<String, String>,
+    /// The layers, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<InventoryLayer>,
     /// What could not be read, and may hide packages.
     pub gaps: Vec<Gap>,
     /// How Red Hat built the layers that contain its packages, by the packages' `layer`. It decides which advisories of
@@ -66,6 +69,16 @@ pub struct Inventory {
     /// The names of the accounts with the rights of the superuser, as `etc/passwd` has them.
     #[serde(default, skip_serializing_if = "Superusers::is_empty")]
     pub superusers: Superusers,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct InventoryLayer {
+    /// The digest of the layer, as the manifest names it.
+    pub digest: Digest,
+    /// The digest of its uncompressed content. `None` if the layer cannot be unpacked, or readers interpret it differently;
+    /// then the layer of a package is `digest`.
+    pub diff_id: Option<Digest>,
 }
 
 /// How Red Hat built a layer (`root/buildinfo`).

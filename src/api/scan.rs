@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AssessmentAnswer, CheckRequest};
 use crate::gate::{AppliedVaRule, Gate, GateError, ScannedImage};
-use crate::inventory::{Gap, InstalledPackage, LinuxDistribution};
+use crate::inventory::{Gap, InstalledPackage, InventoryLayer, LinuxDistribution};
 use crate::oci::{ImageName, ImageReference, Reference};
 use crate::policy::{AssessmentContext, ExemptedImage, ImageHistory, VaEvidence, VaRule};
 use crate::scope::Scope;
@@ -30,6 +30,12 @@ pub struct ImageScan {
     pub generated_at: Option<Timestamp>,
     /// The distribution, if the image contains one.
     pub distribution: Option<LinuxDistribution>,
+    /// When the support of its release ends or has ended, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_of_life: Option<Timestamp>,
+    /// The layers, lowest first, if they were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<InventoryLayer>,
     /// All packages.
     pub packages: Vec<PackageAnswer>,
     /// What could not be read or compared with advisories, and may hide packages or vulnerabilities.
@@ -104,9 +110,9 @@ impl ImageScan {
         let exemptions = applied.exemptions.for_child(digest);
         let context = AssessmentContext { exemptions: &exemptions, ..applied.context() };
         let assessment = AssessmentAnswer::new(digest, platform, &applied.rule, &evidence.value, &context);
-        let (generated_at, unjudged) = match &evidence.value {
-            VaEvidence::Report(report) => (report.generated_at, &report.gaps[..]),
-            _ => (None, &[][..]),
+        let (generated_at, end_of_life, unjudged) = match &evidence.value {
+            VaEvidence::Report(report) => (report.generated_at, report.image.end_of_life, &report.gaps[..]),
+            _ => (None, None, &[][..]),
         };
         let (inventory, unread) = match inventory {
             Ok(inventory) => ((*inventory).clone(), None),
@@ -129,6 +135,8 @@ impl ImageScan {
             assessment,
             generated_at,
             distribution,
+            end_of_life,
+            layers: inventory.layers,
             packages,
             gaps,
         }

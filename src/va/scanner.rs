@@ -16,7 +16,7 @@ use super::layers::{KnownLayer, LayerReadings};
 use super::{SourceAnswer, VaSource, VaSubject, configuration};
 use crate::advisories::{self, Databases};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
-use crate::inventory::{self, Gap, Inventory};
+use crate::inventory::{self, Gap, Inventory, InventoryLayer};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
 use crate::oci::{Algorithm, Descriptor, Digest, media_type};
 use crate::policy::{Observed, VaEvidence};
@@ -236,6 +236,8 @@ fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
     let layers: Vec<_> =
         readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
     let mut inventory = inventory::merge(&layers);
+    let layer = |layer: &&KnownLayer| InventoryLayer { digest: layer.digest, diff_id: layer.diff_id };
+    inventory.layers = readings.iter().map(layer).collect();
     let gap = |layer: &Descriptor| Some(Gap { place: layer.digest.to_string(), problem: type_problem(layer)?.into() });
     inventory.gaps.extend(named.iter().filter_map(gap));
     inventory.gaps.sort_unstable();

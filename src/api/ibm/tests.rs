@@ -63,6 +63,8 @@ fn scan() -> ImageScan {
         ),
     ];
     ImageScan {
+        end_of_life: None,
+        layers: Vec::new(),
         id: format!("us.icr.io/ns/app@{digest}"),
         image: "us.icr.io/ns/app:1".into(),
         observed_at: "2026-11-26T00:00:00Z".parse().ok(),

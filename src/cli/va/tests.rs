@@ -257,6 +257,27 @@ fn sarif_lists_each_issue_in_each_package() {
     assert_eq!(run["invocations"][0]["executionSuccessful"], true);
 }
 
+#[test]
+fn trivys_report_names_layers_and_the_end_of_support() {
+    let (layer, diff_id) = (crate::oci::Digest::sha256(b"layer"), crate::oci::Digest::sha256(b"content"));
+    let mut scan = serde_json::to_value(scan()).unwrap();
+    scan["layers"] = json!([{"digest": layer, "diff_id": diff_id}]);
+    scan["packages"][0]["layer"] = json!(diff_id);
+    scan["issues"][0]["packages"][0]["layer"] = json!(diff_id);
+    let report = |end: &str| {
+        let mut scan = scan.clone();
+        scan["end_of_life"] = json!(end);
+        trivy::report("app", &serde_json::from_value(scan).unwrap())
+    };
+    let (over, supported) = (report("2026-11-25T00:00:00Z"), report("2026-11-27T00:00:00Z"));
+    assert_eq!((&over["Metadata"]["OS"]["EOSL"], &supported["Metadata"]["OS"]["EOSL"]), (&json!(true), &Value::Null));
+    assert_eq!(over["Metadata"]["DiffIDs"], json!([diff_id]));
+    let of_layer = json!({"Digest": layer, "DiffID": diff_id});
+    assert_eq!(over["Results"][0]["Packages"][0]["Layer"], of_layer);
+    assert_eq!(over["Results"][0]["Vulnerabilities"][0]["Layer"], of_layer);
+    assert_eq!(over["Results"][0]["Vulnerabilities"][1]["Layer"], Value::Null);
+}
+
 /// `zlib1g` and `bash` are in no inventory; a reader of the report must find them nevertheless.
 #[test]
 fn trivys_report_has_every_issue_and_no_empty_field() {

@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 
 use crate::api::{ImageScan, PackageAnswer, notices, remedies, vendor_link};
 use crate::inventory::Ecosystem;
+use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity};
 
 /// The report on one image. Fields are left out where Trivy leaves them out (`pkg/types/report.go`): when they are empty.
 pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
     let assessment = &scan.assessment;
+    let is_over = scan.end_of_life.zip(scan.observed_at).is_some_and(|(end, now)| end <= now);
     let os = scan
         .distribution
         .as_ref()
-        .map(|os| json!({"Family": os.family(), "Name": os.version, "extended": os.extended_support}));
+        .map(|os| json!({"Family": os.family(), "Name": os.version, "EOSL": is_over, "extended": os.extended_support}));
     let mut results: BTreeMap<ResultGroup, GroupFindings<'_>> = BTreeMap::new();
     for found in &scan.packages {
         let group = ResultGroup::of(found.package.ecosystem, found.package.path.as_deref(), image, scan);
@@ -25,7 +27,7 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
             results.entry(group).or_default().issues.push((issue, affected));
         }
     }
-    let results: Vec<Value> = results.iter().map(|(group, findings)| result(group, findings)).collect();
+    let results: Vec<Value> = results.iter().map(|(group, findings)| result(group, findings, scan)).collect();
     let tag = Some(image).filter(|image| !image.contains('@') && name(image) != *image);
     without_empty(json!({
         "SchemaVersion": 2,
@@ -34,6 +36,7 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
         "ArtifactType": "container_image",
         "Metadata": {
             "OS": os,
+            "DiffIDs": scan.layers.iter().map(|layer| layer.diff_id.unwrap_or(layer.digest)).collect::<Vec<_>>(),
             "RepoTags": tag.into_iter().collect::<Vec<_>>(),
             "RepoDigests": [format!("{}@{}", name(image), assessment.digest)],
         },
@@ -173,22 +176,29 @@ fn affected_groups<'a>(
     issue.packages.iter().map(|affected| (group(affected), Some(affected))).collect()
 }
 
-fn result(group: &ResultGroup, findings: &GroupFindings<'_>) -> Value {
-    let packages: Vec<Value> = findings.packages.iter().map(|found| package(found)).collect();
+/// The layer that a package is from, by its `diff_id`, with the digest that the manifest states.
+fn layer(diff_id: Option<Digest>, scan: &ImageScan) -> Value {
+    let Some(diff_id) = diff_id else { return Value::Null };
+    let known = scan.layers.iter().find(|layer| layer.diff_id.unwrap_or(layer.digest) == diff_id);
+    json!({"Digest": known.map(|layer| layer.digest), "DiffID": diff_id})
+}
+
+fn result(group: &ResultGroup, findings: &GroupFindings<'_>, scan: &ImageScan) -> Value {
+    let packages: Vec<Value> = findings.packages.iter().map(|found| package(found, scan)).collect();
     let mut result = json!({
         "Target": group.target, "Class": group.class.as_str(), "Type": group.kind, "Packages": packages,
     });
     let is_configuration = group.class == ResultClass::Configuration;
     let found = |(issue, affected): &(&Issue, Option<&AffectedPackage>)| match is_configuration {
         true => misconfiguration(issue),
-        false => vulnerability(issue, *affected),
+        false => vulnerability(issue, *affected, scan),
     };
     let found: Vec<Value> = findings.issues.iter().map(found).collect();
     result[if is_configuration { "Misconfigurations" } else { "Vulnerabilities" }] = Value::Array(found);
     result
 }
 
-fn package(found: &PackageAnswer) -> Value {
+fn package(found: &PackageAnswer, scan: &ImageScan) -> Value {
     let package = &found.package;
     json!({
         "ID": format!("{}@{}", package.name, package.version),
@@ -202,12 +212,12 @@ fn package(found: &PackageAnswer) -> Value {
         "Maintainer": package.vendor,
         "Modularitylabel": package.module,
         "FilePath": package.path,
-        "Layer": {"DiffID": package.layer},
+        "Layer": layer(package.layer, scan),
     })
 }
 
 /// A `DetectedVulnerability` (`pkg/types/vulnerability.go`).
-fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>) -> Value {
+fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>, scan: &ImageScan) -> Value {
     let nothing = AffectedPackage::default();
     let affected = affected.unwrap_or(&nothing);
     let id = affected.installed.as_ref().map(|version| format!("{}@{version}", affected.name));
@@ -221,7 +231,7 @@ fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>) -> Value {
         "InstalledVersion": affected.installed,
         "FixedVersion": affected.fixed,
         "Status": affected.status,
-        "Layer": {"DiffID": affected.layer},
+        "Layer": layer(affected.layer, scan),
         "SeveritySource": issue.severity_source,
         "PrimaryURL": vendor_link(issue),
         "DataSource": {"ID": affected.database},
