@@ -43,6 +43,8 @@ mod grype;
 mod harbor;
 mod index;
 mod openvex;
+mod packages;
+mod ratings;
 mod scan;
 mod scanned;
 mod trivy;
@@ -160,6 +162,11 @@ impl Reports {
         let found = value.map(|value| value.map(|value| Arc::new(Observed { value, at, until: None })));
         self.0.looked_up.insert(key, found.clone());
         found
+    }
+
+    /// Identifies the files that are in use: other files have another fingerprint, also in another process.
+    pub(super) fn fingerprint(&self) -> String {
+        self.0.index.load().fingerprint()
     }
 
     /// The issues of another source's report, with the VEX statements about the image. `None` if they change nothing.

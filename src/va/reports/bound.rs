@@ -26,6 +26,11 @@ impl BoundReports {
         Self { reports, bindings, clock }
     }
 
+    /// Identifies the files that are in use.
+    pub(in crate::va) fn fingerprint(&self) -> String {
+        self.reports.fingerprint()
+    }
+
     /// The proof is made only if a report requires it.
     async fn ask(&self, subject: &VaSubject) -> SourceAnswer {
         let query = |config| ReportQuery { manifest: subject.manifest().digest, config, parents: &subject.parents };

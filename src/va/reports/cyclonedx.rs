@@ -6,22 +6,27 @@
 
 mod affected;
 mod composition;
+mod licence;
 mod rating;
 mod statement;
 mod vulnerability;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::details::{Lenient, PackageDetails};
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, read, some, source, text_or_nothing, time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, some, source,
+    text_or_nothing, time,
 };
-use crate::policy::{AffectedPackage, Issue, Purl};
+use super::packages::{self, ListedPackage};
+use crate::policy::{AffectedPackage, Issue, Purl, ReportPackage};
 use affected::Affected;
 use composition::Composition;
+use licence::BomLicence;
 use vulnerability::BomVulnerability;
 
 /// Parses a document. It is a report if its subject is a container known by digest, it lists components, and at least
@@ -42,6 +47,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     };
     let vulnerabilities = bom.vulnerabilities.unwrap_or_default();
     let compositions = bom.compositions.unwrap_or_default();
+    check_size(vulnerabilities.iter().map(BomVulnerability::size))?;
     let found = vulnerabilities.iter().any(|v| v.analysis.is_none() && !reader.findings(v).is_empty());
     let is_report = !reader.image.is_empty() && !reader.components.is_empty() && found;
     let (mut statements, mut notes) = (Vec::new(), Vec::new());
@@ -57,6 +63,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         incomplete: compositions.iter().find_map(|composition| composition.missing(reader.subject_ref.as_deref())),
         data_of: None,
         findings: vulnerabilities.iter().flat_map(|v| reader.findings(v)).collect(),
+        packages: reader.packages(bom.components.as_deref().unwrap_or_default(), &vulnerabilities),
     });
     if assessment.is_none() && statements.is_empty() && notes.is_empty() {
         return Err(InvalidReport::new(
@@ -98,6 +105,22 @@ impl BomReader<'_> {
             (!unaffected).then_some(ReportFinding { issue, ignored: false })
         };
         affects.into_iter().filter_map(in_package).collect()
+    }
+
+    /// All packages that the document lists. Some tools list only those that have vulnerabilities: if all that are listed
+    /// are affected by one, the list is not taken for that of all packages.
+    fn packages(&self, components: &[Component], vulnerabilities: &[BomVulnerability]) -> Option<Arc<[ReportPackage]>> {
+        let affected = vulnerabilities.iter().flat_map(|vulnerability| vulnerability.affects.iter().flatten());
+        let affected: HashSet<String> = affected.map(Affected::local_ref).collect();
+        let is_affected = |component: &Component| {
+            component.bom_ref.as_ref().is_some_and(|reference| affected.contains(reference.as_str()))
+        };
+        let mut all = Vec::new();
+        components.iter().for_each(|component| component.collect_packages(&mut all));
+        if all.iter().all(|component| is_affected(component)) {
+            return None;
+        }
+        packages::all(all.into_iter().map(Component::listed))
     }
 
     fn package(&self, vulnerability: &BomVulnerability, affected: &Affected) -> AffectedPackage {
@@ -145,9 +168,12 @@ struct Component {
     #[serde(default, deserialize_with = "text_or_nothing")]
     name: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
+    group: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     purl: Option<String>,
+    licenses: Option<Lenient<Vec<Lenient<BomLicence>>>>,
     hashes: Option<Vec<Hash>>,
     properties: Option<Vec<Property>>,
     #[serde(default)]
@@ -188,6 +214,38 @@ impl Component {
             into.insert(reference, self);
         }
         self.components.iter().flatten().for_each(|component| component.collect(into));
+    }
+
+    /// This component and those in it that are packages.
+    fn collect_packages<'a>(&'a self, into: &mut Vec<&'a Self>) {
+        if self.is_package() {
+            into.push(self);
+        }
+        self.components.iter().flatten().for_each(|component| component.collect_packages(into));
+    }
+
+    /// Files, systems and applications are packages only if they have a package URL that is not one of an image.
+    fn is_package(&self) -> bool {
+        match self.purl.as_deref().and_then(Purl::parse) {
+            Some(purl) => !purl.is_image(),
+            None => matches!(self.kind.as_deref(), None | Some("library" | "framework")),
+        }
+    }
+
+    /// The package; `None` if a part of it cannot be read that policies depend on.
+    fn listed(&self) -> Option<ListedPackage<'_>> {
+        let licences = match &self.licenses {
+            None => Vec::new(),
+            Some(list) => list.0.as_ref()?.iter().map(|entry| entry.0.as_ref()?.text()).collect::<Option<_>>()?,
+        };
+        Some(ListedPackage {
+            name: self.name.as_deref(),
+            group: self.group.as_deref(),
+            version: self.version.as_deref(),
+            purl: self.purl.as_deref(),
+            licences,
+            path: self.details().path,
+        })
     }
 
     /// The digests of a container. Labels and layers are also properties, and a label may name the base image: only the

@@ -6,14 +6,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{cyclonedx, details, encoding, grype, openvex, trivy};
+use super::{cyclonedx, details, encoding, grype, openvex, ratings, trivy};
 use crate::oci::Digest;
-use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity, is_cve};
+use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, ReportPackage, Severity, is_cve};
+
+/// The most findings of one report.
+const MAX_FINDINGS: usize = 100_000;
+/// The most names in all findings of one report. A scanner can list many names and many packages for one issue, each of
+/// which is a finding with all of the names.
+const MAX_NAMES: usize = 1_000_000;
 
 /// Parses the content of a file.
 ///
@@ -92,6 +99,22 @@ pub(super) struct ScannerReport {
     pub(super) data_of: Option<Timestamp>,
     /// One finding for each issue and package.
     pub(super) findings: Vec<ReportFinding>,
+    /// All packages in the image, if the scanner lists them.
+    pub(super) packages: Option<Arc<[ReportPackage]>>,
+}
+
+/// Checks how many findings a report has, from the numbers of findings and of names in each of its entries, before the
+/// findings are made. What would be left out may be what denies an image, so a larger report is no report.
+pub(super) fn check_size(entries: impl Iterator<Item = (usize, usize)>) -> Result<(), InvalidReport> {
+    let (mut findings, mut names) = (0_usize, 0_usize);
+    for (of_entry, names_of_each) in entries {
+        findings = findings.saturating_add(of_entry);
+        names = names.saturating_add(of_entry.saturating_mul(names_of_each));
+        if findings > MAX_FINDINGS || names > MAX_NAMES {
+            return Err(InvalidReport(format!("more than {MAX_FINDINGS} findings, or {MAX_NAMES} names in them")));
+        }
+    }
+    Ok(())
 }
 
 /// One issue in one package.
@@ -195,13 +218,14 @@ fn add(to: &mut Issue, finding: Issue) {
         }
         return;
     }
+    ratings::add(to, &finding);
     for alias in finding.aliases {
         if !to.is_called(&alias) {
             to.aliases.push(alias);
         }
     }
     if finding.severity as u8 > to.severity as u8 {
-        to.severity = finding.severity;
+        (to.severity, to.severity_source) = (finding.severity, finding.severity_source);
     }
     to.title = to.title.take().or(finding.title);
     to.published = earliest(to.published, finding.published);

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, read, source, text_or_nothing, time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, source, text_or_nothing,
+    time,
 };
 use distro::Distro;
 use matched::{GrypeArtifact, GrypeMatch};
@@ -31,6 +32,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         return Err(InvalidReport::new("a Grype report that names no digest speaks of no image"));
     }
     let (incomplete, data_of) = (report.missing(), report.descriptor.built());
+    let ignored = || report.ignored_matches.iter().flatten().map(|ignored| &ignored.matched);
+    check_size(report.matches.iter().chain(ignored()).map(GrypeMatch::size))?;
     let matches = report.matches.into_iter().flat_map(|m| m.findings(false, false));
     let ignored = report.ignored_matches.into_iter().flatten().flat_map(Ignored::findings);
     let assessment = ScannerReport {
@@ -39,6 +42,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         incomplete,
         data_of,
         findings: matches.chain(ignored).collect(),
+        packages: None,
     };
     Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::details::{self, Lenient, PackageDetails};
 use super::document::{
-    InvalidReport, ReportFinding, ScannerReport, read, severity, some, source, text_or_nothing, time,
+    InvalidReport, ReportFinding, ScannerReport, check_size, read, severity, some, source, text_or_nothing, time,
 };
 use crate::oci::Digest;
 use crate::policy::{CvssScore, Issue, IssueKind, Severity};
@@ -24,6 +24,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidRepo
     if listed.is_empty() && !matches!(overall, Severity::Unknown | Severity::Negligible) {
         return Err(InvalidReport::new(format!("it lists nothing, and has the severity {}", overall.as_str())));
     }
+    check_size(listed.iter().map(|_| (1, 1)))?;
     let findings = listed.into_iter().map(HarborVulnerability::finding).collect::<Result<_, _>>()?;
     let assessment = ScannerReport {
         source: source(&report.scanner.name, report.scanner.version),
@@ -31,6 +32,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidRepo
         incomplete: None,
         data_of: None,
         findings,
+        packages: None,
     };
     Ok((report.artifact.digest, assessment))
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::document::{ImageDigests, ReportFile, ReportFinding, ScannerReport, VexStatement, issues};
 use super::scan::Fingerprint;
 use super::{NeedsProof, ReportQuery};
-use crate::oci::Digest;
-use crate::policy::{ImageFacts, Issue, Report, VaEvidence, known_time};
+use crate::oci::{Algorithm, Digest, Hasher};
+use crate::policy::{ImageFacts, Issue, Report, ReportPackage, VaEvidence, known_time};
 use crate::va::binding::ConfigBinding;
 
 /// The contents of the directories at one point in time.
@@ -133,6 +133,16 @@ impl Index {
         })
     }
 
+    /// Identifies the files and their content, by what the file system says about them.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        for (path, file) in &self.files {
+            hasher.update(format!("{path:?} {:?} {}\n", file.fingerprint, file.content.is_ok()).as_bytes());
+        }
+        hasher.update(format!("{:?}", self.unreadable).as_bytes());
+        hasher.finish().short()
+    }
+
     /// What is known about an image.
     ///
     /// # Errors
@@ -180,7 +190,7 @@ impl Index {
             incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
             gaps: Vec::new(),
             image: ImageFacts { database_built, ..ImageFacts::default() },
-            packages: None,
+            packages: packages(&base),
             checks_configuration: false,
         }))
     }
@@ -270,6 +280,19 @@ struct Counting<'a> {
     /// In addition to the reports on the image itself: reports that only list its manifest and are at least as new.
     /// They add findings and remove none.
     more: Vec<&'a Dated>,
+}
+
+/// All packages in the image, from all reports that list them. One of these must cover the whole image, if any does.
+fn packages(base: &[&Dated]) -> Option<Arc<[ReportPackage]>> {
+    let is_any_complete = base.iter().any(|dated| !dated.is_incomplete());
+    let lists = || base.iter().filter_map(|dated| dated.assessment()?.packages.as_ref().map(|list| (*dated, list)));
+    if !lists().any(|(dated, _)| !is_any_complete || !dated.is_incomplete()) {
+        return None;
+    }
+    match &lists().collect::<Vec<_>>()[..] {
+        [(_, only)] => Some(Arc::clone(only)),
+        several => Some(several.iter().flat_map(|(_, list)| list.iter().cloned()).collect()),
+    }
 }
 
 /// The newest complete report and all that are as new or newer, oldest first. A later scan of a part of the image does

@@ -56,7 +56,7 @@ impl ReportTarget {
     }
 
     fn report(&self, assessment: ScannerReport) -> Report {
-        let ScannerReport { source, generated_at, incomplete, data_of, findings } = assessment;
+        let ScannerReport { source, generated_at, incomplete, data_of, findings, packages } = assessment;
         let known = |at: Timestamp| known_time(at, self.now);
         let issue = |ReportFinding { issue, ignored }: ReportFinding| Issue {
             exempt: issue.exempt || (self.honour_ignores && ignored),
@@ -73,6 +73,7 @@ impl ReportTarget {
             issues: issues(findings.into_iter().map(issue)),
             incomplete,
             image: ImageFacts { database_built, ..ImageFacts::default() },
+            packages,
             ..Report::default()
         }
     }

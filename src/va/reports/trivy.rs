@@ -3,14 +3,17 @@
 mod os;
 mod vulnerability;
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::details::Lenient;
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, read, severity, some, source, text_or_nothing,
-    time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, severity, some, source,
+    text_or_nothing, time,
 };
-use crate::policy::{AffectedPackage, Issue, IssueKind};
+use super::packages;
+use crate::policy::{AffectedPackage, Issue, IssueKind, ReportPackage};
 use crate::va::one_line;
 use os::Os;
 use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
@@ -36,13 +39,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     }
     let results = report.results.unwrap_or_default();
     let incomplete = missing(&metadata.os.unwrap_or_default(), &results);
+    check_size(results.iter().map(|result| (result.findings(), 1)))?;
+    let packages = packages(&results);
     let mut findings = Vec::new();
     for result in results {
         result.collect(&mut findings)?;
     }
     let name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
     let generated_at = time(report.created_at.as_deref());
-    let assessment = ScannerReport { source: name, generated_at, incomplete, data_of: None, findings };
+    let assessment = ScannerReport { source: name, generated_at, incomplete, data_of: None, findings, packages };
     Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }
 
@@ -77,6 +82,22 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
         _ if os.eosl => Some(format!("{} is past its end of support, and newer issues are not known", os.name())),
         _ => None,
     }
+}
+
+/// All packages, if every result about packages lists them (`--list-all-pkgs`).
+fn packages(results: &[ScanResult]) -> Option<Arc<[ReportPackage]>> {
+    let is_of_packages = |result: &&ScanResult| matches!(result.class.as_deref(), Some("os-pkgs" | "lang-pkgs"));
+    let mut listed = Vec::new();
+    for result in results.iter().filter(is_of_packages) {
+        listed.push(result.packages.as_ref()?);
+    }
+    if listed.is_empty() {
+        return None;
+    }
+    let versions = listed.iter().copied().flatten().map(|package| package.0.as_ref().map(TrivyPackage::version));
+    let versions: Vec<Option<String>> = versions.collect();
+    let listed = listed.into_iter().flatten().zip(&versions);
+    packages::all(listed.map(|(package, version)| package.0.as_ref()?.listed(version.as_deref())))
 }
 
 #[derive(Deserialize)]
@@ -131,6 +152,17 @@ impl ScanResult {
         !lists_packages
             || self.packages.as_ref().is_some_and(|packages| !packages.is_empty())
             || self.vulnerabilities.as_ref().is_some_and(|vulnerabilities| !vulnerabilities.is_empty())
+    }
+
+    /// The number of findings.
+    fn findings(&self) -> usize {
+        let lengths = [
+            self.vulnerabilities.as_ref().map(Vec::len),
+            self.misconfigurations.as_ref().map(Vec::len),
+            self.secrets.as_ref().map(Vec::len),
+            self.experimental_modified_findings.as_ref().map(Vec::len),
+        ];
+        lengths.into_iter().flatten().sum()
     }
 
     /// All listed findings count, regardless of the result's class, except licences, which are not security issues.

@@ -1,10 +1,13 @@
 //! The severity of an issue, by a word or by a score.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::policy::{CvssScore, Severity};
 use crate::va::reports::details::Lenient;
 use crate::va::reports::document::{severity, some, text_or_nothing};
+use crate::va::reports::ratings::{of_score, rate};
 
 #[derive(Deserialize)]
 pub(super) struct Rating {
@@ -34,6 +37,18 @@ pub(super) fn worst<'a>(ratings: impl Iterator<Item = &'a Rating>) -> Severity {
     }
 }
 
+/// The worst severity that each source gives.
+pub(super) fn by_source<'a>(ratings: impl Iterator<Item = &'a Rating>) -> BTreeMap<String, Severity> {
+    let mut by_source = BTreeMap::new();
+    for rating in ratings {
+        let source = rating.source.0.as_ref().and_then(|source| source.name.as_deref());
+        if let (Some(source), Some(severity)) = (source, rating.severity()) {
+            rate(&mut by_source, source, severity);
+        }
+    }
+    by_source
+}
+
 impl Rating {
     /// The score, if it is a CVSS score. Other methods use other scales.
     pub(super) fn cvss(&self) -> Option<CvssScore> {
@@ -57,16 +72,5 @@ impl Rating {
             Some("none" | "info") => by_score.or(Some(Severity::Negligible)),
             Some(word) => Some(severity(Some(word))),
         }
-    }
-}
-
-/// The qualitative scale of CVSS 3.1 §5.
-fn of_score(score: f64) -> Option<Severity> {
-    match score {
-        s if s >= 9.0 => Some(Severity::Critical),
-        s if s >= 7.0 => Some(Severity::High),
-        s if s >= 4.0 => Some(Severity::Medium),
-        s if s > 0.0 => Some(Severity::Low),
-        _ => None,
     }
 }

@@ -1,11 +1,14 @@
 //! A match as Grype reports it (anchore/grype, `grype/presenter/models/{match,vulnerability,package}.go`).
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::policy::{CvssScore, Issue, IssueKind, Severity, is_cve};
 use crate::va::one_line;
 use crate::va::reports::details::{self, Lenient, PackageDetails};
-use crate::va::reports::document::{ReportFinding, severity, some, text_or_nothing};
+use crate::va::reports::document::{self, ReportFinding, some, text_or_nothing};
+use crate::va::reports::ratings::rate;
 
 /// The types of system packages.
 const SYSTEM_PACKAGES: [&str; 4] = ["apk", "alpm", "deb", "rpm"];
@@ -25,6 +28,8 @@ struct GrypeVulnerability {
     #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
+    namespace: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
     description: Option<String>,
     fix: Option<Fix>,
     #[serde(flatten)]
@@ -34,6 +39,10 @@ struct GrypeVulnerability {
 #[derive(Deserialize)]
 struct RelatedVulnerability {
     id: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    namespace: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    severity: Option<String>,
     #[serde(flatten)]
     details: VulnerabilityDetails,
 }
@@ -58,6 +67,13 @@ impl VulnerabilityDetails {
     fn references(&self) -> impl Iterator<Item = String> {
         self.data_source.iter().chain(self.urls.entries()).cloned()
     }
+}
+
+/// Who publishes the vulnerabilities of a namespace such as `debian:distro:debian:12` or `nvd:cpe`, by the name that Trivy
+/// uses.
+fn publisher(namespace: Option<&str>) -> Option<String> {
+    let first = namespace?.split(':').next().filter(|first| !first.is_empty())?;
+    Some(if first == "github" { "ghsa".to_owned() } else { first.to_owned() })
 }
 
 #[derive(Deserialize)]
@@ -143,10 +159,16 @@ impl GrypeArtifact {
 }
 
 impl GrypeMatch {
+    /// The number of findings, at most, and of the names of each.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let related = self.related_vulnerabilities.as_ref().map_or(0, Vec::len);
+        (related.max(1), related + 1)
+    }
+
     /// One finding, named by its CVE if it has one. An advisory that covers several CVEs results in one finding per
     /// CVE, so that an exemption for one CVE does not apply to the others.
     pub(super) fn findings(self, exempt: bool, ignored: bool) -> Vec<ReportFinding> {
-        let GrypeVulnerability { id, severity: word, description, fix, details } = self.vulnerability;
+        let GrypeVulnerability { id, severity: word, namespace, description, fix, details } = self.vulnerability;
         let mut cves: Vec<String> = Vec::new();
         let mut aliases: Vec<String> = Vec::new();
         let related = self.related_vulnerabilities.unwrap_or_default();
@@ -174,13 +196,20 @@ impl GrypeMatch {
             title: one_line(description),
             ..Issue::new("", IssueKind::Vulnerability, Severity::Unknown)
         };
-        let severity = severity(word.as_deref());
+        let severity = document::severity(word.as_deref());
         let named = |id: String| {
             // Details of another CVE of the same advisory do not apply to this one.
             let own = related.iter().filter(|related| related.id == id).map(|related| &related.details);
             let all = || std::iter::once(&details).chain(own.clone());
+            let mut ratings = BTreeMap::new();
+            for other in related.iter().filter(|related| related.id == id) {
+                let publisher = publisher(other.namespace.as_deref()).unwrap_or_default();
+                rate(&mut ratings, &publisher, document::severity(other.severity.as_deref()));
+            }
             Issue {
                 severity,
+                severity_source: publisher(namespace.as_deref()),
+                ratings,
                 score: all().filter_map(VulnerabilityDetails::score).reduce(CvssScore::worse),
                 references: details::references(all().flat_map(VulnerabilityDetails::references)),
                 id,

@@ -1,4 +1,4 @@
-//! What reports say about packages and issues that does not affect decisions today.
+//! What reports say about packages and about the details of issues.
 
 use super::*;
 use crate::policy::{AffectedPackage, Purl};
@@ -146,4 +146,155 @@ fn times_at_which_grace_periods_start() {
     assert_eq!(report.source, "trivy 0.72.0");
     assert_eq!(find(&report, "CVE-2024-0001").first_seen, time("2026-01-01T00:00:00Z"));
     assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 2, "each package once");
+}
+
+/// `name version purl licences`, with `-` for unknown values.
+fn all_packages(report: &Report) -> Option<Vec<String>> {
+    let line = |package: &crate::policy::ReportPackage| {
+        let purl = package.purl.as_ref().map_or("-", Purl::as_str);
+        format!(
+            "{} {} {purl} {}",
+            package.name,
+            package.version,
+            package.licences.iter().map(|licence| &*licence.written).collect::<Vec<_>>().join(" & ")
+        )
+    };
+    report.packages.as_ref().map(|all| all.iter().map(line).collect())
+}
+
+#[test]
+fn trivy_lists_all_packages_on_request() {
+    let listed = |change: &dyn Fn(&mut Value)| {
+        let mut trivy = value(TRIVY);
+        trivy["Results"][0]["Packages"] = json!([{
+            "ID": "openssl@3", "Name": "openssl", "Version": "3.0.11", "Release": "1", "Epoch": 1,
+            "Identifier": {"PURL": "pkg:deb/debian/openssl@3.0.11-1?epoch=1"}, "Licenses": ["OpenSSL", "SSLeay"],
+        }, {"ID": "x@1", "Name": "x", "Version": "1"}]);
+        change(&mut trivy);
+        all_packages(&lookup(&[&trivy.to_string()]))
+    };
+    let openssl = "openssl 1:3.0.11-1 pkg:deb/debian/openssl@3.0.11-1?epoch=1 OpenSSL & SSLeay".to_owned();
+    assert_eq!(listed(&|_| {}), Some(vec![openssl, "x 1 - ".to_owned()]));
+    for (why, change) in [
+        (
+            "one result lists none",
+            (&|trivy: &mut Value| {
+                let other = json!({"Class": "lang-pkgs", "Type": "npm", "Target": "package-lock.json"});
+                trivy["Results"].as_array_mut().unwrap().push(other);
+            }) as &dyn Fn(&mut Value),
+        ),
+        ("no list", &|trivy| drop(trivy["Results"][0].as_object_mut().unwrap().remove("Packages"))),
+        ("a package without a name", &|trivy| trivy["Results"][0]["Packages"][1]["Name"] = json!("")),
+        ("a package that is no package", &|trivy| trivy["Results"][0]["Packages"][1] = json!("x")),
+        ("licences that are none", &|trivy| trivy["Results"][0]["Packages"][1]["Licenses"] = json!([1])),
+        ("too many packages", &|trivy| trivy["Results"][0]["Packages"] = json!(vec![json!({"Name": "x"}); 100_001])),
+    ] {
+        assert_eq!(listed(change), None, "{why}: it may be a banned one");
+    }
+}
+
+#[test]
+fn cyclonedx_lists_components() {
+    let mut vdr = value(VDR);
+    assert_eq!(all_packages(&lookup(&[&vdr.to_string()])), None, "only what is affected may be listed");
+    let components = vdr["components"].as_array_mut().unwrap();
+    components.push(json!({
+        "type": "library", "group": "@babel", "name": "core", "version": "7.0.0", "purl": "pkg:npm/%40babel/core@7.0.0",
+        "licenses": [{"license": {"id": "MIT"}}, {"expression": "Apache-2.0 OR BSD-3-Clause"}],
+    }));
+    components.push(json!({"type": "operating-system", "name": "debian", "version": "12"}));
+    let listed = all_packages(&lookup(&[&vdr.to_string()])).unwrap();
+    let babel = "@babel/core 7.0.0 pkg:npm/%40babel/core@7.0.0 MIT & Apache-2.0 OR BSD-3-Clause";
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    assert_eq!((&*listed[2], listed[1].starts_with("left-pad 1.0.0")), (babel, true));
+    vdr["components"][2]["licenses"][0] = json!({"license": {"text": {"content": "…"}}});
+    assert_eq!(all_packages(&lookup(&[&vdr.to_string()])), None, "a licence that cannot be read");
+    assert_eq!(all_packages(&lookup(&[GRYPE])), None);
+}
+
+#[test]
+fn a_list_of_packages_comes_from_reports_on_the_whole_image() {
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut trivy = value(TRIVY);
+        trivy["Results"][0]["Packages"] = json!([{"Name": "openssl", "Version": "3"}]);
+        change(&mut trivy);
+        trivy.to_string()
+    };
+    let complete = with(&|_| {});
+    let newer_part = with(&|trivy| {
+        trivy["CreatedAt"] = json!("2026-03-01T07:00:00Z");
+        trivy["Metadata"]["OS"]["EOSL"] = json!(true);
+        trivy["Results"][0]["Packages"] = json!([{"Name": "bash", "Version": "5"}]);
+    });
+    let without = with(&|trivy| drop(trivy["Results"][0].as_object_mut().unwrap().remove("Packages")));
+    assert_eq!(all_packages(&lookup(&[&complete, &newer_part])).map(|all| all.len()), Some(2));
+    assert_eq!(all_packages(&lookup(&[&without, &newer_part])), None, "a list of a part");
+    assert_eq!(
+        all_packages(&lookup(&[&newer_part])).map(|all| all.len()),
+        Some(1),
+        "the report says that it is incomplete"
+    );
+}
+
+#[test]
+fn severities_by_source() {
+    let ratings = |issue: &Issue| -> Vec<String> {
+        issue.ratings.iter().map(|(source, severity)| format!("{source} {}", severity.as_str())).collect()
+    };
+    let mut trivy = value(TRIVY);
+    let found = &mut trivy["Results"][0]["Vulnerabilities"][0];
+    found["SeveritySource"] = json!("debian");
+    found["VendorSeverity"] = json!({"nvd": 4, "redhat": 2, "Debian": 1, "ghsa": 0, "odd": "x", "high": 9});
+    found["CVSS"] = json!({"nvd": {"V3Score": 5.0, "V3Vector": V31}, "oracle": {"V3Score": 7.5, "V3Vector": V31}});
+    trivy["Results"][0]["Vulnerabilities"].as_array_mut().unwrap().truncate(1);
+    let report = lookup(&[&trivy.to_string()]);
+    let issue = find(&report, "CVE-2024-0001");
+    assert_eq!(issue.severity_source.as_deref(), Some("debian"));
+    assert_eq!(ratings(issue), ["debian low", "nvd critical", "oracle high", "redhat medium"]);
+
+    let mut grype = value(GRYPE);
+    grype["matches"][0]["relatedVulnerabilities"][0]["severity"] = json!("Critical");
+    grype["matches"][5]["vulnerability"]["namespace"] = json!("github:language:javascript");
+    let report = lookup(&[&grype.to_string()]);
+    let issue = find(&report, "CVE-2024-0001");
+    assert_eq!(
+        (issue.severity_source.as_deref(), &ratings(issue)[..]),
+        (Some("debian"), &["nvd critical".to_owned()][..])
+    );
+    assert_eq!(find(&report, "GHSA-dddd-eeee-ffff").severity_source.as_deref(), Some("ghsa"));
+
+    let report = lookup(&[VDR]);
+    assert_eq!(ratings(find(&report, "CVE-2024-0001")), ["debian low", "nvd critical"]);
+}
+
+/// An issue in two packages has the worse severity of the two, and keeps what each source says.
+#[test]
+fn merged_findings_keep_every_rating() {
+    let finding = |severity, source: &str, nvd| Issue {
+        severity_source: Some(source.into()),
+        ratings: [("nvd".to_owned(), nvd)].into(),
+        ..Issue::new("CVE-1", IssueKind::Vulnerability, severity)
+    };
+    use Severity::{Critical, High, Low, Medium};
+    let merged = document::issues([finding(High, "debian", Low), finding(Critical, "ghsa", Medium)]);
+    assert_eq!((merged[0].severity, merged[0].severity_source.as_deref()), (Critical, Some("ghsa")));
+    let expected = [("debian", High), ("ghsa", Critical), ("nvd", Medium)];
+    assert_eq!(merged[0].ratings, expected.map(|(source, severity)| (source.to_owned(), severity)).into());
+}
+
+#[test]
+fn reports_with_too_many_findings_are_no_reports() {
+    let (mut trivy, mut grype, mut vdr) = (value(TRIVY), value(GRYPE), value(VDR));
+    let refused = |report: &Value| read(report).unwrap_err().contains("more than 100000 findings");
+    trivy["Results"][0]["Vulnerabilities"] = json!(vec![json!({"VulnerabilityID": "CVE-1"}); 100_001]);
+    assert!(refused(&trivy));
+    let many =
+        |count: usize, prefix: &str| (0..count).map(|n| json!({"id": format!("{prefix}{n}")})).collect::<Value>();
+    grype["matches"][0]["relatedVulnerabilities"] = many(1000, "CVE-");
+    assert!(refused(&grype), "1000 findings with 1000 names each");
+    grype["matches"][0]["relatedVulnerabilities"] = many(100, "CVE-");
+    assert!(read(&grype).is_ok());
+    vdr["vulnerabilities"][0]["references"] = many(2000, "GHSA-");
+    vdr["vulnerabilities"][0]["affects"] = json!(vec![json!({"ref": "nested"}); 600]);
+    assert!(refused(&vdr));
 }

@@ -1,0 +1,46 @@
+//! The severities that different sources give to one issue.
+
+use std::collections::BTreeMap;
+
+use crate::policy::{Issue, Severity};
+
+/// The most sources that are kept for an issue. An issue that the others have rated counts as not rated by them.
+const MAX_SOURCES: usize = 32;
+/// The longest name of a source, in bytes.
+const MAX_NAME: usize = 64;
+
+/// Adds the severity that a source gives, if it gives one. Of several by one source, the worst is kept.
+pub(super) fn rate(ratings: &mut BTreeMap<String, Severity>, source: &str, severity: Severity) {
+    let name = source.trim().to_ascii_lowercase();
+    let has_room = ratings.len() < MAX_SOURCES || ratings.contains_key(&name);
+    if severity == Severity::Unknown || name.is_empty() || name.len() > MAX_NAME || !has_room {
+        return;
+    }
+    let kept = ratings.entry(name).or_insert(severity);
+    if severity as u8 > *kept as u8 {
+        *kept = severity;
+    }
+}
+
+/// Adds the ratings of another finding of the same issue, before the worse of the two severities becomes that of the issue:
+/// each source keeps its own.
+pub(super) fn add(to: &mut Issue, finding: &Issue) {
+    let stated = |issue: &Issue| Some((issue.severity_source.clone()?, issue.severity));
+    let stated: Vec<_> = [stated(to), stated(finding)].into_iter().flatten().collect();
+    let rated = finding.ratings.iter().map(|(source, severity)| (source.as_str(), *severity));
+    for (source, severity) in stated.iter().map(|(source, severity)| (source.as_str(), *severity)).chain(rated) {
+        rate(&mut to.ratings, source, severity);
+    }
+}
+
+/// The severity of a CVSS score: the qualitative scale of CVSS 3.1 §5. `None` for 0, which some databases write for a score
+/// that they do not know.
+pub(super) fn of_score(score: f64) -> Option<Severity> {
+    match score {
+        s if s >= 9.0 => Some(Severity::Critical),
+        s if s >= 7.0 => Some(Severity::High),
+        s if s >= 4.0 => Some(Severity::Medium),
+        s if s > 0.0 => Some(Severity::Low),
+        _ => None,
+    }
+}
