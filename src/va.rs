@@ -168,6 +168,11 @@ impl Va {
         &self.scanner
     }
 
+    /// Identifies the report files in use: other files have another fingerprint, also in another process.
+    pub fn report_files(&self) -> String {
+        self.reports.fingerprint()
+    }
+
     /// What is known about an image. If no source knows it, it is unscanned.
     pub async fn evidence(&self, subject: &VaSubject) -> Arc<Observed<VaEvidence>> {
         let mut doubtful = None;

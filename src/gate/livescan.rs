@@ -1,4 +1,5 @@
-//! Livescan: whatever was admitted is judged again when the advisory databases, the rules or the exemptions change.
+//! Livescan: whatever was admitted is judged again when the advisory databases, the rules, the exemptions or the files in
+//! the directories of reports change.
 //!
 //! Pulls of admitted images are recorded in the background (`recorder.rs`). After a change, every recorded verdict is judged
 //! again (`rematch.rs`), the most recently pulled image first, from what is known: nothing is downloaded. A verdict that
@@ -135,8 +136,9 @@ impl Gate {
         };
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
-        let exemptions = self.exemptions().fingerprint();
-        for part in [env!("CARGO_PKG_VERSION"), &self.rulebook.fingerprint(), &platforms.join(" "), &exemptions] {
+        let (exemptions, reports) = (self.exemptions().fingerprint(), self.judge.evidence.va.report_files());
+        let (version, rules) = (env!("CARGO_PKG_VERSION"), self.rulebook.fingerprint());
+        for part in [version, &rules, &platforms.join(" "), &exemptions, &reports] {
             hasher.update(format!("{} {part}\n", part.len()).as_bytes());
         }
         let basis = VerdictBasis { databases, rules: hasher.finish().short() };

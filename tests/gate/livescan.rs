@@ -273,6 +273,40 @@ async fn an_image_cools_down_from_when_this_gate_saw_it_first_also_across_a_rest
     assert_eq!(admitted.status, 200, "{}", admitted.text());
 }
 
+/// A report that arrives says what is wrong with images that were admitted before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_report_file_changes_verdicts() {
+    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
+    let built = image([Layer::gzip(&python("2.2.28"))]);
+    registry.push("team/app", Some("1"), &built);
+    let gate = scanning(&registry, &log).await;
+    let answer = gate.get("/team/app/manifests/1").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // The verdict is recorded in the background.
+    let recorded = async {
+        while request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_verdicts_outdated 1") {}
+        gate.get("/team/app/manifests/1").await
+    };
+    soon(recorded).await;
+    let report = json!({
+        "SchemaVersion": 2, "CreatedAt": "2026-01-01T00:00:00Z", "ArtifactName": "x", "ArtifactType": "container_image",
+        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": built.manifest().digest},
+        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [{
+            "VulnerabilityID": "CVE-2024-1", "PkgName": "openssl", "Severity": "HIGH"
+        }]}]
+    });
+    let unfinished = gate.file("reports/.app.json");
+    fs::write(&unfinished, report.to_string()).expect("a file");
+    fs::rename(unfinished, gate.file("reports/app.json")).expect("a file");
+    let event = log.until("verdict.changed", 1).await.remove(0);
+    let data = &event["data"];
+    assert_eq!((&data["cause"], &data["to"]["decision"]), (&json!("rules"), &json!("deny")), "{data}");
+    assert!(data["to"]["reason"].as_str().expect("a reason").contains("CVE-2024-1"), "{data}");
+    fs::remove_file(gate.file("reports/app.json")).expect("it was there");
+    let released = log.until("verdict.changed", 2).await.remove(1);
+    assert_eq!(released["data"]["to"]["decision"], "admit", "the gate's own scanner decides again");
+}
+
 /// The time from new advisories to the events about the images that they concern, among many that they do not concern.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "pulls 10,000 images"]
