@@ -21,6 +21,7 @@ mod listing;
 mod livescan;
 mod metrics;
 mod operator;
+mod origin;
 mod pins;
 mod platforms;
 mod recent;
@@ -38,7 +39,7 @@ pub use error::GateError;
 pub use exemptions::{ExemptionBook, ExemptionError};
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};
 pub use forget::ForgetError;
-pub use images::{ImageQuery, KnownTag, KnownTags};
+pub use images::{ImageQuery, KnownAssessment, KnownTag, KnownTags};
 pub use listing::{ListBody, ListPage};
 pub use livescan::ListedVerdicts;
 pub use pins::PinFailure;
@@ -220,8 +221,6 @@ impl Gate {
     pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
         let GateParts { upstreams, rulebook, resolver, trust, va, exemptions, cache, store, .. } = parts;
         let GateParts { verdicts, events, audit, epoch, clock, tasks, .. } = parts;
-        let histories = Histories { store: verdicts.clone(), clock: clock.clone() };
-        let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
         let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
         let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
         let kinds = Kinds::new(resolver.clone(), layers.clone(), attachment_limit, &store, &clock, &tasks);
@@ -232,9 +231,11 @@ impl Gate {
             exemptions,
             layers: layers.clone(),
             platforms: Platforms::new(resolver.clone(), platforms),
-            histories,
+            histories: Histories { store: verdicts.clone(), clock: clock.clone() },
+            origins: origin::Origins::new(&resolver, &layers, &cache, &store, &clock),
             clock: clock.clone(),
         };
+        let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
         let judge = ManifestJudge::new(rulebook.clone(), resolver.clone(), kinds, evidence, url_hosts, clock.clone());
         Self {
             verdict_wait,

@@ -8,6 +8,7 @@
 //! content. Nothing here is asked on the hot path: callers keep bounded caches in front.
 
 mod attached;
+mod bases;
 mod database;
 mod evidence;
 mod exemptions;

@@ -9,6 +9,7 @@ use super::exemptions::ExemptionBook;
 use super::history::Histories;
 use super::inherited::InheritingImage;
 use super::layers::Layers;
+use super::origin::Origins;
 use super::platforms::{Platforms, manifest_if_there};
 use super::{GateError, Target};
 use crate::oci::{Content, Digest, Manifest, Reference};
@@ -88,6 +89,7 @@ pub(super) struct EvidenceGatherer {
     pub(super) layers: Layers,
     pub(super) platforms: Platforms,
     pub(super) histories: Histories,
+    pub(super) origins: Origins,
     pub(super) clock: Clock,
 }
 
@@ -155,7 +157,7 @@ impl EvidenceGatherer {
             _ => None,
         };
         let exemptions = match &va {
-            Some(findings) => self.exemptions_of(target, subject, manifest, findings).await?,
+            Some(findings) => self.exemptions_of(target, subject, manifest.digest, findings).await?,
             None => VaExemptions::default(),
         };
         let history = self.histories.of(rule.va.as_ref(), &target.name, manifest.digest, va.as_ref()).await;
@@ -168,12 +170,12 @@ impl EvidenceGatherer {
         &self,
         target: &Target,
         subject: &Subject,
-        manifest: &Manifest,
+        digest: Digest,
         findings: &VaFindings,
     ) -> Result<VaExemptions, GateError> {
-        let mut image = ExemptedImage::new(subject, manifest.digest);
+        let mut image = ExemptedImage::new(subject, digest);
         if self.exemptions.has_digests() {
-            image.digests.extend(self.parents(target, manifest.digest).await?);
+            image.digests.extend(self.parents(target, digest).await?);
             if let VaFindings::Children(children) = findings {
                 image.children = children.iter().map(|child| child.digest).collect();
             }
@@ -235,17 +237,16 @@ impl EvidenceGatherer {
         kind: Kind,
         manifest: &Arc<Manifest>,
     ) -> Result<Option<VaFindings>, GateError> {
-        let account = rule.account.as_deref();
         match (&manifest.content, kind) {
             (Content::Image { .. }, Kind::Image) => {
-                let evidence = self.va_of_image(target, manifest, account).await?;
+                let evidence = self.va_of_image(target, rule, manifest).await?;
                 Ok(evidence.map(VaFindings::Image))
             }
             (Content::Index(_), _) => {
                 let mut findings = Vec::new();
                 for child in self.platforms.relevant_children(target, manifest).await? {
                     let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
-                    let Some(evidence) = self.va_of_image(target, &image, account).await? else { continue };
+                    let Some(evidence) = self.va_of_image(target, rule, &image).await? else { continue };
                     let platform = child.platform.as_ref().map_or_else(|| child.digest.short(), ToString::to_string);
                     findings.push(ChildFinding { digest: child.digest, platform, evidence });
                 }
@@ -259,13 +260,43 @@ impl EvidenceGatherer {
     async fn va_of_image(
         &self,
         target: &Target,
+        rule: &VaRule,
         image: &Arc<Manifest>,
-        account: Option<&str>,
     ) -> Result<Option<Arc<Observed<VaEvidence>>>, GateError> {
-        match self.va_subject(target, image, account).await? {
-            Some(subject) => Ok(Some(self.va.evidence(&subject).await)),
-            None => Ok(None),
+        let Some(subject) = self.va_subject(target, image, rule.account.as_deref()).await? else { return Ok(None) };
+        let evidence = self.va.evidence(&subject).await;
+        Ok(Some(match rule.needs_origin() {
+            true => Box::pin(self.origins.add(target, image, evidence)).await,
+            false => evidence,
+        }))
+    }
+
+    /// What is known about an image of a tag under a rule, and what else its assessment depends on, without reading layers
+    /// or asking anybody. `top` is the digest that the tag refers to: that of the image, or of an index that lists it.
+    pub(super) async fn known(
+        &self,
+        target: &Target,
+        subject: &Subject,
+        rule: &VaRule,
+        top: Digest,
+        image: &Arc<Manifest>,
+    ) -> Result<(Arc<Observed<VaEvidence>>, VaExemptions, ImageHistory), GateError> {
+        let mut evidence = match self.va_subject(target, image, rule.account.as_deref()).await? {
+            Some(mut asked) => {
+                // What was found for requests is in memory.
+                asked.is_background = false;
+                self.va.evidence(&asked).await
+            }
+            None => Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None }),
+        };
+        if rule.needs_origin() {
+            evidence = self.origins.add(target, image, evidence).await;
         }
+        let (digest, platform) = (image.digest, String::new());
+        let findings = VaFindings::Children(vec![ChildFinding { digest, platform, evidence: evidence.clone() }]);
+        let exemptions = self.exemptions_of(target, subject, top, &findings).await?.for_child(digest);
+        let history = self.histories.of(Some(rule), &target.name, top, Some(&findings)).await;
+        Ok((evidence, exemptions, history))
     }
 
     /// An image as a subject of vulnerability evidence, whose layers may be read; `None` for an index.

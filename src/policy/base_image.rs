@@ -3,7 +3,7 @@
 use super::pattern::Pattern;
 use super::ruleset::own_spellings;
 use super::subject::Subject;
-use super::vulnerability::BaseImage;
+use super::vulnerability::{BaseImage, ImageFacts};
 use crate::oci::{ImageReference, Reference};
 use crate::scope::Scope;
 
@@ -16,13 +16,17 @@ pub struct BaseImageRule {
     pub(super) deny: Vec<Pattern>,
 }
 
-/// What a rule says about a base image.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum BaseImageVerdict {
+/// What a rule says about the images that an image was built on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum BaseImageVerdict<'a> {
     Admitted,
-    Denied,
-    /// The rule lists the images that are admitted, and this one is not among them.
-    NotAllowed,
+    /// The rule denies this one.
+    Denied(&'a BaseImage),
+    /// The rule lists the images that are admitted, and none of those that the image was built on is among them, not even
+    /// this nearest one.
+    NotAllowed(&'a BaseImage),
+    /// The rule lists the images that are admitted, and it is not known what the image was built on.
+    Unknown,
 }
 
 impl BaseImageRule {
@@ -32,29 +36,41 @@ impl BaseImageRule {
         Self { allow: patterns(allow), deny: patterns(deny) }
     }
 
-    /// Whether the rule lists the images that are admitted, so that an image must name one.
-    pub(super) fn requires_one(&self) -> bool {
-        !self.allow.is_empty()
+    /// What the rule says about the images that an image was built on, and about the image itself. What its author claims
+    /// can only deny it. A name that cannot be parsed is not allowed.
+    pub(super) fn judge<'a>(&self, image: &'a ImageFacts) -> BaseImageVerdict<'a> {
+        let ImageFacts { bases, claimed_base, names, .. } = image;
+        let mut stated = bases.iter().chain(claimed_base).chain(names);
+        let is_denied = |base: &&BaseImage| matches(&self.deny, base).is_none_or(|matches| matches);
+        match stated.find(is_denied) {
+            Some(base) if matches(&self.deny, base).is_none() => return BaseImageVerdict::NotAllowed(base),
+            Some(base) => return BaseImageVerdict::Denied(base),
+            None => {}
+        }
+        let is_allowed = |base: &BaseImage| self.allows(base);
+        match bases.first() {
+            _ if self.allow.is_empty() || bases.iter().chain(names).any(is_allowed) => BaseImageVerdict::Admitted,
+            Some(nearest) => BaseImageVerdict::NotAllowed(nearest),
+            None => BaseImageVerdict::Unknown,
+        }
     }
 
-    /// What the rule says about a base image. A name that cannot be parsed is not allowed.
-    pub(super) fn judge(&self, base: &BaseImage) -> BaseImageVerdict {
-        let Ok(reference) = base.name.parse::<ImageReference>() else { return BaseImageVerdict::NotAllowed };
-        let by_tag = Subject::new(reference.name.clone(), reference.reference(), Scope::CLUSTER);
-        let mut spellings = own_spellings(&by_tag);
-        if let Some(digest) = base.digest.or(reference.digest) {
-            let by_digest = Subject::new(reference.name, Reference::Digest(digest), Scope::CLUSTER);
-            spellings.extend(own_spellings(&by_digest));
-        }
-        let matches = |patterns: &[Pattern]| {
-            patterns.iter().any(|pattern| spellings.iter().any(|spelling| pattern.matches(spelling)))
-        };
-        match (matches(&self.deny), self.allow.is_empty() || matches(&self.allow)) {
-            (true, _) => BaseImageVerdict::Denied,
-            (false, true) => BaseImageVerdict::Admitted,
-            (false, false) => BaseImageVerdict::NotAllowed,
-        }
+    /// Whether the rule lists an image by this name among those that are admitted.
+    pub(super) fn allows(&self, base: &BaseImage) -> bool {
+        matches(&self.allow, base) == Some(true)
     }
+}
+
+/// Whether a pattern matches a spelling of a name; `None` if the name cannot be parsed.
+fn matches(patterns: &[Pattern], base: &BaseImage) -> Option<bool> {
+    let reference: ImageReference = base.name.parse().ok()?;
+    let by_tag = Subject::new(reference.name.clone(), reference.reference(), Scope::CLUSTER);
+    let mut spellings = own_spellings(&by_tag);
+    if let Some(digest) = base.digest.or(reference.digest) {
+        let by_digest = Subject::new(reference.name, Reference::Digest(digest), Scope::CLUSTER);
+        spellings.extend(own_spellings(&by_digest));
+    }
+    Some(patterns.iter().any(|pattern| spellings.iter().any(|spelling| pattern.matches(spelling))))
 }
 
 #[cfg(test)]
@@ -62,25 +78,69 @@ mod tests {
     use super::*;
     use crate::oci::Digest;
 
+    fn base(name: &str) -> BaseImage {
+        BaseImage { name: name.into(), digest: None }
+    }
+
+    fn built_on(bases: &[&str]) -> ImageFacts {
+        ImageFacts { bases: bases.iter().map(|name| base(name)).collect(), ..ImageFacts::default() }
+    }
+
     #[test]
     fn base_images_are_matched_by_all_their_spellings() {
-        let digest = Digest::sha256(b"base");
-        for (allow, deny, name, expected) in [
-            (&["debian:*"][..], &[][..], "docker.io/library/debian:12", BaseImageVerdict::Admitted),
-            (&["docker.io/library/debian:12"], &[], "debian:12", BaseImageVerdict::Admitted),
-            (&["debian:12"], &[], "debian:11", BaseImageVerdict::NotAllowed),
-            (&["registry.acme.com/*"], &[], "registry.acme.com.evil.io/x", BaseImageVerdict::NotAllowed),
-            (&[], &["*/*alpine*"], "docker.io/library/alpine:3", BaseImageVerdict::Denied),
-            (&["*"], &["alpine:*"], "alpine", BaseImageVerdict::Denied),
-            (&[], &["alpine:*"], "debian", BaseImageVerdict::Admitted),
-            (&[], &["alpine:*"], "not a name", BaseImageVerdict::NotAllowed),
-        ] {
-            let base = BaseImage { name: name.into(), digest: None };
-            assert_eq!(BaseImageRule::new(allow, deny).judge(&base), expected, "{allow:?} {deny:?} {name}");
+        let (admitted, denied, not_allowed) = ("admitted", "denied", "not allowed");
+        fn word(verdict: BaseImageVerdict<'_>) -> &'static str {
+            match verdict {
+                BaseImageVerdict::Admitted => "admitted",
+                BaseImageVerdict::Denied(_) => "denied",
+                BaseImageVerdict::NotAllowed(_) => "not allowed",
+                BaseImageVerdict::Unknown => "unknown",
+            }
         }
+        for (allow, deny, name, expected) in [
+            (&["debian:*"][..], &[][..], "docker.io/library/debian:12", admitted),
+            (&["docker.io/library/debian:12"], &[], "debian:12", admitted),
+            (&["debian:12"], &[], "debian:11", not_allowed),
+            (&["registry.acme.com/*"], &[], "registry.acme.com.evil.io/x", not_allowed),
+            (&[], &["*/*alpine*"], "docker.io/library/alpine:3", denied),
+            (&["*"], &["alpine:*"], "alpine", denied),
+            (&[], &["alpine:*"], "debian", admitted),
+            (&[], &["alpine:*"], "not a name", not_allowed),
+        ] {
+            let (rule, image) = (BaseImageRule::new(allow, deny), built_on(&[name]));
+            assert_eq!(word(rule.judge(&image)), expected, "{allow:?} {deny:?} {name}");
+        }
+        let digest = Digest::sha256(b"base");
         let rule = BaseImageRule::new(&[&format!("debian@{digest}")], &[]);
-        let base = |digest| BaseImage { name: "debian:12".into(), digest };
-        assert_eq!(rule.judge(&base(Some(digest))), BaseImageVerdict::Admitted);
-        assert_eq!(rule.judge(&base(None)), BaseImageVerdict::NotAllowed);
+        let of = |digest| ImageFacts {
+            bases: vec![BaseImage { name: "debian:12".into(), digest }],
+            ..ImageFacts::default()
+        };
+        assert_eq!(rule.judge(&of(Some(digest))), BaseImageVerdict::Admitted);
+        assert!(matches!(rule.judge(&of(None)), BaseImageVerdict::NotAllowed(_)));
+    }
+
+    #[test]
+    fn what_an_author_claims_can_only_deny() {
+        let rule = BaseImageRule::new(&["debian:*"], &["alpine:*"]);
+        let claims = |bases: &[&str], claim: &str| ImageFacts { claimed_base: Some(base(claim)), ..built_on(bases) };
+        assert_eq!(rule.judge(&claims(&[], "debian:12")), BaseImageVerdict::Unknown);
+        let image = claims(&["fedora:42"], "debian:12");
+        assert_eq!(rule.judge(&image), BaseImageVerdict::NotAllowed(&base("fedora:42")));
+        let image = claims(&["debian:12"], "alpine:3");
+        assert_eq!(rule.judge(&image), BaseImageVerdict::Denied(&base("alpine:3")));
+    }
+
+    #[test]
+    fn one_allowed_image_below_is_enough_and_one_denied_is_too_many() {
+        let rule = BaseImageRule::new(&["debian:*"], &["debian:7"]);
+        assert_eq!(rule.judge(&built_on(&["r.io/java:21", "debian:12"])), BaseImageVerdict::Admitted);
+        let image = built_on(&["debian:12", "debian:7"]);
+        assert_eq!(rule.judge(&image), BaseImageVerdict::Denied(&base("debian:7")));
+        let itself = |name: &str| ImageFacts { names: vec![base(name)], ..ImageFacts::default() };
+        assert_eq!(rule.judge(&itself("debian:12")), BaseImageVerdict::Admitted, "a base image itself");
+        let image = itself("debian:7");
+        assert_eq!(rule.judge(&image), BaseImageVerdict::Denied(&base("debian:7")));
+        assert_eq!(rule.judge(&itself("r.io/app:1")), BaseImageVerdict::Unknown);
     }
 }

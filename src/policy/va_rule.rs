@@ -118,6 +118,12 @@ impl VaRule {
         by_first_seen || times.iter().any(Option::is_some) || self.when.is_some()
     }
 
+    /// Whether a condition of the rule depends on what the gate finds out about the origin of the image: when it was
+    /// created, and what it was built on.
+    pub fn needs_origin(&self) -> bool {
+        self.base_images.is_some() || self.cool_down.image.is_some() || self.when.is_some()
+    }
+
     /// Whether the rule is one of the IBM dialects, under which every issue counts, whatever its severity.
     pub(super) fn is_ibm(&self) -> bool {
         self.severity == Severity::Unknown
@@ -164,7 +170,7 @@ pub enum GraceStart {
 /// How old an image and its packages must be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoolDown {
-    /// The minimum age of an image: since it was created, and since the gate first saw it.
+    /// The minimum age of an image, since the gate first saw it.
     pub image: Option<SignedDuration>,
     /// The minimum age of each version of a package whose date of publication is known.
     pub packages: Option<SignedDuration>,

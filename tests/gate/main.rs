@@ -34,6 +34,7 @@ mod notary;
 mod notation;
 mod observe;
 mod offline;
+mod origin;
 mod platforms;
 mod polyglots;
 mod pull;

@@ -10,8 +10,9 @@ use crate::policy::rule::Behaviour;
 use crate::policy::va_rule::VaRule;
 use crate::policy::vulnerability::{ImageFacts, VaEvidence};
 
-/// The age of an image counts from the later of two times: the one at which it was created, which its author states, and
-/// the one at which this gate first saw it. So a date that the author sets back shortens nothing.
+/// The age of an image counts from the time at which this gate first saw it, which nobody else can set back. The date of
+/// its creation is what its author states. An image exists before anybody can ask for it, so a date that is later than that
+/// is wrong, and the image is as young as it says.
 pub(super) fn cool_down(
     rule: &VaRule,
     evidence: &VaEvidence,
@@ -58,22 +59,36 @@ pub(super) fn end_of_life(rule: &VaRule, image: &ImageFacts, context: &Assessmen
     findings.reasons.push(format!("endOfLife: {distribution} is not supported since {end}; build on a newer release"));
 }
 
-/// The base image is what the image's author says it is.
+/// Only images count whose layers are the lowest of this one. What the author of the image says can only deny it.
 pub(super) fn base(rule: &VaRule, image: &ImageFacts, findings: &mut Findings) {
     let Some(rule) = &rule.base_images else { return };
-    let Some(base) = &image.base else {
-        if rule.requires_one() {
-            let hint = "label it with org.opencontainers.image.base.name";
-            findings.unknown.push(format!("baseImages: the image does not say what it was built on; {hint}"));
-        }
-        return;
-    };
-    let why = match rule.judge(base) {
+    let claim = image.claimed_base.as_ref().filter(|claim| rule.allows(claim));
+    let claim = claim.map(|claim| format!("; its author says {}, which its layers do not prove", claim.name));
+    let claim = claim.unwrap_or_default();
+    let why = match rule.judge(image) {
         BaseImageVerdict::Admitted => return,
-        BaseImageVerdict::Denied => "which the policy denies",
-        BaseImageVerdict::NotAllowed => "which is not among the base images that the policy allows",
+        BaseImageVerdict::Denied(base) => {
+            let by = match base {
+                base if image.bases.contains(base) => "the image was built on",
+                base if image.names.contains(base) => "the image is",
+                _ => "its author says that the image was built on",
+            };
+            format!("{by} {}, which the policy denies; build on another image", base.name)
+        }
+        BaseImageVerdict::NotAllowed(base) => format!(
+            "the image was built on {}, which is not among the base images that the policy allows{claim}; build on \
+             another image, or have this gate pull the base image",
+            base.name
+        ),
+        BaseImageVerdict::Unknown => {
+            findings.unknown.push(format!(
+                "baseImages: this gate knows no image whose layers are the lowest of this one{claim}; pull the base image \
+                 through this gate (pullgate prefetch)"
+            ));
+            return;
+        }
     };
-    findings.reasons.push(format!("baseImages: the image was built on {}, {why}; build on another image", base.name));
+    findings.reasons.push(format!("baseImages: {why}"));
 }
 
 /// The age of something that was made at a time that another system states.

@@ -148,7 +148,7 @@ fn evaluate(
     let packages = made("packages", &|| report.packages.iter().flat_map(|all| all.iter()).map(of_package).collect());
     let image = made("image", &|| {
         let image = &report.image;
-        let base = image.base.as_ref().map(|base| {
+        let base = image.bases.first().map(|base| {
             fields([("name", Some(json!(base.name))), ("digest", base.digest.map(|digest| json!(digest.to_string())))])
         });
         fields([

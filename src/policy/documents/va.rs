@@ -1,8 +1,7 @@
 //! `va` of a policy entry: what an image must be like besides its signatures.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use super::authority::time;
 use super::native::age;
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::assess::when_condition;
@@ -10,7 +9,7 @@ use crate::policy::banned::BannedPackage;
 use crate::policy::base_image::BaseImageRule;
 use crate::policy::condition::{Condition, InvalidCondition};
 use crate::policy::epss::Epss;
-use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions};
+use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions, expiry};
 use crate::policy::licence::{LicencePattern, LicenceRule};
 use crate::policy::rule::{Behaviour, Severity};
 use crate::policy::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
@@ -158,7 +157,7 @@ fn ignored(node: &Node, parent: &Fields<'_>) -> Vec<ExemptionRecord> {
     let records = if let Value::Map(_) = node.value {
         let Some(fields) = Fields::of(node, entry, parent.problems) else { return Vec::new() };
         fields.only(&["id", "package", "until"]);
-        let until = fields.get("until").and_then(|_| time(&fields, "until"));
+        let until = fields.get("until").and_then(|_| end(&fields));
         if until.is_none() && fields.get("until").is_some() {
             return Vec::new();
         }
@@ -171,6 +170,16 @@ fn ignored(node: &Node, parent: &Fields<'_>) -> Vec<ExemptionRecord> {
         parent.problems.error(node.at, format!("{entry}: {error}"));
         Vec::new()
     })
+}
+
+/// When an entry of `ignore` ends, as exemptions do. `None` after an error was reported.
+fn end(fields: &Fields<'_>) -> Option<Timestamp> {
+    let text = fields.text("until")?;
+    let report = |invalid| {
+        let message = format!("until {text:?} is not a time: {invalid}");
+        fields.report_key(ProblemSeverity::Error, "until", &message, None);
+    };
+    expiry(text).map_err(report).ok()
 }
 
 /// A duration for every severity, or a mapping of severities to durations with `from`.

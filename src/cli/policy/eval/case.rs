@@ -150,14 +150,8 @@ pub(super) struct FullIssue {
     pub(super) packages: Vec<CaseAffected>,
     #[serde(default)]
     pub(super) package: Option<String>,
-    #[serde(default)]
-    pub(super) purl: Option<String>,
-    #[serde(default, alias = "version")]
-    pub(super) installed: Option<String>,
-    #[serde(default, alias = "fixed_version", alias = "fixedVersion")]
-    pub(super) fixed: Option<String>,
-    #[serde(default)]
-    pub(super) status: Option<FixStatus>,
+    #[serde(flatten)]
+    pub(super) versions: CaseVersions,
 }
 
 /// A package that an issue affects.
@@ -165,6 +159,13 @@ pub(super) struct FullIssue {
 pub(super) struct CaseAffected {
     #[serde(default, alias = "package")]
     pub(super) name: Option<String>,
+    #[serde(flatten)]
+    pub(super) versions: CaseVersions,
+}
+
+/// What an issue or an affected package says about the package besides its name.
+#[derive(Default, Deserialize)]
+pub(super) struct CaseVersions {
     #[serde(default)]
     pub(super) purl: Option<String>,
     #[serde(default, alias = "version")]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::case::{
     CaseAffected, CaseBase, CaseExemption, CaseFeeds, CaseHistory, CaseImage, CaseIssue, CaseIssues, CasePackage,
-    CaseTime, CaseTrust, CaseVa, EvalCase, FullIssue,
+    CaseTime, CaseTrust, CaseVa, CaseVersions, EvalCase, FullIssue,
 };
 use crate::oci::Digest;
 use crate::policy::{
@@ -182,7 +182,7 @@ fn facts(image: &CaseImage) -> ImageFacts {
         created: time(image.created),
         end_of_life: time(image.end_of_life),
         distribution: image.distribution.clone(),
-        base,
+        bases: base.into_iter().collect(),
         ..ImageFacts::default()
     }
 }
@@ -264,14 +264,11 @@ fn issue(full: &FullIssue) -> Result<Issue, String> {
         Some("configuration") => IssueKind::Configuration,
         Some(other) => return Err(format!("kind {other:?} is neither \"vulnerability\" nor \"configuration\"")),
     };
-    let own = CaseAffected {
-        name: full.package.clone(),
-        purl: full.purl.clone(),
-        installed: full.installed.clone(),
-        fixed: full.fixed.clone(),
-        status: full.status,
+    let named = |package: &CaseAffected| affected(package.name.as_deref(), &package.versions);
+    let packages = match full.packages.is_empty() {
+        true => vec![affected(full.package.as_deref(), &full.versions)?],
+        false => full.packages.iter().map(named).collect::<Result<_, _>>()?,
     };
-    let packages = if full.packages.is_empty() { std::slice::from_ref(&own) } else { &full.packages[..] };
     let of_checks = (kind == IssueKind::Configuration).then(|| OWN_CHECKS.to_owned());
     let mut aliases = full.aliases.clone();
     // The identifier is what says that a package is malware.
@@ -281,7 +278,7 @@ fn issue(full: &FullIssue) -> Result<Issue, String> {
     }
     Ok(Issue {
         aliases,
-        packages: packages.iter().map(affected).collect::<Result<_, _>>()?,
+        packages,
         exempt: full.exempt,
         title: full.title.clone(),
         published: time(full.published),
@@ -295,17 +292,17 @@ fn issue(full: &FullIssue) -> Result<Issue, String> {
     })
 }
 
-fn affected(package: &CaseAffected) -> Result<AffectedPackage, String> {
-    let purl = purl(package.purl.as_deref())?;
+fn affected(name: Option<&str>, versions: &CaseVersions) -> Result<AffectedPackage, String> {
+    let purl = purl(versions.purl.as_deref())?;
     let of_purl = purl.as_ref().map(|purl| purl.name().to_owned());
     let version = purl.as_ref().and_then(Purl::version).map(str::to_owned);
     Ok(AffectedPackage {
-        name: package.name.clone().or(of_purl).unwrap_or_default(),
-        installed: package.installed.clone().or(version),
-        fixed: package.fixed.clone(),
+        name: name.map(str::to_owned).or(of_purl).unwrap_or_default(),
+        installed: versions.installed.clone().or(version),
+        fixed: versions.fixed.clone(),
         ecosystem: purl.as_ref().map(|purl| purl.kind().to_owned()),
         purl,
-        status: package.status,
+        status: versions.status,
         ..AffectedPackage::default()
     })
 }

@@ -1,0 +1,201 @@
+//! Where an image comes from: when it was created, and which images it was built on.
+//!
+//! An image was built on another one if the layers of that one are its own lowest layers, digest by digest. That is proven
+//! by the two manifests; what an image's author writes into it proves nothing. Only images count that this gate has
+//! admitted, by the names under which their registries delivered them. A proof is kept, with the tags that the base image
+//! had then.
+
+use std::sync::Arc;
+
+use oci_spec::image::ImageConfiguration;
+use serde::{Deserialize, Serialize};
+
+use super::Target;
+use super::layers::Layers;
+use crate::cache::Cache;
+use crate::oci::{Content, Descriptor, Digest, ImageName, Manifest, Tag};
+use crate::policy::{BaseImage, ImageFacts, Observed, Report, VaEvidence};
+use crate::resolve::{ResolveError, Resolver};
+use crate::runtime::Clock;
+use crate::store::FactStore;
+
+/// The largest configuration that is read, in bytes.
+const MAX_CONFIG: u64 = 4 * 1024 * 1024;
+/// The most images that are compared with an image.
+const MAX_COMPARED: u32 = 256;
+/// The most base images that are kept for an image.
+const MAX_BASES: usize = 64;
+/// The most tags that are kept of a base image.
+const MAX_TAGS: usize = 32;
+/// The topic of stored proofs.
+const TOPIC: &str = "base-1";
+/// The annotations and labels with which an author names the base image (image-spec, annotations.md).
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
+const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// An image whose layers are the lowest layers of another one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct ProvenBase {
+    name: ImageName,
+    digest: Digest,
+    /// The number of its layers.
+    layers: usize,
+    /// The tags that it had, also as a part of an index.
+    tags: Vec<Tag>,
+    /// The indexes that list it.
+    indexes: Vec<Digest>,
+}
+
+/// Finds out where images come from.
+pub(super) struct Origins {
+    resolver: Resolver,
+    layers: Layers,
+    cache: Arc<Cache>,
+    store: FactStore,
+    clock: Clock,
+}
+
+impl Origins {
+    pub(super) fn new(
+        resolver: &Resolver,
+        layers: &Layers,
+        cache: &Arc<Cache>,
+        store: &FactStore,
+        clock: &Clock,
+    ) -> Self {
+        let (resolver, layers, cache) = (resolver.clone(), layers.clone(), cache.clone());
+        Self { resolver, layers, cache, store: store.clone(), clock: clock.clone() }
+    }
+
+    /// A report with what is known about the origin of its image. Other evidence stays as it is.
+    pub(super) async fn add(
+        &self,
+        target: &Target,
+        manifest: &Manifest,
+        evidence: Arc<Observed<VaEvidence>>,
+    ) -> Arc<Observed<VaEvidence>> {
+        let (VaEvidence::Report(report), Content::Image { config, layers }) = (&evidence.value, &manifest.content)
+        else {
+            return evidence;
+        };
+        let settings = self.configuration(target, config).await;
+        let image = ImageFacts {
+            created: settings.as_ref().and_then(|settings| settings.created().as_ref()?.parse().ok()),
+            claimed_base: claim(manifest, settings.as_ref()),
+            bases: self.bases(&target.name, manifest.digest, layers).await,
+            names: self.names(&target.name, manifest.digest).await.unwrap_or_default(),
+            ..report.image.clone()
+        };
+        let value = VaEvidence::Report(Report { image, ..report.clone() });
+        Arc::new(Observed { value, at: evidence.at, until: evidence.until })
+    }
+
+    async fn configuration(&self, target: &Target, config: &Descriptor) -> Option<ImageConfiguration> {
+        if config.size > MAX_CONFIG {
+            return None;
+        }
+        let bytes = match target.known_only {
+            true => self.cache.peek(config.digest, usize::try_from(MAX_CONFIG).ok()?).await?,
+            false => self.layers.reader(target).whole(config).await.ok()?,
+        };
+        ImageConfiguration::from_reader(&*bytes).ok()
+    }
+
+    /// The names of the images that an image was built on, those of the nearest first. What cannot be read is left out:
+    /// nothing that is missing releases an image.
+    async fn bases(&self, name: &ImageName, digest: Digest, layers: &[Descriptor]) -> Vec<BaseImage> {
+        let subject = format!("{name}@{digest}");
+        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await.ok().flatten();
+        let mut proven: Vec<ProvenBase> =
+            stored.and_then(|stored| serde_json::from_str(&stored.value).ok()).unwrap_or_default();
+        let before = proven.clone();
+        match self.search(name, digest, layers).await {
+            Ok(found) => found.into_iter().for_each(|base| merge(&mut proven, base)),
+            Err(error) => tracing::warn!(%error, image = subject, "the images below an image cannot be looked up"),
+        }
+        proven.sort_by_key(|base| std::cmp::Reverse(base.layers));
+        proven.truncate(MAX_BASES);
+        if proven != before {
+            let value = serde_json::to_string(&proven).unwrap_or_default();
+            let row = Observed { value, at: self.clock.now(), until: None };
+            if let Err(error) = self.store.record_evidence(TOPIC, &subject, row).await {
+                tracing::warn!(%error, image = subject, "the images below an image cannot be stored");
+            }
+        }
+        proven.iter().flat_map(names_of).collect()
+    }
+
+    /// The known images whose layers are the lowest of these. Another image in the same repository must have fewer.
+    async fn search(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        layers: &[Descriptor],
+    ) -> Result<Vec<ProvenBase>, ResolveError> {
+        let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+        let mut found = Vec::new();
+        for (base, base_digest) in self.store.images_within(&digests, MAX_COMPARED).await? {
+            let Some(manifest) = self.resolver.known_manifest(&base, base_digest).await else { continue };
+            let Content::Image { layers: lowest, .. } = &manifest.content else { continue };
+            let is_below = !lowest.is_empty()
+                && lowest.len() <= layers.len()
+                && lowest.iter().zip(&digests).all(|(layer, digest)| layer.digest == *digest);
+            let is_itself = base == *name && (base_digest == digest || lowest.len() == layers.len());
+            if is_below && !is_itself {
+                let (tags, indexes) = self.tags_and_indexes(&base, base_digest).await?;
+                found.push(ProvenBase { name: base, digest: base_digest, layers: lowest.len(), tags, indexes });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn tags_and_indexes(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+    ) -> Result<(Vec<Tag>, Vec<Digest>), ResolveError> {
+        let tags = self.resolver.known_tags(name, digest).await?.iter().take(MAX_TAGS).cloned().collect();
+        let indexes = self.resolver.naming(name, digest).await?.iter().take(MAX_TAGS).copied().collect();
+        Ok((tags, indexes))
+    }
+
+    async fn names(&self, name: &ImageName, digest: Digest) -> Result<Vec<BaseImage>, ResolveError> {
+        let (tags, indexes) = self.tags_and_indexes(name, digest).await?;
+        Ok(names_of(&ProvenBase { name: name.clone(), digest, layers: 0, tags, indexes }))
+    }
+}
+
+/// Adds a base image, or what is new about one that is known.
+fn merge(proven: &mut Vec<ProvenBase>, base: ProvenBase) {
+    let known = proven.iter_mut().find(|known| (&known.name, known.digest) == (&base.name, base.digest));
+    let Some(known) = known else { return proven.push(base) };
+    let new_tags: Vec<_> = base.tags.into_iter().filter(|tag| !known.tags.contains(tag)).collect();
+    known.tags.extend(new_tags);
+    known.tags.truncate(MAX_TAGS);
+    let new_indexes: Vec<_> = base.indexes.into_iter().filter(|index| !known.indexes.contains(index)).collect();
+    known.indexes.extend(new_indexes);
+    known.indexes.truncate(MAX_TAGS);
+}
+
+/// Every name of a base image: by tag, and by the digest of its manifest and of each index that lists it.
+fn names_of(base: &ProvenBase) -> Vec<BaseImage> {
+    let ProvenBase { name, digest, tags, indexes, .. } = base;
+    let by_tag = tags.iter().map(|tag| BaseImage { name: format!("{name}:{tag}"), digest: Some(*digest) });
+    let digests = std::iter::once(digest).chain(indexes);
+    let by_digest = digests.map(|digest| BaseImage { name: format!("{name}@{digest}"), digest: Some(*digest) });
+    by_tag.chain(by_digest).collect()
+}
+
+/// The base image that the author names: by annotations of the manifest, or else by labels of the configuration.
+fn claim(manifest: &Manifest, settings: Option<&ImageConfiguration>) -> Option<BaseImage> {
+    #[derive(Deserialize)]
+    struct Annotated {
+        #[serde(default)]
+        annotations: Option<std::collections::HashMap<String, String>>,
+    }
+    let annotated = serde_json::from_slice::<Annotated>(&manifest.bytes).ok().and_then(|read| read.annotations);
+    let labels = settings.and_then(|settings| settings.config().as_ref()?.labels().clone());
+    let texts = [annotated, labels].into_iter().flatten().find(|texts| texts.contains_key(BASE_NAME))?;
+    let digest = texts.get(BASE_DIGEST).and_then(|digest| digest.parse().ok());
+    Some(BaseImage { name: texts.get(BASE_NAME)?.clone(), digest })
+}

@@ -1,0 +1,120 @@
+//! What images were built on, and when they were created: proven by layers, and what their authors claim.
+
+use pullgate::sample::image::{Built, Image, Layer, Tree, index};
+
+use crate::commands::{pullgate, text};
+use crate::harness::{Gate, HOST, TestGate, policy};
+use crate::scanner::{distribution, image, import, python, records, until_open};
+use crate::support::TestRegistry;
+
+/// A gate with a scanner and one rule for all images.
+async fn gate(registry: &TestRegistry, va: &str) -> Gate {
+    let made = TestGate::new(registry, &policy(&format!("  - {{name: \"*\", policy: {{va: {va}}}}}\n")));
+    // Writes the configuration file.
+    made.config();
+    records(made.path());
+    let imported = import(made.path());
+    assert!(imported.status.success(), "{}", text(&imported));
+    let gate = made.start().await;
+    until_open(&gate).await;
+    gate
+}
+
+fn system() -> Layer {
+    Layer::gzip(&python("2.2.28"))
+}
+
+fn runtime() -> Layer {
+    Layer::gzip(&distribution(Tree::new(), "idna", "3.7"))
+}
+
+fn application() -> Layer {
+    Layer::gzip(&distribution(Tree::new(), "six", "1.17.0"))
+}
+
+fn labelled(base: &str, layers: impl IntoIterator<Item = Layer>) -> Built {
+    let image = Image::linux_amd64().annotation("org.opencontainers.image.base.name", base);
+    layers.into_iter().fold(image, Image::layer).build()
+}
+
+/// Pulls a tag; returns the status and the body.
+async fn pull(gate: &Gate, image: &str) -> (u16, String) {
+    let answer = gate.get(&format!("/{image}/manifests/1")).await;
+    (answer.status, answer.text())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_image_is_proven_by_layers_and_not_by_labels() {
+    let registry = TestRegistry::start().await;
+    let allowed = format!("{HOST}/base/python:1");
+    registry.push("base/python", Some("1"), &image([system(), runtime()]));
+    registry.push("team/app", Some("1"), &image([system(), runtime(), application()]));
+    registry.push("team/liar", Some("1"), &labelled(&allowed, [application(), system(), runtime()]));
+    registry.push("team/part", Some("1"), &labelled(&allowed, [system(), application()]));
+    let gate = gate(&registry, &format!("{{severity: critical, baseImages: {{allow: [\"{HOST}/base/*\"]}}}}")).await;
+
+    let (status, why) = pull(&gate, "team/app").await;
+    assert_eq!(status, 403, "{why}");
+    assert!(why.contains("pull the base image through this gate (pullgate prefetch)"), "{why}");
+    let done = pullgate(&gate, &["prefetch", &allowed]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let (status, why) = pull(&gate, "team/app").await;
+    assert_eq!(status, 200, "{why}");
+    for liar in ["team/liar", "team/part"] {
+        let (status, why) = pull(&gate, liar).await;
+        assert_eq!(status, 403, "{liar}: {why}");
+        assert!(why.contains(&format!("its author says {allowed}, which its layers do not prove")), "{liar}: {why}");
+    }
+
+    // The proof outlives a restart, and the base image in the cache.
+    let made = gate.stop().await;
+    std::fs::remove_dir_all(made.path().join("state/blobs")).expect("a folder");
+    let gate = made.start().await;
+    until_open(&gate).await;
+    assert_eq!(pull(&gate, "team/app").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_image_below_counts_and_claims_can_only_deny() {
+    let registry = TestRegistry::start().await;
+    let system_image = image([system()]);
+    registry.push("base/python", Some("12"), &index(std::slice::from_ref(&system_image)));
+    registry.push("java", Some("1"), &image([system(), runtime()]));
+    registry.push("team/app", Some("1"), &image([system(), runtime(), application()]));
+    registry.push("team/same", Some("1"), &labelled("nothing", [system()]));
+    registry.push("team/claims", Some("1"), &labelled(&format!("{HOST}/old/python:1"), [system(), application()]));
+    let rule =
+        format!("{{severity: critical, baseImages: {{allow: [\"{HOST}/base/python:12\"], deny: [\"{HOST}/old/*\"]}}}}");
+    let gate = gate(&registry, &rule).await;
+    let base = gate.get("/base/python/manifests/12").await;
+    assert_eq!(base.status, 200, "an allowed base image itself: {}", base.text());
+    let child = gate.get(&format!("/base/python/manifests/{}", system_image.manifest().digest)).await;
+    assert_eq!(child.status, 200, "by the tag of the index that lists it: {}", child.text());
+    let layer = system_image.json()["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(gate.get(&format!("/base/python/blobs/{layer}")).await.status, 200);
+    assert_eq!(pull(&gate, "java").await.0, 200, "built on it");
+    assert_eq!(pull(&gate, "team/app").await.0, 200, "built on an image that was built on it");
+    assert_eq!(pull(&gate, "team/same").await.0, 200, "another configuration on the same layers");
+    let (status, why) = pull(&gate, "team/claims").await;
+    assert_eq!(status, 403);
+    assert!(why.contains("its author says that the image was built on"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_date_of_creation_only_makes_an_image_younger() {
+    let registry = TestRegistry::start().await;
+    let created = |at: &str| Image::linux_amd64().created(at).layer(system()).build();
+    registry.push("team/old", Some("1"), &created("2001-01-01T00:00:00Z"));
+    registry.push("team/future", Some("1"), &created("2999-01-01T00:00:00Z"));
+    let gate = gate(&registry, "{severity: critical, coolDown: {image: 3d}}").await;
+    let (status, why) = pull(&gate, "team/old").await;
+    assert_eq!(status, 403, "this gate has not seen it for three days");
+    assert!(why.contains("coolDown"), "{why}");
+    let (_, why) = pull(&gate, "team/future").await;
+    assert!(why.contains("not created yet") && why.contains("admitted from 2999-01-04"), "{why}");
+    gate.set_policy(&policy("  - {name: \"*\", policy: {va: {severity: critical, when: 'image.created < timestamp(\"2010-01-01T00:00:00Z\")'}}}\n"));
+    let (status, why) = pull(&gate, "team/old").await;
+    assert_eq!(status, 403, "a condition can use the date");
+    assert!(why.contains("when: "), "{why}");
+    assert_eq!(pull(&gate, "team/future").await.0, 200);
+}
