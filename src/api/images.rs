@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AssessmentAnswer;
 use super::query::{encode, parameter};
 use super::security_status::security_status;
 use crate::gate::{ImageQuery, KnownTag};
@@ -22,8 +23,8 @@ pub struct ImageAnswer {
     pub created: Option<String>,
     /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Scanning`, `Not Scanned`. Empty if the
-    /// request leaves it out.
+    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Denied`, `Scanning`, `Not Scanned`. Empty
+    /// if the request leaves it out.
     pub security_status: String,
 }
 
@@ -31,7 +32,8 @@ impl ImageAnswer {
     /// The answer for a known tag; `without_va` leaves out its security status.
     pub fn new(known: KnownTag, without_va: bool) -> Self {
         let namespace = known.name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
-        let assessed = known.assessment.map(|evidence| security_status(&evidence.value));
+        let assessed = AssessmentAnswer::worst_of(&known.assessments);
+        let assessed = assessed.map(|(known, answer)| security_status(&known.evidence.value, &answer));
         let unassessed = if without_va { "" } else { "Not Scanned" };
         Self {
             repository: known.name.to_string(),

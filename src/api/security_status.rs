@@ -1,33 +1,44 @@
 //! The SECURITY STATUS column of `ibmcloud cr images`.
 
-use crate::policy::VaEvidence;
+use super::AssessmentAnswer;
+use crate::policy::{VaEvidence, VaStatus};
 
 /// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`; `Unavailable` if no
-/// source responds. Exempt issues are not counted, nor are configuration issues that the gate itself finds.
-pub(super) fn security_status(evidence: &VaEvidence) -> String {
-    match evidence {
-        VaEvidence::Report(report) => {
-            match report.issues.iter().filter(|issue| !issue.exempt && !issue.is_own_check()).count() {
-                0 if report.incomplete.is_some() => "Scanning".into(),
-                0 => "No Issues".into(),
-                1 => "1 Issue".into(),
-                n => format!("{n} Issues"),
-            }
-        }
-        VaEvidence::Unscanned
-        | VaEvidence::Unreadable { .. }
-        | VaEvidence::Pending { .. }
-        | VaEvidence::Incomplete { .. }
-        | VaEvidence::Opaque { .. } => "Scanning".into(),
-        VaEvidence::Unsupported { .. } => "Unsupported OS".into(),
-        VaEvidence::Unavailable { .. } => "Unavailable".into(),
+/// source responds, and `Denied` if no issue counts but another condition of the rule is not met. Exempt issues are not
+/// counted.
+pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentAnswer) -> String {
+    match (evidence, assessed.open_issues()) {
+        (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
+        (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
+        (VaEvidence::Report(report), _) => match assessed.status {
+            VaStatus::Unscanned => "Scanning".into(),
+            VaStatus::Incomplete if report.incomplete.is_some() => "Scanning".into(),
+            VaStatus::Ok | VaStatus::Warn => "No Issues".into(),
+            VaStatus::Fail | VaStatus::Incomplete | VaStatus::Unsupported => "Denied".into(),
+        },
+        (
+            VaEvidence::Unscanned
+            | VaEvidence::Unreadable { .. }
+            | VaEvidence::Pending { .. }
+            | VaEvidence::Incomplete { .. }
+            | VaEvidence::Opaque { .. },
+            _,
+        ) => "Scanning".into(),
+        (VaEvidence::Unsupported { .. }, _) => "Unsupported OS".into(),
+        (VaEvidence::Unavailable { .. }, _) => "Unavailable".into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::policy::{Issue, IssueKind, OWN_CHECKS, Report, Severity};
+    use crate::oci::Digest;
+    use crate::policy::{
+        AssessmentContext, Behaviour, ExemptionRecord, ExemptionScope, ImageHistory, Issue, IssueKind, OWN_CHECKS,
+        Report, Severity, VaExemptions, VaRule,
+    };
 
     fn issue(id: &str, exempt: bool) -> Issue {
         Issue { exempt, ..Issue::new(id, IssueKind::Vulnerability, Severity::High) }
@@ -65,7 +76,36 @@ mod tests {
             (VaEvidence::Unsupported { why: why() }, "Unsupported OS"),
             (VaEvidence::Unavailable { why: why() }, "Unavailable"),
         ] {
-            assert_eq!(security_status(&evidence), word);
+            assert_eq!(word_of(&VaRule::ibm(), &evidence, &VaExemptions::default()), word);
         }
+    }
+
+    fn word_of(rule: &VaRule, evidence: &VaEvidence, exemptions: &VaExemptions) -> String {
+        let history = ImageHistory::default();
+        let context = AssessmentContext { exemptions, history: &history, now: Timestamp::UNIX_EPOCH };
+        let digest = Digest::sha256(b"image");
+        security_status(evidence, &AssessmentAnswer::new(digest, None, rule, evidence, &context))
+    }
+
+    /// What `pullgate images` shows agrees with what a pull finds.
+    #[test]
+    fn exemptions_of_all_origins_and_other_conditions_count() {
+        let exempt = |id: &str| -> VaExemptions {
+            let records = ExemptionRecord::listed(&ExemptionScope::EVERYTHING, None, Some(id), None, None);
+            records.unwrap().into_iter().collect()
+        };
+        let none = VaExemptions::default();
+        let both = report(vec![issue("CVE-1", false), issue("CVE-2", false)]);
+        assert_eq!(word_of(&VaRule::ibm(), &both, &exempt("CVE-1")), "1 Issue");
+        let one = report(vec![issue("CVE-1", false)]);
+        assert_eq!(word_of(&VaRule::ibm(), &one, &exempt("CVE-1")), "No Issues");
+        let ignoring = VaRule { ignore: exempt("CVE-1"), ..VaRule::ibm() };
+        assert_eq!(word_of(&ignoring, &one, &none), "No Issues");
+        let exploited = VaRule { exploited: Some(Behaviour::Deny), ..VaRule::ibm() };
+        assert_eq!(word_of(&exploited, &report(vec![]), &none), "Denied", "the catalogue is not imported");
+        let opaque = |issues| VaEvidence::Opaque { why: "x".into(), issues };
+        let secret = VaRule { configuration: Some(Severity::Low), severity: Severity::Low, ..VaRule::ibm() };
+        assert_eq!(word_of(&secret, &opaque(vec![own_check()]), &none), "1 Issue");
+        assert_eq!(word_of(&secret, &opaque(vec![]), &none), "Scanning");
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
-use super::{Gate, GateError, ScannedImage};
+use super::{AppliedVaRule, Gate, GateError, ScannedImage};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::policy::{Observed, VaEvidence};
+use crate::scope::Scope;
 use crate::store::KnownImage;
 use crate::va::VaSubject;
 
@@ -27,15 +28,26 @@ pub struct KnownTag {
     pub created: Option<String>,
     /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities; `None` if the image that the tag resolves to is not known, or
-    /// was not asked for.
-    pub assessment: Option<Arc<Observed<VaEvidence>>>,
+    /// What is known about the vulnerabilities of the image, or of each relevant image of an index. Empty if the image
+    /// that the tag resolves to is not known, or was not asked for.
+    pub assessments: Vec<KnownAssessment>,
+}
+
+/// What is known about the vulnerabilities of an image, and what they mean for a pull by a known tag.
+#[derive(Clone, Debug)]
+pub struct KnownAssessment {
+    /// The digest of the image; of an image of an index, its own.
+    pub digest: Digest,
+    /// What is known.
+    pub evidence: Arc<Observed<VaEvidence>>,
+    /// The rule and the exemptions that apply.
+    pub applied: AppliedVaRule,
 }
 
 /// Which known tags are listed, in the order of repositories and tags.
 #[derive(Clone, Debug, Default)]
 pub struct ImageQuery {
-    /// Only repositories that [match](matches_restriction) this.
+    /// Only repositories that are [selected](ImageName::is_selected_by) by this.
     pub restrict: Option<String>,
     /// Only tags after this repository (with its registry) and tag.
     pub after: Option<(String, String)>,
@@ -56,27 +68,14 @@ pub struct KnownTags {
     pub has_more: bool,
 }
 
-/// Whether a repository is selected: its name with the registry starts with the text, or its path in the registry is
-/// this namespace or repository, or is below it. `acme` selects `icr.io/acme/app` and not `icr.io/acme-test/app`.
-///
-/// ```text
-/// icr.io/acme/app   selected by: icr.io, icr.io/acme/a, acme, acme/app
-/// ```
-pub(super) fn matches_restriction(name: &ImageName, restrict: &str) -> bool {
-    let path = name.repository.as_str();
-    let is_below = path.strip_prefix(restrict.trim_end_matches('/'));
-    name.to_string().starts_with(restrict) || is_below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 impl Gate {
     /// The known tags and what is known about each. Sends no requests to upstreams and reads no layers.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub async fn images(&self, query: &ImageQuery) -> Result<KnownTags, GateError> {
-        let is_wanted = |image: &KnownImage| {
-            query.restrict.as_ref().is_none_or(|restrict| matches_restriction(&image.name, restrict))
-        };
+        let is_wanted =
+            |image: &KnownImage| query.restrict.as_ref().is_none_or(|restrict| image.name.is_selected_by(restrict));
         let mut images = self.resolver.images().await?;
         if let Some((repository, tag)) = &query.after {
             let is_listed = |image: &KnownImage| {
@@ -99,44 +98,68 @@ impl Gate {
     }
 
     async fn known_tag(&self, image: KnownImage, without_va: bool) -> KnownTag {
-        let KnownImage { name, tag, digest } = image;
-        let image = self.known_image(&name, digest).await;
-        let assessment = match &image {
-            Some((manifest, _)) if !without_va => self.known_assessment(&name, manifest).await,
-            _ => None,
+        let images = self.known_images(&image.name, image.digest).await;
+        let created = match images.first() {
+            Some(first) => self.created(first).await,
+            None => None,
         };
-        let size = image.as_ref().map(|(manifest, _)| size_of(manifest));
-        let created = image.and_then(|(_, created)| created);
-        KnownTag { name, tag, digest, created, size, assessment }
-    }
-
-    /// The image of a known tag as far as it is known: its vulnerabilities and what is installed in it. Reads no layers.
-    pub async fn known_scan(&self, name: &ImageName, digest: Digest) -> Option<ScannedImage> {
-        let (manifest, _) = self.known_image(name, digest).await?;
-        let subject = VaSubject::new(name.clone(), manifest.clone())?;
-        Some(self.scan_subject(&subject, None).await)
-    }
-
-    /// The image with this digest, or the first relevant child of an index, with its creation date. Reads only local
-    /// data.
-    async fn known_image(&self, name: &ImageName, digest: Digest) -> Option<(Arc<Manifest>, Option<String>)> {
-        let mut manifest = self.resolver.known_manifest(name, digest).await?;
-        if !manifest.children().is_empty() {
-            let pulled = self.resolver.pulled_children(name, &manifest).await.unwrap_or_default();
-            let children = super::platforms::relevant(manifest.children(), &pulled, self.platforms());
-            manifest = self.resolver.known_manifest(name, children.first()?.digest).await?;
+        let mut assessments = Vec::new();
+        for manifest in images.iter().filter(|_| !without_va) {
+            assessments.extend(self.known_assessment(&image, manifest).await);
         }
-        let Content::Image { config, .. } = &manifest.content else { return None };
-        let bytes = self.cache.peek(config.digest, 1024 * 1024).await;
-        let created = bytes.and_then(|bytes| oci_spec::image::ImageConfiguration::from_reader(&*bytes).ok());
-        let created = created.and_then(|configuration| configuration.created().clone());
-        Some((manifest, created))
+        let size = images.first().map(|manifest| size_of(manifest));
+        let KnownImage { name, tag, digest } = image;
+        KnownTag { name, tag, digest, created, size, assessments }
     }
 
-    /// What is currently known about an image's vulnerabilities. Reads no layers.
-    async fn known_assessment(&self, name: &ImageName, manifest: &Arc<Manifest>) -> Option<Arc<Observed<VaEvidence>>> {
-        let subject = VaSubject::new(name.clone(), manifest.clone())?;
-        Some(self.judge.evidence.va.evidence(&subject).await)
+    /// An assessed image of a known tag, with what is installed in it as far as that is known. Reads no layers.
+    pub async fn known_scan(&self, name: &ImageName, known: &KnownAssessment) -> ScannedImage {
+        let unknown = || "the layers were not read".to_owned();
+        let inventory = match self.resolver.known_manifest(name, known.digest).await {
+            Some(manifest) => match VaSubject::new(name.clone(), manifest) {
+                Some(subject) => self.judge.evidence.va.scanner().inventory(&subject).await,
+                None => Ok(None),
+            },
+            None => Ok(None),
+        };
+        let inventory = inventory.map_err(|error| error.to_string()).and_then(|found| found.ok_or_else(unknown));
+        ScannedImage { digest: known.digest, platform: None, evidence: known.evidence.clone(), inventory }
+    }
+
+    /// The image with this digest, or the relevant children of an index. Reads only local data.
+    async fn known_images(&self, name: &ImageName, digest: Digest) -> Vec<Arc<Manifest>> {
+        let Some(manifest) = self.resolver.known_manifest(name, digest).await else { return Vec::new() };
+        if let Content::Image { .. } = &manifest.content {
+            return vec![manifest];
+        }
+        let pulled = self.resolver.pulled_children(name, &manifest).await.unwrap_or_default();
+        let mut images = Vec::new();
+        for child in super::platforms::relevant(manifest.children(), &pulled, self.platforms()) {
+            let image = self.resolver.known_manifest(name, child.digest).await;
+            images.extend(image.filter(|image| matches!(image.content, Content::Image { .. })));
+        }
+        images
+    }
+
+    /// When an image was created, as its configuration says.
+    async fn created(&self, manifest: &Manifest) -> Option<String> {
+        let Content::Image { config, .. } = &manifest.content else { return None };
+        let bytes = self.cache.peek(config.digest, 1024 * 1024).await?;
+        oci_spec::image::ImageConfiguration::from_reader(&*bytes).ok()?.created().clone()
+    }
+
+    /// What a pull by the tag would find, as far as that is known. Reads no layers.
+    async fn known_assessment(&self, tag: &KnownImage, manifest: &Arc<Manifest>) -> Option<KnownAssessment> {
+        let target = self.router.known_target(&tag.name, &Scope::default())?;
+        let (subject, rule) = self.known_rule(&tag.name, &tag.tag);
+        let known = self.judge.evidence.known(&target, &subject, &rule, tag.digest, manifest).await;
+        let (evidence, exemptions, history) = known
+            .inspect_err(
+                |error| tracing::warn!(%error, image = %subject, "what is known about an image cannot be read"),
+            )
+            .ok()?;
+        let applied = AppliedVaRule { rule, exemptions, history, at: self.clock.now() };
+        Some(KnownAssessment { digest: manifest.digest, evidence, applied })
     }
 }
 
@@ -144,29 +167,5 @@ fn size_of(manifest: &Manifest) -> u64 {
     match &manifest.content {
         Content::Image { layers, .. } => layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
         Content::Index(_) => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repositories_are_selected_by_prefix_or_by_namespace() {
-        let name = ImageName { host: "icr.io".parse().unwrap(), repository: "acme/app".parse().unwrap() };
-        for (restrict, is_selected) in [
-            ("", true),
-            ("icr.io", true),
-            ("icr.io/acme/a", true),
-            ("acme", true),
-            ("acme/", true),
-            ("acme/app", true),
-            ("acm", false),
-            ("acme/ap", false),
-            ("app", false),
-            ("quay.io", false),
-        ] {
-            assert_eq!(matches_restriction(&name, restrict), is_selected, "{restrict:?}");
-        }
     }
 }

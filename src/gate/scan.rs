@@ -9,9 +9,7 @@ use super::platforms::manifest_if_there;
 use super::{Gate, GateError, Target};
 use crate::inventory::Inventory;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
-use crate::policy::{
-    AssessmentContext, ExemptedImage, ImageHistory, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule,
-};
+use crate::policy::{AssessmentContext, ImageHistory, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
 use crate::scope::Scope;
 use crate::va::VaSubject;
 
@@ -89,8 +87,8 @@ impl Gate {
     }
 
     /// The rule by which the vulnerabilities of a known tag count: the first of the rules without a scope that checks
-    /// them. Without one, every issue counts. Asks no registry.
-    pub fn va_rule(&self, name: &ImageName, tag: &Tag) -> AppliedVaRule {
+    /// them. Without one, every issue counts. Also returns the subject of a pull by the tag.
+    pub(super) fn known_rule(&self, name: &ImageName, tag: &Tag) -> (Subject, VaRule) {
         let subject = Subject::new(name.clone(), Reference::Tag(tag.clone()), Scope::default());
         let selected = match self.rulebook.rules().select(&subject) {
             Selection::Entries { enforced, audited } => enforced.into_iter().chain(audited).collect(),
@@ -98,9 +96,6 @@ impl Gate {
         };
         let mut rules = selected.iter().filter_map(|selected| selected.rule.as_deref()?.va.clone());
         let rule = rules.next().unwrap_or_else(VaRule::ibm);
-        let (tags, digests) = (std::slice::from_ref(tag), Vec::new());
-        let exempted = ExemptedImage { name, tags, digests, children: Vec::new() };
-        let (exemptions, history) = (self.exemptions().of_image(&exempted), ImageHistory::default());
-        AppliedVaRule { rule, exemptions, history, at: self.clock.now() }
+        (subject, rule)
     }
 }

@@ -196,6 +196,19 @@ pub struct ImageName {
     pub repository: Repository,
 }
 
+impl ImageName {
+    /// Whether a text selects the repository: its name with the registry starts with the text, or its path in the registry
+    /// is this namespace or repository, or is below it. `acme` selects `icr.io/acme/app` and not `icr.io/acme-test/app`.
+    ///
+    /// ```text
+    /// icr.io/acme/app   selected by: icr.io, icr.io/acme/a, acme, acme/app
+    /// ```
+    pub fn is_selected_by(&self, text: &str) -> bool {
+        let is_below = self.repository.as_str().strip_prefix(text.trim_end_matches('/'));
+        self.to_string().starts_with(text) || is_below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.repository)
@@ -359,6 +372,25 @@ mod tests {
         assert!(matches!(both.reference(), Reference::Digest(_)));
         for bad in ["", "?", "Nginx", "nginx:", "nginx@sha256:1", "a.b/", "http://x/y"] {
             assert!(bad.parse::<ImageReference>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn repositories_are_selected_by_prefix_or_by_namespace() {
+        let name = ImageName { host: "icr.io".parse().unwrap(), repository: "acme/app".parse().unwrap() };
+        for (text, is_selected) in [
+            ("", true),
+            ("icr.io", true),
+            ("icr.io/acme/a", true),
+            ("acme", true),
+            ("acme/", true),
+            ("acme/app", true),
+            ("acm", false),
+            ("acme/ap", false),
+            ("app", false),
+            ("quay.io", false),
+        ] {
+            assert_eq!(name.is_selected_by(text), is_selected, "{text:?}");
         }
     }
 }

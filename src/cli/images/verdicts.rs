@@ -6,6 +6,7 @@ use super::ImagesArgs;
 use crate::api::{ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, path};
 use crate::cli::table::table;
 use crate::cli::{Exit, Output, fail, remote};
+use crate::oci::ImageReference;
 
 /// How many clients of an image are printed, unless everything is.
 const FEW: usize = 3;
@@ -18,8 +19,9 @@ pub(super) fn run(args: &ImagesArgs, which: ListedChange, since: Duration) -> Ex
         Ok(answer) => answer,
         Err(error) => return fail(error),
     };
-    if let Some(prefix) = &args.restrict {
-        answer.verdicts.retain(|verdict| verdict.repository.starts_with(&**prefix));
+    if let Some(restrict) = &args.restrict {
+        let name = |verdict: &VerdictAnswer| verdict.repository.parse::<ImageReference>().ok();
+        answer.verdicts.retain(|verdict| name(verdict).is_some_and(|image| image.name.is_selected_by(restrict)));
     }
     match (args.output, which) {
         (Output::Json, _) => println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default()),
@@ -54,7 +56,7 @@ fn why(verdict: &VerdictAnswer) -> String {
         (Some("databases"), Some(before)) => {
             format!("advisory databases {} -> {}", generation(&before.databases), generation(&verdict.now.databases))
         }
-        (Some("rules"), _) => "the rules changed".into(),
+        (Some("rules"), _) => "the rules, exemptions or report files changed".into(),
         _ => "other evidence, or the time".into(),
     };
     let reason = match (&*verdict.now.reason, before) {
@@ -151,7 +153,8 @@ mod tests {
         verdict.cause = Some("rules".into());
         let text = changes(&[verdict], false);
         assert!(
-            text.contains("no longer: P/default \"*\": va: 1 issue") && text.contains("(the rules changed)"),
+            text.contains("no longer: P/default \"*\": va: 1 issue")
+                && text.contains("(the rules, exemptions or report files changed)"),
             "{text}"
         );
     }

@@ -102,29 +102,29 @@ impl IbmApi {
             Err(problem) => return Err(failure(&problem)),
         };
         let unknown = || error(StatusCode::NOT_FOUND, "not_found", &format!("{image} contains no image to report on"));
-        scans.into_iter().max_by_key(badness).map(Some).ok_or_else(unknown)
+        scans.into_iter().max_by_key(|scan| scan.assessment.badness()).map(Some).ok_or_else(unknown)
     }
 
     async fn account_report(&self, query: &str) -> ApiResponse {
-        let known = match self.known(query, MAX_REPORTS, true).await {
+        let known = match self.known(query, MAX_REPORTS).await {
             Ok(known) => known,
             Err(response) => return response,
         };
         let mut list = IbmReportList { next: next(&known), ..IbmReportList::default() };
         for tag in known.tags {
-            let applied = self.gate.va_rule(&tag.name, &tag.tag);
-            let Some(scanned) = self.gate.known_scan(&tag.name, tag.digest).await else { continue };
-            let names = ScanNames { image: name(&tag), repository: tag.name };
-            let scan = ImageScan::new(&names, scanned, &applied);
+            let Some((worst, _)) = AssessmentAnswer::worst_of(&tag.assessments) else { continue };
+            let scanned = self.gate.known_scan(&tag.name, worst).await;
+            let names = ScanNames { image: name(&tag), repository: tag.name.clone() };
+            let scan = ImageScan::new(&names, scanned, &worst.applied);
             list.assessments.insert(names.image, IbmScanReport::new(&scan));
         }
         ApiResponse::new(StatusCode::OK, &list)
     }
 
     async fn account_status(&self, query: &str) -> ApiResponse {
-        match self.known(query, MAX_SUMMARIES, false).await {
+        match self.known(query, MAX_SUMMARIES).await {
             Ok(known) => {
-                let images = known.tags.iter().map(|tag| self.summary(tag)).collect();
+                let images = known.tags.iter().map(summary).collect();
                 ApiResponse::new(StatusCode::OK, &IbmSummaryList { images, next: next(&known) })
             }
             Err(response) => response,
@@ -132,7 +132,7 @@ impl IbmApi {
     }
 
     /// One page of known tags. `repository`, `includePrivate` are IBM's parameters; `limit` and `after` select a page.
-    async fn known(&self, query: &str, most: usize, without_va: bool) -> Result<KnownTags, ApiResponse> {
+    async fn known(&self, query: &str, most: usize) -> Result<KnownTags, ApiResponse> {
         let invalid = |why: String| error(StatusCode::BAD_REQUEST, "bad_request", &why);
         let request = ImageListRequest::from_query(query).map_err(invalid)?;
         if parameter(query, "includePrivate").as_deref() == Some("false") {
@@ -141,24 +141,22 @@ impl IbmApi {
         let request = ImageListRequest {
             restrict: parameter(query, "repository"),
             limit: Some(request.limit.unwrap_or(most).min(most)),
-            without_va,
             ..request
         };
         self.gate.images(&ImageQuery::from(&request)).await.map_err(|problem| failure(&problem))
     }
+}
 
-    fn summary(&self, tag: &KnownTag) -> IbmImageSummary {
-        let summary = tag.assessment.as_ref().map(|evidence| {
-            let applied = self.gate.va_rule(&tag.name, &tag.tag);
-            let assessed = AssessmentAnswer::new(tag.digest, None, &applied.rule, &evidence.value, &applied.context());
-            let made = match &evidence.value {
-                VaEvidence::Report(report) => report.generated_at,
-                _ => None,
-            };
-            IbmSummary::new(&assessed, made.or(Some(evidence.at)))
-        });
-        IbmImageSummary::new(name(tag), tag.created.as_deref(), summary.unwrap_or_else(IbmSummary::unscanned))
-    }
+/// The summary of a known tag; of an index, that of its worst image.
+fn summary(tag: &KnownTag) -> IbmImageSummary {
+    let summary = AssessmentAnswer::worst_of(&tag.assessments).map(|(known, assessed)| {
+        let made = match &known.evidence.value {
+            VaEvidence::Report(report) => report.generated_at,
+            _ => None,
+        };
+        IbmSummary::new(&assessed, made.or(Some(known.evidence.at)))
+    });
+    IbmImageSummary::new(name(tag), tag.created.as_deref(), summary.unwrap_or_else(IbmSummary::unscanned))
 }
 
 /// Registry, repository and tag.
@@ -169,19 +167,6 @@ fn name(tag: &KnownTag) -> String {
 /// The position of the next page.
 fn next(known: &KnownTags) -> Option<String> {
     known.tags.last().filter(|_| known.has_more).map(name)
-}
-
-/// How bad a result is. What was not assessed is worse than what IBM's clients admit.
-fn badness(scan: &ImageScan) -> (u8, usize) {
-    let rank = match scan.assessment.status {
-        VaStatus::Fail => 5,
-        VaStatus::Incomplete => 4,
-        VaStatus::Unscanned => 3,
-        VaStatus::Unsupported => 2,
-        VaStatus::Warn => 1,
-        VaStatus::Ok => 0,
-    };
-    (rank, scan.assessment.issues.len())
 }
 
 /// The response for an image that cannot be had. IBM's clients retry after a 503 and not after a 404.
