@@ -67,7 +67,8 @@ impl AdminAccess {
         Ok(())
     }
 
-    /// Identifies the caller, and checks whether it may make this call. In IBM's API, the token may also be the password
+    /// Identifies the caller, and checks whether it may make this call. On loopback, reading is open to every user of the
+    /// machine; where there is a token, only from what the gate knows. In IBM's API, the token may also be the password
     /// of basic authentication, which Portieris uses.
     pub(super) async fn authorize<B>(
         &self,
@@ -85,11 +86,12 @@ impl AdminAccess {
             let refusal = || AccessRefusal::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
             return if good { Ok(Caller::Token(peer)) } else { Err(refusal()) };
         }
-        if self.bound.is_loopback() && !is_mutating(request.method()) {
+        let is_open = self.token.is_none() || !family.may_fetch(request.uri().path());
+        if self.bound.is_loopback() && !is_mutating(request.method()) && is_open {
             return Ok(caller);
         }
-        let how = "a call that changes something, or comes from elsewhere, needs the Unix socket in the state directory, \
-                   or the token of admin.token_file";
+        let how = "a call that changes something, makes the gate fetch an image, or comes from elsewhere, needs the Unix \
+                   socket in the state directory, or the token of admin.token_file";
         let status = if self.token.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         Err(AccessRefusal::new(status, how))
     }

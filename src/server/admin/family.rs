@@ -22,6 +22,16 @@ impl ApiFamily {
         of(path::PREFIX, Self::Native).or_else(|| of(path::IBM_PREFIX, Self::Ibm))
     }
 
+    /// Whether a reading call can make the gate fetch an image with its own credentials: a check, and a report on one
+    /// image.
+    pub(super) fn may_fetch(self, path: &str) -> bool {
+        let Some((_, rest)) = Self::of(path) else { return false };
+        match self {
+            Self::Native => rest == path::CHECK,
+            Self::Ibm => rest.split_once('/').is_some_and(|(_, call)| call.starts_with("report/image/")),
+        }
+    }
+
     /// The response to a call that failed, in the shape of the API.
     pub(super) fn error(self, status: StatusCode, message: &str) -> ApiResponse {
         match self {

@@ -177,6 +177,27 @@ async fn only_the_right_token_grants_access() {
     assert_eq!(fixture.ask("POST /api/v1/exemptions", &["Authorization: Bearer "], "").await.0, 401, "fails closed");
 }
 
+/// Any user of the machine could otherwise have private images fetched and read what is in them.
+#[tokio::test]
+async fn calls_that_make_the_gate_fetch_an_image_need_the_token_if_there_is_one() {
+    let (with, without) = (Fixture::start(true).await, Fixture::start(false).await);
+    let good = format!("Authorization: Bearer {TOKEN}");
+    for (path, fetches) in [
+        ("/api/v1/check?image=icr.io/acme/app:1", true),
+        ("/va/api/v3/report/image/icr.io%2Facme%2Fapp%3A1", true),
+        ("/va/api/v4/report/image/status/icr.io/acme/app:1", true),
+        ("/va/api/v4/report/account", false),
+        ("/va/api/v4/exempt/types", false),
+        ("/api/v1/images", false),
+    ] {
+        let line = format!("GET {path}");
+        assert_eq!(with.ask(&line, &[], "").await.0, if fetches { 401 } else { 200 }, "{path}");
+        assert_eq!(with.ask(&line, &[&good], "").await.0, 200, "{path}");
+        assert_eq!(with.ask_socket(&line, "").await.0, 200, "{path}");
+        assert_eq!(without.ask(&line, &[], "").await.0, 200, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn the_socket_may_change_things() {
     let fixture = Fixture::start(false).await;
