@@ -149,38 +149,28 @@ impl ManifestJudge {
             }
         };
         let case = JudgedImage { target, subject: &subject, manifest };
-        let enforced = self.weigh_known(case, kind, enforced).await?;
-        let audited = self.weigh_known(case, kind, audited).await?;
+        let weigh = |selected| self.weigh_one_known(case, kind, selected);
+        let (enforced, audited) = (until_admitted(enforced, weigh).await?, until_admitted(audited, weigh).await?);
         let decision = case.decide(rules.mode(), &enforced, &audited);
         Ok(Judgement { judged: None, enforced, audited, decision, at: self.clock.now() })
     }
 
-    async fn weigh_known(
+    /// Weighs an entry with what is known. If signatures are not known, the entry without them may still deny.
+    async fn weigh_one_known(
         &self,
         case: JudgedImage<'_>,
         kind: Kind,
-        selected: Vec<Selected>,
-    ) -> Result<Vec<EntryFinding>, GateError> {
-        let mut findings = Vec::with_capacity(selected.len());
-        for selected in selected {
-            let found = self.weigh_one(case, kind, selected.clone()).await;
-            let is_unsigned = |denial: &Denial| {
-                denial.kind != DenialKind::Policy && matches!(denial.stage, Stage::Trust | Stage::Simple)
-            };
-            let is_open = |found: &EntryFinding| found.opinion.outcome.as_ref().err().is_some_and(is_unsigned);
-            let finding = if found.as_ref().map_or(true, is_open) {
-                let by_va = self.weigh_one(case, kind, selected.without_signatures()).await?;
-                if by_va.opinion.outcome.is_err() { by_va } else { found? }
-            } else {
-                found?
-            };
-            let admits = finding.opinion.outcome.is_ok();
-            findings.push(finding);
-            if admits {
-                break;
-            }
+        selected: Selected,
+    ) -> Result<EntryFinding, GateError> {
+        let by_all = self.weigh_one(case, kind, selected.clone()).await;
+        let is_unsigned =
+            |denial: &Denial| denial.kind != DenialKind::Policy && matches!(denial.stage, Stage::Trust | Stage::Simple);
+        let is_open = |found: &EntryFinding| found.opinion.outcome.as_ref().err().is_some_and(is_unsigned);
+        if by_all.as_ref().is_ok_and(|found| !is_open(found)) {
+            return by_all;
         }
-        Ok(findings)
+        let by_va = self.weigh_one(case, kind, selected.without_signatures()).await?;
+        if by_va.opinion.outcome.is_err() { Ok(by_va) } else { by_all }
     }
 
     /// The entries that apply to a reference.
@@ -249,7 +239,7 @@ impl ManifestJudge {
     ) -> Result<(Classification, Vec<EntryFinding>), GateError> {
         let JudgedImage { target, manifest, .. } = case;
         let mut kind = RequestTrace::phase(Phase::Classify, self.kinds.first_kind(target, manifest)).await?;
-        let mut findings = self.weigh_until_admitted(case, kind.kind, selected).await?;
+        let mut findings = until_admitted(selected, |selected| self.weigh_one(case, kind.kind, selected)).await?;
         if self.kinds.claim(manifest) == Some(KindClaim::Artifact) && self.depends_on_artifact(case, &findings) {
             let prove = self.kinds.prove(target, manifest, KindClaim::Artifact);
             match RequestTrace::phase(Phase::Classify, prove).await? {
@@ -264,25 +254,6 @@ impl ManifestJudge {
         }
         explain_kind(&kind, &mut findings);
         Ok((kind, findings))
-    }
-
-    /// Evaluates the entries in order until one admits.
-    async fn weigh_until_admitted(
-        &self,
-        case: JudgedImage<'_>,
-        kind: Kind,
-        selected: Vec<Selected>,
-    ) -> Result<Vec<EntryFinding>, GateError> {
-        let mut findings = Vec::with_capacity(selected.len());
-        for selected in selected {
-            let finding = self.weigh_one(case, kind, selected).await?;
-            let admits = finding.opinion.outcome.is_ok();
-            findings.push(finding);
-            if admits {
-                break;
-            }
-        }
-        Ok(findings)
     }
 
     async fn weigh_one(
@@ -331,7 +302,8 @@ impl ManifestJudge {
             return Vec::new();
         }
         let names = selected.clone();
-        let weighed = timeout_at(deadline, self.weigh_until_admitted(case, kind.kind, selected)).await;
+        let weigh = |selected| self.weigh_one(case, kind.kind, selected);
+        let weighed = timeout_at(deadline, until_admitted(selected, weigh)).await;
         let why = match weighed {
             Ok(Ok(mut findings)) => {
                 explain_kind(kind, &mut findings);
@@ -342,6 +314,26 @@ impl ManifestJudge {
         };
         names.into_iter().map(|selected| unjudged(case, selected, &why)).collect()
     }
+}
+
+/// Weighs the entries in order until one admits.
+async fn until_admitted<F>(
+    selected: Vec<Selected>,
+    weigh: impl Fn(Selected) -> F,
+) -> Result<Vec<EntryFinding>, GateError>
+where
+    F: Future<Output = Result<EntryFinding, GateError>>,
+{
+    let mut findings = Vec::with_capacity(selected.len());
+    for selected in selected {
+        let finding = weigh(selected).await?;
+        let admits = finding.opinion.outcome.is_ok();
+        findings.push(finding);
+        if admits {
+            break;
+        }
+    }
+    Ok(findings)
 }
 
 fn interest(mode: Mode, enforced: &[Selected], audited: &[Selected]) -> Interest {
