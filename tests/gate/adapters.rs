@@ -15,7 +15,9 @@ use pullgate::sample::image::{Built, Image, Layer, Tree};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::commands::text;
 use crate::harness::{Gate, HOST, TestGate, policy};
+use crate::scanner::{import, records, until_open};
 use crate::support::{TestRegistry, request, soon};
 
 const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
@@ -146,11 +148,40 @@ fn image(name: &str) -> Built {
 }
 
 async fn asking(registry: &TestRegistry, url: &str, lines: &str) -> Gate {
+    made(registry, url, lines).start().await
+}
+
+fn made(registry: &TestRegistry, url: &str, lines: &str) -> TestGate {
     let made = TestGate::new(registry, &policy(SCANNED)).file("token", "secret-token\n").file("password", "secret\n");
     let auth = "auth = { type = \"bearer\", token_file = \"token\" }";
     made.with(&format!("[[va.scanner]]\nname = \"clair\"\nkind = \"harbor\"\nurl = \"{url}\"\n{auth}\n{lines}"))
-        .start()
-        .await
+}
+
+/// A service does not say what it examined, so that what the databases of the gate do not cover may be unknown to it, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_databases_do_not_cover_makes_a_report_incomplete() {
+    let registry = TestRegistry::start().await;
+    let service = Service::default();
+    let url = service.start().await;
+    let tree = Tree::new().file("app/package.json", r#"{"name": "left-pad", "version": "1.0.0"}"#);
+    for (built, lines, status, reason) in [
+        (image("covered"), "", 200, ""),
+        (Image::linux_amd64().layer(Layer::gzip(&tree)).build(), "", 403, "INCOMPLETE"),
+        (Image::linux_amd64().layer(Layer::gzip(&tree)).build(), "trust_coverage = true", 200, ""),
+    ] {
+        registry.push("team/clean", Some("1"), &built);
+        let made = made(&registry, &url, lines);
+        made.config();
+        records(made.path());
+        let imported = import(made.path());
+        assert!(imported.status.success(), "{}", text(&imported));
+        let gate = made.start().await;
+        until_open(&gate).await;
+        let answer = gate.get("/team/clean/manifests/1").await;
+        assert_eq!(answer.status, status, "{lines}: {}", answer.text());
+        assert!(answer.text().contains(reason), "{lines}: {}", answer.text());
+        assert!(status == 200 || answer.text().contains("npm"), "it says what is not covered: {}", answer.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -104,6 +104,13 @@ impl TestGate {
         self
     }
 
+    /// Adds keys of the section `admin`.
+    pub(crate) fn admin(mut self, lines: &str) -> Self {
+        self.admin.push_str(lines);
+        self.admin.push('\n');
+        self
+    }
+
     /// Adds sections.
     pub(crate) fn with(mut self, lines: &str) -> Self {
         self.rest.push_str(lines);

@@ -54,6 +54,7 @@ case $mode in
     for blob in "$image"/blobs/sha256/*; do [ "sha256:$(sha256sum < "$blob" | cut -d' ' -f1)" = "sha256:$(basename "$blob")" ] || seen="$seen wrong=$blob"; done
     capabilities=$(sed -n 's/^Cap[EPIB].*:[^0-9a-f]*//p' /proc/self/status | sort -u | tr -d '\n')
     [ -S "$here/../state/admin.sock" ] && hidden=no || hidden=yes
+    [ -S "$here/../elsewhere.sock" ] && hidden=no
     [ -e "$PWD/../../../admin.sock" ] && hidden=no
     umount "$here/../state" 2>/dev/null && hidden=undone
     echo "hidden=$hidden capabilities=$capabilities" > "$here/mounts"
@@ -260,6 +261,51 @@ async fn a_program_has_no_network_and_changes_nothing() {
     } else {
         assert!(facts.contains("not isolated"), "{facts}");
     }
+}
+
+/// Where the system does not permit what `required` demands, the program is not run at all, not even for its version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn required_isolation_hides_the_admin_socket_wherever_it_is() {
+    let registry = TestRegistry::start().await;
+    let made = asking(&registry, &[("trivy", "isolation = \"required\"")]).admin("socket = \"elsewhere.sock\"");
+    registry.push("team/app", Some("1"), &image("required"));
+    mode(&made, "trivy", "looks");
+    let gate = Program::start(&made).await;
+    assert!(made.path().join("elsewhere.sock").exists());
+    let answer = gate.get("/team/app/manifests/1").await;
+    let mounts = fs::read_to_string(made.path().join("trivy/mounts")).unwrap_or_default();
+    let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.json();
+    if has_namespaces() {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(mounts.starts_with("hidden=yes "), "{mounts}");
+    } else {
+        assert_eq!((answer.status, &*mounts), (503, ""), "{}", answer.text());
+        assert!(ready["degraded"]["scanner trivy"].is_string(), "{ready}");
+    }
+}
+
+/// `state_dir` is relative to the file, whose own path is relative to the working directory. The program has another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relative_state_directory_is_found_and_hidden() {
+    let registry = TestRegistry::start().await;
+    let made = asking(&registry, &[("trivy", "")]);
+    made.config();
+    registry.push("team/app", Some("1"), &image("relative"));
+    mode(&made, "trivy", "looks");
+    let folder = made.path().to_owned();
+    let run = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        let name = format!("{HOST}/team/app:1");
+        let arguments = ["va", "--offline", "--output", "json", "--config", "pullgate.toml", &name];
+        command.current_dir(folder).args(arguments).output().expect("it runs")
+    };
+    let output = soon(tokio::task::spawn_blocking(run)).await.expect("it ends");
+    let scans: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+    assert_eq!((&scans[0]["status"], &scans[0]["source"]), (&"OK".into(), &"trivy 0.72.0".into()), "{scans}");
+    let seen = fs::read_to_string(made.path().join("trivy/seen")).expect("what it saw");
+    assert!(!seen.contains("wrong="), "{seen}");
+    let mounts = fs::read_to_string(made.path().join("trivy/mounts")).expect("what it saw");
+    assert!(!has_namespaces() || mounts.starts_with("hidden=yes "), "{mounts}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

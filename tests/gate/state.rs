@@ -7,6 +7,7 @@ use std::process::Command;
 
 use pullgate::sample::image;
 
+use crate::commands::{pullgate, text};
 use crate::harness::{TestGate, policy};
 use crate::pull::{multi, simple};
 use crate::support::TestRegistry;
@@ -82,6 +83,41 @@ async fn excess_rows_are_removed_with_the_content_that_needs_them() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), few).await.expect("rows go");
     assert_eq!(gate.get("/library/app/manifests/0").await.status, 200, "evicted images can be pulled again");
+}
+
+/// An image with very many packages has evidence that can be made again, and must not evict the content of others.
+#[tokio::test]
+async fn large_evidence_goes_before_content() {
+    use sqlx::Connection as _;
+    let registry = TestRegistry::start().await;
+    let image = multi("usual");
+    registry.push("library/app", Some("1"), &image);
+    let made = TestGate::new(&registry, crate::harness::ALLOW_ALL).with("[cache]\nmax_database = \"1MiB\"");
+    let gate = made.start().await;
+    let (layer, bytes) = image.blobs.last().expect("a layer");
+    for manifest in image.manifests.iter().map(|manifest| manifest.digest.to_string()).chain(["1".to_owned()]) {
+        assert_eq!(gate.get(&format!("/library/app/manifests/{manifest}")).await.status, 200);
+    }
+    assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, bytes);
+    let made = gate.stop().await;
+    let database = || sqlx::sqlite::SqliteConnectOptions::new().filename(made.path().join("state/pullgate.db"));
+    let mut writer = sqlx::SqliteConnection::connect_with(&database()).await.expect("a database");
+    let insert =
+        sqlx::query("INSERT INTO evidence (topic, subject, value, observed_at) VALUES ('layer-2', ?1, ?2, ?3)");
+    let now = pullgate::runtime::Clock::system().now().as_millisecond();
+    let insert = insert.bind(format!("{layer} sha256")).bind("x".repeat(2 << 20)).bind(now);
+    insert.execute(&mut writer).await.expect("a row");
+    writer.close().await.expect("it is written");
+
+    let gate = made.start().await;
+    let collected = pullgate(&gate, &["cache", "gc"]).await;
+    assert!(collected.status.success(), "{}", text(&collected));
+    registry.listening.stop().await;
+    assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, bytes, "content stays");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gate.file("state/pullgate.db")).read_only(true);
+    let mut reader = sqlx::SqliteConnection::connect_with(&options).await.expect("a database");
+    let count = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM evidence WHERE topic = 'layer-2'");
+    assert_eq!(count.fetch_one(&mut reader).await.expect("a count"), 0, "evidence goes");
 }
 
 #[tokio::test]

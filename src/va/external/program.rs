@@ -238,7 +238,8 @@ pub(super) fn find(command: &Path) -> Result<PathBuf, String> {
     if command.components().count() > 1 {
         return match command.metadata() {
             Err(error) => Err(format!("{name}: {error}")),
-            Ok(_) if is_program(command) => Ok(command.to_owned()),
+            // The program has another working directory.
+            Ok(_) if is_program(command) => std::path::absolute(command).map_err(|error| format!("{name}: {error}")),
             Ok(_) => Err(format!("{name} is not a program that can be executed")),
         };
     }
