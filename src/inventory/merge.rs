@@ -21,6 +21,8 @@ use crate::oci::Digest;
 /// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files eight
 /// directories deep, in twenty layers, needs 6 million.
 const MAX_WORK: usize = 20_000_000;
+/// The total length of different licences that are read as expressions, in bytes. Large images have some ten thousand.
+const MAX_LICENCES: usize = 1 << 20;
 /// The maximum number of files with secrets that are kept although a layer deletes or replaces them.
 const MAX_GONE: usize = 10_000;
 
@@ -159,7 +161,11 @@ impl<'a> MergedImage<'a> {
         inventory.gaps = gaps.into_iter().collect();
         self.find_origins(&mut inventory.packages);
         self.find_licenses(&mut inventory.packages);
-        inventory.licences = licences(&inventory.packages);
+        inventory.licences = licences(&inventory.packages).unwrap_or_else(|problem| {
+            inventory.gaps.push(gap("the packages", problem));
+            inventory.gaps.sort_unstable();
+            BTreeMap::new()
+        });
         let order = |package: &InstalledPackage| {
             let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
             (ecosystem, name, version, path, architecture)
@@ -276,10 +282,13 @@ impl<'a> MergedImage<'a> {
 }
 
 /// The expressions of the licences that are written in another way.
-fn licences(packages: &[InstalledPackage]) -> BTreeMap<String, String> {
+fn licences(packages: &[InstalledPackage]) -> Result<BTreeMap<String, String>, String> {
     let written: BTreeSet<&String> = packages.iter().flat_map(|package| &package.licenses).collect();
+    if written.iter().map(|text| text.len()).sum::<usize>() > MAX_LICENCES {
+        return Err("their licences are too long to be read".to_owned());
+    }
     let expressions = written.into_iter().filter_map(|text| Some((text.clone(), licence::expression(text)?)));
-    expressions.filter(|(text, expression)| text != expression).collect()
+    Ok(expressions.filter(|(text, expression)| text != expression).collect())
 }
 
 /// What the files of a layer state about its build: the repositories in one, the name in another.

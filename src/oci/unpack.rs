@@ -22,8 +22,8 @@ const MAX_RATIO: u64 = 100;
 const FREE_UNPACKED: u64 = 64 * 1024 * 1024;
 /// The number of bytes used to detect the compression.
 const FIRST: usize = sniff::SNIFF_LENGTH;
-/// The maximum zstd window that is allocated, in bytes: that of `zstd -19`, and the default limit of decoders.
-const MAX_WINDOW: u64 = 8 * 1024 * 1024;
+/// The maximum zstd window that is allocated, in bytes: that of podman's zstd:chunked. `zstd -19` has 8 MiB.
+const MAX_WINDOW: u64 = 32 * 1024 * 1024;
 /// The size of the unpack buffer, in bytes.
 const PIECE: usize = 128 * 1024;
 

@@ -19,7 +19,7 @@ use flate2::read::DeflateDecoder;
 use super::super::{DamagedDatabase, OsvDetail, OsvRow, OsvRows};
 use super::encoding::Decoder;
 use super::record::normalised;
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Hasher};
 
 const MAGIC: [u8; 8] = *b"pgosvidx";
 const VERSION: u32 = 1;
@@ -160,8 +160,11 @@ fn part_of(hash: u64, bits: u32) -> u64 {
 
 /// The hash of a key.
 pub(super) fn hash_of(ecosystem: &str, package: &str) -> u64 {
-    let key = [ecosystem.as_bytes(), &[0], package.as_bytes()].concat();
-    Digest::sha256(&key).as_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for part in [ecosystem.as_bytes(), &[0], package.as_bytes()] {
+        hasher.update(part);
+    }
+    hasher.finish().as_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// An open index of OSV records.

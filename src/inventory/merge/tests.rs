@@ -36,6 +36,18 @@ fn the_last_database_counts() {
 }
 
 #[test]
+fn reading_licences_is_bounded() {
+    let package = |number: usize| {
+        let text = format!(r#"{{"name": "p{number}", "version": "1", "license": "{number}{}"}}"#, " MIT".repeat(200));
+        file(&format!("app/{number}/package.json"), &text)
+    };
+    let packages: Vec<_> = (0..1500).map(package).collect();
+    assert_eq!(image(&[&packages[..1000]]).gaps, []);
+    let long = image(&[&packages]);
+    assert_eq!((long.gaps.len(), long.licences.len()), (1, 0));
+}
+
+#[test]
 fn licences_of_dpkg_are_those_in_the_directory_of_the_package() {
     let copyright = |name: &str, text: &str| file(&format!("usr/share/doc/{name}/copyright"), text);
     let status = dpkg_status(&[("gcc", "1"), ("libgcc", "1"), ("bash", "1"), ("none", "1"), ("gone", "1")]);
