@@ -17,6 +17,7 @@ use crate::audit::{Audit, AuditError};
 use crate::cache::CacheError;
 use crate::config::Config;
 use crate::gate::Gate;
+use crate::otlp::{InvalidTracing, TraceExporter};
 use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks};
 use crate::server::BindError;
@@ -61,8 +62,9 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate,
     let windows = parts.cache.windows();
     let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
     let admin = server::admin::bind(config.admin, &parts.metrics, &parts.readiness).await?;
+    let traces = TraceExporter::start(&config.tracing, &clock, &parts.tasks, &parts.metrics)?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
-    let service = RegistryService::new(parts.gate.clone(), &parts.metrics, epoch);
+    let service = RegistryService::new(parts.gate.clone(), &parts.metrics, epoch, traces);
     let reload = parts.reload(registry.certificates());
     let on_request = reload.clone();
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
@@ -222,6 +224,9 @@ pub enum BuildError {
     /// A receiver of events is misconfigured.
     #[error("events: {0}")]
     Events(#[from] events::InvalidReceiver),
+    /// Traces cannot be sent as configured.
+    #[error(transparent)]
+    Tracing(#[from] InvalidTracing),
     /// An upstream is misconfigured.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
@@ -237,7 +242,12 @@ impl BuildError {
     /// Whether the cause is the configuration or a file that it names, rather than the machine.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Events(_) | Self::Policy(_) | Self::Revocation(_) | Self::Upstream(_) | Self::Va(_) => true,
+            Self::Events(_)
+            | Self::Policy(_)
+            | Self::Revocation(_)
+            | Self::Tracing(_)
+            | Self::Upstream(_)
+            | Self::Va(_) => true,
             Self::Admin(error) => matches!(error, AdminError::Exposed { .. } | AdminError::Token { .. }),
             Self::Listener(error) => matches!(error, BindError::Tls { .. }),
             Self::Audit(_) | Self::Cache(_) | Self::State(_) | Self::Store(_) => false,

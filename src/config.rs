@@ -21,7 +21,7 @@ use crate::markup::{MAX_FILE, Node, Place, Problem, ProblemSeverity, Problems, V
 use crate::oci::Host;
 use crate::policy::Settings;
 use crate::runtime::LogFormat;
-use crate::{audit, cache, events, gate, prefetch, server, trust, upstream, va};
+use crate::{audit, cache, events, gate, otlp, prefetch, server, trust, upstream, va};
 
 /// Where a configuration is searched for if none is named.
 const SEARCHED: [&str; 2] = ["pullgate.toml", "/etc/pullgate/pullgate.toml"];
@@ -69,6 +69,8 @@ pub struct Config {
     pub(crate) audit: audit::Config,
     /// What other systems are told.
     pub(crate) events: events::Config,
+    /// Where traces go.
+    pub(crate) tracing: otlp::Config,
     /// The registries that are pulled from.
     pub(crate) upstreams: Vec<upstream::Config>,
     /// What in the file may not mean what its author thinks.

@@ -24,6 +24,7 @@
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
 //! * `hardening`: what is unsafe in files and configurations of images.
 //! * `licence`: licences as SPDX expressions.
+//! * `otlp`: traces of requests for a collector.
 //! * `tuf`: the documents of Docker Content Trust.
 //! * [`oci`], [`scope`], [`runtime`], [`x509`]: basic values and services used by all modules.
 //! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
@@ -51,6 +52,7 @@ pub(crate) mod inventory;
 pub(crate) mod licence;
 pub(crate) mod markup;
 pub mod oci;
+pub(crate) mod otlp;
 pub(crate) mod pki;
 pub mod policy;
 pub(crate) mod prefetch;

@@ -41,5 +41,5 @@ pub use readiness::{BlockReady, Readiness, ReadinessReport};
 pub use sharded::{BusyCounter, Sharded, ShardedCount, number_this_thread};
 pub use tasks::{Tasks, Untracked};
 pub use telemetry::{LogFormat, LogGuard, check_log_filter, init as init_telemetry};
-pub use trace::{ContentSource, Learned, Phase, PhaseTime, RequestTrace};
+pub use trace::{ContentSource, Learned, Phase, PhaseTime, RequestTrace, SpanContext};
 pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size};

@@ -2,6 +2,7 @@
 
 mod events;
 mod scanners;
+mod tracing;
 mod trust;
 mod upstreams;
 
@@ -40,6 +41,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let prefetch = prefetch(root.table("prefetch"));
     let audit = audit(root.table("audit"), &state_dir);
     let events = events::events(root.table("events"));
+    let tracing = tracing::tracing(root.table("tracing"));
     let upstreams = upstreams::upstreams(&mut root);
     scanners::add_registries(&mut va.scanners, &upstreams);
     if let Some(host) = &default_upstream
@@ -70,6 +72,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         prefetch,
         audit,
         events,
+        tracing,
         upstreams,
         warnings: Vec::new(),
     })

@@ -156,6 +156,9 @@ fn parts(out: &mut Text, config: &Config) {
     out.line("max_file_size", quoted(&format_size(config.audit.max_file_size)));
     out.line("keep", config.audit.keep);
     events(out, config);
+    out.section("[tracing]");
+    config.tracing.endpoint.iter().for_each(|url| out.line("endpoint", quoted(&without_password(url))));
+    config.tracing.ca.iter().for_each(|ca| out.path("ca", ca));
 }
 
 fn events(out: &mut Text, config: &Config) {

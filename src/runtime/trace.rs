@@ -4,10 +4,16 @@
 //! in every call. Work that the request starts and shares with others ([`super::Flights`]) carries it on. Where no request
 //! is followed, such as in prefetch, nothing is noted.
 
+mod span;
+
 use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+pub use span::SpanContext;
 
 tokio::task_local! {
     static CURRENT: RequestTrace;
@@ -34,6 +40,10 @@ pub struct Learned {
     pub has_fetched: bool,
     /// The phases in the order of their ends. A phase may occur several times.
     pub phases: Vec<PhaseTime>,
+    /// The span of the request, if it is part of a distributed trace.
+    pub span: Option<SpanContext>,
+    /// Requests to upstreams, if the span is sampled.
+    pub calls: Vec<UpstreamCall>,
 }
 
 /// Where content is from.
@@ -110,6 +120,21 @@ pub struct PhaseTime {
     pub took: Duration,
 }
 
+/// A request to an upstream, as a part of a trace.
+#[derive(Clone, Debug)]
+pub struct UpstreamCall {
+    /// The span of the request.
+    pub span: SpanContext,
+    /// The host and the method.
+    pub target: (String, String),
+    /// The status of the response, if there was one.
+    pub status: Option<u16>,
+    /// When it was sent.
+    pub started: Instant,
+    /// The time to the headers of the response.
+    pub took: Duration,
+}
+
 impl RequestTrace {
     /// Runs the work of the request.
     pub async fn follow<F: Future>(&self, work: F) -> F::Output {
@@ -138,9 +163,46 @@ impl RequestTrace {
         work.await
     }
 
+    /// Begins a request to an upstream. `None` if it is not part of a distributed trace.
+    pub fn call(host: &str, method: &str) -> Option<CallInProgress> {
+        let trace = Self::current()?;
+        let span = trace.learned().span?.child();
+        let (target, started) = ((host.to_owned(), method.to_owned()), Instant::now());
+        let call = UpstreamCall { span, target, status: None, started, took: Duration::ZERO };
+        Some(CallInProgress { trace, call })
+    }
+
     /// What is known so far.
     pub fn learned(&self) -> MutexGuard<'_, Learned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request to an upstream that has no response yet. It is noted when this is dropped.
+#[derive(Debug)]
+pub struct CallInProgress {
+    trace: RequestTrace,
+    call: UpstreamCall,
+}
+
+impl CallInProgress {
+    /// The value of the `traceparent` header of the request.
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.call.span.to_string()).ok()
+    }
+
+    /// Notes the status of the response.
+    pub fn answered(mut self, status: Option<u16>) {
+        self.call.status = status;
+    }
+}
+
+impl Drop for CallInProgress {
+    fn drop(&mut self) {
+        if self.call.span.is_sampled {
+            let call = UpstreamCall { took: self.call.started.elapsed(), ..self.call.clone() };
+            self.trace.learned().calls.push(call);
+        }
     }
 }
 

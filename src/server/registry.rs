@@ -29,6 +29,7 @@ use super::{Body, ClientIdentity, Service};
 use crate::cache::Transfer;
 use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
+use crate::otlp::TraceExporter;
 use crate::runtime::{BusyCounter, Metrics, Sharded};
 
 /// Longer targets are not cached, so that invented queries cannot fill the memory.
@@ -40,6 +41,8 @@ const KEPT_EVERY: u32 = 8;
 pub struct RegistryService {
     gate: Arc<Gate>,
     metrics: RequestMetrics,
+    /// Sends traces, if they are wanted.
+    traces: Option<TraceExporter>,
     hot: HotResponses,
     /// How this process's request identifiers begin.
     epoch: String,
@@ -49,11 +52,12 @@ pub struct RegistryService {
 
 impl RegistryService {
     /// Creates a service; `epoch` distinguishes this process's request ids from those of others.
-    pub fn new(gate: Arc<Gate>, metrics: &Metrics, epoch: u64) -> Self {
+    pub fn new(gate: Arc<Gate>, metrics: &Metrics, epoch: u64, traces: Option<TraceExporter>) -> Self {
         let epoch = format!("{:08x}-", epoch & 0xffff_ffff);
         Self {
             gate,
             metrics: RequestMetrics::new(metrics),
+            traces,
             hot: HotResponses::default(),
             epoch,
             numbered: Sharded::default(),
@@ -98,6 +102,7 @@ impl RegistryService {
     ) -> Response<Body> {
         let request_id = requester.request_id.clone();
         let mut log = RequestLog::new(&self.metrics, &request, &client, &request_id);
+        log.join_trace(self.traces.as_ref(), request.headers());
         // TLS must read what it encrypts; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let (mut response, endpoint) = match parse(&request) {

@@ -17,6 +17,7 @@ use super::metrics::UpstreamMetrics;
 use crate::http_client::{
     HttpClient, HttpError, HttpSettings, InvalidSettings, Network, Reach, RedirectError, check_url, redirect_target,
 };
+use crate::runtime::{RequestTrace, SpanContext};
 
 /// Sends single requests for one upstream.
 pub(super) struct UpstreamClient {
@@ -96,10 +97,18 @@ impl UpstreamClient {
             Some(_) => Reach::NamedBeside,
         };
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
+        let call = RequestTrace::call(host(url), request.method().as_str());
+        // Not to other hosts, whose addresses an answer names.
+        if let Some(call) = call.as_ref().filter(|_| self.is_own(url)) {
+            request.headers_mut().extend(call.traceparent().map(|value| (SpanContext::HEADER, value)));
+        }
         let (method, started) = (request.method().clone(), Instant::now());
         let outcome = self.http.send(reach, request).await.map_err(|error| self.no_answer(url, &error));
         let status = outcome.as_ref().ok().map(Response::status);
         self.metrics.observe(self.config.host.as_str(), &method, status, started);
+        if let Some(call) = call {
+            call.answered(status.map(|status| status.as_u16()));
+        }
         if service.is_none() && self.is_own(url) {
             self.health.observe(match (&outcome, status) {
                 (Err(error), _) => Err(error.to_string()),

@@ -45,4 +45,6 @@ mod scanners;
 mod shutdown;
 mod startup;
 mod state;
+#[allow(clippy::unwrap_used, reason = "a test fails there")]
+mod traced;
 mod warm;

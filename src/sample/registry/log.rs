@@ -1,6 +1,6 @@
 //! The log of requests.
 
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use tokio::sync::watch;
 
 /// A request as it arrived, and the status of the response.
@@ -20,6 +20,8 @@ pub struct LoggedRequest {
     pub user_agent: Option<String>,
     /// The `Accept` headers, joined with commas.
     pub accept: Option<String>,
+    /// The `traceparent` header (W3C Trace Context).
+    pub traceparent: Option<String>,
     /// The status of the response; `None` while the request is held, or if the connection was closed without a
     /// response.
     pub status: Option<StatusCode>,
@@ -56,6 +58,7 @@ impl RequestJournal {
             range: text(header::RANGE),
             user_agent: text(header::USER_AGENT),
             accept: text(header::ACCEPT),
+            traceparent: text(HeaderName::from_static("traceparent")),
             status: None,
             number: 0,
         };
@@ -91,7 +94,7 @@ impl RequestJournal {
     }
 }
 
-fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     let values: Vec<_> = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }

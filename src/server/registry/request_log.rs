@@ -4,10 +4,10 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -15,7 +15,10 @@ use prometheus_client::registry::Unit;
 use tracing::Level;
 
 use crate::oci::Endpoint;
-use crate::runtime::{BusyCounter, BusyHistogram, ContentSource, Learned, LogLimit, Metrics, RequestTrace};
+use crate::otlp::{RequestSpan, TraceExporter};
+use crate::runtime::{
+    BusyCounter, BusyHistogram, ContentSource, Learned, LogLimit, Metrics, RequestTrace, SpanContext,
+};
 use crate::server::{Body, ClientIdentity};
 
 /// The metrics of requests.
@@ -131,6 +134,9 @@ pub(super) struct RequestLog {
     /// The time to the headers of the response.
     waited: Duration,
     trace: RequestTrace,
+    export: Option<TraceExport>,
+    /// The path of the endpoint with placeholders.
+    route: &'static str,
     request_id: String,
     client: Arc<str>,
     method: Method,
@@ -152,6 +158,8 @@ impl RequestLog {
             started: Instant::now(),
             waited: Duration::ZERO,
             trace: RequestTrace::default(),
+            export: None,
+            route: "/v2/",
             request_id: request_id.to_owned(),
             client: client.address_text.clone(),
             method: request.method().clone(),
@@ -163,6 +171,14 @@ impl RequestLog {
         }
     }
 
+    /// Makes the request a part of a distributed trace, of the one that the client names if it does.
+    pub(super) fn join_trace(&mut self, exporter: Option<&TraceExporter>, headers: &HeaderMap) {
+        let Some(exporter) = exporter.cloned() else { return };
+        let (span, parent) = exporter.begin(headers.get(SpanContext::HEADER).and_then(|value| value.to_str().ok()));
+        self.trace.learned().span = Some(span);
+        self.export = Some(TraceExport { began: exporter.now(), exporter, parent });
+    }
+
     /// What is learned about the request while it is answered.
     pub(super) fn trace(&self) -> RequestTrace {
         self.trace.clone()
@@ -171,6 +187,7 @@ impl RequestLog {
     /// Notes that the headers of the response are known, and returns how long that took.
     pub(super) fn answered(&mut self, endpoint: Option<&Endpoint>, status: StatusCode) -> Duration {
         self.status = Some(status);
+        self.route = route(endpoint);
         self.waited = self.started.elapsed();
         self.metrics.answered(endpoint, self.waited);
         if let (Some(Endpoint::Manifest { .. }), Some(source)) = (endpoint, self.trace.learned().source) {
@@ -196,6 +213,7 @@ impl Drop for RequestLog {
         self.metrics.requests.get_or_create(&RequestLabels { method: method_name(&self.method), status }).inc();
         self.metrics.bytes.inc_by(self.bytes);
         let learned = self.trace.learned().clone();
+        self.export(status, &learned);
         let is_failure = status >= 500 && !learned.upstream.is_empty();
         if is_failure && FAILURES.admit().is_some() {
             self.write_line(status, &learned, Level::WARN);
@@ -206,6 +224,26 @@ impl Drop for RequestLog {
 }
 
 impl RequestLog {
+    fn export(&mut self, status: u16, learned: &Learned) {
+        let Some(TraceExport { exporter, parent, began }) = self.export.take() else { return };
+        let method = method_name(&self.method);
+        exporter.finish(RequestSpan {
+            learned: learned.clone(),
+            parent,
+            name: format!("{method} {}", self.route),
+            started: (began, self.started),
+            took: self.started.elapsed(),
+            status,
+            attributes: vec![
+                ("http.request.method", method.to_owned()),
+                ("http.route", self.route.to_owned()),
+                ("url.path", self.path.clone()),
+                ("client.address", self.client.to_string()),
+                ("pullgate.request_id", self.request_id.clone()),
+            ],
+        });
+    }
+
     fn write_line(&self, status: u16, learned: &Learned, level: Level) {
         let text = |text: &str| (!text.is_empty()).then(|| text.chars().take(MAX_TEXT).collect::<String>());
         let phases = if self.waited >= SLOW { text(&learned.server_timing()) } else { None };
@@ -226,11 +264,30 @@ impl RequestLog {
                     complete = self.is_whole,
                     duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
                     phases,
+                    trace.id = learned.span.map(|span| format!("{:032x}", span.trace_id)),
                     "request"
                 )
             };
         }
         if level == Level::WARN { line!(warn) } else { line!(info) }
+    }
+}
+
+/// Where the trace of a request goes.
+struct TraceExport {
+    exporter: TraceExporter,
+    /// The span of the client.
+    parent: Option<SpanContext>,
+    began: SystemTime,
+}
+
+fn route(endpoint: Option<&Endpoint>) -> &'static str {
+    match endpoint {
+        Some(Endpoint::Manifest { .. }) => "/v2/{name}/manifests/{reference}",
+        Some(Endpoint::Blob { .. }) => "/v2/{name}/blobs/{digest}",
+        Some(Endpoint::Tags { .. }) => "/v2/{name}/tags/list",
+        Some(Endpoint::Referrers { .. }) => "/v2/{name}/referrers/{digest}",
+        None => "/v2/",
     }
 }
 
