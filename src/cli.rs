@@ -29,6 +29,7 @@ mod va;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::markup::Problem;
 use crate::runtime::printable_lines;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use image_args::ImageArgs;
@@ -223,10 +224,59 @@ impl GateArgs {
     }
 }
 
-/// Prints an error to standard error, and returns the exit code for failure.
-fn fail(error: impl std::fmt::Display) -> Exit {
-    eprintln!("pullgate: {}", printable_lines(&error.to_string()));
-    Exit::Failure
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum CommandError {
+    /// The configuration has these problems.
+    Config(Vec<Problem>),
+    /// Anything else.
+    Failed(String),
+}
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                f.write_str(&problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            }
+            Self::Failed(error) => f.write_str(error),
+        }
+    }
+}
+
+impl From<String> for CommandError {
+    fn from(error: String) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<&str> for CommandError {
+    fn from(error: &str) -> Self {
+        Self::Failed(error.to_owned())
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Prints an error to standard error, and returns the exit code. The messages of a gate begin with its name, which is not
+/// printed twice.
+fn fail(error: impl Into<CommandError>) -> Exit {
+    let error = error.into();
+    let text = printable_lines(&error.to_string());
+    match error {
+        CommandError::Config(_) => {
+            eprintln!("{text}");
+            Exit::Config
+        }
+        CommandError::Failed(_) => {
+            eprintln!("pullgate: {}", text.strip_prefix("pullgate: ").unwrap_or(&text));
+            Exit::Failure
+        }
+    }
 }
 
 /// The async runtime of commands and of the server.

@@ -115,7 +115,7 @@ impl Prefetcher {
             }
             Ok(fetched)
         };
-        fetch.await.map_err(|error: FetchError| format!("{image}: {error}"))
+        fetch.await.map_err(|error: FetchError| about(&image.to_string(), &error.to_string()))
     }
 
     /// Fetches the configured images at each interval, until shutdown.
@@ -212,6 +212,12 @@ fn chosen(children: &[Descriptor], wanted: &[Platform], configured: &[Platform])
         return Err(FetchError::Platform { wanted: text(wanted), has: has.collect::<Vec<_>>().join(", ") });
     }
     Ok(chosen)
+}
+
+/// An error that names the image once. Denials of the gate name it themselves, after the gate's own name.
+fn about(image: &str, error: &str) -> String {
+    let error = error.strip_prefix("pullgate: ").unwrap_or(error);
+    if error.starts_with(image) { error.to_owned() } else { format!("{image}: {error}") }
 }
 
 /// Why something could not be fetched.

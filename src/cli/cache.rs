@@ -5,7 +5,7 @@ mod pins;
 use serde_json::json;
 
 use super::remote::{get, post, run_job};
-use super::{Exit, GateArgs, Output};
+use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{CacheStatus, Collected, Verified, path};
 use crate::runtime::{format_size, printable};
 
@@ -52,7 +52,7 @@ pub(super) fn run(command: &CacheCommand) -> Exit {
     outcome.unwrap_or_else(super::fail)
 }
 
-fn status(args: &CacheArgs) -> Result<Exit, String> {
+fn status(args: &CacheArgs) -> Result<Exit, CommandError> {
     let status: CacheStatus = get(&args.gate, path::CACHE)?;
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
@@ -77,7 +77,7 @@ fn status(args: &CacheArgs) -> Result<Exit, String> {
     Ok(Exit::Ok)
 }
 
-fn gc(args: &CacheArgs) -> Result<Exit, String> {
+fn gc(args: &CacheArgs) -> Result<Exit, CommandError> {
     let collected: Collected = post(&args.gate, path::CACHE_GC, &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),
@@ -90,7 +90,7 @@ fn gc(args: &CacheArgs) -> Result<Exit, String> {
     Ok(Exit::Ok)
 }
 
-fn verify(args: &CacheArgs) -> Result<Exit, String> {
+fn verify(args: &CacheArgs) -> Result<Exit, CommandError> {
     let verified: Verified = run_job(&args.gate, path::CACHE_VERIFY, &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&verified).unwrap_or_default()),

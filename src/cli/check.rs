@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::{Exit, GateArgs, ImageArgs, remote};
+use super::{CommandError, Exit, GateArgs, ImageArgs, remote};
 use crate::api::{CheckAnswer, CheckRequest, Decision, path};
+use crate::config::Config;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str =
@@ -128,28 +129,31 @@ fn print_json(checked: &[CheckedImage], judge: &ImageJudge) {
 /// Who judges: a gate that runs, with everything that it remembers, or this process.
 enum ImageJudge {
     Running(String),
-    ThisProcess(Option<PathBuf>),
+    ThisProcess(Box<Config>, Option<PathBuf>),
 }
 
 impl ImageJudge {
     /// The running gate. If only a configuration is given and no gate runs on its state directory, this process judges.
-    fn of(gate: &GateArgs, offline: bool) -> Result<Self, String> {
+    fn of(gate: &GateArgs, offline: bool) -> Result<Self, CommandError> {
         if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
+            let config = super::config::load_or_error(gate.config.as_deref())?;
             if !offline {
                 eprintln!("pullgate: no gate runs with this configuration; this process judges instead");
             }
-            return Ok(Self::ThisProcess(gate.config.clone()));
+            return Ok(Self::ThisProcess(Box::new(config), gate.config.clone()));
         }
         Ok(Self::Running(remote::address(gate)?))
     }
 
     fn check(&self, gate: &GateArgs, request: &CheckRequest) -> Result<CheckAnswer, String> {
         match self {
-            Self::Running(_) => remote::get(gate, &format!("{}?{}", path::CHECK, request.to_query())),
-            Self::ThisProcess(_) => {
-                let config = super::config::load_or_say(gate.config.as_deref())?;
+            Self::Running(_) => {
+                let answer = remote::get(gate, &format!("{}?{}", path::CHECK, request.to_query()));
+                answer.map_err(|error| error.to_string())
+            }
+            Self::ThisProcess(config, _) => {
                 let runtime = super::runtime().map_err(|error| error.to_string())?;
-                runtime.block_on(crate::app::check_offline(config, request))
+                runtime.block_on(crate::app::check_offline(Config::clone(config), request))
             }
         }
     }
@@ -159,8 +163,8 @@ impl std::fmt::Display for ImageJudge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Running(address) => write!(f, "the gate at {address}"),
-            Self::ThisProcess(Some(config)) => write!(f, "this process, with {}", config.display()),
-            Self::ThisProcess(None) => f.write_str("this process"),
+            Self::ThisProcess(_, Some(config)) => write!(f, "this process, with {}", config.display()),
+            Self::ThisProcess(_, None) => f.write_str("this process"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Exit;
+use super::{CommandError, Exit};
 use crate::config::Config;
 use crate::markup::Problem;
 use crate::runtime::printable;
@@ -89,9 +89,9 @@ fn print_problems(read: Result<Config, Vec<Problem>>) -> Result<Config, Exit> {
     loaded
 }
 
-/// Reads the configuration; every problem in one text.
-pub(super) fn load_or_say(path: Option<&Path>) -> Result<Config, String> {
-    read(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+/// Reads the configuration. The error is every problem of it.
+pub(super) fn load_or_error(path: Option<&Path>) -> Result<Config, CommandError> {
+    read(path).map_err(CommandError::Config)
 }
 
 fn read(path: Option<&Path>) -> Result<Config, Vec<Problem>> {

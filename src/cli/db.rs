@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
 use super::remote::progress_bar;
-use super::{Exit, Output};
+use super::{CommandError, Exit, Output};
 use crate::advisories::{
     self, AdvisoryStore, DatabaseProgress, GenerationManifest, ImportOptions, InstalledGeneration, SourceState,
     SourceStatus,
@@ -87,8 +87,8 @@ pub(super) fn run(command: &DbCommand) -> Exit {
 }
 
 impl DbArgs {
-    fn open(&self) -> Result<(Config, AdvisoryStore), String> {
-        let config = super::config::load_or_say(self.config.as_deref())?;
+    fn open(&self) -> Result<(Config, AdvisoryStore), CommandError> {
+        let config = super::config::load_or_error(self.config.as_deref())?;
         let state = &config.state_dir;
         create_private_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;
         let store = AdvisoryStore::open(state).map_err(|error| error.to_string())?;
@@ -100,7 +100,7 @@ fn options() -> ImportOptions {
     ImportOptions::at(Clock::system().now())
 }
 
-fn status(args: &DbArgs, output: Output) -> Result<Exit, String> {
+fn status(args: &DbArgs, output: Output) -> Result<Exit, CommandError> {
     let (_, store) = args.open()?;
     let sources = store.status().map_err(|error| error.to_string())?;
     let now = Clock::system().now();
@@ -159,7 +159,7 @@ fn as_json(status: &SourceStatus, now: Timestamp) -> serde_json::Value {
     })
 }
 
-fn update(args: &DbArgs, force: bool) -> Result<Exit, String> {
+fn update(args: &DbArgs, force: bool) -> Result<Exit, CommandError> {
     let (config, store) = args.open()?;
     let sources = config.va.databases.map(|databases| databases.sources).unwrap_or_default();
     if sources.names().is_empty() {
@@ -169,7 +169,7 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, String> {
     }
     let options = ImportOptions { force, limits: sources.limits, ..options() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
-    let fetched = runtime.block_on(async {
+    let fetched: Vec<FetchedDatabase> = runtime.block_on(async {
         let upstreams = Upstreams::new(config.upstreams, None, &Tasks::new(), &Metrics::default(), &Readiness::new());
         let upstreams = Arc::new(upstreams.map_err(|error| error.to_string())?);
         let work = move || fetch(&sources, &store, &upstreams, &options);
@@ -200,7 +200,7 @@ fn fetch(
     fetched
 }
 
-fn import(args: &DbArgs, path: &std::path::Path, options: ImportOptions) -> Result<Exit, String> {
+fn import(args: &DbArgs, path: &std::path::Path, options: ImportOptions) -> Result<Exit, CommandError> {
     let (config, store) = args.open()?;
     let limits = config.va.databases.map(|databases| databases.sources.limits).unwrap_or_default();
     let bar = progress_bar();
@@ -212,7 +212,7 @@ fn import(args: &DbArgs, path: &std::path::Path, options: ImportOptions) -> Resu
     Ok(Exit::Ok)
 }
 
-fn export(args: &DbArgs, path: &std::path::Path) -> Result<Exit, String> {
+fn export(args: &DbArgs, path: &std::path::Path) -> Result<Exit, CommandError> {
     let (_, store) = args.open()?;
     let bar = progress_bar();
     let exported = advisories::export(&store, path, &mut |done| show(&bar, done));

@@ -44,7 +44,7 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _log = match crate::runtime::init_telemetry(&args.log, crate::runtime::LogFormat::Text, colour) {
         Ok(guard) => guard,
-        Err(error) => return super::fail(error),
+        Err(error) => return super::fail(error.to_string()),
     };
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,

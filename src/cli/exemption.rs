@@ -4,7 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::table::table;
-use super::{Exit, GateArgs, Output, remote};
+use super::{CommandError, Exit, GateArgs, Output, remote};
 use crate::api::{ExemptionAnswer, ExemptionRequest, ListedExemption, path};
 use crate::policy::IssueType;
 use crate::runtime::printable;
@@ -111,7 +111,7 @@ pub(super) fn run(command: &ExemptionCommand) -> Exit {
     outcome.map_or_else(super::fail, |()| Exit::Ok)
 }
 
-fn add(args: &AddArgs) -> Result<(), String> {
+fn add(args: &AddArgs) -> Result<(), CommandError> {
     let AddArgs { issue, expires, reason, by, gate, output } = args;
     let request = ExemptionRequest {
         expires: expires.clone(),
@@ -127,7 +127,7 @@ fn add(args: &AddArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn remove(args: &RemoveArgs) -> Result<(), String> {
+fn remove(args: &RemoveArgs) -> Result<(), CommandError> {
     let RemoveArgs { id, issue, gate, output } = args;
     let id = match id {
         Some(id) => id.clone(),
@@ -172,7 +172,7 @@ fn exempted(exemption: &ExemptionAnswer) -> String {
     }
 }
 
-fn list(scope: Option<&str>, gate: &GateArgs, output: Output) -> Result<(), String> {
+fn list(scope: Option<&str>, gate: &GateArgs, output: Output) -> Result<(), CommandError> {
     let query = scope.map(|scope| format!("?scope={}", utf8_percent_encode(scope, NON_ALPHANUMERIC)));
     let path = format!("{}{}", path::EXEMPTIONS, query.unwrap_or_default());
     let listed: Vec<ListedExemption> = remote::get(gate, &path)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::table::{terminal_width, wrapped};
-use super::{Exit, GateArgs, Output, remote};
+use super::{CommandError, Exit, GateArgs, Output, remote};
 use crate::api::{ImageAnswer, ImageListRequest, ListedChange, path};
 use crate::runtime::{Clock, parse_duration};
 
@@ -78,7 +78,7 @@ pub(super) fn run(args: &ImagesArgs) -> Exit {
 }
 
 /// All known images, page by page.
-fn list(gate: &GateArgs, restrict: Option<&str>, without_va: bool) -> Result<Vec<ImageAnswer>, String> {
+fn list(gate: &GateArgs, restrict: Option<&str>, without_va: bool) -> Result<Vec<ImageAnswer>, CommandError> {
     let restrict = restrict.map(str::to_owned);
     let mut request = ImageListRequest { restrict, after: None, limit: Some(PAGE), without_va };
     let mut images: Vec<ImageAnswer> = Vec::new();

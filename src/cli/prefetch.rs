@@ -47,7 +47,7 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
     let mut exit = Exit::Ok;
     for PrefetchedImage { image, blobs, bytes, error } in &images {
         match error {
-            Some(error) => exit = super::fail(error),
+            Some(error) => exit = super::fail(error.as_str()),
             None if args.output == Output::Table => println!("{image}: {blobs} blobs, {}", format_size(*bytes)),
             None => {}
         }

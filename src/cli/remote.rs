@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::GateArgs;
+use super::{CommandError, GateArgs};
 use crate::api::{ErrorAnswer, JobState, path};
 use crate::runtime::printable;
 pub(super) use transfer::ContentClient;
@@ -39,23 +39,23 @@ enum AdminAddress {
 }
 
 /// Sends a GET to a path of [`path`] and reads the JSON of the answer.
-pub(super) fn get<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result<T, String> {
+pub(super) fn get<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result<T, CommandError> {
     call(gate, Method::GET, path, Bytes::new())
 }
 
 /// Sends a POST to a path of [`path`] and reads the JSON of the answer.
-pub(super) fn post<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
+pub(super) fn post<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, CommandError> {
     let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
     call(gate, Method::POST, path, body.into())
 }
 
 /// Sends a DELETE to a path of [`path`] and reads the JSON of the answer.
-pub(super) fn delete<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result<T, String> {
+pub(super) fn delete<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result<T, CommandError> {
     call(gate, Method::DELETE, path, Bytes::new())
 }
 
 /// Starts a job, shows its progress on a terminal, and returns its result.
-pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, String> {
+pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, CommandError> {
     let mut job: JobState = post(gate, path, body)?;
     let bar = progress_bar();
     while !job.has_ended() {
@@ -67,8 +67,8 @@ pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &i
     }
     bar.finish_and_clear();
     match (job.result, job.error) {
-        (Some(result), _) => serde_json::from_value(result).map_err(|error| unreadable(&error)),
-        (None, error) => Err(error.unwrap_or_default()),
+        (Some(result), _) => serde_json::from_value(result).map_err(|error| unreadable(&error).into()),
+        (None, error) => Err(error.unwrap_or_default().into()),
     }
 }
 
@@ -78,16 +78,16 @@ pub(super) fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, String> {
+fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, CommandError> {
     let (endpoint, token) = (endpoint(gate)?, gate.token()?);
     let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call, whole)).await };
     let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
     if !status.is_success() {
-        return Err(message(status, &body));
+        return Err(message(status, &body).into());
     }
-    serde_json::from_slice(&body).map_err(|error| unreadable(&error))
+    serde_json::from_slice(&body).map_err(|error| unreadable(&error).into())
 }
 
 fn unreadable(error: &serde_json::Error) -> String {
@@ -116,7 +116,7 @@ pub(super) fn is_running(gate: &GateArgs) -> bool {
 ///
 /// # Errors
 /// A message, if the configuration cannot be read or the address is not one.
-pub(super) fn address(gate: &GateArgs) -> Result<String, String> {
+pub(super) fn address(gate: &GateArgs) -> Result<String, CommandError> {
     endpoint(gate).map(|endpoint| match endpoint {
         AdminAddress::Tcp(authority) => format!("http://{authority}"),
         AdminAddress::Unix(socket) => socket.display().to_string(),
@@ -130,15 +130,15 @@ fn message(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-fn endpoint(gate: &GateArgs) -> Result<AdminAddress, String> {
+fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     match &gate.server {
         Some(server) => match (server.strip_prefix("unix:"), server.strip_prefix("http://")) {
             (Some(path), _) => Ok(AdminAddress::Unix(path.into())),
             (None, Some(authority)) => Ok(AdminAddress::Tcp(authority.trim_end_matches('/').to_owned())),
-            (None, None) => Err(format!("{server}: --server takes http://HOST:PORT or unix:PATH")),
+            (None, None) => Err(format!("{server}: --server takes http://HOST:PORT or unix:PATH").into()),
         },
         None => {
-            let config = super::config::load_or_say(gate.config.as_deref())?;
+            let config = super::config::load_or_error(gate.config.as_deref())?;
             Ok(AdminAddress::Unix(crate::app::admin_socket(&config)))
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _log = match init_telemetry(&config.log.filter, config.log.format, colour) {
         Ok(guard) => guard,
-        Err(error) => return super::fail(error),
+        Err(error) => return super::fail(error.to_string()),
     };
     check_open_files(&config);
     let runtime = match super::runtime() {

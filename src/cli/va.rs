@@ -10,7 +10,7 @@ use serde_json::Value;
 use self::text::{Show, describe, overview};
 use super::remote::{self, run_job};
 use super::table::terminal_width;
-use super::{Exit, GateArgs};
+use super::{CommandError, Exit, GateArgs};
 use crate::api::ibm::{IbmImageReport, IbmScanReport};
 use crate::api::{CheckRequest, ImageScan, path};
 use crate::inventory::{self, Inventory};
@@ -187,12 +187,12 @@ fn with_ibm_fields(scan: &ImageScan) -> Value {
 
 /// Asks the running gate. If only a configuration is given and no gate is running on its state directory, examines the
 /// image in this process.
-fn scan(args: &VaArgs, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
+fn scan(args: &VaArgs, request: &CheckRequest) -> Result<Vec<ImageScan>, CommandError> {
     let gate = &args.gate;
     if args.offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
-        let config = super::config::load_or_say(gate.config.as_deref())?;
-        let runtime = super::runtime().map_err(|error| error.to_string())?;
-        return runtime.block_on(crate::app::scan_offline(config, request));
+        let config = super::config::load_or_error(gate.config.as_deref())?;
+        let runtime = super::runtime()?;
+        return Ok(runtime.block_on(crate::app::scan_offline(config, request))?);
     }
     run_job(gate, path::SCAN, request)
 }
