@@ -161,7 +161,29 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
     if chain.any(<dyn StdError>::is::<PrivateAddress>) {
         return HttpError::PrivateAddress;
     }
-    HttpError::Connection(causes(error))
+    let text = causes(error);
+    if caused_by(error, is_no_tls) {
+        return HttpError::PlainHttp(text);
+    }
+    if caused_by(error, |cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
+        return HttpError::NotHttp(text);
+    }
+    HttpError::Connection(text)
+}
+
+/// Whether an error, or one of its causes, is of a kind. The error that rustls reports is inside of an I/O error, which
+/// does not name it as its cause.
+fn caused_by(error: &(dyn StdError + 'static), is: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|cause| {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        is(cause) || inner.is_some_and(|inner| is(inner))
+    })
+}
+
+/// Whether the peer answered a TLS handshake with something that is not TLS.
+fn is_no_tls(cause: &(dyn StdError + 'static)) -> bool {
+    use rustls::{Error, InvalidMessage};
+    matches!(cause.downcast_ref(), Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 /// The configured proxy, or those of the environment. The connection to a proxy has no TLS, so its URL must be `http`.
@@ -201,6 +223,12 @@ pub(crate) enum HttpError {
     /// No head of an answer within this time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     NoAnswer(Duration),
+    /// The answer to a request without TLS is not HTTP.
+    #[error("{0}; the answer is not HTTP: does it expect https?")]
+    NotHttp(String),
+    /// The answer to a TLS handshake is not TLS.
+    #[error("{0}; the answer is not TLS: is it plain http?")]
+    PlainHttp(String),
     /// An answer named a host with a private address.
     #[error("a private address")]
     PrivateAddress,

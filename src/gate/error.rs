@@ -39,10 +39,14 @@ pub enum GateError {
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// The path names no upstream, and no default upstream is configured.
-    #[error("pullgate: the request names no upstream; this gate serves {}", served.join(", "))]
+    #[error(
+        "pullgate: the request names no upstream of this gate; the first component of its path must be the host or the \
+         `path` of one{}",
+        did_you_mean(near)
+    )]
     NoUpstream {
-        /// The upstreams that are served.
-        served: Vec<String>,
+        /// Names that may be meant.
+        near: Vec<String>,
     },
     /// The upstream's credentials may not be used for this scope.
     #[error("pullgate: {upstream} is not served to {}; see serve_to of that upstream", for_whom(scope))]
@@ -65,12 +69,12 @@ pub enum GateError {
     #[error("{0}")]
     Store(String),
     /// `ns` names no upstream.
-    #[error("pullgate: {asked} is not an upstream of this gate; it serves {}", served.join(", "))]
+    #[error("pullgate: {asked} is not an upstream of this gate{}", did_you_mean(near))]
     UnknownUpstream {
         /// The host that was requested.
         asked: String,
-        /// The upstreams that are served.
-        served: Vec<String>,
+        /// Names that may be meant.
+        near: Vec<String>,
     },
     /// The decision could not be recorded, and the configuration requires a record.
     #[error("pullgate: the decision could not be recorded, and audit.required is set")]
@@ -108,6 +112,11 @@ impl GateError {
 
 fn for_whom(scope: &str) -> String {
     if scope.is_empty() { "clients without a scope".into() } else { format!("scope {scope:?}") }
+}
+
+/// Only similar names: which registries a gate serves is not everybody's business, and there may be hundreds.
+fn did_you_mean(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
 impl From<StoreError> for GateError {

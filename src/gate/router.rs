@@ -90,19 +90,18 @@ impl Router {
     fn by_host(&self, host: &Host) -> Result<&Arc<Upstream>, GateError> {
         self.upstreams
             .by_host(host)
-            .ok_or_else(|| GateError::UnknownUpstream { asked: host.to_string(), served: self.upstreams.names() })
+            .ok_or_else(|| GateError::UnknownUpstream { asked: host.to_string(), near: self.upstreams.near(host.as_str()) })
     }
 
     /// For `/v2/HOST/NAME/…`, the upstream whose host or `path` alias is the first component; otherwise the default
     /// upstream.
     fn by_path(&self, name: &Repository) -> Result<(&Arc<Upstream>, Repository), GateError> {
-        if let Some((first, rest)) = name.as_str().split_once('/')
-            && let Some(upstream) = self.upstreams.by_path(first)
-        {
+        let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
+        if let Some(upstream) = self.upstreams.by_path(first).filter(|_| !rest.is_empty()) {
             return Ok((upstream, rest.parse()?));
         }
         let upstream = self.upstreams.default_upstream();
-        let upstream = upstream.ok_or_else(|| GateError::NoUpstream { served: self.upstreams.names() })?;
+        let upstream = upstream.ok_or_else(|| GateError::NoUpstream { near: self.upstreams.near(first) })?;
         Ok((upstream, name.clone()))
     }
 }

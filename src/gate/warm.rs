@@ -186,7 +186,7 @@ mod tests {
         let (epoch, clock) = (Epoch::new(), Clock::manual(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1000)));
         let answers = WarmAnswers::new(epoch.clone(), clock.clone());
         let keep = |name: &str, validity| {
-            let outcome = WarmOutcome::Refused(GateError::NoUpstream { served: Vec::new() }.into());
+            let outcome = WarmOutcome::Refused(GateError::NoUpstream { near: Vec::new() }.into());
             let basis = Basis { moment: epoch.moment("a"), time: clock.now() };
             answers.keep(name, WarmAnswer::new(outcome, DecisionText::default(), Vec::new(), basis, validity));
         };
@@ -242,7 +242,7 @@ mod tests {
                 va_age_seconds: None,
             };
             let basis = Basis { moment: answers.epoch.moment("a"), time: answers.clock.now() };
-            let outcome = WarmOutcome::Refused(GateError::NoUpstream { served: Vec::new() }.into());
+            let outcome = WarmOutcome::Refused(GateError::NoUpstream { near: Vec::new() }.into());
             let record = DecisionText::from(&decided);
             answers.keep(image, WarmAnswer::new(outcome, record, Vec::new(), basis, Validity::default()));
             answers.recall(image).unwrap()

@@ -151,7 +151,19 @@ impl UpstreamClient {
                 "it sends pullgate to {}, which is, or resolves to, a private address; that is not followed",
                 host(url)
             )),
-            error => Error::Unavailable(format!("{}: {error}", host(url))),
+            HttpError::PlainHttp(_) if self.is_own(url) => Error::Unavailable(format!(
+                "the registry at {} answers plain HTTP and not TLS; if that is meant, set `url` of {} to http://{}",
+                authority(url),
+                self.config.host,
+                authority(url)
+            )),
+            HttpError::NotHttp(_) if self.is_own(url) && url.scheme() == "http" => Error::Unavailable(format!(
+                "the registry at {} does not answer in HTTP; if it expects TLS, set `url` of {} to https://{}",
+                authority(url),
+                self.config.host,
+                authority(url)
+            )),
+            error => Error::Unavailable(format!("{} at {}: {error}", self.config.host, origin(url))),
         }
     }
 }
@@ -159,6 +171,16 @@ impl UpstreamClient {
 /// The host of a URL, for messages. The rest may hold signatures that grant access.
 pub(super) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
+}
+
+/// The host of a URL, and its port if it is not the default.
+fn authority(url: &Url) -> String {
+    url.port().map_or_else(|| host(url).to_owned(), |port| format!("{}:{port}", host(url)))
+}
+
+/// Scheme, host and port of a URL, for messages.
+pub(super) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 fn base(config: &Config) -> Result<Url, ConfigError> {

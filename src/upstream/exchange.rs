@@ -266,6 +266,8 @@ impl Exchange {
         let wait = retry_after(response.headers());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
         let said = if is_absent { String::new() } else { words(response.into_body()).await };
+        let tls_expected = from.scheme() == "http" && status == StatusCode::BAD_REQUEST && said.contains("HTTPS");
+        let hint = if tls_expected { "; it expects TLS: write https:// in its `url`" } else { "" };
         let error = match status {
             _ if is_absent => Error::NotFound,
             StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(call, from))),
@@ -276,7 +278,7 @@ impl Exchange {
                 if status == StatusCode::NOT_IMPLEMENTED
                     || status.is_client_error() && !ABOUT_THE_CONNECTION.contains(&status) =>
             {
-                Error::Rejected { status, message: format!("{host} answered {status}{said}") }
+                Error::Rejected { status, message: format!("{host} answered {status}{said}{hint}") }
             }
             status => Error::Protocol(format!("{host} answered {status}{said}")),
         };

@@ -15,6 +15,11 @@ use crate::runtime::{Metrics, Readiness, Tasks};
 /// How often credentials are checked, and upstreams that are down are asked whether they answer again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The greatest number of characters in which a name differs from the one that is meant.
+const MAX_DIFFERENCE: usize = 3;
+/// The most names that a message suggests.
+const MAX_NEAR: usize = 2;
+
 /// All upstreams, by the names used in requests.
 pub struct Upstreams {
     all: Vec<Arc<Upstream>>,
@@ -101,8 +106,17 @@ impl Upstreams {
         self.default.map(|index| &self.all[index])
     }
 
-    /// Their hosts, for messages.
-    pub fn names(&self) -> Vec<String> {
-        self.all.iter().map(|upstream| upstream.host().to_string()).collect()
+    /// The names that a mistyped name may mean, for messages: those that differ in at most three characters, the most
+    /// similar ones first.
+    pub fn near(&self, name: &str) -> Vec<String> {
+        // The work grows with the product of the lengths.
+        if name.len() > 100 {
+            return Vec::new();
+        }
+        let limit = (name.len() / 3).min(MAX_DIFFERENCE);
+        let distance = |known: &String| (strsim::osa_distance(name, known), known.clone());
+        let mut near: Vec<_> = self.by_path.keys().map(distance).filter(|(distance, _)| *distance <= limit).collect();
+        near.sort_unstable();
+        near.into_iter().take(MAX_NEAR).map(|(_, known)| known).collect()
     }
 }

@@ -34,7 +34,17 @@ async fn upstreams_are_found_by_ns_path_alias_and_default() {
     ] {
         let got = request("GET", &gate.any_url(path), &[]).await;
         assert_eq!(got.status, 403, "{path}");
-        assert!(got.text().contains(HOST), "the message lists what is served: {}", got.text());
+        assert!(got.text().contains("upstream of this gate"), "{}", got.text());
+        assert!(!got.text().contains(HOST), "the message does not list what is served: {}", got.text());
+    }
+    for (path, meant) in [
+        ("/v2/team/app/manifests/1?ns=regisry.test", HOST),
+        ("/v2/registri.test/team/app/manifests/1", HOST),
+        ("/v2/team/app/manifests/1?ns=other.tset", "other.test"),
+    ] {
+        let got = request("GET", &gate.any_url(path), &[]).await;
+        assert_eq!(got.status, 403, "{path}");
+        assert!(got.text().contains(&format!("did you mean {meant}?")), "{path}: {}", got.text());
     }
 }
 
