@@ -44,6 +44,7 @@ async fn a_port_in_use_is_reported() {
     let made = TestGate::new(&registry, ALLOW_ALL).with(&format!("[[listener]]\naddress = \"{address}\""));
     let (why, is_configuration) = why_not(made).await;
     assert!(!is_configuration && why.contains(&address.to_string()), "{why}");
+    assert!(why.contains("another process listens there"), "{why}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
@@ -38,6 +39,10 @@ const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
 const TLS_BUFFER: usize = 256 * 1024;
 /// The delay after a failed accept (for example without free file descriptors), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// The answer to HTTP without TLS on a listener with TLS.
+const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n\
+    Connection: close\r\n\r\npullgate: this port expects TLS; write https:// instead of http\n";
 
 /// The configuration of a listener.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +75,7 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", bind_hint(source))]
     Address {
         /// The configured address.
         address: String,
@@ -93,6 +98,18 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
+}
+
+/// What to do about an address that cannot be bound, to follow the error.
+pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "; no network interface of this machine has this address",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities in systemd), or choose another port"
+        }
+        _ => "",
+    }
 }
 
 /// Binds all listeners before any serves, so that an error in one prevents all from serving. Slices of `windows` are
@@ -331,8 +348,11 @@ impl<S: Service> ListenerShared<S> {
     }
 
     async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Connection> {
-        let accepted = TlsAcceptor::from(tls.current()).accept(stream).await;
-        let mut stream = accepted.inspect_err(|_| {
+        let handshake = async {
+            let stream = refuse_plain_http(stream).await?;
+            TlsAcceptor::from(tls.current()).accept(stream).await
+        };
+        let mut stream = handshake.await.inspect_err(|_| {
             self.counters.tls_failures.inc();
         })?;
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
@@ -387,6 +407,19 @@ impl<S: Service> ListenerShared<S> {
 enum Connection {
     Plain(WriteStall<SendFile>),
     Tls(Box<TlsStream<WriteStall<SendFile>>>, Option<Arc<ClientCertificate>>, Scope),
+}
+
+/// A client that speaks HTTP without TLS gets an answer that says so. A method begins with a capital letter, a TLS record
+/// with the byte 22.
+async fn refuse_plain_http(mut stream: WriteStall<SendFile>) -> io::Result<WriteStall<SendFile>> {
+    let mut first = [0];
+    stream.get_ref().peek(&mut first).await?;
+    if !first[0].is_ascii_uppercase() {
+        return Ok(stream);
+    }
+    stream.write_all(PLAIN_HTTP_ANSWER).await?;
+    stream.shutdown().await?;
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the client speaks HTTP without TLS"))
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

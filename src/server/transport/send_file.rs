@@ -33,6 +33,14 @@ impl SendFile {
         Self { socket, windows }
     }
 
+    /// Reads bytes that stay in the socket. No bytes are an error: the client has closed.
+    pub(super) async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.socket.peek(bytes).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => Ok(count),
+        }
+    }
+
     /// The window that contains a slice; `None` if the slice is too small to be worth it.
     fn window(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
         if slice.len() < MIN_SENT_SLICE { None } else { self.windows.find(slice) }

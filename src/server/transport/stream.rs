@@ -23,6 +23,11 @@ impl<IO> WriteStall<IO> {
         Self { io, timeout, stalled: false, deadline: Box::pin(tokio::time::sleep(timeout)) }
     }
 
+    /// The stream beneath.
+    pub(super) fn get_ref(&self) -> &IO {
+        &self.io
+    }
+
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = false;
