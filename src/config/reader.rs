@@ -60,6 +60,11 @@ impl<'r> Table<'r> {
         self.fields.report_key(ProblemSeverity::Error, key, message.as_ref(), hint);
     }
 
+    /// The path of a key from the root: `listener[0].address`.
+    pub(super) fn path(&self, key: &str) -> String {
+        self.fields.path(key)
+    }
+
     /// Whether an error was found anywhere.
     pub(super) fn any_error(&self) -> bool {
         self.reader.problems.any_error()

@@ -1,12 +1,13 @@
 //! One function for each section: keys, defaults, and contradictions.
 
+mod addresses;
 mod events;
 mod scanners;
 mod tracing;
 mod trust;
 mod upstreams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::advisories::DatabaseLimits;
 use crate::runtime::{LogFormat, check_log_filter};
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, va};
+use addresses::UsedAddresses;
 use trust::TrustSections;
 
 /// Reads all sections. `None` only together with a problem.
@@ -25,9 +27,10 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
     let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
     let default_upstream = root.value("default_upstream");
     let log = log(root.table("log"));
-    let listeners = listeners(&mut root);
+    let mut addresses = UsedAddresses::default();
+    let listeners = listeners(&mut root, &mut addresses);
     let limits = limits(root.table("limits"));
-    let admin = admin(root.table("admin"), &state_dir);
+    let admin = admin(root.table("admin"), &state_dir, &mut addresses);
     let gate = gate(root.table("gate"));
     let policy_dir = policy(root.table("policy"));
     let TrustSections { config: trust, revocation, mut policy, authorities, notary_root } =
@@ -91,16 +94,13 @@ fn log(mut table: Table<'_>) -> LogConfig {
     log
 }
 
-fn listeners(root: &mut Table<'_>) -> Vec<server::Config> {
+fn listeners(root: &mut Table<'_>, addresses: &mut UsedAddresses) -> Vec<server::Config> {
     let tables = root.tables("listener");
-    let mut seen = BTreeSet::new();
     let mut listeners = Vec::new();
     for mut table in tables {
         let address = table.text("address").unwrap_or_else(|| "127.0.0.1:5000".into());
-        check_address(&table, "address", &address);
-        if !address.ends_with(":0") && !seen.insert(address.clone()) {
-            table.problem("address", format!("another listener has the address {address} too"), None);
-        }
+        addresses::check(&table, "address", &address);
+        addresses.add(&table, "address", &address);
         let headers = [
             ("forwarded", server::ProxyHeader::Forwarded),
             ("proxy-protocol", server::ProxyHeader::ProxyProtocol),
@@ -117,7 +117,9 @@ fn listeners(root: &mut Table<'_>) -> Vec<server::Config> {
         table.finish();
     }
     if listeners.is_empty() && !root.any_error() {
-        listeners.push(server::Config { address: "127.0.0.1:5000".into(), ..Default::default() });
+        let address = "127.0.0.1:5000".to_owned();
+        addresses.add(root, "listener", &address);
+        listeners.push(server::Config { address, ..Default::default() });
     }
     listeners
 }
@@ -170,33 +172,21 @@ fn count(number: Option<u64>, default: usize) -> usize {
     number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-fn admin(mut table: Table<'_>, state_dir: &Path) -> server::admin::Config {
+fn admin(mut table: Table<'_>, state_dir: &Path, addresses: &mut UsedAddresses) -> server::admin::Config {
     let admin = server::admin::Config {
         address: table.text("address").unwrap_or_else(|| "127.0.0.1:5001".into()),
         hosts: table.texts("hosts").unwrap_or_default(),
         token_file: table.file("token_file"),
         socket: table.file("socket").unwrap_or_else(|| state_dir.join("admin.sock")),
     };
-    check_address(&table, "address", &admin.address);
-    let host = admin.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
-    let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
-    if !is_loopback && admin.token_file.is_none() {
+    addresses::check(&table, "address", &admin.address);
+    addresses.add(&table, "address", &admin.address);
+    if !addresses::is_loopback(&admin.address) && admin.token_file.is_none() {
         let hint = "give it a token_file, or keep it on 127.0.0.1";
         table.problem("address", format!("{} is reachable from other machines", admin.address), Some(hint));
     }
     table.finish();
     admin
-}
-
-fn check_address(table: &Table<'_>, key: &str, address: &str) {
-    let port = address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
-    if port.is_none() {
-        table.problem(
-            key,
-            format!("{address:?} is not a valid address"),
-            Some("write host:port, such as 0.0.0.0:5000"),
-        );
-    }
 }
 
 fn gate(mut table: Table<'_>) -> gate::Config {

@@ -142,7 +142,11 @@ fn contradictions() {
         (format!("{MINIMAL}[admin]\naddress = \"0.0.0.0:1\"\n"), "is reachable from other machines"),
         (
             format!("{MINIMAL}[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n"),
-            "another listener",
+            ":8:1: error: listener[1].address: 127.0.0.1:1 cannot be used, because listener[0].address is 127.0.0.1:1",
+        ),
+        (
+            format!("{MINIMAL}[[listener]]\naddress = \"0.0.0.0:5001\"\n"),
+            "admin.address: 127.0.0.1:5001 cannot be used, because listener[0].address is 0.0.0.0:5001",
         ),
         (format!("{MINIMAL}max_bandwidth = \"1KiB\"\n"), "at least 64KiB"),
         (format!("{MINIMAL}pull_limit = 5\npull_limit_window = \"0s\"\n"), "longer than 0s"),

@@ -24,6 +24,7 @@ mod exemptions;
 #[cfg(feature = "gpg")]
 mod gpg;
 mod harness;
+mod hints;
 mod ibm_api;
 mod keyless;
 mod kinds;

@@ -1,0 +1,99 @@
+//! What people are told when two sides do not speak the same protocol, or the configuration is wrong.
+
+use std::process::Command;
+
+use crate::commands::text;
+use crate::harness::{ALLOW_ALL, TestGate};
+use crate::support::{TestCa, TestRegistry, raw, request, soon};
+
+/// A pair of files for a listener with TLS.
+fn with_certificate(made: TestGate) -> TestGate {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    made.file("server.crt", &certificate.pem())
+        .file("server.key", &key.serialize_pem())
+        .listener("tls = { certificate = \"server.crt\", key = \"server.key\" }")
+}
+
+#[tokio::test]
+async fn http_on_a_tls_port_is_answered_in_http() {
+    let registry = TestRegistry::start().await;
+    let gate = with_certificate(TestGate::new(&registry, ALLOW_ALL)).start().await;
+    let address = gate.any_url("").strip_prefix("http://").unwrap().parse().unwrap();
+    let answer = raw(address, b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+    assert!(body.contains("expects TLS; write https://"), "{answer}");
+}
+
+#[tokio::test]
+async fn upstreams_with_the_other_protocol_are_explained() {
+    let (plain, ca) = (TestRegistry::start().await, TestCa::new());
+    let tls = TestRegistry::start_tls(&ca).await;
+    let port = |registry: &TestRegistry| registry.listening.url().rsplit_once(':').unwrap().1.to_owned();
+    let (plain_port, tls_port) = (port(&plain), port(&tls));
+    let upstreams = format!(
+        "[[upstream]]\nhost = \"no-tls.test\"\nurl = \"https://127.0.0.1:{plain_port}\"\nattempts = 1\n\
+         [[upstream]]\nhost = \"tls.test\"\nurl = \"http://127.0.0.1:{tls_port}\"\nattempts = 1\n"
+    );
+    let gate = TestGate::new(&plain, ALLOW_ALL).with(&upstreams).start().await;
+    let got = request("GET", &gate.any_url("/v2/no-tls.test/app/manifests/1"), &[]).await.text();
+    let wanted = format!("answers plain HTTP and not TLS; if that is meant, set `url` of no-tls.test to http://127.0.0.1:{plain_port}");
+    assert!(got.contains(&wanted), "{got}");
+    let got = request("GET", &gate.any_url("/v2/tls.test/app/manifests/1"), &[]).await.text();
+    let wanted = format!("if it expects TLS, set `url` of tls.test to https://127.0.0.1:{tls_port}");
+    assert!(got.contains(&wanted), "{got}");
+}
+
+/// Errors of connections name the registry and its URL.
+#[tokio::test]
+async fn an_upstream_that_is_down_is_named_with_its_url() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let url = registry.listening.url();
+    registry.listening.stop().await;
+    let got = gate.get("/app/manifests/1").await;
+    assert!(got.status == 503 && got.text().contains(&format!("registry.test at {url}: ")), "{}", got.text());
+}
+
+/// Every command that reads the configuration exits with 78 if it is wrong, and says where.
+#[tokio::test]
+async fn every_command_says_that_the_configuration_is_wrong() {
+    let registry = TestRegistry::start().await;
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    let config = made.path().join("wrong.toml");
+    let wrong = "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"a.test\"\n[admin]\naddress = \"127.0.0.1:5000\"\n";
+    std::fs::write(&config, wrong).unwrap();
+    for words in [
+        &["serve"][..],
+        &["config", "check"],
+        &["config", "show"],
+        &["check", "a.test/app:1"],
+        &["check", "--offline", "a.test/app:1"],
+        &["images"],
+        &["images", "--changed"],
+        &["va", "a.test/app:1"],
+        &["va", "--offline", "a.test/app:1"],
+        &["cache", "status"],
+        &["cache", "gc"],
+        &["cache", "verify"],
+        &["prefetch", "a.test/app:1"],
+        &["exemption", "list"],
+        &["db", "status"],
+        &["db", "update"],
+        &["trust", "status"],
+        &["trust", "forget", "https://n.test/v2/a.test/app"],
+        &["policy", "check", "policies"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        command.args(&words).arg("--config").arg(&config);
+        let output = soon(tokio::task::spawn_blocking(move || command.output().unwrap())).await.unwrap();
+        let (said, code) = (text(&output), output.status.code());
+        assert_eq!(code, Some(78), "{words:?}: {said}");
+        let wanted = "wrong.toml:6:1: error: admin.address: 127.0.0.1:5000 cannot be used";
+        assert!(said.contains(wanted) && !said.contains("pullgate: "), "{words:?}: {said}");
+    }
+}
