@@ -5,16 +5,19 @@
 //! contains them, so a configuration can be printed.
 
 mod layers;
+mod places;
 mod reader;
 mod sections;
 mod show;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use places::KeyPlaces;
 use reader::{Reader, RootFiles};
 
 use crate::markup::{MAX_FILE, Node, Place, Problem, ProblemSeverity, Problems, Value, read_toml, read_yaml};
@@ -75,6 +78,8 @@ pub struct Config {
     pub(crate) upstreams: Vec<upstream::Config>,
     /// What in the file may not mean what its author thinks.
     pub(crate) warnings: Vec<Problem>,
+    /// Where each key is written.
+    pub(crate) places: KeyPlaces,
 }
 
 /// What is logged.
@@ -115,9 +120,35 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         roots: RootFiles,
     ) -> Result<Self, Vec<Problem>> {
+        let (config, problems) = Self::examine_with(path, environment, roots);
+        match config {
+            Some(mut config) if problems.iter().all(|problem| problem.severity != ProblemSeverity::Error) => {
+                config.warnings = problems;
+                Ok(config)
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads a configuration as far as possible, for checking also what it names. It must not be used if one of the
+    /// problems is an error. `None` if the file cannot be read at all.
+    pub fn examine(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> (Option<Self>, Vec<Problem>) {
+        Self::examine_with(path, environment, RootFiles::Needed)
+    }
+
+    fn examine_with(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        roots: RootFiles,
+    ) -> (Option<Self>, Vec<Problem>) {
         let environment: HashMap<String, String> = environment.collect();
-        let path = find(path, &environment).map_err(|problem| vec![problem])?;
-        read(&path, environment, roots).map(|(config, _)| config)
+        match find(path, &environment) {
+            Ok(path) => read(&path, environment, roots),
+            Err(problem) => (None, vec![problem]),
+        }
     }
 
     /// The effective configuration, as a configuration file; it contains no secret.
@@ -139,40 +170,48 @@ fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<Pa
     found.map(Path::to_owned).ok_or_else(|| error_of("pullgate", missing(), Some(hint)))
 }
 
-/// Reads a file and lays the environment over it. Beside the configuration, every key that was read: for tests.
-fn read(
-    path: &Path,
-    environment: HashMap<String, String>,
-    roots: RootFiles,
-) -> Result<(Config, BTreeSet<String>), Vec<Problem>> {
+/// Reads a file and lays the environment over it.
+fn read(path: &Path, environment: HashMap<String, String>, roots: RootFiles) -> (Option<Config>, Vec<Problem>) {
+    let problems = Problems::default();
+    let written = match read_text(path) {
+        Ok(text) => parse(path, &text, &problems).filter(|_| !problems.any_error()),
+        Err(problem) => return (None, vec![problem]),
+    };
+    let Some(written) = written else { return (None, problems.into_sorted()) };
+    let tree = match layers::merge(&written, environment, &problems) {
+        Ok(tree) => tree,
+        Err(error) => return (None, vec![error_of("environment", error.to_string(), None)]),
+    };
+    let reader = Reader::new(path, problems, roots);
+    let config = reader.root(&tree).map(sections::read);
+    let (problems, places) = reader.finish();
+    (config.map(|config| Config { places, ..config }), problems.into_sorted())
+}
+
+fn read_text(path: &Path) -> Result<String, Problem> {
     let name = path.display().to_string();
     let bytes = read_bounded(path).map_err(|error| {
         let hint = "does the file exist, and may this user read it?";
-        vec![error_of(&name, format!("cannot be read: {error}"), Some(hint))]
+        error_of(&name, format!("cannot be read: {error}"), Some(hint))
     })?;
-    let text = String::from_utf8(bytes).map_err(|_| vec![error_of(&name, "not UTF-8 text", None)])?;
-    let problems = Problems::default();
-    let Some(written) = parse(path, &text, &problems).filter(|_| !problems.any_error()) else {
-        return Err(problems.into_sorted());
-    };
-    let tree = layers::merge(&written, environment, &problems)
-        .map_err(|error| vec![error_of("environment", error.to_string(), None)])?;
-    let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), problems, roots);
-    let config = reader.root(&tree).and_then(sections::read);
-    let (problems, keys) = reader.finish();
-    match config {
-        Some(mut config) if !problems.any_error() => {
-            config.warnings = problems.into_sorted();
-            Ok((config, keys))
-        }
-        _ => Err(problems.into_sorted()),
-    }
+    String::from_utf8(bytes).map_err(|_| error_of(&name, "not UTF-8 text", None))
 }
 
 fn parse(path: &Path, text: &str, problems: &Problems) -> Option<Node> {
     let file = problems.file(&path.display().to_string());
-    if !path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-        return read_toml(text, file, problems);
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    if extension == "json" {
+        let hint = "rename it: JSON is YAML, so a file with JSON can be called pullgate.yaml";
+        problems.error_hint(Place::whole(file), "a configuration is TOML, or YAML in a file *.yaml", hint);
+        return None;
+    }
+    if !matches!(extension, "yaml" | "yml") {
+        let tree = read_toml(text, file, problems);
+        if tree.is_none() && is_yaml(text) {
+            let hint = "rename it to pullgate.yaml, or write it as TOML";
+            problems.error_hint(Place::whole(file), "this looks like YAML in a file for TOML", hint);
+        }
+        return tree;
     }
     let mut documents = read_yaml(text, file, problems);
     if let Some(second) = documents.get(1) {
@@ -181,6 +220,13 @@ fn parse(path: &Path, text: &str, problems: &Problems) -> Option<Node> {
     documents.truncate(1);
     let empty = || Node { at: Place::whole(file), value: Value::Map(Vec::new()) };
     Some(documents.pop().unwrap_or_else(empty))
+}
+
+/// Whether a text is a mapping in YAML.
+fn is_yaml(text: &str) -> bool {
+    let problems = Problems::default();
+    let documents = read_yaml(text, problems.file(""), &problems);
+    !problems.any_error() && documents.first().is_some_and(|document| !document.members().is_empty())
 }
 
 /// A file of at most [`MAX_FILE`] bytes, whole.

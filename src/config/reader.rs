@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::markup::{Fields, Node, ProblemSeverity, Problems, Value};
+use super::places::{KeyPlace, KeyPlaces};
+use crate::markup::{Fields, Node, Place, ProblemSeverity, Problems, Value};
 
 /// Whether the files of trusted roots are read with the configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,12 +25,14 @@ pub(super) struct Reader {
     pub(super) folder: PathBuf,
     pub(super) problems: Problems,
     pub(super) roots: RootFiles,
-    keys: RefCell<BTreeSet<String>>,
+    places: RefCell<KeyPlaces>,
 }
 
 impl Reader {
-    pub(super) fn new(folder: PathBuf, problems: Problems, roots: RootFiles) -> Self {
-        Self { folder, problems, roots, keys: RefCell::default() }
+    pub(super) fn new(file: &Path, problems: Problems, roots: RootFiles) -> Self {
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        let places = RefCell::new(KeyPlaces::new(&file.display().to_string()));
+        Self { folder, problems, roots, places }
     }
 
     /// The outermost table.
@@ -37,13 +40,23 @@ impl Reader {
         Fields::root(tree, &self.problems).map(|fields| self.table(fields))
     }
 
-    /// The problems, and every key that was read, without positions in lists: all keys that a configuration may have.
-    pub(super) fn finish(self) -> (Problems, BTreeSet<String>) {
-        (self.problems, self.keys.into_inner())
+    /// The problems, and the places of everything that was read.
+    pub(super) fn finish(self) -> (Problems, KeyPlaces) {
+        (self.problems, self.places.into_inner())
+    }
+
+    /// Notes that a value was made of the table at this position of a list.
+    pub(super) fn keep(&self, list: &'static str, position: usize) {
+        self.places.borrow_mut().keep(list, position);
     }
 
     fn table<'r>(&'r self, fields: Fields<'r>) -> Table<'r> {
+        self.places.borrow_mut().add_table(fields.own_path(), self.place(fields.at));
         Table { reader: self, fields, known: BTreeSet::new() }
+    }
+
+    fn place(&self, at: Place) -> KeyPlace {
+        KeyPlace { file: self.problems.name(at.file), line: at.line, column: at.column }
     }
 }
 
@@ -63,6 +76,11 @@ impl<'r> Table<'r> {
     /// The path of a key from the root: `listener[0].address`.
     pub(super) fn path(&self, key: &str) -> String {
         self.fields.path(key)
+    }
+
+    /// Reports a value that may not mean what was meant.
+    pub(super) fn warn(&self, key: &str, message: &str, hint: &str) {
+        self.fields.report_key(ProblemSeverity::Warning, key, message, Some(hint));
     }
 
     /// Whether an error was found anywhere.
@@ -122,13 +140,28 @@ impl<'r> Table<'r> {
     }
 
     pub(super) fn files(&mut self, key: &'static str) -> Option<Vec<PathBuf>> {
-        Some(self.texts(key)?.iter().map(|text| self.reader.folder.join(text)).collect())
+        Some(self.list(key)?.iter().map(|text| self.reader.folder.join(text)).collect())
+    }
+
+    /// A list of texts without blanks.
+    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let texts = self.list(key)?;
+        let is_variable = self.fields.get(key).is_some_and(|node| node.at.line == 0);
+        if let Some(text) = texts.iter().find(|text| is_variable && text.contains(char::is_whitespace)) {
+            self.problem(key, format!("{text:?} contains a blank"), Some("separate values with commas: a,b"));
+        }
+        Some(texts)
     }
 
     /// A list of texts; an environment variable holds them with commas between.
-    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+    fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
         let node = self.read(key).get(key)?;
         match &node.value {
+            Value::Text(text) if node.at.line == 0 && text.trim_start().starts_with(['[', '{', '"']) => {
+                let hint = "write the values with commas between, without brackets and quotes: a,b";
+                self.problem(key, "this variable is a list, and not JSON", Some(hint));
+                None
+            }
             Value::Text(text) if node.at.line == 0 => {
                 Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }
@@ -191,15 +224,8 @@ impl<'r> Table<'r> {
 
     fn read(&mut self, key: &'static str) -> &Fields<'r> {
         self.known.insert(key);
-        self.reader.keys.borrow_mut().insert(without_positions(&self.fields.path(key)));
+        let place = self.fields.member(key).map(|member| self.reader.place(member.at));
+        self.reader.places.borrow_mut().add(self.fields.path(key), place);
         &self.fields
     }
-}
-
-fn without_positions(path: &str) -> String {
-    let mut text = String::new();
-    for part in path.split('[') {
-        text.push_str(part.split_once(']').map_or(part, |(_, rest)| rest));
-    }
-    text
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Table;
-use super::{Config, LogConfig};
+use super::{Config, KeyPlaces, LogConfig};
 use crate::advisories::DatabaseLimits;
 use crate::runtime::{LogFormat, check_log_filter};
 use crate::scope::Scope;
@@ -20,8 +20,8 @@ use crate::{audit, cache, gate, prefetch, server, va};
 use addresses::UsedAddresses;
 use trust::TrustSections;
 
-/// Reads all sections. `None` only together with a problem.
-pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
+/// Reads all sections. What is wrong is reported, and has its default value.
+pub(super) fn read(mut root: Table<'_>) -> Config {
     let state_dir = root.file("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
     let shutdown_delay = root.duration("shutdown_delay").unwrap_or_default();
     let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
@@ -53,8 +53,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         root.problem("default_upstream", format!("{host} is not the host of an [[upstream]]"), None);
     }
     root.finish();
-    let policy_dir = policy_dir?;
-    Some(Config {
+    Config {
         state_dir,
         log,
         shutdown_delay,
@@ -64,7 +63,8 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         limits,
         admin,
         gate,
-        policy_dir,
+        // Empty only together with a problem.
+        policy_dir: policy_dir.unwrap_or_default(),
         policy,
         authorities,
         notary_root,
@@ -78,7 +78,8 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Config> {
         tracing,
         upstreams,
         warnings: Vec::new(),
-    })
+        places: KeyPlaces::default(),
+    }
 }
 
 fn log(mut table: Table<'_>) -> LogConfig {

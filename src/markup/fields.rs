@@ -10,6 +10,9 @@ use super::spelling::nearest;
 use super::tree::{Member, Node, Place, Value};
 use crate::runtime::{parse_duration, parse_size};
 
+/// Smaller sizes must have a unit, in bytes.
+const SMALLEST_MEANT: u64 = 1024;
+
 /// A mapping that is being read, and where its mistakes are reported.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
@@ -66,6 +69,14 @@ impl<'a> Fields<'a> {
     /// The path of a key from the root: `gate.mode`. Without a known path the key alone.
     pub fn path(&self, key: &str) -> String {
         self.name.path(key)
+    }
+
+    /// The path of the mapping from the root; empty for the outermost one, and if it is not known.
+    pub fn own_path(&self) -> &str {
+        match &self.name {
+            Name::Path(path) => path,
+            Name::Kind(_) => "",
+        }
     }
 
     /// All keys with their values.
@@ -167,16 +178,28 @@ impl<'a> Fields<'a> {
 
     /// The value of a key as a duration: `500ms`, `1h30m`, `2w`.
     pub fn duration(&self, key: &str) -> Option<Duration> {
+        if let Value::Int(number) = &self.get(key)?.value {
+            self.unexpected(key, &format!("expected a string such as \"60s\", found the number {number}"));
+            return None;
+        }
         self.parsed(key, parse_duration)
     }
 
-    /// The value of a key as a size in bytes: `256KiB`, or a number.
+    /// The value of a key as a size in bytes: `256KiB`, or a number. A small number without a unit is a mistake: whoever
+    /// writes 5 does not mean 5 bytes.
     pub fn size(&self, key: &str) -> Option<u64> {
-        match &self.get(key)?.value {
+        let value = &self.get(key)?.value;
+        let size = match value {
             Value::Int(number) if *number >= 0 => u64::try_from(*number).ok(),
             Value::Text(_) => self.parsed(key, parse_size),
             other => self.wrong(key, "a size such as \"256KiB\"", other),
+        }?;
+        let has_unit = matches!(value, Value::Text(text) if text.ends_with(|c: char| !c.is_ascii_digit()));
+        if has_unit || size == 0 || size >= SMALLEST_MEANT {
+            return Some(size);
         }
+        self.unexpected(key, &format!("{size} without a unit is {size} bytes; write a unit, such as \"{size}GiB\""));
+        None
     }
 
     /// The value of a key as a list; empty if there is none.
@@ -283,6 +306,15 @@ impl<'a> Fields<'a> {
 
     fn report(&self, severity: ProblemSeverity, at: Place, message: String, hint: Option<String>) {
         self.problems.report(severity, at, message, hint);
+    }
+
+    /// Reports a value that is not what the key takes; the message is a sentence of its own.
+    fn unexpected(&self, key: &str, message: &str) {
+        let message = match &self.name {
+            Name::Kind(what) => format!("{key} of {what}: {message}"),
+            Name::Path(_) => format!("{}: {message}", self.name.path(key)),
+        };
+        self.report(ProblemSeverity::Error, self.place_of(key), message, None);
     }
 
     /// Reports an error of a key; the message continues after the key's name.

@@ -21,7 +21,14 @@ const RESERVED: [&str; 3] = ["ibm", "pullgate", "reports"];
 
 pub(super) fn scanners(table: &mut Table<'_>) -> Vec<ScannerConfig> {
     let mut names = BTreeSet::new();
-    table.tables("scanner").into_iter().filter_map(|table| scanner(table, &mut names)).collect()
+    let mut scanners = Vec::new();
+    for (position, inner) in table.tables("scanner").into_iter().enumerate() {
+        if let Some(scanner) = scanner(inner, &mut names) {
+            table.reader.keep("va.scanner", position);
+            scanners.push(scanner);
+        }
+    }
+    scanners
 }
 
 /// Services pull images from the registries of the gate itself, unless they are told another place.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::count;
 use crate::config::reader::Table;
+use crate::oci::{Host, Repository};
 use crate::scope::Scope;
 use crate::upstream::{self, Auth, Secret};
 
@@ -14,8 +15,13 @@ const MAX_PULLS: u64 = 100_000;
 
 pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
     let mut seen = BTreeSet::new();
-    let upstreams: Vec<_> =
-        root.tables("upstream").into_iter().filter_map(|table| upstream(table, &mut seen)).collect();
+    let mut upstreams = Vec::new();
+    for (position, table) in root.tables("upstream").into_iter().enumerate() {
+        if let Some(upstream) = upstream(table, &mut seen) {
+            root.reader.keep("upstream", position);
+            upstreams.push(upstream);
+        }
+    }
     if upstreams.is_empty() && !root.any_error() {
         let hint = "write [[upstream]] host = \"docker.io\" url = \"https://registry-1.docker.io\"";
         root.problem("upstream", "at least one upstream is required", Some(hint));
@@ -24,7 +30,7 @@ pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
 }
 
 fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstream::Config> {
-    let host = table.value::<crate::oci::Host>("host");
+    let host = table.value::<Host>("host");
     if host.is_none() && !table.has("host") {
         table.problem("host", "host is missing: the name that policies and clients use", None);
     }
@@ -50,7 +56,7 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     upstream_limits(&mut table, &mut config);
     config.serve_to = serve_to(&mut table);
     if let Some(auth_table) = table.optional_table("auth") {
-        config.auth = auth(auth_table)?;
+        config.auth = auth(auth_table).unwrap_or(Auth::Anonymous);
         if !table.has("serve_to") {
             let hint = "serve_to = \"everyone\", or a list of scopes";
             table.problem(
@@ -90,8 +96,13 @@ fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<Strin
     let mut own = BTreeSet::new();
     own.insert(config.host.to_string());
     own.extend(config.aliases.iter().map(ToString::to_string));
+    let names = config.aliases.iter().chain([&config.host]).map(Host::as_str);
+    if config.path.is_none() && names.into_iter().all(|name| name.contains(':')) {
+        let hint = "set `path` to a name without a port";
+        table.warn("host", "a path cannot contain a port, so only requests with `?ns=` can name this registry", hint);
+    }
     if let Some(path) = &config.path {
-        if path.parse::<crate::oci::Repository>().is_err() || path.contains('/') {
+        if path.parse::<Repository>().is_err() || path.contains('/') {
             table.problem("path", format!("{path:?} cannot be a component of a path"), None);
         }
         own.insert(path.clone());
