@@ -2,6 +2,7 @@
 
 mod parts;
 mod shutdown;
+mod summary;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use parts::RunningParts;
 pub use shutdown::Ended;
 use shutdown::Shutdown;
 pub(crate) use shutdown::signals;
+use summary::StartSummary;
 
 /// A gate whose listeners are bound, with their actual addresses.
 pub struct BoundGate {
@@ -41,6 +43,7 @@ pub struct BoundGate {
     reload: Reload,
     prefetch: prefetch::Config,
     shutdown: Shutdown,
+    summary: StartSummary,
 }
 
 /// Builds every component and binds every listener.
@@ -58,6 +61,8 @@ pub async fn build(config: Config) -> Result<BoundGate, BuildError> {
 pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate, BuildError> {
     let state = StateDir::open(&config.state_dir)?;
     let parts = RunningParts::build(&config, state, clock.clone()).await?;
+    let used = parts.cache.status().await?.stored_bytes;
+    let summary = StartSummary::new(&config, &parts.rulebook, used, clock.now());
     let (listeners, limits) = (config.listeners, config.limits);
     let windows = parts.cache.windows();
     let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
@@ -70,7 +75,7 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate,
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
     let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
     let shutdown = Shutdown { delay: config.shutdown_delay, grace: config.shutdown_grace };
-    Ok(BoundGate { registry, admin, service, api, parts, reload, prefetch: config.prefetch, shutdown })
+    Ok(BoundGate { registry, admin, service, api, parts, reload, prefetch: config.prefetch, shutdown, summary })
 }
 
 impl BoundGate {
@@ -97,7 +102,8 @@ impl BoundGate {
     /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`, refuses
     /// new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
     pub async fn run_until(self, mut stops: impl Stream<Item = ()> + Unpin) -> Ended {
-        let Self { registry, admin, service, api, parts, reload, prefetch, shutdown } = self;
+        let Self { registry, admin, service, api, parts, reload, prefetch, shutdown, summary } = self;
+        summary.log();
         let (tasks, front) = (parts.tasks.clone(), Tasks::new());
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
