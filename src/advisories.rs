@@ -30,7 +30,7 @@ mod system;
 mod tests;
 mod trivy_db;
 
-pub use databases::{Databases, SourceState, SourceStatus};
+pub use databases::{Databases, SourceState, SourceStatus, is_fetched};
 pub use error::DatabaseError;
 pub use find::{ImageFindings, find};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationManifest, InstalledGeneration};

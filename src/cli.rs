@@ -262,6 +262,14 @@ impl From<std::io::Error> for CommandError {
     }
 }
 
+/// A problem as JSON.
+fn problem_json(problem: &Problem) -> serde_json::Value {
+    serde_json::json!({
+        "severity": problem.severity.to_string(), "file": problem.file, "line": problem.line,
+        "column": problem.column, "message": problem.message, "hint": problem.hint,
+    })
+}
+
 /// Prints an error to standard error, and returns the exit code. The messages of a gate begin with its name, which is not
 /// printed twice.
 fn fail(error: impl Into<CommandError>) -> Exit {

@@ -35,6 +35,7 @@ pub(crate) use connect::{Network, Reach};
 pub(crate) use redirect::{
     MAX_REDIRECTS, RedirectError, check_url, is_confidential, is_redirect, redirect_target, with_https,
 };
+pub(crate) use tls::check_ca;
 
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
@@ -198,6 +199,14 @@ fn proxies(configured: Option<&str>) -> Result<Matcher, InvalidSettings> {
             _ => Err(InvalidSettings::Proxy),
         },
     }
+}
+
+/// Checks a setting for the egress proxy.
+///
+/// # Errors
+/// [`InvalidSettings::Proxy`].
+pub(crate) fn check_proxy(configured: Option<&str>) -> Result<(), InvalidSettings> {
+    proxies(configured).map(drop)
 }
 
 /// The pool drives its own connections. They end with it, and shutdown need not wait for them.

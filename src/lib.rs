@@ -27,6 +27,7 @@
 //! * `otlp`: traces of requests for a collector.
 //! * `tuf`: the documents of Docker Content Trust.
 //! * [`oci`], [`scope`], [`runtime`], [`x509`]: basic values and services used by all modules.
+//! * `preflight`: opens everything that a configuration names, before a gate starts.
 //! * [`prefetch`]: loads images into the cache in advance, through the gate like any client.
 //! * [`config`], [`app`], [`cli`]: configuration, wiring and commands. [`sample`]: a registry with sample images.
 //!
@@ -56,6 +57,7 @@ pub(crate) mod otlp;
 pub(crate) mod pki;
 pub mod policy;
 pub(crate) mod prefetch;
+pub(crate) mod preflight;
 pub(crate) mod resolve;
 pub(crate) mod rulebook;
 pub mod runtime;

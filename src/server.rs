@@ -12,5 +12,5 @@ pub use admin::AdminApi;
 pub use registry::{RegistryService, manifest_response};
 pub use transport::{
     BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, Service, TlsConfig,
-    bind,
+    TlsError, bind, bind_hint, check_tls,
 };

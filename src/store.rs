@@ -33,6 +33,7 @@ use sqlx::migrate::MigrateError;
 
 pub use attached::AttachedList;
 use database::Database;
+pub use database::check_schema;
 pub use exemptions::ExemptionStore;
 pub use facts::FactStore;
 pub use memo::{Evidence, Memo};

@@ -20,6 +20,7 @@ mod retry;
 mod service;
 mod upstreams;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -65,6 +66,14 @@ const NO_REFERRERS_API: &[StatusCode] = &[
 ];
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// The program of a credential helper, by the name in the configuration.
+///
+/// # Errors
+/// There is no such program.
+pub fn find_helper(name: &str) -> Result<PathBuf, String> {
+    auth::credentials::find_helper(name)
+}
 
 /// The client of one registry.
 pub struct Upstream {

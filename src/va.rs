@@ -34,12 +34,13 @@ mod scanner;
 mod source;
 mod subject;
 
-pub use databases::{AdvisoryDatabases, DatabaseConfig, DatabaseNews};
+pub use databases::{AdvisoryDatabases, DatabaseConfig, DatabaseNews, check_databases, describe_databases};
 pub use external::{
     AdapterAuth, AdapterConfig, AdapterRegistry, Confinement, Isolation, ProgramConfig, ScannerConfig, ScannerKind,
     ScannerTool, check_scanner,
 };
 pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
+pub use reports::check_reports;
 pub use scanner::Scanner;
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;

@@ -119,7 +119,7 @@ impl Databases {
     /// list is not known. Each is a kind with an image reference or URL. An import of the same data counts as fetched.
     pub fn expect(&mut self, sources: &[(DatabaseKind, String)]) {
         for (kind, from) in sources {
-            if self.has(*kind, from) {
+            if is_fetched(&self.status, *kind, from) {
                 continue;
             }
             let problem = "it is configured, but not fetched yet; run `pullgate db update`".to_owned();
@@ -129,21 +129,20 @@ impl Databases {
         }
     }
 
-    /// Whether there is a database from a place, in whatever state.
-    fn has(&self, kind: DatabaseKind, from: &str) -> bool {
-        let named = named_after(from);
-        self.status.iter().any(|status| {
-            let is_from = status.generation.as_ref().is_some_and(|generation| generation.from == from);
-            kind.is_name(&status.source)
-                && (kind != DatabaseKind::Osv || is_from || Some(&status.source) == named.as_ref())
-        })
-    }
-
     /// When the oldest database of advisories in use was built.
     pub fn oldest(&self) -> Option<Timestamp> {
         let advisories = self.status.iter().filter(|source| source.has_advisories());
         advisories.filter_map(|source| source.generation.as_ref()).map(|generation| generation.built).min()
     }
+}
+
+/// Whether there is a database from a place, in whatever state.
+pub fn is_fetched(known: &[SourceStatus], kind: DatabaseKind, from: &str) -> bool {
+    let named = named_after(from);
+    known.iter().any(|status| {
+        let is_from = status.generation.as_ref().is_some_and(|generation| generation.from == from);
+        kind.is_name(&status.source) && (kind != DatabaseKind::Osv || is_from || Some(&status.source) == named.as_ref())
+    })
 }
 
 /// An open database.

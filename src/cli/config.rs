@@ -2,19 +2,47 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CommandError, Exit};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{CommandError, Exit, Output, problem_json};
 use crate::config::Config;
-use crate::markup::Problem;
-use crate::runtime::printable;
-use crate::va::check_scanner;
+use crate::markup::{Problem, ProblemSeverity};
+use crate::preflight::{self, PreflightDepth, PreflightReport};
+use crate::runtime::{Clock, printable};
+
+/// Shown below the help text of `config check`.
+const EXAMPLES: &str = "Examples:
+  pullgate config check --config pullgate.toml
+  pullgate config check --config pullgate.toml --online
+  pullgate config check --config pullgate.toml --strict --output json";
 
 /// Check or print the configuration.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Validate the configuration: report every mistake with its place and a hint. Exits with 78 if there is one.
-    Check(ConfigArgs),
+    /// Validate the configuration, and open everything that it names: certificates, keys, policies, reports, directories,
+    /// ports. Reports every mistake with its place and a hint. Exits with 78 if there is an error.
+    #[command(after_help = EXAMPLES)]
+    Check(CheckConfigArgs),
     /// Print the effective configuration, including defaults and environment, without secrets.
     Show(ConfigArgs),
+}
+
+/// Arguments of `config check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckConfigArgs {
+    #[command(flatten)]
+    file: ConfigArgs,
+    /// Also ask everything in the network: registries with their credentials, notary servers, sources of advisories, and
+    /// receivers of events, which only get a connection.
+    #[arg(long)]
+    online: bool,
+    /// Exit with 78 if there are warnings, too.
+    #[arg(long)]
+    strict: bool,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Arguments of both commands.
@@ -26,45 +54,93 @@ pub(super) struct ConfigArgs {
 }
 
 pub(super) fn run(command: &ConfigCommand) -> Exit {
-    let (ConfigCommand::Check(args) | ConfigCommand::Show(args)) = command;
-    let config = match load(args.config.as_deref()) {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
     match command {
-        ConfigCommand::Check(_) => {
-            if !check_scanners(&config) {
-                return Exit::Config;
+        ConfigCommand::Check(args) => check(args).unwrap_or_else(super::fail),
+        ConfigCommand::Show(args) => match load(args.config.as_deref()) {
+            Ok(config) => {
+                print!("{}", config.show());
+                Exit::Ok
             }
-            println!(
-                "ok: {} listener(s), {} upstream(s), policies in {}",
-                config.listeners.len(),
-                config.upstreams.len(),
-                config.policy_dir.display()
-            );
-        }
-        ConfigCommand::Show(_) => print!("{}", config.show()),
+            Err(exit) => exit,
+        },
     }
-    Exit::Ok
 }
 
-/// Prints what is known about each scanner. Returns whether all can be used.
-fn check_scanners(config: &Config) -> bool {
-    let runtime = match super::runtime() {
-        Ok(runtime) if !config.va.scanners.is_empty() => runtime,
-        _ => return true,
-    };
-    let mut all_usable = true;
-    for scanner in &config.va.scanners {
-        match runtime.block_on(check_scanner(scanner, &config.va.scratch, config.va.admin_socket.as_deref())) {
-            Ok(facts) => println!("scanner {}: {}", scanner.name, printable(&facts.join("; "))),
-            Err(why) => {
-                all_usable = false;
-                eprintln!("error: va.scanner {}: {}", scanner.name, printable(&why));
-            }
+fn check(args: &CheckConfigArgs) -> Result<Exit, CommandError> {
+    let (config, mut problems) = Config::examine(args.file.config.as_deref(), std::env::vars());
+    if let Some(config) = &config {
+        let runtime = super::runtime()?;
+        let report = runtime.block_on(preflight::check(config, PreflightDepth::Everything, &Clock::system()));
+        problems.extend(report.into_problems());
+        if args.online {
+            problems.extend(runtime.block_on(reach(config)));
         }
     }
-    all_usable
+    let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+    let (errors, warnings) = (count(ProblemSeverity::Error), count(ProblemSeverity::Warning));
+    match args.output {
+        Output::Json => {
+            let found: Vec<_> = problems.iter().map(problem_json).collect();
+            let file = config.as_ref().map(|config| config.places.file().to_owned());
+            let answer = json!({"config": file, "errors": errors, "warnings": warnings, "problems": found});
+            println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
+        }
+        Output::Table => print_found(config.as_ref(), &problems, (errors, warnings)),
+    }
+    Ok(if errors > 0 || (args.strict && warnings > 0) { Exit::Config } else { Exit::Ok })
+}
+
+/// Mistakes go to standard error, and what is merely said to standard output.
+fn print_found(config: Option<&Config>, problems: &[Problem], (errors, warnings): (usize, usize)) {
+    for problem in problems {
+        let text = problem.to_string();
+        match problem.severity {
+            ProblemSeverity::Note => println!("{}", printable(&text)),
+            ProblemSeverity::Error | ProblemSeverity::Warning => eprintln!("{}", printable(&text)),
+        }
+    }
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let counts = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+    match config {
+        Some(config) if errors == 0 => println!(
+            "ok: {} listener(s), {} upstream(s), policies in {}; {counts}",
+            config.listeners.len(),
+            config.upstreams.len(),
+            config.policy_dir.display()
+        ),
+        _ => eprintln!("{counts}"),
+    }
+}
+
+/// Asks everything in the network, with a bar on a terminal.
+async fn reach(config: &Config) -> Vec<Problem> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} services asked");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let problems = preflight::reach(config, |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    });
+    let problems = problems.await;
+    bar.finish_and_clear();
+    problems
+}
+
+/// Reads the configuration for a gate, and opens what it names. The error is everything that is wrong, in the file and
+/// outside of it.
+pub(super) async fn load_and_open(path: Option<&Path>) -> Result<Config, CommandError> {
+    let (config, mut problems) = Config::examine(path, std::env::vars());
+    let Some(mut config) = config else { return Err(CommandError::Config(problems)) };
+    let report = preflight::check(&config, PreflightDepth::Start, &Clock::system()).await;
+    let is_error = |problem: &Problem| problem.severity == ProblemSeverity::Error;
+    if problems.iter().any(is_error) || !report.is_usable() {
+        problems.extend(report.into_problems());
+        return Err(CommandError::Config(problems));
+    }
+    // What depends on this machine at this moment is decided when it is opened.
+    let PreflightReport { configuration, machine: _ } = report;
+    problems.extend(configuration);
+    config.warnings = problems;
+    Ok(config)
 }
 
 /// Reads the configuration; prints every problem.

@@ -14,8 +14,8 @@ pub(super) use command::{PolicyCommand, run};
 pub use eval::eval;
 pub use import::import;
 
-use super::Output;
-use crate::markup::{Problem, ProblemSeverity};
+use super::{Output, problem_json};
+use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
 use crate::policy::{RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook::{Directory, DocumentSource};
@@ -171,13 +171,6 @@ fn checks(selected: &Selected) -> (&'static str, String) {
     let names = [("trust", rule.trust.is_some()), ("simple", rule.simple.is_some()), ("va", rule.va.is_some())];
     let asked: Vec<_> = names.iter().filter(|(_, asked)| *asked).map(|(name, _)| *name).collect();
     ("rule", format!("checks: {}", asked.join(", ")))
-}
-
-fn problem_json(problem: &Problem) -> Value {
-    json!({
-        "severity": problem.severity.to_string(), "file": problem.file, "line": problem.line,
-        "column": problem.column, "message": problem.message, "hint": problem.hint,
-    })
 }
 
 #[cfg(test)]

@@ -55,7 +55,11 @@ pub(super) fn delete<T: DeserializeOwned>(gate: &GateArgs, path: &str) -> Result
 }
 
 /// Starts a job, shows its progress on a terminal, and returns its result.
-pub(super) fn run_job<T: DeserializeOwned>(gate: &GateArgs, path: &str, body: &impl Serialize) -> Result<T, CommandError> {
+pub(super) fn run_job<T: DeserializeOwned>(
+    gate: &GateArgs,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<T, CommandError> {
     let mut job: JobState = post(gate, path, body)?;
     let bar = progress_bar();
     while !job.has_ended() {

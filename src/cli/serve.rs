@@ -21,20 +21,21 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Exit {
-    let config = match super::config::load(args.config.as_deref()) {
+    let runtime = match super::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::fail(error),
+    };
+    let config = match runtime.block_on(super::config::load_and_open(args.config.as_deref())) {
         Ok(config) => config,
-        Err(exit) => return exit,
+        Err(error) => return super::fail(error),
     };
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _log = match init_telemetry(&config.log.filter, config.log.format, colour) {
         Ok(guard) => guard,
         Err(error) => return super::fail(error.to_string()),
     };
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     check_open_files(&config);
-    let runtime = match super::runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return super::fail(error),
-    };
     let exit = runtime.block_on(serve(config, args));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit

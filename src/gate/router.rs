@@ -88,9 +88,10 @@ impl Router {
     }
 
     fn by_host(&self, host: &Host) -> Result<&Arc<Upstream>, GateError> {
-        self.upstreams
-            .by_host(host)
-            .ok_or_else(|| GateError::UnknownUpstream { asked: host.to_string(), near: self.upstreams.near(host.as_str()) })
+        self.upstreams.by_host(host).ok_or_else(|| GateError::UnknownUpstream {
+            asked: host.to_string(),
+            near: self.upstreams.near(host.as_str()),
+        })
     }
 
     /// For `/v2/HOST/NAME/…`, the upstream whose host or `path` alias is the first component; otherwise the default

@@ -1,5 +1,6 @@
 //! TLS: the certificates that are accepted.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
@@ -29,21 +30,10 @@ pub(super) fn configured_hosts(settings: &HttpSettings) -> Result<ClientConfig, 
 /// For hosts named by responses: verified with the system's certificate authorities and those of the settings.
 pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, InvalidSettings> {
     let (builder, provider) = builder()?;
-    let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
+    let mut roots = RootCertStore::empty();
     let system = system();
     roots.add_parsable_certificates(system.certs.iter().cloned());
-    if let Some(path) = &settings.ca {
-        let failed = |error: String| InvalidSettings::Ca { path: path.clone(), error };
-        let before = roots.len();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
-            let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-            roots.add(certificate.clone()).map_err(|error| failed(error.to_string()))?;
-            pinned.push(certificate);
-        }
-        if roots.len() == before {
-            return Err(failed("the file contains no certificate".into()));
-        }
-    }
+    let pinned = settings.ca.as_deref().map(|path| add_authorities(path, &mut roots)).transpose()?.unwrap_or_default();
     if roots.is_empty() && settings.needs_roots && !settings.insecure {
         let causes: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
         return Err(InvalidSettings::NoRoots(causes.join("; ")));
@@ -55,6 +45,29 @@ pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, Inval
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(no_verifier)?;
     let verifier = Arc::new(Pinned { inner, pinned });
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// Checks that a file contains certificate authorities.
+///
+/// # Errors
+/// [`InvalidSettings::Ca`].
+pub(crate) fn check_ca(path: &Path) -> Result<(), InvalidSettings> {
+    add_authorities(path, &mut RootCertStore::empty()).map(drop)
+}
+
+/// Adds the certificates of a file, and returns them.
+fn add_authorities(path: &Path, roots: &mut RootCertStore) -> Result<Vec<CertificateDer<'static>>, InvalidSettings> {
+    let failed = |error: String| InvalidSettings::Ca { path: path.to_owned(), error };
+    let mut added = Vec::new();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
+        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| failed(error.to_string()))?;
+        added.push(certificate);
+    }
+    if added.is_empty() {
+        return Err(failed("the file contains no certificate".into()));
+    }
+    Ok(added)
 }
 
 fn builder() -> Result<(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoProvider>), InvalidSettings> {

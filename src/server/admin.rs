@@ -40,7 +40,7 @@ use self::socket::Socket;
 use super::transport::failures::accept_failed;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
-use super::transport::{Body, connection};
+use super::transport::{Body, bind_hint, connection};
 use crate::api::ErrorAnswer;
 use crate::api::path::BUNDLE_CONTENT;
 use crate::runtime::{Metrics, Readiness, Tasks};
@@ -152,7 +152,7 @@ impl ApiResponse {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address cannot be bound.
-    #[error("admin: cannot listen on {address}: {source}")]
+    #[error("admin: cannot listen on {address}: {source}{}", bind_hint(source))]
     Address {
         /// The configured address.
         address: String,
@@ -181,6 +181,14 @@ pub enum AdminError {
         /// The problem.
         what: String,
     },
+}
+
+/// Checks the file of the token.
+///
+/// # Errors
+/// [`AdminError::Token`].
+pub fn check_token(config: &Config) -> Result<(), AdminError> {
+    access::check_token(config)
 }
 
 /// Binds the listener and the socket.

@@ -1,5 +1,6 @@
 //! From sockets to requests: listeners, TLS, limits, and client identity.
 
+mod bind_error;
 mod body;
 mod certificates;
 pub(super) mod connection;
@@ -7,15 +8,17 @@ pub(super) mod failures;
 mod identity;
 pub(super) mod limits;
 mod listener;
+mod plain_http;
 mod proxy_protocol;
 mod send_file;
 pub(super) mod stream;
 mod tls;
 mod workers;
 
+pub use bind_error::{BindError, bind_hint};
 pub use body::Body;
 pub use certificates::Certificates;
 pub use identity::{ClientIdentity, ProxyHeader};
 pub use limits::Limits;
-pub use listener::{BindError, BoundListeners, Config, Service, bind};
-pub use tls::TlsConfig;
+pub use listener::{BoundListeners, Config, Service, bind};
+pub use tls::{TlsConfig, TlsError, check_tls};

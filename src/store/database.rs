@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Row, SqlSafeStr};
+use sqlx::{ConnectOptions as _, Connection, Row, SqlSafeStr};
 
-use super::StoreError;
+use super::{DATABASE, StoreError};
 use crate::runtime::open_private;
 
 /// The number of connections for reading. Each one caches up to two megabytes of pages (the default of SQLite).
@@ -113,6 +113,32 @@ impl Database {
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Checks that the database of a state directory, if there is one, was not written by a newer version. It is only read, and a
+/// gate may be using it.
+///
+/// # Errors
+/// The file is no database, or [`StoreError::Newer`].
+pub async fn check_schema(state: &Path) -> Result<(), StoreError> {
+    let path = state.join(DATABASE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let at = |error| StoreError::Open { path: path.clone(), error };
+    let mut connection = SqliteConnectOptions::new().filename(&path).read_only(true).connect().await.map_err(at)?;
+    let tables = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+    let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.map_err(at)?;
+    if tables == 0 {
+        return Ok(());
+    }
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await.map_err(at)?;
+    let known = migrations().iter().map(|migration| migration.version).max();
+    match newest {
+        Some(version) if newest > known => Err(StoreError::Newer { path: path.clone(), version }),
+        _ => Ok(()),
     }
 }
 

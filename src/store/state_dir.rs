@@ -37,6 +37,18 @@ impl StateDir {
         }
     }
 
+    /// Checks a directory without changing it: whether it can be closed to other users.
+    ///
+    /// # Errors
+    /// [`StateDirError::Open`].
+    pub fn check(path: &Path) -> Result<(), StateDirError> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if is_open(&metadata) => Err(StateDirError::Open(path.to_owned())),
+            // Whether it can be created is another question.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -60,7 +72,12 @@ fn close_to_others(path: &Path) -> Result<(), StateDirError> {
         }
         return Ok(());
     }
-    if mode & 0o002 != 0 { Err(StateDirError::Open(path.to_owned())) } else { Ok(()) }
+    if is_open(&metadata) { Err(StateDirError::Open(path.to_owned())) } else { Ok(()) }
+}
+
+/// Whether anybody could replace files in a directory of another user.
+fn is_open(metadata: &std::fs::Metadata) -> bool {
+    metadata.uid() != rustix::process::geteuid().as_raw() && metadata.permissions().mode() & 0o002 != 0
 }
 
 /// Why the state directory cannot be used.

@@ -30,7 +30,7 @@ pub(super) struct UpstreamClient {
 
 impl UpstreamClient {
     pub(super) fn new(config: Config, metrics: UpstreamMetrics, network: &Network) -> Result<Self, ConfigError> {
-        let base = base(&config)?;
+        let base = config.base_url()?;
         let settings = HttpSettings {
             proxy: config.proxy.clone(),
             ca: config.ca.clone(),
@@ -181,12 +181,4 @@ fn authority(url: &Url) -> String {
 /// Scheme, host and port of a URL, for messages.
 pub(super) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-fn base(config: &Config) -> Result<Url, ConfigError> {
-    let wrong = || ConfigError::Url(config.host.to_string());
-    let url = Url::parse(&config.url).map_err(|_| wrong())?;
-    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    let is_http = matches!(url.scheme(), "http" | "https") && url.host().is_some();
-    if is_http && is_plain && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
 }

@@ -6,6 +6,9 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
+use super::auth::credentials::check_docker_config;
 use super::notary::known_notary;
 use crate::oci::Host;
 use crate::scope::Scope;
@@ -103,9 +106,35 @@ impl Config {
         }
     }
 
+    /// The URL of the registry.
+    ///
+    /// # Errors
+    /// [`ConfigError::Url`].
+    pub fn base_url(&self) -> Result<Url, ConfigError> {
+        let wrong = || ConfigError::Url(self.host.to_string());
+        let url = Url::parse(&self.url).map_err(|_| wrong())?;
+        let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        let is_http = matches!(url.scheme(), "http" | "https") && url.host().is_some();
+        if is_http && is_plain && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
+    }
+
     /// The URL of the notary server of the registry: the configured one, or the one of a registry whose name says it.
     pub fn notary_server(&self) -> Option<String> {
         self.notary.clone().or_else(|| known_notary(&self.host))
+    }
+}
+
+/// Checks credentials without using them.
+impl Config {
+    /// Checks the Docker configuration of the upstream, if its credentials are in one.
+    ///
+    /// # Errors
+    /// One line that names the file and the problem.
+    pub fn check_docker_config(&self) -> Result<(), String> {
+        match &self.auth {
+            Auth::DockerConfig { file } => check_docker_config(file, self),
+            _ => Ok(()),
+        }
     }
 }
 

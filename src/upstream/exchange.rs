@@ -182,6 +182,11 @@ impl Exchange {
         }
     }
 
+    /// Whether an authorization for a request was obtained before.
+    pub(super) fn is_authorized(&self, call: &Call) -> bool {
+        call.audience(&call.url).is_some_and(|audience| self.tokens.known(&audience).is_some())
+    }
+
     /// The limits that apply to a request.
     fn limits(&self, call: &Call) -> Arc<UpstreamLimits> {
         if call.tokens == TokenUse::Registry {

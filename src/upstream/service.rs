@@ -37,7 +37,24 @@ pub struct ServiceAnswer {
     pub bytes: Bytes,
 }
 
+/// A repository for which a token is requested when only the registry matters. It need not exist.
+const ANY_REPOSITORY: &str = "library/hello-world";
+
 impl Upstream {
+    /// Asks the registry whether it is one, with the credentials that it asks for (distribution-spec, "Determining Support":
+    /// `GET /v2/`). Returns whether it asked for any.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no registry at this URL; see [`Error`].
+    pub async fn ping(&self) -> Result<bool, Error> {
+        let mut url = self.exchange.client().base().clone();
+        url.set_path(&format!("{}/v2/", url.path().trim_end_matches('/')));
+        let repository = ANY_REPOSITORY.parse().map_err(|_| Error::NotFound)?;
+        let call = Call::new(Method::GET, RequestLane::List, url, repository);
+        self.exchange.send(&call).await?;
+        Ok(self.exchange.is_authorized(&call))
+    }
+
     /// Fetches a document of at most `limit` bytes from the registry or from a service beside it. A service beside the
     /// registry gets the registry's credentials only on the host of the registry, of its notary server, or on one that the
     /// operator lists in `realms`; otherwise the request is anonymous.

@@ -12,7 +12,7 @@ use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
 use super::fetch::DatabaseSources;
-use crate::advisories::{AdvisoryStore, DatabaseKind, Databases, SourceState, SourceStatus};
+use crate::advisories::{AdvisoryStore, DatabaseKind, Databases, SourceState, SourceStatus, is_fetched};
 use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 /// The part that is degraded while a database cannot be used or is too old.
@@ -31,6 +31,46 @@ pub struct DatabaseConfig {
     pub max_age: Option<SignedDuration>,
     /// Where databases are fetched from.
     pub sources: DatabaseSources,
+}
+
+/// The configured sources of which there is no database yet, and the databases that are too old, with their ages. Reads what
+/// is known about the databases, and not the databases.
+///
+/// # Errors
+/// The directory cannot be read, or a database cannot be used.
+pub fn check_databases(
+    config: &DatabaseConfig,
+    now: Timestamp,
+) -> Result<(Vec<String>, Vec<(String, SignedDuration)>), String> {
+    let mut known = Vec::new();
+    if config.state_dir.join("advisories").is_dir() {
+        let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
+        known = status.map_err(|error| error.to_string())?;
+    }
+    let configured = config.sources.advisories().into_iter();
+    let missing = configured.filter(|(kind, from)| !is_fetched(&known, *kind, from)).map(|(_, from)| from).collect();
+    let mut aged = Vec::new();
+    for source in known {
+        if let SourceState::Unusable { problem } = &source.state {
+            return Err(format!("the advisory database {} cannot be used: {problem}", source.source));
+        }
+        let age = source.age(now).filter(|age| source.has_advisories() && config.max_age.is_some_and(|max| *age > max));
+        aged.extend(age.map(|age| (source.source.clone(), age)));
+    }
+    Ok((missing, aged))
+}
+
+/// Each source of which there is a database, with its age, for people.
+pub fn describe_databases(config: &DatabaseConfig, now: Timestamp) -> Vec<String> {
+    if !config.state_dir.join("advisories").is_dir() {
+        return Vec::new();
+    }
+    let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
+    let describe = |source: SourceStatus| match source.age(now) {
+        Some(age) => format!("{} ({} h old)", source.source, age.as_hours()),
+        None => format!("{} (cannot be used)", source.source),
+    };
+    status.map_or_else(|error| vec![error.to_string()], |status| status.into_iter().map(describe).collect())
 }
 
 /// The current databases. Cheap to clone.

@@ -25,6 +25,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
@@ -218,6 +219,11 @@ impl Reports {
         self.0.index.store(Arc::new(new));
         self.0.epoch.advance();
     }
+}
+
+/// What is wrong with the reports in these directories: directories and files that cannot be read. Reads all of them.
+pub fn check_reports(directories: &[PathBuf], now: Timestamp) -> Vec<String> {
+    scan::scan(directories, &Index::default(), now).problems
 }
 
 /// The first problems and the number of the others, as text.

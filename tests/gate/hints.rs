@@ -40,7 +40,9 @@ async fn upstreams_with_the_other_protocol_are_explained() {
     );
     let gate = TestGate::new(&plain, ALLOW_ALL).with(&upstreams).start().await;
     let got = request("GET", &gate.any_url("/v2/no-tls.test/app/manifests/1"), &[]).await.text();
-    let wanted = format!("answers plain HTTP and not TLS; if that is meant, set `url` of no-tls.test to http://127.0.0.1:{plain_port}");
+    let wanted = format!(
+        "answers plain HTTP and not TLS; if that is meant, set `url` of no-tls.test to http://127.0.0.1:{plain_port}"
+    );
     assert!(got.contains(&wanted), "{got}");
     let got = request("GET", &gate.any_url("/v2/tls.test/app/manifests/1"), &[]).await.text();
     let wanted = format!("if it expects TLS, set `url` of tls.test to https://127.0.0.1:{tls_port}");
@@ -64,7 +66,8 @@ async fn every_command_says_that_the_configuration_is_wrong() {
     let registry = TestRegistry::start().await;
     let made = TestGate::new(&registry, ALLOW_ALL);
     let config = made.path().join("wrong.toml");
-    let wrong = "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"a.test\"\n[admin]\naddress = \"127.0.0.1:5000\"\n";
+    let wrong =
+        "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"a.test\"\n[admin]\naddress = \"127.0.0.1:5000\"\n";
     std::fs::write(&config, wrong).unwrap();
     for words in [
         &["serve"][..],

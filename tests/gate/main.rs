@@ -19,6 +19,7 @@ mod blobs;
 mod bundle;
 mod cache;
 mod commands;
+mod config_check;
 mod content;
 mod exemptions;
 #[cfg(feature = "gpg")]

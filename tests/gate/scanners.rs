@@ -325,5 +325,8 @@ async fn config_check_says_whether_scanners_can_be_used() {
     let checked = soon(check(&made)).await.expect("it ends");
     assert_eq!(checked.status.code(), Some(78), "{}", text(&checked));
     let error = String::from_utf8_lossy(&checked.stderr);
-    assert!(error.contains("va.scanner grype: ") && error.contains("No such file"), "{error}");
+    assert!(
+        error.contains("error: va.scanner[1].command: scanner grype: ") && error.contains("No such file"),
+        "{error}"
+    );
 }

@@ -28,6 +28,10 @@ impl AccessRefusal {
     }
 }
 
+pub(super) fn check_token(config: &Config) -> Result<(), AdminError> {
+    config.token_file.clone().map_or(Ok(()), |path| AdminToken::new(path).map(drop))
+}
+
 /// The access rules of the listener.
 #[derive(Debug)]
 pub(super) struct AdminAccess {

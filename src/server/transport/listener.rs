@@ -12,22 +12,23 @@ use ipnet::IpNet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::bind_error::BindError;
 use super::body::Body;
 use super::certificates::Certificates;
 use super::connection;
 use super::failures::{accept_failed, handshake_failed};
 use super::identity::{ClientCertificate, ClientIdentity, Proxies, ProxyHeader};
 use super::limits::{Capacity, Limits};
+use super::plain_http::refuse_plain_http;
 use super::proxy_protocol;
 use super::send_file::SendFile;
 use super::stream::WriteStall;
-use super::tls::{Tls, TlsConfig, TlsError};
+use super::tls::{Tls, TlsConfig};
 use super::workers::Workers;
 use crate::runtime::{Clock, FileWindows, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
@@ -39,10 +40,6 @@ const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
 const TLS_BUFFER: usize = 256 * 1024;
 /// The delay after a failed accept (for example without free file descriptors), which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-
-/// The answer to HTTP without TLS on a listener with TLS.
-const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n\
-    Connection: close\r\n\r\npullgate: this port expects TLS; write https:// instead of http\n";
 
 /// The configuration of a listener.
 #[derive(Clone, Debug, Default)]
@@ -69,47 +66,6 @@ pub trait Service: Send + Sync + 'static {
         request: Request<Incoming>,
         client: Arc<ClientIdentity>,
     ) -> impl Future<Output = Response<Body>> + Send;
-}
-
-/// Why a listener cannot be bound.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}{}", bind_hint(source))]
-    Address {
-        /// The configured address.
-        address: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The TLS files cannot be used, which is a configuration error.
-    #[error("cannot listen on {address}: {source}")]
-    Tls {
-        /// The configured address.
-        address: String,
-        /// The cause.
-        source: TlsError,
-    },
-    /// The threads that serve connections cannot be started.
-    #[error(
-        "cannot start the threads that serve connections: {source}; is the limit of threads or open files too low?"
-    )]
-    Workers {
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-/// What to do about an address that cannot be bound, to follow the error.
-pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another port",
-        io::ErrorKind::AddrNotAvailable => "; no network interface of this machine has this address",
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities in systemd), or choose another port"
-        }
-        _ => "",
-    }
 }
 
 /// Binds all listeners before any serves, so that an error in one prevents all from serving. Slices of `windows` are
@@ -167,6 +123,7 @@ impl BoundListeners {
     /// which closes the listeners. All work runs in tracked tasks; the caller waits for them with [`Tasks::drain`].
     pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks, front: &Tasks) {
         for listener in self.listeners {
+            tracing::info!(address = %listener.bound, tls = listener.tls.is_some(), "listening");
             let shared = ListenerShared {
                 listener,
                 service: service.clone(),
@@ -241,7 +198,6 @@ struct ListenerShared<S> {
 
 impl<S: Service> ListenerShared<S> {
     async fn accept_until_stop(self: Arc<Self>) {
-        tracing::info!(address = %self.listener.bound, tls = self.listener.tls.is_some(), "listening");
         loop {
             let (stream, peer, permit) = tokio::select! {
                 biased;
@@ -407,19 +363,6 @@ impl<S: Service> ListenerShared<S> {
 enum Connection {
     Plain(WriteStall<SendFile>),
     Tls(Box<TlsStream<WriteStall<SendFile>>>, Option<Arc<ClientCertificate>>, Scope),
-}
-
-/// A client that speaks HTTP without TLS gets an answer that says so. A method begins with a capital letter, a TLS record
-/// with the byte 22.
-async fn refuse_plain_http(mut stream: WriteStall<SendFile>) -> io::Result<WriteStall<SendFile>> {
-    let mut first = [0];
-    stream.get_ref().peek(&mut first).await?;
-    if !first[0].is_ascii_uppercase() {
-        return Ok(stream);
-    }
-    stream.write_all(PLAIN_HTTP_ANSWER).await?;
-    stream.shutdown().await?;
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the client speaks HTTP without TLS"))
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

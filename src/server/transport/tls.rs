@@ -86,6 +86,31 @@ impl Tls {
     }
 }
 
+/// Everything that is wrong with the files of a listener; the validity period of its certificate if nothing is.
+pub fn check_tls(config: &TlsConfig, now: Timestamp) -> (Vec<TlsError>, Option<(Timestamp, Timestamp)>) {
+    let mut errors = Vec::new();
+    let mut read = |path: &Path| read(path).map_err(|error| errors.push(error)).ok();
+    let (certificate, key) = (read(&config.certificate), read(&config.key));
+    let client_ca = config.client_ca.as_deref().map(|path| (path, read(path)));
+    let mut note = |checked: Result<(), TlsError>| checked.unwrap_or_else(|error| errors.push(error));
+    if let Some(pem) = &certificate {
+        let path = &config.certificate;
+        note(certificates(path, pem).and_then(|chain| checked_validity(path, &chain[0], now)).map(drop));
+    }
+    if let Some(pem) = &key {
+        note(private_key(&config.key, pem).map(drop));
+    }
+    if let Some((path, Some(pem))) = &client_ca {
+        note(client_verifier(path, pem).map(drop));
+    }
+    let (Some(certificate), Some(key), true) = (certificate, key, errors.is_empty()) else { return (errors, None) };
+    let files = TlsFiles { certificate, key, client_ca: client_ca.and_then(|(_, pem)| pem) };
+    match files.build(config, false, now) {
+        Ok((_, validity)) => (errors, Some((validity.from, validity.until))),
+        Err(error) => (vec![error], None),
+    }
+}
+
 /// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct CertificateValidity {
@@ -154,6 +179,19 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    /// The file that is wrong.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Certificate { path, .. }
+            | Self::Expired { path, .. }
+            | Self::Key { path, .. }
+            | Self::NotYetValid { path, .. }
+            | Self::Read { path, .. } => path,
+        }
+    }
+}
+
 /// The content of the files.
 struct TlsFiles {
     certificate: Vec<u8>,
@@ -188,8 +226,7 @@ impl TlsFiles {
         let chain = certificates(&config.certificate, &self.certificate)?;
         let validity = checked_validity(&config.certificate, &chain[0], now)?;
         let key_error = |what: String| TlsError::Key { path: config.key.clone(), what };
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|error| key_error(format!("no usable private key in PEM: {error}")))?;
+        let key = private_key(&config.key, &self.key)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(rustls::ALL_VERSIONS)
@@ -227,6 +264,11 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|source| error(format!("not PEM: {source}")))?;
     if chain.is_empty() { Err(error("no certificate in PEM".to_owned())) } else { Ok(chain) }
+}
+
+fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let error = |error| TlsError::Key { path: path.to_owned(), what: format!("no usable private key in PEM: {error}") };
+    PrivateKeyDer::from_pem_slice(pem).map_err(error)
 }
 
 fn checked_validity(path: &Path, der: &CertificateDer<'_>, now: Timestamp) -> Result<CertificateValidity, TlsError> {

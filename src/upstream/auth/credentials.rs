@@ -1,6 +1,8 @@
 //! Reads credentials from their source, again for each token.
 
-use std::path::Path;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -71,9 +73,50 @@ pub(in crate::upstream) async fn check(config: &Config) -> Result<(), String> {
 async fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = read_file(file).await.map_err(|error| wrong(error.to_string()))?;
+    parse(&text).map_err(wrong)
+}
+
+/// Checks that a Docker configuration can be read and has credentials for the registry, at least for one namespace of it.
+/// Credential helpers are not run.
+///
+/// # Errors
+/// One line that names the file and the problem, but never the content.
+pub(in crate::upstream) fn check_docker_config(file: &Path, upstream: &Config) -> Result<(), String> {
+    let wrong = |what: String| format!("{}: {what}", file.display());
+    let mut text = Vec::new();
+    let read = std::fs::File::open(file).and_then(|opened| io::Read::take(opened, MAX_ANSWER).read_to_end(&mut text));
+    read.map_err(|error| wrong(error.to_string()))?;
+    let config = parse(&text).map_err(wrong)?;
+    if config.has_any(upstream) { Ok(()) } else { Err(wrong(format!("has no entry for {}", upstream.host))) }
+}
+
+fn parse(text: &[u8]) -> Result<DockerConfig, String> {
     // The parser's own error message could quote the file.
-    DockerConfig::read(&text)
-        .map_err(|error| wrong(format!("not a Docker configuration, line {} column {}", error.line(), error.column())))
+    DockerConfig::read(text)
+        .map_err(|error| format!("not a Docker configuration, line {} column {}", error.line(), error.column()))
+}
+
+/// The program of a credential helper, searched for like any command.
+///
+/// # Errors
+/// It is not there, or cannot be executed.
+pub(in crate::upstream) fn find_helper(name: &str) -> Result<PathBuf, String> {
+    let program = program(name);
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = if name.contains('/') {
+        vec![program.clone().into()]
+    } else {
+        std::env::split_paths(&folders).map(|folder| folder.join(&program)).collect()
+    };
+    let missing = || format!("{program}: there is no such program that can be executed");
+    places.into_iter().find(is_program).ok_or_else(missing)
+}
+
+fn program(name: &str) -> String {
+    if name.contains('/') { name.to_owned() } else { format!("docker-credential-{name}") }
 }
 
 async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) -> Result<RegistryCredentials, String> {
@@ -94,7 +137,7 @@ async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) 
     }
 }
 
-async fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
+async fn read_file(file: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     tokio::fs::File::open(file).await?.take(MAX_ANSWER).read_to_end(&mut text).await?;
     Ok(text)
@@ -131,7 +174,7 @@ struct HelperAnswer {
 
 /// Docker's credential helper protocol: `get`, the server on standard input, JSON on standard output.
 async fn helper(name: &str, host: &Host) -> Result<RegistryCredentials, String> {
-    let program = if name.contains('/') { name.to_owned() } else { format!("docker-credential-{name}") };
+    let program = program(name);
     let answered = tokio::time::timeout(HELPER_TIMEOUT, run(&program, &server(host))).await;
     let output = answered
         .map_err(|_| format!("{program}: no answer within 10 s"))?
@@ -145,7 +188,7 @@ async fn helper(name: &str, host: &Host) -> Result<RegistryCredentials, String> 
     })
 }
 
-async fn run(program: &str, server: &str) -> std::io::Result<Vec<u8>> {
+async fn run(program: &str, server: &str) -> io::Result<Vec<u8>> {
     let mut child = Command::new(program)
         .arg("get")
         .stdin(Stdio::piped())
@@ -164,6 +207,6 @@ async fn run(program: &str, server: &str) -> std::io::Result<Vec<u8>> {
     match child.wait().await?.success() {
         true => Ok(output),
         // Its output may contain anything, so it is not repeated.
-        false => Err(std::io::Error::other("it failed; run it by hand to find out why")),
+        false => Err(io::Error::other("it failed; run it by hand to find out why")),
     }
 }

@@ -50,6 +50,14 @@ impl DockerConfig {
         auths.into_iter().flatten()
     }
 
+    /// Whether there is anything for an upstream, or for a part of it.
+    pub(in crate::upstream) fn has_any(&self, upstream: &Config) -> bool {
+        let names = names(upstream);
+        let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
+        let store = self.0.get("credsStore").and_then(Value::as_str).is_some_and(|store| !store.is_empty());
+        store || self.auths().chain(helpers).any(|(key, _)| names.contains(&DockerKey::parse(key).host))
+    }
+
     /// The content for a repository of an upstream, under any spelling of its names.
     pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &Repository) -> DockerEntries<'_> {
         let names = names(upstream);

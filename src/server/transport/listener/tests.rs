@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
+use crate::server::TlsError;
 
 /// Longer than anything that should not time out.
 const LONG: Duration = Duration::from_secs(20);

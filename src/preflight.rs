@@ -1,0 +1,131 @@
+//! Opens everything that a configuration names before a gate starts, so that all mistakes are reported at once.
+//!
+//! `pullgate config check`, `pullgate serve` and a reload of the configuration share these checks. They use the functions with
+//! which each part opens its files. When a gate starts, each part opens them again and has the last word.
+
+mod files;
+mod machine;
+mod online;
+mod policies;
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::http_client;
+use crate::markup::{Problem, ProblemSeverity};
+use crate::runtime::{Clock, Tasks};
+
+pub use online::reach;
+
+/// How much is opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PreflightDepth {
+    /// What decides whether a gate can start.
+    Start,
+    /// Also what a running gate only reports: reports of vulnerabilities, advisory databases, scanners.
+    Everything,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct PreflightReport {
+    /// Problems of the configuration and of the files that it names.
+    pub configuration: Vec<Problem>,
+    /// Problems of this machine at this moment: a directory that cannot be written, a port that is in use.
+    pub machine: Vec<Problem>,
+}
+
+impl PreflightReport {
+    /// Whether the configuration can be used.
+    pub fn is_usable(&self) -> bool {
+        self.configuration.iter().all(|problem| problem.severity != ProblemSeverity::Error)
+    }
+
+    /// All problems, in the order of their places.
+    pub fn into_problems(self) -> Vec<Problem> {
+        let mut all = [self.configuration, self.machine].concat();
+        all.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        all
+    }
+}
+
+/// Opens what the configuration names.
+pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> PreflightReport {
+    let (opened, now) = (config.clone(), clock.now());
+    let open = move || {
+        let mut found = Findings::new(&opened, depth);
+        files::check(&mut found, now);
+        policies::check(&mut found, now);
+        machine::check(&mut found);
+        found.report
+    };
+    let mut report = match Tasks::new().spawn_blocking(open).await {
+        Ok(report) => report,
+        Err(error) => {
+            let problem =
+                config.places.problem(ProblemSeverity::Error, "configuration", &format!("not checked: {error}"), None);
+            PreflightReport { configuration: vec![problem], machine: Vec::new() }
+        }
+    };
+    let mut found = Findings::new(config, depth);
+    machine::check_schema(&mut found).await;
+    if depth == PreflightDepth::Everything {
+        policies::check_scanners(&mut found).await;
+    }
+    report.configuration.extend(found.report.configuration);
+    report.machine.extend(found.report.machine);
+    report
+}
+
+/// Collects problems. A key is given by its path: `listener[0].tls.certificate`.
+struct Findings<'a> {
+    config: &'a Config,
+    depth: PreflightDepth,
+    report: PreflightReport,
+}
+
+impl<'a> Findings<'a> {
+    fn new(config: &'a Config, depth: PreflightDepth) -> Self {
+        Self { config, depth, report: PreflightReport::default() }
+    }
+
+    fn error(&mut self, key: &str, message: &str, hint: Option<&str>) {
+        self.add(ProblemSeverity::Error, key, message, hint);
+    }
+
+    fn warn(&mut self, key: &str, message: &str, hint: Option<&str>) {
+        self.add(ProblemSeverity::Warning, key, message, hint);
+    }
+
+    fn add(&mut self, severity: ProblemSeverity, key: &str, message: &str, hint: Option<&str>) {
+        self.report.configuration.push(self.config.places.problem(severity, key, message, hint));
+    }
+
+    /// A problem of this machine.
+    fn machine(&mut self, severity: ProblemSeverity, key: &str, message: &str, hint: Option<&str>) {
+        self.report.machine.push(self.config.places.problem(severity, key, message, hint));
+    }
+
+    /// Checks the `proxy` and the `ca` of a table.
+    fn connection(&mut self, table: &str, proxy: Option<&str>, ca: Option<&Path>) {
+        if let Err(error) = http_client::check_proxy(proxy) {
+            self.error(&format!("{table}.proxy"), &error.to_string(), Some("such as http://proxy.acme.com:3128"));
+        }
+        if let Some(Err(error)) = ca.map(http_client::check_ca) {
+            let hint = "it must be a file with certificates in PEM that pullgate can read";
+            self.error(&format!("{table}.ca"), &error.to_string(), Some(hint));
+        }
+    }
+
+    /// Reports a secret that cannot be read. It is read again whenever it is needed, so a gate starts without it, and says that
+    /// it is degraded.
+    fn secret(&mut self, key: &str, read: Result<(), String>) {
+        if let Err(why) = read {
+            let severity = match self.depth {
+                PreflightDepth::Start => ProblemSeverity::Warning,
+                PreflightDepth::Everything => ProblemSeverity::Error,
+            };
+            self.add(severity, key, &why, Some("write the secret there, readable for the user that runs pullgate"));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Certificates, keys, certificate authorities and secrets.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Findings;
+use crate::server::{self, TlsError, admin};
+use crate::upstream::{self, Auth, Secret};
+use crate::va::ibm::ApiKey;
+use crate::va::{AdapterAuth, AdapterConfig, ScannerKind};
+
+/// How long before its end a certificate is reported, unless it is issued for a short time: then in its last third.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+pub(super) fn check(found: &mut Findings<'_>, now: Timestamp) {
+    let config = found.config;
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if let Some(tls) = &listener.tls {
+            listener_files(found, &format!("listener[{index}].tls"), tls, now);
+        }
+    }
+    if let Err(error) = admin::check_token(&config.admin) {
+        let hint = "it is a file with at least 16 characters, such as the output of `openssl rand -hex 32`";
+        found.error("admin.token_file", &error.to_string(), Some(hint));
+    }
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        self::upstream(found, &config.places.item("upstream", index), upstream);
+    }
+    found.connection("trust.revocation", config.revocation.proxy.as_deref(), None);
+    if let Some(databases) = &config.va.databases {
+        found.connection("va.database", databases.sources.proxy.as_deref(), databases.sources.ca.as_deref());
+    }
+    if let Some(ibm) = &config.va.ibm {
+        found.connection("va.ibm", ibm.proxy.as_deref(), ibm.ca.as_deref());
+        if let ApiKey::File(path) = &ibm.api_key {
+            found.secret("va.ibm.api_key_file", Secret::File(path.clone()).read().map(drop));
+        }
+    }
+    for (index, scanner) in config.va.scanners.iter().enumerate() {
+        if let ScannerKind::Adapter(adapter) = &scanner.kind {
+            self::adapter(found, &config.places.item("va.scanner", index), adapter);
+        }
+    }
+    let events = &config.events;
+    found.connection("events", events.proxy.as_deref(), events.ca.as_deref());
+    for (key, file) in [("events.secret_file", &events.secret_file), ("events.token_file", &events.token_file)] {
+        if let Some(path) = file {
+            found.secret(key, Secret::File(path.clone()).read().map(drop));
+        }
+    }
+}
+
+fn listener_files(found: &mut Findings<'_>, table: &str, tls: &server::TlsConfig, now: Timestamp) {
+    let (errors, validity) = server::check_tls(tls, now);
+    for error in errors {
+        let key = match error.path() {
+            path if *path == tls.key => "key",
+            path if Some(path) == tls.client_ca.as_deref() => "client_ca",
+            _ => "certificate",
+        };
+        let hint = match error {
+            TlsError::Read { .. } if key == "client_ca" => {
+                "it is the CA that issues the certificates of clients, in PEM"
+            }
+            TlsError::Read { .. } => "`pullgate certs init` makes certificate and key for development",
+            TlsError::Key { .. } => "certificate and key must be made together; both are PEM",
+            TlsError::Certificate { .. } => "it must be certificates in PEM, the server's first",
+            TlsError::Expired { .. } | TlsError::NotYetValid { .. } => "renew it",
+        };
+        found.error(&format!("{table}.{key}"), &error.to_string(), Some(hint));
+    }
+    if let Some((from, until)) = validity {
+        let (left, lifetime) = (until.duration_since(now), until.duration_since(from));
+        if left < EXPIRES_SOON && left < lifetime / 3 {
+            let message = format!("{}: the certificate expires soon, on {until}", tls.certificate.display());
+            found.warn(&format!("{table}.certificate"), &message, Some("renew it; a running gate reads it again"));
+        }
+    }
+    if is_open_to_all(&tls.key) {
+        let message = format!("{}: every user of this machine can read this key", tls.key.display());
+        found.warn(&format!("{table}.key"), &message, Some("chmod o-rwx"));
+    }
+}
+
+fn is_open_to_all(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o006 != 0)
+}
+
+fn upstream(found: &mut Findings<'_>, table: &str, config: &upstream::Config) {
+    found.connection(table, config.proxy.as_deref(), config.ca.as_deref());
+    // A URL of another scheme is a mistake that was reported.
+    let is_http = config.url.starts_with("https://") || config.url.starts_with("http://");
+    if let Err(error) = config.base_url()
+        && is_http
+    {
+        found.error(&format!("{table}.url"), &error.to_string(), Some("such as https://registry.acme.com"));
+    }
+    let auth = format!("{table}.auth");
+    match &config.auth {
+        Auth::Anonymous => {}
+        Auth::Basic { password, .. } => secret(found, &auth, "password", password),
+        Auth::Iam { api_key } => secret(found, &auth, "api_key", api_key),
+        Auth::DockerConfig { .. } => found.secret(&format!("{auth}.file"), config.check_docker_config()),
+        Auth::Helper { program } => {
+            found.secret(&format!("{auth}.program"), upstream::find_helper(program).map(drop));
+        }
+    }
+}
+
+fn adapter(found: &mut Findings<'_>, table: &str, adapter: &AdapterConfig) {
+    found.connection(table, adapter.proxy.as_deref(), adapter.ca.as_deref());
+    adapter_auth(found, &format!("{table}.auth"), &adapter.auth);
+    // The tables of `registry` have no positions any more; their place is that of the list.
+    for registry in adapter.registries.values() {
+        adapter_auth(found, &format!("{table}.registry"), &registry.auth);
+    }
+}
+
+fn adapter_auth(found: &mut Findings<'_>, table: &str, auth: &AdapterAuth) {
+    match auth {
+        AdapterAuth::None => {}
+        AdapterAuth::ApiKey(key) => secret(found, table, "key", key),
+        AdapterAuth::Basic { password, .. } => secret(found, table, "password", password),
+        AdapterAuth::Bearer(token) => secret(found, table, "token", token),
+    }
+}
+
+/// Reads the secret of a table: `NAME_file` or `NAME_env`.
+fn secret(found: &mut Findings<'_>, table: &str, name: &str, secret: &Secret) {
+    let kind = if matches!(secret, Secret::File(_)) { "file" } else { "env" };
+    found.secret(&format!("{table}.{name}_{kind}"), secret.read().map(drop));
+}

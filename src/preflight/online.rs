@@ -1,0 +1,196 @@
+//! Asks everything that a configuration names in the network: registries, notary servers, sources of advisories, services.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use http::{Method, Request};
+use http_body_util::Full;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::config::Config;
+use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
+use crate::markup::{Problem, ProblemSeverity};
+use crate::oci::{ImageReference, Repository};
+use crate::runtime::{Metrics, Readiness, Tasks};
+use crate::upstream::{self, Auth, ServiceAddress, Upstreams};
+use crate::va::ScannerKind;
+
+/// How many services are asked at the same time.
+const AT_ONCE: usize = 16;
+/// The time limit for each.
+const LIMIT: Duration = Duration::from_secs(20);
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: usize = 64 * 1024;
+/// A repository for which a notary server is asked. It need not exist.
+const ANY_REPOSITORY: &str = "library/hello-world";
+
+/// What is known about a service, as a sentence. The error says why it cannot be used.
+type ServiceOutcome = Result<String, String>;
+
+/// A question to one service.
+struct ServiceQuestion<'a> {
+    /// The key that names the service.
+    key: String,
+    answer: BoxFuture<'a, ServiceOutcome>,
+}
+
+/// Asks all services, several at a time, each within a time limit. `progress` is called after each answer with the number of
+/// answers and of questions. A service that cannot be used is an error at the key that names it; others are notes.
+pub async fn reach(config: &Config, mut progress: impl FnMut(usize, usize)) -> Vec<Problem> {
+    let questions = questions(config);
+    let count = questions.len();
+    let ask = |ServiceQuestion { key, answer }| async move {
+        let late = || Err(format!("no answer within {} s", LIMIT.as_secs()));
+        (key, timeout(LIMIT, answer).await.unwrap_or_else(|_| late()))
+    };
+    let mut asked = futures_util::stream::iter(questions.into_iter().map(ask)).buffer_unordered(AT_ONCE);
+    let mut problems = Vec::new();
+    while let Some((key, said)) = asked.next().await {
+        problems.push(match said {
+            Ok(said) => config.places.problem(ProblemSeverity::Note, &key, &said, None),
+            Err(why) => config.places.problem(ProblemSeverity::Error, &key, &why, None),
+        });
+        progress(problems.len(), count);
+    }
+    problems
+}
+
+fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
+    let mut questions = Vec::new();
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        let table = config.places.item("upstream", index);
+        if upstream.notary.is_some() {
+            let key = format!("{table}.notary");
+            questions.push(ServiceQuestion { key, answer: Box::pin(notary(upstream)) });
+        }
+        questions.push(ServiceQuestion { key: format!("{table}.url"), answer: Box::pin(registry(upstream)) });
+    }
+    if let Some(databases) = &config.va.databases {
+        let sources = &databases.sources;
+        if let Some(image) = &sources.trivy {
+            let answer = Box::pin(trivy_db(config, image));
+            questions.push(ServiceQuestion { key: "va.database.trivy".into(), answer });
+        }
+        let feeds = [("kev", &sources.kev), ("epss", &sources.epss)];
+        let feeds = feeds.into_iter().filter_map(|(key, url)| Some((key, url.as_deref()?)));
+        for (key, url) in sources.osv.iter().map(|url| ("osv", url.as_str())).chain(feeds) {
+            let answer = Box::pin(head(url, sources.proxy.clone(), sources.ca.clone()));
+            questions.push(ServiceQuestion { key: format!("va.database.{key}"), answer });
+        }
+    }
+    if let Some(ibm) = &config.va.ibm {
+        for (key, url) in [("url", ibm.url.as_ref()), ("iam_url", Some(&ibm.iam_url))] {
+            let Some(url) = url else { continue };
+            let answer = Box::pin(connect(url, ibm.proxy.as_deref()));
+            questions.push(ServiceQuestion { key: format!("va.ibm.{key}"), answer });
+        }
+    }
+    for (index, scanner) in config.va.scanners.iter().enumerate() {
+        let ScannerKind::Adapter(adapter) = &scanner.kind else { continue };
+        let key = format!("{}.url", config.places.item("va.scanner", index));
+        questions.push(ServiceQuestion { key, answer: Box::pin(connect(&adapter.url, adapter.proxy.as_deref())) });
+    }
+    for url in &config.events.urls {
+        let answer = Box::pin(connect(url, config.events.proxy.as_deref()));
+        questions.push(ServiceQuestion { key: "events.urls".into(), answer });
+    }
+    questions
+}
+
+/// A client for one upstream, with at most two attempts.
+fn upstreams(config: &upstream::Config) -> Result<Upstreams, String> {
+    let config = upstream::Config { attempts: config.attempts.min(2), ..config.clone() };
+    let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
+    Upstreams::new(vec![config], None, &tasks, &metrics, &readiness).map_err(|error| error.to_string())
+}
+
+/// Asks a registry by `GET /v2/`, with the credentials that it asks for.
+async fn registry(config: &upstream::Config) -> ServiceOutcome {
+    let upstreams = upstreams(config)?;
+    let upstream = upstreams.by_host(&config.host).ok_or("it has no name")?;
+    let asked = match upstream.ping().await {
+        Ok(asked) => asked,
+        Err(upstream::Error::NotFound) => {
+            return Err(format!("{} answers 404 to /v2/: it is not the URL of a registry", config.url));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let is_anonymous = matches!(config.auth, Auth::Anonymous);
+    let how = match (asked, is_anonymous) {
+        (true, true) => "gives tokens without credentials",
+        (true, false) => "accepts the credentials",
+        (false, true) => "asks for no credentials",
+        (false, false) => "asks for no credentials, so those that are configured were not tried",
+    };
+    let tls = match (config.url.starts_with("https://"), config.insecure) {
+        (false, _) => "no TLS",
+        (true, true) => "TLS, certificate not verified",
+        (true, false) => "TLS, certificate verified",
+    };
+    Ok(format!("{} answers at {} ({tls}) and {how}", config.host, config.url))
+}
+
+/// Any answer of a notary server will do: it need not know the repository.
+async fn notary(config: &upstream::Config) -> ServiceOutcome {
+    let server = config.notary.as_deref().unwrap_or_default();
+    let url = Url::parse(&format!("{}/v2/", server.trim_end_matches('/'))).map_err(|error| error.to_string())?;
+    let upstreams = upstreams(config)?;
+    let upstream = upstreams.by_host(&config.host).ok_or("it has no name")?;
+    let repository: Repository = ANY_REPOSITORY.parse().map_err(|_| "no repository")?;
+    let address = ServiceAddress::Beside { url: &url, resource: ANY_REPOSITORY };
+    match upstream.document(&repository, address, MAX_ANSWER).await {
+        Err(error) if error.may_pass() => Err(format!("the notary server at {server}: {error}")),
+        Ok(_) | Err(_) => Ok(format!("the notary server answers at {server}")),
+    }
+}
+
+async fn trivy_db(config: &Config, image: &ImageReference) -> ServiceOutcome {
+    let host = &image.name.host;
+    let is_it = |upstream: &&upstream::Config| upstream.host == *host || upstream.aliases.contains(host);
+    let upstream = config.upstreams.iter().find(is_it).ok_or_else(|| format!("{host} is not an upstream"))?;
+    let upstreams = upstreams(upstream)?;
+    let upstream = upstreams.by_host(host).ok_or("it has no name")?;
+    match upstream.manifest(&image.name.repository, &image.reference()).await {
+        Ok(_) => Ok(format!("{image} is there")),
+        Err(error) => Err(format!("{image}: {error}")),
+    }
+}
+
+/// Asks a web server for the head of a file. Redirects are an answer.
+async fn head(url: &str, proxy: Option<String>, ca: Option<std::path::PathBuf>) -> ServiceOutcome {
+    let settings = HttpSettings {
+        proxy,
+        ca,
+        insecure: false,
+        needs_roots: url.starts_with("https://"),
+        connect_timeout: LIMIT,
+        tls_timeout: LIMIT,
+        header_timeout: LIMIT,
+    };
+    let client = HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())?;
+    let request = Request::builder().method(Method::HEAD).uri(url).body(Full::default());
+    let request = request.map_err(|error| error.to_string())?;
+    let answer = client.send(Reach::Configured, request).await.map_err(|error| format!("{url}: {error}"))?;
+    let status = answer.status();
+    if status.is_client_error() || status.is_server_error() {
+        return Err(format!("{url}: the server answers {status}"));
+    }
+    Ok(format!("{url} is there ({status})"))
+}
+
+/// Only opens a connection, to the egress proxy if there is one: a request could have an effect. The URL may contain a
+/// secret, so only its host is named.
+async fn connect(url: &str, proxy: Option<&str>) -> ServiceOutcome {
+    let target = proxy.filter(|proxy| !proxy.is_empty()).unwrap_or(url);
+    let target = Url::parse(target).map_err(|_| "it is not a URL")?;
+    let (host, port) = (target.host_str().unwrap_or_default(), target.port_or_known_default().unwrap_or_default());
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let what = if proxy.is_some_and(|proxy| !proxy.is_empty()) { "the egress proxy" } else { "a connection" };
+    match TcpStream::connect((bare, port)).await {
+        Ok(_) => Ok(format!("{what} to {host}:{port} can be opened")),
+        Err(error) => Err(format!("{what} to {host}:{port} cannot be opened: {error}")),
+    }
+}

@@ -1,0 +1,104 @@
+//! Policies, and sources of evidence: reports, advisory databases, scanners.
+
+use jiff::Timestamp;
+
+use super::{Findings, PreflightDepth};
+use crate::markup::ProblemSeverity;
+use crate::policy::{RuleSet, Settings};
+use crate::rulebook::{Directory, DocumentSource as _};
+use crate::runtime::format_duration;
+use crate::va::{self, DatabaseConfig, ScannerKind};
+
+pub(super) fn check(found: &mut Findings<'_>, now: Timestamp) {
+    // It is a mistake of its own if it is not set.
+    let config = found.config;
+    if !config.policy_dir.as_os_str().is_empty() {
+        policies(found, now);
+    }
+    names(found);
+    if found.depth == PreflightDepth::Everything {
+        for problem in va::check_reports(&config.va.reports, now) {
+            let hint = "images that depend on it are not known as scanned";
+            found.warn("va.reports", &problem, Some(hint));
+        }
+        if let Some(databases) = &config.va.databases {
+            self::databases(found, databases, now);
+        }
+    }
+}
+
+/// Every problem of every document has its own place. When a gate starts, its rules report their warnings themselves.
+fn policies(found: &mut Findings<'_>, now: Timestamp) {
+    let config = found.config;
+    let dir = config.policy_dir.display();
+    let snapshot = match Directory::new(&config.policy_dir).snapshot() {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            let hint = "it must be a folder that pullgate can read; config/policies of the project has examples";
+            found.error("policy.dir", &error.to_string(), Some(hint));
+            return;
+        }
+    };
+    let settings = Settings { now: Some(now), ..config.policy.clone() };
+    let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &settings);
+    let is_empty = parsed.rules.as_ref().is_some_and(|rules| rules.documents() == 0);
+    let least = if found.depth == PreflightDepth::Start { ProblemSeverity::Error } else { ProblemSeverity::Warning };
+    let problems = parsed.problems.into_iter().chain(snapshot.warnings);
+    found.report.configuration.extend(problems.filter(|problem| problem.severity <= least));
+    if is_empty && found.depth == PreflightDepth::Everything {
+        let hint = "copy one of config/policies; `pullgate policy check` tests them";
+        found.warn("policy.dir", &format!("{dir} contains no policies, so every image is denied"), Some(hint));
+    }
+}
+
+/// Images and registries that are named must belong to an upstream.
+fn names(found: &mut Findings<'_>) {
+    let config = found.config;
+    let is_served = |host: &crate::oci::Host| {
+        config.upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
+    };
+    let trivy = config.va.databases.as_ref().and_then(|databases| databases.sources.trivy.as_ref());
+    let named = config.prefetch.images.iter().map(|image| ("prefetch.images", image));
+    for (key, image) in named.chain(trivy.map(|image| ("va.database.trivy", image))) {
+        if !is_served(&image.name.host) {
+            let message = format!("{} is not the host of an [[upstream]], so it cannot be fetched", image.name.host);
+            found.warn(key, &message, Some("add an [[upstream]] with this host"));
+        }
+    }
+}
+
+fn databases(found: &mut Findings<'_>, databases: &DatabaseConfig, now: Timestamp) {
+    let hint = "run `pullgate db update`, or `pullgate db import` without a network";
+    let (missing, aged) = match va::check_databases(databases, now) {
+        Ok(status) => status,
+        Err(why) => return found.warn("va.database", &why, None),
+    };
+    if !missing.is_empty() {
+        let message = format!("no advisory database of {} is here yet", missing.join(", "));
+        found.warn("va.database", &message, Some(hint));
+    }
+    for (source, age) in aged {
+        let age = format_duration(std::time::Duration::from_secs(age.unsigned_abs().as_secs() / 3600 * 3600));
+        let message = format!("the advisory database {source} is {age} old, so images count as not judged");
+        found.warn("va.max_db_age", &message, Some(hint));
+    }
+}
+
+/// Runs each scanner for its version, and says how it is isolated.
+pub(super) async fn check_scanners(found: &mut Findings<'_>) {
+    let config = found.config;
+    for (index, scanner) in config.va.scanners.iter().enumerate() {
+        let table = config.places.item("va.scanner", index);
+        let key = if matches!(scanner.kind, ScannerKind::Program(_)) { format!("{table}.command") } else { table };
+        match va::check_scanner(scanner, &config.va.scratch, config.va.admin_socket.as_deref()).await {
+            Ok(facts) => {
+                let message = format!("scanner {}: {}", scanner.name, facts.join("; "));
+                found.add(ProblemSeverity::Note, &key, &message, None);
+            }
+            Err(why) => {
+                let hint = "install it, and write its path as `command`";
+                found.error(&key, &format!("scanner {}: {why}", scanner.name), Some(hint));
+            }
+        }
+    }
+}
