@@ -1,8 +1,20 @@
 //! Packages that an image must not contain: `bannedPackages` of a rule.
 
+use percent_encoding::percent_decode_str;
+
 use super::purl::Purl;
 use super::vulnerability::ReportPackage;
 use crate::version::{self, VersRange, VersionRange, VersionScheme};
+
+/// The types of package URLs whose names have a namespace. One that a policy leaves out matches any.
+const NAMESPACED: [&str; 8] = ["alpm", "apk", "bitbucket", "composer", "deb", "github", "maven", "rpm"];
+
+/// The other types of package URLs that are registered (package-url/purl-spec, `types`).
+const OTHER_TYPES: [&str; 28] = [
+    "bazel", "bitnami", "cargo", "cocoapods", "conan", "conda", "cpan", "cran", "docker", "gem", "generic", "golang",
+    "hackage", "hex", "huggingface", "julia", "luarocks", "mlflow", "npm", "nuget", "oci", "opam", "otp", "pub", "pypi",
+    "qpkg", "swid", "swift",
+];
 
 /// A package that an image must not contain, in all versions or some.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,12 +35,27 @@ enum BannedVersions {
     Vers(VersRange),
 }
 
-/// Why a text is not a package.
+/// Why a text is not a package, or one that no image can contain.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidBannedPackage {
     /// It is not a package URL.
     #[error("is not a package URL such as pkg:npm/event-stream@3.3.6")]
     Purl,
+    /// Its type is not registered.
+    #[error("there are no packages of type {0:?}")]
+    Type(String),
+    /// Its name is a pattern.
+    #[error("names no package: * stands for versions only")]
+    Pattern,
+    /// A range is not in its place.
+    #[error("versions are written after @, before qualifiers: pkg:deb/debian/openssl@<3.0.12?arch=amd64")]
+    Misplaced,
+    /// It names a part of a package.
+    #[error("has a subpath, which packages in reports do not have")]
+    Subpath,
+    /// Its version cannot be one of the kind of package.
+    #[error("{0:?} is no version of a package of this type")]
+    Version(String),
     /// Its versions cannot be compared.
     #[error("the order of versions of pkg:{0} is not known: name one version")]
     Unordered(String),
@@ -40,67 +67,167 @@ pub enum InvalidBannedPackage {
 impl BannedPackage {
     /// Parses a package URL. Its version may be missing, be one version, or be a range: one in the notation of the kind of
     /// package (`pkg:npm/left-pad@>=1.0.0 <1.3.0`), or one of the VERS specification
-    /// (`pkg:npm/left-pad@vers:npm/>=1.0.0|<1.3.0`).
+    /// (`pkg:npm/left-pad@vers:npm/>=1.0.0|<1.3.0`). Both may be percent-encoded.
     ///
     /// # Errors
-    /// The text is neither, or the range cannot be parsed.
+    /// The text is neither, the range cannot be parsed, or no package can match.
     pub fn parse(text: &str) -> Result<Self, InvalidBannedPackage> {
         let written = text.trim();
-        // A version contains no slash, except in a range of VERS; a scoped name of npm begins with `@`.
-        let start = written.find("@vers:").or_else(|| {
-            let name = written.rfind('/').map_or(0, |at| at + 1);
-            written.get(name + 1..)?.find('@').map(|at| at + name + 1)
-        });
-        let (package, version) = match start {
-            Some(at) => (&written[..at], Some(written[at + 1..].trim())),
-            None => (written, None),
-        };
-        let is_range = |version: &str| {
-            version.starts_with(['<', '>', '=', '!', '~', '^', '[', '(']) || version.contains([' ', '|', '*', ','])
-        };
-        let whole = |purl: Purl| match purl.version().map(str::to_owned) {
-            Some(version) => (purl.without_version(), BannedVersions::One(version)),
-            None => (purl, BannedVersions::All),
-        };
-        let (purl, versions) = match version {
-            Some(version) if version.starts_with("vers:") => {
-                let purl = Purl::parse(package).ok_or(InvalidBannedPackage::Purl)?;
-                let scheme = scheme(&purl)?;
-                let range =
-                    VersRange::parse(scheme, version).map_err(|why| InvalidBannedPackage::Range(why.to_string()))?;
-                (purl, BannedVersions::Vers(range))
-            }
-            Some(version) if is_range(version) => {
-                let purl = Purl::parse(package).ok_or(InvalidBannedPackage::Purl)?;
-                let scheme = scheme(&purl)?;
-                VersionRange::parse(scheme, version).map_err(|why| InvalidBannedPackage::Range(why.to_string()))?;
-                (purl, BannedVersions::Range(scheme, version.to_owned()))
-            }
-            _ => whole(Purl::parse(written).ok_or(InvalidBannedPackage::Purl)?),
+        let (body, rest) = written.split_at(written.find(['?', '#']).unwrap_or(written.len()));
+        if rest.contains(['@', '<', '>']) || rest.contains("vers=") {
+            return Err(InvalidBannedPackage::Misplaced);
+        }
+        let (package, version) = split_version(body);
+        let (rest, epoch) = without_epoch(rest);
+        let purl = Purl::parse(&format!("{package}{rest}")).ok_or(InvalidBannedPackage::Purl)?;
+        check_name(&purl)?;
+        let versions = match version {
+            None => BannedVersions::All,
+            Some(version) => versions(&purl, &version, epoch)?,
         };
         Ok(Self { written: written.to_owned(), purl, versions })
     }
 
-    /// The name of the package without its namespace.
-    pub(super) fn name(&self) -> &str {
-        self.purl.name()
+    /// The name of the package without its namespace, in the form in which [`Self::key_of`] writes it.
+    pub(super) fn key(&self) -> String {
+        key(self.purl.name())
+    }
+
+    /// By which key bans of this package are found: its name without a namespace, written alike for all kinds of packages.
+    pub(super) fn key_of(package: &ReportPackage) -> String {
+        key(match &package.purl {
+            Some(purl) => purl.name(),
+            None => package.name.rsplit(['/', ':']).next().unwrap_or_default(),
+        })
     }
 
     /// Whether a package of an image is banned. A version that cannot be compared is, and so is a package of the same name
     /// without a package URL.
     pub(super) fn bans(&self, package: &ReportPackage) -> bool {
         let is_named = match &package.purl {
-            Some(purl) => self.purl.covers(purl),
-            None => self.purl.is_called(&package.name),
+            Some(purl) => self.names(purl),
+            None => self.is_called(&package.name),
         };
-        is_named && self.versions.contain(scheme(&self.purl).ok(), version_of(package))
+        is_named && self.versions.contain(scheme(&self.purl).ok(), &version_of(package))
+    }
+
+    /// Whether this is the package of the URL, in any version. A part that the policy omits matches any value.
+    fn names(&self, other: &Purl) -> bool {
+        let (own, kind) = (&self.purl, self.purl.kind());
+        let namespace = |purl: &Purl| purl.namespace().map(|name| comparable(kind, name));
+        let is_in_namespace = match (namespace(own), namespace(other)) {
+            (Some(own), Some(other)) => own == other,
+            (None, None) => true,
+            _ => NAMESPACED.contains(&kind),
+        };
+        kind == other.kind()
+            && is_in_namespace
+            && comparable(kind, own.name()) == comparable(kind, other.name())
+            && own.has_qualifiers_of(other)
+    }
+
+    /// Whether this is the name of the package as its tools write it: `@acme/x` (npm), `golang.org/x/net`,
+    /// `org.apache.commons:commons-text` (Maven). A name without a namespace may be that of any package where names need
+    /// one.
+    fn is_called(&self, name: &str) -> bool {
+        let kind = self.purl.kind();
+        let own = comparable(kind, self.purl.name());
+        let full = match self.purl.namespace() {
+            Some(namespace) if !matches!(kind, "alpm" | "apk" | "deb" | "rpm") => {
+                format!("{}/{own}", comparable(kind, namespace))
+            }
+            _ => own.clone(),
+        };
+        let name = comparable(kind, &if kind == "maven" { name.replace(':', "/") } else { name.to_owned() });
+        let last = name.rsplit('/').next().unwrap_or_default();
+        name == full || NAMESPACED.contains(&kind) && last == own && (last == name || self.purl.namespace().is_none())
     }
 }
 
-/// The version of a package: the one of its package URL, if the report states no other.
-fn version_of(package: &ReportPackage) -> &str {
-    let of_purl = package.purl.as_ref().and_then(Purl::version);
-    if package.version.is_empty() { of_purl.unwrap_or_default() } else { &package.version }
+/// A package URL without qualifiers, and its version without percent-encoding.
+fn split_version(body: &str) -> (&str, Option<String>) {
+    // A version contains no slash, except in a range of VERS; a scoped name of npm begins with `@`.
+    let start = body.find("@vers:").or_else(|| {
+        let name = body.rfind('/').map_or(0, |at| at + 1);
+        body.get(name + 1..)?.find('@').map(|at| at + name + 1)
+    });
+    let Some(at) = start else { return (body, None) };
+    let version = percent_decode_str(body[at + 1..].trim()).decode_utf8_lossy().trim().to_owned();
+    (&body[..at], Some(version).filter(|version| !version.is_empty()))
+}
+
+/// Qualifiers without the epoch, which is a part of the version.
+fn without_epoch(rest: &str) -> (String, Option<&str>) {
+    let Some(qualifiers) = rest.strip_prefix('?') else { return (rest.to_owned(), None) };
+    let (qualifiers, subpath) = qualifiers.split_at(qualifiers.find('#').unwrap_or(qualifiers.len()));
+    let epoch = qualifiers.split('&').find_map(|qualifier| qualifier.strip_prefix("epoch="));
+    let others: Vec<&str> = qualifiers.split('&').filter(|qualifier| !qualifier.starts_with("epoch=")).collect();
+    let mark = if others.is_empty() { "" } else { "?" };
+    (format!("{mark}{}{subpath}", others.join("&")), epoch)
+}
+
+/// Whether packages can have the name.
+fn check_name(purl: &Purl) -> Result<(), InvalidBannedPackage> {
+    let kind = purl.kind();
+    if !NAMESPACED.contains(&kind) && !OTHER_TYPES.contains(&kind) {
+        return Err(InvalidBannedPackage::Type(kind.to_owned()));
+    }
+    if [purl.namespace(), Some(purl.name())].into_iter().flatten().any(|name| name.contains('*')) {
+        return Err(InvalidBannedPackage::Pattern);
+    }
+    if purl.has_subpath() && kind != "golang" { Err(InvalidBannedPackage::Subpath) } else { Ok(()) }
+}
+
+/// The versions that a policy names.
+fn versions(purl: &Purl, version: &str, epoch: Option<&str>) -> Result<BannedVersions, InvalidBannedPackage> {
+    let is_any = |part: &str| matches!(part, "x" | "X");
+    let is_range = version.starts_with(['<', '>', '=', '!', '~', '^', '[', '('])
+        || version.contains([' ', '|', '*', ','])
+        || purl.kind() == "npm" && version.split('.').any(is_any);
+    if version.starts_with("vers:") {
+        let range = VersRange::parse(scheme(purl)?, version);
+        return range.map(BannedVersions::Vers).map_err(|why| InvalidBannedPackage::Range(why.to_string()));
+    }
+    if is_range {
+        let scheme = scheme(purl)?;
+        VersionRange::parse(scheme, version).map_err(|why| InvalidBannedPackage::Range(why.to_string()))?;
+        return Ok(BannedVersions::Range(scheme, version.to_owned()));
+    }
+    let version = with_epoch(version, epoch);
+    match scheme(purl).map(|scheme| version::compare(scheme, &version, &version)) {
+        Ok(Err(_)) => Err(InvalidBannedPackage::Version(version)),
+        _ => Ok(BannedVersions::One(version)),
+    }
+}
+
+/// The version of a package: the one of its package URL, if the report states no other. The epoch may be a qualifier.
+fn version_of(package: &ReportPackage) -> String {
+    let purl = package.purl.as_ref();
+    let of_purl = purl.and_then(Purl::version);
+    let version = if package.version.is_empty() { of_purl.unwrap_or_default() } else { &package.version };
+    with_epoch(version, purl.and_then(|purl| purl.qualifier("epoch")))
+}
+
+fn with_epoch(version: &str, epoch: Option<&str>) -> String {
+    match epoch {
+        Some(epoch) if !version.is_empty() && !version.contains(':') => format!("{epoch}:{version}"),
+        _ => version.to_owned(),
+    }
+}
+
+/// A name in a form in which different spellings are equal: without regard to case, and `-`, `_` and `.` as their registries
+/// compare them (PyPI: PEP 503; crates.io). Where names differ by case, a ban counts for all of them.
+fn comparable(kind: &str, name: &str) -> String {
+    let name = name.to_lowercase();
+    match kind {
+        "pypi" => name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-"),
+        "cargo" => name.replace('_', "-"),
+        _ => name,
+    }
+}
+
+fn key(name: &str) -> String {
+    comparable("pypi", name)
 }
 
 impl BannedVersions {
@@ -191,6 +318,69 @@ mod tests {
         assert!(banned.bans(&unnamed("@acme/x")) && !banned.bans(&unnamed("x")));
     }
 
+    /// Each notation that is accepted bans what it says.
+    #[test]
+    fn spellings_of_one_package_are_equal() {
+        for (banned, purl, expected) in [
+            ("pkg:pypi/ruamel-yaml", "pkg:pypi/ruamel.yaml@1", true),
+            ("pkg:pypi/ruamel.yaml", "pkg:pypi/Ruamel_YAML@1", true),
+            ("pkg:pypi/a--b", "pkg:pypi/a-b@1", true),
+            ("pkg:pypi/a-b", "pkg:pypi/ab@1", false),
+            ("pkg:npm/Event-Stream@3.3.6", "pkg:npm/event-stream@3.3.6", true),
+            ("pkg:npm/%65vent-stream", "pkg:npm/event-stream@1.0.0", true),
+            ("pkg:npm/%40Acme/x", "pkg:npm/%40acme/x@1.0.0", true),
+            ("pkg:npm/x", "pkg:npm/%40acme/x@1.0.0", false),
+            ("pkg:nuget/Newtonsoft.Json", "pkg:nuget/newtonsoft.json@1", true),
+            ("pkg:cargo/serde_json", "pkg:cargo/serde-json@1.0.0", true),
+            ("pkg:golang/github.com/Sirupsen/logrus", "pkg:golang/github.com/sirupsen/logrus@v1.0.0", true),
+            ("pkg:deb/openssl", "pkg:deb/debian/openssl@3", true),
+            ("pkg:rpm/redhat/openssl", "pkg:rpm/openssl@1", true),
+            ("pkg:rpm/redhat/openssl", "pkg:rpm/rocky/openssl@1", false),
+            ("pkg:maven/log4j-core", "pkg:maven/org.apache.logging.log4j/log4j-core@2", true),
+            // Ranges, with qualifiers and encoded.
+            ("pkg:deb/debian/openssl@<3.0.12?arch=amd64", "pkg:deb/debian/openssl@3.0.11?arch=amd64", true),
+            ("pkg:deb/debian/openssl@<3.0.12?arch=amd64", "pkg:deb/debian/openssl@3.0.12-1?arch=amd64", false),
+            ("pkg:deb/debian/openssl@<3.0.12?arch=amd64", "pkg:deb/debian/openssl@3.0.11?arch=arm64", false),
+            ("pkg:deb/debian/openssl@vers:deb/<3.0.12?arch=amd64", "pkg:deb/debian/openssl@3.0.12?arch=amd64", false),
+            ("pkg:deb/debian/openssl@vers:deb/<3.0.12?arch=amd64", "pkg:deb/debian/openssl@3.0.11?arch=amd64", true),
+            ("pkg:npm/x@%3C2.0.0", "pkg:npm/x@1.0.0", true),
+            ("pkg:npm/x@%3E%3D1.0.0%20%3C2.0.0", "pkg:npm/x@2.0.0", false),
+            ("pkg:npm/x@vers%3Anpm%2F%3C2.0.0", "pkg:npm/x@1.0.0", true),
+            ("pkg:npm/x@1.x", "pkg:npm/x@1.2.9", true),
+            ("pkg:npm/x@1.x", "pkg:npm/x@2.0.0", false),
+            ("pkg:npm/x@", "pkg:npm/x@1.0.0", true),
+            // Epochs.
+            ("pkg:rpm/redhat/x@>=1:2.0", "pkg:rpm/redhat/x@2.0?epoch=1", true),
+            ("pkg:rpm/redhat/x@>=1:2.0", "pkg:rpm/redhat/x@2.0", false),
+            ("pkg:rpm/redhat/x@1:2.0-1", "pkg:rpm/redhat/x@2.0-1?epoch=1", true),
+            ("pkg:rpm/redhat/x@2.0-1?epoch=1", "pkg:rpm/redhat/x@2.0-1?arch=x86_64&epoch=1", true),
+            ("pkg:rpm/redhat/x@2.0-1?epoch=1", "pkg:rpm/redhat/x@2.0-1", false),
+            ("pkg:deb/debian/x@<1%3A2.0", "pkg:deb/debian/x@1.9?epoch=1", true),
+        ] {
+            let (banned, package) = (BannedPackage::parse(banned).unwrap(), package(purl));
+            assert_eq!(banned.bans(&package), expected, "{banned:?} {purl}");
+            assert!(!expected || banned.key() == BannedPackage::key_of(&package), "{banned:?} {purl}");
+        }
+        for (banned, name, expected) in [
+            ("pkg:pypi/PyYAML", "PyYAML", true),
+            ("pkg:pypi/ruamel-yaml", "ruamel.yaml", true),
+            ("pkg:composer/acme/x", "acme/x", true),
+            ("pkg:composer/acme/x", "Acme/X", true),
+            ("pkg:composer/acme/x", "other/x", false),
+            ("pkg:maven/org.acme/x", "org.acme:x", true),
+            ("pkg:maven/org.acme/x", "org.other:x", false),
+            ("pkg:maven/org.acme/x", "x", true),
+            ("pkg:maven/x", "org.acme:x", true),
+            ("pkg:deb/debian/openssl", "openssl", true),
+            ("pkg:npm/@acme/x", "x", false),
+        ] {
+            let package = ReportPackage { name: name.into(), version: "1".into(), ..ReportPackage::default() };
+            let ban = BannedPackage::parse(banned).unwrap();
+            assert_eq!(ban.bans(&package), expected, "{banned} {name}");
+            assert!(!expected || ban.key() == BannedPackage::key_of(&package), "{banned} {name}");
+        }
+    }
+
     #[test]
     fn other_texts_are_errors() {
         for (text, expected) in [
@@ -200,6 +390,13 @@ mod tests {
             ("pkg:npm/x@vers:pypi/>=1", "is not a range of versions"),
             ("pkg:npm/x@vers:npm/>=1.0.0|>2.0.0", "is not a range of versions"),
             ("", "is not a package URL"),
+            ("pkg:npm/@acme/*", "names no package"),
+            ("pkg:npm/%2A", "names no package"),
+            ("pkg:nmp/x", "there are no packages of type \"nmp\""),
+            ("pkg:npm/x?vers=vers:npm/%3C2.0.0", "versions are written after @"),
+            ("pkg:deb/debian/openssl?arch=amd64@<3.0.12", "versions are written after @"),
+            ("pkg:npm/x@latest", "\"latest\" is no version"),
+            ("pkg:deb/debian/openssl#usr", "has a subpath"),
         ] {
             let error = BannedPackage::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -84,13 +84,12 @@ impl Purl {
     /// Whether a statement about this package applies to the other package. A part that this URL omits matches any
     /// value.
     pub fn covers(&self, other: &Self) -> bool {
-        let (own, other) = (&self.url, &other.url);
-        own.ty() == other.ty()
-            && own.namespace() == other.namespace()
-            && own.name() == other.name()
-            && (own.version().is_none() || own.version() == other.version())
-            && (own.subpath().is_none() || own.subpath() == other.subpath())
-            && own.qualifiers().iter().all(|(key, value)| other.qualifiers().get(key) == Some(value))
+        let (own, others) = (&self.url, &other.url);
+        own.ty() == others.ty()
+            && own.namespace() == others.namespace()
+            && own.name() == others.name()
+            && (own.version().is_none() || own.version() == others.version())
+            && self.has_qualifiers_of(other)
     }
 
     /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. `None` if the URL has a subpath, because it
@@ -116,22 +115,16 @@ impl Purl {
         Self::canonical(url)
     }
 
-    /// The same package without a version.
-    #[must_use]
-    pub fn without_version(&self) -> Self {
-        let mut url = self.url.clone();
-        url.without_version();
-        Self { canonical: url.to_string(), url }
+    /// Whether the other URL has all qualifiers of this one, and its subpath if it has one.
+    pub(super) fn has_qualifiers_of(&self, other: &Self) -> bool {
+        let (own, other) = (&self.url, &other.url);
+        (own.subpath().is_none() || own.subpath() == other.subpath())
+            && own.qualifiers().iter().all(|(key, value)| other.qualifiers().get(key) == Some(value))
     }
 
-    /// Whether this is the name of the package as its tools write it: `@acme/x` (npm), `golang.org/x/net`,
-    /// `org.apache.commons:commons-text` (Maven).
-    pub fn is_called(&self, name: &str) -> bool {
-        match (self.url.namespace(), self.kind()) {
-            (Some(group), "maven") => name == format!("{group}:{}", self.name()),
-            (Some(namespace), "npm" | "golang") => name == format!("{namespace}/{}", self.name()),
-            _ => name == self.name(),
-        }
+    /// Whether the URL names a part of the package.
+    pub(super) fn has_subpath(&self) -> bool {
+        self.url.subpath().is_some()
     }
 
     /// Whether the URL names an image, with or without a digest.

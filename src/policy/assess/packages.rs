@@ -44,12 +44,12 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
         findings.unknown.push(format!("bannedPackages: {NO_PACKAGES}"));
         return;
     };
-    let mut by_name: HashMap<&str, Vec<&BannedPackage>> = HashMap::new();
+    let mut by_name: HashMap<String, Vec<&BannedPackage>> = HashMap::new();
     for ban in &rule.banned_packages {
-        by_name.entry(ban.name()).or_default().push(ban);
+        by_name.entry(ban.key()).or_default().push(ban);
     }
     let ban = |package: &ReportPackage| {
-        let ban = by_name.get(short_name(package))?.iter().find(|ban| ban.bans(package))?;
+        let ban = by_name.get(&BannedPackage::key_of(package))?.iter().find(|ban| ban.bans(package))?;
         Some(format!("the image contains {}, which {} bans", named(package), ban.written))
     };
     let banned: Vec<String> = packages.iter().filter_map(ban).collect();
@@ -82,14 +82,6 @@ pub(super) fn cool_down(rule: &VaRule, report: &Report, context: &AssessmentCont
     let texts: Vec<String> = young.iter().map(text).collect();
     let minimum = length(minimum);
     findings.reasons.push(format!("coolDown: {}; the policy demands {minimum}; admitted from {end}", first(&texts)));
-}
-
-/// The name without a namespace, as in package URLs.
-fn short_name(package: &ReportPackage) -> &str {
-    match &package.purl {
-        Some(purl) => purl.name(),
-        None => package.name.rsplit(['/', ':']).next().unwrap_or_default(),
-    }
 }
 
 fn named(package: &ReportPackage) -> String {
