@@ -29,6 +29,7 @@ mod record;
 mod router;
 mod scan;
 mod warm;
+mod weighing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,7 @@ use recent::RecentAdmissions;
 use record::RecordDraft;
 use router::Router;
 use warm::{Basis, WarmAnswers};
+use weighing::Weigher;
 
 /// The configuration of the gate.
 #[derive(Clone, Debug)]
@@ -236,7 +238,9 @@ impl Gate {
             clock: clock.clone(),
         };
         let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
-        let judge = ManifestJudge::new(rulebook.clone(), resolver.clone(), kinds, evidence, url_hosts, clock.clone());
+        let weigher = Weigher::new(clock.clone(), tasks.clone());
+        let (rules, time) = (rulebook.clone(), clock.clone());
+        let judge = ManifestJudge::new(rules, resolver.clone(), kinds, evidence, url_hosts, weigher, time);
         Self {
             verdict_wait,
             max_unseen_children,

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::evidence::{EvidenceGatherer, GatheredEvidence};
 use super::judgement::{EntryFinding, Judged, Judgement, opinions};
 use super::kind::{Classification, Interest, KindClaim, Kinds, Proof};
+use super::weighing::Weigher;
 use super::{GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{
@@ -53,6 +54,7 @@ pub(super) struct ManifestJudge {
     pub(super) evidence: EvidenceGatherer,
     /// Hosts that the `urls` of descriptors may name.
     url_hosts: Vec<String>,
+    weigher: Weigher,
     clock: Clock,
 }
 
@@ -63,9 +65,10 @@ impl ManifestJudge {
         kinds: Kinds,
         evidence: EvidenceGatherer,
         url_hosts: Vec<String>,
+        weigher: Weigher,
         clock: Clock,
     ) -> Self {
-        Self { rulebook, resolver, kinds, evidence, url_hosts, clock }
+        Self { rulebook, resolver, kinds, evidence, url_hosts, weigher, clock }
     }
 
     /// The steps: select -> pin -> resolve -> evidence -> decide.
@@ -265,23 +268,14 @@ impl ManifestJudge {
         let JudgedImage { target, subject, manifest } = case;
         let gather = self.evidence.evidence(target, subject, &selected, kind, manifest);
         let evidence = RequestTrace::phase(Phase::Evidence, gather).await?;
-        let mut finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(Admission::default()) }, evidence };
-        finding.opinion.outcome = self.weigh(case, kind, &finding);
-        Ok(finding)
+        let name = selected.clone();
+        let finding = EntryFinding { opinion: Opinion { selected, outcome: Ok(Admission::default()) }, evidence };
+        let weighed = self.weigher.weighed(subject, manifest.digest, kind, finding).await;
+        Ok(weighed.unwrap_or_else(|| unjudged(case, name, "the evaluation of the policy ended abnormally")))
     }
 
     fn weigh(&self, case: JudgedImage<'_>, kind: Kind, finding: &EntryFinding) -> Result<Admission, Denial> {
-        policy::weigh(&policy::Question {
-            subject: case.subject,
-            digest: case.manifest.digest,
-            kind,
-            selected: &finding.opinion.selected,
-            trust: &finding.evidence.trust,
-            va: finding.evidence.va.as_ref(),
-            exemptions: &finding.evidence.exemptions,
-            history: &finding.evidence.history,
-            now: self.clock.now(),
-        })
+        self.weigher.weigh(case.subject, case.manifest.digest, kind, finding)
     }
 
     /// Whether the outcome would change if the manifest were an artifact.

@@ -4,7 +4,8 @@
 //! The crate `cel` parses and evaluates. This module adds what it lacks:
 //! - Types are checked when a condition is read (`check.rs`), so a misspelt variable is an error in the policy, and not a
 //!   denial of every image.
-//! - The cost of an evaluation is limited (`cost.rs`).
+//! - The work and the memory of an evaluation are limited (`cost.rs`), and regular expressions are compiled once
+//!   (`matching.rs`).
 //! - Times need no calendar library: they are milliseconds since 1970, and `timestamp` and `duration` return such numbers.
 //!   They can be compared, added and subtracted as in CEL. Their accessors, such as `getFullYear`, do not exist.
 //!
@@ -12,6 +13,7 @@
 
 mod check;
 mod cost;
+mod matching;
 mod value;
 
 use std::fmt;
@@ -23,12 +25,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use check::{RecordType, ValueType};
-use cost::StepBudget;
+use cost::WorkBudget;
+use matching::LiteralPatterns;
 
 /// The longest condition, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
-/// The deepest nesting of a condition. Parsing and evaluation are recursive.
+/// The deepest nesting of brackets and macros in a condition. Parsing is recursive.
 const MAX_DEPTH: u16 = 32;
+/// The deepest nesting of a condition once it is parsed: `a + b + c` is nested too. Evaluation is recursive.
+const MAX_PARSED_DEPTH: usize = 200;
 /// The longest message about a failed evaluation, in bytes: it may quote values.
 const MAX_MESSAGE: usize = 200;
 
@@ -42,6 +47,7 @@ pub struct Condition {
     expression: Arc<IdedExpr>,
     /// The variables that it mentions.
     mentioned: Arc<[String]>,
+    patterns: LiteralPatterns,
 }
 
 impl fmt::Debug for Condition {
@@ -96,10 +102,14 @@ impl Condition {
             let error = |error: cel::ParseError| check::syntax(text, &error);
             invalid.errors.into_iter().map(error).collect::<Vec<_>>()
         })?;
-        check::check(&expression, &source, variables)?;
+        if !cost::is_flat(&expression, MAX_PARSED_DEPTH) {
+            let message = format!("is nested more than {MAX_PARSED_DEPTH} deep");
+            return Err(vec![InvalidCondition { line: 1, column: 1, message }]);
+        }
+        let patterns = LiteralPatterns::new(check::check(&expression, &source, variables)?);
         let mentioned = expression.references().variables().into_iter().map(str::to_owned).collect();
         cost::meter(&mut expression);
-        Ok(Self { text: text.into(), expression: Arc::new(expression), mentioned })
+        Ok(Self { text: text.into(), expression: Arc::new(expression), mentioned, patterns })
     }
 
     /// Whether the condition depends on this variable.
@@ -115,11 +125,11 @@ impl Condition {
     /// Evaluates the condition. Every variable that it was compiled with must have a value.
     ///
     /// # Errors
-    /// Why it cannot be evaluated: a field is missing, a value has another type than the condition expects, or the cost
-    /// limit is exceeded.
+    /// Why it cannot be evaluated: a field is missing, a value has another type than the condition expects, or the
+    /// evaluation takes too much.
     pub fn is_met(&self, variables: &[(&str, Variable<'_>)]) -> Result<bool, String> {
-        let budget = StepBudget::default();
-        let mut context = context(&budget);
+        let budget = WorkBudget::default();
+        let mut context = context(&budget, &self.patterns);
         for (name, variable) in variables {
             context.add_variable_from_value(*name, value::of(*variable)?);
         }
@@ -137,16 +147,17 @@ impl Condition {
 }
 
 /// The functions that conditions can call.
-fn context<'v>(budget: &StepBudget) -> Context<'static, 'v> {
+fn context<'v>(budget: &WorkBudget, patterns: &LiteralPatterns) -> Context<'static, 'v> {
     let mut context = Context::with_env(STANDARD.clone());
     let failed = |function: &'static str| move |why: String| ExecutionError::function_error(function, why);
     let timestamp = move |text: Arc<String>| milliseconds_of(&text).map_err(failed("timestamp"));
     let duration = move |text: Arc<String>| length_of(&text).map_err(failed("duration"));
-    let step = budget.counter();
     let added = [
         context.add_function("timestamp", timestamp),
         context.add_function("duration", duration),
-        context.add_function(cost::STEP, step),
+        context.add_function(cost::STEP, budget.step_function()),
+        context.add_function(cost::CHARGE, budget.charge_function()),
+        context.add_function(cost::MATCHES, patterns.function(budget)),
     ];
     debug_assert!(added.iter().all(Result::is_ok), "the standard library has none of these functions");
     context
@@ -161,6 +172,19 @@ fn milliseconds_of(text: &str) -> Result<i64, String> {
 fn length_of(text: &str) -> Result<i64, String> {
     let duration: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
     i64::try_from(duration.as_millis()).map_err(|_| "is too long".into())
+}
+
+/// Why a function can never take this text, if it cannot.
+fn wrong_literal(function: &str, text: &str) -> Option<String> {
+    match function {
+        "duration" if length_of(text).is_err() => {
+            Some(format!("{text:?} is not a duration such as \"36h\" or \"1h30m\"; a day is \"24h\""))
+        }
+        "timestamp" if milliseconds_of(text).is_err() => {
+            Some(format!("{text:?} is not a time such as \"2026-01-01T00:00:00Z\""))
+        }
+        _ => None,
+    }
 }
 
 /// An error without the values that it quotes, which may be as large as the predicate.

@@ -27,6 +27,12 @@ impl Rule {
         self.trust.is_none() && self.simple.is_none() && self.va.is_none()
     }
 
+    /// Whether applying the rule to a report may take longer than a millisecond: it evaluates a condition, or reads the
+    /// licences of all packages.
+    pub fn may_take_long(&self) -> bool {
+        self.va.as_ref().is_some_and(|va| va.when.is_some() || va.licences.is_some())
+    }
+
     /// All authorities that the rule names, without duplicates.
     pub fn authorities(&self) -> Vec<Arc<Authority>> {
         let mut found = Vec::new();

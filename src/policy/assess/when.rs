@@ -114,8 +114,7 @@ pub(super) fn assess(
         findings.unknown.push("when: the source of the report lists no packages, and the condition needs them".into());
         return;
     }
-    let quoted: String = condition.text().split_whitespace().collect::<Vec<_>>().join(" ");
-    let quoted: String = quoted.chars().take(MAX_QUOTE).collect();
+    let quoted = quoted(condition.text());
     match evaluate(condition, rule, report, issues, context) {
         Ok(true) => findings.reasons.push(format!("when: the image is denied because {quoted}")),
         Ok(false) => {}
@@ -128,6 +127,15 @@ pub(super) fn assess(
         && (condition.mentions("issues") || condition.mentions("exempt_issues"))
     {
         findings.changes_at(end);
+    }
+}
+
+/// The beginning of a condition, in one line.
+fn quoted(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_QUOTE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 
@@ -305,6 +313,13 @@ mod tests {
             assert_eq!(met(text), Some(Ok(true)), "{text}");
         }
         assert!(met("issues.all(i, i.score > 1.0)").unwrap().unwrap_err().contains("no \"score\""));
+    }
+
+    #[test]
+    fn a_long_condition_is_quoted_in_part() {
+        assert_eq!(quoted("true\n  && true"), "true && true");
+        let (longest, longer) = ("ä".repeat(MAX_QUOTE), "ä".repeat(MAX_QUOTE + 1));
+        assert_eq!((quoted(&longest), quoted(&longer)), (longest.clone(), longest + "…"));
     }
 
     /// Without the feed, it is not known whether an issue is exploited, or how probably: that is not `false`.

@@ -1,11 +1,13 @@
 //! The types of a condition, checked before it is used. JSON has the type `any`: what it contains is known only when an
 //! image is judged.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 
-use super::InvalidCondition;
+use super::matching::CompiledPattern;
+use super::{InvalidCondition, wrong_literal};
 use ValueType::{Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint};
 
 /// The type of a value in a condition.
@@ -103,7 +105,7 @@ const FUNCTIONS: &[(&str, &[ValueType], ValueType)] = &[
 /// The methods of text: each takes one text, and its result is true or false.
 const TEXT_METHODS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 
-/// Checks an expression and that its result can be true or false.
+/// Checks an expression and that its result can be true or false. Returns the regular expressions that are written out in it.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -111,14 +113,14 @@ pub(super) fn check(
     expression: &IdedExpr,
     source: &SourceInfo,
     variables: &[(&str, ValueType)],
-) -> Result<(), Vec<InvalidCondition>> {
+) -> Result<HashMap<String, CompiledPattern>, Vec<InvalidCondition>> {
     let scope = variables.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    let mut checker = Checker { source, scope, found: Vec::new() };
+    let mut checker = Checker { source, scope, found: Vec::new(), patterns: HashMap::new() };
     let result = checker.type_of(expression);
     if !matches!(result, Bool | Any) {
         checker.report(expression, format!("the result is a {result}, but a condition is true or false"));
     }
-    if checker.found.is_empty() { Ok(()) } else { Err(checker.found) }
+    if checker.found.is_empty() { Ok(checker.patterns) } else { Err(checker.found) }
 }
 
 /// A syntax error.
@@ -135,6 +137,8 @@ struct Checker<'a> {
     /// Variables in scope; later ones hide earlier ones.
     scope: Vec<(String, ValueType)>,
     found: Vec<InvalidCondition>,
+    /// The regular expressions that are written out.
+    patterns: HashMap<String, CompiledPattern>,
 }
 
 impl Checker<'_> {
@@ -229,7 +233,24 @@ impl Checker<'_> {
         if result == List && is_filter(comprehension) { range } else { result }
     }
 
+    /// Reports an argument that is written out and would fail in every evaluation.
+    fn literal(&mut self, call: &CallExpr) {
+        let Some(argument) = call.args.last() else { return };
+        let Expr::Literal(LiteralValue::String(text)) = &argument.expr else { return };
+        let (text, function) = (text.inner(), &*call.func_name);
+        let wrong = match function {
+            "matches" => CompiledPattern::compile(text)
+                .map(|compiled| drop(self.patterns.insert(text.to_owned(), compiled)))
+                .err(),
+            _ => wrong_literal(function, text),
+        };
+        if let Some(wrong) = wrong {
+            self.report(argument, format!("{function}: {wrong}"));
+        }
+    }
+
     fn call(&mut self, at: &IdedExpr, call: &CallExpr) -> ValueType {
+        self.literal(call);
         let target = call.target.as_ref().map(|target| self.type_of(target));
         let arguments: Vec<_> = call.args.iter().map(|argument| self.type_of(argument)).collect();
         let name = &*call.func_name;

@@ -79,6 +79,12 @@ fn mistakes_are_found_before_use_with_their_place() {
         ("Foo{a: 1} == 1", "there is no type \"Foo\""),
         ("predicate.?a == 1", "line 1, column"),
         ("timestamp(1) > now", "timestamp does not take a int"),
+        ("duration('1 lightyear') > duration('1h')", "line 1, column 10: duration: \"1 lightyear\" is not a duration"),
+        ("now - now > duration('30d')", "\"30d\" is not a duration such as \"36h\" or \"1h30m\"; a day is \"24h\""),
+        ("now > timestamp('2026-01-01')", "\"2026-01-01\" is not a time such as"),
+        ("kind.matches('(')", "matches: \"(\" is not a regular expression: unclosed group"),
+        ("predicate.xs.all(x, matches(x, '[z-a]'))", "is not a regular expression: invalid character class range"),
+        ("kind.matches('((a{1000}){1000}){1000}')", "is too large a regular expression"),
     ] {
         let errors = compile(text).expect_err(text);
         assert!(errors.iter().any(|error| error.contains(expected)), "{text}: {errors:?}");
@@ -95,7 +101,7 @@ fn what_cannot_be_evaluated_is_not_met() {
         ("predicate.a == 'x' || predicate.a.startsWith('x')", "no matching overload"),
         ("predicate.xs[2] == 1", "out of bounds"),
         ("now > timestamp(predicate.t)", "timestamp: "),
-        ("duration('1 lightyear') > duration('1h')", "duration: "),
+        ("duration(predicate.t) > duration('1h')", "duration: "),
         ("kind.matches(predicate.re)", "matches"),
         ("predicate.big + 1 > 0", "too large"),
         ("1 / (predicate.a - 1) == 1", "division by zero"),
@@ -127,8 +133,53 @@ fn the_cost_of_an_evaluation_is_limited() {
     assert!(evaluate("predicate.size() > 0", &huge).unwrap_err().contains("more than 200000 parts"));
 }
 
+/// The length of values and of lists that are made must not decide how much memory and time an evaluation takes.
+#[test]
+fn the_memory_and_the_work_of_an_evaluation_are_limited() {
+    let text = "a".repeat(1000);
+    let predicate = json!({
+        "text": text, "names": (0..2000).map(|n| format!("package-name-{n}")).collect::<Vec<_>>(),
+        "patterns": (0..2000).map(|n| format!("^{n}")).collect::<Vec<_>>(), "long": "a".repeat(1 << 20),
+        "packages": (0..2000).map(|n| json!({"name": format!("package-name-{n}"), "version": "1"})).collect::<Vec<_>>(),
+    });
+    let double = |count| "[predicate.text]".to_owned() + &".map(x, x + x)".repeat(count) + ".exists(x, x == 'b')";
+    for (condition, expected) in [
+        (double(8), Ok(false)),
+        (double(28), Err(())),
+        ("[[1]]".to_owned() + &".map(x, x + x)".repeat(28) + ".exists(x, x == [2])", Err(())),
+        ("[1]".to_owned() + &".map(x, [x, x])".repeat(28) + ".exists(x, x == [2])", Err(())),
+        ("[1]".to_owned() + &".map(x, {'a': x, 'b': x})".repeat(28) + ".exists(x, x == [2])", Err(())),
+        ("predicate.packages.all(p, predicate.packages == predicate.packages)".into(), Err(())),
+        ("predicate.packages.all(p, !(predicate.packages.map(q, q) == []))".into(), Err(())),
+        ("predicate.names.all(n, !(n in predicate.names.map(m, m + 'x')))".into(), Err(())),
+        ("predicate.names.all(n, predicate.long.contains('b'))".into(), Err(())),
+        ("predicate.names.all(n, string(predicate.long) != n)".into(), Err(())),
+        ("predicate.names.all(n, predicate.long.matches('b$'))".into(), Err(())),
+        ("predicate.patterns.all(p, predicate.text.matches(p))".into(), Ok(false)),
+        ("predicate.patterns.exists(p, predicate.text.matches(p))".into(), Err(())),
+        ("predicate.names.exists(n, n.matches('(?i)^log4j.*$'))".into(), Ok(false)),
+        (r"predicate.names.exists(n, n.matches('(?i)^[\\w-]+-(alpha|beta|rc)\\d+$'))".into(), Ok(false)),
+        ("predicate.packages.exists(p, p.name == 'package-name-1999' && p.version in ['0', '1'])".into(), Ok(true)),
+        ("predicate.packages.filter(p, p.name.startsWith('package')).size() == 2000".into(), Ok(true)),
+        ("predicate.names.exists_one(n, n == 'package-name-7')".into(), Ok(true)),
+        // The error of one element does not end `exists`.
+        ("predicate.names.exists(n, predicate.names.exists(m, m + n == predicate.long)) || true".into(), Err(())),
+    ] {
+        let found = evaluate(&condition, &predicate);
+        let expected = expected.map_err(|()| "takes too many steps".to_owned());
+        assert_eq!(found, expected, "{}", &condition[..condition.len().min(80)]);
+    }
+}
+
 #[test]
 fn the_size_and_depth_of_a_condition_are_limited() {
+    for text in
+        ["1".to_owned() + &" + 1".repeat(900) + " == 1", "[1]".to_owned() + &".map(x, [x])".repeat(600) + " == []"]
+    {
+        assert!(compile(&text).unwrap_err()[0].contains("is nested more than 200 deep"));
+    }
+    let flat = vec!["kind == 'x'"; 400].join(" || ");
+    assert_eq!(evaluate(&flat, &json!(null)), Ok(false));
     let text = format!("kind == '{}'", "x".repeat(MAX_TEXT));
     assert!(compile(&text).unwrap_err()[0].contains("longer than 8192 bytes"));
     for (open, close) in [("(", ")"), ("[", "]"), ("!(", ")"), ("predicate[", "]")] {

@@ -1,0 +1,123 @@
+//! Applies an entry to the evidence, away from the threads that serve requests where that may take long.
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use tokio::sync::Semaphore;
+
+use super::judgement::EntryFinding;
+use crate::oci::Digest;
+use crate::policy::{self, Admission, Denial, Kind, Subject};
+use crate::runtime::{Clock, Tasks};
+
+/// Applies entries to evidence. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Weigher {
+    clock: Clock,
+    tasks: Tasks,
+    /// How many evaluations run at once that may take long: at most on half of the processor cores. Others wait, and
+    /// requests under other entries do not.
+    slots: Arc<Semaphore>,
+}
+
+impl Weigher {
+    pub(super) fn new(clock: Clock, tasks: Tasks) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self { clock, tasks, slots: Arc::new(Semaphore::new((cores / 2).max(1))) }
+    }
+
+    /// The outcome of an entry, on this thread.
+    pub(super) fn weigh(
+        &self,
+        subject: &Subject,
+        digest: Digest,
+        kind: Kind,
+        finding: &EntryFinding,
+    ) -> Result<Admission, Denial> {
+        policy::weigh(&policy::Question {
+            subject,
+            digest,
+            kind,
+            selected: &finding.opinion.selected,
+            trust: &finding.evidence.trust,
+            va: finding.evidence.va.as_ref(),
+            exemptions: &finding.evidence.exemptions,
+            history: &finding.evidence.history,
+            now: self.clock.now(),
+        })
+    }
+
+    /// A finding with the outcome of its entry. `None` if the evaluation ended abnormally.
+    pub(super) async fn weighed(
+        &self,
+        subject: &Subject,
+        digest: Digest,
+        kind: Kind,
+        mut finding: EntryFinding,
+    ) -> Option<EntryFinding> {
+        let may_take_long = finding.opinion.selected.rule.as_ref().is_some_and(|rule| rule.may_take_long());
+        if !may_take_long || finding.evidence.va.is_none() {
+            finding.opinion.outcome = self.weigh(subject, digest, kind, &finding);
+            return Some(finding);
+        }
+        // Held until the work ends, even if the client leaves.
+        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        let (weigher, subject) = (self.clone(), subject.clone());
+        let work = move || {
+            finding.opinion.outcome = weigher.weigh(&subject, digest, kind, &finding);
+            drop(slot);
+            finding
+        };
+        self.tasks.spawn_blocking(work).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::gate::evidence::GatheredEvidence;
+    use crate::oci::ImageReference;
+    use crate::policy::{
+        Document, NoMaterials, Observed, Opinion, Report, RuleSet, Selection, Settings, VaEvidence, VaFindings,
+    };
+
+    /// What an entry with this condition has to weigh: an empty report.
+    fn finding(va: &str, subject: &Subject, now: jiff::Timestamp) -> EntryFinding {
+        let text = format!(
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec: {{repositories: [{{name: '*', \
+             policy: {{va: {{{va}}}}}}}]}}\n"
+        );
+        let document = Document { path: "p.yaml".into(), text };
+        let rules = RuleSet::parse(&[document], &NoMaterials, &Settings::default()).rules.unwrap();
+        let Selection::Entries { enforced, .. } = rules.select(subject) else { panic!() };
+        let report = VaEvidence::Report(Report { packages: Some([].into()), ..Report::default() });
+        let va = VaFindings::Image(Arc::new(Observed { value: report, at: now, until: None }));
+        let opinion = Opinion { selected: enforced[0].clone(), outcome: Ok(Admission::default()) };
+        EntryFinding { opinion, evidence: GatheredEvidence { va: Some(va), ..GatheredEvidence::default() } }
+    }
+
+    /// However many conditions are evaluated, other entries do not wait for them.
+    #[tokio::test]
+    async fn only_what_may_take_long_waits_for_a_slot() {
+        let (clock, digest) = (Clock::system(), Digest::sha256(b"image"));
+        let weigher = Weigher::new(clock.clone(), Tasks::new());
+        let all = u32::try_from(weigher.slots.available_permits()).unwrap();
+        let held = weigher.slots.clone().acquire_many_owned(all).await.unwrap();
+        let image: ImageReference = "r.io/app:v1".parse().unwrap();
+        let subject = Subject::new(image.name.clone(), image.reference(), crate::scope::Scope::CLUSTER);
+        let of = |va: &str| weigher.weighed(&subject, digest, Kind::Image, finding(va, &subject, clock.now()));
+        assert!(of("severity: high").await.unwrap().opinion.outcome.is_ok());
+        let mut conditional = pin!(of("when: 'true'"));
+        tokio::select! {
+            biased;
+            _ = &mut conditional => panic!("no slot is free"),
+            () = std::future::ready(()) => {}
+        }
+        drop(held);
+        let denial = conditional.await.unwrap().opinion.outcome.unwrap_err();
+        assert!(denial.to_string().contains("when: the image is denied because true"), "{denial}");
+        assert_eq!(weigher.slots.available_permits(), all as usize);
+    }
+}
