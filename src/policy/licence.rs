@@ -18,8 +18,6 @@ const MAX_EXPRESSION: usize = 4096;
 
 /// What is accepted besides correct expressions: deprecated identifiers. Other spellings are read by [`licence`].
 const SPDX: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
-/// What patterns may also be: other spellings (`Apache 2.0`).
-const LAX: ParseMode = ParseMode { allow_unknown: false, ..ParseMode::LAX };
 
 /// The licences that packages may have.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,26 +30,36 @@ pub struct LicenceRule {
     pub unknown: Behaviour,
 }
 
-/// An SPDX identifier in which `*` matches any characters: `AGPL-*`. Case does not matter.
+/// An SPDX identifier in which `*` matches any characters: `AGPL-*`. Case does not matter. Without `*`, it may be written in
+/// any way in which package managers write licences: `GPLv3`.
 #[derive(Clone, PartialEq)]
 pub struct LicencePattern {
     text: String,
-    glob: Glob,
+    /// The text, and the identifiers that it stands for.
+    globs: Vec<Glob>,
 }
 
 impl LicencePattern {
     /// Compiles a pattern. Every text is a valid pattern.
     pub fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), glob: Glob::new(&text.to_ascii_lowercase()) }
+        let texts = std::iter::once(text.trim().to_owned()).chain(identifiers(text.trim()));
+        Self { text: text.to_owned(), globs: texts.map(|text| Glob::new(&text.to_ascii_lowercase())).collect() }
     }
 
-    /// Whether the pattern can match a licence: it has a `*`, or is a licence with or without an exception.
+    /// Whether the pattern can match a licence of SPDX. One that begins with `*` is meant for texts, too.
     pub fn is_known(&self) -> bool {
-        self.text.contains('*') || Expression::parse_mode(&self.text, LAX).is_ok_and(|e| e.requirements().count() == 1)
+        let text = self.text.trim();
+        let matches_some = || spdx::identifiers::LICENSES.iter().any(|license| self.matches(license.name));
+        let is_reference = || ["LicenseRef-", "DocumentRef-"].iter().any(|start| text.starts_with(start));
+        match text.contains('*') {
+            true => text.starts_with('*') || is_reference() || matches_some(),
+            false => !identifiers(text).is_empty(),
+        }
     }
 
     fn matches(&self, text: &str) -> bool {
-        self.glob.matches_text(&text.to_ascii_lowercase())
+        let text = text.to_ascii_lowercase();
+        self.globs.iter().any(|glob| glob.matches_text(&text))
     }
 }
 
@@ -59,6 +67,21 @@ impl fmt::Debug for LicencePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text.fmt(f)
     }
+}
+
+/// The identifiers that a pattern without `*` stands for. Empty if it is no licence, or joins several.
+fn identifiers(text: &str) -> Vec<String> {
+    if text.contains('*') {
+        return Vec::new();
+    }
+    let expression = licence::expression(text).filter(|expression| licence::is_clear(expression));
+    let Some(id) = expression else { return licence::candidates(text).into_iter().map(str::to_owned).collect() };
+    if [" AND ", " OR "].iter().any(|operator| id.contains(operator)) {
+        return Vec::new();
+    }
+    // `GPLv3` says no more than the deprecated identifier `GPL-3.0`, which stands for both.
+    let both = id.strip_suffix("-only").filter(|_| !text.to_ascii_lowercase().contains("only")).map(str::to_owned);
+    std::iter::once(id).chain(both).collect()
 }
 
 /// Why a licence is not acceptable.
@@ -284,9 +307,61 @@ mod tests {
         }
     }
 
+    /// A pattern is read as what is installed.
+    #[test]
+    fn patterns_may_be_written_as_package_managers_write_licences() {
+        for (pattern, written, is_denied) in [
+            ("GPL-3.0+", "GPL-3.0+", true),
+            ("GPL-3.0+", "GPL-3.0-or-later", true),
+            ("GPL-3.0+", "GPL-3.0-only", false),
+            ("GPLv3+", "GPL-3.0-or-later", true),
+            ("GPLv3", "GPL-3.0-only", true),
+            ("GPLv3", "GPL-3+", true),
+            ("AGPLv3", "AGPL-3.0-only", true),
+            ("agpl-3.0-only", "AGPL-3.0", true),
+            ("AGPL-3.0-only", "agpl-3.0-only", true),
+            ("AGPL-3.0-only", "AGPL-3.0-or-later", false),
+            ("AGPL", "AGPL-1.0-only", true),
+            ("AGPL", "GPL-3.0-only", false),
+            ("LGPL-2.1+", "LGPL-2.1-or-later", true),
+            ("Apache 2.0", "Apache-2.0", true),
+            ("Apache-2", "Apache License, Version 2.0", true),
+            (" MIT ", "Expat", true),
+            ("NOASSERTION", "NOASSERTION", true),
+            ("Proprietary", "PROPRIETARY", true),
+            // The parts of an expression, in any case and beside unknown ones.
+            ("AGPL-*", "MIT AND agpl-3.0-only", true),
+            ("AGPL-*", "mit and AGPL-3.0", true),
+            ("AGPL-*", "MIT AND custom AND AGPL-3.0-only", true),
+            ("AGPL-*", "MIT AND AGPL-3.0-only WITH Foo-exception", true),
+            ("AGPL-*", "MIT; AGPL-3.0-only", true),
+            ("AGPL-*", "(AGPL-3.0-only", true),
+            ("AGPL-*", "GNU Affero General Public License v3", true),
+            ("AGPL-*", "AGPL-3.0-only OR NOASSERTION", true),
+            ("GPL-*", "GPL-2.0-or-later AND 0BSD AND Public-Domain AND LGPL-2.1-or-later", true),
+            ("LGPL-*", "GPL-3.0-only", false),
+        ] {
+            let found = rule(&[], &[pattern]).judge(&[DeclaredLicence::new(written.to_owned())]);
+            assert_eq!(found.is_err(), is_denied, "{pattern:?} {written:?}");
+        }
+        let allowing = LicenceRule { unknown: Behaviour::Allow, ..rule(&["MIT", "Apache-2"], &[]) };
+        for (written, is_allowed) in
+            [("apache-2.0", true), ("GPL-3.0-only AND custom", false), ("MIT AND custom", true), ("custom", true)]
+        {
+            let found = allowing.judge(&[DeclaredLicence::new(written.to_owned())]);
+            assert_eq!(found.is_ok(), is_allowed, "{written:?}");
+        }
+    }
+
     #[test]
     fn patterns_that_match_no_licence_are_recognised() {
         for (text, is_known) in [
+            ("gpl-3.0-only", true),
+            ("GPLv3+", true),
+            ("AGPL", true),
+            ("*affero*", true),
+            ("LicenseRef-*", true),
+            ("AGPLv3*", false),
             ("MIT", true),
             ("AGPL-*", true),
             ("GPL-2.0", true),
