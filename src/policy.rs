@@ -18,6 +18,7 @@ mod evidence;
 mod exemption;
 mod fulcio;
 mod history;
+mod issue_id;
 mod key;
 mod keyring;
 mod licence;
@@ -65,6 +66,7 @@ pub use exemption::{
 };
 pub use fulcio::FulcioClaim;
 pub use history::ImageHistory;
+pub use issue_id::kind_of_issue;
 pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::envelope::ExemptionObject;
-use super::{CONFIGURATION, Context, ignore_files};
+use super::{CONFIGURATION, Context, ignore_files, lint};
 use crate::markup::{Fields, Place, ProblemSeverity};
 use crate::policy::exemption::{ExemptionRecord, ExemptionSet, MAX_EXEMPTIONS, expiry};
 
@@ -39,6 +39,7 @@ fn of_documents(objects: &[ExemptionObject<'_>], now: Option<Timestamp>) -> Vec<
 /// `None` after an error was reported.
 fn record(object: &ExemptionObject<'_>, now: Option<Timestamp>) -> Option<ExemptionRecord> {
     let spec = &object.spec;
+    lint::empty_keys(spec.members(), spec.problems);
     spec.only(&["scope", "issueType", "issueId", "package", "expires", "reason", "by"]);
     let required = ["scope", "issueType"].map(|key| spec.required(key));
     let (scope, kind) = (spec.value("scope"), spec.value("issueType"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{CONFIGURATION, Materials, Settings};
+use super::{CONFIGURATION, Materials, Settings, lint};
 use crate::markup::{Fields, Place, ProblemSeverity, Problems, read_yaml};
 use crate::policy::exemption::{
     ExemptPackage, ExemptionRecord, ExemptionScope, InvalidExemption, IssueType, PathPattern, expiry,
@@ -108,6 +108,7 @@ impl IgnoreFile<'_> {
 
     /// One record for each combination of a package and a path. `None` after an error was reported.
     fn entry(&self, section: &str, entry: &Fields<'_>) -> Option<Vec<ExemptionRecord>> {
+        lint::empty_keys(entry.members(), self.problems);
         entry.only(&["id", "paths", "purls", "expired_at", "statement"]);
         let id = entry.required("id")?;
         let kind = match section {

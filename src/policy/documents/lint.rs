@@ -48,6 +48,26 @@ pub(super) fn null_policy(fields: &Fields<'_>) {
     }
 }
 
+/// Reports every key without a value, at any depth: what belongs to it may be commented out, or indented wrongly. It would
+/// count as absent, and leave out a check or a limit. An entry without `policy` has no check anyway: see [`null_policy`].
+pub(super) fn empty_keys(members: &[Member], problems: &Problems) {
+    for member in members.iter().filter(|member| member.key != "policy" || member.node.value != Value::Null) {
+        if member.node.value == Value::Null {
+            let message = format!("{} is empty", member.key);
+            problems.error_hint(member.at, message, "write its value, or remove the key");
+        }
+        empty_keys_in(&member.node, problems);
+    }
+}
+
+fn empty_keys_in(node: &Node, problems: &Problems) {
+    match &node.value {
+        Value::Map(members) => empty_keys(members, problems),
+        Value::List(items) => items.iter().for_each(|item| empty_keys_in(item, problems)),
+        _ => {}
+    }
+}
+
 /// Warns about keys of an authority that can never count, or not any more.
 pub(super) fn validity(authority: &Authority, now: Option<Timestamp>, problems: &Problems, at: Place) {
     let name = authority.name();

@@ -24,6 +24,7 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
         return (Mode::Enforce, Vec::new());
     };
     spec.only(&["mode", "authorities", "repositories"]);
+    lint::empty_keys(spec.members(), policy.problems);
     let own = authority::of_document(spec, policy, context);
     let reader = RuleReader { own, settings: &context.authorities, notary: &context.settings.notary };
     let list = spec.list("repositories");

@@ -156,6 +156,21 @@ fn errors() {
         ),
         ("pullgate", "{name: 'a.io/*', policy: {va: {maxReportAge: soon}}}", "\"soon\": a duration is"),
         ("pullgate", "{name: 'a.io/*', policy: {va: {enabled: true}}}", "unknown key \"enabled\""),
+        // What belongs to a key may be commented out.
+        ("pullgate", "{name: 'a.io/*', policy: {va: }}", "va is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {trust: , va: {severity: high}}}", "trust is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {severity: }}}", "severity is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {alwaysBlock: }}}", "alwaysBlock is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {bannedPackages: ~}}}", "bannedPackages is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {grace: {high: }}}}", "high is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {ignore: [{id: CVE-1, until: }]}}}", "until is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {ignore: [{id: CVE-1, package: }]}}}", "package is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {ignore: [{id: , package: x}]}}}", "id is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {licences: {allow: , deny: [MIT]}}}}", "allow is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {licences: {allow: [], deny: [MIT]}}}}", "allow is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {baseImages: {allow: [], deny: [a/*]}}}}", "allow is empty"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {severitySource: []}}}", "names no source"),
+        ("pullgate", "{name: 'a.io/*', policy: {va: {severitySource: ''}}}", "names no source"),
     ] {
         let text = policy(dialect, entry);
         let parsed = parse(&[&text]);
@@ -536,6 +551,9 @@ fn mistakes_in_exemptions_are_errors_with_places() {
         ("scope: birds, issueType: cve, issueId: CVE-2024-1, expire: 2026-12-31", "did you mean \"expires\""),
         ("scope: birds, issueType: cve, issueId: [CVE-2024-1]", "must be text"),
         ("scope: birds, issueType: cve, issueId: CVE-2024-1, expires: 5", "must be text"),
+        ("scope: birds, issueType: cve, issueId: CVE-2024-1, expires: ", "expires is empty"),
+        ("scope: birds, issueType: cve, issueId: CVE-2024-1, package: ~", "package is empty"),
+        ("scope: birds, issueType: cve, issueId: 'CVE-2024-*'", "no pattern"),
     ] {
         let parsed = parse(&[&exemption(spec)]);
         let said = parsed.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");

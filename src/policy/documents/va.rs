@@ -10,6 +10,7 @@ use crate::policy::base_image::BaseImageRule;
 use crate::policy::condition::{Condition, InvalidCondition};
 use crate::policy::epss::Epss;
 use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions, expiry};
+use crate::policy::issue_id::is_issue_id;
 use crate::policy::licence::{LicencePattern, LicenceRule};
 use crate::policy::rule::{Behaviour, Severity};
 use crate::policy::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
@@ -58,12 +59,12 @@ pub(super) fn rule(fields: &Fields<'_>) -> VaRule {
     let configuration = configuration(fields);
     let rule = VaRule {
         severity: severity(fields),
-        severity_sources: text_or_list(fields, "severitySource").into_iter().map(str::to_owned).collect(),
+        severity_sources: severity_sources(fields),
         fixable_only: fields.flag("fixableOnly").unwrap_or(false),
         ignore_unfixed_for: age(fields, "ignoreUnfixedFor"),
         configuration: configuration.unwrap_or(Some(Severity::High)),
         needs_configuration: configuration.flatten().is_some(),
-        always_block: list(fields, "alwaysBlock").into_iter().map(str::to_owned).collect(),
+        always_block: always_block(fields),
         ignore: ignore(fields),
         grace: grace(fields),
         admitted_grace: age(fields, "admittedGrace"),
@@ -145,6 +146,35 @@ fn text_or_list<'a>(fields: &Fields<'a>, key: &str) -> Vec<&'a str> {
     }
 }
 
+/// Identifiers of issues. One that no issue can have would block nothing.
+fn always_block(fields: &Fields<'_>) -> Vec<String> {
+    let ids = list(fields, "alwaysBlock");
+    for id in ids.iter().filter(|id| !is_issue_id(id)) {
+        let message = format!("alwaysBlock: {id:?} is no identifier of an issue, so it blocks nothing");
+        let hint = "write it as reports do, without spaces and patterns: CVE-2021-44228";
+        fields.report_key(ProblemSeverity::Error, "alwaysBlock", &message, Some(hint));
+    }
+    ids.into_iter().map(str::to_owned).collect()
+}
+
+/// A list without a source would leave the choice to the report.
+fn severity_sources(fields: &Fields<'_>) -> Vec<String> {
+    let sources = text_or_list(fields, "severitySource");
+    if fields.get("severitySource").is_some() && (sources.is_empty() || sources.iter().any(|name| name.is_empty())) {
+        fields.error("severitySource names no source");
+    }
+    sources.into_iter().map(str::to_owned).collect()
+}
+
+/// A list of what is allowed, or denied. One that is written and allows nothing would allow everything.
+fn patterns<'a>(fields: &Fields<'a>, key: &str) -> Vec<&'a str> {
+    let texts = list(fields, key);
+    if key == "allow" && texts.is_empty() && fields.get(key).is_some() {
+        fields.error("allow is empty: name what is allowed, or remove the key");
+    }
+    texts
+}
+
 /// Identifiers, or mappings with `id`, `package` and `until`.
 fn ignore(fields: &Fields<'_>) -> VaExemptions {
     is_short(fields, "ignore");
@@ -209,8 +239,8 @@ fn graces(fields: &Fields<'_>) -> Grace {
 
 fn licence_rule(fields: &Fields<'_>) -> LicenceRule {
     fields.only(&["allow", "deny", "unknown"]);
-    let patterns = |key: &str| {
-        let texts = list(fields, key);
+    let read = |key: &str| {
+        let texts = patterns(fields, key);
         for text in &texts {
             if !LicencePattern::new(text).is_known() {
                 let message = format!("{text:?} is no SPDX identifier, so it matches free text only");
@@ -220,7 +250,7 @@ fn licence_rule(fields: &Fields<'_>) -> LicenceRule {
         }
         texts.into_iter().map(LicencePattern::new).collect::<Vec<_>>()
     };
-    let (allow, deny) = (patterns("allow"), patterns("deny"));
+    let (allow, deny) = (read("allow"), read("deny"));
     let default = if allow.is_empty() { Behaviour::Allow } else { Behaviour::Deny };
     let unknown = behaviour(fields, "unknown");
     if allow.is_empty() && deny.is_empty() && unknown.is_none() {
@@ -259,7 +289,7 @@ fn banned_packages(fields: &Fields<'_>) -> Vec<BannedPackage> {
 
 fn base_images(fields: &Fields<'_>) -> BaseImageRule {
     fields.only(&["allow", "deny"]);
-    let (allow, deny) = (list(fields, "allow"), list(fields, "deny"));
+    let (allow, deny) = (patterns(fields, "allow"), patterns(fields, "deny"));
     if allow.is_empty() && deny.is_empty() {
         fields.error("baseImages needs allow or deny");
     }

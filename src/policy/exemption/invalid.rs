@@ -14,7 +14,7 @@ pub enum InvalidExemption {
     )]
     Expiry,
     /// Not an identifier.
-    #[error("an issue is one word of at most {MAX_NAME} bytes, such as CVE-2024-1234")]
+    #[error("an issue is one word of at most {MAX_NAME} bytes and no pattern, such as CVE-2024-1234")]
     IssueId,
     /// An exemption of a package names an issue.
     #[error(

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::invalid::InvalidExemption;
 use super::scope::ExemptionScope;
 use crate::oci::Digest;
+use crate::policy::issue_id::is_issue_id;
 use crate::policy::purl::Purl;
 use crate::policy::vulnerability::{AffectedPackage, is_cve};
 
@@ -209,7 +210,7 @@ impl ExemptionRecord {
             (IssueType::Package, None) => None,
             (IssueType::Package, Some(_)) => return Err(InvalidExemption::IssueOfPackage),
             (_, None) => return Err(InvalidExemption::NoIssue),
-            (_, Some(id)) if !is_word(id) => return Err(InvalidExemption::IssueId),
+            (_, Some(id)) if !is_issue_id(id) => return Err(InvalidExemption::IssueId),
             (IssueType::Cve, Some(id)) if !is_cve(id) => return Err(InvalidExemption::NotCve),
             (IssueType::SecurityNotice, Some(id)) if is_cve(id) => return Err(InvalidExemption::NotNotice),
             (IssueType::Configuration, Some(_)) if package.is_some() => {
@@ -366,6 +367,8 @@ mod tests {
             (Cve, Some("DSA-1"), None, Err(InvalidExemption::NotCve)),
             (Cve, Some("*"), None, Err(InvalidExemption::IssueId)),
             (Cve, Some("CVE-1 CVE-2"), None, Err(InvalidExemption::IssueId)),
+            (Cve, Some("CVE-2024-*"), None, Err(InvalidExemption::IssueId)),
+            (SecurityNotice, Some("CVE_2024_1"), None, Err(InvalidExemption::IssueId)),
             (Cve, None, Some("openssl"), Err(InvalidExemption::NoIssue)),
             (SecurityNotice, Some("DSA-1"), None, Ok(())),
             (SecurityNotice, Some("CVE-2024-1"), None, Err(InvalidExemption::NotNotice)),

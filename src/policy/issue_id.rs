@@ -1,0 +1,69 @@
+//! Identifiers of issues.
+
+use super::vulnerability::IssueKind;
+
+/// The longest identifier, in bytes.
+const MAX_LENGTH: usize = 256;
+
+/// The kind of issue that an identifier names: those of configuration issues say so (`application_configuration:ssh.keys`,
+/// as IBM writes them; `AVD-DS-0002`, as Trivy does). All others are those of vulnerabilities, such as `CVE-2024-1` and
+/// `GHSA-…`.
+pub fn kind_of_issue(id: &str) -> IssueKind {
+    let id = id.to_ascii_lowercase();
+    let is_configuration = id.split_once(':').is_some_and(|(class, _)| class.ends_with("configuration"));
+    if is_configuration || id.starts_with("avd-") { IssueKind::Configuration } else { IssueKind::Vulnerability }
+}
+
+/// Whether an issue can have this identifier: one word, which is no pattern and no package URL. A CVE begins with `CVE-`.
+pub(super) fn is_issue_id(text: &str) -> bool {
+    let start = text.get(..3).unwrap_or_default();
+    let is_other_cve = start.eq_ignore_ascii_case("cve") && !matches!(text.as_bytes().get(3), Some(b'-'));
+    !text.is_empty()
+        && text.len() <= MAX_LENGTH
+        && !text.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '?' | ','))
+        && !text.starts_with("pkg:")
+        && !is_other_cve
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_says_what_kind_of_issue_it_names() {
+        for (id, expected) in [
+            ("CVE-2024-1", IssueKind::Vulnerability),
+            ("GHSA-aaaa-bbbb-cccc", IssueKind::Vulnerability),
+            ("RHSA-2024:1234", IssueKind::Vulnerability),
+            ("MAL-2025-1", IssueKind::Vulnerability),
+            ("issue 1", IssueKind::Vulnerability),
+            ("application_configuration:mysql.ssl-ca", IssueKind::Configuration),
+            ("system_configuration:x", IssueKind::Configuration),
+            ("AVD-DS-0002", IssueKind::Configuration),
+        ] {
+            assert_eq!(kind_of_issue(id), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn texts_that_no_issue_can_have_are_recognised() {
+        for (text, expected) in [
+            ("CVE-2024-1234", true),
+            ("cve-2024-1234", true),
+            ("RHSA-2024:1234", true),
+            ("application_configuration:ssh.private_key", true),
+            ("SNYK-JS-LODASH-567746", true),
+            ("CVE-2024-1234 ", false),
+            ("CVE-2024-*", false),
+            ("CVE-2024-123?", false),
+            ("CVE_2024_1234", false),
+            ("CVE 2024 1234", false),
+            ("CVE-2024-1,CVE-2024-2", false),
+            ("pkg:npm/x", false),
+            ("*", false),
+            ("", false),
+        ] {
+            assert_eq!(is_issue_id(text), expected, "{text:?}");
+        }
+    }
+}
