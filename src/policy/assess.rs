@@ -12,12 +12,14 @@ mod text;
 mod verdict;
 mod when;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::exemption::VaExemptions;
 use super::history::ImageHistory;
-use super::va_rule::VaRule;
-use super::vulnerability::{Issue, Report, VaEvidence, VaStatus};
+use super::va_rule::{Unscanned, VaRule};
+use super::vulnerability::{ImageFacts, Issue, Report, VaEvidence, VaStatus};
 use findings::Findings;
 pub(super) use verdict::{VaVerdict, assessed, earliest, index_verdict, observed_verdict};
 pub use when::condition as when_condition;
@@ -84,7 +86,7 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<
             without(MissingAssessment::Unscanned, &why, findings)
         }
         VaEvidence::Incomplete { why } => without(MissingAssessment::Incomplete, why, findings),
-        VaEvidence::Opaque { why, issues } => of_opaque(rule, why, issues, context, findings),
+        VaEvidence::Opaque { why, issues, image } => of_opaque(rule, why, (issues, image), context, findings),
         VaEvidence::Unsupported { why } => without(MissingAssessment::Unsupported, why, findings),
         VaEvidence::Unavailable { why } => without(MissingAssessment::Unavailable, why, findings),
         VaEvidence::Pending { why } => without(MissingAssessment::Pending, why, findings),
@@ -104,17 +106,22 @@ fn without(missing: MissingAssessment, why: &str, findings: Findings) -> VaAsses
     VaAssessment { why: Some(why.to_owned()), missing: Some(missing), ..findings.with_status(status) }
 }
 
-/// Assesses an image in which nothing was recognised. What is unsafe in it denies all the same.
+/// Assesses an image in which nothing was recognised. What is unsafe in it denies all the same, and so do conditions on the
+/// image. It has no packages.
 fn of_opaque(
     rule: &VaRule,
     why: &str,
-    issues: &[Issue],
+    (issues, image): (&[Issue], &ImageFacts),
     context: &AssessmentContext<'_>,
     findings: Findings,
 ) -> VaAssessment {
     let mut findings = findings;
-    let report = Report { issues: issues.to_vec(), ..Report::default() };
-    issues::assess(rule, &report, context, &mut findings);
+    let packages = Some(Arc::default());
+    let report = Report { issues: issues.to_vec(), image: image.clone(), packages, ..Report::default() };
+    let open = issues::assess(rule, &report, context, &mut findings);
+    image::end_of_life(rule, image, context, &mut findings);
+    image::base(rule, image, &mut findings);
+    when::assess(rule, &report, &open, context, &mut findings);
     match findings.reasons.is_empty() {
         true => without(MissingAssessment::Opaque, why, findings),
         false => findings.with_status(VaStatus::Fail),
@@ -133,8 +140,11 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
     packages::banned(rule, report, &mut findings);
     packages::cool_down(rule, report, context, &mut findings);
     when::assess(rule, report, &open, context, &mut findings);
+    // Where images without a report are admitted, one that is too old is judged all the same: a limit must not admit what
+    // would be denied without it.
     if let Err(why) = age::of_report(rule, report, context, &mut findings)
         && findings.reasons.is_empty()
+        && rule.unscanned != Unscanned::Allow
     {
         return without(MissingAssessment::Unscanned, &why, findings);
     }

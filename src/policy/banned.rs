@@ -11,9 +11,34 @@ const NAMESPACED: [&str; 8] = ["alpm", "apk", "bitbucket", "composer", "deb", "g
 
 /// The other types of package URLs that are registered (package-url/purl-spec, `types`).
 const OTHER_TYPES: [&str; 28] = [
-    "bazel", "bitnami", "cargo", "cocoapods", "conan", "conda", "cpan", "cran", "docker", "gem", "generic", "golang",
-    "hackage", "hex", "huggingface", "julia", "luarocks", "mlflow", "npm", "nuget", "oci", "opam", "otp", "pub", "pypi",
-    "qpkg", "swid", "swift",
+    "bazel",
+    "bitnami",
+    "cargo",
+    "cocoapods",
+    "conan",
+    "conda",
+    "cpan",
+    "cran",
+    "docker",
+    "gem",
+    "generic",
+    "golang",
+    "hackage",
+    "hex",
+    "huggingface",
+    "julia",
+    "luarocks",
+    "mlflow",
+    "npm",
+    "nuget",
+    "oci",
+    "opam",
+    "otp",
+    "pub",
+    "pypi",
+    "qpkg",
+    "swid",
+    "swift",
 ];
 
 /// A package that an image must not contain, in all versions or some.

@@ -91,8 +91,25 @@ impl VaExemptions {
         (status == ExemptStatus::Exempt).then_some(until)
     }
 
+    /// The same, where only exemptions count that name the issue, and not those of whole packages.
+    pub(super) fn cover_named_until(&self, issue: &Issue, now: Timestamp) -> Option<Timestamp> {
+        let Coverage { status, until, .. } = self.covered(issue, now, false);
+        (status == ExemptStatus::Exempt).then_some(until)
+    }
+
+    /// These exemptions and other ones. Together they may exempt an issue in all of its packages that neither does alone.
+    #[must_use]
+    pub(super) fn with(&self, others: &Self) -> Self {
+        let scopes = self.scopes.iter().chain(&others.scopes).cloned().collect();
+        Self { scopes, children: self.children.clone() }
+    }
+
     /// What the exemptions say about an issue. It is exempt if it is in every package that it affects.
     pub fn coverage(&self, issue: &Issue, now: Timestamp) -> Coverage {
+        self.covered(issue, now, true)
+    }
+
+    fn covered(&self, issue: &Issue, now: Timestamp, with_packages: bool) -> Coverage {
         let mut coverage = Coverage { status: ExemptStatus::Active, until: Timestamp::MAX, used: Vec::new() };
         if self.scopes.is_empty() {
             return coverage;
@@ -102,7 +119,11 @@ impl VaExemptions {
             [] => vec![None],
             packages => packages.iter().map(Some).collect(),
         };
-        let found: Vec<Option<Way<'_>>> = places.iter().map(|place| self.way(&names, issue, *place, now)).collect();
+        let way = |place: &Option<&_>| {
+            let package = if with_packages { *place } else { None };
+            self.way(&names, issue, *place, package, now)
+        };
+        let found: Vec<Option<Way<'_>>> = places.iter().map(way).collect();
         let is_exempt = found.iter().all(Option::is_some);
         let ways = found.into_iter().flatten();
         let partly = places.iter().flat_map(|place| names.any(*place)).filter(|_| !is_exempt);
@@ -129,15 +150,17 @@ impl VaExemptions {
             .collect()
     }
 
-    /// The exemptions that exempt an issue in one package for the longest time; of several choices, the fewest.
+    /// The exemptions that exempt an issue in one package for the longest time; of several choices, the fewest. Those of
+    /// `whole`, a whole package, count too.
     fn way<'a>(
         &'a self,
         names: &NamedExemptions<'a>,
         issue: &Issue,
         place: Option<&AffectedPackage>,
+        whole: Option<&AffectedPackage>,
         now: Timestamp,
     ) -> Option<Way<'a>> {
-        let package = place.filter(|_| issue.kind == IssueKind::Vulnerability).and_then(|place| {
+        let package = whole.filter(|_| issue.kind == IssueKind::Vulnerability).and_then(|place| {
             let all = self.scopes.iter().flat_map(|scope| scope.of_package(place));
             latest(all.filter(|record| record.holds(now)), Some(place))
         });

@@ -1,10 +1,8 @@
 //! Conditions on an image as a whole: `coolDown`, `endOfLife`, `baseImages`.
 
-use jiff::Timestamp;
-
 use super::AssessmentContext;
 use super::findings::Findings;
-use super::text::{after, length, time};
+use super::text::{after, elapsed, length, time};
 use crate::policy::base_image::BaseImageVerdict;
 use crate::policy::rule::Behaviour;
 use crate::policy::va_rule::VaRule;
@@ -23,6 +21,7 @@ pub(super) fn cool_down(
     let now = context.now;
     let created = match evidence {
         VaEvidence::Report(report) => report.image.created,
+        VaEvidence::Opaque { image, .. } => image.created,
         _ => None,
     };
     let Some(known) = context.history.known_since else {
@@ -38,7 +37,7 @@ pub(super) fn cool_down(
     let end = after(start, minimum);
     if now < end {
         let age = now.duration_since(start);
-        let age = if age.is_negative() { "not created yet".to_owned() } else { format!("{} old", length(age)) };
+        let age = if age.is_negative() { "not created yet".to_owned() } else { format!("{} old", elapsed(age)) };
         findings.reasons.push(format!(
             "coolDown: the image is {age}, and the policy demands {}; admitted from {}",
             length(minimum),
@@ -89,9 +88,4 @@ pub(super) fn base(rule: &VaRule, image: &ImageFacts, findings: &mut Findings) {
         }
     };
     findings.reasons.push(format!("baseImages: {why}"));
-}
-
-/// The age of something that was made at a time that another system states.
-pub(super) fn age(made: Timestamp, now: Timestamp) -> String {
-    length(now.duration_since(made))
 }

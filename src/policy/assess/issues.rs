@@ -7,9 +7,10 @@ use super::AssessmentContext;
 use super::findings::Findings;
 use super::text::{self, after, length, time};
 use crate::policy::evidence::known_time;
+use crate::policy::exemption::VaExemptions;
 use crate::policy::rule::{Behaviour, Severity};
 use crate::policy::va_rule::{GraceStart, VaRule};
-use crate::policy::vulnerability::{Issue, Report};
+use crate::policy::vulnerability::{Issue, IssueKind, Report};
 
 /// Why an issue counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -49,7 +50,7 @@ pub(super) fn assess<'a>(
     context: &AssessmentContext<'_>,
     findings: &mut Findings,
 ) -> SortedIssues<'a> {
-    let weighing = Weighing { rule, context };
+    let weighing = Weighing { rule, context, exemptions: context.exemptions.with(&rule.ignore) };
     let mut sorted = SortedIssues::default();
     let mut counting: Vec<(Cause, &Issue)> = Vec::new();
     for issue in report.issues.iter().filter(|issue| !weighing.is_off(issue)) {
@@ -97,6 +98,8 @@ pub(super) fn check_source(rule: &VaRule, report: &Report, findings: &mut Findin
 struct Weighing<'a> {
     rule: &'a VaRule,
     context: &'a AssessmentContext<'a>,
+    /// Those of the image, and what the rule ignores.
+    exemptions: VaExemptions,
 }
 
 impl Weighing<'_> {
@@ -110,21 +113,20 @@ impl Weighing<'_> {
         self.rule.always_block.iter().any(|id| issue.is_called(id))
     }
 
-    /// Until when an issue is exempt; `None` if it is not. Only an exemption that names the identifier of the malware
-    /// exempts malware: one of a package may be older than the malware in it.
+    /// Until when an issue is exempt; `None` if it is not. Only exemptions that name every identifier of the malware exempt
+    /// malware: one of a package may be older than the malware in it. What a rule always blocks, it does not ignore.
     fn exempt_until(&self, issue: &Issue) -> Option<Timestamp> {
         let now = self.context.now;
-        let listed = |issue: &Issue| {
-            let lists = [self.context.exemptions, &self.rule.ignore];
-            lists.into_iter().filter_map(|list| list.cover_until(issue, now)).max()
-        };
-        match issue.malware_id() {
-            Some(id) if self.rule.malicious == Behaviour::Deny && !self.rule.is_ibm() => {
-                listed(&Issue::new(id, issue.kind, issue.severity))
-            }
-            _ if issue.exempt => Some(Timestamp::MAX),
-            _ => listed(issue),
+        let exemptions = if self.is_always_blocked(issue) { self.context.exemptions } else { &self.exemptions };
+        if issue.is_malicious() && self.rule.malicious == Behaviour::Deny && !self.rule.is_ibm() {
+            let alone = |id| Issue {
+                packages: issue.packages.clone(),
+                ..Issue::new(id, IssueKind::Vulnerability, issue.severity)
+            };
+            let ends = issue.malware_ids().map(|id| exemptions.cover_named_until(&alone(id), now));
+            return ends.collect::<Option<Vec<_>>>()?.into_iter().min();
         }
+        if issue.exempt { Some(Timestamp::MAX) } else { exemptions.cover_until(issue, now) }
     }
 
     /// What becomes of an issue unless it is exempt.
@@ -163,12 +165,15 @@ impl Weighing<'_> {
         }
         let unfixed = rule.ignore_unfixed_for.filter(|_| !is_fixable);
         let unfixed = self.end(self.known_since(issue), unfixed);
-        let start = match rule.grace.from {
+        let grace = self.end(self.grace_start(issue), rule.grace.length(severity));
+        Some(unfixed.max(grace).filter(|end| self.context.now < *end))
+    }
+
+    fn grace_start(&self, issue: &Issue) -> Option<Timestamp> {
+        match self.rule.grace.from {
             GraceStart::FirstSeen => first_seen(issue, self.context),
             GraceStart::Published => self.past(issue.published),
-        };
-        let grace = self.end(start, rule.grace.length(severity));
-        Some(unfixed.max(grace).filter(|end| self.context.now < *end))
+        }
     }
 
     fn end(&self, start: Option<Timestamp>, length: Option<SignedDuration>) -> Option<Timestamp> {
@@ -195,22 +200,25 @@ impl Weighing<'_> {
         let found = first_seen(issue, self.context).map(time).unwrap_or_default();
         format!(
             "admittedGrace: {} was found at {found}, after the image was admitted; denied from {}",
-            text::issue(issue),
+            text::issue(issue, severity(self.rule, issue)),
             time(end)
         )
     }
 
     /// Why these issues deny, and what releases the image.
     fn reason(&self, cause: Cause, issues: &[&Issue]) -> String {
-        let (count, worst) = (text::count(issues.len()), text::worst(issues));
+        let (count, worst) = (text::count(issues.len()), text::worst(issues, |issue| severity(self.rule, issue)));
+        let release = text::release(issues);
         let are = if issues.len() == 1 { "is" } else { "are" };
         match cause {
-            Cause::Malicious => format!("malicious: {worst} is malware; remove the package"),
-            Cause::AlwaysBlock => format!("alwaysBlock: {count} that the policy always denies ({worst})"),
+            Cause::Malicious => {
+                format!("malicious: {worst} is malware; remove the package, or exempt the identifier")
+            }
+            Cause::AlwaysBlock => {
+                format!("alwaysBlock: {count} that the policy always denies ({worst}); {release}")
+            }
             Cause::Exploited => {
-                format!(
-                    "exploited: {count} {are} known to be exploited ({worst}); released by an update or an exemption"
-                )
+                format!("exploited: {count} {are} known to be exploited ({worst}); {release}")
             }
             Cause::Epss => {
                 let highest = issues.iter().filter_map(|issue| issue.epss).max();
@@ -218,28 +226,44 @@ impl Weighing<'_> {
                 let limit = self.rule.epss.map(|epss| epss.to_string()).unwrap_or_default();
                 format!(
                     "epss: {count} likely to be exploited ({worst}): the probability is {highest}, the limit {limit}; \
-                     released by an update or an exemption"
+                     {release}"
                 )
             }
             Cause::Severity if self.rule.is_ibm() => format!("{count} not exempt ({worst})"),
             Cause::Severity => format!(
-                "severity: {count} not exempt ({worst}); the policy denies from {}{}; released by an update or an \
-                 exemption",
+                "severity: {count} not exempt ({worst}); the policy denies from {}{}{}; {release}",
                 self.rule.severity.as_str(),
+                self.rated_by(issues),
                 self.ended(issues)
             ),
         }
     }
 
-    /// Which grace has ended for the worst issue, if it had one.
+    /// Whose severity counts, if the rule says so.
+    fn rated_by(&self, issues: &[&Issue]) -> String {
+        let sources = self.rule.severity_sources.join(", ");
+        if sources.is_empty() {
+            return String::new();
+        }
+        let is_rated = issues.iter().any(|issue| severity(self.rule, issue) != Severity::Unknown);
+        let unrated = if is_rated { "" } else { ", which has not rated this" };
+        format!(" (severitySource: {sources}{unrated})")
+    }
+
+    /// Which grace has ended for the worst issue, or that it has none because a time is not known.
     fn ended(&self, issues: &[&Issue]) -> String {
-        let worst = issues.iter().rev().max_by_key(|issue| issue.severity as u8);
+        let worst = issues.iter().rev().max_by_key(|issue| severity(self.rule, issue) as u8);
         let ended = worst.and_then(|issue| {
             let unfixed = self.rule.ignore_unfixed_for.filter(|_| !issue.is_fixable());
+            let unfixed = unfixed.map(|length| ("ignoreUnfixedFor", length, self.known_since(issue)));
             let grace = self.rule.grace.length(severity(self.rule, issue));
-            unfixed.map(|length| ("ignoreUnfixedFor", length)).or(grace.map(|length| ("grace", length)))
+            unfixed.or(grace.map(|length| ("grace", length, self.grace_start(issue))))
         });
-        ended.map(|(key, limit)| format!(" after {key} of {}", length(limit))).unwrap_or_default()
+        match ended {
+            None => String::new(),
+            Some((key, limit, Some(_))) => format!(" after {key} of {}", length(limit)),
+            Some((key, _, None)) => format!(" at once, because the time at which {key} begins is not known"),
+        }
     }
 }
 

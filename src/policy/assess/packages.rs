@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use super::AssessmentContext;
 use super::findings::Findings;
-use super::image::age;
-use super::text::{after, first, length, time};
+use super::text::{after, elapsed, first, length, time};
 use crate::policy::banned::BannedPackage;
 use crate::policy::licence::LicenceProblem;
 use crate::policy::va_rule::VaRule;
@@ -77,7 +76,11 @@ pub(super) fn cool_down(rule: &VaRule, report: &Report, context: &AssessmentCont
     let Some((youngest, _)) = young.first() else { return };
     let end = time(after(*youngest, minimum));
     let text = |(published, package): &(jiff::Timestamp, &ReportPackage)| {
-        format!("{} was published {} ago", named(package), age(*published, now))
+        let (package, age) = (named(package), now.duration_since(*published));
+        if age.is_negative() {
+            return format!("{package} has a date of publication in the future, {}", time(*published));
+        }
+        format!("{package} was published {} ago", elapsed(age))
     };
     let texts: Vec<String> = young.iter().map(text).collect();
     let minimum = length(minimum);

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::policy::rule::Severity;
 use crate::policy::vulnerability::Issue;
 
 /// A time in whole seconds, not earlier than the exact one: `2026-11-28T10:00:00Z`.
@@ -10,11 +11,24 @@ pub(super) fn time(at: Timestamp) -> String {
     Timestamp::from_second(seconds).unwrap_or(at).to_string()
 }
 
-/// A duration in its largest whole unit: `3 days`, `1 hour`.
+/// The units of durations, in seconds.
+const UNITS: [(i64, &str); 4] = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+
+/// A limit, exactly: `3 days`, `36 hours`.
 pub(super) fn length(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
-    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    let (size, unit) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
+    let is_whole = |(size, _): &(i64, &str)| seconds >= *size && seconds % size == 0;
+    in_unit(seconds, UNITS.into_iter().find(is_whole))
+}
+
+/// How much time has passed, in the largest whole unit: `3 days` for 3 days and an hour.
+pub(super) fn elapsed(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    in_unit(seconds, UNITS.into_iter().find(|(size, _)| seconds >= *size))
+}
+
+fn in_unit(seconds: i64, unit: Option<(i64, &str)>) -> String {
+    let (size, unit) = unit.unwrap_or((1, "second"));
     match seconds / size {
         1 => format!("1 {unit}"),
         count => format!("{count} {unit}s"),
@@ -26,19 +40,20 @@ pub(super) fn after(start: Timestamp, length: SignedDuration) -> Timestamp {
     start.saturating_add(length).unwrap_or(Timestamp::MAX)
 }
 
-/// The worst of several issues and how many others there are: `CVE-2024-1 critical openssl fixed in 3.0.11; +2`.
-pub(super) fn worst(issues: &[&Issue]) -> String {
-    let Some(worst) = issues.iter().rev().max_by_key(|issue| issue.severity as u8) else { return String::new() };
-    let mut text = issue(worst);
+/// The worst of several issues and how many others there are: `CVE-2024-1 critical openssl fixed in 3.0.11; +2 more`.
+/// `severity` says how an issue is rated.
+pub(super) fn worst(issues: &[&Issue], severity: impl Fn(&Issue) -> Severity) -> String {
+    let Some(worst) = issues.iter().rev().max_by_key(|issue| severity(issue) as u8) else { return String::new() };
+    let mut text = issue(worst, severity(worst));
     if issues.len() > 1 {
-        text.push_str(&format!("; +{}", issues.len() - 1));
+        text.push_str(&format!("; +{} more", issues.len() - 1));
     }
     text
 }
 
 /// An issue with its severity and the package that can be fixed, if one can.
-pub(super) fn issue(issue: &Issue) -> String {
-    let mut text = format!("{} {}", issue.id, issue.severity.as_str());
+pub(super) fn issue(issue: &Issue, severity: Severity) -> String {
+    let mut text = format!("{} {}", issue.id, severity.as_str());
     if let Some(package) = issue.packages.iter().max_by_key(|package| package.fixed.is_some()) {
         if !package.name.is_empty() {
             text.push_str(&format!(" {}", package.name));
@@ -48,6 +63,14 @@ pub(super) fn issue(issue: &Issue) -> String {
         }
     }
     text
+}
+
+/// What releases an image with these issues. Where no fix is published, an update does not help.
+pub(super) fn release(issues: &[&Issue]) -> &'static str {
+    match issues.iter().any(|issue| issue.is_fixable()) {
+        true => "released by an update or an exemption",
+        false => "no fix is published; released by an exemption",
+    }
 }
 
 /// `1 issue` or `3 issues`.
@@ -63,6 +86,6 @@ pub(super) fn first(texts: &[String]) -> String {
     match texts {
         [] => String::new(),
         [only] => only.clone(),
-        [first, others @ ..] => format!("{first}; +{}", others.len()),
+        [first, others @ ..] => format!("{first}; +{} more", others.len()),
     }
 }

@@ -53,6 +53,17 @@ fn purl(text: &str) -> ExemptPackage {
     ExemptPackage::Purl(Purl::parse(text).unwrap())
 }
 
+/// Those of two origins together, and those that name an issue.
+#[test]
+fn exemptions_are_combined_and_those_of_packages_told_apart() {
+    let two = issue("CVE-1", &[], &["ssl", "tls"]);
+    let (ssl, tls) = (all([in_package(of_issue("CVE-1"), named("ssl"))]), all([of_package(named("tls"))]));
+    assert_eq!([&ssl, &tls, &ssl.with(&tls)].map(|exemptions| exemptions.cover(&two, NOW)), [false, false, true]);
+    let named_until = |exemptions: &VaExemptions| exemptions.cover_named_until(&two, NOW);
+    assert_eq!(named_until(&ssl.with(&tls)), None);
+    assert_eq!(named_until(&ssl.with(&all([of_issue("CVE-1")]))), Some(Timestamp::MAX));
+}
+
 #[test]
 fn exemptions_apply_to_the_issues_and_packages_they_name() {
     let one = || issue("CVE-1", &["DSA-1"], &["ssl"]);

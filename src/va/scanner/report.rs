@@ -91,7 +91,7 @@ fn opaque(databases: &Databases, inventory: &Inventory) -> VaEvidence {
             issues,
             ..Report::default()
         }),
-        None => VaEvidence::Opaque { why, issues },
+        None => VaEvidence::Opaque { why, issues, image: ImageFacts::default() },
     }
 }
 
