@@ -3,6 +3,7 @@
 
 mod case;
 mod evidence;
+mod keys;
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -87,6 +88,7 @@ fn answer(rules: &RuleSet, line: &[u8], now: Timestamp) -> Result<Value, (Value,
 }
 
 fn judge(rules: &RuleSet, value: Value, now: Timestamp) -> Result<Value, String> {
+    keys::check(&value)?;
     let case: EvalCase = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let scope: Scope = case.namespace.as_deref().unwrap_or_default().parse().map_err(|e| format!("namespace: {e}"))?;
     let digest = case.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|e| format!("digest: {e}"))?;

@@ -13,7 +13,7 @@ use crate::policy::{
     AffectedPackage, Authority, BaseImage, CvssScore, DeclaredLicence, ExemptedImage, ExemptionRecord, ExemptionScope,
     ExemptionSet, Feeds, ImageFacts, ImageHistory, Issue, IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl,
     Question, Report, ReportPackage, Scheme, Selected, Severity, Signatory, SignatureFinding, Subject, TrustEvidence,
-    TrustFindings, TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, trust_verdict,
+    TrustFindings, TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, kind_of_issue, trust_verdict,
 };
 
 /// The evidence of a case, as the gate would have found it.
@@ -124,11 +124,16 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
     match va.status.as_deref() {
         None if says_nothing => return Ok(VaEvidence::Unscanned),
         None => {}
+        Some(status @ ("UNSCANNED" | "UNSUPPORTED"))
+            if !report.issues.is_empty() && rule.severity != Severity::Unknown =>
+        {
+            return Err(format!("va.status {status} with issues: an image without a report has none"));
+        }
         Some("UNSCANNED") => return Ok(VaEvidence::Unscanned),
         Some("PENDING") => return Ok(VaEvidence::Pending { why: why() }),
         Some("UNAVAILABLE") => return Ok(VaEvidence::Unavailable { why: why() }),
         Some("UNSUPPORTED") => return Ok(VaEvidence::Unsupported { why: why() }),
-        Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why(), issues: report.issues }),
+        Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why(), issues: report.issues, image: report.image }),
         Some("INCOMPLETE") if says_nothing => return Ok(VaEvidence::Incomplete { why: why() }),
         Some("INCOMPLETE") => report.incomplete = report.incomplete.or(Some(why())),
         Some("OK") if rule.severity == Severity::Unknown => report.issues.clear(),
@@ -246,7 +251,7 @@ fn listed(issues: &CaseIssues) -> Result<Vec<Issue>, String> {
         CaseIssues::Each(list) => list
             .iter()
             .map(|one| match one {
-                CaseIssue::Id(id) => Ok(counting(id)),
+                CaseIssue::Id(id) => Ok(listed_by_id(id)),
                 CaseIssue::Full(full) => issue(full),
             })
             .collect(),
@@ -305,6 +310,13 @@ fn affected(name: Option<&str>, versions: &CaseVersions) -> Result<AffectedPacka
         status: versions.status,
         ..AffectedPackage::default()
     })
+}
+
+/// An issue of which only the identifier is known. It counts under every rule, unless it is exempt: whoever lists it says
+/// that it does.
+fn listed_by_id(id: &str) -> Issue {
+    let package = AffectedPackage { fixed: Some("a later version".into()), ..AffectedPackage::default() };
+    Issue { packages: vec![package], ..Issue::new(id, kind_of_issue(id), Severity::Unknown) }
 }
 
 /// An issue that counts under every rule.

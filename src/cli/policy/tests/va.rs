@@ -229,6 +229,7 @@ fn malware() {
     let named = r#"{"issues":[{"id":"MAL-2025-1","severity":"low","package":"event-stream"}]}"#;
     let alias = r#"{"issues":[{"id":"GHSA-1","aliases":["MAL-2025-1"],"severity":"low","package":"x"}]}"#;
     let exempt = r#"{"issues":[{"id":"MAL-2025-1","severity":"low","package":"x","exempt":true}]}"#;
+    let two = r#"{"issues":[{"id":"MAL-1","aliases":["MAL-2"],"severity":"low","package":"x"}]}"#;
     let lenient = "{severity: critical, fixableOnly: true, grace: 90d}";
     check_all(&[
         (line!(), lenient, named, "", Deny("malicious: MAL-2025-1 low event-stream is malware; remove the package")),
@@ -241,6 +242,10 @@ fn malware() {
         (line!(), lenient, alias, r#""exemptions":["GHSA-1"]"#, Deny("malicious: ")),
         (line!(), lenient, alias, r#""exemptions":["MAL-2025-1"]"#, Admit),
         (line!(), "{ignore: [MAL-2025-1]}", named, "", Admit),
+        (line!(), "{ignore: [{id: MAL-2025-1, package: event-stream}]}", named, "", Admit),
+        (line!(), "{ignore: [{id: MAL-2025-1, package: other}]}", named, "", Deny("or exempt the identifier")),
+        (line!(), lenient, two, r#""exemptions":["MAL-1"]"#, Deny("malicious: ")),
+        (line!(), lenient, two, r#""exemptions":["MAL-1","MAL-2"]"#, Admit),
     ]);
 }
 
@@ -496,12 +501,18 @@ fn images_without_a_complete_report() {
 fn ages() {
     let report = r#"{"issues":[],"generated_at":"2026-11-20","database_built":"2026-11-25"}"#;
     let bad = r#"{"issues":[{"id":"CVE-1","severity":"high"}],"generated_at":"2026-11-20"}"#;
+    let partial = r#"{"status":"INCOMPLETE","issues":[],"generated_at":"2026-11-01"}"#;
     let undated = r#"{"issues":[],"generated_at":null,"database_built":null}"#;
     check_all(&[
         (line!(), "{maxReportAge: 7d}", report, "", AdmitUntil("2026-11-27T00:00:00Z")),
         (line!(), "{maxReportAge: 6d}", report, "", Deny("older than the policy allows (maxReportAge of 6 days")),
         (line!(), "{maxReportAge: 6d, unscanned: allow}", report, "", Admit),
         (line!(), "{maxReportAge: 6d, unscanned: allow}", bad, "", Deny("severity: 1 issue")),
+        // A limit admits nothing that is denied without it.
+        (line!(), "{unscanned: allow}", partial, "", Deny("INCOMPLETE")),
+        (line!(), "{maxReportAge: 6d, unscanned: allow}", partial, "", Deny("INCOMPLETE")),
+        (line!(), "{maxReportAge: 36h}", report, "", Deny("maxReportAge of 36 hours")),
+        (line!(), "{maxReportAge: 90m}", report, "", Deny("maxReportAge of 90 minutes")),
         (line!(), "{maxReportAge: 7d}", undated, "", Deny("has no date, and the policy limits its age (maxReportAge)")),
         (line!(), "{maxDatabaseAge: 3d}", report, "", AdmitUntil("2026-11-28T00:00:00Z")),
         (line!(), "{maxDatabaseAge: 12h}", report, "", Deny("(maxDatabaseAge of 12 hours")),
@@ -562,6 +573,114 @@ fn configuration_issues_count_from_a_severity() {
     ]);
 }
 
+/// An image in which nothing was recognised is judged by all that is known about it.
+#[test]
+fn conditions_on_images_apply_to_opaque_ones() {
+    let of = |image: &str| -> &'static str {
+        Box::leak(format!(r#"{{"status":"OPAQUE","image":{image}}}"#).into_boxed_str())
+    };
+    let known = r#""history":{"known_since":"2026-11-01"}"#;
+    let alpine = of(r#"{"base":"docker.io/library/alpine:3"}"#);
+    check_all(&[
+        (line!(), "{opaque: allow}", alpine, "", Admit),
+        (
+            line!(),
+            "{opaque: allow, baseImages: {deny: ['docker.io/library/alpine:*']}}",
+            alpine,
+            "",
+            Deny("baseImages: "),
+        ),
+        (line!(), "{opaque: allow, baseImages: {allow: ['docker.io/*']}}", of("{}"), "", Deny("baseImages: ")),
+        (line!(), "{opaque: allow, when: 'true'}", of("{}"), "", Deny("when: ")),
+        (line!(), "{opaque: allow, when: 'packages.size() > 0'}", of("{}"), "", Admit),
+        (line!(), "{opaque: allow, bannedPackages: ['pkg:npm/x']}", of("{}"), "", Admit),
+        (line!(), "{opaque: allow, coolDown: 3d}", of(r#"{"created":"2026-11-25"}"#), known, Deny("coolDown: ")),
+        (line!(), "{opaque: allow}", of(r#"{"end_of_life":"2020-01-01"}"#), "", Deny("endOfLife: ")),
+    ]);
+}
+
+/// What is always blocked is not ignored, and an issue may be exempt in each of its packages for another reason.
+#[test]
+fn ignored_and_exempt_issues() {
+    let one = r#"{"issues":[{"id":"CVE-1","severity":"high","package":"ssl"}]}"#;
+    let two = r#"{"issues":[{"id":"CVE-1","severity":"high","packages":[{"name":"a"},{"name":"b"}]}]}"#;
+    let ids = r#"{"issues":["CVE-1"]}"#;
+    let exempt = r#""exemptions":["CVE-1"]"#;
+    let in_a = r#""exemptions":[{"id":"CVE-1","package":"a"}]"#;
+    check_all(&[
+        (line!(), "{ignore: [CVE-1]}", one, "", Admit),
+        (line!(), "{ignore: [CVE-1], alwaysBlock: [CVE-1]}", one, "", Deny("released by an exemption")),
+        (line!(), "{ignore: [{package: ssl}], alwaysBlock: [CVE-1]}", one, "", Deny("alwaysBlock: ")),
+        (line!(), "{ignore: [CVE-1], alwaysBlock: [CVE-1]}", one, exempt, Admit),
+        (line!(), "{ignore: [{id: CVE-1, package: b}]}", two, "", Deny("severity: ")),
+        (line!(), "{ignore: [{id: CVE-1, package: b}]}", two, in_a, Admit),
+        // Only the identifier is known.
+        (line!(), "{severity: critical, fixableOnly: true}", ids, "", Deny("severity: ")),
+        (line!(), "{severity: critical}", ids, exempt, Admit),
+        (line!(), "{ignore: [CVE-1]}", ids, "", Admit),
+        (line!(), "{}", r#"{"issues":["application_configuration:x"]}"#, exempt, Deny("severity: ")),
+        (line!(), "{}", r#"{"issues":["GHSA-1"]}"#, r#""exemptions":[{"issueType":"sn","id":"GHSA-1"}]"#, Admit),
+    ]);
+}
+
+/// A key that is not known may be meant to limit something.
+#[test]
+fn unknown_keys_of_cases_are_errors() {
+    let policy = TUTORIAL.replace("va:\n          enabled: false", "va:\n          enabled: true");
+    for (more, expected) in [
+        (r#""exemptions":[{"id":"CVE-1","scop":"other/x"}]"#, "unknown key \"scop\" in an exemption"),
+        (r#""exemptions":[{"id":"CVE-1","expire":"2020-01-01"}]"#, "unknown key \"expire\" in an exemption"),
+        (r#""exemption":["CVE-1"]"#, "unknown key \"exemption\"; did you mean \"exemptions\"?"),
+        (r#""va":{"isues":[]}"#, "unknown key \"isues\" in va"),
+        (r#""va":{"issues":[{"id":"CVE-1","fixed_in":"2"}]}"#, "unknown key \"fixed_in\" in an issue"),
+        (r#""va":{"issues":[{"id":"CVE-1","packages":[{"nam":"x"}]}]}"#, "unknown key \"nam\" in a package"),
+        (r#""va":{"packages":[{"licens":"MIT"}]}"#, "unknown key \"licens\" in a package"),
+        (r#""va":{"image":{"create":"2026-01-01"}}"#, "unknown key \"create\" in image"),
+        (r#""history":{"known":"2026-01-01"}"#, "unknown key \"known\" in history"),
+        (r#""trust":{"signer":[]}"#, "unknown key \"signer\" in trust"),
+    ] {
+        let (code, answers) = evaluate(&policy, &format!(r#"{{"id":1,"image":"icr.io/a/b:v1",{more}}}"#));
+        let error = answers[0]["error"].as_str().unwrap_or_default();
+        assert!(code == EXIT_FAILURE && error.contains(expected), "{more}: {}", answers[0]);
+    }
+    let fine = r#"{"id":1,"image":"icr.io/a/b:v1","note":"x","va":{"issues":[],"generatedAt":"2026-01-01"}}"#;
+    assert_eq!(evaluate(&policy, fine).0, EXIT_OK);
+    let native = r#"{"status":"UNSUPPORTED","issues":[{"id":"CVE-1","severity":"critical"}]}"#;
+    let policy = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec: {repositories: [{name: '*', \
+                  policy: {va: {unsupported: allow}}}]}\n";
+    let (_, answers) = evaluate(policy, &format!(r#"{{"id":1,"image":"icr.io/a/b:v1","va":{native}}}"#));
+    assert!(answers[0]["error"].as_str().is_some_and(|error| error.contains("UNSUPPORTED with issues")), "{answers:?}");
+}
+
+/// Denials say whose severity counts, and what releases the image.
+#[test]
+fn reasons_say_what_counts() {
+    let unfixed = r#"{"issues":[{"id":"CVE-1","severity":"high"}]}"#;
+    let rated =
+        r#"{"issues":[{"id":"CVE-1","severity":"low","severity_source":"debian","ratings":{"nvd":"critical"}}]}"#;
+    let unrated = r#"{"issues":[{"id":"CVE-1","severity":"low","severity_source":"debian"}]}"#;
+    let young = r#"{"issues":[],"packages":[{"name":"x","version":"1","published":"2026-12-25"}]}"#;
+    check_all(&[
+        (line!(), "{}", unfixed, "", Deny("no fix is published; released by an exemption")),
+        (
+            line!(),
+            "{severitySource: nvd}",
+            rated,
+            "",
+            Deny("(CVE-1 critical); the policy denies from low (severitySource: nvd)"),
+        ),
+        (line!(), "{severitySource: nvd}", unrated, "", Deny("(severitySource: nvd, which has not rated this)")),
+        (
+            line!(),
+            "{ignoreUnfixedFor: 14d}",
+            unfixed,
+            "",
+            Deny("the time at which ignoreUnfixedFor begins is not known"),
+        ),
+        (line!(), "{coolDown: {packages: 3d}}", young, "", Deny("has a date of publication in the future, 2026-12-25")),
+    ]);
+}
+
 /// All conditions of one rule together.
 #[test]
 fn every_failed_condition_is_named() {
@@ -605,6 +724,13 @@ fn mistakes_in_conditions_are_errors() {
         ("{bannedPackages: [event-stream]}", "is not a package URL"),
         ("{bannedPackages: ['pkg:npm/x@>=1 <<2']}", "is not a range"),
         ("{ignore: [{until: 2026-12-01T00:00:00Z}]}", "needs an id or a package"),
+        ("{ignore: ['CVE-2026-*']}", "one word of at most 256 bytes and no pattern"),
+        ("{alwaysBlock: ['CVE-2026-1 ']}", "is no identifier of an issue, so it blocks nothing"),
+        ("{alwaysBlock: ['CVE-2026-*']}", "is no identifier of an issue, so it blocks nothing"),
+        ("{alwaysBlock: [CVE_2026_1]}", "is no identifier of an issue, so it blocks nothing"),
+        ("{alwaysBlock: ['']}", "is no identifier of an issue, so it blocks nothing"),
+        ("{when: 'now - now > duration(\"30d\")'}", "\"30d\" is not a duration"),
+        ("{when: 'issues.exists(i, i.id.matches(\"(\"))'}", "is not a regular expression"),
         ("{ignore: [{id: CVE-1, until: tomorrow}]}", "until \"tomorrow\" is not a time"),
         ("{when: 'issue.exists(i, true)'}", "when: line 1, column 1: there is no variable \"issue\""),
         ("{when: 'issues.exists(i, i.sevrity == \"high\")'}", "no issue has a field \"sevrity\"; known: id, aliases"),

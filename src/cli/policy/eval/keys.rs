@@ -1,0 +1,94 @@
+//! The keys of a case. One that is not known may be meant to limit something, such as the end of an exemption.
+
+use serde_json::Value;
+
+use crate::markup::nearest;
+
+const CASE: &[&str] = &["id", "namespace", "image", "digest", "now", "trust", "va", "history", "exemptions"];
+const TRUST: &[&str] = &["signers", "simple", "error"];
+const VA: &[&str] =
+    &["status", "why", "incomplete", "generated_at", "database_built", "feeds", "issues", "packages", "image"];
+const ISSUE: &[&str] = &[
+    "id",
+    "aliases",
+    "kind",
+    "severity",
+    "severity_source",
+    "ratings",
+    "score",
+    "epss",
+    "exploited",
+    "malicious",
+    "exempt",
+    "title",
+    "published",
+    "first_seen",
+    "packages",
+    "package",
+    "purl",
+    "installed",
+    "version",
+    "fixed",
+    "fixed_version",
+    "status",
+];
+const AFFECTED: &[&str] = &["name", "package", "purl", "installed", "version", "fixed", "fixed_version", "status"];
+const PACKAGE: &[&str] =
+    &["name", "version", "purl", "licences", "licenses", "licence", "license", "published", "path"];
+const IMAGE: &[&str] = &["created", "end_of_life", "distribution", "base"];
+const BASE: &[&str] = &["name", "digest"];
+const FEEDS: &[&str] = &["kev", "epss"];
+const HISTORY: &[&str] = &["known_since", "admitted_since", "first_seen"];
+const EXEMPTION: &[&str] =
+    &["scope", "issue_type", "type", "issue_id", "issue", "id", "package", "expires", "until", "reason", "by"];
+
+/// Checks the keys of a case. Beside the keys of the case itself there may be others, unless they are nearly the same.
+///
+/// # Errors
+/// The first key that is not known.
+pub(super) fn check(case: &Value) -> Result<(), String> {
+    let Some(members) = case.as_object() else { return Ok(()) };
+    for key in members.keys().filter(|key| !CASE.contains(&key.as_str())) {
+        if let Some(known) = nearest(key, CASE) {
+            return Err(format!("unknown key {key:?}; did you mean {known:?}?"));
+        }
+    }
+    known(&case["trust"], "trust", TRUST)?;
+    known(&case["history"], "history", HISTORY)?;
+    let va = &case["va"];
+    known(va, "va", VA)?;
+    known(&va["image"], "image", IMAGE)?;
+    known(&va["image"]["base"], "base", BASE)?;
+    known(&va["feeds"], "feeds", FEEDS)?;
+    each(&va["packages"], |package| known(package, "a package", PACKAGE))?;
+    each(&va["issues"], |issue| {
+        known(issue, "an issue", ISSUE)?;
+        each(&issue["packages"], |package| known(package, "a package of an issue", AFFECTED))
+    })?;
+    each(&case["exemptions"], |exemption| known(exemption, "an exemption", EXEMPTION))
+}
+
+fn each(list: &Value, check: impl Fn(&Value) -> Result<(), String>) -> Result<(), String> {
+    list.as_array().into_iter().flatten().try_for_each(check)
+}
+
+fn known(object: &Value, what: &str, keys: &[&str]) -> Result<(), String> {
+    let unknown =
+        object.as_object().into_iter().flatten().map(|(key, _)| key).find(|key| !keys.contains(&&*snake(key)));
+    match unknown {
+        Some(key) => Err(format!("unknown key {key:?} in {what}; known: {}", keys.join(", "))),
+        None => Ok(()),
+    }
+}
+
+/// `generatedAt` as `generated_at`.
+fn snake(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 2);
+    for character in key.chars() {
+        if character.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(character.to_ascii_lowercase());
+    }
+    snake
+}
