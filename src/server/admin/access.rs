@@ -90,7 +90,7 @@ impl AdminAccess {
             let refusal = || AccessRefusal::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
             return if good { Ok(Caller::Token(peer)) } else { Err(refusal()) };
         }
-        let is_open = self.token.is_none() || !family.may_fetch(request.uri().path());
+        let is_open = (self.token.is_none() || !family.may_fetch(request.uri().path())) && !self.is_relayed(request);
         if self.bound.is_loopback() && !is_mutating(request.method()) && is_open {
             return Ok(caller);
         }
@@ -98,6 +98,15 @@ impl AdminAccess {
                    socket in the state directory, or the token of admin.token_file";
         let status = if self.token.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         Err(AccessRefusal::new(status, how))
+    }
+
+    /// Whether a proxy on this machine passes on a call from elsewhere: it names the listener by a name of `admin.hosts`, or
+    /// says for whom it asks (RFC 7239, section 4).
+    fn is_relayed<B>(&self, request: &Request<B>) -> bool {
+        let is_forwarded = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+        let named = single(request.headers(), header::HOST).and_then(|host| host.parse::<Authority>().ok());
+        let is_listed = |name: Authority| self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(name.host()));
+        is_forwarded.iter().any(|header| request.headers().contains_key(*header)) || named.is_some_and(is_listed)
     }
 
     /// Whether a `Host` belongs to this listener. An address cannot be rebound, so a listener on all addresses accepts

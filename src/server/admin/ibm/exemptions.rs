@@ -21,6 +21,9 @@ const AUTHOR: &str = "Vulnerability Advisor API";
 
 pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, request: &ApiRequest) -> ApiResponse {
     let caller = request.caller.to_string();
+    if let Err(refused) = says_no_more(&call, request) {
+        return refused;
+    }
     let answered = match (&request.method, call) {
         (&Method::GET, ExemptionCall::Types) => ok(&IbmExemptionType::all()),
         (&Method::GET, ExemptionCall::All) => ok(&answers(&book.list(None), true)),
@@ -37,6 +40,18 @@ pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, reque
         _ => Err(error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support the method")),
     };
     answered.unwrap_or_else(|refused| refused)
+}
+
+/// The path says everything about an exemption. A caller who adds an end or a package would get more than was asked for.
+fn says_no_more(call: &ExemptionCall, request: &ApiRequest) -> Result<(), ApiResponse> {
+    let changes = matches!(call, ExemptionCall::One(_) | ExemptionCall::DeleteAll) && request.method != Method::GET;
+    let is_empty = |text: &[u8]| matches!(text.trim_ascii(), b"" | b"{}" | b"null");
+    if !changes || (is_empty(&request.body) && is_empty(request.query.as_deref().unwrap_or_default().as_bytes())) {
+        return Ok(());
+    }
+    let why = "this call takes neither a body nor parameters: the path names the exemption, which has no end; \
+               use `pullgate exemption add` for one with an end or for one package";
+    Err(error(StatusCode::BAD_REQUEST, "bad_request", why))
 }
 
 fn ok(value: &impl serde::Serialize) -> Result<ApiResponse, ApiResponse> {

@@ -93,6 +93,9 @@ impl ExemptionCall {
 
 impl NamedIssue {
     /// Parses `issue/TYPE/ID`, or the same after a resource, which may contain slashes.
+    ///
+    /// # Errors
+    /// A message, if the resource is empty: it must not become the account.
     fn parse(path: &str) -> Result<Option<Self>, String> {
         let (resource, issue) = match (path.strip_prefix("issue/"), path.rsplit_once("/issue/")) {
             (Some(issue), _) => (None, issue),
@@ -100,7 +103,12 @@ impl NamedIssue {
             (None, None) => return Ok(None),
         };
         let Some((kind, id)) = issue.split_once('/') else { return Ok(None) };
-        let resource = resource.map(named).transpose()?.flatten();
+        let resource = match resource.map(named).transpose()? {
+            Some(name) if name.as_ref().is_none_or(|name| name.trim_matches('/').is_empty()) => {
+                return Err("the resource before /issue/ is empty; leave it out to mean the account".to_owned());
+            }
+            resource => resource.flatten(),
+        };
         let (Some(kind), Some(id)) = (named(kind)?, named(id)?) else { return Ok(None) };
         Ok(Some(Self { resource, kind, id }))
     }
@@ -170,6 +178,9 @@ mod tests {
         ] {
             assert_eq!(ExemptionCall::parse(path).unwrap(), call, "{path}");
             assert_eq!(IbmCall::parse(&format!("v4/{path}")).unwrap(), call.map(IbmCall::Exemptions), "{path}");
+        }
+        for path in ["exempt/image//issue/cve/CVE-2020-0001", "exempt/image///issue/cve/a"] {
+            assert!(ExemptionCall::parse(path).is_err(), "{path}");
         }
     }
 }
