@@ -75,7 +75,7 @@ use recent::RecentAdmissions;
 use record::RecordDraft;
 use router::Router;
 use warm::{Basis, WarmAnswers};
-use weighing::Weigher;
+use weighing::OpinionWeigher;
 
 /// The configuration of the gate.
 #[derive(Clone, Debug)]
@@ -238,7 +238,7 @@ impl Gate {
             clock: clock.clone(),
         };
         let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
-        let weigher = Weigher::new(clock.clone(), tasks.clone());
+        let weigher = OpinionWeigher::new(clock.clone(), tasks.clone());
         let (rules, time) = (rulebook.clone(), clock.clone());
         let judge = ManifestJudge::new(rules, resolver.clone(), kinds, evidence, url_hosts, weigher, time);
         Self {
@@ -319,9 +319,9 @@ impl Gate {
         };
         let answer = self.answer(request, target, &mut record).await;
         let counters = self.metrics.observe(&record, &answer);
-        let (kind, validity) = (record.kind(), record.validity());
+        let (kind, has_checked_va, validity) = (record.kind(), record.has_checked_va(), record.validity());
         let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
-        self.livescan.note(request, kind, &answer, moment);
+        self.livescan.note(request, kind, has_checked_va, &answer, moment);
         let is_repeatable = matches!(request.endpoint, Endpoint::Manifest { .. });
         if let (Some(key), Some(outcome)) = (request.key.as_ref().filter(|_| is_repeatable), WarmOutcome::of(&answer)) {
             self.warm.keep(key, WarmAnswer::new(outcome, text, counters, Basis { moment, time }, validity));

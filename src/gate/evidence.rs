@@ -160,7 +160,8 @@ impl EvidenceGatherer {
             Some(findings) => self.exemptions_of(target, subject, manifest.digest, findings).await?,
             None => VaExemptions::default(),
         };
-        let history = self.histories.of(rule.va.as_ref(), &target.name, manifest.digest, va.as_ref()).await;
+        let history =
+            self.histories.of(rule.va.as_ref(), (&target.name, &target.scope), manifest.digest, va.as_ref()).await;
         Ok(GatheredEvidence { trust, va, exemptions, history })
     }
 
@@ -295,7 +296,7 @@ impl EvidenceGatherer {
         let (digest, platform) = (image.digest, String::new());
         let findings = VaFindings::Children(vec![ChildFinding { digest, platform, evidence: evidence.clone() }]);
         let exemptions = self.exemptions_of(target, subject, top, &findings).await?.for_child(digest);
-        let history = self.histories.of(Some(rule), &target.name, top, Some(&findings)).await;
+        let history = self.histories.of(Some(rule), (&target.name, &target.scope), top, Some(&findings)).await;
         Ok((evidence, exemptions, history))
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::oci::{Digest, ImageName};
 use crate::policy::{ImageHistory, Observed, VaEvidence, VaFindings, VaRule};
 use crate::runtime::Clock;
+use crate::scope::Scope;
 use crate::store::{ImageTimes, StoreError, VerdictStore};
 
 /// Supplies histories. What is not known yet is known from then on, also after a restart.
@@ -19,14 +20,14 @@ impl Histories {
     pub(super) async fn of(
         &self,
         rule: Option<&VaRule>,
-        name: &ImageName,
+        (name, scope): (&ImageName, &Scope),
         digest: Digest,
         findings: Option<&VaFindings>,
     ) -> ImageHistory {
         if !rule.is_some_and(VaRule::needs_history) {
             return ImageHistory::default();
         }
-        let read = self.read(name, digest, findings).await;
+        let read = self.read(name, scope, digest, findings).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, image = %format_args!("{name}@{digest}"), "what is remembered about an image cannot be read");
             ImageHistory::default()
@@ -36,11 +37,12 @@ impl Histories {
     async fn read(
         &self,
         name: &ImageName,
+        scope: &Scope,
         digest: Digest,
         findings: Option<&VaFindings>,
     ) -> Result<ImageHistory, StoreError> {
         let now = self.clock.now();
-        let ImageTimes { known_since, admitted_since } = self.store.image_times(name, digest, now).await?;
+        let ImageTimes { known_since, admitted_since } = self.store.image_times(name, digest, scope, now).await?;
         let mut first_seen = BTreeMap::new();
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };

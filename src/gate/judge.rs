@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::evidence::{EvidenceGatherer, GatheredEvidence};
 use super::judgement::{EntryFinding, Judged, Judgement, opinions};
 use super::kind::{Classification, Interest, KindClaim, Kinds, Proof};
-use super::weighing::Weigher;
+use super::weighing::OpinionWeigher;
 use super::{GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{
@@ -54,7 +54,7 @@ pub(super) struct ManifestJudge {
     pub(super) evidence: EvidenceGatherer,
     /// Hosts that the `urls` of descriptors may name.
     url_hosts: Vec<String>,
-    weigher: Weigher,
+    weigher: OpinionWeigher,
     clock: Clock,
 }
 
@@ -65,7 +65,7 @@ impl ManifestJudge {
         kinds: Kinds,
         evidence: EvidenceGatherer,
         url_hosts: Vec<String>,
-        weigher: Weigher,
+        weigher: OpinionWeigher,
         clock: Clock,
     ) -> Self {
         Self { rulebook, resolver, kinds, evidence, url_hosts, weigher, clock }

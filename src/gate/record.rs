@@ -161,6 +161,11 @@ impl RecordDraft {
         self.kind
     }
 
+    /// Whether the entry that decided checked vulnerabilities.
+    pub(super) fn has_checked_va(&self) -> bool {
+        self.decided.as_ref().is_some_and(|record| record.va_age_seconds.is_some())
+    }
+
     /// How long the decision remains valid according to its evidence.
     pub(super) fn validity(&self) -> Validity {
         self.validity

@@ -12,7 +12,7 @@ use crate::runtime::{Clock, Tasks};
 
 /// Applies entries to evidence. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Weigher {
+pub(super) struct OpinionWeigher {
     clock: Clock,
     tasks: Tasks,
     /// How many evaluations run at once that may take long: at most on half of the processor cores. Others wait, and
@@ -20,7 +20,7 @@ pub(super) struct Weigher {
     slots: Arc<Semaphore>,
 }
 
-impl Weigher {
+impl OpinionWeigher {
     pub(super) fn new(clock: Clock, tasks: Tasks) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
         Self { clock, tasks, slots: Arc::new(Semaphore::new((cores / 2).max(1))) }
@@ -102,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_may_take_long_waits_for_a_slot() {
         let (clock, digest) = (Clock::system(), Digest::sha256(b"image"));
-        let weigher = Weigher::new(clock.clone(), Tasks::new());
+        let weigher = OpinionWeigher::new(clock.clone(), Tasks::new());
         let all = u32::try_from(weigher.slots.available_permits()).unwrap();
         let held = weigher.slots.clone().acquire_many_owned(all).await.unwrap();
         let image: ImageReference = "r.io/app:v1".parse().unwrap();

@@ -181,6 +181,7 @@ pub(super) fn migrations() -> Migrator {
         (7, "exemptions", include_str!("migrations/0007_exemptions.sql")),
         (8, "verdicts", include_str!("migrations/0008_verdicts.sql")),
         (9, "pins", include_str!("migrations/0009_pins.sql")),
+        (10, "admissions", include_str!("migrations/0010_admissions.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

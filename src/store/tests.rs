@@ -456,7 +456,15 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
         include_str!("verdicts/pulls.rs"),
         include_str!("verdicts/rematch.rs")
     );
-    for table in ["verdicts", "verdict_clients", "verdict_manifests", "image_history", "issue_history", "events"] {
+    for table in [
+        "verdicts",
+        "verdict_clients",
+        "verdict_manifests",
+        "image_history",
+        "checked_admissions",
+        "issue_history",
+        "events",
+    ] {
         assert!(facts.iter().chain([&node]).all(|source| !reads(source, table)), "{table}");
     }
     assert!(["contents", "content_parts"].iter().all(|table| !reads(verdicts, table)));

@@ -217,7 +217,8 @@ impl VerdictStore {
 
     async fn trim_to(&self, verdicts: i64, images: i64, events: i64) -> Result<u64, StoreError> {
         let limits = [("verdicts", "pulled_at", verdicts), ("image_history", "used_at", images)];
-        let limits = limits.into_iter().chain([("issue_history", "used_at", images), ("events", "number", events)]);
+        let limits = limits.into_iter().chain([("checked_admissions", "used_at", images)]);
+        let limits = limits.chain([("issue_history", "used_at", images), ("events", "number", events)]);
         let (mut forgets_verdicts, mut lost) = (false, 0);
         for (table, age, limit) in limits {
             let count = sqlx::query(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));

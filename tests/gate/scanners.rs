@@ -274,7 +274,7 @@ async fn required_isolation_hides_the_admin_socket_wherever_it_is() {
     assert!(made.path().join("elsewhere.sock").exists());
     let answer = gate.get("/team/app/manifests/1").await;
     let mounts = fs::read_to_string(made.path().join("trivy/mounts")).unwrap_or_default();
-    let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.json();
+    let ready = request("GET", &gate.admin_url("/readyz?verbose=json"), &[]).await.json();
     if has_namespaces() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(mounts.starts_with("hidden=yes "), "{mounts}");

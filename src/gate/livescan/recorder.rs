@@ -55,6 +55,7 @@ impl Livescan {
         &self,
         request: &GateRequest,
         kind: Option<Kind>,
+        has_checked_va: bool,
         answer: &Result<Answer, GateError>,
         moment: Moment,
     ) {
@@ -79,6 +80,7 @@ impl Livescan {
                     tag: tag.cloned(),
                     kind,
                     outcome: outcome(permit),
+                    has_checked_va,
                     until: permit.until(),
                     at: self.clock.now(),
                     client: client.clone(),

@@ -8,6 +8,7 @@ use sqlx::Row;
 
 use super::VerdictStore;
 use crate::oci::{Digest, ImageName};
+use crate::scope::Scope;
 use crate::store::{StoreError, time_of};
 
 /// The most images whose history is kept. An image that is forgotten counts as new.
@@ -15,12 +16,12 @@ pub(super) const MAX_IMAGES: i64 = 200_000;
 /// The most issues of one image whose times are kept.
 const MAX_ISSUES: usize = 10_000;
 
-/// Since when an image is known in a repository.
+/// Since when an image is known in a repository, and admitted to a scope.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ImageTimes {
     /// When this gate first saw the image there.
     pub known_since: Timestamp,
-    /// When this gate first admitted it.
+    /// When this gate first admitted it to the scope after its vulnerabilities were checked.
     pub admitted_since: Option<Timestamp>,
 }
 
@@ -28,7 +29,8 @@ pub struct ImageTimes {
 pub type IssueTimes = BTreeMap<String, Timestamp>;
 
 impl VerdictStore {
-    /// Since when an image is known in a repository. An image that was not known is known from now on.
+    /// Since when an image is known in a repository, and admitted to a scope. An image that was not known is known from now
+    /// on.
     ///
     /// # Errors
     /// The database cannot be read, or the image is new and the database cannot be written.
@@ -36,9 +38,10 @@ impl VerdictStore {
         &self,
         name: &ImageName,
         digest: Digest,
+        scope: &Scope,
         now: Timestamp,
     ) -> Result<ImageTimes, StoreError> {
-        if let Some(known) = self.known_image(name, digest).await? {
+        if let Some(known) = self.known_image(name, digest, scope).await? {
             return Ok(known);
         }
         sqlx::query(
@@ -52,16 +55,25 @@ impl VerdictStore {
         .execute(&self.database.writer)
         .await?;
         // Another request may have written an earlier time.
-        Ok(self.known_image(name, digest).await?.unwrap_or(ImageTimes { known_since: now, admitted_since: None }))
+        let known = self.known_image(name, digest, scope).await?;
+        Ok(known.unwrap_or(ImageTimes { known_since: now, admitted_since: None }))
     }
 
-    async fn known_image(&self, name: &ImageName, digest: Digest) -> Result<Option<ImageTimes>, StoreError> {
-        let sql = "SELECT known_since, admitted_since FROM image_history \
-                   WHERE host = ?1 AND repository = ?2 AND digest = ?3";
+    async fn known_image(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        scope: &Scope,
+    ) -> Result<Option<ImageTimes>, StoreError> {
+        let sql = "SELECT known_since, checked.admitted_since FROM image_history AS image \
+                   LEFT JOIN checked_admissions AS checked ON checked.host = image.host \
+                   AND checked.repository = image.repository AND checked.digest = image.digest AND checked.scope = ?4 \
+                   WHERE image.host = ?1 AND image.repository = ?2 AND image.digest = ?3";
         let row = sqlx::query(sql)
             .bind(name.host.as_str())
             .bind(name.repository.as_str())
             .bind(digest.to_string())
+            .bind(scope.to_string())
             .fetch_optional(self.readers())
             .await?;
         row.map(|row| {

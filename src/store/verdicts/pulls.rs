@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::events::NewEvent;
-use super::{COLUMNS, StoredVerdict, VerdictOutcome, VerdictStore};
+use super::{COLUMNS, StoredDecision, StoredVerdict, VerdictOutcome, VerdictStore};
 use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::policy::Kind;
 use crate::scope::Scope;
@@ -33,6 +33,8 @@ pub struct AdmittedPull {
     pub kind: Kind,
     /// The decision: an admission, or a denial that was not enforced.
     pub outcome: VerdictOutcome,
+    /// Whether the entry that decided checked vulnerabilities.
+    pub has_checked_va: bool,
     /// When the decision ends by itself.
     pub until: Option<Timestamp>,
     /// The time of the pull.
@@ -52,12 +54,16 @@ impl AdmittedPull {
     }
 }
 
-/// An image is history from its first admission on.
-const HISTORY: &str = "INSERT INTO image_history (host, repository, digest, known_since, admitted_since, used_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>3, value->>3 FROM json_each(?1) WHERE true \
+/// An image is known from its first admission on, at the latest.
+const HISTORY: &str = "INSERT INTO image_history (host, repository, digest, known_since, used_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>3 FROM json_each(?1) WHERE true \
     ON CONFLICT (host, repository, digest) DO UPDATE SET known_since = MIN(known_since, excluded.known_since), \
-    admitted_since = MIN(COALESCE(admitted_since, excluded.admitted_since), excluded.admitted_since), \
     used_at = MAX(used_at, excluded.used_at)";
+
+const CHECKED: &str = "INSERT INTO checked_admissions (host, repository, digest, scope, admitted_since, used_at) \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>4 FROM json_each(?1) WHERE true \
+    ON CONFLICT (host, repository, digest, scope) DO UPDATE SET \
+    admitted_since = MIN(admitted_since, excluded.admitted_since), used_at = MAX(used_at, excluded.used_at)";
 
 /// A pull by digest does not replace the decision for a tag: the entries for the tag may be stricter. Expressions on the
 /// right see the row as it was.
@@ -110,6 +116,8 @@ impl VerdictStore {
             .bind(json(&pulls.iter().map(history).collect::<Vec<_>>()))
             .execute(&mut *connection)
             .await?;
+        let checked = json(&pulls.iter().filter_map(checked).collect::<Vec<_>>());
+        sqlx::query(CHECKED).bind(checked).execute(&mut *connection).await?;
         let rows = json(&pulls.iter().map(verdict).collect::<Vec<_>>());
         let sql = sqlx::AssertSqlSafe(format!("{VERDICTS}{COLUMNS}"));
         let rows = sqlx::query(sql).bind(rows).fetch_all(&mut *connection).await?;
@@ -148,6 +156,14 @@ impl VerdictStore {
 
 fn history(pull: &AdmittedPull) -> (&str, &str, Digest, i64) {
     (pull.name.host.as_str(), pull.name.repository.as_str(), pull.digest, pull.at.as_millisecond())
+}
+
+/// An admission for which vulnerabilities were checked; a denial that was not enforced is none.
+fn checked(pull: &AdmittedPull) -> Option<(&str, &str, Digest, String, i64)> {
+    let ImageName { host, repository } = &pull.name;
+    let counts = pull.has_checked_va && pull.outcome.decision == StoredDecision::Admit;
+    let at = pull.at.as_millisecond();
+    counts.then(|| (host.as_str(), repository.as_str(), pull.digest, pull.scope.to_string(), at))
 }
 
 type VerdictRow<'a> =

@@ -34,6 +34,7 @@ fn pull(image: &str, tag: &str, client: &str, second: i64) -> AdmittedPull {
         tag: (!tag.is_empty()).then(|| tag.parse().unwrap()),
         kind: Kind::Image,
         outcome: VerdictOutcome { decision: StoredDecision::Admit, reason: String::new(), basis: basis("g1", "r1") },
+        has_checked_va: true,
         until: None,
         at: at(second),
         client: client.into(),
@@ -157,7 +158,7 @@ async fn rows_are_bounded() {
     assert!(store.manifest_copy(manifest("a").digest).await.unwrap().is_none());
     assert!(store.manifest_copy(manifest("b").digest).await.unwrap().is_some());
     let name = &pull("a", "", "", 0).name;
-    let times = store.image_times(name, manifest("a").digest, at(5000)).await.unwrap();
+    let times = store.image_times(name, manifest("a").digest, &Scope::CLUSTER, at(5000)).await.unwrap();
     assert_eq!(
         times,
         ImageTimes { known_since: at(5000), admitted_since: None },
@@ -172,7 +173,7 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
     let (name, digest) = (pull("a", "", "", 0).name, manifest("a").digest);
     let times = |store: &VerdictStore, now| {
         let (store, name) = (store.clone(), name.clone());
-        async move { store.image_times(&name, digest, at(now)).await.unwrap() }
+        async move { store.image_times(&name, digest, &Scope::CLUSTER, at(now)).await.unwrap() }
     };
     assert_eq!(times(&store.verdicts, 10).await, ImageTimes { known_since: at(10), admitted_since: None });
     assert_eq!(times(&store.verdicts, 20).await.known_since, at(10));
@@ -215,11 +216,31 @@ async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
         "DROP TABLE verdict_manifests",
         "DROP TABLE verdict_clients",
         "DROP TABLE events",
+        "DELETE FROM _sqlx_migrations WHERE version = 10",
+        "DROP TABLE checked_admissions",
     ] {
         sqlx::query(sql).execute(&store.database.writer).await.unwrap();
     }
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
-    let times = store.verdicts.image_times(&name, manifest("a").digest, at(100)).await.unwrap();
-    assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: Some(at(7)) });
+    let times = store.verdicts.image_times(&name, manifest("a").digest, &Scope::CLUSTER, at(100)).await.unwrap();
+    // Whether vulnerabilities were checked when it was admitted is not known.
+    assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: None });
+}
+
+/// An image that a scope admitted without looking for vulnerabilities, or against its rules, was never found to be clean.
+#[tokio::test]
+async fn only_checked_admissions_to_the_same_scope_count() {
+    let (_dir, store) = store().await;
+    let (name, digest) = (pull("a", "", "", 0).name, manifest("a").digest);
+    let scope = |name: &str| -> Scope { name.parse().unwrap() };
+    let unchecked = AdmittedPull { has_checked_va: false, scope: scope("dev"), ..pull("a", "1", "c", 10) };
+    let would_deny = VerdictOutcome { decision: StoredDecision::WouldDeny, ..pull("a", "1", "c", 0).outcome };
+    let reported = AdmittedPull { outcome: would_deny, scope: scope("audit"), ..pull("a", "1", "c", 20) };
+    let checked = AdmittedPull { scope: scope("prod"), ..pull("a", "1", "c", 30) };
+    record(&store, &[unchecked, reported, checked]).await;
+    for (of, admitted_since) in [("dev", None), ("audit", None), ("prod", Some(at(30))), ("", None)] {
+        let times = store.image_times(&name, digest, &scope(of), at(50)).await.unwrap();
+        assert_eq!(times, ImageTimes { known_since: at(10), admitted_since }, "{of}");
+    }
 }
