@@ -163,10 +163,10 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
         return HttpError::PrivateAddress;
     }
     let text = causes(error);
-    if caused_by(error, is_no_tls) {
+    if caused_by(error, &is_no_tls) {
         return HttpError::PlainHttp(text);
     }
-    if caused_by(error, |cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
+    if caused_by(error, &|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
         return HttpError::NotHttp(text);
     }
     HttpError::Connection(text)
@@ -174,11 +174,11 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
 
 /// Whether an error, or one of its causes, is of a kind. The error that rustls reports is inside of an I/O error, which
 /// does not name it as its cause.
-fn caused_by(error: &(dyn StdError + 'static), is: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|cause| {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        is(cause) || inner.is_some_and(|inner| is(inner))
-    })
+fn caused_by(error: &(dyn StdError + 'static), is: &dyn Fn(&(dyn StdError + 'static)) -> bool) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    is(error)
+        || inner.is_some_and(|inner| caused_by(inner, is))
+        || error.source().is_some_and(|source| caused_by(source, is))
 }
 
 /// Whether the peer answered a TLS handshake with something that is not TLS.

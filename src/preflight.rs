@@ -53,7 +53,7 @@ impl PreflightReport {
 pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> PreflightReport {
     let (opened, now) = (config.clone(), clock.now());
     let open = move || {
-        let mut found = Findings::new(&opened, depth);
+        let mut found = PreflightFindings::new(&opened, depth);
         files::check(&mut found, now);
         policies::check(&mut found, now);
         machine::check(&mut found);
@@ -67,7 +67,7 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
             PreflightReport { configuration: vec![problem], machine: Vec::new() }
         }
     };
-    let mut found = Findings::new(config, depth);
+    let mut found = PreflightFindings::new(config, depth);
     machine::check_schema(&mut found).await;
     if depth == PreflightDepth::Everything {
         policies::check_scanners(&mut found).await;
@@ -78,13 +78,13 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
 }
 
 /// Collects problems. A key is given by its path: `listener[0].tls.certificate`.
-struct Findings<'a> {
+struct PreflightFindings<'a> {
     config: &'a Config,
     depth: PreflightDepth,
     report: PreflightReport,
 }
 
-impl<'a> Findings<'a> {
+impl<'a> PreflightFindings<'a> {
     fn new(config: &'a Config, depth: PreflightDepth) -> Self {
         Self { config, depth, report: PreflightReport::default() }
     }

@@ -34,7 +34,9 @@ mod scanner;
 mod source;
 mod subject;
 
-pub use databases::{AdvisoryDatabases, DatabaseConfig, DatabaseNews, check_databases, describe_databases};
+pub use databases::{
+    AdvisoryDatabases, DatabaseConfig, DatabaseLack, DatabaseNews, check_databases, describe_databases,
+};
 pub use external::{
     AdapterAuth, AdapterConfig, AdapterRegistry, Confinement, Isolation, ProgramConfig, ScannerConfig, ScannerKind,
     ScannerTool, check_scanner,

@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(word_of(&ignoring, &one, &none), "No Issues");
         let exploited = VaRule { exploited: Some(Behaviour::Deny), ..VaRule::ibm() };
         assert_eq!(word_of(&exploited, &report(vec![]), &none), "Denied", "the catalogue is not imported");
-        let opaque = |issues| VaEvidence::Opaque { why: "x".into(), issues };
+        let opaque =
+            |issues| VaEvidence::Opaque { why: "x".into(), issues, image: crate::policy::ImageFacts::default() };
         let secret = VaRule { configuration: Some(Severity::Low), severity: Severity::Low, ..VaRule::ibm() };
         assert_eq!(word_of(&secret, &opaque(vec![own_check()]), &none), "1 Issue");
         assert_eq!(word_of(&secret, &opaque(vec![]), &none), "Scanning");

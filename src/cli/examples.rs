@@ -5,10 +5,12 @@ use clap::Command;
 /// The words of a command, and examples of it.
 const EXAMPLES: &[(&[&str], &str)] = &[
     (&["cache", "gc"], "pullgate cache gc --config pullgate.toml"),
+    (&["cache", "pins"], "pullgate cache pins --config pullgate.toml"),
     (
         &["cache", "status"],
         "pullgate cache status --config pullgate.toml\n  pullgate cache status -o json | jq .stored_bytes",
     ),
+    (&["cache", "unpin"], "pullgate cache unpin --config pullgate.toml docker.io/library/nginx:1.27"),
     (&["cache", "verify"], "pullgate cache verify --config pullgate.toml"),
     (
         &["certs", "init"],

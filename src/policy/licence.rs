@@ -341,15 +341,16 @@ mod tests {
             ("GPL-*", "GPL-2.0-or-later AND 0BSD AND Public-Domain AND LGPL-2.1-or-later", true),
             ("LGPL-*", "GPL-3.0-only", false),
         ] {
-            let found = rule(&[], &[pattern]).judge(&[DeclaredLicence::new(written.to_owned())]);
-            assert_eq!(found.is_err(), is_denied, "{pattern:?} {written:?}");
+            let declared = [DeclaredLicence::new(written.to_owned())];
+            let found = rule(&[], &[pattern]).judge(&declared).is_err();
+            assert_eq!(found, is_denied, "{pattern:?} {written:?}");
         }
         let allowing = LicenceRule { unknown: Behaviour::Allow, ..rule(&["MIT", "Apache-2"], &[]) };
         for (written, is_allowed) in
             [("apache-2.0", true), ("GPL-3.0-only AND custom", false), ("MIT AND custom", true), ("custom", true)]
         {
-            let found = allowing.judge(&[DeclaredLicence::new(written.to_owned())]);
-            assert_eq!(found.is_ok(), is_allowed, "{written:?}");
+            let declared = [DeclaredLicence::new(written.to_owned())];
+            assert_eq!(allowing.judge(&declared).is_ok(), is_allowed, "{written:?}");
         }
     }
 

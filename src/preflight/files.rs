@@ -6,7 +6,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Findings;
+use super::PreflightFindings;
 use crate::server::{self, TlsError, admin};
 use crate::upstream::{self, Auth, Secret};
 use crate::va::ibm::ApiKey;
@@ -15,7 +15,7 @@ use crate::va::{AdapterAuth, AdapterConfig, ScannerKind};
 /// How long before its end a certificate is reported, unless it is issued for a short time: then in its last third.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-pub(super) fn check(found: &mut Findings<'_>, now: Timestamp) {
+pub(super) fn check(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let config = found.config;
     for (index, listener) in config.listeners.iter().enumerate() {
         if let Some(tls) = &listener.tls {
@@ -53,7 +53,7 @@ pub(super) fn check(found: &mut Findings<'_>, now: Timestamp) {
     }
 }
 
-fn listener_files(found: &mut Findings<'_>, table: &str, tls: &server::TlsConfig, now: Timestamp) {
+fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::TlsConfig, now: Timestamp) {
     let (errors, validity) = server::check_tls(tls, now);
     for error in errors {
         let key = match error.path() {
@@ -89,7 +89,7 @@ fn is_open_to_all(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o006 != 0)
 }
 
-fn upstream(found: &mut Findings<'_>, table: &str, config: &upstream::Config) {
+fn upstream(found: &mut PreflightFindings<'_>, table: &str, config: &upstream::Config) {
     found.connection(table, config.proxy.as_deref(), config.ca.as_deref());
     // A URL of another scheme is a mistake that was reported.
     let is_http = config.url.starts_with("https://") || config.url.starts_with("http://");
@@ -110,7 +110,7 @@ fn upstream(found: &mut Findings<'_>, table: &str, config: &upstream::Config) {
     }
 }
 
-fn adapter(found: &mut Findings<'_>, table: &str, adapter: &AdapterConfig) {
+fn adapter(found: &mut PreflightFindings<'_>, table: &str, adapter: &AdapterConfig) {
     found.connection(table, adapter.proxy.as_deref(), adapter.ca.as_deref());
     adapter_auth(found, &format!("{table}.auth"), &adapter.auth);
     // The tables of `registry` have no positions any more; their place is that of the list.
@@ -119,7 +119,7 @@ fn adapter(found: &mut Findings<'_>, table: &str, adapter: &AdapterConfig) {
     }
 }
 
-fn adapter_auth(found: &mut Findings<'_>, table: &str, auth: &AdapterAuth) {
+fn adapter_auth(found: &mut PreflightFindings<'_>, table: &str, auth: &AdapterAuth) {
     match auth {
         AdapterAuth::None => {}
         AdapterAuth::ApiKey(key) => secret(found, table, "key", key),
@@ -129,7 +129,7 @@ fn adapter_auth(found: &mut Findings<'_>, table: &str, auth: &AdapterAuth) {
 }
 
 /// Reads the secret of a table: `NAME_file` or `NAME_env`.
-fn secret(found: &mut Findings<'_>, table: &str, name: &str, secret: &Secret) {
+fn secret(found: &mut PreflightFindings<'_>, table: &str, name: &str, secret: &Secret) {
     let kind = if matches!(secret, Secret::File(_)) { "file" } else { "env" };
     found.secret(&format!("{table}.{name}_{kind}"), secret.read().map(drop));
 }

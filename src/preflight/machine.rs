@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::Findings;
+use super::PreflightFindings;
 use crate::markup::ProblemSeverity::{Error, Note};
 use crate::server;
 use crate::store::{self, StateDir};
@@ -15,7 +15,7 @@ use crate::store::{self, StateDir};
 /// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) without its end.
 const MAX_SOCKET: usize = 107;
 
-pub(super) fn check(found: &mut Findings<'_>) {
+pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
     let is_running = UnixStream::connect(&config.admin.socket).is_ok();
     if is_running {
@@ -44,7 +44,7 @@ pub(super) fn check(found: &mut Findings<'_>) {
     port(found, "admin.address", &config.admin.address, is_running);
 }
 
-fn socket(found: &mut Findings<'_>) {
+fn socket(found: &mut PreflightFindings<'_>) {
     let path = &found.config.admin.socket;
     let length = path.as_os_str().len();
     if length > MAX_SOCKET {
@@ -85,7 +85,7 @@ fn writable_file(path: &Path) -> Result<(), String> {
 }
 
 /// Tries a port. If the gate of this state directory is running, it has the port.
-fn port(found: &mut Findings<'_>, key: &str, address: &str, is_running: bool) {
+fn port(found: &mut PreflightFindings<'_>, key: &str, address: &str, is_running: bool) {
     if address.ends_with(":0") {
         return;
     }
@@ -117,7 +117,7 @@ fn port(found: &mut Findings<'_>, key: &str, address: &str, is_running: bool) {
 }
 
 /// Whether the database is of this version or of an older one.
-pub(super) async fn check_schema(found: &mut Findings<'_>) {
+pub(super) async fn check_schema(found: &mut PreflightFindings<'_>) {
     if let Err(error) = store::check_schema(&found.config.state_dir).await {
         let hint = "use the newer version, or another state_dir";
         found.machine(Error, "state_dir", &error.to_string(), Some(hint));

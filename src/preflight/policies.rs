@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::{Findings, PreflightDepth};
-use crate::markup::ProblemSeverity;
+use super::{PreflightDepth, PreflightFindings};
+use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{RuleSet, Settings};
 use crate::rulebook::{Directory, DocumentSource as _};
 use crate::runtime::format_duration;
-use crate::va::{self, DatabaseConfig, ScannerKind};
+use crate::va::{self, DatabaseConfig, DatabaseLack, ScannerKind};
 
-pub(super) fn check(found: &mut Findings<'_>, now: Timestamp) {
+pub(super) fn check(found: &mut PreflightFindings<'_>, now: Timestamp) {
     // It is a mistake of its own if it is not set.
     let config = found.config;
     if !config.policy_dir.as_os_str().is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn check(found: &mut Findings<'_>, now: Timestamp) {
 }
 
 /// Every problem of every document has its own place. When a gate starts, its rules report their warnings themselves.
-fn policies(found: &mut Findings<'_>, now: Timestamp) {
+fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let config = found.config;
     let dir = config.policy_dir.display();
     let snapshot = match Directory::new(&config.policy_dir).snapshot() {
@@ -44,7 +44,9 @@ fn policies(found: &mut Findings<'_>, now: Timestamp) {
     let is_empty = parsed.rules.as_ref().is_some_and(|rules| rules.documents() == 0);
     let least = if found.depth == PreflightDepth::Start { ProblemSeverity::Error } else { ProblemSeverity::Warning };
     let problems = parsed.problems.into_iter().chain(snapshot.warnings);
-    found.report.configuration.extend(problems.filter(|problem| problem.severity <= least));
+    // Trusted roots that cannot be read have been reported where the configuration names them.
+    let is_reported = |problem: &Problem| problem.message.starts_with("trust.trusted_roots: ");
+    found.report.configuration.extend(problems.filter(|found| found.severity <= least && !is_reported(found)));
     if is_empty && found.depth == PreflightDepth::Everything {
         let hint = "copy one of config/policies; `pullgate policy check` tests them";
         found.warn("policy.dir", &format!("{dir} contains no policies, so every image is denied"), Some(hint));
@@ -52,7 +54,7 @@ fn policies(found: &mut Findings<'_>, now: Timestamp) {
 }
 
 /// Images and registries that are named must belong to an upstream.
-fn names(found: &mut Findings<'_>) {
+fn names(found: &mut PreflightFindings<'_>) {
     let config = found.config;
     let is_served = |host: &crate::oci::Host| {
         config.upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
@@ -67,9 +69,9 @@ fn names(found: &mut Findings<'_>) {
     }
 }
 
-fn databases(found: &mut Findings<'_>, databases: &DatabaseConfig, now: Timestamp) {
+fn databases(found: &mut PreflightFindings<'_>, databases: &DatabaseConfig, now: Timestamp) {
     let hint = "run `pullgate db update`, or `pullgate db import` without a network";
-    let (missing, aged) = match va::check_databases(databases, now) {
+    let DatabaseLack { missing, aged } = match va::check_databases(databases, now) {
         Ok(status) => status,
         Err(why) => return found.warn("va.database", &why, None),
     };
@@ -85,7 +87,7 @@ fn databases(found: &mut Findings<'_>, databases: &DatabaseConfig, now: Timestam
 }
 
 /// Runs each scanner for its version, and says how it is isolated.
-pub(super) async fn check_scanners(found: &mut Findings<'_>) {
+pub(super) async fn check_scanners(found: &mut PreflightFindings<'_>) {
     let config = found.config;
     for (index, scanner) in config.va.scanners.iter().enumerate() {
         let table = config.places.item("va.scanner", index);

@@ -33,15 +33,20 @@ pub struct DatabaseConfig {
     pub sources: DatabaseSources,
 }
 
+/// What advisory databases lack.
+pub struct DatabaseLack {
+    /// The configured sources of which there is no database yet.
+    pub missing: Vec<String>,
+    /// The databases that are too old, with their ages.
+    pub aged: Vec<(String, SignedDuration)>,
+}
+
 /// The configured sources of which there is no database yet, and the databases that are too old, with their ages. Reads what
 /// is known about the databases, and not the databases.
 ///
 /// # Errors
 /// The directory cannot be read, or a database cannot be used.
-pub fn check_databases(
-    config: &DatabaseConfig,
-    now: Timestamp,
-) -> Result<(Vec<String>, Vec<(String, SignedDuration)>), String> {
+pub fn check_databases(config: &DatabaseConfig, now: Timestamp) -> Result<DatabaseLack, String> {
     let mut known = Vec::new();
     if config.state_dir.join("advisories").is_dir() {
         let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
@@ -57,7 +62,7 @@ pub fn check_databases(
         let age = source.age(now).filter(|age| source.has_advisories() && config.max_age.is_some_and(|max| *age > max));
         aged.extend(age.map(|age| (source.source.clone(), age)));
     }
-    Ok((missing, aged))
+    Ok(DatabaseLack { missing, aged })
 }
 
 /// Each source of which there is a database, with its age, for people.

@@ -8,8 +8,11 @@ use crate::support::{TestCa, TestRegistry, raw, request, soon};
 
 /// A pair of files for a listener with TLS.
 fn with_certificate(made: TestGate) -> TestGate {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .expect("a name")
+        .self_signed(&key)
+        .expect("a certificate");
     made.file("server.crt", &certificate.pem())
         .file("server.key", &key.serialize_pem())
         .listener("tls = { certificate = \"server.crt\", key = \"server.key\" }")

@@ -13,7 +13,7 @@ use super::reading::OpenedBundle;
 use crate::advisories::{self, AdvisoryStore};
 use crate::api::{BundledImage, ContentQuery, PlannedImage, PrefetchRequest, path};
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
-use crate::cli::{Exit, GateArgs, fail};
+use crate::cli::{CommandError, Exit, GateArgs, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
 use crate::runtime::{format_size, printable};
 
@@ -56,7 +56,7 @@ struct ExtraFiles {
     scratch: Option<tempfile::TempDir>,
 }
 
-pub(super) fn export(args: &ExportArgs) -> Result<Exit, String> {
+pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
     let mut writer = BundleWriter::open(&args.file)?;
     let extras = ExtraFiles::collect(args)?;
     let document = match resume(args, &extras, &mut writer)? {
@@ -99,7 +99,7 @@ fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
 }
 
 /// What the images need, or the exit code if one of them cannot be exported.
-fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, String> {
+fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, CommandError> {
     let request = PrefetchRequest {
         images: args.images.clone(),
         platforms: args.platform.clone(),
@@ -107,7 +107,7 @@ fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, String> {
     };
     let planned: Vec<PlannedImage> = run_job(&args.gate, path::BUNDLE_PLAN, &request)?;
     let mut exit = Exit::Ok;
-    planned.iter().filter_map(|image| image.error.as_ref()).for_each(|error| exit = fail(error));
+    planned.iter().filter_map(|image| image.error.as_ref()).for_each(|error| exit = fail(error.as_str()));
     let images: Vec<_> = planned.into_iter().filter_map(|image| image.bundled).collect();
     Ok(if exit == Exit::Ok { Ok(images) } else { Err(exit) })
 }
@@ -227,17 +227,17 @@ fn copy(writer: &mut BundleWriter, layer: &BundleLayer, file: &Path) -> Result<(
 }
 
 impl ExtraFiles {
-    fn collect(args: &ExportArgs) -> Result<Self, String> {
+    fn collect(args: &ExportArgs) -> Result<Self, CommandError> {
         let mut extras = Self::default();
         if !args.with_advisories && !args.with_trusted_roots {
             return Ok(extras);
         }
-        let config = crate::cli::config::load_or_say(args.gate.config.as_deref())?;
+        let config = crate::cli::config::load_or_error(args.gate.config.as_deref())?;
         if args.with_trusted_roots {
             for (number, root) in config.policy.trusted_roots.iter().map(PathBuf::from).enumerate() {
                 let size = std::fs::metadata(&root).map_err(|error| format!("{}: {error}", root.display()))?.len();
                 if size > MAX_ROOT {
-                    return Err(format!("{}: too large for a trusted root", root.display()));
+                    return Err(format!("{}: too large for a trusted root", root.display()).into());
                 }
                 extras.add(ROOT_TYPE, root, format!("trusted_root-{}.json", number + 1))?;
             }

@@ -13,7 +13,7 @@ use super::reading::OpenedBundle;
 use crate::advisories::{self, AdvisoryStore, ImportOptions};
 use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, MissingRequest, path};
 use crate::cli::remote::{ContentClient, post, progress_bar, run_job};
-use crate::cli::{Exit, GateArgs, Output, fail};
+use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST, Manifest};
 use crate::runtime::{Clock, create_private_dir, printable};
 
@@ -49,7 +49,7 @@ pub(in crate::cli) struct ImportArgs {
     output: Output,
 }
 
-pub(super) fn import(args: &ImportArgs) -> Result<Exit, String> {
+pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
     let archive = BundleArchive::open(&args.file)?;
     let wrong = |error: String| format!("{}: {error}", args.file.display());
     let bundle = OpenedBundle::read(&archive).map_err(wrong)?;
@@ -112,7 +112,7 @@ fn import_image(
     archive: &BundleArchive,
     (image, advisories): (&BundledImage, &[BuiltDatabase]),
     bar: &ProgressBar,
-) -> Result<ImportedImage, String> {
+) -> Result<ImportedImage, CommandError> {
     let query = |digest, size, media_type| ContentQuery {
         name: image.name.clone(),
         digest,
@@ -152,7 +152,7 @@ fn import_image(
     run_job(&args.gate, path::BUNDLE_IMPORT, &request)
 }
 
-fn missing(args: &ImportArgs, digests: &[Digest]) -> Result<BTreeSet<Digest>, String> {
+fn missing(args: &ImportArgs, digests: &[Digest]) -> Result<BTreeSet<Digest>, CommandError> {
     let mut missing = BTreeSet::new();
     for some in digests.chunks(AT_ONCE) {
         let request = MissingRequest { digests: some.to_vec() };
@@ -166,7 +166,7 @@ fn import_files(
     args: &ImportArgs,
     archive: &BundleArchive,
     bundle: &OpenedBundle,
-) -> Result<Vec<BuiltDatabase>, String> {
+) -> Result<Vec<BuiltDatabase>, CommandError> {
     let advisories = match &bundle.advisories {
         Some(described) => import_advisories(args, archive, described)?,
         None => Vec::new(),
@@ -202,8 +202,8 @@ fn import_advisories(
     args: &ImportArgs,
     archive: &BundleArchive,
     described: &Descriptor,
-) -> Result<Vec<BuiltDatabase>, String> {
-    let config = crate::cli::config::load_or_say(args.gate.config.as_deref())
+) -> Result<Vec<BuiltDatabase>, CommandError> {
+    let config = crate::cli::config::load_or_error(args.gate.config.as_deref())
         .map_err(|error| format!("the bundle has advisory databases, which need the gate's configuration: {error}"))?;
     let state = &config.state_dir;
     create_private_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;

@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::api::{PinAnswer, PinRequest, PrefetchRequest, PrefetchedImage, path};
 use crate::cli::remote::{delete, get, post, run_job};
 use crate::cli::table::table;
-use crate::cli::{Exit, GateArgs, Output, fail};
+use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
 use crate::runtime::format_size;
 
 /// Shown below the help text.
@@ -48,13 +48,13 @@ pub(in crate::cli) struct UnpinArgs {
 }
 
 /// Pins as many of the images as possible.
-pub(super) fn pin(args: &PinArgs) -> Result<Exit, String> {
+pub(super) fn pin(args: &PinArgs) -> Result<Exit, CommandError> {
     let PinArgs { images, reason, by, fetch, platform, gate } = args;
     let mut exit = Exit::Ok;
     if *fetch {
         let request = PrefetchRequest { images: images.clone(), platforms: platform.clone(), namespace: String::new() };
         let fetched: Vec<PrefetchedImage> = run_job(gate, path::PREFETCH, &request)?;
-        fetched.iter().filter_map(|image| image.error.as_ref()).for_each(|error| exit = fail(error));
+        fetched.iter().filter_map(|image| image.error.as_ref()).for_each(|error| exit = fail(error.as_str()));
         if exit != Exit::Ok {
             return Ok(exit);
         }
@@ -70,7 +70,7 @@ pub(super) fn pin(args: &PinArgs) -> Result<Exit, String> {
     Ok(exit)
 }
 
-pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, String> {
+pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, CommandError> {
     let pins: Vec<PinAnswer> = get(gate, path::CACHE_PINS)?;
     match output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&pins).unwrap_or_default()),
@@ -88,7 +88,7 @@ pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, String> {
 }
 
 /// Removes as many of the pins as possible.
-pub(super) fn unpin(args: &UnpinArgs) -> Result<Exit, String> {
+pub(super) fn unpin(args: &UnpinArgs) -> Result<Exit, CommandError> {
     let mut exit = Exit::Ok;
     for image in &args.images {
         let query = format!("{}?image={}", path::CACHE_PINS, utf8_percent_encode(image, NON_ALPHANUMERIC));

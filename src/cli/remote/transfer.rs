@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
-use super::{AdminAddress, AdminCall, GateArgs, ask, endpoint, message, whole};
+use super::{AdminAddress, AdminCall, CommandError, GateArgs, ask, endpoint, message, whole};
 use crate::api::{ContentQuery, path};
 
 /// The size of a piece that is sent, in bytes.
@@ -24,7 +24,7 @@ pub(in crate::cli) struct ContentClient {
 
 impl ContentClient {
     /// A client of the gate that the arguments name.
-    pub(in crate::cli) fn new(gate: &GateArgs) -> Result<Self, String> {
+    pub(in crate::cli) fn new(gate: &GateArgs) -> Result<Self, CommandError> {
         let runtime = crate::cli::runtime().map_err(|error| error.to_string())?;
         Ok(Self { endpoint: endpoint(gate)?, token: gate.token()?, runtime })
     }

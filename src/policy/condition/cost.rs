@@ -86,12 +86,10 @@ impl WorkBudget {
         let budget = self.clone();
         Box::new(move |call| {
             budget.step()?;
-            for argument in &call.args {
-                match argument.downcast_ref::<CelInt>() {
-                    Some(parts) => budget.charge(u64::try_from(*parts.inner()).unwrap_or(1).min(MAX_WORK))?,
-                    None => budget.charge_value(&**argument)?,
-                }
-            }
+            let (parts, element) = call.args.split_first().ok_or_else(exhausted)?;
+            let parts = parts.downcast_ref::<CelInt>().and_then(|parts| u64::try_from(*parts.inner()).ok());
+            budget.charge(parts.unwrap_or(1).min(MAX_WORK))?;
+            element.iter().try_for_each(|element| budget.charge_value(&**element))?;
             Ok(CowVal::owned(cel::common::types::CelBool::from(true)))
         })
     }

@@ -48,7 +48,9 @@ const EXEMPTION: &[&str] =
 /// The first key that is not known.
 pub(super) fn check(case: &Value) -> Result<(), String> {
     let Some(members) = case.as_object() else { return Ok(()) };
-    for key in members.keys().filter(|key| !CASE.contains(&key.as_str())) {
+    // A short key resembles others by chance: `note` is not a mistaken `now`.
+    let is_long = |key: &&String| key.len() > 4 && !CASE.contains(&key.as_str());
+    for key in members.keys().filter(is_long) {
         if let Some(known) = nearest(key, CASE) {
             return Err(format!("unknown key {key:?}; did you mean {known:?}?"));
         }
