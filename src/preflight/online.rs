@@ -60,7 +60,7 @@ pub async fn reach(config: &Config, mut progress: impl FnMut(usize, usize)) -> V
 
 fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
     let mut questions = Vec::new();
-    for (index, upstream) in config.upstreams.iter().enumerate() {
+    for (index, upstream) in config.upstreams.iter().enumerate().filter(|(_, upstream)| !upstream.offline) {
         let table = config.places.item("upstream", index);
         if upstream.notary.is_some() {
             let key = format!("{table}.notary");

@@ -523,6 +523,7 @@ async fn services_are_asked_online() {
     let made = Checked { upstream: format!("url = \"{url}\""), ..Checked::new() };
     let more = format!(
         "[[upstream]]\nhost = \"down.test\"\nurl = \"{down_url}\"\n\
+         [[upstream]]\nhost = \"away.test\"\nurl = \"{down_url}\"\noffline = true\n\
          [[upstream]]\nhost = \"web.test\"\nurl = \"{url}/not-a-registry\"\n\
          [[upstream]]\nhost = \"tls.test\"\nurl = \"{}\"\n\
          [va.database]\nkev = \"{url}/absent.json\"\n\
@@ -539,14 +540,15 @@ async fn services_are_asked_online() {
     for wanted in [
         format!("note: upstream[0].url: registry.test answers at {url} (no TLS) and asks for no credentials"),
         format!("error: upstream[1].url: down.test at {down_url}: "),
-        "error: upstream[2].url: ".to_owned(),
-        "error: upstream[3].url: the registry at 127.0.0.1".to_owned(),
+        "error: upstream[3].url: ".to_owned(),
+        "error: upstream[4].url: the registry at 127.0.0.1".to_owned(),
         format!("error: va.database.kev: {url}/absent.json: the server answers 404"),
         format!("note: events.urls: a connection to {} can be opened", address(&url)),
         format!("error: events.urls: a connection to {} cannot be opened", address(&down_url)),
     ] {
         assert!(lines.iter().any(|line| line.contains(&wanted)), "{wanted}\n{lines:#?}");
     }
+    assert!(!lines.iter().any(|line| line.contains("upstream[2]")), "an offline upstream is not asked: {lines:#?}");
 }
 
 /// A start says what the gate is made of, in the same order each time.

@@ -203,8 +203,7 @@ fn import_advisories(
     archive: &BundleArchive,
     described: &Descriptor,
 ) -> Result<Vec<BuiltDatabase>, CommandError> {
-    let config = crate::cli::config::load_or_error(args.gate.config.as_deref())
-        .map_err(|error| format!("the bundle has advisory databases, which need the gate's configuration: {error}"))?;
+    let config = crate::cli::config::load_or_error(args.gate.config.as_deref())?;
     let state = &config.state_dir;
     create_private_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;
     let store = AdvisoryStore::open(state).map_err(|error| error.to_string())?;
