@@ -147,6 +147,15 @@ pub(super) struct VexStatement {
     pub(super) suppresses: bool,
 }
 
+impl VexStatement {
+    /// The order of statements; the greatest applies. Of equally late ones, one that does not exempt takes precedence. A
+    /// statement without a time is the earliest if it exempts, and the latest if it does not.
+    pub(super) fn precedence(&self) -> (Timestamp, bool) {
+        let unknown = if self.suppresses { Timestamp::MIN } else { Timestamp::MAX };
+        (self.at.unwrap_or(unknown), !self.suppresses)
+    }
+}
+
 /// An image, or all images of an index, as named by a VEX statement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct NamedImage {

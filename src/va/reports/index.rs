@@ -257,14 +257,13 @@ impl Index {
         (changed != issues_found).then_some(changed)
     }
 
-    /// The issue of a finding, exempt if the latest statement about it says so. Of equally late statements, one that
-    /// does not exempt takes precedence.
+    /// The issue of a finding, exempt if the latest statement about it says so.
     fn with_statements(&self, finding: &ReportFinding, image: &ImageDigests<'_>, honour_ignores: bool) -> Issue {
         let issue = &finding.issue;
         let names = issue.aliases.iter().chain([&issue.id]);
         let about = names.filter_map(|name| self.statements.get(&name.to_ascii_lowercase())).flatten();
         let about = about.filter(|statement| statement.is_about(finding, image));
-        let latest = about.max_by_key(|statement| (statement.at, !statement.suppresses));
+        let latest = about.max_by_key(|statement| statement.precedence());
         let by_report = issue.exempt || (honour_ignores && finding.ignored);
         let exempt = by_report || latest.is_some_and(|statement| statement.suppresses);
         Issue { exempt, ..issue.clone() }

@@ -1,8 +1,9 @@
 //! OpenVEX documents (github.com/openvex/spec, version 0.2.0). They contain statements and are never a report.
 
-use serde::Deserialize;
-
 use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::document::{
     InvalidReport, NamedImage, ReportFile, VexStatement, digest_of, read, some, text_or_nothing, time,
@@ -22,7 +23,6 @@ const JUSTIFICATIONS: [&str; 5] = [
 /// product that is a package means that package in any image.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
-    let at = time(vex.last_updated.as_deref()).or_else(|| time(vex.timestamp.as_deref()));
     let mut document = ReportFile::default();
     for claim in &vex.statements {
         let ids = claim.ids();
@@ -31,7 +31,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
             document.notes.push(why.into());
             continue;
         };
-        let at = time(claim.last_updated.as_deref()).or_else(|| time(claim.timestamp.as_deref())).or(at);
+        let at = moment(&vex, claim, suppresses);
         if claim.products.iter().flatten().next().is_none() {
             document.notes.push(format!("the statement on {id} names no product and has no effect"));
         }
@@ -47,6 +47,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         }
     }
     Ok(document)
+}
+
+/// When a statement was made: its own time, else that of the document. Documents are also updated for other reasons, so
+/// `last_updated` makes no statement later that exempts; it does for one that does not. A time that cannot be read is not
+/// replaced by another.
+fn moment(vex: &Vex, claim: &VexClaim, suppresses: bool) -> Option<Timestamp> {
+    let made = claim.timestamp.as_deref().or(vex.timestamp.as_deref());
+    if suppresses {
+        return time(made);
+    }
+    let updated = claim.last_updated.as_deref().or(vex.last_updated.as_deref());
+    let times: Vec<Option<Timestamp>> = [made, updated].into_iter().flatten().map(|at| time(Some(at))).collect();
+    if times.contains(&None) { None } else { times.into_iter().flatten().max() }
 }
 
 #[derive(Deserialize)]

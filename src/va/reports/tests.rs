@@ -310,6 +310,53 @@ fn open_vex(statement: &Value) -> String {
     .to_string()
 }
 
+/// Touching a document, or a time that cannot be read, must not let an exemption win over a later statement.
+#[test]
+fn open_vex_statements_are_ordered_by_when_they_were_made() {
+    let image = json!([{"@id": format!("pkg:oci/app@{}", digest(CONFIG))}]);
+    let claim = |status: &str, times: Value| {
+        let mut claim = json!({"products": image, "status": status, "justification": "vulnerable_code_not_present"});
+        claim.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+        open_vex(&claim)
+    };
+    let of_document = |text: String, times: Value| {
+        let mut document: Value = serde_json::from_str(&text).unwrap();
+        document.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+        document.to_string()
+    };
+    let (march, april, may) = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z", "2025-05-01T00:00:00Z");
+    let at = |time: &str| json!({"timestamp": time});
+    let affected = || claim("affected", at(april));
+    for (name, exempting, other, exempt) in [
+        ("later", claim("fixed", at(may)), affected(), true),
+        ("earlier", claim("fixed", at(march)), affected(), false),
+        ("touched", claim("fixed", json!({"timestamp": march, "last_updated": may})), affected(), false),
+        (
+            "document touched",
+            of_document(claim("fixed", json!({})), json!({"timestamp": march, "last_updated": may})),
+            affected(),
+            false,
+        ),
+        ("unreadable", of_document(claim("fixed", at("yesterday")), at(may)), affected(), false),
+        ("document unreadable", of_document(claim("fixed", json!({})), at("yesterday")), affected(), false),
+        (
+            "withdrawn later",
+            claim("fixed", at(april)),
+            claim("affected", json!({"timestamp": march, "last_updated": may})),
+            false,
+        ),
+        (
+            "withdrawn without a time",
+            claim("fixed", at(may)),
+            of_document(claim("affected", json!({})), json!({"timestamp": null})),
+            false,
+        ),
+    ] {
+        let reports = lookup(&[TRIVY, &exempting, &other]);
+        assert_eq!(find(&reports, "CVE-2024-0002").exempt, exempt, "{name}");
+    }
+}
+
 #[test]
 fn open_vex_statements() {
     let image = json!({"@id": format!("pkg:oci/app@{}?repository_url=r.io", digest(CONFIG))});
