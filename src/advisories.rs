@@ -32,7 +32,7 @@ mod trivy_db;
 
 pub use databases::{Databases, SourceState, SourceStatus, is_fetched};
 pub use error::DatabaseError;
-pub use find::{ImageFindings, find};
+pub use find::{ImageFindings, find, rate};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationManifest, InstalledGeneration};
 pub use import::{
     DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, WebSource, export, fetch_file, fetch_trivy_db, import,

@@ -24,6 +24,7 @@ mod configuration;
 mod databases;
 /// Trivy, Grype and services with the API of Harbor's scanners.
 mod external;
+mod feeds;
 mod fetch;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
@@ -181,7 +182,10 @@ impl Va {
         let mut doubtful = None;
         for source in &self.sources {
             match source.evidence(subject).await {
-                SourceAnswer::Decides(evidence) => return self.reports.with_statements(subject, evidence).await,
+                SourceAnswer::Decides(evidence) => {
+                    let evidence = self.scanner.with_feeds(subject, evidence).await;
+                    return self.reports.with_statements(subject, evidence).await;
+                }
                 SourceAnswer::Doubts(evidence) => {
                     tracing::debug!(
                         source = source.name(),

@@ -45,7 +45,7 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
     let details = Some(databases.details());
     let lookups = Lookups { trivy: databases.trivy(), osv: databases.osv().collect(), details };
     let mut found = find_in(&lookups, inventory, now);
-    add_feeds(databases.feeds(), &mut found);
+    add_feeds(databases, &mut found);
     for source in databases.unusable() {
         if let SourceState::Unusable { problem } = &source.state {
             found.gaps.push(Gap { place: source.source.clone(), problem: problem.clone() });
@@ -55,26 +55,40 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
     found
 }
 
-/// Adds what the feeds say about the vulnerabilities: known exploited ones, and probabilities of exploitation.
-fn add_feeds((kev, epss): (Option<&CveTable>, Option<&CveTable>), found: &mut ImageFindings) {
-    let mut damaged = None;
-    let mut look_up = |feed: Option<&CveTable>, place: &str, cves: &[CveKey]| {
-        let mut numbers = Vec::new();
-        for cve in cves.iter().filter(|_| feed.is_some()) {
-            match feed.map(|feed| feed.get(*cve)) {
-                Some(Ok(number)) => numbers.extend(number),
-                Some(Err(error)) => damaged = Some(Gap { place: place.to_owned(), problem: error.to_string() }),
-                None => {}
-            }
-        }
-        numbers
+/// What the feeds say about a vulnerability.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FeedRating {
+    /// Whether it is known to be exploited; false, too, if that feed is not in use.
+    pub exploited: bool,
+    /// The probability that it will be exploited, 0 to 1; `None` if it is not known.
+    pub epss: Option<f64>,
+}
+
+/// Looks up a vulnerability with these names in the feeds.
+///
+/// # Errors
+/// The name of the feed that is damaged, and what is wrong.
+pub fn rate<'a>(databases: &Databases, names: impl Iterator<Item = &'a str>) -> Result<FeedRating, Gap> {
+    let (kev, epss) = databases.feeds();
+    let cves: Vec<CveKey> = names.filter_map(CveKey::parse).collect();
+    let look_up = |feed: Option<&CveTable>, place: &str| {
+        let numbers = cves.iter().filter_map(|cve| feed.map(|feed| feed.get(*cve)));
+        let numbers: Result<Vec<Option<u32>>, DamagedDatabase> = numbers.collect();
+        let numbers = numbers.map_err(|error| Gap { place: place.to_owned(), problem: error.to_string() })?;
+        Ok(numbers.into_iter().flatten().collect::<Vec<u32>>())
     };
+    let scores = look_up(epss, "epss")?.into_iter().map(|bits| f64::from(f32::from_bits(bits)));
+    Ok(FeedRating { exploited: !look_up(kev, "kev")?.is_empty(), epss: scores.reduce(f64::max) })
+}
+
+/// Adds what the feeds say about the vulnerabilities: known exploited ones, and probabilities of exploitation.
+fn add_feeds(databases: &Databases, found: &mut ImageFindings) {
+    let mut damaged = None;
     for matched in &mut found.matches {
-        let names = std::iter::once(&matched.id).chain(&matched.aliases);
-        let cves: Vec<CveKey> = names.filter_map(|name| CveKey::parse(name)).collect();
-        matched.exploited = !look_up(kev, "kev", &cves).is_empty();
-        let scores = look_up(epss, "epss", &cves);
-        matched.epss = scores.into_iter().map(|bits| f64::from(f32::from_bits(bits))).reduce(f64::max);
+        match rate(databases, std::iter::once(&*matched.id).chain(matched.aliases.iter().map(|alias| &**alias))) {
+            Ok(rating) => (matched.exploited, matched.epss) = (rating.exploited, rating.epss),
+            Err(gap) => damaged = Some(gap),
+        }
     }
     found.gaps.extend(damaged);
 }

@@ -167,6 +167,14 @@ impl AdvisoryDatabases {
         let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
     }
 
+    /// The databases that are open, whatever there is among them and however old; `None` if they cannot be used.
+    pub(super) fn open_ones(&self) -> Option<Arc<Databases>> {
+        match &**self.0.current.load() {
+            OpenState::Open(databases) => Some(databases.clone()),
+            OpenState::Opening | OpenState::Failed(_) => None,
+        }
+    }
+
     /// The databases to match against; `None` if there are none.
     ///
     /// # Errors

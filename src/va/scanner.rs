@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use super::databases::AdvisoryDatabases;
 use super::layers::{KnownLayer, LayerReadings};
-use super::{SourceAnswer, VaSource, VaSubject, configuration};
+use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
 use crate::advisories::{self, Databases};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, Gap, Inventory, InventoryLayer};
@@ -174,6 +174,31 @@ impl Scanner {
         let value = self.background.run(work).await.flatten();
         let unknown = || VaEvidence::Unavailable { why: "what is installed in the image is not known any more".into() };
         SourceAnswer::Decides(Arc::new(Observed { value: value.unwrap_or_else(unknown), at: now, until }))
+    }
+
+    /// The evidence of another source, with what the feeds of this gate say about its issues.
+    pub(super) async fn with_feeds(
+        &self,
+        subject: &VaSubject,
+        evidence: Arc<Observed<VaEvidence>>,
+    ) -> Arc<Observed<VaEvidence>> {
+        if !subject.is_background {
+            self.databases.opened().await;
+        }
+        let (VaEvidence::Report(report), Some(databases)) = (&evidence.value, self.databases.open_ones()) else {
+            return evidence;
+        };
+        if !feeds::lacks(&databases, &evidence.value) {
+            return evidence;
+        }
+        let report = report.clone();
+        match self.tasks.spawn_blocking(move || feeds::add(&databases, report)).await {
+            Ok(report) => {
+                let value = VaEvidence::Report(report);
+                Arc::new(Observed { value, at: evidence.at, until: evidence.until })
+            }
+            Err(_) => self.observed(VaEvidence::Unavailable { why: "the feeds could not be read".into() }),
+        }
     }
 
     /// The advisory databases of this gate.

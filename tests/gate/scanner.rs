@@ -327,3 +327,42 @@ async fn va_lists_configuration_issues_with_their_places() {
     assert!(login["packages"][0]["layer"].as_str().is_some_and(|layer| layer.starts_with("sha256:")), "{login}");
     assert!(!as_json.stdout.windows(12).any(|window| window == b"aB3dE5gH7jK9"), "no secret is shown");
 }
+
+/// Feeds say more about the issues in reports of other scanners, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exploited_vulnerability_in_a_report_counts() {
+    let registry = TestRegistry::start().await;
+    let built = image([Layer::gzip(&python("2.2.0"))]);
+    registry.push("team/app", Some("1"), &built);
+    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {va: {severity: critical}}}\n"));
+    let report = json!({
+        "SchemaVersion": 2, "CreatedAt": "2026-05-02T00:00:00Z", "ArtifactName": "x", "ArtifactType": "container_image",
+        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": built.configs[0]},
+        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [{
+            "VulnerabilityID": "CVE-2024-1234", "PkgName": "a", "InstalledVersion": "1", "Severity": "LOW"
+        }]}],
+    });
+    let made = made.file("reports/app.json", &report.to_string());
+    made.config();
+    let catalogue = json!({
+        "catalogVersion": "2026.05.01", "dateReleased": "2026-05-01T14:00:00Z", "count": 1,
+        "vulnerabilities": [{"cveID": "CVE-2024-1234", "dateAdded": "2024-05-01"}],
+    });
+    fs::write(made.path().join("records"), catalogue.to_string()).expect("a file");
+    let folder = made.path().to_owned();
+    let gate = made.start().await;
+    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
+    let imported = soon(tokio::task::spawn_blocking(move || import(&folder))).await.expect("it ends");
+    assert!(imported.status.success(), "{}", text(&imported));
+    let denied = async {
+        loop {
+            let answer = gate.get("/team/app/manifests/1").await;
+            if answer.status == 403 {
+                return answer.text().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let reason = soon(denied).await;
+    assert!(reason.contains("CVE-2024-1234") && reason.contains("exploited"), "{reason}");
+}

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory};
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
 use crate::policy::{
-    AffectedPackage, DeclaredLicence, Epss, Feeds, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap,
-    ReportPackage, Severity, VaEvidence,
+    AffectedPackage, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap, ReportPackage,
+    Severity, VaEvidence,
 };
-use crate::va::configuration;
+use crate::va::{configuration, feeds};
 
 /// The most gaps that a report names in words.
 const MAX_NAMED: usize = 3;
@@ -41,7 +41,7 @@ pub(super) fn evidence(
         end_of_life: findings.end_of_life,
         distribution: inventory.distribution.as_ref().map(release),
         database_built: databases.oldest(),
-        feeds: Feeds { kev: feed(databases, "kev"), epss: feed(databases, "epss") },
+        feeds: feeds::of(databases),
         ..ImageFacts::default()
     };
     let mut purls = PackagePurls { inventory, known: HashMap::new() };
@@ -98,11 +98,6 @@ fn opaque(databases: &Databases, inventory: &Inventory) -> VaEvidence {
 /// `debian 12`; only the name for a rolling release.
 fn release(distribution: &LinuxDistribution) -> String {
     format!("{} {}", distribution.id, distribution.version).trim_end().to_owned()
-}
-
-/// When a feed was published; `None` if it is not in use.
-fn feed(databases: &Databases, name: &str) -> Option<Timestamp> {
-    databases.status().iter().find(|status| status.source == name)?.generation.as_ref().map(|used| used.built)
 }
 
 /// `pullgate 0.1.0 (trivy-db of 2026-11-25, osv-pypi of 2026-11-24)`.
