@@ -74,19 +74,24 @@ impl Origins {
         manifest: &Manifest,
         evidence: Arc<Observed<VaEvidence>>,
     ) -> Arc<Observed<VaEvidence>> {
-        let (VaEvidence::Report(report), Content::Image { config, layers }) = (&evidence.value, &manifest.content)
-        else {
-            return evidence;
+        let known = match &evidence.value {
+            VaEvidence::Report(report) => &report.image,
+            VaEvidence::Opaque { image, .. } => image,
+            _ => return evidence,
         };
+        let Content::Image { config, layers } = &manifest.content else { return evidence };
         let settings = self.configuration(target, config).await;
         let image = ImageFacts {
             created: settings.as_ref().and_then(|settings| settings.created().as_ref()?.parse().ok()),
             claimed_base: claim(manifest, settings.as_ref()),
             bases: self.bases(&target.name, manifest.digest, layers).await,
             names: self.names(&target.name, manifest.digest).await.unwrap_or_default(),
-            ..report.image.clone()
+            ..known.clone()
         };
-        let value = VaEvidence::Report(Report { image, ..report.clone() });
+        let mut value = evidence.value.clone();
+        if let VaEvidence::Report(Report { image: known, .. }) | VaEvidence::Opaque { image: known, .. } = &mut value {
+            *known = image;
+        }
         Arc::new(Observed { value, at: evidence.at, until: evidence.until })
     }
 
