@@ -64,33 +64,35 @@ pub struct FeedRating {
     pub epss: Option<f64>,
 }
 
-/// Looks up a vulnerability with these names in the feeds.
-///
-/// # Errors
-/// The name of the feed that is damaged, and what is wrong.
-pub fn rate<'a>(databases: &Databases, names: impl Iterator<Item = &'a str>) -> Result<FeedRating, Gap> {
+/// Looks up a vulnerability with these names in the feeds. A feed that is damaged adds a gap with its name as the place,
+/// once, and says nothing.
+pub fn rate<'a>(databases: &Databases, names: impl Iterator<Item = &'a str>, gaps: &mut Vec<Gap>) -> FeedRating {
     let (kev, epss) = databases.feeds();
     let cves: Vec<CveKey> = names.filter_map(CveKey::parse).collect();
-    let look_up = |feed: Option<&CveTable>, place: &str| {
+    let mut look_up = |feed: Option<&CveTable>, place: &str| {
         let numbers = cves.iter().filter_map(|cve| feed.map(|feed| feed.get(*cve)));
         let numbers: Result<Vec<Option<u32>>, DamagedDatabase> = numbers.collect();
-        let numbers = numbers.map_err(|error| Gap { place: place.to_owned(), problem: error.to_string() })?;
-        Ok(numbers.into_iter().flatten().collect::<Vec<u32>>())
+        let numbers = numbers.unwrap_or_else(|error| {
+            if gaps.iter().all(|gap| gap.place != place) {
+                gaps.push(Gap { place: place.to_owned(), problem: error.to_string() });
+            }
+            Vec::new()
+        });
+        numbers.into_iter().flatten().collect::<Vec<u32>>()
     };
-    let scores = look_up(epss, "epss")?.into_iter().map(|bits| f64::from(f32::from_bits(bits)));
-    Ok(FeedRating { exploited: !look_up(kev, "kev")?.is_empty(), epss: scores.reduce(f64::max) })
+    let scores = look_up(epss, "epss").into_iter().map(|bits| f64::from(f32::from_bits(bits)));
+    FeedRating { epss: scores.reduce(f64::max), exploited: !look_up(kev, "kev").is_empty() }
 }
 
 /// Adds what the feeds say about the vulnerabilities: known exploited ones, and probabilities of exploitation.
 fn add_feeds(databases: &Databases, found: &mut ImageFindings) {
-    let mut damaged = None;
+    let mut gaps = Vec::new();
     for matched in &mut found.matches {
-        match rate(databases, std::iter::once(&*matched.id).chain(matched.aliases.iter().map(|alias| &**alias))) {
-            Ok(rating) => (matched.exploited, matched.epss) = (rating.exploited, rating.epss),
-            Err(gap) => damaged = Some(gap),
-        }
+        let names = std::iter::once(&*matched.id).chain(matched.aliases.iter().map(|alias| &**alias));
+        let rating = rate(databases, names, &mut gaps);
+        (matched.exploited, matched.epss) = (rating.exploited, rating.epss);
     }
-    found.gaps.extend(damaged);
+    found.gaps.extend(gaps);
 }
 
 /// The maximum number of advisories that apply, before those of several sources are joined. Old images with everything have

@@ -1,40 +1,40 @@
 //! What feeds say about the issues in reports of other sources: which are known to be exploited (KEV), and how probable
 //! exploitation is (EPSS). The gate's own scanner does the same while it matches.
 
-use jiff::Timestamp;
-
 use crate::advisories::{self, Databases};
-use crate::policy::{Epss, Feeds, Report, VaEvidence};
+use crate::inventory::Gap;
+use crate::policy::{Epss, Feeds, Report};
 
-/// When the feeds were published that are in use.
-pub(super) fn of(databases: &Databases) -> Feeds {
-    Feeds { kev: published(databases, "kev"), epss: published(databases, "epss") }
+/// When the feeds were published that are in use. One that could not be read, as a gap says, counts as missing.
+pub(super) fn of(databases: &Databases, gaps: &[Gap]) -> Feeds {
+    let published = |name: &str| {
+        let status = databases.status().iter().find(|status| status.source == name)?;
+        let is_read = gaps.iter().all(|gap| gap.place != name);
+        status.generation.as_ref().filter(|_| is_read).map(|used| used.built)
+    };
+    Feeds { kev: published("kev"), epss: published("epss") }
 }
 
-fn published(databases: &Databases, name: &str) -> Option<Timestamp> {
-    databases.status().iter().find(|status| status.source == name)?.generation.as_ref().map(|used| used.built)
-}
-
-/// Whether the evidence is a report that lacks what the feeds say.
-pub(super) fn lacks(databases: &Databases, evidence: &VaEvidence) -> bool {
-    let feeds = of(databases);
-    matches!(evidence, VaEvidence::Report(report) if feeds != Feeds::default() && report.image.feeds != feeds)
+/// Whether a report lacks what the feeds say.
+pub(super) fn are_missing(databases: &Databases, report: &Report) -> bool {
+    let feeds = of(databases, &[]);
+    feeds != Feeds::default() && report.image.feeds != feeds
 }
 
 /// The report with what the feeds say. A feed that is damaged makes it incomplete.
 pub(super) fn add(databases: &Databases, mut report: Report) -> Report {
-    let feeds = of(databases);
-    report.image.feeds =
-        Feeds { kev: feeds.kev.or(report.image.feeds.kev), epss: feeds.epss.or(report.image.feeds.epss) };
+    let mut gaps = Vec::new();
     for issue in &mut report.issues {
         let names = std::iter::once(&*issue.id).chain(issue.aliases.iter().map(|alias| &**alias));
-        match advisories::rate(databases, names) {
-            Ok(rating) => {
-                issue.exploited |= rating.exploited;
-                issue.epss = issue.epss.max(rating.epss.and_then(Epss::new));
-            }
-            Err(gap) => report.incomplete = Some(format!("{}: {}", gap.place, gap.problem)),
-        }
+        let rating = advisories::rate(databases, names, &mut gaps);
+        issue.exploited |= rating.exploited;
+        issue.epss = issue.epss.max(rating.epss.and_then(Epss::new));
+    }
+    let feeds = of(databases, &gaps);
+    report.image.feeds.kev = feeds.kev.or(report.image.feeds.kev);
+    report.image.feeds.epss = feeds.epss.or(report.image.feeds.epss);
+    if let Some(Gap { place, problem }) = gaps.first() {
+        report.incomplete.get_or_insert_with(|| format!("{place}: {problem}"));
     }
     report
 }

@@ -182,15 +182,12 @@ impl Scanner {
         subject: &VaSubject,
         evidence: Arc<Observed<VaEvidence>>,
     ) -> Arc<Observed<VaEvidence>> {
+        let VaEvidence::Report(report) = &evidence.value else { return evidence };
         if !subject.is_background {
             self.databases.opened().await;
         }
-        let (VaEvidence::Report(report), Some(databases)) = (&evidence.value, self.databases.open_ones()) else {
-            return evidence;
-        };
-        if !feeds::lacks(&databases, &evidence.value) {
-            return evidence;
-        }
+        let databases = self.databases.open_ones().filter(|databases| feeds::are_missing(databases, report));
+        let Some(databases) = databases else { return evidence };
         let report = report.clone();
         match self.tasks.spawn_blocking(move || feeds::add(&databases, report)).await {
             Ok(report) => {

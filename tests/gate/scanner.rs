@@ -1,7 +1,8 @@
 //! The gate's own scanner: an image is judged at its first pull, by its layers and the databases on this machine.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -328,13 +329,10 @@ async fn va_lists_configuration_issues_with_their_places() {
     assert!(!as_json.stdout.windows(12).any(|window| window == b"aB3dE5gH7jK9"), "no secret is shown");
 }
 
-/// Feeds say more about the issues in reports of other scanners, too.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exploited_vulnerability_in_a_report_counts() {
-    let registry = TestRegistry::start().await;
+/// A gate with a report of another scanner that lists CVE-2024-1234 as low, and CISA's catalogue ready for import.
+fn reported(registry: &TestRegistry, exploited: &str, rule: &str) -> TestGate {
     let built = image([Layer::gzip(&python("2.2.0"))]);
     registry.push("team/app", Some("1"), &built);
-    let made = TestGate::new(&registry, &policy("  - {name: \"*\", policy: {va: {severity: critical}}}\n"));
     let report = json!({
         "SchemaVersion": 2, "CreatedAt": "2026-05-02T00:00:00Z", "ArtifactName": "x", "ArtifactType": "container_image",
         "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": built.configs[0]},
@@ -342,13 +340,24 @@ async fn an_exploited_vulnerability_in_a_report_counts() {
             "VulnerabilityID": "CVE-2024-1234", "PkgName": "a", "InstalledVersion": "1", "Severity": "LOW"
         }]}],
     });
-    let made = made.file("reports/app.json", &report.to_string());
-    made.config();
     let catalogue = json!({
         "catalogVersion": "2026.05.01", "dateReleased": "2026-05-01T14:00:00Z", "count": 1,
-        "vulnerabilities": [{"cveID": "CVE-2024-1234", "dateAdded": "2024-05-01"}],
+        "vulnerabilities": [{"cveID": exploited, "dateAdded": "2024-05-01"}],
     });
-    fs::write(made.path().join("records"), catalogue.to_string()).expect("a file");
+    let rules = policy(&format!("  - {{name: \"*\", policy: {{va: {{{rule}}}}}}}\n"));
+    let made = TestGate::new(registry, &rules)
+        .file("reports/app.json", &report.to_string())
+        .file("records", &catalogue.to_string());
+    // Writes the configuration file.
+    made.config();
+    made
+}
+
+/// Feeds say more about the issues in reports of other scanners, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exploited_vulnerability_in_a_report_counts() {
+    let registry = TestRegistry::start().await;
+    let made = reported(&registry, "CVE-2024-1234", "severity: critical");
     let folder = made.path().to_owned();
     let gate = made.start().await;
     assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
@@ -365,4 +374,36 @@ async fn an_exploited_vulnerability_in_a_report_counts() {
     };
     let reason = soon(denied).await;
     assert!(reason.contains("CVE-2024-1234") && reason.contains("exploited"), "{reason}");
+}
+
+/// A feed that cannot be read says nothing, also under a rule that admits incomplete reports.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_feed_counts_as_missing() {
+    let registry = TestRegistry::start().await;
+    let made = reported(&registry, "CVE-2024-1000", "severity: critical, exploited: deny, incomplete: allow");
+    let imported = import(made.path());
+    assert!(imported.status.success(), "{}", text(&imported));
+    let tables = files_named(&made.path().join("state"), "cves.table");
+    let gate = made.start().await;
+    let admitted = async { while gate.get("/team/app/manifests/1").await.status != 200 {} };
+    soon(admitted).await;
+    for table in tables {
+        let mut bytes = fs::read(&table).expect("a table");
+        bytes.iter_mut().skip(16).for_each(|byte| *byte ^= 0xff);
+        // The same file, because the gate has it open.
+        let file = fs::File::options().write(true).open(&table).expect("a table");
+        file.write_all_at(&bytes, 0).expect("it is written");
+    }
+    gate.set_policy(&policy("  - {name: \"*\", policy: {va: {severity: high, exploited: deny, incomplete: allow}}}\n"));
+    let answer = gate.get("/team/app/manifests/1").await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("exploited"), "{}", answer.text());
+}
+
+/// The files of this name below a folder.
+fn files_named(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let here = files.into_iter().filter(|path| path.ends_with(name));
+    here.chain(folders.iter().flat_map(|folder| files_named(folder, name))).collect()
 }

@@ -41,7 +41,7 @@ pub(super) fn evidence(
         end_of_life: findings.end_of_life,
         distribution: inventory.distribution.as_ref().map(release),
         database_built: databases.oldest(),
-        feeds: feeds::of(databases),
+        feeds: feeds::of(databases, &findings.gaps),
         ..ImageFacts::default()
     };
     let mut purls = PackagePurls { inventory, known: HashMap::new() };
