@@ -1,8 +1,8 @@
 //! Where an image comes from: when it was created, and which images it was built on.
 //!
 //! An image was built on another one if the layers of that one are its own lowest layers, digest by digest. That is proven
-//! by the two manifests; what an image's author writes into it proves nothing. Only images count that this gate has
-//! admitted, by the names under which their registries delivered them. A proof is kept, with the tags that the base image
+//! by the two manifests; what an image's author writes into it proves nothing. Only images that this gate has
+//! admitted count, by the names under which their registries delivered them. A proof is kept, with the tags that the base image
 //! had then.
 
 use std::sync::Arc;
@@ -80,12 +80,21 @@ impl Origins {
             _ => return evidence,
         };
         let Content::Image { config, layers } = &manifest.content else { return evidence };
+        let (bases, names) = match self.bases_and_names(&target.name, manifest.digest, layers).await {
+            Ok(found) => found,
+            // A base image that is denied may be among those that cannot be looked up.
+            Err(error) => {
+                let why = format!("the images that it was built on cannot be looked up: {error}");
+                let value = VaEvidence::Unavailable { why };
+                return Arc::new(Observed { value, at: self.clock.now(), until: None });
+            }
+        };
         let settings = self.configuration(target, config).await;
         let image = ImageFacts {
             created: settings.as_ref().and_then(|settings| settings.created().as_ref()?.parse().ok()),
             claimed_base: claim(manifest, settings.as_ref()),
-            bases: self.bases(&target.name, manifest.digest, layers).await,
-            names: self.names(&target.name, manifest.digest).await.unwrap_or_default(),
+            bases,
+            names,
             ..known.clone()
         };
         let mut value = evidence.value.clone();
@@ -106,18 +115,32 @@ impl Origins {
         ImageConfiguration::from_reader(&*bytes).ok()
     }
 
-    /// The names of the images that an image was built on, those of the nearest first. What cannot be read is left out:
-    /// nothing that is missing releases an image.
-    async fn bases(&self, name: &ImageName, digest: Digest, layers: &[Descriptor]) -> Vec<BaseImage> {
+    /// The names of the images that an image was built on, and its own.
+    async fn bases_and_names(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        layers: &[Descriptor],
+    ) -> Result<(Vec<BaseImage>, Vec<BaseImage>), ResolveError> {
+        Ok((self.bases(name, digest, layers).await?, self.names(name, digest).await?))
+    }
+
+    /// The names of the images that an image was built on, those of the nearest first.
+    ///
+    /// # Errors
+    /// The database cannot be read: there may be more.
+    async fn bases(
+        &self,
+        name: &ImageName,
+        digest: Digest,
+        layers: &[Descriptor],
+    ) -> Result<Vec<BaseImage>, ResolveError> {
         let subject = format!("{name}@{digest}");
-        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await.ok().flatten();
+        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await?;
         let mut proven: Vec<ProvenBase> =
             stored.and_then(|stored| serde_json::from_str(&stored.value).ok()).unwrap_or_default();
         let before = proven.clone();
-        match self.search(name, digest, layers).await {
-            Ok(found) => found.into_iter().for_each(|base| merge(&mut proven, base)),
-            Err(error) => tracing::warn!(%error, image = subject, "the images below an image cannot be looked up"),
-        }
+        self.search(name, digest, layers).await?.into_iter().for_each(|base| merge(&mut proven, base));
         proven.sort_by_key(|base| std::cmp::Reverse(base.layers));
         proven.truncate(MAX_BASES);
         if proven != before {
@@ -127,7 +150,7 @@ impl Origins {
                 tracing::warn!(%error, image = subject, "the images below an image cannot be stored");
             }
         }
-        proven.iter().flat_map(names_of).collect()
+        Ok(proven.iter().flat_map(names_of).collect())
     }
 
     /// The known images whose layers are the lowest of these. Another image in the same repository must have fewer.
@@ -170,16 +193,20 @@ impl Origins {
     }
 }
 
-/// Adds a base image, or what is new about one that is known.
+/// Adds a base image, or what is new about one that is known. What was found now comes first, so that the limits never leave
+/// it out.
 fn merge(proven: &mut Vec<ProvenBase>, base: ProvenBase) {
     let known = proven.iter_mut().find(|known| (&known.name, known.digest) == (&base.name, base.digest));
     let Some(known) = known else { return proven.push(base) };
-    let new_tags: Vec<_> = base.tags.into_iter().filter(|tag| !known.tags.contains(tag)).collect();
-    known.tags.extend(new_tags);
-    known.tags.truncate(MAX_TAGS);
-    let new_indexes: Vec<_> = base.indexes.into_iter().filter(|index| !known.indexes.contains(index)).collect();
-    known.indexes.extend(new_indexes);
-    known.indexes.truncate(MAX_TAGS);
+    put_first(&mut known.tags, base.tags);
+    put_first(&mut known.indexes, base.indexes);
+}
+
+fn put_first<T: PartialEq>(known: &mut Vec<T>, mut found: Vec<T>) {
+    known.retain(|one| !found.contains(one));
+    found.append(known);
+    found.truncate(MAX_TAGS);
+    *known = found;
 }
 
 /// Every name of a base image: by tag, and by the digest of its manifest and of each index that lists it.
@@ -203,4 +230,17 @@ fn claim(manifest: &Manifest, settings: Option<&ImageConfiguration>) -> Option<B
     let texts = [annotated, labels].into_iter().flatten().find(|texts| texts.contains_key(BASE_NAME))?;
     let digest = texts.get(BASE_DIGEST).and_then(|digest| digest.parse().ok());
     Some(BaseImage { name: texts.get(BASE_NAME)?.clone(), digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many names an image has had, those that it has now count.
+    #[test]
+    fn names_that_were_found_now_come_first() {
+        let mut known: Vec<usize> = (0..MAX_TAGS).collect();
+        put_first(&mut known, vec![MAX_TAGS, 3]);
+        assert_eq!((known.len(), &known[..4]), (MAX_TAGS, &[MAX_TAGS, 3, 0, 1][..]));
+    }
 }

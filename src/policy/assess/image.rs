@@ -58,7 +58,7 @@ pub(super) fn end_of_life(rule: &VaRule, image: &ImageFacts, context: &Assessmen
     findings.reasons.push(format!("endOfLife: {distribution} is not supported since {end}; build on a newer release"));
 }
 
-/// Only images count whose layers are the lowest of this one. What the author of the image says can only deny it.
+/// Only images whose layers are the lowest of this one count. What the author of the image says can only deny it.
 pub(super) fn base(rule: &VaRule, image: &ImageFacts, findings: &mut Findings) {
     let Some(rule) = &rule.base_images else { return };
     let claim = image.claimed_base.as_ref().filter(|claim| rule.allows(claim));
