@@ -36,5 +36,5 @@ pub use name::{
     DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
 };
 pub use platform::{InvalidPlatform, Platform};
-pub use referrers::{parse_referrers, referrers_tag, write_referrers};
+pub use referrers::{parse_referrers, parse_whole_referrers, referrers_tag, write_referrers};
 pub use route::{Endpoint, InvalidRoute, Page, Route};

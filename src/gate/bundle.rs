@@ -12,7 +12,7 @@ pub use import::{BundleImport, ImportOutcome, ImportedImage};
 
 use super::{Gate, GateError, Target};
 use crate::oci::{
-    Descriptor, Digest, ImageName, ImageReference, Page, Reference, Tag, parse_referrers, referrers_tag,
+    Descriptor, Digest, ImageName, ImageReference, Page, Reference, Tag, parse_whole_referrers, referrers_tag,
     write_referrers,
 };
 use crate::scope::Scope;
@@ -121,23 +121,25 @@ impl Gate {
     }
 }
 
-/// The referrers of a manifest: those that the API lists, and those that the referrers tag lists.
+/// The referrers of a manifest: those that the API lists, and those that the referrers tag lists. An offline gate takes what
+/// is not in the list for not attached, so a list that may lack something is an error.
 async fn referrers(target: &Target, subject: Digest) -> Result<Vec<Descriptor>, Error> {
     let repository = &target.name.repository;
+    let wrong = |what: &str| Error::Protocol(format!("{}: {what}", target.upstream.host()));
     let (mut entries, mut page) = (Vec::new(), Page::default());
-    for number in 0.. {
+    for number in 1.. {
         match target.upstream.referrers(repository, &subject, &page).await {
             Ok(list) => {
-                entries.extend(list.entries);
+                let listed = parse_whole_referrers(&list.bytes);
+                entries.extend(listed.map_err(|refused| wrong(&format!("the list of referrers: {refused}")))?);
                 match list.next {
                     None => break,
-                    Some(_) if number == MAX_PAGES => {
-                        return Err(Error::Protocol(format!("{}: the list does not end", target.upstream.host())));
-                    }
+                    Some(_) if number == MAX_PAGES => return Err(wrong("the list does not end")),
                     Some(next) => page = next,
                 }
             }
-            Err(Error::NotFound) => break,
+            Err(Error::NotFound) if number == 1 => break,
+            Err(Error::NotFound) => return Err(wrong("a page of the list is missing")),
             Err(error) => return Err(error),
         }
     }
@@ -146,9 +148,8 @@ async fn referrers(target: &Target, subject: Digest) -> Result<Vec<Descriptor>, 
             // GitLab answers a request for the tag with the manifest that the tag refers to.
             Ok(fetched) if Digest::of(subject.algorithm(), &fetched.bytes) == subject => {}
             Ok(fetched) => {
-                let wrong =
-                    |refused| Error::Protocol(format!("{}: the referrers tag: {refused}", target.upstream.host()));
-                entries.extend(parse_referrers(&fetched.bytes).map_err(wrong)?);
+                let listed = parse_whole_referrers(&fetched.bytes);
+                entries.extend(listed.map_err(|refused| wrong(&format!("the referrers tag: {refused}")))?);
             }
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),

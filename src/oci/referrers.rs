@@ -15,16 +15,27 @@ use super::media_type;
 /// # Errors
 /// The body is not strict JSON or has no `manifests`.
 pub fn parse_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, Refused> {
-    let Value::Object(body) = json::parse(bytes, KNOWN_KEYS, &["annotations"])? else {
+    Ok(items(bytes)?.iter().filter_map(|item| descriptor(item).ok()).collect())
+}
+
+/// The same for a list that must be complete, because others conclude from it what is not there.
+///
+/// # Errors
+/// The same, or an entry is malformed.
+pub fn parse_whole_referrers(bytes: &[u8]) -> Result<Vec<Descriptor>, Refused> {
+    items(bytes)?.iter().map(descriptor).collect()
+}
+
+fn items(bytes: &[u8]) -> Result<Vec<Value>, Refused> {
+    let Value::Object(mut body) = json::parse(bytes, KNOWN_KEYS, &["annotations"])? else {
         return Err(Refused::Shape("a list of referrers must be a JSON object"));
     };
-    let items = match body.get("manifests") {
-        Some(Value::Array(items)) => items,
+    match body.remove("manifests") {
+        Some(Value::Array(items)) => Ok(items),
         // Go writes an empty list as null.
-        Some(Value::Null) => return Ok(Vec::new()),
-        _ => return Err(Refused::Shape("manifests is missing or not a list")),
-    };
-    Ok(items.iter().filter_map(|item| descriptor(item).ok()).collect())
+        Some(Value::Null) => Ok(Vec::new()),
+        _ => Err(Refused::Shape("manifests is missing or not a list")),
+    }
 }
 
 /// Writes an image index with these descriptors. It contains only the members that the specification defines.
@@ -82,6 +93,7 @@ mod tests {
         });
         assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), wanted);
         assert_eq!(parse_referrers(&written).unwrap().len(), 1);
+        assert_eq!(parse_whole_referrers(&written).unwrap().len(), 1);
         assert_eq!(write_referrers(&[]), write_referrers(&parse_referrers(br#"{"manifests":null}"#).unwrap()));
     }
 
@@ -101,7 +113,9 @@ mod tests {
             &with(r#","size":1,"annotations":{"k":1}"#),
             &with(r#","size":1,"platform":"linux""#),
         ] {
-            assert_eq!(parse_referrers(list(&format!("{bad},{known}")).as_bytes()).unwrap().len(), 1, "{bad}");
+            let listed = list(&format!("{bad},{known}"));
+            assert_eq!(parse_referrers(listed.as_bytes()).unwrap().len(), 1, "{bad}");
+            assert!(parse_whole_referrers(listed.as_bytes()).is_err(), "{bad}");
         }
     }
 
