@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::disk::Partial;
 use super::{Cache, CacheError};
@@ -14,6 +16,8 @@ use crate::store::{NewContent, NewFacts};
 
 /// The number of chunks queued between the network and the disk.
 const QUEUE: usize = 16;
+/// How long a sender may send nothing.
+const STALL: Duration = Duration::from_secs(60);
 
 /// Why received content is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -49,21 +53,28 @@ impl Cache {
     /// Stores a blob of `size` bytes as it arrives. It is verified, and no client can get it before a manifest of some
     /// repository that was admitted names it and the repository has it.
     ///
+    /// Content that is complete and verified is kept, even if the sender has left.
+    ///
     /// # Errors
-    /// See [`NotReceived`]. Nothing is kept then.
+    /// See [`NotReceived`].
     pub async fn receive<S>(&self, digest: Digest, size: u64, mut pieces: S) -> Result<(), NotReceived>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
-        let inner = &self.inner;
+        let inner = self.inner.clone();
         let reserved = inner.reserve(size).await.map_err(|error| NotReceived::NoRoom(error.to_string()))?;
         let partial = inner.disk.partial(digest, size).await.map_err(NotReceived::Disk)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let path = inner.disk.path(digest);
-        let writer = tokio::task::spawn_blocking(move || write(partial, receiver, (digest, size), &path));
+        // A task of its own: the file gets its name and its row, or neither, whatever happens to the request.
+        let kept = self.inner.tasks.spawn(async move {
+            let path = inner.disk.path(digest);
+            let writer = inner.tasks.spawn_blocking(move || write(partial, receiver, (digest, size), &path));
+            writer.await.unwrap_or_else(|error| Err(NotReceived::Disk(io::Error::other(error))))?;
+            inner.stored(NewContent::blob(digest, size, inner.clock.now()), Some(reserved)).await;
+            Ok(())
+        });
         let mut received = 0;
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(NotReceived::Sender)?;
+        while let Some(piece) = next(&mut pieces).await? {
             received += piece.len() as u64;
             if received > size {
                 return Err(NotReceived::Size { received, size });
@@ -74,9 +85,7 @@ impl Cache {
             }
         }
         drop(sender);
-        writer.await.unwrap_or_else(|error| Err(NotReceived::Disk(io::Error::other(error))))?;
-        inner.stored(NewContent::blob(digest, size, inner.clock.now()), Some(reserved)).await;
-        Ok(())
+        kept.await.unwrap_or_else(|error| Err(NotReceived::Disk(io::Error::other(error))))
     }
 
     /// Records that the repository has the blobs of a manifest, because an operator imported them for it.
@@ -97,6 +106,16 @@ impl Cache {
     pub fn size_on_disk(&self, digest: Digest) -> Option<u64> {
         self.inner.disk.size(digest)
     }
+}
+
+/// The next piece; `None` at the end. A sender that sends nothing for a while has failed.
+async fn next<S>(pieces: &mut S) -> Result<Option<Bytes>, NotReceived>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let late = |_| NotReceived::Sender(io::Error::new(io::ErrorKind::TimedOut, "nothing arrived for 60 seconds"));
+    let piece = timeout(STALL, pieces.next()).await.map_err(late)?;
+    piece.transpose().map_err(NotReceived::Sender)
 }
 
 /// Writes and hashes on a dedicated thread.

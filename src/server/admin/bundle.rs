@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::{ApiResponse, Body, Caller, json_response, response};
+use super::{ApiResponse, BODY_TIMEOUT, Body, Caller, json_response, response};
 use crate::api::ContentQuery;
 use crate::cache::{Cache, NotReceived, Transfer};
 use crate::gate::{Answer, Gate, GateRequest, Requester};
@@ -89,7 +89,10 @@ impl Transfers {
         body: Incoming,
     ) -> Result<(), (StatusCode, String)> {
         let wrong = |error: &dyn std::fmt::Display| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
-        let bytes = Limited::new(body, MAX_MANIFEST).collect().await.map_err(|error| wrong(&error))?.to_bytes();
+        let late = |_| (StatusCode::REQUEST_TIMEOUT, "receiving the body timed out".to_owned());
+        let read =
+            tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_MANIFEST).collect()).await.map_err(late)?;
+        let bytes = read.map_err(|error| wrong(&error))?.to_bytes();
         let manifest = Manifest::parse(bytes, Some(media_type)).and_then(|manifest| manifest.named(digest));
         self.cache.keep(&manifest.map_err(|error| wrong(&error))?).await;
         Ok(())
