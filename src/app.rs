@@ -40,6 +40,8 @@ pub struct BoundGate {
     service: RegistryService,
     api: AdminApi,
     parts: RunningParts,
+    /// The tasks of the listeners, and of what they use until they end.
+    front: Tasks,
     reload: Reload,
     prefetch: prefetch::Config,
     shutdown: Shutdown,
@@ -61,13 +63,14 @@ pub async fn build(config: Config) -> Result<BoundGate, BuildError> {
 pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate, BuildError> {
     let state = StateDir::open(&config.state_dir)?;
     let parts = RunningParts::build(&config, state, clock.clone()).await?;
-    let used = parts.cache.status().await?.stored_bytes;
-    let summary = StartSummary::new(&config, &parts.rulebook, used, clock.now());
+    let summary = StartSummary::new(&config, &parts.rulebook, parts.cache.stored_bytes(), clock.now());
     let (listeners, limits) = (config.listeners, config.limits);
     let windows = parts.cache.windows();
     let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
     let admin = server::admin::bind(config.admin, &parts.metrics, &parts.readiness).await?;
-    let traces = TraceExporter::start(&config.tracing, &clock, &parts.tasks, &parts.metrics)?;
+    // Traces end when the listeners have: running transfers have traces, too.
+    let front = Tasks::new();
+    let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
     let service = RegistryService::new(parts.gate.clone(), &parts.metrics, epoch, traces);
     let reload = parts.reload(registry.certificates());
@@ -75,7 +78,8 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate,
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
     let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
     let shutdown = Shutdown { delay: config.shutdown_delay, grace: config.shutdown_grace };
-    Ok(BoundGate { registry, admin, service, api, parts, reload, prefetch: config.prefetch, shutdown, summary })
+    let prefetch = config.prefetch;
+    Ok(BoundGate { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary })
 }
 
 impl BoundGate {
@@ -102,9 +106,9 @@ impl BoundGate {
     /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`, refuses
     /// new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
     pub async fn run_until(self, mut stops: impl Stream<Item = ()> + Unpin) -> Ended {
-        let Self { registry, admin, service, api, parts, reload, prefetch, shutdown, summary } = self;
+        let Self { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary } = self;
         summary.log();
-        let (tasks, front) = (parts.tasks.clone(), Tasks::new());
+        let tasks = parts.tasks.clone();
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
         parts.courier.start(&tasks).await;

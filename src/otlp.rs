@@ -32,8 +32,8 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_secs(2);
 /// The maximum size of the collector's answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// How long sending may take after shutdown has begun.
-const LAST: Duration = Duration::from_secs(2);
+/// How long sending may take after the listeners have begun to stop. They wait one second.
+const LAST: Duration = Duration::from_millis(800);
 /// How often failures are logged.
 static FAILURES: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 
@@ -53,7 +53,7 @@ pub struct RequestSpan {
     pub learned: Learned,
     /// The span of the client, if it sent one.
     pub parent: Option<SpanContext>,
-    /// The name: `GET manifest`.
+    /// The name: `GET /v2/{name}/manifests/{reference}`.
     pub name: String,
     /// When it began, by the clock of the system and by the one that measured the phases.
     pub started: (SystemTime, std::time::Instant),

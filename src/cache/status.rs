@@ -55,6 +55,11 @@ pub struct Collected {
 }
 
 impl Cache {
+    /// The number of bytes on disk.
+    pub fn stored_bytes(&self) -> u64 {
+        self.inner.usage.stored()
+    }
+
     /// The current state.
     ///
     /// # Errors

@@ -67,7 +67,9 @@ pub(super) fn read(
 ) -> Result<Option<(TraceCollector, Sampler)>, InvalidTracing> {
     // An empty variable is one that is not set.
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let either = |traces: &str, all: &str| variable(traces).or_else(|| variable(all));
+    let either = |traces: &'static str, all: &'static str| {
+        [traces, all].into_iter().find_map(|name| Some((name, variable(name)?)))
+    };
     if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return Ok(None);
     }
@@ -77,18 +79,11 @@ pub(super) fn read(
     let base = || variable("OTEL_EXPORTER_OTLP_ENDPOINT").map(|url| traces_path(&url, "OTEL_EXPORTER_OTLP_ENDPOINT"));
     let Some(url) = endpoint.or_else(exact).or_else(base).transpose()? else { return Ok(None) };
     let timeout = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT");
-    let timeout = timeout.map_or(Ok(10_000), |text| {
-        text.parse()
-            .map_err(|_| InvalidTracing::new(format!("OTEL_EXPORTER_OTLP_TIMEOUT {text:?} is not in milliseconds")))
+    let timeout = timeout.map_or(Ok(10_000), |(name, text)| {
+        text.parse().map_err(|_| InvalidTracing::new(format!("{name} {text:?} is not in milliseconds")))
     })?;
-    let headers = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
-    let headers = pairs(&headers).map(|(name, value)| {
-        // The value may be secret.
-        let wrong = |_| InvalidTracing::new(format!("OTEL_EXPORTER_OTLP_HEADERS: {name:?} is not a valid header"));
-        let parsed = name.parse().map_err(|_| ()).and_then(|name| Ok((name, value.parse().map_err(|_| ())?)));
-        parsed.map_err(wrong)
-    });
-    let headers = headers.collect::<Result<_, _>>()?;
+    let headers = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
+    let headers = headers.map_or_else(|| Ok(Vec::new()), |(name, text)| self::headers(name, &text))?;
     let mut resource: Vec<_> = pairs(&variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default()).collect();
     let name = variable("OTEL_SERVICE_NAME");
     if name.is_some() || !resource.iter().any(|(key, _)| key == "service.name") {
@@ -128,10 +123,24 @@ fn parse(text: &str, source: &str) -> Result<Url, InvalidTracing> {
     url.ok_or_else(|| InvalidTracing::new(format!("{source} is not an http:// or https:// URL with a host")))
 }
 
+/// Headers as in a variable. Errors name the number of an entry alone: what was meant as a name may be a secret.
+fn headers(variable: &str, text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidTracing> {
+    let entries = text.split(',').enumerate().filter(|(_, entry)| !entry.trim().is_empty());
+    let header = |(index, entry): (usize, &str)| {
+        let parsed = pair(entry).and_then(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+        parsed.ok_or_else(|| {
+            InvalidTracing::new(format!("{variable}: entry {} is not the NAME=VALUE of a header", index + 1))
+        })
+    };
+    entries.map(header).collect()
+}
+
 /// `a=1,b=two%20words`.
 fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
-    text.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, value)| {
-        let value = percent_decode_str(value.trim()).decode_utf8_lossy().into_owned();
-        (key.trim().to_owned(), value)
-    })
+    text.split(',').filter_map(pair)
+}
+
+fn pair(entry: &str) -> Option<(String, String)> {
+    let (key, value) = entry.split_once('=')?;
+    Some((key.trim().to_owned(), percent_decode_str(value.trim()).decode_utf8_lossy().into_owned()))
 }

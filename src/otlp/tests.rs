@@ -68,6 +68,10 @@ fn variables_of_opentelemetry_are_understood() {
         let why = with(&[wrong]).err().unwrap();
         assert!(why.contains(wrong.0), "{why}");
     }
+    // What was meant as a name may be a secret.
+    let why = with(&[("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b,Authorization: Bearer c2VjcmV0=")]).err().unwrap();
+    assert!(why.contains("TRACES_HEADERS: entry 2 ") && !why.contains("c2VjcmV0"), "{why}");
+    assert!(with(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b,c")]).is_err(), "an entry that is left out is missed later");
     let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
     assert!(with(&ratio).is_err());
 }

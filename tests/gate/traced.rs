@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::harness::{TestGate, policy};
+use crate::harness::{ALLOW_ALL, TestGate, policy};
+use crate::program::Program;
 use crate::pull::simple;
 use crate::support::{TestRegistry, request, soon};
 
@@ -111,4 +112,18 @@ async fn a_pull_is_a_trace_with_its_phases_and_upstream_requests() {
         assert!(told.contains(&expected), "{expected} {told:?}");
     }
     assert!(exports.try_recv().is_err(), "the other trace was not sampled");
+}
+
+/// The exporter of traces lives as long as the listeners. A stop does not wait for it as for a transfer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_sends_traces_stops_in_order() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("stopped"));
+    let (url, mut exports) = collector().await;
+    let made = TestGate::new(&registry, ALLOW_ALL).with(&format!("[tracing]\nendpoint = \"{url}\""));
+    let program = Program::start(&made).await;
+    assert_eq!(program.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(program.stop().await.code(), Some(0), "nothing was cut");
+    let (_, export) = soon(exports.recv()).await.expect("the trace is sent");
+    assert!(export["resourceSpans"][0].is_object(), "{export}");
 }
