@@ -110,14 +110,17 @@ mod tests {
         let of = |va: &str| weigher.weighed(&subject, digest, Kind::Image, finding(va, &subject, clock.now()));
         assert!(of("severity: high").await.unwrap().opinion.outcome.is_ok());
         let mut conditional = pin!(of("when: 'true'"));
+        let mut banning = pin!(of("bannedPackages: ['pkg:npm/left-pad']"));
         tokio::select! {
             biased;
             _ = &mut conditional => panic!("no slot is free"),
+            _ = &mut banning => panic!("no slot is free"),
             () = std::future::ready(()) => {}
         }
         drop(held);
         let denial = conditional.await.unwrap().opinion.outcome.unwrap_err();
         assert!(denial.to_string().contains("when: the image is denied because true"), "{denial}");
+        assert!(banning.await.unwrap().opinion.outcome.is_ok());
         assert_eq!(weigher.slots.available_permits(), all as usize);
     }
 }

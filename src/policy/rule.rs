@@ -27,10 +27,10 @@ impl Rule {
         self.trust.is_none() && self.simple.is_none() && self.va.is_none()
     }
 
-    /// Whether applying the rule to a report may take longer than a millisecond: it evaluates a condition, or reads the
-    /// licences of all packages.
+    /// Whether applying the rule to a report may take longer than a millisecond: it evaluates a condition, reads the licences
+    /// of all packages, or compares all packages with bans.
     pub fn may_take_long(&self) -> bool {
-        self.va.as_ref().is_some_and(|va| va.when.is_some() || va.licences.is_some())
+        self.va.as_ref().is_some_and(|va| va.when.is_some() || va.licences.is_some() || !va.banned_packages.is_empty())
     }
 
     /// All authorities that the rule names, without duplicates.
