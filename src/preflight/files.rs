@@ -44,6 +44,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>, now: Timestamp) {
             self::adapter(found, &config.places.item("va.scanner", index), adapter);
         }
     }
+    found.connection("tracing", None, config.tracing.ca.as_deref());
     let events = &config.events;
     found.connection("events", events.proxy.as_deref(), events.ca.as_deref());
     for (key, file) in [("events.secret_file", &events.secret_file), ("events.token_file", &events.token_file)] {

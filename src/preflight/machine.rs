@@ -28,7 +28,8 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         found.machine(Error, "state_dir", why, Some("give it a directory of its own that pullgate can write"));
     }
     socket(found);
-    let audit = config.audit.file.parent().unwrap_or(Path::new("/"));
+    // A name without a folder has an empty parent.
+    let audit = config.audit.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_elsewhere = !config.audit.file.starts_with(&config.state_dir);
     if config.audit.file.is_dir() {
         let message = format!("{} is a directory", config.audit.file.display());

@@ -93,6 +93,10 @@ fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
         let key = format!("{}.url", config.places.item("va.scanner", index));
         questions.push(ServiceQuestion { key, answer: Box::pin(connect(&adapter.url, adapter.proxy.as_deref())) });
     }
+    if let Some(endpoint) = &config.tracing.endpoint {
+        let answer = Box::pin(connect(endpoint, None));
+        questions.push(ServiceQuestion { key: "tracing.endpoint".into(), answer });
+    }
     for url in &config.events.urls {
         let answer = Box::pin(connect(url, config.events.proxy.as_deref()));
         questions.push(ServiceQuestion { key: "events.urls".into(), answer });
