@@ -165,6 +165,25 @@ async fn layers_reuse_the_admission_of_their_image() {
     assert_eq!(ages, [Some(86_400), Some(86_400), Some(86_430), None], "weighed at the first and after 30 seconds");
 }
 
+#[tokio::test]
+async fn layers_reuse_no_admission_of_another_scope() {
+    let registry = TestRegistry::start().await;
+    let image = simple("scopes");
+    registry.push("library/app", Some("1"), &image);
+    let of_ci = "---\napiVersion: pullgate.io/v1\nkind: ImagePolicy\nmetadata: {name: ci, namespace: ci}\n\
+                 spec: {repositories: [{name: \"*\", policy: {va: {severity: high}}}]}\n";
+    let gate = TestGate::new(&registry, &format!("{ALLOW_ALL}{of_ci}"))
+        .with("[[listener]]\naddress = \"127.0.0.1:0\"\nscope = \"ci\"")
+        .start()
+        .await;
+    let path = format!("/library/app/blobs/{}", image.blobs[0].0);
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(gate.get(&path).await.status, 200);
+        assert_eq!(request("GET", &gate.second_url(&path), &[]).await.status, 403);
+    }
+}
+
 /// A report of the day before about an image without vulnerabilities.
 fn clean_report(made: &TestGate, image: &Built) {
     let digest = image.json()["config"]["digest"].clone();
