@@ -33,7 +33,7 @@ pub use forget::{ForgetRequest, ForgottenRole, forget};
 pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
 pub use pins::{PinAnswer, PinRequest, pin, pins, unpin};
-pub use query::parameter;
+pub use query::{encode, parameter};
 pub use remedy::{notices, remedies, vendor_link};
 pub use scan::{ImageScan, PackageAnswer, ScanNames, scan, scan_image};
 pub use verdicts::{

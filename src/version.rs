@@ -31,7 +31,7 @@ use rpm::RpmVersion;
 use semver::SemverVersion;
 
 pub use range::VersionRange;
-pub use vers::VersRange;
+pub use vers::{VersRange, scheme_of};
 
 /// The maximum length of a version, in bytes. The longest version of Debian has less than a hundred. The order of Maven
 /// needs stack in proportion to the length.

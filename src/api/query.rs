@@ -12,6 +12,6 @@ pub fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 /// A text as the value of a parameter.
-pub(super) fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }

@@ -38,7 +38,9 @@ impl Cache {
     /// # Errors
     /// See [`NotPinned`].
     pub async fn pin(&self, pin: &PinnedImage, attached: Vec<Digest>) -> Result<(), NotPinned> {
-        for step in 1.. {
+        let mut step = 0;
+        loop {
+            step += 1;
             // Nothing is evicted between the check and the row.
             let turn = self.inner.evicting.lock().await;
             let missing = match self.needs(pin.digest).await? {
@@ -55,7 +57,6 @@ impl Cache {
             }
             tokio::time::sleep(STEP).await;
         }
-        Err(NotPinned::Manifest(pin.digest))
     }
 
     /// The manifests of an image, and the blobs of those in the cache that are not on disk.

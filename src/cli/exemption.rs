@@ -1,11 +1,10 @@
 //! `pullgate exemption add|list|rm|types`: issues that do not count, in the model of `ibmcloud cr exemption-…`.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::table::table;
 use super::{CommandError, Exit, GateArgs, Output, remote};
-use crate::api::{ExemptionAnswer, ExemptionRequest, ListedExemption, path};
+use crate::api::{ExemptionAnswer, ExemptionRequest, ListedExemption, encode, path};
 use crate::policy::IssueType;
 use crate::runtime::printable;
 
@@ -133,7 +132,7 @@ fn remove(args: &RemoveArgs) -> Result<(), CommandError> {
         Some(id) => id.clone(),
         None => issue.request()?.record()?.id.to_string(),
     };
-    let path = format!("{}/{}", path::EXEMPTIONS, utf8_percent_encode(&id, NON_ALPHANUMERIC));
+    let path = format!("{}/{}", path::EXEMPTIONS, encode(&id));
     let removed: ExemptionAnswer = remote::delete(gate, &path)?;
     show("removed", &removed, *output);
     Ok(())
@@ -173,7 +172,7 @@ fn exempted(exemption: &ExemptionAnswer) -> String {
 }
 
 fn list(scope: Option<&str>, gate: &GateArgs, output: Output) -> Result<(), CommandError> {
-    let query = scope.map(|scope| format!("?scope={}", utf8_percent_encode(scope, NON_ALPHANUMERIC)));
+    let query = scope.map(|scope| format!("?scope={}", encode(scope)));
     let path = format!("{}{}", path::EXEMPTIONS, query.unwrap_or_default());
     let listed: Vec<ListedExemption> = remote::get(gate, &path)?;
     match output {

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::purl::Purl;
 use super::vulnerability::ReportPackage;
-use crate::version::{self, VersRange, VersionRange, VersionScheme};
+use crate::version::{self, VersRange, VersionRange, VersionScheme, scheme_of};
 
 /// The types of package URLs whose names have a namespace. One that a policy leaves out matches any.
 const NAMESPACED: [&str; 8] = ["alpm", "apk", "bitbucket", "composer", "deb", "github", "maven", "rpm"];
@@ -275,16 +275,9 @@ impl BannedVersions {
 /// How the versions of a kind of package are ordered.
 fn scheme(purl: &Purl) -> Result<VersionScheme, InvalidBannedPackage> {
     match purl.kind() {
-        "apk" => Ok(VersionScheme::Apk),
-        "cargo" | "golang" | "nuget" => Ok(VersionScheme::Semver),
-        "composer" => Ok(VersionScheme::Composer),
-        "bitnami" | "deb" => Ok(VersionScheme::Deb),
-        "gem" => Ok(VersionScheme::Gem),
-        "maven" => Ok(VersionScheme::Maven),
-        "npm" => Ok(VersionScheme::Npm),
-        "pypi" => Ok(VersionScheme::Python),
-        "rpm" => Ok(VersionScheme::Rpm),
-        other => Err(InvalidBannedPackage::Unordered(other.to_owned())),
+        // VERS has no scheme for these; their versions have revisions as Debian's.
+        "bitnami" => Ok(VersionScheme::Deb),
+        kind => scheme_of(kind).ok_or_else(|| InvalidBannedPackage::Unordered(kind.to_owned())),
     }
 }
 

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use invalid::InvalidExemption;
+pub(super) use record::is_word;
 pub use record::{ExemptPackage, ExemptionRecord, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
 pub use scope::{ExemptionScope, InvalidExemptionScope};
 use set::ScopeExemptions;

@@ -1,9 +1,7 @@
 //! Identifiers of issues.
 
+use super::exemption::is_word;
 use super::vulnerability::IssueKind;
-
-/// The longest identifier, in bytes.
-const MAX_LENGTH: usize = 256;
 
 /// The kind of issue that an identifier names: those of configuration issues say so (`application_configuration:ssh.keys`,
 /// as IBM writes them; `AVD-DS-0002`, as Trivy does). All others are those of vulnerabilities, such as `CVE-2024-1` and
@@ -18,11 +16,7 @@ pub fn kind_of_issue(id: &str) -> IssueKind {
 pub(super) fn is_issue_id(text: &str) -> bool {
     let start = text.get(..3).unwrap_or_default();
     let is_other_cve = start.eq_ignore_ascii_case("cve") && !matches!(text.as_bytes().get(3), Some(b'-'));
-    !text.is_empty()
-        && text.len() <= MAX_LENGTH
-        && !text.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '?' | ','))
-        && !text.starts_with("pkg:")
-        && !is_other_cve
+    is_word(text) && !text.contains(['*', '?', ',']) && !text.starts_with("pkg:") && !is_other_cve
 }
 
 #[cfg(test)]

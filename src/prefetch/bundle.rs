@@ -1,11 +1,10 @@
 //! Which content a bundle of an image has: its manifests, and those that are attached to it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::{FetchError, Prefetcher, chosen};
 use crate::gate::{BundledImage, BundledManifest};
-use crate::oci::{Content, Digest, ImageName, ImageReference, Manifest, Platform, Reference};
+use crate::oci::{Content, Digest, ImageReference, Manifest, Platform, Reference};
 use crate::scope::Scope;
 
 /// The most manifests that are attached to one manifest and are carried.
@@ -60,7 +59,7 @@ impl Prefetcher {
                 ));
             }
             for digest in digests.into_iter().take(MAX_ATTACHED) {
-                match self.attached(&name, digest, scope).await {
+                match self.manifest(&name, Reference::Digest(digest), scope).await {
                     Ok(manifest) => manifests.push(described(&manifest, true)),
                     Err(error) => notes.push(format!("attached manifest {digest}: {error}")),
                 }
@@ -68,10 +67,6 @@ impl Prefetcher {
             attached.push(list);
         }
         Ok(BundledImage { name, tag, digest: root.digest, seen, manifests, attached, notes })
-    }
-
-    async fn attached(&self, name: &ImageName, digest: Digest, scope: &Scope) -> Result<Arc<Manifest>, FetchError> {
-        self.manifest(name, Reference::Digest(digest), scope).await
     }
 }
 

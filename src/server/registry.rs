@@ -177,8 +177,9 @@ impl RegistryService {
         if let Ok(id) = HeaderValue::from_str(&requester.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        self.metrics.repeated(requests, response.body(), started);
-        add_timing(request.headers(), response.headers_mut(), String::new, started.elapsed());
+        let took = started.elapsed();
+        self.metrics.repeated(requests, response.body(), took);
+        add_timing(request.headers(), response.headers_mut(), String::new, took);
         Some(response)
     }
 

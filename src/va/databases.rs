@@ -47,11 +47,7 @@ pub struct DatabaseLack {
 /// # Errors
 /// The directory cannot be read, or a database cannot be used.
 pub fn check_databases(config: &DatabaseConfig, now: Timestamp) -> Result<DatabaseLack, String> {
-    let mut known = Vec::new();
-    if config.state_dir.join("advisories").is_dir() {
-        let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
-        known = status.map_err(|error| error.to_string())?;
-    }
+    let known = known(config)?;
     let configured = config.sources.advisories().into_iter();
     let missing = configured.filter(|(kind, from)| !is_fetched(&known, *kind, from)).map(|(_, from)| from).collect();
     let mut aged = Vec::new();
@@ -67,15 +63,20 @@ pub fn check_databases(config: &DatabaseConfig, now: Timestamp) -> Result<Databa
 
 /// Each source of which there is a database, with its age, for people.
 pub fn describe_databases(config: &DatabaseConfig, now: Timestamp) -> Vec<String> {
-    if !config.state_dir.join("advisories").is_dir() {
-        return Vec::new();
-    }
-    let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
     let describe = |source: SourceStatus| match source.age(now) {
         Some(age) => format!("{} ({} h old)", source.source, age.as_hours()),
         None => format!("{} (cannot be used)", source.source),
     };
-    status.map_or_else(|error| vec![error.to_string()], |status| status.into_iter().map(describe).collect())
+    known(config).map_or_else(|error| vec![error], |known| known.into_iter().map(describe).collect())
+}
+
+/// What is known about the databases; nothing if there are none yet. Opening the store would make its directory.
+fn known(config: &DatabaseConfig) -> Result<Vec<SourceStatus>, String> {
+    if !config.state_dir.join("advisories").is_dir() {
+        return Ok(Vec::new());
+    }
+    let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
+    status.map_err(|error| error.to_string())
 }
 
 /// The current databases. Cheap to clone.

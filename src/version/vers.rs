@@ -93,8 +93,8 @@ impl VersRange {
     }
 }
 
-/// The versioning schemes of the specification.
-fn scheme_of(name: &str) -> Option<VersionScheme> {
+/// The versioning schemes of the specification, which are also the types of package URLs.
+pub fn scheme_of(name: &str) -> Option<VersionScheme> {
     Some(match name {
         "alpine" | "apk" => VersionScheme::Apk,
         "cargo" | "golang" | "nuget" | "semver" => VersionScheme::Semver,

@@ -1,8 +1,6 @@
 //! `pullgate cache pin|pins|unpin`: images that are never evicted.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-use crate::api::{PinAnswer, PinRequest, PrefetchRequest, PrefetchedImage, path};
+use crate::api::{PinAnswer, PinRequest, PrefetchRequest, PrefetchedImage, encode, path};
 use crate::cli::remote::{delete, get, post, run_job};
 use crate::cli::table::table;
 use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
@@ -24,7 +22,7 @@ pub(in crate::cli) struct PinArgs {
     /// Why they must stay.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who decides this.
+    /// Who wants the images kept.
     #[arg(long, value_name = "NAME", env = "USER")]
     by: Option<String>,
     /// Fetch the images first, as `pullgate prefetch` does, under the cluster-wide rules.
@@ -91,7 +89,7 @@ pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, CommandError
 pub(super) fn unpin(args: &UnpinArgs) -> Result<Exit, CommandError> {
     let mut exit = Exit::Ok;
     for image in &args.images {
-        let query = format!("{}?image={}", path::CACHE_PINS, utf8_percent_encode(image, NON_ALPHANUMERIC));
+        let query = format!("{}?image={}", path::CACHE_PINS, encode(image));
         match delete::<serde_json::Value>(&args.gate, &query) {
             Ok(_) => println!("unpinned {image}"),
             Err(error) => exit = fail(error),

@@ -343,7 +343,8 @@ fn short_id(key: &str) -> Arc<str> {
     Digest::sha256(key.as_bytes()).hex()[..ID_LENGTH].into()
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether a text is one word that names a single thing.
+pub(in crate::policy) fn is_word(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME
         && text != "*"

@@ -145,10 +145,9 @@ impl AdminApi {
     }
 
     fn prefetch(&self, request: &ApiRequest) -> ApiResponse {
-        let wanted = serde_json::from_slice(&request.body).map_err(|error| error.to_string()).and_then(|r| parse(&r));
-        let (images, platforms, scope) = match wanted {
+        let (images, platforms, scope) = match wanted(request) {
             Ok(wanted) => wanted,
-            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
+            Err(refused) => return refused,
         };
         let prefetcher = self.prefetcher.clone();
         begun(self.jobs.start(|job| async move {
@@ -163,10 +162,9 @@ impl AdminApi {
     }
 
     fn plan_bundle(&self, request: &ApiRequest) -> ApiResponse {
-        let wanted = serde_json::from_slice(&request.body).map_err(|error| error.to_string()).and_then(|r| parse(&r));
-        let (images, platforms, scope) = match wanted {
+        let (images, platforms, scope) = match wanted(request) {
             Ok(wanted) => wanted,
-            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
+            Err(refused) => return refused,
         };
         let prefetcher = self.prefetcher.clone();
         begun(self.jobs.start(|job| async move {
@@ -252,6 +250,15 @@ async fn fetch(
             () = tokio::time::sleep(LOOK) => job.tell(progress.done(), progress.total()),
         }
     }
+}
+
+/// The images, platforms and scope that a request names.
+///
+/// # Errors
+/// The response, if the body cannot be read or a name is not valid.
+fn wanted(request: &ApiRequest) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), ApiResponse> {
+    let read = serde_json::from_slice(&request.body).map_err(|error| error.to_string()).and_then(|r| parse(&r));
+    read.map_err(|error| ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error))
 }
 
 fn parse(request: &PrefetchRequest) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), String> {

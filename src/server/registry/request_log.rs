@@ -79,10 +79,10 @@ impl RequestMetrics {
 impl RequestMetrics {
     /// Counts a manifest that was decided before. It has a record in the audit file and no line here, where the first one
     /// has a line.
-    pub(super) fn repeated(&self, requests: &BusyCounter, body: &Body, started: Instant) {
+    pub(super) fn repeated(&self, requests: &BusyCounter, body: &Body, took: Duration) {
         self.bytes.inc_by(body.size_hint().exact().unwrap_or_default());
         requests.inc();
-        self.manifest.observe(started.elapsed());
+        self.manifest.observe(took);
         self.repeated.inc();
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rustls::{AlertDescription, InvalidMessage};
+use rustls::AlertDescription;
 
 use crate::runtime::LogLimit;
 
@@ -37,7 +37,6 @@ pub(super) fn handshake_failed(listener: &str, client: IpAddr, error: &io::Error
 /// What is probably wrong with the client.
 fn hint(error: &io::Error) -> Option<&'static str> {
     match error.get_ref()?.downcast_ref()? {
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some("does the client use plain HTTP?"),
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate | AlertDescription::CertificateUnknown | AlertDescription::UnknownCA,
         ) => Some("the client does not trust the certificate of this listener"),
@@ -56,8 +55,6 @@ mod tests {
     #[test]
     fn hints_name_the_usual_causes() {
         let hint_of = |error: rustls::Error| hint(&io::Error::new(io::ErrorKind::InvalidData, error));
-        let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert!(hint_of(plain).unwrap().contains("plain HTTP"));
         let untrusted = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
         assert!(hint_of(untrusted).unwrap().contains("does not trust"));
         assert!(hint_of(rustls::Error::NoCertificatesPresented).unwrap().contains("client_ca"));
