@@ -106,7 +106,9 @@ async fn a_dry_run_makes_nothing_available() {
     let done = import(&gate, &file, &["--dry-run"]).await;
     assert!(done.status.success() && text(&done).contains("would be imported"), "{}", text(&done));
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
-    let made = gate.stop().await;
+    let (made, records) = gate.stop_and_read_audit().await;
+    assert!(records.iter().any(|record| record["decision"] == "import-dry-run"), "{records:?}");
+    assert!(!records.iter().any(|record| record["decision"] == "import"), "{records:?}");
     let gate = made.start().await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
     assert!(import(&gate, &file, &[]).await.status.success());

@@ -7,7 +7,8 @@ use indicatif::ProgressBar;
 
 use super::archive::BundleWriter;
 use super::layout::{
-    ADVISORIES_TYPE, BundleDocument, BundleLayer, DOCUMENT_TYPE, EMPTY, LAYOUT, ROOT_TYPE, bundle_manifest, index,
+    ADVISORIES_TYPE, BundleDocument, BundleLayer, DOCUMENT_TYPE, EMPTY, LAYOUT, MAX_ROOT, ROOT_TYPE, bundle_manifest,
+    index,
 };
 use super::reading::OpenedBundle;
 use crate::advisories::{self, AdvisoryStore};
@@ -17,13 +18,10 @@ use crate::cli::{CommandError, Exit, GateArgs, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
 use crate::runtime::{format_size, printable};
 
-/// The largest trusted root, in bytes.
-const MAX_ROOT: u64 = 4 * 1024 * 1024;
-
 /// Arguments of `bundle export`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ExportArgs {
-    /// The archive to write. An interrupted export goes on where it ended if it is repeated.
+    /// The archive to write. Repeat an interrupted export to continue it.
     #[arg(long, short, value_name = "FILE")]
     file: PathBuf,
     /// The images: docker.io/library/nginx:1.27, by digest, or short names.

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 
 use super::archive::BundleArchive;
+use super::layout::MAX_ROOT;
 use super::reading::OpenedBundle;
 use crate::advisories::{self, AdvisoryStore, ImportOptions};
 use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, MissingRequest, path};
@@ -28,7 +29,8 @@ type BuiltDatabase = (String, Timestamp);
 pub(in crate::cli) struct ImportArgs {
     /// The archive that `bundle export` wrote.
     file: PathBuf,
-    /// Only judge the images: they do not become available, and advisory databases are not imported.
+    /// Only judge the images: they do not become available, and advisory databases are not imported. What is attached to
+    /// them, such as signatures, is, because it is needed to judge.
     #[arg(long)]
     dry_run: bool,
     /// Let tags refer to the images of the bundle even if they were seen later to refer to others; also use older advisory
@@ -53,13 +55,14 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
     let archive = BundleArchive::open(&args.file)?;
     let wrong = |error: String| format!("{}: {error}", args.file.display());
     let bundle = OpenedBundle::read(&archive).map_err(wrong)?;
-    let advisories = if args.dry_run { Vec::new() } else { import_files(args, &archive, &bundle)? };
+    let mut advisories = if args.dry_run { Vec::new() } else { import_files(args, &archive, &bundle)? };
     let client = ContentClient::new(&args.gate)?;
     let bar = progress_bar();
     let (mut results, mut exit) = (Vec::new(), Exit::Ok);
     for image in &bundle.document.images {
         bar.set_message(printable(&image.reference().to_string()).into_owned());
-        match import_image(args, &client, &archive, (image, &advisories), &bar) {
+        // The gate waits for the databases before it judges the first image. Later ones need not wait again.
+        match import_image(args, &client, &archive, (image, std::mem::take(&mut advisories)), &bar) {
             Ok(result) => {
                 exit = worse(exit, exit_of(&result));
                 results.push(result);
@@ -110,7 +113,7 @@ fn import_image(
     args: &ImportArgs,
     client: &ContentClient,
     archive: &BundleArchive,
-    (image, advisories): (&BundledImage, &[BuiltDatabase]),
+    (image, advisories): (&BundledImage, Vec<BuiltDatabase>),
     bar: &ProgressBar,
 ) -> Result<ImportedImage, CommandError> {
     let query = |digest, size, media_type| ContentQuery {
@@ -147,7 +150,7 @@ fn import_image(
         dry_run: args.dry_run,
         force: args.force,
         namespace: args.namespace.clone(),
-        advisories: advisories.to_vec(),
+        advisories,
     };
     run_job(&args.gate, path::BUNDLE_IMPORT, &request)
 }
@@ -187,14 +190,14 @@ fn import_files(
 }
 
 fn write_root(archive: &BundleArchive, described: &Descriptor, path: &Path) -> Result<(), String> {
-    let bytes = archive.small_blob(described.digest, 4 * 1024 * 1024)?;
+    let bytes = archive.small_blob(described.digest, MAX_ROOT)?;
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     // Appears under its name at once, because a gate may be reading it.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
     io::Write::write_all(&mut file, &bytes).map_err(|error| failed(&error))?;
     file.persist(path).map_err(|error| failed(&error))?;
-    println!("wrote {}", path.display());
+    eprintln!("wrote {}", path.display());
     Ok(())
 }
 
@@ -218,7 +221,7 @@ fn import_advisories(
     let installed = advisories::import(&store, &path, &options, &mut progress);
     let installed = installed.map_err(|error| format!("advisory databases: {error}"))?;
     for installed in &installed {
-        println!("{}: built {}, is in use now", installed.manifest.source, installed.manifest.built);
+        eprintln!("{}: built {}, imported", installed.manifest.source, installed.manifest.built);
     }
     Ok(installed.into_iter().map(|one| (one.manifest.source, one.manifest.built)).collect())
 }

@@ -12,6 +12,8 @@ use crate::api::BundledImage;
 use crate::oci::{Digest, ImageReference, Tag};
 use crate::runtime::Clock;
 
+/// The largest trusted root, in bytes.
+pub(super) const MAX_ROOT: u64 = 4 * 1024 * 1024;
 /// The content of `oci-layout`.
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The artifact type of the bundle's own manifest.

@@ -127,7 +127,7 @@ impl Gate {
         }
         let judged = self.judge_patiently(&target, &reference, image.digest).await;
         let (mut outcome, reasons) = conclude(&judged, image.digest);
-        self.record_import(&name, image, outcome, &reasons, caller).await?;
+        self.record_import(&name, image, (outcome, how.dry_run), &reasons, caller).await?;
         if outcome == ImportOutcome::Imported && how.dry_run {
             outcome = ImportOutcome::Admitted;
             if let Some(tag) = &image.tag {
@@ -276,11 +276,15 @@ impl Gate {
         &self,
         name: &str,
         image: &BundledImage,
-        outcome: ImportOutcome,
+        (outcome, is_dry_run): (ImportOutcome, bool),
         reasons: &[String],
         caller: &str,
     ) -> Result<(), ImportFailure> {
-        let decision = if outcome == ImportOutcome::Imported { "import" } else { "import-denied" };
+        let decision = match (outcome, is_dry_run) {
+            (_, true) => "import-dry-run",
+            (ImportOutcome::Imported, false) => "import",
+            (_, false) => "import-denied",
+        };
         let seen = format!("{} as of {}", image.digest, image.seen);
         let reasons = [seen].into_iter().chain(reasons.iter().cloned()).collect();
         let act = OperatorAct { endpoint: "bundle/import", method: "POST", decision, image: name.to_owned(), reasons };
