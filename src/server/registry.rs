@@ -106,8 +106,12 @@ impl RegistryService {
         // TLS must read what it encrypts; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let (mut response, endpoint) = match parse(&request) {
-            Ok(Route { ns, endpoint: None }) => (with_namespace(base(), ns.as_ref()), None),
+            Ok(Route { ns, endpoint: None }) => {
+                log.routed(None);
+                (with_namespace(base(), ns.as_ref()), None)
+            }
             Ok(Route { ns, endpoint: Some(endpoint) }) => {
+                log.routed(Some(&endpoint));
                 let (method, scope) = (request.method().to_string(), client.scope.clone());
                 let asked = GateRequest { ns, endpoint, method, scope, requester, key };
                 let response = match log.trace().follow(accept::answer(&self.gate, &asked, request.headers())).await {

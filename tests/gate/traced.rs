@@ -127,3 +127,19 @@ async fn a_gate_that_sends_traces_stops_in_order() {
     let (_, export) = soon(exports.recv()).await.expect("the trace is sent");
     assert!(export["resourceSpans"][0].is_object(), "{export}");
 }
+
+/// An invented path must not count as a route of the API.
+#[tokio::test]
+async fn a_path_outside_the_api_has_no_route() {
+    let (registry, (url, mut exports)) = (TestRegistry::start().await, collector().await);
+    let gate = TestGate::new(&registry, ALLOW_ALL).with(&format!("[tracing]\nendpoint = \"{url}\"")).start().await;
+    assert_eq!(request("GET", &gate.any_url("/v3/x"), &[]).await.status, 404);
+    assert_eq!(request("GET", &gate.any_url("/v2/"), &[]).await.status, 200);
+    gate.stop().await;
+    let (_, export) = soon(exports.recv()).await.unwrap();
+    let spans = export["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    let named = |name: &str| attributes(spans.iter().find(|span| span["name"] == name).expect("a span"));
+    let (unknown, version) = (named("GET"), named("GET /v2/"));
+    assert_eq!((unknown.get("http.route"), unknown["url.path"]), (None, "/v3/x"));
+    assert_eq!(version["http.route"], "/v2/");
+}

@@ -135,8 +135,8 @@ pub(super) struct RequestLog {
     waited: Duration,
     trace: RequestTrace,
     export: Option<TraceExport>,
-    /// The path of the endpoint with placeholders.
-    route: &'static str,
+    /// The path of the endpoint with placeholders; `None` if the path is none of the API.
+    route: Option<&'static str>,
     request_id: String,
     client: Arc<str>,
     method: Method,
@@ -159,7 +159,7 @@ impl RequestLog {
             waited: Duration::ZERO,
             trace: RequestTrace::default(),
             export: None,
-            route: "/v2/",
+            route: None,
             request_id: request_id.to_owned(),
             client: client.address_text.clone(),
             method: request.method().clone(),
@@ -184,10 +184,14 @@ impl RequestLog {
         self.trace.clone()
     }
 
+    /// Notes which endpoint of the API the path names; `None` for `/v2/` itself.
+    pub(super) fn routed(&mut self, endpoint: Option<&Endpoint>) {
+        self.route = Some(route(endpoint));
+    }
+
     /// Notes that the headers of the response are known, and returns how long that took.
     pub(super) fn answered(&mut self, endpoint: Option<&Endpoint>, status: StatusCode) -> Duration {
         self.status = Some(status);
-        self.route = route(endpoint);
         self.waited = self.started.elapsed();
         self.metrics.answered(endpoint, self.waited);
         if let (Some(Endpoint::Manifest { .. }), Some(source)) = (endpoint, self.trace.learned().source) {
@@ -230,17 +234,19 @@ impl RequestLog {
         exporter.finish(RequestSpan {
             learned: learned.clone(),
             parent,
-            name: format!("{method} {}", self.route),
+            name: self.route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
             started: (began, self.started),
             took: self.started.elapsed(),
             status,
-            attributes: vec![
+            attributes: [
                 ("http.request.method", method.to_owned()),
-                ("http.route", self.route.to_owned()),
                 ("url.path", self.path.clone()),
                 ("client.address", self.client.to_string()),
                 ("pullgate.request_id", self.request_id.clone()),
-            ],
+            ]
+            .into_iter()
+            .chain(self.route.map(|route| ("http.route", route.to_owned())))
+            .collect(),
         });
     }
 
