@@ -87,15 +87,19 @@ pub mod path {
     pub const TRUST_FORGET: &str = "trust/forget";
     /// `GET` with the query of a [`VerdictsRequest`](super::VerdictsRequest): a [`VerdictsAnswer`](super::VerdictsAnswer).
     pub const VERDICTS: &str = "verdicts";
-    /// `POST`: reads policies, secrets and certificates again; [`Reloaded`](super::Reloaded).
+    /// `POST`: reads the configuration, policies and certificates again; [`Reloaded`](super::Reloaded). Status 422 if the
+    /// configuration is rejected.
     pub const RELOAD: &str = "reload";
 }
 
 /// The answer to a reload.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reloaded {
     /// Always `true`.
     pub reloaded: bool,
+    /// The settings that differ from those in use because they need a restart: `cache.max_size`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
 }
 
 /// The answer of a call that failed.

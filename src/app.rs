@@ -1,6 +1,7 @@
 //! Wiring: builds every component, binds every listener, and runs until shutdown.
 
 mod parts;
+mod reload;
 mod shutdown;
 mod summary;
 
@@ -11,15 +12,14 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
 
 use crate::api::{self, CheckAnswer, CheckRequest, ImageScan};
-use crate::audit::{Audit, AuditError};
+use crate::audit::AuditError;
 use crate::cache::CacheError;
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::otlp::{InvalidTracing, TraceExporter};
-use crate::rulebook::{Rulebook, RulebookError};
+use crate::rulebook::RulebookError;
 use crate::runtime::{Clock, Tasks};
 use crate::server::BindError;
 use crate::server::admin::AdminError;
@@ -28,8 +28,9 @@ use crate::store::{StateDir, StateDirError, StoreError};
 pub(crate) use crate::trust::RememberedRoot;
 use crate::{events, prefetch, trust, upstream, va};
 use parts::RunningParts;
+pub use reload::Reload;
 pub use shutdown::Ended;
-use shutdown::Shutdown;
+use shutdown::SharedShutdown;
 pub(crate) use shutdown::signals;
 use summary::StartSummary;
 
@@ -44,7 +45,7 @@ pub struct BoundGate {
     front: Tasks,
     reload: Reload,
     prefetch: prefetch::Config,
-    shutdown: Shutdown,
+    shutdown: SharedShutdown,
     summary: StartSummary,
 }
 
@@ -64,21 +65,20 @@ pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate,
     let state = StateDir::open(&config.state_dir)?;
     let parts = RunningParts::build(&config, state, clock.clone()).await?;
     let summary = StartSummary::new(&config, &parts.rulebook, parts.cache.stored_bytes(), clock.now());
-    let (listeners, limits) = (config.listeners, config.limits);
+    let (listeners, limits) = (config.listeners.clone(), config.limits.clone());
     let windows = parts.cache.windows();
     let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
-    let admin = server::admin::bind(config.admin, &parts.metrics, &parts.readiness).await?;
+    let admin = server::admin::bind(config.admin.clone(), &parts.metrics, &parts.readiness).await?;
     // Traces end when the listeners have: running transfers have traces, too.
     let front = Tasks::new();
     let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
     let service = RegistryService::new(parts.gate.clone(), &parts.metrics, epoch, traces);
-    let reload = parts.reload(registry.certificates());
+    let (shutdown, prefetch) = (SharedShutdown::new(&config), config.prefetch.clone());
+    let reload = Reload::new(parts.reload(&registry, &shutdown, &clock), config, &parts.metrics);
     let on_request = reload.clone();
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
     let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
-    let shutdown = Shutdown { delay: config.shutdown_delay, grace: config.shutdown_grace };
-    let prefetch = config.prefetch;
     Ok(BoundGate { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary })
 }
 
@@ -112,53 +112,23 @@ impl BoundGate {
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
         parts.courier.start(&tasks).await;
-        tasks.spawn(on_hangup(reload));
+        match signal(SignalKind::hangup()) {
+            Ok(hangups) => drop(tasks.spawn(reload.clone().on_hangup(hangups))),
+            Err(error) => tracing::warn!(%error, "cannot reload on SIGHUP"),
+        }
+        tasks.spawn(reload.watch());
         let addresses = registry.addresses();
         registry.run(&Arc::new(service), &tasks, &front);
         admin.run(&Arc::new(api), &front);
         tasks.spawn(parts.prefetcher.clone().run(prefetch, tasks.clone()));
-        tracing::info!(listeners = ?addresses, "pullgate is ready");
-        shutdown::next(&mut stops).await;
-        shutdown.stop(parts, &front, &mut stops).await
-    }
-}
-
-/// Reloads what can change without a restart: policies, certificates, the audit file. Cheap to clone.
-#[derive(Clone)]
-pub struct Reload {
-    rulebook: Arc<Rulebook>,
-    certificates: server::Certificates,
-    audit: Audit,
-    tasks: Tasks,
-}
-
-impl Reload {
-    /// Starts [`all`](Self::all) on a blocking thread, so that no async worker waits for files.
-    pub fn start(&self) -> JoinHandle<()> {
-        let reload = self.clone();
-        self.tasks.spawn_blocking(move || reload.all())
-    }
-
-    /// Reloads everything. A component that fails to reload keeps its last good version. Reads files, so it blocks.
-    pub fn all(&self) {
-        self.rulebook.reload();
-        // Each certificate that cannot be loaded logs an error and stays in use.
-        let _ = self.certificates.reload();
-        self.audit.reopen();
-    }
-}
-
-async fn on_hangup(reload: Reload) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
-    loop {
-        tokio::select! {
-            _ = hangups.recv() => {
-                tracing::info!("SIGHUP: reloading policies and certificates, reopening the audit file");
-                // A component that panics logs it and keeps its state.
-                let _ = reload.start().await;
-            }
-            () = reload.tasks.stopping() => return,
+        let awaited = parts.readiness.report().awaited;
+        if awaited.is_empty() {
+            tracing::info!(listeners = ?addresses, "pullgate is ready");
+        } else {
+            tracing::warn!(listeners = ?addresses, ?awaited, "pullgate serves, and is not ready yet");
         }
+        shutdown::next(&mut stops).await;
+        shutdown.get().stop(parts, &front, &mut stops).await
     }
 }
 

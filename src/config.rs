@@ -4,6 +4,7 @@
 //! are only filled in. Relative paths begin at the file's folder. The file names secrets by file or variable and never
 //! contains them, so a configuration can be printed.
 
+mod changes;
 mod layers;
 mod places;
 mod reader;
@@ -149,6 +150,14 @@ impl Config {
             Ok(path) => read(&path, environment, roots),
             Err(problem) => (None, vec![problem]),
         }
+    }
+
+    /// The content of a configuration file, at most [`MAX_FILE`] bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is larger.
+    pub(crate) fn content(path: &Path) -> io::Result<Vec<u8>> {
+        read_bounded(path)
     }
 
     /// The effective configuration, as a configuration file; it contains no secret.

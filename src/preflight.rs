@@ -20,6 +20,9 @@ pub use online::reach;
 /// How much is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PreflightDepth {
+    /// What decides whether a running gate can use another configuration: as `Start`, without the ports and directories that
+    /// it uses itself.
+    Reload,
     /// What decides whether a gate can start.
     Start,
     /// Also what a running gate only reports: reports of vulnerabilities, advisory databases, scanners.
@@ -49,6 +52,28 @@ impl PreflightReport {
     }
 }
 
+/// Opens what a configuration names, which was read with these problems.
+///
+/// # Errors
+/// Every problem, if it cannot be used.
+pub async fn open(
+    mut config: Config,
+    mut problems: Vec<Problem>,
+    depth: PreflightDepth,
+    clock: &Clock,
+) -> Result<Config, Vec<Problem>> {
+    let report = check(&config, depth, clock).await;
+    if problems.iter().any(|problem| problem.severity == ProblemSeverity::Error) || !report.is_usable() {
+        problems.extend(report.into_problems());
+        return Err(problems);
+    }
+    // What depends on this machine at this moment is decided when it is opened.
+    let PreflightReport { configuration, machine: _ } = report;
+    problems.extend(configuration);
+    config.warnings = problems;
+    Ok(config)
+}
+
 /// Opens what the configuration names.
 pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> PreflightReport {
     let (opened, now) = (config.clone(), clock.now());
@@ -56,7 +81,10 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
         let mut found = PreflightFindings::new(&opened, depth);
         files::check(&mut found, now);
         policies::check(&mut found, now);
-        machine::check(&mut found);
+        machine::socket(&mut found);
+        if depth != PreflightDepth::Reload {
+            machine::check(&mut found);
+        }
         found.report
     };
     let mut report = match Tasks::new().spawn_blocking(open).await {
@@ -68,7 +96,9 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
         }
     };
     let mut found = PreflightFindings::new(config, depth);
-    machine::check_schema(&mut found).await;
+    if depth != PreflightDepth::Reload {
+        machine::check_schema(&mut found).await;
+    }
     if depth == PreflightDepth::Everything {
         policies::check_scanners(&mut found).await;
     }
@@ -122,7 +152,7 @@ impl<'a> PreflightFindings<'a> {
     fn secret(&mut self, key: &str, read: Result<(), String>) {
         if let Err(why) = read {
             let severity = match self.depth {
-                PreflightDepth::Start => ProblemSeverity::Warning,
+                PreflightDepth::Reload | PreflightDepth::Start => ProblemSeverity::Warning,
                 PreflightDepth::Everything => ProblemSeverity::Error,
             };
             self.add(severity, key, &why, Some("write the secret there, readable for the user that runs pullgate"));

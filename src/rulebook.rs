@@ -27,17 +27,24 @@ use trusted_roots::RootReporter;
 /// The topic of the rules in `/readyz`.
 const TOPIC: &str = "policy";
 
+/// What rules are made from.
+pub struct RuleInputs {
+    /// Where documents come from.
+    pub sources: Vec<Box<dyn DocumentSource>>,
+    /// How documents are read.
+    pub settings: Settings,
+    /// Whether the whole gate is in audit mode: then every rule is.
+    pub audit: bool,
+}
+
 /// The current rules.
 pub struct Rulebook {
-    sources: Vec<Box<dyn DocumentSource>>,
-    settings: Settings,
-    /// Whether the whole gate is in audit mode: then every rule is.
-    audit: bool,
     rules: ArcSwap<RuleSet>,
     /// Identifies what the rules in use were read from.
     fingerprint: ArcSwap<String>,
     /// Locked from before documents are read until their rules are in use.
-    last: Mutex<LastRead>,
+    basis: Mutex<RuleBasis>,
+    changed: Arc<Notify>,
     readiness: Readiness,
     epoch: Epoch,
     reloads: Counter,
@@ -45,9 +52,10 @@ pub struct Rulebook {
     roots: RootReporter,
 }
 
-/// What the last reading of the documents left behind.
-#[derive(Debug, Default)]
-struct LastRead {
+/// What the rules are made from, and what the last reading left behind.
+struct RuleBasis {
+    inputs: RuleInputs,
+    watching: Option<Watching>,
     /// The documents that hold the policies in use.
     holding: BTreeSet<String>,
     /// Whether the documents were refused, so that the rules in use are older.
@@ -56,32 +64,49 @@ struct LastRead {
     without_policy: Option<BlockReady>,
 }
 
+/// What notices changes of the sources. They are watched from before they are read, so that no change is missed.
+struct Watching {
+    /// The tasks of the process.
+    process: Tasks,
+    /// Those of them that watch.
+    part: Tasks,
+}
+
+impl Watching {
+    fn start(inputs: &RuleInputs, process: &Tasks, changed: &Arc<Notify>) -> Self {
+        let part = process.part();
+        inputs.sources.iter().for_each(|source| source.watch(&part, changed.clone()));
+        Self { process: process.clone(), part }
+    }
+}
+
 impl Rulebook {
-    /// Reads the sources for the first time. Blocks.
+    /// Reads the sources for the first time, and has them watched by `tasks` from before that, if given. Blocks.
     ///
     /// # Errors
     /// If a source cannot be read or a document has an error: a gate does not start with rules that it does not
     /// understand.
     pub fn load(
-        sources: Vec<Box<dyn DocumentSource>>,
-        settings: Settings,
-        audit: bool,
+        inputs: RuleInputs,
+        tasks: Option<&Tasks>,
         readiness: Readiness,
         epoch: Epoch,
         clock: Clock,
         metrics: &Metrics,
     ) -> Result<Self, RulebookError> {
-        let ParsedRules { rules, files, fingerprint } = parse(&sources, &settings, audit)?;
-        let last = LastRead { holding: holding(files), ..LastRead::default() };
+        let changed = Arc::default();
+        let watching = tasks.map(|tasks| Watching::start(&inputs, tasks, &changed));
+        let ParsedRules { rules, files, fingerprint } = parse(&inputs)?;
+        let holding = holding(files);
+        let basis = RuleBasis { inputs, watching, holding, was_refused: false, without_policy: None };
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
         let failures = "Policy documents that were refused; the previous rules stay in use";
         let failures = metrics.register("policy_reload_failures", failures, Counter::default());
         let roots = RootReporter::new(clock, readiness.clone(), metrics);
         let (rules, fingerprint) = (ArcSwap::from_pointee(rules), ArcSwap::from_pointee(fingerprint));
-        let last = Mutex::new(last);
-        let loaded =
-            Self { sources, settings, audit, rules, fingerprint, last, readiness, epoch, reloads, failures, roots };
-        loaded.report(&mut loaded.last(), None);
+        let basis = Mutex::new(basis);
+        let loaded = Self { rules, fingerprint, basis, changed, readiness, epoch, reloads, failures, roots };
+        loaded.report(&mut loaded.basis(), None);
         Ok(loaded)
     }
 
@@ -99,84 +124,98 @@ impl Rulebook {
     /// Reads the sources again; a broken version keeps the rules in use. Blocks. Reloads run one after the other, because
     /// two at once could take the older version into use last.
     pub fn reload(&self) {
-        let mut last = self.last();
-        let refused = match self.parse(&mut last.holding) {
-            Ok((rules, fingerprint)) => {
-                if *self.rules.load_full() != rules {
-                    tracing::info!(sources = self.names(), "policy changed; the new rules are in use");
-                    self.rules.store(Arc::new(rules));
-                    self.fingerprint.store(Arc::new(fingerprint));
-                    self.epoch.advance();
-                    self.reloads.inc();
-                } else if last.was_refused {
-                    tracing::info!(sources = self.names(), "policy is valid again; it equals the rules in use");
+        let mut basis = self.basis();
+        let refused = match parse_again(&basis.inputs, &basis.holding) {
+            Ok(parsed) => {
+                if !self.take_into_use(&mut basis, parsed) && basis.was_refused {
+                    tracing::info!(sources = basis.inputs.names(), "policy is valid again; it equals the rules in use");
                 }
                 None
             }
             Err(error) => {
-                tracing::error!(sources = self.names(), "new policy rejected; the previous rules stay in use: {error}");
+                let sources = basis.inputs.names();
+                tracing::error!(sources, "new policy rejected; the previous rules stay in use: {error}");
                 self.failures.inc();
                 Some(error.to_string())
             }
         };
-        self.report(&mut last, refused);
-        if last.without_policy.is_some() {
-            tracing::error!(sources = self.names(), "{}", self.no_policy());
+        self.report(&mut basis, refused);
+    }
+
+    /// Makes the rules from something else from now on. Reads nothing if the inputs are the ones in use. Blocks.
+    ///
+    /// # Errors
+    /// If a source cannot be read or a document has an error. The rules then stay as they are.
+    pub fn replace(&self, inputs: RuleInputs) -> Result<(), RulebookError> {
+        let mut basis = self.basis();
+        if basis.inputs.is_like(&inputs) {
+            return Ok(());
         }
+        let moved = basis.watching.as_ref().filter(|_| basis.inputs.names() != inputs.names());
+        let moved = moved.map(|watching| Watching::start(&inputs, &watching.process, &self.changed));
+        let parsed = parse_again(&inputs, &basis.holding).inspect_err(|_| {
+            moved.iter().for_each(|watching| watching.part.stop());
+        })?;
+        basis.inputs = inputs;
+        if let Some(old) = moved.and_then(|moved| basis.watching.replace(moved)) {
+            old.part.stop();
+        }
+        self.take_into_use(&mut basis, parsed);
+        self.report(&mut basis, None);
+        Ok(())
+    }
+
+    /// Returns whether the rules differ from those in use until now.
+    fn take_into_use(&self, basis: &mut RuleBasis, parsed: ParsedRules) -> bool {
+        let ParsedRules { rules, files, fingerprint } = parsed;
+        basis.holding = holding(files);
+        let is_changed = *self.rules.load_full() != rules;
+        if is_changed {
+            tracing::info!(sources = basis.inputs.names(), "policy changed; the new rules are in use");
+            self.rules.store(Arc::new(rules));
+            self.fingerprint.store(Arc::new(fingerprint));
+            self.epoch.advance();
+            self.reloads.inc();
+        }
+        is_changed
     }
 
     /// Updates readiness. A gate without a policy is not ready: it would deny every image, or in audit mode judge none.
-    fn report(&self, last: &mut LastRead, refused: Option<String>) {
+    fn report(&self, basis: &mut RuleBasis, refused: Option<String>) {
         let rules = self.rules.load();
-        let has_policy = rules.documents() > 0;
-        last.was_refused = refused.is_some();
-        last.without_policy = match last.without_policy.take() {
-            _ if has_policy => None,
-            Some(block) => Some(block),
-            None => Some(self.readiness.block(TOPIC)),
+        let no_policy = (rules.documents() == 0).then(|| basis.inputs.no_policy());
+        basis.was_refused = refused.is_some();
+        if let Some(effect) = &no_policy {
+            tracing::error!("{effect}");
+        }
+        basis.without_policy = match (no_policy.is_some(), basis.without_policy.take()) {
+            (false, _) => None,
+            (true, Some(block)) => Some(block),
+            (true, None) => Some(self.readiness.block(TOPIC)),
         };
-        let why = refused.or_else(|| (!has_policy).then(|| self.no_policy()));
-        self.readiness.degraded(TOPIC, why);
+        self.readiness.degraded(TOPIC, refused.or(no_policy));
         self.roots.report(&rules);
     }
 
-    fn no_policy(&self) -> String {
-        let effect = if self.audit { "every image is admitted without being judged" } else { "every image is denied" };
-        format!("no policy is loaded: {effect}; add policy documents to {}", self.names())
+    fn basis(&self) -> MutexGuard<'_, RuleBasis> {
+        self.basis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn last(&self) -> MutexGuard<'_, LastRead> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn names(&self) -> String {
-        self.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Reads the sources, and refuses documents that lost their policies.
-    fn parse(&self, known: &mut BTreeSet<String>) -> Result<(RuleSet, String), RulebookError> {
-        let ParsedRules { rules, files, fingerprint } = parse(&self.sources, &self.settings, self.audit)?;
-        let emptied: Vec<_> =
-            files.iter().filter(|file| file.documents == 0 && known.contains(&file.path)).cloned().collect();
-        if !emptied.is_empty() {
-            return Err(RulebookError::Emptied(emptied.into_iter().map(|file| file.path).collect()));
-        }
-        *known = holding(files);
-        Ok((rules, fingerprint))
-    }
-
-    /// Reloads after every change of a source, until shutdown; also once at the beginning, because a source may have
-    /// changed since [`load`](Self::load).
+    /// Reloads after every change of a source, until shutdown. Sources that were not watched since they were read are read
+    /// once more at the beginning.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
-        let changed = Arc::new(Notify::new());
-        self.sources.iter().for_each(|source| source.watch(tasks, changed.clone()));
-        changed.notify_one();
+        let mut basis = self.basis();
+        if basis.watching.is_none() {
+            basis.watching = Some(Watching::start(&basis.inputs, tasks, &self.changed));
+            self.changed.notify_one();
+        }
+        drop(basis);
         let (rulebook, stop) = (self.clone(), tasks.clone());
         tasks.spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.stopping() => return,
-                    () = changed.notified() => {}
+                    () = rulebook.changed.notified() => {}
                 }
                 let reloading = rulebook.clone();
                 // A panic while parsing is a broken version like any other.
@@ -189,6 +228,29 @@ impl Rulebook {
     }
 }
 
+impl RuleInputs {
+    fn is_like(&self, other: &Self) -> bool {
+        self.names() == other.names() && self.settings == other.settings && self.audit == other.audit
+    }
+
+    fn names(&self) -> String {
+        self.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn no_policy(&self) -> String {
+        let effect = if self.audit { "every image is admitted without being judged" } else { "every image is denied" };
+        format!("no policy is loaded: {effect}; add policy documents to {}", self.names())
+    }
+}
+
+/// Reads the sources, and refuses documents that lost their policies.
+fn parse_again(inputs: &RuleInputs, known: &BTreeSet<String>) -> Result<ParsedRules, RulebookError> {
+    let parsed = parse(inputs)?;
+    let is_emptied = |file: &&ParsedFile| file.documents == 0 && known.contains(&file.path);
+    let emptied: Vec<String> = parsed.files.iter().filter(is_emptied).map(|file| file.path.clone()).collect();
+    if emptied.is_empty() { Ok(parsed) } else { Err(RulebookError::Emptied(emptied)) }
+}
+
 /// The rules of all sources.
 struct ParsedRules {
     rules: RuleSet,
@@ -196,7 +258,7 @@ struct ParsedRules {
     fingerprint: String,
 }
 
-fn parse(sources: &[Box<dyn DocumentSource>], settings: &Settings, audit: bool) -> Result<ParsedRules, RulebookError> {
+fn parse(RuleInputs { sources, settings, audit }: &RuleInputs) -> Result<ParsedRules, RulebookError> {
     let snapshots: Vec<Snapshot> = sources.iter().map(|source| source.snapshot()).collect::<Result<_, _>>()?;
     let Snapshot { documents, materials, warnings } = Snapshot::merge(snapshots);
     let Parsed { rules, problems, files } = RuleSet::parse(&documents, &*materials, settings);
@@ -205,8 +267,8 @@ fn parse(sources: &[Box<dyn DocumentSource>], settings: &Settings, audit: bool) 
         tracing::warn!("{problem}");
     }
     let rules = rules.ok_or(RulebookError::Documents(problems))?;
-    let fingerprint = fingerprint(&documents, &rules, settings, audit);
-    Ok(ParsedRules { rules: if audit { rules.in_audit_mode() } else { rules }, files, fingerprint })
+    let fingerprint = fingerprint(&documents, &rules, settings, *audit);
+    Ok(ParsedRules { rules: if *audit { rules.in_audit_mode() } else { rules }, files, fingerprint })
 }
 
 /// The text of documents, and the keys of the authorities that they name. The files of keys are not part of the text.

@@ -11,6 +11,6 @@ mod transport;
 pub use admin::AdminApi;
 pub use registry::{RegistryService, manifest_response};
 pub use transport::{
-    BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, Service, TlsConfig,
-    TlsError, bind, bind_hint, check_tls,
+    BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, Service, SharedLimits,
+    TlsConfig, TlsError, bind, bind_hint, check_tls,
 };

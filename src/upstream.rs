@@ -102,6 +102,16 @@ impl Upstream {
         self.exchange.config()
     }
 
+    /// Reports its health from now on.
+    fn begin(&self) {
+        self.exchange.client().begin();
+    }
+
+    /// Reports its health no more, because another client has its place or it was removed.
+    fn retire(&self) {
+        self.exchange.client().retire();
+    }
+
     /// Reports whether the credentials can be read and, after failures, whether the registry answers again.
     async fn check(&self) {
         self.exchange.client().check().await;

@@ -272,7 +272,9 @@ fn caches() {
 
 #[test]
 fn reloads_and_errors() {
-    is_json(&Reloaded { reloaded: true }, &json!({"reloaded": true}));
+    is_json(&Reloaded { reloaded: true, needs_restart: vec![] }, &json!({"reloaded": true}));
+    let reloaded = Reloaded { reloaded: true, needs_restart: vec!["state_dir".into()] };
+    is_json(&reloaded, &json!({"reloaded": true, "needs_restart": ["state_dir"]}));
     is_json(&ErrorAnswer { error: "why".into() }, &json!({"error": "why"}));
 }
 

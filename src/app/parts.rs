@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::{BuildError, Reload};
+use super::BuildError;
+use super::reload::{self, ReloadParts, rule_inputs};
+use super::shutdown::SharedShutdown;
 use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::config::Config;
@@ -12,9 +14,9 @@ use crate::events::{EventCourier, Events};
 use crate::gate::{self, ExemptionBook, Gate};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
-use crate::rulebook::{Directory, DocumentSource, Rulebook};
+use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
-use crate::server::Certificates;
+use crate::server::BoundListeners;
 use crate::store::{StateDir, Store};
 use crate::trust::{RevocationChecker, Trust, TrustServices};
 use crate::upstream::{OfflineContent, Upstreams};
@@ -30,6 +32,8 @@ pub(super) struct RunningParts {
     pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
     pub(super) courier: EventCourier,
+    upstreams: Arc<Upstreams>,
+    epoch: Epoch,
     audit: Audit,
     store: Store,
     /// The lock on the state directory, held until everything else has ended.
@@ -39,8 +43,9 @@ pub(super) struct RunningParts {
 impl RunningParts {
     pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
         let (tasks, metrics, epoch) = (Tasks::new(), Metrics::default(), Epoch::new());
-        let readiness = readiness(config, &metrics);
-        let rulebook = rulebook(config, &readiness, &epoch, &clock, &metrics)?;
+        let readiness = Readiness::measured(&metrics);
+        reload::inform_of_mode(config, &readiness);
+        let rulebook = rulebook(config, &tasks, &readiness, &epoch, &clock, &metrics)?;
         let (configs, default) = (config.upstreams.clone(), config.default_upstream.as_ref());
         let upstreams = Upstreams::new(configs, default, &tasks, &metrics, &readiness)?;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
@@ -68,7 +73,7 @@ impl RunningParts {
         upstreams.set_offline_content(&offline);
         let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
         let parts = gate::GateParts {
-            upstreams,
+            upstreams: upstreams.clone(),
             rulebook: rulebook.clone(),
             resolver,
             trust: Trust::new(
@@ -77,7 +82,7 @@ impl RunningParts {
                     store: store.facts.clone(),
                     clock: clock.clone(),
                     tasks: tasks.clone(),
-                    upstreams: Arc::new(move |host| signature_upstreams.by_host(host).cloned()),
+                    upstreams: Arc::new(move |host| signature_upstreams.by_host(host)),
                     revocation: RevocationChecker::new(&config.revocation, clock.clone(), &tasks)?,
                 },
             ),
@@ -88,18 +93,43 @@ impl RunningParts {
             verdicts: store.verdicts.clone(),
             events,
             audit: audit.clone(),
-            epoch,
+            epoch: epoch.clone(),
             clock,
             tasks: tasks.clone(),
         };
         let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
         let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
-        Ok(Self { gate, cache, prefetcher, rulebook, metrics, readiness, tasks, courier, audit, store, state })
+        Ok(Self {
+            gate,
+            cache,
+            prefetcher,
+            rulebook,
+            metrics,
+            readiness,
+            tasks,
+            courier,
+            upstreams,
+            epoch,
+            audit,
+            store,
+            state,
+        })
     }
 
-    pub(super) fn reload(&self, certificates: Certificates) -> Reload {
-        let (rulebook, audit, tasks) = (self.rulebook.clone(), self.audit.clone(), self.tasks.clone());
-        Reload { rulebook, certificates, audit, tasks }
+    /// What a reload changes.
+    pub(super) fn reload(&self, listeners: &BoundListeners, shutdown: &SharedShutdown, clock: &Clock) -> ReloadParts {
+        ReloadParts {
+            rulebook: self.rulebook.clone(),
+            upstreams: self.upstreams.clone(),
+            certificates: listeners.certificates(),
+            limits: listeners.limits(),
+            shutdown: shutdown.clone(),
+            audit: self.audit.clone(),
+            readiness: self.readiness.clone(),
+            epoch: self.epoch.clone(),
+            clock: clock.clone(),
+            tasks: self.tasks.clone(),
+        }
     }
 
     /// Writes pending data, and releases the state directory. The tasks have ended.
@@ -112,24 +142,16 @@ impl RunningParts {
     }
 }
 
-fn readiness(config: &Config, metrics: &Metrics) -> Readiness {
-    let readiness = Readiness::measured(metrics);
-    let mode = if config.gate.audit { "audit: denials are recorded and not enforced" } else { "enforce" };
-    readiness.inform("mode", vec![mode.to_owned()]);
-    readiness
-}
-
 fn rulebook(
     config: &Config,
+    tasks: &Tasks,
     readiness: &Readiness,
     epoch: &Epoch,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Arc<Rulebook>, BuildError> {
-    let sources: Vec<Box<dyn DocumentSource>> = vec![Box::new(Directory::new(&config.policy_dir))];
-    let (settings, audit) = (config.policy.clone(), config.gate.audit);
-    let (readiness, epoch, clock) = (readiness.clone(), epoch.clone(), clock.clone());
-    Ok(Arc::new(Rulebook::load(sources, settings, audit, readiness, epoch, clock, metrics)?))
+    let (inputs, readiness, epoch, clock) = (rule_inputs(config), readiness.clone(), epoch.clone(), clock.clone());
+    Ok(Arc::new(Rulebook::load(inputs, Some(tasks), readiness, epoch, clock, metrics)?))
 }
 
 fn resolver(

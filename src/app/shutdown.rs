@@ -1,12 +1,15 @@
 //! Stopping a gate in order: readiness ends first, then new requests, then running transfers, then the admin listener.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::parts::RunningParts;
+use crate::config::Config;
 use crate::runtime::Tasks;
 
 /// How long tasks that have nothing to finish may take to end if the gate must end at once.
@@ -34,7 +37,29 @@ pub(super) struct Shutdown {
     pub(super) grace: Duration,
 }
 
+/// How a gate stops, which a reload can change. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct SharedShutdown(Arc<ArcSwap<Shutdown>>);
+
+impl SharedShutdown {
+    pub(super) fn new(config: &Config) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Shutdown::new(config))))
+    }
+
+    pub(super) fn set(&self, config: &Config) {
+        self.0.store(Arc::new(Shutdown::new(config)));
+    }
+
+    pub(super) fn get(&self) -> Shutdown {
+        **self.0.load()
+    }
+}
+
 impl Shutdown {
+    fn new(config: &Config) -> Self {
+        Self { delay: config.shutdown_delay, grace: config.shutdown_grace }
+    }
+
     /// Stops a gate in order, or at once when `stops` yields something. `front` are the tasks of the listeners.
     pub(super) async fn stop(
         self,

@@ -58,7 +58,7 @@ impl StartSummary {
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, config = %self.file, state_dir = %self.state_dir, mode, "pullgate starts");
         if self.is_audit {
-            tracing::warn!("gate.mode is audit: NOTHING IS DENIED; what would be denied is recorded");
+            warn_of_audit_mode();
         }
         let Self { documents, entries, .. } = self;
         let roots = self.trusted_roots.join(", ");
@@ -70,6 +70,11 @@ impl StartSummary {
         tracing::info!(%reports, databases, %scanners, ibm = self.has_ibm, "vulnerability sources");
         tracing::info!(used = %format_size(self.used), max_size = %format_size(self.max_size), "cache");
     }
+}
+
+/// Says loudly that denials are not enforced.
+pub(super) fn warn_of_audit_mode() {
+    tracing::warn!("gate.mode is audit: NOTHING IS DENIED; what would be denied is recorded");
 }
 
 /// The first of a list, and how many more there are.

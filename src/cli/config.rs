@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{CommandError, Exit, Output, problem_json};
 use crate::config::Config;
 use crate::markup::{Problem, ProblemSeverity};
-use crate::preflight::{self, PreflightDepth, PreflightReport};
+use crate::preflight::{self, PreflightDepth};
 use crate::runtime::{Clock, printable};
 
 /// Shown below the help text of `config check`.
@@ -128,19 +128,10 @@ async fn reach(config: &Config) -> Vec<Problem> {
 /// Reads the configuration for a gate, and opens what it names. The error is everything that is wrong, in the file and
 /// outside of it.
 pub(super) async fn load_and_open(path: Option<&Path>) -> Result<Config, CommandError> {
-    let (config, mut problems) = Config::examine(path, std::env::vars());
-    let Some(mut config) = config else { return Err(CommandError::Config(problems)) };
-    let report = preflight::check(&config, PreflightDepth::Start, &Clock::system()).await;
-    let is_error = |problem: &Problem| problem.severity == ProblemSeverity::Error;
-    if problems.iter().any(is_error) || !report.is_usable() {
-        problems.extend(report.into_problems());
-        return Err(CommandError::Config(problems));
-    }
-    // What depends on this machine at this moment is decided when it is opened.
-    let PreflightReport { configuration, machine: _ } = report;
-    problems.extend(configuration);
-    config.warnings = problems;
-    Ok(config)
+    let (config, problems) = Config::examine(path, std::env::vars());
+    let Some(config) = config else { return Err(CommandError::Config(problems)) };
+    let opened = preflight::open(config, problems, PreflightDepth::Start, &Clock::system()).await;
+    opened.map_err(CommandError::Config)
 }
 
 /// Reads the configuration; prints every problem.

@@ -53,7 +53,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A value on one line.
-fn inline(node: &Node) -> String {
+pub(super) fn inline(node: &Node) -> String {
     match &node.value {
         // No setting takes these two, so a configuration that was accepted has neither.
         Value::Null | Value::Float(_) => quoted(""),

@@ -32,6 +32,19 @@ fn a_minimal_file_has_every_default() {
     assert_eq!(config.audit.file, Path::new("/var/lib/pullgate/audit.jsonl"));
 }
 
+#[test]
+fn changes_that_need_a_restart_are_named_by_key() {
+    let started = load(MINIMAL).unwrap();
+    let changes = |text: &str| started.fixed_changes(&load(text).unwrap());
+    let live = "default_upstream = \"x.test\"\nshutdown_grace = \"1s\"\n[log]\nfilter = \"warn\"\n[gate]\nmode = \"audit\"\n\
+        [limits]\nmax_connections = 3\n[[upstream]]\nhost = \"x.test\"\nattempts = 1\n";
+    assert_eq!(changes(&format!("{live}{MINIMAL}")).join(" "), "");
+    let fixed = "state_dir = \"/x\"\n[log]\nformat = \"json\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
+    let keys = "admin.socket audit.file listener.address listener.http2 listener.proxy_header listener.trusted_proxies \
+        log.format state_dir";
+    assert_eq!(changes(&format!("{fixed}{MINIMAL}")).join(" "), keys);
+}
+
 /// The file of the project documents every key that is read, and what it sets is the default.
 #[test]
 fn the_documented_configuration_is_true() {

@@ -58,7 +58,8 @@ impl Router {
         let (upstream, repository) = match &request.ns {
             Some(ns) => {
                 let upstream = self.by_host(ns)?;
-                (upstream, without_own_prefix(name, upstream))
+                let repository = without_own_prefix(name, &upstream);
+                (upstream, repository)
             }
             None => self.by_path(name)?,
         };
@@ -83,11 +84,11 @@ impl Router {
 
     /// The target for judging an image again with what is known; `None` if no such upstream is configured any more.
     pub(super) fn known_target(&self, name: &ImageName, scope: &Scope) -> Option<Target> {
-        let upstream = self.upstreams.by_host(&name.host)?.clone();
+        let upstream = self.upstreams.by_host(&name.host)?;
         Some(Target { upstream, name: name.clone(), scope: scope.clone(), known_only: true })
     }
 
-    fn by_host(&self, host: &Host) -> Result<&Arc<Upstream>, GateError> {
+    fn by_host(&self, host: &Host) -> Result<Arc<Upstream>, GateError> {
         self.upstreams.by_host(host).ok_or_else(|| GateError::UnknownUpstream {
             asked: host.to_string(),
             near: self.upstreams.near(host.as_str()),
@@ -96,7 +97,7 @@ impl Router {
 
     /// For `/v2/HOST/NAME/…`, the upstream whose host or `path` alias is the first component; otherwise the default
     /// upstream.
-    fn by_path(&self, name: &Repository) -> Result<(&Arc<Upstream>, Repository), GateError> {
+    fn by_path(&self, name: &Repository) -> Result<(Arc<Upstream>, Repository), GateError> {
         let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
         if let Some(upstream) = self.upstreams.by_path(first).filter(|_| !rest.is_empty()) {
             return Ok((upstream, rest.parse()?));
@@ -107,22 +108,17 @@ impl Router {
     }
 }
 
-fn serve(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
+fn serve(upstream: Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
     if !upstream.serves(scope) {
         return Err(GateError::NotServed { upstream: upstream.host().to_string(), scope: scope.to_string() });
     }
     target(upstream, repository, scope)
 }
 
-fn target(upstream: &Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
+fn target(upstream: Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
     let host = upstream.host().clone();
     let repository = if host.is_docker_hub() { docker_hub_repository(repository) } else { repository.parse() }?;
-    Ok(Target {
-        upstream: upstream.clone(),
-        name: ImageName { host, repository },
-        scope: scope.clone(),
-        known_only: false,
-    })
+    Ok(Target { upstream, name: ImageName { host, repository }, scope: scope.clone(), known_only: false })
 }
 
 /// With `override_path`, containerd also names the upstream in the path; any other path is the repository unchanged.

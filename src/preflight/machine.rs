@@ -27,7 +27,6 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     if let Err(why) = &state {
         found.machine(Error, "state_dir", why, Some("give it a directory of its own that pullgate can write"));
     }
-    socket(found);
     // A name without a folder has an empty parent.
     let audit = config.audit.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_elsewhere = !config.audit.file.starts_with(&config.state_dir);
@@ -45,7 +44,8 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     port(found, "admin.address", &config.admin.address, is_running);
 }
 
-fn socket(found: &mut PreflightFindings<'_>) {
+/// The length of the path of the admin socket.
+pub(super) fn socket(found: &mut PreflightFindings<'_>) {
     let path = &found.config.admin.socket;
     let length = path.as_os_str().len();
     if length > MAX_SOCKET {

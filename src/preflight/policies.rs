@@ -42,12 +42,13 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let settings = Settings { now: Some(now), ..config.policy.clone() };
     let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &settings);
     let is_empty = parsed.rules.as_ref().is_some_and(|rules| rules.documents() == 0);
-    let least = if found.depth == PreflightDepth::Start { ProblemSeverity::Error } else { ProblemSeverity::Warning };
+    let is_whole = found.depth == PreflightDepth::Everything;
+    let least = if is_whole { ProblemSeverity::Warning } else { ProblemSeverity::Error };
     let problems = parsed.problems.into_iter().chain(snapshot.warnings);
     // Trusted roots that cannot be read have been reported where the configuration names them.
     let is_reported = |problem: &Problem| problem.message.starts_with("trust.trusted_roots: ");
     found.report.configuration.extend(problems.filter(|found| found.severity <= least && !is_reported(found)));
-    if is_empty && found.depth == PreflightDepth::Everything {
+    if is_empty && is_whole {
         let hint = "copy one of config/policies; `pullgate policy check` tests them";
         found.warn("policy.dir", &format!("{dir} contains no policies, so every image is denied"), Some(hint));
     }

@@ -13,6 +13,19 @@ fn sources(folders: &[&Path]) -> Vec<Box<dyn DocumentSource>> {
     folders.iter().map(|folder| Box::new(Directory::new(*folder)) as Box<dyn DocumentSource>).collect()
 }
 
+/// Loads rules whose sources are not watched yet.
+fn load(
+    sources: Vec<Box<dyn DocumentSource>>,
+    settings: Settings,
+    audit: bool,
+    readiness: Readiness,
+    epoch: Epoch,
+    clock: Clock,
+    metrics: &Metrics,
+) -> Result<Rulebook, RulebookError> {
+    Rulebook::load(RuleInputs { sources, settings, audit }, None, readiness, epoch, clock, metrics)
+}
+
 #[test]
 fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -24,8 +37,7 @@ fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
     let settings = Settings::default();
     let sources = sources(&[dir.path()]);
     let rulebook =
-        Rulebook::load(sources, settings, false, readiness.clone(), Epoch::new(), Clock::system(), &Metrics::default())
-            .unwrap();
+        load(sources, settings, false, readiness.clone(), Epoch::new(), Clock::system(), &Metrics::default()).unwrap();
     let state = || {
         rulebook.reload();
         (rulebook.rules().documents(), readiness.report().degraded.get(TOPIC).cloned().unwrap_or_default())
@@ -55,7 +67,7 @@ fn a_gate_without_a_policy_is_not_ready() {
         let (readiness, metrics) = (Readiness::new(), Metrics::default());
         let (sources, settings) = (sources(&[dir.path()]), Settings::default());
         let (epoch, clock) = (Epoch::new(), Clock::system());
-        let rulebook = Rulebook::load(sources, settings, audit, readiness.clone(), epoch, clock, &metrics).unwrap();
+        let rulebook = load(sources, settings, audit, readiness.clone(), epoch, clock, &metrics).unwrap();
         let state = || {
             let report = readiness.report();
             (report.ready, report.degraded.get(TOPIC).cloned().unwrap_or_default())
@@ -78,16 +90,46 @@ fn a_gate_without_a_policy_is_not_ready() {
     }
 }
 
+#[tokio::test]
+async fn other_inputs_are_used_and_watched_or_change_nothing() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(first.path().join("all.yaml"), CLUSTER).unwrap();
+    fs::write(second.path().join("all.yaml"), format!("{CLUSTER}---\n{OWN}")).unwrap();
+    let (epoch, metrics, tasks) = (Epoch::new(), Metrics::default(), Tasks::new());
+    let firsts = sources(&[first.path()]);
+    let load = load(firsts, Settings::default(), false, Readiness::new(), epoch.clone(), Clock::system(), &metrics);
+    let rulebook = Arc::new(load.unwrap());
+    rulebook.watch(&tasks);
+    let replace = |path: &Path, audit| {
+        rulebook.replace(RuleInputs { sources: sources(&[path]), settings: Settings::default(), audit })
+    };
+    let before = epoch.moment("a");
+    replace(first.path(), false).unwrap();
+    assert!(epoch.is_now(&before), "nothing has changed");
+    assert!(replace(&first.path().join("missing"), false).is_err());
+    assert_eq!(rulebook.rules().documents(), 1);
+    replace(second.path(), true).unwrap();
+    assert!(rulebook.rules().documents() == 2 && !epoch.is_now(&before));
+    fs::remove_file(second.path().join("all.yaml")).unwrap();
+    fs::write(second.path().join("own.yaml"), OWN).unwrap();
+    let reread = async {
+        while rulebook.rules().documents() != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reread).await.expect("the new directory is watched");
+    assert!(tasks.drain(Duration::from_secs(5)).await);
+}
+
 /// A reload holds the lock from before it reads until its rules are in use, so no other can use newer ones meanwhile.
 #[test]
 fn a_reload_reads_nothing_while_another_one_is_under_way() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
     let (sources, metrics) = (sources(&[dir.path()]), Metrics::default());
-    let load =
-        Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
+    let load = load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
     let rulebook = Arc::new(load.unwrap());
-    let other = rulebook.last.lock().unwrap();
+    let other = rulebook.basis.lock().unwrap();
     let waiting = std::thread::spawn({
         let rulebook = rulebook.clone();
         move || rulebook.reload()
@@ -118,15 +160,7 @@ fn several_sources_make_one_set_of_rules() {
     fs::write(secret.join("k"), PEM).unwrap();
     let load = || {
         let sources = sources(&[first.path(), second.path()]);
-        Rulebook::load(
-            sources,
-            Settings::default(),
-            false,
-            Readiness::new(),
-            Epoch::new(),
-            Clock::system(),
-            &Metrics::default(),
-        )
+        load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &Metrics::default())
     };
     assert_eq!(load().unwrap().rules().documents(), 2);
     fs::rename(second.path().join("a.pub"), first.path().join("a.pub")).unwrap();
@@ -149,8 +183,7 @@ fn ten_thousand_entries_are_reloaded_quickly() {
         }
         fs::write(dir.path().join(format!("{name}.yaml")), text).unwrap();
     }
-    let load =
-        Rulebook::load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
+    let load = load(sources, Settings::default(), false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
     let rulebook = load.unwrap();
     fs::remove_file(dir.path().join("j.yaml")).unwrap();
     let begin = std::time::Instant::now();
@@ -189,15 +222,8 @@ async fn a_source_that_signals_a_change_is_read_again() {
     let changed = Arc::new(Mutex::new(None));
     let source = Box::new(InMemory { text: text.clone(), changed: changed.clone() });
     let (readiness, metrics, tasks) = (Readiness::new(), Metrics::default(), Tasks::new());
-    let load = Rulebook::load(
-        vec![source],
-        Settings::default(),
-        false,
-        readiness.clone(),
-        Epoch::new(),
-        Clock::system(),
-        &metrics,
-    );
+    let load =
+        load(vec![source], Settings::default(), false, readiness.clone(), Epoch::new(), Clock::system(), &metrics);
     let rulebook = Arc::new(load.unwrap());
     rulebook.watch(&tasks);
     let signal = changed.lock().unwrap().clone().unwrap();
@@ -262,7 +288,7 @@ fn a_trusted_root_that_ends_is_reported_until_it_is_replaced() {
     let (readiness, metrics) = (Readiness::new(), Metrics::default());
     let settings = Settings::default();
     let (epoch, sources) = (Epoch::new(), sources(&[dir.path()]));
-    let rulebook = Rulebook::load(sources, settings, false, readiness.clone(), epoch, clock.clone(), &metrics).unwrap();
+    let rulebook = load(sources, settings, false, readiness.clone(), epoch, clock.clone(), &metrics).unwrap();
     let state = || {
         let report = readiness.report();
         let ended = report.degraded.get("trusted roots").cloned().unwrap_or_default();
@@ -300,7 +326,7 @@ fn a_missing_trusted_root_names_its_place() {
     let load = |settings| {
         let metrics = Metrics::default();
         let sources = sources(&[dir.path()]);
-        let load = Rulebook::load(sources, settings, false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
+        let load = load(sources, settings, false, Readiness::new(), Epoch::new(), Clock::system(), &metrics);
         load.err().unwrap().to_string()
     };
     let why = load(Settings::default());

@@ -48,6 +48,12 @@ impl Readiness {
         self.state().parts.insert(name.to_owned(), why);
     }
 
+    /// Lists a part no more, because the gate does not have it any more.
+    pub fn forget(&self, name: &str) {
+        self.degraded.remove(&PartLabel { part: name.to_owned() });
+        self.state().parts.remove(name);
+    }
+
     /// Replaces what is known about a part, for people who ask for details. One line for each fact.
     pub fn inform(&self, name: &str, facts: Vec<String>) {
         let mut state = self.state();

@@ -30,6 +30,12 @@ impl Tasks {
         Self { home: Handle::try_current().ok(), ..Self::default() }
     }
 
+    /// The same tasks, for a part that can be stopped alone: it stops with everything else, or when
+    /// [`stop`](Self::stop) is called on the returned value.
+    pub fn part(&self) -> Self {
+        Self { stop: self.stop.child_token(), leaving: Arc::default(), ..self.clone() }
+    }
+
     /// Runs a task that shutdown waits for.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where

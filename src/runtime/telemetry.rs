@@ -1,18 +1,21 @@
 //! Logging to standard error.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, reload};
 
 /// How long log lines below warning level are buffered.
 const DELAY: Duration = Duration::from_millis(20);
 /// When the buffer reaches this size, in bytes, the logging thread writes it, so that the log cannot exhaust memory.
 const MAX_BUFFERED: usize = 256 * 1024;
+
+/// Replaces the filter, once logging is initialised.
+static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>> = OnceLock::new();
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -48,10 +51,33 @@ pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, T
         .with_ansi(colour)
         .with_target(false);
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
-        LogFormat::Text => builder.finish().try_init()?,
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            keep_filter(builder.reload_handle());
+            builder.finish().try_init()?;
+        }
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            keep_filter(builder.reload_handle());
+            builder.finish().try_init()?;
+        }
     }
     Ok(LogGuard(lines))
+}
+
+fn keep_filter<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    // Fails only if logging is already initialised.
+    let _ = SET_FILTER.set(Box::new(set));
+}
+
+/// Replaces the filter of the process's log. Without a log, there is nothing to replace.
+///
+/// # Errors
+/// Why it is not a filter.
+pub fn set_log_filter(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter))
 }
 
 /// Writes buffered log lines when it is dropped.

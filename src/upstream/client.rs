@@ -119,6 +119,18 @@ impl UpstreamClient {
         outcome
     }
 
+    /// Reports its health from now on, unless it is offline: then nothing is known about the registry.
+    pub(super) fn begin(&self) {
+        if !self.config.offline {
+            self.health.begin();
+        }
+    }
+
+    /// Reports its health no more.
+    pub(super) fn retire(&self) {
+        self.health.retire();
+    }
+
     /// Reports whether the credentials can be read. If the registry is down, asks whether it answers again, so that this is
     /// known without a pull.
     pub(super) async fn check(&self) {

@@ -17,7 +17,7 @@ use crate::scope::Scope;
 const MAX_SECRET: u64 = 64 * 1024;
 
 /// An `[[upstream]]` table.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Config {
     /// The name in policies and requests.
     pub host: Host,
@@ -146,7 +146,7 @@ impl fmt::Debug for Config {
 }
 
 /// The source of credentials.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Auth {
     /// No credentials.
     Anonymous,

@@ -1,9 +1,8 @@
 //! Whether an upstream answers, and whether its credentials can be read.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use prometheus_client::metrics::gauge::Gauge;
-
+use super::metrics::UpFamily;
 use crate::oci::Host;
 use crate::runtime::Readiness;
 
@@ -15,20 +14,47 @@ const FAILURES: u32 = 3;
 /// Any answer of the registry except 5xx is a success, also a refusal. Requests to other hosts (token services, the storage
 /// behind redirects) do not count.
 pub(super) struct UpstreamHealth {
+    host: String,
     topic: String,
     credentials_topic: String,
     failures: AtomicU32,
-    up: Gauge,
+    /// Whether it is reported: an upstream that is prepared or was replaced says nothing about the one in use.
+    is_reported: AtomicBool,
+    up: UpFamily,
     readiness: Readiness,
 }
 
 impl UpstreamHealth {
-    /// An upstream counts as up until requests to it fail.
-    pub(super) fn new(host: &Host, up: Gauge, readiness: Readiness) -> Self {
-        let (topic, credentials_topic) = (format!("upstream {host}"), format!("credentials {host}"));
-        up.set(1);
-        readiness.degraded(&topic, None);
-        Self { topic, credentials_topic, failures: AtomicU32::new(0), up, readiness }
+    pub(super) fn new(host: &Host, up: UpFamily, readiness: Readiness) -> Self {
+        Self {
+            host: host.to_string(),
+            topic: format!("upstream {host}"),
+            credentials_topic: format!("credentials {host}"),
+            failures: AtomicU32::new(0),
+            is_reported: AtomicBool::new(false),
+            up,
+            readiness,
+        }
+    }
+
+    /// Reports it from now on. An upstream counts as up until requests to it fail.
+    pub(super) fn begin(&self) {
+        self.up.set(&self.host, true);
+        self.readiness.degraded(&self.topic, None);
+        self.is_reported.store(true, Ordering::Release);
+    }
+
+    /// Reports it no more.
+    pub(super) fn retire(&self) {
+        if self.is_reported.swap(false, Ordering::AcqRel) {
+            self.up.remove(&self.host);
+            self.readiness.forget(&self.topic);
+            self.readiness.forget(&self.credentials_topic);
+        }
+    }
+
+    fn is_reported(&self) -> bool {
+        self.is_reported.load(Ordering::Acquire)
     }
 
     /// Whether the last requests failed.
@@ -42,23 +68,30 @@ impl UpstreamHealth {
             // Almost always zero: then no other processor core's memory is written.
             if self.failures.load(Ordering::Relaxed) > 0 && self.failures.swap(0, Ordering::Relaxed) >= FAILURES {
                 tracing::info!("{} answers again", self.topic);
-                self.up.set(1);
-                self.readiness.degraded(&self.topic, None);
+                self.report(None);
             }
             return;
         };
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures == FAILURES {
             tracing::warn!("{} is down: {why}", self.topic);
-            self.up.set(0);
         }
         if failures >= FAILURES {
-            self.readiness.degraded(&self.topic, Some(format!("the last requests failed: {why}")));
+            self.report(Some(format!("the last requests failed: {why}")));
+        }
+    }
+
+    fn report(&self, why: Option<String>) {
+        if self.is_reported() {
+            self.up.set(&self.host, why.is_none());
+            self.readiness.degraded(&self.topic, why);
         }
     }
 
     /// Reports whether the credentials can be read. An upstream without credentials never reports this.
     pub(super) fn credentials(&self, checked: Result<(), String>) {
-        self.readiness.degraded(&self.credentials_topic, checked.err());
+        if self.is_reported() {
+            self.readiness.degraded(&self.credentials_topic, checked.err());
+        }
     }
 }

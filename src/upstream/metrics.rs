@@ -22,8 +22,22 @@ const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 pub(super) struct UpstreamMetrics {
     requests: Family<UpstreamRequestLabels, Counter>,
     seconds: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
-    up: Family<UpstreamLabels, Gauge>,
+    up: UpFamily,
     readiness: Readiness,
+}
+
+/// Whether upstreams answer. Those that are offline have no series.
+#[derive(Clone)]
+pub(super) struct UpFamily(Family<UpstreamLabels, Gauge>);
+
+impl UpFamily {
+    pub(super) fn set(&self, host: &str, is_up: bool) {
+        self.0.get_or_create(&UpstreamLabels { upstream: host.to_owned() }).set(is_up.into());
+    }
+
+    pub(super) fn remove(&self, host: &str) {
+        self.0.remove(&UpstreamLabels { upstream: host.to_owned() });
+    }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -51,19 +65,18 @@ impl UpstreamMetrics {
                 Unit::Seconds,
                 seconds,
             ),
-            up: metrics.register(
+            up: UpFamily(metrics.register(
                 "upstream_up",
                 "Whether an upstream answers (1), or its last requests failed (0)",
                 Family::default(),
-            ),
+            )),
             readiness: readiness.clone(),
         }
     }
 
     /// The health of one upstream.
     pub(super) fn health(&self, host: &Host) -> UpstreamHealth {
-        let up = self.up.get_or_create(&UpstreamLabels { upstream: host.to_string() }).clone();
-        UpstreamHealth::new(host, up, self.readiness.clone())
+        UpstreamHealth::new(host, self.up.clone(), self.readiness.clone())
     }
 
     pub(super) fn observe(&self, upstream: &str, method: &Method, status: Option<StatusCode>, started: Instant) {

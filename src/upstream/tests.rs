@@ -48,7 +48,9 @@ impl World {
     fn upstream_in(&self, config: Config, network: &Network) -> Arc<Upstream> {
         let metrics =
             (UpstreamMetrics::new(&Metrics::default(), &self.readiness), LimitMetrics::new(&Metrics::default()));
-        Arc::new(Upstream::new(config, &self.tasks, metrics, network).unwrap())
+        let upstream = Upstream::new(config, &self.tasks, metrics, network).unwrap();
+        upstream.begin();
+        Arc::new(upstream)
     }
 
     fn with_credentials(&self, auth: Auth) -> Arc<Upstream> {
@@ -1119,6 +1121,33 @@ async fn egress_proxies_carry_connections() {
     let head = proxy.heads().remove(0);
     assert!(head.starts_with(&format!("CONNECT {}", world.listening.address())), "{head}");
     assert!(head.to_lowercase().contains("proxy-authorization: basic"), "{head}");
+}
+
+#[test]
+fn replaced_upstreams_keep_the_clients_that_did_not_change() {
+    let config = |host: &str| Config::new(host.parse().unwrap(), "http://127.0.0.1:1");
+    let (metrics, readiness) = (Metrics::default(), Readiness::new());
+    let down = Config { offline: true, ..config("offline.test") };
+    let first = vec![config("a.test"), config("b.test"), down.clone()];
+    let all = Upstreams::new(first.clone(), None, &Tasks::new(), &metrics, &readiness).unwrap();
+    let client = |host: &str| all.by_host(&host.parse().unwrap());
+    let (a, b) = (client("a.test").unwrap(), client("b.test").unwrap());
+    let up = |host: &str| metrics.render().contains(&format!("pullgate_upstream_up{{upstream=\"{host}\"}} 1"));
+    assert!(up("a.test") && up("b.test") && !up("offline.test"), "nothing is known of an upstream that is offline");
+    let same = all.prepare(first, None).unwrap();
+    assert!(!all.replace(same), "nothing has changed");
+    let slower = Config { attempts: 1, ..config("b.test") };
+    assert!(all.prepare(vec![config("a.test"), config("a.test")], None).is_err());
+    let table = all.prepare(vec![config("a.test"), slower, config("c.test")], None).unwrap();
+    assert!(!up("c.test"), "it is not in use yet");
+    assert!(all.replace(table));
+    assert!(up("c.test") && client("offline.test").is_none());
+    assert!(all.replace(all.prepare(vec![config("a.test")], None).unwrap()));
+    assert!(up("a.test") && !up("b.test") && !readiness.report().healthy.contains(&"upstream b.test".to_owned()));
+    let table = all.prepare(vec![config("a.test"), config("b.test"), config("c.test")], None).unwrap();
+    assert!(all.replace(table));
+    assert!(Arc::ptr_eq(&a, &client("a.test").unwrap()), "its tokens and limits are kept");
+    assert!(!Arc::ptr_eq(&b, &client("b.test").unwrap()) && client("c.test").is_some());
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! All upstreams of a gate, by the names used in requests.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
 use super::metrics::{LimitMetrics, UpstreamMetrics};
@@ -20,8 +21,18 @@ const MAX_DIFFERENCE: usize = 3;
 /// The most names that a message suggests.
 const MAX_NEAR: usize = 2;
 
-/// All upstreams, by the names used in requests.
+/// All upstreams, by the names used in requests. They can be replaced while requests use them.
 pub struct Upstreams {
+    current: ArcSwap<UpstreamTable>,
+    /// Who answers in place of upstreams that are offline.
+    offline: OnceLock<Arc<dyn OfflineContent>>,
+    tasks: Tasks,
+    metrics: (UpstreamMetrics, LimitMetrics),
+}
+
+/// The upstreams of one configuration, made by [`Upstreams::prepare`].
+#[derive(Default)]
+pub struct UpstreamTable {
     all: Vec<Arc<Upstream>>,
     by_host: HashMap<Host, usize>,
     by_path: HashMap<String, usize>,
@@ -41,27 +52,49 @@ impl Upstreams {
         readiness: &Readiness,
     ) -> Result<Self, ConfigError> {
         let metrics = (UpstreamMetrics::new(metrics, readiness), LimitMetrics::new(metrics));
-        let mut upstreams = Self { all: Vec::new(), by_host: HashMap::new(), by_path: HashMap::new(), default: None };
-        for config in configs {
-            let index = upstreams.all.len();
-            for host in [&config.host].into_iter().chain(&config.aliases) {
-                if upstreams.by_host.insert(host.clone(), index).is_some() {
-                    return Err(ConfigError::Twice(host.to_string()));
-                }
-            }
-            let paths = config.path.iter().cloned().chain([config.host.to_string()]);
-            for path in paths.chain(config.aliases.iter().map(ToString::to_string)) {
-                if upstreams.by_path.insert(path.clone(), index).is_some_and(|other| other != index) {
-                    return Err(ConfigError::Twice(path));
-                }
-            }
-            upstreams.all.push(Arc::new(Upstream::new(config, tasks, metrics.clone(), &Network::default())?));
-        }
-        upstreams.default = match default {
-            Some(host) => Some(*upstreams.by_host.get(host).ok_or_else(|| ConfigError::Default(host.to_string()))?),
-            None => None,
-        };
+        let current = ArcSwap::default();
+        let upstreams = Self { current, offline: OnceLock::new(), tasks: tasks.clone(), metrics };
+        upstreams.replace(upstreams.prepare(configs, default)?);
         Ok(upstreams)
+    }
+
+    /// Creates clients for another configuration, without using them yet. An upstream whose configuration is the one in use
+    /// keeps its client, with its connections, tokens and limits.
+    ///
+    /// # Errors
+    /// The same as [`new`](Self::new).
+    pub fn prepare(&self, configs: Vec<Config>, default: Option<&Host>) -> Result<UpstreamTable, ConfigError> {
+        let current = self.current.load();
+        let mut table = UpstreamTable::default();
+        for config in configs {
+            table.name(&config)?;
+            let kept = current.all.iter().find(|upstream| *upstream.config() == config);
+            let upstream = match kept {
+                Some(upstream) => upstream.clone(),
+                None => Arc::new(Upstream::new(config, &self.tasks, self.metrics.clone(), &Network::default())?),
+            };
+            table.all.push(upstream);
+        }
+        if let Some(host) = default {
+            let index = table.by_host.get(host).ok_or_else(|| ConfigError::Default(host.to_string()))?;
+            table.default = Some(*index);
+        }
+        Ok(table)
+    }
+
+    /// Uses other upstreams from now on; requests that are running finish with the old ones. Returns whether anything
+    /// changed.
+    pub fn replace(&self, table: UpstreamTable) -> bool {
+        if let Some(content) = self.offline.get() {
+            table.set_offline_content(content);
+        }
+        let new = Arc::new(table);
+        let old = self.current.swap(new.clone());
+        let has = |table: &UpstreamTable, one: &Arc<Upstream>| table.all.iter().any(|other| Arc::ptr_eq(one, other));
+        old.all.iter().filter(|upstream| !has(&new, upstream)).for_each(|upstream| upstream.retire());
+        new.all.iter().filter(|upstream| !has(&old, upstream)).for_each(|upstream| upstream.begin());
+        let same = |(old, new): (&Arc<Upstream>, &Arc<Upstream>)| Arc::ptr_eq(old, new);
+        old.default != new.default || old.all.len() != new.all.len() || !old.all.iter().zip(&new.all).all(same)
     }
 
     /// Reports the health of all upstreams until shutdown.
@@ -71,7 +104,7 @@ impl Upstreams {
             loop {
                 tokio::select! {
                     () = stop.stopping() => return,
-                    _ = join_all(upstreams.reachable().map(|upstream| upstream.check())) => {}
+                    () = upstreams.check() => {}
                 }
                 tokio::select! {
                     () = stop.stopping() => return,
@@ -81,29 +114,34 @@ impl Upstreams {
         });
     }
 
-    /// Those that are not offline.
-    fn reachable(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.all.iter().filter(|upstream| !upstream.config().offline)
+    /// Checks those that are not offline.
+    async fn check(&self) {
+        let table = self.current.load_full();
+        let reachable = table.all.iter().filter(|upstream| !upstream.config().offline);
+        join_all(reachable.map(|upstream| upstream.check())).await;
     }
 
     /// Sets who answers in place of the upstreams that are offline. The first call counts.
     pub fn set_offline_content(&self, content: &Arc<dyn OfflineContent>) {
-        self.all.iter().for_each(|upstream| upstream.set_offline_content(content.clone()));
+        self.current.load().set_offline_content(self.offline.get_or_init(|| content.clone()));
     }
 
     /// The upstream with this host or alias.
-    pub fn by_host(&self, host: &Host) -> Option<&Arc<Upstream>> {
-        self.by_host.get(host).map(|index| &self.all[*index])
+    pub fn by_host(&self, host: &Host) -> Option<Arc<Upstream>> {
+        let table = self.current.load();
+        table.by_host.get(host).map(|index| table.all[*index].clone())
     }
 
     /// The upstream named by the first path component of a request: by host, alias or `path`.
-    pub fn by_path(&self, component: &str) -> Option<&Arc<Upstream>> {
-        self.by_path.get(component).map(|index| &self.all[*index])
+    pub fn by_path(&self, component: &str) -> Option<Arc<Upstream>> {
+        let table = self.current.load();
+        table.by_path.get(component).map(|index| table.all[*index].clone())
     }
 
     /// The upstream for requests that name none.
-    pub fn default_upstream(&self) -> Option<&Arc<Upstream>> {
-        self.default.map(|index| &self.all[index])
+    pub fn default_upstream(&self) -> Option<Arc<Upstream>> {
+        let table = self.current.load();
+        table.default.map(|index| table.all[index].clone())
     }
 
     /// The names that a mistyped name may mean, for messages: those that differ in at most three characters, the most
@@ -113,10 +151,34 @@ impl Upstreams {
         if name.len() > 100 {
             return Vec::new();
         }
+        let table = self.current.load();
         let limit = (name.len() / 3).min(MAX_DIFFERENCE);
         let distance = |known: &String| (strsim::osa_distance(name, known), known.clone());
-        let mut near: Vec<_> = self.by_path.keys().map(distance).filter(|(distance, _)| *distance <= limit).collect();
+        let mut near: Vec<_> = table.by_path.keys().map(distance).filter(|(distance, _)| *distance <= limit).collect();
         near.sort_unstable();
         near.into_iter().take(MAX_NEAR).map(|(_, known)| known).collect()
+    }
+}
+
+impl UpstreamTable {
+    /// Reserves all names of the next upstream.
+    fn name(&mut self, config: &Config) -> Result<(), ConfigError> {
+        let index = self.all.len();
+        for host in [&config.host].into_iter().chain(&config.aliases) {
+            if self.by_host.insert(host.clone(), index).is_some() {
+                return Err(ConfigError::Twice(host.to_string()));
+            }
+        }
+        let paths = config.path.iter().cloned().chain([config.host.to_string()]);
+        for path in paths.chain(config.aliases.iter().map(ToString::to_string)) {
+            if self.by_path.insert(path.clone(), index).is_some_and(|other| other != index) {
+                return Err(ConfigError::Twice(path));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_offline_content(&self, content: &Arc<dyn OfflineContent>) {
+        self.all.iter().for_each(|upstream| upstream.set_offline_content(content.clone()));
     }
 }

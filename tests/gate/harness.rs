@@ -226,7 +226,7 @@ impl Gate {
     /// Replaces the policy and reloads it.
     pub(crate) fn set_policy(&self, text: &str) {
         fs::write(self.made_of.path().join("policies/default.yaml"), text).expect("a file");
-        self.reload.all();
+        self.reload.files();
     }
 
     /// A file in the directory of the configuration.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::program::Program;
 use crate::pull::simple;
-use crate::support::{TestRegistry, request, soon};
+use crate::support::{TestRegistry, raw, request, soon};
 
 /// The lines of a JSON log with this message, once there are `count`.
 async fn lines(program: &Program, message: &str, count: usize) -> Vec<Value> {
@@ -91,6 +91,23 @@ async fn failed_tls_handshakes_are_logged_with_their_cause() {
     assert_eq!(found[0]["client.address"], "127.0.0.1");
     assert_eq!(found.len(), 5, "the others are not logged");
     assert_eq!(program.metric("pullgate_tls_handshake_failures_total").await, 7);
+}
+
+#[tokio::test]
+async fn a_failed_tls_handshake_names_the_client_behind_a_proxy() {
+    let registry = TestRegistry::start().await;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let gate = TestGate::new(&registry, ALLOW_ALL)
+        .file("tls.crt", &made.cert.pem())
+        .file("tls.key", &made.signing_key.serialize_pem())
+        .listener("tls = { certificate = \"tls.crt\", key = \"tls.key\" }")
+        .listener("proxy_header = \"proxy-protocol\"\ntrusted_proxies = [\"127.0.0.1/32\"]")
+        .with("[log]\nformat = \"json\"");
+    let program = Program::start(&gate).await;
+    let address = program.url("").split('/').nth(2).unwrap().parse().unwrap();
+    raw(address, b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 443\r\nGET /v2/ HTTP/1.1\r\nhost: gate\r\n\r\n").await;
+    let found = lines(&program, "TLS handshake failed", 1).await;
+    assert_eq!(found[0]["client.address"], "192.0.2.7");
 }
 
 #[tokio::test]

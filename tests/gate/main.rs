@@ -40,6 +40,7 @@ mod origin;
 mod platforms;
 mod polyglots;
 mod pull;
+mod reload;
 mod routes;
 mod rules;
 mod scanner;

@@ -140,7 +140,7 @@ impl DemoEnvironment {
     /// Writes the policy with the flags in lines 13 and 15, as the tutorial does with `sed`, and reloads it.
     pub(super) fn set_flags(&self, trust: bool, va: bool) -> Result<(), String> {
         write_policy(self.folder.path(), trust, va)?;
-        self.reload.all();
+        self.reload.files();
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub struct AdminApi {
     jobs: Jobs,
     transfers: Transfers,
     ibm: IbmApi,
-    reload: Arc<dyn Fn() -> JoinHandle<()> + Send + Sync>,
+    reload: Arc<dyn Fn() -> JoinHandle<Result<Reloaded, String>> + Send + Sync>,
 }
 
 impl AdminApi {
@@ -46,7 +46,7 @@ impl AdminApi {
         cache: Arc<Cache>,
         prefetcher: Arc<Prefetcher>,
         tasks: Tasks,
-        reload: impl Fn() -> JoinHandle<()> + Send + Sync + 'static,
+        reload: impl Fn() -> JoinHandle<Result<Reloaded, String>> + Send + Sync + 'static,
     ) -> Self {
         let ibm = IbmApi::new(gate.clone());
         let transfers = Transfers::new(gate.clone(), cache.clone());
@@ -111,7 +111,8 @@ impl AdminApi {
 
     async fn reload(&self) -> ApiResponse {
         match (self.reload)().await {
-            Ok(()) => ApiResponse::new(StatusCode::OK, &Reloaded { reloaded: true }),
+            Ok(Ok(reloaded)) => ApiResponse::new(StatusCode::OK, &reloaded),
+            Ok(Err(why)) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &why),
             Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reloading failed; see the log"),
         }
     }

@@ -9,7 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 
-use super::tls::{CertificateValidity, Tls, TlsConfig, TlsError};
+use super::listener::Config;
+use super::tls::{CertificateValidity, LoadedTls, Tls, TlsConfig, TlsError};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
 /// The topic of the certificates in `/readyz`.
@@ -55,6 +56,36 @@ impl Certificates {
         self.readiness.degraded(TOPIC, None);
         self.tell_expiry(listener, validity);
         Ok(tls)
+    }
+
+    /// Loads the files of other TLS settings, without using them yet. Settings of listeners that are not those in use load
+    /// nothing: they need a restart.
+    ///
+    /// # Errors
+    /// The files of a listener are invalid.
+    pub fn prepare(&self, listeners: &[Config]) -> Result<PreparedCertificates, TlsError> {
+        let with_tls = listeners.iter().filter_map(|listener| Some((&*listener.address, listener.tls.as_ref()?)));
+        let wanted: Vec<(&str, &TlsConfig)> = with_tls.collect();
+        if !wanted.iter().map(|(address, _)| *address).eq(self.entries.iter().map(|(name, _)| &**name)) {
+            return Ok(PreparedCertificates(Vec::new()));
+        }
+        let mut prepared = Vec::new();
+        for ((name, tls), (_, config)) in self.entries.iter().zip(wanted) {
+            if let Some(loaded) = tls.prepare(config, self.clock.now())? {
+                prepared.push((name.clone(), tls.clone(), loaded));
+            }
+        }
+        Ok(PreparedCertificates(prepared))
+    }
+
+    /// Uses prepared files from the next handshake on.
+    pub fn replace(&self, prepared: PreparedCertificates) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        for (listener, tls, loaded) in prepared.0 {
+            let validity = tls.replace(loaded);
+            tracing::info!(%listener, until = %validity.until, "certificate replaced");
+            self.tell_expiry(&listener, validity);
+        }
     }
 
     /// Reloads all files. New, valid certificates are used from the next handshake on. If a file is invalid, the old
@@ -108,6 +139,9 @@ impl Certificates {
         self.expiry.get_or_create(&label).set(validity.until.as_second());
     }
 }
+
+/// TLS files that are loaded and not in use yet, for [`Certificates::replace`].
+pub struct PreparedCertificates(Vec<(Arc<str>, Arc<Tls>, LoadedTls)>);
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ListenerLabel {

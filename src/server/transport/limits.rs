@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Limits for clients. They apply to all registry listeners together.
@@ -77,8 +78,68 @@ impl Capacity {
     }
 }
 
+/// The limits of all listeners, which can be replaced. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SharedLimits(Arc<ArcSwap<Capacity>>);
+
+impl SharedLimits {
+    pub(in crate::server) fn new(limits: Limits) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Capacity::new(limits))))
+    }
+
+    /// The limits and the remaining capacity at this moment.
+    pub(in crate::server) fn capacity(&self) -> Arc<Capacity> {
+        self.0.load_full()
+    }
+
+    /// Uses other limits for new connections. Those that are open keep theirs. They count for a limit on their number only
+    /// if this limit did not change.
+    pub fn set(&self, limits: &Limits) {
+        let old = self.capacity();
+        if *old.limits == *limits {
+            return;
+        }
+        let mut new = Capacity::new(limits.clone());
+        if new.limits.max_requests_in_flight == old.limits.max_requests_in_flight {
+            new.requests.clone_from(&old.requests);
+        }
+        let is_same = new.limits.max_connections == old.limits.max_connections;
+        if is_same {
+            new.connections = old.connections.clone();
+        }
+        self.0.store(Arc::new(new));
+        if !is_same {
+            // A connection that waits for a permit waits for one of the new ones.
+            old.connections.close();
+        }
+    }
+}
+
 /// A permit for one request.
 #[derive(Debug)]
 pub(super) struct RequestPermit {
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn other_limits_are_for_new_connections_and_the_same_ones_go_on_counting() {
+        let limits = Limits { max_connections: 1, max_requests_in_flight: Some(1), ..Limits::default() };
+        let shared = SharedLimits::new(limits.clone());
+        let first = shared.capacity();
+        let (_open, request) = (first.connections.clone().acquire_owned().await.unwrap(), first.request().unwrap());
+        shared.set(&Limits { max_header_bytes: 1, ..limits.clone() });
+        let second = shared.capacity();
+        assert!(second.is_crowded() && second.request().is_none() && second.limits.max_header_bytes == 1);
+        let waiting = second.connections.clone().acquire_owned();
+        shared.set(&Limits { max_connections: 2, ..limits });
+        assert!(waiting.await.is_err(), "a connection that waits is told that there are other limits");
+        assert!(!shared.capacity().is_crowded() && shared.capacity().request().is_none());
+        drop(request);
+        assert!(shared.capacity().request().is_some());
+        assert_eq!(first.limits.max_connections, 1, "an open connection keeps its limits");
+    }
 }

@@ -9,8 +9,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,14 +19,15 @@ use super::bind_error::BindError;
 use super::body::Body;
 use super::certificates::Certificates;
 use super::connection;
+use super::counters::ConnectionCounters;
 use super::failures::{accept_failed, handshake_failed};
 use super::identity::{ClientCertificate, ClientIdentity, Proxies, ProxyHeader};
-use super::limits::{Capacity, Limits};
+use super::limits::{Capacity, Limits, SharedLimits};
 use super::plain_http::refuse_plain_http;
 use super::proxy_protocol;
 use super::send_file::SendFile;
 use super::stream::WriteStall;
-use super::tls::{Tls, TlsConfig};
+use super::tls::{Tls, TlsConfig, TlsState};
 use super::workers::Workers;
 use crate::runtime::{Clock, FileWindows, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
@@ -89,7 +88,7 @@ pub async fn bind(
     let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
     Ok(BoundListeners {
         listeners,
-        capacity: Capacity::new(limits),
+        limits: SharedLimits::new(limits),
         certificates,
         counters: ConnectionCounters::new(metrics),
         windows,
@@ -101,7 +100,7 @@ pub async fn bind(
 #[derive(Debug)]
 pub struct BoundListeners {
     listeners: Vec<Arc<Listener>>,
-    capacity: Capacity,
+    limits: SharedLimits,
     certificates: Certificates,
     counters: ConnectionCounters,
     windows: FileWindows,
@@ -119,6 +118,11 @@ impl BoundListeners {
         self.certificates.clone()
     }
 
+    /// The limits, for replacing them.
+    pub fn limits(&self) -> SharedLimits {
+        self.limits.clone()
+    }
+
     /// Serves until shutdown starts, then lets running requests finish. New requests then get 503 until `front` stops,
     /// which closes the listeners. All work runs in tracked tasks; the caller waits for them with [`Tasks::drain`].
     pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks, front: &Tasks) {
@@ -127,7 +131,7 @@ impl BoundListeners {
             let shared = ListenerShared {
                 listener,
                 service: service.clone(),
-                capacity: self.capacity.clone(),
+                limits: self.limits.clone(),
                 counters: self.counters.clone(),
                 windows: self.windows.clone(),
                 tasks: tasks.clone(),
@@ -137,23 +141,6 @@ impl BoundListeners {
             front.spawn(Arc::new(shared).accept_until_stop());
         }
         tasks.spawn(self.certificates.watch(tasks.clone()));
-    }
-}
-
-#[derive(Clone, Debug)]
-struct ConnectionCounters {
-    accepted: Counter,
-    open: Gauge,
-    tls_failures: Counter,
-}
-
-impl ConnectionCounters {
-    fn new(metrics: &Metrics) -> Self {
-        Self {
-            accepted: metrics.register("connections_accepted", "Accepted connections", Counter::default()),
-            open: metrics.register("connections_open", "Open connections", Gauge::default()),
-            tls_failures: metrics.register("tls_handshake_failures", "Failed TLS handshakes", Counter::default()),
-        }
     }
 }
 
@@ -187,7 +174,7 @@ impl Listener {
 struct ListenerShared<S> {
     listener: Arc<Listener>,
     service: Arc<S>,
-    capacity: Capacity,
+    limits: SharedLimits,
     counters: ConnectionCounters,
     windows: FileWindows,
     tasks: Tasks,
@@ -199,23 +186,22 @@ struct ListenerShared<S> {
 impl<S: Service> ListenerShared<S> {
     async fn accept_until_stop(self: Arc<Self>) {
         loop {
-            let (stream, peer, permit) = tokio::select! {
+            let (stream, peer, slot) = tokio::select! {
                 biased;
                 () = self.front.stopping() => break,
                 accepted = self.accept() => accepted,
             };
             self.counters.accepted.inc();
-            let is_refused = self.tasks.is_stopping();
-            let tasks = if is_refused { &self.front } else { &self.tasks };
+            let tasks = if slot.is_refused { &self.front } else { &self.tasks };
             match stream.into_std() {
-                Ok(stream) => self.workers.serve(tasks, self.clone().connection(stream, peer, permit, is_refused)),
+                Ok(stream) => self.workers.serve(tasks, self.clone().connection(stream, peer, slot)),
                 Err(error) => tracing::debug!(%peer, %error, "connection lost before it was served"),
             }
         }
     }
 
     /// The next connection, once the connection limit allows it.
-    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&self) -> (TcpStream, SocketAddr, ConnectionSlot) {
         loop {
             let (stream, peer) = match self.listener.socket.accept().await {
                 Ok(accepted) => accepted,
@@ -225,23 +211,26 @@ impl<S: Service> ListenerShared<S> {
                     continue;
                 }
             };
-            if let Ok(permit) = self.capacity.connections.clone().acquire_owned().await {
-                return (stream, peer, permit);
+            return (stream, peer, self.admit().await);
+        }
+    }
+
+    /// Waits until the connection limit allows another connection.
+    async fn admit(&self) -> ConnectionSlot {
+        loop {
+            let capacity = self.limits.capacity();
+            // Fails if the limits were replaced meanwhile.
+            if let Ok(permit) = capacity.connections.clone().acquire_owned().await {
+                return ConnectionSlot { capacity, _permit: permit, is_refused: self.tasks.is_stopping() };
             }
         }
     }
 
     /// Serves a connection. The worker that runs this polls the connection's socket.
-    async fn connection(
-        self: Arc<Self>,
-        stream: net::TcpStream,
-        peer: SocketAddr,
-        _permit: OwnedSemaphorePermit,
-        is_refused: bool,
-    ) {
-        let _open = OpenGuard::new(&self.counters.open);
+    async fn connection(self: Arc<Self>, stream: net::TcpStream, peer: SocketAddr, slot: ConnectionSlot) {
+        let _open = self.counters.open();
         let greeted = match TcpStream::from_std(stream) {
-            Ok(stream) => self.clone().greet(stream, peer, is_refused).await,
+            Ok(stream) => self.clone().greet(stream, peer, &slot).await,
             Err(error) => Err(error),
         };
         if let Err(error) = greeted {
@@ -250,26 +239,28 @@ impl<S: Service> ListenerShared<S> {
     }
 
     /// Handles everything before the first request within one time limit, then serves requests.
-    async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, is_refused: bool) -> io::Result<()> {
+    async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, slot: &ConnectionSlot) -> io::Result<()> {
         prepare(&stream)?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let limits = &self.capacity.limits;
+        let limits = &slot.capacity.limits;
         let mut stream = WriteStall::new(SendFile::new(stream, self.windows.clone()), limits.write_stall_timeout);
+        // Known before the TLS handshake, whose failures name it.
+        let mut address = peer.ip();
         let handshake = async {
-            let address = self.client_behind_proxy(&mut stream, peer).await?;
+            address = self.client_behind_proxy(&mut stream, peer).await?;
             match &self.listener.tls {
-                None => Ok((address, Connection::Plain(stream))),
-                Some(tls) => Ok((address, self.tls_handshake(stream, tls).await?)),
+                None => Ok(Connection::Plain(stream)),
+                Some(tls) => self.tls_handshake(stream, tls).await,
             }
         };
-        let (address, wire) = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
+        let greeted = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
             .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")))
-            .inspect_err(|error| {
-                if self.listener.tls.is_some() {
-                    handshake_failed(&self.listener.label, peer.ip(), error);
-                }
-            })?;
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")));
+        let wire = greeted.inspect_err(|error| {
+            if self.listener.tls.is_some() {
+                handshake_failed(&self.listener.label, address, error);
+            }
+        })?;
         let client = |tls, certificate, scope| ClientIdentity {
             address,
             address_text: address.to_string().into(),
@@ -282,12 +273,12 @@ impl<S: Service> ListenerShared<S> {
         match wire {
             Connection::Plain(stream) => {
                 let client = client(false, None, self.listener.scope.clone());
-                self.requests(stream, false, client, is_refused).await;
+                self.requests(stream, false, client, slot).await;
             }
             Connection::Tls(stream, certificate, scope) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let client = client(true, certificate, scope);
-                self.requests(*stream, http2, client, is_refused).await;
+                self.requests(*stream, http2, client, slot).await;
             }
         }
         Ok(())
@@ -304,40 +295,42 @@ impl<S: Service> ListenerShared<S> {
     }
 
     async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Connection> {
+        let tls = tls.current();
         let handshake = async {
             let stream = refuse_plain_http(stream).await?;
-            TlsAcceptor::from(tls.current()).accept(stream).await
+            TlsAcceptor::from(tls.server.clone()).accept(stream).await
         };
         let mut stream = handshake.await.inspect_err(|_| {
             self.counters.tls_failures.inc();
         })?;
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-        let (certificate, scope) = self.certificate(&stream, tls)?;
+        let (certificate, scope) = self.certificate(&stream, &tls)?;
         Ok(Connection::Tls(Box::new(stream), certificate, scope))
     }
 
     fn certificate(
         &self,
         stream: &TlsStream<WriteStall<SendFile>>,
-        tls: &Tls,
+        tls: &TlsState,
     ) -> io::Result<(Option<Arc<ClientCertificate>>, Scope)> {
         let Some(der) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else {
             return Ok((None, self.listener.scope.clone()));
         };
         let refuse = |why| io::Error::new(io::ErrorKind::InvalidData, why);
         let certificate = ClientCertificate::parse(der).ok_or_else(|| refuse("cannot parse the client certificate"))?;
-        let scope = certificate.scope(&tls.config().client_names, &self.listener.scope);
+        let scope = certificate.scope(&tls.config.client_names, &self.listener.scope);
         let scope = scope.ok_or_else(|| refuse("the names in the client certificate map to several scopes"))?;
         Ok((Some(Arc::new(certificate)), scope))
     }
 
-    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity, is_refused: bool)
+    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity, slot: &ConnectionSlot)
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        if is_refused {
+        let capacity = &slot.capacity;
+        if slot.is_refused {
             let refuse = move |_| ready(connection::draining(http2));
-            return connection::serve(stream, http2, &self.capacity, &self.front, refuse).await;
+            return connection::serve(stream, http2, capacity, &self.front, refuse).await;
         }
         // A count of references that only this connection changes: the service itself is shared by all cores.
         let service = Arc::new(self.service.clone());
@@ -356,8 +349,16 @@ impl<S: Service> ListenerShared<S> {
             let service = service.clone();
             async move { service.call(request, client).await }
         };
-        connection::serve(stream, http2, &self.capacity, &self.tasks, handle).await;
+        connection::serve(stream, http2, capacity, &self.tasks, handle).await;
     }
+}
+
+/// What an accepted connection may use, and whether its requests are answered.
+struct ConnectionSlot {
+    capacity: Arc<Capacity>,
+    _permit: OwnedSemaphorePermit,
+    /// Whether it was accepted after shutdown had started.
+    is_refused: bool,
 }
 
 enum Connection {
@@ -368,21 +369,6 @@ enum Connection {
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
-}
-
-struct OpenGuard(Gauge);
-
-impl OpenGuard {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ use crate::scope::Scope;
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// The TLS configuration of a listener. All files are PEM, and are reloaded when they change.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TlsConfig {
     /// The server's certificate, followed by its intermediates.
     pub certificate: PathBuf,
@@ -37,14 +37,36 @@ pub struct TlsConfig {
     pub client_names: BTreeMap<String, Scope>,
 }
 
-/// The TLS state of a listener. Its certificate can be replaced while it serves.
+/// The TLS state of a listener. It can be replaced while the listener serves.
 #[derive(Debug)]
 pub(super) struct Tls {
-    config: TlsConfig,
     http2: bool,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<TlsState>,
     /// The digest of the files in use, to detect changes without keeping a second copy of the key.
     loaded: Mutex<([u8; 32], CertificateValidity)>,
+}
+
+/// What a handshake uses.
+#[derive(Debug)]
+pub(super) struct TlsState {
+    pub(super) server: Arc<ServerConfig>,
+    pub(super) config: TlsConfig,
+}
+
+/// Loaded files that are not in use yet.
+pub(super) struct LoadedTls {
+    state: TlsState,
+    digest: [u8; 32],
+    validity: CertificateValidity,
+}
+
+impl LoadedTls {
+    /// Loads the files. Fails if the certificate is not valid at `now`, because no client could use it.
+    fn load(config: TlsConfig, http2: bool, now: Timestamp) -> Result<Self, TlsError> {
+        let files = TlsFiles::read(&config)?;
+        let (server, validity) = files.build(&config, http2, now)?;
+        Ok(Self { state: TlsState { server: Arc::new(server), config }, digest: files.digest(), validity })
+    }
 }
 
 impl Tls {
@@ -54,35 +76,48 @@ impl Tls {
         http2: bool,
         now: Timestamp,
     ) -> Result<(Self, CertificateValidity), TlsError> {
-        let files = TlsFiles::read(&config)?;
-        let (current, validity) = files.build(&config, http2, now)?;
-        let loaded = Mutex::new((files.digest(), validity));
-        Ok((Self { config, http2, current: ArcSwap::from_pointee(current), loaded }, validity))
+        let LoadedTls { state, digest, validity } = LoadedTls::load(config, http2, now)?;
+        let loaded = Mutex::new((digest, validity));
+        Ok((Self { http2, current: ArcSwap::from_pointee(state), loaded }, validity))
     }
 
-    /// The configuration for the next handshake.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
+    /// What the next handshake uses.
+    pub(super) fn current(&self) -> Arc<TlsState> {
         self.current.load_full()
     }
 
-    pub(super) fn config(&self) -> &TlsConfig {
-        &self.config
+    /// Loads the files of another configuration. `None` if it is the one in use.
+    pub(super) fn prepare(&self, config: &TlsConfig, now: Timestamp) -> Result<Option<LoadedTls>, TlsError> {
+        if *config == self.current().config {
+            return Ok(None);
+        }
+        LoadedTls::load(config.clone(), self.http2, now).map(Some)
+    }
+
+    /// Uses loaded files from the next handshake on.
+    pub(super) fn replace(&self, new: LoadedTls) -> CertificateValidity {
+        *self.loaded() = (new.digest, new.validity);
+        self.current.store(Arc::new(new.state));
+        new.validity
     }
 
     /// Reloads the files. `None` if they have not changed. On an error the old certificate stays in use, and every call
     /// returns the error until it is fixed; an expired certificate in use is also an error.
     pub(super) fn reload(&self, now: Timestamp) -> Result<Option<CertificateValidity>, TlsError> {
-        let files = TlsFiles::read(&self.config)?;
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = files.digest();
-        if loaded.0 == digest {
-            loaded.1.check(&self.config.certificate, now)?;
+        let config = self.current().config.clone();
+        let files = TlsFiles::read(&config)?;
+        let (digest, validity) = *self.loaded();
+        if digest == files.digest() {
+            validity.check(&config.certificate, now)?;
             return Ok(None);
         }
-        let (config, validity) = files.build(&self.config, self.http2, now)?;
-        *loaded = (digest, validity);
-        self.current.store(Arc::new(config));
-        Ok(Some(validity))
+        let (server, validity) = files.build(&config, self.http2, now)?;
+        let state = TlsState { server: Arc::new(server), config };
+        Ok(Some(self.replace(LoadedTls { state, digest: files.digest(), validity })))
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, ([u8; 32], CertificateValidity)> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,0 +1,247 @@
+//! Reloading what can change without a restart: the configuration, policies, certificates, and the audit file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::signal::unix::Signal;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::shutdown::SharedShutdown;
+use super::summary::warn_of_audit_mode;
+use crate::api::Reloaded;
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::markup::{Problem, ProblemSeverity};
+use crate::preflight::{self, PreflightDepth};
+use crate::rulebook::{Directory, RuleInputs, Rulebook};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks, set_log_filter};
+use crate::server::{Certificates, SharedLimits};
+use crate::upstream::Upstreams;
+
+/// The topic of the configuration in `/readyz`.
+const TOPIC: &str = "configuration";
+/// How often the file is read. It is compared by content, which detects the symlink swaps of a ConfigMap.
+const WATCH_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the content must stay the same, so that a file is not read while it is being written.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Reloads what can change without a restart: the configuration, policies, certificates, the audit file. Cheap to clone.
+#[derive(Clone)]
+pub struct Reload(Arc<ReloadState>);
+
+/// What a reload changes.
+pub(super) struct ReloadParts {
+    pub(super) rulebook: Arc<Rulebook>,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) certificates: Certificates,
+    pub(super) limits: SharedLimits,
+    pub(super) shutdown: SharedShutdown,
+    pub(super) audit: Audit,
+    pub(super) readiness: Readiness,
+    pub(super) epoch: Epoch,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+}
+
+struct ReloadState {
+    parts: ReloadParts,
+    /// The configuration with which the process was started: what differs from it and cannot change needs a restart.
+    started: Config,
+    /// The configuration in use. Locked during a reload, so that the older of two versions is never used last.
+    used: Mutex<Config>,
+    reloads: Counter,
+    failures: Counter,
+}
+
+impl Reload {
+    pub(super) fn new(parts: ReloadParts, config: Config, metrics: &Metrics) -> Self {
+        let reloads = "Changed configurations taken into use";
+        let reloads = metrics.register("config_reloads", reloads, Counter::default());
+        let failures = "Rejected configurations; the previous one stays in use";
+        let failures = metrics.register("config_reload_failures", failures, Counter::default());
+        parts.readiness.degraded(TOPIC, None);
+        Self(Arc::new(ReloadState { parts, used: Mutex::new(config.clone()), started: config, reloads, failures }))
+    }
+
+    /// Starts [`all`](Self::all).
+    pub fn start(&self) -> JoinHandle<Result<Reloaded, String>> {
+        let reload = self.clone();
+        self.0.parts.tasks.spawn(async move { reload.all().await })
+    }
+
+    /// Reloads everything. A component that fails to reload keeps its last good version.
+    ///
+    /// # Errors
+    /// Why the configuration was rejected. Problems of policies and certificates are logged and shown by `/readyz`.
+    pub async fn all(&self) -> Result<Reloaded, String> {
+        let configuration = self.0.configuration().await;
+        let reload = self.clone();
+        // A component that panics logs it and keeps its state.
+        let _ = self.0.parts.tasks.spawn_blocking(move || reload.files()).await;
+        configuration
+    }
+
+    /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A component
+    /// that fails keeps its last good version. Blocks.
+    pub fn files(&self) {
+        let parts = &self.0.parts;
+        parts.rulebook.reload();
+        // Each certificate that cannot be loaded logs an error and stays in use.
+        let _ = parts.certificates.reload();
+        parts.audit.reopen();
+    }
+
+    /// Reloads on SIGHUP, until shutdown.
+    pub(super) async fn on_hangup(self, mut hangups: Signal) {
+        loop {
+            tokio::select! {
+                _ = hangups.recv() => {
+                    tracing::info!("SIGHUP: reloading configuration, policies and certificates, reopening the audit file");
+                    let _ = self.start().await;
+                }
+                () = self.0.parts.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// Reloads when the file of the configuration has changed, until shutdown.
+    pub(super) async fn watch(self) {
+        let mut known = self.0.content().await;
+        loop {
+            tokio::select! {
+                () = self.0.parts.tasks.stopping() => return,
+                now = self.0.changed(known.as_deref()) => {
+                    known = Some(now);
+                    tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
+                    let _ = self.start().await;
+                }
+            }
+        }
+    }
+}
+
+impl ReloadState {
+    fn file(&self) -> PathBuf {
+        self.started.places.file().into()
+    }
+
+    /// The content of the file; `None` if it cannot be read, for example while it is being replaced.
+    async fn content(&self) -> Option<Vec<u8>> {
+        let file = self.file();
+        self.parts.tasks.spawn_blocking(move || Config::content(&file)).await.ok()?.ok()
+    }
+
+    /// Waits until the file differs from what is known, and is not being written any more.
+    async fn changed(&self, known: Option<&[u8]>) -> Vec<u8> {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let Some(now) = self.content().await.filter(|now| Some(&**now) != known) else { continue };
+            tokio::time::sleep(QUIET).await;
+            if self.content().await.as_ref() == Some(&now) {
+                return now;
+            }
+        }
+    }
+
+    /// Reads the configuration again, and uses what can change without a restart: all of it, or nothing if anything is
+    /// wrong.
+    async fn configuration(self: &Arc<Self>) -> Result<Reloaded, String> {
+        let mut used = self.used.lock().await;
+        match self.replace(&used).await {
+            Ok(new) => {
+                self.parts.readiness.degraded(TOPIC, None);
+                if let Some(new) = new {
+                    self.reloads.inc();
+                    tracing::info!("the new configuration is in use");
+                    *used = new;
+                }
+                let needs_restart = self.started.fixed_changes(&used);
+                self.report(&needs_restart);
+                Ok(Reloaded { reloaded: true, needs_restart })
+            }
+            Err(why) => {
+                self.failures.inc();
+                tracing::error!("new configuration rejected; the previous one stays in use: {why}");
+                self.parts.readiness.degraded(TOPIC, Some(why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    /// Reads the configuration again and takes it into use. `None` if it is the one in use.
+    async fn replace(self: &Arc<Self>, used: &Config) -> Result<Option<Config>, String> {
+        let file = self.file();
+        let read = move || Config::examine(Some(&file), std::env::vars());
+        let read = self.parts.tasks.spawn_blocking(read).await;
+        let (config, problems) = read.map_err(|_| "reading the configuration failed".to_owned())?;
+        let Some(config) = config else { return Err(lines(&problems)) };
+        let is_wrong = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+        if !is_wrong && config.equals(used) {
+            return Ok(None);
+        }
+        let opened = preflight::open(config, problems, PreflightDepth::Reload, &self.parts.clock).await;
+        let new = opened.map_err(|problems| lines(&problems))?;
+        new.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let (state, config) = (self.clone(), new.clone());
+        let taken = self.parts.tasks.spawn_blocking(move || state.take_into_use(&config)).await;
+        taken.unwrap_or_else(|_| Err("taking the configuration into use failed".to_owned()))?;
+        if new.gate.audit && !used.gate.audit {
+            warn_of_audit_mode();
+        }
+        Ok(Some(new))
+    }
+
+    /// What can fail comes first, so that nothing changes if anything fails. Reads files, so it blocks.
+    fn take_into_use(&self, new: &Config) -> Result<(), String> {
+        let parts = &self.parts;
+        let upstreams = parts.upstreams.prepare(new.upstreams.clone(), new.default_upstream.as_ref());
+        let upstreams = upstreams.map_err(|error| error.to_string())?;
+        let certificates = parts.certificates.prepare(&new.listeners).map_err(|error| error.to_string())?;
+        parts.rulebook.replace(rule_inputs(new)).map_err(|error| error.to_string())?;
+        if parts.upstreams.replace(upstreams) {
+            // No decision that was made with the old ones is repeated.
+            parts.epoch.advance();
+        }
+        parts.certificates.replace(certificates);
+        parts.limits.set(&new.limits);
+        parts.shutdown.set(new);
+        inform_of_mode(new, &parts.readiness);
+        if let Err(error) = set_log_filter(&new.log.filter) {
+            // It was parsed when the configuration was read.
+            tracing::warn!(error, "the log filter is not in use");
+        }
+        Ok(())
+    }
+
+    /// Says what is not in use yet.
+    fn report(&self, needs_restart: &[String]) {
+        let keys = needs_restart.join(", ");
+        if !keys.is_empty() {
+            tracing::warn!(keys, "these settings have changed and need a restart");
+        }
+        let fact = (!keys.is_empty()).then(|| format!("changed, and needs a restart: {keys}"));
+        self.parts.readiness.inform(TOPIC, fact.into_iter().collect());
+    }
+}
+
+/// What the rules of a configuration are made from.
+pub(super) fn rule_inputs(config: &Config) -> RuleInputs {
+    RuleInputs {
+        sources: vec![Box::new(Directory::new(&config.policy_dir))],
+        settings: config.policy.clone(),
+        audit: config.gate.audit,
+    }
+}
+
+/// Says in `/readyz` whether denials are enforced.
+pub(super) fn inform_of_mode(config: &Config, readiness: &Readiness) {
+    let mode = if config.gate.audit { "audit: denials are recorded and not enforced" } else { "enforce" };
+    readiness.inform("mode", vec![mode.to_owned()]);
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,39 @@
+//! How many connections there are and were.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::runtime::Metrics;
+
+/// The connections of all listeners.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionCounters {
+    pub(super) accepted: Counter,
+    pub(super) tls_failures: Counter,
+    open: Gauge,
+}
+
+impl ConnectionCounters {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self {
+            accepted: metrics.register("connections_accepted", "Accepted connections", Counter::default()),
+            open: metrics.register("connections_open", "Open connections", Gauge::default()),
+            tls_failures: metrics.register("tls_handshake_failures", "Failed TLS handshakes", Counter::default()),
+        }
+    }
+
+    /// Counts a connection as open until the returned value is dropped.
+    pub(super) fn open(&self) -> OpenConnection {
+        self.open.inc();
+        OpenConnection(self.open.clone())
+    }
+}
+
+/// A connection that counts as open.
+pub(super) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

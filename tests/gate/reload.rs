@@ -1,0 +1,217 @@
+//! Reloading the configuration: what a running gate takes into use, what needs a restart, and what is rejected.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pullgate::runtime::Tasks;
+use pullgate::sample::image::{Image, Layer, noise};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::{ALLOW_ALL, Gate, TestGate, policy};
+use crate::support::{Answer, TestRegistry, raw, request};
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Must be long enough for an admin token.
+const TOKEN: &str = "0123456789abcdef0123";
+
+struct Reloading {
+    registry: TestRegistry,
+    gate: Gate,
+    text: String,
+}
+
+impl Reloading {
+    async fn start() -> Self {
+        Self::start_with(|made| made).await
+    }
+
+    async fn start_with(change: impl FnOnce(TestGate) -> TestGate) -> Self {
+        let registry = TestRegistry::start().await;
+        registry.push("library/app", Some("1"), &Image::linux_amd64().layer(Layer::of(LAYER, noise(1000, 1))).build());
+        let gate = change(TestGate::new(&registry, ALLOW_ALL).admin_token(TOKEN)).start().await;
+        let text = std::fs::read_to_string(gate.file("pullgate.toml")).expect("a configuration");
+        Self { registry, gate, text }
+    }
+
+    /// Writes the configuration and asks the gate to reload it.
+    async fn reload(&self, text: &str) -> Answer {
+        std::fs::write(self.gate.file("pullgate.toml"), text).expect("a file");
+        let bearer = format!("Bearer {TOKEN}");
+        request("POST", &self.gate.admin_url("/api/v1/reload"), &[("authorization", &bearer)]).await
+    }
+
+    async fn readyz(&self) -> serde_json::Value {
+        request("GET", &self.gate.admin_url("/readyz?verbose=json"), &[]).await.json()
+    }
+
+    /// The exit code of `config check` for the file as it is.
+    fn checked(&self) -> Option<i32> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(["config", "check", "--config"]).arg(self.gate.file("pullgate.toml"));
+        command.output().expect("it starts").status.code()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gate.any_url("").strip_prefix("http://").expect("a URL").parse().expect("an address")
+    }
+
+    async fn pull(&self, upstream: &str) -> u16 {
+        request("GET", &self.gate.any_url(&format!("/v2/{upstream}/library/app/manifests/1")), &[]).await.status
+    }
+}
+
+#[tokio::test]
+async fn upstreams_are_added_and_removed_and_no_old_decision_is_repeated() {
+    let on = Reloading::start().await;
+    assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (200, 403));
+    let url = on.registry.listening.url();
+    let answer = on.reload(&format!("{}[[upstream]]\nhost = \"other.test\"\nurl = \"{url}\"\n", on.text)).await;
+    assert_eq!((answer.status, answer.json()), (200, serde_json::json!({"reloaded": true})));
+    assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (200, 200));
+    let answer = on.reload(&on.text.replace("host = \"registry.test\"", "host = \"other.test\"")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (403, 200));
+    on.gate.stop().await;
+}
+
+#[tokio::test]
+async fn mode_policies_and_limits_change_at_once() {
+    let on = Reloading::start().await;
+    let strict = on.gate.file("strict");
+    std::fs::create_dir(&strict).unwrap();
+    std::fs::copy(on.gate.file("policies/release.pub"), strict.join("release.pub")).unwrap();
+    let document = policy("  - {name: \"*\", policy: {trust: release}}\n");
+    std::fs::write(strict.join("default.yaml"), document).unwrap();
+    assert_eq!(on.pull("registry.test").await, 200);
+    let strict = on.text.replace("dir = \"policies\"", "dir = \"strict\"");
+    assert_eq!(on.reload(&strict).await.status, 200);
+    assert_eq!(on.pull("registry.test").await, 403);
+    assert_eq!(on.reload(&format!("{strict}[gate]\nmode = \"audit\"\n")).await.status, 200);
+    assert_eq!(on.pull("registry.test").await, 200);
+    assert_eq!(on.reload(&format!("{strict}[limits]\nmax_header_size = \"8KiB\"\n")).await.status, 200);
+    let long = format!("GET /v2/ HTTP/1.1\r\nhost: gate\r\nconnection: close\r\nx: {}\r\n\r\n", "y".repeat(9000));
+    let answer = raw(on.address(), long.as_bytes()).await;
+    assert!(answer.starts_with(b"HTTP/1.1 431"), "{answer:?}");
+    on.gate.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_changes_nothing_and_is_reported() {
+    let on = Reloading::start().await;
+    let missing = on.text.replace("dir = \"policies\"", "dir = \"missing\"");
+    for (broken, why) in [
+        (format!("{}[limits]\nmax_conections = 1\n", on.text), "max_conections"),
+        (format!("{}ca = \"missing.pem\"\n", on.text), "missing.pem"),
+        (missing.replace("registry.test", "other.test"), "missing"),
+        (format!("{}[tracing]\nendpoint = \"http://127.0.0.1:1\"\nca = \"absent.pem\"\n", on.text), "absent.pem"),
+    ] {
+        let answer = on.reload(&broken).await;
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        assert!(answer.text().contains(why), "{}", answer.text());
+        assert_eq!(on.checked(), Some(78), "config check says the same: {broken}");
+        let degraded = on.readyz().await["degraded"]["configuration"].to_string();
+        assert!(degraded.contains(why), "{degraded}");
+        assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (200, 403));
+    }
+    let metrics = request("GET", &on.gate.admin_url("/metrics"), &[]).await.text();
+    assert!(metrics.contains("pullgate_config_reload_failures_total 4"), "{metrics}");
+    assert_eq!((on.reload(&on.text).await.status, on.checked()), (200, Some(0)));
+    assert_eq!(on.readyz().await["degraded"].get("configuration"), None);
+    on.gate.stop().await;
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_named_until_it_is_as_it_was() {
+    let on = Reloading::start().await;
+    let text = format!("{}[cache]\nmax_size = \"1GiB\"\n", on.text);
+    let answer = on.reload(&text.replace("address = \"127.0.0.1:0\"", "address = \"127.0.0.2:0\"")).await;
+    let keys = serde_json::json!(["admin.address", "cache.max_size", "listener.address"]);
+    assert_eq!((answer.status, &answer.json()["needs_restart"]), (200, &keys));
+    let facts = on.readyz().await["details"]["configuration"].to_string();
+    assert!(facts.contains("cache.max_size") && facts.contains("restart"), "{facts}");
+    assert_eq!(on.reload(&on.text).await.json(), serde_json::json!({"reloaded": true}));
+    assert_eq!(on.readyz().await.pointer("/details/configuration"), None);
+    on.gate.stop().await;
+}
+
+/// Writes a new certificate for `localhost`, and its key, next to the configuration.
+fn write_certificate(folder: &std::path::Path, name: &str) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    std::fs::write(folder.join(format!("{name}.crt")), certificate.pem()).expect("a file");
+    std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).expect("a file");
+}
+
+/// Connects as a client that trusts only this certificate.
+async fn connect(on: &Reloading, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    let pem = std::fs::read(on.gate.file(&format!("{name}.crt"))).expect("a file");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.expect("the default versions").with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(on.address()).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").expect("a name"), stream).await
+}
+
+#[tokio::test]
+async fn other_certificates_are_served_to_new_connections_and_old_ones_go_on() {
+    let tls = |name: &str| format!("tls = {{ certificate = \"{name}.crt\", key = \"{name}.key\" }}\n");
+    let on = Reloading::start_with(|made| {
+        write_certificate(made.path(), "first");
+        write_certificate(made.path(), "second");
+        made.listener(&tls("first"))
+    });
+    let on = on.await;
+    let mut old = connect(&on, "first").await.expect("the first certificate is served");
+    let mixed = "tls = { certificate = \"second.crt\", key = \"first.key\" }\n";
+    let answer = on.reload(&on.text.replace(&tls("first"), mixed)).await;
+    assert!(answer.status == 422 && answer.text().contains("is not the key"), "{}", answer.text());
+    assert!(connect(&on, "first").await.is_ok() && connect(&on, "second").await.is_err());
+    let answer = on.reload(&on.text.replace(&tls("first"), &tls("second"))).await;
+    assert_eq!((answer.status, answer.json()), (200, serde_json::json!({"reloaded": true})));
+    assert!(connect(&on, "first").await.is_err() && connect(&on, "second").await.is_ok());
+    old.write_all(b"GET /v2/ HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    old.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    let answer = on.reload(&on.text.replace(&tls("first"), "")).await;
+    let keys = serde_json::json!(["listener.tls.certificate", "listener.tls.key"]);
+    assert_eq!(answer.json()["needs_restart"], keys, "a listener cannot lose its TLS");
+    assert!(connect(&on, "second").await.is_ok());
+    on.gate.stop().await;
+}
+
+#[tokio::test]
+async fn no_pull_fails_while_the_configuration_is_reloaded() {
+    let on = Reloading::start().await;
+    let (stop, url) = (Arc::new(AtomicBool::new(false)), on.gate.url("/library/app/manifests/1"));
+    let (stopped, pulled) = (stop.clone(), url.clone());
+    let pulls = Tasks::new().spawn(async move {
+        let mut statuses = Vec::new();
+        while !stopped.load(Ordering::Relaxed) || statuses.len() < 10 {
+            statuses.push(request("GET", &pulled, &[]).await.status);
+        }
+        statuses
+    });
+    let url = on.registry.listening.url();
+    for round in 0..10 {
+        let limits = format!("[limits]\nmax_connections = {}\n", 100 + round);
+        let upstream = format!("[[upstream]]\nhost = \"other-{round}.test\"\nurl = \"{url}\"\n");
+        let same = on.text.replace("attempts = 2", &format!("attempts = {}", 2 + round % 2));
+        assert_eq!(on.reload(&format!("{same}{upstream}{limits}")).await.status, 200);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let statuses = pulls.await.expect("it does not panic");
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    on.gate.stop().await;
+}
