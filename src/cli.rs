@@ -1,5 +1,9 @@
 //! The command line: one file per command; argument parsing and exit codes here.
 
+// First, so that its macros are those of all other modules.
+#[macro_use]
+mod output;
+
 /// `pullgate bundle export|import`.
 mod bundle;
 mod cache;
@@ -176,7 +180,11 @@ pub fn run() -> Exit {
             return exit;
         }
     };
-    match arguments.command {
+    output::finish(execute(arguments.command))
+}
+
+fn execute(command: Command) -> Exit {
+    match command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),

@@ -164,6 +164,14 @@ impl Config {
     pub fn show(&self) -> String {
         show::show(self)
     }
+
+    /// The same as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        let problems = Problems::default();
+        let tree = read_toml(&self.show(), problems.file("shown"), &problems);
+        // It was written by `show`, so it can be read.
+        tree.map(|tree| tree.to_json()).unwrap_or_default()
+    }
 }
 
 fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<PathBuf, Problem> {

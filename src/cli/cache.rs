@@ -4,6 +4,7 @@ mod pins;
 
 use serde_json::json;
 
+use super::output::counted;
 use super::remote::{get, post, run_job};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{CacheStatus, Collected, Verified, path};
@@ -62,7 +63,7 @@ fn status(args: &CacheArgs) -> Result<Exit, CommandError> {
     line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
     line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
     line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
-    line("pinned", format!("{} images ({})", status.pins, format_size(status.pinned_bytes)));
+    line("pinned", format!("{} ({})", counted(status.pins, "image", "images"), format_size(status.pinned_bytes)));
     if let Some(warning) = &status.pins_warning {
         line("warning", warning.clone());
     }
@@ -84,7 +85,8 @@ fn gc(args: &CacheArgs) -> Result<Exit, CommandError> {
         Output::Table => {
             let Collected { freed_bytes, forgotten_rows, database_bytes } = collected;
             println!("freed {}", format_size(freed_bytes));
-            println!("removed {forgotten_rows} database rows; the database shrank by {}", format_size(database_bytes));
+            let rows = counted(forgotten_rows, "database row", "database rows");
+            println!("removed {rows}; the database shrank by {}", format_size(database_bytes));
         }
     }
     Ok(Exit::Ok)
@@ -96,7 +98,7 @@ fn verify(args: &CacheArgs) -> Result<Exit, CommandError> {
         Output::Json => println!("{}", serde_json::to_string_pretty(&verified).unwrap_or_default()),
         Output::Table => {
             let Verified { files, bytes, wrong } = &verified;
-            println!("{files} files, {}: {} wrong", format_size(*bytes), wrong.len());
+            println!("{}, {}: {} wrong", counted(*files, "file", "files"), format_size(*bytes), wrong.len());
             wrong.iter().for_each(|digest| println!("dropped {digest}"));
         }
     }

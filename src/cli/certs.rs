@@ -66,7 +66,7 @@ In pullgate.toml:
     tls = {{ certificate = \"{dir}/server.crt\", key = \"{dir}/server.key\" }}
 
 Clients must trust ca.crt. With the gate at GATE:5000:
-    containerd  ca = \"/etc/containerd/certs.d/pullgate-ca.crt\"  below [host.\"https://GATE:5000\"] in each hosts.toml
+    containerd  cp {dir}/ca.crt /etc/pullgate/ca.crt, which hosts.toml names (docs/clients.md)
     docker      cp {dir}/ca.crt /etc/docker/certs.d/GATE:5000/ca.crt
     podman      cp {dir}/ca.crt /etc/containers/certs.d/GATE:5000/ca.crt
     curl        curl --cacert {dir}/ca.crt https://GATE:5000/v2/

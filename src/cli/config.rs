@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::output::{counted, print_json};
 use super::{CommandError, Exit, Output, problem_json};
 use crate::config::Config;
 use crate::markup::{Problem, ProblemSeverity};
@@ -25,7 +26,7 @@ pub(super) enum ConfigCommand {
     #[command(after_help = EXAMPLES)]
     Check(CheckConfigArgs),
     /// Print the effective configuration, including defaults and environment, without secrets.
-    Show(ConfigArgs),
+    Show(ShowConfigArgs),
 }
 
 /// Arguments of `config check`.
@@ -45,6 +46,16 @@ pub(super) struct CheckConfigArgs {
     output: Output,
 }
 
+/// Arguments of `config show`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowConfigArgs {
+    #[command(flatten)]
+    file: ConfigArgs,
+    /// The output format: JSON, or the text of a configuration file.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
 /// Arguments of both commands.
 #[derive(Debug, clap::Args)]
 pub(super) struct ConfigArgs {
@@ -56,14 +67,19 @@ pub(super) struct ConfigArgs {
 pub(super) fn run(command: &ConfigCommand) -> Exit {
     match command {
         ConfigCommand::Check(args) => check(args).unwrap_or_else(super::fail),
-        ConfigCommand::Show(args) => match load(args.config.as_deref()) {
-            Ok(config) => {
-                print!("{}", config.show());
-                Exit::Ok
-            }
+        ConfigCommand::Show(args) => match load(args.file.config.as_deref()) {
+            Ok(config) => show(&config, args.output),
             Err(exit) => exit,
         },
     }
+}
+
+fn show(config: &Config, output: Output) -> Exit {
+    match output {
+        Output::Json => print_json(&config.to_json()),
+        Output::Table => print!("{}", config.show()),
+    }
+    Exit::Ok
 }
 
 fn check(args: &CheckConfigArgs) -> Result<Exit, CommandError> {
@@ -83,7 +99,7 @@ fn check(args: &CheckConfigArgs) -> Result<Exit, CommandError> {
             let found: Vec<_> = problems.iter().map(problem_json).collect();
             let file = config.as_ref().map(|config| config.places.file().to_owned());
             let answer = json!({"config": file, "errors": errors, "warnings": warnings, "problems": found});
-            println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
+            print_json(&answer);
         }
         Output::Table => print_found(config.as_ref(), &problems, (errors, warnings)),
     }
@@ -99,13 +115,12 @@ fn print_found(config: Option<&Config>, problems: &[Problem], (errors, warnings)
             ProblemSeverity::Error | ProblemSeverity::Warning => eprintln!("{}", printable(&text)),
         }
     }
-    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let counts = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+    let counts = format!("{}, {}", counted(errors, "error", "errors"), counted(warnings, "warning", "warnings"));
     match config {
         Some(config) if errors == 0 => println!(
-            "ok: {} listener(s), {} upstream(s), policies in {}; {counts}",
-            config.listeners.len(),
-            config.upstreams.len(),
+            "ok: {}, {}, policies in {}; {counts}",
+            counted(config.listeners.len(), "listener", "listeners"),
+            counted(config.upstreams.len(), "upstream", "upstreams"),
             config.policy_dir.display()
         ),
         _ => eprintln!("{counts}"),

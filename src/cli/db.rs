@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
+use super::output::print_json;
 use super::remote::progress_bar;
 use super::{CommandError, Exit, Output};
 use crate::advisories::{
@@ -29,9 +30,6 @@ pub(super) enum DbCommand {
     Status {
         #[command(flatten)]
         args: DbArgs,
-        /// The output format.
-        #[arg(long, short, value_enum, default_value_t)]
-        output: Output,
     },
     /// Fetch the databases that `[va.database]` names, and put them into use. The database before is kept.
     Update {
@@ -72,11 +70,14 @@ pub(super) struct DbArgs {
     /// The configuration file.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 pub(super) fn run(command: &DbCommand) -> Exit {
     let outcome = match command {
-        DbCommand::Status { args, output } => status(args, *output),
+        DbCommand::Status { args } => status(args),
         DbCommand::Update { args, force } => update(args, *force),
         DbCommand::Import { path, args, force, ecosystem } => {
             import(args, path, ImportOptions { force: *force, ecosystems: ecosystem.clone(), ..options() })
@@ -100,15 +101,12 @@ fn options() -> ImportOptions {
     ImportOptions::at(Clock::system().now())
 }
 
-fn status(args: &DbArgs, output: Output) -> Result<Exit, CommandError> {
+fn status(args: &DbArgs) -> Result<Exit, CommandError> {
     let (_, store) = args.open()?;
     let sources = store.status().map_err(|error| error.to_string())?;
     let now = Clock::system().now();
-    match output {
-        Output::Json => {
-            let sources: Vec<_> = sources.iter().map(|status| as_json(status, now)).collect();
-            println!("{}", serde_json::to_string_pretty(&sources).unwrap_or_default());
-        }
+    match args.output {
+        Output::Json => print_json(&sources.iter().map(|status| as_json(status, now)).collect::<Vec<_>>()),
         Output::Table if sources.is_empty() => {
             println!("There are no advisory databases. Run `pullgate db update` or `pullgate db import`.");
         }
@@ -175,13 +173,14 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, CommandError> {
         let work = move || fetch(&sources, &store, &upstreams, &options);
         tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
     })?;
-    let mut exit = Exit::Ok;
+    let (mut exit, mut all) = (Exit::Ok, Vec::new());
     for FetchedDatabase { source, outcome } in fetched {
         match outcome {
-            Ok(installed) => println!("{}", describe(&installed)),
+            Ok(installed) => all.push(installed),
             Err(error) => exit = super::fail(format!("{source}: {error}")),
         }
     }
+    print_installed(args, &all);
     Ok(exit)
 }
 
@@ -208,7 +207,7 @@ fn import(args: &DbArgs, path: &std::path::Path, options: ImportOptions) -> Resu
     let installed = advisories::import(&store, path, &options, &mut |done| show(&bar, done));
     bar.finish_and_clear();
     let installed = installed.map_err(|error| format!("{}: {error}", path.display()))?;
-    installed.iter().for_each(|installed| println!("{}", describe(installed)));
+    print_installed(args, &installed);
     Ok(Exit::Ok)
 }
 
@@ -217,10 +216,22 @@ fn export(args: &DbArgs, path: &std::path::Path) -> Result<Exit, CommandError> {
     let bar = progress_bar();
     let exported = advisories::export(&store, path, &mut |done| show(&bar, done));
     bar.finish_and_clear();
-    for generation in exported.map_err(|error| error.to_string())? {
-        println!("{}: {}", generation.source, generation.id());
+    let generations = exported.map_err(|error| error.to_string())?;
+    match args.output {
+        Output::Json => print_json(&generations),
+        Output::Table => {
+            generations.iter().for_each(|generation| println!("{}: {}", generation.source, generation.id()));
+        }
     }
     Ok(Exit::Ok)
+}
+
+fn print_installed(args: &DbArgs, installed: &[InstalledGeneration]) {
+    let value = |one: &InstalledGeneration| json!({"generation": one.manifest, "was_current": one.was_current});
+    match args.output {
+        Output::Json => print_json(&installed.iter().map(value).collect::<Vec<_>>()),
+        Output::Table => installed.iter().for_each(|installed| println!("{}", describe(installed))),
+    }
 }
 
 fn describe(installed: &InstalledGeneration) -> String {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::output::print_json;
 use super::table::table;
 use super::{CommandError, Exit, GateArgs, Output, remote};
 use crate::api::{ExemptionAnswer, ExemptionRequest, ListedExemption, encode, path};
@@ -216,8 +217,4 @@ fn types(output: Output) {
             print!("{}", table(["ISSUE TYPE", "NAME"], rows));
         }
     }
-}
-
-fn print_json(value: &impl serde::Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
 }

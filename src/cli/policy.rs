@@ -14,6 +14,7 @@ pub(super) use command::{PolicyCommand, run};
 pub use eval::eval;
 pub use import::import;
 
+use super::output::counted;
 use super::{Output, problem_json};
 use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
@@ -62,11 +63,12 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
     if output == Output::Table {
         let count = |severity| parsed.problems.iter().filter(|problem| problem.severity == severity).count();
         let (errors, warnings) = (count(ProblemSeverity::Error), count(ProblemSeverity::Warning));
-        let rules = parsed
-            .rules
-            .as_ref()
-            .map_or_else(String::new, |rules| format!("{} policies with {} entries: ", rules.documents(), rules.len()));
-        writeln!(streams.out, "{rules}{errors} errors, {warnings} warnings")?;
+        let rules = parsed.rules.as_ref().map(|rules| {
+            let policies = counted(rules.documents(), "policy", "policies");
+            format!("{policies} with {}: ", counted(rules.len(), "entry", "entries"))
+        });
+        let (errors, warnings) = (counted(errors, "error", "errors"), counted(warnings, "warning", "warnings"));
+        writeln!(streams.out, "{}{errors}, {warnings}", rules.unwrap_or_default())?;
     }
     Ok(if parsed.rules.is_some() { EXIT_OK } else { EXIT_FINDINGS })
 }

@@ -1,5 +1,6 @@
 //! `pullgate prefetch IMAGE...`.
 
+use super::output::counted;
 use super::remote::run_job;
 use super::{Exit, GateArgs, ImageArgs, Output};
 use crate::api::{PrefetchRequest, PrefetchedImage, path};
@@ -48,7 +49,9 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
     for PrefetchedImage { image, blobs, bytes, error } in &images {
         match error {
             Some(error) => exit = super::fail(error.as_str()),
-            None if args.output == Output::Table => println!("{image}: {blobs} blobs, {}", format_size(*bytes)),
+            None if args.output == Output::Table => {
+                println!("{image}: {}, {}", counted(*blobs, "blob", "blobs"), format_size(*bytes));
+            }
             None => {}
         }
     }

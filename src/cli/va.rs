@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use self::text::{Show, describe, overview};
+use super::output::print_json;
 use super::remote::{self, run_job};
 use super::table::terminal_width;
 use super::{CommandError, Exit, GateArgs};
@@ -152,10 +153,6 @@ fn print(args: &VaArgs, asked: &[AskedImage]) {
         }
         VaOutput::Trivy => scans().for_each(|(image, scan)| print_json(&trivy::report(image, scan))),
     }
-}
-
-fn print_json(value: &impl serde::Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// A scan with only the issues of one kind.

@@ -39,6 +39,7 @@ mod offline;
 mod origin;
 mod platforms;
 mod polyglots;
+mod printed;
 mod pull;
 mod reload;
 mod routes;

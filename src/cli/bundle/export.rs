@@ -13,6 +13,7 @@ use super::layout::{
 use super::reading::OpenedBundle;
 use crate::advisories::{self, AdvisoryStore};
 use crate::api::{BundledImage, ContentQuery, PlannedImage, PrefetchRequest, path};
+use crate::cli::output::counted;
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
 use crate::cli::{CommandError, Exit, GateArgs, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
@@ -90,7 +91,8 @@ fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
     for image in &document.images {
         let attached = image.manifests.iter().filter(|manifest| manifest.is_attached).count();
         let platforms = image.manifests.len() - attached;
-        println!("{}: {}, {platforms} manifests, {attached} attached", image.reference(), image.digest);
+        let manifests = counted(platforms, "manifest", "manifests");
+        println!("{}: {}, {manifests}, {attached} attached", image.reference(), image.digest);
         image.notes.iter().for_each(|note| println!("  note: {}", printable(note)));
     }
     println!("wrote {} ({})", args.file.display(), format_size(size));

@@ -1,6 +1,7 @@
 //! `pullgate cache pin|pins|unpin`: images that are never evicted.
 
 use crate::api::{PinAnswer, PinRequest, PrefetchRequest, PrefetchedImage, encode, path};
+use crate::cli::output::print_json;
 use crate::cli::remote::{delete, get, post, run_job};
 use crate::cli::table::table;
 use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
@@ -33,6 +34,9 @@ pub(in crate::cli) struct PinArgs {
     platform: Vec<String>,
     #[command(flatten)]
     gate: GateArgs,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Arguments of `cache unpin`.
@@ -43,12 +47,15 @@ pub(in crate::cli) struct UnpinArgs {
     images: Vec<String>,
     #[command(flatten)]
     gate: GateArgs,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Pins as many of the images as possible.
 pub(super) fn pin(args: &PinArgs) -> Result<Exit, CommandError> {
-    let PinArgs { images, reason, by, fetch, platform, gate } = args;
-    let mut exit = Exit::Ok;
+    let PinArgs { images, reason, by, fetch, platform, gate, output } = args;
+    let (mut exit, mut pins) = (Exit::Ok, Vec::new());
     if *fetch {
         let request = PrefetchRequest { images: images.clone(), platforms: platform.clone(), namespace: String::new() };
         let fetched: Vec<PrefetchedImage> = run_job(gate, path::PREFETCH, &request)?;
@@ -61,9 +68,13 @@ pub(super) fn pin(args: &PinArgs) -> Result<Exit, CommandError> {
         let by = by.clone().filter(|by| !by.is_empty());
         let request = PinRequest { image: image.clone(), reason: reason.clone(), by };
         match post::<PinAnswer>(gate, path::CACHE_PINS, &request) {
+            Ok(pin) if *output == Output::Json => pins.push(pin),
             Ok(pin) => println!("pinned {} to {}", pin.image, pin.digest),
             Err(error) => exit = fail(error),
         }
+    }
+    if *output == Output::Json {
+        print_json(&pins);
     }
     Ok(exit)
 }
@@ -71,7 +82,7 @@ pub(super) fn pin(args: &PinArgs) -> Result<Exit, CommandError> {
 pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, CommandError> {
     let pins: Vec<PinAnswer> = get(gate, path::CACHE_PINS)?;
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&pins).unwrap_or_default()),
+        Output::Json => print_json(&pins),
         Output::Table => {
             let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
             let row = |pin: &PinAnswer| {
@@ -87,13 +98,17 @@ pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, CommandError
 
 /// Removes as many of the pins as possible.
 pub(super) fn unpin(args: &UnpinArgs) -> Result<Exit, CommandError> {
-    let mut exit = Exit::Ok;
+    let (mut exit, mut unpinned) = (Exit::Ok, Vec::new());
     for image in &args.images {
         let query = format!("{}?image={}", path::CACHE_PINS, encode(image));
         match delete::<serde_json::Value>(&args.gate, &query) {
+            Ok(_) if args.output == Output::Json => unpinned.push(image),
             Ok(_) => println!("unpinned {image}"),
             Err(error) => exit = fail(error),
         }
+    }
+    if args.output == Output::Json {
+        print_json(&unpinned);
     }
     Ok(exit)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, Streams, check, eval, import, match_images};
-use crate::cli::{Exit, Output};
+use crate::cli::{Exit, Output, output};
 use crate::config::Config;
 use crate::policy::Settings;
 use crate::runtime::Clock;
@@ -86,7 +86,7 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
-    let mut streams = Streams { out: &mut io::stdout().lock(), err: &mut io::stderr() };
+    let mut streams = Streams { out: &mut output::stdout(), err: &mut output::stderr() };
     let code = match command {
         PolicyCommand::Check { dir, output, .. } => {
             let settings = Settings { now: Some(Clock::system().now()), ..settings };
@@ -102,6 +102,7 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
         Ok(EXIT_OK) => Exit::Ok,
         Ok(EXIT_FINDINGS) => Exit::Denied,
         Ok(EXIT_CONFIGURATION) => Exit::Config,
-        Ok(_) | Err(_) => Exit::Failure,
+        Ok(_) => Exit::Failure,
+        Err(error) => crate::cli::fail(error),
     }
 }
