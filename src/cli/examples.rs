@@ -48,6 +48,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
         "pullgate policy import /etc/containers/policy.json --registries-d /etc/containers/registries.d > policies/import.yaml",
     ),
     (&["policy", "match"], "pullgate policy match --policies policies --namespace ci nginx ghcr.io/acme/app:v1"),
+    (&["policy", "schema"], "pullgate policy schema > policy.schema.json"),
     (
         &["serve"],
         "pullgate serve --config pullgate.toml\n  PULLGATE__LOG__FORMAT=json pullgate serve --config pullgate.toml",

@@ -31,6 +31,9 @@ pub const EXIT_FINDINGS: u8 = 2;
 /// `policy match` and `policy eval`: the documents have errors, or the namespace is not valid.
 pub const EXIT_CONFIGURATION: u8 = 78;
 
+/// The JSON Schema (draft 7) of documents of `pullgate.io/v1`. A test compares it with the parser.
+const SCHEMA: &str = include_str!("../../docs/policy.schema.json");
+
 /// Where a command prints.
 pub struct Streams<'a> {
     /// Standard output.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, Streams, check, eval, import, match_images};
+use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, SCHEMA, Streams, check, eval, import, match_images};
 use crate::cli::{Exit, Output, output};
 use crate::config::Config;
 use crate::policy::Settings;
@@ -56,6 +56,8 @@ pub(in crate::cli) enum PolicyCommand {
         #[command(flatten)]
         settings: SettingsFrom,
     },
+    /// Print the JSON Schema of pullgate.io/v1 documents, for editors and CI.
+    Schema,
 }
 
 /// The configuration that documents are read with.
@@ -80,7 +82,7 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
         PolicyCommand::Check { settings, .. }
         | PolicyCommand::Match { settings, .. }
         | PolicyCommand::Eval { settings, .. } => settings.load(),
-        PolicyCommand::Import { .. } => Ok(Settings::default()),
+        PolicyCommand::Import { .. } | PolicyCommand::Schema => Ok(Settings::default()),
     };
     let settings = match settings {
         Ok(settings) => settings,
@@ -96,6 +98,7 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
             match_images(&policies, &namespace, &images, &settings, output, &mut streams)
         }
         PolicyCommand::Import { file, registries_d } => import(&file, registries_d.as_deref(), &mut streams),
+        PolicyCommand::Schema => streams.out.write_all(SCHEMA.as_bytes()).map(|()| EXIT_OK),
         PolicyCommand::Eval { policies, .. } => eval(&policies, &settings, &mut io::stdin().lock(), &mut streams),
     };
     match code {

@@ -261,4 +261,5 @@ fn shipped_policies_load() {
     }
 }
 
+mod schema;
 mod va;
