@@ -61,19 +61,26 @@ pub enum Exit {
     Program(u8),
 }
 
+impl Exit {
+    /// The number that the process exits with.
+    fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Denied => 2,
+            Self::Unknown => 3,
+            Self::WouldDeny => 4,
+            Self::Usage => 64,
+            Self::Cut => 75,
+            Self::Config => 78,
+            Self::Program(code) => code,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::Failure => 1,
-            Exit::Denied => 2,
-            Exit::Unknown => 3,
-            Exit::WouldDeny => 4,
-            Exit::Usage => 64,
-            Exit::Cut => 75,
-            Exit::Config => 78,
-            Exit::Program(code) => code,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -302,3 +309,6 @@ fn fail(error: impl Into<CommandError>) -> Exit {
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(3).build()
 }
+
+#[cfg(test)]
+mod tests;

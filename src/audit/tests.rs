@@ -110,3 +110,60 @@ async fn requests_wait_while_the_queue_is_full() {
     queue.take();
     waiting.await;
 }
+
+/// A record in which every field has a value.
+fn complete() -> serde_json::Value {
+    let denial =
+        WouldDeny { document: Some("d".into()), rule: Some("r".into()), stage: "va", reasons: vec!["why".into()] };
+    let exemption = UsedExemption {
+        id: "1".into(),
+        exempts: "cve CVE-2024-1, scope *".into(),
+        reason: Some("why".into()),
+        by: Some("ann".into()),
+        document: Some("d".into()),
+    };
+    let decided = Decided {
+        schema: SCHEMA,
+        scope: "ci".into(),
+        endpoint: "manifest",
+        image: "a.test/b:1".into(),
+        digest: Some(Digest::sha256(b"x")),
+        kind: Some("image"),
+        skipped: vec!["trust"],
+        exemptions: vec![exemption],
+        would_deny: vec![denial],
+        warnings: vec!["why".into()],
+        decision: "admit",
+        document: Some("d".into()),
+        rule: Some("r".into()),
+        stage: Some("policy"),
+        reasons: Vec::new(),
+        trust_age_seconds: Some(1),
+        va_age_seconds: Some(1),
+    };
+    let text = DecisionText::from(&decided);
+    let record = Record { client_name: Some("node"), ..record(&text) };
+    serde_json::from_slice(&record.line().unwrap()).unwrap()
+}
+
+/// The fields in the table of docs/operating.md are those of a record.
+#[test]
+fn documented_fields_are_those_of_a_record() {
+    let page = include_str!("../../docs/operating.md");
+    let section = page.split("\n## The audit file\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let section = section.split("| decision | endpoint |").next().unwrap();
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let mut documented: Vec<String> = rows.flat_map(|row| names(row.split(" | ").next().unwrap())).collect();
+    documented.sort();
+    let record = complete();
+    let mut fields: Vec<String> = record.as_object().unwrap().keys().cloned().collect();
+    fields.sort();
+    assert_eq!(documented, fields, "docs/operating.md lists exactly the fields of a record");
+    for list in ["exemptions", "would_deny"] {
+        for field in record[list][0].as_object().unwrap().keys() {
+            let row = section.lines().find(|line| line.starts_with(&format!("| `{list}`"))).unwrap();
+            assert!(row.contains(&format!("`{field}`")), "{list}: {field}");
+        }
+    }
+}

@@ -15,6 +15,8 @@ pub struct KeyPlaces {
     tables: BTreeMap<String, KeyPlace>,
     /// The positions of the tables of a list that could be read, in the order of the values that were made of them.
     items: BTreeMap<&'static str, Vec<usize>>,
+    #[cfg(test)]
+    kinds: BTreeMap<String, String>,
 }
 
 /// A file or an environment variable, and the place in it.
@@ -68,8 +70,21 @@ impl KeyPlaces {
     }
 
     /// The last component of every key that a configuration may have.
+    /// The last component of every key that a configuration may have.
     #[cfg(test)]
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().filter_map(|path| path.rsplit('.').next())
+    }
+
+    /// Notes what the value of a key must be, for the reference of all settings.
+    #[cfg(test)]
+    pub(super) fn describe(&mut self, key: String, kind: String) {
+        self.kinds.insert(key, kind);
+    }
+
+    /// Every key that a configuration may have, with what its value must be.
+    #[cfg(test)]
+    pub(super) fn kinds(&self) -> &BTreeMap<String, String> {
+        &self.kinds
     }
 }

@@ -97,6 +97,7 @@ impl<'r> Table<'r> {
     }
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.note(key, || "text".into());
         self.read(key).text(key).map(str::to_owned)
     }
 
@@ -105,31 +106,38 @@ impl<'r> Table<'r> {
         T: FromStr,
         T::Err: fmt::Display,
     {
+        self.note(key, || "text".into());
         self.read(key).value(key)
     }
 
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        self.note(key, || words(choices));
         self.read(key).choice(key, choices)
     }
 
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.note(key, || "true or false".into());
         self.read(key).flag(key)
     }
 
     pub(super) fn number(&mut self, key: &'static str, least: u64, most: u64) -> Option<u64> {
+        self.note(key, || format!("number, {least} to {most}"));
         self.read(key).number(key, least, most)
     }
 
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        self.note(key, || "duration".into());
         self.read(key).duration(key)
     }
 
     pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
+        self.note(key, || "size".into());
         self.read(key).size(key)
     }
 
     /// A path; a relative one begins at the folder of the configuration file.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.note(key, || "path".into());
         let folder: &Path = &self.reader.folder;
         let text = self.read(key).text(key)?;
         if text.is_empty() {
@@ -140,11 +148,13 @@ impl<'r> Table<'r> {
     }
 
     pub(super) fn files(&mut self, key: &'static str) -> Option<Vec<PathBuf>> {
+        self.note(key, || "list of paths".into());
         Some(self.list(key)?.iter().map(|text| self.reader.folder.join(text)).collect())
     }
 
     /// A list of texts without blanks.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        self.note(key, || "list of texts".into());
         let texts = self.list(key)?;
         let is_variable = self.fields.get(key).is_some_and(|node| node.at.line == 0);
         if let Some(text) = texts.iter().find(|text| is_variable && text.contains(char::is_whitespace)) {
@@ -188,11 +198,13 @@ impl<'r> Table<'r> {
     }
 
     pub(super) fn optional_table(&mut self, key: &'static str) -> Option<Self> {
+        self.note(key, || "table".into());
         self.read(key).map(key).map(|fields| self.reader.table(fields))
     }
 
     /// The tables of a `[[list]]`.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Self> {
+        self.note(key, || "list of tables".into());
         let fields = self.read(key);
         if fields.get(key).is_some_and(|node| !matches!(node.value, Value::List(_))) {
             self.problem(key, format!("must be a list of tables, each written [[{key}]]"), None);
@@ -209,6 +221,7 @@ impl<'r> Table<'r> {
 
     /// As [`Self::named_tables`], for mappings that are read elsewhere.
     pub(super) fn named_fields(&mut self, key: &'static str) -> Vec<(&'r str, Fields<'r>)> {
+        self.note(key, || "tables by name".into());
         self.read(key).named_maps(key)
     }
 
@@ -222,10 +235,24 @@ impl<'r> Table<'r> {
         self.fields.only(&self.known.iter().copied().collect::<Vec<_>>());
     }
 
+    /// Notes what the value of a key must be, for the reference of all settings (`reference.rs`).
+    #[cfg(test)]
+    fn note(&self, key: &str, kind: impl FnOnce() -> String) {
+        self.reader.places.borrow_mut().describe(self.fields.path(key), kind());
+    }
+
+    #[cfg(not(test))]
+    fn note(&self, _key: &str, _kind: impl FnOnce() -> String) {}
+
     fn read(&mut self, key: &'static str) -> &Fields<'r> {
         self.known.insert(key);
         let place = self.fields.member(key).map(|member| self.reader.place(member.at));
         self.reader.places.borrow_mut().add(self.fields.path(key), place);
         &self.fields
     }
+}
+
+/// The words of a choice: `"a", "b"`.
+fn words<T>(choices: &[(&str, T)]) -> String {
+    choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }

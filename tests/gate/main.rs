@@ -12,6 +12,7 @@ mod sigstore;
 
 mod adapters;
 mod answers;
+mod api_reference;
 mod attack;
 mod audited;
 mod binding;

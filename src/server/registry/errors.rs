@@ -179,3 +179,53 @@ fn rejected(status: StatusCode, absent: ErrorCode) -> ErrorCode {
 fn not_found(absent: ErrorCode, message: String) -> WireError {
     WireError::new(StatusCode::NOT_FOUND, absent, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use regex::Regex;
+
+    use super::StatusCode;
+
+    /// The rows of the table in docs/api.md, as `403 DENIED`.
+    fn documented() -> BTreeSet<String> {
+        let row = Regex::new(r"^\| ([45]\d\d) \| `([A-Z_]+)` \|").unwrap();
+        let page = include_str!("../../../docs/api.md");
+        page.lines().filter_map(|line| row.captures(line)).map(|row| format!("{} {}", &row[1], &row[2])).collect()
+    }
+
+    /// What the server answers with, from the source: each error is made of a status and a code.
+    fn made() -> BTreeSet<String> {
+        let source = [
+            include_str!("errors.rs").split("#[cfg(test)]").next().unwrap(),
+            include_str!("response.rs").split("#[cfg(test)]").next().unwrap(),
+            include_str!("../registry.rs"),
+            include_str!("../transport/connection.rs"),
+        ];
+        let source = source.concat().split_whitespace().collect::<Vec<_>>().join(" ");
+        let made = Regex::new(r"\(?StatusCode::([A-Z_]+), ErrorCode::([A-Za-z]+)").unwrap();
+        let upper = Regex::new(r"([a-z])([A-Z])").unwrap();
+        let code = |name: &str| match name {
+            "TooManyRequests" => "TOOMANYREQUESTS".to_owned(),
+            name => upper.replace_all(name, "${1}_$2").to_uppercase(),
+        };
+        let status = |name: &str| {
+            let all = (400..600).filter_map(|number| StatusCode::from_u16(number).ok());
+            let is_it = |status: &StatusCode| {
+                let reason = status.canonical_reason().unwrap_or_default();
+                reason.to_uppercase().replace([' ', '-'], "_") == name
+            };
+            all.into_iter().find(is_it).unwrap_or_else(|| panic!("no status is called {name}")).as_u16()
+        };
+        let found = made.captures_iter(&source).map(|pair| format!("{} {}", status(&pair[1]), code(&pair[2])));
+        // `not_found` gets its code from the endpoint.
+        let absent = ["BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_UNKNOWN"].map(|code| format!("404 {code}"));
+        found.chain(absent).collect()
+    }
+
+    #[test]
+    fn the_documented_errors_are_those_that_clients_get() {
+        assert_eq!(documented(), made(), "docs/api.md lists exactly the errors of the registry");
+    }
+}

@@ -183,4 +183,38 @@ mod tests {
             assert!(ExemptionCall::parse(path).is_err(), "{path}");
         }
     }
+
+    /// The table of docs/reports.md has every call, and no other.
+    #[test]
+    fn documented_calls_are_those_that_are_answered() {
+        let page = include_str!("../../../../docs/reports.md");
+        let section = page.split("\n## IBM's API\n").nth(1).unwrap();
+        let calls = section.lines().filter(|line| line.starts_with("| `")).map(|line| line.split('|').nth(1).unwrap());
+        let words = calls.flat_map(|cell| cell.split(['`', ' ', ',']).filter(|word| word.contains('/')));
+        let mut kinds = std::collections::BTreeSet::new();
+        for word in words {
+            let named = word.replace("NAME", "a.test/b:1").replace("IMAGE", "a.test/b:1").replace("TYPE", "cve");
+            let named = named.replace("/ID", "/CVE-2024-1");
+            for path in [named.replace("[/RESOURCE]", ""), named.replace("[/RESOURCE]", "/ns")] {
+                let call = IbmCall::parse(&format!("v4/{path}")).unwrap();
+                let call = call.unwrap_or_else(|| panic!("docs/reports.md has {path}, which is no call"));
+                let text = format!("{call:?}").replace("Exemptions(", "");
+                kinds.insert(text.split(['(', ')', ' ']).next().unwrap_or_default().to_owned());
+            }
+        }
+        let all = [
+            "AccountReport",
+            "AccountStatus",
+            "All",
+            "DeleteAll",
+            "ImageReport",
+            "ImageStatus",
+            "Of",
+            "OfImage",
+            "OfImages",
+            "One",
+            "Types",
+        ];
+        assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), all);
+    }
 }
