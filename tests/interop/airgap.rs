@@ -10,23 +10,9 @@ use pullgate::sample::image::{Built, Image, Layer, Tree};
 use pullgate::sample::{Registry, SigningKey};
 use serde_json::{Value, json};
 
-use crate::harness::{Finished, Gate, GateConfig, Program, program};
+use crate::harness::{GateConfig, Machine};
 
-const PAGE: &str = include_str!("../../docs/air-gap.md");
 const NAME: &str = "registry.acme.com/shop/app";
-
-/// The code blocks of the page in this language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let begin = format!("```{language}\n");
-    PAGE.split(&*begin).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
-}
-
-/// Runs a command of the page, or of the test, in the directory with both gates' directories.
-fn sh(dir: &Path, gate: &Gate, command: &str) -> Finished {
-    let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").expect("a path"));
-    let script = format!("cd '{}'\n{command}", dir.display());
-    Program::new("sh", dir).args(["-ec", &script]).env("PATH", path).env("OFFLINE_GATE", gate.address()).run()
-}
 
 fn image(version: &str) -> Built {
     let metadata = format!("Metadata-Version: 2.1\nName: Django\nVersion: {version}\n\n");
@@ -53,10 +39,8 @@ fn manifest_digest(dir: &Path) -> Digest {
 
 #[test]
 fn the_walk_through_of_the_page_works() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let dir = folder.path();
-    fs::create_dir(dir.join("bin")).expect("a directory");
-    std::os::unix::fs::symlink(program(), dir.join("bin/pullgate")).expect("a link");
+    let mut machine = Machine::new();
+    let dir = machine.dir().to_owned();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (registry, address) = (Registry::new(), SocketAddr::from(([127, 0, 0, 1], 0)));
     let listening = runtime.block_on(registry.bind(address, &Tasks::new())).expect("a free port");
@@ -71,42 +55,33 @@ fn the_walk_through_of_the_page_works() {
     let allow = "  repositories: [{name: \"*\", policy: {}}]";
     let upstream = format!("[[upstream]]\nhost = \"registry.acme.com\"\nurl = \"{}\"\n", listening.url());
     let connected = GateConfig { upstreams: upstream, ..GateConfig::default() }.policy("open", allow);
-    let connected = connected.start(&dir.join("connected"));
-    fs::create_dir(dir.join("records")).expect("a directory");
-    fs::write(dir.join("records/PYSEC-2022-190.json"), record().to_string()).expect("a file");
-    sh(dir, &connected, "pullgate db import --config connected/pullgate.toml records").bytes();
+    let _connected = connected.start(&dir.join("connected"));
+    machine.write("records/PYSEC-2022-190.json", &record().to_string());
+    machine.sh("pullgate db import --config connected/pullgate.toml records").bytes();
+    let refused = "pullgate bundle export --config connected/pullgate.toml -f refused.tar";
+    machine.sh(&format!("{refused} {NAME}:unsigned {NAME}:vulnerable")).bytes();
 
+    let mut walk = machine.walk("docs/air-gap.md");
+    let settings = walk.take_with("toml", "offline = true");
+    assert_eq!(manifest_digest(&dir.join("unpacked")), good.root);
     let strict = "  authorities:
   - name: release
     cosign: {key: {file: release.pub}}
   repositories: [{name: \"*\", policy: {trust: release, va: {severity: low}}}]";
-    let settings = blocks("toml").concat();
-    fs::create_dir_all(dir.join("offline/policies")).expect("a directory");
-    fs::write(dir.join("offline/policies/release.pub"), key.public_pem()).expect("a file");
-    let offline = GateConfig { upstreams: settings, ..GateConfig::default() }.policy("strict", strict);
+    walk.machine.write("offline/policies/release.pub", &key.public_pem());
+    let offline = GateConfig { upstreams: settings.text, ..GateConfig::default() }.policy("strict", strict);
     let offline = offline.start(&dir.join("offline"));
-    let refused = "pullgate bundle export --config connected/pullgate.toml -f refused.tar";
-    sh(dir, &offline, &format!("{refused} {NAME}:unsigned {NAME}:vulnerable")).bytes();
-
-    let mut registry = Some(listening);
-    for command in blocks("sh") {
-        if command.contains("bundle import")
-            && let Some(listening) = registry.take()
-        {
-            runtime.block_on(listening.stop());
-        }
-        sh(dir, &offline, command).bytes();
-    }
-    assert!(registry.is_none(), "the registry is gone before the import");
-    assert_eq!(manifest_digest(&dir.join("unpacked")), good.root);
+    walk.machine.set("OFFLINE_GATE", offline.address());
+    // The registry is gone before the import.
+    runtime.block_on(listening.stop());
+    walk.finish();
     assert_eq!(manifest_digest(&dir.join("pulled")), good.root);
 
-    let denied = sh(dir, &offline, "pullgate bundle import --config offline/pullgate.toml refused.tar").refusal();
+    let denied = machine.sh("pullgate bundle import --config offline/pullgate.toml refused.tar").refusal();
     assert!(denied.contains("trust: release: not signed") && denied.contains("CVE-2022-28346"), "{denied}");
     for tag in ["unsigned", "vulnerable"] {
         let pull = "skopeo --insecure-policy copy --src-tls-verify=false";
-        let command = format!("{pull} docker://$OFFLINE_GATE/{NAME}:{tag} dir:{tag}");
-        let refusal = sh(dir, &offline, &command).refusal();
+        let refusal = machine.sh(&format!("{pull} docker://$OFFLINE_GATE/{NAME}:{tag} dir:{tag}")).refusal();
         assert!(refusal.contains("is offline") || refusal.contains("manifest unknown"), "{refusal}");
     }
 }

@@ -23,6 +23,7 @@ mod dockerd;
 mod gpg;
 mod notary;
 mod notation;
+mod papers;
 mod podman;
 mod sigstore;
 mod skopeo;

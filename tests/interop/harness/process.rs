@@ -116,7 +116,8 @@ impl Finished {
         self.output()
     }
 
-    fn output(&self) -> String {
+    /// Everything that a user would see on the terminal.
+    pub(crate) fn output(&self) -> String {
         format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
     }
 }
@@ -158,6 +159,11 @@ impl Daemon {
     /// Everything written to the log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     fn ends_within(&mut self, time: Duration) -> bool {
