@@ -2,9 +2,12 @@
 
 mod parts;
 mod reload;
+mod service;
 mod shutdown;
+mod succession;
 mod summary;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,15 +23,16 @@ use crate::config::Config;
 use crate::gate::Gate;
 use crate::otlp::{InvalidTracing, TraceExporter};
 use crate::rulebook::RulebookError;
-use crate::runtime::{Clock, Tasks};
-use crate::server::BindError;
+use crate::runtime::{Clock, Tasks, keep_watchdog};
+pub(crate) use crate::server::InheritedSockets;
 use crate::server::admin::AdminError;
-use crate::server::{self, AdminApi, RegistryService};
+use crate::server::{self, AdminApi, BindError, RegistryService, ServerTasks, SocketError};
 use crate::store::{StateDir, StateDirError, StoreError};
 pub(crate) use crate::trust::RememberedRoot;
 use crate::{events, prefetch, trust, upstream, va};
-use parts::RunningParts;
+use parts::{PreparedParts, RunningParts};
 pub use reload::Reload;
+pub(crate) use service::{GateService, ServiceEnd, ServiceStart};
 pub use shutdown::Ended;
 use shutdown::SharedShutdown;
 pub(crate) use shutdown::signals;
@@ -63,12 +67,32 @@ pub async fn build(config: Config) -> Result<BoundGate, BuildError> {
 /// The same as [`build`].
 pub async fn build_with_clock(config: Config, clock: Clock) -> Result<BoundGate, BuildError> {
     let state = StateDir::open(&config.state_dir)?;
-    let parts = RunningParts::build(&config, state, clock.clone()).await?;
-    let summary = StartSummary::new(&config, &parts.rulebook, parts.cache.stored_bytes(), clock.now());
+    let mut sockets = InheritedSockets::default();
+    let fronts = bind(&config, clock, &mut sockets).await?;
+    assemble(config, state, fronts).await
+}
+
+/// What can be prepared while another process uses the state directory.
+struct BoundFronts {
+    prepared: PreparedParts,
+    registry: server::BoundListeners,
+    admin: server::admin::BoundAdmin,
+}
+
+async fn bind(config: &Config, clock: Clock, sockets: &mut InheritedSockets) -> Result<BoundFronts, BuildError> {
+    let prepared = PreparedParts::new(config, clock)?;
+    let PreparedParts { metrics, readiness, clock, .. } = &prepared;
     let (listeners, limits) = (config.listeners.clone(), config.limits.clone());
-    let windows = parts.cache.windows();
-    let registry = server::bind(listeners, limits, &clock, &parts.metrics, &parts.readiness, windows).await?;
-    let admin = server::admin::bind(config.admin.clone(), &parts.metrics, &parts.readiness).await?;
+    let registry = server::bind(listeners, limits, clock, metrics, readiness, sockets).await?;
+    let admin = server::admin::bind(config.admin.clone(), metrics, readiness, sockets).await?;
+    Ok(BoundFronts { prepared, registry, admin })
+}
+
+async fn assemble(config: Config, state: StateDir, fronts: BoundFronts) -> Result<BoundGate, BuildError> {
+    let BoundFronts { prepared, registry, admin } = fronts;
+    let clock = prepared.clock.clone();
+    let parts = RunningParts::build(&config, state, prepared).await?;
+    let summary = StartSummary::new(&config, &parts.rulebook, parts.cache.stored_bytes(), clock.now());
     // Traces end when the listeners have: running transfers have traces, too.
     let front = Tasks::new();
     let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
@@ -106,6 +130,13 @@ impl BoundGate {
     /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`, refuses
     /// new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
     pub async fn run_until(self, mut stops: impl Stream<Item = ()> + Unpin) -> Ended {
+        let running = self.start().await;
+        shutdown::next(&mut stops).await;
+        running.shutdown.get().stop(running, &mut stops).await
+    }
+
+    /// Starts to serve.
+    async fn start(self) -> RunningGate {
         let Self { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary } = self;
         summary.log();
         let tasks = parts.tasks.clone();
@@ -116,20 +147,34 @@ impl BoundGate {
             Ok(hangups) => drop(tasks.spawn(reload.clone().on_hangup(hangups))),
             Err(error) => tracing::warn!(%error, "cannot reload on SIGHUP"),
         }
-        tasks.spawn(reload.watch());
+        tasks.spawn(reload.clone().watch());
         let addresses = registry.addresses();
-        registry.run(&Arc::new(service), &tasks, &front);
-        admin.run(&Arc::new(api), &front);
+        let served = ServerTasks { requests: tasks.clone(), accepting: Tasks::new(), front };
+        registry.run(&Arc::new(service), &parts.cache.windows(), &served);
+        admin.run(&Arc::new(api), &served.front);
         tasks.spawn(parts.prefetcher.clone().run(prefetch, tasks.clone()));
+        let ServerTasks { accepting, front, .. } = served;
+        front.spawn(keep_watchdog(front.clone()));
+        reload.notify_ready();
         let awaited = parts.readiness.report().awaited;
         if awaited.is_empty() {
             tracing::info!(listeners = ?addresses, "pullgate is ready");
         } else {
             tracing::warn!(listeners = ?addresses, ?awaited, "pullgate serves, and is not ready yet");
         }
-        shutdown::next(&mut stops).await;
-        shutdown.get().stop(parts, &front, &mut stops).await
+        RunningGate { parts, accepting, front, reload, shutdown }
     }
+}
+
+/// A gate that serves.
+struct RunningGate {
+    parts: RunningParts,
+    /// The tasks that accept connections.
+    accepting: Tasks,
+    /// The tasks that serve until the end: the admin listener, and refusals during shutdown.
+    front: Tasks,
+    reload: Reload,
+    shutdown: SharedShutdown,
 }
 
 /// The path of the admin socket in a configuration.
@@ -162,7 +207,8 @@ async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Resu
     config.va.scratch = config.state_dir.clone();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
-    let parts = RunningParts::build(&config, state, Clock::system()).await.map_err(|error| error.to_string())?;
+    let prepared = PreparedParts::new(&config, Clock::system()).map_err(|error| error.to_string())?;
+    let parts = RunningParts::build(&config, state, prepared).await.map_err(|error| error.to_string())?;
     let answer = command(&parts.gate).await;
     parts.tasks.drain(Duration::from_secs(5)).await;
     parts.close().await;
@@ -195,6 +241,9 @@ pub enum BuildError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Listener(#[from] BindError),
+    /// Sockets that the service manager passed cannot be used.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
@@ -213,6 +262,9 @@ pub enum BuildError {
     /// Revocation cannot be checked as configured.
     #[error(transparent)]
     Revocation(#[from] trust::InvalidRevocationConfig),
+    /// A running gate does not let this process take over.
+    #[error("cannot take over from the running gate: {0}")]
+    TakeOver(io::Error),
     /// A source of vulnerability reports is misconfigured.
     #[error("va: {0}")]
     Va(#[from] va::InvalidConfig),
@@ -230,7 +282,9 @@ impl BuildError {
             | Self::Va(_) => true,
             Self::Admin(error) => matches!(error, AdminError::Exposed { .. } | AdminError::Token { .. }),
             Self::Listener(error) => matches!(error, BindError::Tls { .. }),
-            Self::Audit(_) | Self::Cache(_) | Self::State(_) | Self::Store(_) => false,
+            Self::Audit(_) | Self::Cache(_) | Self::Socket(_) | Self::State(_) | Self::Store(_) | Self::TakeOver(_) => {
+                false
+            }
         }
     }
 }

@@ -6,11 +6,13 @@
 
 pub mod admin;
 mod registry;
+mod sockets;
 mod transport;
 
 pub use admin::AdminApi;
 pub use registry::{RegistryService, manifest_response};
+pub use sockets::{InheritedSockets, PassedSocket, SocketError};
 pub use transport::{
-    BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, Service, SharedLimits,
-    TlsConfig, TlsError, bind, bind_hint, check_tls,
+    BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, ServerTasks, Service,
+    SharedLimits, TlsConfig, TlsError, bind, bind_hint, check_tls,
 };

@@ -40,14 +40,33 @@ pub(super) struct RunningParts {
     state: StateDir,
 }
 
-impl RunningParts {
-    pub(super) async fn build(config: &Config, state: StateDir, clock: Clock) -> Result<Self, BuildError> {
+/// The parts that need no state directory, which another process may still have.
+pub(super) struct PreparedParts {
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+    pub(super) clock: Clock,
+    rulebook: Arc<Rulebook>,
+    upstreams: Upstreams,
+    epoch: Epoch,
+    tasks: Tasks,
+}
+
+impl PreparedParts {
+    /// Reads the policies, and creates the clients of the upstreams.
+    pub(super) fn new(config: &Config, clock: Clock) -> Result<Self, BuildError> {
         let (tasks, metrics, epoch) = (Tasks::new(), Metrics::default(), Epoch::new());
         let readiness = Readiness::measured(&metrics);
         reload::inform_of_mode(config, &readiness);
         let rulebook = rulebook(config, &tasks, &readiness, &epoch, &clock, &metrics)?;
         let (configs, default) = (config.upstreams.clone(), config.default_upstream.as_ref());
         let upstreams = Upstreams::new(configs, default, &tasks, &metrics, &readiness)?;
+        Ok(Self { metrics, readiness, clock, rulebook, upstreams, epoch, tasks })
+    }
+}
+
+impl RunningParts {
+    pub(super) async fn build(config: &Config, state: StateDir, prepared: PreparedParts) -> Result<Self, BuildError> {
+        let PreparedParts { metrics, readiness, clock, rulebook, upstreams, epoch, tasks } = prepared;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         let cache = config.cache.clone();
         let cache =

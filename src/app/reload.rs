@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::markup::{Problem, ProblemSeverity};
 use crate::preflight::{self, PreflightDepth};
 use crate::rulebook::{Directory, RuleInputs, Rulebook};
-use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks, set_log_filter};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks, notify_ready, notify_reloading, set_log_filter};
 use crate::server::{Certificates, SharedLimits};
 use crate::upstream::Upstreams;
 
@@ -94,17 +94,37 @@ impl Reload {
         parts.audit.reopen();
     }
 
+    /// The configuration in use.
+    pub(super) async fn used(&self) -> Config {
+        self.0.used.lock().await.clone()
+    }
+
     /// Reloads on SIGHUP, until shutdown.
     pub(super) async fn on_hangup(self, mut hangups: Signal) {
         loop {
             tokio::select! {
                 _ = hangups.recv() => {
                     tracing::info!("SIGHUP: reloading configuration, policies and certificates, reopening the audit file");
+                    notify_reloading();
                     let _ = self.start().await;
+                    self.notify_ready();
                 }
                 () = self.0.parts.tasks.stopping() => return,
             }
         }
+    }
+
+    /// Tells the service manager that the gate serves, and what is wrong with it.
+    pub(super) fn notify_ready(&self) {
+        let report = self.0.parts.readiness.report();
+        let first_line = |why: &String| why.lines().next().unwrap_or_default().to_owned();
+        let problems: Vec<String> =
+            report.degraded.iter().map(|(part, why)| format!("{part}: {}", first_line(why))).collect();
+        notify_ready(&match (report.ready, problems.is_empty()) {
+            (true, true) => "serving".to_owned(),
+            (true, false) => format!("serving, but degraded: {}", problems.join("; ")),
+            (false, _) => format!("serving, and not ready: {}", [report.awaited, problems].concat().join("; ")),
+        });
     }
 
     /// Reloads when the file of the configuration has changed, until shutdown.
@@ -117,6 +137,7 @@ impl Reload {
                     known = Some(now);
                     tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
                     let _ = self.start().await;
+                    self.notify_ready();
                 }
             }
         }

@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::parts::RunningParts;
+use super::RunningGate;
 use crate::config::Config;
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, notify_stopping};
 
 /// How long tasks that have nothing to finish may take to end if the gate must end at once.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -18,6 +18,12 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long admin clients may take to read their last response.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long new clients wait at most for requests that must be answered before another process takes over. Clients such as
+/// containerd give up after 30 seconds.
+const MOST_WAITING: Duration = Duration::from_secs(20);
+/// How long other work may take to end before another process takes over. That process does it again.
+const OTHERS: Duration = Duration::from_secs(2);
 
 /// How a gate ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,16 +66,13 @@ impl Shutdown {
         Self { delay: config.shutdown_delay, grace: config.shutdown_grace }
     }
 
-    /// Stops a gate in order, or at once when `stops` yields something. `front` are the tasks of the listeners.
-    pub(super) async fn stop(
-        self,
-        parts: RunningParts,
-        front: &Tasks,
-        stops: &mut (impl Stream<Item = ()> + Unpin),
-    ) -> Ended {
+    /// Stops a gate in order, or at once when `stops` yields something.
+    pub(super) async fn stop(self, gate: RunningGate, stops: &mut (impl Stream<Item = ()> + Unpin)) -> Ended {
+        let RunningGate { parts, accepting, front, .. } = gate;
         let tasks = parts.tasks.clone();
         // Held until the end: `/readyz` says "draining".
         let _draining = parts.readiness.block("draining");
+        notify_stopping("stopping: running transfers may finish");
         tasks.announce_stop();
         let in_order = async {
             if !self.delay.is_zero() {
@@ -97,6 +100,7 @@ impl Shutdown {
         };
         let close = async {
             front.drain(ADMIN_GRACE).await;
+            accepting.drain(ADMIN_GRACE).await;
             parts.close().await;
         };
         if drained.is_some() {
@@ -105,6 +109,42 @@ impl Shutdown {
             tracing::warn!("the disk does not respond; pending data may be lost");
         }
         if is_cut { Ended::Cut } else { Ended::Complete }
+    }
+
+    /// Ends for another process. When this returns, the state directory is released: all requests are answered, or their
+    /// transfers have begun, which need only the files that they have open. Clients that connect meanwhile wait. Returns the
+    /// tasks of the transfers.
+    pub(super) async fn release(self, gate: RunningGate, stops: &mut (impl Stream<Item = ()> + Unpin)) -> Tasks {
+        let RunningGate { parts, accepting, front, .. } = gate;
+        let tasks = parts.tasks.clone();
+        let answered = async {
+            // First: what was accepted before shutdown starts is answered.
+            accepting.stop();
+            tasks.stop();
+            let limit = self.grace.min(MOST_WAITING);
+            // Connections that wait for a free place have been accepted.
+            accepting.drain(limit).await;
+            front.drain(ADMIN_GRACE).await;
+            tasks.settle(limit, OTHERS).await
+        };
+        let answered = tokio::select! {
+            answered = answered => answered,
+            () = next(stops) => false,
+        };
+        if !answered {
+            tracing::warn!("some requests are cut: they were not answered before another process took over");
+        }
+        parts.close().await;
+        tasks
+    }
+
+    /// Lets transfers finish after another process has taken over.
+    pub(super) async fn finish(self, tasks: &Tasks, stops: &mut (impl Stream<Item = ()> + Unpin)) -> Ended {
+        let is_drained = tokio::select! {
+            is_drained = tasks.drain(self.grace) => is_drained,
+            () = next(stops) => tasks.drain(LAST_MOMENT).await,
+        };
+        if is_drained { Ended::Complete } else { Ended::Cut }
     }
 }
 

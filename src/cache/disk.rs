@@ -29,6 +29,8 @@ const PIECE: usize = 256 * 1024;
 /// The directory that contains all content.
 pub(super) struct Disk {
     root: PathBuf,
+    /// Begins the names of the files in `partial`: the process that this one took over from may still write there.
+    process: u64,
     next: AtomicU64,
 }
 
@@ -40,9 +42,13 @@ impl Disk {
         fs::set_permissions(root, Permissions::from_mode(0o700))?;
         create_private_dir(&partial)?;
         for entry in fs::read_dir(&partial)? {
-            fs::remove_file(entry?.path())?;
+            match fs::remove_file(entry?.path()) {
+                // The earlier process may be ending while this one starts.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        Ok(Self { root: root.to_owned(), next: AtomicU64::new(0) })
+        Ok(Self { root: root.to_owned(), process: fastrand::u64(..), next: AtomicU64::new(0) })
     }
 
     /// Whether the content is complete on disk.
@@ -141,7 +147,7 @@ impl Disk {
 
     fn make_partial(&self, digest: Digest) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join("partial").join(format!("{}.{number}", digest.hex()));
+        let path = self.root.join("partial").join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
         let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
         Ok(Partial { file: Arc::new(file), path: Some(path) })
     }

@@ -149,7 +149,7 @@ impl CacheInner {
         self.fills.begin(&fill);
         self.metrics.fills.inc();
         let (inner, tasks) = (self.clone(), self.tasks.clone());
-        tasks.spawn(async move {
+        tasks.spawn_transfer(async move {
             let outcome = pump(&inner.disk, &fill, partial, stream).await;
             inner.filled(&fill, outcome, reservation).await;
             inner.fills.end(&fill);

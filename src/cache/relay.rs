@@ -50,7 +50,7 @@ impl Relay {
     pub(super) fn stream(self: &Arc<Self>, start: u64, end: u64) -> RelayStream {
         let (sender, pieces) = mpsc::channel(QUEUE);
         let relay = self.clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn_transfer(async move {
             if let Err(error) = relay.run(&sender).await {
                 tracing::info!(blob.digest = %relay.source.digest, %error, "streaming a blob through failed");
                 // The reader may already be gone.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Exit;
-use crate::app::{self, BoundGate, Ended};
+use crate::app::{self, Ended, GateService, InheritedSockets, ServiceEnd, ServiceStart};
 use crate::config::Config;
 use crate::runtime::init_telemetry;
 
@@ -18,9 +18,18 @@ pub(super) struct ServeArgs {
     /// Write the bound addresses as JSON to this file once every listener is open.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Take over from the gate that runs on the same state directory, without a failed pull: it passes its listeners and ends.
+    /// Starts as usual if none runs.
+    #[arg(long)]
+    take_over: bool,
 }
 
 pub(super) fn run(args: &ServeArgs) -> Exit {
+    // Before there are threads: it changes the environment.
+    let sockets = match InheritedSockets::of_service_manager() {
+        Ok(sockets) => sockets,
+        Err(error) => return super::fail(error.to_string()),
+    };
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(error),
@@ -36,7 +45,7 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
     };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     check_open_files(&config);
-    let exit = runtime.block_on(serve(config, args));
+    let exit = runtime.block_on(serve(config, sockets, args));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
 }
@@ -59,27 +68,32 @@ fn check_open_files(config: &Config) {
     }
 }
 
-async fn serve(config: Config, args: &ServeArgs) -> Exit {
-    let bound = match app::build(config).await {
-        Ok(bound) => bound,
-        Err(error) => {
-            eprintln!("pullgate: {error}");
-            return if error.is_configuration() { Exit::Config } else { Exit::Failure };
+async fn serve(mut config: Config, mut sockets: InheritedSockets, args: &ServeArgs) -> Exit {
+    let mut stops = app::signals();
+    let mut start = if args.take_over { ServiceStart::TakeOver } else { ServiceStart::Alone };
+    loop {
+        let service = match GateService::build(config, sockets, start).await {
+            Ok(service) => service,
+            Err(error) => {
+                eprintln!("pullgate: {error}");
+                return if error.is_configuration() { Exit::Config } else { Exit::Failure };
+            }
+        };
+        if let Some(path) = &args.ready_file
+            && let Err(error) = write_ready_file(path, &service)
+        {
+            return super::fail(format!("{}: cannot write the ready file: {error}", path.display()));
         }
-    };
-    if let Some(path) = &args.ready_file
-        && let Err(error) = write_ready_file(path, &bound)
-    {
-        return super::fail(format!("{}: cannot write the ready file: {error}", path.display()));
-    }
-    match bound.run_until(app::signals()).await {
-        Ended::Complete => Exit::Ok,
-        Ended::Cut => Exit::Cut,
+        match service.run(&mut stops).await {
+            ServiceEnd::Ended(Ended::Complete) => return Exit::Ok,
+            ServiceEnd::Ended(Ended::Cut) => return Exit::Cut,
+            ServiceEnd::Returned(same, passed) => (config, sockets, start) = (*same, passed, ServiceStart::Again),
+        }
     }
 }
 
 /// Writes to a temporary name and renames, so that readers never see an incomplete file.
-fn write_ready_file(path: &std::path::Path, bound: &BoundGate) -> std::io::Result<()> {
+fn write_ready_file(path: &std::path::Path, bound: &GateService) -> std::io::Result<()> {
     let listeners: Vec<String> = bound.addresses().iter().map(ToString::to_string).collect();
     let admin = bound.admin_address().to_string();
     let text = serde_json::json!({"listeners": listeners, "admin": admin}).to_string();

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Spawns tasks, tells them to stop, and waits for them. Cheap to clone.
 ///
@@ -17,6 +18,10 @@ use tokio_util::task::TaskTracker;
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    /// Requests that are not answered yet.
+    requests: TaskTracker,
+    /// Tasks that can finish without the state directory.
+    transfers: TaskTracker,
     stop: CancellationToken,
     /// Whether the process will stop soon. Not a token, because every response reads it.
     leaving: Arc<AtomicBool>,
@@ -42,28 +47,50 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.spawn_among(&self.tracker, future)
+    }
+
+    /// Runs a transfer: a task that shutdown waits for, and that can finish without the state directory.
+    pub fn spawn_transfer<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn_among(&self.transfers, future)
+    }
+
+    /// Runs a transfer on the runtime of the caller.
+    pub fn spawn_transfer_here<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.transfers.spawn(future)
+    }
+
+    /// Runs a transfer on this runtime.
+    pub fn spawn_transfer_on<F>(&self, future: F, runtime: &Handle) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.transfers.spawn_on(future, runtime)
+    }
+
+    fn spawn_among<F>(&self, tracker: &TaskTracker, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         match &self.home {
-            Some(home) => self.spawn_on(future, home),
-            None => self.spawn_here(future),
+            Some(home) => tracker.spawn_on(future, home),
+            None => tracker.spawn(future),
         }
     }
 
-    /// Runs a task on the runtime of the caller.
-    pub fn spawn_here<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.tracker.spawn(future)
-    }
-
-    /// Runs a task on this runtime.
-    pub fn spawn_on<F>(&self, future: F, runtime: &Handle) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.tracker.spawn_on(future, runtime)
+    /// Counts as a request that is not answered yet, until it is dropped.
+    pub fn request(&self) -> TaskTrackerToken {
+        self.requests.token()
     }
 
     /// Spawns blocking work that shutdown waits for.
@@ -107,13 +134,30 @@ impl Tasks {
     /// Starts shutdown and waits for all tasks, at most for `grace`. Returns true if all tasks have ended.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.stop();
+        let all = async {
+            for tracker in [&self.requests, &self.transfers, &self.tracker] {
+                tracker.close();
+                tracker.wait().await;
+            }
+        };
+        tokio::time::timeout(grace, all).await.is_ok()
+    }
+
+    /// Starts shutdown and waits until all requests are answered, at most for `grace`, and then for all other tasks except
+    /// transfers, at most for `others`. Returns true if all requests were answered.
+    pub async fn settle(&self, grace: Duration, others: Duration) -> bool {
+        self.stop();
+        self.requests.close();
+        let is_answered = tokio::time::timeout(grace, self.requests.wait()).await.is_ok();
         self.tracker.close();
-        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+        // What they were doing is done again by the next process.
+        let _ = tokio::time::timeout(others, self.tracker.wait()).await;
+        is_answered
     }
 
     /// The number of running tasks.
     pub fn running(&self) -> usize {
-        self.tracker.len()
+        self.tracker.len() + self.transfers.len()
     }
 }
 
@@ -146,5 +190,31 @@ where
             Some(runtime) => drop(runtime.spawn(future)),
             None => drop(tokio::spawn(future)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn settling_waits_for_requests_and_other_tasks_but_not_for_transfers() {
+        let tasks = Tasks::new();
+        let (request, (end, ended)) = (tasks.request(), oneshot::channel::<()>());
+        tasks.spawn_transfer(ended);
+        let stopping = tasks.clone();
+        let other = tasks.spawn(async move { stopping.stopping().await });
+        assert!(!tasks.settle(Duration::ZERO, LONG).await, "a request is not answered");
+        assert!(other.is_finished());
+        drop(request);
+        assert!(tasks.settle(LONG, LONG).await);
+        assert_eq!(tasks.running(), 1);
+        assert!(!tasks.drain(Duration::ZERO).await, "the transfer is under way");
+        drop(end);
+        assert!(tasks.drain(LONG).await);
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod bundle;
+mod error;
 mod exemptions;
 mod family;
 mod ibm;
@@ -32,15 +33,17 @@ use tokio::net::TcpListener;
 
 pub use self::api::AdminApi;
 pub use self::bundle::TransferCall;
+pub use self::error::AdminError;
 pub use self::family::ApiFamily;
 
 use self::access::AdminAccess;
 use self::ready::ReadyFormat;
-use self::socket::Socket;
+pub use self::socket::{OwnerSocket, SocketFile};
+use super::sockets::{ADMIN, InheritedSockets, PassedSocket, admin_label};
 use super::transport::failures::accept_failed;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
-use super::transport::{Body, bind_hint, connection};
+use super::transport::{Body, connection};
 use crate::api::ErrorAnswer;
 use crate::api::path::BUNDLE_CONTENT;
 use crate::runtime::{Metrics, Readiness, Tasks};
@@ -148,41 +151,6 @@ impl ApiResponse {
     }
 }
 
-/// Why the admin server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// The address cannot be bound.
-    #[error("admin: cannot listen on {address}: {source}{}", bind_hint(source))]
-    Address {
-        /// The configured address.
-        address: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The listener is reachable from other machines and has no token, which is a configuration error.
-    #[error("admin: {address} can be reached from other machines; set admin.token_file, or listen on 127.0.0.1")]
-    Exposed {
-        /// The configured address.
-        address: String,
-    },
-    /// The Unix socket cannot be created.
-    #[error("admin: {}: {source}", path.display())]
-    Socket {
-        /// The path of the socket.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The token file cannot be used, which is a configuration error.
-    #[error("admin: token_file {}: {what}", path.display())]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// The problem.
-        what: String,
-    },
-}
-
 /// Checks the file of the token.
 ///
 /// # Errors
@@ -191,29 +159,40 @@ pub fn check_token(config: &Config) -> Result<(), AdminError> {
     access::check_token(config)
 }
 
-/// Binds the listener and the socket.
+/// Binds the listener and the socket, or takes those that were passed to this process.
 ///
 /// # Errors
 /// One of them cannot be bound, or the listener is reachable from other machines without a token.
-pub async fn bind(config: Config, metrics: &Metrics, readiness: &Readiness) -> Result<BoundAdmin, AdminError> {
+pub async fn bind(
+    config: Config,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    inherited: &mut InheritedSockets,
+) -> Result<BoundAdmin, AdminError> {
     let error = |source| AdminError::Address { address: config.address.clone(), source };
-    let listener = TcpListener::bind(&config.address).await.map_err(error)?;
+    let listener = match inherited.take_tcp(ADMIN, &config.address) {
+        Some((listener, _)) => TcpListener::from_std(listener),
+        None => TcpListener::bind(&config.address).await,
+    };
+    let listener = listener.map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
     if !address.ip().to_canonical().is_loopback() && config.token_file.is_none() {
         return Err(AdminError::Exposed { address: config.address });
     }
     let access = AdminAccess::new(&config, address)?;
-    let socket =
-        Socket::bind(&config.socket).map_err(|source| AdminError::Socket { path: config.socket.clone(), source })?;
-    Ok(BoundAdmin { listener, address, socket, access, metrics: metrics.clone(), readiness: readiness.clone() })
+    let socket = OwnerSocket::bind(&config.socket, ADMIN, inherited)
+        .map_err(|source| AdminError::Socket { path: config.socket.clone(), source })?;
+    let label = config.address;
+    Ok(BoundAdmin { label, listener, address, socket, access, metrics: metrics.clone(), readiness: readiness.clone() })
 }
 
 /// The bound admin server, which does not serve yet.
 #[derive(Debug)]
 pub struct BoundAdmin {
+    label: String,
     listener: TcpListener,
     address: SocketAddr,
-    socket: Socket,
+    socket: OwnerSocket,
     access: AdminAccess,
     metrics: Metrics,
     readiness: Readiness,
@@ -225,9 +204,22 @@ impl BoundAdmin {
         self.address
     }
 
+    /// Copies of the sockets, for the process that takes over from this one.
+    ///
+    /// # Errors
+    /// There are no free file descriptors.
+    pub fn sockets(&self) -> io::Result<Vec<PassedSocket>> {
+        Ok(vec![PassedSocket::copy(&admin_label(&self.label), &self.listener)?, self.socket.passed()?])
+    }
+
+    /// Decides whether the file of the socket is kept.
+    pub fn socket_file(&self) -> SocketFile {
+        self.socket.file()
+    }
+
     /// Serves until `tasks` stop. Everything runs in tracked tasks, so the caller waits with [`Tasks::drain`].
     pub fn run<A: Api>(self, api: &Arc<A>, tasks: &Tasks) {
-        let Self { listener, address, socket, access, metrics, readiness } = self;
+        let Self { listener, address, socket, access, metrics, readiness, .. } = self;
         let admin = Admin { api: api.clone(), access, metrics, readiness, tasks: tasks.clone() };
         let admin = Arc::new(admin);
         tracing::info!(%address, socket = %socket.path().display(), "admin listening");
@@ -255,7 +247,7 @@ impl<A: Api> Admin<A> {
         }
     }
 
-    async fn accept_socket(self: Arc<Self>, socket: Socket) {
+    async fn accept_socket(self: Arc<Self>, socket: OwnerSocket) {
         let capacity = capacity();
         while let Some(accepted) = self.unless_stopping(socket.accept()).await {
             match accepted {
@@ -290,7 +282,8 @@ impl<A: Api> Admin<A> {
                 let admin = handler.clone();
                 async move { admin.answer(request, caller).await }
             };
-            connection::serve(stream, false, &capacity, &admin.tasks, handle).await;
+            let request = admin.tasks.request();
+            connection::serve(stream, false, &capacity, &admin.tasks, request, handle).await;
         });
     }
 

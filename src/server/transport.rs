@@ -1,5 +1,6 @@
 //! From sockets to requests: listeners, TLS, limits, and client identity.
 
+mod accepting;
 mod bind_error;
 mod body;
 mod certificates;
@@ -21,5 +22,5 @@ pub use body::Body;
 pub use certificates::Certificates;
 pub use identity::{ClientIdentity, ProxyHeader};
 pub use limits::{Limits, SharedLimits};
-pub use listener::{BoundListeners, Config, Service, bind};
+pub use listener::{BoundListeners, Config, ServerTasks, Service, bind};
 pub use tls::{TlsConfig, TlsError, check_tls};

@@ -4,10 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::runtime::{create_private_dir, open_private};
+
+/// How often it is tried to lock the directory. The operating system has no lock with a time limit.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// The state directory, locked for this process while the value exists.
 #[derive(Debug)]
@@ -34,6 +38,20 @@ impl StateDir {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateDirError::Locked(path.to_owned())),
             Err(error) => Err(unusable(error.into())),
+        }
+    }
+
+    /// The same, but waits until another process has released the directory, at most for `limit`.
+    ///
+    /// # Errors
+    /// The same as [`open`](Self::open).
+    pub async fn open_within(path: &Path, limit: Duration) -> Result<Self, StateDirError> {
+        let end = Instant::now() + limit;
+        loop {
+            match Self::open(path) {
+                Err(StateDirError::Locked(_)) if Instant::now() < end => tokio::time::sleep(RETRY).await,
+                opened => return opened,
+            }
         }
     }
 

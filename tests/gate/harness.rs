@@ -42,6 +42,7 @@ pub(crate) struct TestGate {
     folder: tempfile::TempDir,
     upstream_url: String,
     upstream: String,
+    address: String,
     listener: String,
     admin: String,
     rest: String,
@@ -67,6 +68,7 @@ impl TestGate {
             folder,
             upstream_url,
             upstream,
+            address: "127.0.0.1:0".to_owned(),
             listener: String::new(),
             admin: String::new(),
             rest: String::new(),
@@ -81,6 +83,11 @@ impl TestGate {
         self.upstream.push_str(lines);
         self.upstream.push('\n');
         self
+    }
+
+    /// Listens there.
+    pub(crate) fn address(self, address: &str) -> Self {
+        Self { address: address.to_owned(), ..self }
     }
 
     /// Adds lines to `[[listener]]`.
@@ -137,10 +144,10 @@ impl TestGate {
 
     /// The configuration, loaded as by the program.
     pub(crate) fn config(&self) -> Config {
-        let Self { upstream_url, upstream, listener, admin, rest, va, .. } = self;
+        let Self { upstream_url, upstream, address, listener, admin, rest, va, .. } = self;
         let text = format!(
             "state_dir = \"state\"\nshutdown_grace = \"10s\"\n\
-             [[listener]]\naddress = \"127.0.0.1:0\"\n{listener}\
+             [[listener]]\naddress = \"{address}\"\n{listener}\
              [admin]\naddress = \"127.0.0.1:0\"\n{admin}\
              [policy]\ndir = \"policies\"\n\
              [va]\nreports = [\"reports\"]\n{va}\

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -29,19 +29,45 @@ impl Program {
 
     /// The same with a given umask.
     pub(crate) async fn start_with_umask(made_of: &TestGate, umask: &str) -> Self {
+        Self::start_after(made_of, &format!("umask {umask}"), "log", &[]).await
+    }
+
+    /// Starts a process that takes over from the one that runs.
+    pub(crate) async fn take_over(made_of: &TestGate, number: u64) -> Self {
+        Self::start_after(made_of, "umask 022", &format!("log-{number}"), &["--take-over"]).await
+    }
+
+    /// Starts the program, which must refuse to serve. Returns what it printed.
+    pub(crate) async fn refused(made_of: &TestGate, commands: &str, args: &[&str]) -> String {
+        Self::refused_with(&made_of.path().join("pullgate.toml"), commands, args).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn refused_with(config: &Path, commands: &str, args: &[&str]) -> String {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("{commands} && exec \"$@\""), "bash", env!("CARGO_BIN_EXE_pullgate"), "serve"]);
+        command.arg("--config").arg(config).args(args).kill_on_drop(true);
+        let output = soon(command.output()).await.expect("the program starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Starts the program after these commands of the shell, with more arguments, and waits until it is ready.
+    pub(crate) async fn start_after(made_of: &TestGate, commands: &str, log: &str, args: &[&str]) -> Self {
         made_of.config();
         let folder = made_of.path();
-        let (ready, log) = (folder.join("ready.json"), folder.join("log"));
+        let (ready, log) = (folder.join("ready.json"), folder.join(log));
         // A file of an earlier process would contain old ports.
         let _ = fs::remove_file(&ready);
-        let child = Command::new("/bin/sh")
-            .args(["-c", "umask $0 && exec \"$@\"", umask])
+        let child = Command::new("bash")
+            .args(["-c", &format!("{commands} && exec \"$@\""), "bash"])
             .arg(env!("CARGO_BIN_EXE_pullgate"))
             .arg("serve")
             .arg("--config")
             .arg(folder.join("pullgate.toml"))
             .arg("--ready-file")
             .arg(&ready)
+            .args(args)
             .stdin(Stdio::null())
             .stdout(fs::File::create(&log).expect("a log file"))
             .stderr(fs::File::options().append(true).open(&log).expect("a log file"))
@@ -59,7 +85,7 @@ impl Program {
     }
 
     /// Waits for the file and returns its content.
-    async fn written(&mut self, file: &std::path::Path) -> String {
+    async fn written(&mut self, file: &Path) -> String {
         loop {
             if let Ok(text) = fs::read_to_string(file) {
                 return text;
@@ -68,6 +94,46 @@ impl Program {
                 panic!("the program ended ({status}) before it was ready:\n{}", self.log());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The URL of the first listener.
+    pub(crate) fn registry_url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks the program to reload.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("a process id");
+        kill_process(id, signal).expect("it runs");
+    }
+
+    /// Waits for the end of the program.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        soon(self.child.wait()).await.expect("it can be waited for")
+    }
+
+    /// Checks that all sockets and the files of the state directory are closed in the programs that this one starts. Descriptors from 100 on are those of
+    /// the test.
+    pub(crate) fn assert_children_inherit_nothing(&self) {
+        let state = self.log.with_file_name("state");
+        let folder = PathBuf::from(format!("/proc/{}", self.id()));
+        for entry in fs::read_dir(folder.join("fd")).expect("a process") {
+            let name = entry.expect("an entry").file_name().into_string().expect("a number");
+            let number: u32 = name.parse().expect("a number");
+            // Closed meanwhile.
+            let Ok(info) = fs::read_to_string(folder.join("fdinfo").join(&name)) else { continue };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
+            let flags = u32::from_str_radix(flags.trim(), 8).expect("an octal number");
+            let target = fs::read_link(folder.join("fd").join(&name)).unwrap_or_default();
+            // The parent of the test may have left other files open.
+            let is_own = target.to_string_lossy().starts_with("socket:") || target.starts_with(&state);
+            let is_closed = flags & 0o2_000_000 != 0;
+            assert!(is_closed || !is_own || !(3..100).contains(&number), "{number}: {}", target.display());
         }
     }
 
@@ -110,8 +176,7 @@ impl Program {
 
     /// Asks the program to exit, and waits until it has.
     pub(crate) async fn stop(mut self) -> ExitStatus {
-        let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("a process id");
-        kill_process(id, Signal::TERM).expect("it runs");
-        soon(self.child.wait()).await.expect("it can be waited for")
+        self.signal(Signal::TERM);
+        self.ended().await
     }
 }

@@ -5,26 +5,80 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// A bound socket, whose file is removed when it is dropped.
+use crate::server::sockets::{InheritedSockets, PassedSocket, SocketOrigin};
+
+/// A bound Unix socket that only the same user and root can use. Its file is removed when it is dropped, unless another
+/// process uses it.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub struct OwnerSocket {
     listener: UnixListener,
     path: PathBuf,
     owner: u32,
+    file: SocketFile,
 }
 
-impl Socket {
-    /// Binds the socket, replacing one that a dead process left behind.
-    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+/// Whether the file of a socket stays when this process ends, because another one uses it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    is_kept: Arc<AtomicBool>,
+    /// Whether it always stays.
+    is_foreign: bool,
+}
+
+impl SocketFile {
+    fn new(origin: Option<SocketOrigin>) -> Self {
+        let is_foreign = origin == Some(SocketOrigin::ServiceManager);
+        Self { is_kept: Arc::new(AtomicBool::new(origin.is_some())), is_foreign }
+    }
+
+    /// Keeps the file, because another process uses it.
+    pub fn keep(&self) {
+        self.is_kept.store(true, Ordering::Release);
+    }
+
+    /// Removes the file with the socket, because no other gate uses it any more. That of the service manager stays.
+    pub fn own(&self) {
+        self.is_kept.store(self.is_foreign, Ordering::Release);
+    }
+}
+
+impl OwnerSocket {
+    /// Binds the socket, replacing one that a dead process left behind, or takes the one that was passed to this process under
+    /// this name or for this path.
+    ///
+    /// # Errors
+    /// Another process uses the socket, or the file cannot be created.
+    pub fn bind(path: &Path, name: &str, inherited: &mut InheritedSockets) -> io::Result<Self> {
+        let owner = rustix::process::geteuid().as_raw();
+        if let Some((listener, origin)) = inherited.take_unix(name, path) {
+            let file = SocketFile::new(Some(origin));
+            return Ok(Self { listener: UnixListener::from_std(listener)?, path: path.to_owned(), owner, file });
+        }
         remove_stale(path)?;
-        let listener = UnixListener::bind(path)?;
-        let socket = Self { listener, path: path.to_owned(), owner: rustix::process::geteuid().as_raw() };
+        let file = SocketFile::new(None);
+        let socket = Self { listener: UnixListener::bind(path)?, path: path.to_owned(), owner, file };
         // Until this is done, checking the peer's user keeps others out.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         Ok(socket)
+    }
+
+    /// A copy of the socket, for the process that takes over from this one.
+    ///
+    /// # Errors
+    /// There is no free file descriptor.
+    pub fn passed(&self) -> io::Result<PassedSocket> {
+        let path = std::path::absolute(&self.path)?;
+        PassedSocket::copy(&path.display().to_string(), &self.listener)
+    }
+
+    /// Decides whether the file is kept.
+    pub fn file(&self) -> SocketFile {
+        self.file.clone()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -32,7 +86,10 @@ impl Socket {
     }
 
     /// The next connection from a permitted user, and that user. Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<(UnixStream, u32)> {
+    ///
+    /// # Errors
+    /// There are no free file descriptors.
+    pub async fn accept(&self) -> io::Result<(UnixStream, u32)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             match stream.peer_cred().map(|peer| peer.uid()) {
@@ -44,10 +101,12 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Drop for OwnerSocket {
     fn drop(&mut self) {
-        // A remaining file is removed at the next start.
-        let _ = fs::remove_file(&self.path);
+        if !self.file.is_kept.load(Ordering::Acquire) {
+            // A remaining file is removed at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -75,15 +134,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn bind(path: &Path) -> io::Result<OwnerSocket> {
+        OwnerSocket::bind(path, "admin", &mut InheritedSockets::default())
+    }
+
     #[tokio::test]
     async fn sockets_of_dead_processes_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let socket = Socket::bind(&path).unwrap();
+        let socket = bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Socket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists(), "the refused process must not remove the file");
         drop(socket);
         assert!(!path.exists());
@@ -94,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         fs::write(&path, "precious").unwrap();
-        assert_eq!(Socket::bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 

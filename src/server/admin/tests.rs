@@ -63,7 +63,7 @@ impl Fixture {
             socket: dir.path().join("admin.sock"),
         };
         let (metrics, readiness, tasks) = (Metrics::default(), Readiness::new(), Tasks::new());
-        let bound = bind(config, &metrics, &readiness).await?;
+        let bound = bind(config, &metrics, &readiness, &mut InheritedSockets::default()).await?;
         let address = bound.address();
         bound.run(&Arc::new(Echo), &tasks);
         Ok(Self { address, dir, readiness, tasks })
@@ -262,7 +262,8 @@ async fn short_or_missing_tokens_prevent_startup() {
         token_file: Some(token.to_owned()),
         socket: dir.path().join("admin.sock"),
     };
-    let start = async || bind(config(&path), &Metrics::default(), &Readiness::new()).await;
+    let start =
+        async || bind(config(&path), &Metrics::default(), &Readiness::new(), &mut InheritedSockets::default()).await;
     assert!(matches!(start().await, Err(AdminError::Token { .. })));
     std::fs::write(&path, "   short   ").unwrap();
     assert!(matches!(start().await, Err(AdminError::Token { .. })));

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::body::Body;
 use super::limits::{Capacity, Limits, RequestPermit};
@@ -37,20 +38,35 @@ const HTTP2_STREAMS: u32 = 128;
 /// has just sent a request on a connection that it kept open, would otherwise see the connection end without a response.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long a connection is kept open after shutdown has started if it has had no request yet: its client may be slow, and
+/// would see a connection that ends without a response.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
+/// How often it is checked, after shutdown has started, whether all responses have begun.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Serves requests until the client closes or exceeds a limit, or until shutdown starts and running requests are
-/// answered.
-pub(in crate::server) async fn serve<IO, H, F>(io: IO, http2: bool, capacity: &Capacity, tasks: &Tasks, handle: H)
-where
+/// answered. `unanswered` is dropped when shutdown has started and all responses have begun.
+pub(in crate::server) async fn serve<IO, H, F>(
+    io: IO,
+    http2: bool,
+    capacity: &Capacity,
+    tasks: &Tasks,
+    unanswered: TaskTrackerToken,
+    handle: H,
+) where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let limits = &*capacity.limits;
     let in_flight = Arc::new(AtomicUsize::new(0));
+    let waiting = Unanswered { token: unanswered, count: Arc::default(), is_fresh: Arc::new(AtomicBool::new(true)) };
+    let (count, is_fresh) = (waiting.count.clone(), waiting.is_fresh.clone());
     let io = HeadDeadline::new(io, in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
     let (room, leaving) = (capacity.clone(), tasks.clone());
     let service = service_fn(move |request| {
-        let guard = InFlight::new(in_flight.clone());
+        let (guard, request_guard) = (InFlight::new(in_flight.clone()), InFlight::new(count.clone()));
+        is_fresh.store(false, Ordering::Release);
         let answer = room.request().map(|permit| (permit, AssertUnwindSafe(handle(request)).catch_unwind()));
         let closes = !http2 && (room.is_crowded() || leaving.is_leaving());
         async move {
@@ -58,6 +74,7 @@ where
                 Some((permit, answer)) => (Some(permit), answer.await.unwrap_or_else(|_| panicked())),
                 None => (None, busy()),
             };
+            drop(request_guard);
             if closes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -67,10 +84,10 @@ where
     let ended = if http2 {
         // The protocol itself tells clients which requests will not be answered.
         let connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(TokioIo::new(io), service));
-        finish(connection, tasks, Duration::ZERO, http2::Connection::graceful_shutdown).await
+        finish(connection, tasks, waiting, Duration::ZERO, http2::Connection::graceful_shutdown).await
     } else {
         let connection = std::pin::pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
-        finish(connection, tasks, LINGER, http1::Connection::graceful_shutdown).await
+        finish(connection, tasks, waiting, LINGER, http1::Connection::graceful_shutdown).await
     };
     if let Err(error) = ended {
         tracing::debug!(error = &error as &dyn Error, "connection ended early");
@@ -81,6 +98,7 @@ where
 async fn finish<C: Future>(
     mut connection: Pin<&mut C>,
     tasks: &Tasks,
+    waiting: Unanswered,
     linger: Duration,
     shut_down: impl FnOnce(Pin<&mut C>),
 ) -> C::Output {
@@ -88,11 +106,34 @@ async fn finish<C: Future>(
         ended = connection.as_mut() => return ended,
         () = tasks.stopping() => {}
     }
+    let fresh_until = Instant::now() + FIRST_REQUEST.max(linger);
     if let Ok(ended) = tokio::time::timeout(linger, connection.as_mut()).await {
         return ended;
     }
+    while waiting.is_fresh.load(Ordering::Acquire) && Instant::now() < fresh_until {
+        if let Ok(ended) = tokio::time::timeout(CHECK_INTERVAL, connection.as_mut()).await {
+            return ended;
+        }
+    }
     shut_down(connection.as_mut());
+    loop {
+        if let Ok(ended) = tokio::time::timeout(CHECK_INTERVAL, connection.as_mut()).await {
+            return ended;
+        }
+        if waiting.count.load(Ordering::Acquire) == 0 {
+            break;
+        }
+    }
+    drop(waiting.token);
     connection.await
+}
+
+/// The requests of a connection whose responses have not begun.
+struct Unanswered {
+    token: TaskTrackerToken,
+    count: Arc<AtomicUsize>,
+    /// Whether the connection has had no request yet.
+    is_fresh: Arc<AtomicBool>,
 }
 
 fn http1_builder(limits: &Limits) -> http1::Builder {
@@ -227,6 +268,6 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn_here(future);
+        self.0.spawn_transfer_here(future);
     }
 }

@@ -1,44 +1,27 @@
-//! Listeners: all are bound before any serves, and each connection gets an identity before its first request.
+//! Listeners: all are bound before any serves.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
-use std::net::{self, IpAddr, SocketAddr};
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::net::TcpListener;
 
+use super::accepting::ListenerShared;
 use super::bind_error::BindError;
 use super::body::Body;
 use super::certificates::Certificates;
-use super::connection;
 use super::counters::ConnectionCounters;
-use super::failures::{accept_failed, handshake_failed};
-use super::identity::{ClientCertificate, ClientIdentity, Proxies, ProxyHeader};
-use super::limits::{Capacity, Limits, SharedLimits};
-use super::plain_http::refuse_plain_http;
-use super::proxy_protocol;
-use super::send_file::SendFile;
-use super::stream::WriteStall;
-use super::tls::{Tls, TlsConfig, TlsState};
+use super::identity::{ClientIdentity, Proxies, ProxyHeader};
+use super::limits::{Limits, SharedLimits};
+use super::tls::{Tls, TlsConfig};
 use super::workers::Workers;
 use crate::runtime::{Clock, FileWindows, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
-
-/// The maximum number of unsent bytes per connection in the kernel; more would only make large responses delay small
-/// ones.
-const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
-/// How many bytes of a response rustls buffers before it waits for the socket: one chunk of a blob.
-const TLS_BUFFER: usize = 256 * 1024;
-/// The delay after a failed accept (for example without free file descriptors), which would fail again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+use crate::server::sockets::{InheritedSockets, PassedSocket, SocketOrigin};
 
 /// The configuration of a listener.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +50,8 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Binds all listeners before any serves, so that an error in one prevents all from serving. Slices of `windows` are
-/// sent from their files.
+/// Binds all listeners before any serves, so that an error in one prevents all from serving. A listener takes the socket that
+/// was passed to this process for it.
 ///
 /// # Errors
 /// The error of the first listener whose address or TLS files cannot be used.
@@ -78,12 +61,13 @@ pub async fn bind(
     clock: &Clock,
     metrics: &Metrics,
     readiness: &Readiness,
-    windows: FileWindows,
+    inherited: &mut InheritedSockets,
 ) -> Result<BoundListeners, BindError> {
     let mut certificates = Certificates::new(clock, metrics, readiness);
     let mut listeners = Vec::new();
-    for config in configs {
-        listeners.push(Arc::new(Listener::bind(config, &mut certificates).await?));
+    for (index, config) in configs.into_iter().enumerate() {
+        let passed = inherited.take_tcp(&format!("listener[{index}]"), &config.address);
+        listeners.push(Arc::new(Listener::bind(config, &mut certificates, passed).await?));
     }
     let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
     Ok(BoundListeners {
@@ -91,7 +75,6 @@ pub async fn bind(
         limits: SharedLimits::new(limits),
         certificates,
         counters: ConnectionCounters::new(metrics),
-        windows,
         workers,
     })
 }
@@ -103,14 +86,32 @@ pub struct BoundListeners {
     limits: SharedLimits,
     certificates: Certificates,
     counters: ConnectionCounters,
-    windows: FileWindows,
     workers: Arc<Workers>,
+}
+
+/// The tasks of the registry listeners.
+#[derive(Clone, Debug)]
+pub struct ServerTasks {
+    /// Requests, and all work for them.
+    pub requests: Tasks,
+    /// The listeners themselves.
+    pub accepting: Tasks,
+    /// What serves until the end: refusals during shutdown.
+    pub front: Tasks,
 }
 
 impl BoundListeners {
     /// The addresses as bound, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| listener.bound).collect()
+    }
+
+    /// Copies of the sockets, for the process that takes over from this one.
+    ///
+    /// # Errors
+    /// There are no free file descriptors.
+    pub fn sockets(&self) -> io::Result<Vec<PassedSocket>> {
+        self.listeners.iter().map(|listener| PassedSocket::copy(&listener.label, &listener.socket)).collect()
     }
 
     /// The certificates, for reloading them on request (SIGHUP).
@@ -124,8 +125,11 @@ impl BoundListeners {
     }
 
     /// Serves until shutdown starts, then lets running requests finish. New requests then get 503 until `front` stops,
-    /// which closes the listeners. All work runs in tracked tasks; the caller waits for them with [`Tasks::drain`].
-    pub fn run<S: Service>(self, service: &Arc<S>, tasks: &Tasks, front: &Tasks) {
+    /// which closes the listeners. If `accepting` stops first, new connections wait in the queues of the sockets, for the process
+    /// that takes them over. Slices of `windows` are sent from their files. All work runs in tracked tasks; the caller waits for
+    /// them with [`Tasks::drain`].
+    pub fn run<S: Service>(self, service: &Arc<S>, windows: &FileWindows, tasks: &ServerTasks) {
+        let ServerTasks { requests: tasks, accepting, front } = tasks;
         for listener in self.listeners {
             tracing::info!(address = %listener.bound, tls = listener.tls.is_some(), "listening");
             let shared = ListenerShared {
@@ -133,242 +137,55 @@ impl BoundListeners {
                 service: service.clone(),
                 limits: self.limits.clone(),
                 counters: self.counters.clone(),
-                windows: self.windows.clone(),
+                windows: windows.clone(),
                 tasks: tasks.clone(),
+                accepting: accepting.clone(),
                 front: front.clone(),
                 workers: self.workers.clone(),
             };
-            front.spawn(Arc::new(shared).accept_until_stop());
+            accepting.spawn(Arc::new(shared).accept_until_stop());
         }
         tasks.spawn(self.certificates.watch(tasks.clone()));
     }
 }
 
+/// A bound listener.
 #[derive(Debug)]
-struct Listener {
-    label: Arc<str>,
-    socket: TcpListener,
-    bound: SocketAddr,
-    tls: Option<Arc<Tls>>,
-    scope: Scope,
-    proxies: Proxies,
+pub(super) struct Listener {
+    pub(super) label: Arc<str>,
+    pub(super) socket: TcpListener,
+    pub(super) bound: SocketAddr,
+    /// Whether the service manager keeps the socket open, so that clients can wait in its queue for the next process.
+    pub(super) is_kept: bool,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) scope: Scope,
+    pub(super) proxies: Proxies,
 }
 
 impl Listener {
-    async fn bind(config: Config, certificates: &mut Certificates) -> Result<Self, BindError> {
+    async fn bind(
+        config: Config,
+        certificates: &mut Certificates,
+        passed: Option<(net::TcpListener, SocketOrigin)>,
+    ) -> Result<Self, BindError> {
         let tls = config.tls.map(|tls| certificates.load(&config.address, tls, config.http2)).transpose();
         let tls = tls.map_err(|source| BindError::Tls { address: config.address.clone(), source })?;
         let error = |source| BindError::Address { address: config.address.clone(), source };
-        let socket = TcpListener::bind(&config.address).await.map_err(error)?;
+        let (socket, is_kept) = match passed {
+            Some((socket, origin)) => (TcpListener::from_std(socket), origin == SocketOrigin::ServiceManager),
+            None => (TcpListener::bind(&config.address).await, false),
+        };
+        let socket = socket.map_err(error)?;
         Ok(Self {
             label: config.address.as_str().into(),
             bound: socket.local_addr().map_err(error)?,
             socket,
+            is_kept,
             tls,
             scope: config.scope.unwrap_or(Scope::CLUSTER),
             proxies: Proxies { trusted: config.trusted_proxies, header: config.proxy_header },
         })
     }
-}
-
-struct ListenerShared<S> {
-    listener: Arc<Listener>,
-    service: Arc<S>,
-    limits: SharedLimits,
-    counters: ConnectionCounters,
-    windows: FileWindows,
-    tasks: Tasks,
-    /// Runs the listener itself and the connections that are refused because of shutdown.
-    front: Tasks,
-    workers: Arc<Workers>,
-}
-
-impl<S: Service> ListenerShared<S> {
-    async fn accept_until_stop(self: Arc<Self>) {
-        loop {
-            let (stream, peer, slot) = tokio::select! {
-                biased;
-                () = self.front.stopping() => break,
-                accepted = self.accept() => accepted,
-            };
-            self.counters.accepted.inc();
-            let tasks = if slot.is_refused { &self.front } else { &self.tasks };
-            match stream.into_std() {
-                Ok(stream) => self.workers.serve(tasks, self.clone().connection(stream, peer, slot)),
-                Err(error) => tracing::debug!(%peer, %error, "connection lost before it was served"),
-            }
-        }
-    }
-
-    /// The next connection, once the connection limit allows it.
-    async fn accept(&self) -> (TcpStream, SocketAddr, ConnectionSlot) {
-        loop {
-            let (stream, peer) = match self.listener.socket.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    accept_failed(&self.listener.bound, &error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            return (stream, peer, self.admit().await);
-        }
-    }
-
-    /// Waits until the connection limit allows another connection.
-    async fn admit(&self) -> ConnectionSlot {
-        loop {
-            let capacity = self.limits.capacity();
-            // Fails if the limits were replaced meanwhile.
-            if let Ok(permit) = capacity.connections.clone().acquire_owned().await {
-                return ConnectionSlot { capacity, _permit: permit, is_refused: self.tasks.is_stopping() };
-            }
-        }
-    }
-
-    /// Serves a connection. The worker that runs this polls the connection's socket.
-    async fn connection(self: Arc<Self>, stream: net::TcpStream, peer: SocketAddr, slot: ConnectionSlot) {
-        let _open = self.counters.open();
-        let greeted = match TcpStream::from_std(stream) {
-            Ok(stream) => self.clone().greet(stream, peer, &slot).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = greeted {
-            tracing::debug!(%peer, %error, "connection refused");
-        }
-    }
-
-    /// Handles everything before the first request within one time limit, then serves requests.
-    async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, slot: &ConnectionSlot) -> io::Result<()> {
-        prepare(&stream)?;
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let limits = &slot.capacity.limits;
-        let mut stream = WriteStall::new(SendFile::new(stream, self.windows.clone()), limits.write_stall_timeout);
-        // Known before the TLS handshake, whose failures name it.
-        let mut address = peer.ip();
-        let handshake = async {
-            address = self.client_behind_proxy(&mut stream, peer).await?;
-            match &self.listener.tls {
-                None => Ok(Connection::Plain(stream)),
-                Some(tls) => self.tls_handshake(stream, tls).await,
-            }
-        };
-        let greeted = tokio::time::timeout(limits.tls_handshake_timeout, handshake)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")));
-        let wire = greeted.inspect_err(|error| {
-            if self.listener.tls.is_some() {
-                handshake_failed(&self.listener.label, address, error);
-            }
-        })?;
-        let client = |tls, certificate, scope| ClientIdentity {
-            address,
-            address_text: address.to_string().into(),
-            peer,
-            scope,
-            listener: self.listener.label.clone(),
-            certificate,
-            tls,
-        };
-        match wire {
-            Connection::Plain(stream) => {
-                let client = client(false, None, self.listener.scope.clone());
-                self.requests(stream, false, client, slot).await;
-            }
-            Connection::Tls(stream, certificate, scope) => {
-                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let client = client(true, certificate, scope);
-                self.requests(*stream, http2, client, slot).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// The address of the client. With the PROXY protocol, this is not the address of the peer.
-    async fn client_behind_proxy(&self, stream: &mut WriteStall<SendFile>, peer: SocketAddr) -> io::Result<IpAddr> {
-        let proxies = &self.listener.proxies;
-        if proxies.header != ProxyHeader::ProxyProtocol || !proxies.trusts(peer.ip()) {
-            return Ok(peer.ip());
-        }
-        let source = proxy_protocol::read(stream).await?;
-        Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
-    }
-
-    async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Connection> {
-        let tls = tls.current();
-        let handshake = async {
-            let stream = refuse_plain_http(stream).await?;
-            TlsAcceptor::from(tls.server.clone()).accept(stream).await
-        };
-        let mut stream = handshake.await.inspect_err(|_| {
-            self.counters.tls_failures.inc();
-        })?;
-        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-        let (certificate, scope) = self.certificate(&stream, &tls)?;
-        Ok(Connection::Tls(Box::new(stream), certificate, scope))
-    }
-
-    fn certificate(
-        &self,
-        stream: &TlsStream<WriteStall<SendFile>>,
-        tls: &TlsState,
-    ) -> io::Result<(Option<Arc<ClientCertificate>>, Scope)> {
-        let Some(der) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else {
-            return Ok((None, self.listener.scope.clone()));
-        };
-        let refuse = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-        let certificate = ClientCertificate::parse(der).ok_or_else(|| refuse("cannot parse the client certificate"))?;
-        let scope = certificate.scope(&tls.config.client_names, &self.listener.scope);
-        let scope = scope.ok_or_else(|| refuse("the names in the client certificate map to several scopes"))?;
-        Ok((Some(Arc::new(certificate)), scope))
-    }
-
-    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity, slot: &ConnectionSlot)
-    where
-        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-    {
-        let capacity = &slot.capacity;
-        if slot.is_refused {
-            let refuse = move |_| ready(connection::draining(http2));
-            return connection::serve(stream, http2, capacity, &self.front, refuse).await;
-        }
-        // A count of references that only this connection changes: the service itself is shared by all cores.
-        let service = Arc::new(self.service.clone());
-        let (shared, client) = (self.clone(), Arc::new(client));
-        let handle = move |request: Request<Incoming>| {
-            let address = shared.listener.proxies.client_address(client.address, request.headers());
-            let client = if address == client.address {
-                client.clone()
-            } else {
-                Arc::new(ClientIdentity {
-                    address,
-                    address_text: address.to_string().into(),
-                    ..ClientIdentity::clone(&client)
-                })
-            };
-            let service = service.clone();
-            async move { service.call(request, client).await }
-        };
-        connection::serve(stream, http2, capacity, &self.tasks, handle).await;
-    }
-}
-
-/// What an accepted connection may use, and whether its requests are answered.
-struct ConnectionSlot {
-    capacity: Arc<Capacity>,
-    _permit: OwnedSemaphorePermit,
-    /// Whether it was accepted after shutdown had started.
-    is_refused: bool,
-}
-
-enum Connection {
-    Plain(WriteStall<SendFile>),
-    Tls(Box<TlsStream<WriteStall<SendFile>>>, Option<Arc<ClientCertificate>>, Scope),
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Workers {
             let _served = served;
             connection.await;
         };
-        tasks.spawn_on(connection, &worker.runtime);
+        tasks.spawn_transfer_on(connection, &worker.runtime);
     }
 }
 

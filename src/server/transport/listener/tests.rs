@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -13,11 +14,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
 use crate::server::TlsError;
+use crate::server::transport::identity::ClientCertificate;
 
 /// Longer than anything that should not time out.
 const LONG: Duration = Duration::from_secs(20);
@@ -89,10 +92,12 @@ impl Fixture {
     async fn start(config: Config, limits: Limits) -> Self {
         let (metrics, readiness, tasks, front) = (Metrics::default(), Readiness::new(), Tasks::new(), Tasks::new());
         let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
-        let bound = bind(vec![config], limits, &clock(), &metrics, &readiness, FileWindows::default()).await.unwrap();
+        let bound =
+            bind(vec![config], limits, &clock(), &metrics, &readiness, &mut InheritedSockets::default()).await.unwrap();
         let (address, certificates) = (bound.addresses()[0], bound.certificates());
         let service = Arc::new(Echo::default());
-        bound.run(&service, &tasks, &front);
+        let served = ServerTasks { requests: tasks.clone(), accepting: front.clone(), front: front.clone() };
+        bound.run(&service, &FileWindows::default(), &served);
         Self { address, service, certificates, metrics, readiness, tasks, front }
     }
 
@@ -441,8 +446,10 @@ fn server_name(stream: &client::TlsStream<TcpStream>) -> String {
 async fn bind_error(config: Config) -> String {
     let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
     let (metrics, readiness) = (Metrics::default(), Readiness::new());
-    let windows = FileWindows::default();
-    bind(vec![config], Limits::default(), &clock(), &metrics, &readiness, windows).await.unwrap_err().to_string()
+    bind(vec![config], Limits::default(), &clock(), &metrics, &readiness, &mut InheritedSockets::default())
+        .await
+        .unwrap_err()
+        .to_string()
 }
 
 #[tokio::test]

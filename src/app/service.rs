@@ -1,0 +1,158 @@
+//! A gate as a service: it may take over from a running gate, and another process may take over from it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::task::JoinHandle;
+
+use super::succession::{Predecessor, Succession, Successor};
+use super::{BoundFronts, BoundGate, BuildError, Ended, InheritedSockets, assemble, bind, shutdown};
+use crate::config::Config;
+use crate::runtime::{Clock, Tasks};
+use crate::store::{StateDir, check_schema};
+
+/// How much longer than its `shutdown_grace` a running gate may take to release the state directory.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// A gate whose listeners are bound, and that can pass them on.
+pub(crate) struct GateService {
+    gate: BoundGate,
+    /// `None` if no other process can take over.
+    succession: Option<Succession>,
+    /// The gate that this one takes over from.
+    predecessor: Option<Predecessor>,
+}
+
+/// How a service starts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ServiceStart {
+    /// No other process may use the state directory.
+    Alone,
+    /// A running gate passes its listeners and its state directory, if there is one.
+    TakeOver,
+    /// The process that took over from this one has ended.
+    Again,
+}
+
+/// How a service ended.
+pub(crate) enum ServiceEnd {
+    /// The gate was told to stop, or another process serves.
+    Ended(Ended),
+    /// The process that took over has ended before it served, so this one must serve again: with this configuration and these
+    /// sockets.
+    Returned(Box<Config>, InheritedSockets),
+}
+
+impl GateService {
+    /// Builds every component, and binds every listener that was not passed to this process.
+    ///
+    /// # Errors
+    /// As [`build`](super::build). A gate from which this process should take over then goes on.
+    pub(crate) async fn build(
+        config: Config,
+        mut sockets: InheritedSockets,
+        start: ServiceStart,
+    ) -> Result<Self, BuildError> {
+        let mut predecessor = None;
+        if start == ServiceStart::TakeOver {
+            let state = config.state_dir.clone();
+            let found = blocking(move || Predecessor::find(&state)).await.map_err(BuildError::TakeOver)?;
+            if let Some((running, passed)) = found {
+                sockets.add(passed);
+                predecessor = Some(running);
+            }
+        }
+        // Without a running gate, the state directory comes first: a second process must touch nothing.
+        let state = match &predecessor {
+            // The process that has ended may not have closed all its files yet.
+            None if start == ServiceStart::Again => Some(StateDir::open_within(&config.state_dir, MARGIN).await?),
+            None => Some(StateDir::open(&config.state_dir)?),
+            Some(_) => None,
+        };
+        let fronts = bind(&config, Clock::system(), &mut sockets).await?;
+        let BoundFronts { registry, admin, .. } = &fronts;
+        let succession = Succession::new(&config.state_dir, registry, admin, &mut sockets);
+        sockets.finish()?;
+        let state = match (state, predecessor.take()) {
+            (Some(state), _) => state,
+            (None, running) => {
+                let (state, running) = take_over(&config, running).await?;
+                predecessor = running;
+                state
+            }
+        };
+        let gate = assemble(config, state, fronts).await?;
+        Ok(Self { gate, succession, predecessor })
+    }
+
+    /// The addresses of the registry listeners, in the order of the configuration.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.gate.addresses()
+    }
+
+    /// The address of the admin listener.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.gate.admin_address()
+    }
+
+    /// Serves until `stops` yields an item, or another process takes over.
+    pub(crate) async fn run(self, mut stops: impl Stream<Item = ()> + Unpin) -> ServiceEnd {
+        let Self { gate, succession, predecessor } = self;
+        let running = gate.start().await;
+        if let Some(predecessor) = predecessor {
+            predecessor.serving();
+        }
+        succession.iter().for_each(Succession::own_files);
+        let shared = running.shutdown.clone();
+        let mut successor = tokio::select! {
+            () = shutdown::next(&mut stops) => return ServiceEnd::Ended(shared.get().stop(running, &mut stops).await),
+            successor = requested(succession.as_ref()) => successor,
+        };
+        tracing::info!("another process takes over: no more connections are accepted");
+        let config = running.reload.used().await;
+        let transfers = shared.get().release(running, &mut stops).await;
+        successor.released().await;
+        if successor.serves().await {
+            drop(succession);
+            tracing::info!(transfers = transfers.running(), "the other process serves; running transfers may finish");
+            return ServiceEnd::Ended(shared.get().finish(&transfers, &mut stops).await);
+        }
+        tracing::error!("the process that took over has ended before it served; this one serves again");
+        match succession.map(Succession::into_sockets) {
+            Some(Ok(sockets)) => ServiceEnd::Returned(Box::new(config), sockets),
+            _ => ServiceEnd::Ended(Ended::Cut),
+        }
+    }
+}
+
+/// Waits until another process can take over; for ever if none can.
+async fn requested(succession: Option<&Succession>) -> Successor {
+    match succession {
+        Some(succession) => succession.requested().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the running gate has released the state directory.
+async fn take_over(
+    config: &Config,
+    running: Option<Predecessor>,
+) -> Result<(StateDir, Option<Predecessor>), BuildError> {
+    // Once the running gate has released its state, it is late to find that this process cannot use it.
+    check_schema(&config.state_dir).await?;
+    let limit = config.shutdown_grace + MARGIN;
+    let running = match running {
+        Some(running) => Some(blocking(move || running.take_over(limit)).await.map_err(BuildError::TakeOver)?),
+        None => None,
+    };
+    // A child process that is being started may have the lock for a moment longer.
+    let state = StateDir::open_within(&config.state_dir, limit).await?;
+    Ok((state, running))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let work: JoinHandle<io::Result<T>> = Tasks::new().spawn_blocking(work);
+    work.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}

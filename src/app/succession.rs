@@ -1,0 +1,233 @@
+//! Passing the listening sockets and the state directory from a running gate to a new process.
+//!
+//! 1. The new process connects to `STATE/next.sock` and receives the listening sockets. It opens everything that it can
+//!    without the state directory, and then says [`READY`].
+//! 2. The old process accepts no more connections, answers its requests, writes what is pending, releases the state directory,
+//!    and says [`RELEASED`]. Clients that connect meanwhile wait in the queues of the sockets, which both processes have.
+//! 3. The new process opens the state directory, serves, and says [`SERVING`]. Then the old one ends with its last transfer.
+//!
+//! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, the old one
+//! serves again.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::UnixStream;
+
+use crate::server::admin::{BoundAdmin, OwnerSocket, SocketFile};
+use crate::server::{BoundListeners, InheritedSockets, PassedSocket};
+
+/// The name of the socket in the state directory.
+const SOCKET: &str = "next.sock";
+/// From the new process: it can take over.
+const READY: u8 = b'!';
+/// From the old process: the state directory is free.
+const RELEASED: u8 = b'.';
+/// From the new process: it serves.
+const SERVING: u8 = b'+';
+/// How long the new process may take to open everything else.
+const PREPARATION: Duration = Duration::from_secs(120);
+/// The time limit for receiving the sockets.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The delay after a failed accept, which would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// The most sockets that are passed: the kernel passes at most 253 at once.
+const MAX_SOCKETS: usize = 250;
+/// The largest list of addresses, in bytes.
+const MAX_LABELS: usize = 64 * 1024;
+
+/// The side of the running gate: all its listening sockets. They stay open while this value exists.
+pub(super) struct Succession {
+    socket: OwnerSocket,
+    /// The admin socket and this one.
+    files: [SocketFile; 2],
+    sockets: Vec<PassedSocket>,
+}
+
+impl Succession {
+    /// Offers all sockets of a gate to another process. `None` if that is not possible, which the log explains.
+    pub(super) fn new(
+        state: &Path,
+        registry: &BoundListeners,
+        admin: &BoundAdmin,
+        inherited: &mut InheritedSockets,
+    ) -> Option<Self> {
+        let offered = Self::offer_all(state, registry, admin, inherited);
+        offered.inspect_err(|error| tracing::warn!(%error, "no other process will be able to take over")).ok()
+    }
+
+    fn offer_all(
+        state: &Path,
+        registry: &BoundListeners,
+        admin: &BoundAdmin,
+        inherited: &mut InheritedSockets,
+    ) -> io::Result<Self> {
+        let socket = OwnerSocket::bind(&state.join(SOCKET), SOCKET, inherited)?;
+        let mut sockets = registry.sockets()?;
+        sockets.extend(admin.sockets()?);
+        sockets.push(socket.passed()?);
+        let files = [admin.socket_file(), socket.file()];
+        Ok(Self { socket, files, sockets })
+    }
+
+    /// Makes the files of the sockets those of this process: it serves.
+    pub(super) fn own_files(&self) {
+        self.files.iter().for_each(SocketFile::own);
+    }
+
+    /// Waits until another process can take over.
+    pub(super) async fn requested(&self) -> Successor {
+        loop {
+            match self.socket.accept().await {
+                Ok((mut stream, _)) => match self.offer(&mut stream).await {
+                    Ok(true) => {
+                        // They belong to the other process now.
+                        self.files.iter().for_each(SocketFile::keep);
+                        return Successor(stream);
+                    }
+                    Ok(false) => tracing::warn!("the process that wanted to take over has ended; this one goes on"),
+                    Err(error) => tracing::warn!(%error, "another process cannot take over; this one goes on"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "take-over: cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn offer(&self, stream: &mut UnixStream) -> io::Result<bool> {
+        let labels: Vec<&str> = self.sockets.iter().map(|passed| passed.label.as_str()).collect();
+        let mut text = serde_json::to_vec(&labels)?;
+        text.push(b'\n');
+        let descriptors: Vec<BorrowedFd<'_>> = self.sockets.iter().map(|passed| passed.socket.as_fd()).collect();
+        let sent = stream.async_io(Interest::WRITABLE, || send(&*stream, &text, &descriptors)).await?;
+        if sent < text.len() {
+            return Err(io::Error::other("the addresses of the listeners are too long"));
+        }
+        tracing::info!("another process prepares to take over");
+        Ok(tokio::time::timeout(PREPARATION, says(stream, READY)).await.unwrap_or_default())
+    }
+
+    /// The sockets, for serving again.
+    pub(super) fn into_sockets(self) -> io::Result<InheritedSockets> {
+        let Self { socket, sockets, .. } = self;
+        drop(socket);
+        InheritedSockets::of_gate(sockets)
+    }
+}
+
+/// A process that takes over.
+pub(super) struct Successor(UnixStream);
+
+impl Successor {
+    /// Says that the state directory is free.
+    pub(super) async fn released(&mut self) {
+        // If it has ended, `serves` finds out.
+        let _ = self.0.write_all(&[RELEASED]).await;
+    }
+
+    /// Waits until the process serves. False if it has ended before that.
+    pub(super) async fn serves(&mut self) -> bool {
+        says(&mut self.0, SERVING).await
+    }
+}
+
+/// Waits for a message. False if the other process ends, or says something else.
+async fn says(stream: &mut UnixStream, message: u8) -> bool {
+    let mut said = [0];
+    matches!(stream.read(&mut said).await, Ok(1)) && said[0] == message
+}
+
+fn send(stream: impl AsFd, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("more listeners than can be passed"));
+    }
+    Ok(sendmsg(stream, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// The side of the new process: a gate that still serves.
+pub(super) struct Predecessor(BlockingUnixStream);
+
+impl Predecessor {
+    /// Connects to the gate that runs on this state directory, and receives its sockets. `None` if none runs. Blocks.
+    ///
+    /// # Errors
+    /// The running gate does not answer as expected.
+    pub(super) fn find(state: &Path) -> io::Result<Option<(Self, InheritedSockets)>> {
+        let stream = match BlockingUnixStream::connect(state.join(SOCKET)) {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        stream.set_read_timeout(Some(ANSWER))?;
+        let passed = InheritedSockets::of_gate(receive(&stream)?)?;
+        Ok(Some((Self(stream), passed)))
+    }
+
+    /// Asks the running gate to end, and waits until it has released the state directory or has ended, at most for `limit`.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// It does not release the directory in time.
+    pub(super) fn take_over(mut self, limit: Duration) -> io::Result<Self> {
+        self.0.set_read_timeout(Some(limit))?;
+        self.0.write_all(&[READY])?;
+        let mut said = [0];
+        match self.0.read(&mut said) {
+            Ok(1) if said[0] != RELEASED => Err(io::Error::other("it answered something else")),
+            // Without an answer, it was told to stop meanwhile.
+            Ok(_) => Ok(self),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(self),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "it did not release the state directory in time"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that this process serves.
+    pub(super) fn serving(mut self) {
+        // If the other process has ended, nobody waits for this.
+        let _ = self.0.write_all(&[SERVING]);
+    }
+}
+
+fn receive(stream: &BlockingUnixStream) -> io::Result<Vec<PassedSocket>> {
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+    let (mut text, mut sockets) = (Vec::new(), Vec::<OwnedFd>::new());
+    let mut piece = vec![0; MAX_LABELS];
+    while text.last() != Some(&b'\n') {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        // Child processes must not inherit them.
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let read = recvmsg(stream, &mut [IoSliceMut::new(&mut piece)], &mut control, flags)?.bytes;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                sockets.extend(rights);
+            }
+        }
+        text.extend_from_slice(&piece[..read]);
+        if read == 0 || text.len() > MAX_LABELS {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it did not pass its sockets"));
+        }
+    }
+    let labels: Vec<String> = serde_json::from_slice(&text)?;
+    if labels.len() != sockets.len() {
+        return Err(io::Error::other("it passed fewer sockets than it named"));
+    }
+    Ok(labels.into_iter().zip(sockets).map(|(label, socket)| PassedSocket { label, socket }).collect())
+}
