@@ -219,7 +219,7 @@ impl Repositories {
         let roles = self.store.notary_roles(stored).await.map_err(|error| of_store(&error))?;
         let history = self.work.run(move || history(roles)).await?;
         let roots = Roots { client, anchor, work: &self.work, now: self.clock.now() };
-        let update = Update { roots, previous, signers, history, until: Timestamp::MAX };
+        let update = Update { roots, previous, signers, history, until: Timestamp::MAX, ahead: BTreeMap::new() };
         let Updated { repository, record } = update.run().await?;
         // What cannot be remembered could be replayed later.
         if !self.store.record_notary_roles(stored, &record).await.map_err(|error| of_store(&error))? {

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::NotaryError;
@@ -23,6 +25,11 @@ const MAX_DOCUMENT: usize = 8 * 1024 * 1024;
 const MAX_DEPTH: usize = 8;
 /// The role that the docker command believes first.
 const RELEASES: &str = "targets/releases";
+/// The largest document that is requested before it is named, in bytes. Several are held in memory at the same time.
+const MAX_AHEAD: usize = 1024 * 1024;
+/// The most documents that are requested before they are named. With root and timestamp they stay below the number of
+/// requests that one service gets at a time.
+const MOST_AHEAD: usize = 5;
 
 /// One update.
 pub(super) struct Update<'a> {
@@ -35,6 +42,9 @@ pub(super) struct Update<'a> {
     pub(super) history: History,
     /// The earliest end of a document besides the timestamp.
     pub(super) until: Timestamp,
+    /// Current documents, by role, that were requested before anything named them. They count only if they have the hash
+    /// that is named later.
+    pub(super) ahead: BTreeMap<String, Bytes>,
 }
 
 /// The outcome of an update, with what to remember.
@@ -53,8 +63,11 @@ impl Update<'_> {
     /// # Errors
     /// See [`NotaryError`].
     pub(super) async fn run(mut self) -> Result<Updated, NotaryError> {
-        let root = self.roots.first(self.history.root.as_ref()).await?;
-        let (root, repository) = match self.follow(&root).await {
+        let first = self.roots.first(self.history.root.as_ref());
+        let ahead = async { Ok(self.documents_ahead().await) };
+        let (root, timestamp, ahead) = tokio::try_join!(first, self.current_timestamp(), ahead)?;
+        self.ahead = ahead;
+        let (root, repository) = match self.follow(&root, timestamp).await {
             Ok(repository) => (root, repository),
             // Keys may have changed since: the root is renewed, once.
             Err(error @ NotaryError::Invalid(_)) => {
@@ -62,7 +75,8 @@ impl Update<'_> {
                 if newer.bytes == root.bytes {
                     return Err(error);
                 }
-                let repository = self.follow(&newer).await?;
+                let timestamp = self.current_timestamp().await?;
+                let repository = self.follow(&newer, timestamp).await?;
                 (newer, repository)
             }
             Err(error) => return Err(error),
@@ -71,12 +85,17 @@ impl Update<'_> {
     }
 
     /// Timestamp, snapshot, targets and delegations under one root.
-    async fn follow(&mut self, trusted: &Arc<VerifiedRoot>) -> Result<TrustedRepository, NotaryError> {
+    async fn follow(
+        &mut self,
+        trusted: &Arc<VerifiedRoot>,
+        timestamp: Option<Bytes>,
+    ) -> Result<TrustedRepository, NotaryError> {
         let root = &trusted.root;
         self.history.begin(root);
         self.until = Timestamp::MAX;
         self.expires("root", root.expires)?;
-        let timestamp = self.timestamp(trusted).await?;
+        let timestamp = timestamp.ok_or_else(|| self.roots.client.no_trust_data())?;
+        let timestamp = self.timestamp(trusted, timestamp).await?;
         let named = timestamp.snapshot.sha256().map_err(|error| invalid("timestamp", &error))?;
         let basis = VerifiedBasis { root: Digest::sha256(&trusted.bytes), snapshot: named };
         let is_same = |one: &&TrustedRepository| one.basis == basis && one.content_until > self.roots.now;
@@ -117,9 +136,27 @@ impl Update<'_> {
         })
     }
 
-    async fn timestamp(&mut self, trusted: &VerifiedRoot) -> Result<tuf::Timestamp, NotaryError> {
+    async fn current_timestamp(&self) -> Result<Option<Bytes>, NotaryError> {
+        self.roots.client.current("timestamp", MAX_SMALL).await
+    }
+
+    /// The current documents of the roles that an update will need which begins with nothing, all at once. Which of them
+    /// are needed, and with which hash, is known only after the documents above them were verified. Without one of them it
+    /// is requested then.
+    async fn documents_ahead(&self) -> BTreeMap<String, Bytes> {
+        if self.previous.is_some() {
+            return BTreeMap::new();
+        }
         let client = self.roots.client;
-        let bytes = client.current("timestamp", MAX_SMALL).await?.ok_or_else(|| client.no_trust_data())?;
+        let roles = ["snapshot", "targets", RELEASES].into_iter().chain(self.signers.iter().map(String::as_str));
+        let documents = roles.take(MOST_AHEAD).map(|role| async move {
+            let document = client.current(role, MAX_AHEAD).await.ok().flatten()?;
+            Some((role.to_owned(), document))
+        });
+        join_all(documents).await.into_iter().flatten().collect()
+    }
+
+    async fn timestamp(&mut self, trusted: &VerifiedRoot, bytes: Bytes) -> Result<tuf::Timestamp, NotaryError> {
         let root = &trusted.root;
         let document = UnverifiedDocument::new("timestamp", bytes, None, (&root.keys, root.role("timestamp")));
         let read = move || document.verify(|envelope, _| tuf::Timestamp::read(envelope));
@@ -199,7 +236,12 @@ impl Update<'_> {
             return Err(NotaryError::Invalid(format!("{role}: it is larger than {MAX_DOCUMENT} bytes")));
         }
         let hash: Digest = meta.sha256().map_err(|error| invalid(role, &error))?;
-        let Some(bytes) = self.roots.client.by_hash(role, &hash, MAX_DOCUMENT).await? else {
+        let ahead = self.ahead.get(role).filter(|bytes| Digest::sha256(bytes) == hash).cloned();
+        let document = match ahead {
+            Some(document) => Some(document),
+            None => self.roots.client.by_hash(role, &hash, MAX_DOCUMENT).await?,
+        };
+        let Some(bytes) = document else {
             let why = format!("{role}.json: the server does not have the document that it names");
             return Err(NotaryError::Unavailable(SourceError::new(why, true)));
         };

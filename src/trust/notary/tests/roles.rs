@@ -122,7 +122,7 @@ async fn a_role_in_which_nothing_was_published_leaves_the_word_to_targets() {
     world.assert_signed(&trust).await;
     world.pass();
     world.assert_signed(&trust).await;
-    assert_eq!(world.server.asked(), 4, "timestamp, snapshot, targets, and the timestamp again");
+    assert_eq!(world.server.asked(), 5, "timestamp, snapshot, targets, no targets/releases, and the timestamp again");
     // Once it exists, it has the word.
     world.sign("targets/releases", "v1", &image(2));
     world.publish();
